@@ -1,0 +1,389 @@
+"""The settings: read once from the environment, frozen, and refused in one message that lists every fault.
+
+What a set-up needs that would otherwise lose data in silence is checked here too, except what only an open
+database connection can tell (`store.db.Database.refuse_unsafe`).
+"""
+
+import hashlib
+import hmac
+import ipaddress
+import json
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from receiptsvc import ids
+from receiptsvc.domain.errors import SettingsError
+from receiptsvc.domain.statuses import GATEWAY_WORDS, Status
+
+PROJECT = Path(__file__).resolve().parent.parent
+DATA = PROJECT / "data"
+
+SCOPES = frozenset({"send", "read", "ops"})
+TRANSPORTS = ("soap", "rest")
+CALLBACK_ELEMENTS = ("both", "deliveryStatusUrl", "deliveryStatusURL")
+RETURN_CODE_MEANINGS = ("failed", "retry", "duplicate", "stop")
+
+SOAP_URL = "https://services.dynmark.com/WebServices/MessagingServicesWS.asmx"
+REST_URL = "https://services.dynmark.com/webapi/message/send"
+LONGEST_PUBLIC_URL = 100  # the callback URL must stay within 200 characters
+
+_KEY_ID = re.compile(r"[0-9a-z]{1,8}")
+_KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_SHORTEST_SECRET = 16
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackKey:
+    """A key that signs callback URLs. `kid` tells which of several verified."""
+
+    kid: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key to the API and what it may do."""
+
+    name: str
+    scopes: frozenset[str]
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Our account with the gateway."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Everything that can be set. Durations are in seconds. No secret shows in its repr."""
+
+    database_url: str = field(repr=False)
+    public_url: str
+    port: int
+    web_concurrency: int
+    callback_keys: tuple[CallbackKey, ...] = field(repr=False)  # the first signs, all verify
+    callback_budget_seconds: float
+    api_keys: tuple[ApiKey, ...] = field(repr=False)
+    account: Account | None
+    transport: str
+    soap_url: str
+    rest_url: str
+    wsdl: str | None
+    callback_element: str
+    timeout_seconds: float
+    resend_after_seconds: float
+    resend_for_seconds: float
+    return_codes: Mapping[str, str]
+    timezone: ZoneInfo
+    status_map: Mapping[str, Status]
+    spool_dir: Path | None
+    batch_size: int
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the database is a file at a desk."""
+        return self.database_url.startswith("sqlite")
+
+    @property
+    def lease_seconds(self) -> float:
+        """How long a call to the gateway may be unheard of before it counts as lost."""
+        return self.timeout_seconds + 30
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Read the environment. Raises SettingsError with every fault at once."""
+        read = _Reader(os.environ if environ is None else environ)
+        settings = cls._read(read)
+        if read.faults:
+            raise SettingsError(read.faults)
+        return settings
+
+    @classmethod
+    def _read(cls, read: "_Reader") -> "Settings":
+        port = read.whole("PORT", 8000, least=1, most=65_535)
+        database_url = read.database_url()
+        on_sqlite = database_url.startswith("sqlite")
+        spool = read.text("SPOOL_DIR")
+        return cls(
+            database_url=database_url,
+            public_url=read.public_url(f"http://127.0.0.1:{port}"),
+            port=port,
+            web_concurrency=read.whole("WEB_CONCURRENCY", 1 if on_sqlite else 2, least=1, most=64),
+            callback_keys=read.callback_keys(may_make=on_sqlite),
+            callback_budget_seconds=read.seconds("CALLBACK_BUDGET_SECONDS", 2 if spool else 7, most=9),
+            api_keys=read.api_keys(may_make=on_sqlite),
+            account=read.account(),
+            transport=read.choice("DYNMARK_TRANSPORT", TRANSPORTS),
+            soap_url=read.url("DYNMARK_SOAP_URL", SOAP_URL),
+            rest_url=read.url("DYNMARK_REST_URL", REST_URL),
+            wsdl=read.text("DYNMARK_WSDL"),
+            callback_element=read.choice("DYNMARK_CALLBACK_ELEMENT", CALLBACK_ELEMENTS),
+            timeout_seconds=read.seconds("DYNMARK_TIMEOUT_SECONDS", 130, most=3600),
+            resend_after_seconds=read.seconds("RESEND_AFTER_SECONDS", 60, most=86_400),
+            resend_for_seconds=read.seconds("RESEND_FOR_SECONDS", 3600, most=7 * 86_400),
+            return_codes=read.words("RETURN_CODES", RETURN_CODE_MEANINGS),
+            timezone=read.timezone("DYNMARK_TIMEZONE"),
+            status_map={
+                code: Status(word) for code, word in read.words("STATUS_MAP", sorted(map(str, GATEWAY_WORDS))).items()
+            },
+            spool_dir=Path(spool) if spool else None,
+            batch_size=read.whole("BATCH_SIZE", 250, least=1, most=250),
+        )
+
+
+class _Reader:
+    """Reads one setting after another and collects what is wrong with them, never a value that may be secret."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.faults: list[str] = []
+
+    def fault(self, name: str, what: str) -> None:
+        self.faults.append(f"{name}: {what}")
+
+    def text(self, name: str) -> str | None:
+        """The setting without its outer blanks; None if it is unset or empty."""
+        return self._environ.get(name, "").strip() or None
+
+    def whole(self, name: str, default: int, *, least: int, most: int) -> int:
+        given = self.text(name)
+        if given is None:
+            return default
+        if not re.fullmatch(r"[0-9]{1,9}", given) or not least <= int(given) <= most:
+            self.fault(name, f"must be a whole number from {least} to {most}")
+            return default
+        return int(given)
+
+    def seconds(self, name: str, default: float, *, most: float) -> float:
+        given = self.text(name)
+        if given is None:
+            return default
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", given) or not 0 < float(given) <= most:
+            self.fault(name, f"must be a number of seconds above 0 and at most {most:g}")
+            return default
+        return float(given)
+
+    def choice(self, name: str, allowed: tuple[str, ...]) -> str:
+        given = self.text(name) or allowed[0]
+        if given not in allowed:
+            self.fault(name, f"must be one of {', '.join(allowed)}")
+            return allowed[0]
+        return given
+
+    def url(self, name: str, default: str) -> str:
+        given = self.text(name) or default
+        if not _is_http_url(given):
+            self.fault(name, "must be an http:// or https:// address without user, password or fragment")
+            return default
+        return given
+
+    def words(self, name: str, allowed: "tuple[str, ...] | list[str]") -> dict[str, str]:
+        """A JSON object of code → one of `allowed`."""
+        given = self.text(name)
+        if given is None:
+            return {}
+        wanted = f'must be a JSON object such as {{"1": "{allowed[0]}"}} with the words {", ".join(allowed)}'
+        try:
+            parsed: Any = json.loads(given)
+        except (ValueError, RecursionError):
+            self.fault(name, wanted)
+            return {}
+        if not isinstance(parsed, dict) or not all(
+            isinstance(word, str) and word in allowed for word in parsed.values()
+        ):
+            self.fault(name, wanted)
+            return {}
+        return {code.strip(): word for code, word in parsed.items()}
+
+    def timezone(self, name: str) -> ZoneInfo:
+        given = self.text(name) or "UTC"
+        try:
+            return ZoneInfo(given)
+        except (KeyError, ValueError, OSError):
+            self.fault(name, "must be a time zone's name such as UTC or Europe/London")
+            return ZoneInfo("UTC")
+
+    def database_url(self) -> str:
+        """The SQLAlchemy URL with its driver named. PostgreSQL is reached with psycopg 3."""
+        given = self.text("DATABASE_URL")
+        default = f"sqlite:///{DATA / 'receiptsvc.db'}"
+        if given is None:
+            if self.text("DYNO"):
+                self.fault("DATABASE_URL", "must be set on a dyno: a file on its disk is lost at every restart")
+            return default
+        try:
+            url = make_url(given)
+        except (ArgumentError, ValueError):
+            self.fault("DATABASE_URL", "must be a URL such as postgresql://user:password@host/name")
+            return default
+        if url.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:
+            return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+        if url.drivername in {"sqlite", "sqlite+pysqlite"}:
+            return self._sqlite_url(url) or default
+        self.fault("DATABASE_URL", "must begin with postgresql://, postgres:// or sqlite:///")
+        return default
+
+    def _sqlite_url(self, url: URL) -> str | None:
+        if self.text("DYNO"):
+            self.fault("DATABASE_URL", "must not be SQLite on a dyno: its disk is lost at every restart")
+        if not url.database or url.database == ":memory:" or "mode=memory" in str(url.query):
+            self.fault("DATABASE_URL", "must name a file: SQLite in memory keeps nothing")
+            return None
+        path = Path(url.database)
+        return url.set(database=str(path if path.is_absolute() else PROJECT / path)).render_as_string()
+
+    def public_url(self, default: str) -> str:
+        given = (self.text("PUBLIC_URL") or default).rstrip("/")
+        if not _is_http_url(given) or urlsplit(given).query:
+            self.fault("PUBLIC_URL", "must be an http:// or https:// address without user, query or fragment")
+            return default
+        if len(given) > LONGEST_PUBLIC_URL:
+            self.fault("PUBLIC_URL", f"must be at most {LONGEST_PUBLIC_URL} characters long")
+        gateway = "DYNMARK_REST_URL" if self.text("DYNMARK_TRANSPORT") == "rest" else "DYNMARK_SOAP_URL"
+        address = self.text(gateway) or (REST_URL if gateway == "DYNMARK_REST_URL" else SOAP_URL)
+        if self.text("DYNMARK_USERNAME") and _is_private(given) and not _is_private(address):
+            self.fault(
+                "PUBLIC_URL",
+                "must be an address that the gateway can reach, because DYNMARK_USERNAME is set and "
+                f"{gateway} is public: with a private one no receipt would ever arrive",
+            )
+        return given
+
+    def account(self) -> Account | None:
+        username, password = self.text("DYNMARK_USERNAME"), self._environ.get("DYNMARK_PASSWORD", "")
+        if username and password:
+            return Account(username, password)
+        if username or password:
+            missing = "DYNMARK_PASSWORD" if username else "DYNMARK_USERNAME"
+            self.fault(missing, "must be set too: username and password go together")
+        return None
+
+    def callback_keys(self, *, may_make: bool) -> tuple[CallbackKey, ...]:
+        name = "CALLBACK_KEYS"
+        given = self.text(name)
+        if given is None:
+            if not may_make:
+                self.fault(name, "must be set: [kid:]secret[,…], the first signs and all verify")
+                return ()
+            given = self._made("callback_keys")
+        keys: list[CallbackKey] = []
+        for place, entry in enumerate(_entries(given), start=1):
+            kid, colon, secret = entry.partition(":")
+            if not colon:
+                kid, secret = _key_id(entry), entry
+            if not _KEY_ID.fullmatch(kid):
+                self.fault(name, f"entry {place}: a kid is 1 to 8 of 0-9 a-z")
+            elif len(secret) < _SHORTEST_SECRET:
+                self.fault(name, f"entry {place}: a secret has at least {_SHORTEST_SECRET} characters")
+            elif kid in {key.kid for key in keys}:
+                self.fault(name, f"entry {place}: its kid stands twice")
+            else:
+                keys.append(CallbackKey(kid, secret))
+        if not _entries(given):
+            self.fault(name, "holds no key")
+        return tuple(keys)
+
+    def api_keys(self, *, may_make: bool) -> tuple[ApiKey, ...]:
+        name = "API_KEYS"
+        given = self.text(name)
+        if given is None:
+            if not may_make:
+                self.fault(name, "must be set: name:scope+scope:secret[,…] with the scopes send, read, ops")
+                return ()
+            given = f"desk:{'+'.join(sorted(SCOPES))}:{self._made('api_key')}"
+        keys: list[ApiKey] = []
+        for place, entry in enumerate(_entries(given), start=1):
+            parts = entry.split(":", 2)
+            scopes = frozenset(parts[1].split("+")) if len(parts) == 3 else frozenset()
+            if len(parts) != 3 or not _KEY_NAME.fullmatch(parts[0]):
+                self.fault(name, f"entry {place}: must be name:scope+scope:secret")
+            elif not scopes <= SCOPES:
+                self.fault(name, f"entry {place}: the scopes are {', '.join(sorted(SCOPES))}")
+            elif len(parts[2]) < _SHORTEST_SECRET:
+                self.fault(name, f"entry {place}: a secret has at least {_SHORTEST_SECRET} characters")
+            elif any(key.name == parts[0] or key.secret == parts[2] for key in keys):
+                self.fault(name, f"entry {place}: its name or its secret stands twice")
+            else:
+                keys.append(ApiKey(parts[0], scopes, parts[2]))
+        if not _entries(given):
+            self.fault(name, "holds no key")
+        return tuple(keys)
+
+    def _made(self, name: str) -> str:
+        """The secret kept in the data folder, made at the first start; whichever process is first makes it."""
+        path = DATA / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch = path.with_name(f".{name}.{secrets.token_hex(8)}")
+            if not path.exists():
+                with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                    file.write(secrets.token_urlsafe(32) + "\n")
+                try:
+                    os.link(scratch, path)  # unlike a rename, this never replaces a key that is in use
+                except FileExistsError:
+                    pass
+                finally:
+                    scratch.unlink()
+            return path.read_text().strip()
+        except OSError as error:
+            self.fault(name.upper(), f"could not be made in the data folder ({error.strerror})")
+            return secrets.token_urlsafe(32)
+
+
+def key_path() -> Path:
+    """Where the API key stands that is made when API_KEYS is unset."""
+    return DATA / "api_key"
+
+
+def subkey(key: CallbackKey, purpose: str) -> bytes:
+    """32 bytes for one purpose; the signing secret can't be had back from them."""
+    return hmac.new(key.secret.encode(), f"receiptsvc/{purpose}".encode(), hashlib.sha256).digest()
+
+
+def lease(settings: Settings) -> timedelta:
+    """`lease_seconds` as a duration."""
+    return timedelta(seconds=settings.lease_seconds)
+
+
+def _entries(given: str) -> list[str]:
+    return [entry.strip() for entry in given.split(",") if entry.strip()]
+
+
+def _key_id(secret: str) -> str:
+    """The kid of a key that was given none: it stays the same wherever in the list the key moves."""
+    return ids.base32(hashlib.sha256(b"kid:" + secret.encode()).digest()[:5])[:4]
+
+
+def _is_http_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        port_is_fine = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    plain = text.isascii() and text.isprintable() and " " not in text
+    bare = parts.username is None and not parts.fragment
+    return plain and bare and port_is_fine and parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def _is_private(url: str) -> bool:
+    """Whether an address can only be reached from nearby. Names are not looked up."""
+    host = (urlsplit(url).hostname or "").rstrip(".").lower()
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." not in host or host.endswith((".localhost", ".local", ".internal", ".test", ".example"))

@@ -1,0 +1,88 @@
+"""What travels between the rooms: a message on its way out, how a call ended for it, what a callback said.
+
+Frozen and keyword-only. Times are aware.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutboundMessage:
+    """One text to one recipient: one Message object on the wire."""
+
+    id: UUID
+    recipient: str  # international, digits only
+    text: str
+    message_guid: str  # at most 36 characters
+    callback_url: str
+    originator: str | None = None
+    client_ref: str | None = None  # at most 64 characters
+    country_iso_code: str | None = None  # ISO 3166-1 alpha-3
+    deliver_after: datetime | None = None
+    valid_until: datetime | None = None
+    reject_unicode: bool = False
+    include_message_text: bool = False
+    filter_set_name: str | None = None
+    impersonate_user_name: str | None = None
+    additional_options: Mapping[str, str] = field(default_factory=dict)
+
+
+class Outcome(StrEnum):
+    """How a call ended for one message. Nothing else can happen to it."""
+
+    TAKEN = "taken"  # the gateway has it
+    REFUSED = "refused"  # the gateway refused this message: final
+    NOT_SENT = "not_sent"  # nothing reached the gateway, or it asked for another try: offer it again
+    UNCLEAR = "unclear"  # it may or may not have it: never to be offered again without the same guid
+    ACCOUNT_REFUSED = "account_refused"  # our credentials were refused: nothing was sent, stop all sending
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SendResult:
+    """How a call ended for one message, and what the gateway said of it."""
+
+    outcome: Outcome
+    transaction_id: str | None = None  # digits
+    code: str | None = None
+    description: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Receipt:
+    """What a delivery receipt said, as far as it could be read. None: it did not say."""
+
+    transaction_id: str | None  # digits, no leading zeros
+    recipient: str | None  # as it came
+    client_ref: str | None  # as it came
+    status_id: str | None
+    description: str | None
+    occurred_at: datetime | None
+    notes: tuple[str, ...] = ()  # what could not be read, in words
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """What an inbound message said, as far as it could be read. None: it did not say."""
+
+    msgid: str | None
+    sender: str | None
+    recipient: str | None
+    content: str | None
+    client_ref: str | None
+    occurred_at: datetime | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Callback:
+    """A callback as it was kept: the bytes, secrets cut out, and nothing made of them."""
+
+    method: str
+    query: bytes
+    content_type: str | None
+    body: bytes

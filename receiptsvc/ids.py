@@ -1,0 +1,51 @@
+"""Our ids: UUIDv7 inside, `prefix_` and 26 characters of Crockford base32 outside (the TypeID form).
+
+UUIDv7 sorts by the time it was made, so a table's newest rows lie together and an id is known before its row is.
+"""
+
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_VALUES = {letter: value for value, letter in enumerate(_ALPHABET)}
+
+LENGTH = 26  # characters of base32 that hold 128 bits
+
+
+def new() -> UUID:
+    """A new id, greater than every one this process made before."""
+    return uuid7()
+
+
+def base32(data: bytes) -> str:
+    """`data` as lower-case Crockford base32, big-endian, `ceil(bits / 5)` characters."""
+    length = -(-len(data) * 8 // 5)
+    number = int.from_bytes(data, "big")
+    return "".join(_ALPHABET[(number >> (5 * place)) & 31] for place in reversed(range(length)))
+
+
+def to_text(identifier: UUID) -> str:
+    """The 26 characters of an id, without prefix."""
+    return base32(identifier.bytes)
+
+
+def from_text(text: str) -> UUID | None:
+    """The id that `to_text` wrote as `text`; None if it is none."""
+    if len(text) != LENGTH or not all(letter in _VALUES for letter in text):
+        return None
+    number = 0
+    for letter in text:
+        number = number * 32 + _VALUES[letter]
+    return UUID(int=number) if number < 1 << 128 else None
+
+
+def public(prefix: str, identifier: UUID) -> str:
+    """An id as users see it, such as `msg_01j…`. Prefixes: `msg`, `rcp`, `rpl`, `cnv`."""
+    return f"{prefix}_{to_text(identifier)}"
+
+
+def parse(prefix: str, text: str) -> UUID | None:
+    """The id behind `text` if it is one of this prefix, else None."""
+    head, _, tail = text.partition("_")
+    return from_text(tail) if head == prefix else None

@@ -1,0 +1,1 @@
+"""The database: tables, and functions that take a session and never commit."""

@@ -1,0 +1,1 @@
+"""The Flask application: the query API and its errors, schemas and keys."""

@@ -1,0 +1,1 @@
+"""What happens after the answer: kept callbacks become transitions, accepted messages go to the gateway."""
