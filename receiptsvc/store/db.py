@@ -1,0 +1,103 @@
+"""The database: one engine a process, and the two ways to open a transaction.
+
+Every commit of data stands in the caller as `with database.transaction() as session:`. On SQLite such a transaction
+is `BEGIN IMMEDIATE`, so that it waits for its turn at the start and never fails half-way; a reading one is deferred.
+"""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from receiptsvc.domain.errors import SettingsError, StorageUnavailable
+
+_BEGIN = "sqlite_begin"  # the execution option that tells a reading transaction from a writing one
+_BUSY_SECONDS = 5.0
+
+
+class Database:
+    """A way to the tables. Threads share it; processes each make their own."""
+
+    def __init__(self, url: str, *, pool_size: int = 5) -> None:
+        parsed = make_url(url)
+        self.slot = secrets.randbelow(64)  # where this process adds to the counters: sharing one costs time, not truth
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        arguments: dict[str, Any] = (
+            {"timeout": _BUSY_SECONDS} if self.is_sqlite else {"connect_timeout": 5, "application_name": "receiptsvc"}
+        )
+        if self.is_sqlite and parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        self._engine = create_engine(
+            parsed,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=_BUSY_SECONDS,
+            pool_pre_ping=not self.is_sqlite,
+            connect_args=arguments,
+            hide_parameters=True,  # parameters are phone numbers and texts; errors get logged
+        )
+        if self.is_sqlite:
+            event.listen(self._engine, "connect", _prepare_sqlite)
+            event.listen(self._engine, "begin", _begin_sqlite)
+        self._reading = self._engine.execution_options(**{_BEGIN: "BEGIN DEFERRED"})
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A session that commits at the end of the block, or leaves nothing behind."""
+        info = {"slot": self.slot}
+        with Session(self._engine, expire_on_commit=False, info=info) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session that only reads, from one snapshot on SQLite."""
+        with Session(self._reading, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A bare connection, for the migrations."""
+        with self._engine.connect() as connection:
+            yield connection
+
+    def refuse_unsafe(self) -> None:
+        """Raise SettingsError if PostgreSQL would answer before its commits are on disk.
+
+        Raises StorageUnavailable if the database can't be asked.
+        """
+        if self.is_sqlite:
+            return
+        try:
+            with self._reading.connect() as connection:
+                off = [
+                    f"DATABASE_URL: PostgreSQL runs with {name} off; a receipt answered 200 could be lost"
+                    for name in ("fsync", "synchronous_commit")
+                    if connection.execute(text(f"SHOW {name}")).scalar_one() == "off"
+                ]
+        except OperationalError as error:
+            raise StorageUnavailable("the database can't be reached") from error
+        if off:
+            raise SettingsError(off)
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        self._engine.dispose()
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver's own BEGINs are deferred; ours are given below
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN IMMEDIATE"))

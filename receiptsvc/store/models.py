@@ -1,0 +1,280 @@
+"""The tables, built by the migrations only. How they hang together is drawn in docs/design.md."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from receiptsvc.domain.inbox import InboxOutcome
+from receiptsvc.domain.messages import Outcome
+from receiptsvc.domain.statuses import Effect, Status
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time, UTC in the database and out of it."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a time that does not say where its clock stands."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone can't be stored")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """The same time, aware."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only in a column of this very type
+
+
+class Base(DeclarativeBase):
+    """The models' base: every constraint and index has a name that a migration can speak of."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
+        datetime: UtcDateTime,
+        str: Text,
+        UUID: Uuid,
+        dict[str, Any]: JSON,
+        list[str]: JSON,
+        bytes: LargeBinary,
+    }
+
+
+def _one_of(column: str, words: type[Status] | type[Effect] | type[Outcome] | type[InboxOutcome]) -> CheckConstraint:
+    listed = ", ".join(f"'{word.value}'" for word in words)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+class Message(Base):
+    """One text to one recipient, and what we believe of it. Only `store.messages` writes `status` and its kin."""
+
+    __tablename__ = "messages"
+    __table_args__ = (
+        _one_of("status", Status),
+        UniqueConstraint("message_guid"),
+        Index(
+            "ix_messages_due",
+            "due_at",
+            postgresql_where=text("due_at IS NOT NULL"),
+            sqlite_where=text("due_at IS NOT NULL"),
+        ),
+        Index("ix_messages_conversation_id_id", "conversation_id", "id"),
+        Index("ix_messages_client_ref_id", "client_ref", "id"),
+        Index("ix_messages_recipient_id", "recipient", "id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    conversation_id: Mapped[UUID]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]  # the name of the API key
+
+    status: Mapped[str]
+    status_at: Mapped[datetime]
+    conflict: Mapped[bool]
+
+    recipient: Mapped[str]
+    text: Mapped[str]
+    originator: Mapped[str | None]
+    client_ref: Mapped[str | None]
+    country_iso_code: Mapped[str | None]
+    deliver_after: Mapped[datetime | None]
+    valid_until: Mapped[datetime | None]
+    reject_unicode: Mapped[bool]
+    include_message_text: Mapped[bool]
+    filter_set_name: Mapped[str | None]
+    impersonate_user_name: Mapped[str | None]
+    additional_options: Mapped[dict[str, Any]]
+    message_guid: Mapped[str]
+    transport: Mapped[str]
+
+    encoding: Mapped[str]
+    segments: Mapped[int]
+    warnings: Mapped[list[str]]
+
+    transaction_id: Mapped[str | None]  # the one given last; all of them are in message_transactions
+    due_at: Mapped[datetime | None]  # when the worker should look at it: to call, or because a call's lease has ended
+    calling_since: Mapped[datetime | None]  # set, and committed, before the first byte of a call goes out
+    tries: Mapped[int]  # calls begun
+    unclear_since: Mapped[datetime | None]  # when the first call began whose answer was lost
+
+
+class Attempt(Base):
+    """One try to give a message to the gateway. Without an outcome: it is being made, or its process died."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (
+        CheckConstraint(
+            f"outcome IS NULL OR outcome IN ({', '.join(repr(word.value) for word in Outcome)})", name="outcome"
+        ),
+    )
+
+    message_id: Mapped[UUID] = mapped_column(ForeignKey("messages.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # 1 for the first
+    transport: Mapped[str]
+    message_guid: Mapped[str]
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+    transaction_id: Mapped[str | None]
+    return_code: Mapped[str | None]
+    return_description: Mapped[str | None]
+    return_detail: Mapped[str | None]
+
+
+class MessageTransaction(Base):
+    """A transactionID that a message was ever given, and who said so."""
+
+    __tablename__ = "message_transactions"
+    __table_args__ = (
+        CheckConstraint("source IN ('answer', 'receipt')", name="source"),
+        Index("ix_message_transactions_transaction_id_recipient", "transaction_id", "recipient"),
+    )
+
+    message_id: Mapped[UUID] = mapped_column(ForeignKey("messages.id"), primary_key=True)
+    transaction_id: Mapped[str] = mapped_column(primary_key=True)
+    recipient: Mapped[str]
+    source: Mapped[str]
+    noted_at: Mapped[datetime]
+
+
+class InboxRow(Base):
+    """One kept callback: the ledger's row. The bytes are as they came, but for secrets."""
+
+    __tablename__ = "inbox"
+    __table_args__ = (
+        _one_of("outcome", InboxOutcome),
+        CheckConstraint("channel IN ('message', 'account', 'inbound')", name="channel"),
+        Index(
+            "ix_inbox_pending",
+            "next_at",
+            "id",
+            postgresql_where=text("outcome = 'pending'"),
+            sqlite_where=text("outcome = 'pending'"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)  # made when the callback arrived
+    channel: Mapped[str]  # which address it came to
+    message_id: Mapped[UUID | None]  # from the token; no foreign key: what a callback says is never refused
+    received_at: Mapped[datetime]
+    method: Mapped[str]
+    query: Mapped[bytes]
+    content_type: Mapped[str | None]
+    body: Mapped[bytes]
+
+    outcome: Mapped[str]
+    reason: Mapped[str | None]  # why it is quarantined, unmatched or dead, or what could not be read
+    next_at: Mapped[datetime]  # when the worker should (next) take it up
+    tries: Mapped[int]
+    processed_at: Mapped[datetime | None]
+
+
+class Transition(Base):
+    """What was recorded of a message: a receipt of it (`receipt_id`), or a step of our own."""
+
+    __tablename__ = "transitions"
+    __table_args__ = (
+        CheckConstraint(
+            f"status IS NULL OR status IN ({', '.join(repr(word.value) for word in Status)})", name="status"
+        ),
+        _one_of("effect", Effect),
+        CheckConstraint("source IN ('gateway', 'ourselves')", name="source"),
+        UniqueConstraint("receipt_id"),
+        Index("ix_transitions_message_id_id", "message_id", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    message_id: Mapped[UUID] = mapped_column(ForeignKey("messages.id"))
+    receipt_id: Mapped[UUID | None] = mapped_column(ForeignKey("inbox.id"))
+    source: Mapped[str]
+    status: Mapped[str | None]  # the word that was said; none: no word is known for the code
+    effect: Mapped[str]
+    rule: Mapped[str]  # how it found its message, or which step of ours it is
+    reason: Mapped[str | None]  # what the gateway said, or why we took the step
+    provider_status_id: Mapped[str | None]
+    provider_description: Mapped[str | None]
+    occurred_at: Mapped[datetime | None]
+    received_at: Mapped[datetime]
+    recorded_at: Mapped[datetime]
+    map_version: Mapped[str | None]  # which version of the words read it
+
+
+class Reply(Base):
+    """An inbound message and the conversation that it belongs to."""
+
+    __tablename__ = "replies"
+    __table_args__ = (
+        Index("ix_replies_conversation_id_id", "conversation_id", "id"),
+        Index("ix_replies_msgid", "msgid"),
+        UniqueConstraint("receipt_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    receipt_id: Mapped[UUID] = mapped_column(ForeignKey("inbox.id"))
+    conversation_id: Mapped[UUID]
+    message_id: Mapped[UUID | None] = mapped_column(ForeignKey("messages.id"))  # what it seems to answer
+    link: Mapped[str]  # why it belongs to this conversation
+    msgid: Mapped[str | None]
+    sender: Mapped[str]
+    recipient: Mapped[str | None]
+    content: Mapped[str]
+    client_ref: Mapped[str | None]
+    occurred_at: Mapped[datetime | None]
+    received_at: Mapped[datetime]
+    recorded_at: Mapped[datetime]
+    is_conflicting: Mapped[bool]  # its msgid came before with another content
+
+
+class Counter(Base):
+    """A count kept apart from the rows that it counts. Each process adds to a slot of its own; readers sum them."""
+
+    __tablename__ = "counters"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    slot: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    value: Mapped[int] = mapped_column(BigInteger)
+
+
+class Heartbeat(Base):
+    """When a process was last seen at work, and what it would have ops know."""
+
+    __tablename__ = "heartbeats"
+
+    process: Mapped[str] = mapped_column(primary_key=True)
+    seen_at: Mapped[datetime]
+    trouble: Mapped[str | None]

@@ -1,0 +1,165 @@
+"""What is due to go to the gateway: claims under a lease, and how each call ended.
+
+A call has three commits: `claim` before its first byte, nothing while it runs, `record_results` after it. If the second
+commit never comes, the lease ends and `settle_lost` says so. No row that was read before a call is written after it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from receiptsvc.domain.messages import Outcome, SendResult
+from receiptsvc.domain.statuses import UNSETTLED, Status
+from receiptsvc.store import messages
+from receiptsvc.store.models import Attempt, Message
+
+_LONGEST_GAP = timedelta(minutes=5)
+_FIRST_GAP = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Repeats:
+    """When a message may be offered again after an answer was lost."""
+
+    after: timedelta
+    duration: timedelta
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """How one attempt ended. `number` tells which of the message's attempts."""
+
+    number: int
+    result: SendResult
+
+
+def claim(session: Session, now: datetime, *, limit: int, lease: timedelta) -> Sequence[Message]:
+    """Up to `limit` due messages, no two to the same recipient, each with an attempt begun and its lease running.
+
+    Messages whose validUntil has gone by and that were never given to the gateway expire here instead.
+    """
+    due = session.scalars(
+        select(Message)
+        .where(Message.due_at <= now, Message.calling_since.is_(None))
+        .order_by(Message.due_at, Message.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    late = [m for m in due if m.valid_until is not None and m.valid_until <= now and m.unclear_since is None]
+    _expire(session, late, now)
+    chosen: dict[str, Message] = {}
+    for message in due:
+        if message.status in UNSETTLED:
+            chosen.setdefault(message.recipient, message)
+    for message in chosen.values():
+        message.tries += 1
+        message.calling_since, message.due_at = now, now + lease
+        session.add(
+            Attempt(
+                message_id=message.id,
+                number=message.tries,
+                transport=message.transport,
+                message_guid=message.message_guid,
+                started_at=now,
+            )
+        )
+    return list(chosen.values())
+
+
+def record_results(session: Session, ended: Mapping[UUID, Ended], now: datetime, repeats: Repeats) -> None:
+    """Record how calls ended. What receipts have said meanwhile stands: a result is one more report."""
+    locked = messages.lock(session, ended)
+    attempts = {
+        (attempt.message_id, attempt.number): attempt
+        for attempt in session.scalars(select(Attempt).where(Attempt.message_id.in_(ended)))
+    }
+    entries: list[tuple[UUID, messages.Entry]] = []
+    for message_id, message in locked.items():
+        end = ended[message_id]
+        result = end.result
+        attempt = attempts[message_id, end.number]
+        if attempt.outcome is None or result.outcome is Outcome.TAKEN:
+            _close(attempt, result, now)
+        if message.tries == end.number and message.calling_since is not None:
+            message.calling_since = None
+            message.due_at = _next_due(message, attempt, result.outcome, now, repeats)
+        if result.transaction_id and result.outcome is Outcome.TAKEN:
+            messages.note_transactions(session, [(message, result.transaction_id)], "answer", now)
+        word = _WORDS.get(result.outcome)
+        if word is not None:
+            reason = _reason(result) if word is not Status.SUBMITTED else None
+            entry = messages.Entry(report=messages.own_step(word, now), rule=_RULES[result.outcome], reason=reason)
+            entries.append((message_id, entry))
+    messages.record(session, locked, entries, now)
+
+
+def settle_lost(session: Session, now: datetime, repeats: Repeats, *, all_calls: bool = False) -> int:
+    """Count calls whose lease has ended as lost answers; how many there were.
+
+    `all_calls`: whatever the lease says. Only where no other process can be calling.
+    """
+    query = select(Message.id, Message.tries).where(Message.calling_since.is_not(None))
+    if not all_calls:
+        query = query.where(Message.due_at <= now)
+    rows = session.execute(query.order_by(Message.id).limit(1000).with_for_update(skip_locked=True)).all()
+    lost = SendResult(outcome=Outcome.UNCLEAR, description="the process that made this call went away")
+    record_results(session, {row.id: Ended(number=row.tries, result=lost) for row in rows}, now, repeats)
+    return len(rows)
+
+
+_WORDS = {
+    Outcome.TAKEN: Status.SUBMITTED,
+    Outcome.REFUSED: Status.FAILED,
+    Outcome.UNCLEAR: Status.SEND_UNKNOWN,
+}
+_RULES = {
+    Outcome.TAKEN: "the gateway took it",
+    Outcome.REFUSED: "the gateway refused it",
+    Outcome.UNCLEAR: "the gateway's answer was lost",
+}
+
+
+def _expire(session: Session, late: Sequence[Message], now: datetime) -> None:
+    for message in late:
+        message.due_at = None
+    step = messages.Entry(report=messages.own_step(Status.EXPIRED, now), rule="validUntil went by", reason="never sent")
+    messages.record(session, {m.id: m for m in late}, [(m.id, step) for m in late], now)
+
+
+def _close(attempt: Attempt, result: SendResult, now: datetime) -> None:
+    attempt.ended_at, attempt.outcome = now, result.outcome
+    attempt.transaction_id = result.transaction_id
+    attempt.return_code = result.code
+    attempt.return_description = result.description
+    attempt.return_detail = result.detail
+
+
+def _next_due(message: Message, attempt: Attempt, outcome: Outcome, now: datetime, repeats: Repeats) -> datetime | None:
+    """When to look at a message again after its call ended so; None: never."""
+    match outcome:
+        case Outcome.TAKEN | Outcome.REFUSED:
+            return None
+        case Outcome.ACCOUNT_REFUSED:
+            return now  # the worker holds all sending; this message did nothing wrong
+        case Outcome.NOT_SENT:
+            return now + min(_doubled(_FIRST_GAP, message.tries - 1), _LONGEST_GAP)
+        case Outcome.UNCLEAR:
+            message.unclear_since = message.unclear_since or attempt.started_at
+            if message.transport != "soap":
+                return None  # without a messageGuid on the wire a repeat could be a second SMS
+            due = now + _doubled(repeats.after, message.tries - 1)
+            last = message.unclear_since + repeats.duration
+            return due if due <= min(last, message.valid_until or last) else None
+
+
+def _doubled(gap: timedelta, times: int) -> timedelta:
+    return gap * (1 << min(times, 10))
+
+
+def _reason(result: SendResult) -> str | None:
+    said = [part for part in (result.code, result.description, result.detail) if part]
+    return ": ".join(said) or None

