@@ -38,6 +38,13 @@ SOAP_URL = "https://services.dynmark.com/WebServices/MessagingServicesWS.asmx"
 REST_URL = "https://services.dynmark.com/webapi/message/send"
 LONGEST_PUBLIC_URL = 100  # the callback URL must stay within 200 characters
 
+NAMES = frozenset(
+    """DATABASE_URL PUBLIC_URL PORT WEB_CONCURRENCY CALLBACK_KEYS CALLBACK_BUDGET_SECONDS API_KEYS DYNMARK_USERNAME
+    DYNMARK_PASSWORD DYNMARK_TRANSPORT DYNMARK_SOAP_URL DYNMARK_REST_URL DYNMARK_WSDL DYNMARK_CALLBACK_ELEMENT
+    DYNMARK_TIMEOUT_SECONDS RESEND_AFTER_SECONDS RESEND_FOR_SECONDS RETURN_CODES DYNMARK_TIMEZONE STATUS_MAP SPOOL_DIR
+    BATCH_SIZE RECEIPTSVC_URL RECEIPTSVC_API_KEY""".split()
+)  # every setting there is
+
 _KEY_ID = re.compile(r"[0-9a-z]{1,8}")
 _KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SHORTEST_SECRET = 16
@@ -109,6 +116,10 @@ class Settings:
         """Read the environment. Raises SettingsError with every fault at once."""
         read = _Reader(os.environ if environ is None else environ)
         settings = cls._read(read)
+        if settings.transport == "rest":
+            read.fault("DYNMARK_TRANSPORT", "rest is not there yet; use soap")
+        if settings.spool_dir is not None:
+            read.fault("SPOOL_DIR", "there is no spool yet; leave it unset")
         if read.faults:
             raise SettingsError(read.faults)
         return settings

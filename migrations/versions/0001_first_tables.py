@@ -157,10 +157,12 @@ def upgrade() -> None:
         sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("fingerprint", sa.Uuid(), nullable=False),
         sa.Column("is_conflicting", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name="fk_replies_message_id"),
         sa.ForeignKeyConstraint(["receipt_id"], ["inbox.id"], name="fk_replies_receipt_id"),
         sa.PrimaryKeyConstraint("id", name="pk_replies"),
+        sa.UniqueConstraint("fingerprint", name="uq_replies_fingerprint"),
         sa.UniqueConstraint("receipt_id", name="uq_replies_receipt_id"),
     )
     op.create_index("ix_replies_conversation_id_id", "replies", ["conversation_id", "id"], unique=False)

@@ -5,20 +5,29 @@ is `BEGIN IMMEDIATE`, so that it waits for its turn at the start and never fails
 """
 
 import secrets
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
 
 _BEGIN = "sqlite_begin"  # the execution option that tells a reading transaction from a writing one
 _BUSY_SECONDS = 5.0
+
+# SQLSTATE classes: connection, rolled back by the server, resources, not in that state (locks), shutdown, system.
+_PG_OUTAGES = ("08", "40", "53", "55", "57", "58")
+_SQLITE_OUTAGES = frozenset(
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+)
 
 
 class Database:
@@ -49,15 +58,26 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """A session that commits at the end of the block, or leaves nothing behind."""
+        """A session that commits at the end of the block, or leaves nothing behind.
+
+        Raises StorageUnavailable if the database is away, full or too busy: then the commit may or may not have been.
+        """
         info = {"slot": self.slot}
-        with Session(self._engine, expire_on_commit=False, info=info) as session, session.begin():
+        with _outages_named(), Session(self._engine, expire_on_commit=False, info=info) as session, session.begin():
             yield session
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session that only reads, from one snapshot on SQLite."""
-        with Session(self._reading, expire_on_commit=False) as session:
+        """A session that only reads, from one snapshot on SQLite. Raises StorageUnavailable."""
+        with _outages_named(), Session(self._reading, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """A session that only reads, from one snapshot on PostgreSQL too."""
+        with self.reading() as session:
+            if not self.is_sqlite:
+                session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             yield session
 
     @contextmanager
@@ -73,21 +93,42 @@ class Database:
         """
         if self.is_sqlite:
             return
-        try:
-            with self._reading.connect() as connection:
-                off = [
-                    f"DATABASE_URL: PostgreSQL runs with {name} off; a receipt answered 200 could be lost"
-                    for name in ("fsync", "synchronous_commit")
-                    if connection.execute(text(f"SHOW {name}")).scalar_one() == "off"
-                ]
-        except OperationalError as error:
-            raise StorageUnavailable("the database can't be reached") from error
+        with _outages_named(), self._reading.connect() as connection:
+            off = [
+                f"DATABASE_URL: PostgreSQL runs with {name} off; a receipt answered 200 could be lost"
+                for name in ("fsync", "synchronous_commit")
+                if connection.execute(text(f"SHOW {name}")).scalar_one() == "off"
+            ]
         if off:
             raise SettingsError(off)
 
     def close(self) -> None:
         """Close every idle connection."""
         self._engine.dispose()
+
+
+@contextmanager
+def _outages_named() -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeout as error:
+        raise StorageUnavailable("every connection to the database is in use") from error
+    except DBAPIError as error:
+        if _is_outage(error):
+            raise StorageUnavailable("the database did not answer as it should") from error
+        raise
+
+
+def _is_outage(error: DBAPIError) -> bool:
+    """Whether the database itself is in trouble, and not with what it was given."""
+    cause = error.orig
+    if isinstance(cause, sqlite3.Error):
+        code = getattr(cause, "sqlite_errorcode", None)
+        return code is not None and code & 0xFF in _SQLITE_OUTAGES  # the low byte is the primary code
+    if isinstance(cause, psycopg.Error):
+        lost = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError) and cause.sqlstate is None
+        return lost or (cause.sqlstate or "")[:2] in _PG_OUTAGES
+    return error.connection_invalidated
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

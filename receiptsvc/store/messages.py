@@ -84,6 +84,15 @@ def record(
     return [effect for _, _, effect in judged]
 
 
+def transactions(session: Session, transaction_ids: Collection[str]) -> Sequence[MessageTransaction]:
+    """Which messages were ever given one of these transactionIDs."""
+    if not transaction_ids:
+        return []
+    return session.scalars(
+        select(MessageTransaction).where(MessageTransaction.transaction_id.in_(transaction_ids))
+    ).all()
+
+
 def note_transactions(session: Session, noted: Iterable[tuple[Message, str]], source: str, now: datetime) -> None:
     """Remember transactionIDs that locked messages were given. `source`: `answer` (a send's), or `receipt`.
 

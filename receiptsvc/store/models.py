@@ -242,6 +242,7 @@ class Reply(Base):
         Index("ix_replies_conversation_id_id", "conversation_id", "id"),
         Index("ix_replies_msgid", "msgid"),
         UniqueConstraint("receipt_id"),
+        UniqueConstraint("fingerprint"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -257,6 +258,7 @@ class Reply(Base):
     occurred_at: Mapped[datetime | None]
     received_at: Mapped[datetime]
     recorded_at: Mapped[datetime]
+    fingerprint: Mapped[UUID]  # of msgid, sender and content: the same reply forwarded twice has it twice
     is_conflicting: Mapped[bool]  # its msgid came before with another content
 
 

@@ -1,0 +1,54 @@
+# Each target does all of its own set-up, in .venv. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test lint format migration pins clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/installed ## the main job on a scratch database: a conversation goes out, its receipts come back
+	@$(BIN)/python -m receiptsvc demo
+
+run: $(VENV)/installed ## the same, stays up and keeps its data
+	@$(BIN)/python -m receiptsvc demo --stay
+
+test: $(VENV)/installed-dev ## every test, on SQLite and on a real PostgreSQL
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed-dev ## format check, linter, strict types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed-dev ## put the code into its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+migration: $(VENV)/installed-dev ## draft a migration from the models: make migration NAME="add a column"
+	$(BIN)/alembic upgrade head
+	$(BIN)/alembic revision --autogenerate -m "$(NAME)"
+
+pins: $(VENV)/installed-dev ## turn the .in files into pinned requirements, for every platform
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-emit-index-url requirements.in -o requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-emit-index-url requirements-dev.in -o requirements-dev.txt
+
+clean: ## remove what the targets made, but for the data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Python's venv module is needed (on Debian: apt-get install python3-venv)"; exit 1; }
+
+$(VENV)/installed: requirements.txt | $(VENV)/bin/python
+	@echo "Installing what the service needs …"
+	@$(BIN)/pip install --quiet -r requirements.txt
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+	@echo "Installing what the tests need …"
+	@$(BIN)/pip install --quiet -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,31 @@
+"""How gunicorn serves the web process. Port and workers come from the same settings as everything else."""
+
+import sys
+
+from receiptsvc import logs
+from receiptsvc.config import Settings
+from receiptsvc.domain.errors import SettingsError
+
+try:
+    _settings = Settings.from_env()
+except SettingsError as error:
+    sys.stderr.write(f"{error}\n")
+    sys.exit(2)
+
+bind = f"0.0.0.0:{_settings.port}"
+workers = _settings.web_concurrency
+worker_class = "gthread"
+threads = 32
+limit_request_line = 8190  # gunicorn's most: a receipt with its message's text is long
+timeout = 60
+graceful_timeout = 20  # a dyno gives 30 s between SIGTERM and SIGKILL
+keepalive = 75
+accesslog = None  # a request line holds tokens, keys and phone numbers
+logconfig_dict = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": logs.JsonFormatter, "process": "web"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "root": {"level": "INFO", "handlers": ["stderr"]},
+    "loggers": {"gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False}},
+}

@@ -1,0 +1,161 @@
+"""The WSGI application that receives the gateway's callbacks: method, address, key, bounded read, keep, answer.
+
+It stands in front of Flask and hands it everything else. It knows nothing of what a callback says.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from time import monotonic
+from typing import Any
+from urllib.parse import unquote_plus
+from uuid import UUID
+
+from receiptsvc import ids, tokens
+from receiptsvc.config import Settings
+from receiptsvc.domain.errors import StorageUnavailable
+from receiptsvc.domain.inbox import Channel
+from receiptsvc.domain.messages import Callback
+from receiptsvc.intake.keeper import Keeper
+from receiptsvc.store.inbox import Arrival
+
+MOST_BYTES = 1024 * 1024  # of a body, counted while reading
+
+_METHODS = ("GET", "POST", "HEAD")
+_RETRY_AFTER_SECONDS = 5
+_CUT = b"[cut]"  # stands where a secret stood
+
+Environ = dict[str, Any]
+StartResponse = Callable[[str, list[tuple[str, str]]], object]
+Wsgi = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+
+class _Fault(Enum):
+    """Why a body could not be read, as a status line."""
+
+    TOO_LARGE = "413 Content Too Large"
+    CUT = "400 Bad Request"  # its sender left before its end
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Address:
+    """Where a callback came to, its key being right. `secret`: what of its URL must not be kept."""
+
+    channel: Channel
+    message_id: UUID | None
+    secret: str
+
+
+class Intake:
+    """Answers `/callbacks/receipts…` and `/callbacks/inbound/…`; anything else is `inner`'s."""
+
+    def __init__(self, inner: Wsgi, settings: Settings, keeper: Keeper) -> None:
+        self._inner = inner
+        self._keys = settings.callback_keys
+        self._keeper = keeper
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """One request."""
+        path = environ.get("PATH_INFO", "").rstrip("/")
+        if not any(path == base or path.startswith(f"{base}/") for base in (tokens.RECEIPTS, tokens.INBOUND)):
+            return self._inner(environ, start_response)
+        started = monotonic()
+        status, headers = self._answer(environ, path)
+        self._keeper.count_answer(monotonic() - started)
+        body = b"OK\n" if status.startswith("200") else status[4:].encode() + b"\n"
+        plain = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+        start_response(status, plain + headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    def _answer(self, environ: Environ, path: str) -> tuple[str, list[tuple[str, str]]]:
+        method = environ["REQUEST_METHOD"]
+        if method not in _METHODS:
+            return "405 Method Not Allowed", [("Allow", ", ".join(_METHODS))]
+        query = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
+        address = self._address(environ, path, query)
+        if address is None:
+            self._keeper.count_refused()
+            return "403 Forbidden", []
+        body = _read(environ)
+        if isinstance(body, _Fault):
+            return body.value, []
+        query = _without_secret(query, address)
+        if method != "POST" and not query and not body:
+            return "200 OK", []  # a probe
+        callback = Callback(
+            method=method,
+            query=query,
+            content_type=_text(environ.get("CONTENT_TYPE")),
+            body=body.replace(address.secret.encode(), _CUT),
+        )
+        try:
+            self._keeper.keep(
+                Arrival(
+                    id=ids.new(),
+                    channel=address.channel,
+                    message_id=address.message_id,
+                    received_at=datetime.now(UTC),
+                    callback=callback,
+                )
+            )
+        except StorageUnavailable:
+            return "503 Service Unavailable", [("Retry-After", str(_RETRY_AFTER_SECONDS))]
+        return "200 OK", []
+
+    def _address(self, environ: Environ, path: str, query: bytes) -> _Address | None:
+        if path == tokens.RECEIPTS:
+            key = _given_key(environ, query)
+            if not tokens.opens_account(self._keys, key):
+                return None
+            return _Address(channel=Channel.ACCOUNT, message_id=None, secret=key)
+        base, _, token = path.rpartition("/")
+        if base == tokens.RECEIPTS:
+            message_id = tokens.message_of(self._keys, token)
+            if message_id is not None:
+                return _Address(channel=Channel.MESSAGE, message_id=message_id, secret=token)
+        if base == tokens.INBOUND and tokens.opens_inbound(self._keys, token):
+            return _Address(channel=Channel.INBOUND, message_id=None, secret=token)
+        return None
+
+
+def _given_key(environ: Environ, query: bytes) -> str:
+    """The key of the static address: the password of HTTP Basic, or `?key=`."""
+    scheme, _, encoded = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(encoded, validate=True).decode().partition(":")[2]
+        except (binascii.Error, ValueError):
+            return ""
+    values = [piece[4:] for piece in query.split(b"&") if piece.lower().startswith(b"key=")]
+    return unquote_plus(values[0].decode("latin-1")) if values else ""
+
+
+def _without_secret(query: bytes, address: _Address) -> bytes:
+    """The query as it came, but for our own secret in it."""
+    if address.channel is Channel.ACCOUNT:
+        query = b"&".join(piece for piece in query.split(b"&") if not piece.lower().startswith(b"key="))
+    return query.replace(address.secret.encode(), _CUT)
+
+
+def _read(environ: Environ) -> "bytes | _Fault":
+    """The body. A length that was claimed is not believed further than it is read."""
+    claimed = environ.get("CONTENT_LENGTH") or ""
+    if not claimed and not environ.get("wsgi.input_terminated"):
+        return b""
+    if claimed.isdigit() and int(claimed) > MOST_BYTES:
+        return _Fault.TOO_LARGE
+    try:
+        body: bytes = environ["wsgi.input"].read(MOST_BYTES + 1)
+    except OSError:
+        return _Fault.CUT
+    if len(body) > MOST_BYTES:
+        return _Fault.TOO_LARGE
+    return _Fault.CUT if claimed.isdigit() and len(body) < int(claimed) else body
+
+
+def _text(header: str | None) -> str | None:
+    """A header that a database can hold, whatever was sent in it."""
+    return header[:500].encode("ascii", "replace").decode().replace("\0", "?") if header else None

@@ -1,0 +1,88 @@
+"""Replies: inbound messages, each kept once and linked to the conversation that it belongs to, with the reason."""
+
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from uuid import UUID
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from receiptsvc import ids
+from receiptsvc.domain.inbox import InboxOutcome
+from receiptsvc.domain.messages import Reply as Said
+from receiptsvc.store import messages, upsert
+from receiptsvc.store.models import InboxRow, Message, Reply
+
+_ANSWERS_WITHIN = timedelta(days=30)  # later than that, a text from somebody begins a conversation of its own
+
+BY_CLIENT_REF = "clientRef"
+BY_LAST_MESSAGE = "the last message sent to this person from this originator"
+ALONE = "nothing was sent to this person before"
+
+
+def record(session: Session, row: InboxRow, said: Said, now: datetime) -> tuple[InboxOutcome, str | None]:
+    """Record a reply once; the outcome of its inbox row, and what should be said of it."""
+    sender = said.sender or ""
+    answered, link = _answered(session, said, sender, row.received_at)
+    if answered is not None and link == BY_LAST_MESSAGE:
+        conversation = answered.conversation_id
+    else:
+        conversation = messages.conversation_id(
+            client_ref=said.client_ref, recipient=_digits(sender), originator=_digits(said.recipient or "")
+        )
+    differing = bool(said.msgid) and session.scalar(
+        select(Reply.id).where(Reply.msgid == said.msgid, Reply.fingerprint != _fingerprint(row, said)).limit(1)
+    )
+    statement = upsert.into(session, Reply).on_conflict_do_nothing(index_elements=["fingerprint"])
+    kept = session.scalar(
+        statement.returning(Reply.id),
+        {
+            "id": ids.new(),
+            "receipt_id": row.id,
+            "conversation_id": conversation,
+            "message_id": answered.id if answered is not None else None,
+            "link": link,
+            "msgid": said.msgid,
+            "sender": _digits(sender),
+            "recipient": said.recipient,
+            "content": said.content or "",
+            "client_ref": said.client_ref,
+            "occurred_at": said.occurred_at,
+            "received_at": row.received_at,
+            "recorded_at": now,
+            "fingerprint": _fingerprint(row, said),
+            "is_conflicting": bool(differing),
+        },
+    )
+    notes = "; ".join(said.notes) or None
+    if kept is None:
+        return InboxOutcome.DUPLICATE, notes
+    if differing:
+        return InboxOutcome.CONFLICTING, "its msgid came before with another content"
+    return InboxOutcome.APPLIED, notes
+
+
+def _answered(session: Session, said: Said, sender: str, received_at: datetime) -> tuple[Message | None, str]:
+    """The message that a reply seems to answer, and the reason of its link."""
+    sent = select(Message).where(Message.recipient == _digits(sender)).order_by(Message.id.desc()).limit(1)
+    if said.client_ref:
+        return session.scalar(sent.where(Message.client_ref == said.client_ref)), BY_CLIENT_REF
+    plain = func.replace(Message.originator, "+", "")
+    recent = sent.where(
+        Message.created_at > received_at - _ANSWERS_WITHIN,
+        or_(Message.originator.is_(None), plain == _digits(said.recipient or "")),
+    )
+    message = session.scalar(recent)
+    return message, BY_LAST_MESSAGE if message is not None else ALONE
+
+
+def _digits(number: str) -> str:
+    """A number as the gateway writes it: without blanks and a leading plus; a name stays as it is."""
+    bare = "".join(number.split()).removeprefix("+")
+    return bare.removeprefix("00") if bare.isdigit() else number.strip()
+
+
+def _fingerprint(row: InboxRow, said: Said) -> UUID:
+    """Equal for what the gateway forwarded twice. A reply without a msgid is never taken for another one."""
+    parts = (said.msgid, said.sender or "", said.content or "") if said.msgid else ("", row.id.hex)
+    return UUID(bytes=blake2b("\0".join(parts).encode(), digest_size=16).digest())

@@ -1,0 +1,207 @@
+"""The proof of the store: what was derived is derived again from what was kept, and every difference is named.
+
+It only reads. Each slice comes from one snapshot, so that work going on meanwhile never looks like a fault. Mending
+what it finds is not done here.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, Select, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from receiptsvc import ids
+from receiptsvc.domain.inbox import Channel, InboxOutcome
+from receiptsvc.domain.statuses import Effect, Report, fold
+from receiptsvc.store import ledger, messages
+from receiptsvc.store.db import Database
+from receiptsvc.store.models import InboxRow, Message, Reply, Transition
+
+_EFFECTS = frozenset(effect.value for effect in Effect)
+_REPLY_KEPT = frozenset({InboxOutcome.APPLIED, InboxOutcome.CONFLICTING})  # a duplicate's reply is there already
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fault:
+    """One thing in the store that is not as it must be. Nothing in it is personal."""
+
+    what: str  # which rule is broken
+    where: str  # the public id of the row, or the counter's name
+    expected: str
+    found: str
+
+
+_Rows = Sequence[Row[*tuple[Any, ...]]]
+
+
+def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | None = None) -> Iterator[Fault]:
+    """Every fault of the store, in no order that matters. `tally` is told how much of each kind was looked at."""
+    tally = Counter() if tally is None else tally
+    slices = _Slices(database, slice_size, tally)
+    yield from slices.check(
+        "messages", select(Message.id, Message.status, Message.status_at, Message.conflict), Message.id, _check_messages
+    )
+    yield from slices.check(
+        "receipts",
+        select(InboxRow.id, InboxRow.channel, InboxRow.outcome, Transition.effect, Reply.is_conflicting)
+        .outerjoin(Transition, Transition.receipt_id == InboxRow.id)
+        .outerjoin(Reply, Reply.receipt_id == InboxRow.id),
+        InboxRow.id,
+        _check_receipts,
+    )
+    yield from slices.check(
+        "transitions",
+        select(Transition.id, Transition.message_id, Transition.receipt_id, Message.id, InboxRow.id)
+        .outerjoin(Message, Message.id == Transition.message_id)
+        .outerjoin(InboxRow, InboxRow.id == Transition.receipt_id),
+        Transition.id,
+        _check_transitions,
+    )
+    yield from slices.check(
+        "replies",
+        select(Reply.id, Reply.receipt_id, InboxRow.id).outerjoin(InboxRow, InboxRow.id == Reply.receipt_id),
+        Reply.id,
+        _check_replies,
+    )
+    with database.snapshot() as session:
+        counted, rows = ledger.read(session), ledger.count_rows(session)
+    tally["counters"] += len(InboxOutcome) + 2
+    yield from _check_counters(counted, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Slices:
+    """Walks a table by its key, a slice and a snapshot at a time, so that no transaction is long."""
+
+    database: Database
+    size: int
+    tally: Counter[str]
+
+    def check(
+        self,
+        kind: str,
+        query: Select[*tuple[Any, ...]],
+        key: InstrumentedAttribute[Any],
+        find: Callable[[Session, _Rows], list[Fault]],
+    ) -> Iterator[Fault]:
+        """The faults that `find` sees in each slice of `query`, whose first column is `key`."""
+        query = query.order_by(key).limit(self.size)
+        page = query
+        while True:
+            with self.database.snapshot() as session:
+                rows = session.execute(page).all()
+                faults = find(session, rows) if rows else []
+            self.tally[kind] += len(rows)
+            yield from faults
+            if len(rows) < self.size:
+                return
+            page = query.where(key > rows[-1][0])
+
+
+def _check_messages(session: Session, rows: _Rows) -> list[Fault]:
+    """A message's status, statusAt and conflict are what its transitions add up to."""
+    told: dict[UUID, list[Report]] = defaultdict(list)
+    recorded = select(Transition).where(Transition.message_id.between(rows[0][0], rows[-1][0]))
+    for transition in session.scalars(recorded):
+        told[transition.message_id].append(messages.report_of(transition))
+    faults: list[Fault] = []
+    for message_id, status, status_at, conflict in rows:
+        where = ids.public("msg", message_id)
+        reports = told[message_id]
+        if all(report.word is None for report in reports):
+            found = f"{len(reports)} without a word"
+            faults.append(Fault(what="message's transitions", where=where, expected="one with a word", found=found))
+            continue
+        state = fold(reports)
+        faults += [
+            Fault(what=f"message's {name}", where=where, expected=expected, found=found)
+            for name, expected, found in (
+                ("status", state.status.value, status),
+                ("statusAt", state.status_at.isoformat(), status_at.isoformat()),
+                ("conflict", str(state.conflict), str(conflict)),
+            )
+            if expected != found
+        ]
+    return faults
+
+
+def _check_receipts(_session: Session, rows: _Rows) -> list[Fault]:
+    """A receipt's outcome is its transition's effect, and a reply is there once if it was taken in."""
+    faults: list[Fault] = []
+    for receipt_id, channel, word, effect, is_conflicting in rows:
+        outcome = InboxOutcome(word)
+        where = ids.public("rcp", receipt_id)
+        transition, reply = _traces(outcome, is_reply=channel == Channel.INBOUND)
+        # An operator may dismiss what no word was known for; its transition stays.
+        if effect != transition and (outcome, effect) != (InboxOutcome.DISMISSED, Effect.UNMAPPED):
+            faults.append(
+                Fault(
+                    what=f"transition of a receipt that is {outcome}",
+                    where=where,
+                    expected=transition or "none",
+                    found=effect or "none",
+                )
+            )
+        found = None if is_conflicting is None else _reply_word(is_conflicting=is_conflicting)
+        if found != reply:
+            what = f"reply of a callback that is {outcome}"
+            faults.append(Fault(what=what, where=where, expected=reply or "none", found=found or "none"))
+    return faults
+
+
+def _traces(outcome: InboxOutcome, *, is_reply: bool) -> tuple[str | None, str | None]:
+    """What a callback of this outcome has left: the effect of its transition, and what its reply is."""
+    if not is_reply:
+        return (outcome.value if outcome.value in _EFFECTS else None), None
+    if outcome in _REPLY_KEPT:
+        return None, _reply_word(is_conflicting=outcome is InboxOutcome.CONFLICTING)
+    return None, None
+
+
+def _reply_word(*, is_conflicting: bool) -> str:
+    return "a conflicting one" if is_conflicting else "one"
+
+
+def _check_transitions(_session: Session, rows: _Rows) -> list[Fault]:
+    """A transition's message, and the receipt that it names, are there."""
+    faults: list[Fault] = []
+    for _, message_id, receipt_id, message, receipt in rows:
+        where = ids.public("msg", message_id)
+        if message is None:
+            faults.append(Fault(what="message of a transition", where=where, expected="kept", found="missing"))
+        if receipt_id is not None and receipt is None:
+            expected = f"{ids.public('rcp', receipt_id)} kept"
+            faults.append(Fault(what="receipt of a transition", where=where, expected=expected, found="missing"))
+    return faults
+
+
+def _check_replies(_session: Session, rows: _Rows) -> list[Fault]:
+    """The callback that brought a reply is there."""
+    return [
+        Fault(
+            what="receipt of a reply",
+            where=ids.public("rpl", reply_id),
+            expected=f"{ids.public('rcp', receipt_id)} kept",
+            found="missing",
+        )
+        for reply_id, receipt_id, receipt in rows
+        if receipt is None
+    ]
+
+
+def _check_counters(counted: ledger.Ledger, rows: dict[InboxOutcome, int]) -> list[Fault]:
+    """The counters say what the rows say, and no callback brought less than one row."""
+    pairs = [(outcome.value, rows.get(outcome, 0), counted.outcomes[outcome]) for outcome in InboxOutcome]
+    pairs.append((ledger.RECEIVED, sum(rows.values()), counted.received))
+    faults = [
+        Fault(what="counter", where=name, expected=str(expected), found=str(found))
+        for name, expected, found in pairs
+        if expected != found
+    ]
+    if not min(1, counted.received) <= counted.callbacks <= counted.received:
+        expected = f"from {min(1, counted.received)} to {counted.received}"
+        faults.append(Fault(what="counter", where=ledger.CALLBACKS, expected=expected, found=str(counted.callbacks)))
+    return faults

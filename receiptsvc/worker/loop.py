@@ -1,0 +1,131 @@
+"""The worker process: threads that process and send until told to stop, and a word about it for ops.
+
+Told to stop, no thread begins anything new. A call to the gateway that does not end within 20 s is left to its lease.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic
+
+from receiptsvc import logs
+from receiptsvc.config import Settings
+from receiptsvc.domain.errors import ReceiptsvcError, StorageUnavailable
+from receiptsvc.dynmark import codes
+from receiptsvc.dynmark.gateway import Gateway
+from receiptsvc.store import heartbeats, sending
+from receiptsvc.store.db import Database
+from receiptsvc.worker import solo
+from receiptsvc.worker.process import Reading, process
+from receiptsvc.worker.submit import AccountHold, repeats, submit
+
+CALLS_AT_ONCE = 4
+STOP_SECONDS = 20.0  # a dyno gives 30 s between SIGTERM and SIGKILL
+
+_BATCH = 500
+_NOTHING_KEPT_SECONDS = 0.2
+_NOTHING_DUE_SECONDS = 0.5
+_HEARTBEAT_SECONDS = 5.0
+_LEASES_SECONDS = 5.0
+_OUTAGE_SECONDS = (0.5, 30.0)  # the first pause after storage failed, and the longest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Duty:
+    """Something that a thread does again and again. `step` says how much it found to do; after nothing it rests."""
+
+    name: str
+    step: Callable[[], int]
+    rest_seconds: float
+
+
+def run(settings: Settings, database: Database, gateway: Gateway | None, stop: threading.Event) -> None:
+    """Work until `stop` is set. Without a gateway receipts are processed and nothing is sent.
+
+    Raises AnotherWorker on SQLite, if one is at work.
+    """
+    lock = None
+    if database.is_sqlite:
+        lock = solo.lock_worker(settings.database_url, patience_seconds=30, stop=stop)
+        if lock is None:
+            return
+        # No other worker can be calling, so whatever one left unfinished has lost its answer.
+        while _settle_lost(settings, database, all_calls=True):
+            pass
+    logs.info("worker.started", sends=gateway is not None)
+    threads = [_start(duty, stop) for duty in _duties(settings, database, gateway, stop)]
+    stop.wait()
+    deadline = monotonic() + STOP_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, deadline - monotonic()))
+    unfinished = [thread.name for thread in threads if thread.is_alive()]
+    logs.info("worker.stopped", unfinished=unfinished)
+    if lock is not None and not unfinished:
+        lock.close()
+
+
+def _duties(settings: Settings, database: Database, gateway: Gateway | None, stop: threading.Event) -> list[Duty]:
+    reading = Reading(words=codes.load(settings.status_map), zone=settings.timezone)
+    hold = AccountHold()
+    name = f"worker:{socket.gethostname()}:{os.getpid()}"
+
+    def process_receipts() -> int:
+        return process(database, reading, datetime.now(UTC), _BATCH)
+
+    def beat() -> int:
+        trouble = "the gateway refuses our credentials" if hold.is_on else None
+        with database.transaction() as session:
+            heartbeats.beat(session, name, datetime.now(UTC), trouble)
+        return 0
+
+    duties = [
+        Duty(name="process", step=process_receipts, rest_seconds=_NOTHING_KEPT_SECONDS),
+        Duty(name="heartbeat", step=beat, rest_seconds=_HEARTBEAT_SECONDS),
+        Duty(name="leases", step=lambda: _settle_lost(settings, database), rest_seconds=_LEASES_SECONDS),
+    ]
+    if gateway is None:
+        logs.warning("worker.cannot_send", missing="DYNMARK_USERNAME, DYNMARK_PASSWORD")
+        return duties
+    ready = gateway
+
+    def send() -> int:
+        return submit(database, ready, settings, hold, stop)
+
+    return duties + [Duty(name=f"send-{n}", step=send, rest_seconds=_NOTHING_DUE_SECONDS) for n in range(CALLS_AT_ONCE)]
+
+
+def _settle_lost(settings: Settings, database: Database, *, all_calls: bool = False) -> int:
+    with database.transaction() as session:
+        return sending.settle_lost(session, datetime.now(UTC), repeats(settings), all_calls=all_calls)
+
+
+def _start(duty: Duty, stop: threading.Event) -> threading.Thread:
+    # A daemon, because a call that hangs must not keep the process from ending.
+    thread = threading.Thread(target=_repeat, args=(duty, stop), name=duty.name, daemon=True)
+    thread.start()
+    return thread
+
+
+def _repeat(duty: Duty, stop: threading.Event) -> None:
+    pause, longest = _OUTAGE_SECONDS
+    while not stop.is_set():
+        try:
+            done = duty.step()
+        except StorageUnavailable as error:
+            logs.warning("worker.storage_unavailable", duty=duty.name, error=logs.describe(error), pause_seconds=pause)
+            stop.wait(pause)
+            pause = min(pause * 2, longest)
+        except ReceiptsvcError as error:
+            logs.error("worker.duty_failed", error, duty=duty.name)
+            stop.wait(longest)
+        except Exception as error:  # noqa: BLE001 - a duty that dies in silence is worse than one that complains
+            logs.error("worker.duty_failed", error, duty=duty.name)
+            stop.wait(pause)
+            pause = min(pause * 2, longest)
+        else:
+            pause = _OUTAGE_SECONDS[0]
+            if not done:
+                stop.wait(duty.rest_seconds)

@@ -1,0 +1,161 @@
+"""Settings are refused in one message that names every fault, and no secret is shown."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from receiptsvc import config
+from receiptsvc.config import NAMES, PROJECT, Settings
+from receiptsvc.domain.errors import SettingsError
+from receiptsvc.domain.statuses import Status
+
+SECRET = "correct-horse-battery-staple"
+POSTGRESQL = {
+    "DATABASE_URL": "postgres://user:hunter2hunter2@db/name",
+    "CALLBACK_KEYS": SECRET,
+    "API_KEYS": f"shop:send+read:{SECRET}-api",
+}
+
+
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(config, "DATA", tmp_path / "data")
+    return tmp_path / "data"
+
+
+def faults(environ: dict[str, str]) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env(environ)
+    return caught.value.faults
+
+
+def test_a_desk_needs_no_setting_at_all(data_folder: Path) -> None:
+    settings = Settings.from_env({})
+    assert settings.is_sqlite
+    assert settings.public_url == "http://127.0.0.1:8000"
+    assert settings.web_concurrency == 1
+    assert settings.account is None
+    for name in ("callback_keys", "api_key"):
+        assert stat.S_IMODE((data_folder / name).stat().st_mode) == 0o600
+    assert Settings.from_env({}).callback_keys == settings.callback_keys
+
+
+def test_heroku_s_database_url_is_reached_with_psycopg() -> None:
+    settings = Settings.from_env(POSTGRESQL)
+    assert settings.database_url == "postgresql+psycopg://user:hunter2hunter2@db/name"
+    assert settings.web_concurrency == 2
+
+
+def test_a_relative_sqlite_file_is_under_the_project_wherever_one_stands(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Settings.from_env({"DATABASE_URL": "sqlite:///data/x.db"}).database_url == f"sqlite:///{PROJECT}/data/x.db"
+
+
+def test_every_fault_stands_in_one_message() -> None:
+    environ = {
+        "DATABASE_URL": "mysql://u:p@h/d",
+        "PORT": "eighty",
+        "PUBLIC_URL": "ftp://x",
+        "CALLBACK_KEYS": "short",
+        "API_KEYS": f"a:send+fly:{SECRET}",
+        "DYNMARK_USERNAME": "me",
+        "DYNMARK_TRANSPORT": "pigeon",
+        "DYNMARK_TIMEOUT_SECONDS": "-1",
+        "STATUS_MAP": '{"1": "gone"}',
+        "RETURN_CODES": "[]",
+        "DYNMARK_TIMEZONE": "Mars/Olympus",
+        "BATCH_SIZE": "251",
+    }
+    named = [fault.partition(":")[0] for fault in faults(environ)]
+    assert sorted(set(named)) == sorted({*environ, "DYNMARK_PASSWORD"} - {"DYNMARK_USERNAME"})
+
+
+BAD = [
+    ("CALLBACK_KEYS", f"TOO-LONG-A-KID:{SECRET}"),
+    ("CALLBACK_KEYS", f"a:{SECRET},a:{SECRET}2"),
+    ("CALLBACK_KEYS", ","),
+    ("API_KEYS", "nonsense"),
+    ("API_KEYS", f"a:send:{SECRET},b:read:{SECRET}"),
+    ("API_KEYS", "a:send:short"),
+    ("PUBLIC_URL", "https://user:pass@example.org"),
+    ("PUBLIC_URL", "https://example.org/" + "x" * 100),
+    ("PUBLIC_URL", "https://example.org:99999"),
+    ("DATABASE_URL", "sqlite://"),
+    ("DATABASE_URL", "sqlite:///:memory:"),
+    ("DATABASE_URL", "not a url"),
+    ("STATUS_MAP", '{"1": "failed"}'),
+    ("STATUS_MAP", "{" * 5000),
+    ("PORT", "0"),
+    ("PORT", "٣"),
+    ("DYNMARK_TIMEOUT_SECONDS", "nan"),
+    ("DYNMARK_TIMEOUT_SECONDS", "1e3"),
+    ("SPOOL_DIR", "spool"),
+    ("DYNMARK_TRANSPORT", "rest"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_bad_value_is_named_and_never_repeated(name: str, value: str) -> None:
+    (fault,) = faults({name: value})
+    assert fault.startswith(f"{name}: ")
+    assert SECRET not in fault
+
+
+def test_postgresql_needs_its_keys_given() -> None:
+    assert [f.partition(":")[0] for f in faults({"DATABASE_URL": POSTGRESQL["DATABASE_URL"]})] == [
+        "CALLBACK_KEYS",
+        "API_KEYS",
+    ]
+
+
+PRIVATE = [
+    "http://127.0.0.1:8000",
+    "http://localhost",
+    "http://10.1.2.3",
+    "http://[::1]:80",
+    "http://desk",
+    "http://a.local",
+]
+
+
+@pytest.mark.parametrize("public_url", PRIVATE)
+def test_a_private_address_is_refused_with_a_public_gateway_once_we_can_send(public_url: str) -> None:
+    account = {"DYNMARK_USERNAME": "me", "DYNMARK_PASSWORD": "secret"}
+    (fault,) = faults({"PUBLIC_URL": public_url, **account})
+    assert fault.startswith("PUBLIC_URL: ")
+    Settings.from_env({"PUBLIC_URL": public_url})
+    Settings.from_env({"PUBLIC_URL": public_url, "DYNMARK_SOAP_URL": "http://127.0.0.1:9100/x.asmx", **account})
+    Settings.from_env({"PUBLIC_URL": "https://sms.example.org", **account})
+
+
+def test_a_dyno_without_a_database_is_refused() -> None:
+    assert any("DATABASE_URL" in fault for fault in faults({"DYNO": "web.1"}))
+    assert any("DATABASE_URL" in fault for fault in faults({"DYNO": "web.1", "DATABASE_URL": "sqlite:///x.db"}))
+
+
+def test_no_secret_shows_in_the_settings() -> None:
+    settings = Settings.from_env(
+        {**POSTGRESQL, "DYNMARK_USERNAME": "me", "DYNMARK_PASSWORD": SECRET, "PUBLIC_URL": "https://x.org"}
+    )
+    assert SECRET not in repr(settings)
+    assert "hunter2" not in repr(settings)
+
+
+def test_a_key_keeps_its_kid_when_it_moves() -> None:
+    alone = Settings.from_env({"CALLBACK_KEYS": SECRET}).callback_keys[0]
+    moved = Settings.from_env({"CALLBACK_KEYS": f"new:{SECRET}-2,{SECRET}"}).callback_keys
+    assert moved[1] == alone
+    assert moved[0].kid == "new"
+
+
+def test_status_map_is_read_into_words() -> None:
+    assert Settings.from_env({"STATUS_MAP": '{"1": "delivered"}'}).status_map == {"1": Status.DELIVERED}
+
+
+def test_every_setting_is_shown_in_the_example_and_no_other() -> None:
+    lines = (PROJECT / ".env.example").read_text().splitlines()
+    shown = {line[1:].partition("=")[0] for line in lines if line.startswith("#") and not line.startswith("# ")}
+    assert shown == NAMES

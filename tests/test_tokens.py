@@ -1,0 +1,71 @@
+"""The signed callback URLs: short, plain, and worth nothing when a character is changed."""
+
+import re
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiptsvc import ids, tokens
+from receiptsvc.config import CallbackKey, Settings
+
+OLD, NEW = CallbackKey("old", "an old secret of ours"), CallbackKey("newkey01", "a new secret of ours")
+SETTINGS = Settings.from_env(
+    {
+        "PUBLIC_URL": "https://" + "x" * 88 + ".com",
+        "CALLBACK_KEYS": f"{NEW.kid}:{NEW.secret}",
+        "API_KEYS": "a:read:0123456789abcdef",
+    }
+)
+
+
+def test_a_url_is_short_and_plain_and_leads_to_its_message() -> None:
+    message_id = ids.new()
+    url = tokens.receipt_url(SETTINGS, message_id)
+    token = urlsplit(url).path.removeprefix("/callbacks/receipts/")
+    assert len(SETTINGS.public_url) == 100
+    assert len(url) <= 200
+    assert re.fullmatch(r"[0-9a-z]+", token)
+    assert tokens.message_of([NEW], token) == message_id
+    assert tokens.message_of([OLD, NEW], token.upper()) == message_id
+    assert tokens.message_of([OLD], token) is None
+
+
+def test_any_changed_character_is_noticed() -> None:
+    token = tokens.receipt_url(SETTINGS, ids.new()).rpartition("/")[2]
+    for place, letter in enumerate(token):
+        changed = token[:place] + ("0" if letter != "0" else "1") + token[place + 1 :]
+        assert tokens.message_of([OLD, NEW], changed) is None
+
+
+def test_a_key_for_one_purpose_opens_nothing_else() -> None:
+    urls = tokens.static_urls(SETTINGS)
+    inbound, account = urls.inbound.rpartition("/")[2], urls.receipts.rpartition("=")[2]
+    assert tokens.opens_inbound([NEW], inbound)
+    assert tokens.opens_account([OLD, NEW], account)
+    assert not tokens.opens_inbound([NEW], account)
+    assert not tokens.opens_account([NEW], inbound)
+    assert not tokens.opens_inbound([OLD], inbound)
+    assert NEW.secret not in urls.receipts + urls.inbound
+
+
+@given(st.text(max_size=90))
+def test_nothing_made_up_opens_anything(text: str) -> None:
+    assert tokens.message_of([OLD, NEW], text) is None
+    assert not tokens.opens_inbound([OLD, NEW], text)
+    assert not tokens.opens_account([OLD, NEW], text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "msg_", "msg_" + "0" * 25, "msg_" + "z" * 26, "rcp_" + "0" * 26, "msg_" + "u" * 26]
+)
+def test_what_is_no_id_is_none(text: str) -> None:
+    assert ids.parse("msg", text) is None
+
+
+def test_ids_rise_and_are_read_back() -> None:
+    made = [ids.new() for _ in range(1000)]
+    assert made == sorted(made)
+    assert [ids.parse("msg", ids.public("msg", one)) for one in made] == made
+    assert [ids.public("msg", one) for one in made] == sorted(ids.public("msg", one) for one in made)
