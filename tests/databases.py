@@ -46,12 +46,13 @@ def embedded_postgresql(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def scratch_postgresql(server_url: str) -> Iterator[str]:
-    """A database of its own in a PostgreSQL server, dropped at the end."""
-    server = make_url(server_url).set(drivername="postgresql")
+def scratch_postgresql(server_url: str, *, template: str | None = None) -> Iterator[str]:
+    """A database of its own in a PostgreSQL server, dropped at the end. `template`: the URL of one to copy."""
+    server = make_url(server_url).set(drivername="postgresql", database="postgres")
     name = f"receiptsvc_test_{secrets.token_hex(6)}"
+    copied = f' TEMPLATE "{make_url(template).database}"' if template else ""
     with psycopg.connect(server.render_as_string(hide_password=False), autocommit=True) as admin:
-        admin.execute(f'CREATE DATABASE "{name}"')
+        admin.execute(f'CREATE DATABASE "{name}"{copied}')
         try:
             yield server.set(drivername="postgresql+psycopg", database=name).render_as_string(hide_password=False)
         finally:

@@ -29,8 +29,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"domain", "ids", "logs", "config", "tokens", "store", "numbers"},
         {"flask", "flask_smorest", "marshmallow", "werkzeug", "sqlalchemy", "phonenumbers", "apispec", "webargs"},
     ),
-    "client": (set(), {"requests"}),
-    "sandbox": ({"sandbox"}, {"lxml", "requests"}),
+    "client": ({"config", "domain", "ids"}, {"requests"}),
+    "sandbox": (set(), {"lxml"}),
     "cli": (
         {"client", "config", "domain", "dynmark", "ids", "logs", "sandbox", "store", "tokens", "worker"},
         {"click", "rich", "requests", "alembic", "sqlalchemy", "psycopg"},

@@ -1,0 +1,179 @@
+"""The service as its real processes on this machine: web, worker and the sandbox, on free ports, with logs in files.
+
+What the demo shows and what the tests kill. Whatever the environment says of the gateway is left out, so that nothing
+started here can ever reach a real person.
+"""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import requests
+
+from receiptsvc.client import Client
+from receiptsvc.config import NAMES, PROJECT
+from receiptsvc.domain.errors import ReceiptsvcError
+
+_READY_SECONDS = 60.0
+_STOP_SECONDS = 25.0
+_POLL_SECONDS = 0.05
+
+
+class StackError(ReceiptsvcError):
+    """A process did not start, ended by itself, or did not do what it was waited for."""
+
+
+class Stack:
+    """web, worker and sandbox. Start them by name; a with block ends them all.
+
+    `ports`: of web and sandbox; `settings`: over those that the stack makes for itself.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        database_url: str,
+        *,
+        ports: tuple[int, int] | None = None,
+        api_key: str | None = None,
+        settings: Mapping[str, str] | None = None,
+        sandbox_flags: Sequence[str] = (),
+    ) -> None:
+        self.folder = folder
+        web, sandbox = ports or (free_port(), free_port())
+        self.url, self.sandbox_url = f"http://127.0.0.1:{web}", f"http://127.0.0.1:{sandbox}"
+        self._api_key = api_key or secrets.token_urlsafe(24)
+        own = {
+            "DATABASE_URL": database_url,
+            "PORT": str(web),
+            "PUBLIC_URL": self.url,
+            "CALLBACK_KEYS": secrets.token_urlsafe(24),
+            "API_KEYS": f"demo:send+read+ops:{self._api_key}",
+            "DYNMARK_USERNAME": "sandbox",
+            "DYNMARK_PASSWORD": secrets.token_urlsafe(12),
+            "DYNMARK_SOAP_URL": f"{self.sandbox_url}/WebServices/MessagingServicesWS.asmx",
+            "DYNMARK_TIMEOUT_SECONDS": "5",
+            "RESEND_AFTER_SECONDS": "1",
+            **(settings or {}),
+        }
+        kept = {name: value for name, value in os.environ.items() if name not in NAMES and name != "DYNO"}
+        self.environ = {**kept, **own, "PYTHONUNBUFFERED": "1"}
+        python = sys.executable
+        self._commands: Mapping[str, list[str]] = {
+            "sandbox": [python, "-m", "receiptsvc", "sandbox", "--port", str(sandbox), *sandbox_flags],
+            "web": [python, "-m", "gunicorn", "wsgi"],
+            "worker": [python, "-m", "receiptsvc", "worker"],
+        }
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> "Stack":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for name in ("worker", "web", "sandbox"):
+            if name in self._running:
+                self.stop(name)
+
+    def migrate(self) -> None:
+        """Bring the database to the newest tables. Raises StackError."""
+        with self._log("migrations").open("ab") as log:
+            done = subprocess.run(
+                [sys.executable, "-m", "alembic", "upgrade", "head"],
+                cwd=PROJECT,
+                env=self.environ,
+                stdout=log,
+                stderr=log,
+                check=False,
+            )
+        if done.returncode:
+            raise StackError(f"the migrations failed:\n{self.tail('migrations')}")
+
+    def start(self, *names: str) -> None:
+        """Start processes, each with its log in the stack's folder."""
+        for name in names:
+            with self._log(name).open("ab") as log:
+                self._running[name] = subprocess.Popen(
+                    self._commands[name], cwd=PROJECT, env=self.environ, stdout=log, stderr=log, start_new_session=True
+                )
+
+    def start_all(self) -> None:
+        """Migrate, start everything, and wait until it answers. Raises StackError."""
+        self.migrate()
+        self.start("sandbox", "web", "worker")
+        self.wait_until("the sandbox", lambda: answers(f"{self.sandbox_url}/sandbox/report"))
+        self.wait_until("the web process", lambda: answers(f"{self.url}/readyz"))
+
+    def stop(self, name: str) -> int:
+        """End a process as a deployment does, and be patient; its exit code. One that hangs is killed."""
+        process = self._running.pop(name)
+        process.terminate()
+        try:
+            return process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return process.wait()
+
+    def kill(self, name: str) -> None:
+        """End a process and its children at once, as a power cut does."""
+        process = self._running.pop(name)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def pid(self, name: str) -> int:
+        """The process id of a running process."""
+        return self._running[name].pid
+
+    def wait_until(self, what: str, is_so: Callable[[], bool], *, seconds: float = _READY_SECONDS) -> None:
+        """Poll until it is so. Raises StackError after a while, or as soon as a process has ended by itself."""
+        deadline = time.monotonic() + seconds
+        while not is_so():
+            for name, process in self._running.items():
+                if process.poll() is not None:
+                    raise StackError(f"{name} ended with exit code {process.returncode}:\n{self.tail(name)}")
+            if time.monotonic() > deadline:
+                raise StackError(f"{what}: not within {seconds:g} s; logs are in {self.folder}")
+            time.sleep(_POLL_SECONDS)
+
+    def client(self) -> Client:
+        """A client of this stack's API with every scope."""
+        return Client(self.url, self._api_key)
+
+    def tail(self, name: str) -> str:
+        """The end of a process's log."""
+        path = self._log(name)
+        return path.read_text(errors="replace")[-2000:] if path.exists() else ""
+
+    def _log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+
+def answers(url: str) -> bool:
+    """Whether an address answers 200 now."""
+    try:
+        return requests.get(url, timeout=2).status_code == 200
+    except requests.RequestException:
+        return False
+
+
+def free_port() -> int:
+    """A TCP port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0

@@ -1,0 +1,226 @@
+"""Callbacks: when each is made, from which thread, and whether it was answered 200 in time.
+
+What a callback says is `receipts`' business. Requests of one chain are made one after the other, each once the one
+before it has ended, so that their order is the one that was planned.
+"""
+
+import heapq
+import itertools
+import queue
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from receiptsvc.sandbox.calls import Answer, Caller, Request
+
+_MOST_FAILURES = 1_000  # shown in the report; all are counted
+_WATCH_SECONDS = 0.05
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One callback of a chain, `wait_seconds` after the one before it, tried up to `tries` times."""
+
+    request: Request
+    wait_seconds: float
+    tries: int
+    transaction_id: int
+    status_id: int
+    description: str
+
+
+@dataclass(kw_only=True, slots=True)
+class Chain:
+    """Callbacks to be made one after the other. `calls` grows with each that was made; `done` is set at the end."""
+
+    steps: deque[Step]
+    calls: list[dict[str, object]]
+    done: threading.Event | None = None
+    tried: int = 0
+
+
+class Scheduler:
+    """Makes chains' callbacks at their time from a bounded number of threads."""
+
+    def __init__(self, *, limit_seconds: float, retry_gap_seconds: float, senders: int) -> None:
+        self.limit_seconds = limit_seconds
+        self.retry_gap_seconds = retry_gap_seconds
+        self._heap: list[tuple[float, int, Chain]] = []
+        self._order = itertools.count()
+        self._changed = threading.Condition()
+        self._due: queue.SimpleQueue[Chain | None] = queue.SimpleQueue()
+        self._callers: set[Caller] = set()
+        self._stopped = False
+        self._pending = 0
+        self._made = 0
+        self._accepted = 0
+        self._given_up = 0
+        self._slowest = 0.0
+        self._failed = 0
+        self._failures: deque[dict[str, object]] = deque(maxlen=_MOST_FAILURES)
+        self._senders = senders
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start the threads."""
+        named = [("sandbox-clock", self._keep_time), ("sandbox-watch", self._watch)]
+        named += [(f"sandbox-sender-{number}", self._send_due) for number in range(self._senders)]
+        self._threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in named]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End at once: what is under way is cut, what is planned is never made. The counts stay readable."""
+        with self._changed:
+            self._stopped = True
+            planned, self._heap = self._heap, []
+            callers = list(self._callers)
+            self._changed.notify_all()
+        for caller in callers:
+            caller.abort()
+        for _ in range(self._senders):
+            self._due.put(None)
+        for _, _, chain in planned:
+            _end(chain)
+        for thread in self._threads:
+            thread.join(timeout=2)
+
+    def schedule(self, chain: Chain) -> None:
+        """Plan a chain's first callback; the others follow."""
+        with self._changed:
+            self._pending += len(chain.steps)
+            self._plan(chain, chain.steps[0].wait_seconds if chain.steps else None)
+
+    def call_now(self, request: Request) -> Answer:
+        """Make one callback from this thread, once, and count it."""
+        caller = self._new_caller()
+        try:
+            answer = caller.call(request, self.limit_seconds)
+        finally:
+            self._drop(caller)
+        with self._changed:
+            self._count(answer, {}, last=True)
+        return answer
+
+    def wait_idle(self, seconds: float) -> bool:
+        """Whether every planned callback was made (and retried or given up) before `seconds` went by."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._pending == 0, timeout=seconds)
+
+    @property
+    def pending(self) -> int:
+        """Callbacks still to be made or under way."""
+        return self._pending
+
+    def report(self) -> dict[str, object]:
+        """Counts of calls: each retry counts as made. `failures` names no person and no address."""
+        with self._changed:
+            return {
+                "made": self._made,
+                "answered200": self._accepted,
+                "failed": self._failed,
+                "givenUp": self._given_up,
+                "slowestSeconds": round(self._slowest, 3),
+                "failures": list(self._failures),
+            }
+
+    def _plan(self, chain: Chain, wait_seconds: float | None) -> None:
+        """Under the lock: put the chain's next callback on the heap, or end it where there is none."""
+        if wait_seconds is None or self._stopped:
+            _end(chain)
+            return
+        due = time.monotonic() + wait_seconds
+        heapq.heappush(self._heap, (due, next(self._order), chain))
+        if self._heap[0][2] is chain:
+            self._changed.notify_all()
+
+    def _keep_time(self) -> None:
+        while True:
+            with self._changed:
+                if self._stopped:
+                    return
+                now = time.monotonic()
+                if not self._heap or self._heap[0][0] > now:
+                    self._changed.wait(self._heap[0][0] - now if self._heap else None)
+                    continue
+                _, _, chain = heapq.heappop(self._heap)
+            self._due.put(chain)
+
+    def _watch(self) -> None:
+        """Cut what has passed its limit: a socket's own time-out starts anew with each byte."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopped, timeout=_WATCH_SECONDS)
+                if self._stopped:
+                    return
+                callers = list(self._callers)
+            now = time.monotonic()
+            for caller in callers:
+                caller.abort_if_past(now)
+
+    def _send_due(self) -> None:
+        caller = self._new_caller()
+        try:
+            while (chain := self._due.get()) is not None:
+                if self._stopped:
+                    _end(chain)
+                    continue
+                step = chain.steps[0]
+                answer = caller.call(step.request, self.limit_seconds)
+                self._record(chain, step, answer)
+        finally:
+            self._drop(caller)
+
+    def _record(self, chain: Chain, step: Step, answer: Answer) -> None:
+        call: dict[str, object] = {
+            "at": answer.at.isoformat(timespec="milliseconds"),
+            "method": step.request.method,
+            "statusid": step.status_id,
+            "statusdescription": step.description,
+            "answer": answer.status,
+            "error": answer.error,
+            "seconds": round(answer.seconds, 3),
+        }
+        with self._changed:
+            chain.calls.append(call)
+            chain.tried += 1
+            again = not answer.is_accepted and chain.tried < step.tries
+            self._count(answer, {"transactionID": str(step.transaction_id), "statusid": step.status_id}, last=not again)
+            if again:
+                self._plan(chain, self.retry_gap_seconds)
+                return
+            chain.steps.popleft()
+            chain.tried = 0
+            self._pending -= 1
+            self._plan(chain, chain.steps[0].wait_seconds if chain.steps else None)
+            if self._pending == 0:
+                self._changed.notify_all()
+
+    def _count(self, answer: Answer, about: dict[str, object], *, last: bool) -> None:
+        self._made += 1
+        self._slowest = max(self._slowest, answer.seconds)
+        if answer.is_accepted:
+            self._accepted += 1
+            return
+        self._failed += 1
+        self._given_up += last
+        at = answer.at.isoformat(timespec="milliseconds")
+        said = {"at": at, "answer": answer.status, "error": answer.error, "seconds": round(answer.seconds, 3)}
+        self._failures.append({**said, **about, "givenUp": last})
+
+    def _new_caller(self) -> Caller:
+        caller = Caller()
+        with self._changed:
+            self._callers.add(caller)
+        return caller
+
+    def _drop(self, caller: Caller) -> None:
+        with self._changed:
+            self._callers.discard(caller)
+        caller.close()
+
+
+def _end(chain: Chain) -> None:
+    if chain.done is not None:
+        chain.done.set()

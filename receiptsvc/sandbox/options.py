@@ -1,0 +1,161 @@
+"""What can be set on the sandbox, and the check that a set of options makes sense.
+
+Where options come from (flags, JSON, a test) is the callers' business.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from math import isfinite
+from typing import Any
+
+from receiptsvc.sandbox import behaviour
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "logon_style": ("code", "fault", "http"),
+    "callback_element": ("any", "deliveryStatusUrl", "deliveryStatusURL"),
+    "duplicate_answer": ("first", "new", "none", "code"),
+}
+_FIXED = frozenset({"host", "port", "senders", "keep_messages"})  # cannot change while it runs
+_OPTIONAL = frozenset({"username", "password", "reply_url", "guid_memory_seconds"})
+_URL = re.compile(r"https?://[^\s/?#@]+(/\S*)?")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """Durations are in seconds. Raises ValueError with every fault at once, one a line."""
+
+    host: str = "127.0.0.1"
+    port: int = 0  # 0: any free one
+    username: str | None = None  # None: any name will do
+    password: str | None = field(default=None, repr=False)
+    logon_style: str = "code"  # how wrong credentials are answered
+    callback_element: str = "any"  # which spelling of deliveryStatusUrl is understood
+    duplicate_answer: str = "first"
+    guid_memory_seconds: float | None = None  # None: for ever
+    transaction_start: int = 70_000_001
+    transaction_per_recipient: bool = False
+    default: tuple[str, ...] = ()  # behaviours of every message
+    chances: Mapping[str, float] = field(default_factory=dict)  # behaviour → probability
+    numbers: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # whole number → behaviours, instead of its digits'
+    by_number: bool = True  # whether the last digits of a number mean anything
+    seed: int = 1
+    answer_seconds: float = 0  # before every answer
+    slow_seconds: float = 3
+    drip_seconds: float = 0.05  # between two bytes
+    huge_bytes: int = 100_000_000
+    delay_seconds: float = 0.03  # before each receipt
+    spread_seconds: float = 0.02  # at most this much more, at random
+    late_seconds: float = 2
+    callback_limit_seconds: float = 10  # documented: 200 within 10 seconds is what "accepted" means
+    retries: int = 0
+    retry_gap_seconds: float = 0.2
+    reply_url: str | None = None
+    senders: int = 32  # callbacks under way at the same time
+    keep_messages: int = 100_000  # how many are shown, the newest; guids are remembered apart
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"{each.name}: must be {_RULES[each.name][1]}"
+            for each in fields(self)
+            if not (each.name in _OPTIONAL and getattr(self, each.name) is None)
+            and not _RULES[each.name][0](getattr(self, each.name))
+        ]
+        if faults:
+            raise ValueError("\n".join(faults))
+
+
+def changed(options: Options, changes: Mapping[str, object]) -> Options:
+    """`options` with what a JSON object asks for, by the names of Options. Raises ValueError that names the faults."""
+    known = {each.name for each in fields(Options)} - _FIXED
+    strangers = sorted(changes.keys() - known)
+    if strangers:
+        raise ValueError(
+            "\n".join(f"{name[:40]}: no such option; there are {', '.join(sorted(known))}" for name in strangers)
+        )
+    given: dict[str, Any] = dict(changes)
+    if "default" in given:
+        given["default"] = _names(given["default"])
+    if isinstance(given.get("numbers"), dict):
+        given["numbers"] = {number: _names(names) for number, names in given["numbers"].items()}
+    return replace(options, **given)
+
+
+def _names(given: object) -> object:
+    """Behaviours as JSON may give them: one, a list, or null for none."""
+    if given is None:
+        return ()
+    if isinstance(given, str):
+        return (given,)
+    return tuple(given) if isinstance(given, list) else given
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_url(value: object) -> bool:
+    return isinstance(value, str) and _URL.fullmatch(value) is not None
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_choice(words: tuple[str, ...], value: object) -> bool:
+    return value in words
+
+
+def _is_whole(least: int, most: int, value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _is_number(most: float, value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and 0 <= value <= most
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(name, str) and name in behaviour.TABLE for name in value)
+
+
+def _are_chances(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        _are_names((name,)) and _is_number(1, chance) for name, chance in value.items()
+    )
+
+
+def _are_numbers(value: object) -> bool:
+    return isinstance(value, Mapping) and all(map(_are_names, value.values()))
+
+
+_Rule = tuple[Callable[[object], bool], str]
+_WHOLE: Mapping[str, tuple[int, int]] = {
+    "port": (0, 65_535),
+    "transaction_start": (1, 2**40),
+    "seed": (0, 2**40),
+    "huge_bytes": (0, 2**40),
+    "retries": (0, 100),
+    "senders": (1, 512),
+    "keep_messages": (1, 2**40),
+}
+_RULES: Mapping[str, _Rule] = {
+    **{name: (partial(_is_choice, words), f"one of {', '.join(words)}") for name, words in CHOICES.items()},
+    **{
+        name: (partial(_is_whole, least, most), f"a whole number from {least} to {most}")
+        for name, (least, most) in _WHOLE.items()
+    },
+    **{
+        each.name: (partial(_is_number, 86_400), "a number of seconds from 0 to 86400")
+        for each in fields(Options)
+        if each.name.endswith("_seconds")
+    },
+    **dict.fromkeys(("host", "username", "password"), (_is_text, "a text that is not empty")),
+    **dict.fromkeys(("transaction_per_recipient", "by_number"), (_is_flag, "true or false")),
+    "reply_url": (_is_url, "an http:// or https:// address"),
+    "default": (_are_names, "names of behaviours"),
+    "chances": (_are_chances, "behaviours, each with its probability from 0 to 1"),
+    "numbers": (_are_numbers, "recipients' numbers, each with names of behaviours"),
+}

@@ -1,0 +1,41 @@
+"""What the gateway keeps of a message that it took, and how that is shown."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from receiptsvc.sandbox import wire
+
+
+@dataclass(kw_only=True, slots=True)
+class Taken:
+    """One message to one recipient. `calls` grows with each callback that was made for it."""
+
+    message: wire.Message
+    recipient: str
+    transaction_id: int
+    guid: str
+    callback_url: str | None  # of the spelling that was understood
+    at: datetime
+    behaviours: tuple[str, ...]
+    planned: tuple[str, ...]  # keys of `behaviour.STATUSES`, in their order of arrival
+    calls: list[dict[str, object]] = field(default_factory=list)
+
+    def described(self) -> dict[str, object]:
+        """As JSON, in the gateway's own words where it has them."""
+        return {
+            "transactionID": str(self.transaction_id),
+            "recipient": self.recipient,
+            "originator": self.message.originator,
+            "text": self.message.text,
+            "clientRef": self.message.client_ref,
+            "messageGuid": self.guid,
+            "callbackUrl": self.callback_url,
+            "callbackElements": sorted(self.message.callback_urls),
+            "forwardSubmissionDeliveryStatus": self.message.forward_sent,
+            "includeMessageTextInDeliveryStatus": self.message.include_text,
+            "fields": dict(self.message.fields),
+            "acceptedAt": self.at.isoformat(timespec="milliseconds"),
+            "behaviours": list(self.behaviours),
+            "planned": list(self.planned),
+            "callbacks": list(self.calls),
+        }

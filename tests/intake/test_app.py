@@ -1,0 +1,269 @@
+"""The callbacks' way in: 200 means kept, content never refuses, and no secret is kept."""
+
+import base64
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from threading import Event, Thread
+from urllib.parse import urlsplit
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import select
+
+from receiptsvc import ids, tokens
+from receiptsvc.config import Settings
+from receiptsvc.domain.inbox import Channel
+from receiptsvc.intake.app import MOST_BYTES, Environ, Intake, StartResponse
+from receiptsvc.intake.keeper import Keeper
+from receiptsvc.store import ledger
+from receiptsvc.store.db import Database
+from receiptsvc.store.models import InboxRow
+
+SETTINGS = Settings.from_env(
+    {"CALLBACK_KEYS": "a-secret-for-the-tests", "API_KEYS": "a:read:0123456789abcdef", "PUBLIC_URL": "https://x.org"}
+)
+URLS = tokens.static_urls(SETTINGS)
+MESSAGE_ID = ids.new()
+PATH = urlsplit(tokens.receipt_url(SETTINGS, MESSAGE_ID)).path
+TOKEN = PATH.rpartition("/")[2]
+INBOUND = urlsplit(URLS.inbound).path
+KEY = URLS.receipts.rpartition("=")[2]
+
+Call = Callable[..., tuple[int, dict[str, str], bytes]]
+
+
+def flask(_environ: Environ, start_response: StartResponse) -> list[bytes]:
+    start_response("404 Not Found", [])
+    return [b"flask"]
+
+
+@pytest.fixture
+def keeper(database: Database) -> Iterator[Keeper]:
+    keeper = Keeper(database, budget_seconds=5)
+    yield keeper
+    keeper.close()
+
+
+@pytest.fixture
+def call(keeper: Keeper) -> Call:
+    return caller(keeper)
+
+
+def caller(keeper: Keeper) -> Call:
+    app = Intake(flask, SETTINGS, keeper)
+
+    def call(
+        method: str, path: str, query: str = "", body: bytes = b"", **more: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        answer: dict[str, object] = {}
+
+        def start_response(status: str, headers: list[tuple[str, str]]) -> None:
+            answer.update(status=int(status[:3]), headers=dict(headers))
+
+        environ = {
+            "REQUEST_METHOD": method,
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "CONTENT_LENGTH": str(len(body)) if body else "",
+            "wsgi.input": BytesIO(body),
+            **more,
+        }
+        content = b"".join(app(environ, start_response))
+        return answer["status"], answer["headers"], content  # type: ignore[return-value]  # filled by start_response
+
+    return call
+
+
+def rows(database: Database) -> list[InboxRow]:
+    with database.reading() as session:
+        return list(session.scalars(select(InboxRow).order_by(InboxRow.id)))
+
+
+def test_200_means_that_the_bytes_are_in_the_inbox(call: Call, database: Database) -> None:
+    assert call("GET", PATH, "a=%00&b=%ff&&=") == (
+        200,
+        {"Content-Type": "text/plain; charset=utf-8", "Content-Length": "3"},
+        b"OK\n",
+    )
+    (row,) = rows(database)
+    assert (row.channel, row.message_id, row.method, row.query) == ("message", MESSAGE_ID, "GET", b"a=%00&b=%ff&&=")
+    with database.reading() as session:
+        counted = ledger.read(session)
+    assert (counted.callbacks, counted.received, counted.outcomes["pending"]) == (1, 1, 1)  # type: ignore[index]  # a StrEnum is its word
+
+
+FORMS = [
+    ("GET", PATH, "a=1", b"", Channel.MESSAGE),
+    ("GET", PATH + "/", "a=1", b"", Channel.MESSAGE),
+    ("GET", "/callbacks/receipts/" + TOKEN.upper(), "a=1", b"", Channel.MESSAGE),
+    ("HEAD", PATH, "a=1", b"", Channel.MESSAGE),
+    ("POST", PATH, "", b"a=1", Channel.MESSAGE),
+    ("POST", PATH, "a=1", b"\x00\xff", Channel.MESSAGE),
+    ("POST", PATH, "", b"", Channel.MESSAGE),
+    ("GET", INBOUND, "msgid=1", b"", Channel.INBOUND),
+    ("POST", INBOUND + "/", "", b"msgid=1", Channel.INBOUND),
+    ("GET", "/callbacks/receipts", f"key={KEY}&a=1", b"", Channel.ACCOUNT),
+    ("GET", "/callbacks/receipts/", f"a=1&KEY={KEY}", b"", Channel.ACCOUNT),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "query", "body", "channel"), FORMS)
+def test_every_form_of_callback_is_kept(
+    call: Call, database: Database, method: str, path: str, query: str, body: bytes, channel: Channel
+) -> None:
+    status, _, content = call(method, path, query, body)
+    assert (status, content) == (200, b"" if method == "HEAD" else b"OK\n")
+    (row,) = rows(database)
+    assert (row.channel, row.body) == (channel, body)
+    assert KEY.encode() not in row.query
+
+
+def test_a_basic_password_opens_the_static_address(call: Call, database: Database) -> None:
+    encoded = base64.b64encode(f"anybody:{KEY}".encode()).decode()
+    assert call("GET", "/callbacks/receipts", "a=1", HTTP_AUTHORIZATION=f"Basic {encoded}")[0] == 200
+    assert [row.query for row in rows(database)] == [b"a=1"]
+
+
+PROBES = [
+    ("GET", PATH, ""),
+    ("HEAD", PATH, ""),
+    ("GET", INBOUND, ""),
+    ("GET", "/callbacks/receipts", f"key={KEY}"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "query"), PROBES)
+def test_a_probe_is_answered_and_not_kept(call: Call, database: Database, method: str, path: str, query: str) -> None:
+    assert call(method, path, query)[0] == 200
+    assert rows(database) == []
+
+
+WRONG = [
+    ("/callbacks/receipts", "", {}),
+    ("/callbacks/receipts", "key=wrong", {}),
+    ("/callbacks/receipts", "a=1", {"HTTP_AUTHORIZATION": "Basic %%%"}),
+    ("/callbacks/receipts", "a=1", {"HTTP_AUTHORIZATION": "Basic " + base64.b64encode(b"u:\xff").decode()}),
+    ("/callbacks/receipts/" + TOKEN[:-1], "a=1", {}),
+    ("/callbacks/receipts/" + TOKEN + "/more", "a=1", {}),
+    ("/callbacks/receipts/" + INBOUND.rpartition("/")[2], "a=1", {}),
+    ("/callbacks/inbound", "a=1", {}),
+    ("/callbacks/inbound/" + TOKEN, "a=1", {}),
+    ("/callbacks/receipts/\xff\xfe", "a=1", {}),
+]
+
+
+@pytest.mark.parametrize(("path", "query", "headers"), WRONG)
+def test_a_wrong_key_is_refused_alike_and_counted(
+    call: Call, keeper: Keeper, database: Database, path: str, query: str, headers: dict[str, str]
+) -> None:
+    status, sent, content = call("GET", path, query, **headers)
+    assert (status, content) == (403, b"Forbidden\n")
+    assert set(sent) == {"Content-Type", "Content-Length"}
+    keeper.close()
+    with database.reading() as session:
+        assert ledger.read(session).refused == 1
+    assert rows(database) == []
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get", "BREW"])
+def test_another_method_is_told_which_there_are(call: Call, method: str) -> None:
+    status, headers, _ = call(method, PATH, "a=1")
+    assert (status, headers["Allow"]) == (405, "GET, POST, HEAD")
+
+
+def test_a_body_may_have_a_mebibyte_and_no_more(call: Call, database: Database) -> None:
+    chunked = {"CONTENT_LENGTH": "", "wsgi.input_terminated": "1"}
+    assert call("POST", PATH, body=b"x" * MOST_BYTES)[0] == 200
+    assert call("POST", PATH, body=b"x" * MOST_BYTES, **chunked)[0] == 200
+    assert call("POST", PATH, body=b"x" * (MOST_BYTES + 1))[0] == 413
+    assert call("POST", PATH, body=b"x" * (MOST_BYTES + 1), **chunked)[0] == 413
+    assert call("POST", PATH, body=b"x", CONTENT_LENGTH=str(MOST_BYTES + 1))[0] == 413
+    assert len(rows(database)) == 2
+
+
+def test_half_a_body_is_not_a_callback(call: Call, database: Database) -> None:
+    assert call("POST", PATH, body=b"half", CONTENT_LENGTH="8")[0] == 400
+    assert rows(database) == []
+
+
+def test_no_secret_of_ours_is_kept(call: Call, database: Database) -> None:
+    call("GET", PATH, f"echo={TOKEN}")
+    call("POST", PATH, body=b"url=https://x.org" + PATH.encode())
+    call("GET", "/callbacks/receipts", f"key={KEY}&echo={KEY}")
+    for row in rows(database):
+        assert TOKEN.encode() not in row.query + row.body
+        assert KEY.encode() not in row.query + row.body
+
+
+def test_anything_else_is_flask_s(call: Call) -> None:
+    for path in ("/", "/callbacks", "/callbacks/receiptsx", "/callbacks/other/x", "/v1/messages"):
+        assert call("GET", path)[2] == b"flask"
+
+
+def test_storage_that_does_not_answer_within_the_budget_is_a_503(database: Database) -> None:
+    keeper = Keeper(database, budget_seconds=0.3)
+    call = caller(keeper)
+    with database.connection() as other:
+        other.begin()  # on SQLite that is to be its one writer
+        if not database.is_sqlite:
+            other.execute(sa.text("LOCK TABLE inbox IN ACCESS EXCLUSIVE MODE"))
+        status, headers, _ = call("GET", PATH, "a=1")
+        assert (status, headers["Retry-After"]) == (503, "5")
+        other.rollback()
+    keeper.close()
+    # It was told 503 and was kept all the same, once: that is allowed, and the ledger knows.
+    assert len(rows(database)) <= 1
+    with database.reading() as session:
+        assert ledger.read(session).received == len(rows(database))
+
+
+def test_callbacks_in_flight_share_a_commit_and_each_is_kept(keeper: Keeper, database: Database) -> None:
+    call = caller(keeper)
+    go = Event()
+    statuses: list[int] = []
+
+    def send(number: int) -> None:
+        go.wait()
+        statuses.append(call("GET", PATH, f"n={number}")[0])
+
+    threads = [Thread(target=send, args=(number,)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 40
+    assert {row.query for row in rows(database)} == {b"n=%d" % number for number in range(40)}
+    with database.reading() as session:
+        counted = ledger.read(session)
+    assert (counted.callbacks, counted.received) == (40, 40)
+
+
+def test_a_callback_that_the_database_refuses_does_not_refuse_its_neighbours(
+    keeper: Keeper, database: Database
+) -> None:
+    with database.transaction() as session:
+        if database.is_sqlite:
+            session.execute(
+                sa.text(
+                    "CREATE TRIGGER refuse BEFORE INSERT ON inbox WHEN NEW.query = CAST('bad=1' AS BLOB)"
+                    " BEGIN SELECT RAISE(ABORT, 'refused'); END"
+                )
+            )
+        else:
+            session.execute(sa.text("ALTER TABLE inbox ADD CONSTRAINT refuse CHECK (query <> 'bad=1'::bytea)"))
+    call = caller(keeper)
+    statuses: dict[str, int] = {}
+
+    def send(query: str) -> None:
+        statuses[query] = call("GET", PATH, query)[0]
+
+    with database.transaction() as session:  # hold the writer up until all three are waiting
+        session.execute(sa.text("UPDATE inbox SET tries = tries"))
+        threads = [Thread(target=send, args=(query,)) for query in ("good=1", "bad=1", "good=2")]
+        for thread in threads:
+            thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == {"good=1": 200, "bad=1": 503, "good=2": 200}
+    assert {row.query for row in rows(database)} == {b"good=1", b"good=2"}

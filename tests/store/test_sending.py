@@ -1,0 +1,208 @@
+"""Claims, leases and results: nothing is offered twice by accident, and no result overwrites a receipt."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from receiptsvc.domain.messages import Outcome, SendResult
+from receiptsvc.domain.statuses import Report, Source, Status
+from receiptsvc.store import messages, sending
+from receiptsvc.store.db import Database
+from receiptsvc.store.models import Message
+from receiptsvc.store.sending import Ended, Repeats
+from tests.rows import accept, message, read_attempts, read_message, read_transitions, seconds
+
+LEASE = timedelta(seconds=60)
+REPEATS = Repeats(after=timedelta(seconds=10), duration=timedelta(seconds=100))
+
+
+def claim(database: Database, at: float, limit: int = 10) -> list[Message]:
+    with database.transaction() as session:
+        return list(sending.claim(session, seconds(at), limit=limit, lease=LEASE))
+
+
+def end(database: Database, at: float, message_id: UUID, number: int, outcome: Outcome, **said: str) -> None:
+    result = SendResult(outcome=outcome, **said)
+    with database.transaction() as session:
+        sending.record_results(session, {message_id: Ended(number=number, result=result)}, seconds(at), REPEATS)
+
+
+def receipt(database: Database, message_id: UUID, word: Status, at: float) -> None:
+    report = Report(source=Source.GATEWAY, word=word, received_at=seconds(at))
+    with database.transaction() as session:
+        locked = messages.lock(session, [message_id])
+        messages.record(session, locked, [(message_id, messages.Entry(report=report, rule="test"))], seconds(at))
+
+
+def settle_lost(database: Database, at: float, *, all_calls: bool = False) -> int:
+    with database.transaction() as session:
+        return sending.settle_lost(session, seconds(at), REPEATS, all_calls=all_calls)
+
+
+def statuses(database: Database, message_id: UUID) -> list[tuple[str | None, str]]:
+    return [(row.status, row.effect) for row in read_transitions(database, message_id)]
+
+
+def test_a_claimed_message_is_not_claimed_again_while_its_call_runs(database: Database) -> None:
+    (message_id,) = accept(database)
+    assert [m.id for m in claim(database, 0)] == [message_id]
+    assert claim(database, 1) == []
+    row = read_message(database, message_id)
+    assert (row.calling_since, row.due_at, row.tries) == (seconds(0), seconds(60), 1)
+    (attempt,) = read_attempts(database, message_id)
+    assert (attempt.number, attempt.message_guid, attempt.outcome) == (1, row.message_guid, None)
+
+
+def test_no_call_holds_two_messages_to_one_recipient(database: Database) -> None:
+    first, second = accept(database, message("447700900001"), message("447700900001"))
+    (other,) = accept(database, message("447700900002"))
+    assert [m.id for m in claim(database, 0)] == [first, other]
+    assert [m.id for m in claim(database, 0)] == [second]
+
+
+def test_two_claims_at_once_share_the_work(postgresql_database: Database) -> None:
+    database = postgresql_database
+    made = accept(database, *(message(f"4477009000{n:02}") for n in range(10)))
+    with database.transaction() as one, database.transaction() as other:
+        first = sending.claim(one, seconds(0), limit=6, lease=LEASE)
+        second = sending.claim(other, seconds(0), limit=6, lease=LEASE)
+    assert sorted(m.id for m in [*first, *second]) == made
+
+
+def test_a_taken_message_is_submitted_and_due_no_more(database: Database) -> None:
+    (message_id,) = accept(database)
+    claim(database, 0)
+    end(database, 1, message_id, 1, Outcome.TAKEN, transaction_id="815")
+    row = read_message(database, message_id)
+    assert (row.status, row.transaction_id, row.due_at, row.calling_since) == ("submitted", "815", None, None)
+    assert claim(database, 10_000) == []
+
+
+def test_a_refusal_is_final_and_says_why(database: Database) -> None:
+    (message_id,) = accept(database)
+    claim(database, 0)
+    end(database, 1, message_id, 1, Outcome.REFUSED, code="12", description="No credit", detail="Top up")
+    assert read_message(database, message_id).status == "failed"
+    assert read_transitions(database, message_id)[-1].reason == "12: No credit: Top up"
+    assert claim(database, 10_000) == []
+
+
+def test_a_lost_answer_is_repeated_with_the_same_guid_at_growing_gaps(database: Database) -> None:
+    (message_id,) = accept(database)
+    guid = read_message(database, message_id).message_guid
+    due = []
+    at = 0.0
+    for number in range(1, 5):
+        assert [m.message_guid for m in claim(database, at)] == [guid]
+        end(database, at, message_id, number, Outcome.UNCLEAR)
+        row = read_message(database, message_id)
+        assert row.status == "send_unknown"
+        due.append(row.due_at)
+        at = (row.due_at - seconds(0)).total_seconds() if row.due_at else at
+    assert due == [seconds(10), seconds(30), seconds(70), None]  # the next would be after RESEND_FOR
+
+
+def test_over_rest_a_lost_answer_is_never_repeated(database: Database) -> None:
+    (message_id,) = accept(database, message(transport="rest"))
+    claim(database, 0)
+    end(database, 1, message_id, 1, Outcome.UNCLEAR)
+    assert read_message(database, message_id).status == "send_unknown"
+    assert claim(database, 10_000) == []
+
+
+def test_what_was_not_sent_goes_again_at_growing_gaps_and_keeps_its_status(database: Database) -> None:
+    (message_id,) = accept(database)
+    gaps = []
+    at = 0.0
+    for number in range(1, 12):
+        assert claim(database, at)
+        end(database, at, message_id, number, Outcome.NOT_SENT)
+        row = read_message(database, message_id)
+        assert row.due_at is not None
+        gaps.append((row.due_at - seconds(at)).total_seconds())
+        at += gaps[-1]
+    assert gaps[:4] == [1, 2, 4, 8]
+    assert gaps[-1] == 300
+    assert statuses(database, message_id) == [("accepted", "applied")]
+
+
+def test_a_refused_account_fails_nothing(database: Database) -> None:
+    (message_id,) = accept(database)
+    claim(database, 0)
+    end(database, 1, message_id, 1, Outcome.ACCOUNT_REFUSED, description="logon")
+    assert statuses(database, message_id) == [("accepted", "applied")]
+    assert [m.id for m in claim(database, 2)] == [message_id]
+
+
+def test_a_receipt_before_the_answer_stands_and_ends_the_repeats(database: Database) -> None:
+    (message_id,) = accept(database)
+    claim(database, 0)
+    receipt(database, message_id, Status.DELIVERED, 1)
+    end(database, 2, message_id, 1, Outcome.UNCLEAR)
+    row = read_message(database, message_id)
+    assert (row.status, row.status_at, row.due_at, row.calling_since) == ("delivered", seconds(1), None, None)
+    assert statuses(database, message_id)[1:] == [("delivered", "applied"), ("send_unknown", "stale")]
+
+
+def test_a_receipt_after_a_lost_answer_ends_the_repeats(database: Database) -> None:
+    (message_id,) = accept(database)
+    claim(database, 0)
+    end(database, 1, message_id, 1, Outcome.UNCLEAR)
+    receipt(database, message_id, Status.SENT, 2)
+    assert read_message(database, message_id).due_at is None
+
+
+def test_a_receipt_during_a_call_leaves_the_lease_alone(database: Database) -> None:
+    (message_id,) = accept(database)
+    claim(database, 0)
+    receipt(database, message_id, Status.DELIVERED, 1)
+    assert read_message(database, message_id).due_at == seconds(60)
+    assert settle_lost(database, 61) == 1
+    assert read_message(database, message_id).due_at is None
+
+
+def test_a_dead_worker_s_call_is_a_lost_answer_when_its_lease_ends(database: Database) -> None:
+    (message_id,) = accept(database)
+    claim(database, 0)
+    assert settle_lost(database, 59) == 0
+    assert settle_lost(database, 61) == 1
+    assert read_message(database, message_id).status == "send_unknown"
+    assert [m.tries for m in claim(database, 71)] == [2]
+
+
+def test_where_nobody_else_can_be_calling_no_lease_is_waited_for(database: Database) -> None:
+    accept(database, message("447700900001"), message("447700900002"))
+    claim(database, 0)
+    assert settle_lost(database, 1, all_calls=True) == 2
+
+
+def test_an_answer_that_comes_after_its_lease_still_counts(database: Database) -> None:
+    (message_id,) = accept(database)
+    claim(database, 0)
+    settle_lost(database, 61)
+    claim(database, 71)
+    end(database, 72, message_id, 1, Outcome.TAKEN, transaction_id="815")
+    row = read_message(database, message_id)
+    assert (row.status, row.transaction_id) == ("submitted", "815")
+    assert row.calling_since == seconds(71), "the second call still runs"
+    end(database, 73, message_id, 2, Outcome.TAKEN, transaction_id="816")
+    assert [a.outcome for a in read_attempts(database, message_id)] == ["taken", "taken"]
+    with database.reading() as session:
+        assert {row.transaction_id for row in messages.transactions(session, ["815", "816"])} == {"815", "816"}
+
+
+def test_a_message_that_is_too_old_is_never_sent(database: Database) -> None:
+    (message_id,) = accept(database, message(valid_until=seconds(5)))
+    assert claim(database, 5) == []
+    row = read_message(database, message_id)
+    assert (row.status, row.due_at) == ("expired", None)
+    assert read_transitions(database, message_id)[-1].reason == "never sent"
+
+
+def test_a_message_that_may_have_been_taken_does_not_expire_here(database: Database) -> None:
+    (message_id,) = accept(database, message(valid_until=seconds(15)))
+    claim(database, 0)
+    end(database, 1, message_id, 1, Outcome.UNCLEAR)
+    assert [m.id for m in claim(database, 16)] == [message_id], "a repeat that was due in time is made"
+    end(database, 17, message_id, 2, Outcome.UNCLEAR)
+    assert read_message(database, message_id).due_at is None
+    assert read_message(database, message_id).status == "send_unknown"

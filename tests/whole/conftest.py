@@ -1,0 +1,22 @@
+"""The service as its real processes, on either database."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from receiptsvc.cli.stack import Stack
+
+MakeStack = Callable[..., Stack]
+
+
+@pytest.fixture
+def make_stack(database_url: str, tmp_path: Path) -> Iterator[MakeStack]:
+    """Makes a stack on a new database; everything it started is ended with the test."""
+    with ExitStack() as running:
+
+        def make(**options: object) -> Stack:
+            return running.enter_context(Stack(tmp_path / "stack", database_url, **options))  # type: ignore[arg-type]  # passed on
+
+        yield make

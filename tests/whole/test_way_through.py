@@ -1,0 +1,178 @@
+"""The whole way, through real processes: out by SOAP, back by HTTP, whatever is killed meanwhile."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+from rich.console import Console
+
+from receiptsvc.cli.demo import STORY, Step, play
+from receiptsvc.cli.stack import Stack
+from receiptsvc.config import PROJECT
+from receiptsvc.store import verification
+from receiptsvc.store.db import Database
+from tests.whole.conftest import MakeStack
+
+
+def told(stack: Stack, **interlude: object) -> str:
+    """Play the demo's story; what it printed."""
+    console = Console(file=io.StringIO(), width=120)
+    play(stack, console, reference="order-7", **interlude)  # type: ignore[arg-type]  # passed on
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def report(stack: Stack) -> dict[str, object]:
+    answer: dict[str, object] = requests.get(f"{stack.sandbox_url}/sandbox/report", timeout=5).json()
+    return answer
+
+
+def assert_verified(database_url: str) -> None:
+    database = Database(database_url)
+    try:
+        assert list(verification.verify(database)) == []
+    finally:
+        database.close()
+
+
+def test_a_conversation_goes_out_and_its_receipts_come_back(make_stack: MakeStack, database_url: str) -> None:
+    stack = make_stack()
+    stack.start_all()
+    printed = told(stack)
+    for step in STORY:
+        assert step.text[:20] in printed
+    assert_verified(database_url)
+    callbacks = report(stack)["callbacks"]
+    assert isinstance(callbacks, dict)
+    assert callbacks["made"] == callbacks["answered200"]
+    for name in ("worker", "web", "sandbox"):
+        assert stack.stop(name) == 0, stack.tail(name)
+    assert_logs_are_discreet(stack)
+
+
+def assert_logs_are_discreet(stack: Stack) -> None:
+    """Each line of our own processes is JSON with an action, and tells no number, text, token or secret."""
+    secret = re.compile(
+        r"4477009000|Mayflower|parcel|/callbacks/receipts/[0-9a-z]{20}|"
+        + "|".join(re.escape(stack.environ[name]) for name in ("DYNMARK_PASSWORD", "CALLBACK_KEYS"))
+    )
+    for name in ("web", "worker"):
+        lines = (stack.folder / f"{name}.log").read_text().splitlines()
+        assert lines, name
+        for line in lines:
+            assert json.loads(line)["action"]
+            assert not secret.search(line), line
+
+
+def test_killing_the_worker_in_the_middle_changes_nothing(make_stack: MakeStack, database_url: str) -> None:
+    stack = make_stack(sandbox_flags=["--answer-ms", "300"])
+    stack.start_all()
+    client = stack.client()
+
+    def kill_while_it_calls(step: Step) -> None:
+        before = int(str(report(stack)["submissions"]))
+        if STORY.index(step) % 2 == 0:
+            stack.wait_until("a call has begun", lambda: int(str(report(stack)["submissions"])) > before)
+        stack.kill("worker")
+        stack.start("worker")
+
+    told(stack, interlude=kill_while_it_calls)
+    assert [item["status"] for item in client.messages(clientRef="order-7")] == [s.expected for s in reversed(STORY)]
+    seen = report(stack)
+    assert (seen["doubles"], seen["lookalikes"], seen["messageGuids"]) == (0, 0, len(STORY))
+    assert_verified(database_url)
+
+
+def test_killing_the_web_process_loses_no_receipt_that_was_answered(make_stack: MakeStack, database_url: str) -> None:
+    stack = make_stack(sandbox_flags=["--retries", "50", "--delay-ms", "5", "--spread-ms", "400", "--ignore-numbers"])
+    stack.start_all()
+    client = stack.client()
+    items = client.send([{"recipients": [f"44770090{n:04}" for n in range(60)], "text": "Hello"}])
+    for _ in range(3):
+        enough = int(client.ledger()["received"]) + 10
+        stack.wait_until("receipts come in", lambda enough=enough: client.ledger()["received"] >= enough)
+        stack.kill("web")
+        stack.start("web")
+        stack.wait_until("the web process", lambda: is_up(stack))
+    stack.wait_until("every message is delivered", lambda: counts(stack) == {"delivered": len(items)})
+    stack.wait_until("nothing is pending", lambda: not report(stack)["pending"] and not client.ledger()["pending"])
+    callbacks = report(stack)["callbacks"]
+    assert isinstance(callbacks, dict)
+    ledger = client.ledger()
+    assert ledger["balanced"]
+    assert ledger["received"] >= callbacks["answered200"]
+    assert_verified(database_url)
+
+
+def is_up(stack: Stack) -> bool:
+    try:
+        return requests.get(f"{stack.url}/healthz", timeout=2).status_code == 200
+    except requests.RequestException:
+        return False
+
+
+def counts(stack: Stack) -> dict[str, int]:
+    statuses = [str(item["status"]) for item in stack.client().messages()]
+    return {status: statuses.count(status) for status in set(statuses)}
+
+
+def test_told_to_stop_a_worker_leaves_a_call_that_hangs_to_its_lease(make_stack: MakeStack) -> None:
+    stack = make_stack(sandbox_flags=["--answer-ms", "60000"], settings={"DYNMARK_TIMEOUT_SECONDS": "60"})
+    stack.start_all()
+    (item,) = stack.client().send([{"recipients": ["447700900001"], "text": "Hello"}])
+    stack.wait_until("the call has begun", lambda: report(stack)["submissions"] == 1)
+    assert stack.stop("worker") == 0
+    assert '"unfinished": ["send-' in stack.tail("worker")
+    assert stack.client().message(str(item["id"]))["status"] == "delivered", "its receipts came all the same"
+
+
+def test_a_second_worker_on_sqlite_gives_way(sqlite_url: str, tmp_path: Path) -> None:
+    with Stack(tmp_path / "stack", sqlite_url) as stack:
+        stack.start("worker")
+        stack.wait_until("the worker works", lambda: "worker.started" in stack.tail("worker"))
+        second = subprocess.run(
+            [sys.executable, "-m", "receiptsvc", "worker"],
+            cwd=PROJECT,
+            env=stack.environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert second.returncode == 1
+        assert "another worker is at work" in second.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["-m", "receiptsvc", "worker"], ["-m", "gunicorn", "wsgi"], ["-m", "receiptsvc", "urls"]]
+)
+def test_bad_settings_stop_every_process_with_one_message(command: list[str], tmp_path: Path) -> None:
+    environ = {**Stack(tmp_path, f"sqlite:///{tmp_path}/x.db").environ, "PORT": "none", "BATCH_SIZE": "0"}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=PROJECT, env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert "PORT: must be" in done.stderr
+    assert "BATCH_SIZE: must be" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_postgresql_that_forgets_is_refused(postgresql_url: str, tmp_path: Path) -> None:
+    forgetful = f"{postgresql_url}{'&' if '?' in postgresql_url else '?'}options=-csynchronous_commit%3Doff"
+    environ = Stack(tmp_path, forgetful).environ
+    done = subprocess.run(
+        [sys.executable, "-m", "receiptsvc", "worker"],
+        cwd=PROJECT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "synchronous_commit off" in done.stderr

@@ -1,0 +1,237 @@
+"""Kept callbacks find their messages, each gets one outcome, and none poisons another."""
+
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import select
+
+from receiptsvc.domain.inbox import Channel, InboxOutcome
+from receiptsvc.dynmark import codes
+from receiptsvc.store import ledger, messages
+from receiptsvc.store.db import Database
+from receiptsvc.store.models import Reply
+from receiptsvc.worker import correlation
+from receiptsvc.worker.process import Reading, process
+from tests.rows import accept, keep, message, read_inbox, read_message, read_transitions, seconds
+
+READING = Reading(words=codes.load({}), zone=ZoneInfo("UTC"))
+DELIVERED = "datetime=2026-01-05T12:00:03&recipient=447700900001&statusid=1&statusdescription=Delivered"
+SENT = "datetime=2026-01-05T12:00:02&recipient=447700900001&statusid=2&statusdescription=Message+sent"
+
+
+def run(database: Database, at: float = 10) -> int:
+    return process(database, READING, seconds(at), 100)
+
+
+def outcome(database: Database, receipt_id: UUID) -> str:
+    return read_inbox(database, receipt_id).outcome
+
+
+def give_transaction(database: Database, message_id: UUID, transaction_id: str, source: str = "answer") -> None:
+    with database.transaction() as session:
+        locked = messages.lock(session, [message_id])
+        messages.note_transactions(session, [(locked[message_id], transaction_id)], source, seconds(1))
+
+
+def assert_balanced(database: Database) -> None:
+    with database.reading() as session:
+        counted = ledger.read(session)
+        rows = ledger.count_rows(session)
+    assert counted.is_balanced
+    assert {word: count for word, count in counted.outcomes.items() if count} == rows
+
+
+def test_a_receipt_on_a_message_s_own_url_is_applied(database: Database) -> None:
+    (message_id,) = accept(database)
+    receipt_id = keep(database, DELIVERED + "&transactionid=0815", message_id=message_id)
+    assert run(database) == 1
+    row = read_message(database, message_id)
+    assert (row.status, row.status_at, row.transaction_id) == ("delivered", seconds(3), "815")
+    transition = read_transitions(database, message_id)[-1]
+    assert (transition.rule, transition.receipt_id, transition.map_version) == (
+        "token",
+        receipt_id,
+        READING.words.version,
+    )
+    assert outcome(database, receipt_id) == "applied"
+    assert run(database) == 0
+    assert_balanced(database)
+
+
+def test_each_receipt_has_the_outcome_of_its_effect(database: Database) -> None:
+    (message_id,) = accept(database)
+    queries = [DELIVERED, SENT, DELIVERED, "statusid=77", DELIVERED.replace("Delivered", "Expired")]
+    kept = [keep(database, query, message_id=message_id) for query in queries]
+    run(database)
+    assert [outcome(database, one) for one in kept] == ["applied", "stale", "duplicate", "unmapped", "conflicting"]
+    assert read_message(database, message_id).conflict
+    assert_balanced(database)
+
+
+def test_without_a_token_transaction_and_recipient_find_the_message(database: Database) -> None:
+    first, second = accept(database, message("447700900001"), message("447700900002"))
+    for message_id in (first, second):
+        give_transaction(database, message_id, "815")  # one transaction over two recipients
+    receipt_id = keep(
+        database, "transactionid=00815&recipient=%2B44+7700+900002&statusid=1&statusdescription=Delivered"
+    )
+    run(database)
+    assert outcome(database, receipt_id) == "applied"
+    assert [read_message(database, one).status for one in (first, second)] == ["accepted", "delivered"]
+    assert read_transitions(database, second)[-1].rule == correlation.BY_TRANSACTION
+
+
+def test_a_transaction_of_one_recipient_is_enough_by_itself(database: Database) -> None:
+    (message_id,) = accept(database)
+    give_transaction(database, message_id, "815")
+    keep(database, "transactionid=815&statusid=1&statusdescription=Delivered")
+    run(database)
+    assert read_transitions(database, message_id)[-1].rule == correlation.BY_LONE_TRANSACTION
+
+
+STRAYS = [
+    ("statusid=1&statusdescription=Delivered", "it has no transactionID"),
+    ("transactionid=4711&statusid=1&statusdescription=Delivered", "no message has its transactionID"),
+    ("transactionid=815&statusid=1&statusdescription=Delivered", "its transactionID fits 2 messages"),
+    ("transactionid=815&recipient=447700900009&statusid=1", "its transactionID was given for other recipients"),
+]
+
+
+@pytest.mark.parametrize(("query", "reason"), STRAYS)
+def test_what_fits_no_one_message_stays_unmatched_and_says_why(database: Database, query: str, reason: str) -> None:
+    for message_id in accept(database, message("447700900001"), message("447700900002")):
+        give_transaction(database, message_id, "815")
+    receipt_id = keep(database, query)
+    run(database)
+    row = read_inbox(database, receipt_id)
+    assert (row.outcome, row.reason) == ("unmatched", reason)
+    assert_balanced(database)
+
+
+def test_a_receipt_for_another_recipient_is_quarantined(database: Database) -> None:
+    (message_id,) = accept(database, message("447700900002"))
+    receipt_id = keep(database, DELIVERED, message_id=message_id)
+    run(database)
+    assert outcome(database, receipt_id) == "quarantined"
+    assert read_message(database, message_id).status == "accepted"
+
+
+def test_a_transaction_that_an_answer_gave_to_another_message_quarantines(database: Database) -> None:
+    first, second = accept(database, message("447700900001"), message("447700900001"))
+    give_transaction(database, first, "815")
+    receipt_id = keep(database, DELIVERED + "&transactionid=815", message_id=second)
+    run(database)
+    assert outcome(database, receipt_id) == "quarantined"
+
+
+def test_a_transaction_that_was_merely_noted_from_a_receipt_never_quarantines(database: Database) -> None:
+    first, second = accept(database, message("447700900001"), message("447700900001"))
+    give_transaction(database, first, "815", source="receipt")
+    receipt_id = keep(database, DELIVERED + "&transactionid=815", message_id=second)
+    run(database)
+    assert outcome(database, receipt_id) == "applied"
+
+
+def test_garbage_is_quarantined_and_stays_as_it_came(database: Database) -> None:
+    (message_id,) = accept(database)
+    receipt_id = keep(database, b"%%%\xff\x00garbage", message_id=message_id)
+    run(database)
+    row = read_inbox(database, receipt_id)
+    assert (row.outcome, row.query) == ("quarantined", b"%%%\xff\x00garbage")
+
+
+NUMBERS = [
+    ("447700900001", True),
+    ("+447700900001", True),
+    ("00447700900001", True),
+    ("07700 900001", True),
+    ("+44 (0)7700 900-001", True),
+    ("447700900002", False),
+    ("7700900001", True),
+    ("17700900001", False),
+    ("", False),
+    ("garbage", False),
+]
+
+
+@pytest.mark.parametrize(("written", "same"), NUMBERS)
+def test_numbers_are_compared_however_they_are_written(written: str, same: bool) -> None:
+    assert correlation.same_number(written, "447700900001") is same
+
+
+def test_a_row_that_fails_is_set_aside_alone_and_ends_dead(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    (message_id,) = accept(database)
+    poison, good = (
+        keep(database, SENT + "&clientref=poison", message_id=message_id),
+        keep(database, DELIVERED, message_id=message_id),
+    )
+    real = correlation.correlate
+
+    def fail(row, receipt, known):  # type: ignore[no-untyped-def]  # only its failing matters
+        if receipt.client_ref == "poison":
+            raise ZeroDivisionError
+        return real(row, receipt, known)
+
+    monkeypatch.setattr(correlation, "correlate", fail)
+    at = 10.0
+    for _ in range(8):
+        run(database, at)
+        assert outcome(database, good) == "applied"
+        at += 10_000
+    row = read_inbox(database, poison)
+    assert (row.outcome, row.reason) == (InboxOutcome.DEAD, "ZeroDivisionError")
+    assert read_message(database, message_id).status == "delivered"
+    assert_balanced(database)
+
+
+def replies(database: Database) -> list[Reply]:
+    with database.reading() as session:
+        return list(session.scalars(select(Reply).order_by(Reply.id)))
+
+
+def reply(msgid: int, content: str = "Yes", sender: str = "447700900001", recipient: str = "60030", **more: str) -> str:
+    extra = "".join(f"&{name}={value}" for name, value in more.items())
+    return f"msgid={msgid}&sender={sender}&recipient={recipient}&content={content}{extra}"
+
+
+def test_a_reply_with_a_client_ref_joins_its_conversation(database: Database) -> None:
+    (message_id,) = accept(database, message(client_ref="order-1"))
+    receipt_id = keep(database, reply(1, clientref="order-1"), channel=Channel.INBOUND)
+    run(database)
+    (row,) = replies(database)
+    assert (row.message_id, row.link) == (message_id, "clientRef")
+    assert row.conversation_id == read_message(database, message_id).conversation_id
+    assert outcome(database, receipt_id) == "applied"
+    assert_balanced(database)
+
+
+def test_a_reply_without_one_joins_the_last_message_to_that_person(database: Database) -> None:
+    accept(database, message(originator="60030", client_ref="old"))
+    (last,) = accept(database, message(originator="60030", client_ref="new"))
+    accept(database, message(originator="Other", client_ref="else"), message("447700900002", originator="60030"))
+    keep(database, reply(1, sender="%2B447700900001"), channel=Channel.INBOUND)
+    run(database)
+    (row,) = replies(database)
+    assert row.message_id == last
+    assert row.conversation_id == read_message(database, last).conversation_id
+
+
+def test_a_reply_to_nothing_begins_a_conversation(database: Database) -> None:
+    keep(database, reply(1), channel=Channel.INBOUND)
+    run(database)
+    (row,) = replies(database)
+    assert (row.message_id, row.sender) == (None, "447700900001")
+
+
+def test_a_reply_forwarded_twice_is_kept_once_and_another_content_conflicts(database: Database) -> None:
+    queries = [reply(1), reply(1), reply(1, content="No"), reply(2)]
+    kept = [keep(database, query, channel=Channel.INBOUND) for query in queries]
+    run(database)
+    assert [outcome(database, one) for one in kept] == ["applied", "duplicate", "conflicting", "applied"]
+    assert [(row.content, row.is_conflicting) for row in replies(database)] == [
+        ("Yes", False),
+        ("No", True),
+        ("Yes", False),
+    ]
+    assert_balanced(database)
