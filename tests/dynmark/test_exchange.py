@@ -1,0 +1,252 @@
+"""One HTTP call: what it tells of its end, and that its end comes in time."""
+
+import base64
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from receiptsvc.dynmark import exchange
+from tests.dynmark import wire
+from tests.dynmark.wire import Conversation, Wire
+
+QUICK_SECONDS = 0.4
+AT_MOST_SECONDS = 3.0  # what a call of QUICK_SECONDS may take on a machine that is busy with other things
+
+
+def post(
+    url: str, *, timeout_seconds: float = 20, connect_seconds: float = 10, most_bytes: int = 1_000_000
+) -> exchange.Answer:
+    return exchange.post(
+        url,
+        body=b"<a/>",
+        headers={},
+        timeout_seconds=timeout_seconds,
+        connect_seconds=connect_seconds,
+        most_bytes=most_bytes,
+    )
+
+
+def test_an_answer_is_handed_over_whole() -> None:
+    with Wire(wire.answer(b"no \x00\xff", "503 Busy", "text/plain")) as server:
+        answer = exchange.post(server.url, body=b"<a/>", headers={"SOAPAction": '"x"'}, timeout_seconds=20)
+    assert (answer.status, answer.content_type, answer.body) == (503, "text/plain", b"no \x00\xff")
+    (request,) = server.requests
+    assert request.line == "POST /service.asmx HTTP/1.1"
+    assert request.body == b"<a/>"
+    assert request.headers["soapaction"] == '"x"'
+    assert request.headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+def test_credentials_travel_as_utf8_and_only_when_given(
+    tls: bool, tmp_path: Path, trusted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", trusted)
+    with Wire(wire.answer(b""), tls=tls) as server:
+        post(server.url)
+        exchange.post(server.url, body=b"", headers={}, auth=("ü", "€"), timeout_seconds=20)
+    without, with_auth = server.requests
+    assert "authorization" not in without.headers
+    assert with_auth.headers["authorization"] == "Basic " + base64.b64encode("ü:€".encode()).decode()
+
+
+def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
+    with Wire(wire.answer(b"", "307 Temporary Redirect", Location="/other")) as server:
+        assert post(server.url).status == 307
+    assert len(server.requests) == 1
+
+
+def _refused() -> str:
+    return f"http://127.0.0.1:{wire.unused_port()}/"
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        (_refused, "ConnectionRefusedError"),
+        (lambda: "http://gateway.invalid/", "gaierror|time is up"),
+        (lambda: f"https://{'a' * 64}.invalid/", "Invalid|Error"),
+        (lambda: "http://[::1", "InvalidURL|Error"),
+    ],
+    ids=["refused", "no such host", "bad name", "bad address"],
+)
+def test_without_a_connection_nothing_was_sent(url: Callable[[], str], reason: str) -> None:
+    with pytest.raises(exchange.NotSent, match=reason):
+        post(url())
+
+
+@pytest.mark.parametrize("reply", [wire.answer(b"plain"), wire.raw(b"")], ids=["speaks plainly", "hangs up"])
+def test_a_server_without_tls_was_sent_nothing(reply: wire.Reply) -> None:
+    with Wire(reply, reads=False) as server, pytest.raises(exchange.NotSent):
+        post(server.url.replace("http:", "https:"))
+
+
+def test_a_certificate_that_is_not_trusted_was_sent_nothing() -> None:
+    with Wire(wire.answer(b""), tls=True) as server, pytest.raises(exchange.NotSent, match="SSLCertVerificationError"):
+        post(server.url)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("reply", [wire.stall, wire.drip(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")])
+def test_a_tls_handshake_without_end_is_cut_at_the_connect_limit(reply: wire.Reply) -> None:
+    with Wire(reply, reads=False) as server:
+        started = time.monotonic()
+        with pytest.raises(exchange.NotSent, match="time is up"):
+            post(server.url.replace("http:", "https:"), connect_seconds=QUICK_SECONDS)
+        assert time.monotonic() - started < AT_MOST_SECONDS
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        wire.raw(b""),
+        wire.raw(b"\x00garbage\r\n\r\n"),
+        wire.raw(wire.head(Content_Length="100") + b"<cut"),
+        wire.raw(wire.head(Transfer_Encoding="chunked") + b"10\r\n<cut"),
+        wire.raw(wire.head(Transfer_Encoding="chunked") + b"4\r\n<cut\r\n"),
+        wire.raw(b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 500 + b"\r\n"),
+        wire.raw(b"HTTP/1.1 200 OK\r\na: " + b"b" * 1_000_000 + b"\r\n\r\n"),
+        wire.answer(b"packed", Content_Encoding="gzip"),
+    ],
+    ids=[
+        "no answer",
+        "not http",
+        "cut in the body",
+        "cut in a chunk",
+        "cut between chunks",
+        "too many headers",
+        "too long a header",
+        "packed",
+    ],
+)
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+def test_an_answer_that_is_not_whole_is_unclear_and_nothing_is_tried_twice(
+    reply: wire.Reply, tls: bool, trusted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", trusted)
+    with Wire(reply, tls=tls) as server, pytest.raises(exchange.Unclear) as caught:
+        post(server.url)
+    assert len(server.requests) == server.connections == 1
+    assert "127.0.0.1" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        wire.stall,
+        wire.drip(b"HTTP/1.1 200 OK\r\n", b"x-header: slow\r\n" * 1000),
+        wire.drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000),
+        wire.drip(wire.head(Content_Length="10000")),
+        wire.drip(wire.head()),
+        wire.drip(wire.head(Transfer_Encoding="chunked"), b"1\r\n \r\n" * 1000),
+    ],
+    ids=["silence", "dripping header", "continue without end", "dripping body", "no length", "dripping chunks"],
+)
+def test_the_deadline_is_for_the_whole_call(
+    reply: wire.Reply, tls: bool, trusted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", trusted)
+    with Wire(reply, tls=tls) as server:
+        started = time.monotonic()
+        with pytest.raises(exchange.Unclear, match="time is up"):
+            post(server.url, timeout_seconds=QUICK_SECONDS)
+        assert time.monotonic() - started < AT_MOST_SECONDS
+
+
+def test_a_request_that_nobody_reads_is_cut_at_the_deadline() -> None:
+    def reply(conversation: Conversation) -> None:
+        conversation.wire.closing.wait(20)
+
+    with Wire(reply, reads=False) as server, pytest.raises(exchange.Unclear, match="time is up"):
+        exchange.post(server.url, body=b" " * 50_000_000, headers={}, timeout_seconds=QUICK_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("reply", "reads", "scheme"),
+    [
+        (wire.drip(wire.head()), True, "http:"),
+        (wire.stall, True, "http:"),
+        (wire.drip(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc"), False, "https:"),
+    ],
+    ids=["dripping body", "silence", "dripping handshake"],
+)
+def test_a_call_that_is_over_leaves_no_thread_behind(reply: wire.Reply, reads: bool, scheme: str) -> None:
+    with Wire(reply, reads=reads) as server:
+        with pytest.raises((exchange.Unclear, exchange.NotSent)):
+            post(server.url.replace("http:", scheme), timeout_seconds=QUICK_SECONDS)
+        deadline = time.monotonic() + AT_MOST_SECONDS
+        while (left := _calls_under_way()) and time.monotonic() < deadline:
+            left[0].join(0.1)
+        assert left == []  # though the other side still has the line open
+
+
+def _calls_under_way() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "exchange"]
+
+
+@pytest.mark.parametrize("status", ["200 OK", "302 Found"])
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [
+        (wire.head(Content_Length="100000000", Location="/other"), b" " * 1_000_000),
+        (wire.head(Location="/other"), b" " * 1_000_000),
+        (wire.head(Transfer_Encoding="chunked"), b"f4240\r\n" + b" " * 1_000_000 + b"\r\n"),
+        (wire.head(Transfer_Encoding="chunked"), b"1" * 1_000_000),
+    ],
+    ids=["length", "no length", "chunks", "chunk size without end"],
+)
+def test_an_answer_without_end_is_cut_at_the_size_limit(start: bytes, piece: bytes, status: str) -> None:
+    written = 0
+
+    def reply(conversation: Conversation) -> None:
+        nonlocal written
+        conversation.line.sendall(start.replace(b"200 OK", status.encode()))
+        for _ in range(100):
+            conversation.line.sendall(piece)
+            written += len(piece)
+
+    tracemalloc.start()
+    try:
+        with Wire(reply) as server, pytest.raises(exchange.Unclear):
+            post(server.url, most_bytes=100_000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000_000
+    assert written < 50_000_000
+
+
+def test_an_answer_of_just_the_limit_is_read() -> None:
+    with Wire(wire.answer(b"x" * 1000)) as server:
+        assert len(post(server.url, most_bytes=1000).body) == 1000
+        with pytest.raises(exchange.Unclear, match="longer than 999 bytes"):
+            post(server.url, most_bytes=999)
+
+
+def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Wire(wire.answer(b"by proxy")) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        assert post("http://gateway.invalid/").body == b"by proxy"
+    assert proxy.requests[0].line == "POST http://gateway.invalid/ HTTP/1.1"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [wire.answer(b"", "407 Proxy Authentication Required"), wire.raw(b"HTTP/1.1 200 OK\r\n\r\n")],
+    ids=["refuses", "leads nowhere"],
+)
+def test_without_a_proxys_tunnel_nothing_was_sent(reply: wire.Reply, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Wire(reply) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        with pytest.raises(exchange.NotSent):
+            post("https://gateway.invalid/")
+    assert proxy.requests[0].line.startswith("CONNECT gateway.invalid:443")
