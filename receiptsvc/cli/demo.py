@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +31,7 @@ ADA, BEN, CLEO = "447700900001", "447700900002", "447700900003"
 SHOP = "Mayflower"
 
 _SETTLED_SECONDS = 90.0
+_SLOWLY = ("--delay-ms", "150", "--late-seconds", "3")  # a message is sent again before its receipts come
 _WEB_PORT, _SANDBOX_PORT = 8000, 9100
 
 
@@ -43,17 +45,17 @@ class Step:
 
     recipient: str
     text: str
-    behaviour: str
+    behaviour: tuple[str, ...]  # names of the sandbox's
     expected: str
 
 
 STORY = (
-    Step(recipient=ADA, text="Your order is on its way.", behaviour="delivered", expected="delivered"),
-    Step(recipient=BEN, text="A parcel for Ada comes today.", behaviour="undelivered", expected="undelivered"),
-    Step(recipient=CLEO, text="Could you take in a parcel for Ada?", behaviour="expired", expected="expired"),
-    Step(recipient=ADA, text="It will be there by noon.", behaviour="duplicate", expected="delivered"),
-    Step(recipient=BEN, text="No need to wait, Ada is at home.", behaviour="reorder", expected="delivered"),
-    Step(recipient=CLEO, text="Thanks all the same!", behaviour="lost-answer", expected="delivered"),
+    Step(recipient=ADA, text="Your order is on its way.", behaviour=("delivered",), expected="delivered"),
+    Step(recipient=BEN, text="A parcel for Ada comes today.", behaviour=("undelivered",), expected="undelivered"),
+    Step(recipient=CLEO, text="Could you take in a parcel for Ada?", behaviour=("expired",), expected="expired"),
+    Step(recipient=ADA, text="It will be there by noon.", behaviour=("duplicate",), expected="delivered"),
+    Step(recipient=BEN, text="No need to wait, Ada is at home.", behaviour=("reorder",), expected="delivered"),
+    Step(recipient=CLEO, text="Thanks all the same!", behaviour=("delay", "lost-answer"), expected="delivered"),
 )  # fmt: skip
 ANSWER = "Wonderful, thank you!"
 
@@ -84,13 +86,15 @@ def play(
     client = stack.client()
     _order(stack, "behaviour", reply_url=_reply_url(stack))
     for step in STORY:
-        _order(stack, "behaviour", numbers={step.recipient: [step.behaviour]})
+        _order(stack, "behaviour", numbers={step.recipient: list(step.behaviour)})
         wanted = {"recipients": [step.recipient], "text": step.text, "originator": SHOP, "clientRef": reference}
         (item,) = client.send([wanted])
         interlude(step)
         stack.wait_until("the gateway has it", partial(_was_offered, client, str(item["id"])), seconds=_SETTLED_SECONDS)
-    _order(stack, "reply", sender=ADA, recipient=SHOP, content=ANSWER, clientRef=reference)
     stack.wait_until("every message is settled", lambda: _is_over(stack, client, reference), seconds=_SETTLED_SECONDS)
+    _let_a_second_begin(stack)  # the time of a reply has no fractions: it would seem to come before what it answers
+    _order(stack, "reply", sender=ADA, recipient=SHOP, content=ANSWER, clientRef=reference)
+    stack.wait_until("the reply is processed", lambda: _is_over(stack, client, reference), seconds=_SETTLED_SECONDS)
     display.print_conversation(console, client.conversation(reference))
     ledger = client.ledger()
     display.print_ledger(console, ledger)
@@ -114,6 +118,8 @@ def _faults(client: Client, reference: str, ledger: Json, report: Json) -> list[
         faults.append("the ledger does not balance")
     if ledger["pending"] or ledger["unmatched"] or ledger["quarantined"] or ledger["dead"]:
         faults.append("not every receipt was applied to its message")
+    if not report["duplicates"]:
+        faults.append("the message whose answer was lost was not sent again")
     if report["doubles"]:
         faults.append(f"{report['doubles']} messages were sent twice")
     return faults
@@ -125,6 +131,11 @@ def _is_over(stack: Stack, client: Client, reference: str) -> bool:
         return False
     items = list(client.messages(clientRef=reference))
     return all(item["status"] not in {"accepted", "send_unknown", "submitted", "sent"} for item in items)
+
+
+def _let_a_second_begin(stack: Stack) -> None:
+    now = datetime.now(UTC)
+    stack.wait_until("a new second", lambda: datetime.now(UTC).replace(microsecond=0) > now)
 
 
 def _was_offered(client: Client, message_id: str) -> bool:
@@ -147,10 +158,10 @@ def _report(stack: Stack) -> Json:
 
 def _stack(folder: Path, url: str, *, stay: bool) -> Stack:
     if not stay:
-        return Stack(folder, url)
+        return Stack(folder, url, sandbox_flags=_SLOWLY)
     (desk,) = Settings.from_env({}).api_keys  # the one in the data folder, which the command line finds by itself
     web, sandbox = (port if is_free(port) else free_port() for port in (_WEB_PORT, _SANDBOX_PORT))
-    return Stack(folder, url, ports=(web, sandbox), api_key=desk.secret)
+    return Stack(folder, url, ports=(web, sandbox), api_key=desk.secret, sandbox_flags=_SLOWLY)
 
 
 def _stay(stack: Stack, console: Console) -> None:

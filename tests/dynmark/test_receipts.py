@@ -15,6 +15,7 @@ UTC_ZONE = ZoneInfo("UTC")
 SAMPLE = (
     b"datetime=2016-01-11T14:11:45.170&recipient=447700900000&statusid=1&statusdescription=Delivered&clientref=order-1"
 )
+FIRST_HALF, SECOND_HALF = SAMPLE.split(b"&statusid")
 MULTIPART = b"".join(
     b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % tuple(pair.split(b"=")) for pair in SAMPLE.split(b"&")
 ) + b"--b--\r\n"  # fmt: skip
@@ -34,9 +35,7 @@ FORMS = {
     "form": callback(body=SAMPLE, content_type="application/x-www-form-urlencoded"),
     "form that does not say so": callback(body=SAMPLE, content_type="text/plain"),
     "form without any type": callback(body=SAMPLE),
-    "half query, half form": callback(
-        *SAMPLE.split(b"&statusid", 1)[:1], b"statusid" + SAMPLE.split(b"&statusid", 1)[1]
-    ),
+    "half query, half form": callback(FIRST_HALF, b"statusid" + SECOND_HALF),
     "said twice alike": callback(SAMPLE, SAMPLE),
     "multipart": callback(body=MULTIPART, content_type="multipart/form-data; boundary=b"),
     "JSON": callback(body=JSON, content_type="application/json"),
