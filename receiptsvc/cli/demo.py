@@ -67,7 +67,7 @@ def demo(stay: bool) -> None:
 
     On a scratch SQLite file, or in a scratch schema of the PostgreSQL that DATABASE_URL names. DYNMARK_* is ignored.
     """
-    console = Console(highlight=False)
+    console = display.console()
     with _database(keep=stay) as url, _folder(keep=stay) as folder, _stack(folder, url, stay=stay) as stack:
         console.print(f"Starting web, worker and sandbox on {'SQLite' if url.startswith('sqlite') else 'PostgreSQL'} …")
         stack.start_all()

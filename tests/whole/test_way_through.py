@@ -5,6 +5,8 @@ import json
 import re
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -89,13 +91,13 @@ def test_killing_the_worker_in_the_middle_changes_nothing(make_stack: MakeStack,
 
 
 def test_killing_the_web_process_loses_no_receipt_that_was_answered(make_stack: MakeStack, database_url: str) -> None:
-    stack = make_stack(sandbox_flags=["--retries", "50", "--delay-ms", "5", "--spread-ms", "400", "--ignore-numbers"])
+    stack = make_stack(sandbox_flags=["--retries", "50", "--delay-ms", "5", "--spread-ms", "4000", "--ignore-numbers"])
     stack.start_all()
     client = stack.client()
-    items = client.send([{"recipients": [f"44770090{n:04}" for n in range(60)], "text": "Hello"}])
+    items = client.send([{"recipients": [f"44770090{n:04}" for n in range(200)], "text": "Hello"}])
     for _ in range(3):
         enough = int(client.ledger()["received"]) + 10
-        stack.wait_until("receipts come in", lambda enough=enough: client.ledger()["received"] >= enough)
+        stack.wait_until("receipts come in", partial(has_received, stack, enough))
         stack.kill("web")
         stack.start("web")
         stack.wait_until("the web process", lambda: is_up(stack))
@@ -107,6 +109,10 @@ def test_killing_the_web_process_loses_no_receipt_that_was_answered(make_stack: 
     assert ledger["balanced"]
     assert ledger["received"] >= callbacks["answered200"]
     assert_verified(database_url)
+
+
+def has_received(stack: Stack, receipts: int) -> bool:
+    return bool(stack.client().ledger()["received"] >= receipts)
 
 
 def is_up(stack: Stack) -> bool:
@@ -121,14 +127,23 @@ def counts(stack: Stack) -> dict[str, int]:
     return {status: statuses.count(status) for status in set(statuses)}
 
 
-def test_told_to_stop_a_worker_leaves_a_call_that_hangs_to_its_lease(make_stack: MakeStack) -> None:
-    stack = make_stack(sandbox_flags=["--answer-ms", "60000"], settings={"DYNMARK_TIMEOUT_SECONDS": "60"})
-    stack.start_all()
-    (item,) = stack.client().send([{"recipients": ["447700900001"], "text": "Hello"}])
-    stack.wait_until("the call has begun", lambda: report(stack)["submissions"] == 1)
-    assert stack.stop("worker") == 0
-    assert '"unfinished": ["send-' in stack.tail("worker")
-    assert stack.client().message(str(item["id"]))["status"] == "delivered", "its receipts came all the same"
+def test_told_to_stop_a_worker_leaves_a_call_that_hangs_to_its_lease(sqlite_url: str, tmp_path: Path) -> None:
+    flags, settings = ["--answer-ms", "60000"], {"DYNMARK_TIMEOUT_SECONDS": "60"}
+    with Stack(tmp_path / "stack", sqlite_url, sandbox_flags=flags, settings=settings) as stack:
+        stack.start_all()
+        (item,) = stack.client().send([{"recipients": ["447700900001"], "text": "Hello"}])
+        stack.wait_until("its receipts have come", lambda: counts(stack) == {"delivered": 1})
+        stopping = time.monotonic()
+        assert stack.stop("worker") == 0
+        assert time.monotonic() - stopping < 25
+        assert '"unfinished": ["send-' in stack.tail("worker")
+        stack.start("worker")
+        stack.wait_until("the call counts as lost", lambda: "send_unknown" in recorded(stack, item))
+        assert counts(stack) == {"delivered": 1}
+
+
+def recorded(stack: Stack, item: dict[str, object]) -> list[str]:
+    return [str(transition["status"]) for transition in stack.client().message(str(item["id"]))["transitions"]]
 
 
 def test_a_second_worker_on_sqlite_gives_way(sqlite_url: str, tmp_path: Path) -> None:

@@ -1,0 +1,246 @@
+"""What people read on a terminal, made from the API's JSON: tables, a conversation's timeline, the ledger.
+
+Texts, references and reasons come from outside, so all of them go through `plain` or `words`: none can move the
+cursor, change the colours or forge a line. Asking the API is not done here.
+"""
+
+import io
+import sys
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Json = Mapping[str, Any]
+
+_PIPED_WIDTH = 200  # columns where nobody is looking: enough for every table to keep its ids on one line
+_UNSAFE = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control characters, lone surrogates, line and paragraph separators
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+_STYLES = {
+    "accepted": "dim",
+    "send_unknown": "yellow",
+    "submitted": "cyan",
+    "sent": "cyan",
+    "delivered": "green",
+    "undelivered": "red",
+    "expired": "yellow",
+    "rejected": "red",
+    "failed": "red",
+    "cancelled": "yellow",
+}
+_EFFECTS = {
+    "duplicate": "duplicate: said before",
+    "stale": "stale: changed nothing",
+    "conflicting": "conflicting: another final word came before",
+}
+_OUTCOMES = (
+    "pending",
+    "applied",
+    "duplicate",
+    "stale",
+    "conflicting",
+    "unmapped",
+    "unmatched",
+    "quarantined",
+    "dead",
+    "dismissed",
+)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console for this process's output. Where no terminal is, it is wide and without colours."""
+    stream = sys.stderr if stderr else sys.stdout
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")  # an arrow that the terminal's encoding lacks is no reason to fail
+    return Console(
+        file=stream, width=None if stream.isatty() else _PIPED_WIDTH, highlight=False, markup=False, emoji=False
+    )
+
+
+def plain(value: object) -> str:
+    """`value` on one line, without any character that a terminal would obey."""
+    joined = " ⏎ ".join(str(value).splitlines())
+    return "".join("\ufffd" if unicodedata.category(c) in _UNSAFE or c in _TURNING else c for c in joined)
+
+
+def words(value: object, style: str = "") -> Text:
+    """`value` for rich: plain, and never read as markup. None is a dash."""
+    return Text("-" if value is None else plain(value), style=style)
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Such as `1 fault` or `no faults`."""
+    return f"1 {noun}" if number == 1 else f"{number or 'no'} {plural or noun + 's'}"
+
+
+def print_sent(out: Console, items: Iterable[Json]) -> None:
+    """What a submission was answered: one line for each recipient."""
+    table = _table("id", "recipient", "status", "segments", "warnings")
+    for item in items:
+        table.add_row(
+            words(item.get("id")),
+            words(item.get("recipient")),
+            _status(item.get("status")),
+            words(item.get("segments")),
+            words("; ".join(map(str, item.get("warnings") or []))),
+        )
+    out.print(table)
+
+
+def print_messages(out: Console, items: Iterable[Json]) -> None:
+    """Messages and where each stands."""
+    table = _table("id", "recipient", "clientRef", "status", "statusAt", "transactionID", "conflict")
+    for item in items:
+        table.add_row(
+            words(item.get("id")),
+            words(item.get("recipient")),
+            words(item.get("clientRef")),
+            _status(item.get("status")),
+            words(_moment(item.get("statusAt"))),
+            words(item.get("transactionID")),
+            words("yes", "red") if item.get("conflict") else words("no"),
+        )
+    out.print(table)
+
+
+def print_transitions(out: Console, transitions: Iterable[Json]) -> None:
+    """What was recorded of one message, in that order."""
+    table = _table("at", "status", "effect", "rule", "what was said")
+    for transition in transitions:
+        table.add_row(
+            words(_moment(transition.get("occurredAt") or transition.get("receivedAt"))),
+            _status(transition.get("status")),
+            words(transition.get("effect")),
+            words(transition.get("rule")),
+            words(_reason(transition)),
+        )
+    out.print(table)
+
+
+def print_conversation(out: Console, conversation: Json) -> None:
+    """A conversation as it went: what was said by whom, what became of it, and how it stands. Times are UTC."""
+    name = conversation.get("clientRef") or conversation.get("id")
+    out.print(Text.assemble("Conversation ", (plain(name), "bold"), f" with {_parties(conversation)}"))
+    timeline: Sequence[Json] = conversation.get("timeline") or []
+    sent = [entry.get("id") for entry in timeline if entry.get("type") == "message"]
+    numbers = {message_id: f"#{place}" for place, message_id in enumerate(sent, start=1)}
+    day = ""
+    table = _timeline()
+    for entry in timeline:
+        date, time = _day_and_time(entry.get("at"))
+        if date != day:
+            table.add_row(words(date, "bold"))
+            day = date
+        table.add_row(words(time, "dim"), *_cells(entry, numbers))
+    out.print(table)
+    out.print()
+    out.print(words(_summary(conversation)))
+
+
+def print_ledger(out: Console, ledger: Json) -> None:
+    """What was received and what became of it, and whether the two add up."""
+    out.print(Text("\nLedger", "bold"))
+    table = _table("outcome", "receipts")
+    table.columns[1].justify = "right"
+    for name in _OUTCOMES:
+        table.add_row(name, words(ledger.get(name)))
+    table.add_section()
+    table.add_row(words("received", "bold"), words(ledger.get("received"), "bold"))
+    out.print(table)
+    is_balanced = ledger.get("balanced") is True
+    out.print(
+        Text.assemble(
+            plain(f"{ledger.get('callbacks')} callbacks kept, {ledger.get('refused')} refused; the ledger "),
+            ("balances", "green") if is_balanced else ("does not balance", "bold red"),
+            ".",
+        )
+    )
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")  # an id that is cut short can't be copied
+    return table
+
+
+def _timeline() -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for column in ("time", "arrow", "number"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("what", overflow="fold")
+    return table
+
+
+def _cells(entry: Json, numbers: Mapping[object, str]) -> tuple[Text, Text, Text]:
+    """An arrow, the number of the message that it is about, and what happened."""
+    match entry.get("type"):
+        case "message":
+            sender = f" (from {plain(entry['originator'])})" if entry.get("originator") else ""
+            to = plain(entry.get("recipient"))
+            line = Text.assemble(f"to {to}{sender}: ", (plain(entry.get("text")), "bold"))
+            return Text("→", "bold cyan"), words(numbers.get(entry.get("id"))), line
+        case "transition":
+            reason = _reason(entry)
+            line = Text.assemble(_status(entry.get("status")), f": {plain(reason)}" if reason else "")
+            effect = str(entry.get("effect"))
+            if effect != "applied":
+                line.append(f" ({_EFFECTS.get(effect, plain(effect))})", "dim")
+            return Text("·", "dim"), words(numbers.get(entry.get("messageId"), "")), line
+        case "reply":
+            answered = numbers.get(entry.get("messageId"), "")
+            line = Text.assemble(f"from {plain(entry.get('sender'))}: ", (plain(entry.get("content")), "bold"))
+            if entry.get("conflict"):
+                line.append(" (its msgid came before with another content)", "red")
+            return Text("←", "bold magenta"), words(answered), line
+        case other:
+            return Text(" "), Text(""), words(other)
+
+
+def _status(word: object) -> Text:
+    return words("no known word" if word is None else word, _STYLES.get(str(word), ""))
+
+
+def _reason(transition: Json) -> str:
+    """What the gateway said, its code behind it, and our own reason where there is one."""
+    said, code = transition.get("providerDescription"), transition.get("providerStatusId")
+    parts = [str(said)] if said else []
+    if code:
+        parts.append(f"[{code}]")
+    reason = transition.get("reason")
+    return "; ".join(part for part in (" ".join(parts), str(reason or "")) if part)
+
+
+def _parties(conversation: Json) -> str:
+    parties: Sequence[Json] = conversation.get("parties") or []
+    return plain(", ".join(str(party.get("number")) for party in parties)) or "nobody"
+
+
+def _summary(conversation: Json) -> str:
+    summary: Json = conversation.get("summary") or {}
+    statuses: Mapping[str, object] = summary.get("statuses") or {}
+    parts = [
+        count(int(summary.get("messages") or 0), "message"),
+        ", ".join(f"{number} {word}" for word, number in statuses.items()),
+        count(int(summary.get("replies") or 0), "reply", "replies"),
+        count(int(summary.get("conflicts") or 0), "conflict"),
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _moment(value: object) -> str | None:
+    return None if value is None else " ".join(_day_and_time(value)) + "Z"
+
+
+def _day_and_time(value: object) -> tuple[str, str]:
+    """A time of the API's in UTC, to the second; what is no time stands as it is."""
+    try:
+        at = datetime.fromisoformat(str(value)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return "", str(value)
+    return at.strftime("%Y-%m-%d"), at.strftime("%H:%M:%S")

@@ -1,0 +1,56 @@
+"""The group of all commands: which module holds each, and how an error ends a process.
+
+Exit codes: 0 fine, 1 found a fault, 2 wrong use, 130 interrupted. What a command does stands in its own module.
+"""
+
+import importlib
+
+import click
+
+from receiptsvc.domain.errors import ReceiptsvcError, SettingsError
+
+# Loaded when they are asked for: `urls` has no need of a SOAP library, and `send` none of a database.
+_COMMANDS = {
+    "conversation": "receiptsvc.cli.messages:conversation",
+    "demo": "receiptsvc.cli.demo:demo",
+    "sandbox": "receiptsvc.cli.sandbox:sandbox",
+    "send": "receiptsvc.cli.messages:send",
+    "status": "receiptsvc.cli.messages:status",
+    "urls": "receiptsvc.cli.ops:urls",
+    "verify": "receiptsvc.cli.ops:verify",
+    "worker": "receiptsvc.cli.worker:worker",
+}
+
+
+class _Commands(click.Group):
+    """Finds commands by the table, and turns our own errors into one message and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{_COMMANDS[cmd_name]} is no command")
+        return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except SettingsError as error:
+            raise click.UsageError(str(error)) from error
+        except ReceiptsvcError as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt as interrupt:
+            raise click.exceptions.Exit(130) from interrupt
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def commands() -> None:
+    """Send SMS through the Dynmark gateway, and see what became of them.
+
+    Exit codes: 0 fine, 1 found a fault, 2 wrong use.
+    """

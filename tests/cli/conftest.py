@@ -1,0 +1,118 @@
+"""The real API on a free port, the commands that talk to it, and the receipts that change what they say."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Protocol
+from urllib.parse import urlencode
+
+import pytest
+from click.testing import CliRunner, Result
+from werkzeug.serving import make_server
+
+from receiptsvc import ids
+from receiptsvc.cli.main import commands
+from receiptsvc.config import Settings
+from receiptsvc.domain.inbox import Channel
+from receiptsvc.dynmark import codes
+from receiptsvc.store.db import Database
+from receiptsvc.store.models import Message
+from receiptsvc.web.app import create_app
+from receiptsvc.worker.process import Reading, process
+from tests import databases, rows
+from tests.rows import T0
+
+KEY = "the-key-of-the-tests"
+READER = "a-key-that-may-only-read"
+
+
+class Run(Protocol):
+    """Runs a command line."""
+
+    def __call__(self, *arguments: str, stdin: bytes | None = None) -> Result: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The API and its database."""
+
+    url: str
+    settings: Settings
+    database: Database
+
+    def accept(self, text: str, recipient: str = "447700900001", **fields: object) -> str:
+        """A message, taken in at T0; its public id."""
+        (message_id,) = rows.accept(self.database, rows.message(recipient, text, **fields))
+        return ids.public("msg", message_id)
+
+    def report(self, message: str, **fields: str) -> None:
+        """A receipt about a message, kept and processed."""
+        rows.keep(self.database, urlencode(fields), message_id=ids.parse("msg", message))
+        self._process()
+
+    def reply(self, **fields: str) -> None:
+        """A reply, kept and processed."""
+        rows.keep(self.database, urlencode(fields), channel=Channel.INBOUND)
+        self._process()
+
+    def originator_of(self, message: str) -> str | None:
+        message_id = ids.parse("msg", message)
+        assert message_id is not None
+        with self.database.reading() as session:
+            return session.get_one(Message, message_id).originator
+
+    def _process(self) -> None:
+        reading = Reading(words=codes.load(self.settings.status_map), zone=self.settings.timezone)
+        assert process(self.database, reading, T0, 10) == 1
+
+
+@pytest.fixture
+def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The settings of a service on a new SQLite file, in this process's environment too."""
+    settings = {
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'cli.db'}",
+        "PUBLIC_URL": "http://receipts.example",
+        "CALLBACK_KEYS": "k1:a-secret-that-signs-urls",
+        "API_KEYS": f"all:ops+read+send:{KEY},reader:read:{READER}",
+        "DYNMARK_SOAP_URL": "http://127.0.0.1:9/",
+        "DYNMARK_USERNAME": "account",
+        "DYNMARK_PASSWORD": "password",
+        "RECEIPTSVC_API_KEY": KEY,
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    for name in ("FORCE_COLOR", "COLUMNS", "DYNO", "RECEIPTSVC_URL"):
+        monkeypatch.delenv(name, raising=False)
+    return settings
+
+
+@pytest.fixture
+def service(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """The API, and the environment in which the commands find it."""
+    settings = Settings.from_env(environ)
+    databases.migrate(settings.database_url)
+    database = Database(settings.database_url)
+    server = make_server("127.0.0.1", 0, create_app(settings, database), threaded=True)
+    thread = Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("RECEIPTSVC_URL", url)
+    try:
+        yield Service(url, settings, database)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        database.close()
+
+
+@pytest.fixture
+def run(environ: dict[str, str]) -> Run:
+    """Runs a command line in this process; `environ` is in force."""
+    assert environ
+
+    def run_command(*arguments: str, stdin: bytes | None = None) -> Result:
+        return CliRunner().invoke(commands, arguments, input=stdin, prog_name="receiptsvc", catch_exceptions=False)
+
+    return run_command

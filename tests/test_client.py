@@ -1,0 +1,194 @@
+"""What the client makes of answers that no receiptsvc gives, and of settings. How it serves stands in tests/cli."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from urllib.parse import parse_qs
+
+import pytest
+from werkzeug.serving import make_server
+from werkzeug.wrappers import Request, Response
+
+from receiptsvc import client as clients
+from receiptsvc.client import ApiError, Client, Unreachable
+from receiptsvc.domain.errors import SettingsError
+
+KEY = "a-key-of-sixteen-or-more"
+
+
+@contextmanager
+def answering(answer: Callable[[Request], Response]) -> Iterator[Client]:
+    """A client of a server that answers so."""
+    server = make_server("127.0.0.1", 0, Request.application(answer), threaded=True)
+    thread = Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield Client(f"http://127.0.0.1:{server.server_port}/", KEY)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def give(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Callable[[Request], Response]:
+    body = content if isinstance(content, str) else json.dumps(content)
+    return lambda _: Response(body, status, headers, content_type="application/json")
+
+
+def test_the_key_goes_as_a_bearer_token_and_no_netrc_replaces_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login someone password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setattr(clients, "_LOOPBACK", frozenset())
+    with answering(lambda request: Response(json.dumps({"key": request.headers["Authorization"]}))) as client:
+        assert client.ledger() == {"key": f"Bearer {KEY}"}
+
+
+def test_no_proxy_stands_between_two_processes_of_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with answering(give({"balanced": True})) as client:
+        assert client.ledger() == {"balanced": True}
+
+
+def test_lists_are_read_page_by_page_with_the_filters_kept() -> None:
+    pages = {"": ([1, 2], "a"), "a": ([3], "b&c=d"), "b&c=d": ([4], None)}
+    asked: list[dict[str, list[str]]] = []
+
+    def answer(request: Request) -> Response:
+        asked.append(parse_qs(request.query_string.decode()))
+        items, cursor = pages[request.args.get("cursor", "")]
+        return Response(json.dumps({"items": [{"id": item} for item in items], "nextCursor": cursor}))
+
+    with answering(answer) as client:
+        assert [item["id"] for item in client.messages(clientRef="ä/b&c")] == [1, 2, 3, 4]
+    assert [query["clientRef"] for query in asked] == [["ä/b&c"]] * 3
+
+
+def test_a_cursor_that_leads_nowhere_new_ends_the_list() -> None:
+    with answering(give({"items": [{"id": 1}], "nextCursor": "same"})) as client:
+        assert len(list(client.messages())) == 2
+
+
+def test_a_conversation_has_the_timeline_of_all_its_pages() -> None:
+    def answer(request: Request) -> Response:
+        second = "cursor" in request.args
+        return Response(
+            json.dumps(
+                {"id": "cnv_1", "timeline": [{"type": "second" if second else "first"}]}
+                | {"nextCursor": None if second else "x"}
+            )
+        )
+
+    with answering(answer) as client:
+        told = client.conversation("..")
+    assert [entry["type"] for entry in told["timeline"]] == ["first", "second"]
+    assert told["nextCursor"] is None
+
+
+def test_an_id_cannot_leave_its_place_in_the_path() -> None:
+    with answering(lambda request: Response(json.dumps({"path": request.environ["REQUEST_URI"]}))) as client:
+        assert client.message("a/../b?c=d")["path"] == "/v1/messages/a%2F..%2Fb%3Fc%3Dd"
+
+
+def test_a_problem_says_what_and_where() -> None:
+    problem = {"title": "Unprocessable", "detail": "two faults", "errors": {"messages[0].text": ["too long"]}}
+    with answering(give(problem, 422)) as client, pytest.raises(ApiError) as caught:
+        client.send([{"text": "secret text"}])
+    error = caught.value
+    assert (error.status, error.title, error.detail) == (422, "Unprocessable", "two faults")
+    assert error.errors == {"messages[0].text": ["too long"]}
+    assert str(error) == "the service answered 422: Unprocessable"
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "headers"),
+    [
+        ("<html>", 200, {}),
+        ("<html>", 502, {}),
+        ("[1]", 200, {}),
+        ("", 302, {"Location": "/v1/ledger?again"}),
+        ({"title": 7, "errors": ["not by path"]}, 500, {}),
+    ],
+    ids=["no JSON", "an error that is no JSON", "no object", "a redirect", "a strange problem"],
+)
+def test_what_is_no_answer_of_the_service_is_an_error(content: object, status: int, headers: dict[str, str]) -> None:
+    with answering(give(content, status, headers)) as client, pytest.raises(ApiError) as caught:
+        client.ledger()
+    assert caught.value.status == status
+    assert caught.value.errors == {}
+
+
+@pytest.mark.parametrize("content", [{}, {"items": None}, {"items": ["x"]}, {"messages": []}])
+def test_a_list_without_items_is_an_error(content: object) -> None:
+    with answering(give(content)) as client, pytest.raises(ApiError, match="an answer without items"):
+        list(client.messages())
+
+
+def test_nobody_there_is_unreachable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(Unreachable, match="can't be reached"):
+        Client(f"http://127.0.0.1:{port}", KEY).ledger()
+
+
+def test_an_answer_that_does_not_come_is_unreachable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = Client(f"http://127.0.0.1:{silent.getsockname()[1]}", KEY, timeout_seconds=0.05)
+        with pytest.raises(Unreachable, match="in time"):
+            client.ledger()
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({"RECEIPTSVC_URL": "https://a.example/x/", "PUBLIC_URL": "https://b.example"}, "https://a.example/x"),
+        ({"PUBLIC_URL": "https://b.example", "PORT": "81"}, "https://b.example"),
+        ({"PORT": "81"}, "http://127.0.0.1:81"),
+        ({"RECEIPTSVC_URL": " ", "PUBLIC_URL": ""}, "http://127.0.0.1:8000"),
+    ],
+)
+def test_the_address_is_the_first_that_is_set(environ: dict[str, str], url: str) -> None:
+    client = Client.from_env({**environ, "RECEIPTSVC_API_KEY": KEY})
+    assert client.url == url
+
+
+@pytest.mark.parametrize(
+    ("environ", "name"),
+    [
+        ({"RECEIPTSVC_URL": "ftp://a.example"}, "RECEIPTSVC_URL"),
+        ({"RECEIPTSVC_URL": "https://me:pw@a.example"}, "RECEIPTSVC_URL"),
+        ({"RECEIPTSVC_URL": "https://a.example/?x"}, "RECEIPTSVC_URL"),
+        ({"RECEIPTSVC_URL": "https://a.example:port"}, "RECEIPTSVC_URL"),
+        ({"RECEIPTSVC_URL": "https:///nowhere"}, "RECEIPTSVC_URL"),
+        ({"PUBLIC_URL": "b.example"}, "PUBLIC_URL"),
+        ({"PORT": "http"}, "PORT"),
+        ({"PORT": "70000"}, "PORT"),
+        ({"RECEIPTSVC_API_KEY": "schlüssel\r\nX: y"}, "RECEIPTSVC_API_KEY"),
+    ],
+)
+def test_a_bad_setting_is_named_and_not_repeated(environ: dict[str, str], name: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Client.from_env({"RECEIPTSVC_API_KEY": KEY, **environ})
+    assert len(caught.value.faults) == 1
+    assert caught.value.faults[0].startswith(f"{name}: must be ")
+    assert environ[name] not in str(caught.value)
+
+
+def test_without_a_key_every_fault_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "key_path", lambda: tmp_path / "api_key")
+    with pytest.raises(SettingsError) as caught:
+        Client.from_env({"RECEIPTSVC_URL": "x"})
+    assert [fault.partition(":")[0] for fault in caught.value.faults] == ["RECEIPTSVC_URL", "RECEIPTSVC_API_KEY"]
+
+
+def test_the_key_in_the_data_folder_serves_where_none_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "api_key").write_text(KEY + "\n")
+    monkeypatch.setattr(clients, "key_path", lambda: tmp_path / "api_key")
+    with answering(lambda request: Response(json.dumps({"key": request.headers["Authorization"]}))) as server:
+        client = Client.from_env({"RECEIPTSVC_URL": server.url})
+        assert client.ledger() == {"key": f"Bearer {KEY}"}
