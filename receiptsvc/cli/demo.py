@@ -159,9 +159,17 @@ def _report(stack: Stack) -> Json:
 def _stack(folder: Path, url: str, *, stay: bool) -> Stack:
     if not stay:
         return Stack(folder, url, sandbox_flags=_SLOWLY)
-    (desk,) = Settings.from_env({}).api_keys  # the one in the data folder, which the command line finds by itself
+    desk = Settings.from_env({})  # its keys in the data folder, which the command line finds by itself
     web, sandbox = (port if is_free(port) else free_port() for port in (_WEB_PORT, _SANDBOX_PORT))
-    return Stack(folder, url, ports=(web, sandbox), api_key=desk.secret, sandbox_flags=_SLOWLY)
+    signing = ",".join(f"{key.kid}:{key.secret}" for key in desk.callback_keys)
+    return Stack(
+        folder,
+        url,
+        ports=(web, sandbox),
+        api_key=desk.api_keys[0].secret,
+        settings={"CALLBACK_KEYS": signing},
+        sandbox_flags=_SLOWLY,
+    )
 
 
 def _stay(stack: Stack, console: Console) -> None:
@@ -193,7 +201,7 @@ def _database(*, keep: bool) -> Iterator[str]:
         with _schema(given, keep=keep) as url:
             yield url
     elif keep:
-        yield f"sqlite:///{DATA / 'run.db'}"
+        yield Settings.from_env({}).database_url
     else:
         with tempfile.TemporaryDirectory(prefix="receiptsvc-demo-") as folder:
             yield f"sqlite:///{folder}/demo.db"

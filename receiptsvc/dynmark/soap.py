@@ -133,12 +133,13 @@ class SoapGateway:
         for item in items:
             for recipient in item.recipients:
                 claims[recipient].append(item)
+        lets_in = any(self._judge(item, is_repeat=True).outcome is Outcome.TAKEN for item in items)
         astray = sum(not item.recipients & ours.keys() for item in items)
         results: dict[UUID, SendResult] = {}
         for recipient, identifier in ours.items():
             found = claims[recipient]
             if len(found) == 1 and found[0].recipients <= ours.keys():
-                results[identifier] = self._judge(found[0], is_repeat=identifier in repeats)
+                results[identifier] = self._judge(found[0], is_repeat=identifier in repeats, lets_in=lets_in)
                 continue
             if not found:
                 why = f"no item of the answer names this recipient; {astray} of {len(items)} name none of the call's"
@@ -149,22 +150,20 @@ class SoapGateway:
             results[identifier] = SendResult(outcome=Outcome.UNCLEAR, description=why)
         return results
 
-    def _judge(self, item: _Item, *, is_repeat: bool) -> SendResult:
-        """What an item means for each message that it names."""
+    def _judge(self, item: _Item, *, is_repeat: bool, lets_in: bool = False) -> SendResult:
+        """What an item means for each message that it names. `lets_in`: the same answer takes other messages."""
         transaction = re.fullmatch(r"0*([1-9][0-9]{0,37})", item.transaction)
         names_logon = _names_logon(item.description, item.detail)
+        refusal = Outcome.UNCLEAR if is_repeat else Outcome.REFUSED
+        if names_logon and not lets_in:  # else the words speak of this message, such as of whom it impersonates
+            refusal = Outcome.ACCOUNT_REFUSED
         outcome = Outcome.TAKEN
         if item.code.strip("0"):
             meaning = self._return_codes.get(item.code)
-            if meaning is not None:
-                outcome = _MEANINGS[meaning]
-            elif names_logon:
-                outcome = Outcome.ACCOUNT_REFUSED
-            else:
-                outcome = Outcome.UNCLEAR if is_repeat else Outcome.REFUSED
+            outcome = refusal if meaning is None else _MEANINGS[meaning]
         elif names_logon and transaction is None:
             # No code, but no id either, and words that say that nobody was let in: that is not a success.
-            outcome = Outcome.ACCOUNT_REFUSED
+            outcome = refusal
         result = SendResult(
             outcome=outcome,
             transaction_id=transaction[1] if transaction else None,

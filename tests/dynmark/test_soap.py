@@ -145,6 +145,15 @@ def test_an_answer_that_only_refuses_the_account_need_name_nobody(recipients: tu
     assert [result.outcome for result in results] == [Outcome.ACCOUNT_REFUSED] * 3
 
 
+def test_logon_words_beside_a_taken_message_are_about_their_own_message() -> None:
+    words = {"returnCode": "9", "returnDescription": "No such username to impersonate"}
+    alice, bob = message(ALICE), message(BOB)
+    answer = wire.answer(collection(item(ALICE), item(BOB, **words)))
+    assert [result.outcome for result in send(answer, alice, bob)[0]] == [Outcome.TAKEN, Outcome.REFUSED]
+    repeated = send(answer, alice, bob, repeats=frozenset({bob.id}))[0]
+    assert [result.outcome for result in repeated] == [Outcome.TAKEN, Outcome.UNCLEAR]
+
+
 def test_what_the_gateway_says_is_kept_short() -> None:
     result = outcome_of(item(ALICE, returnCode="4" * 9999, returnDescription="x" * 9999, returnDetail="a\n b"))
     assert [len(result.code or ""), len(result.description or "")] == [500, 500]
