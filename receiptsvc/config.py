@@ -4,16 +4,13 @@ What a set-up needs that would otherwise lose data in silence is checked here to
 database connection can tell (`store.db.Database.refuse_unsafe`).
 """
 
-import hashlib
-import hmac
 import ipaddress
 import json
 import os
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,14 +19,14 @@ from zoneinfo import ZoneInfo
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from receiptsvc import ids
+from receiptsvc import keys
 from receiptsvc.domain.errors import SettingsError
 from receiptsvc.domain.statuses import GATEWAY_WORDS, Status
+from receiptsvc.keys import SCOPES, ApiKey, CallbackKey
 
 PROJECT = Path(__file__).resolve().parent.parent
 DATA = PROJECT / "data"
 
-SCOPES = frozenset({"send", "read", "ops"})
 TRANSPORTS = ("soap", "rest")
 CALLBACK_ELEMENTS = ("both", "deliveryStatusUrl", "deliveryStatusURL")
 RETURN_CODE_MEANINGS = ("failed", "retry", "duplicate", "stop")
@@ -38,33 +35,16 @@ SOAP_URL = "https://services.dynmark.com/WebServices/MessagingServicesWS.asmx"
 REST_URL = "https://services.dynmark.com/webapi/message/send"
 LONGEST_PUBLIC_URL = 100  # the callback URL must stay within 200 characters
 
-NAMES = frozenset(
-    """DATABASE_URL PUBLIC_URL PORT WEB_CONCURRENCY CALLBACK_KEYS CALLBACK_BUDGET_SECONDS API_KEYS DYNMARK_USERNAME
-    DYNMARK_PASSWORD DYNMARK_TRANSPORT DYNMARK_SOAP_URL DYNMARK_REST_URL DYNMARK_WSDL DYNMARK_CALLBACK_ELEMENT
-    DYNMARK_TIMEOUT_SECONDS RESEND_AFTER_SECONDS RESEND_FOR_SECONDS RETURN_CODES DYNMARK_TIMEZONE STATUS_MAP SPOOL_DIR
-    BATCH_SIZE RECEIPTSVC_URL RECEIPTSVC_API_KEY""".split()
-)  # every setting there is
-
-_KEY_ID = re.compile(r"[0-9a-z]{1,8}")
-_KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_SHORTEST_SECRET = 16
-
-
-@dataclass(frozen=True, slots=True)
-class CallbackKey:
-    """A key that signs callback URLs. `kid` tells which of several verified."""
-
-    kid: str
-    secret: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """A key to the API and what it may do."""
-
-    name: str
-    scopes: frozenset[str]
-    secret: str = field(repr=False)
+# Every setting there is.
+# fmt: off
+NAMES = frozenset({
+    "DATABASE_URL", "PUBLIC_URL", "PORT", "WEB_CONCURRENCY", "CALLBACK_KEYS", "CALLBACK_BUDGET_SECONDS",
+    "API_KEYS", "DYNMARK_USERNAME", "DYNMARK_PASSWORD", "DYNMARK_TRANSPORT", "DYNMARK_SOAP_URL",
+    "DYNMARK_REST_URL", "DYNMARK_WSDL", "DYNMARK_CALLBACK_ELEMENT", "DYNMARK_TIMEOUT_SECONDS",
+    "RESEND_AFTER_SECONDS", "RESEND_FOR_SECONDS", "RETURN_CODES", "DYNMARK_TIMEZONE", "STATUS_MAP", "SPOOL_DIR",
+    "BATCH_SIZE", "RECEIPTSVC_URL", "RECEIPTSVC_API_KEY",
+})
+# fmt: on
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,99 +265,34 @@ class _Reader:
         return None
 
     def callback_keys(self, *, may_make: bool) -> tuple[CallbackKey, ...]:
-        name = "CALLBACK_KEYS"
-        given = self.text(name)
-        if given is None:
-            if not may_make:
-                self.fault(name, "must be set: [kid:]secret[,…], the first signs and all verify")
-                return ()
-            given = self._made("callback_keys")
-        keys: list[CallbackKey] = []
-        for place, entry in enumerate(_entries(given), start=1):
-            kid, colon, secret = entry.partition(":")
-            if not colon:
-                kid, secret = _key_id(entry), entry
-            if not _KEY_ID.fullmatch(kid):
-                self.fault(name, f"entry {place}: a kid is 1 to 8 of 0-9 a-z")
-            elif len(secret) < _SHORTEST_SECRET:
-                self.fault(name, f"entry {place}: a secret has at least {_SHORTEST_SECRET} characters")
-            elif kid in {key.kid for key in keys}:
-                self.fault(name, f"entry {place}: its kid stands twice")
-            else:
-                keys.append(CallbackKey(kid, secret))
-        if not _entries(given):
-            self.fault(name, "holds no key")
-        return tuple(keys)
+        given = self._secret(
+            "CALLBACK_KEYS", "[kid:]secret[,…]: the first signs, all verify", "callback_keys", may_make
+        )
+        return keys.parse_callback_keys(given, partial(self.fault, "CALLBACK_KEYS")) if given else ()
 
     def api_keys(self, *, may_make: bool) -> tuple[ApiKey, ...]:
-        name = "API_KEYS"
-        given = self.text(name)
-        if given is None:
-            if not may_make:
-                self.fault(name, "must be set: name:scope+scope:secret[,…] with the scopes send, read, ops")
-                return ()
-            given = f"desk:{'+'.join(sorted(SCOPES))}:{self._made('api_key')}"
-        keys: list[ApiKey] = []
-        for place, entry in enumerate(_entries(given), start=1):
-            parts = entry.split(":", 2)
-            scopes = frozenset(parts[1].split("+")) if len(parts) == 3 else frozenset()
-            if len(parts) != 3 or not _KEY_NAME.fullmatch(parts[0]):
-                self.fault(name, f"entry {place}: must be name:scope+scope:secret")
-            elif not scopes <= SCOPES:
-                self.fault(name, f"entry {place}: the scopes are {', '.join(sorted(SCOPES))}")
-            elif len(parts[2]) < _SHORTEST_SECRET:
-                self.fault(name, f"entry {place}: a secret has at least {_SHORTEST_SECRET} characters")
-            elif any(key.name == parts[0] or key.secret == parts[2] for key in keys):
-                self.fault(name, f"entry {place}: its name or its secret stands twice")
-            else:
-                keys.append(ApiKey(parts[0], scopes, parts[2]))
-        if not _entries(given):
-            self.fault(name, "holds no key")
-        return tuple(keys)
+        form = "name:scope+scope:secret[,…] with the scopes send, read, ops"
+        given = self._secret("API_KEYS", form, "api_key", may_make)
+        if given and self.text("API_KEYS") is None:
+            given = f"desk:{'+'.join(sorted(SCOPES))}:{given}"
+        return keys.parse_api_keys(given, partial(self.fault, "API_KEYS")) if given else ()
 
-    def _made(self, name: str) -> str:
-        """The secret kept in the data folder, made at the first start; whichever process is first makes it."""
-        path = DATA / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            scratch = path.with_name(f".{name}.{secrets.token_hex(8)}")
-            if not path.exists():
-                with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                    file.write(secrets.token_urlsafe(32) + "\n")
-                try:
-                    os.link(scratch, path)  # unlike a rename, this never replaces a key that is in use
-                except FileExistsError:
-                    pass
-                finally:
-                    scratch.unlink()
-            return path.read_text().strip()
-        except OSError as error:
-            self.fault(name.upper(), f"could not be made in the data folder ({error.strerror})")
-            return secrets.token_urlsafe(32)
+    def _secret(self, name: str, form: str, file: str, may_make: bool) -> str | None:
+        """A setting that holds secrets, or the one that is made in the data folder at the first start at a desk."""
+        given = self.text(name)
+        if given is None and not may_make:
+            self.fault(name, f"must be set: {form}")
+        elif given is None:
+            try:
+                return keys.made(DATA / file)
+            except OSError as error:
+                self.fault(name, f"could not be made in the data folder ({error.strerror}); set it: {form}")
+        return given
 
 
 def key_path() -> Path:
     """Where the API key stands that is made when API_KEYS is unset."""
     return DATA / "api_key"
-
-
-def subkey(key: CallbackKey, purpose: str) -> bytes:
-    """32 bytes for one purpose; the signing secret can't be had back from them."""
-    return hmac.new(key.secret.encode(), f"receiptsvc/{purpose}".encode(), hashlib.sha256).digest()
-
-
-def lease(settings: Settings) -> timedelta:
-    """`lease_seconds` as a duration."""
-    return timedelta(seconds=settings.lease_seconds)
-
-
-def _entries(given: str) -> list[str]:
-    return [entry.strip() for entry in given.split(",") if entry.strip()]
-
-
-def _key_id(secret: str) -> str:
-    """The kid of a key that was given none: it stays the same wherever in the list the key moves."""
-    return ids.base32(hashlib.sha256(b"kid:" + secret.encode()).digest()[:5])[:4]
 
 
 def _is_http_url(text: str) -> bool:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from receiptsvc import ids
-from receiptsvc.config import CallbackKey, Settings, subkey
+from receiptsvc.config import Settings
+from receiptsvc.keys import CallbackKey, subkey
 
 RECEIPTS = "/callbacks/receipts"
 INBOUND = "/callbacks/inbound"

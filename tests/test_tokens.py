@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiptsvc import ids, tokens
-from receiptsvc.config import CallbackKey, Settings
+from receiptsvc.config import Settings
+from receiptsvc.keys import CallbackKey
 
 OLD, NEW = CallbackKey("old", "an old secret of ours"), CallbackKey("newkey01", "a new secret of ours")
 SETTINGS = Settings.from_env(
