@@ -5,14 +5,14 @@ It stands in front of Flask and hands it everything else. It knows nothing of wh
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from time import monotonic
-from typing import Any
 from urllib.parse import unquote_plus
 from uuid import UUID
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
@@ -27,10 +27,6 @@ MOST_BYTES = 1024 * 1024  # of a body, counted while reading
 _METHODS = ("GET", "POST", "HEAD")
 _RETRY_AFTER_SECONDS = 5
 _CUT = b"[cut]"  # stands where a secret stood
-
-Environ = dict[str, Any]
-StartResponse = Callable[[str, list[tuple[str, str]]], object]
-Wsgi = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
 class _Fault(Enum):
@@ -52,12 +48,12 @@ class _Address:
 class Intake:
     """Answers `/callbacks/receipts…` and `/callbacks/inbound/…`; anything else is `inner`'s."""
 
-    def __init__(self, inner: Wsgi, settings: Settings, keeper: Keeper) -> None:
+    def __init__(self, inner: WSGIApplication, settings: Settings, keeper: Keeper) -> None:
         self._inner = inner
         self._keys = settings.callback_keys
         self._keeper = keeper
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """One request."""
         path = environ.get("PATH_INFO", "").rstrip("/")
         if not any(path == base or path.startswith(f"{base}/") for base in (tokens.RECEIPTS, tokens.INBOUND)):
@@ -70,7 +66,7 @@ class Intake:
         start_response(status, plain + headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
-    def _answer(self, environ: Environ, path: str) -> tuple[str, list[tuple[str, str]]]:
+    def _answer(self, environ: WSGIEnvironment, path: str) -> tuple[str, list[tuple[str, str]]]:
         method = environ["REQUEST_METHOD"]
         if method not in _METHODS:
             return "405 Method Not Allowed", [("Allow", ", ".join(_METHODS))]
@@ -105,7 +101,7 @@ class Intake:
             return "503 Service Unavailable", [("Retry-After", str(_RETRY_AFTER_SECONDS))]
         return "200 OK", []
 
-    def _address(self, environ: Environ, path: str, query: bytes) -> _Address | None:
+    def _address(self, environ: WSGIEnvironment, path: str, query: bytes) -> _Address | None:
         if path == tokens.RECEIPTS:
             key = _given_key(environ, query)
             if not tokens.opens_account(self._keys, key):
@@ -121,7 +117,7 @@ class Intake:
         return None
 
 
-def _given_key(environ: Environ, query: bytes) -> str:
+def _given_key(environ: WSGIEnvironment, query: bytes) -> str:
     """The key of the static address: the password of HTTP Basic, or `?key=`."""
     scheme, _, encoded = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() == "basic":
@@ -140,7 +136,7 @@ def _without_secret(query: bytes, address: _Address) -> bytes:
     return query.replace(address.secret.encode(), _CUT)
 
 
-def _read(environ: Environ) -> "bytes | _Fault":
+def _read(environ: WSGIEnvironment) -> "bytes | _Fault":
     """The body. A length that was claimed is not believed further than it is read."""
     claimed = environ.get("CONTENT_LENGTH") or ""
     if not claimed and not environ.get("wsgi.input_terminated"):

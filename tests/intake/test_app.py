@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from io import BytesIO
 from threading import Event, Thread
 from urllib.parse import urlsplit
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
 import sqlalchemy as sa
@@ -13,7 +14,7 @@ from sqlalchemy import select
 from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
 from receiptsvc.domain.inbox import Channel
-from receiptsvc.intake.app import MOST_BYTES, Environ, Intake, StartResponse
+from receiptsvc.intake.app import MOST_BYTES, Intake
 from receiptsvc.intake.keeper import Keeper
 from receiptsvc.store import ledger
 from receiptsvc.store.db import Database
@@ -32,7 +33,7 @@ KEY = URLS.receipts.rpartition("=")[2]
 Call = Callable[..., tuple[int, dict[str, str], bytes]]
 
 
-def flask(_environ: Environ, start_response: StartResponse) -> list[bytes]:
+def flask(_environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
     start_response("404 Not Found", [])
     return [b"flask"]
 
@@ -57,8 +58,11 @@ def caller(keeper: Keeper) -> Call:
     ) -> tuple[int, dict[str, str], bytes]:
         answer: dict[str, object] = {}
 
-        def start_response(status: str, headers: list[tuple[str, str]]) -> None:
+        def start_response(
+            status: str, headers: list[tuple[str, str]], _error: object = None
+        ) -> Callable[[bytes], object]:
             answer.update(status=int(status[:3]), headers=dict(headers))
+            return bytes  # what an application may write with; ours returns its body
 
         environ = {
             "REQUEST_METHOD": method,

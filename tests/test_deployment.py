@@ -1,0 +1,24 @@
+"""What a deployment reads: the Procfile, app.json, and the migrations' head."""
+
+import json
+
+from alembic.script import ScriptDirectory
+from honcho.environ import parse_procfile
+
+from receiptsvc.config import NAMES, PROJECT
+from tests.databases import alembic_config
+
+
+def test_the_procfile_names_release_web_and_worker() -> None:
+    processes = parse_procfile((PROJECT / "Procfile").read_text()).processes
+    assert list(processes) == ["release", "web", "worker"]
+
+
+def test_app_json_asks_for_nothing_that_is_not_read() -> None:
+    app = json.loads((PROJECT / "app.json").read_text())
+    assert set(app["env"]) <= NAMES
+    assert set(app["formation"]) == {"web", "worker"}
+
+
+def test_the_migrations_are_one_line() -> None:
+    assert len(ScriptDirectory.from_config(alembic_config()).get_heads()) == 1
