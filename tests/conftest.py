@@ -14,13 +14,13 @@ ENGINES = ("sqlite", "postgresql")
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql_server() -> Iterator[str]:
     """The URL of a PostgreSQL to make scratch databases in: TEST_DATABASE_URL, else one of our own."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         yield given
     else:
-        with databases.embedded_postgresql(tmp_path_factory.mktemp("postgresql")) as url:
+        with databases.embedded_postgresql() as url:
             yield url
 
 

@@ -1,6 +1,7 @@
 """Databases for tests, made with what the service itself uses: its migrations and its engine."""
 
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,13 +37,16 @@ def migrate(url: str, revision: str = "head") -> None:
 
 
 @contextmanager
-def embedded_postgresql(folder: Path) -> Iterator[str]:
-    """A PostgreSQL server of our own, from the package index, with its data in `folder`."""
-    server = get_server(folder, cleanup_mode="delete")
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
+def embedded_postgresql() -> Iterator[str]:
+    """A PostgreSQL server of our own, from the package index, with its data in a folder that goes with it."""
+    # Not in pytest's own folder: the socket stands beside the data, and its path must stay short.
+    with tempfile.TemporaryDirectory(prefix="receiptsvc-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)  # as root the server runs as a user of its own
+        server = get_server(Path(folder) / "data", cleanup_mode="stop")
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()
 
 
 @contextmanager
