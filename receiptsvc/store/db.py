@@ -54,7 +54,12 @@ class Database:
         if self.is_sqlite:
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
-        self._reading = self._engine.execution_options(**{_BEGIN: "BEGIN DEFERRED"})
+        options: dict[str, Any] = (
+            {_BEGIN: "BEGIN DEFERRED"}
+            if self.is_sqlite
+            else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        )
+        self._reading = self._engine.execution_options(**options)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -68,16 +73,8 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session that only reads, from one snapshot on SQLite. Raises StorageUnavailable."""
+        """A session that only reads, all of it from one snapshot. Raises StorageUnavailable."""
         with _outages_named(), Session(self._reading, expire_on_commit=False) as session:
-            yield session
-
-    @contextmanager
-    def snapshot(self) -> Iterator[Session]:
-        """A session that only reads, from one snapshot on PostgreSQL too."""
-        with self.reading() as session:
-            if not self.is_sqlite:
-                session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             yield session
 
     @contextmanager

@@ -1,18 +1,13 @@
-"""The only reader for API and pages: rows and small dataclasses, paged by key. Nothing is written here."""
+"""The reader for API and pages, `store.timeline` apart: rows and small dataclasses. Nothing is written here."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import (
-    ColumnElement,
-    exists,
-    func,
-    select,
-)
+from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from receiptsvc.domain.statuses import Status
@@ -55,11 +50,12 @@ class Story:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """Messages by status. `statuses` has the words that occur."""
+    """Messages by status. `statuses` has the words that occur; only a conversation has `replies`."""
 
     messages: int
     statuses: Mapping[str, int]
     conflicts: int
+    replies: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +84,6 @@ class Conversation:
     client_ref: str | None
     parties: Sequence[Party]  # the first 500 by number
     summary: Summary
-    replies: int
 
 
 def find_message(session: Session, message_id: UUID) -> Story | None:
@@ -137,8 +132,7 @@ def find_conversation(session: Session, conversation_id: UUID) -> Conversation |
             select(source.client_ref).where(source.conversation_id == conversation_id).order_by(source.id).limit(1)
         ),
         parties=_parties(session, conversation_id),
-        summary=summary,
-        replies=replies,
+        summary=replace(summary, replies=replies),
     )
 
 

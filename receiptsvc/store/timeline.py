@@ -1,4 +1,4 @@
-"""A conversation's story: messages, transitions and replies merged by time, in SQL, a page at a time. Only read here."""
+"""A conversation's story: messages, transitions and replies merged by time, in SQL and by pages. Nothing is written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

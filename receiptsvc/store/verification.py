@@ -66,7 +66,7 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
         Reply.id,
         _check_replies,
     )
-    with database.snapshot() as session:
+    with database.reading() as session:
         counted, rows = ledger.read(session), ledger.count_rows(session)
     tally["counters"] += len(InboxOutcome) + 2
     yield from _check_counters(counted, rows)
@@ -91,7 +91,7 @@ class _Slices:
         query = query.order_by(key).limit(self.size)
         page = query
         while True:
-            with self.database.snapshot() as session:
+            with self.database.reading() as session:
                 rows = session.execute(page).all()
                 faults = find(session, rows) if rows else []
             self.tally[kind] += len(rows)

@@ -1,0 +1,35 @@
+"""Whether this process lives, and whether it can do its duty."""
+
+from typing import Any
+
+from receiptsvc.domain.errors import StorageUnavailable
+from receiptsvc.web import context
+from receiptsvc.web.auth import public
+from receiptsvc.web.endpoints import endpoint, noun
+from receiptsvc.web.schemas.operations import Liveness, Readiness
+
+blueprint = noun("health", "For whatever watches over the processes.", prefix="")
+
+
+@endpoint(blueprint, "GET", "/healthz", gives=Liveness)
+@public
+def read_liveness() -> dict[str, Any]:
+    """Is this process alive?
+
+    Touches nothing else.
+    """
+    return {}
+
+
+@endpoint(blueprint, "GET", "/readyz", gives=Readiness, also={503: Readiness})
+@public
+def read_readiness() -> Any:
+    """Can a callback be kept?
+
+    200 as long as one can, 503 otherwise. What else is not as it should be stands in the body.
+    """
+    try:
+        degraded = context.readiness().find_degraded(context.now())
+    except StorageUnavailable:
+        return {"status": "unavailable", "degraded": ["storage"]}, 503
+    return {"status": "degraded" if degraded else "ok", "degraded": degraded}

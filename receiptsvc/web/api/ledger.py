@@ -1,0 +1,30 @@
+"""The ledger: where every kept receipt stands."""
+
+from typing import Any
+
+from receiptsvc.store import ledger
+from receiptsvc.web import context
+from receiptsvc.web.auth import requires
+from receiptsvc.web.endpoints import endpoint, noun
+from receiptsvc.web.schemas.operations import Ledger
+
+blueprint = noun("ledger", "The account of every receipt that was ever kept.")
+
+
+@endpoint(blueprint, "GET", "/ledger", gives=Ledger, fails=(503,))
+@requires("ops")
+def read_ledger() -> dict[str, Any]:
+    """Read the ledger
+
+    How many receipts were kept, and how many of them have which outcome, as the counters have it.
+    """
+    with context.database().reading() as session:
+        read = ledger.read(session)
+    waited = (context.now() - read.oldest_pending_at).total_seconds() if read.oldest_pending_at else None
+    return {
+        "row": read,
+        **{outcome.value: count for outcome, count in read.outcomes.items()},
+        "spooled": 0,
+        "oldest_pending_seconds": waited,
+        "balanced": read.is_balanced,
+    }

@@ -1,0 +1,51 @@
+"""The Flask application: everything but the callbacks, which are kept without Flask."""
+
+from flask import Flask, Response, request
+from flask.json.provider import DefaultJSONProvider
+from werkzeug.routing import BaseConverter
+
+from receiptsvc.config import Settings
+from receiptsvc.store.db import Database
+from receiptsvc.web import auth, context, documentation, errors
+from receiptsvc.web.api import conversations, health, ledger, messages, transactions
+
+LONGEST_BODY = 16 * 1024 * 1024
+
+_POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+
+class Anything(BaseConverter):
+    """The rest of an address, whatever it holds: slashes, empty parts, dots, line ends."""
+
+    regex = r"[\s\S]+"
+    part_isolating = False
+
+
+def create_app(settings: Settings, database: Database) -> Flask:
+    """The application for these settings, on this database."""
+    app = Flask("receiptsvc.web", static_folder=None)
+    app.config.update(MAX_CONTENT_LENGTH=LONGEST_BODY, PROVIDE_AUTOMATIC_OPTIONS=False)
+    json = DefaultJSONProvider(app)
+    json.sort_keys = False
+    app.json = json
+    app.url_map.converters["anything"] = Anything
+    app.url_map.merge_slashes = False  # a clientRef may hold several in a row
+    context.attach(app, settings, database)
+    auth.guard(app, settings.api_keys)
+    api = documentation.describe(app, settings.public_url)
+    for noun in (messages, transactions, conversations, ledger, health):
+        api.register_blueprint(noun.blueprint)
+    app.register_blueprint(documentation.blueprint)
+    errors.register(app)
+    app.after_request(_harden)
+    return app
+
+
+def _harden(response: Response) -> Response:
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    if request.path.startswith("/v1/"):
+        response.headers["Cache-Control"] = "no-store"
+    if response.mimetype == "text/html":
+        response.headers["Content-Security-Policy"] = _POLICY
+    return response

@@ -1,0 +1,56 @@
+"""What every view may ask of the application that it runs in."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from flask import Flask, current_app
+
+from receiptsvc import ids
+from receiptsvc.config import Settings
+from receiptsvc.store.db import Database
+from receiptsvc.web.readiness import Looker
+
+_NAME = "receiptsvc"
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    settings: Settings
+    database: Database
+    readiness: Looker
+
+
+def attach(app: Flask, settings: Settings, database: Database) -> None:
+    """Give an application its settings and its database."""
+    app.extensions[_NAME] = _Context(settings, database, Looker(settings, database))
+
+
+def settings() -> Settings:
+    """The settings of the application at work."""
+    return _current().settings
+
+
+def database() -> Database:
+    """The database of the application at work."""
+    return _current().database
+
+
+def readiness() -> Looker:
+    """What tells whether the application at work can do its duty."""
+    return _current().readiness
+
+
+def now() -> datetime:
+    """The time."""
+    return datetime.now(UTC)
+
+
+def message_url(message_id: UUID) -> str:
+    """Where a message can be read."""
+    return f"{settings().public_url}/v1/messages/{ids.public('msg', message_id)}"
+
+
+def _current() -> _Context:
+    context: _Context = current_app.extensions[_NAME]
+    return context

@@ -1,0 +1,116 @@
+"""The one shape of every error: application/problem+json (RFC 9457), with `errors` by the path of the field at fault.
+
+No answer repeats what was sent: a path says where to look.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from receiptsvc import logs
+from receiptsvc.domain.errors import StorageUnavailable
+
+CONTENT_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 5
+
+_LONGEST_NAME = 64  # of a field's name in a path; an unknown one can be anything
+
+_DETAILS = {
+    404: "There is nothing at this address.",
+    405: "This address does not know this method; the header Allow names those that it knows.",
+    413: "The body is too large.",
+}
+
+
+class Problem(Exception):
+    """A request that ends here: the status, what was wrong in words, and the faults by path."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        errors: Mapping[str, list[str]] | None = None,
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.errors, self.headers, self.more = status, detail, errors, headers, more
+
+
+def register(app: Flask) -> None:
+    """Answer every error of `app` in this shape."""
+    app.register_error_handler(Problem, respond)
+    app.register_error_handler(HTTPException, _respond_to_http)
+    app.register_error_handler(StorageUnavailable, _respond_to_outage)
+    app.register_error_handler(Exception, _respond_to_bug)
+
+
+def respond(problem: Problem) -> Response:
+    """A problem as its response."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
+    }
+    if problem.errors is not None:
+        body["errors"] = problem.errors
+    response = Response(json.dumps(body | problem.more), status=problem.status, content_type=CONTENT_TYPE)
+    response.headers.update(problem.headers or {})
+    return response
+
+
+def by_path(messages: object) -> dict[str, list[str]]:
+    """A validation's nested messages as a flat mapping, such as `messages[0].recipients[1]` to what is wrong there."""
+    flat: dict[str, list[str]] = {}
+    for path, text in _walk(messages, ""):
+        flat.setdefault(path or "body", []).append(text)
+    return flat
+
+
+def _walk(messages: object, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(messages, Mapping):
+        for key, inner in messages.items():
+            if key == "_schema":
+                yield from _walk(inner, path)
+            elif isinstance(key, int):
+                yield from _walk(inner, f"{path}[{key}]")
+            else:
+                name = str(key)[:_LONGEST_NAME]
+                yield from _walk(inner, f"{path}.{name}" if path else name)
+    elif isinstance(messages, list):
+        for text in messages:
+            yield from _walk(text, path)
+    else:
+        yield path, str(messages)
+
+
+def _respond_to_http(error: HTTPException) -> WerkzeugResponse:
+    status = error.code or 500
+    if status < 400:
+        return error.get_response()
+    headers = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
+    detail = _DETAILS.get(status) or error.description or HTTPStatus(status).phrase
+    return respond(Problem(status, detail, headers=headers))
+
+
+def _respond_to_outage(error: StorageUnavailable) -> Response:
+    logs.error("storage.unavailable", error, method=request.method, route=_route())
+    detail = "The database did not answer in time. What was asked for may or may not have been done."
+    return respond(Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)}))
+
+
+def _respond_to_bug(error: Exception) -> Response:
+    logs.error("request.failed", error, method=request.method, route=_route())
+    return respond(Problem(500, "Something went wrong on our side; it has been noted."))
+
+
+def _route() -> str | None:
+    """The pattern of the address; the address itself may hold a number or a clientRef."""
+    return request.url_rule.rule if request.url_rule else None

@@ -1,0 +1,52 @@
+"""How a request's body and query are read: strictly, and with every failure told as a problem."""
+
+import json
+from typing import Any, NoReturn
+
+import marshmallow as ma
+from flask import Request
+from webargs.flaskparser import FlaskParser, is_json_request
+
+from receiptsvc.web import errors
+from receiptsvc.web.errors import Problem
+
+
+class RequestParser(FlaskParser):
+    """webargs' parser with JSON taken at its word, unknown and repeated query parameters refused."""
+
+    def load_json(self, req: Request, *_: Any) -> Any:
+        """The body as JSON. Raises Problem 413, 415 or 422."""
+        encoding = req.headers.get("Content-Encoding", "identity").strip().lower()
+        if not is_json_request(req) or encoding != "identity":
+            raise Problem(415, "The body must be JSON, sent as application/json and not compressed.")
+        try:
+            return json.loads(req.get_data().decode(), parse_constant=_refuse_constant)
+        except UnicodeDecodeError:
+            raise Problem(422, "The body is not UTF-8.") from None
+        except json.JSONDecodeError as error:
+            raise Problem(422, f"The body is not JSON: line {error.lineno}, column {error.colno}.") from None
+        except RecursionError:
+            raise Problem(422, "The body is nested too deeply.") from None
+        except ValueError:
+            raise Problem(422, "The body holds a number that JSON does not have, or one that is too long.") from None
+
+    def load_querystring(self, req: Request, *_: Any) -> Any:
+        """The query's parameters, each given once. Raises Problem 422."""
+        twice = {name: ["is given more than once"] for name, values in req.args.lists() if len(values) > 1}
+        if twice:
+            raise Problem(422, "The query can't be understood.", errors=errors.by_path(twice))
+        return req.args.to_dict()
+
+    def handle_error(self, error: ma.ValidationError, *_: Any, **__: Any) -> NoReturn:
+        """Tell every fault by its path."""
+        faults: Any = error.messages  # by location, of which there is one
+        [(location, messages)] = faults.items()
+        what = "query" if location == "query" else "body"
+        raise Problem(422, f"The {what} can't be understood; nothing was done.", errors=errors.by_path(messages))
+
+
+PARSER = RequestParser(unknown=ma.RAISE)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,57 @@
+"""Whether a callback could be kept now, found out within a bounded time, and what else is not as it should be."""
+
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as TookTooLong
+from datetime import datetime, timedelta
+from threading import Lock, Thread
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiptsvc import logs
+from receiptsvc.config import Settings
+from receiptsvc.domain.errors import StorageUnavailable
+from receiptsvc.store import probe, queries
+from receiptsvc.store.db import Database
+
+UNSEEN_AFTER = timedelta(seconds=15)
+LONGEST_WAIT_SECONDS = 2.0
+
+WORKER_UNSEEN = "worker unseen"
+SENDING_NOT_CONFIGURED = "sending not configured"
+
+
+class Looker:
+    """Looks at a database, once at a time: a look that hangs is waited for again, not started again."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings, self._database = settings, database
+        self._lock = Lock()
+        self._look: Future[list[str]] | None = None
+
+    def find_degraded(self, now: datetime) -> list[str]:
+        """What is not as it should be, in words. Raises StorageUnavailable if no callback can be kept."""
+        with self._lock:
+            if self._look is None or self._look.done():
+                self._look = Future()
+                Thread(target=self._run, args=(self._look, now), daemon=True).start()
+            look = self._look
+        try:
+            return look.result(LONGEST_WAIT_SECONDS)
+        except TookTooLong:
+            raise StorageUnavailable("the database takes too long") from None
+
+    def _run(self, look: "Future[list[str]]", now: datetime) -> None:
+        try:
+            look.set_result(self._find_degraded(now))
+        except (StorageUnavailable, SQLAlchemyError) as error:
+            logs.error("readiness.failed", error)
+            look.set_exception(StorageUnavailable("a callback could not be kept"))
+
+    def _find_degraded(self, now: datetime) -> list[str]:
+        with self._database.transaction() as session:
+            probe.try_keeping(session, now)
+        with self._database.reading() as session:
+            workers = queries.find_heartbeats(session, "worker", now - UNSEEN_AFTER)
+        words = [] if workers else [WORKER_UNSEEN]
+        words += sorted({worker.trouble for worker in workers if worker.trouble})
+        return words if self._settings.account else [*words, SENDING_NOT_CONFIGURED]

@@ -1,0 +1,178 @@
+"""The body that asks for messages to be sent, and every rule that it must keep before anything is kept of it."""
+
+import re
+from typing import Any
+
+import marshmallow as ma
+from marshmallow import fields, validate
+
+from receiptsvc.domain import countries, encoding
+from receiptsvc.web import context
+from receiptsvc.web import fields as kinds
+from receiptsvc.web.errors import Problem
+from receiptsvc.web.schemas.base import Request, about
+
+MOST_RECIPIENTS = 10_000  # in one request
+LONGEST_TEXT = 10_000  # characters
+
+_ORIGINATOR = re.compile(r"\+?[0-9]{2,15}\Z|[0-9A-Za-z._ -]{2,11}\Z")
+_NAMED_OUTSIDERS = 5  # of the characters that keep a text from being GSM
+
+# What a transport has no place for, and why.
+_REST_LACKS = "Can't travel by REST, which this service sends by (DYNMARK_TRANSPORT); leave it out."
+_LACKING: dict[str, dict[str, str]] = {
+    "rest": {
+        "messageGuid": _REST_LACKS,
+        "additionalOptions": _REST_LACKS,
+        "includeMessageText": _REST_LACKS,
+    },
+    "soap": {
+        "additionalOptions": "How SOAP carries it is documented nowhere but in the gateway's live WSDL: "
+        "set DYNMARK_WSDL, or leave it out.",
+    },
+}
+
+
+def _check_originator(text: str) -> None:
+    if not _ORIGINATOR.match(text):
+        raise ma.ValidationError(
+            "Must be 2 to 15 digits, with or without a leading +, or 2 to 11 of 0-9 a-z A-Z - _ . and space."
+        )
+
+
+def _check_country(code: str) -> None:
+    if countries.alpha_2(code) is None:
+        raise ma.ValidationError("Must be a country's three letters (ISO 3166-1 alpha-3), such as GBR.")
+
+
+class NewMessage(Request):
+    """One text to one or more people."""
+
+    recipients = kinds.Recipients(
+        required=True,
+        metadata=about(
+            "Whom it goes to; each becomes a message of its own. International, with or without + or 00; or local "
+            "with countryIsoCode, which then is tried first for numbers without + or 00.",
+            ["447700900000"],
+            type="array",
+            items={"type": "string"},
+            minItems=1,
+        ),
+    )
+    text = kinds.words(most=LONGEST_TEXT, required=True, metadata=about("What it says.", "Your parcel arrives today."))
+    originator = kinds.words(
+        most=16,
+        also=_check_originator,
+        allow_none=True,
+        metadata=about(
+            "The sender shown: 2 to 15 digits, with or without +, or 2 to 11 of 0-9 a-z A-Z - _ . and space. "
+            "Without it the account's default number, so that people can reply.",
+            "ACME",
+        ),
+    )
+    client_ref = kinds.words(
+        most=64,
+        allow_none=True,
+        metadata=about("Your own reference: it comes back everywhere and names the conversation.", "order/1234"),
+    )
+    deliver_after = kinds.moment(allow_none=True, metadata=about("Not to be delivered before.", "2027-01-31T09:30:00Z"))
+    valid_until = kinds.moment(
+        allow_none=True, metadata=about("Not to be delivered after.", "2027-01-31T21:30:00+01:00")
+    )
+    country_iso_code = fields.String(
+        validate=_check_country, allow_none=True, metadata=about("Where local numbers are at home.", "GBR")
+    )
+    reject_unicode = kinds.Flag(
+        load_default=False, metadata=about("Refuse the text if it is not all GSM characters.", False)
+    )
+    include_message_text = kinds.Flag(
+        load_default=False, metadata=about("Let the text come back with each receipt.", False)
+    )
+    filter_set_name = kinds.words(
+        most=100, allow_none=True, metadata=about("The filter set that the gateway should apply.", "Night hours")
+    )
+    impersonate_user_name = kinds.words(
+        most=100, allow_none=True, metadata=about("For resellers: the client's account to send as.", "client1")
+    )
+    additional_options = fields.Dict(
+        keys=kinds.words(most=100),
+        values=kinds.words(most=1000),
+        allow_none=True,
+        validate=validate.Length(max=40),
+        metadata=about("Options for the carrier.", {"dest_addr_ton": "1"}),
+    )
+    message_guid = kinds.words(
+        most=36,
+        allow_none=True,
+        metadata=about(
+            "Never used before; the gateway ignores a second message with it. For a single recipient only. "
+            "Without it one is made.",
+            "0b9b0e0e-5c3e-4d57-9c4e-2f6f0a6f3f10",
+        ),
+    )
+
+    @ma.validates_schema(skip_on_field_errors=False, pass_original=True)
+    def check(self, data: dict[str, Any], original_data: Any, **_: Any) -> None:
+        """Check what lies between the fields, and what the settings allow."""
+        faults: dict[str, list[str]] = {}
+        until, after = data.get("valid_until"), data.get("deliver_after")
+        if until and until <= context.now():
+            faults["validUntil"] = ["Has gone by already."]
+        elif until and after and after >= until:
+            faults["deliverAfter"] = ["Must be before validUntil."]
+        if data.get("message_guid") and len(data.get("recipients") or "1") != 1:
+            faults["messageGuid"] = ["Can stand for one recipient only: leave it out, or send single messages."]
+        outsiders = encoding.measure(data["text"]).outsiders if data.get("reject_unicode") and "text" in data else ()
+        if outsiders:
+            named = ", ".join(f"U+{ord(character):04X}" for character in outsiders[:_NAMED_OUTSIDERS])
+            more = ", and others" if len(outsiders) > _NAMED_OUTSIDERS else ""
+            faults["text"] = [f"Holds characters that are not GSM, and rejectUnicode is set: {named}{more}."]
+        faults |= self._lacking(original_data)
+        if faults:
+            raise ma.ValidationError(dict(faults))
+
+    @staticmethod
+    def _lacking(original: Any) -> dict[str, list[str]]:
+        settings = context.settings()
+        if not isinstance(original, dict) or (settings.transport == "soap" and settings.wsdl is not None):
+            return {}
+        return {name: [why] for name, why in _LACKING[settings.transport].items() if original.get(name)}
+
+
+class Submission(Request):
+    """Messages to send: all of them, or none if any is at fault."""
+
+    messages = fields.List(
+        fields.Nested(NewMessage),
+        required=True,
+        validate=validate.Length(min=1),
+        metadata=about(f"What to send, to at most {MOST_RECIPIENTS:,} recipients in all."),
+    )
+
+    @ma.pre_load
+    def refuse_masses(self, data: Any, **_: Any) -> Any:
+        """Raise Problem 413 if this is more than one request may hold."""
+        given = data.get("messages") if isinstance(data, dict) else None
+        if isinstance(given, list) and sum(_weight(message) for message in given) > MOST_RECIPIENTS:
+            raise Problem(413, f"There are more than {MOST_RECIPIENTS:,} recipients; send several requests.")
+        return data
+
+    @ma.validates_schema(skip_on_field_errors=False, pass_original=True)
+    def refuse_twins(self, _data: Any, original_data: Any, **_: Any) -> None:
+        """Refuse a messageGuid that stands twice in one request."""
+        given = original_data.get("messages") if isinstance(original_data, dict) else None
+        faults: dict[int, dict[str, list[str]]] = {}
+        seen: set[str] = set()
+        for index, message in enumerate(given if isinstance(given, list) else []):
+            guid = message.get("messageGuid") if isinstance(message, dict) else None
+            if isinstance(guid, str) and guid in seen:
+                faults[index] = {"messageGuid": ["Stands in this request before."]}
+            elif isinstance(guid, str):
+                seen.add(guid)
+        if faults:
+            raise ma.ValidationError({"messages": faults})
+
+
+def _weight(message: Any) -> int:
+    listed = message.get("recipients") if isinstance(message, dict) else None
+    return len(listed) if isinstance(listed, list) and listed else 1

@@ -1,0 +1,33 @@
+"""The application on a real database, called without a server in between."""
+
+from collections.abc import Iterator
+
+import pytest
+from flask.testing import FlaskClient
+
+from receiptsvc.store.db import Database
+from receiptsvc.web.app import create_app
+from tests import databases
+from tests.web.callers import client_of, make_settings
+
+
+@pytest.fixture
+def client(database: Database) -> FlaskClient:
+    """Somebody with a key to everything, on each database engine."""
+    return client_of(create_app(make_settings(), database))
+
+
+@pytest.fixture(scope="module")
+def desk_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A migrated SQLite database that a whole file of tests shares: for what never depends on the rows."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('desk') / 'test.db'}"
+    databases.migrate(url)
+    database = Database(url)
+    yield database
+    database.close()
+
+
+@pytest.fixture(scope="module")
+def desk(desk_database: Database) -> FlaskClient:
+    """Somebody with a key to everything, on the shared database."""
+    return client_of(create_app(make_settings(), desk_database))

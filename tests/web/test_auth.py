@@ -1,0 +1,85 @@
+"""Who may call what."""
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from receiptsvc.store.db import Database
+from receiptsvc.web import auth
+from receiptsvc.web.app import create_app
+from tests.web.callers import ALL, SECRETS, bearer, make_settings
+
+PUBLIC = {"/openapi.json", "/docs", "/static/<path:name>", "/healthz", "/readyz"}
+ADDRESSES = (("/v1/messages", "POST", "send"), ("/v1/messages", "GET", "read"), ("/v1/ledger", "GET", "ops"))
+
+
+@pytest.fixture(scope="module")
+def stranger(desk: FlaskClient) -> FlaskClient:
+    """Somebody without a key."""
+    return desk.application.test_client()
+
+
+def test_every_route_declares_who_may_call_it(desk: FlaskClient) -> None:
+    app = desk.application
+    declared = {rule.rule: auth.declared(app.view_functions[rule.endpoint]) for rule in app.url_map.iter_rules()}
+    assert None not in declared.values()
+    assert {rule for rule, scope in declared.items() if scope == auth.PUBLIC} == PUBLIC
+
+
+def test_a_view_cannot_declare_it_twice() -> None:
+    with pytest.raises(ValueError, match="declares twice"):
+        auth.public(auth.requires("read")(lambda: None))
+
+
+def test_a_view_that_does_not_declare_it_is_closed(desk_database: Database) -> None:
+    app = create_app(make_settings(), desk_database)
+    app.add_url_rule("/open", view_func=lambda: "hello", endpoint="open")
+    assert app.test_client().get("/open", headers=bearer(ALL)).status_code == 500
+
+
+@pytest.mark.parametrize(("path", "method", "scope"), ADDRESSES)
+def test_a_key_opens_what_its_scope_names_and_nothing_else(
+    stranger: FlaskClient, path: str, method: str, scope: str
+) -> None:
+    for other, secret in SECRETS.items():
+        answer: Any = stranger.open(path, method=method, headers=bearer(secret))
+        if other == scope:
+            assert answer.status_code not in {401, 403}
+        else:
+            assert answer.status_code == 403
+            assert f"the scope {scope}." in answer.json["detail"]
+            assert f'scope="{scope}"' in answer.headers["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": ""},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer  "},
+        {"Authorization": f"Basic {ALL}"},
+        {"Authorization": ALL},
+        bearer(ALL[:-1]),
+        bearer(ALL + "x"),
+        bearer(ALL.upper()),
+        {"Authorization": "Bearer \u00e9\u00ff"},
+    ],
+    ids=str,
+)
+def test_without_a_known_key_it_is_401(stranger: FlaskClient, headers: dict[str, str]) -> None:
+    answer: TestResponse = stranger.get("/v1/messages", headers=headers)
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="receiptsvc"')
+    assert answer.content_type == "application/problem+json"
+
+
+def test_the_word_bearer_may_be_written_in_any_case(stranger: FlaskClient) -> None:
+    assert stranger.get("/v1/messages", headers={"Authorization": f"bearer {ALL}"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/conversations/x"])
+def test_options_needs_no_answer(stranger: FlaskClient, path: str) -> None:
+    assert stranger.options(path).status_code == 405

@@ -1,0 +1,91 @@
+"""The OpenAPI document and its page."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from receiptsvc.web import auth
+
+
+@pytest.fixture(scope="module")
+def document(desk: FlaskClient) -> Any:
+    return desk.get("/openapi.json").json
+
+
+def operations(document: Any) -> Iterator[tuple[str, str, Any]]:
+    for path, methods in document["paths"].items():
+        for method in ("get", "post"):
+            if method in methods:
+                yield path, method, methods[method]
+
+
+def references(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "$ref":
+                yield inner
+            else:
+                yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def test_it_is_openapi_3_1_and_every_reference_leads_somewhere(document: Any) -> None:
+    assert document["openapi"] == "3.1.0"
+    for reference in set(references(document)):
+        value = document
+        for part in reference.removeprefix("#/").split("/"):
+            value = value[part]
+
+
+def test_every_route_of_the_api_is_in_it_with_its_security(desk: FlaskClient, document: Any) -> None:
+    documented = {(path, method): each for path, method, each in operations(document)}
+    app = desk.application
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint.startswith("documentation."):
+            continue
+        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        for method in (rule.methods or set()) - {"HEAD"}:
+            operation = documented.pop((path, method.lower()))
+            scope = auth.declared(app.view_functions[rule.endpoint])
+            assert operation["security"] == ([] if scope == auth.PUBLIC else [{"bearer": [scope]}])
+    assert documented == {}
+
+
+def test_every_operation_tells_its_problems(document: Any) -> None:
+    for path, method, operation in operations(document):
+        wanted = {"401", "403", "500"} if operation["security"] else {"500"}
+        assert wanted <= set(operation["responses"]), (path, method)
+        for response in operation["responses"].values():
+            known = document["components"]["responses"][response["$ref"].split("/")[-1]] if "$ref" in response else None
+            assert known is None or set(known["content"]) == {"application/problem+json"}
+
+
+def test_every_field_and_parameter_is_described(document: Any) -> None:
+    for name, schema in document["components"]["schemas"].items():
+        for field, described in schema["properties"].items():
+            assert described.get("description"), (name, field)
+    for path, _, operation in operations(document):
+        for parameter in [*operation.get("parameters", []), *document["paths"][path].get("parameters", [])]:
+            assert parameter.get("description"), (path, parameter["name"])
+        assert operation["summary"]
+
+
+def test_the_page_names_everything_and_needs_no_other_host(desk: FlaskClient, document: Any) -> None:
+    answer = desk.get("/docs")
+    page = answer.get_data(as_text=True)
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self'")
+    for path in document["paths"]:
+        assert path in page
+    for schema in document["components"]["schemas"]:
+        assert f'id="schema-{schema}"' in page
+    loaded = re.findall(r'(?:src|<link[^>]*href)="([^"]*)"', page)
+    assert loaded == ["/static/docs.css"]
+    assert "<script" not in page
+    assert "style=" not in page
+    with desk.get(loaded[0]) as style:
+        assert style.mimetype == "text/css"

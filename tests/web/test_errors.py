@@ -1,0 +1,137 @@
+"""Every way to go wrong has the one shape, and none of them is our fault unless it is."""
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from receiptsvc.domain.errors import StorageUnavailable
+from receiptsvc.store.db import Database
+from receiptsvc.web.app import LONGEST_BODY, create_app
+from receiptsvc.web.auth import public
+from tests.web.callers import client_of, make_settings
+
+JSON = "application/json"
+
+
+def is_problem(answer: Any, status: int) -> bool:
+    body = answer.json
+    assert answer.status_code == status, body
+    assert answer.content_type == "application/problem+json"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert {"type", "title", "status", "detail"} <= set(body)
+    assert body["status"] == status
+    return True
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 422),
+        (b" ", 422),
+        (b"{", 422),
+        (b"not json", 422),
+        (b"\xff\xfe", 422),
+        (b"\xef\xbb\xbf{}", 422),
+        (b'{"messages": NaN}', 422),
+        (b'{"messages": -Infinity}', 422),
+        (b'{"messages": ' + b"9" * 5000 + b"}", 422),
+        (b"[" * 100_000, 422),
+        (b'{"messages":' * 50_000, 422),
+        (b"null", 422),
+        (b"[]", 422),
+        (b'"text"', 422),
+        (b"{}", 422),
+        (b'{"messages": []}', 422),
+        (b'{"messages": {}}', 422),
+        (b'{"messages": [null]}', 422),
+        (b'{"messages": [[]]}', 422),
+        (b'{"\\ud800": 1, "messages": []}', 422),
+        (b'{"messages": [{"recipients": ["\\ud800"], "text": "\\ud800", "\\ud800": 1}]}', 422),
+        (b"[" + b"1," * (LONGEST_BODY // 2) + b"1]", 413),
+    ],
+    ids=lambda value: repr(value[:40]) if isinstance(value, bytes) else str(value),
+)
+def test_a_body_that_cannot_be_understood_is_told_so(desk: FlaskClient, body: bytes, status: int) -> None:
+    assert is_problem(desk.post("/v1/messages", data=body, content_type=JSON), status)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Content-Type": "text/plain"},
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        {"Content-Type": "multipart/form-data; boundary=x"},
+        {"Content-Type": "json"},
+        {"Content-Type": JSON, "Content-Encoding": "gzip"},
+    ],
+    ids=str,
+)
+def test_a_body_that_is_not_json_by_its_type_is_415(desk: FlaskClient, headers: dict[str, str]) -> None:
+    assert is_problem(desk.post("/v1/messages", data=b"{}", headers=headers), 415)
+
+
+def test_a_charset_beside_the_type_is_no_fault(desk: FlaskClient) -> None:
+    body = json.dumps({"messages": [{"recipients": ["447700900000"], "text": "caf\u00e9"}]}, ensure_ascii=False)
+    answer = desk.post("/v1/messages", data=body.encode(), content_type=f"{JSON}; charset=utf-8")
+    assert answer.status_code == 202
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/nothing", "/v1", "/v1/", "/v2/messages", "/static/", "/static/../app.py", "//"]
+)
+def test_an_unknown_address_is_a_problem_wherever_it_is(desk: FlaskClient, path: str) -> None:
+    assert is_problem(desk.get(path), 404)
+
+
+def test_a_method_that_an_address_does_not_know_names_those_it_knows(desk: FlaskClient) -> None:
+    answer = desk.delete("/v1/messages")
+    assert is_problem(answer, 405)
+    assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "POST"}
+
+
+def failing(database: Database, error: Exception) -> Flask:
+    app = create_app(make_settings(), database)
+
+    @public
+    def fail(**_: str) -> str:
+        raise error
+
+    app.add_url_rule("/fail/<number>", view_func=fail)
+    return app
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What was logged, as it would be written but for the error's own text, which the formatter leaves out."""
+    caplog.set_level(logging.INFO, "receiptsvc")
+    return lambda: [f"{record.getMessage()} {vars(record).get('fields')}" for record in caplog.records]
+
+
+def test_a_bug_is_500_without_details_and_logged_by_the_pattern_of_its_address(
+    desk_database: Database, logged: Callable[[], list[str]]
+) -> None:
+    answer = client_of(failing(desk_database, RuntimeError("secret"))).get("/fail/447700900000")
+    assert is_problem(answer, 500)
+    assert "secret" not in answer.get_data(as_text=True)
+    assert logged() == ["request.failed {'method': 'GET', 'route': '/fail/<number>'}"]
+
+
+def test_a_database_that_is_away_is_503_with_a_time_to_come_back(
+    desk_database: Database, logged: Callable[[], list[str]]
+) -> None:
+    answer = client_of(failing(desk_database, StorageUnavailable("gone"))).get("/fail/447700900000")
+    assert is_problem(answer, 503)
+    assert int(answer.headers["Retry-After"]) > 0
+    assert logged() == ["storage.unavailable {'method': 'GET', 'route': '/fail/<number>'}"]
+
+
+def test_a_real_outage_is_503() -> None:
+    database = Database("postgresql+psycopg://nobody@127.0.0.1:1/nowhere")
+    answer = client_of(create_app(make_settings(), database)).get("/v1/messages")
+    assert is_problem(answer, 503)

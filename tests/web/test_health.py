@@ -1,0 +1,79 @@
+"""Liveness and readiness."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from receiptsvc.config import Settings
+from receiptsvc.store import heartbeats
+from receiptsvc.store.db import Database
+from receiptsvc.store.models import InboxRow
+from receiptsvc.web import context
+from receiptsvc.web.app import create_app
+from receiptsvc.web.readiness import UNSEEN_AFTER
+from tests.web.callers import make_settings
+
+
+def ready(database: Database, settings: Settings | None = None) -> tuple[int, Any]:
+    answer = create_app(settings or make_settings(), database).test_client().get("/readyz")
+    return answer.status_code, answer.json
+
+
+def beat(database: Database, process: str = "worker:1", *, ago: float = 0, trouble: str | None = None) -> None:
+    with database.transaction() as session:
+        heartbeats.beat(session, process, context.now() - ago * UNSEEN_AFTER, trouble)
+
+
+def test_a_fresh_worker_and_an_account_are_all_it_takes(database: Database) -> None:
+    beat(database)
+    assert ready(database) == (200, {"status": "ok", "degraded": []})
+
+
+def test_a_look_keeps_nothing(database: Database) -> None:
+    ready(database)
+    with database.reading() as session:
+        assert session.scalar(select(func.count()).select_from(InboxRow)) == 0
+
+
+def test_what_does_not_hinder_callbacks_is_only_told(database: Database) -> None:
+    settings = make_settings(DYNMARK_USERNAME="", DYNMARK_PASSWORD="")
+    beat(database, ago=1.5)
+    beat(database, "web:1")
+    degraded = {"status": "degraded", "degraded": ["worker unseen", "sending not configured"]}
+    assert ready(database, settings) == (200, degraded)
+
+
+def test_what_troubles_a_fresh_worker_is_told_once(database: Database) -> None:
+    beat(database, "worker:1", trouble="the account is refused")
+    beat(database, "worker:2", trouble="the account is refused")
+    beat(database, "worker:3", ago=1.5, trouble="long ago")
+    assert ready(database) == (200, {"status": "degraded", "degraded": ["the account is refused"]})
+
+
+def test_without_the_tables_it_is_not_ready(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'empty.db'}")
+    assert ready(database) == (503, {"status": "unavailable", "degraded": ["storage"]})
+    database.close()
+
+
+def test_without_the_database_it_lives_but_is_not_ready() -> None:
+    database = Database("postgresql+psycopg://nobody@127.0.0.1:1/nowhere")
+    assert ready(database)[0] == 503
+    answer = create_app(make_settings(), database).test_client().get("/healthz")
+    assert (answer.status_code, answer.json) == (200, {"status": "ok"})
+
+
+def test_a_database_that_hangs_is_not_waited_for(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("receiptsvc.web.readiness.LONGEST_WAIT_SECONDS", 0.05)
+    database = Database(database_url, pool_size=1)
+    app = create_app(make_settings(), database)
+    with database.transaction() as session:  # holds the only connection
+        session.execute(select(1))
+        for _ in range(2):
+            assert app.test_client().get("/readyz").status_code == 503
+    with app.app_context():
+        monkeypatch.setattr("receiptsvc.web.readiness.LONGEST_WAIT_SECONDS", 5)
+        assert context.readiness().find_degraded(context.now()) == ["worker unseen"]
+    database.close()

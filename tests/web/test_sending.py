@@ -1,0 +1,368 @@
+"""POST /v1/messages: what is accepted, what is refused, and that a refusal leaves nothing behind."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from threading import Thread
+from time import monotonic
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import func, select, text
+
+from receiptsvc import ids
+from receiptsvc.store import messages
+from receiptsvc.store.db import Database
+from receiptsvc.store.models import Message, Transition
+from receiptsvc.web.app import create_app
+from receiptsvc.web.schemas.submissions import NewMessage
+from tests import rows
+from tests.web.callers import client_of, make_settings
+
+GOOD: dict[str, Any] = {"recipients": ["447700900000"], "text": "hello"}
+LONDON = {"countryIsoCode": "GBR"}
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+def is_somebody_waiting(database: Database) -> bool:
+    with database.reading() as session:  # a new one each time: a transaction sees one state of the server's activity
+        return bool(session.scalar(text(WAITING)))
+
+
+def post(client: FlaskClient, *given: object) -> Any:
+    return client.post("/v1/messages", json={"messages": list(given)})
+
+
+def soon(**gap: float) -> str:
+    return (datetime.now(UTC) + timedelta(**gap)).isoformat()
+
+
+def test_each_recipient_becomes_a_message_of_its_own(client: FlaskClient, database: Database) -> None:
+    answer = post(
+        client,
+        GOOD | {"recipients": ["+44 7700 900000", "+33 6 12 34 56 78"], "clientRef": "order/1", "originator": "ACME"},
+        {"recipients": ["447700900001"], "text": "\u20ac" * 81},
+    )
+    assert answer.status_code == 202
+    assert "Location" not in answer.headers
+    first, _, third = answer.json["messages"]
+    assert list(first) == [
+        "id", "recipient", "clientRef", "originator", "status", "transactionID", "encoding", "segments", "warnings",
+        "createdAt", "statusAt", "conflict", "url",
+    ]  # fmt: skip
+    assert [item["recipient"] for item in answer.json["messages"]] == ["447700900000", "33612345678", "447700900001"]
+    assert first["status"] == "accepted"
+    assert first["transactionID"] is None
+    assert first["createdAt"].endswith("Z")
+    assert (first["clientRef"], first["originator"]) == ("order/1", "ACME")
+    assert first["url"] == f"http://127.0.0.1:8000/v1/messages/{first['id']}"
+    assert (third["encoding"], third["segments"], third["warnings"]) == ("GSM", 2, [])
+    with database.reading() as session:
+        rows = session.scalars(select(Message).order_by(Message.id)).all()
+        steps = session.scalars(select(Transition.status)).all()
+    assert [ids.public("msg", row.id) for row in rows] == [item["id"] for item in answer.json["messages"]]
+    assert {row.created_by for row in rows} == {"desk"}
+    assert len({row.message_guid for row in rows}) == 3
+    assert rows[0].conversation_id == rows[1].conversation_id != rows[2].conversation_id
+    assert steps == ["accepted"] * 3
+    read: Any = client.get(first["url"])
+    assert read.json["id"] == first["id"]
+
+
+def test_one_fault_and_nothing_of_the_request_is_kept(client: FlaskClient, database: Database) -> None:
+    answer = post(client, GOOD, GOOD | {"recipients": ["447700900001", "12"]})
+    assert answer.status_code == 422
+    assert list(answer.json["errors"]) == ["messages[1].recipients[1]"]
+    with database.reading() as session:
+        assert session.scalar(select(func.count()).select_from(Message)) == 0
+
+
+def test_every_fault_is_told_at_once_by_its_path(desk: FlaskClient) -> None:
+    answer = post(desk, {"recipients": ["x", 7], "originator": "?"}, 5, {"recipients": [], "text": ""}, GOOD | {"a": 1})
+    assert answer.status_code == 422
+    assert set(answer.json["errors"]) == {
+        "messages[0].recipients[0]",
+        "messages[0].recipients[1]",
+        "messages[0].text",
+        "messages[0].originator",
+        "messages[1]",
+        "messages[2].recipients",
+        "messages[2].text",
+        "messages[3].a",
+    }
+
+
+@pytest.mark.parametrize(
+    ("written", "more", "digits"),
+    [
+        ("447700900000", {}, "447700900000"),
+        ("+447700900000", {}, "447700900000"),
+        ("00447700900000", {}, "447700900000"),
+        (" +44 (0)7700-900.000 ", {}, "447700900000"),
+        ("+44\u00a07700\u2011900000", {}, "447700900000"),
+        ("07700900000", LONDON, "447700900000"),
+        ("7700 900000", LONDON, "447700900000"),
+        ("447700900000", LONDON, "447700900000"),
+        ("33612345678", LONDON, "33612345678"),
+        ("+33612345678", LONDON, "33612345678"),
+        ("(555) 555-0100", {"countryIsoCode": "USA"}, "15555550100"),
+        ("+39 06 1234 5678", {}, "390612345678"),
+    ],
+)
+def test_a_number_in_any_usual_writing_is_taken(
+    desk: FlaskClient, written: str, more: dict[str, str], digits: str
+) -> None:
+    answer = post(desk, GOOD | {"recipients": [written]} | more)
+    assert answer.status_code == 202
+    assert [item["recipient"] for item in answer.json["messages"]] == [digits]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        " ",
+        "+",
+        "++44",
+        "44770",
+        "07700900000",
+        "4477009000001",
+        "+999123456789",
+        "4" * 400,
+        "0800FLOWERS",
+        "+447700900000x12",
+        "tel:+447700900000",
+        "\u0664\u0664\u0667\u0667\u0660\u0660\u0669\u0660\u0660\u0660\u0660\u0660",
+    ],
+)
+def test_what_is_no_possible_number_is_refused_without_repeating_it(desk: FlaskClient, written: str) -> None:
+    answer = post(desk, GOOD | {"recipients": [written]})
+    assert answer.status_code == 422
+    assert list(answer.json["errors"]) == ["messages[0].recipients[0]"]
+    assert len(written) < 5 or written not in answer.get_data(as_text=True)
+
+
+def test_a_person_named_twice_gets_one_message_and_the_sender_a_warning(desk: FlaskClient) -> None:
+    answer = post(desk, GOOD | {"recipients": ["447700900000", "447700900001", "+44 7700 900000"]})
+    first, second = answer.json["messages"]
+    assert "stood 2 times" in first["warnings"][0]
+    assert second["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("recipients", "447700900000"),
+        ("recipients", None),
+        ("text", 5),
+        ("text", None),
+        ("text", ""),
+        ("text", "x" * 10_001),
+        ("text", "nul\x00"),
+        ("text", "bell\x07"),
+        ("text", "half \ud83d pair"),
+        ("text", "\ufffe"),
+        ("originator", "1"),
+        ("originator", "1" * 16),
+        ("originator", "abcdefghijkl"),
+        ("originator", "Caf\u00e9"),
+        ("originator", "ACME\n"),
+        ("originator", 12345),
+        ("clientRef", "x" * 65),
+        ("clientRef", ""),
+        ("clientRef", "a\x00b"),
+        ("clientRef", "\udc00"),
+        ("validUntil", "2026-01-31"),
+        ("validUntil", "2999-01-31T09:30:00"),
+        ("validUntil", "2999-02-30T09:30:00Z"),
+        ("validUntil", "2999-01-31T09:30:00+25:00"),
+        ("validUntil", "9999-12-31T23:59:59-14:00"),
+        ("validUntil", "0001-01-01T00:00:00+14:00"),
+        ("validUntil", "2020-01-31T09:30:00Z"),
+        ("validUntil", 1769850000),
+        ("deliverAfter", "tomorrow"),
+        ("countryIsoCode", "GB"),
+        ("countryIsoCode", "gbr"),
+        ("countryIsoCode", ["GBR"]),
+        ("rejectUnicode", "true"),
+        ("rejectUnicode", 1),
+        ("rejectUnicode", None),
+        ("includeMessageText", 0),
+        ("filterSetName", ""),
+        ("impersonateUserName", {"a": 1}),
+        ("additionalOptions", []),
+        ("messageGuid", "x" * 37),
+        ("messageGuid", 5),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_at_its_path(desk: FlaskClient, field: str, value: object) -> None:
+    answer = post(desk, GOOD | {field: value})
+    assert answer.status_code == 422
+    assert list(answer.json["errors"]) == [f"messages[0].{field}"]
+
+
+def test_an_illegal_character_is_named_with_its_place(desk: FlaskClient) -> None:
+    answer = post(desk, GOOD | {"text": "secret\x00text"})
+    assert "U+0000 at index 6" in answer.json["errors"]["messages[0].text"][0]
+    assert "secret" not in answer.get_data(as_text=True)
+
+
+@pytest.mark.parametrize("originator", ["12", "+447740101097", "1" * 15, "ab", "A-Z_0. 9", "abcdefghijk"])
+def test_an_originator_is_kept_as_it_was_given(desk: FlaskClient, originator: str) -> None:
+    assert post(desk, GOOD | {"originator": originator}).json["messages"][0]["originator"] == originator
+
+
+def test_null_is_the_same_as_leaving_an_optional_value_out(desk: FlaskClient) -> None:
+    names = [str(field.data_key) for field in NewMessage().load_fields.values() if field.allow_none]
+    assert len(names) == 9
+    assert post(desk, GOOD | dict.fromkeys(names)).status_code == 202
+
+
+def test_times_are_kept_to_the_moment_whatever_their_offset(client: FlaskClient, database: Database) -> None:
+    times = {"deliverAfter": "2999-01-31t09:30:00.1234567+02:00", "validUntil": "2999-01-31 09:30:00Z"}
+    assert post(client, GOOD | times).status_code == 202
+    with database.reading() as session:
+        row = session.scalars(select(Message)).one()
+    assert row.deliver_after == datetime(2999, 1, 31, 7, 30, 0, 123456, tzinfo=UTC)
+    assert row.valid_until == datetime(2999, 1, 31, 9, 30, tzinfo=UTC)
+
+
+def test_deliver_after_must_be_before_valid_until(desk: FlaskClient) -> None:
+    answer = post(desk, GOOD | {"deliverAfter": soon(hours=2), "validUntil": soon(hours=1)})
+    assert list(answer.json["errors"]) == ["messages[0].deliverAfter"]
+
+
+def test_reject_unicode_refuses_a_text_that_is_not_gsm_and_names_the_characters(desk: FlaskClient) -> None:
+    answer = post(desk, GOOD | {"text": "it\u2019s fine", "rejectUnicode": True})
+    assert answer.status_code == 422
+    assert "U+2019" in answer.json["errors"]["messages[0].text"][0]
+    assert post(desk, GOOD | {"text": "it's fine", "rejectUnicode": True}).status_code == 202
+
+
+def test_a_text_in_another_script_is_warned_of_briefly(desk: FlaskClient) -> None:
+    answer = post(desk, GOOD | {"text": "".join(map(chr, range(0x4E00, 0x4E40)))})
+    [item] = answer.json["messages"]
+    assert item["encoding"] == "UTF-16"
+    assert len(item["warnings"]) == 11
+    assert item["warnings"][-1] == "and 54 more such characters"
+
+
+def test_a_receipt_that_would_be_too_long_is_warned_of(desk: FlaskClient) -> None:
+    text = "\u4e00" * 700  # nine characters each in an address
+    assert len(post(desk, GOOD | {"text": text}).json["messages"][0]["warnings"]) == 1
+    [_, warning] = post(desk, GOOD | {"text": text, "includeMessageText": True}).json["messages"][0]["warnings"]
+    assert "receipt" in warning
+
+
+@pytest.mark.parametrize(
+    ("field", "nearest"), [("recipient", "recipients"), ("clientref", "clientRef"), ("valid_until", "validUntil")]
+)
+def test_an_unknown_field_is_answered_with_the_nearest_known_one(desk: FlaskClient, field: str, nearest: str) -> None:
+    answer = post(desk, GOOD | {field: "x"})
+    assert answer.status_code == 422
+    assert answer.json["errors"][f"messages[0].{field}"] == [f"Is not known here; the nearest known name is {nearest}."]
+
+
+def test_unknown_fields_beyond_counting_are_not_named_one_by_one(desk: FlaskClient) -> None:
+    answer = post(desk, GOOD | {f"x{n}": n for n in range(100)})
+    assert list(answer.json["errors"]) == ["messages[0]"]
+
+
+@pytest.mark.parametrize(
+    ("transport", "field", "value", "named"),
+    [
+        ("soap", "additionalOptions", {"a": "b"}, "DYNMARK_WSDL"),
+        ("rest", "additionalOptions", {"a": "b"}, "REST"),
+        ("rest", "messageGuid", "guid-1", "REST"),
+        ("rest", "includeMessageText", True, "REST"),
+    ],
+)
+def test_what_the_transport_cannot_carry_is_refused_with_the_reason(
+    desk_database: Database, transport: str, field: str, value: object, named: str
+) -> None:
+    client = client_of(create_app(replace(make_settings(), transport=transport), desk_database))
+    answer = post(client, GOOD | {field: value})
+    assert answer.status_code == 422
+    assert named in answer.json["errors"][f"messages[0].{field}"][0]
+
+
+def test_options_for_the_carrier_travel_with_a_live_wsdl(desk_database: Database) -> None:
+    client = client_of(create_app(make_settings(DYNMARK_WSDL="http://127.0.0.1:1/?wsdl"), desk_database))
+    assert post(client, GOOD | {"additionalOptions": {"a": "b"}}).status_code == 202
+    answer = post(client, GOOD | {"additionalOptions": {"a": 5}})
+    assert list(answer.json["errors"]) == ["messages[0].additionalOptions.a.value"]
+
+
+def test_a_message_guid_is_for_one_recipient(desk: FlaskClient) -> None:
+    both = GOOD | {"recipients": ["447700900000", "447700900001"], "messageGuid": "guid-two"}
+    assert list(post(desk, both).json["errors"]) == ["messages[0].messageGuid"]
+
+
+def test_a_message_guid_cannot_stand_twice_in_a_request(desk: FlaskClient) -> None:
+    twin = GOOD | {"messageGuid": "guid-twin"}
+    assert list(post(desk, twin, twin).json["errors"]) == ["messages[1].messageGuid"]
+
+
+def test_a_known_message_guid_is_a_conflict_that_names_the_message(client: FlaskClient, database: Database) -> None:
+    [first] = post(client, GOOD | {"messageGuid": "guid-1"}).json["messages"]
+    answer = post(client, GOOD, GOOD | {"messageGuid": "guid-1"})
+    assert answer.status_code == 409
+    assert answer.json["existing"] == [{"path": "messages[1].messageGuid", "id": first["id"], "url": first["url"]}]
+    with database.reading() as session:
+        assert session.scalar(select(func.count()).select_from(Message)) == 1
+
+
+def test_a_message_guid_that_another_request_is_just_taking_is_a_conflict_too(
+    client: FlaskClient, database: Database
+) -> None:
+    answers: list[Any] = []
+    late = Thread(target=lambda: answers.append(post(client, GOOD | {"messageGuid": "guid-1"})))
+    with database.transaction() as session:
+        messages.accept(session, [rows.message(message_guid="guid-1")], rows.T0)
+        late.start()
+        deadline = monotonic() + 20
+        while not database.is_sqlite and not is_somebody_waiting(database):
+            assert monotonic() < deadline
+    late.join()
+    assert [answer.status_code for answer in answers] == [409]
+    assert answers[0].json["existing"][0]["path"] == "messages[0].messageGuid"
+
+
+def test_without_an_account_nothing_is_accepted(desk_database: Database) -> None:
+    settings = make_settings(DYNMARK_USERNAME="", DYNMARK_PASSWORD="")
+    answer = post(client_of(create_app(settings, desk_database)), GOOD)
+    assert answer.status_code == 503
+    assert "DYNMARK_USERNAME" in answer.json["detail"]
+    assert "DYNMARK_PASSWORD" in answer.json["detail"]
+
+
+def test_ten_thousand_recipients_are_one_request_and_one_more_is_too_many(desk: FlaskClient) -> None:
+    numbers = [str(447700000000 + n) for n in range(10_001)]
+    answer = post(desk, GOOD | {"recipients": numbers[:5_000]}, GOOD | {"recipients": numbers[5_000:]})
+    assert answer.status_code == 413
+    answer = post(desk, GOOD | {"recipients": numbers[:5_000]}, GOOD | {"recipients": numbers[5_000:10_000]})
+    assert len(answer.json["messages"]) == 10_000
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = st.sampled_from([str(field.data_key) for field in NewMessage().load_fields.values()])
+LIKELY = st.sampled_from(["447700900000", "2027-01-01T00:00:00Z", "GBR", ["447700900000"], True, {"a": "b"}])
+LONE = st.characters(codec=None, categories=["Cs", "Cc", "Lu"])
+MESSAGE = st.dictionaries(NAMES | st.text(max_size=8), LIKELY | JSON | st.text(LONE), max_size=6)
+BODY = JSON | st.fixed_dictionaries({"messages": st.lists(MESSAGE | JSON, max_size=3) | JSON})
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(body=BODY)
+def test_no_body_is_our_fault(desk: FlaskClient, body: object) -> None:
+    answer: Any = desk.post("/v1/messages", data=json.dumps(body), content_type="application/json")
+    assert answer.status_code in {202, 409, 422}
+    if answer.status_code == 422:
+        assert answer.json["errors"]
