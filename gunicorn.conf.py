@@ -20,6 +20,7 @@ limit_request_line = 8190  # gunicorn's most: a receipt with its message's text 
 timeout = 60
 graceful_timeout = 20  # a dyno gives 30 s between SIGTERM and SIGKILL
 keepalive = 75
+control_socket_disable = True  # nothing of ours listens beside the port
 accesslog = None  # a request line holds tokens, keys and phone numbers
 logconfig_dict = {
     "version": 1,

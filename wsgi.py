@@ -22,7 +22,8 @@ def make() -> Intake:
     except StorageUnavailable as error:
         logs.warning("web.storage_unavailable", error=logs.describe(error))  # until it is back, callbacks are told 503
     # The keeper has a connection of its own, so that a busy API can't keep a receipt waiting.
-    keeper = Keeper(Database(settings.database_url, pool_size=1), budget_seconds=settings.callback_budget_seconds)
+    door = Database(settings.database_url, pool_size=1, busy_seconds=0.2)
+    keeper = Keeper(door, budget_seconds=settings.callback_budget_seconds)
     atexit.register(keeper.close)
     return Intake(create_app(settings, database), settings, keeper)
 

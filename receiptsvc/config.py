@@ -232,22 +232,23 @@ class _Reader:
     def _sqlite_url(self, url: URL) -> str | None:
         if self.text("DYNO"):
             self.fault("DATABASE_URL", "must not be SQLite on a dyno: its disk is lost at every restart")
-        if not url.database or url.database == ":memory:" or "mode=memory" in str(url.query):
-            self.fault("DATABASE_URL", "must name a file: SQLite in memory keeps nothing")
+        if not url.database or url.database.startswith((":memory:", "file:")):
+            self.fault("DATABASE_URL", "must name a file by its plain path: SQLite in memory keeps nothing")
             return None
         path = Path(url.database)
         return url.set(database=str(path if path.is_absolute() else PROJECT / path)).render_as_string()
 
     def public_url(self, default: str) -> str:
         given = (self.text("PUBLIC_URL") or default).rstrip("/")
-        if not _is_http_url(given) or urlsplit(given).query:
+        if not _is_http_url(given) or "?" in given:
             self.fault("PUBLIC_URL", "must be an http:// or https:// address without user, query or fragment")
             return default
         if len(given) > LONGEST_PUBLIC_URL:
             self.fault("PUBLIC_URL", f"must be at most {LONGEST_PUBLIC_URL} characters long")
         gateway = "DYNMARK_REST_URL" if self.text("DYNMARK_TRANSPORT") == "rest" else "DYNMARK_SOAP_URL"
         address = self.text(gateway) or (REST_URL if gateway == "DYNMARK_REST_URL" else SOAP_URL)
-        if self.text("DYNMARK_USERNAME") and _is_private(given) and not _is_private(address):
+        may_send = self.text("DYNMARK_USERNAME") and _is_http_url(address)
+        if may_send and _is_private(given) and not _is_private(address):
             self.fault(
                 "PUBLIC_URL",
                 "must be an address that the gateway can reach, because DYNMARK_USERNAME is set and "
@@ -268,14 +269,14 @@ class _Reader:
         given = self._secret(
             "CALLBACK_KEYS", "[kid:]secret[,…]: the first signs, all verify", "callback_keys", may_make
         )
-        return keys.parse_callback_keys(given, partial(self.fault, "CALLBACK_KEYS")) if given else ()
+        return keys.parse_callback_keys(given, partial(self.fault, "CALLBACK_KEYS")) if given is not None else ()
 
     def api_keys(self, *, may_make: bool) -> tuple[ApiKey, ...]:
         form = "name:scope+scope:secret[,…] with the scopes send, read, ops"
         given = self._secret("API_KEYS", form, "api_key", may_make)
-        if given and self.text("API_KEYS") is None:
+        if given is not None and self.text("API_KEYS") is None:
             given = f"desk:{'+'.join(sorted(SCOPES))}:{given}"
-        return keys.parse_api_keys(given, partial(self.fault, "API_KEYS")) if given else ()
+        return keys.parse_api_keys(given, partial(self.fault, "API_KEYS")) if given is not None else ()
 
     def _secret(self, name: str, form: str, file: str, may_make: bool) -> str | None:
         """A setting that holds secrets, or the one that is made in the data folder at the first start at a desk."""

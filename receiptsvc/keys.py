@@ -87,6 +87,8 @@ def made(path: Path) -> str:
         scratch = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         try:
             os.link(scratch, path)  # unlike a rename, this never replaces a key that is in use
         except FileExistsError:

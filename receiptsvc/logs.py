@@ -6,6 +6,7 @@ errors carry values.
 
 import json
 import logging
+import re
 import sys
 import traceback
 from datetime import UTC, datetime
@@ -56,8 +57,8 @@ class JsonFormatter(logging.Formatter):
             "action": record.msg if ours else record.name,
         }
         if not ours:
-            # A library's own words: the pattern as its author wrote it, without the values.
-            line["text"] = str(record.msg)
+            # A library's own words without the values: the pattern, or where it filled it in itself, how it begins.
+            line["text"] = str(record.msg) if record.args else re.split("[:='\"]", str(record.msg), maxsplit=1)[0][:80]
         line |= getattr(record, "fields", {})
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = describe(record.exc_info[1])

@@ -86,6 +86,9 @@ BAD = [
     ("DATABASE_URL", "sqlite://"),
     ("DATABASE_URL", "sqlite:///:memory:"),
     ("DATABASE_URL", "not a url"),
+    ("PUBLIC_URL", "https://example.org/?"),
+    ("DATABASE_URL", "sqlite:///file:x.db?mode=memory&uri=true"),
+    ("DYNMARK_SOAP_URL", "http://["),
     ("STATUS_MAP", '{"1": "failed"}'),
     ("STATUS_MAP", "{" * 5000),
     ("PORT", "0"),
@@ -102,6 +105,18 @@ def test_a_bad_value_is_named_and_never_repeated(name: str, value: str) -> None:
     (fault,) = faults({name: value})
     assert fault.startswith(f"{name}: ")
     assert SECRET not in fault
+
+
+def test_an_empty_key_file_is_a_fault(data_folder: Path) -> None:
+    data_folder.mkdir()
+    for name in ("callback_keys", "api_key"):
+        (data_folder / name).write_text("")
+    assert [fault.partition(":")[0] for fault in faults({})] == ["CALLBACK_KEYS", "API_KEYS"]
+
+
+def test_a_broken_gateway_address_is_a_fault_with_an_account_too() -> None:
+    account = {"DYNMARK_USERNAME": "me", "DYNMARK_PASSWORD": "secret"}
+    assert [f.partition(":")[0] for f in faults({"DYNMARK_SOAP_URL": "http://[", **account})] == ["DYNMARK_SOAP_URL"]
 
 
 def test_postgresql_needs_its_keys_given() -> None:

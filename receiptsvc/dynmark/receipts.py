@@ -19,8 +19,11 @@ from werkzeug.http import parse_options_header
 from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.messages import Callback, Receipt, Reply
 
-_MOST_PARAMETERS = 200
+_OF_A_RECEIPT = frozenset({"datetime", "recipient", "statusid", "statusdescription", "clientref", "transactionid"})
+_OF_A_REPLY = frozenset({"msgid", "datetime", "sender", "recipient", "content", "clientref"})
 _LONGEST_TRANSACTION_ID = 40
+_LONGEST_MSGID = 200
+_YEARS = range(2000, 2100)  # outside of these a time is a mistake, and some databases can't give it back
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _TIME = r"(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,9}))?)?"
 _ZONE = r"\s*(?P<zone>Z|[+-]?\s?\d\d:?\d\d)?"  # a plus that travelled unescaped arrives as a blank
@@ -36,7 +39,7 @@ _DATETIMES = tuple(
 
 def read_receipt(callback: Callback, zone: ZoneInfo) -> Receipt:
     """What a delivery receipt says. `zone`: of its zoneless times. Raises Unreadable if it says nothing of a status."""
-    said = _parameters(callback)
+    said = _parameters(callback, _OF_A_RECEIPT)
     notes: list[str] = []
     status_id, description = said.get("statusid") or None, said.get("statusdescription") or None
     if status_id is None and description is None:
@@ -54,12 +57,14 @@ def read_receipt(callback: Callback, zone: ZoneInfo) -> Receipt:
 
 def read_reply(callback: Callback, zone: ZoneInfo) -> Reply:
     """What an inbound message says. Raises Unreadable if it does not say who sent what."""
-    said = _parameters(callback)
+    said = _parameters(callback, _OF_A_REPLY)
     notes: list[str] = []
     if not said.get("sender"):
         raise Unreadable("no sender could be found in it")
     if "content" not in said:
         raise Unreadable("no content could be found in it")
+    if len(said.get("msgid", "")) > _LONGEST_MSGID:
+        raise Unreadable(f"its msgid has more than {_LONGEST_MSGID} characters")
     return Reply(
         msgid=said.get("msgid") or None,
         sender=said["sender"],
@@ -71,15 +76,13 @@ def read_reply(callback: Callback, zone: ZoneInfo) -> Reply:
     )
 
 
-def _parameters(callback: Callback) -> dict[str, str]:
-    """What was said, by name in lower case without punctuation. A name that says two things makes it unreadable."""
+def _parameters(callback: Callback, names: frozenset[str]) -> dict[str, str]:
+    """What was said of `names`, whatever their case and punctuation. One that says two things makes it unreadable."""
     said: dict[str, str] = {}
     for name, value in _pairs(callback):
         key = re.sub(r"[\W_]+", "", name.lower())
-        if said.setdefault(key, value) != value:
-            raise Unreadable("it gives two values for one parameter")
-        if len(said) > _MOST_PARAMETERS:
-            raise Unreadable(f"it has more than {_MOST_PARAMETERS} parameters")
+        if key in names and said.setdefault(key, value) != value:
+            raise Unreadable(f"it gives two values for {key}")
     return said
 
 
@@ -181,6 +184,6 @@ def _assembled(parts: dict[str, str | None], zone: ZoneInfo) -> datetime | None:
             offset = parts["zone"].upper().replace(" ", "+").replace("Z", "+00:00")
             offset = offset if offset[0] in "+-" else f"+{offset}"
             moment = datetime.fromisoformat(f"{moment.replace(tzinfo=None).isoformat()}{offset}")
-        return moment.astimezone(UTC)
+        return moment.astimezone(UTC) if moment.year in _YEARS else None
     except (ValueError, OverflowError):
         return None

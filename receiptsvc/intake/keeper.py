@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from time import monotonic, sleep
 
 from receiptsvc import logs
 from receiptsvc.domain.errors import StorageUnavailable
@@ -17,11 +18,13 @@ from receiptsvc.store.inbox import Arrival
 _LARGEST_GROUP = 500
 _MOST_BYTES_IN_FLIGHT = 64 * 1024 * 1024
 _TALLY_SECONDS = 1.0
+_AGAIN_SECONDS = 0.02
 
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
     arrival: Arrival
+    deadline: float  # of the monotonic clock
     ended: threading.Event = field(default_factory=threading.Event)
     is_kept: bool = False
 
@@ -50,7 +53,7 @@ class Keeper:
 
         After the error it may still be kept later, or have been kept: never twice, because it has its id already.
         """
-        waiting = _Waiting(arrival)
+        waiting = _Waiting(arrival, monotonic() + self._budget_seconds)
         with self._lock:
             if self._bytes_in_flight + waiting.size > _MOST_BYTES_IN_FLIGHT:
                 raise StorageUnavailable("too many bytes are waiting to be kept")
@@ -101,7 +104,7 @@ class Keeper:
 
     def _keep_group(self, group: Sequence[_Waiting]) -> None:
         try:
-            self._commit(group)
+            self._insist(group)
         except StorageUnavailable as error:
             logs.warning("intake.not_kept", callbacks=len(group), error=logs.describe(error))
         except Exception as error:  # noqa: BLE001 - one callback that the database refuses must not refuse the others
@@ -113,6 +116,17 @@ class Keeper:
                 self._bytes_in_flight -= sum(waiting.size for waiting in group)
             for waiting in group:
                 waiting.ended.set()
+
+    def _insist(self, group: Sequence[_Waiting]) -> None:
+        """Commit a group, again and again as long as somebody waits for it. Twice keeps nothing twice."""
+        deadline = max(waiting.deadline for waiting in group)
+        while True:
+            try:
+                return self._commit(group)
+            except StorageUnavailable:
+                if monotonic() + _AGAIN_SECONDS > deadline:
+                    raise
+            sleep(_AGAIN_SECONDS)
 
     def _keep_alone(self, waiting: _Waiting) -> None:
         try:

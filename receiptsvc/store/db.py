@@ -18,35 +18,43 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
+from receiptsvc import logs
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
 
 _BEGIN = "sqlite_begin"  # the execution option that tells a reading transaction from a writing one
-_BUSY_SECONDS = 5.0
 
-# SQLSTATE classes: connection, rolled back by the server, resources, not in that state (locks), shutdown, system.
-_PG_OUTAGES = ("08", "40", "53", "55", "57", "58")
-_SQLITE_OUTAGES = frozenset(
-    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
-)
+# What a database says of its content, and not of itself: everything else may pass, and is an outage.
+_PG_DATA = ("22", "23", "54")  # SQLSTATE classes: data, constraints, limits
+_SQLITE_DATA = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH})
+
+
+# A host that vanishes is noticed within seconds, not after the system's two hours.
+_PG_CONNECT: dict[str, Any] = {
+    "application_name": "receiptsvc",
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 8000,
+}
 
 
 class Database:
     """A way to the tables. Threads share it; processes each make their own."""
 
-    def __init__(self, url: str, *, pool_size: int = 5) -> None:
+    def __init__(self, url: str, *, pool_size: int = 5, busy_seconds: float = 5.0) -> None:
+        """`busy_seconds`: how long to wait for a connection of ours, and on SQLite for its one writer's turn."""
         parsed = make_url(url)
         self.slot = secrets.randbelow(64)  # where this process adds to the counters: sharing one costs time, not truth
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
-        arguments: dict[str, Any] = (
-            {"timeout": _BUSY_SECONDS} if self.is_sqlite else {"connect_timeout": 5, "application_name": "receiptsvc"}
-        )
+        arguments: dict[str, Any] = {"timeout": busy_seconds} if self.is_sqlite else _PG_CONNECT
         if self.is_sqlite and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         self._engine = create_engine(
             parsed,
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=_BUSY_SECONDS,
+            pool_timeout=busy_seconds,
             pool_pre_ping=not self.is_sqlite,
             connect_args=arguments,
             hide_parameters=True,  # parameters are phone numbers and texts; errors get logged
@@ -54,6 +62,8 @@ class Database:
         if self.is_sqlite:
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
+        else:
+            event.listen(self._engine, "connect", _set_utc)
         options: dict[str, Any] = (
             {_BEGIN: "BEGIN DEFERRED"}
             if self.is_sqlite
@@ -112,7 +122,7 @@ def _outages_named() -> Iterator[None]:
         raise StorageUnavailable("every connection to the database is in use") from error
     except DBAPIError as error:
         if _is_outage(error):
-            raise StorageUnavailable("the database did not answer as it should") from error
+            raise StorageUnavailable(f"the database did not do it ({logs.describe(error)})") from error
         raise
 
 
@@ -121,11 +131,17 @@ def _is_outage(error: DBAPIError) -> bool:
     cause = error.orig
     if isinstance(cause, sqlite3.Error):
         code = getattr(cause, "sqlite_errorcode", None)
-        return code is not None and code & 0xFF in _SQLITE_OUTAGES  # the low byte is the primary code
+        return code is not None and code & 0xFF not in _SQLITE_DATA  # the low byte is the primary code
     if isinstance(cause, psycopg.Error):
         lost = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError) and cause.sqlstate is None
-        return lost or (cause.sqlstate or "")[:2] in _PG_OUTAGES
+        return lost or (cause.sqlstate is not None and cause.sqlstate[:2] not in _PG_DATA)
     return error.connection_invalidated
+
+
+def _set_utc(connection: Any, _record: object) -> None:
+    # A server's own zone would shift the ends of time out of what can be read back.
+    connection.execute("SET TIME ZONE 'UTC'")
+    connection.commit()
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -56,7 +56,7 @@ def lock(session: Session, message_ids: Collection[UUID]) -> dict[UUID, Message]
         select(Message)
         .where(Message.id.in_(message_ids))
         .order_by(Message.id)
-        .with_for_update()
+        .with_for_update(key_share=True)  # else a reply that points to a message would wait for its lock
         .execution_options(populate_existing=True)
     )
     return {message.id: message for message in session.scalars(query)}

@@ -21,7 +21,11 @@ ALONE = "nothing was sent to this person before"
 
 
 def record(session: Session, row: InboxRow, said: Said, now: datetime) -> tuple[InboxOutcome, str | None]:
-    """Record a reply once; the outcome of its inbox row, and what should be said of it."""
+    """Record a reply once; the outcome of its inbox row, and what should be said of it.
+
+    Several are to be recorded in the order of their msgids: each locks its own till the caller's commit.
+    """
+    _lock_msgid(session, said.msgid)
     sender = said.sender or ""
     answered, link = _answered(session, said, sender, row.received_at)
     if answered is not None and link == BY_LAST_MESSAGE:
@@ -60,6 +64,12 @@ def record(session: Session, row: InboxRow, said: Said, now: datetime) -> tuple[
     if differing:
         return InboxOutcome.CONFLICTING, "its msgid came before with another content"
     return InboxOutcome.APPLIED, notes
+
+
+def _lock_msgid(session: Session, msgid: str | None) -> None:
+    """Let nobody else look for this msgid until we have written it. SQLite has one writer at a time anyway."""
+    if msgid and session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(msgid, 0))))
 
 
 def _answered(session: Session, said: Said, sender: str, received_at: datetime) -> tuple[Message | None, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, not_, or_, select
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain.messages import Outcome, SendResult
@@ -19,6 +19,7 @@ from receiptsvc.store.models import Attempt, Message
 
 _LONGEST_GAP = timedelta(minutes=5)
 _FIRST_GAP = timedelta(seconds=1)
+_SLICE = 1000  # of messages that are settled without a call
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,24 +38,27 @@ class Ended:
     result: SendResult
 
 
-def claim(session: Session, now: datetime, *, limit: int, lease: timedelta) -> Sequence[Message]:
+def claim(session: Session, now: datetime, *, limit: int, lease: timedelta, repeats: Repeats) -> Sequence[Message]:
     """Up to `limit` due messages, no two to the same recipient, each with an attempt begun and its lease running.
 
-    Messages whose validUntil has gone by and that were never given to the gateway expire here instead.
+    One that may have been taken is offered again only within its time: nobody knows how long the gateway remembers
+    a guid.
     """
     due = session.scalars(
         select(Message)
-        .where(Message.due_at <= now, Message.calling_since.is_(None))
+        .where(
+            Message.due_at <= now,
+            Message.calling_since.is_(None),
+            Message.status.in_(UNSETTLED),
+            not_(_is_too_late(now, repeats)),
+        )
         .order_by(Message.due_at, Message.id)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, key_share=True)
     ).all()
-    late = [m for m in due if m.valid_until is not None and m.valid_until <= now and m.unclear_since is None]
-    _expire(session, late, now)
     chosen: dict[str, Message] = {}
     for message in due:
-        if message.status in UNSETTLED:
-            chosen.setdefault(message.recipient, message)
+        chosen.setdefault(message.recipient, message)
     for message in chosen.values():
         message.tries += 1
         message.calling_since, message.due_at = now, now + lease
@@ -70,31 +74,56 @@ def claim(session: Session, now: datetime, *, limit: int, lease: timedelta) -> S
     return list(chosen.values())
 
 
+def retire_late(session: Session, now: datetime, repeats: Repeats) -> int:
+    """Settle due messages whose time has gone by; how many there were.
+
+    One that was never given to the gateway is expired; one that may have been stays `send_unknown`, for a receipt to
+    settle.
+    """
+    late = session.scalars(
+        select(Message)
+        .where(Message.due_at <= now, Message.calling_since.is_(None), _is_too_late(now, repeats))
+        .order_by(Message.id)
+        .limit(_SLICE)
+        .with_for_update(skip_locked=True, key_share=True)
+    ).all()
+    for message in late:
+        message.due_at = None
+    unsent = {message.id: message for message in late if message.unclear_since is None}
+    step = messages.Entry(report=messages.own_step(Status.EXPIRED, now), rule="validUntil went by", reason="never sent")
+    messages.record(session, unsent, [(message_id, step) for message_id in unsent], now)
+    return len(late)
+
+
 def record_results(session: Session, ended: Mapping[UUID, Ended], now: datetime, repeats: Repeats) -> None:
     """Record how calls ended. What receipts have said meanwhile stands: a result is one more report."""
     locked = messages.lock(session, ended)
-    attempts = {
-        (attempt.message_id, attempt.number): attempt
-        for attempt in session.scalars(select(Attempt).where(Attempt.message_id.in_(ended)))
-    }
+    attempts: dict[UUID, dict[int, Attempt]] = {message_id: {} for message_id in ended}
+    for attempt in session.scalars(select(Attempt).where(Attempt.message_id.in_(ended))):
+        attempts[attempt.message_id][attempt.number] = attempt
     entries: list[tuple[UUID, messages.Entry]] = []
     for message_id, message in locked.items():
-        end = ended[message_id]
+        end, tried = ended[message_id], attempts[message_id]
         result = end.result
-        attempt = attempts[message_id, end.number]
-        if attempt.outcome is None or result.outcome is Outcome.TAKEN:
-            _close(attempt, result, now)
-        if message.tries == end.number and message.calling_since is not None:
+        if tried[end.number].outcome is None or result.outcome is Outcome.TAKEN:
+            _close(tried[end.number], result, now)
+        is_last = message.tries == end.number
+        if is_last and message.calling_since is not None:
             message.calling_since = None
-            message.due_at = _next_due(message, attempt, result.outcome, now, repeats)
+            message.due_at = _next_due(message, tried, end, now, repeats)
         if result.transaction_id and result.outcome is Outcome.TAKEN:
             messages.note_transactions(session, [(message, result.transaction_id)], "answer", now)
         word = _WORDS.get(result.outcome)
+        if word is Status.FAILED and (not is_last or any(a.outcome == Outcome.TAKEN for a in tried.values())):
+            word = None  # another attempt was taken, or still may be: a refusal of this one does not fail the message
         if word is not None:
             reason = _reason(result) if word is not Status.SUBMITTED else None
             entry = messages.Entry(report=messages.own_step(word, now), rule=_RULES[result.outcome], reason=reason)
             entries.append((message_id, entry))
     messages.record(session, locked, entries, now)
+    for message in locked.values():  # also those of which there was nothing to record
+        if message.status not in UNSETTLED and message.calling_since is None:
+            message.due_at = None
 
 
 def settle_lost(session: Session, now: datetime, repeats: Repeats, *, all_calls: bool = False) -> int:
@@ -105,7 +134,9 @@ def settle_lost(session: Session, now: datetime, repeats: Repeats, *, all_calls:
     query = select(Message.id, Message.tries).where(Message.calling_since.is_not(None))
     if not all_calls:
         query = query.where(Message.due_at <= now)
-    rows = session.execute(query.order_by(Message.id).limit(1000).with_for_update(skip_locked=True)).all()
+    rows = session.execute(
+        query.order_by(Message.id).limit(_SLICE).with_for_update(skip_locked=True, key_share=True)
+    ).all()
     lost = SendResult(outcome=Outcome.UNCLEAR, description="the process that made this call went away")
     record_results(session, {row.id: Ended(number=row.tries, result=lost) for row in rows}, now, repeats)
     return len(rows)
@@ -123,11 +154,12 @@ _RULES = {
 }
 
 
-def _expire(session: Session, late: Sequence[Message], now: datetime) -> None:
-    for message in late:
-        message.due_at = None
-    step = messages.Entry(report=messages.own_step(Status.EXPIRED, now), rule="validUntil went by", reason="never sent")
-    messages.record(session, {m.id: m for m in late}, [(m.id, step) for m in late], now)
+def _is_too_late(now: datetime, repeats: Repeats) -> ColumnElement[bool]:
+    """Whether a message is not to be offered any more. Never null, so that it can be negated."""
+    return or_(
+        and_(Message.valid_until.is_not(None), Message.valid_until <= now),
+        and_(Message.unclear_since.is_not(None), Message.unclear_since <= now - repeats.duration),
+    )
 
 
 def _close(attempt: Attempt, result: SendResult, now: datetime) -> None:
@@ -138,22 +170,26 @@ def _close(attempt: Attempt, result: SendResult, now: datetime) -> None:
     attempt.return_detail = result.detail
 
 
-def _next_due(message: Message, attempt: Attempt, outcome: Outcome, now: datetime, repeats: Repeats) -> datetime | None:
+def _next_due(
+    message: Message, tried: Mapping[int, Attempt], end: Ended, now: datetime, repeats: Repeats
+) -> datetime | None:
     """When to look at a message again after its call ended so; None: never."""
+    outcome = end.result.outcome
+    before = sum(attempt.outcome == outcome for attempt in tried.values()) - 1  # how often it ended so before
     match outcome:
         case Outcome.TAKEN | Outcome.REFUSED:
             return None
         case Outcome.ACCOUNT_REFUSED:
             return now  # the worker holds all sending; this message did nothing wrong
         case Outcome.NOT_SENT:
-            return now + min(_doubled(_FIRST_GAP, message.tries - 1), _LONGEST_GAP)
+            return now + min(_doubled(_FIRST_GAP, before), _LONGEST_GAP)
         case Outcome.UNCLEAR:
-            message.unclear_since = message.unclear_since or attempt.started_at
+            message.unclear_since = message.unclear_since or tried[end.number].started_at
             if message.transport != "soap":
                 return None  # without a messageGuid on the wire a repeat could be a second SMS
-            due = now + _doubled(repeats.after, message.tries - 1)
+            due = now + _doubled(repeats.after, before)
             last = message.unclear_since + repeats.duration
-            return due if due <= min(last, message.valid_until or last) else None
+            return due if due < min(last, message.valid_until or last) else None
 
 
 def _doubled(gap: timedelta, times: int) -> timedelta:

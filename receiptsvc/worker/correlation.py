@@ -74,13 +74,21 @@ def same_number(written: str, recipient: str) -> bool:
     """Whether a number, however it is written, is this recipient's (international, digits only)."""
     if written.strip().lstrip("+") == recipient:
         return True
-    try:
-        wanted = phonenumbers.parse(f"+{recipient}")
-        region = phonenumbers.region_code_for_country_code(wanted.country_code or 0)
-        given = [phonenumbers.parse(text, region) for text in (written, f"+{written.strip().lstrip('+0')}")]
-    except phonenumbers.NumberParseException:
+    wanted = _parsed(f"+{recipient}")
+    if wanted is None:
         return False
-    return any((g.country_code, g.national_number) == (wanted.country_code, wanted.national_number) for g in given)
+    region = phonenumbers.region_code_for_country_code(wanted.country_code or 0)
+    given = (_parsed(written, region), _parsed(f"+{written.strip().lstrip('+0')}"))
+    return any(
+        (one.country_code, one.national_number) == (wanted.country_code, wanted.national_number) for one in given if one
+    )
+
+
+def _parsed(written: str, region: str | None = None) -> phonenumbers.PhoneNumber | None:
+    try:
+        return phonenumbers.parse(written, region)
+    except phonenumbers.NumberParseException:
+        return None
 
 
 def _by_token(message: Message, receipt: Receipt, given: Sequence[MessageTransaction]) -> Found | Stray:

@@ -26,10 +26,12 @@ CALLS_AT_ONCE = 4
 STOP_SECONDS = 20.0  # a dyno gives 30 s between SIGTERM and SIGKILL
 
 _BATCH = 500
+_SQLITE_BATCH = 50  # at most about 50 ms
+_SQLITE_REST_SECONDS = 0.01
 _NOTHING_KEPT_SECONDS = 0.2
 _NOTHING_DUE_SECONDS = 0.5
 _HEARTBEAT_SECONDS = 5.0
-_LEASES_SECONDS = 5.0
+_TIDY_SECONDS = 5.0
 _OUTAGE_SECONDS = (0.5, 30.0)  # the first pause after storage failed, and the longest
 
 
@@ -53,8 +55,7 @@ def run(settings: Settings, database: Database, gateway: Gateway | None, stop: t
         if lock is None:
             return
         # No other worker can be calling, so whatever one left unfinished has lost its answer.
-        while _settle_lost(settings, database, all_calls=True):
-            pass
+        _insist(lambda: _settle_lost(settings, database, all_calls=True), stop)
     logs.info("worker.started", sends=gateway is not None)
     threads = [_start(duty, stop) for duty in _duties(settings, database, gateway, stop)]
     stop.wait()
@@ -73,7 +74,11 @@ def _duties(settings: Settings, database: Database, gateway: Gateway | None, sto
     name = f"worker:{socket.gethostname()}:{os.getpid()}"
 
     def process_receipts() -> int:
-        return process(database, reading, datetime.now(UTC), _BATCH)
+        if not database.is_sqlite:
+            return process(database, reading, datetime.now(UTC), _BATCH)
+        done = process(database, reading, datetime.now(UTC), _SQLITE_BATCH)
+        stop.wait(_SQLITE_REST_SECONDS)  # SQLite has no queue for its one writer: callbacks must find the door open
+        return done
 
     def beat() -> int:
         trouble = "the gateway refuses our credentials" if hold.is_on else None
@@ -84,7 +89,7 @@ def _duties(settings: Settings, database: Database, gateway: Gateway | None, sto
     duties = [
         Duty(name="process", step=process_receipts, rest_seconds=_NOTHING_KEPT_SECONDS),
         Duty(name="heartbeat", step=beat, rest_seconds=_HEARTBEAT_SECONDS),
-        Duty(name="leases", step=lambda: _settle_lost(settings, database), rest_seconds=_LEASES_SECONDS),
+        Duty(name="tidy", step=lambda: _tidy(settings, database), rest_seconds=_TIDY_SECONDS),
     ]
     if gateway is None:
         logs.warning("worker.cannot_send", missing="DYNMARK_USERNAME, DYNMARK_PASSWORD")
@@ -95,6 +100,24 @@ def _duties(settings: Settings, database: Database, gateway: Gateway | None, sto
         return submit(database, ready, settings, hold, stop)
 
     return duties + [Duty(name=f"send-{n}", step=send, rest_seconds=_NOTHING_DUE_SECONDS) for n in range(CALLS_AT_ONCE)]
+
+
+def _tidy(settings: Settings, database: Database) -> int:
+    """Settle calls that were lost and messages that are too late; how many."""
+    with database.transaction() as session:
+        retired = sending.retire_late(session, datetime.now(UTC), repeats(settings))
+    return retired + _settle_lost(settings, database)
+
+
+def _insist(step: Callable[[], int], stop: threading.Event) -> None:
+    """Do a step until there is nothing left of it, through an outage too."""
+    left = 1
+    while left and not stop.is_set():
+        try:
+            left = step()
+        except StorageUnavailable as error:
+            logs.warning("worker.storage_unavailable", duty="start", error=logs.describe(error))
+            stop.wait(_OUTAGE_SECONDS[0])
 
 
 def _settle_lost(settings: Settings, database: Database, *, all_calls: bool = False) -> int:

@@ -49,7 +49,9 @@ def process(database: Database, reading: Reading, now: datetime, limit: int) -> 
             _work(session, rows, reading, now)
     except StorageUnavailable:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a row does, the others must go on
+    except Exception as error:
+        if not claimed:
+            raise
         logs.warning("process.batch_failed", rows=len(claimed), error=logs.describe(error))
         for row_id in claimed:
             _process_alone(database, row_id, reading, now)
@@ -90,8 +92,12 @@ def _work(session: Session, rows: Sequence[InboxRow], reading: Reading, now: dat
         except Unreadable as error:
             verdicts.append((row, InboxOutcome.QUARANTINED, str(error)))
     verdicts += _record_receipts(session, read, reading.words, now)
-    verdicts += [(row, *replies.record(session, row, reply, now)) for row, reply in answers]
+    verdicts += [(row, *replies.record(session, row, reply, now)) for row, reply in sorted(answers, key=_msgid)]
     inbox.settle(session, verdicts, now)
+
+
+def _msgid(answer: tuple[InboxRow, Reply]) -> str:
+    return answer[1].msgid or ""
 
 
 def _record_receipts(

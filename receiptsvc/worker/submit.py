@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from time import monotonic, sleep
 from uuid import UUID
 
 from receiptsvc import logs, tokens
@@ -18,6 +19,11 @@ from receiptsvc.store.sending import Ended, Repeats
 _FIRST_HOLD = timedelta(seconds=30)
 _LONGEST_HOLD = timedelta(minutes=5)
 _RECORD_AGAIN_SECONDS = 1.0
+_RECORD_SECONDS_AFTER_STOP = 15.0
+
+
+class _Stopped(Exception):
+    """Leaves a transaction, and nothing of it behind."""
 
 
 class AccountHold:
@@ -47,6 +53,12 @@ class AccountHold:
             self._probe_at, self._is_probing = now + self._gap, True
             return 1
 
+    def probe_later(self) -> None:
+        """Take back a probe for which there was no message."""
+        with self._lock:
+            if self._is_probing:
+                self._probe_at, self._is_probing = datetime.min.replace(tzinfo=UTC), False
+
     def note(self, outcomes: Iterable[Outcome], now: datetime) -> None:
         """Learn from how a call ended."""
         seen = set(outcomes)
@@ -56,7 +68,7 @@ class AccountHold:
                     self._gap = min(self._gap * 2 or _FIRST_HOLD, _LONGEST_HOLD)
                 self._probe_at, self._is_probing = now + self._gap, False
                 logs.error("send.account_refused", next_probe_seconds=self._gap.total_seconds())
-            elif self._gap and seen & {Outcome.TAKEN, Outcome.REFUSED}:
+            elif self._gap and Outcome.TAKEN in seen:  # a refusal may be our own, made without a call
                 self._gap = timedelta(0)
                 logs.info("send.account_works_again")
 
@@ -67,9 +79,21 @@ def submit(database: Database, gateway: Gateway, settings: Settings, hold: Accou
     allowed = hold.allowance(settings.batch_size, started)
     if not allowed:
         return 0
-    with database.transaction() as session:
-        claimed = sending.claim(session, started, limit=allowed, lease=timedelta(seconds=settings.lease_seconds))
+    try:
+        with database.transaction() as session:
+            claimed = sending.claim(
+                session,
+                started,
+                limit=allowed,
+                lease=timedelta(seconds=settings.lease_seconds),
+                repeats=repeats(settings),
+            )
+            if stop.is_set():  # the claim may have waited for its turn; no new call starts now
+                raise _Stopped
+    except _Stopped:
+        return 0
     if not claimed:
+        hold.probe_later()
         return 0
     results = gateway.send(
         [_outbound(settings, message) for message in claimed],
@@ -87,14 +111,18 @@ def _record(
     database: Database, ended: Mapping[UUID, Ended], now: datetime, settings: Settings, stop: threading.Event
 ) -> None:
     """Keep what a call's answer said, through an outage too: an answer that is forgotten becomes a lost one."""
+    give_up_at = None
     while True:
         try:
             with database.transaction() as session:
                 sending.record_results(session, ended, now, repeats(settings))
         except StorageUnavailable as error:
             logs.warning("send.result_not_recorded_yet", error=logs.describe(error))
-            if stop.wait(_RECORD_AGAIN_SECONDS):
-                raise
+            if stop.is_set():
+                give_up_at = give_up_at or monotonic() + _RECORD_SECONDS_AFTER_STOP
+                if monotonic() > give_up_at:
+                    raise
+            sleep(_RECORD_AGAIN_SECONDS)
         else:
             return
 

@@ -73,6 +73,8 @@ TIMES = [
     ("0000-01-11T14:11:45", None),
     ("0001-01-01T00:00:00+14:00", None),
     ("2016-01-11T25:00:00", None),
+    ("9999-12-31T23:59:59", None),
+    ("1999-12-31T23:59:59", None),
     ("yesterday", None),
     ("1452521505", None),
     ("\u0662016-01-11T14:11:45", None),
@@ -89,6 +91,11 @@ def test_datetime_is_read_in_the_zone_of_the_setting(given_time: str, moment: st
 
 def test_a_missing_datetime_is_said_so() -> None:
     assert read_receipt(callback(b"statusid=1"), UTC_ZONE).notes == ("it has no provider time",)
+
+
+def test_what_nobody_reads_may_be_said_twice() -> None:
+    query = b"tag=a&tag=b&_=1&-=2&" + b"&".join(b"p%d=1" % number for number in range(300)) + b"&" + SAMPLE
+    assert read_receipt(callback(query), UTC_ZONE) == read_receipt(callback(SAMPLE), UTC_ZONE)
 
 
 TRANSACTIONS = [
@@ -115,7 +122,6 @@ UNREADABLE = {
     "several receipts": callback(body=b'[{"statusid": 1}, {"statusid": 2}]'),
     "deep JSON": callback(body=b"[" * 100_000),
     "bytes": callback(body=b"\xff\xfe\x00\x00"),
-    "too many parameters": callback(b"&".join(b"p%d=1" % n for n in range(300))),
 }
 
 
@@ -138,6 +144,11 @@ def test_a_reply_is_read_as_the_sample_shows_it() -> None:
     assert (reply.msgid, reply.sender, reply.recipient, reply.content) == ("7", "447700900001", "60030", "Yes please")
     assert reply.occurred_at == datetime(2016, 1, 11, 17, 46, 51, tzinfo=UTC)
     assert reply.client_ref is None
+
+
+def test_a_msgid_that_no_index_holds_is_unreadable() -> None:
+    with pytest.raises(Unreadable, match="msgid"):
+        read_reply(callback(b"sender=1&content=x&msgid=" + b"9" * 201), UTC_ZONE)
 
 
 def test_an_empty_reply_is_a_reply_and_one_without_a_sender_is_none() -> None:

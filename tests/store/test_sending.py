@@ -3,6 +3,8 @@
 from datetime import timedelta
 from uuid import UUID
 
+import pytest
+
 from receiptsvc.domain.messages import Outcome, SendResult
 from receiptsvc.domain.statuses import Report, Source, Status
 from receiptsvc.store import messages, sending
@@ -17,7 +19,7 @@ REPEATS = Repeats(after=timedelta(seconds=10), duration=timedelta(seconds=100))
 
 def claim(database: Database, at: float, limit: int = 10) -> list[Message]:
     with database.transaction() as session:
-        return list(sending.claim(session, seconds(at), limit=limit, lease=LEASE))
+        return list(sending.claim(session, seconds(at), limit=limit, lease=LEASE, repeats=REPEATS))
 
 
 def end(database: Database, at: float, message_id: UUID, number: int, outcome: Outcome, **said: str) -> None:
@@ -63,8 +65,8 @@ def test_two_claims_at_once_share_the_work(postgresql_database: Database) -> Non
     database = postgresql_database
     made = accept(database, *(message(f"4477009000{n:02}") for n in range(10)))
     with database.transaction() as one, database.transaction() as other:
-        first = sending.claim(one, seconds(0), limit=6, lease=LEASE)
-        second = sending.claim(other, seconds(0), limit=6, lease=LEASE)
+        first = sending.claim(one, seconds(0), limit=6, lease=LEASE, repeats=REPEATS)
+        second = sending.claim(other, seconds(0), limit=6, lease=LEASE, repeats=REPEATS)
     assert sorted(m.id for m in [*first, *second]) == made
 
 
@@ -190,9 +192,15 @@ def test_an_answer_that_comes_after_its_lease_still_counts(database: Database) -
         assert {row.transaction_id for row in messages.transactions(session, ["815", "816"])} == {"815", "816"}
 
 
+def retire_late(database: Database, at: float) -> int:
+    with database.transaction() as session:
+        return sending.retire_late(session, seconds(at), REPEATS)
+
+
 def test_a_message_that_is_too_old_is_never_sent(database: Database) -> None:
     (message_id,) = accept(database, message(valid_until=seconds(5)))
     assert claim(database, 5) == []
+    assert retire_late(database, 5) == 1
     row = read_message(database, message_id)
     assert (row.status, row.due_at) == ("expired", None)
     assert read_transitions(database, message_id)[-1].reason == "never sent"
@@ -202,7 +210,52 @@ def test_a_message_that_may_have_been_taken_does_not_expire_here(database: Datab
     (message_id,) = accept(database, message(valid_until=seconds(15)))
     claim(database, 0)
     end(database, 1, message_id, 1, Outcome.UNCLEAR)
-    assert [m.id for m in claim(database, 16)] == [message_id], "a repeat that was due in time is made"
-    end(database, 17, message_id, 2, Outcome.UNCLEAR)
+    assert claim(database, 16) == [], "a repeat comes in time or not at all"
+    assert retire_late(database, 16) == 1
+    row = read_message(database, message_id)
+    assert (row.status, row.due_at) == ("send_unknown", None)
+
+
+def test_no_repeat_is_made_after_its_time_however_long_the_worker_was_away(database: Database) -> None:
+    (message_id,) = accept(database)
+    claim(database, 0)
+    end(database, 1, message_id, 1, Outcome.UNCLEAR)
+    assert claim(database, 101) == []
+    assert [m.id for m in claim(database, 99)] == [message_id]
+    end(database, 99, message_id, 2, Outcome.NOT_SENT)
+    assert claim(database, 101) == [], "also after a try that did not get out"
+
+
+def test_the_first_lost_answer_has_the_first_gap_whatever_went_before(database: Database) -> None:
+    (message_id,) = accept(database)
+    at = 0.0
+    for number in range(1, 9):
+        claim(database, at)
+        end(database, at, message_id, number, Outcome.NOT_SENT)
+        at += 1000
+    claim(database, at)
+    end(database, at, message_id, 9, Outcome.UNCLEAR)
+    assert read_message(database, message_id).due_at == seconds(at + 10)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.NOT_SENT, Outcome.ACCOUNT_REFUSED])
+def test_a_message_that_a_receipt_settled_is_due_no_more_however_its_call_ends(
+    database: Database, outcome: Outcome
+) -> None:
+    (message_id,) = accept(database)
+    claim(database, 0)
+    end(database, 1, message_id, 1, Outcome.UNCLEAR)
+    claim(database, 20)
+    receipt(database, message_id, Status.SENT, 21)
+    end(database, 22, message_id, 2, outcome)
     assert read_message(database, message_id).due_at is None
-    assert read_message(database, message_id).status == "send_unknown"
+
+
+def test_a_refusal_that_comes_after_another_attempt_was_taken_fails_nothing(database: Database) -> None:
+    (message_id,) = accept(database)
+    claim(database, 0)
+    settle_lost(database, 61)
+    claim(database, 71)
+    end(database, 72, message_id, 2, Outcome.TAKEN, transaction_id="815")
+    end(database, 73, message_id, 1, Outcome.REFUSED, code="12")
+    assert read_message(database, message_id).status == "submitted"

@@ -1,5 +1,6 @@
 """Kept callbacks find their messages, each gets one outcome, and none poisons another."""
 
+from threading import Barrier, Thread
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -155,6 +156,11 @@ NUMBERS = [
 ]
 
 
+@pytest.mark.parametrize(("written", "recipient"), [("694123456", "48694123456"), ("2105551234", "12105551234")])
+def test_a_local_number_that_looks_like_no_country_s_is_compared_too(written: str, recipient: str) -> None:
+    assert correlation.same_number(written, recipient)
+
+
 @pytest.mark.parametrize(("written", "same"), NUMBERS)
 def test_numbers_are_compared_however_they_are_written(written: str, same: bool) -> None:
     assert correlation.same_number(written, "447700900001") is same
@@ -235,3 +241,22 @@ def test_a_reply_forwarded_twice_is_kept_once_and_another_content_conflicts(data
         ("Yes", False),
     ]
     assert_balanced(database)
+
+
+def test_two_workers_see_one_msgid_with_two_contents_as_conflicting(postgresql_database: Database) -> None:
+    database = postgresql_database
+    for number in range(20):
+        kept = [keep(database, reply(number, content=text), channel=Channel.INBOUND) for text in ("Yes", "No")]
+        barrier = Barrier(2)
+
+        def work(barrier: Barrier = barrier) -> None:
+            barrier.wait()
+            process(database, READING, seconds(10), 1)
+
+        threads = [Thread(target=work) for _ in kept]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        run(database)
+        assert sorted(outcome(database, one) for one in kept) == ["applied", "conflicting"]
