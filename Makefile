@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint format migration pins clean
+.PHONY: help demo run desk test lint format migration pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,11 @@ demo: $(VENV)/installed ## the main job on a scratch database: a conversation go
 
 run: $(VENV)/installed ## the same, stays up and keeps its data
 	@$(BIN)/python -m receiptsvc demo --stay
+
+desk: $(VENV)/installed-dev ## web and worker with the settings of .env, on port 8000
+	@touch .env
+	@set -a && . ./.env && set +a && $(BIN)/alembic upgrade head
+	@$(BIN)/honcho -f Procfile.desk start
 
 test: $(VENV)/installed-dev ## every test, on SQLite and on a real PostgreSQL
 	$(BIN)/python -m pytest $(ARGS)

@@ -17,6 +17,8 @@ def make() -> Intake:
     logs.set_up("web")
     settings = Settings.from_env()
     database = Database(settings.database_url, pool_size=8)
+    if settings.api_key_file is not None:
+        logs.info("web.api_key_made_here", file=str(settings.api_key_file))
     try:
         database.refuse_unsafe()
     except StorageUnavailable as error:

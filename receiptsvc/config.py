@@ -66,6 +66,7 @@ class Settings:
     callback_keys: tuple[CallbackKey, ...] = field(repr=False)  # the first signs, all verify
     callback_budget_seconds: float
     api_keys: tuple[ApiKey, ...] = field(repr=False)
+    api_key_file: Path | None  # where the key stands that a desk made for itself
     account: Account | None
     transport: str
     soap_url: str
@@ -118,6 +119,7 @@ class Settings:
             callback_keys=read.callback_keys(may_make=on_sqlite),
             callback_budget_seconds=read.seconds("CALLBACK_BUDGET_SECONDS", 2 if spool else 7, most=9),
             api_keys=read.api_keys(may_make=on_sqlite),
+            api_key_file=key_path() if on_sqlite and read.text("API_KEYS") is None else None,
             account=read.account(),
             transport=read.choice("DYNMARK_TRANSPORT", TRANSPORTS),
             soap_url=read.url("DYNMARK_SOAP_URL", SOAP_URL),

@@ -14,6 +14,14 @@ def test_the_procfile_names_release_web_and_worker() -> None:
     assert list(processes) == ["release", "web", "worker"]
 
 
+def test_a_desk_runs_the_same_processes_on_one_port() -> None:
+    desk = parse_procfile((PROJECT / "Procfile.desk").read_text()).processes
+    real = parse_procfile((PROJECT / "Procfile").read_text()).processes
+    for name, command in desk.items():
+        assert command.startswith("PORT=8000 .venv/bin/python -m ")
+        assert command.endswith(real[name].removeprefix("python -m "))
+
+
 def test_app_json_asks_for_nothing_that_is_not_read() -> None:
     app = json.loads((PROJECT / "app.json").read_text())
     assert set(app["env"]) <= NAMES

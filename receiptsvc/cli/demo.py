@@ -5,8 +5,11 @@ It ends well only if every message reached the status that it should have, and t
 
 import os
 import secrets
+import signal
+import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +29,7 @@ from receiptsvc.cli.stack import Stack, free_port, is_free
 from receiptsvc.client import Client, Json
 from receiptsvc.config import DATA, Settings, key_path
 from receiptsvc.domain.errors import ReceiptsvcError
+from receiptsvc.worker import solo
 
 ADA, BEN, CLEO = "447700900001", "447700900002", "447700900003"
 SHOP = "Mayflower"
@@ -67,11 +71,13 @@ def demo(stay: bool) -> None:
 
     On a scratch SQLite file, or in a scratch schema of the PostgreSQL that DATABASE_URL names. DYNMARK_* is ignored.
     """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))  # so that the with blocks end what they began
     console = display.console()
     with _database(keep=stay) as url, _folder(keep=stay) as folder, _stack(folder, url, stay=stay) as stack:
         console.print(f"Starting web, worker and sandbox on {'SQLite' if url.startswith('sqlite') else 'PostgreSQL'} …")
         stack.start_all()
-        play(stack, console, reference=f"order-{secrets.randbelow(9000) + 1000}")
+        play(stack, console, reference=f"order-{secrets.token_hex(4)}")
         if stay:
             _stay(stack, console)
 
@@ -84,6 +90,7 @@ def play(
     `interlude` is called after each message was accepted, while it is on its way.
     """
     client = stack.client()
+    before = client.ledger()
     _order(stack, "behaviour", reply_url=_reply_url(stack))
     for step in STORY:
         _order(stack, "behaviour", numbers={step.recipient: list(step.behaviour)})
@@ -98,13 +105,13 @@ def play(
     display.print_conversation(console, client.conversation(reference))
     ledger = client.ledger()
     display.print_ledger(console, ledger)
-    faults = _faults(client, reference, ledger, _report(stack))
+    faults = _faults(client, reference, _report(stack)) + _ledger_faults(before, ledger)
     if faults:
         raise DemoFailed("the demo did not end as it should:\n" + "\n".join(f"  - {fault}" for fault in faults))
     console.print(f"All {len(STORY)} messages reached the status they should have, and the ledger balances.")
 
 
-def _faults(client: Client, reference: str, ledger: Json, report: Json) -> list[str]:
+def _faults(client: Client, reference: str, report: Json) -> list[str]:
     items = sorted(client.messages(clientRef=reference), key=lambda item: str(item["id"]))
     faults = [
         f"{step.text!r} is {item['status']}, not {step.expected}"
@@ -114,14 +121,18 @@ def _faults(client: Client, reference: str, ledger: Json, report: Json) -> list[
     replies = [event for event in client.conversation(reference)["timeline"] if event["type"] == "reply"]
     if len(replies) != 1:
         faults.append(f"{len(replies)} replies in the conversation, not 1")
-    if not ledger["balanced"]:
-        faults.append("the ledger does not balance")
-    if ledger["pending"] or ledger["unmatched"] or ledger["quarantined"] or ledger["dead"]:
-        faults.append("not every receipt was applied to its message")
     if not report["duplicates"]:
         faults.append("the message whose answer was lost was not sent again")
     if report["doubles"]:
         faults.append(f"{report['doubles']} messages were sent twice")
+    return faults
+
+
+def _ledger_faults(before: Json, after: Json) -> list[str]:
+    """What the story added to the ledger that it should not have."""
+    faults = [] if after["balanced"] else ["the ledger does not balance"]
+    if any(after[outcome] > before[outcome] for outcome in ("pending", "unmatched", "quarantined", "dead")):
+        faults.append("not every receipt was applied to its message")
     return faults
 
 
@@ -161,6 +172,9 @@ def _stack(folder: Path, url: str, *, stay: bool) -> Stack:
         return Stack(folder, url, sandbox_flags=_SLOWLY)
     desk = Settings.from_env({})  # its keys in the data folder, which the command line finds by itself
     web, sandbox = (port if is_free(port) else free_port() for port in (_WEB_PORT, _SANDBOX_PORT))
+    if desk.is_sqlite:
+        _refuse_second(desk.database_url)
+    now = str(int(time.time()))
     signing = ",".join(f"{key.kid}:{key.secret}" for key in desk.callback_keys)
     return Stack(
         folder,
@@ -168,15 +182,28 @@ def _stack(folder: Path, url: str, *, stay: bool) -> Stack:
         ports=(web, sandbox),
         api_key=desk.api_keys[0].secret,
         settings={"CALLBACK_KEYS": signing},
-        sandbox_flags=_SLOWLY,
+        # Its ids go on where an earlier run's ended: the kept data knows those.
+        sandbox_flags=(*_SLOWLY, "--transaction-start", now, "--msgid-start", now),
     )
+
+
+def _refuse_second(database_url: str) -> None:
+    """Raise DemoFailed if a worker is at work on the desk's database."""
+    Path(make_url(database_url).database or "").parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = solo.lock_worker(database_url, patience_seconds=0, stop=threading.Event())
+    except solo.AnotherWorker:
+        raise DemoFailed("it is up already: end the other one first") from None
+    if lock is not None:
+        lock.close()
 
 
 def _stay(stack: Stack, console: Console) -> None:
     console.print(f"\n  API       {stack.url}/docs      (key: {key_path()})")
     console.print(f"  Sandbox   {stack.sandbox_url}/sandbox/report")
     console.print(f"  Logs      {stack.folder}")
-    console.print("\nTry: .venv/bin/python -m receiptsvc status 447700900001\nCtrl-C ends it; the data stays.")
+    elsewhere = "" if stack.url.endswith(f":{_WEB_PORT}") else f"RECEIPTSVC_URL={stack.url} "
+    console.print(f"\nTry: {elsewhere}.venv/bin/python -m receiptsvc status {ADA}\nCtrl-C ends it; the data stays.")
     try:
         threading.Event().wait()
     except KeyboardInterrupt:
@@ -211,7 +238,11 @@ def _database(*, keep: bool) -> Iterator[str]:
 def _schema(given: str, *, keep: bool) -> Iterator[str]:
     url = make_url(given.replace("postgres://", "postgresql://", 1)).set(drivername="postgresql")
     name = "receiptsvc_run" if keep else f"receiptsvc_demo_{secrets.token_hex(6)}"
-    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as admin:
+    try:
+        admin = psycopg.connect(url.render_as_string(hide_password=False), autocommit=True, connect_timeout=10)
+    except psycopg.Error as error:
+        raise DemoFailed("the PostgreSQL that DATABASE_URL names can't be reached") from error
+    with admin:
         admin.execute(f'CREATE SCHEMA IF NOT EXISTS "{name}"')
         try:
             scratch = url.update_query_dict({"options": f"-csearch_path={name}"})

@@ -92,6 +92,7 @@ def _stop_event() -> threading.Event:
 )
 @click.option("--guid-memory-seconds", type=float, help="How long a messageGuid is remembered. Unset: for ever.")
 @click.option("--transaction-start", default=70_000_001, show_default=True, help="The first transactionID.")
+@click.option("--msgid-start", default=1, show_default=True, help="The first msgid of a reply.")
 @click.option("--transaction-per-recipient", is_flag=True, help="One transactionID a recipient, not a Message object.")
 @click.option("--default", multiple=True, metavar="NAME", help="A behaviour of every message; may be repeated.")
 @click.option(

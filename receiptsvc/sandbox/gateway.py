@@ -62,7 +62,7 @@ class Gateway:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._transactions = itertools.count(options.transaction_start)
-        self._msgids = itertools.count(1)
+        self._msgids = itertools.count(options.msgid_start)
         self._guids: dict[str, _Remembered] = {}
         self._ever_taken: set[str] = set()
         self._looks: set[tuple[object, ...]] = set()

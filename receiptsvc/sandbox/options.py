@@ -35,6 +35,7 @@ class Options:
     duplicate_answer: str = "first"
     guid_memory_seconds: float | None = None  # None: for ever
     transaction_start: int = 70_000_001
+    msgid_start: int = 1
     transaction_per_recipient: bool = False
     default: tuple[str, ...] = ()  # behaviours of every message
     chances: Mapping[str, float] = field(default_factory=dict)  # behaviour → probability
@@ -135,6 +136,7 @@ _Rule = tuple[Callable[[object], bool], str]
 _WHOLE: Mapping[str, tuple[int, int]] = {
     "port": (0, 65_535),
     "transaction_start": (1, 2**40),
+    "msgid_start": (1, 2**40),
     "seed": (0, 2**40),
     "huge_bytes": (0, 2**40),
     "retries": (0, 100),

@@ -5,33 +5,27 @@ is `BEGIN IMMEDIATE`, so that it waits for its turn at the start and never fails
 """
 
 import secrets
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from receiptsvc import logs
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
+from receiptsvc.store import outages
 
 _BEGIN = "sqlite_begin"  # the execution option that tells a reading transaction from a writing one
-
-# What a database says of its content, and not of itself: everything else may pass, and is an outage.
-_PG_DATA = ("22", "23", "54")  # SQLSTATE classes: data, constraints, limits
-_SQLITE_DATA = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH})
-
 
 # A host that vanishes is noticed within seconds, not after the system's two hours.
 _PG_CONNECT: dict[str, Any] = {
     "application_name": "receiptsvc",
     "connect_timeout": 5,
+    "prepare_threshold": None,  # a pooler in transaction mode would lose prepared statements
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
@@ -121,21 +115,9 @@ def _outages_named() -> Iterator[None]:
     except PoolTimeout as error:
         raise StorageUnavailable("every connection to the database is in use") from error
     except DBAPIError as error:
-        if _is_outage(error):
-            raise StorageUnavailable(f"the database did not do it ({logs.describe(error)})") from error
+        if error.connection_invalidated or outages.is_outage(error.orig):
+            raise StorageUnavailable(outages.describe(error.orig or error)) from error
         raise
-
-
-def _is_outage(error: DBAPIError) -> bool:
-    """Whether the database itself is in trouble, and not with what it was given."""
-    cause = error.orig
-    if isinstance(cause, sqlite3.Error):
-        code = getattr(cause, "sqlite_errorcode", None)
-        return code is not None and code & 0xFF not in _SQLITE_DATA  # the low byte is the primary code
-    if isinstance(cause, psycopg.Error):
-        lost = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError) and cause.sqlstate is None
-        return lost or (cause.sqlstate is not None and cause.sqlstate[:2] not in _PG_DATA)
-    return error.connection_invalidated
 
 
 def _set_utc(connection: Any, _record: object) -> None:

@@ -1,0 +1,217 @@
+"""The way into the inbox for callbacks as they come: one raw connection, one statement a group, one transaction.
+
+Beside `inbox.keep` because here every microsecond is waited for: no session, no compiling, no pool. What it writes is
+what `inbox.keep` would write; a test holds the two against each other. Keeping twice keeps once.
+"""
+
+import socket
+import sqlite3
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Protocol
+
+import psycopg
+from sqlalchemy.engine import make_url
+
+from receiptsvc.domain.errors import StorageUnavailable
+from receiptsvc.store import outages
+from receiptsvc.store.inbox import Arrival
+
+_POSTGRESQL = """
+WITH kept AS (
+  INSERT INTO inbox (id, channel, message_id, received_at, method, query, content_type, body, outcome, next_at, tries)
+  SELECT id, channel, message_id, received_at, method, query, content_type, body, 'pending', received_at, 0
+  FROM unnest(%(id)b::uuid[], %(channel)s::text[], %(message_id)b::uuid[], %(received_at)b::timestamptz[],
+              %(method)s::text[], %(query)b::bytea[], %(content_type)s::text[], %(body)b::bytea[])
+    AS arrived(id, channel, message_id, received_at, method, query, content_type, body)
+  ON CONFLICT (id) DO NOTHING
+  RETURNING 1
+), counted AS (SELECT count(*) AS rows FROM kept)
+INSERT INTO counters (name, slot, value)
+SELECT name, %(slot)s, counted.rows FROM counted, unnest(ARRAY['callbacks', 'pending', 'received']) AS name
+WHERE counted.rows > 0
+ON CONFLICT (name, slot) DO UPDATE SET value = counters.value + excluded.value
+"""
+_SQLITE = """
+INSERT INTO inbox (id, channel, message_id, received_at, method, query, content_type, body, outcome, next_at, tries)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'pending', ?4, 0)
+ON CONFLICT (id) DO NOTHING
+"""
+_SQLITE_COUNT = """
+INSERT INTO counters (name, slot, value) VALUES ('callbacks', ?1, ?2), ('pending', ?1, ?2), ('received', ?1, ?2)
+ON CONFLICT (name, slot) DO UPDATE SET value = value + excluded.value
+"""
+
+
+class Door(Protocol):
+    """One connection into the inbox. Only `abandon` may be called while another thread is in `keep`."""
+
+    def keep(self, arrivals: Sequence[Arrival]) -> None:
+        """Keep these and count them; when it returns they are on disk.
+
+        Raises StorageUnavailable: then they may or may not be kept. Any other error is about their content.
+        """
+        ...
+
+    def abandon(self) -> None:
+        """Give up on whoever is in `keep`: it ends soon with StorageUnavailable. The next one connects anew."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+def open_door(url: str, slot: int, *, patience_seconds: float) -> Door:
+    """A door to the database of this URL. It connects at the first `keep`.
+
+    `slot`: of the counters. `patience_seconds`: how long a connection, or SQLite's one writer, may be waited for.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return SqliteDoor(parsed.database or "", slot, patience_seconds)
+    plain = parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+    return PostgresqlDoor(plain, slot, patience_seconds)
+
+
+class PostgresqlDoor:
+    """See Door."""
+
+    def __init__(self, url: str, slot: int, patience_seconds: float) -> None:
+        self._url, self._slot = url, slot
+        self._connect_seconds = max(2, round(patience_seconds))  # libpq takes no less
+        self._connection: psycopg.Connection | None = None
+        self._lock = threading.Lock()
+
+    def keep(self, arrivals: Sequence[Arrival]) -> None:
+        """See Door."""
+        connection = None
+        try:
+            connection = self._connected()
+            connection.execute(
+                _POSTGRESQL,
+                {
+                    "id": [arrival.id for arrival in arrivals],
+                    "channel": [arrival.channel.value for arrival in arrivals],
+                    "message_id": [arrival.message_id for arrival in arrivals],
+                    "received_at": [arrival.received_at for arrival in arrivals],
+                    "method": [arrival.callback.method for arrival in arrivals],
+                    "query": [arrival.callback.query for arrival in arrivals],
+                    "content_type": [arrival.callback.content_type for arrival in arrivals],
+                    "body": [arrival.callback.body for arrival in arrivals],
+                    "slot": self._slot,
+                },
+            )
+        except psycopg.Error as error:
+            if not outages.is_outage(error):
+                raise
+            self.close()
+            raise StorageUnavailable(outages.describe(error)) from error
+
+    def abandon(self) -> None:
+        """See Door."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(OSError, psycopg.Error), socket.socket(fileno=connection.fileno()) as wire:
+                try:
+                    wire.shutdown(socket.SHUT_RDWR)  # whoever reads from it is told that it has ended
+                finally:
+                    wire.detach()  # it is still the connection's
+
+    def close(self) -> None:
+        """See Door."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()
+
+    def _connected(self) -> psycopg.Connection:
+        with self._lock:
+            if self._connection is not None:
+                return self._connection
+        made = psycopg.connect(
+            self._url,
+            autocommit=True,
+            prepare_threshold=None,  # a pooler in transaction mode would lose prepared statements
+            connect_timeout=self._connect_seconds,
+            application_name="receiptsvc door",
+        )
+        with self._lock:
+            self._connection = made
+        return made
+
+
+class SqliteDoor:
+    """See Door. A write to a disk that hangs can't be given up, only waited for."""
+
+    def __init__(self, path: str, slot: int, patience_seconds: float) -> None:
+        self._path, self._slot, self._patience_seconds = path, slot, patience_seconds
+        self._connection: sqlite3.Connection | None = None
+
+    def keep(self, arrivals: Sequence[Arrival]) -> None:
+        """See Door."""
+        try:
+            self._keep(self._connected(), arrivals)
+        except sqlite3.Error as error:
+            if not outages.is_outage(error):
+                raise
+            self.close()
+            raise StorageUnavailable(outages.describe(error)) from error
+
+    def abandon(self) -> None:
+        """See Door."""
+        if self._connection is not None:
+            self._connection.interrupt()
+
+    def close(self) -> None:
+        """See Door."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def _keep(self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            kept = connection.executemany(_SQLITE, map(_sqlite_row, arrivals)).rowcount
+            if kept:
+                connection.execute(_SQLITE_COUNT, (self._slot, kept))
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            made = sqlite3.connect(
+                self._path, timeout=self._patience_seconds, isolation_level=None, check_same_thread=False
+            )
+            made.execute("PRAGMA journal_mode = WAL")
+            made.execute("PRAGMA synchronous = FULL")
+            made.execute("PRAGMA foreign_keys = ON")
+            self._connection = made
+        return self._connection
+
+
+def _sqlite_row(arrival: Arrival) -> tuple[object, ...]:
+    callback = arrival.callback
+    return (
+        arrival.id.hex,
+        arrival.channel.value,
+        arrival.message_id.hex if arrival.message_id else None,
+        _sqlite_time(arrival.received_at),
+        callback.method,
+        callback.query,
+        callback.content_type,
+        callback.body,
+    )
+
+
+def _sqlite_time(at: datetime) -> str:
+    """A time as SQLAlchemy writes it."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
