@@ -18,7 +18,7 @@ run: $(VENV)/installed ## the same, stays up and keeps its data
 
 desk: $(VENV)/installed-dev ## web and worker with the settings of .env, on port 8000
 	@touch .env
-	@set -a && . ./.env && set +a && $(BIN)/alembic upgrade head
+	@$(BIN)/honcho run $(BIN)/alembic upgrade head
 	@$(BIN)/honcho -f Procfile.desk start
 
 test: $(VENV)/installed-dev ## every test, on SQLite and on a real PostgreSQL

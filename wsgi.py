@@ -1,4 +1,4 @@
-"""The web process: callbacks go straight to the intake, everything else to Flask."""
+"""The web process: callbacks go straight to the intake, on the event loop; everything else to Flask, on threads."""
 
 import atexit
 import sys
@@ -8,26 +8,33 @@ from receiptsvc.config import Settings
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
 from receiptsvc.intake.app import Intake
 from receiptsvc.intake.keeper import Keeper
+from receiptsvc.intake.server import OnThreads
+from receiptsvc.intake.tally import Tally
 from receiptsvc.store.db import Database
-from receiptsvc.web.app import create_app
+from receiptsvc.store.door import open_door
+from receiptsvc.web.app import LONGEST_BODY, create_app
+
+THREADS = 16  # for Flask; each may hold a connection to the database
 
 
 def make() -> Intake:
     """The application of one web process, from the environment. Raises SettingsError."""
     logs.set_up("web")
     settings = Settings.from_env()
-    database = Database(settings.database_url, pool_size=8)
     if settings.api_key_file is not None:
         logs.info("web.api_key_made_here", file=str(settings.api_key_file))
+    database = Database(settings.database_url, pool_size=THREADS)
     try:
         database.refuse_unsafe()
     except StorageUnavailable as error:
         logs.warning("web.storage_unavailable", error=logs.describe(error))  # until it is back, callbacks are told 503
-    # The keeper has a connection of its own, so that a busy API can't keep a receipt waiting.
-    door = Database(settings.database_url, pool_size=1, busy_seconds=0.2)
+    door = open_door(settings.database_url, database.slot, patience_seconds=settings.callback_budget_seconds)
     keeper = Keeper(door, budget_seconds=settings.callback_budget_seconds)
+    tally = Tally(Database(settings.database_url, pool_size=1))
+    atexit.register(tally.close)
     atexit.register(keeper.close)
-    return Intake(create_app(settings, database), settings, keeper)
+    flask = OnThreads(create_app(settings, database), threads=THREADS, most_bytes=LONGEST_BODY)
+    return Intake(flask, settings, keeper, tally)
 
 
 try:

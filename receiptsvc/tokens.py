@@ -4,10 +4,10 @@ A token is only `0-9a-z`: 26 characters of the message's id (absent where there 
 then the key's kid. Any key that is still listed verifies; the first one signs.
 """
 
-import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from uuid import UUID
 
 from receiptsvc import ids
@@ -18,6 +18,7 @@ RECEIPTS = "/callbacks/receipts"
 INBOUND = "/callbacks/inbound"
 
 _MAC_BYTES = 16
+_NOBODY = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class StaticUrls:
 def receipt_url(settings: Settings, message_id: UUID) -> str:
     """Where the receipts of one message are to go: at most 200 characters."""
     key = settings.callback_keys[0]
-    token = ids.to_text(message_id) + _mac(key, "receipts", message_id.bytes) + key.kid
+    token = ids.to_text(message_id) + _signature(key, "receipts", message_id.bytes)
     return f"{settings.public_url}{RECEIPTS}/{token}"
 
 
@@ -40,7 +41,7 @@ def static_urls(settings: Settings) -> StaticUrls:
     key = settings.callback_keys[0]
     return StaticUrls(
         receipts=f"{settings.public_url}{RECEIPTS}?key={account_key(key)}",
-        inbound=f"{settings.public_url}{INBOUND}/{_mac(key, 'inbound', b'')}{key.kid}",
+        inbound=f"{settings.public_url}{INBOUND}/{_signature(key, 'inbound', b'')}",
     )
 
 
@@ -49,7 +50,7 @@ def message_of(keys: Sequence[CallbackKey], token: str) -> UUID | None:
     token = token.lower()
     message_id = ids.from_text(token[: ids.LENGTH])
     # A malformed id is checked like any other, so that nothing can be learnt from the time that it takes.
-    signed = _is_signed(keys, "receipts", (message_id or UUID(int=0)).bytes, token[ids.LENGTH :])
+    signed = _is_signed(keys, "receipts", (message_id or _NOBODY).bytes, token[ids.LENGTH :])
     return message_id if signed else None
 
 
@@ -60,23 +61,28 @@ def opens_inbound(keys: Sequence[CallbackKey], token: str) -> bool:
 
 def opens_account(keys: Sequence[CallbackKey], given: str) -> bool:
     """Whether this is the key of the static receipts address."""
-    return _equals_one([account_key(key) for key in keys], given)
+    return _is_signed(keys, "account", b"", given)
 
 
 def account_key(key: CallbackKey) -> str:
     """The key of the static receipts address: derived, so that the signing secret stays here."""
-    return _mac(key, "account", b"") + key.kid
+    return _signature(key, "account", b"")
+
+
+def _signature(key: CallbackKey, purpose: str, data: bytes) -> str:
+    return ids.base32(_mac(key, purpose, data)) + key.kid
 
 
 def _is_signed(keys: Sequence[CallbackKey], purpose: str, data: bytes, given: str) -> bool:
-    return _equals_one([_mac(key, purpose, data) + key.kid for key in keys], given)
-
-
-def _equals_one(expected: Sequence[str], given: str) -> bool:
-    matches = [hmac.compare_digest(one.encode(), given.encode()) for one in expected]  # all of them, always
+    mac, kid = ids.from_base32(given[: ids.LENGTH], _MAC_BYTES) or b"", given[ids.LENGTH :].encode()
+    matches = [  # all of them, always
+        hmac.compare_digest(_mac(key, purpose, data), mac) & hmac.compare_digest(key.kid.encode(), kid) for key in keys
+    ]
     return any(matches)
 
 
-def _mac(key: CallbackKey, purpose: str, data: bytes) -> str:
-    digest = hmac.new(subkey(key, purpose), data, hashlib.sha256).digest()
-    return ids.base32(digest[:_MAC_BYTES])
+def _mac(key: CallbackKey, purpose: str, data: bytes) -> bytes:
+    return hmac.digest(_subkey(key, purpose), data, "sha256")[:_MAC_BYTES]
+
+
+_subkey = lru_cache(maxsize=64)(subkey)

@@ -21,13 +21,17 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "tokens": ({"config", "ids", "keys"}, set()),
     "dynmark": ({"domain", "config", "logs"}, {"zeep", "lxml", "requests", "urllib3", "werkzeug"}),
     "store": ({"domain", "ids", "logs"}, {"sqlalchemy", "psycopg"}),
-    "intake": ({"domain", "ids", "logs", "config", "tokens", "store"}, set()),
+    "metrics": (set(), {"prometheus_client"}),
+    "intake": (
+        {"domain", "ids", "logs", "config", "metrics", "tokens", "store"},
+        {"gevent", "gunicorn"},
+    ),
     "worker": (
         {"domain", "logs", "config", "tokens", "dynmark", "store"},
         {"sqlalchemy", "phonenumbers"},
     ),
     "web": (
-        {"domain", "ids", "keys", "logs", "config", "tokens", "store"},
+        {"domain", "ids", "keys", "logs", "config", "metrics", "tokens", "store"},
         {"flask", "flask_smorest", "marshmallow", "werkzeug", "sqlalchemy", "phonenumbers", "apispec", "webargs"},
     ),
     "client": ({"config", "domain", "ids"}, {"requests"}),

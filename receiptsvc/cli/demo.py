@@ -3,10 +3,10 @@
 It ends well only if every message reached the status that it should have, and the ledger balances.
 """
 
+import math
 import os
 import secrets
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -71,10 +71,10 @@ def demo(stay: bool) -> None:
 
     On a scratch SQLite file, or in a scratch schema of the PostgreSQL that DATABASE_URL names. DYNMARK_* is ignored.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))  # so that the with blocks end what they began
     console = display.console()
     with _database(keep=stay) as url, _folder(keep=stay) as folder, _stack(folder, url, stay=stay) as stack:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda number, _: stack.interrupt(number))
         console.print(f"Starting web, worker and sandbox on {'SQLite' if url.startswith('sqlite') else 'PostgreSQL'} …")
         stack.start_all()
         play(stack, console, reference=f"order-{secrets.token_hex(4)}")
@@ -157,9 +157,12 @@ def _reply_url(stack: Stack) -> str:
     return tokens.static_urls(Settings.from_env(stack.environ)).inbound
 
 
-def _order(stack: Stack, order: str, **wanted: object) -> None:
-    """Tell the sandbox what to do."""
-    requests.post(f"{stack.sandbox_url}/sandbox/{order}", json=wanted, timeout=15).raise_for_status()
+def _order(stack: Stack, order: str, **wanted: object) -> Json:
+    """Tell the sandbox what to do; what came of it."""
+    answer = requests.post(f"{stack.sandbox_url}/sandbox/{order}", json=wanted, timeout=15)
+    answer.raise_for_status()
+    told: Json = answer.json()
+    return told
 
 
 def _report(stack: Stack) -> Json:
@@ -205,7 +208,7 @@ def _stay(stack: Stack, console: Console) -> None:
     elsewhere = "" if stack.url.endswith(f":{_WEB_PORT}") else f"RECEIPTSVC_URL={stack.url} "
     console.print(f"\nTry: {elsewhere}.venv/bin/python -m receiptsvc status {ADA}\nCtrl-C ends it; the data stays.")
     try:
-        threading.Event().wait()
+        stack.wait_until("the end", lambda: False, seconds=math.inf)
     except KeyboardInterrupt:
         console.print("Stopping …")
 

@@ -72,6 +72,7 @@ class Stack:
             "worker": [python, "-m", "receiptsvc", "worker"],
         }
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._told_to_stop: int | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> "Stack":
@@ -134,15 +135,24 @@ class Stack:
         return self._running[name].pid
 
     def wait_until(self, what: str, is_so: Callable[[], bool], *, seconds: float = _READY_SECONDS) -> None:
-        """Poll until it is so. Raises StackError after a while, or as soon as a process has ended by itself."""
+        """Poll until it is so. Raises StackError after a while, or as soon as a process has ended by itself.
+
+        Raises SystemExit once `interrupt` was called.
+        """
         deadline = time.monotonic() + seconds
         while not is_so():
+            if self._told_to_stop is not None:
+                sys.exit(128 + self._told_to_stop)
             for name, process in self._running.items():
                 if process.poll() is not None:
                     raise StackError(f"{name} ended with exit code {process.returncode}:\n{self.tail(name)}")
             if time.monotonic() > deadline:
                 raise StackError(f"{what}: not within {seconds:g} s; logs are in {self.folder}")
             time.sleep(_POLL_SECONDS)
+
+    def interrupt(self, signal_number: int) -> None:
+        """End whatever waits, at its next look: a signal's handler that raised could do so while a process starts."""
+        self._told_to_stop = signal_number
 
     def client(self) -> Client:
         """A client of this stack's API with every scope."""

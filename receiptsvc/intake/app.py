@@ -14,15 +14,20 @@ from urllib.parse import unquote_plus
 from uuid import UUID
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from receiptsvc import ids, tokens
+import gevent
+
+from receiptsvc import ids, metrics, tokens
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Callback
 from receiptsvc.intake.keeper import Keeper
+from receiptsvc.intake.tally import Tally
 from receiptsvc.store.inbox import Arrival
 
 MOST_BYTES = 1024 * 1024  # of a body, counted while reading
+
+SLOWEST_BODY_SECONDS = 10.0
 
 _METHODS = ("GET", "POST", "HEAD")
 _RETRY_AFTER_SECONDS = 5
@@ -34,6 +39,7 @@ class _Fault(Enum):
 
     TOO_LARGE = "413 Content Too Large"
     CUT = "400 Bad Request"  # its sender left before its end
+    SLOW = "408 Request Timeout"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,10 +54,10 @@ class _Address:
 class Intake:
     """Answers `/callbacks/receipts…` and `/callbacks/inbound/…`; anything else is `inner`'s."""
 
-    def __init__(self, inner: WSGIApplication, settings: Settings, keeper: Keeper) -> None:
+    def __init__(self, inner: WSGIApplication, settings: Settings, keeper: Keeper, tally: Tally) -> None:
         self._inner = inner
         self._keys = settings.callback_keys
-        self._keeper = keeper
+        self._keeper, self._tally = keeper, tally
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """One request."""
@@ -60,7 +66,9 @@ class Intake:
             return self._inner(environ, start_response)
         started = monotonic()
         status, headers = self._answer(environ, path)
-        self._keeper.count_answer(monotonic() - started)
+        seconds = monotonic() - started
+        self._tally.count_answer(seconds)
+        metrics.answers(status[:3]).observe(seconds)
         body = b"OK\n" if status.startswith("200") else status[4:].encode() + b"\n"
         plain = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
         start_response(status, plain + headers)
@@ -73,7 +81,7 @@ class Intake:
         query = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
         address = self._address(environ, path, query)
         if address is None:
-            self._keeper.count_refused()
+            self._tally.count_refused()
             return "403 Forbidden", []
         body = _read(environ)
         if isinstance(body, _Fault):
@@ -144,7 +152,10 @@ def _read(environ: WSGIEnvironment) -> "bytes | _Fault":
     if claimed.isdigit() and int(claimed) > MOST_BYTES:
         return _Fault.TOO_LARGE
     try:
-        body: bytes = environ["wsgi.input"].read(MOST_BYTES + 1)
+        with gevent.Timeout(SLOWEST_BODY_SECONDS):
+            body: bytes = environ["wsgi.input"].read(MOST_BYTES + 1)
+    except gevent.Timeout:
+        return _Fault.SLOW
     except OSError:
         return _Fault.CUT
     if len(body) > MOST_BYTES:

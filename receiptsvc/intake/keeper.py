@@ -1,159 +1,180 @@
 """Keeping callbacks: all that are in flight in this process go into one transaction, and each waits for its end.
 
-One native thread writes. A request hands its callback over and waits, up to its budget, for the commit that holds it.
+A request joins the group that is forming and waits, on the event loop, for its end. One greenlet writes group after
+group through the door, on a native thread. What the database can't take in time goes to the spool, if there is one.
 """
 
-import queue
-import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from time import monotonic, sleep
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Protocol
+from uuid import UUID
+
+import gevent
+from gevent.event import Event
+from gevent.threadpool import ThreadPool, ThreadResult
 
 from receiptsvc import logs
 from receiptsvc.domain.errors import StorageUnavailable
-from receiptsvc.store import inbox, ledger
-from receiptsvc.store.db import Database
+from receiptsvc.store.door import Door
 from receiptsvc.store.inbox import Arrival
 
-_LARGEST_GROUP = 500
+GRACE_SECONDS = 1.0  # beyond its budget, for the spool and for the loop itself
+
 _MOST_BYTES_IN_FLIGHT = 64 * 1024 * 1024
-_TALLY_SECONDS = 1.0
 _AGAIN_SECONDS = 0.02
+_PROBE_SECONDS = 0.3  # how long a database that is known to be away may keep a group from the spool
+_LEAST_SECONDS = 0.05
 
 
-@dataclass(eq=False, slots=True)
-class _Waiting:
-    arrival: Arrival
-    deadline: float  # of the monotonic clock
-    ended: threading.Event = field(default_factory=threading.Event)
-    is_kept: bool = False
+class _Group:
+    """Callbacks that share a commit. `lost`: those of it that could not be kept, once it has ended."""
 
-    @property
-    def size(self) -> int:
-        return len(self.arrival.callback.query) + len(self.arrival.callback.body)
+    __slots__ = ("arrivals", "began_at", "ended", "lost")
+
+    def __init__(self) -> None:
+        self.arrivals: list[Arrival] = []
+        self.began_at = 0.0  # of the monotonic clock: when its first callback joined
+        self.ended = Event()
+        self.lost: frozenset[UUID] = frozenset()
+
+
+class Spool(Protocol):
+    """Where callbacks wait on disk while the database is away."""
+
+    def append(self, arrivals: Sequence[Arrival]) -> None:
+        """Return once they are on disk. Raises StorageUnavailable."""
+        ...
+
+
+class Hand:
+    """A native thread for work that may hang: one task at a time, and whoever waits for it can give up."""
+
+    def __init__(self, give_up: Callable[[], None] = lambda: None) -> None:
+        self._give_up = give_up
+        self._thread = ThreadPool(1)
+        self._hanging: ThreadResult | None = None
+
+    def do(self, seconds: float, task: Callable[[], None]) -> None:
+        """Do a task, or raise StorageUnavailable after so many seconds. It may still be done later."""
+        deadline = monotonic() + max(seconds, _LEAST_SECONDS)
+        if self._hanging is not None:
+            self._hanging.wait(timeout=deadline - monotonic())
+            if not self._hanging.ready():
+                raise StorageUnavailable("an earlier write still hangs")
+            self._hanging = None
+        doing = self._thread.spawn(task)
+        doing.wait(timeout=max(deadline - monotonic(), _LEAST_SECONDS))
+        if not doing.ready():
+            self._hanging = doing
+            self._give_up()
+            raise StorageUnavailable("it took too long")
+        doing.get()
 
 
 class Keeper:
-    """The one writer of a process's callbacks, and of what it counted of them."""
+    """The one writer of a process's callbacks."""
 
-    def __init__(self, database: Database, *, budget_seconds: float) -> None:
-        self._database = database
-        self._budget_seconds = budget_seconds
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+    def __init__(self, door: Door, *, budget_seconds: float, spool: Spool | None = None) -> None:
+        self._door, self._spool, self._budget_seconds = door, spool, budget_seconds
+        self._at_door, self._at_spool = Hand(door.abandon), Hand()
+        self._forming = _Group()
+        self._wake = Event()
         self._bytes_in_flight = 0
-        self._tally = {ledger.REFUSED: 0, ledger.SLOW_ANSWERS: 0}
-        self._slowest_milliseconds = 0
-        self._tallied_slowest = 0
-        self._thread = threading.Thread(target=self._write, name="keeper", daemon=True)
-        self._thread.start()
+        self._is_closing = False
+        self.is_database_away = False
+        self._writer = gevent.spawn(self._write)
 
     def keep(self, arrival: Arrival) -> None:
-        """Return once the callback is on disk. Raises StorageUnavailable if that took longer than the budget.
+        """Return once the callback is on disk. Raises StorageUnavailable after its budget and a second at most.
 
-        After the error it may still be kept later, or have been kept: never twice, because it has its id already.
+        After the error it may still be kept, but never twice: it has its id already.
         """
-        waiting = _Waiting(arrival, monotonic() + self._budget_seconds)
-        with self._lock:
-            if self._bytes_in_flight + waiting.size > _MOST_BYTES_IN_FLIGHT:
-                raise StorageUnavailable("too many bytes are waiting to be kept")
-            self._bytes_in_flight += waiting.size
-        self._queue.put(waiting)
-        if not waiting.ended.wait(self._budget_seconds):
-            raise StorageUnavailable("the database did not answer in time")
-        if not waiting.is_kept:
-            raise StorageUnavailable("the database did not take it")
-
-    def count_refused(self) -> None:
-        """Count a callback that was answered 403."""
-        with self._lock:
-            self._tally[ledger.REFUSED] += 1
-
-    def count_answer(self, seconds: float) -> None:
-        """Count how long an answer took."""
-        with self._lock:
-            self._tally[ledger.SLOW_ANSWERS] += seconds > 1
-            self._slowest_milliseconds = max(self._slowest_milliseconds, round(seconds * 1000))
+        size = _size(arrival)
+        if self._bytes_in_flight + size > _MOST_BYTES_IN_FLIGHT:
+            raise StorageUnavailable("too many bytes are waiting to be kept")
+        self._bytes_in_flight += size
+        group = self._forming
+        if not group.arrivals:
+            group.began_at = monotonic()
+        group.arrivals.append(arrival)
+        self._wake.set()
+        if not group.ended.wait(self._budget_seconds + GRACE_SECONDS):
+            raise StorageUnavailable("it took too long")
+        if arrival.id in group.lost:
+            raise StorageUnavailable("it could not be kept")
 
     def close(self) -> None:
-        """Keep what was handed over, count what was counted, and stop."""
-        self._queue.put(None)
-        self._thread.join(self._budget_seconds)
+        """Keep what was handed over, and stop."""
+        self._is_closing = True
+        self._wake.set()
+        self._writer.join(self._budget_seconds + GRACE_SECONDS)
 
     def _write(self) -> None:
-        is_open = True
-        while is_open:
-            group, is_open = self._next_group()
-            if group:
-                self._keep_group(group)
-            self._keep_tally()
+        while self._forming.arrivals or not self._is_closing:
+            self._wake.wait()
+            self._wake.clear()
+            while self._forming.arrivals:
+                group, self._forming = self._forming, _Group()
+                try:
+                    group.lost = self._settle(group)
+                except Exception as error:  # noqa: BLE001 - the one writer of this process must live
+                    logs.error("intake.writer_failed", error)
+                    group.lost = frozenset(arrival.id for arrival in group.arrivals)
+                finally:
+                    self._bytes_in_flight -= sum(map(_size, group.arrivals))
+                    group.ended.set()
 
-    def _next_group(self) -> tuple[list[_Waiting], bool]:
-        """All that waits, or nothing after a while; and whether more may come."""
-        group: list[_Waiting] = []
+    def _settle(self, group: _Group) -> frozenset[UUID]:
+        """Keep a group by whatever means; the ids of those that were not."""
+        arrivals, deadline = group.arrivals, group.began_at + self._budget_seconds
         try:
-            waiting = self._queue.get(timeout=_TALLY_SECONDS)
-            while waiting is not None and len(group) < _LARGEST_GROUP - 1:
-                group.append(waiting)
-                waiting = self._queue.get_nowait()
-        except queue.Empty:
-            return group, True
-        if waiting is not None:
-            group.append(waiting)
-        return group, waiting is not None
-
-    def _keep_group(self, group: Sequence[_Waiting]) -> None:
-        try:
-            self._insist(group)
+            self._through_door(arrivals, deadline)
         except StorageUnavailable as error:
-            logs.warning("intake.not_kept", callbacks=len(group), error=logs.describe(error))
+            return self._into_spool(arrivals, error)
         except Exception as error:  # noqa: BLE001 - one callback that the database refuses must not refuse the others
-            logs.warning("intake.group_failed", callbacks=len(group), error=logs.describe(error))
-            for waiting in group:
-                self._keep_alone(waiting)
-        finally:
-            with self._lock:
-                self._bytes_in_flight -= sum(waiting.size for waiting in group)
-            for waiting in group:
-                waiting.ended.set()
+            logs.warning("intake.group_failed", callbacks=len(arrivals), error=logs.describe(error))
+            return frozenset(arrival.id for arrival in arrivals if not self._is_kept_alone(arrival, deadline))
+        return frozenset()
 
-    def _insist(self, group: Sequence[_Waiting]) -> None:
-        """Commit a group, again and again as long as somebody waits for it. Twice keeps nothing twice."""
-        deadline = max(waiting.deadline for waiting in group)
+    def _through_door(self, arrivals: Sequence[Arrival], deadline: float) -> None:
+        """Commit, again and again while somebody waits. Raises StorageUnavailable."""
+        if self.is_database_away and self._spool is not None:
+            deadline = min(deadline, monotonic() + _PROBE_SECONDS)
         while True:
             try:
-                return self._commit(group)
+                self._at_door.do(deadline - monotonic(), lambda: self._door.keep(arrivals))
             except StorageUnavailable:
+                self.is_database_away = True
                 if monotonic() + _AGAIN_SECONDS > deadline:
                     raise
-            sleep(_AGAIN_SECONDS)
+            else:
+                self.is_database_away = False
+                return
+            gevent.sleep(_AGAIN_SECONDS)
 
-    def _keep_alone(self, waiting: _Waiting) -> None:
+    def _into_spool(self, arrivals: Sequence[Arrival], why: StorageUnavailable) -> frozenset[UUID]:
+        if self._spool is not None:
+            spool = self._spool
+            try:
+                self._at_spool.do(GRACE_SECONDS / 2, lambda: spool.append(arrivals))
+            except StorageUnavailable as error:
+                logs.error("intake.not_spooled", error, callbacks=len(arrivals))
+            else:
+                logs.warning("intake.spooled", callbacks=len(arrivals), error=logs.describe(why))
+                return frozenset()
+        logs.warning("intake.not_kept", callbacks=len(arrivals), error=logs.describe(why))
+        return frozenset(arrival.id for arrival in arrivals)
+
+    def _is_kept_alone(self, arrival: Arrival, deadline: float) -> bool:
         try:
-            self._commit([waiting])
+            self._through_door([arrival], deadline)
+        except StorageUnavailable as error:
+            return not self._into_spool([arrival], error)
         except Exception as error:  # noqa: BLE001 - its sender is told 503, and ops why
             logs.error("intake.not_kept", error, callbacks=1)
+            return False
+        return True
 
-    def _commit(self, group: Sequence[_Waiting]) -> None:
-        with self._database.transaction() as session:
-            inbox.keep(session, [waiting.arrival for waiting in group])
-        for waiting in group:
-            waiting.is_kept = True
 
-    def _keep_tally(self) -> None:
-        with self._lock:
-            counts = {name: count for name, count in self._tally.items() if count}
-            slowest = self._slowest_milliseconds
-        if not counts and slowest == self._tallied_slowest:
-            return
-        try:
-            with self._database.transaction() as session:
-                ledger.add(session, counts)
-                ledger.raise_to(session, ledger.SLOWEST_ANSWER, slowest)
-        except Exception as error:  # noqa: BLE001 - the counts stay here and go along next time
-            logs.warning("intake.tally_not_kept", error=logs.describe(error))
-            return
-        self._tallied_slowest = slowest
-        with self._lock:
-            for name, count in counts.items():
-                self._tally[name] -= count
+def _size(arrival: Arrival) -> int:
+    return len(arrival.callback.query) + len(arrival.callback.body)

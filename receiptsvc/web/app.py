@@ -7,7 +7,7 @@ from werkzeug.routing import BaseConverter
 from receiptsvc.config import Settings
 from receiptsvc.store.db import Database
 from receiptsvc.web import auth, context, documentation, errors
-from receiptsvc.web.api import conversations, health, ledger, messages, transactions
+from receiptsvc.web.api import conversations, health, ledger, messages, metrics, transactions
 
 LONGEST_BODY = 16 * 1024 * 1024
 
@@ -36,6 +36,7 @@ def create_app(settings: Settings, database: Database) -> Flask:
     for noun in (messages, transactions, conversations, ledger, health):
         api.register_blueprint(noun.blueprint)
     app.register_blueprint(documentation.blueprint)
+    app.register_blueprint(metrics.blueprint)
     errors.register(app)
     app.after_request(_harden)
     return app

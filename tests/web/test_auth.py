@@ -11,7 +11,7 @@ from receiptsvc.web import auth
 from receiptsvc.web.app import create_app
 from tests.web.callers import ALL, SECRETS, bearer, make_settings
 
-PUBLIC = {"/openapi.json", "/docs", "/static/<path:name>", "/healthz", "/readyz"}
+PUBLIC = {"/openapi.json", "/docs", "/static/<path:name>", "/healthz", "/metrics", "/readyz"}
 ADDRESSES = (("/v1/messages", "POST", "send"), ("/v1/messages", "GET", "read"), ("/v1/ledger", "GET", "ops"))
 
 

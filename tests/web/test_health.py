@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
+from receiptsvc import metrics
 from receiptsvc.config import Settings
 from receiptsvc.store import heartbeats
 from receiptsvc.store.db import Database
@@ -77,3 +79,11 @@ def test_a_database_that_hangs_is_not_waited_for(database_url: str, monkeypatch:
         monkeypatch.setattr("receiptsvc.web.readiness.LONGEST_WAIT_SECONDS", 5)
         assert context.readiness().find_degraded(context.now()) == ["worker unseen"]
     database.close()
+
+
+def test_metrics_are_told_to_anybody_in_prometheus_form(client: FlaskClient) -> None:
+    metrics.answers("200").observe(0.003)
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.content_type.startswith("text/plain")
+    assert 'receiptsvc_callback_answer_seconds_bucket{le="0.005",status="200"}' in answer.text

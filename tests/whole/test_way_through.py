@@ -225,9 +225,8 @@ def readiness(stack: Stack) -> str:
 
 def test_the_story_can_be_played_again_on_kept_data(sqlite_url: str, tmp_path: Path) -> None:
     for start in ("1000", "2000"):
-        with Stack(
-            tmp_path / start, sqlite_url, sandbox_flags=["--transaction-start", start, "--late-seconds", "3"]
-        ) as stack:
+        flags = ["--transaction-start", start, "--msgid-start", start, "--late-seconds", "3"]
+        with Stack(tmp_path / start, sqlite_url, sandbox_flags=flags) as stack:
             stack.start_all()
             play(stack, Console(file=io.StringIO()), reference=f"order-{start}")
 

@@ -1,0 +1,150 @@
+"""The gunicorn worker: an event loop that serves callbacks, and native threads for everything else.
+
+gevent without monkey-patching. Only the intake knows of the loop; Flask, SQLAlchemy and their drivers run on native
+threads as the plain blocking code that they are, so nothing they do can keep a callback from its answer.
+"""
+
+import select
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from io import BytesIO
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+import gevent
+from gevent import socket
+from gevent.threadpool import ThreadPool
+from gunicorn.workers.base_async import AsyncWorker
+from gunicorn.workers.ggevent import GeventWorker
+
+SLOWEST_READ_SECONDS = 10.0  # between two pieces of a request
+
+_LOOK_SECONDS = 0.1
+_CHUNK = 64 * 1024
+
+
+class _Client:
+    """A client's socket that knows whether the next request has begun. Everything else is the socket's own."""
+
+    def __init__(self, inner: socket.socket) -> None:
+        self._inner = inner
+        self.is_between_requests = False
+
+    def recv(self, size: int) -> bytes:
+        try:
+            data: bytes = self._inner.recv(size)
+        except TimeoutError:
+            return b""  # whoever stops in the middle of a request is as good as gone
+        if self.is_between_requests:
+            self.is_between_requests = False
+            self._inner.settimeout(SLOWEST_READ_SECONDS)
+        return data
+
+    def begin_wait(self) -> None:
+        """From here on silence is no offence: gunicorn bounds how long a connection may be kept."""
+        self.is_between_requests = True
+        self._inner.settimeout(None)
+
+    def sendall(self, data: bytes) -> None:
+        self._inner.sendall(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class Server(GeventWorker):
+    """gunicorn's gevent worker, but that it patches nothing, cuts slow requests, and ends when nobody asks."""
+
+    sockets: list[Any]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._clients: dict[gevent.Greenlet, _Client] = {}
+
+    def patch(self) -> None:
+        """Let the listening sockets be the loop's. The standard library stays as it is."""
+        self.sockets = [socket.socket(s.FAMILY, socket.SOCK_STREAM, fileno=s.sock.detach()) for s in self.sockets]
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        gevent.spawn(self._let_go_of_idle_clients)
+        super().run()
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """One connection. A request that does not come, or does not move, is cut."""
+        current = gevent.getcurrent()
+        self._clients[current] = tracked = _Client(client)
+        try:
+            AsyncWorker.handle(self, listener, tracked, addr)
+        finally:
+            del self._clients[current]
+
+    def timeout_ctx(self) -> Any:
+        """Around the wait for a connection's next request, headers included."""
+        self._clients[gevent.getcurrent()].begin_wait()
+        return super().timeout_ctx()
+
+    def _let_go_of_idle_clients(self) -> None:
+        """Once told to stop, close the connections on which nothing is asked: they would hold up the end."""
+        while self.alive:
+            gevent.sleep(_LOOK_SECONDS)
+        while True:
+            for client in list(self._clients.values()):
+                if client.is_between_requests and not select.select([client.fileno()], [], [], 0)[0]:
+                    with suppress(OSError):
+                        client.shutdown(socket.SHUT_RDWR)
+            gevent.sleep(_LOOK_SECONDS)
+
+
+class OnThreads:
+    """A blocking WSGI application, served from the loop on native threads.
+
+    A body is read by the loop first, up to `most_bytes` of it; what is longer reaches the application as its beginning,
+    with the length that was claimed or one byte too many, so that it can refuse it in its own words.
+    """
+
+    def __init__(self, inner: WSGIApplication, *, threads: int, most_bytes: int) -> None:
+        self._inner = inner
+        self._most_bytes = most_bytes
+        self._pool = ThreadPool(threads)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """One request."""
+        body = _read(environ, self._most_bytes + 1)
+        environ["wsgi.input"] = BytesIO(body)
+        if environ.get("wsgi.input_terminated"):
+            environ["CONTENT_LENGTH"] = str(len(body))
+        started: list[tuple[Any, ...]] = []
+
+        def start(*args: Any) -> Callable[[bytes], object]:
+            started[:] = [args]
+            return bytes  # Flask returns its body and writes nothing
+
+        chunks, pieces, first = self._pool.apply(self._begin, (environ, start))
+        start_response(*started[0])
+        return self._rest(chunks, pieces, first)
+
+    def _begin(self, environ: WSGIEnvironment, start: StartResponse) -> tuple[Any, Iterator[bytes], bytes | None]:
+        """On a thread: call the application and take the first piece, which for most answers is all there is."""
+        chunks = self._inner(environ, start)
+        pieces = iter(chunks)
+        return chunks, pieces, next(pieces, None)
+
+    def _rest(self, chunks: Any, pieces: Iterator[bytes], first: bytes | None) -> Iterator[bytes]:
+        try:
+            piece = first
+            while piece is not None:
+                yield piece
+                piece = self._pool.apply(next, (pieces, None))
+        finally:
+            if hasattr(chunks, "close"):
+                self._pool.apply(chunks.close)
+
+
+def _read(environ: WSGIEnvironment, most: int) -> bytes:
+    pieces: list[bytes] = []
+    left = most
+    while left and (piece := environ["wsgi.input"].read(min(left, _CHUNK))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)

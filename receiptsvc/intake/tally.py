@@ -1,0 +1,67 @@
+"""What a process counted of its answers, added to the ledger now and then: once a second, and only if there is news."""
+
+from time import monotonic
+
+import gevent
+from gevent.event import Event
+from gevent.threadpool import ThreadPool
+
+from receiptsvc import logs
+from receiptsvc.store import ledger
+from receiptsvc.store.db import Database
+
+_SECONDS = 1.0
+_LONGEST_WAIT_SECONDS = 5.0
+_SLOW_SECONDS = 1.0
+
+
+class Tally:
+    """Counts of one process. Only the event loop counts; a native thread writes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._counts = {ledger.REFUSED: 0, ledger.SLOW_ANSWERS: 0}
+        self._slowest_milliseconds = self._written_milliseconds = 0
+        self._thread = ThreadPool(1)
+        self._closing = Event()
+        self._greenlet = gevent.spawn(self._run)
+
+    def count_refused(self) -> None:
+        """Count a callback that was answered 403."""
+        self._counts[ledger.REFUSED] += 1
+
+    def count_answer(self, seconds: float) -> None:
+        """Count how long an answer took."""
+        if seconds > _SLOW_SECONDS:
+            self._counts[ledger.SLOW_ANSWERS] += 1
+        self._slowest_milliseconds = max(self._slowest_milliseconds, round(seconds * 1000))
+
+    def close(self) -> None:
+        """Write what was counted, and stop."""
+        self._closing.set()
+        self._greenlet.join(_LONGEST_WAIT_SECONDS)
+
+    def _run(self) -> None:
+        while not self._closing.wait(_SECONDS):
+            self._write()
+        self._write()
+
+    def _write(self) -> None:
+        counts = {name: count for name, count in self._counts.items() if count}
+        slowest = self._slowest_milliseconds
+        if not counts and slowest == self._written_milliseconds:
+            return
+        started = monotonic()
+        try:
+            self._thread.apply(self._commit, (counts, slowest))
+        except Exception as error:  # noqa: BLE001 - the counts stay here and go along next time
+            logs.warning("intake.tally_not_kept", error=logs.describe(error), seconds=round(monotonic() - started, 1))
+            return
+        self._written_milliseconds = slowest
+        for name, count in counts.items():
+            self._counts[name] -= count
+
+    def _commit(self, counts: dict[str, int], slowest: int) -> None:
+        with self._database.transaction() as session:
+            ledger.add(session, counts)
+            ledger.raise_to(session, ledger.SLOWEST_ANSWER, slowest)
