@@ -7,11 +7,14 @@ from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
 from receiptsvc.intake.app import Intake
+from receiptsvc.intake.drainage import Drainage
 from receiptsvc.intake.keeper import Keeper
 from receiptsvc.intake.server import OnThreads
+from receiptsvc.intake.spool import Spool
 from receiptsvc.intake.tally import Tally
 from receiptsvc.store.db import Database
 from receiptsvc.store.door import open_door
+from receiptsvc.store.wakeups import Bell
 from receiptsvc.web.app import LONGEST_BODY, create_app
 
 THREADS = 16  # for Flask; each may hold a connection to the database
@@ -29,7 +32,14 @@ def make() -> Intake:
     except StorageUnavailable as error:
         logs.warning("web.storage_unavailable", error=logs.describe(error))  # until it is back, callbacks are told 503
     door = open_door(settings.database_url, database.slot, patience_seconds=settings.callback_budget_seconds)
-    keeper = Keeper(door, budget_seconds=settings.callback_budget_seconds)
+    ring = None if settings.is_sqlite else Bell(settings.database_url).ring
+    spool = Spool(settings.spool_dir) if settings.spool_dir else None
+    keeper = Keeper(door, budget_seconds=settings.callback_budget_seconds, spool=spool, on_news=ring)
+    if spool is not None and settings.spool_dir is not None:
+        back_door = open_door(settings.database_url, database.slot, patience_seconds=2)
+        drainage = Drainage(settings.spool_dir, spool, back_door)
+        atexit.register(spool.close)
+        atexit.register(drainage.close)
     tally = Tally(Database(settings.database_url, pool_size=1))
     atexit.register(tally.close)
     atexit.register(keeper.close)

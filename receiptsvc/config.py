@@ -29,6 +29,7 @@ DATA = PROJECT / "data"
 
 TRANSPORTS = ("soap", "rest")
 CALLBACK_ELEMENTS = ("both", "deliveryStatusUrl", "deliveryStatusURL")
+STRANGERS = ("refuse", "quarantine")
 RETURN_CODE_MEANINGS = ("failed", "retry", "duplicate", "stop")
 
 SOAP_URL = "https://services.dynmark.com/WebServices/MessagingServicesWS.asmx"
@@ -38,7 +39,8 @@ LONGEST_PUBLIC_URL = 100  # the callback URL must stay within 200 characters
 # Every setting there is.
 # fmt: off
 NAMES = frozenset({
-    "DATABASE_URL", "PUBLIC_URL", "PORT", "WEB_CONCURRENCY", "CALLBACK_KEYS", "CALLBACK_BUDGET_SECONDS",
+    "DATABASE_URL", "DATABASE_LISTEN_URL", "PUBLIC_URL", "PORT", "WEB_CONCURRENCY", "CALLBACK_KEYS",
+    "CALLBACK_BUDGET_SECONDS", "CALLBACK_STRANGERS",
     "API_KEYS", "DYNMARK_USERNAME", "DYNMARK_PASSWORD", "DYNMARK_TRANSPORT", "DYNMARK_SOAP_URL",
     "DYNMARK_REST_URL", "DYNMARK_WSDL", "DYNMARK_CALLBACK_ELEMENT", "DYNMARK_TIMEOUT_SECONDS",
     "RESEND_AFTER_SECONDS", "RESEND_FOR_SECONDS", "RETURN_CODES", "DYNMARK_TIMEZONE", "STATUS_MAP", "SPOOL_DIR",
@@ -60,11 +62,13 @@ class Settings:
     """Everything that can be set. Durations are in seconds. No secret shows in its repr."""
 
     database_url: str = field(repr=False)
+    listen_url: str = field(repr=False)  # where PostgreSQL can be listened to: past a pooler
     public_url: str
     port: int
     web_concurrency: int
     callback_keys: tuple[CallbackKey, ...] = field(repr=False)  # the first signs, all verify
     callback_budget_seconds: float
+    keeps_strangers: bool  # whether a callback with a wrong key is kept, as quarantined, and answered 200
     api_keys: tuple[ApiKey, ...] = field(repr=False)
     api_key_file: Path | None  # where the key stands that a desk made for itself
     account: Account | None
@@ -99,8 +103,6 @@ class Settings:
         settings = cls._read(read)
         if settings.transport == "rest":
             read.fault("DYNMARK_TRANSPORT", "rest is not there yet; use soap")
-        if settings.spool_dir is not None:
-            read.fault("SPOOL_DIR", "there is no spool yet; leave it unset")
         if read.faults:
             raise SettingsError(read.faults)
         return settings
@@ -113,11 +115,13 @@ class Settings:
         spool = read.text("SPOOL_DIR")
         return cls(
             database_url=database_url,
+            listen_url=read.database_url("DATABASE_LISTEN_URL", otherwise=database_url),
             public_url=read.public_url(f"http://127.0.0.1:{port}"),
             port=port,
             web_concurrency=read.whole("WEB_CONCURRENCY", 1 if on_sqlite else 2, least=1, most=64),
             callback_keys=read.callback_keys(may_make=on_sqlite),
             callback_budget_seconds=read.seconds("CALLBACK_BUDGET_SECONDS", 2 if spool else 7, most=9),
+            keeps_strangers=read.choice("CALLBACK_STRANGERS", STRANGERS) == "quarantine",
             api_keys=read.api_keys(may_make=on_sqlite),
             api_key_file=key_path() if on_sqlite and read.text("API_KEYS") is None else None,
             account=read.account(),
@@ -134,7 +138,7 @@ class Settings:
             status_map={
                 code: Status(word) for code, word in read.words("STATUS_MAP", sorted(map(str, GATEWAY_WORDS))).items()
             },
-            spool_dir=Path(spool) if spool else None,
+            spool_dir=PROJECT / spool if spool else None,
             batch_size=read.whole("BATCH_SIZE", 250, least=1, most=250),
         )
 
@@ -211,24 +215,27 @@ class _Reader:
             self.fault(name, "must be a time zone's name such as UTC or Europe/London")
             return ZoneInfo("UTC")
 
-    def database_url(self) -> str:
-        """The SQLAlchemy URL with its driver named. PostgreSQL is reached with psycopg 3."""
-        given = self.text("DATABASE_URL")
-        default = f"sqlite:///{DATA / 'receiptsvc.db'}"
+    def database_url(self, name: str = "DATABASE_URL", *, otherwise: str | None = None) -> str:
+        """The SQLAlchemy URL with its driver named. PostgreSQL is reached with psycopg 3.
+
+        `otherwise`: what stands for it when it is unset; without it, a file at a desk.
+        """
+        given = self.text(name)
+        default = otherwise or f"sqlite:///{DATA / 'receiptsvc.db'}"
         if given is None:
-            if self.text("DYNO"):
-                self.fault("DATABASE_URL", "must be set on a dyno: a file on its disk is lost at every restart")
+            if self.text("DYNO") and otherwise is None:
+                self.fault(name, "must be set on a dyno: a file on its disk is lost at every restart")
             return default
         try:
             url = make_url(given)
         except (ArgumentError, ValueError):
-            self.fault("DATABASE_URL", "must be a URL such as postgresql://user:password@host/name")
+            self.fault(name, "must be a URL such as postgresql://user:password@host/name")
             return default
         if url.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:
             return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-        if url.drivername in {"sqlite", "sqlite+pysqlite"}:
+        if url.drivername in {"sqlite", "sqlite+pysqlite"} and otherwise is None:
             return self._sqlite_url(url) or default
-        self.fault("DATABASE_URL", "must begin with postgresql://, postgres:// or sqlite:///")
+        self.fault(name, "must begin with postgresql:// or postgres://" + ("" if otherwise else ", or sqlite:///"))
         return default
 
     def _sqlite_url(self, url: URL) -> str | None:

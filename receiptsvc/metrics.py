@@ -5,10 +5,13 @@ into files of that folder, and any of them can tell all.
 """
 
 import os
+from collections.abc import Iterator, Mapping
 from functools import cache
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Histogram, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -26,10 +29,26 @@ def answers(status: str) -> Histogram:
     return _ANSWERS.labels(status)
 
 
-def tell() -> bytes:
-    """All counts of this server's processes in Prometheus' text form."""
-    registry = REGISTRY
+class _Present(Collector):
+    """Gauges that are not kept anywhere: they are as they are asked for."""
+
+    def __init__(self, now: Mapping[str, tuple[str, float]]) -> None:
+        self._now = now
+
+    def collect(self) -> Iterator[Metric]:
+        for name, (description, value) in self._now.items():
+            yield GaugeMetricFamily(f"receiptsvc_{name}", description, value=value)
+
+
+def tell(now: Mapping[str, tuple[str, float]]) -> bytes:
+    """All counts of this server's processes in Prometheus' text form.
+
+    `now`: what is so at this moment, whichever process looks: a gauge's name to its description and value.
+    """
+    present = CollectorRegistry()
+    present.register(_Present(now))
+    counted = REGISTRY
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)
-    return generate_latest(registry)
+        counted = CollectorRegistry()
+        MultiProcessCollector(counted)
+    return generate_latest(counted) + generate_latest(present)

@@ -5,6 +5,7 @@ then the key's kid. Any key that is still listed verifies; the first one signs.
 """
 
 import hmac
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -62,6 +63,13 @@ def opens_inbound(keys: Sequence[CallbackKey], token: str) -> bool:
 def opens_account(keys: Sequence[CallbackKey], given: str) -> bool:
     """Whether this is the key of the static receipts address."""
     return _is_signed(keys, "account", b"", given)
+
+
+def claimed_kid(token: str, *, has_message: bool) -> str | None:
+    """The kid that a token claims, whoever made it; None if it has not the form of one of ours."""
+    signed = 2 * ids.LENGTH if has_message else ids.LENGTH
+    kid = token.lower()[signed:]
+    return kid if re.fullmatch(r"[0-9a-z]{1,8}", kid) else None
 
 
 def account_key(key: CallbackKey) -> str:

@@ -31,7 +31,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"sqlalchemy", "phonenumbers"},
     ),
     "web": (
-        {"domain", "ids", "keys", "logs", "config", "metrics", "tokens", "store"},
+        {"domain", "ids", "keys", "logs", "config", "intake", "metrics", "tokens", "store"},
         {"flask", "flask_smorest", "marshmallow", "werkzeug", "sqlalchemy", "phonenumbers", "apispec", "webargs"},
     ),
     "client": ({"config", "domain", "ids"}, {"requests"}),

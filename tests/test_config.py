@@ -95,7 +95,6 @@ BAD = [
     ("PORT", "٣"),
     ("DYNMARK_TIMEOUT_SECONDS", "nan"),
     ("DYNMARK_TIMEOUT_SECONDS", "1e3"),
-    ("SPOOL_DIR", "spool"),
     ("DYNMARK_TRANSPORT", "rest"),
 ]
 

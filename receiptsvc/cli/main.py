@@ -13,6 +13,7 @@ from receiptsvc.domain.errors import ReceiptsvcError, SettingsError
 _COMMANDS = {
     "conversation": "receiptsvc.cli.messages:conversation",
     "demo": "receiptsvc.cli.demo:demo",
+    "keys": "receiptsvc.cli.ops:keys",
     "sandbox": "receiptsvc.cli.sandbox:sandbox",
     "send": "receiptsvc.cli.messages:send",
     "status": "receiptsvc.cli.messages:status",

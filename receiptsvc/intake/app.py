@@ -5,6 +5,7 @@ It stands in front of Flask and hands it everything else. It knows nothing of wh
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from receiptsvc.domain.messages import Callback
 from receiptsvc.intake.keeper import Keeper
 from receiptsvc.intake.tally import Tally
 from receiptsvc.store.inbox import Arrival
+from receiptsvc.store.strangers import Refused
 
 MOST_BYTES = 1024 * 1024  # of a body, counted while reading
 
@@ -31,6 +33,7 @@ SLOWEST_BODY_SECONDS = 10.0
 
 _METHODS = ("GET", "POST", "HEAD")
 _RETRY_AFTER_SECONDS = 5
+_KEY = re.compile(rb"key=[^&]*", re.IGNORECASE)
 _CUT = b"[cut]"  # stands where a secret stood
 
 
@@ -49,6 +52,7 @@ class _Address:
     channel: Channel
     message_id: UUID | None
     secret: str
+    is_stranger: bool = False
 
 
 class Intake:
@@ -57,6 +61,7 @@ class Intake:
     def __init__(self, inner: WSGIApplication, settings: Settings, keeper: Keeper, tally: Tally) -> None:
         self._inner = inner
         self._keys = settings.callback_keys
+        self._keeps_strangers = settings.keeps_strangers
         self._keeper, self._tally = keeper, tally
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -81,8 +86,11 @@ class Intake:
         query = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
         address = self._address(environ, path, query)
         if address is None:
-            self._tally.count_refused()
-            return "403 Forbidden", []
+            stranger = _stranger(method, path, query)
+            self._tally.count_refused(stranger)
+            if not self._keeps_strangers:
+                return "403 Forbidden", []
+            address = _Address(channel=_channel(path), message_id=None, secret="", is_stranger=True)
         body = _read(environ)
         if isinstance(body, _Fault):
             return body.value, []
@@ -93,7 +101,7 @@ class Intake:
             method=method,
             query=query,
             content_type=_text(environ.get("CONTENT_TYPE")),
-            body=body.replace(address.secret.encode(), _CUT),
+            body=_without(body, address.secret),
         )
         try:
             self._keeper.keep(
@@ -103,6 +111,7 @@ class Intake:
                     message_id=address.message_id,
                     received_at=datetime.now(UTC),
                     callback=callback,
+                    is_stranger=address.is_stranger,
                 )
             )
         except StorageUnavailable:
@@ -141,7 +150,31 @@ def _without_secret(query: bytes, address: _Address) -> bytes:
     """The query as it came, but for our own secret in it."""
     if address.channel is Channel.ACCOUNT:
         query = b"&".join(piece for piece in query.split(b"&") if not piece.lower().startswith(b"key="))
-    return query.replace(address.secret.encode(), _CUT)
+    return _without(query, address.secret)
+
+
+def _without(data: bytes, secret: str) -> bytes:
+    return data.replace(secret.encode(), _CUT) if secret else data
+
+
+def _channel(path: str) -> Channel:
+    if path.startswith(tokens.INBOUND):
+        return Channel.INBOUND
+    return Channel.ACCOUNT if path == tokens.RECEIPTS else Channel.MESSAGE
+
+
+def _stranger(method: str, path: str, query: bytes) -> Refused:
+    """What may be kept of a callback with a wrong key: not the key, but which one it claims to be."""
+    channel = _channel(path)
+    base = tokens.INBOUND if channel is Channel.INBOUND else tokens.RECEIPTS
+    shown = base if channel is Channel.ACCOUNT else f"{base}/<token>"
+    return Refused(
+        received_at=datetime.now(UTC),
+        method=method,
+        address=shown,
+        kid=tokens.claimed_kid(path.rpartition("/")[2], has_message=channel is Channel.MESSAGE),
+        query=_KEY.sub(b"key=" + _CUT, query),
+    )
 
 
 def _read(environ: WSGIEnvironment) -> "bytes | _Fault":

@@ -6,15 +6,15 @@ group through the door, on a native thread. What the database can't take in time
 
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Protocol
 from uuid import UUID
 
 import gevent
 from gevent.event import Event
-from gevent.threadpool import ThreadPool, ThreadResult
 
 from receiptsvc import logs
 from receiptsvc.domain.errors import StorageUnavailable
+from receiptsvc.intake.spool import Spool
+from receiptsvc.intake.threads import Crew, Hand
 from receiptsvc.store.door import Door
 from receiptsvc.store.inbox import Arrival
 
@@ -23,7 +23,7 @@ GRACE_SECONDS = 1.0  # beyond its budget, for the spool and for the loop itself
 _MOST_BYTES_IN_FLIGHT = 64 * 1024 * 1024
 _AGAIN_SECONDS = 0.02
 _PROBE_SECONDS = 0.3  # how long a database that is known to be away may keep a group from the spool
-_LEAST_SECONDS = 0.05
+_NEWS_SECONDS = 0.02
 
 
 class _Group:
@@ -38,43 +38,18 @@ class _Group:
         self.lost: frozenset[UUID] = frozenset()
 
 
-class Spool(Protocol):
-    """Where callbacks wait on disk while the database is away."""
-
-    def append(self, arrivals: Sequence[Arrival]) -> None:
-        """Return once they are on disk. Raises StorageUnavailable."""
-        ...
-
-
-class Hand:
-    """A native thread for work that may hang: one task at a time, and whoever waits for it can give up."""
-
-    def __init__(self, give_up: Callable[[], None] = lambda: None) -> None:
-        self._give_up = give_up
-        self._thread = ThreadPool(1)
-        self._hanging: ThreadResult | None = None
-
-    def do(self, seconds: float, task: Callable[[], None]) -> None:
-        """Do a task, or raise StorageUnavailable after so many seconds. It may still be done later."""
-        deadline = monotonic() + max(seconds, _LEAST_SECONDS)
-        if self._hanging is not None:
-            self._hanging.wait(timeout=deadline - monotonic())
-            if not self._hanging.ready():
-                raise StorageUnavailable("an earlier write still hangs")
-            self._hanging = None
-        doing = self._thread.spawn(task)
-        doing.wait(timeout=max(deadline - monotonic(), _LEAST_SECONDS))
-        if not doing.ready():
-            self._hanging = doing
-            self._give_up()
-            raise StorageUnavailable("it took too long")
-        doing.get()
-
-
 class Keeper:
     """The one writer of a process's callbacks."""
 
-    def __init__(self, door: Door, *, budget_seconds: float, spool: Spool | None = None) -> None:
+    def __init__(
+        self,
+        door: Door,
+        *,
+        budget_seconds: float,
+        spool: Spool | None = None,
+        on_news: Callable[[], None] | None = None,
+    ) -> None:
+        """`on_news` is called after commits, on a native thread, at most once in 20 ms."""
         self._door, self._spool, self._budget_seconds = door, spool, budget_seconds
         self._at_door, self._at_spool = Hand(door.abandon), Hand()
         self._forming = _Group()
@@ -83,6 +58,9 @@ class Keeper:
         self._is_closing = False
         self.is_database_away = False
         self._writer = gevent.spawn(self._write)
+        self._news = Event()
+        if on_news is not None:
+            gevent.spawn(self._tell, on_news)
 
     def keep(self, arrival: Arrival) -> None:
         """Return once the callback is on disk. Raises StorageUnavailable after its budget and a second at most.
@@ -124,6 +102,14 @@ class Keeper:
                     self._bytes_in_flight -= sum(map(_size, group.arrivals))
                     group.ended.set()
 
+    def _tell(self, on_news: Callable[[], None]) -> None:
+        crew = Crew(1)
+        while not self._is_closing:
+            self._news.wait()
+            self._news.clear()
+            crew.do(on_news)
+            gevent.sleep(_NEWS_SECONDS)
+
     def _settle(self, group: _Group) -> frozenset[UUID]:
         """Keep a group by whatever means; the ids of those that were not."""
         arrivals, deadline = group.arrivals, group.began_at + self._budget_seconds
@@ -149,6 +135,7 @@ class Keeper:
                     raise
             else:
                 self.is_database_away = False
+                self._news.set()
                 return
             gevent.sleep(_AGAIN_SECONDS)
 

@@ -13,9 +13,10 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import gevent
 from gevent import socket
-from gevent.threadpool import ThreadPool
 from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
+
+from receiptsvc.intake.threads import Crew
 
 SLOWEST_READ_SECONDS = 10.0  # between two pieces of a request
 
@@ -106,7 +107,7 @@ class OnThreads:
     def __init__(self, inner: WSGIApplication, *, threads: int, most_bytes: int) -> None:
         self._inner = inner
         self._most_bytes = most_bytes
-        self._pool = ThreadPool(threads)
+        self._crew = Crew(threads)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """One request."""
@@ -120,7 +121,7 @@ class OnThreads:
             started[:] = [args]
             return bytes  # Flask returns its body and writes nothing
 
-        chunks, pieces, first = self._pool.apply(self._begin, (environ, start))
+        chunks, pieces, first = self._crew.do(self._begin, environ, start)
         start_response(*started[0])
         return self._rest(chunks, pieces, first)
 
@@ -135,10 +136,10 @@ class OnThreads:
             piece = first
             while piece is not None:
                 yield piece
-                piece = self._pool.apply(next, (pieces, None))
+                piece = self._crew.do(next, pieces, None)
         finally:
             if hasattr(chunks, "close"):
-                self._pool.apply(chunks.close)
+                self._crew.do(chunks.close)
 
 
 def _read(environ: WSGIEnvironment, most: int) -> bytes:

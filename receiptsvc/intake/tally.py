@@ -4,15 +4,17 @@ from time import monotonic
 
 import gevent
 from gevent.event import Event
-from gevent.threadpool import ThreadPool
 
 from receiptsvc import logs
-from receiptsvc.store import ledger
+from receiptsvc.intake.threads import Crew
+from receiptsvc.store import ledger, strangers
 from receiptsvc.store.db import Database
+from receiptsvc.store.strangers import Refused
 
 _SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 5.0
 _SLOW_SECONDS = 1.0
+_SAMPLE_A_SECOND = 10
 
 
 class Tally:
@@ -21,14 +23,17 @@ class Tally:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._counts = {ledger.REFUSED: 0, ledger.SLOW_ANSWERS: 0}
+        self._refused: list[Refused] = []
         self._slowest_milliseconds = self._written_milliseconds = 0
-        self._thread = ThreadPool(1)
+        self._crew = Crew(1)
         self._closing = Event()
         self._greenlet = gevent.spawn(self._run)
 
-    def count_refused(self) -> None:
-        """Count a callback that was answered 403."""
+    def count_refused(self, refused: Refused) -> None:
+        """Count a callback that was answered 403, and keep some of them for ops to look at."""
         self._counts[ledger.REFUSED] += 1
+        if len(self._refused) < _SAMPLE_A_SECOND:
+            self._refused.append(refused)
 
     def count_answer(self, seconds: float) -> None:
         """Count how long an answer took."""
@@ -53,15 +58,18 @@ class Tally:
             return
         started = monotonic()
         try:
-            self._thread.apply(self._commit, (counts, slowest))
+            self._crew.do(self._commit, counts, slowest, list(self._refused))
         except Exception as error:  # noqa: BLE001 - the counts stay here and go along next time
             logs.warning("intake.tally_not_kept", error=logs.describe(error), seconds=round(monotonic() - started, 1))
             return
         self._written_milliseconds = slowest
+        self._refused.clear()
         for name, count in counts.items():
             self._counts[name] -= count
 
-    def _commit(self, counts: dict[str, int], slowest: int) -> None:
+    def _commit(self, counts: dict[str, int], slowest: int, refused: list[Refused]) -> None:
         with self._database.transaction() as session:
             ledger.add(session, counts)
+            if refused:
+                strangers.sample(session, refused)
             ledger.raise_to(session, ledger.SLOWEST_ANSWER, slowest)

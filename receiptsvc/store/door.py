@@ -21,11 +21,14 @@ from receiptsvc.store.inbox import Arrival
 
 _POSTGRESQL = """
 WITH kept AS (
-  INSERT INTO inbox (id, channel, message_id, received_at, method, query, content_type, body, outcome, next_at, tries)
-  SELECT id, channel, message_id, received_at, method, query, content_type, body, 'pending', received_at, 0
-  FROM unnest(%(id)b::uuid[], %(channel)s::text[], %(message_id)b::uuid[], %(received_at)b::timestamptz[],
-              %(method)s::text[], %(query)b::bytea[], %(content_type)s::text[], %(body)b::bytea[])
-    AS arrived(id, channel, message_id, received_at, method, query, content_type, body)
+  INSERT INTO inbox (id, channel, message_id, is_stranger, received_at, method, query, content_type, body,
+                     outcome, next_at, tries)
+  SELECT id, channel, message_id, is_stranger, received_at, method, query, content_type, body,
+         'pending', received_at, 0
+  FROM unnest(%(id)b::uuid[], %(channel)s::text[], %(message_id)b::uuid[], %(is_stranger)s::boolean[],
+              %(received_at)b::timestamptz[], %(method)s::text[], %(query)b::bytea[], %(content_type)s::text[],
+              %(body)b::bytea[])
+    AS arrived(id, channel, message_id, is_stranger, received_at, method, query, content_type, body)
   ON CONFLICT (id) DO NOTHING
   RETURNING 1
 ), counted AS (SELECT count(*) AS rows FROM kept)
@@ -35,8 +38,9 @@ WHERE counted.rows > 0
 ON CONFLICT (name, slot) DO UPDATE SET value = counters.value + excluded.value
 """
 _SQLITE = """
-INSERT INTO inbox (id, channel, message_id, received_at, method, query, content_type, body, outcome, next_at, tries)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'pending', ?4, 0)
+INSERT INTO inbox (id, channel, message_id, is_stranger, received_at, method, query, content_type, body,
+                   outcome, next_at, tries)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'pending', ?5, 0)
 ON CONFLICT (id) DO NOTHING
 """
 _SQLITE_COUNT = """
@@ -96,6 +100,7 @@ class PostgresqlDoor:
                     "id": [arrival.id for arrival in arrivals],
                     "channel": [arrival.channel.value for arrival in arrivals],
                     "message_id": [arrival.message_id for arrival in arrivals],
+                    "is_stranger": [arrival.is_stranger for arrival in arrivals],
                     "received_at": [arrival.received_at for arrival in arrivals],
                     "method": [arrival.callback.method for arrival in arrivals],
                     "query": [arrival.callback.query for arrival in arrivals],
@@ -178,7 +183,7 @@ class SqliteDoor:
         connection.execute("BEGIN IMMEDIATE")
         try:
             kept = connection.executemany(_SQLITE, map(_sqlite_row, arrivals)).rowcount
-            if kept:
+            if kept > 0:  # -1 is said of no rows at all
                 connection.execute(_SQLITE_COUNT, (self._slot, kept))
             connection.execute("COMMIT")
         except BaseException:
@@ -204,6 +209,7 @@ def _sqlite_row(arrival: Arrival) -> tuple[object, ...]:
         arrival.id.hex,
         arrival.channel.value,
         arrival.message_id.hex if arrival.message_id else None,
+        arrival.is_stranger,
         _sqlite_time(arrival.received_at),
         callback.method,
         callback.query,

@@ -27,6 +27,7 @@ class Arrival:
     message_id: UUID | None  # whose signed URL it came to
     received_at: datetime
     callback: Callback
+    is_stranger: bool = False  # its key was wrong
 
 
 def keep(session: Session, arrivals: Sequence[Arrival]) -> int:
@@ -37,6 +38,7 @@ def keep(session: Session, arrivals: Sequence[Arrival]) -> int:
             "id": arrival.id,
             "channel": arrival.channel,
             "message_id": arrival.message_id,
+            "is_stranger": arrival.is_stranger,
             "received_at": arrival.received_at,
             "method": arrival.callback.method,
             "query": arrival.callback.query,

@@ -19,6 +19,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     Uuid,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -191,6 +192,7 @@ class InboxRow(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)  # made when the callback arrived
     channel: Mapped[str]  # which address it came to
     message_id: Mapped[UUID | None]  # from the token; no foreign key: what a callback says is never refused
+    is_stranger: Mapped[bool] = mapped_column(server_default=false())  # its key was wrong, and it was kept all the same
     received_at: Mapped[datetime]
     method: Mapped[str]
     query: Mapped[bytes]
@@ -260,6 +262,19 @@ class Reply(Base):
     recorded_at: Mapped[datetime]
     fingerprint: Mapped[UUID]  # of msgid, sender and content: the same reply forwarded twice has it twice
     is_conflicting: Mapped[bool]  # its msgid came before with another content
+
+
+class RefusedCallback(Base):
+    """A callback that was answered 403: some of the newest, cut short, for ops to see what comes with what key."""
+
+    __tablename__ = "refused_callbacks"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    received_at: Mapped[datetime]
+    method: Mapped[str]
+    address: Mapped[str]  # without its token
+    kid: Mapped[str | None]  # of the key that it claims
+    query: Mapped[bytes]  # its beginning
 
 
 class Counter(Base):

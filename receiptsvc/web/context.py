@@ -8,6 +8,7 @@ from flask import Flask, current_app
 
 from receiptsvc import ids
 from receiptsvc.config import Settings
+from receiptsvc.intake.backlog import Backlog, SpoolState
 from receiptsvc.store.db import Database
 from receiptsvc.web.readiness import Looker
 
@@ -19,11 +20,13 @@ class _Context:
     settings: Settings
     database: Database
     readiness: Looker
+    backlog: Backlog | None
 
 
 def attach(app: Flask, settings: Settings, database: Database) -> None:
     """Give an application its settings and its database."""
-    app.extensions[_NAME] = _Context(settings, database, Looker(settings, database))
+    backlog = Backlog(settings.spool_dir) if settings.spool_dir else None
+    app.extensions[_NAME] = _Context(settings, database, Looker(settings, database, backlog), backlog)
 
 
 def settings() -> Settings:
@@ -39,6 +42,12 @@ def database() -> Database:
 def readiness() -> Looker:
     """What tells whether the application at work can do its duty."""
     return _current().readiness
+
+
+def spooled() -> SpoolState | None:
+    """What waits in the spool of this host; None if there is no spool."""
+    backlog = _current().backlog
+    return backlog.look() if backlog is not None else None
 
 
 def now() -> datetime:

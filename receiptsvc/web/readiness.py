@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import StorageUnavailable
+from receiptsvc.intake.backlog import Backlog
 from receiptsvc.store import probe, queries
 from receiptsvc.store.db import Database
 
@@ -17,19 +18,37 @@ UNSEEN_AFTER = timedelta(seconds=15)
 LONGEST_WAIT_SECONDS = 2.0
 
 WORKER_UNSEEN = "worker unseen"
+DATABASE_AWAY = "database away"
+SPOOL_IN_USE = "spool in use"
 SENDING_NOT_CONFIGURED = "sending not configured"
 
 
 class Looker:
     """Looks at a database, once at a time: a look that hangs is waited for again, not started again."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
-        self._settings, self._database = settings, database
+    def __init__(self, settings: Settings, database: Database, backlog: Backlog | None = None) -> None:
+        self._settings, self._database, self._backlog = settings, database, backlog
         self._lock = Lock()
         self._look: Future[list[str]] | None = None
 
     def find_degraded(self, now: datetime) -> list[str]:
         """What is not as it should be, in words. Raises StorageUnavailable if no callback can be kept."""
+        spool = self._look_at_spool()
+        try:
+            return self._look_at_database(now) + spool
+        except StorageUnavailable:
+            if self._backlog is None:
+                raise
+            return [DATABASE_AWAY, *spool]  # the spool takes what comes
+
+    def _look_at_spool(self) -> list[str]:
+        state = self._backlog.look() if self._backlog is not None else None
+        if state is None:
+            return []
+        words = [f"{SPOOL_IN_USE}: {state.records} callbacks wait"] if state.records else []
+        return words + ([f"spool: {state.aside_files} files need a person"] if state.aside_files else [])
+
+    def _look_at_database(self, now: datetime) -> list[str]:
         with self._lock:
             if self._look is None or self._look.done():
                 self._look = Future()

@@ -18,6 +18,7 @@ from receiptsvc.dynmark import codes
 from receiptsvc.dynmark.gateway import Gateway
 from receiptsvc.store import heartbeats, sending
 from receiptsvc.store.db import Database
+from receiptsvc.store.wakeups import listen
 from receiptsvc.worker import solo
 from receiptsvc.worker.process import Reading, process
 from receiptsvc.worker.submit import AccountHold, repeats, submit
@@ -42,6 +43,7 @@ class Duty:
     name: str
     step: Callable[[], int]
     rest_seconds: float
+    waits_for_news: bool = False  # whether its rest ends early when callbacks have been kept
 
 
 def run(settings: Settings, database: Database, gateway: Gateway | None, stop: threading.Event) -> None:
@@ -57,7 +59,10 @@ def run(settings: Settings, database: Database, gateway: Gateway | None, stop: t
         # No other worker can be calling, so whatever one left unfinished has lost its answer.
         _insist(lambda: _settle_lost(settings, database, all_calls=True), stop)
     logs.info("worker.started", sends=gateway is not None)
-    threads = [_start(duty, stop) for duty in _duties(settings, database, gateway, stop)]
+    news = threading.Event()
+    threads = [_start(duty, stop, news) for duty in _duties(settings, database, gateway, stop)]
+    if not database.is_sqlite:
+        threading.Thread(target=listen, args=(settings.listen_url, news.set, stop), name="listen", daemon=True).start()
     stop.wait()
     deadline = monotonic() + STOP_SECONDS
     for thread in threads:
@@ -87,7 +92,7 @@ def _duties(settings: Settings, database: Database, gateway: Gateway | None, sto
         return 0
 
     duties = [
-        Duty(name="process", step=process_receipts, rest_seconds=_NOTHING_KEPT_SECONDS),
+        Duty(name="process", step=process_receipts, rest_seconds=_NOTHING_KEPT_SECONDS, waits_for_news=True),
         Duty(name="heartbeat", step=beat, rest_seconds=_HEARTBEAT_SECONDS),
         Duty(name="tidy", step=lambda: _tidy(settings, database), rest_seconds=_TIDY_SECONDS),
     ]
@@ -125,14 +130,15 @@ def _settle_lost(settings: Settings, database: Database, *, all_calls: bool = Fa
         return sending.settle_lost(session, datetime.now(UTC), repeats(settings), all_calls=all_calls)
 
 
-def _start(duty: Duty, stop: threading.Event) -> threading.Thread:
+def _start(duty: Duty, stop: threading.Event, news: threading.Event) -> threading.Thread:
     # A daemon, because a call that hangs must not keep the process from ending.
-    thread = threading.Thread(target=_repeat, args=(duty, stop), name=duty.name, daemon=True)
+    wake = news if duty.waits_for_news else stop
+    thread = threading.Thread(target=_repeat, args=(duty, stop, wake), name=duty.name, daemon=True)
     thread.start()
     return thread
 
 
-def _repeat(duty: Duty, stop: threading.Event) -> None:
+def _repeat(duty: Duty, stop: threading.Event, wake: threading.Event) -> None:
     pause, longest = _OUTAGE_SECONDS
     while not stop.is_set():
         try:
@@ -150,5 +156,5 @@ def _repeat(duty: Duty, stop: threading.Event) -> None:
             pause = min(pause * 2, longest)
         else:
             pause = _OUTAGE_SECONDS[0]
-            if not done:
-                stop.wait(duty.rest_seconds)
+            if not done and wake.wait(duty.rest_seconds) and wake is not stop:
+                wake.clear()

@@ -83,6 +83,9 @@ def _work(session: Session, rows: Sequence[InboxRow], reading: Reading, now: dat
     read: list[tuple[InboxRow, Receipt]] = []
     answers: list[tuple[InboxRow, Reply]] = []
     for row in rows:
+        if row.is_stranger:
+            verdicts.append((row, InboxOutcome.QUARANTINED, "its key was wrong"))
+            continue
         callback = Callback(method=row.method, query=row.query, content_type=row.content_type, body=row.body)
         try:
             if row.channel == Channel.INBOUND:

@@ -3,10 +3,12 @@
 import base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import BytesIO
 from time import monotonic
 from urllib.parse import urlsplit
 from wsgiref.types import StartResponse, WSGIEnvironment
+from zoneinfo import ZoneInfo
 
 import gevent
 import pytest
@@ -16,18 +18,25 @@ from sqlalchemy import select
 from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
 from receiptsvc.domain.inbox import Channel, InboxOutcome
+from receiptsvc.dynmark import codes
 from receiptsvc.intake import app
 from receiptsvc.intake.app import MOST_BYTES, Intake
 from receiptsvc.intake.keeper import GRACE_SECONDS, Keeper
 from receiptsvc.intake.tally import Tally
-from receiptsvc.store import ledger
+from receiptsvc.store import ledger, strangers
 from receiptsvc.store.db import Database
 from receiptsvc.store.door import open_door
-from receiptsvc.store.models import InboxRow
+from receiptsvc.store.models import InboxRow, RefusedCallback
+from receiptsvc.store.strangers import Refused
+from receiptsvc.worker.process import Reading, process
+from tests.rows import T0
 
-SETTINGS = Settings.from_env(
-    {"CALLBACK_KEYS": "a-secret-for-the-tests", "API_KEYS": "a:read:0123456789abcdef", "PUBLIC_URL": "https://x.org"}
-)
+ENVIRON = {
+    "CALLBACK_KEYS": "a-secret-for-the-tests",
+    "API_KEYS": "a:read:0123456789abcdef",
+    "PUBLIC_URL": "https://x.org",
+}
+SETTINGS = Settings.from_env(ENVIRON)
 URLS = tokens.static_urls(SETTINGS)
 MESSAGE_ID = ids.new()
 PATH = urlsplit(tokens.receipt_url(SETTINGS, MESSAGE_ID)).path
@@ -66,8 +75,8 @@ def call(desk: Desk) -> Call:
     return caller(desk)
 
 
-def caller(desk: Desk) -> Call:
-    intake = Intake(flask, SETTINGS, desk.keeper, desk.tally)
+def caller(desk: Desk, settings: Settings = SETTINGS) -> Call:
+    intake = Intake(flask, settings, desk.keeper, desk.tally)
 
     def call(
         method: str, path: str, query: str = "", body: bytes = b"", **more: object
@@ -183,6 +192,53 @@ def test_a_wrong_key_is_refused_alike_and_counted(
     with database.reading() as session:
         assert ledger.read(session).refused == 1
     assert rows(database) == []
+
+
+def test_a_sample_of_what_was_refused_tells_the_kid_and_never_the_key(
+    call: Call, desk: Desk, database: Database
+) -> None:
+    rotated = Settings.from_env({**ENVIRON, "CALLBACK_KEYS": "old:another-secret-of-ours"})
+    token = tokens.receipt_url(rotated, MESSAGE_ID).rpartition("/")[2]
+    call("GET", f"/callbacks/receipts/{token}", "a=1")
+    call("GET", "/callbacks/receipts", "a=2&key=a-wrong-key")
+    call("GET", "/callbacks/inbound/nonsense", "a=3")
+    desk.tally.close()
+    with database.reading() as session:
+        sampled = list(session.scalars(select(RefusedCallback).order_by(RefusedCallback.id)))
+        assert [(seen.kid, seen.callbacks) for seen in strangers.by_kid(session)][-1] in {("old", 1), (None, 2)}
+    assert [(one.address, one.kid, one.query) for one in sampled] == [
+        ("/callbacks/receipts/<token>", "old", b"a=1"),
+        ("/callbacks/receipts", None, b"a=2&key=[cut]"),
+        ("/callbacks/inbound/<token>", None, b"a=3"),
+    ]
+
+
+def test_the_sample_of_refused_callbacks_is_bounded(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strangers, "MOST_KEPT", 5)
+    for number in range(4):
+        refused = [
+            Refused(received_at=T0, method="GET", address="/", kid=f"{number}{n}", query=b"x" * 5000) for n in range(3)
+        ]
+        with database.transaction() as session:
+            strangers.sample(session, refused)
+    with database.reading() as session:
+        kept = list(session.scalars(select(RefusedCallback).order_by(RefusedCallback.id)))
+    assert [one.kid for one in kept] == ["21", "22", "30", "31", "32"]
+    assert {len(one.query) for one in kept} == {strangers.LONGEST_QUERY}
+
+
+def test_by_a_setting_strangers_are_kept_and_quarantined(desk: Desk, database: Database) -> None:
+    call = caller(desk, Settings.from_env({**ENVIRON, "CALLBACK_STRANGERS": "quarantine"}))
+    assert call("GET", "/callbacks/receipts/nonsense", "statusid=1")[0] == 200
+    assert call("GET", "/callbacks/receipts", "statusid=1&key=wrong")[0] == 200
+    process(database, Reading(words=codes.load({}), zone=ZoneInfo("UTC")), datetime.now(UTC), 10)
+    assert [(row.outcome, row.reason, row.query) for row in rows(database)] == [
+        ("quarantined", "its key was wrong", b"statusid=1")
+    ] * 2
+    desk.tally.close()
+    with database.reading() as session:
+        assert ledger.read(session).refused == 2
+        assert ledger.read(session).is_balanced
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get", "BREW"])

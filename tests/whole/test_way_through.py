@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -232,8 +233,8 @@ def test_the_story_can_be_played_again_on_kept_data(sqlite_url: str, tmp_path: P
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_demo_that_is_told_to_stop_leaves_nothing_running(number: signal.Signals, tmp_path: Path) -> None:
-    mark = f"receiptsvc-test-{tmp_path.name}-{number.name}"
+def test_a_demo_that_is_told_to_stop_leaves_nothing_running(number: signal.Signals) -> None:
+    mark = f"receiptsvc-test-{secrets.token_hex(8)}"
     environ = {**os.environ, "RECEIPTSVC_TEST_MARK": mark}
     demo = subprocess.Popen(
         [sys.executable, "-m", "receiptsvc", "demo"], cwd=PROJECT, env=environ, stdout=subprocess.PIPE, text=True

@@ -20,11 +20,12 @@ def read_ledger() -> dict[str, Any]:
     """
     with context.database().reading() as session:
         read = ledger.read(session)
+    spool = context.spooled()
     waited = (context.now() - read.oldest_pending_at).total_seconds() if read.oldest_pending_at else None
     return {
         "row": read,
         **{outcome.value: count for outcome, count in read.outcomes.items()},
-        "spooled": 0,
+        "spooled": spool.records if spool else 0,
         "oldest_pending_seconds": waited,
         "balanced": read.is_balanced,
     }

@@ -3,6 +3,7 @@
 from flask import Blueprint, Response
 
 from receiptsvc import metrics
+from receiptsvc.web import context
 from receiptsvc.web.auth import public
 
 blueprint = Blueprint("metrics", __name__)
@@ -12,4 +13,14 @@ blueprint = Blueprint("metrics", __name__)
 @public
 def read_metrics() -> Response:
     """Those of every web process of this server."""
-    return Response(metrics.tell(), content_type=metrics.CONTENT_TYPE)
+    spool = context.spooled()
+    now: dict[str, tuple[str, float]] = {}
+    if spool is not None:
+        age = (context.now() - spool.oldest_at).total_seconds() if spool.oldest_at else 0
+        now = {
+            "spool_records": ("Callbacks that wait in the spool for the database", spool.records),
+            "spool_bytes": ("Bytes of the files that they wait in", spool.bytes),
+            "spool_age_seconds": ("How long the oldest of them has waited", age),
+            "spool_aside_files": ("Files set aside: torn, or refused by the database", spool.aside_files),
+        }
+    return Response(metrics.tell(now), content_type=metrics.CONTENT_TYPE)

@@ -1,0 +1,45 @@
+"""When the spool is emptied: once the database takes callbacks again, by whichever process of this host is first."""
+
+from pathlib import Path
+
+import gevent
+from gevent.event import Event
+
+from receiptsvc import logs
+from receiptsvc.domain.errors import StorageUnavailable
+from receiptsvc.intake.drain import drain
+from receiptsvc.intake.spool import SUFFIX, Spool
+from receiptsvc.intake.threads import Crew
+from receiptsvc.store.door import Door
+
+_SECONDS = 1.0
+
+
+class Drainage:
+    """Looks every second, on a native thread and through a door of its own: no callback waits for an old one."""
+
+    def __init__(self, folder: Path, spool: Spool, door: Door) -> None:
+        self._folder, self._spool, self._door = folder, spool, door
+        self._crew = Crew(1)
+        self._closing = Event()
+        gevent.spawn(self._run)
+
+    def close(self) -> None:
+        """Stop after the group that is being written; what is left waits for the next process."""
+        self._closing.set()
+
+    def _run(self) -> None:
+        while not self._closing.wait(_SECONDS):
+            try:
+                self._crew.do(self._drain)
+            except StorageUnavailable:
+                continue  # the callbacks themselves make enough noise about it
+            except Exception as error:  # noqa: BLE001 - the next look is a second away
+                logs.error("spool.drainage_failed", error)
+
+    def _drain(self) -> None:
+        if not any(self._folder.glob(f"*{SUFFIX}")):
+            return
+        self._door.keep([])  # is the database there at all? Raises StorageUnavailable
+        self._spool.seal()
+        drain(self._folder, self._door.keep, stop=self._closing.is_set)

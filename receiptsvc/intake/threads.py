@@ -1,0 +1,78 @@
+"""Native threads for the event loop: where whatever may block is done, and how the loop waits for it.
+
+What a task raises is raised where it is waited for, and nowhere else: gevent itself would print it, texts and all.
+"""
+
+from collections.abc import Callable
+from time import monotonic
+from typing import TypeVar
+
+from gevent.threadpool import ThreadPool, ThreadResult
+
+from receiptsvc.domain.errors import StorageUnavailable
+
+_LEAST_SECONDS = 0.05
+
+Result = TypeVar("Result")
+
+
+class Crew:
+    """Some native threads."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPool(threads)
+
+    def do(self, task: Callable[..., Result], *arguments: object) -> Result:
+        """Do a task on one of them, and wait for its end."""
+        ended: Result | _Raised = self._pool.apply(_caught, (task, *arguments))
+        return _outcome(ended)
+
+
+class Hand:
+    """One native thread for work that may hang: one task at a time, and whoever waits for it can give up.
+
+    `give_up` is called on the loop when that happens, to make the task end if that is possible.
+    """
+
+    def __init__(self, give_up: Callable[[], None] = lambda: None) -> None:
+        self._give_up = give_up
+        self._pool = ThreadPool(1)
+        self._hanging: ThreadResult | None = None
+
+    def do(self, seconds: float, task: Callable[[], None]) -> None:
+        """Do a task, or raise StorageUnavailable after so many seconds. It may still be done later."""
+        deadline = monotonic() + max(seconds, _LEAST_SECONDS)
+        if self._hanging is not None:
+            self._hanging.wait(timeout=deadline - monotonic())
+            if not self._hanging.ready():
+                raise StorageUnavailable("an earlier write still hangs")
+            self._hanging = None
+        doing = self._pool.spawn(_caught, task)
+        doing.wait(timeout=max(deadline - monotonic(), _LEAST_SECONDS))
+        if not doing.ready():
+            self._hanging = doing
+            self._give_up()
+            raise StorageUnavailable("it took too long")
+        _outcome(doing.get())
+
+
+def _caught(task: Callable[..., Result], *arguments: object) -> "Result | _Raised":
+    try:
+        return task(*arguments)
+    except Exception as error:  # noqa: BLE001 - raised again by whoever waits
+        return _Raised(error)
+
+
+class _Raised:
+    """An error on its way from a thread to whoever waits."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _outcome(ended: "Result | _Raised") -> Result:
+    if isinstance(ended, _Raised):
+        raise ended.error
+    return ended
