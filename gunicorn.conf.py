@@ -30,7 +30,7 @@ timeout = 60
 graceful_timeout = 20  # a dyno gives 30 s between SIGTERM and SIGKILL
 keepalive = 75
 control_socket_disable = True  # nothing of ours listens beside the port
-accesslog = None  # a request line holds tokens, keys and phone numbers
+logger_class = "receiptsvc.intake.access.AccessLog"  # a request line holds tokens, keys and phone numbers
 logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,

@@ -22,6 +22,7 @@ from receiptsvc.config import Settings
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Callback
+from receiptsvc.intake.access import ROUTE
 from receiptsvc.intake.keeper import Keeper
 from receiptsvc.intake.tally import Tally
 from receiptsvc.store.inbox import Arrival
@@ -70,6 +71,7 @@ class Intake:
         if not any(path == base or path.startswith(f"{base}/") for base in (tokens.RECEIPTS, tokens.INBOUND)):
             return self._inner(environ, start_response)
         started = monotonic()
+        environ[ROUTE] = _shown(path)
         status, headers = self._answer(environ, path)
         seconds = monotonic() - started
         self._tally.count_answer(seconds)
@@ -163,16 +165,20 @@ def _channel(path: str) -> Channel:
     return Channel.ACCOUNT if path == tokens.RECEIPTS else Channel.MESSAGE
 
 
+def _shown(path: str) -> str:
+    """An address without its token."""
+    if path == tokens.RECEIPTS:
+        return path
+    return f"{tokens.INBOUND if path.startswith(tokens.INBOUND) else tokens.RECEIPTS}/<token>"
+
+
 def _stranger(method: str, path: str, query: bytes) -> Refused:
     """What may be kept of a callback with a wrong key: not the key, but which one it claims to be."""
-    channel = _channel(path)
-    base = tokens.INBOUND if channel is Channel.INBOUND else tokens.RECEIPTS
-    shown = base if channel is Channel.ACCOUNT else f"{base}/<token>"
     return Refused(
         received_at=datetime.now(UTC),
         method=method,
-        address=shown,
-        kid=tokens.claimed_kid(path.rpartition("/")[2], has_message=channel is Channel.MESSAGE),
+        address=_shown(path),
+        kid=tokens.claimed_kid(path.rpartition("/")[2], has_message=_channel(path) is Channel.MESSAGE),
         query=_KEY.sub(b"key=" + _CUT, query),
     )
 

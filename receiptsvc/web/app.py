@@ -5,6 +5,7 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.routing import BaseConverter
 
 from receiptsvc.config import Settings
+from receiptsvc.intake.access import ROUTE
 from receiptsvc.store.db import Database
 from receiptsvc.web import auth, context, documentation, errors
 from receiptsvc.web.api import conversations, health, ledger, messages, metrics, transactions
@@ -43,6 +44,7 @@ def create_app(settings: Settings, database: Database) -> Flask:
 
 
 def _harden(response: Response) -> Response:
+    request.environ[ROUTE] = request.url_rule.rule if request.url_rule else None  # for the access log
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"
     if request.path.startswith("/v1/"):

@@ -1,0 +1,31 @@
+"""The access log: one JSON line a request, with the pattern of its address in place of the address.
+
+A callback that was answered 200 has no line: there may be thousands a second, the inbox has each, metrics count them.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from gunicorn.glogging import Logger
+
+from receiptsvc import logs
+
+ROUTE = "receiptsvc.route"  # where in the WSGI environment whoever answers puts the pattern
+CALLBACKS = "/callbacks"
+
+
+class AccessLog(Logger):
+    """gunicorn's logger, but for its access lines, which would hold tokens, queries and numbers."""
+
+    def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:
+        """Called by gunicorn after each answer."""
+        route = environ.get(ROUTE)
+        if resp.status_code == 200 and route is not None and route.startswith(CALLBACKS):
+            return
+        logs.info(
+            "request",
+            method=req.method,
+            route=route,
+            status=resp.status_code,
+            milliseconds=round(request_time.total_seconds() * 1000),
+        )
