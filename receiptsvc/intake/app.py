@@ -186,7 +186,7 @@ def _stranger(method: str, path: str, query: bytes) -> Refused:
 def _read(environ: WSGIEnvironment) -> "bytes | _Fault":
     """The body. A length that was claimed is not believed further than it is read."""
     claimed = environ.get("CONTENT_LENGTH") or ""
-    if not claimed and not environ.get("wsgi.input_terminated"):
+    if not claimed and "HTTP_TRANSFER_ENCODING" not in environ:
         return b""
     if claimed.isdigit() and int(claimed) > MOST_BYTES:
         return _Fault.TOO_LARGE

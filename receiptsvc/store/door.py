@@ -48,6 +48,8 @@ INSERT INTO counters (name, slot, value) VALUES ('callbacks', ?1, ?2), ('pending
 ON CONFLICT (name, slot) DO UPDATE SET value = value + excluded.value
 """
 
+_NO_PREPARING = ("26000", "42P05")  # a prepared statement is not there, or is there twice: another server's session
+
 
 class Door(Protocol):
     """One connection into the inbox. Only `abandon` may be called while another thread is in `keep`."""
@@ -86,6 +88,7 @@ class PostgresqlDoor:
     def __init__(self, url: str, slot: int, patience_seconds: float) -> None:
         self._url, self._slot = url, slot
         self._connect_seconds = max(2, round(patience_seconds))  # libpq takes no less
+        self._prepare_after: int | None = 3  # until a pooler in transaction mode mixes prepared statements up
         self._connection: psycopg.Connection | None = None
         self._lock = threading.Lock()
 
@@ -110,7 +113,9 @@ class PostgresqlDoor:
                 },
             )
         except psycopg.Error as error:
-            if not outages.is_outage(error):
+            if error.sqlstate in _NO_PREPARING:
+                self._prepare_after = None
+            elif not outages.is_outage(error):
                 raise
             self.close()
             raise StorageUnavailable(outages.describe(error)) from error
@@ -141,7 +146,7 @@ class PostgresqlDoor:
         made = psycopg.connect(
             self._url,
             autocommit=True,
-            prepare_threshold=None,  # a pooler in transaction mode would lose prepared statements
+            prepare_threshold=self._prepare_after,
             connect_timeout=self._connect_seconds,
             application_name="receiptsvc door",
         )

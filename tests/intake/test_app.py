@@ -248,7 +248,7 @@ def test_another_method_is_told_which_there_are(call: Call, method: str) -> None
 
 
 def test_a_body_may_have_a_mebibyte_and_no_more(call: Call, database: Database) -> None:
-    chunked = {"CONTENT_LENGTH": "", "wsgi.input_terminated": "1"}
+    chunked = {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"}
     assert call("POST", PATH, body=b"x" * MOST_BYTES)[0] == 200
     assert call("POST", PATH, body=b"x" * MOST_BYTES, **chunked)[0] == 200
     assert call("POST", PATH, body=b"x" * (MOST_BYTES + 1))[0] == 413
