@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run desk test lint format migration pins clean
+.PHONY: help demo run desk test test-faults lint format migration pins clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed ## the main job on a scratch database: a conversation goes out, its receipts come back
 	@$(BIN)/python -m receiptsvc demo
@@ -23,6 +23,9 @@ desk: $(VENV)/installed-dev ## web and worker with the settings of .env, on port
 
 test: $(VENV)/installed-dev ## every test, on SQLite and on a real PostgreSQL
 	$(BIN)/python -m pytest $(ARGS)
+
+test-faults: $(VENV)/installed-dev ## the long fault tests: killed processes, a frozen database, full disks
+	RECEIPTSVC_FAULTS=long $(BIN)/python -m pytest tests/faults $(ARGS)
 
 lint: $(VENV)/installed-dev ## format check, linter, strict types
 	$(BIN)/ruff format --check .

@@ -13,6 +13,7 @@ from receiptsvc.intake.threads import Crew
 from receiptsvc.store.door import Door
 
 _SECONDS = 1.0
+_LONG_SECONDS = 15.0  # after a look that found only what cannot be moved, or what another process moves
 
 
 class Drainage:
@@ -29,17 +30,21 @@ class Drainage:
         self._closing.set()
 
     def _run(self) -> None:
-        while not self._closing.wait(_SECONDS):
+        pause = _SECONDS
+        while not self._closing.wait(pause):
+            pause = _SECONDS
             try:
-                self._crew.do(self._drain)
+                if not self._crew.do(self._drain):
+                    pause = _LONG_SECONDS
             except StorageUnavailable:
                 continue  # the callbacks themselves make enough noise about it
             except Exception as error:  # noqa: BLE001 - the next look is a second away
                 logs.error("spool.drainage_failed", error)
 
-    def _drain(self) -> None:
+    def _drain(self) -> bool:
+        """Whether there was nothing to do, or something could be done."""
         if not any(self._folder.glob(f"*{SUFFIX}")):
-            return
+            return True
         self._door.keep([])  # is the database there at all? Raises StorageUnavailable
         self._spool.seal()
-        drain(self._folder, self._door.keep, stop=self._closing.is_set)
+        return drain(self._folder, self._door.keep, stop=self._closing.is_set) > 0

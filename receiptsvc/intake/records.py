@@ -79,7 +79,7 @@ def decode(content: bytes) -> Arrival:
             id=UUID(head["id"]),
             channel=Channel(head["channel"]),
             message_id=UUID(head["message_id"]) if head["message_id"] else None,
-            is_stranger=bool(head["is_stranger"]),
+            is_stranger=bool(head.get("is_stranger", False)),
             received_at=datetime.fromisoformat(head["received_at"]).astimezone(UTC),
             callback=Callback(
                 method=head["method"],
