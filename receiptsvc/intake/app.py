@@ -24,6 +24,7 @@ from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Callback
 from receiptsvc.intake.access import ROUTE
 from receiptsvc.intake.keeper import Keeper
+from receiptsvc.intake.server import stop_reading
 from receiptsvc.intake.tally import Tally
 from receiptsvc.store.inbox import Arrival
 from receiptsvc.store.strangers import Refused
@@ -85,7 +86,7 @@ class Intake:
         method = environ["REQUEST_METHOD"]
         if method not in _METHODS:
             return "405 Method Not Allowed", [("Allow", ", ".join(_METHODS))]
-        query = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
+        query = _query(environ)
         address = self._address(environ, path, query)
         if address is None:
             stranger = _stranger(method, path, query)
@@ -95,6 +96,7 @@ class Intake:
             address = _Address(channel=_channel(path), message_id=None, secret="", is_stranger=True)
         body = _read(environ)
         if isinstance(body, _Fault):
+            stop_reading(environ)
             return body.value, []
         query = _without_secret(query, address)
         if method != "POST" and not query and not body:
@@ -200,6 +202,13 @@ def _read(environ: WSGIEnvironment) -> "bytes | _Fault":
     if len(body) > MOST_BYTES:
         return _Fault.TOO_LARGE
     return _Fault.CUT if claimed.isdigit() and len(body) < int(claimed) else body
+
+
+def _query(environ: WSGIEnvironment) -> bytes:
+    """The query as it came. QUERY_STRING is not: servers take it for part of a URL, and cut it at a `#`."""
+    raw = environ.get("RAW_URI")
+    query: str = raw.partition("?")[2] if raw is not None else environ.get("QUERY_STRING", "")
+    return query.encode("latin-1", "replace")
 
 
 def _text(header: str | None) -> str | None:

@@ -8,6 +8,7 @@ import select
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from io import BytesIO
+from time import monotonic
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -18,33 +19,44 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from receiptsvc.intake.threads import Crew
 
-SLOWEST_READ_SECONDS = 10.0  # between two pieces of a request
+SLOWEST_HEADERS_SECONDS = 10.0  # from a request's first byte to the end of its headers
+SLOWEST_READ_SECONDS = 10.0  # between two pieces of a body
+SLOWEST_BODY_SECONDS = 20.0  # for all of a body that Flask is to have
 
 _LOOK_SECONDS = 0.1
+_LEAST_SECONDS = 0.01
 _CHUNK = 64 * 1024
 
 
 class _Client:
-    """A client's socket that knows whether the next request has begun. Everything else is the socket's own."""
+    """A client's socket that knows how far a request has come. Everything else is the socket's own."""
 
     def __init__(self, inner: socket.socket) -> None:
         self._inner = inner
         self.is_between_requests = False
+        self._headers_until: float | None = None  # of the monotonic clock; none: they are in
 
     def recv(self, size: int) -> bytes:
         try:
+            if self._headers_until is not None:
+                self._inner.settimeout(max(self._headers_until - monotonic(), _LEAST_SECONDS))
             data: bytes = self._inner.recv(size)
         except TimeoutError:
             return b""  # whoever stops in the middle of a request is as good as gone
         if self.is_between_requests:
             self.is_between_requests = False
-            self._inner.settimeout(SLOWEST_READ_SECONDS)
+            self._headers_until = monotonic() + SLOWEST_HEADERS_SECONDS
         return data
 
     def begin_wait(self) -> None:
         """From here on silence is no offence: gunicorn bounds how long a connection may be kept."""
-        self.is_between_requests = True
+        self.is_between_requests, self._headers_until = True, None
         self._inner.settimeout(None)
+
+    def end_headers(self) -> None:
+        """A body may take as long as it moves. The headers may have come along with the request before."""
+        self.is_between_requests, self._headers_until = False, None
+        self._inner.settimeout(SLOWEST_READ_SECONDS)
 
     def sendall(self, data: bytes) -> None:
         self._inner.sendall(data)
@@ -57,6 +69,7 @@ class Server(GeventWorker):
     """gunicorn's gevent worker, but that it patches nothing, cuts slow requests, and ends when nobody asks."""
 
     sockets: list[Any]
+    wsgi: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -69,6 +82,7 @@ class Server(GeventWorker):
     def run(self) -> None:
         """Serve until told to stop."""
         gevent.spawn(self._let_go_of_idle_clients)
+        self.wsgi = self._closing_at_the_end(self.wsgi)
         super().run()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
@@ -79,6 +93,28 @@ class Server(GeventWorker):
             AsyncWorker.handle(self, listener, tracked, addr)
         finally:
             del self._clients[current]
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
+        """A request whose headers are in."""
+        sock.end_headers()
+        return super().handle_request(listener_name, req, sock, addr)
+
+    def _closing_at_the_end(self, inner: WSGIApplication) -> WSGIApplication:
+        """The application, but that an answer given after the word to stop closes its connection.
+
+        gunicorn looks before it calls the application, and a callback may have waited since then.
+        """
+
+        def answer(environ: WSGIEnvironment, start_response: Any) -> Iterable[bytes]:
+            def start(*args: Any) -> Any:
+                written = start_response(*args)
+                if not self.alive:
+                    start_response.__self__.force_close()  # gunicorn's Response
+                return written
+
+            return inner(environ, start)
+
+        return answer
 
     def timeout_ctx(self) -> Any:
         """Around the wait for a connection's next request, headers included."""
@@ -145,7 +181,19 @@ class OnThreads:
 def _read(environ: WSGIEnvironment, most: int) -> bytes:
     pieces: list[bytes] = []
     left = most
-    while left and (piece := environ["wsgi.input"].read(min(left, _CHUNK))):
-        pieces.append(piece)
-        left -= len(piece)
+    try:
+        with gevent.Timeout(SLOWEST_BODY_SECONDS):
+            while left and (piece := environ["wsgi.input"].read(min(left, _CHUNK))):
+                pieces.append(piece)
+                left -= len(piece)
+    except gevent.Timeout:
+        stop_reading(environ)
     return b"".join(pieces)
+
+
+def stop_reading(environ: WSGIEnvironment) -> None:
+    """Take no more from this connection: gunicorn would wait for the rest of the body, to throw it away."""
+    client = environ.get("gunicorn.socket")
+    if client is not None:
+        with suppress(OSError):
+            client.shutdown(socket.SHUT_RD)
