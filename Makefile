@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run desk test test-faults lint format migration pins clean
+.PHONY: help demo run desk test test-faults bench bench-ack lint format migration pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,11 @@ test: $(VENV)/installed-dev ## every test, on SQLite and on a real PostgreSQL
 
 test-faults: $(VENV)/installed-dev ## the long fault tests: killed processes, a frozen database, full disks
 	RECEIPTSVC_FAULTS=long $(BIN)/python -m pytest tests/faults $(ARGS)
+
+bench: bench-ack ## every benchmark
+
+bench-ack: $(VENV)/installed-bench ## what a durable 200 costs, beside what others give for theirs: about eleven minutes
+	@$(BIN)/python -m benchmarks.ack $(ARGS)
 
 lint: $(VENV)/installed-dev ## format check, linter, strict types
 	$(BIN)/ruff format --check .
@@ -59,4 +64,9 @@ $(VENV)/installed: requirements.txt | $(VENV)/bin/python
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
 	@echo "Installing what the tests need …"
 	@$(BIN)/pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/installed-bench: benchmarks/requirements.txt $(VENV)/installed-dev
+	@echo "Installing what the benchmarks need …"
+	@$(BIN)/pip install --quiet -r benchmarks/requirements.txt
 	@touch $@

@@ -1,0 +1,41 @@
+"""The usual durable receiver: Flask, one ORM row and one commit a request, the same table as ours.
+
+It runs under gunicorn's own gevent worker, monkey-patched, with a connection for each load connection.
+"""
+
+import os
+from datetime import UTC, datetime
+
+from flask import Flask, Response, request
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+
+from receiptsvc import ids
+from receiptsvc.store.models import InboxRow
+
+CONNECTIONS = 16  # a process
+
+app = Flask("orm", static_folder=None)
+_engine = create_engine(os.environ["BENCH_ORM_URL"], pool_size=CONNECTIONS, max_overflow=0)
+
+
+@app.get("/callbacks/receipts/<_token>")
+def receive(_token: str) -> Response:
+    """Keep the callback in a row, commit, answer."""
+    now = datetime.now(UTC)
+    with Session(_engine) as session:
+        session.add(
+            InboxRow(
+                id=ids.new(),
+                channel="message",
+                received_at=now,
+                method=request.method,
+                query=request.query_string,
+                body=request.get_data(),
+                outcome="pending",
+                next_at=now,
+                tries=0,
+            )
+        )
+        session.commit()
+    return Response("OK\n", mimetype="text/plain")

@@ -1,0 +1,142 @@
+"""What a run of `bench-ack` has found, and how it is told: tables to read, `name=value` for programs, JSON to keep."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from benchmarks import busy, kept, measures, visible
+from benchmarks.generator import Report
+from benchmarks.lineup import NAMES
+from benchmarks.measures import Spread
+
+Rounds = list[dict[str, Report]]  # candidate → what its turn gave
+
+EARLY_CALLBACKS = 100_000  # from here on memory should not grow
+
+_MEGABYTE = 1024 * 1024
+
+
+@dataclass(kw_only=True, slots=True)
+class Outcome:
+    """Filled while the run goes on; what is empty was not measured."""
+
+    facts: dict[str, str] = field(default_factory=dict)
+    fastest: Rounds = field(default_factory=list)  # as fast as the answers come
+    steady: Rounds = field(default_factory=list)  # at a fixed rate
+    rates: dict[str, float] = field(default_factory=dict)  # of the steady rounds
+    memory: list[tuple[int, list[int]]] = field(default_factory=list)  # callbacks answered, bytes of each web process
+    proofs: dict[str, kept.Proof] = field(default_factory=dict)
+    opinions: dict[str, float] = field(default_factory=dict)  # answers a second, as wrk counts them
+    while_busy: busy.Outcome | None = None
+    until_visible: visible.Outcome | None = None
+    faults: list[str] = field(default_factory=list)
+
+    def json(self) -> dict[str, Any]:
+        """Everything, raw."""
+        return {**asdict(self), "values": self.values()}
+
+    def values(self) -> dict[str, float]:
+        """What the goals are held against."""
+        told = {name: one.median for name, _, one in self._ratios()}
+        for kind in ("pg", "sqlite"):
+            if self.opinions:
+                told[f"ack_vs_noop_{kind}_by_wrk"] = self.opinions[f"ack_{kind}"] / self.opinions[f"noop_{kind}"]
+        if self.memory:
+            told["web_callbacks"], last = self.memory[-1]
+            told["web_mb"] = max(last) / _MEGABYTE
+            early = next((sizes for callbacks, sizes in self.memory if callbacks >= EARLY_CALLBACKS), None)
+            if early is not None and early is not last:
+                told["web_growth_mb"] = max(now - then for now, then in zip(last, early, strict=True)) / _MEGABYTE
+        if self.while_busy:
+            told["ack_busy_p99_vs_idle"] = self._busy_ratio(self.while_busy).median
+        if self.until_visible:
+            told["visible_p99_ms"] = measures.percentile(self.until_visible.delays, 0.99) * 1000
+        told["answers_checked"] = sum(proof.acknowledged for proof in self.proofs.values())
+        told["answers_missing"] = sum(proof.missing for proof in self.proofs.values())
+        return told
+
+    def tables(self) -> str:
+        """All of it, in Markdown."""
+        parts = [self._facts(), self._candidates(), self._ratio_table(), *self._remarks()]
+        return "\n\n".join(part for part in parts if part)
+
+    def _facts(self) -> str:
+        return "\n".join(f"- {name}: {value}" for name, value in self.facts.items())
+
+    def _candidates(self) -> str:
+        rows = []
+        for name, text in NAMES.items():
+            per_second = spread_of(self.fastest, name, "per_second").text()
+            p99 = spread_of(self.fastest, name, "p99", 1000).text(1)
+            steady, rate = "-", "-"
+            if name in self.rates:
+                rate = f"{self.rates[name]:,.0f}"
+                steady = spread_of(self.steady, name, "p99", 1000).text(1)
+            rows.append([text, per_second, p99, rate, steady])
+        return measures.table(["", "answers/s", "p99 ms", "fixed rate/s", "p99 ms at it"], rows)
+
+    def _ratio_table(self) -> str:
+        return measures.table(["ratio", "median (spread)"], [[text, one.text(2)] for _, text, one in self._ratios()])
+
+    def _ratios(self) -> Iterator[tuple[str, str, Spread]]:
+        fastest = [{name: report.per_second for name, report in reports.items()} for reports in self.fastest]
+        for name, text, above, below in (
+            ("ack_vs_noop_pg", "durable answers ÷ bare Flask no-op, PostgreSQL", "ack_pg", "noop_pg"),
+            ("ack_vs_noop_sqlite", "durable answers ÷ bare Flask no-op, SQLite", "ack_sqlite", "noop_sqlite"),
+            ("ack_vs_orm_commit", "÷ ORM commit per request", "ack_pg", "orm"),
+            ("ack_vs_celery", "÷ Celery + Redis", "ack_pg", "celery"),
+            ("ack_vs_wsgi_pg", "÷ raw WSGI no-op, PostgreSQL", "ack_pg", "wsgi_pg"),
+        ):
+            yield name, text, measures.ratio(fastest, above, below)
+        p99s = [{name: report.p99 for name, report in reports.items()} for reports in self.steady]
+        for name, text, kind in (
+            ("ack_p99_vs_noop", "p99 at half the no-op's maximum ÷ the no-op's there, PostgreSQL", "pg"),
+            ("ack_p99_vs_noop_sqlite", "the same, SQLite", "sqlite"),
+        ):
+            yield name, text, measures.ratio(p99s, f"ack_{kind}", f"noop_{kind}")
+
+    def _remarks(self) -> Iterator[str]:
+        for name, proof in self.proofs.items():
+            yield (
+                f"{NAMES[name]}: {proof.acknowledged:,} answers 200 looked up one by one, {proof.missing} missing, "
+                f"{proof.repeated} repeated; {proof.unacknowledged} more kept whose answer never came."
+            )
+        if self.opinions:
+            seen = ", ".join(f"{NAMES[name]} {rate:,.0f}/s" for name, rate in self.opinions.items())
+            yield f"One turn each by wrk: {seen}."
+        if self.memory:
+            yield "Memory of the web processes: " + "; ".join(
+                f"{callbacks:,} callbacks {'/'.join(f'{size / _MEGABYTE:.1f}' for size in sizes)} MB"
+                for callbacks, sizes in (self.memory[0], *self._early(), self.memory[-1])
+            )
+        if self.while_busy:
+            idle, loaded = (
+                measures.spread([one.p99 * 1000 for one in each])
+                for each in (self.while_busy.idle, self.while_busy.busy)
+            )
+            posts = measures.spread(self.while_busy.post_seconds).text(1)
+            yield (
+                f"Callback p99 idle {idle.text(1)} ms, busy {loaded.text(1)} ms, ratio "
+                f"{self._busy_ratio(self.while_busy).text(1)}. Busy with: {', '.join(self.while_busy.calls)}; "
+                f"a POST took {posts} s."
+            )
+        if self.until_visible:
+            delays = self.until_visible.delays
+            p50, p99 = (measures.percentile(delays, share) * 1000 for share in (0.5, 0.99))
+            yield (
+                f"From 200 to visible, at {self.until_visible.report.per_second:,.0f} receipts/s: p50 {p50:.0f} ms, "
+                f"p99 {p99:.0f} ms, longest {max(delays) * 1000:.0f} ms, of {len(delays)} receipts watched."
+            )
+
+    def _early(self) -> Sequence[tuple[int, list[int]]]:
+        return [sample for sample in self.memory if sample[0] >= EARLY_CALLBACKS][:1]
+
+    @staticmethod
+    def _busy_ratio(found: busy.Outcome) -> Spread:
+        pairs = zip(found.busy, found.idle, strict=True)
+        return measures.spread([loaded.p99 / idle.p99 for loaded, idle in pairs])
+
+
+def spread_of(rounds: Sequence[Mapping[str, Report]], name: str, what: str, times: float = 1) -> Spread:
+    """One figure of one candidate over all rounds. `what`: a field of Report."""
+    return measures.spread([float(getattr(reports[name], what)) * times for reports in rounds])

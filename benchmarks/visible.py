@@ -1,0 +1,85 @@
+"""How long after its 200 a receipt stands in the API's answers, while receipts keep coming and a worker folds them."""
+
+import secrets
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from threading import Event
+from time import monotonic, sleep
+from uuid import UUID
+
+import requests
+
+from benchmarks import receipts
+from benchmarks.generator import Plan, Report, Site
+from benchmarks.tools import BenchError
+from receiptsvc import ids
+from receiptsvc.cli.stack import Stack, answers
+from receiptsvc.client import Client
+from receiptsvc.config import Settings
+from tests import databases
+
+_WATCHERS = 4
+_MOST_WATCHED = 4000
+_LOOK_SECONDS = 0.02
+_PAUSE_SECONDS = 0.2  # the watchers' own calls cost the service as much as receipts do
+_PATIENCE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """`delays`: from a watched receipt's 200 to the first answer of the API that shows it, in seconds."""
+
+    delays: Sequence[float]
+    report: Report
+    is_balanced: bool
+
+
+def measure(generator: Path, folder: Path, server_url: str, plan: Plan) -> Outcome:
+    """Load a new service on PostgreSQL, two web processes and a worker, and watch some of its receipts."""
+    api_key = secrets.token_urlsafe(24)
+    loaded = int(plan.rate * (plan.warm_seconds + plan.seconds)) + 1
+    with databases.scratch_postgresql(server_url) as url:
+        stack = Stack(folder / "visible", url, api_key=api_key, settings={"WEB_CONCURRENCY": "2"})
+        with stack:
+            stack.migrate()
+            settings = Settings.from_env(stack.environ)
+            message_ids = receipts.accept_messages(url, loaded + _MOST_WATCHED)
+            targets = receipts.write_targets(folder / "visible.targets", settings, message_ids[:loaded])
+            stack.start("web", "worker")
+            stack.wait_until("the web process", lambda: answers(f"{stack.url}/readyz"))
+            site = Site(name="visible", port=settings.port, targets=targets)
+            over = Event()
+            with ThreadPoolExecutor(_WATCHERS) as threads:
+                watching = [
+                    threads.submit(_watch, settings, api_key, message_ids[loaded + place :: _WATCHERS], over)
+                    for place in range(_WATCHERS)
+                ]
+                try:
+                    report = site.load(generator, plan)
+                finally:
+                    over.set()
+                delays = [delay for one in watching for delay in one.result()]
+            client = stack.client()
+            stack.wait_until("every receipt is processed", lambda: client.ledger()["pending"] == 0)
+            return Outcome(delays=delays, report=report, is_balanced=bool(client.ledger()["balanced"]))
+
+
+def _watch(settings: Settings, api_key: str, message_ids: Sequence[UUID], over: Event) -> list[float]:
+    """Send a receipt for one message after another and wait for each to be seen; the delays."""
+    client, delays = Client(settings.public_url, api_key), list[float]()
+    with requests.Session() as gateway:
+        for place, message_id in zip(count(), message_ids, strict=False):
+            if over.is_set():
+                break
+            gateway.get(settings.public_url + receipts.path(settings, message_id, place), timeout=10).raise_for_status()
+            answered_at = monotonic()
+            while client.message(ids.public("msg", message_id))["status"] != "delivered":
+                if monotonic() > answered_at + _PATIENCE_SECONDS:
+                    raise BenchError("a receipt was answered 200 and not seen in the API")
+                sleep(_LOOK_SECONDS)
+            delays.append(monotonic() - answered_at)
+            over.wait(_PAUSE_SECONDS)
+    return delays

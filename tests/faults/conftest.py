@@ -1,0 +1,92 @@
+"""The fault tests' two forms, the PostgreSQL that they break, and the service that must not mind."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from receiptsvc import ids, tokens
+from receiptsvc.cli.stack import Stack, answers
+from receiptsvc.config import Settings
+from tests.faults.postgres import Server
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Form:
+    """How long and how often. `slack_seconds`: what a client on this same machine may measure on top."""
+
+    times: int
+    restarts: int  # of what takes long to start
+    frozen_seconds: float
+    budget_seconds: float
+    fuzzed: int
+    slack_seconds: float = 0.5
+
+    @property
+    def longest_seconds(self) -> float:
+        """Nobody may wait longer for an answer: the budget, and a second."""
+        return self.budget_seconds + 1 + self.slack_seconds
+
+
+SHORT = Form(times=2, restarts=1, frozen_seconds=4, budget_seconds=1, fuzzed=3_000)
+LONG = Form(times=20, restarts=20, frozen_seconds=15, budget_seconds=5, fuzzed=100_000)
+
+
+class StartWeb(Protocol):
+    """Starts a web process on a database and waits until it is ready. It is ended with the test."""
+
+    def __call__(self, database_url: str, **settings: str) -> Stack: ...
+
+
+@pytest.fixture(scope="session")
+def form() -> Form:
+    """Short, or with RECEIPTSVC_FAULTS=long as long as it takes."""
+    return LONG if os.environ.get("RECEIPTSVC_FAULTS") == "long" else SHORT
+
+
+@pytest.fixture(scope="session")
+def one_server() -> Iterator[Server]:
+    """The PostgreSQL that the fault tests share."""
+    with tempfile.TemporaryDirectory(prefix="receiptsvc-faults-") as folder:
+        Path(folder).chmod(0o755)  # as root the server runs as a user of its own
+        server = Server(Path(folder))
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def server(one_server: Server) -> Server:
+    """A PostgreSQL of our own to break, running."""
+    one_server.start()
+    return one_server
+
+
+@pytest.fixture
+def postgresql_url(server: Server) -> str:
+    """A new, migrated database on the PostgreSQL that can be broken."""
+    return server.new_database()
+
+
+@pytest.fixture
+def start_web(tmp_path: Path, form: Form) -> Iterator[StartWeb]:
+    """Start the web process, with the form's budget unless told otherwise."""
+    with ExitStack() as running:
+
+        def start(database_url: str, **settings: str) -> Stack:
+            budget = {"CALLBACK_BUDGET_SECONDS": f"{form.budget_seconds:g}"}
+            stack = running.enter_context(Stack(tmp_path / "stack", database_url, settings={**budget, **settings}))
+            stack.start("web")
+            stack.wait_until("the web process", lambda: answers(f"{stack.url}/readyz"))
+            return stack
+
+        yield start
+
+
+def callback_url(stack: Stack) -> str:
+    """A URL of the kind that is given to the gateway with a message."""
+    return tokens.receipt_url(Settings.from_env(stack.environ), ids.new())

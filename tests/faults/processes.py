@@ -1,0 +1,48 @@
+"""Looking at processes and sockets of this machine from outside, by /proc, and waiting for what they do."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+_POLL_SECONDS = 0.02
+_PROC = Path("/proc")
+
+
+def until(what: str, is_so: Callable[[], bool], *, seconds: float = 30.0) -> None:
+    """Poll until it is so; an AssertionError says what was waited for in vain."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
+        time.sleep(_POLL_SECONDS)
+
+
+def children(pid: int) -> list[int]:
+    """The living processes that `pid` started."""
+    everybody = (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit())
+    return sorted(one for one in everybody if _state_and_parent(one)[1] == pid and is_alive(one))
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs, frozen ones included; what is dead and not yet reaped does not."""
+    return _state_and_parent(pid)[0] not in {"", "Z", "X"}
+
+
+def resident_megabytes(pid: int) -> float:
+    """The memory that a process holds at the moment."""
+    (line,) = (one for one in (_PROC / str(pid) / "status").read_text().splitlines() if one.startswith("VmRSS:"))
+    return int(line.split()[1]) / 1024
+
+
+def unread_bytes(port: int) -> int:
+    """What came to a TCP port and was not read by its server yet, connections that it did not accept included."""
+    lines = (_PROC / "net" / "tcp").read_text().splitlines()[1:]
+    queues = [fields[4] for fields in map(str.split, lines) if fields[1].endswith(f":{port:04X}")]
+    return sum(int(queue.split(":")[1], 16) for queue in queues)
+
+
+def _state_and_parent(pid: int) -> tuple[str, int]:
+    try:
+        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:  # it has ended
+        return "", 0
+    return fields[0], int(fields[1])

@@ -1,0 +1,47 @@
+"""What must be true when a fault is over: each callback that was answered 200 is in the inbox, once, and it adds up."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from sqlalchemy import select
+
+from receiptsvc.intake import spool
+from receiptsvc.store import ledger, verification
+from receiptsvc.store.db import Database
+from receiptsvc.store.models import InboxRow
+from tests.faults.processes import until
+
+_SERIAL = re.compile(rb"serial=([0-9]+)&")
+
+
+def assert_nothing_lost(database_url: str, kept: Iterable[int]) -> None:
+    """Each of the serials is one row, no callback is there twice, and the ledger balances."""
+    database = Database(database_url)
+    try:
+        with database.reading() as session:
+            serials = Counter(_serials(session.scalars(select(InboxRow.query))))
+            counted = ledger.read(session)
+            rows = sum(ledger.count_rows(session).values())
+        assert not set(kept) - serials.keys(), "answered 200 and lost"
+        assert not [serial for serial, times in serials.items() if times > 1], "kept twice"
+        assert counted.received == rows
+        assert counted.is_balanced
+        assert list(verification.verify(database)) == []
+    finally:
+        database.close()
+
+
+def wait_until_drained(folder: Path) -> None:
+    """Wait until no file of the spool waits for the database."""
+    until("the spool is empty", lambda: not list(folder.glob(f"*{spool.SUFFIX}")), seconds=60)
+
+
+def set_aside(folder: Path) -> list[str]:
+    """The files of a spool that people would have to look at."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix in {spool.TORN_SUFFIX, spool.REFUSED_SUFFIX})
+
+
+def _serials(queries: Iterable[bytes]) -> Iterable[int]:
+    return (int(match[1]) for match in map(_SERIAL.match, queries) if match)

@@ -1,0 +1,99 @@
+"""The database killed, frozen or full of others under load: nobody waits too long, nothing that was answered is lost."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from receiptsvc.cli.stack import Stack
+from tests.faults.conftest import Form, StartWeb, callback_url
+from tests.faults.load import Load
+from tests.faults.postgres import MOST_CONNECTIONS, Server
+from tests.faults.processes import until
+from tests.faults.proof import assert_nothing_lost, set_aside, wait_until_drained
+
+StartWebHere = Callable[[], Stack]
+
+
+@pytest.fixture(params=[False, True], ids=["without_spool", "with_spool"])
+def spool_dir(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    return tmp_path / "spool" if request.param else None
+
+
+@pytest.fixture
+def start(start_web: StartWeb, postgresql_url: str, spool_dir: Path | None) -> StartWebHere:
+    return lambda: start_web(postgresql_url, **({"SPOOL_DIR": str(spool_dir)} if spool_dir else {}))
+
+
+def prove(stack: Stack, url: str, load: Load, spool_dir: Path | None) -> None:
+    if spool_dir:
+        assert load.statuses == {200}, "the spool stands in for the database"
+        stack.start("worker")
+        wait_until_drained(spool_dir)
+        assert not set_aside(spool_dir)
+    assert load.statuses <= {200, 503}
+    assert_nothing_lost(url, load.kept)
+
+
+def test_killing_the_database_loses_nothing(
+    server: Server, start: StartWebHere, postgresql_url: str, spool_dir: Path | None, form: Form
+) -> None:
+    stack = start()
+    with Load(callback_url(stack)) as load:
+        for _ in range(form.restarts):
+            load.wait_for(200, times=200)
+            server.kill()
+            load.wait_for(200 if spool_dir else 503, times=20)
+            server.start()
+        load.wait_for(200, times=200)
+    assert load.slowest_seconds < form.longest_seconds
+    prove(stack, postgresql_url, load, spool_dir)
+
+
+def test_while_the_database_is_frozen_nobody_waits_longer_than_the_budget(
+    server: Server, start: StartWebHere, postgresql_url: str, spool_dir: Path | None, form: Form
+) -> None:
+    stack = start()
+    with Load(callback_url(stack), connections=32) as load:
+        load.wait_for(200, times=200)
+        with server.frozen():
+            time.sleep(form.frozen_seconds)  # this is the fault, not a wait for something
+        load.wait_for(200, times=200, seconds=form.longest_seconds)
+    if not spool_dir:
+        assert 503 in load.statuses
+    assert load.slowest_seconds < form.longest_seconds
+    prove(stack, postgresql_url, load, spool_dir)
+
+
+def take_every_slot(server: Server, held: ExitStack) -> None:
+    """Throw our processes' connections out and take their places, until none is left for them."""
+    admin = held.enter_context(server.connect())
+    theirs = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'receiptsvc%'"
+
+    def is_full() -> bool:
+        try:
+            for _ in range(MOST_CONNECTIONS):
+                held.enter_context(server.connect())
+        except psycopg.OperationalError:
+            return not admin.execute(theirs).fetchall()
+        return False
+
+    until("every slot is taken", is_full)
+
+
+@pytest.mark.parametrize("spool_dir", [None], ids=["without_spool"])
+def test_without_a_free_connection_nobody_hangs(
+    server: Server, start: StartWebHere, postgresql_url: str, spool_dir: Path | None, form: Form
+) -> None:
+    stack = start()
+    with Load(callback_url(stack)) as load:
+        load.wait_for(200, times=200)
+        with ExitStack() as held:
+            take_every_slot(server, held)
+            load.wait_for(503, times=50)
+        load.wait_for(200, times=200)
+    assert load.slowest_seconds < form.longest_seconds
+    prove(stack, postgresql_url, load, spool_dir)
