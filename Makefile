@@ -29,8 +29,8 @@ test-faults: $(VENV)/installed-dev ## the long fault tests: killed processes, a 
 
 bench: bench-ack ## every benchmark
 
-bench-ack: $(VENV)/installed-bench ## what a durable 200 costs, beside what others give for theirs: about eleven minutes
-	@$(BIN)/python -m benchmarks.ack $(ARGS)
+bench-ack: $(VENV)/installed-bench ## what a durable 200 costs, beside what others give for theirs: eleven minutes; ARGS=--quick: two
+	@$(BIN)/python -W "ignore:XDG_RUNTIME_DIR" -m benchmarks.ack $(ARGS)
 
 lint: $(VENV)/installed-dev ## format check, linter, strict types
 	$(BIN)/ruff format --check .
@@ -68,5 +68,5 @@ $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
 
 $(VENV)/installed-bench: benchmarks/requirements.txt $(VENV)/installed-dev
 	@echo "Installing what the benchmarks need …"
-	@$(BIN)/pip install --quiet -r benchmarks/requirements.txt
+	@$(BIN)/pip install --quiet -c requirements.txt -c requirements-dev.txt -r benchmarks/requirements.txt
 	@touch $@
