@@ -16,12 +16,12 @@ from tests import databases
 NAMES: Mapping[str, str] = {
     "ack_pg": "**receiptsvc, PostgreSQL**, 2 processes",
     "noop_pg": "bare Flask no-op, 2 processes",
-    "wsgi_pg": "raw WSGI no-op (the ceiling), 2 processes",
+    "wsgi_pg": "raw WSGI no-op, 2 processes",
     "orm": "Flask + ORM commit, PostgreSQL, 2 processes",
     "celery": "Flask + Celery + Redis (fsync always), 2 processes",
     "ack_sqlite": "**receiptsvc, SQLite**, 1 process",
     "noop_sqlite": "bare Flask no-op, 1 process",
-    "wsgi_sqlite": "raw WSGI no-op (the ceiling), 1 process",
+    "wsgi_sqlite": "raw WSGI no-op, 1 process",
 }
 OURS = ("ack_pg", "ack_sqlite")
 RIVAL_FLAGS = ("--worker-class", "gevent")  # their blocking libraries need the monkey-patching that ours does without

@@ -1,7 +1,7 @@
 """The signed tokens in our callback URLs, and the keys of the static ones; checked in constant time, without a store.
 
-A token is only `0-9a-z`: 26 characters of the message's id (absent where there is no message), 26 of MAC (128 bits),
-then the key's kid. Any key that is still listed verifies; the first one signs.
+A token is only `0-9a-z`: 32 hexadecimal digits of the message's id (absent where there is no message), 32 of MAC
+(128 bits), then the key's kid. Any key that is still listed verifies; the first one signs.
 """
 
 import hmac
@@ -9,9 +9,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
 from uuid import UUID
 
-from receiptsvc import ids
 from receiptsvc.config import Settings
 from receiptsvc.keys import CallbackKey, subkey
 
@@ -19,7 +19,8 @@ RECEIPTS = "/callbacks/receipts"
 INBOUND = "/callbacks/inbound"
 
 _MAC_BYTES = 16
-_NOBODY = UUID(int=0)
+_DIGITS = 2 * _MAC_BYTES  # of a MAC, and of an id
+_NOTHING = bytes(_MAC_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class StaticUrls:
 def receipt_url(settings: Settings, message_id: UUID) -> str:
     """Where the receipts of one message are to go: at most 200 characters."""
     key = settings.callback_keys[0]
-    token = ids.to_text(message_id) + _signature(key, "receipts", message_id.bytes)
+    token = message_id.hex + _signature(key, "receipts", message_id.bytes)
     return f"{settings.public_url}{RECEIPTS}/{token}"
 
 
@@ -49,10 +50,10 @@ def static_urls(settings: Settings) -> StaticUrls:
 def message_of(keys: Sequence[CallbackKey], token: str) -> UUID | None:
     """The message whose receipts may come to this token; None if no listed key signed it."""
     token = token.lower()
-    message_id = ids.from_text(token[: ids.LENGTH])
+    message_id = _bytes_of(token[:_DIGITS])
     # A malformed id is checked like any other, so that nothing can be learnt from the time that it takes.
-    signed = _is_signed(keys, "receipts", (message_id or _NOBODY).bytes, token[ids.LENGTH :])
-    return message_id if signed else None
+    signed = _is_signed(keys, "receipts", message_id or _NOTHING, token[_DIGITS:])
+    return UUID(bytes=message_id) if signed and message_id is not None else None
 
 
 def opens_inbound(keys: Sequence[CallbackKey], token: str) -> bool:
@@ -67,7 +68,7 @@ def opens_account(keys: Sequence[CallbackKey], given: str) -> bool:
 
 def claimed_kid(token: str, *, has_message: bool) -> str | None:
     """The kid that a token claims, whoever made it; None if it has not the form of one of ours."""
-    signed = 2 * ids.LENGTH if has_message else ids.LENGTH
+    signed = 2 * _DIGITS if has_message else _DIGITS
     kid = token.lower()[signed:]
     return kid if re.fullmatch(r"[0-9a-z]{1,8}", kid) else None
 
@@ -78,19 +79,29 @@ def account_key(key: CallbackKey) -> str:
 
 
 def _signature(key: CallbackKey, purpose: str, data: bytes) -> str:
-    return ids.base32(_mac(key, purpose, data)) + key.kid
+    return _mac(key, purpose, data).hex() + key.kid
 
 
 def _is_signed(keys: Sequence[CallbackKey], purpose: str, data: bytes, given: str) -> bool:
-    mac, kid = ids.from_base32(given[: ids.LENGTH], _MAC_BYTES) or b"", given[ids.LENGTH :].encode()
-    matches = [  # all of them, always
-        hmac.compare_digest(_mac(key, purpose, data), mac) & hmac.compare_digest(key.kid.encode(), kid) for key in keys
-    ]
-    return any(matches)
+    mac, kid = _bytes_of(given[:_DIGITS]) or b"", given[_DIGITS:].encode()
+    is_signed = False
+    for key in keys:  # all of them, always
+        is_signed |= hmac.compare_digest(_mac(key, purpose, data), mac) & hmac.compare_digest(key.kid.encode(), kid)
+    return is_signed
 
 
 def _mac(key: CallbackKey, purpose: str, data: bytes) -> bytes:
-    return hmac.digest(_subkey(key, purpose), data, "sha256")[:_MAC_BYTES]
+    # Keyed BLAKE2 is a MAC by itself (RFC 7693), and one call of it costs a tenth of what HMAC does.
+    return blake2b(data, digest_size=_MAC_BYTES, key=_subkey(key, purpose)).digest()
+
+
+def _bytes_of(digits: str) -> bytes | None:
+    """The 16 bytes that these hexadecimal digits stand for; None if they are none."""
+    try:
+        data = bytes.fromhex(digits)
+    except ValueError:
+        return None
+    return data if len(digits) == _DIGITS and len(data) == _MAC_BYTES else None  # blanks are skipped, not counted
 
 
 _subkey = lru_cache(maxsize=64)(subkey)

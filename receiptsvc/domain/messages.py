@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 
@@ -78,8 +79,7 @@ class Reply:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Callback:
+class Callback(NamedTuple):  # a tuple is made in a third of the time, and thousands a second are
     """A callback as it was kept: the bytes, secrets cut out, and nothing made of them."""
 
     method: str

@@ -7,10 +7,10 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from time import monotonic
+from typing import NamedTuple
 from urllib.parse import unquote_plus
 from uuid import UUID
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -33,6 +33,8 @@ MOST_BYTES = 1024 * 1024  # of a body, counted while reading
 
 SLOWEST_BODY_SECONDS = 10.0
 
+_BARE = (tokens.RECEIPTS, tokens.INBOUND)
+_OURS = tuple(f"{base}/" for base in _BARE)
 _METHODS = ("GET", "POST", "HEAD")
 _RETRY_AFTER_SECONDS = 5
 _KEY = re.compile(rb"key=[^&]*", re.IGNORECASE)
@@ -47,8 +49,7 @@ class _Fault(Enum):
     SLOW = "408 Request Timeout"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Address:
+class _Address(NamedTuple):
     """Where a callback came to, its key being right. `secret`: what of its URL must not be kept."""
 
     channel: Channel
@@ -66,10 +67,15 @@ class Intake:
         self._keeps_strangers = settings.keeps_strangers
         self._keeper, self._tally = keeper, tally
 
+    @staticmethod
+    def answers_plainly(path: str) -> bool:
+        """Whether a request for this path, as it came, needs no more than `plain.Plain` gives."""
+        return path.startswith(_OURS)
+
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """One request."""
         path = environ.get("PATH_INFO", "").rstrip("/")
-        if not any(path == base or path.startswith(f"{base}/") for base in (tokens.RECEIPTS, tokens.INBOUND)):
+        if not _is_ours(path):
             return self._inner(environ, start_response)
         started = monotonic()
         environ[ROUTE] = _shown(path)
@@ -136,6 +142,10 @@ class Intake:
         if base == tokens.INBOUND and tokens.opens_inbound(self._keys, token):
             return _Address(channel=Channel.INBOUND, message_id=None, secret=token)
         return None
+
+
+def _is_ours(path: str) -> bool:
+    return path.startswith(_OURS) or path in _BARE
 
 
 def _given_key(environ: WSGIEnvironment, query: bytes) -> str:

@@ -5,6 +5,7 @@ threads as the plain blocking code that they are, so nothing they do can keep a 
 """
 
 import select
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from io import BytesIO
@@ -17,12 +18,14 @@ from gevent import socket
 from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 
+from receiptsvc.intake.plain import Plain
 from receiptsvc.intake.threads import Crew
 
 SLOWEST_HEADERS_SECONDS = 10.0  # from a request's first byte to the end of its headers
 SLOWEST_READ_SECONDS = 10.0  # between two pieces of a body
 SLOWEST_BODY_SECONDS = 20.0  # for all of a body that Flask is to have
 
+_SWITCH_SECONDS = 0.0005  # how long another thread may hold the interpreter while the loop waits for it
 _LOOK_SECONDS = 0.1
 _LEAST_SECONDS = 0.01
 _CHUNK = 64 * 1024
@@ -74,6 +77,8 @@ class Server(GeventWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._clients: dict[gevent.Greenlet, _Client] = {}
+        self._plain: Plain | None = None
+        self._answers_plainly: Callable[[str], bool]
 
     def patch(self) -> None:
         """Let the listening sockets be the loop's. The standard library stays as it is."""
@@ -81,7 +86,11 @@ class Server(GeventWorker):
 
     def run(self) -> None:
         """Serve until told to stop."""
+        sys.setswitchinterval(_SWITCH_SECONDS)  # each answer takes it back some six times; by default 5 ms each
         gevent.spawn(self._let_go_of_idle_clients)
+        if hasattr(self.wsgi, "answers_plainly"):
+            self._plain = Plain(self.wsgi, self.log.access, lambda: self.alive)
+            self._answers_plainly = self.wsgi.answers_plainly
         self.wsgi = self._closing_at_the_end(self.wsgi)
         super().run()
 
@@ -97,6 +106,10 @@ class Server(GeventWorker):
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """A request whose headers are in."""
         sock.end_headers()
+        if self._plain is not None and self._answers_plainly(req.path):
+            if not self._plain.answer(req, sock):
+                raise StopIteration  # gunicorn's word for: close it
+            return True
         return super().handle_request(listener_name, req, sock, addr)
 
     def _closing_at_the_end(self, inner: WSGIApplication) -> WSGIApplication:

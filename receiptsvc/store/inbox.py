@@ -5,8 +5,8 @@ A row is in the ledger's counts from its first commit, and its every move is cou
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import select
@@ -18,8 +18,7 @@ from receiptsvc.store import ledger, upsert
 from receiptsvc.store.models import InboxRow
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """A callback on its way into the inbox. `id` is made when it arrives, so that keeping it twice keeps it once."""
 
     id: UUID

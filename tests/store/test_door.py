@@ -23,6 +23,8 @@ def arrivals() -> list[Arrival]:
         (Channel.MESSAGE, ids.new(), "GET", b"a=%00&b=\xff", None, b""),
         (Channel.ACCOUNT, None, "POST", b"", "text/plain; charset=latin-1", b"\x00\xff\\'\"{}"),
         (Channel.INBOUND, None, "HEAD", b"q", "", b""),
+        (Channel.ACCOUNT, None, "POST", b"\\x00", r'NULL, "{\a}",,\\x00 \'', b"NULL"),
+        (Channel.ACCOUNT, None, "POST", b"", "NULL", b"\\"),
     ]
     return [
         Arrival(
@@ -59,7 +61,7 @@ def test_the_door_writes_what_the_inbox_writes(door: Door, database: Database) -
         assert written["message_id"] == quick.message_id
     with database.reading() as session:
         counted = ledger.read(session)
-    assert (counted.callbacks, counted.received, counted.is_balanced) == (6, 6, True)
+    assert (counted.callbacks, counted.received, counted.is_balanced) == (10, 10, True)
 
 
 def test_keeping_twice_keeps_and_counts_once(door: Door, database: Database) -> None:
@@ -69,8 +71,8 @@ def test_keeping_twice_keeps_and_counts_once(door: Door, database: Database) -> 
     door.keep(group)
     door.close()
     with database.reading() as session:
-        assert session.scalar(select(sa.func.count()).select_from(InboxRow)) == 3
-        assert ledger.read(session).received == 3
+        assert session.scalar(select(sa.func.count()).select_from(InboxRow)) == 5
+        assert ledger.read(session).received == 5
 
 
 def test_whoever_hangs_can_be_abandoned_and_the_next_one_gets_through(postgresql_url: str) -> None:

@@ -1,0 +1,73 @@
+"""How the server asks the intake and writes its answers: plain WSGI without what a callback never needs.
+
+gunicorn makes some thirty entries for an application, and writes head and body apart. Both cost more than the intake
+itself does. The answers of the two ways are the same; a test holds them against each other.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from time import time
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import unquote_to_bytes
+from wsgiref.types import WSGIApplication, WSGIEnvironment
+
+from gunicorn import SERVER
+from gunicorn.util import http_date
+
+_WITHOUT_PREFIX = ("CONTENT-TYPE", "CONTENT-LENGTH")
+
+
+class Plain:
+    """Answers requests by an application that reads little of its environment and knows the length of its answers."""
+
+    def __init__(self, application: WSGIApplication, log_access: Callable[..., None], is_alive: Callable[[], bool]):
+        self._application, self._log_access, self._is_alive = application, log_access, is_alive
+        self._date, self._date_until = "", 0.0
+
+    def answer(self, request: Any, client: Any) -> bool:
+        """Answer one request of gunicorn's; whether its connection may be kept."""
+        began = datetime.now()  # noqa: DTZ005 - only its distance is looked at
+        if request._expected_100_continue:  # noqa: SLF001 - gunicorn's own servers read it likewise
+            client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        told: list[Any] = []
+
+        def start_response(*status_and_headers: Any) -> Callable[[bytes], object]:
+            told[:] = status_and_headers
+            return bytes  # the intake gives its body back and writes nothing
+
+        environ = _environ(request, client)
+        body = b"".join(self._application(environ, start_response))
+        status, headers = told
+        is_kept = self._is_alive() and not request.should_close()
+        head = [
+            f"HTTP/{request.version[0]}.{request.version[1]} {status}\r\nServer: {SERVER}\r\nDate: {self._now()}\r\n"
+            f"Connection: {'keep-alive' if is_kept else 'close'}\r\n"
+        ]
+        head += [f"{name}: {value}\r\n" for name, value in headers]
+        client.sendall("".join(head).encode("latin-1") + b"\r\n" + body)
+        taken: timedelta = datetime.now() - began  # noqa: DTZ005
+        self._log_access(SimpleNamespace(status_code=int(status[:3])), request, environ, taken)
+        return is_kept
+
+    def _now(self) -> str:
+        now = time()
+        if now >= self._date_until:
+            self._date, self._date_until = http_date(now), int(now) + 1
+        return self._date
+
+
+def _environ(request: Any, client: Any) -> WSGIEnvironment:
+    environ: WSGIEnvironment = {
+        "REQUEST_METHOD": request.method,
+        "PATH_INFO": unquote_to_bytes(request.path).decode("latin-1"),
+        "RAW_URI": request.uri,
+        "wsgi.input": request.body,
+        "gunicorn.socket": client,
+    }
+    for name, value in request.headers:
+        key = name.replace("-", "_")
+        if name not in _WITHOUT_PREFIX:
+            key = f"HTTP_{key}"
+        environ[key] = f"{environ[key]},{value}" if key in environ else value
+    return environ
