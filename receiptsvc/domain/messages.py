@@ -32,6 +32,13 @@ class OutboundMessage:
     additional_options: Mapping[str, str] = field(default_factory=dict)
 
 
+class Origin(StrEnum):
+    """Who gave a message to the gateway."""
+
+    OWN = "own"  # we did, or will
+    EXTERNAL = "external"  # another system on the same account; only its receipts are known here
+
+
 class Outcome(StrEnum):
     """How a call ended for one message. Nothing else can happen to it."""
 

@@ -1,6 +1,7 @@
 """The tables, built by the migrations only. How they hang together is drawn in docs/design.md."""
 
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -25,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from receiptsvc.domain.inbox import InboxOutcome
-from receiptsvc.domain.messages import Outcome
+from receiptsvc.domain.messages import Origin, Outcome
 from receiptsvc.domain.statuses import Effect, Status
 
 
@@ -50,6 +51,8 @@ class UtcDateTime(TypeDecorator[datetime]):
             return None
         return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
 
+
+_RARE_OUTCOMES = "outcome NOT IN ('pending', 'applied')"  # what ops look for among millions
 
 Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only in a column of this very type
 
@@ -76,7 +79,7 @@ class Base(DeclarativeBase):
     }
 
 
-def _one_of(column: str, words: type[Status] | type[Effect] | type[Outcome] | type[InboxOutcome]) -> CheckConstraint:
+def _one_of(column: str, words: type[StrEnum]) -> CheckConstraint:
     listed = ", ".join(f"'{word.value}'" for word in words)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
@@ -87,6 +90,7 @@ class Message(Base):
     __tablename__ = "messages"
     __table_args__ = (
         _one_of("status", Status),
+        _one_of("origin", Origin),
         UniqueConstraint("message_guid"),
         Index(
             "ix_messages_due",
@@ -97,12 +101,14 @@ class Message(Base):
         Index("ix_messages_conversation_id_id", "conversation_id", "id"),
         Index("ix_messages_client_ref_id", "client_ref", "id"),
         Index("ix_messages_recipient_id", "recipient", "id"),
+        Index("ix_messages_created_at_id", "created_at", "id"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     conversation_id: Mapped[UUID]
     created_at: Mapped[datetime]
     created_by: Mapped[str]  # the name of the API key
+    origin: Mapped[str] = mapped_column(server_default=Origin.OWN)
 
     status: Mapped[str]
     status_at: Mapped[datetime]
@@ -131,6 +137,7 @@ class Message(Base):
     due_at: Mapped[datetime | None]  # when the worker should look at it: to call, or because a call's lease has ended
     calling_since: Mapped[datetime | None]  # set, and committed, before the first byte of a call goes out
     tries: Mapped[int]  # calls begun
+    offered_at: Mapped[datetime | None]  # when the first of them began
     unclear_since: Mapped[datetime | None]  # when the first call began whose answer was lost
 
 
@@ -187,6 +194,21 @@ class InboxRow(Base):
             postgresql_where=text("outcome = 'pending'"),
             sqlite_where=text("outcome = 'pending'"),
         ),
+        Index(
+            "ix_inbox_outcome_id",
+            "outcome",
+            "id",
+            postgresql_where=text(_RARE_OUTCOMES),
+            sqlite_where=text(_RARE_OUTCOMES),
+        ),
+        Index(
+            "uq_inbox_callback_id_part",
+            "callback_id",
+            "part",
+            unique=True,
+            postgresql_where=text("callback_id IS NOT NULL"),
+            sqlite_where=text("callback_id IS NOT NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)  # made when the callback arrived
@@ -204,6 +226,55 @@ class InboxRow(Base):
     next_at: Mapped[datetime]  # when the worker should (next) take it up
     tries: Mapped[int]
     processed_at: Mapped[datetime | None]
+    callback_id: Mapped[UUID | None]  # of a receipt that came along with others: the row that holds the bytes of all
+    part: Mapped[int] = mapped_column(server_default="0")  # which of the callback's receipts it is
+    assigned_to: Mapped[UUID | None]  # the message that an operator says it is about
+
+
+class Parked(Base):
+    """A receipt that fits no message yet: what it says of one, and when to look again. It goes when one is found."""
+
+    __tablename__ = "parked"
+    __table_args__ = (
+        Index("ix_parked_transaction_id", "transaction_id"),
+        Index("ix_parked_client_ref", "client_ref"),
+        Index("ix_parked_look_at", "look_at"),
+    )
+
+    receipt_id: Mapped[UUID] = mapped_column(ForeignKey("inbox.id"), primary_key=True)
+    transaction_id: Mapped[str | None]
+    client_ref: Mapped[str | None]
+    candidates: Mapped[list[str]]  # public ids of the messages among which nothing decides
+    looks: Mapped[int]  # how often nothing was found
+    look_at: Mapped[datetime | None]  # none: it is being looked at, or only a person can help
+
+
+class Audit(Base):
+    """What was done by hand, or moved a receipt that had its outcome: who, when, what, and why."""
+
+    __tablename__ = "audits"
+    __table_args__ = (Index("ix_audits_subject_id", "subject", "id"),)
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    at: Mapped[datetime]
+    actor: Mapped[str]  # the name of an API key, or which of our processes
+    action: Mapped[str]
+    subject: Mapped[str]  # the public id of what it was done to
+    reason: Mapped[str | None]
+    details: Mapped[dict[str, Any]]
+
+
+class Rollup(Base):
+    """A count of an hour, kept in the commits that change what it counts, as `Counter` is. See `store.rollups`."""
+
+    __tablename__ = "rollups"
+
+    hour: Mapped[datetime] = mapped_column(primary_key=True)  # its beginning
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    originator: Mapped[str] = mapped_column(primary_key=True)  # empty: the account's own
+    word: Mapped[str] = mapped_column(primary_key=True)
+    slot: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    value: Mapped[int] = mapped_column(BigInteger)
 
 
 class Transition(Base):
@@ -216,7 +287,13 @@ class Transition(Base):
         ),
         _one_of("effect", Effect),
         CheckConstraint("source IN ('gateway', 'ourselves')", name="source"),
-        UniqueConstraint("receipt_id"),
+        Index(
+            "uq_transitions_receipt_id",
+            "receipt_id",
+            unique=True,
+            postgresql_where=text("superseded_at IS NULL"),
+            sqlite_where=text("superseded_at IS NULL"),
+        ),
         Index("ix_transitions_message_id_id", "message_id", "id"),
     )
 
@@ -234,6 +311,7 @@ class Transition(Base):
     received_at: Mapped[datetime]
     recorded_at: Mapped[datetime]
     map_version: Mapped[str | None]  # which version of the words read it
+    superseded_at: Mapped[datetime | None]  # when another reading of its receipt took its place
 
 
 class Reply(Base):
