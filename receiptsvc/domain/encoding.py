@@ -3,15 +3,20 @@
 Sizes from GSM 03.38 and 03.40: 160 septets in one segment and 153 in each of several; 70 and 67 code units for UTF-16.
 """
 
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-_BASIC = frozenset(
+_BASIC = (
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
     "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
 )
-_EXTENSION = frozenset("\f^{}\\[~]|€")  # two septets each: an escape and the character
+_EXTENSION = "\f^{}\\[~]|€"  # two septets each: an escape and the character
+
+# Patterns, because a request can hold millions of characters.
+_OUTSIDER = re.compile(f"[^{re.escape(_BASIC + _EXTENSION)}]")
+_ESCAPED = re.compile(f"[{re.escape(_EXTENSION)}]")
+_PAIRED = re.compile("[\U00010000-\U0010ffff]")  # two code units each
 
 _SUGGESTIONS = {
     "\u2018": "'",
@@ -44,29 +49,31 @@ class Measure:
 
 def measure(text: str) -> Measure:
     """Encoding and segments of `text` (not empty)."""
-    outsiders = tuple(dict.fromkeys(c for c in text if c not in _BASIC and c not in _EXTENSION))
+    outsiders = tuple(dict.fromkeys(_OUTSIDER.findall(text)))
     if outsiders:
-        widths = (1 + (ord(c) > 0xFFFF) for c in text)
-        return Measure(encoding=Encoding.UTF16, segments=_segments(widths, 70, 67), outsiders=outsiders)
-    widths = (1 + (c in _EXTENSION) for c in text)
-    return Measure(encoding=Encoding.GSM, segments=_segments(widths, 160, 153), outsiders=())
+        return Measure(encoding=Encoding.UTF16, segments=_segments(text, _PAIRED, 70, 67), outsiders=outsiders)
+    return Measure(encoding=Encoding.GSM, segments=_segments(text, _ESCAPED, 160, 153), outsiders=())
 
 
-def warnings(measured: Measure) -> list[str]:
-    """Why a text became dear, in words, one a character."""
+def warnings(measured: Measure, most: int | None = None) -> list[str]:
+    """Why a text became dear, in words, one a character. `most`: of how many characters."""
     return [
         f"U+{ord(c):04X} {c!r} makes this a UTF-16 text"
         + (f"; {_SUGGESTIONS[c]} would keep it GSM" if c in _SUGGESTIONS else "")
-        for c in measured.outsiders
+        for c in measured.outsiders[:most]
     ]
 
 
-def _segments(widths: Iterator[int], single: int, each: int) -> int:
-    """How many segments hold characters of these widths, none of them split over a boundary."""
-    total, segments, filled = 0, 1, 0
-    for width in widths:
-        total += width
-        if filled + width > each:
-            segments, filled = segments + 1, 0
-        filled += width
-    return 1 if total <= single else segments
+def _segments(text: str, wide: re.Pattern[str], single: int, each: int) -> int:
+    """How many segments hold this text, its wide characters two units long and none of them split over a boundary."""
+    wide_at = {found.start() + before for before, found in enumerate(wide.finditer(text))}  # in units
+    total = len(text) + len(wide_at)
+    if total <= single:
+        return 1
+    if not wide_at:
+        return -(-total // each)
+    segments, filled = 1, each
+    while filled < total:
+        filled -= filled - 1 in wide_at  # it moves over the boundary
+        segments, filled = segments + 1, filled + each
+    return segments

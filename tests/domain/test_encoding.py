@@ -36,6 +36,30 @@ def test_a_dear_character_is_named_with_a_cheap_one() -> None:
     (warning,) = warnings(measure("it’s"))
     assert "U+2019" in warning
     assert "' would keep it GSM" in warning
+    assert len(warnings(measure("жщю"), 2)) == 2
+
+
+ALPHABETS = [st.sampled_from("a€^"), st.sampled_from("aж😀\ud83d"), st.characters(codec=None)]
+
+
+def packed(widths: list[int], single: int, each: int) -> int:
+    """Segments, filled character by character."""
+    segments, filled = 1, 0
+    for width in widths:
+        if filled + width > each:
+            segments, filled = segments + 1, 0
+        filled += width
+    return 1 if sum(widths) <= single else segments
+
+
+@given(st.one_of([st.text(alphabet, min_size=1, max_size=400) for alphabet in ALPHABETS]))
+def test_segments_are_what_filling_them_one_by_one_gives(text: str) -> None:
+    measured = measure(text)
+    if measured.encoding is Encoding.GSM:
+        assert measured.segments == packed([1 + (c in "\f^{}\\[~]|€") for c in text], 160, 153)
+    else:
+        assert measured.segments == packed([1 + (c > "\uffff") for c in text], 70, 67)
+    assert measured.outsiders == tuple(dict.fromkeys(c for c in text if measure(c).outsiders))
 
 
 @given(st.text(min_size=1, max_size=400))

@@ -7,7 +7,9 @@ from threading import Thread
 from time import monotonic
 from typing import Any
 
+import marshmallow as ma
 import pytest
+from flask import jsonify
 from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +20,7 @@ from receiptsvc.store import messages
 from receiptsvc.store.db import Database
 from receiptsvc.store.models import Message, Transition
 from receiptsvc.web.app import create_app
+from receiptsvc.web.schemas.messages import Accepted
 from receiptsvc.web.schemas.submissions import NewMessage
 from tests import rows
 from tests.web.callers import client_of, make_settings
@@ -339,6 +342,45 @@ def test_without_an_account_nothing_is_accepted(desk_database: Database) -> None
     assert "DYNMARK_PASSWORD" in answer.json["detail"]
 
 
+def test_what_is_kept_is_what_was_given_and_the_answer_what_its_schema_gives(
+    client: FlaskClient, database: Database
+) -> None:
+    odd = 'quote " back\\slash \u20ac \u0436 \U0001f600 {}[], \t\r\n null %s :x'
+    given: dict[str, Any] = {
+        "text": odd, "originator": "+447700900009", "clientRef": odd[:64], "deliverAfter": "2999-01-01T00:00:00.000001Z",
+        "validUntil": "2999-01-02T00:00:00Z", "countryIsoCode": "GBR", "includeMessageText": True,
+        "filterSetName": odd, "impersonateUserName": odd,
+    }  # fmt: skip
+    numbers = [str(447700900000 + n) for n in range(120)]
+    answer = post(client, GOOD | given | {"recipients": [*numbers, numbers[0]]}, GOOD, GOOD | {"text": odd * 50})
+    assert answer.status_code == 202
+    with database.reading() as session:
+        rows = session.scalars(select(Message).order_by(Message.id)).all()
+        steps = session.execute(
+            select(Transition.message_id, Transition.source, Transition.status, Transition.effect, Transition.rule)
+            .where(Transition.received_at == rows[0].created_at, Transition.recorded_at == rows[0].created_at)
+            .order_by(Transition.id)
+        ).all()
+    with client.application.app_context():
+        expected = client.application.make_response(jsonify(Accepted().dump({"messages": rows})))
+    assert answer.get_data(as_text=True) == expected.get_data(as_text=True)
+    assert steps == [(row.id, "ourselves", "accepted", "applied", "accepted") for row in rows]
+    assert [row.recipient for row in rows] == [*numbers, "447700900000", "447700900000"]
+    assert [len(row.warnings) for row in rows[:2]] == [4, 3]
+    first, plain = rows[0], rows[-2]
+    names = [str(field.data_key) for field in NewMessage().load_fields.values() if field.data_key in given]
+    kept = [getattr(first, "".join("_" + c.lower() if c.isupper() else c for c in name)) for name in names]
+    assert [each.isoformat().replace("+00:00", "Z") if isinstance(each, datetime) else each for each in kept] == [
+        given[name] for name in names
+    ]
+    assert {plain.deliver_after, plain.valid_until, plain.client_ref, plain.country_iso_code, plain.transaction_id} == {
+        None
+    }
+    assert (plain.additional_options, plain.reject_unicode, plain.tries, plain.conflict) == ({}, False, 0, False)
+    assert (plain.status, plain.status_at, plain.due_at) == ("accepted", plain.created_at, plain.created_at)
+    assert len({row.message_guid for row in rows}) == len(rows)
+
+
 def test_ten_thousand_recipients_are_one_request_and_one_more_is_too_many(desk: FlaskClient) -> None:
     numbers = [str(447700000000 + n) for n in range(10_001)]
     answer = post(desk, GOOD | {"recipients": numbers[:5_000]}, GOOD | {"recipients": numbers[5_000:]})
@@ -357,6 +399,19 @@ LIKELY = st.sampled_from(["447700900000", "2027-01-01T00:00:00Z", "GBR", ["44770
 LONE = st.characters(codec=None, categories=["Cs", "Cc", "Lu"])
 MESSAGE = st.dictionaries(NAMES | st.text(max_size=8), LIKELY | JSON | st.text(LONE), max_size=6)
 BODY = JSON | st.fixed_dictionaries({"messages": st.lists(MESSAGE | JSON, max_size=3) | JSON})
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(message=MESSAGE | MESSAGE.map(lambda message: GOOD | message))
+def test_the_short_way_reads_what_the_whole_way_reads(desk: FlaskClient, message: dict[str, Any]) -> None:
+    def outcome(load: Any) -> object:
+        try:
+            return load(NewMessage(), message)
+        except ma.ValidationError as error:
+            return error.messages
+
+    with desk.application.app_context():
+        assert outcome(NewMessage.load) == outcome(ma.Schema.load)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)

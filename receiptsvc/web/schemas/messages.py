@@ -1,15 +1,22 @@
 """Messages as the API gives them, and how to ask for them."""
 
+import json
+from collections.abc import Sequence
+from typing import Any
+
 from marshmallow import fields, validate
 
 from receiptsvc.domain.encoding import Encoding
 from receiptsvc.domain.statuses import Effect, Status
+from receiptsvc.store import models as store
 from receiptsvc.store.queries import MOST_ROWS
 from receiptsvc.web import context
 from receiptsvc.web import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 
 STATUSES = [status.value for status in Status]
+
+_A_PIECE = 100  # messages
 
 
 class Message(Schema):
@@ -114,6 +121,30 @@ class Accepted(Schema):
     """The messages that were accepted, one a recipient, in the order of the request."""
 
     messages = fields.List(fields.Nested(Message), metadata=about("The messages."))
+
+
+def write_accepted(messages: Sequence[store.Message]) -> str:
+    """What `Accepted` gives of new messages (at least one), as JSON, and faster: most values are the same in all.
+
+    It is written piece by piece, because while one is written no other thread gets its turn.
+    """
+    named = [(str(field.data_key), name, field) for name, field in Message().dump_fields.items()]
+    shared: dict[str, Any] = {}
+    for key, name, field in named:
+        value = getattr(messages[0], field.attribute or name)
+        if all(getattr(message, field.attribute or name) == value for message in messages):
+            shared[key] = field.serialize(name, messages[0], getattr)
+    pieces = []
+    for start in range(0, len(messages), _A_PIECE):
+        piece = [
+            {
+                key: shared[key] if key in shared else field.serialize(name, message, getattr)
+                for key, name, field in named
+            }
+            for message in messages[start : start + _A_PIECE]
+        ]
+        pieces.append(json.dumps(piece, separators=(",", ":"))[1:-1])
+    return f'{{"messages":[{",".join(pieces)}]}}\n'
 
 
 class Summary(Schema):

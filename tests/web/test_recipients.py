@@ -1,0 +1,46 @@
+"""What the short way says of a number is what phonenumbers says of it."""
+
+import phonenumbers
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from receiptsvc.web import recipients
+
+CODES = sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)
+DIGITS = st.text("0123456789", max_size=18) | st.text("01589", max_size=18)
+NUMBERS = st.builds("{}{}".format, st.sampled_from(CODES) | st.integers(0, 9999), DIGITS)
+
+
+def as_phonenumbers_says(number: str, region: str | None = None) -> str | None:
+    try:
+        parsed = phonenumbers.parse(number, region)
+    except phonenumbers.NumberParseException:
+        return None
+    written = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+    return written.removeprefix("+") if phonenumbers.is_possible_number(parsed) else None
+
+
+@settings(max_examples=2000, deadline=None, derandomize=True, database=None)
+@given(digits=NUMBERS.filter(lambda digits: 3 <= len(digits) <= 18))
+def test_an_international_number_is_read_as_phonenumbers_reads_it(digits: str) -> None:
+    expected = as_phonenumbers_says(f"+{digits}")
+    assert recipients.normalise(f"+{digits}") == expected
+    assert recipients.normalise(f"00{digits}") == expected
+    if not digits.startswith("00"):
+        assert recipients.normalise(digits) == expected
+        local = as_phonenumbers_says(digits, "GB")
+        assert recipients.normalise(digits, "GB") == (local or expected)
+
+
+@pytest.mark.parametrize("begin", ["1", "0", "8", "00", "15", "90"])
+def test_every_country_code_and_every_length_is_read_alike(begin: str) -> None:
+    for code in CODES:
+        for length in range(19 - len(str(code))):
+            digits = f"{code}{(begin + '23456789' * 3)[:length]}"
+            assert recipients.normalise(f"+{digits}") == as_phonenumbers_says(f"+{digits}"), digits
+
+
+@pytest.mark.parametrize("written", ["00", "000", "+0", "+00", "+44", "0044", "44", "+000000000000"])
+def test_what_is_too_short_to_say_anything_is_no_number(written: str) -> None:
+    assert recipients.normalise(written) is None
