@@ -1,8 +1,9 @@
-"""`urls`, `keys` and `verify`: what ops ask of the settings and the database, without a running service."""
+"""`urls`, `keys`, `verify` and `replay`: what ops ask of the settings and the database, without a running service."""
 
 import json
 from collections import Counter
 from dataclasses import asdict
+from datetime import UTC, datetime
 
 import click
 from sqlalchemy.exc import DBAPIError
@@ -11,7 +12,8 @@ from receiptsvc import logs, tokens
 from receiptsvc.cli import display
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import StorageUnavailable
-from receiptsvc.store import strangers, verification
+from receiptsvc.domain.inbox import InboxOutcome
+from receiptsvc.store import receipts, strangers, verification
 from receiptsvc.store.db import Database
 
 
@@ -90,3 +92,70 @@ def verify(ctx: click.Context, *, as_json: bool) -> None:
         checked = ", ".join(f"{kind} {count}" for kind, count in tally.items())
         click.echo(f"{display.count(len(faults), 'fault')} ({checked})")
     ctx.exit(1 if faults else 0)
+
+
+def _read_moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise click.BadParameter("must be a time with its offset, such as 2026-01-31T09:30:00Z")
+
+
+@click.command()
+@click.option(
+    "--outcome",
+    "outcomes",
+    multiple=True,
+    type=click.Choice([outcome.value for outcome in receipts.RETRIABLE]),
+    help="Only those of this outcome. May be given several times; without it: all three.",
+)
+@click.option("--since", metavar="TIME", callback=_read_moment, help="Received at this time or later.")
+@click.option("--until", metavar="TIME", callback=_read_moment, help="Received before this time.")
+@click.option("--dry-run", "is_dry", is_flag=True, help="Only count them.")
+@click.option("--reason", help="Why; it is kept with the record of this.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+def replay(
+    *,
+    outcomes: tuple[str, ...],
+    since: datetime | None,
+    until: datetime | None,
+    is_dry: bool,
+    reason: str | None,
+    as_json: bool,
+) -> None:
+    """Have receipts worked on again that are unmatched, quarantined or dead.
+
+    They become pending some hundred at a time, each time for good, and the worker takes them up. It may run beside the
+    service.
+    """
+    which = receipts.Selection(
+        outcomes=sorted({InboxOutcome(word) for word in outcomes}) or receipts.RETRIABLE, since=since, until=until
+    )
+    by = receipts.By(actor="command line", reason=reason)
+    count = 0
+    database = Database(Settings.from_env().database_url)
+    try:
+        done = receipts.replay(database, which, by, _now, is_dry=is_dry)
+        count += done.count
+        while done.next is not None:
+            done = receipts.replay(database, which, by, _now, after=done.next, is_dry=is_dry)
+            count += done.count
+    except (DBAPIError, StorageUnavailable) as error:
+        raise click.ClickException(
+            f"the database did not do it ({logs.describe(error)}); what was done before that stays done"
+        ) from error
+    finally:
+        database.close()
+    if as_json:
+        click.echo(json.dumps({"count": count, "dryRun": is_dry, "isComplete": True}))
+    else:
+        click.echo(f"{display.count(count, 'receipt')} {'would be' if is_dry else 'became'} pending")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store.models import Heartbeat, Message, MessageTransaction, Reply, Transition
+from receiptsvc.store.models import Attempt, Heartbeat, Message, MessageTransaction, Reply, Transition
 
 MOST_ROWS = 500  # in one answer
 
@@ -46,6 +46,16 @@ class Story:
 
     row: Message
     transitions: Sequence[Transition]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """A message and everything from which its status can be explained, each kind in its own order."""
+
+    row: Message
+    transitions: Sequence[Transition]
+    attempts: Sequence[Attempt]
+    transactions: Sequence[MessageTransaction]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +100,26 @@ def find_message(session: Session, message_id: UUID) -> Story | None:
     """A message with its transitions."""
     message = session.get(Message, message_id)
     return None if message is None else _stories(session, [message])[0]
+
+
+def find_evidence(session: Session, message_id: UUID) -> Evidence | None:
+    """A message with all that was recorded of it, superseded or not, and how it was offered."""
+    message = session.get(Message, message_id)
+    if message is None:
+        return None
+    given = select(MessageTransaction).where(MessageTransaction.message_id == message_id)
+    return Evidence(
+        row=message,
+        transitions=session.scalars(
+            select(Transition).where(Transition.message_id == message_id).order_by(Transition.id)
+        ).all(),
+        attempts=session.scalars(
+            select(Attempt).where(Attempt.message_id == message_id).order_by(Attempt.number)
+        ).all(),
+        transactions=session.scalars(
+            given.order_by(MessageTransaction.noted_at, MessageTransaction.transaction_id)
+        ).all(),
+    )
 
 
 def list_messages(

@@ -8,7 +8,7 @@ from receiptsvc.config import Settings
 from receiptsvc.intake.access import ROUTE
 from receiptsvc.store.db import Database
 from receiptsvc.web import auth, context, documentation, errors
-from receiptsvc.web.api import conversations, health, ledger, messages, metrics, transactions
+from receiptsvc.web.api import conversations, health, ledger, messages, metrics, receipts, transactions
 
 LONGEST_BODY = 16 * 1024 * 1024
 
@@ -34,7 +34,7 @@ def create_app(settings: Settings, database: Database) -> Flask:
     context.attach(app, settings, database)
     auth.guard(app, settings.api_keys)
     api = documentation.describe(app, settings.public_url)
-    for noun in (messages, transactions, conversations, ledger, health):
+    for noun in (messages, transactions, conversations, ledger, receipts, health):
         api.register_blueprint(noun.blueprint)
     app.register_blueprint(documentation.blueprint)
     app.register_blueprint(metrics.blueprint)

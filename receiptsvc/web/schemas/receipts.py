@@ -1,0 +1,316 @@
+"""Kept receipts as operators see them, what is done with them, and how reports explain a message's status."""
+
+from uuid import UUID
+
+import marshmallow as ma
+from marshmallow import fields, validate
+
+from receiptsvc import ids
+from receiptsvc.domain.inbox import Channel, InboxOutcome
+from receiptsvc.domain.messages import Outcome
+from receiptsvc.domain.statuses import Effect
+from receiptsvc.store.queries import MOST_ROWS
+from receiptsvc.store.receipts import MOST_REPLAYED, RETRIABLE
+from receiptsvc.web import fields as kinds
+from receiptsvc.web.schemas.base import Request, Schema, about
+from receiptsvc.web.schemas.messages import STATUSES, Transition
+
+LONGEST_REASON = 1000  # characters
+
+_OUTCOMES = [outcome.value for outcome in InboxOutcome]
+_CHANNELS = [channel.value for channel in Channel]
+_REPLAYED = [outcome.value for outcome in RETRIABLE]
+
+_A_MESSAGE = "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"
+_A_RECEIPT = "rcp_01k8z4a0b1c2d3e4f5g6h7j8k8"
+_A_TIME = "2026-01-31T09:30:05.310000Z"
+
+
+def _read_message_id(text: str) -> UUID:
+    found = ids.parse("msg", text)
+    if found is None:
+        raise ma.ValidationError(f"Must be a message's id, such as {_A_MESSAGE}.")
+    return found
+
+
+def _decode(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")
+
+
+class Receipt(Schema):
+    """A kept receipt, and where it stands."""
+
+    id = kinds.public_id("rcp", metadata=about("The receipt's id.", _A_RECEIPT))
+    outcome = fields.String(metadata=about("What became of it.", "unmatched", enum=_OUTCOMES))
+    reason = fields.String(
+        allow_none=True,
+        metadata=about(
+            "Why it has this outcome, or what could not be read; of one that is pending again, why it had the last.",
+            "no message has its transactionID",
+        ),
+    )
+    channel = fields.String(
+        metadata=about("The address it came to: a message's own, the account's, or replies.", "account", enum=_CHANNELS)
+    )
+    received_at = kinds.moment(metadata=about("When it reached us.", _A_TIME))
+    processed_at = kinds.moment(
+        allow_none=True, metadata=about("When it was last given an outcome; null: never yet.", _A_TIME)
+    )
+    tries = fields.Integer(metadata=about("How often working on it has failed since it became pending.", 0))
+    method = fields.String(metadata=about("The HTTP method it came by.", "GET"))
+    message_id = kinds.public_id(
+        "msg",
+        allow_none=True,
+        metadata=about(
+            "What it was recorded about; else the message that an operator gave it, or that its address names.",
+            _A_MESSAGE,
+        ),
+    )
+    callback_id = kinds.public_id(
+        "rcp",
+        allow_none=True,
+        metadata=about("The receipt that it came along with, which holds the bytes of both; null: it came by itself."),
+    )
+    part = fields.Integer(metadata=about("Which of its callback's receipts it is; 0 for the first.", 0))
+    candidates = fields.List(
+        fields.String(), metadata=about("Ids of the messages among which nothing decides.", [_A_MESSAGE])
+    )
+    look_at = kinds.moment(
+        allow_none=True,
+        metadata=about("When it will be looked at again by itself; null: it won't be.", _A_TIME),
+    )
+
+
+class ReceiptTransition(Schema):
+    """What a receipt led to."""
+
+    status = fields.String(
+        allow_none=True, metadata=about("The word; null: none is known for the code.", "sent", enum=[*STATUSES, None])
+    )
+    effect = fields.String(
+        metadata=about("What it did when it was recorded.", "applied", enum=[word.value for word in Effect])
+    )
+    rule = fields.String(metadata=about("How it found its message.", "token"))
+    provider_status_id = fields.String(allow_none=True, metadata=about("The gateway's code, as it came.", "4"))
+    provider_description = fields.String(allow_none=True, metadata=about("The gateway's words.", "Delivered"))
+    occurred_at = kinds.moment(allow_none=True, metadata=about("The gateway's time; null: it gave none.", _A_TIME))
+    recorded_at = kinds.moment(metadata=about("When it was recorded.", _A_TIME))
+    superseded = fields.Function(
+        lambda transition: transition.superseded_at is not None,
+        metadata=about("Whether another reading took its place and it counts no more.", False, type="boolean"),
+    )
+
+
+class Audit(Schema):
+    """Something that was done to a receipt."""
+
+    at = kinds.moment(metadata=about("When.", _A_TIME))
+    actor = fields.String(metadata=about("The API key's name, the command line, or one of our processes.", "desk"))
+    action = fields.String(metadata=about("What.", "matched"))
+    reason = fields.String(allow_none=True, metadata=about("Why, where somebody said so.", "the customer called"))
+    details = fields.Dict(
+        keys=fields.String(),
+        metadata=about("The outcomes before and after, and what else there is to tell.", {"from": "unmatched"}),
+    )
+
+
+class ReceiptStory(Receipt):
+    """A receipt as it came, what it led to, and what was done to it."""
+
+    query = kinds.Coded(
+        write=_decode,
+        metadata=about(
+            "The query of its callback as it came, our own secrets cut out; bytes that are no UTF-8 as \\xNN.",
+            "statusid=4&transactionid=1234567",
+            type="string",
+        ),
+    )
+    body = kinds.Coded(write=_decode, metadata=about("The body of its callback, likewise.", "", type="string"))
+    content_type = fields.String(
+        allow_none=True, metadata=about("What its callback said that the body is.", "application/json")
+    )
+    transition = fields.Nested(
+        ReceiptTransition, allow_none=True, metadata=about("What it led to; null: nothing was recorded of it.")
+    )
+    audits = fields.List(
+        fields.Nested(Audit), metadata=about(f"What was done to it, the earliest first; the newest {MOST_ROWS}.")
+    )
+
+
+class ReceiptQuery(Request):
+    """Which receipts to list: those that fit every filter."""
+
+    outcome = fields.String(
+        validate=validate.OneOf(_OUTCOMES), metadata=about("What became of it.", "unmatched", enum=_OUTCOMES)
+    )
+    channel = fields.String(
+        validate=validate.OneOf(_CHANNELS), metadata=about("The address it came to.", "account", enum=_CHANNELS)
+    )
+    message = kinds.Coded(
+        attribute="message_id",
+        read=_read_message_id,
+        metadata=about("The message that it was recorded about.", _A_MESSAGE, type="string"),
+    )
+    limit = fields.Integer(
+        load_default=100, validate=validate.Range(1, MOST_ROWS), metadata=about("How many at most.", 100)
+    )
+    cursor = kinds.message_cursor(metadata=about("The nextCursor of the page before."))
+
+
+class ReceiptPage(Schema):
+    """Some receipts, the newest first."""
+
+    items = fields.List(fields.Nested(Receipt), metadata=about("The receipts."))
+    next_cursor = kinds.message_cursor(
+        attribute="next", allow_none=True, metadata=about("Ask with it for the next page; null: this is the last.")
+    )
+
+
+class Retry(Request):
+    """Why to work on a receipt again."""
+
+    reason = kinds.words(
+        most=LONGEST_REASON, allow_none=True, metadata=about("Why; it is kept.", "the parser was mended")
+    )
+
+
+class Match(Retry):
+    """Which message a receipt is about, and why."""
+
+    message = kinds.Coded(
+        attribute="message_id",
+        read=_read_message_id,
+        required=True,
+        metadata=about("The message's id.", _A_MESSAGE, type="string"),
+    )
+
+
+class Dismissal(Request):
+    """Why to give a receipt up."""
+
+    reason = kinds.words(
+        most=LONGEST_REASON, required=True, metadata=about("Why; it is kept.", "it is another system's test")
+    )
+
+
+class Replay(Retry):
+    """Which receipts to work on again, and why."""
+
+    outcomes = fields.List(
+        fields.String(validate=validate.OneOf(_REPLAYED), metadata={"enum": _REPLAYED}),
+        load_default=_REPLAYED,
+        validate=validate.Length(min=1),
+        metadata=about("Those of these outcomes.", ["unmatched"]),
+    )
+    since = kinds.moment(allow_none=True, metadata=about("Received at this time or later.", "2026-01-31T00:00:00Z"))
+    until = kinds.moment(allow_none=True, metadata=about("Received before this time.", "2026-02-01T00:00:00Z"))
+    dry_run = kinds.Flag(load_default=False, metadata=about("Only count them.", False))
+    cursor = kinds.message_cursor(
+        allow_none=True, metadata=about("The nextCursor of a call that was not complete, to go on from there.")
+    )
+
+
+class Replayed(Schema):
+    """What a replay did."""
+
+    count = fields.Integer(
+        metadata=about(f"How many receipts are pending again, or would be; at most {MOST_REPLAYED:,} a call.", 12)
+    )
+    dry_run = fields.Boolean(metadata=about("Whether they were only counted.", False))
+    is_complete = fields.Boolean(
+        metadata=about("Whether those were all that fit; a call also ends when it has taken long.", True)
+    )
+    next_cursor = kinds.message_cursor(
+        attribute="next", allow_none=True, metadata=about("Ask with it for the rest; null: there is none.")
+    )
+
+
+class ExplainedReport(Transition):
+    """A report, and what it means for the status."""
+
+    superseded_at = kinds.moment(
+        allow_none=True,
+        metadata=about("When another reading of its receipt took its place; null: it counts.", None),
+    )
+    is_winner = fields.Boolean(metadata=about("Whether the status comes from it.", True))
+    why = fields.String(
+        metadata=about("What it did when it was recorded.", "It changed the status from sent to delivered.")
+    )
+
+
+class Attempt(Schema):
+    """One try to give the message to the gateway."""
+
+    number = fields.Integer(metadata=about("1 for the first.", 1))
+    transport = fields.String(metadata=about("How.", "soap"))
+    started_at = kinds.moment(metadata=about("When it began.", _A_TIME))
+    ended_at = kinds.moment(allow_none=True, metadata=about("When it ended; null: it has not.", _A_TIME))
+    outcome = fields.String(
+        allow_none=True,
+        metadata=about(
+            "How it ended; null: it has not.", "taken", enum=[*(outcome.value for outcome in Outcome), None]
+        ),
+    )
+    transaction_id = fields.String(
+        data_key="transactionID", allow_none=True, metadata=about("What the gateway called it.", "1234567")
+    )
+    return_code = fields.String(allow_none=True, metadata=about("The gateway's code.", "0"))
+    return_description = fields.String(allow_none=True, metadata=about("The gateway's words, or ours.", None))
+    return_detail = fields.String(allow_none=True, metadata=about("The gateway's further words.", None))
+
+
+class GivenTransaction(Schema):
+    """A transactionID that the message was given."""
+
+    transaction_id = fields.String(data_key="transactionID", metadata=about("The gateway's id.", "1234567"))
+    source = fields.String(
+        metadata=about("Who said so: the answer to a call, or a receipt.", "answer", enum=["answer", "receipt"])
+    )
+    noted_at = kinds.moment(metadata=about("When it was first said.", _A_TIME))
+
+
+class Delays(Schema):
+    """How long each part of the way took, in seconds; null where an end of it is not known."""
+
+    accepted_to_offered = fields.Float(
+        allow_none=True, metadata=about("Until the first call that gives it to the gateway began.", 0.2)
+    )
+    offered_to_submitted = fields.Float(
+        allow_none=True, metadata=about("From there until it was known that the gateway took it.", 0.3)
+    )
+    submitted_to_final = fields.Float(
+        allow_none=True,
+        metadata=about(
+            "From there to the final word, by the gateway's time where it gave one; its clock may stand elsewhere, so "
+            "it may be below 0.",
+            3.6,
+        ),
+    )
+    provider_to_received = fields.Float(
+        allow_none=True,
+        metadata=about("From the gateway's time in the report that the status comes from until it reached us.", 1.2),
+    )
+
+
+class Explanation(Schema):
+    """Why a message has its status."""
+
+    id = kinds.public_id("msg", metadata=about("The message's id.", _A_MESSAGE))
+    status = fields.String(metadata=about("Where it stands.", "delivered", enum=STATUSES))
+    status_at = kinds.moment(metadata=about("Since when the status holds.", _A_TIME))
+    conflict = fields.Boolean(metadata=about("Whether the gateway's reports hold more than one final word.", False))
+    because = fields.String(
+        metadata=about(
+            "Which report the status comes from, and why that one counts.",
+            "The gateway reported delivered at 2026-01-31T09:30:04Z by its own clock; that is a final word, and it has "
+            "given no other.",
+        )
+    )
+    reports = fields.List(
+        fields.Nested(ExplainedReport), metadata=about("Everything that was recorded, in the order in which it was.")
+    )
+    attempts = fields.List(fields.Nested(Attempt), metadata=about("Every try to give it to the gateway."))
+    transactions = fields.List(
+        fields.Nested(GivenTransaction), metadata=about("Every transactionID that it was ever given.")
+    )
+    delays = fields.Nested(Delays, metadata=about("How long each part of the way took."))

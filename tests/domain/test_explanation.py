@@ -1,0 +1,233 @@
+"""The explanation names the report that the fold took, and says what each report did."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiptsvc.domain.explanation import Delays, Told, delays, explain, winner
+from receiptsvc.domain.statuses import GATEWAY_WORDS, Effect, Report, Source, Status, fold, judge
+
+T0 = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+
+
+def minutes(count: float) -> datetime:
+    return T0 + timedelta(minutes=count)
+
+
+def said(word: Status | None, at: float | None = None, *, received: float = 60, code: str | None = None) -> Report:
+    """A report of the gateway. `at`: its own time, in minutes; `received`: ours."""
+    return Report(
+        source=Source.GATEWAY,
+        word=word,
+        received_at=minutes(received),
+        occurred_at=None if at is None else minutes(at),
+        provider_status_id=code,
+    )
+
+
+def own(word: Status, at: float = 0) -> Report:
+    return Report(source=Source.OURSELVES, word=word, received_at=minutes(at))
+
+
+ACCEPTED = own(Status.ACCEPTED)
+
+
+def recorded(*reports: Report) -> list[Told]:
+    """These reports, each with the effect that it had."""
+    told: list[Told] = []
+    for report in reports:
+        earlier = [one.report for one in told]
+        effect = judge(report, earlier)[0] if earlier else Effect.APPLIED
+        told.append(Told(report=report, effect=effect, reason="not allowed" if report.word is Status.FAILED else None))
+    return told
+
+
+BECAUSE = [
+    ([], None, "No word is known for anything that was recorded of it."),
+    ([said(None, 1)], None, "No word is known for anything that was recorded of it."),
+    ([ACCEPTED], 0, "It was accepted here at 2026-01-05T12:00:00Z; nothing further has been reported."),
+    (
+        [ACCEPTED, own(Status.SUBMITTED, 1), said(None, 4, code="77")],
+        1,
+        "The gateway took it at 2026-01-05T12:01:00Z; nothing further that a word is known for has been reported.",
+    ),
+    (
+        [ACCEPTED, own(Status.SEND_UNKNOWN, 1)],
+        1,
+        "The gateway's answer was lost at 2026-01-05T12:01:00Z, so it may or may not have the message; "
+        "nothing further has been reported.",
+    ),
+    (
+        [ACCEPTED, own(Status.FAILED, 1)],
+        1,
+        "We recorded failed at 2026-01-05T12:01:00Z (not allowed); that is final as long as the gateway says nothing "
+        "else, and it has reported nothing.",
+    ),
+    (
+        [ACCEPTED, own(Status.EXPIRED, 2), own(Status.FAILED, 1)],
+        2,
+        "We recorded failed at 2026-01-05T12:01:00Z (not allowed); we also said expired, but of reports without a time "
+        "of their own failed counts more than expired, and it has reported nothing.",
+    ),
+    (
+        [ACCEPTED, own(Status.FAILED, 1), said(Status.SENT, 2)],
+        2,
+        "The gateway reported sent at 2026-01-05T12:02:00Z by its own clock; any word of the gateway counts more than "
+        "our own failed.",
+    ),
+    (
+        [ACCEPTED, said(Status.SENT, 5), said(Status.SENT, 3)],
+        2,
+        "The gateway reported sent at 2026-01-05T12:03:00Z by its own clock; nothing further has been reported.",
+    ),
+    (
+        [ACCEPTED, said(Status.DELIVERED, 2), said(Status.SENT, 1)],
+        1,
+        "The gateway reported delivered at 2026-01-05T12:02:00Z by its own clock; that is a final word, and it has "
+        "given no other.",
+    ),
+    (
+        [ACCEPTED, own(Status.FAILED, 1), said(Status.REJECTED)],
+        2,
+        "The gateway reported rejected without a time; it reached us at 2026-01-05T13:00:00Z; any word of the gateway "
+        "counts more than our own failed.",
+    ),
+    (
+        [ACCEPTED, said(Status.EXPIRED, 2), said(Status.EXPIRED, 3), said(Status.EXPIRED, 1)],
+        2,
+        "The gateway reported expired at 2026-01-05T12:03:00Z by its own clock; it said so 3 times and gave no other "
+        "final word, and the latest by its own time counts.",
+    ),
+    (
+        [ACCEPTED, said(Status.EXPIRED, 2), said(Status.EXPIRED, 2)],
+        1,
+        "The gateway reported expired at 2026-01-05T12:02:00Z by its own clock; it said so 2 times and gave no other "
+        "final word.",
+    ),
+    (
+        [ACCEPTED, said(Status.EXPIRED, 9), said(Status.UNDELIVERED, 8), said(Status.DELIVERED, 1)],
+        3,
+        "The gateway reported delivered at 2026-01-05T12:01:00Z by its own clock; it also said undelivered and expired, "
+        "but delivered counts more than any other final word.",
+    ),
+    (
+        [ACCEPTED, said(Status.UNDELIVERED), said(Status.REJECTED, 1)],
+        2,
+        "The gateway reported rejected at 2026-01-05T12:01:00Z by its own clock; it also said undelivered, but a report "
+        "with a time of its own counts more than one without.",
+    ),
+    (
+        [ACCEPTED, said(Status.UNDELIVERED, 1), said(Status.REJECTED, 2)],
+        2,
+        "The gateway reported rejected at 2026-01-05T12:02:00Z by its own clock; it also said undelivered, but the "
+        "latest by its own time counts.",
+    ),
+    (
+        [ACCEPTED, said(Status.REJECTED, 2), said(Status.UNDELIVERED, 2)],
+        2,
+        "The gateway reported undelivered at 2026-01-05T12:02:00Z by its own clock; it also said rejected, but of "
+        "reports of the same time undelivered counts more than rejected.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("reports", "place", "because"), BECAUSE)
+def test_it_says_which_report_counts_and_why(reports: list[Report], place: int | None, because: str) -> None:
+    explanation = explain(recorded(*reports))
+    assert (explanation.winner, explanation.because) == (place, because)
+
+
+WHYS = [
+    (ACCEPTED, "It gave the message its first status, accepted."),
+    (own(Status.SUBMITTED, 1), "It changed the status from accepted to submitted."),
+    (own(Status.SEND_UNKNOWN, 2), "It left the status as it was: submitted, recorded before, is further than send_unknown."),
+    (said(None, 2, code="77"), "No word is known for the gateway's code 77, so it changed nothing."),
+    (said(None, 3), "No word is known for what the gateway said, so it changed nothing."),
+    (own(Status.FAILED, 2), "It changed the status from submitted to failed."),
+    (own(Status.SUBMITTED, 2), "It left the status as it was: failed had been recorded before, and a final word is not taken back by submitted."),
+    (said(Status.SENT, 4), "It changed the status from failed to sent."),
+    (own(Status.FAILED, 3), "It left the status as it was: the gateway had spoken before, and any word of it counts more than a final word of our own."),
+    (said(Status.SENT, 5), "It left the status as it was: that was sent already."),
+    (said(Status.EXPIRED, 7), "It changed the status from sent to expired."),
+    (said(Status.EXPIRED, 7), "The gateway had said just that before, so it changed nothing."),
+    (said(Status.UNDELIVERED, 6), "The gateway had given another final word before, and the two contradict each other; by the fixed order of final words another one counts."),
+    (said(Status.DELIVERED, 6, code="1"), "The gateway had given another final word before, and the two contradict each other; by the fixed order of final words this one counts."),
+    (said(Status.SENT, 8), "It left the status as it was: delivered had been recorded before, and a final word is not taken back by sent."),
+]  # fmt: skip
+
+
+def test_it_says_what_each_report_did() -> None:
+    assert list(explain(recorded(*(report for report, _ in WHYS))).whys) == [why for _, why in WHYS]
+
+
+def test_our_own_weaker_word_left_the_status_as_it_was() -> None:
+    told = recorded(ACCEPTED, own(Status.FAILED, 1), own(Status.EXPIRED, 2))
+    assert explain(told).whys[2] == "It left the status as it was: failed, recorded before, counts more."
+
+
+def test_what_was_superseded_counts_no_more() -> None:
+    old = Told(report=said(Status.DELIVERED, 1), effect=Effect.APPLIED, superseded_at=minutes(90))
+    told = [*recorded(ACCEPTED), old, Told(report=said(Status.EXPIRED, 1), effect=Effect.APPLIED)]
+    explanation = explain(told)
+    assert explanation.winner == 2
+    assert explanation.because.endswith("; that is a final word, and it has given no other.")
+    assert list(explanation.whys)[1:] == [
+        "Another reading of its receipt took its place at 2026-01-05T13:30:00Z; it counts no more.",
+        "It changed the status from accepted to expired.",
+    ]
+
+
+def test_where_both_say_the_same_at_one_time_it_is_the_gateways_word() -> None:
+    assert winner([ACCEPTED, own(Status.EXPIRED, 60), said(Status.EXPIRED, received=60)]) == 2
+
+
+words = st.none() | st.sampled_from(sorted(GATEWAY_WORDS))
+gateway_reports = st.builds(
+    lambda word, at, received: said(word, at, received=received),
+    words,
+    st.none() | st.integers(0, 3),
+    st.integers(0, 5),
+)
+own_reports = st.builds(own, st.sampled_from(sorted(set(Status) - GATEWAY_WORDS | {Status.EXPIRED})), st.integers(0, 5))
+
+
+@given(st.lists(gateway_reports | own_reports, max_size=8))
+def test_the_winner_alone_adds_up_to_what_all_do(reports: list[Report]) -> None:
+    told = recorded(ACCEPTED, *reports)
+    explanation = explain(told)
+    whole = [ACCEPTED, *reports]
+    assert explanation.winner is not None
+    alone, state = fold([whole[explanation.winner]]), fold(whole)
+    assert (alone.status, alone.status_at) == (state.status, state.status_at)
+    assert len(explanation.whys) == len(told)
+    assert all(sentence.endswith(".") for sentence in (explanation.because, *explanation.whys))
+    for one, why in zip(told, explanation.whys, strict=True):
+        assert "None" not in why
+        if one.effect is Effect.APPLIED:
+            assert why.endswith(f" {one.report.word}.")
+
+
+def test_many_reports_are_explained_in_time_that_grows_as_they_do() -> None:
+    told = recorded(ACCEPTED) + [Told(report=said(Status.SENT, at), effect=Effect.STALE) for at in range(20_000)]
+    assert explain(told).winner == 1
+
+
+def test_the_delays_add_up() -> None:
+    told = recorded(ACCEPTED, own(Status.SUBMITTED, 2), said(Status.DELIVERED, 5, received=9))
+    assert delays(told, 2, accepted_at=T0, offered_at=minutes(1)) == Delays(
+        accepted_to_offered=60, offered_to_submitted=60, submitted_to_final=180, provider_to_received=240
+    )
+
+
+def test_a_delay_whose_end_is_not_known_is_none() -> None:
+    nothing = Delays(
+        accepted_to_offered=None, offered_to_submitted=None, submitted_to_final=None, provider_to_received=None
+    )
+    assert delays(recorded(ACCEPTED), 0, accepted_at=T0, offered_at=None) == nothing
+    assert delays([], None, accepted_at=T0, offered_at=None) == nothing
+    sent = recorded(ACCEPTED, own(Status.SUBMITTED, 2), said(Status.SENT, 1, received=3))
+    assert delays(sent, 2, accepted_at=T0, offered_at=minutes(1)) == Delays(
+        accepted_to_offered=60, offered_to_submitted=60, submitted_to_final=None, provider_to_received=120
+    )

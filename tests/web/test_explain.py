@@ -1,0 +1,153 @@
+"""A message's status explained, as the API tells it."""
+
+from typing import Any
+
+from flask.testing import FlaskClient
+
+from receiptsvc import ids
+from receiptsvc.domain.statuses import Status
+from receiptsvc.store.db import Database
+from receiptsvc.store.models import Attempt, Message, MessageTransaction, Transition
+from tests import rows
+from tests.rows import T0, seconds
+from tests.web import stories
+from tests.web.callers import SECRETS, client_of
+
+
+def explain(client: FlaskClient, message: str, status: int = 200) -> Any:
+    answer: Any = client.get(f"/v1/messages/{message}/explain")
+    assert answer.status_code == status, answer.json
+    return answer.json
+
+
+def test_it_tells_the_whole_story_of_a_status(client: FlaskClient, database: Database) -> None:
+    [message_id] = rows.accept(database)
+    receipt_id = rows.keep(database, "statusid=9", message_id=message_id)
+    with database.transaction() as session:
+        session.get_one(Message, message_id).offered_at = seconds(1)
+        session.add(
+            Attempt(
+                message_id=message_id,
+                number=1,
+                transport="soap",
+                message_guid="guid",
+                started_at=seconds(1),
+                ended_at=seconds(2),
+                outcome="taken",
+                transaction_id="42",
+                return_code="0",
+                return_description="OK",
+            )
+        )
+        session.add(
+            MessageTransaction(
+                message_id=message_id,
+                transaction_id="42",
+                recipient="447700900001",
+                source="answer",
+                noted_at=seconds(2),
+            )
+        )
+        step: dict[str, Any] = {"message_id": message_id, "effect": "applied"}
+        session.add(
+            Transition(
+                **step,
+                source="ourselves",
+                status="submitted",
+                rule="the gateway took it",
+                received_at=seconds(2),
+                recorded_at=seconds(2),
+            )
+        )
+        session.add(
+            Transition(
+                **step,
+                source="gateway",
+                receipt_id=receipt_id,
+                status="expired",
+                rule="token",
+                received_at=seconds(3),
+                recorded_at=seconds(3),
+                superseded_at=seconds(4),
+            )
+        )
+    stories.report(database, message_id, Status.DELIVERED, seconds(8), occurred_at=seconds(5))
+    stories.report(database, message_id, Status.SENT, seconds(9), occurred_at=seconds(4))
+    told = explain(client, ids.public("msg", message_id))
+    reports = told.pop("reports")
+    assert told == {
+        "id": ids.public("msg", message_id),
+        "status": "delivered",
+        "statusAt": "2026-01-05T12:00:05.000000Z",
+        "conflict": False,
+        "because": "The gateway reported delivered at 2026-01-05T12:00:05Z by its own clock; that is a final word, and "
+        "it has given no other.",
+        "attempts": [
+            {
+                "number": 1,
+                "transport": "soap",
+                "startedAt": "2026-01-05T12:00:01.000000Z",
+                "endedAt": "2026-01-05T12:00:02.000000Z",
+                "outcome": "taken",
+                "transactionID": "42",
+                "returnCode": "0",
+                "returnDescription": "OK",
+                "returnDetail": None,
+            }
+        ],
+        "transactions": [{"transactionID": "42", "source": "answer", "notedAt": "2026-01-05T12:00:02.000000Z"}],
+        "delays": {
+            "acceptedToOffered": 1.0,
+            "offeredToSubmitted": 1.0,
+            "submittedToFinal": 3.0,
+            "providerToReceived": 3.0,
+        },
+    }
+    assert [(each["status"], each["isWinner"], each["supersededAt"]) for each in reports] == [
+        ("accepted", False, None),
+        ("submitted", False, None),
+        ("expired", False, "2026-01-05T12:00:04.000000Z"),
+        ("delivered", True, None),
+        ("sent", False, None),
+    ]
+    assert [each["why"] for each in reports] == [
+        "It gave the message its first status, accepted.",
+        "It changed the status from accepted to submitted.",
+        "Another reading of its receipt took its place at 2026-01-05T12:00:04Z; it counts no more.",
+        "It changed the status from submitted to delivered.",
+        "It left the status as it was: delivered had been recorded before, and a final word is not taken back by sent.",
+    ]
+    assert reports[2]["receiptId"] == ids.public("rcp", receipt_id)
+    assert set(reports[3]) == {
+        *("status", "effect", "rule", "reason", "source", "providerStatusId", "providerDescription", "occurredAt"),
+        *("receivedAt", "recordedAt", "receiptId", "isWinner", "why", "supersededAt"),
+    }
+
+
+def test_a_message_of_which_nothing_was_heard_is_explained_too(client: FlaskClient, database: Database) -> None:
+    [message_id] = rows.accept(database, now=T0)
+    told = explain(client, ids.public("msg", message_id))
+    assert told["because"] == "It was accepted here at 2026-01-05T12:00:00Z; nothing further has been reported."
+    assert (told["attempts"], told["transactions"]) == ([], [])
+    assert set(told["delays"].values()) == {None}
+
+
+def test_contradicting_final_words_are_explained(client: FlaskClient, database: Database) -> None:
+    [message_id] = rows.accept(database)
+    stories.report(database, message_id, Status.DELIVERED, seconds(2), occurred_at=seconds(1))
+    stories.report(database, message_id, Status.EXPIRED, seconds(9), occurred_at=seconds(8))
+    told = explain(client, ids.public("msg", message_id))
+    assert told["conflict"] is True
+    assert told["because"].endswith("; it also said expired, but delivered counts more than any other final word.")
+    assert [each["isWinner"] for each in told["reports"]] == [False, True, False]
+
+
+def test_a_message_that_is_not_there_is_404(desk: FlaskClient) -> None:
+    for message in ("msg_00000000000000000000000000", "rcp_00000000000000000000000000", "nonsense"):
+        assert explain(desk, message, 404)["detail"] == "There is no message with this id."
+
+
+def test_it_needs_the_scope_read(desk: FlaskClient) -> None:
+    for scope in ("send", "ops"):
+        explain(client_of(desk.application, SECRETS[scope]), "nonsense", 403)
+    explain(client_of(desk.application, SECRETS["read"]), "nonsense", 404)

@@ -1,0 +1,555 @@
+"""Operators' tools: kept receipts listed, read, matched, retried, dismissed and replayed, and the books after it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import select, update
+
+from receiptsvc import ids
+from receiptsvc.domain.inbox import Channel, InboxOutcome
+from receiptsvc.domain.statuses import Effect, Status
+from receiptsvc.dynmark import codes
+from receiptsvc.store import audits, ledger, receipts, rollups
+from receiptsvc.store.db import Database
+from receiptsvc.store.models import Audit, InboxRow, Parked, Transition
+from receiptsvc.store.receipts import By, ReceiptFilter, Selection
+from receiptsvc.store.verification import verify
+from receiptsvc.web.app import create_app
+from receiptsvc.worker.process import Reading, process
+from tests import rows
+from tests.rows import T0, seconds
+from tests.web.callers import SECRETS, client_of, make_settings
+
+NOBODY = "rcp_00000000000000000000000000"
+BY = By(actor="test", reason="why not")
+RETRIABLE = ["unmatched", "quarantined", "dead"]
+
+
+def rcp(receipt_id: UUID) -> str:
+    return ids.public("rcp", receipt_id)
+
+
+def msg(message_id: UUID) -> str:
+    return ids.public("msg", message_id)
+
+
+def get(client: FlaskClient, path: str, status: int = 200) -> Any:
+    answer: Any = client.get(path)
+    assert answer.status_code == status, answer.json
+    return answer.json
+
+
+def post(client: FlaskClient, path: str, body: dict[str, Any], status: int) -> Any:
+    answer: Any = client.post(path, json=body)
+    assert answer.status_code == status, answer.json
+    return answer.json
+
+
+def settled(
+    database: Database,
+    outcome: str,
+    query: str | bytes = "statusid=4&statusdescription=delivered",
+    *,
+    channel: Channel = Channel.ACCOUNT,
+    message_id: UUID | None = None,
+    now: datetime = T0,
+    candidates: Sequence[str] = (),
+) -> UUID:
+    """A kept receipt of this outcome, counted; parked if it is unmatched."""
+    receipt_id = rows.keep(database, query, channel=channel, message_id=message_id, now=now)
+    with database.transaction() as session:
+        values = {"outcome": outcome, "reason": "a reason", "processed_at": now, "tries": 3}
+        session.execute(update(InboxRow).where(InboxRow.id == receipt_id).values(values))
+        ledger.move(session, {(InboxOutcome.PENDING, InboxOutcome(outcome)): 1})
+        if outcome == "unmatched":
+            parked = Parked(receipt_id=receipt_id, candidates=list(candidates), looks=0, look_at=seconds(60))
+            session.add(parked)
+    return receipt_id
+
+
+def recorded(
+    database: Database, receipt_id: UUID, message_id: UUID, effect: Effect, superseded_at: datetime | None = None
+) -> None:
+    """A transition of a receipt that changes no status."""
+    with database.transaction() as session:
+        session.add(
+            Transition(
+                message_id=message_id,
+                receipt_id=receipt_id,
+                source="gateway",
+                status=None,
+                effect=effect,
+                rule="token",
+                provider_status_id="77",
+                provider_description="Who knows",
+                received_at=T0,
+                recorded_at=seconds(1),
+                superseded_at=superseded_at,
+            )
+        )
+        if superseded_at is None:
+            rollups.add(session, Counter([rollups.of_receipt(T0, effect)]))
+
+
+def unmapped(database: Database) -> tuple[UUID, UUID]:
+    """A receipt for whose code there is no word, and its message."""
+    [message_id] = rows.accept(database)
+    receipt_id = settled(database, "unmapped", channel=Channel.MESSAGE, message_id=message_id)
+    recorded(database, receipt_id, message_id, Effect.UNMAPPED)
+    return receipt_id, message_id
+
+
+def parked(database: Database, receipt_id: UUID) -> Parked | None:
+    with database.reading() as session:
+        return session.get(Parked, receipt_id)
+
+
+def work(database: Database) -> None:
+    """Let the worker take up what is pending."""
+    settings = make_settings()
+    reading = Reading(words=codes.load(settings.status_map), zone=settings.timezone)
+    process(database, reading, datetime.now(UTC), 100)
+
+
+def in_order(database: Database) -> bool:
+    """Whether the books balance and the proof finds nothing."""
+    assert list(verify(database)) == []
+    with database.reading() as session:
+        return ledger.read(session).is_balanced
+
+
+def test_a_receipt_in_the_list_tells_where_it_stands(client: FlaskClient, database: Database) -> None:
+    [message_id] = rows.accept(database)
+    receipt_id = settled(database, "unmatched", candidates=[msg(message_id)])
+    assert get(client, "/v1/receipts") == {
+        "items": [
+            {
+                "id": rcp(receipt_id),
+                "outcome": "unmatched",
+                "reason": "a reason",
+                "channel": "account",
+                "receivedAt": "2026-01-05T12:00:00.000000Z",
+                "processedAt": "2026-01-05T12:00:00.000000Z",
+                "tries": 3,
+                "method": "GET",
+                "messageId": None,
+                "callbackId": None,
+                "part": 0,
+                "candidates": [msg(message_id)],
+                "lookAt": "2026-01-05T12:01:00.000000Z",
+            }
+        ],
+        "nextCursor": None,
+    }
+
+
+def test_the_list_pages_by_cursor_the_newest_first(client: FlaskClient, database: Database) -> None:
+    made = [rcp(settled(database, "dead")) for _ in range(3)]
+    first = get(client, "/v1/receipts?outcome=dead&limit=2")
+    assert [item["id"] for item in first["items"]] == [made[2], made[1]]
+    second = get(client, f"/v1/receipts?outcome=dead&limit=2&cursor={first['nextCursor']}")
+    assert [item["id"] for item in second["items"]] == [made[0]]
+    assert second["nextCursor"] is None
+
+
+def test_each_filter_finds_its_receipts_and_all_must_fit(client: FlaskClient, database: Database) -> None:
+    odd, message_id = unmapped(database)
+    stray = settled(database, "unmatched")
+    reply = settled(database, "quarantined", channel=Channel.INBOUND)
+    new = rows.keep(database, "statusid=1", message_id=message_id)
+    assert in_order(database)
+
+    def listed(query: str) -> set[str]:
+        return {item["id"] for item in get(client, f"/v1/receipts?{query}")["items"]}
+
+    assert listed("") == {rcp(each) for each in (odd, stray, reply, new)}
+    assert listed("outcome=unmatched") == {rcp(stray)}
+    assert listed("outcome=pending") == {rcp(new)}
+    assert listed("outcome=applied") == set()
+    assert listed("channel=inbound") == {rcp(reply)}
+    assert listed(f"message={msg(message_id)}") == {rcp(odd)}
+    assert listed("outcome=unmapped&channel=account") == set()
+    assert listed(f"message={msg(ids.new())}") == set()
+
+
+@pytest.mark.parametrize(
+    ("query", "fault"),
+    [
+        ("outcome=lost", "outcome"),
+        ("channel=sms", "channel"),
+        ("message=rcp_00000000000000000000000000", "message"),
+        ("message=", "message"),
+        ("limit=501", "limit"),
+        ("limit=0", "limit"),
+        ("cursor=x", "cursor"),
+        ("outcomes=dead", "outcomes"),
+    ],
+)
+def test_a_query_that_cannot_be_understood_is_refused_at_its_parameter(
+    desk: FlaskClient, query: str, fault: str
+) -> None:
+    assert list(get(desk, f"/v1/receipts?{query}", 422)["errors"]) == [fault]
+
+
+def test_a_receipt_shows_its_bytes_and_what_it_led_to(client: FlaskClient, database: Database) -> None:
+    [message_id] = rows.accept(database)
+    receipt_id = settled(
+        database, "unmapped", b"text=caf\xc3\xa9&raw=\xff\x00", channel=Channel.MESSAGE, message_id=message_id
+    )
+    recorded(database, receipt_id, message_id, Effect.STALE, superseded_at=seconds(2))
+    recorded(database, receipt_id, message_id, Effect.UNMAPPED)
+    with database.transaction() as session:
+        values = {"body": b"\xe9{}", "content_type": "application/json"}
+        session.execute(update(InboxRow).where(InboxRow.id == receipt_id).values(values))
+        audits.write(
+            session, at=T0, actor="desk", action="looked", subject=rcp(receipt_id), details={"with": "a glass"}
+        )
+        audits.write(session, at=T0, actor="desk", action="looked", subject=NOBODY)
+    read = get(client, f"/v1/receipts/{rcp(receipt_id)}")
+    assert (read["query"], read["body"], read["contentType"]) == (
+        "text=caf\u00e9&raw=\\xff\x00",
+        "\\xe9{}",
+        "application/json",
+    )
+    assert (read["outcome"], read["messageId"], read["candidates"], read["lookAt"]) == (
+        "unmapped",
+        msg(message_id),
+        [],
+        None,
+    )
+    assert read["transition"] == {
+        "status": None,
+        "effect": "unmapped",
+        "rule": "token",
+        "providerStatusId": "77",
+        "providerDescription": "Who knows",
+        "occurredAt": None,
+        "recordedAt": "2026-01-05T12:00:01.000000Z",
+        "superseded": False,
+    }
+    assert read["audits"] == [
+        {
+            "at": "2026-01-05T12:00:00.000000Z",
+            "actor": "desk",
+            "action": "looked",
+            "reason": None,
+            "details": {"with": "a glass"},
+        }
+    ]
+
+
+def test_what_was_superseded_is_shown_where_nothing_else_stands(client: FlaskClient, database: Database) -> None:
+    [message_id] = rows.accept(database)
+    receipt_id = settled(database, "dead")
+    assert get(client, f"/v1/receipts/{rcp(receipt_id)}")["transition"] is None
+    recorded(database, receipt_id, message_id, Effect.STALE, superseded_at=seconds(2))
+    read = get(client, f"/v1/receipts/{rcp(receipt_id)}")
+    assert (read["transition"]["superseded"], read["messageId"]) == (True, None)
+
+
+def test_a_part_shows_the_bytes_of_its_callback(client: FlaskClient, database: Database) -> None:
+    whole = settled(database, "dead", "statusid=4&statusid=1")
+    part = settled(database, "dead", "")
+    with database.transaction() as session:
+        session.execute(update(InboxRow).where(InboxRow.id == whole).values(body=b"[]", content_type="text/plain"))
+        session.execute(update(InboxRow).where(InboxRow.id == part).values(callback_id=whole, part=1))
+    read = get(client, f"/v1/receipts/{rcp(part)}")
+    assert (read["id"], read["callbackId"], read["part"]) == (rcp(part), rcp(whole), 1)
+    assert (read["query"], read["body"], read["contentType"]) == ("statusid=4&statusid=1", "[]", "text/plain")
+
+
+@pytest.mark.parametrize("outcome", [*RETRIABLE, "dismissed"])
+def test_a_matched_receipt_is_recorded_about_its_message(client: FlaskClient, database: Database, outcome: str) -> None:
+    [message_id] = rows.accept(database)
+    receipt_id = settled(database, outcome)
+    body = {"message": msg(message_id), "reason": "the customer called"}
+    before = datetime.now(UTC)
+    item = post(client, f"/v1/receipts/{rcp(receipt_id)}/match", body, 202)
+    assert (item["id"], item["outcome"], item["tries"], item["messageId"], item["lookAt"]) == (
+        rcp(receipt_id),
+        "pending",
+        0,
+        msg(message_id),
+        None,
+    )
+    row = rows.read_inbox(database, receipt_id)
+    assert (row.assigned_to, row.tries) == (message_id, 0)
+    assert before <= row.next_at <= datetime.now(UTC)
+    assert in_order(database)
+    [audit] = get(client, f"/v1/receipts/{rcp(receipt_id)}")["audits"]
+    assert audit | {"at": None} == {
+        "at": None,
+        "actor": "desk",
+        "action": "matched",
+        "reason": "the customer called",
+        "details": {"from": outcome, "to": "pending", "was": "a reason", "message": msg(message_id)},
+    }
+    work(database)
+    story = get(client, f"/v1/receipts/{rcp(receipt_id)}")
+    assert (story["outcome"], story["transition"]["rule"]) == ("applied", "matched by hand")
+    assert rows.read_message(database, message_id).status == Status.DELIVERED
+    assert parked(database, receipt_id) is None
+    assert in_order(database)
+
+
+@pytest.mark.parametrize("outcome", ["pending", "applied", "duplicate", "stale", "conflicting", "unmapped"])
+def test_what_has_found_its_message_or_waits_cannot_be_matched(
+    client: FlaskClient, database: Database, outcome: str
+) -> None:
+    [message_id] = rows.accept(database)
+    receipt_id = settled(database, outcome)
+    problem = post(client, f"/v1/receipts/{rcp(receipt_id)}/match", {"message": msg(message_id)}, 409)
+    assert problem["detail"] == (
+        f"It is {outcome}; only what is unmatched, quarantined, dead or dismissed can be matched."
+    )
+    row = rows.read_inbox(database, receipt_id)
+    assert (row.outcome, row.assigned_to) == (outcome, None)
+
+
+def test_what_was_recorded_before_it_was_dismissed_cannot_be_matched(client: FlaskClient, database: Database) -> None:
+    receipt_id, message_id = unmapped(database)
+    post(client, f"/v1/receipts/{rcp(receipt_id)}/dismiss", {"reason": "noise"}, 200)
+    [other] = rows.accept(database)
+    problem = post(client, f"/v1/receipts/{rcp(receipt_id)}/match", {"message": msg(other)}, 409)
+    assert msg(message_id) in problem["detail"]
+    assert in_order(database)
+
+
+def test_a_reply_cannot_be_matched(client: FlaskClient, database: Database) -> None:
+    [message_id] = rows.accept(database)
+    receipt_id = settled(database, "dead", channel=Channel.INBOUND)
+    problem = post(client, f"/v1/receipts/{rcp(receipt_id)}/match", {"message": msg(message_id)}, 409)
+    assert "reply" in problem["detail"]
+
+
+def test_a_message_that_is_not_here_changes_nothing(client: FlaskClient, database: Database) -> None:
+    receipt_id = settled(database, "unmatched")
+    problem = post(client, f"/v1/receipts/{rcp(receipt_id)}/match", {"message": msg(ids.new())}, 422)
+    assert list(problem["errors"]) == ["message"]
+    row = rows.read_inbox(database, receipt_id)
+    assert (row.outcome, row.assigned_to) == ("unmatched", None)
+    left = parked(database, receipt_id)
+    assert left is not None
+    assert left.look_at == seconds(60)
+    assert get(client, f"/v1/receipts/{rcp(receipt_id)}")["audits"] == []
+
+
+@pytest.mark.parametrize("outcome", RETRIABLE)
+def test_a_retried_receipt_is_worked_on_again(client: FlaskClient, database: Database, outcome: str) -> None:
+    receipt_id = settled(database, outcome, "garbage=1")
+    item = post(client, f"/v1/receipts/{rcp(receipt_id)}/retry", {}, 202)
+    assert (item["outcome"], item["tries"], item["lookAt"]) == ("pending", 0, None)
+    assert rows.read_inbox(database, receipt_id).assigned_to is None
+    assert in_order(database)
+    [audit] = get(client, f"/v1/receipts/{rcp(receipt_id)}")["audits"]
+    assert (audit["action"], audit["reason"], audit["details"]["from"]) == ("retried", None, outcome)
+    work(database)
+    assert rows.read_inbox(database, receipt_id).outcome in {"unmatched", "quarantined"}
+    assert in_order(database)
+
+
+@pytest.mark.parametrize(
+    "outcome", ["pending", "applied", "duplicate", "stale", "conflicting", "unmapped", "dismissed"]
+)
+def test_what_needs_no_retry_is_left(client: FlaskClient, database: Database, outcome: str) -> None:
+    receipt_id = settled(database, outcome)
+    problem = post(client, f"/v1/receipts/{rcp(receipt_id)}/retry", {"reason": "again"}, 409)
+    assert problem["detail"] == f"It is {outcome}; only what is unmatched, quarantined or dead can be retried."
+
+
+@pytest.mark.parametrize("outcome", RETRIABLE)
+def test_a_dismissed_receipt_is_kept_and_left_alone(client: FlaskClient, database: Database, outcome: str) -> None:
+    receipt_id = settled(database, outcome)
+    item = post(client, f"/v1/receipts/{rcp(receipt_id)}/dismiss", {"reason": "a test"}, 200)
+    assert (item["outcome"], item["reason"], item["candidates"], item["lookAt"]) == ("dismissed", "a test", [], None)
+    assert parked(database, receipt_id) is None
+    [audit] = get(client, f"/v1/receipts/{rcp(receipt_id)}")["audits"]
+    assert (audit["action"], audit["reason"]) == ("dismissed", "a test")
+    assert audit["details"] == {"from": outcome, "to": "dismissed", "was": "a reason"}
+    assert in_order(database)
+    work(database)
+    assert rows.read_inbox(database, receipt_id).outcome == "dismissed"
+
+
+def test_what_has_no_word_may_be_dismissed_and_its_transition_stays(client: FlaskClient, database: Database) -> None:
+    receipt_id, message_id = unmapped(database)
+    post(client, f"/v1/receipts/{rcp(receipt_id)}/dismiss", {"reason": "a test"}, 200)
+    read = get(client, f"/v1/receipts/{rcp(receipt_id)}")
+    assert (read["outcome"], read["transition"]["effect"], read["messageId"]) == (
+        "dismissed",
+        "unmapped",
+        msg(message_id),
+    )
+    assert in_order(database)
+
+
+@pytest.mark.parametrize("outcome", ["pending", "applied", "duplicate", "stale", "conflicting", "dismissed"])
+def test_what_counts_cannot_be_dismissed(client: FlaskClient, database: Database, outcome: str) -> None:
+    receipt_id = settled(database, outcome)
+    problem = post(client, f"/v1/receipts/{rcp(receipt_id)}/dismiss", {"reason": "a test"}, 409)
+    assert problem["detail"].startswith(f"It is {outcome}; only what is unmapped, unmatched,")
+
+
+@pytest.mark.parametrize("receipt", [NOBODY, "msg_00000000000000000000000000", "nonsense", "rcp_%FF"])
+def test_a_receipt_that_is_not_there_is_404(desk: FlaskClient, receipt: str) -> None:
+    get(desk, f"/v1/receipts/{receipt}", 404)
+    post(desk, f"/v1/receipts/{receipt}/match", {"message": "msg_00000000000000000000000000"}, 404)
+    post(desk, f"/v1/receipts/{receipt}/retry", {}, 404)
+    post(desk, f"/v1/receipts/{receipt}/dismiss", {"reason": "x"}, 404)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "faults"),
+    [
+        (f"{NOBODY}/match", {}, ["message"]),
+        (f"{NOBODY}/match", {"message": NOBODY}, ["message"]),
+        (f"{NOBODY}/match", {"message": 7}, ["message"]),
+        (f"{NOBODY}/match", {"message": "msg_00000000000000000000000000", "reason": ""}, ["reason"]),
+        (f"{NOBODY}/retry", {"reason": "x" * 1001}, ["reason"]),
+        (f"{NOBODY}/retry", {"message": "msg_00000000000000000000000000"}, ["message"]),
+        (f"{NOBODY}/dismiss", {}, ["reason"]),
+        (f"{NOBODY}/dismiss", {"reason": None}, ["reason"]),
+        (f"{NOBODY}/dismiss", {"reason": "\0"}, ["reason"]),
+        ("replay", {"outcomes": []}, ["outcomes"]),
+        ("replay", {"outcomes": ["applied"]}, ["outcomes[0]"]),
+        ("replay", {"outcomes": "dead"}, ["outcomes"]),
+        ("replay", {"dryRun": 1}, ["dryRun"]),
+        ("replay", {"since": "yesterday", "until": "2026-01-05"}, ["since", "until"]),
+        ("replay", {"cursor": "x"}, ["cursor"]),
+    ],
+)
+def test_a_body_that_cannot_be_understood_is_refused_at_its_field(
+    desk: FlaskClient, path: str, body: dict[str, Any], faults: list[str]
+) -> None:
+    assert sorted(post(desk, f"/v1/receipts/{path}", body, 422)["errors"]) == faults
+
+
+@pytest.mark.parametrize("scope", ["read", "send"])
+def test_all_of_it_needs_the_scope_ops(desk: FlaskClient, scope: str) -> None:
+    caller = client_of(desk.application, SECRETS[scope])
+    get(caller, "/v1/receipts", 403)
+    get(caller, f"/v1/receipts/{NOBODY}", 403)
+    for path in (f"{NOBODY}/match", f"{NOBODY}/retry", f"{NOBODY}/dismiss", "replay"):
+        post(caller, f"/v1/receipts/{path}", {}, 403)
+
+
+def test_an_audit_names_the_key_that_did_it(database: Database) -> None:
+    receipt_id = settled(database, "dead")
+    ops = client_of(create_app(make_settings(), database), SECRETS["ops"])
+    post(ops, f"/v1/receipts/{rcp(receipt_id)}/retry", {"reason": "mended"}, 202)
+    [audit] = get(ops, f"/v1/receipts/{rcp(receipt_id)}")["audits"]
+    assert (audit["actor"], audit["reason"]) == ("opser", "mended")
+
+
+def test_a_replay_moves_all_that_fit_and_leaves_one_audit(client: FlaskClient, database: Database) -> None:
+    moved = [settled(database, outcome) for outcome in RETRIABLE]
+    kept = settled(database, "dismissed")
+    assert post(client, "/v1/receipts/replay", {"dryRun": True}, 200) == {
+        "count": 3,
+        "dryRun": True,
+        "isComplete": True,
+        "nextCursor": None,
+    }
+    assert rows.read_inbox(database, moved[0]).outcome == "unmatched"
+    body = {"reason": "the parser was mended", "since": "2026-01-05T12:00:00Z"}
+    done = post(client, "/v1/receipts/replay", body, 200)
+    assert done == {"count": 3, "dryRun": False, "isComplete": True, "nextCursor": None}
+    for receipt_id in moved:
+        row = rows.read_inbox(database, receipt_id)
+        assert (row.outcome, row.tries, row.assigned_to) == ("pending", 0, None)
+    left = parked(database, moved[0])
+    assert left is not None
+    assert left.look_at is None
+    assert rows.read_inbox(database, kept).outcome == "dismissed"
+    assert in_order(database)
+    with database.reading() as session:
+        [audit] = session.scalars(select(Audit)).all()
+    assert (audit.actor, audit.action, audit.subject, audit.reason) == (
+        "desk",
+        "replayed",
+        "receipts",
+        "the parser was mended",
+    )
+    assert audit.details == {
+        "count": 3,
+        "from": {"dead": 1, "quarantined": 1, "unmatched": 1},
+        "first": rcp(moved[0]),
+        "last": rcp(moved[2]),
+        "outcomes": sorted(RETRIABLE),
+        "since": "2026-01-05T12:00:00+00:00",
+        "until": None,
+    }
+    work(database)
+    assert in_order(database)
+
+
+def test_a_replay_takes_only_what_its_filter_names(client: FlaskClient, database: Database) -> None:
+    early = settled(database, "dead", now=seconds(0))
+    inside = settled(database, "dead", now=seconds(10))
+    other = settled(database, "unmatched", now=seconds(10))
+    late = settled(database, "dead", now=seconds(20))
+    body = {"outcomes": ["dead", "dead"], "since": "2026-01-05T12:00:10Z", "until": "2026-01-05T13:00:20+01:00"}
+    assert post(client, "/v1/receipts/replay", body, 200)["count"] == 1
+    assert rows.read_inbox(database, inside).outcome == "pending"
+    assert {rows.read_inbox(database, each).outcome for each in (early, late)} == {"dead"}
+    assert rows.read_inbox(database, other).outcome == "unmatched"
+
+
+@pytest.mark.parametrize("is_dry", [True, False])
+def test_a_replay_goes_by_slices_and_stops_at_its_bound(database: Database, is_dry: bool) -> None:
+    made = [settled(database, RETRIABLE[number % 3]) for number in range(7)]
+
+    def step(after: UUID | None) -> receipts.Replayed:
+        return receipts.replay(database, Selection(), BY, lambda: T0, after=after, is_dry=is_dry, most=5, slice_size=2)
+
+    first = step(None)
+    assert (first.count, first.next) == (5, made[4])
+    second = step(first.next)
+    assert (second.count, second.next) == (2, None)
+    with database.reading() as session:
+        counts = [audit.details["count"] for audit in session.scalars(select(Audit).order_by(Audit.id))]
+    assert counts == ([] if is_dry else [2, 2, 1, 2])
+    assert in_order(database)
+
+
+def test_a_replay_that_takes_long_tells_where_to_go_on(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [settled(database, "dead") for _ in range(3)]
+    monkeypatch.setattr(receipts, "_LONGEST_SECONDS", 0)
+    done = receipts.replay(database, Selection(), BY, lambda: T0, slice_size=2)
+    assert (done.count, done.next) == (2, made[1])
+
+
+def test_a_replay_that_is_done_with_its_bound_is_complete(database: Database) -> None:
+    for _ in range(4):
+        settled(database, "dead")
+    done = receipts.replay(database, Selection(), BY, lambda: T0, most=4, slice_size=2)
+    assert (done.count, done.next) == (4, None)
+
+
+def test_a_replay_of_nothing_leaves_no_audit(database: Database) -> None:
+    assert receipts.replay(database, Selection(), BY, lambda: T0).count == 0
+    with database.reading() as session:
+        assert session.scalars(select(Audit)).all() == []
+
+
+def test_a_replay_leaves_to_others_what_they_hold(postgresql_database: Database) -> None:
+    held, free = settled(postgresql_database, "dead"), settled(postgresql_database, "dead")
+    with postgresql_database.transaction() as session:
+        session.execute(select(InboxRow.id).where(InboxRow.id == held).with_for_update())
+        done = receipts.replay(postgresql_database, Selection(), BY, lambda: T0)
+    assert (done.count, done.next) == (1, None)
+    assert rows.read_inbox(postgresql_database, held).outcome == "dead"
+    assert rows.read_inbox(postgresql_database, free).outcome == "pending"
+
+
+def test_the_list_knows_a_filter_for_every_outcome(database: Database) -> None:
+    made = {outcome: settled(database, outcome) for outcome in InboxOutcome}
+    with database.reading() as session:
+        for outcome, receipt_id in made.items():
+            page = receipts.list_receipts(session, ReceiptFilter(outcome=outcome), limit=10)
+            assert [entry.row.id for entry in page.items] == [receipt_id]
