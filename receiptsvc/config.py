@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ NAMES = frozenset({
     "API_KEYS", "DYNMARK_USERNAME", "DYNMARK_PASSWORD", "DYNMARK_TRANSPORT", "DYNMARK_SOAP_URL",
     "DYNMARK_REST_URL", "DYNMARK_WSDL", "DYNMARK_CALLBACK_ELEMENT", "DYNMARK_TIMEOUT_SECONDS",
     "RESEND_AFTER_SECONDS", "RESEND_FOR_SECONDS", "RETURN_CODES", "DYNMARK_TIMEZONE", "STATUS_MAP", "SPOOL_DIR",
-    "BATCH_SIZE", "RECEIPTSVC_URL", "RECEIPTSVC_API_KEY",
+    "ADOPT_AFTER_SECONDS", "BATCH_SIZE", "RECEIPTSVC_URL", "RECEIPTSVC_API_KEY",
 })
 # fmt: on
 
@@ -83,6 +84,7 @@ class Settings:
     return_codes: Mapping[str, str]
     timezone: ZoneInfo
     status_map: Mapping[str, Status]
+    adopt_after: timedelta | None  # how old a receipt is when it is taken for another system's; none: never
     spool_dir: Path | None
     batch_size: int
 
@@ -138,6 +140,9 @@ class Settings:
             status_map={
                 code: Status(word) for code, word in read.words("STATUS_MAP", sorted(map(str, GATEWAY_WORDS))).items()
             },
+            adopt_after=None
+            if read.text("ADOPT_AFTER_SECONDS") == "never"
+            else timedelta(seconds=read.seconds("ADOPT_AFTER_SECONDS", 600, most=30 * 86_400)),
             spool_dir=PROJECT / spool if spool else None,
             batch_size=read.whole("BATCH_SIZE", 250, least=1, most=250),
         )

@@ -56,16 +56,11 @@ def accept(database: Database, *made: Message, now: datetime = T0) -> list[UUID]
     return [one.id for one in accepted]
 
 
-def keep(
-    database: Database,
-    query: str | bytes,
-    *,
-    message_id: UUID | None = None,
-    channel: Channel | None = None,
-    now: datetime = T0,
-) -> UUID:
-    """Keep a callback by GET, for a message's signed URL unless another channel is named; its id."""
-    arrival = Arrival(
+def arrival(
+    query: str | bytes, *, message_id: UUID | None = None, channel: Channel | None = None, now: datetime = T0
+) -> Arrival:
+    """A callback by GET, to a message's signed URL unless another channel is named."""
+    return Arrival(
         id=ids.new(),
         channel=channel or (Channel.MESSAGE if message_id else Channel.ACCOUNT),
         message_id=message_id,
@@ -74,9 +69,21 @@ def keep(
             method="GET", query=query.encode() if isinstance(query, str) else query, content_type=None, body=b""
         ),
     )
+
+
+def keep(
+    database: Database,
+    query: str | bytes,
+    *,
+    message_id: UUID | None = None,
+    channel: Channel | None = None,
+    now: datetime = T0,
+) -> UUID:
+    """Keep such a callback; its id."""
+    kept = arrival(query, message_id=message_id, channel=channel, now=now)
     with database.transaction() as session:
-        inbox.keep(session, [arrival])
-    return arrival.id
+        inbox.keep(session, [kept])
+    return kept.id
 
 
 def read_message(database: Database, message_id: UUID) -> Message:

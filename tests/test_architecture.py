@@ -27,7 +27,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"gevent", "gunicorn"},
     ),
     "worker": (
-        {"domain", "logs", "config", "tokens", "dynmark", "store"},
+        {"domain", "ids", "logs", "config", "tokens", "dynmark", "store"},
         {"sqlalchemy", "phonenumbers"},
     ),
     "web": (

@@ -141,8 +141,8 @@ def downgrade() -> None:
     op.execute("DELETE FROM transitions WHERE superseded_at IS NOT NULL")
     op.drop_index("uq_transitions_receipt_id", "transitions")
     op.drop_column("transitions", "superseded_at")
-    with op.batch_alter_table("transitions", copy_from=_transitions(is_unique=False)) as table:
-        table.create_unique_constraint("uq_transitions_receipt_id", ["receipt_id"])
+    with op.batch_alter_table("transitions", copy_from=_transitions(is_unique=False)) as transitions:
+        transitions.create_unique_constraint("uq_transitions_receipt_id", ["receipt_id"])
     op.drop_index("uq_inbox_callback_id_part", "inbox")
     op.drop_index("ix_inbox_outcome_id", "inbox")
     for column in ("assigned_to", "part", "callback_id"):

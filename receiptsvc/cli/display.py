@@ -7,11 +7,13 @@ cursor, change the colours or forge a line. Asking the API is not done here.
 import io
 import sys
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -60,6 +62,15 @@ def console(*, stderr: bool = False) -> Console:
     return Console(
         file=stream, width=None if stream.isatty() else _PIPED_WIDTH, highlight=False, markup=False, emoji=False
     )
+
+
+@contextmanager
+def progress(what: str, *, is_shown: bool) -> Iterator[Callable[[int], None]]:
+    """A line on standard error that counts on, if anybody is looking. It is told how many more there are."""
+    columns = (SpinnerColumn(), MofNCompleteColumn(), TextColumn(what), TimeElapsedColumn())
+    with Progress(*columns, console=console(stderr=True), disable=not is_shown, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda more: bar.advance(task, more)
 
 
 def plain(value: object) -> str:

@@ -14,6 +14,8 @@ _COMMANDS = {
     "conversation": "receiptsvc.cli.messages:conversation",
     "demo": "receiptsvc.cli.demo:demo",
     "keys": "receiptsvc.cli.ops:keys",
+    "rebuild": "receiptsvc.cli.rebuild:rebuild",
+    "replay": "receiptsvc.cli.ops:replay",
     "sandbox": "receiptsvc.cli.sandbox:sandbox",
     "send": "receiptsvc.cli.messages:send",
     "status": "receiptsvc.cli.messages:status",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import blake2b
+from typing import NamedTuple
 
 
 class Status(StrEnum):
@@ -60,8 +61,7 @@ class Effect(StrEnum):
     UNMAPPED = "unmapped"  # no word is known for its code
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
+class Report(NamedTuple):  # a tuple: the worker makes thousands a second
     """One thing that was said of a message, by the gateway or by ourselves. Times are aware."""
 
     source: Source
@@ -101,7 +101,9 @@ def fold(reports: Iterable[Report]) -> State:
     gateway = [report for report in spoken if report.source is Source.GATEWAY]
     finals = [report for report in (gateway or spoken) if report.word in FINAL]
     conflict = len({report.word for report in gateway if report.word in FINAL}) > 1
-    if finals:
+    if len(finals) == 1:
+        winner = finals[0]
+    elif finals:
         winner = max(finals, key=_strength)
     else:
         progress = [report for report in spoken if report.word in PROGRESS]
@@ -109,18 +111,22 @@ def fold(reports: Iterable[Report]) -> State:
     return State(status=_word(winner), status_at=winner.at, conflict=conflict)
 
 
-def judge(report: Report, earlier: Sequence[Report]) -> Effect:
-    """What `report` does to a message of which `earlier` (never empty) was recorded before."""
+def judge(report: Report, earlier: Sequence[Report], before: Status | None = None) -> tuple[Effect, State]:
+    """What `report` does to a message of which `earlier` (never empty) was recorded before, and what it then is.
+
+    `before`: the status that `earlier` adds up to, for those who know it.
+    """
+    after = fold([*earlier, report])
     if report.word is None:
-        return Effect.UNMAPPED
+        return Effect.UNMAPPED, after
     if report.source is Source.GATEWAY:
         gateway = [other for other in earlier if other.source is Source.GATEWAY]
         if any(other.content == report.content for other in gateway):
-            return Effect.DUPLICATE
-        if report.word in FINAL and any(other.word in FINAL - {report.word} for other in gateway):
-            return Effect.CONFLICTING
-    changed = fold([*earlier, report]).status is not fold(earlier).status
-    return Effect.APPLIED if changed else Effect.STALE
+            return Effect.DUPLICATE, after
+        if report.word in FINAL and any(other.word in FINAL and other.word is not report.word for other in gateway):
+            return Effect.CONFLICTING, after
+    changed = after.status is not (before or fold(earlier).status)
+    return Effect.APPLIED if changed else Effect.STALE, after
 
 
 def _word(report: Report) -> Status:

@@ -4,6 +4,7 @@ gevent without monkey-patching. Only the intake knows of the loop; Flask, SQLAlc
 threads as the plain blocking code that they are, so nothing they do can keep a callback from its answer.
 """
 
+import gc
 import select
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -87,6 +88,8 @@ class Server(GeventWorker):
     def run(self) -> None:
         """Serve until told to stop."""
         sys.setswitchinterval(_SWITCH_SECONDS)  # each answer takes it back some six times; by default 5 ms each
+        gc.collect()
+        gc.freeze()  # else every full collection looks through all that was imported, and holds the interpreter for it
         gevent.spawn(self._let_go_of_idle_clients)
         if hasattr(self.wsgi, "answers_plainly"):
             self._plain = Plain(self.wsgi, self.log.access, lambda: self.alive)

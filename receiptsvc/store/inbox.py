@@ -4,17 +4,18 @@ A row is in the ledger's counts from its first commit, and its every move is cou
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
+from receiptsvc import ids
 from receiptsvc.domain.inbox import Channel, InboxOutcome
 from receiptsvc.domain.messages import Callback
-from receiptsvc.store import ledger, upsert
+from receiptsvc.store import bulk, ledger, upsert
 from receiptsvc.store.models import InboxRow
 
 
@@ -27,6 +28,29 @@ class Arrival(NamedTuple):
     received_at: datetime
     callback: Callback
     is_stranger: bool = False  # its key was wrong
+
+
+class Claimed(NamedTuple):
+    """A row that this transaction holds."""
+
+    id: UUID
+    channel: str
+    message_id: UUID | None
+    is_stranger: bool
+    received_at: datetime
+    method: str
+    query: bytes
+    content_type: str | None
+    body: bytes
+    next_at: datetime
+    tries: int
+    processed_at: datetime | None  # when it had an outcome before
+    callback_id: UUID | None
+    part: int
+    assigned_to: UUID | None
+
+
+Mark: TypeAlias = tuple[datetime, UUID]  # a place in the queue of pending rows
 
 
 def keep(session: Session, arrivals: Sequence[Arrival]) -> int:
@@ -54,28 +78,82 @@ def keep(session: Session, arrivals: Sequence[Arrival]) -> int:
     return kept
 
 
-def claim(session: Session, now: datetime, limit: int, *, only: UUID | None = None) -> Sequence[InboxRow]:
+def claim(
+    session: Session, now: datetime, limit: int, *, after: Mark | None = None, only: UUID | None = None
+) -> list[Claimed]:
     """Up to `limit` pending rows whose time has come, locked until the caller's commit; rows that others hold are left.
 
-    `only`: that row and no other.
+    `after`: only rows that stand behind it in the queue. `only`: that row and no other, also before its time.
     """
-    query = select(InboxRow).where(InboxRow.outcome == InboxOutcome.PENDING, InboxRow.next_at <= now)
-    if only is not None:
-        query = query.where(InboxRow.id == only)
-    return session.scalars(
-        query.order_by(InboxRow.next_at, InboxRow.id).limit(limit).with_for_update(skip_locked=True)
-    ).all()
+    query = select(*(getattr(InboxRow, name) for name in Claimed._fields)).where(
+        InboxRow.outcome == InboxOutcome.PENDING, InboxRow.next_at <= now if only is None else InboxRow.id == only
+    )
+    if after is not None:
+        query = query.where(tuple_(InboxRow.next_at, InboxRow.id) > tuple_(*after))
+    ordered = query.order_by(InboxRow.next_at, InboxRow.id).limit(limit).with_for_update(skip_locked=True)
+    return [Claimed._make(row) for row in session.execute(ordered)]
 
 
-def settle(session: Session, verdicts: Iterable[tuple[InboxRow, InboxOutcome, str | None]], now: datetime) -> None:
+def add_parts(session: Session, first: Claimed, count: int) -> list[Claimed]:
+    """A row for each further receipt of a claimed callback, whose own row holds the bytes of all."""
+    parts = [
+        first._replace(id=ids.new(), callback_id=first.id, part=part, processed_at=None, assigned_to=None)
+        for part in range(1, count)
+    ]
+    shared = {
+        "channel": first.channel,
+        "message_id": first.message_id,
+        "is_stranger": first.is_stranger,
+        "received_at": first.received_at,
+        "method": first.method,
+        "query": b"",
+        "body": b"",
+        "outcome": InboxOutcome.PENDING,
+        "next_at": first.next_at,
+        "tries": 0,
+        "callback_id": first.id,
+    }
+    session.execute(insert(InboxRow), [{"id": part.id, "part": part.part, **shared} for part in parts])
+    ledger.add(session, {ledger.RECEIVED: len(parts), InboxOutcome.PENDING: len(parts)})
+    return parts
+
+
+def has_parts(session: Session, first: Claimed) -> bool:
+    """Whether a callback's further receipts have rows of their own already. They had not if it could not be read."""
+    return session.scalar(select(InboxRow.id).where(InboxRow.callback_id == first.id).limit(1)) is not None
+
+
+def callback_of(session: Session, row: Claimed) -> Callback:
+    """The bytes that brought a receipt, which may have brought others too."""
+    if row.callback_id is None:
+        return Callback(row.method, row.query, row.content_type, row.body)
+    columns = (InboxRow.method, InboxRow.query, InboxRow.content_type, InboxRow.body)
+    return Callback._make(session.execute(select(*columns).where(InboxRow.id == row.callback_id)).one())
+
+
+def settle(session: Session, verdicts: Collection[tuple[Claimed, InboxOutcome, str | None]], now: datetime) -> None:
     """Give claimed rows their outcome, with a reason where there is one, and count the moves."""
-    moves: Counter[tuple[InboxOutcome, InboxOutcome]] = Counter()
-    for row, outcome, reason in verdicts:
-        moves[InboxOutcome(row.outcome), outcome] += 1
-        row.outcome, row.reason, row.processed_at = outcome, reason, now
+    settled = [
+        {"id": row.id, "outcome": outcome, "reason": reason, "processed_at": now} for row, outcome, reason in verdicts
+    ]
+    bulk.update_all(session, InboxRow, "id", settled)
+    moves = Counter((InboxOutcome.PENDING, outcome) for _, outcome, _ in verdicts)
     ledger.move(session, moves)
 
 
-def postpone(row: InboxRow, until: datetime, reason: str) -> None:
+def postpone(session: Session, row: Claimed, until: datetime, reason: str) -> None:
     """Leave a claimed row pending for another try, and say why."""
-    row.next_at, row.reason, row.tries = until, reason, row.tries + 1
+    later = {"next_at": until, "reason": reason, "tries": row.tries + 1}
+    session.execute(update(InboxRow).where(InboxRow.id == row.id).values(later))
+
+
+def explain(session: Session, row: Claimed, reason: str) -> None:
+    """Say why a claimed row is still pending."""
+    session.execute(update(InboxRow).where(InboxRow.id == row.id).values(reason=reason))
+
+
+def reopen(session: Session, receipt_ids: Collection[UUID], outcome: InboxOutcome, now: datetime) -> None:
+    """Let receipts of this outcome, which the caller holds, be worked on again."""
+    again = {"outcome": InboxOutcome.PENDING, "next_at": now, "tries": 0}
+    bulk.update_all(session, InboxRow, "id", [{"id": receipt_id, **again} for receipt_id in receipt_ids])
+    ledger.move(session, {(outcome, InboxOutcome.PENDING): len(receipt_ids)})

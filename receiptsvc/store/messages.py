@@ -1,16 +1,19 @@
 """Messages, and the one place that writes a message's status: a report is recorded, and the fold of all stands."""
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from hashlib import blake2b
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from receiptsvc.domain.statuses import UNSETTLED, Effect, Report, Source, Status, fold, judge
+from receiptsvc.domain.messages import Origin
+from receiptsvc.domain.statuses import UNSETTLED, Effect, Report, Source, Status, judge
+from receiptsvc.store import bulk, rollups, upsert
 from receiptsvc.store.models import Message, MessageTransaction, Transition
 
 
@@ -25,6 +28,61 @@ class Entry:
     map_version: str | None = None
 
 
+class Given(NamedTuple):
+    """A message that was given a transactionID, and who said so: a send's `answer`, or a `receipt`."""
+
+    transaction_id: str
+    message_id: UUID
+    recipient: str
+    source: str
+
+
+class Candidate(NamedTuple):
+    """A message that a receipt may be about."""
+
+    id: UUID
+    client_ref: str
+
+
+@dataclass(slots=True)
+class Locked:
+    """What is to be known of a message that this transaction holds; what `record` writes of it may be changed."""
+
+    id: UUID
+    recipient: str
+    client_ref: str | None
+    originator: str | None
+    origin: str
+    created_at: datetime
+    offered_at: datetime | None
+    calling_since: datetime | None
+    status: str
+    status_at: datetime
+    conflict: bool
+    transaction_id: str | None
+    due_at: datetime | None
+    before: tuple[Any, ...] = ()  # as it was saved last
+
+    def __post_init__(self) -> None:
+        self.before = self.saved()
+
+    def saved(self) -> tuple[Any, ...]:
+        """The values of `_SAVED`."""
+        return self.id, self.status, self.status_at, self.conflict, self.transaction_id, self.due_at
+
+    def standing(self) -> rollups.Standing:
+        """What of it is counted."""
+        return rollups.Standing(self.created_at, self.originator, self.offered_at, self.status, self.status_at)
+
+
+_LOCKED = tuple(field.name for field in fields(Locked) if field.name != "before")
+_MOST_CANDIDATES = 50
+_SAVED = ("id", "status", "status_at", "conflict", "transaction_id", "due_at")
+_REPORTED = ("source", "status", "received_at", "occurred_at", "provider_status_id", "provider_description")
+_SOURCES: Mapping[str, Source] = {source.value: source for source in Source}
+_WORDS: Mapping[str | None, Status | None] = {None: None, **{word.value: word for word in Status}}
+
+
 def conversation_id(*, client_ref: str | None, recipient: str | None, originator: str | None) -> UUID:
     """The conversation of all that shares a clientRef, else recipient and originator."""
     parts = ("ref", client_ref) if client_ref else ("pair", recipient or "", originator or "")
@@ -32,15 +90,41 @@ def conversation_id(*, client_ref: str | None, recipient: str | None, originator
 
 
 def accept(session: Session, messages: Sequence[Message], now: datetime) -> None:
-    """Take new messages in: each gets its first transition, and is due at once."""
+    """Take new messages in: each gets its first transition, and is due at once. They stay outside the session."""
+    _take_in(session, messages, Entry(report=own_step(Status.ACCEPTED, now), rule="accepted"), now, due_at=now)
+
+
+def adopt(session: Session, messages: Sequence[Message], now: datetime) -> None:
+    """Take in messages that another system gave to the gateway: they are there, and never due."""
+    step = Entry(report=own_step(Status.SUBMITTED, now), rule="adopted", reason="another system sent it")
     for message in messages:
-        message.status, message.status_at, message.conflict = Status.ACCEPTED, now, False
-        message.created_at, message.due_at = now, now
-        message.tries = 0
-    session.add_all(messages)
-    session.flush()
-    step = Entry(report=own_step(Status.ACCEPTED, now), rule="accepted")
+        message.origin = Origin.EXTERNAL
+    _take_in(session, messages, step, now, due_at=None)
+
+
+def _take_in(
+    session: Session, messages: Sequence[Message], step: Entry, now: datetime, *, due_at: datetime | None
+) -> None:
+    word = step.report.word
+    first = {
+        "status": word,
+        "status_at": now,
+        "conflict": False,
+        "created_at": now,
+        "due_at": due_at,
+        "tries": 0,
+    }
+    for message in messages:
+        vars(message).update(first)  # there can be ten thousand, and nobody asks which of these have changed
+    columns = set(Message.__table__.columns.keys())
+    rows = [{name: value for name, value in vars(message).items() if name in columns} for message in messages]
+    bulk.insert_all(session, Message, rows)
     _write(session, [(message.id, step, Effect.APPLIED) for message in messages], now)
+    hour = rollups.hour_of(now)
+    rollups.add(
+        session,
+        Counter(rollups.Key(hour, rollups.MESSAGES, message.originator or "", str(word)) for message in messages),
+    )
 
 
 def own_step(word: Status, at: datetime) -> Report:
@@ -48,72 +132,119 @@ def own_step(word: Status, at: datetime) -> Report:
     return Report(source=Source.OURSELVES, word=word, received_at=at)
 
 
-def lock(session: Session, message_ids: Collection[UUID]) -> dict[UUID, Message]:
-    """These messages as they stand now, locked till the caller's commit; in the order of ids, against deadlocks."""
+def lock(session: Session, message_ids: Collection[UUID], *, only_look: bool = False) -> dict[UUID, Locked]:
+    """These messages as they stand now, locked till the caller's commit; in the order of ids, against deadlocks.
+
+    `only_look`: without a lock, for who will write nothing of them.
+    """
     if not message_ids:
         return {}
     query = (
-        select(Message)
-        .where(Message.id.in_(message_ids))
+        select(*(getattr(Message, name) for name in _LOCKED))
+        .where(bulk.among(session, Message.id, message_ids))
         .order_by(Message.id)
-        .with_for_update(key_share=True)  # else a reply that points to a message would wait for its lock
-        .execution_options(populate_existing=True)
     )
-    return {message.id: message for message in session.scalars(query)}
+    if not only_look:
+        query = query.with_for_update(key_share=True)  # else a reply that points to a message would wait for its lock
+    return {row[0]: Locked(*row) for row in session.execute(query)}
 
 
 def record(
-    session: Session, locked: Mapping[UUID, Message], entries: Sequence[tuple[UUID, Entry]], now: datetime
+    session: Session, locked: Mapping[UUID, Locked], entries: Sequence[tuple[UUID, Entry]], now: datetime
 ) -> list[Effect]:
     """Record reports about locked messages, in this order, and let each status be the fold of all that was said.
 
-    Gives the effect of each entry. A message that is settled, and not in a call, is due no more.
+    Gives the effect of each entry; what is `locked` is then as it stands. A message that is settled, and not in a call,
+    is due no more. Also writes what `note_transactions` noted.
     """
-    told = _reports(session, {message_id for message_id, _ in entries})
+    told = reports(session, {message_id for message_id, _ in entries})
     judged: list[tuple[UUID, Entry, Effect]] = []
+    counts: Counter[rollups.Key] = Counter()
     for message_id, entry in entries:
-        earlier = told[message_id]
-        judged.append((message_id, entry, judge(entry.report, earlier)))
+        message, earlier = locked[message_id], told[message_id]
+        effect, state = judge(entry.report, earlier, Status(message.status))
+        judged.append((message_id, entry, effect))
         earlier.append(entry.report)
-    for message_id, reports in told.items():
-        message, state = locked[message_id], fold(reports)
         message.status, message.status_at, message.conflict = state.status, state.status_at, state.conflict
-        if state.status not in UNSETTLED and message.calling_since is None:
+        if entry.receipt_id is not None:
+            counts[rollups.of_receipt(entry.report.received_at, effect)] += 1
+    for message in locked.values():  # also those of which there was nothing to record
+        if message.status not in UNSETTLED and message.calling_since is None:
             message.due_at = None
     _write(session, judged, now)
+    _save(session, locked.values(), counts)
+    rollups.add(session, counts)
     return [effect for _, _, effect in judged]
 
 
-def transactions(session: Session, transaction_ids: Collection[str]) -> Sequence[MessageTransaction]:
+def transactions(session: Session, transaction_ids: Collection[str]) -> Sequence[Given]:
     """Which messages were ever given one of these transactionIDs."""
     if not transaction_ids:
         return []
-    return session.scalars(
-        select(MessageTransaction).where(MessageTransaction.transaction_id.in_(transaction_ids))
-    ).all()
+    columns = (
+        MessageTransaction.transaction_id,
+        MessageTransaction.message_id,
+        MessageTransaction.recipient,
+        MessageTransaction.source,
+    )
+    query = select(*columns).where(bulk.among(session, MessageTransaction.transaction_id, transaction_ids))
+    return [Given._make(row) for row in session.execute(query)]
 
 
-def note_transactions(session: Session, noted: Iterable[tuple[Message, str]], source: str, now: datetime) -> None:
+def candidates(session: Session, wanted: Collection[tuple[str, str]]) -> Sequence[Candidate]:
+    """Messages of a clientRef to a recipient whose number ends so: (clientRef, last digits). At most 50 a pair."""
+    found: list[Candidate] = []
+    for client_ref, tail in sorted(wanted):
+        query = (
+            select(Message.id, Message.client_ref)
+            .where(Message.client_ref == client_ref, Message.recipient.endswith(tail, autoescape=True))
+            .order_by(Message.id.desc())
+            .limit(_MOST_CANDIDATES)
+        )
+        found += [Candidate._make(row) for row in session.execute(query)]
+    return found
+
+
+def note_transactions(session: Session, noted: Sequence[tuple[Locked, str]], source: str, now: datetime) -> None:
     """Remember transactionIDs that locked messages were given. `source`: `answer` (a send's), or `receipt`.
 
     What a send's answer said is worth more than what a receipt let us guess, and replaces it.
     """
+    rows = {
+        (message.id, transaction_id): {
+            "message_id": message.id,
+            "transaction_id": transaction_id,
+            "recipient": message.recipient,
+            "source": source,
+            "noted_at": now,
+        }
+        for message, transaction_id in noted
+    }
     for message, transaction_id in noted:
-        known = session.get(MessageTransaction, (message.id, transaction_id))
-        if known is None:
-            session.add(
-                MessageTransaction(
-                    message_id=message.id,
-                    transaction_id=transaction_id,
-                    recipient=message.recipient,
-                    source=source,
-                    noted_at=now,
-                )
-            )
-        elif source == "answer":
-            known.source = source
         if source == "answer" or message.transaction_id is None:
             message.transaction_id = transaction_id
+    if rows:
+        statement = upsert.into(session, MessageTransaction)
+        keys = ["message_id", "transaction_id"]
+        if source == "answer":
+            statement = statement.on_conflict_do_update(index_elements=keys, set_={"source": source})
+        else:
+            statement = statement.on_conflict_do_nothing(index_elements=keys)
+        session.execute(statement, list(rows.values()))
+
+
+def reports(session: Session, message_ids: Collection[UUID]) -> dict[UUID, list[Report]]:
+    """What was ever said of these messages and still counts, in the order recorded."""
+    told: dict[UUID, list[Report]] = {message_id: [] for message_id in message_ids}
+    if message_ids:
+        query = (
+            select(Transition.message_id, *(getattr(Transition, name) for name in _REPORTED))
+            .where(bulk.among(session, Transition.message_id, message_ids), Transition.superseded_at.is_(None))
+            .order_by(Transition.id)
+        )
+        for message_id, source, word, *rest in session.execute(query):
+            told[message_id].append(Report(_SOURCES[source], _WORDS[word], *rest))
+    return told
 
 
 def report_of(transition: Transition) -> Report:
@@ -126,15 +257,6 @@ def report_of(transition: Transition) -> Report:
         provider_status_id=transition.provider_status_id,
         provider_description=transition.provider_description,
     )
-
-
-def _reports(session: Session, message_ids: Collection[UUID]) -> dict[UUID, list[Report]]:
-    told: dict[UUID, list[Report]] = defaultdict(list)
-    if message_ids:
-        query = select(Transition).where(Transition.message_id.in_(message_ids)).order_by(Transition.id)
-        for transition in session.scalars(query):
-            told[transition.message_id].append(report_of(transition))
-    return told
 
 
 def _write(session: Session, judged: Sequence[tuple[UUID, Entry, Effect]], now: datetime) -> None:
@@ -156,5 +278,15 @@ def _write(session: Session, judged: Sequence[tuple[UUID, Entry, Effect]], now: 
         }
         for message_id, entry, effect in judged
     ]
-    if rows:
-        session.execute(insert(Transition), rows)
+    bulk.insert_all(session, Transition, rows)
+
+
+def _save(session: Session, locked: Iterable[Locked], counts: Counter[rollups.Key]) -> None:
+    """Write what has changed of locked messages, and say how that moves the counts."""
+    changed = [message for message in locked if message.saved() != message.before]
+    bulk.update_all(session, Message, "id", [dict(zip(_SAVED, message.saved(), strict=True)) for message in changed])
+    for message in changed:
+        _, status, status_at, *_ = message.before
+        counts.subtract(rollups.of_message(message.standing()._replace(status=status, status_at=status_at)))
+        counts.update(rollups.of_message(message.standing()))
+        message.before = message.saved()

@@ -11,7 +11,8 @@ from receiptsvc import ids
 from receiptsvc.domain.inbox import InboxOutcome
 from receiptsvc.domain.messages import Reply as Said
 from receiptsvc.store import messages, upsert
-from receiptsvc.store.models import InboxRow, Message, Reply
+from receiptsvc.store.inbox import Claimed
+from receiptsvc.store.models import Message, Reply
 
 _ANSWERS_WITHIN = timedelta(days=30)  # later than that, a text from somebody begins a conversation of its own
 
@@ -20,7 +21,7 @@ BY_LAST_MESSAGE = "the last message sent to this person from this originator"
 ALONE = "nothing was sent to this person before"
 
 
-def record(session: Session, row: InboxRow, said: Said, now: datetime) -> tuple[InboxOutcome, str | None]:
+def record(session: Session, row: Claimed, said: Said, now: datetime) -> tuple[InboxOutcome, str | None]:
     """Record a reply once; the outcome of its inbox row, and what should be said of it.
 
     Several are to be recorded in the order of their msgids: each locks its own till the caller's commit.
@@ -92,7 +93,7 @@ def _digits(number: str) -> str:
     return bare.removeprefix("00") if bare.isdigit() else number.strip()
 
 
-def _fingerprint(row: InboxRow, said: Said) -> UUID:
+def _fingerprint(row: Claimed, said: Said) -> UUID:
     """Equal for what the gateway forwarded twice. A reply without a msgid is never taken for another one."""
     parts = (said.msgid, said.sender or "", said.content or "") if said.msgid else ("", row.id.hex)
     return UUID(bytes=blake2b("\0".join(parts).encode(), digest_size=16).digest())

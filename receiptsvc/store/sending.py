@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc.domain.messages import Outcome, SendResult
 from receiptsvc.domain.statuses import UNSETTLED, Status
-from receiptsvc.store import messages
+from receiptsvc.store import messages, parking
 from receiptsvc.store.models import Attempt, Message
 
 _LONGEST_GAP = timedelta(minutes=5)
@@ -62,6 +62,7 @@ def claim(session: Session, now: datetime, *, limit: int, lease: timedelta, repe
     for message in chosen.values():
         message.tries += 1
         message.calling_since, message.due_at = now, now + lease
+        message.offered_at = message.offered_at or now
         session.add(
             Attempt(
                 message_id=message.id,
@@ -89,30 +90,32 @@ def retire_late(session: Session, now: datetime, repeats: Repeats) -> int:
     ).all()
     for message in late:
         message.due_at = None
-    unsent = {message.id: message for message in late if message.unclear_since is None}
+    unsent = [message.id for message in late if message.unclear_since is None]
     step = messages.Entry(report=messages.own_step(Status.EXPIRED, now), rule="validUntil went by", reason="never sent")
-    messages.record(session, unsent, [(message_id, step) for message_id in unsent], now)
+    messages.record(session, messages.lock(session, unsent), [(message_id, step) for message_id in unsent], now)
     return len(late)
 
 
 def record_results(session: Session, ended: Mapping[UUID, Ended], now: datetime, repeats: Repeats) -> None:
     """Record how calls ended. What receipts have said meanwhile stands: a result is one more report."""
     locked = messages.lock(session, ended)
+    rows = {message.id: message for message in session.scalars(select(Message).where(Message.id.in_(locked)))}
     attempts: dict[UUID, dict[int, Attempt]] = {message_id: {} for message_id in ended}
     for attempt in session.scalars(select(Attempt).where(Attempt.message_id.in_(ended))):
         attempts[attempt.message_id][attempt.number] = attempt
     entries: list[tuple[UUID, messages.Entry]] = []
-    for message_id, message in locked.items():
+    given: list[tuple[messages.Locked, str]] = []
+    for message_id, message in rows.items():
         end, tried = ended[message_id], attempts[message_id]
         result = end.result
         if tried[end.number].outcome is None or result.outcome is Outcome.TAKEN:
             _close(tried[end.number], result, now)
         is_last = message.tries == end.number
         if is_last and message.calling_since is not None:
-            message.calling_since = None
-            message.due_at = _next_due(message, tried, end, now, repeats)
+            message.calling_since = locked[message_id].calling_since = None
+            locked[message_id].due_at = _next_due(message, tried, end, now, repeats)
         if result.transaction_id and result.outcome is Outcome.TAKEN:
-            messages.note_transactions(session, [(message, result.transaction_id)], "answer", now)
+            given.append((locked[message_id], result.transaction_id))
         word = _WORDS.get(result.outcome)
         if word is Status.FAILED and (not is_last or any(a.outcome == Outcome.TAKEN for a in tried.values())):
             word = None  # another attempt was taken, or still may be: a refusal of this one does not fail the message
@@ -120,10 +123,14 @@ def record_results(session: Session, ended: Mapping[UUID, Ended], now: datetime,
             reason = _reason(result) if word is not Status.SUBMITTED else None
             entry = messages.Entry(report=messages.own_step(word, now), rule=_RULES[result.outcome], reason=reason)
             entries.append((message_id, entry))
+    messages.note_transactions(session, given, "answer", now)
     messages.record(session, locked, entries, now)
-    for message in locked.values():  # also those of which there was nothing to record
-        if message.status not in UNSETTLED and message.calling_since is None:
-            message.due_at = None
+    parking.release(
+        session,
+        transaction_ids={transaction_id for _, transaction_id in given},
+        client_refs={message.client_ref for message in rows.values() if message.client_ref},
+        now=now,
+    )
 
 
 def settle_lost(session: Session, now: datetime, repeats: Repeats, *, all_calls: bool = False) -> int:

@@ -4,21 +4,22 @@ It only reads. Each slice comes from one snapshot, so that work going on meanwhi
 what it finds is not done here.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row, Select, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from receiptsvc import ids
 from receiptsvc.domain.inbox import Channel, InboxOutcome
-from receiptsvc.domain.statuses import Effect, Report, fold
-from receiptsvc.store import ledger, messages
+from receiptsvc.domain.statuses import Effect, fold
+from receiptsvc.store import ledger, messages, rollups
 from receiptsvc.store.db import Database
-from receiptsvc.store.models import InboxRow, Message, Reply, Transition
+from receiptsvc.store.models import InboxRow, Message, Parked, Reply, Transition
 
 _EFFECTS = frozenset(effect.value for effect in Effect)
 _REPLY_KEPT = frozenset({InboxOutcome.APPLIED, InboxOutcome.CONFLICTING})  # a duplicate's reply is there already
@@ -34,6 +35,9 @@ class Fault:
     found: str
 
 
+_COUNTED = (Message.created_at, Message.originator, Message.offered_at)
+_AT_ONCE = 1000
+
 _Rows = Sequence[Row[*tuple[Any, ...]]]
 
 
@@ -41,24 +45,45 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
     """Every fault of the store, in no order that matters. `tally` is told how much of each kind was looked at."""
     tally = Counter() if tally is None else tally
     slices = _Slices(database, slice_size, tally)
+    hours: Counter[rollups.Key] = Counter()
     yield from slices.check(
-        "messages", select(Message.id, Message.status, Message.status_at, Message.conflict), Message.id, _check_messages
+        "messages",
+        select(Message.id, Message.status, Message.status_at, Message.conflict, *_COUNTED),
+        Message.id,
+        partial(_check_messages, hours),
     )
     yield from slices.check(
         "receipts",
-        select(InboxRow.id, InboxRow.channel, InboxRow.outcome, Transition.effect, Reply.is_conflicting)
-        .outerjoin(Transition, Transition.receipt_id == InboxRow.id)
-        .outerjoin(Reply, Reply.receipt_id == InboxRow.id),
+        select(
+            InboxRow.id,
+            InboxRow.channel,
+            InboxRow.outcome,
+            Transition.effect,
+            Reply.is_conflicting,
+            Parked.receipt_id,
+        )
+        .outerjoin(Transition, (Transition.receipt_id == InboxRow.id) & Transition.superseded_at.is_(None))
+        .outerjoin(Reply, Reply.receipt_id == InboxRow.id)
+        .outerjoin(Parked, Parked.receipt_id == InboxRow.id),
         InboxRow.id,
         _check_receipts,
     )
     yield from slices.check(
         "transitions",
-        select(Transition.id, Transition.message_id, Transition.receipt_id, Message.id, InboxRow.id)
+        select(
+            Transition.id,
+            Transition.message_id,
+            Transition.receipt_id,
+            Message.id,
+            InboxRow.id,
+            Transition.received_at,
+            Transition.effect,
+            Transition.superseded_at,
+        )
         .outerjoin(Message, Message.id == Transition.message_id)
         .outerjoin(InboxRow, InboxRow.id == Transition.receipt_id),
         Transition.id,
-        _check_transitions,
+        partial(_check_transitions, hours),
     )
     yield from slices.check(
         "replies",
@@ -70,6 +95,7 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
         counted, rows = ledger.read(session), ledger.count_rows(session)
     tally["counters"] += len(InboxOutcome) + 2
     yield from _check_counters(counted, rows)
+    yield from _check_hours(database, hours, tally)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +127,13 @@ class _Slices:
             page = query.where(key > rows[-1][0])
 
 
-def _check_messages(session: Session, rows: _Rows) -> list[Fault]:
+def _check_messages(hours: Counter[rollups.Key], session: Session, rows: _Rows) -> list[Fault]:
     """A message's status, statusAt and conflict are what its transitions add up to."""
-    told: dict[UUID, list[Report]] = defaultdict(list)
-    recorded = select(Transition).where(Transition.message_id.between(rows[0][0], rows[-1][0]))
-    for transition in session.scalars(recorded):
-        told[transition.message_id].append(messages.report_of(transition))
+    told = messages.reports(session, [row[0] for row in rows])
     faults: list[Fault] = []
-    for message_id, status, status_at, conflict in rows:
+    for message_id, status, status_at, conflict, created_at, originator, offered_at in rows:
         where = ids.public("msg", message_id)
+        hours.update(rollups.of_message(rollups.Standing(created_at, originator, offered_at, status, status_at)))
         reports = told[message_id]
         if all(report.word is None for report in reports):
             found = f"{len(reports)} without a word"
@@ -131,7 +155,7 @@ def _check_messages(session: Session, rows: _Rows) -> list[Fault]:
 def _check_receipts(_session: Session, rows: _Rows) -> list[Fault]:
     """A receipt's outcome is its transition's effect, and a reply is there once if it was taken in."""
     faults: list[Fault] = []
-    for receipt_id, channel, word, effect, is_conflicting in rows:
+    for receipt_id, channel, word, effect, is_conflicting, parked in rows:
         outcome = InboxOutcome(word)
         where = ids.public("rcp", receipt_id)
         transition, reply = _traces(outcome, is_reply=channel == Channel.INBOUND)
@@ -145,6 +169,10 @@ def _check_receipts(_session: Session, rows: _Rows) -> list[Fault]:
                     found=effect or "none",
                 )
             )
+        is_parked, may_be_parked = parked is not None, outcome in {InboxOutcome.UNMATCHED, InboxOutcome.PENDING}
+        if is_parked > may_be_parked or (outcome is InboxOutcome.UNMATCHED and not is_parked):
+            what = f"parking of a receipt that is {outcome}"
+            faults.append(Fault(what=what, where=where, expected=_yes(may_be_parked), found=_yes(is_parked)))
         found = None if is_conflicting is None else _reply_word(is_conflicting=is_conflicting)
         if found != reply:
             what = f"reply of a callback that is {outcome}"
@@ -165,11 +193,17 @@ def _reply_word(*, is_conflicting: bool) -> str:
     return "a conflicting one" if is_conflicting else "one"
 
 
-def _check_transitions(_session: Session, rows: _Rows) -> list[Fault]:
+def _yes(is_so: bool) -> str:
+    return "yes" if is_so else "no"
+
+
+def _check_transitions(hours: Counter[rollups.Key], _session: Session, rows: _Rows) -> list[Fault]:
     """A transition's message, and the receipt that it names, are there."""
     faults: list[Fault] = []
-    for _, message_id, receipt_id, message, receipt in rows:
+    for _, message_id, receipt_id, message, receipt, received_at, effect, superseded_at in rows:
         where = ids.public("msg", message_id)
+        if receipt_id is not None and superseded_at is None:
+            hours[rollups.of_receipt(received_at, Effect(effect))] += 1
         if message is None:
             faults.append(Fault(what="message of a transition", where=where, expected="kept", found="missing"))
         if receipt_id is not None and receipt is None:
@@ -205,3 +239,48 @@ def _check_counters(counted: ledger.Ledger, rows: dict[InboxOutcome, int]) -> li
         expected = f"from {min(1, counted.received)} to {counted.received}"
         faults.append(Fault(what="counter", where=ledger.CALLBACKS, expected=expected, found=str(counted.callbacks)))
     return faults
+
+
+def _check_hours(database: Database, counted: Counter[rollups.Key], tally: Counter[str]) -> Iterator[Fault]:
+    """Every count of an hour is what the rows add up to. One that seems not to be is looked at again, in one snapshot.
+
+    The rows were walked in many snapshots, between which the work went on.
+    """
+    with database.reading() as session:
+        kept = rollups.read(session)
+    tally["counts of hours"] += len(counted.keys() | kept.keys())
+    hours = {key.hour for key in counted.keys() | kept.keys() if counted[key] != kept[key]}
+    for hour in sorted(hours):
+        with database.reading() as session:
+            rows, kept = _count_hour(session, hour), rollups.read(session, hour)
+        for key in sorted(rows.keys() | kept.keys()):
+            if rows[key] != kept[key]:
+                yield Fault(
+                    what=f"count of an hour's {key.kind}",
+                    where=f"{key.hour.isoformat()} {key.word}",
+                    expected=str(rows[key]),
+                    found=str(kept[key]),
+                )
+
+
+def _count_hour(session: Session, hour: datetime) -> Counter[rollups.Key]:
+    """What the rows of an hour add up to."""
+    counted: Counter[rollups.Key] = Counter()
+    following = hour + timedelta(hours=1)
+    columns = (*_COUNTED, Message.status, Message.status_at)
+    of_hour = select(*columns).where(Message.created_at >= hour, Message.created_at < following)
+    for row in session.execute(of_hour.execution_options(yield_per=_AT_ONCE)):
+        counted.update(rollups.of_message(rollups.Standing._make(row)))
+    effects = (
+        select(Transition.effect, func.count())
+        .where(
+            Transition.received_at >= hour,
+            Transition.received_at < following,
+            Transition.receipt_id.is_not(None),
+            Transition.superseded_at.is_(None),
+        )
+        .group_by(Transition.effect)
+    )
+    for effect, count in session.execute(effects):
+        counted[rollups.of_receipt(hour, Effect(effect))] += count
+    return counted

@@ -1,24 +1,32 @@
 """Which message a receipt is about: rules in a fixed order, each with the name that its transition will carry.
 
-Nothing here guesses. A receipt that fits no message, or two, says so and stays in the inbox.
+Nothing here guesses. A receipt that fits no message, or several, says so and stays in the inbox.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
 from uuid import UUID
 
 import phonenumbers
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain.inbox import InboxOutcome
-from receiptsvc.domain.messages import Receipt
+from receiptsvc.domain.messages import Origin, Receipt
+from receiptsvc.domain.statuses import Status
 from receiptsvc.store import messages
-from receiptsvc.store.models import InboxRow, Message, MessageTransaction
+from receiptsvc.store.inbox import Claimed
+from receiptsvc.store.messages import Candidate, Given, Locked
 
+BY_HAND = "matched by hand"
 BY_TOKEN = "token"  # noqa: S105 - a rule's name
 BY_TRANSACTION = "transactionID and recipient"
 BY_LONE_TRANSACTION = "transactionID"
+BY_CLIENT_REF = "clientRef and recipient"
+
+_CLOCKS_DIFFER_BY = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,44 +38,86 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stray:
-    """A receipt that can't be given to a message, and why."""
+class Lost:
+    """A receipt that can't be given to a message, and why. `candidates`: those among which nothing decides."""
 
     outcome: InboxOutcome
     reason: str
+    candidates: Sequence[UUID] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Known:
-    """What the store knows about a batch of receipts. The messages are locked."""
+    """What the store knows about a batch of receipts. `locked`: every message that they may be about."""
 
-    messages: Mapping[UUID, Message]
-    by_transaction: Mapping[str, Sequence[MessageTransaction]]
+    locked: Mapping[UUID, Locked]
+    by_transaction: dict[str, list[Given]]
+    by_client_ref: Mapping[str, Sequence[Candidate]]
+
+    def learn(self, receipt: Receipt, found: Found) -> None:
+        """Know of a receipt what the next batch would know of it, so that how receipts are batched makes no difference."""
+        if receipt.transaction_id is None:
+            return
+        message, given = self.locked[found.message_id], self.by_transaction.setdefault(receipt.transaction_id, [])
+        if message.transaction_id is None:
+            message.transaction_id = receipt.transaction_id
+        if all(one.message_id != message.id for one in given):
+            given.append(Given(receipt.transaction_id, message.id, message.recipient, "receipt"))
 
 
-def look_up(session: Session, read: Iterable[tuple[InboxRow, Receipt]]) -> Known:
-    """Find and lock every message that these receipts may be about."""
-    read = list(read)
-    noted = messages.transactions(session, {receipt.transaction_id for _, receipt in read if receipt.transaction_id})
-    by_transaction = defaultdict(list)
-    for row in noted:
-        by_transaction[row.transaction_id].append(row)
-    wanted = {row.message_id for row, _ in read if row.message_id} | {row.message_id for row in noted}
-    return Known(messages=messages.lock(session, wanted), by_transaction=by_transaction)
+def look_up(session: Session, read: Sequence[tuple[Claimed, Receipt]], *, only_look: bool = False) -> Known:
+    """Find every message that these receipts may be about, and lock those, unless you `only_look`."""
+    by_transaction: dict[str, list[Given]] = {}
+    for given in messages.transactions(
+        session, {receipt.transaction_id for _, receipt in read if receipt.transaction_id}
+    ):
+        by_transaction.setdefault(given.transaction_id, []).append(given)
+    wanted = {row.message_id for row, _ in read} | {row.assigned_to for row, _ in read}
+    wanted |= {given.message_id for every in by_transaction.values() for given in every}
+    # By clientRef only where nothing better is said: a campaign's clientRef may be that of a million messages.
+    vague = {
+        (receipt.client_ref, receipt.recipient)
+        for row, receipt in read
+        if row.message_id is None
+        and receipt.client_ref
+        and receipt.recipient
+        and not _fitting(receipt, by_transaction.get(receipt.transaction_id or "", ()))
+    }
+    by_client_ref = defaultdict(list)
+    for candidate in messages.candidates(session, {(ref, _tail(number)) for ref, number in vague if ref and number}):
+        by_client_ref[candidate.client_ref].append(candidate)
+        wanted.add(candidate.id)
+    return Known(
+        locked=messages.lock(session, {one for one in wanted if one is not None}, only_look=only_look),
+        by_transaction=by_transaction,
+        by_client_ref=by_client_ref,
+    )
 
 
-def correlate(row: InboxRow, receipt: Receipt, known: Known) -> Found | Stray:
+def correlate(row: Claimed, receipt: Receipt, known: Known) -> Found | Lost:
     """The message that a receipt is about, by the first rule that fits."""
-    message = known.messages.get(row.message_id) if row.message_id else None
+    if row.assigned_to is not None and row.assigned_to in known.locked:
+        return Found(message_id=row.assigned_to, rule=BY_HAND)
+    message = known.locked.get(row.message_id) if row.message_id else None
     given = known.by_transaction.get(receipt.transaction_id, ()) if receipt.transaction_id else ()
     if message is not None:
         return _by_token(message, receipt, given)
-    fitting = [one for one in given if receipt.recipient is None or same_number(receipt.recipient, one.recipient)]
-    if len(fitting) == 1:
+    fitting = _fitting(receipt, given)
+    if len({one.message_id for one in fitting}) == 1:
         return Found(
             message_id=fitting[0].message_id, rule=BY_TRANSACTION if receipt.recipient else BY_LONE_TRANSACTION
         )
-    return Stray(outcome=InboxOutcome.UNMATCHED, reason=_why_unmatched(row, receipt, given, fitting))
+    if fitting:
+        return Lost(
+            outcome=InboxOutcome.UNMATCHED,
+            reason=f"its transactionID fits {len(fitting)} messages",
+            candidates=[one.message_id for one in fitting],
+        )
+    return _by_client_ref(row, receipt, given, known)
+
+
+def _fitting(receipt: Receipt, given: Iterable[Given]) -> list[Given]:
+    return [one for one in given if receipt.recipient is None or same_number(receipt.recipient, one.recipient)]
 
 
 def same_number(written: str, recipient: str) -> bool:
@@ -84,6 +134,7 @@ def same_number(written: str, recipient: str) -> bool:
     )
 
 
+@lru_cache(maxsize=4096)
 def _parsed(written: str, region: str | None = None) -> phonenumbers.PhoneNumber | None:
     try:
         return phonenumbers.parse(written, region)
@@ -91,22 +142,61 @@ def _parsed(written: str, region: str | None = None) -> phonenumbers.PhoneNumber
         return None
 
 
-def _by_token(message: Message, receipt: Receipt, given: Sequence[MessageTransaction]) -> Found | Stray:
+def _by_token(message: Locked, receipt: Receipt, given: Sequence[Given]) -> Found | Lost:
     if receipt.recipient is not None and not same_number(receipt.recipient, message.recipient):
-        return Stray(outcome=InboxOutcome.QUARANTINED, reason="its recipient is not the one of the message it came for")
+        return Lost(outcome=InboxOutcome.QUARANTINED, reason="its recipient is not the one of the message it came for")
     answered = [one for one in given if one.source == "answer" and one.recipient == message.recipient]
     if answered and all(one.message_id != message.id for one in answered):
-        return Stray(outcome=InboxOutcome.QUARANTINED, reason="its transactionID was given to another message")
+        return Lost(outcome=InboxOutcome.QUARANTINED, reason="its transactionID was given to another message")
     return Found(message_id=message.id, rule=BY_TOKEN)
 
 
-def _why_unmatched(
-    row: InboxRow, receipt: Receipt, given: Sequence[MessageTransaction], fitting: Sequence[MessageTransaction]
-) -> str:
-    if fitting:
-        return f"its transactionID fits {len(fitting)} messages"
+def _by_client_ref(row: Claimed, receipt: Receipt, given: Sequence[Given], known: Known) -> Found | Lost:
+    """By clientRef and recipient: only one message, offered before the receipt's time, with no other transactionID."""
+    latest = receipt.occurred_at + _CLOCKS_DIFFER_BY if receipt.occurred_at else row.received_at
+    every: list[Locked] = []
+    if receipt.client_ref and receipt.recipient:
+        alike = known.by_client_ref.get(receipt.client_ref, ())
+        every = [
+            known.locked[one.id]
+            for one in alike
+            if one.id in known.locked and same_number(receipt.recipient, known.locked[one.id].recipient)
+        ]
+    fitting = [
+        message
+        for message in every
+        if (receipt.transaction_id is None or message.transaction_id is None) and _was_offered(message, latest)
+    ]
+    if len(every) >= messages.MOST_CANDIDATES or len(fitting) > 1:
+        reason = f"its clientRef and recipient fit {len(every) if len(fitting) < 2 else len(fitting)} messages"
+        return Lost(outcome=InboxOutcome.UNMATCHED, reason=reason, candidates=[message.id for message in fitting])
+    if not fitting:
+        return Lost(outcome=InboxOutcome.UNMATCHED, reason=_why_unmatched(row, receipt, given))
+    if receipt.transaction_id is not None and fitting[0].calling_since is not None:
+        reason = "the call that gives its message to the gateway has not been answered"
+        return Lost(outcome=InboxOutcome.UNMATCHED, reason=reason, candidates=[fitting[0].id])
+    return Found(message_id=fitting[0].id, rule=BY_CLIENT_REF)
+
+
+def _was_offered(message: Locked, latest: datetime) -> bool:
+    """Whether the gateway can have had a message by then. When other systems sent theirs is not known."""
+    if message.origin == Origin.EXTERNAL:
+        return True
+    # One that is accepted and in no call was offered in vain: if anything of it had gone out, it would be more.
+    is_here = message.status == Status.ACCEPTED and message.calling_since is None
+    return message.offered_at is not None and message.offered_at <= latest and not is_here
+
+
+def _tail(number: str) -> str:
+    """The digits in which two writings of one number can't differ."""
+    return "".join(letter for letter in number if letter.isdigit())[-6:]
+
+
+def _why_unmatched(row: Claimed, receipt: Receipt, given: Iterable[Given]) -> str:
     if given:
         return "its transactionID was given for other recipients"
     if row.message_id:
         return "it came for a message that is not here"
-    return "no message has its transactionID" if receipt.transaction_id else "it has no transactionID"
+    if receipt.transaction_id:
+        return "no message has its transactionID" + (" or its clientRef" if receipt.client_ref else "")
+    return "it has no transactionID" + (", and no message has its clientRef" if receipt.client_ref else "")

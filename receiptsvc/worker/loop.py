@@ -7,8 +7,9 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from receiptsvc import logs
@@ -16,23 +17,26 @@ from receiptsvc.config import Settings
 from receiptsvc.domain.errors import ReceiptsvcError, StorageUnavailable
 from receiptsvc.dynmark import codes
 from receiptsvc.dynmark.gateway import Gateway
-from receiptsvc.store import heartbeats, sending
+from receiptsvc.store import heartbeats, parking, sending
 from receiptsvc.store.db import Database
+from receiptsvc.store.models import Heartbeat
 from receiptsvc.store.wakeups import listen
 from receiptsvc.worker import solo
-from receiptsvc.worker.process import Reading, process
+from receiptsvc.worker.process import Queue, Reading, process
 from receiptsvc.worker.submit import AccountHold, repeats, submit
 
 CALLS_AT_ONCE = 4
 STOP_SECONDS = 20.0  # a dyno gives 30 s between SIGTERM and SIGKILL
 
-_BATCH = 500
-_SQLITE_BATCH = 50  # at most about 50 ms
+_BATCH = 1000
+_SQLITE_BATCH = 100  # at most about 50 ms
 _SQLITE_REST_SECONDS = 0.01
 _NOTHING_KEPT_SECONDS = 0.2
 _NOTHING_DUE_SECONDS = 0.5
 _HEARTBEAT_SECONDS = 5.0
+_SILENT_FOR = timedelta(seconds=15)  # after that a worker that did not take its leave has been killed
 _TIDY_SECONDS = 5.0
+_MOST_LOOKED_AT_AGAIN = 100  # parked receipts, each time
 _OUTAGE_SECONDS = (0.5, 30.0)  # the first pause after storage failed, and the longest
 
 
@@ -58,9 +62,11 @@ def run(settings: Settings, database: Database, gateway: Gateway | None, stop: t
             return
         # No other worker can be calling, so whatever one left unfinished has lost its answer.
         _insist(lambda: _settle_lost(settings, database, all_calls=True), stop)
+    queue = Queue()
+    _insist(lambda: _look_round(database, queue), stop)
     logs.info("worker.started", sends=gateway is not None)
     news = threading.Event()
-    threads = [_start(duty, stop, news) for duty in _duties(settings, database, gateway, stop)]
+    threads = [_start(duty, stop, news) for duty in _duties(settings, database, gateway, queue, stop)]
     if not database.is_sqlite:
         threading.Thread(target=listen, args=(settings.listen_url, news.set, stop), name="listen", daemon=True).start()
     stop.wait()
@@ -68,32 +74,38 @@ def run(settings: Settings, database: Database, gateway: Gateway | None, stop: t
     for thread in threads:
         thread.join(max(0.0, deadline - monotonic()))
     unfinished = [thread.name for thread in threads if thread.is_alive()]
+    if not unfinished:
+        with suppress(StorageUnavailable), database.transaction() as session:
+            heartbeats.leave(session, _name())
     logs.info("worker.stopped", unfinished=unfinished)
     if lock is not None and not unfinished:
         lock.close()
 
 
-def _duties(settings: Settings, database: Database, gateway: Gateway | None, stop: threading.Event) -> list[Duty]:
-    reading = Reading(words=codes.load(settings.status_map), zone=settings.timezone)
+def _duties(
+    settings: Settings, database: Database, gateway: Gateway | None, queue: Queue, stop: threading.Event
+) -> list[Duty]:
+    reading = Reading(words=codes.load(settings.status_map), zone=settings.timezone, adopt_after=settings.adopt_after)
     hold = AccountHold()
-    name = f"worker:{socket.gethostname()}:{os.getpid()}"
 
     def process_receipts() -> int:
         if not database.is_sqlite:
-            return process(database, reading, datetime.now(UTC), _BATCH)
-        done = process(database, reading, datetime.now(UTC), _SQLITE_BATCH)
+            return process(database, reading, datetime.now(UTC), _BATCH, queue)
+        done = process(database, reading, datetime.now(UTC), _SQLITE_BATCH, queue)
         stop.wait(_SQLITE_REST_SECONDS)  # SQLite has no queue for its one writer: callbacks must find the door open
         return done
 
     def beat() -> int:
         trouble = "the gateway refuses our credentials" if hold.is_on else None
+        now = datetime.now(UTC)
         with database.transaction() as session:
-            heartbeats.beat(session, name, datetime.now(UTC), trouble)
+            heartbeats.beat(session, _name(), now, trouble)
+        queue.careful_rows += _bury(database)
         return 0
 
     duties = [
-        Duty(name="process", step=process_receipts, rest_seconds=_NOTHING_KEPT_SECONDS, waits_for_news=True),
         Duty(name="heartbeat", step=beat, rest_seconds=_HEARTBEAT_SECONDS),
+        Duty(name="process", step=process_receipts, rest_seconds=_NOTHING_KEPT_SECONDS, waits_for_news=True),
         Duty(name="tidy", step=lambda: _tidy(settings, database), rest_seconds=_TIDY_SECONDS),
     ]
     if gateway is None:
@@ -107,10 +119,53 @@ def _duties(settings: Settings, database: Database, gateway: Gateway | None, sto
     return duties + [Duty(name=f"send-{n}", step=send, rest_seconds=_NOTHING_DUE_SECONDS) for n in range(CALLS_AT_ONCE)]
 
 
+def _name() -> str:
+    return f"worker:{socket.gethostname()}:{os.getpid()}"
+
+
+def _look_round(database: Database, queue: Queue) -> int:
+    """At the start: a worker of our own name, as a container gives it to each, is one that was killed."""
+    queue.careful_rows += _bury(database, is_starting=True)
+    with database.transaction() as session:
+        heartbeats.beat(session, _name(), datetime.now(UTC), None)
+    return 0
+
+
+def _bury(database: Database, *, is_starting: bool = False) -> int:
+    """Find workers that were killed; how many rows are to be worked on alone because of that."""
+    now = datetime.now(UTC)
+
+    def is_gone(seen: Heartbeat) -> bool:
+        if seen.process == _name():
+            return is_starting
+        _, host, process_id = seen.process.rsplit(":", 2)
+        if host == socket.gethostname():
+            return not _is_alive(int(process_id))
+        return seen.seen_at < now - _SILENT_FOR
+
+    with database.transaction() as session:
+        buried = heartbeats.bury(session, "worker", is_gone)
+    if buried:
+        logs.warning("worker.others_were_killed", workers=buried)
+    return buried * _BATCH
+
+
+def _is_alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def _tidy(settings: Settings, database: Database) -> int:
     """Settle calls that were lost and messages that are too late; how many."""
     with database.transaction() as session:
         retired = sending.retire_late(session, datetime.now(UTC), repeats(settings))
+    with database.transaction() as session:
+        parking.release_due(session, datetime.now(UTC), _MOST_LOOKED_AT_AGAIN)
     return retired + _settle_lost(settings, database)
 
 

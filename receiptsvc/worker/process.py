@@ -1,12 +1,14 @@
 """Kept callbacks become transitions and replies: claim, read, correlate, record, all in one commit.
 
 A batch that fails is done again row by row. A row that fails keeps failing alone, with growing gaps, and ends `dead`
-with its error; it never holds up another.
+with its error; it never holds up another. Before a row is worked on alone, a mark of that is committed, so that one
+that ends the process itself is found out too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from time import monotonic
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -15,50 +17,99 @@ from sqlalchemy.orm import Session
 from receiptsvc import logs
 from receiptsvc.domain.errors import StorageUnavailable, Unreadable
 from receiptsvc.domain.inbox import Channel, InboxOutcome
-from receiptsvc.domain.messages import Callback, Receipt, Reply
+from receiptsvc.domain.messages import Receipt, Reply
 from receiptsvc.domain.statuses import Report, Source
 from receiptsvc.dynmark import receipts
 from receiptsvc.dynmark.codes import Words
-from receiptsvc.store import inbox, messages, replies
+from receiptsvc.store import inbox, messages, parking, replies
 from receiptsvc.store.db import Database
-from receiptsvc.store.models import InboxRow
-from receiptsvc.worker import correlation
-from receiptsvc.worker.correlation import Found
+from receiptsvc.store.inbox import Claimed
+from receiptsvc.store.messages import Locked
+from receiptsvc.store.parking import Stray
+from receiptsvc.worker import adoption, correlation
+from receiptsvc.worker.correlation import Found, Lost
 
 _MOST_TRIES = 8
 _FIRST_GAP = timedelta(seconds=5)
+_LAG = timedelta(seconds=2)  # by which a commit may come after its rows' place in the queue
+_WHOLE_LOOK_SECONDS = 5.0
+_ACTOR = "worker"
+_ENDED = "the process that worked on it ended"
 
-Verdict = tuple[InboxRow, InboxOutcome, str | None]
+Match = tuple[Claimed, Receipt, Found]
+Verdict = tuple[Claimed, InboxOutcome, str | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
-    """How the gateway's words and times are read."""
+    """How the gateway's words and times are read, and when a receipt is taken for another system's (None: never)."""
 
     words: Words
     zone: ZoneInfo
+    adopt_after: timedelta | None = None
 
 
-def process(database: Database, reading: Reading, now: datetime, limit: int) -> int:
+class Queue:
+    """Where in the queue of pending rows to look next, so that what is done need not be walked over each time.
+
+    It is only a hint: rows may come to stand before it, by a slow commit or a drained spool. So all of the queue is
+    looked at first of all, and again every few seconds.
+    """
+
+    def __init__(self, *, careful_rows: int = 0) -> None:
+        """`careful_rows`: how many rows to work on alone, because a worker ended in the middle of some."""
+        self.careful_rows = careful_rows
+        self._mark: inbox.Mark | None = None
+        self._whole_look_at = 0.0
+
+    def claim(self, session: Session, now: datetime, limit: int) -> list[Claimed]:
+        """The next rows, locked."""
+        if monotonic() >= self._whole_look_at:
+            self._mark, self._whole_look_at = None, monotonic() + _WHOLE_LOOK_SECONDS
+        rows = inbox.claim(session, now, limit, after=self._mark)
+        if rows:
+            last = rows[-1]
+            self._mark = (last.next_at, last.id) if last.next_at < now - _LAG else None
+        return rows
+
+
+def process(database: Database, reading: Reading, now: datetime, limit: int, queue: Queue | None = None) -> int:
     """Work on up to `limit` kept callbacks that are due; how many. Raises StorageUnavailable."""
-    claimed: list[UUID] = []
+    queue = queue or Queue()
+    claimed: list[Claimed] = []
+    alone: list[UUID] = []
     try:
         with database.transaction() as session:
-            rows = inbox.claim(session, now, limit)
-            claimed = [row.id for row in rows]
-            _work(session, rows, reading, now)
+            claimed = queue.claim(session, now, limit)
+            # What failed before, with others or alone, must not take others with it again.
+            alone = [row.id for row in claimed if row.tries or queue.careful_rows]
+            together = [row for row in claimed if not (row.tries or queue.careful_rows)]
+            if together:
+                _work(session, together, reading, now)
     except StorageUnavailable:
         raise
     except Exception as error:
         if not claimed:
             raise
         logs.warning("process.batch_failed", rows=len(claimed), error=logs.describe(error))
-        for row_id in claimed:
-            _process_alone(database, row_id, reading, now)
+        alone = [row.id for row in claimed]
+    for row_id in alone:
+        _process_alone(database, row_id, reading, now)
+    queue.careful_rows = max(0, queue.careful_rows - len(claimed))
     return len(claimed)
 
 
 def _process_alone(database: Database, row_id: UUID, reading: Reading, now: datetime) -> None:
+    """Work on one row. First it is put off and its tries are counted: so it is if it ends this very process."""
+    with database.transaction() as session:
+        held = inbox.claim(session, now, 1, only=row_id)
+        if not held:
+            return
+        row = held[0]
+        if row.tries >= _MOST_TRIES:
+            _settle(session, [(row, InboxOutcome.DEAD, _ENDED)], now)
+            return
+        inbox.postpone(session, row, now + _FIRST_GAP * (1 << row.tries), _ENDED)
     try:
         with database.transaction() as session:
             _work(session, inbox.claim(session, now, 1, only=row_id), reading, now)
@@ -68,67 +119,139 @@ def _process_alone(database: Database, row_id: UUID, reading: Reading, now: date
         logs.error("process.row_failed", error, receipt=str(row_id))
         with database.transaction() as session:
             for row in inbox.claim(session, now, 1, only=row_id):
-                _set_aside(session, row, logs.describe(error), now)
+                if row.tries >= _MOST_TRIES:
+                    _settle(session, [(row, InboxOutcome.DEAD, logs.describe(error))], now)
+                else:
+                    inbox.explain(session, row, logs.describe(error))
 
 
-def _set_aside(session: Session, row: InboxRow, reason: str, now: datetime) -> None:
-    if row.tries + 1 >= _MOST_TRIES:
-        inbox.settle(session, [(row, InboxOutcome.DEAD, reason)], now)
-    else:
-        inbox.postpone(row, now + _FIRST_GAP * (1 << row.tries), reason)
-
-
-def _work(session: Session, rows: Sequence[InboxRow], reading: Reading, now: datetime) -> None:
+def _work(session: Session, rows: Sequence[Claimed], reading: Reading, now: datetime) -> None:
     verdicts: list[Verdict] = []
-    read: list[tuple[InboxRow, Receipt]] = []
-    answers: list[tuple[InboxRow, Reply]] = []
+    read: list[tuple[Claimed, Receipt]] = []
+    answers: list[tuple[Claimed, Reply]] = []
     for row in rows:
-        if row.is_stranger:
+        if row.is_stranger and row.assigned_to is None:
             verdicts.append((row, InboxOutcome.QUARANTINED, "its key was wrong"))
-            continue
-        callback = Callback(method=row.method, query=row.query, content_type=row.content_type, body=row.body)
-        try:
-            if row.channel == Channel.INBOUND:
-                answers.append((row, receipts.read_reply(callback, reading.zone)))
-            else:
-                read.append((row, receipts.read_receipt(callback, reading.zone)))
-        except Unreadable as error:
-            verdicts.append((row, InboxOutcome.QUARANTINED, str(error)))
-    verdicts += _record_receipts(session, read, reading.words, now)
+        elif row.channel == Channel.INBOUND:
+            try:
+                answers.append((row, receipts.read_reply(inbox.callback_of(session, row), reading.zone)))
+            except Unreadable as error:
+                verdicts.append((row, InboxOutcome.QUARANTINED, str(error)))
+        else:
+            for part, said in _read(session, row, reading.zone):
+                if isinstance(said, Unreadable):
+                    verdicts.append((part, InboxOutcome.QUARANTINED, str(said)))
+                else:
+                    read.append((part, said))
+    verdicts += _record_receipts(session, read, reading, now)
     verdicts += [(row, *replies.record(session, row, reply, now)) for row, reply in sorted(answers, key=_msgid)]
-    inbox.settle(session, verdicts, now)
+    _settle(session, verdicts, now)
 
 
-def _msgid(answer: tuple[InboxRow, Reply]) -> str:
+def _msgid(answer: tuple[Claimed, Reply]) -> str:
     return answer[1].msgid or ""
 
 
+def _read(session: Session, row: Claimed, zone: ZoneInfo) -> Sequence[tuple[Claimed, Receipt | Unreadable]]:
+    """What a row says; if it is the first of a callback that says several things, a row for each of them."""
+    said = receipts.read_receipts(inbox.callback_of(session, row), zone)
+    if len(said) == 1 or row.callback_id is not None or inbox.has_parts(session, row):
+        return [(row, said[min(row.part, len(said) - 1)])]
+    return list(zip([row, *inbox.add_parts(session, row, len(said))], said, strict=True))
+
+
+def _settle(session: Session, verdicts: Sequence[Verdict], now: datetime) -> None:
+    inbox.settle(session, verdicts, now)
+    left = [
+        (row.id, outcome, reason)
+        for row, outcome, reason in verdicts
+        if row.processed_at is not None and outcome is not InboxOutcome.UNMATCHED
+    ]
+    parking.leave(session, left, now, _ACTOR)
+
+
 def _record_receipts(
-    session: Session, read: Sequence[tuple[InboxRow, Receipt]], words: Words, now: datetime
+    session: Session, read: Sequence[tuple[Claimed, Receipt]], reading: Reading, now: datetime
 ) -> list[Verdict]:
+    if not read:
+        return []
     known = correlation.look_up(session, read)
+    found: list[Match] = []
+    strays: list[tuple[Claimed, Receipt, Lost]] = []
     verdicts: list[Verdict] = []
-    found: list[tuple[InboxRow, Receipt, Found]] = []
     for row, receipt in read:
         match = correlation.correlate(row, receipt, known)
         if isinstance(match, Found):
             found.append((row, receipt, match))
+        elif match.outcome is InboxOutcome.UNMATCHED:
+            strays.append((row, receipt, match))
         else:
             verdicts.append((row, match.outcome, match.reason))
-    entries = [(match.message_id, _entry(row, receipt, match, words)) for row, receipt, match in found]
+    verdicts += _record(session, found, known.locked, reading.words, now)
+    return verdicts + _keep_strays(session, strays, reading, now)
+
+
+def _record(
+    session: Session, found: Sequence[Match], locked: Mapping[UUID, Locked], words: Words, now: datetime
+) -> list[Verdict]:
+    """Record receipts that found their messages."""
+    touched = {match.message_id: locked[match.message_id] for _, _, match in found}
     noted = [
-        (known.messages[match.message_id], receipt.transaction_id)
-        for _, receipt, match in found
-        if receipt.transaction_id
+        (touched[match.message_id], receipt.transaction_id) for _, receipt, match in found if receipt.transaction_id
     ]
     messages.note_transactions(session, noted, "receipt", now)
-    effects = messages.record(session, known.messages, entries, now)
-    for (row, receipt, _), effect in zip(found, effects, strict=True):
-        verdicts.append((row, InboxOutcome(effect.value), "; ".join(receipt.notes) or None))
-    return verdicts
+    entries = [(match.message_id, _entry(row, receipt, match, words)) for row, receipt, match in found]
+    effects = messages.record(session, touched, entries, now)
+    return [
+        (row, InboxOutcome(effect.value), "; ".join(receipt.notes) or None)
+        for (row, receipt, _), effect in zip(found, effects, strict=True)
+    ]
 
 
-def _entry(row: InboxRow, receipt: Receipt, match: Found, words: Words) -> messages.Entry:
+def _keep_strays(
+    session: Session, strays: Sequence[tuple[Claimed, Receipt, Lost]], reading: Reading, now: datetime
+) -> list[Verdict]:
+    """Adopt or park what fits no message, unless one has come to fit meanwhile: that is for the next batch."""
+    if not strays:
+        return []
+    parking.hold(
+        session,
+        {receipt.transaction_id for _, receipt, _ in strays if receipt.transaction_id},
+        {receipt.client_ref for _, receipt, _ in strays if receipt.client_ref},
+    )
+    known = correlation.look_up(session, [(row, receipt) for row, receipt, _ in strays], only_look=True)
+    adopted: list[tuple[Claimed, Receipt]] = []
+    parked: list[tuple[Claimed, Receipt, Lost, datetime | None]] = []
+    for row, receipt, why in strays:
+        if isinstance(correlation.correlate(row, receipt, known), Found):
+            inbox.postpone(session, row._replace(tries=row.tries - 1), now, "its message has come meanwhile")
+            continue
+        due_at = None if why.candidates else adoption.due_at(row, receipt, reading.adopt_after)
+        if due_at is not None and due_at <= now:
+            adopted.append((row, receipt))
+        else:
+            parked.append((row, receipt, why, due_at))
+    parking.park(
+        session,
+        [
+            Stray(
+                receipt_id=row.id,
+                transaction_id=receipt.transaction_id,
+                client_ref=receipt.client_ref,
+                candidates=why.candidates,
+                not_before=due_at,
+            )
+            for row, receipt, why, due_at in parked
+        ],
+        now,
+    )
+    found = adoption.adopt(session, adopted, now)
+    locked = messages.lock(session, {match.message_id for _, _, match in found})
+    verdicts: list[Verdict] = [(row, InboxOutcome.UNMATCHED, why.reason) for row, _, why, _ in parked]
+    return verdicts + _record(session, found, locked, reading.words, now)
+
+
+def _entry(row: Claimed, receipt: Receipt, match: Found, words: Words) -> messages.Entry:
     return messages.Entry(
         report=Report(
             source=Source.GATEWAY,

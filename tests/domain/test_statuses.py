@@ -120,4 +120,5 @@ EFFECTS = [
 
 @pytest.mark.parametrize(("earlier", "report", "effect"), [case[1:] for case in EFFECTS], ids=[c[0] for c in EFFECTS])
 def test_effect(earlier: list[Report], report: Report, effect: Effect) -> None:
-    assert judge(report, [ACCEPTED, *earlier]) is effect
+    told = [ACCEPTED, *earlier]
+    assert judge(report, told) == judge(report, told, fold(told).status) == (effect, fold([*told, report]))

@@ -6,9 +6,8 @@ from uuid import UUID
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Reply
 from receiptsvc.domain.statuses import Report, Source, Status
-from receiptsvc.store import messages, replies
+from receiptsvc.store import inbox, messages, replies
 from receiptsvc.store.db import Database
-from receiptsvc.store.models import InboxRow
 from tests import rows
 
 
@@ -34,6 +33,7 @@ def give_transaction(database: Database, message_id: UUID, transaction_id: str) 
     with database.transaction() as session:
         message = messages.lock(session, [message_id])[message_id]
         messages.note_transactions(session, [(message, transaction_id)], "answer", rows.T0)
+        messages.record(session, {message_id: message}, [], rows.T0)
 
 
 def reply(
@@ -55,4 +55,5 @@ def reply(
         occurred_at=occurred_at,
     )
     with database.transaction() as session:
-        replies.record(session, session.get_one(InboxRow, receipt_id), said, received_at)
+        (row,) = inbox.claim(session, received_at, 1, only=receipt_id)
+        replies.record(session, row, said, received_at)

@@ -7,11 +7,13 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import select
 
+from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.inbox import Channel, InboxOutcome
-from receiptsvc.dynmark import codes
-from receiptsvc.store import ledger, messages
+from receiptsvc.dynmark import codes, receipts
+from receiptsvc.store import inbox, ledger, messages
 from receiptsvc.store.db import Database
-from receiptsvc.store.models import Reply
+from receiptsvc.store.models import InboxRow, Reply
+from receiptsvc.store.verification import verify
 from receiptsvc.worker import correlation
 from receiptsvc.worker.process import Reading, process
 from tests.rows import accept, keep, message, read_inbox, read_message, read_transitions, seconds
@@ -33,6 +35,7 @@ def give_transaction(database: Database, message_id: UUID, transaction_id: str, 
     with database.transaction() as session:
         locked = messages.lock(session, [message_id])
         messages.note_transactions(session, [(locked[message_id], transaction_id)], source, seconds(1))
+        messages.record(session, locked, [], seconds(1))
 
 
 def assert_balanced(database: Database) -> None:
@@ -140,6 +143,54 @@ def test_garbage_is_quarantined_and_stays_as_it_came(database: Database) -> None
     run(database)
     row = read_inbox(database, receipt_id)
     assert (row.outcome, row.query) == ("quarantined", b"%%%\xff\x00garbage")
+
+
+def test_each_receipt_of_one_callback_has_a_row_and_an_outcome_of_its_own(database: Database) -> None:
+    ids_ = accept(database, message("447700900001"), message("447700900002"))
+    for message_id, transaction_id in zip(ids_, ("815", "816"), strict=True):
+        give_transaction(database, message_id, transaction_id)
+    receipt_id = keep(
+        database,
+        "transactionid=815&transactionid=816&transactionid=817&recipient=447700900001&recipient=447700900002"
+        "&recipient=447700900003&statusid=1&statusdescription=Delivered",
+    )
+    assert run(database) == 1
+    with database.reading() as session:
+        columns = (InboxRow.part, InboxRow.callback_id, InboxRow.outcome, InboxRow.query)
+        parts = [tuple(row) for row in session.execute(select(*columns).order_by(InboxRow.part))]
+        counted = ledger.read(session)
+    assert [part[:3] for part in parts] == [
+        (0, None, "applied"),
+        (1, receipt_id, "applied"),
+        (2, receipt_id, "unmatched"),
+    ]
+    assert [bool(query) for *_, query in parts] == [True, False, False]
+    assert (counted.callbacks, counted.received) == (1, 3)
+    assert [read_message(database, one).status for one in ids_] == ["delivered", "delivered"]
+    assert_balanced(database)
+    assert list(verify(database)) == []
+
+
+def test_a_callback_that_was_set_aside_whole_is_taken_apart_when_it_is_tried_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt_id = keep(database, "recipient=447700900001&recipient=447700900002&statusid=1")
+    with monkeypatch.context() as broken:
+        broken.setattr(receipts, "read_receipts", lambda *_: [Unreadable("not yet")])
+        run(database)
+    with database.transaction() as session:
+        inbox.reopen(session, [receipt_id], InboxOutcome.QUARANTINED, seconds(20))
+    run(database, 30)
+    with database.transaction() as session:
+        outcomes = session.scalars(select(InboxRow.outcome)).all()
+    assert outcomes == ["unmatched", "unmatched"]
+    with database.transaction() as session:
+        inbox.reopen(session, [receipt_id], InboxOutcome.UNMATCHED, seconds(40))
+    run(database, 50)
+    assert_balanced(database)
+    assert list(verify(database)) == []
+    with database.reading() as session:
+        assert ledger.read(session).received == 2
 
 
 NUMBERS = [

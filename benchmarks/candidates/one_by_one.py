@@ -1,0 +1,82 @@
+"""The worker's work as it is usually done: receipt by receipt, through the ORM, one commit each."""
+
+from datetime import datetime
+
+from sqlalchemy import select
+
+from receiptsvc.domain.errors import Unreadable
+from receiptsvc.domain.inbox import InboxOutcome
+from receiptsvc.domain.messages import Callback
+from receiptsvc.domain.statuses import Report, Source, fold, judge
+from receiptsvc.dynmark import receipts
+from receiptsvc.store import ledger
+from receiptsvc.store.db import Database
+from receiptsvc.store.messages import report_of
+from receiptsvc.store.models import InboxRow, Message, MessageTransaction, Transition
+from receiptsvc.worker.process import Reading
+
+
+def process(database: Database, reading: Reading, now: datetime) -> int:
+    """Work on the next pending row; how many there were. What it writes is what the worker writes."""
+    with database.transaction() as session:
+        row = session.scalar(
+            select(InboxRow)
+            .where(InboxRow.outcome == InboxOutcome.PENDING, InboxRow.next_at <= now)
+            .order_by(InboxRow.next_at, InboxRow.id)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        if row is None:
+            return 0
+        (said,) = receipts.read_receipts(Callback(row.method, row.query, row.content_type, row.body), reading.zone)
+        message = session.scalar(select(Message).where(Message.id == row.message_id).with_for_update())
+        if isinstance(said, Unreadable) or message is None:
+            raise ValueError("this benchmark has only receipts that can be read and find their message")
+        if said.transaction_id and session.get(MessageTransaction, (message.id, said.transaction_id)) is None:
+            session.add(
+                MessageTransaction(
+                    message_id=message.id,
+                    transaction_id=said.transaction_id,
+                    recipient=message.recipient,
+                    source="receipt",
+                    noted_at=now,
+                )
+            )
+            message.transaction_id = message.transaction_id or said.transaction_id
+        told = session.scalars(
+            select(Transition).where(Transition.message_id == message.id).order_by(Transition.id)
+        ).all()
+        report = Report(
+            source=Source.GATEWAY,
+            word=reading.words.word_for(said.status_id, said.description),
+            received_at=row.received_at,
+            occurred_at=said.occurred_at,
+            provider_status_id=said.status_id,
+            provider_description=said.description,
+        )
+        earlier = [report_of(one) for one in told]
+        effect, _ = judge(report, earlier)
+        state = fold([*earlier, report])
+        session.add(
+            Transition(
+                message_id=message.id,
+                receipt_id=row.id,
+                source=report.source,
+                status=report.word,
+                effect=effect,
+                rule="token",
+                provider_status_id=said.status_id,
+                provider_description=said.description,
+                occurred_at=said.occurred_at,
+                received_at=row.received_at,
+                recorded_at=now,
+                map_version=reading.words.version,
+            )
+        )
+        message.status, message.status_at, message.conflict = state.status, state.status_at, state.conflict
+        message.due_at = None
+        outcome = InboxOutcome(effect.value)
+        row.outcome, row.processed_at = outcome, now
+        session.flush()
+        ledger.move(session, {(InboxOutcome.PENDING, outcome): 1})
+    return 1

@@ -1,0 +1,53 @@
+"""`rebuild`: what today's reading makes of the receipts that were kept, as a difference first."""
+
+import json
+from collections import Counter
+from datetime import UTC, datetime
+
+import click
+from sqlalchemy.exc import DBAPIError
+
+from receiptsvc import logs
+from receiptsvc.cli import display
+from receiptsvc.config import Settings
+from receiptsvc.domain.errors import StorageUnavailable
+from receiptsvc.dynmark import codes
+from receiptsvc.store.db import Database
+from receiptsvc.worker import rebuild as reading_again
+from receiptsvc.worker.process import Reading
+
+
+@click.command()
+@click.option("--apply", "is_applied", is_flag=True, help="Put right what is read otherwise today.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+def rebuild(*, is_applied: bool, as_json: bool) -> None:
+    """Read all receipts again, and show what is read otherwise today.
+
+    After STATUS_MAP has learnt a code, or the reader a form. With --apply a new transition takes the place of each old
+    one, which stays visible. It may run beside the service, be stopped at any point, and be begun again.
+    """
+    settings = Settings.from_env()
+    now = datetime.now(UTC)
+    reading = Reading(words=codes.load(settings.status_map), zone=settings.timezone)
+    counts: Counter[tuple[str, str, str, str]] = Counter()
+    database = Database(settings.database_url)
+    try:
+        with display.progress("receipts read", is_shown=not as_json) as advance:
+            for one in reading_again.rebuild(database, reading, now, is_applied=is_applied, on_progress=advance):
+                said = (one.provider_status_id or "-", one.provider_description or "-")
+                counts[*said, one.was or "unmapped", one.now or "unmapped"] += 1
+    except (DBAPIError, StorageUnavailable) as error:
+        raise click.ClickException(
+            f"the database did not do it ({logs.describe(error)}); what was done before that stays done"
+        ) from error
+    finally:
+        database.close()
+    names = ("statusId", "description", "was", "now")
+    if as_json:
+        told = [{**dict(zip(names, key, strict=True)), "receipts": count} for key, count in counts.most_common()]
+        click.echo(json.dumps({"applied": is_applied, "differences": told}, indent=2))
+        return
+    for (status_id, description, was, is_now), count in counts.most_common():
+        click.echo(f"{display.count(count, 'receipt')} with statusid {status_id}, {description!r}: {was} → {is_now}")
+    total = display.count(counts.total(), "receipt")
+    click.echo(f"{total} {'put right' if is_applied else 'would change; --apply puts them right'}")

@@ -1,0 +1,132 @@
+"""The parking lot: receipts that fit no message yet, found again by what they say the moment a message says the same.
+
+A parked receipt is `unmatched`. To release it is to make it `pending`: it then goes the way of every receipt, and finds
+its message or is parked again. Nothing here decides whose it is.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, delete, or_, select, text, update
+from sqlalchemy.orm import Session
+
+from receiptsvc import ids
+from receiptsvc.domain.inbox import InboxOutcome
+from receiptsvc.store import bulk, inbox, upsert
+from receiptsvc.store.models import Audit, InboxRow, Parked
+
+_GAPS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 1440))  # between two looks; then daily
+_LOCK = text(
+    "SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM "
+    "(SELECT name FROM unnest(CAST(:names AS text[])) AS name ORDER BY name) AS ordered"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stray:
+    """A receipt to be parked: what it says of its message."""
+
+    receipt_id: UUID
+    transaction_id: str | None
+    client_ref: str | None
+    candidates: Sequence[UUID] = ()
+    not_before: datetime | None = None  # when something will be different, if that is known
+
+
+def hold(session: Session, transaction_ids: Collection[str], client_refs: Collection[str]) -> None:
+    """Let nobody else park or release what speaks of these, until the caller's commit.
+
+    Whoever parks looks for the message once more after this; whoever releases has written the message before. So one of
+    the two always sees what the other did. SQLite has one writer at a time anyway.
+    """
+    names = [*(f"transaction {one}" for one in transaction_ids), *(f"clientRef {one}" for one in client_refs)]
+    if names and session.get_bind().dialect.name == "postgresql":
+        session.execute(_LOCK, {"names": names})
+
+
+def park(session: Session, strays: Sequence[Stray], now: datetime) -> None:
+    """Park receipts whose rows this transaction holds, or park them again: each time for longer."""
+    if not strays:
+        return
+    query = select(Parked.receipt_id, Parked.looks).where(
+        bulk.among(session, Parked.receipt_id, [stray.receipt_id for stray in strays])
+    )
+    looks: dict[UUID, int] = {row.receipt_id: row.looks for row in session.execute(query)}
+    rows = []
+    for stray in strays:
+        looked = looks.get(stray.receipt_id, -1) + 1
+        gap = _GAPS[min(looked, len(_GAPS) - 1)]
+        rows.append(
+            {
+                "receipt_id": stray.receipt_id,
+                "transaction_id": stray.transaction_id,
+                "client_ref": stray.client_ref,
+                "candidates": [ids.public("msg", candidate) for candidate in stray.candidates],
+                "looks": looked,
+                "look_at": max(now + gap, stray.not_before) if stray.not_before and not looked else now + gap,
+            }
+        )
+    statement = upsert.into(session, Parked)
+    anew = {name: statement.excluded[name] for name in rows[0] if name != "receipt_id"}
+    session.execute(statement.on_conflict_do_update(index_elements=["receipt_id"], set_=anew), rows)
+
+
+def release(session: Session, *, transaction_ids: Collection[str], client_refs: Collection[str], now: datetime) -> int:
+    """Release what speaks of these, which the caller's transaction has just given to messages; how many."""
+    told: list[ColumnElement[bool]] = []
+    if transaction_ids:
+        told.append(bulk.among(session, Parked.transaction_id, transaction_ids))
+    if client_refs:
+        told.append(bulk.among(session, Parked.client_ref, client_refs))
+    if not told:
+        return 0
+    hold(session, transaction_ids, client_refs)
+    return _release(session, or_(*told), now)
+
+
+def release_due(session: Session, now: datetime, limit: int) -> int:
+    """Release up to `limit` receipts that have waited long enough for another look; how many."""
+    return _release(session, Parked.look_at <= now, now, limit)
+
+
+def leave(session: Session, left: Sequence[tuple[UUID, InboxOutcome, str | None]], now: datetime, actor: str) -> None:
+    """Take receipts off the lot that have now another outcome than `unmatched`, and put the move on record."""
+    if not left:
+        return
+    receipt_ids = [receipt_id for receipt_id, _, _ in left]
+    parked = bulk.among(session, Parked.receipt_id, receipt_ids)
+    moved = set(session.scalars(delete(Parked).where(parked).returning(Parked.receipt_id)))
+    bulk.insert_all(
+        session,
+        Audit,
+        [
+            {
+                "at": now,
+                "actor": actor,
+                "action": "moved",
+                "subject": ids.public("rcp", receipt_id),
+                "reason": reason,
+                "details": {"from": InboxOutcome.UNMATCHED.value, "to": outcome.value},
+            }
+            for receipt_id, outcome, reason in left
+            if receipt_id in moved
+        ],
+    )
+
+
+def _release(session: Session, which: ColumnElement[bool], now: datetime, limit: int | None = None) -> int:
+    query = (
+        select(Parked.receipt_id)
+        .join(InboxRow, InboxRow.id == Parked.receipt_id)
+        .where(which, Parked.look_at.is_not(None), InboxRow.outcome == InboxOutcome.UNMATCHED)
+        .order_by(Parked.look_at if limit else Parked.receipt_id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    released = session.scalars(query).all()
+    if released:
+        session.execute(update(Parked).where(bulk.among(session, Parked.receipt_id, released)).values(look_at=None))
+        inbox.reopen(session, released, InboxOutcome.UNMATCHED, now)
+    return len(released)

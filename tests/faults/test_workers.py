@@ -1,0 +1,115 @@
+"""Workers killed in the middle of their work: every receipt is worked on once, whoever began it."""
+
+import random
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from sqlalchemy import func, select
+
+from receiptsvc.cli.stack import Stack
+from receiptsvc.config import PROJECT
+from receiptsvc.domain.inbox import InboxOutcome
+from receiptsvc.store import ledger
+from receiptsvc.store.db import Database
+from receiptsvc.store.door import open_door
+from receiptsvc.store.models import InboxRow, Message, Transition
+from receiptsvc.store.verification import verify
+from tests import rows
+from tests.faults import doomed_worker
+from tests.faults.conftest import Form
+from tests.faults.postgres import Server
+from tests.faults.processes import until
+from tests.rows import arrival
+
+MESSAGES = 200
+WORKERS = 4
+
+
+def keep_receipts(url: str, message_ids: list[UUID], at: int) -> int:
+    """A `sent` and a `delivered` for each message, some of them twice, and some that fit none; how many."""
+    door = open_door(url, 0, patience_seconds=5)
+    queries = [
+        (
+            message_id,
+            f"datetime=2026-01-05T12:00:{at:02}&statusid={word}&statusdescription={word}&transactionid={place}",
+        )
+        for place, message_id in enumerate(message_ids)
+        for word in ("sent", "delivered", "delivered")
+    ]
+    strays = [(None, f"transactionid={at}0000{place}&statusid=1") for place in range(20)]
+    kept = [arrival(query, message_id=message_id) for message_id, query in [*queries, *strays]]
+    random.Random(at).shuffle(kept)
+    for start in range(0, len(kept), 50):
+        door.keep(kept[start : start + 50])
+    door.close()
+    return len(kept)
+
+
+def assert_each_was_worked_on_once(database: Database, received: int) -> None:
+    with database.reading() as session:
+        counted = ledger.read(session)
+        statuses = set(session.scalars(select(Message.status)))
+        found = session.scalar(select(func.count()).where(Transition.receipt_id.is_not(None)))
+        strays = session.scalar(select(func.count()).where(InboxRow.outcome == "unmatched"))
+    assert (counted.received, counted.is_balanced, counted.outcomes[InboxOutcome.PENDING]) == (received, True, 0)
+    assert statuses == {"delivered"}
+    assert (found or 0) + (strays or 0) == received
+    assert list(verify(database)) == []
+
+
+@pytest.fixture
+def message_ids(database: Database) -> list[UUID]:
+    made = [rows.message(recipient=f"4477009{place:05}") for place in range(MESSAGES)]
+    return rows.accept(database, *made)
+
+
+@pytest.mark.parametrize("point", [*doomed_worker.POINTS, doomed_worker.AFTERWARDS])
+def test_killed_at_a_point_between_claim_and_commit(
+    database_url: str, database: Database, message_ids: list[UUID], point: str, form: Form
+) -> None:
+    received = 0
+    for turn in range(1 + form.times // 7):
+        received += keep_receipts(database_url, message_ids, at=turn)
+        command = [sys.executable, "-m", "tests.faults.doomed_worker", database_url, point, str(turn % 3 + 1), "40"]
+        killed = subprocess.run(command, cwd=PROJECT, check=False).returncode
+        assert killed == -signal.SIGKILL
+        command[4] = doomed_worker.NEVER
+        subprocess.run(command, cwd=PROJECT, check=True)
+    assert_each_was_worked_on_once(database, received)
+
+
+def test_four_workers_killed_at_any_moment(server: Server, tmp_path: Path, form: Form) -> None:
+    url = server.new_database()
+    database = Database(url)
+    message_ids = rows.accept(database, *(rows.message(recipient=f"4477009{place:05}") for place in range(MESSAGES)))
+    dice = random.Random(1)
+    received = 0
+    with ExitStack() as running:
+        stacks = [running.enter_context(Stack(tmp_path / str(number), url)) for number in range(WORKERS)]
+        for stack in stacks:
+            stack.start("worker")
+        for turn in range(max(4, form.times * 5 // 2)):
+            received += keep_receipts(url, message_ids, at=turn % 60)
+            victim = dice.choice(stacks)
+            left = received - dice.randrange(1, 500)
+            until("they are at work", partial(_has_come_to, database, left))
+            victim.kill("worker")
+            victim.start("worker")
+        until("all is worked on", lambda: _pending(database) == 0, seconds=120)
+    assert_each_was_worked_on_once(database, received)
+    database.close()
+
+
+def _has_come_to(database: Database, left: int) -> bool:
+    return _pending(database) <= left
+
+
+def _pending(database: Database) -> int:
+    with database.reading() as session:
+        return ledger.read(session).outcomes[InboxOutcome.PENDING]

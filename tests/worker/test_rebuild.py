@@ -1,0 +1,74 @@
+"""A newer map of words puts right what an older one read, and only that."""
+
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import select
+
+from receiptsvc.domain.statuses import Status
+from receiptsvc.dynmark import codes
+from receiptsvc.store import ledger
+from receiptsvc.store.db import Database
+from receiptsvc.store.models import Audit, InboxRow
+from receiptsvc.store.verification import verify
+from receiptsvc.worker.process import Reading, process
+from receiptsvc.worker.rebuild import rebuild
+from tests.rows import accept, keep, read_inbox, read_message, read_transitions, seconds
+
+OLD = Reading(words=codes.load({}), zone=ZoneInfo("UTC"))
+NEW = Reading(words=codes.load({"77": Status.DELIVERED}), zone=ZoneInfo("UTC"))
+UNKNOWN = "datetime=2026-01-05T12:00:03&recipient=447700900001&statusid=77&statusdescription=Foo"
+EXPIRED = "datetime=2026-01-05T12:00:09&recipient=447700900001&statusid=5&statusdescription=Expired"
+
+
+def test_a_difference_is_told_first_and_applied_only_when_asked(database: Database) -> None:
+    (message_id,) = accept(database)
+    unknown, expired = (keep(database, query, message_id=message_id) for query in (UNKNOWN, EXPIRED))
+    process(database, OLD, seconds(10), 100)
+    assert read_message(database, message_id).status == "expired"
+
+    (told,) = rebuild(database, NEW, seconds(20))
+    assert (told.was, told.now, told.provider_status_id) == (None, "delivered", "77")
+    assert read_message(database, message_id).status == "expired"
+    assert read_inbox(database, unknown).outcome == "unmapped"
+
+    assert list(rebuild(database, NEW, seconds(20), is_applied=True)) == [told]
+    row = read_message(database, message_id)
+    assert (row.status, row.status_at, row.conflict) == ("delivered", seconds(3), True)
+    assert [read_inbox(database, one).outcome for one in (unknown, expired)] == ["conflicting", "applied"]
+    of_unknown = [one for one in read_transitions(database, message_id) if one.receipt_id == unknown]
+    assert [(one.effect, one.superseded_at is not None) for one in of_unknown] == [
+        ("unmapped", True),
+        ("conflicting", False),
+    ]
+    assert of_unknown[1].map_version == NEW.words.version
+    assert list(verify(database)) == []
+    with database.reading() as session:
+        (audit,) = session.scalars(select(Audit)).all()
+        assert audit.details == {"from": "unmapped", "to": "conflicting"}
+        assert ledger.read(session).is_balanced
+    assert list(rebuild(database, NEW, seconds(30), is_applied=True)) == []
+
+
+def test_it_stops_and_begins_again_anywhere(database: Database) -> None:
+    (message_id,) = accept(database)
+    for second in range(5):
+        keep(database, UNKNOWN.replace(":03", f":0{second}"), message_id=message_id)
+    process(database, OLD, seconds(10), 100)
+    next(rebuild(database, NEW, seconds(20), is_applied=True, slice_size=2))  # and no further
+    assert list(verify(database)) == []
+    assert len(list(rebuild(database, NEW, seconds(20), is_applied=True, slice_size=2))) == 3
+    assert list(verify(database)) == []
+
+
+def test_an_operator_s_word_stands(database: Database) -> None:
+    (message_id,) = accept(database)
+    unknown = keep(database, UNKNOWN, message_id=message_id)
+    process(database, OLD, seconds(10), 100)
+    with database.transaction() as session:
+        row = session.get_one(InboxRow, unknown)
+        row.outcome = "dismissed"
+        ledger.add(session, {"unmapped": -1, "dismissed": 1})
+    assert list(rebuild(database, NEW, seconds(20), is_applied=True)) == []
+    assert read_inbox(database, unknown).outcome == "dismissed"
+    assert read_message(database, message_id).status == "accepted"
+    assert list(verify(database)) == []
