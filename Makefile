@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run desk test test-faults bench bench-ack lint format migration pins clean
+.PHONY: help demo run desk test test-faults bench bench-ack bench-process lint format migration pins clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed ## the main job on a scratch database: a conversation goes out, its receipts come back
 	@$(BIN)/python -m receiptsvc demo
@@ -27,10 +27,13 @@ test: $(VENV)/installed-dev ## every test, on SQLite and on a real PostgreSQL
 test-faults: $(VENV)/installed-dev ## the long fault tests: killed processes, a frozen database, full disks
 	RECEIPTSVC_FAULTS=long $(BIN)/python -m pytest tests/faults $(ARGS)
 
-bench: bench-ack ## every benchmark
+bench: bench-ack bench-process ## every benchmark
 
 bench-ack: $(VENV)/installed-bench ## what a durable 200 costs, beside what others give for theirs: eleven minutes; ARGS=--quick: two
 	@$(BIN)/python -W "ignore:XDG_RUNTIME_DIR" -m benchmarks.ack $(ARGS)
+
+bench-process: $(VENV)/installed-bench ## what it costs to work on receipts, beside the same one by one: a quarter of an hour; ARGS="--backlog 100000": less
+	@$(BIN)/python -W "ignore:XDG_RUNTIME_DIR" -m benchmarks.process $(ARGS)
 
 lint: $(VENV)/installed-dev ## format check, linter, strict types
 	$(BIN)/ruff format --check .

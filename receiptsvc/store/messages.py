@@ -75,8 +75,9 @@ class Locked:
         return rollups.Standing(self.created_at, self.originator, self.offered_at, self.status, self.status_at)
 
 
+MOST_CANDIDATES = 50  # that are looked at for one clientRef and recipient
+
 _LOCKED = tuple(field.name for field in fields(Locked) if field.name != "before")
-_MOST_CANDIDATES = 50
 _SAVED = ("id", "status", "status_at", "conflict", "transaction_id", "due_at")
 _REPORTED = ("source", "status", "received_at", "occurred_at", "provider_status_id", "provider_description")
 _SOURCES: Mapping[str, Source] = {source.value: source for source in Source}
@@ -199,7 +200,7 @@ def candidates(session: Session, wanted: Collection[tuple[str, str]]) -> Sequenc
             select(Message.id, Message.client_ref)
             .where(Message.client_ref == client_ref, Message.recipient.endswith(tail, autoescape=True))
             .order_by(Message.id.desc())
-            .limit(_MOST_CANDIDATES)
+            .limit(MOST_CANDIDATES)
         )
         found += [Candidate._make(row) for row in session.execute(query)]
     return found

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
+from zlib import crc32
 
 from sqlalchemy import ColumnElement, delete, or_, select, text, update
 from sqlalchemy.orm import Session
@@ -18,9 +19,11 @@ from receiptsvc.store import bulk, inbox, upsert
 from receiptsvc.store.models import Audit, InboxRow, Parked
 
 _GAPS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 1440))  # between two looks; then daily
+# One place a lock: PostgreSQL has room for some thousands of locks, and a batch may speak of two thousand things.
+_PLACES = 256
+_KIND = 20_160_111  # our locks among those of others
 _LOCK = text(
-    "SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM "
-    "(SELECT name FROM unnest(CAST(:names AS text[])) AS name ORDER BY name) AS ordered"
+    "SELECT pg_advisory_xact_lock(CAST(:kind AS integer), place) FROM unnest(CAST(:places AS integer[])) AS place"
 )
 
 
@@ -32,18 +35,20 @@ class Stray:
     transaction_id: str | None
     client_ref: str | None
     candidates: Sequence[UUID] = ()
-    not_before: datetime | None = None  # when something will be different, if that is known
+    not_before: datetime | None = None  # when something will be different, if that is known and to come
 
 
 def hold(session: Session, transaction_ids: Collection[str], client_refs: Collection[str]) -> None:
     """Let nobody else park or release what speaks of these, until the caller's commit.
 
     Whoever parks looks for the message once more after this; whoever releases has written the message before. So one of
-    the two always sees what the other did. SQLite has one writer at a time anyway.
+    the two always sees what the other did. SQLite has one writer at a time anyway. Call it once in a transaction, for
+    all, and before counts are added to: so no two wait for each other in a circle.
     """
     names = [*(f"transaction {one}" for one in transaction_ids), *(f"clientRef {one}" for one in client_refs)]
     if names and session.get_bind().dialect.name == "postgresql":
-        session.execute(_LOCK, {"names": names})
+        places = sorted({crc32(name.encode()) % _PLACES for name in names})
+        session.execute(_LOCK, {"kind": _KIND, "places": places})
 
 
 def park(session: Session, strays: Sequence[Stray], now: datetime) -> None:
@@ -57,7 +62,9 @@ def park(session: Session, strays: Sequence[Stray], now: datetime) -> None:
     rows = []
     for stray in strays:
         looked = looks.get(stray.receipt_id, -1) + 1
-        gap = _GAPS[min(looked, len(_GAPS) - 1)]
+        look_at = now + _GAPS[min(looked, len(_GAPS) - 1)]
+        if stray.not_before is not None:
+            look_at = max(now + _GAPS[0], min(stray.not_before, now + _GAPS[-1]))
         rows.append(
             {
                 "receipt_id": stray.receipt_id,
@@ -65,7 +72,7 @@ def park(session: Session, strays: Sequence[Stray], now: datetime) -> None:
                 "client_ref": stray.client_ref,
                 "candidates": [ids.public("msg", candidate) for candidate in stray.candidates],
                 "looks": looked,
-                "look_at": max(now + gap, stray.not_before) if stray.not_before and not looked else now + gap,
+                "look_at": look_at,
             }
         )
     statement = upsert.into(session, Parked)
@@ -74,7 +81,7 @@ def park(session: Session, strays: Sequence[Stray], now: datetime) -> None:
 
 
 def release(session: Session, *, transaction_ids: Collection[str], client_refs: Collection[str], now: datetime) -> int:
-    """Release what speaks of these, which the caller's transaction has just given to messages; how many."""
+    """Release what speaks of these, which the caller holds and has just given to messages; how many."""
     told: list[ColumnElement[bool]] = []
     if transaction_ids:
         told.append(bulk.among(session, Parked.transaction_id, transaction_ids))
@@ -82,7 +89,6 @@ def release(session: Session, *, transaction_ids: Collection[str], client_refs: 
         told.append(bulk.among(session, Parked.client_ref, client_refs))
     if not told:
         return 0
-    hold(session, transaction_ids, client_refs)
     return _release(session, or_(*told), now)
 
 

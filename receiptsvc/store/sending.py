@@ -123,14 +123,12 @@ def record_results(session: Session, ended: Mapping[UUID, Ended], now: datetime,
             reason = _reason(result) if word is not Status.SUBMITTED else None
             entry = messages.Entry(report=messages.own_step(word, now), rule=_RULES[result.outcome], reason=reason)
             entries.append((message_id, entry))
+    transaction_ids = {transaction_id for _, transaction_id in given}
+    client_refs = {message.client_ref for message in rows.values() if message.client_ref}
+    parking.hold(session, transaction_ids, client_refs)
     messages.note_transactions(session, given, "answer", now)
     messages.record(session, locked, entries, now)
-    parking.release(
-        session,
-        transaction_ids={transaction_id for _, transaction_id in given},
-        client_refs={message.client_ref for message in rows.values() if message.client_ref},
-        now=now,
-    )
+    parking.release(session, transaction_ids=transaction_ids, client_refs=client_refs, now=now)
 
 
 def settle_lost(session: Session, now: datetime, repeats: Repeats, *, all_calls: bool = False) -> int:

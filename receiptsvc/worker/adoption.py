@@ -16,7 +16,7 @@ from receiptsvc.domain.messages import Receipt
 from receiptsvc.store import messages
 from receiptsvc.store.inbox import Claimed
 from receiptsvc.store.models import Message
-from receiptsvc.worker.correlation import Found
+from receiptsvc.worker.correlation import Found, tail
 
 BY_TRANSACTION = "adopted by transactionID and recipient"
 BY_CLIENT_REF = "adopted by clientRef and recipient"
@@ -31,18 +31,34 @@ def due_at(row: Claimed, receipt: Receipt, after: timedelta | None) -> datetime 
 
 def adopt(
     session: Session, strays: Sequence[tuple[Claimed, Receipt]], now: datetime
-) -> list[tuple[Claimed, Receipt, Found]]:
-    """Make the messages of these receipts, one for all that speak of the same. The caller holds what they speak of."""
+) -> tuple[list[tuple[Claimed, Receipt, Found]], list[Claimed]]:
+    """Make the messages of these receipts, one for all that speak of the same. The caller holds what they speak of.
+
+    Gives too those that may be about a message just made, though they don't say so outright: they are for the next
+    batch, where the ordinary rules decide.
+    """
     made: dict[tuple[str | None, str | None, str], Message] = {}
+    spoken_of: set[tuple[str, str | None, str]] = set()
     found: list[tuple[Claimed, Receipt, Found]] = []
+    later: list[Claimed] = []
     for row, receipt in strays:
         number = _number(receipt)
-        client_ref = None if receipt.transaction_id else receipt.client_ref
-        message = made.setdefault((receipt.transaction_id, client_ref, number), _message(receipt, number))
+        key = (receipt.transaction_id, None if receipt.transaction_id else receipt.client_ref, number)
+        names = {
+            (kind, name, tail(number))
+            for kind, name in (("transaction", receipt.transaction_id), ("clientRef", receipt.client_ref))
+            if name
+        }
+        if key not in made:
+            if names & spoken_of:
+                later.append(row)
+                continue
+            made[key] = _message(receipt, number)
+        spoken_of |= names
         rule = BY_TRANSACTION if receipt.transaction_id else BY_CLIENT_REF
-        found.append((row, receipt, Found(message_id=message.id, rule=rule)))
+        found.append((row, receipt, Found(message_id=made[key].id, rule=rule)))
     messages.adopt(session, list(made.values()), now)
-    return found
+    return found, later
 
 
 def _message(receipt: Receipt, number: str) -> Message:

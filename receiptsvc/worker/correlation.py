@@ -55,7 +55,7 @@ class Known:
     by_client_ref: Mapping[str, Sequence[Candidate]]
 
     def learn(self, receipt: Receipt, found: Found) -> None:
-        """Know of a receipt what the next batch would know of it, so that how receipts are batched makes no difference."""
+        """Know of a receipt what the next batch will know of it: how receipts are batched makes no difference."""
         if receipt.transaction_id is None:
             return
         message, given = self.locked[found.message_id], self.by_transaction.setdefault(receipt.transaction_id, [])
@@ -84,7 +84,7 @@ def look_up(session: Session, read: Sequence[tuple[Claimed, Receipt]], *, only_l
         and not _fitting(receipt, by_transaction.get(receipt.transaction_id or "", ()))
     }
     by_client_ref = defaultdict(list)
-    for candidate in messages.candidates(session, {(ref, _tail(number)) for ref, number in vague if ref and number}):
+    for candidate in messages.candidates(session, {(ref, tail(number)) for ref, number in vague if ref and number}):
         by_client_ref[candidate.client_ref].append(candidate)
         wanted.add(candidate.id)
     return Known(
@@ -154,21 +154,20 @@ def _by_token(message: Locked, receipt: Receipt, given: Sequence[Given]) -> Foun
 def _by_client_ref(row: Claimed, receipt: Receipt, given: Sequence[Given], known: Known) -> Found | Lost:
     """By clientRef and recipient: only one message, offered before the receipt's time, with no other transactionID."""
     latest = receipt.occurred_at + _CLOCKS_DIFFER_BY if receipt.occurred_at else row.received_at
-    every: list[Locked] = []
-    if receipt.client_ref and receipt.recipient:
-        alike = known.by_client_ref.get(receipt.client_ref, ())
-        every = [
-            known.locked[one.id]
-            for one in alike
-            if one.id in known.locked and same_number(receipt.recipient, known.locked[one.id].recipient)
-        ]
+    number = receipt.recipient or ""
+    alike = known.by_client_ref.get(receipt.client_ref, ()) if receipt.client_ref and number else ()
+    every = [message for message in map(known.locked.get, (one.id for one in alike)) if message is not None]
+    near = [message for message in every if message.recipient.endswith(tail(number))]
     fitting = [
         message
-        for message in every
-        if (receipt.transaction_id is None or message.transaction_id is None) and _was_offered(message, latest)
+        for message in near
+        if (receipt.transaction_id is None or message.transaction_id is None)
+        and _was_offered(message, latest)
+        and same_number(number, message.recipient)
     ]
-    if len(every) >= messages.MOST_CANDIDATES or len(fitting) > 1:
-        reason = f"its clientRef and recipient fit {len(every) if len(fitting) < 2 else len(fitting)} messages"
+    if len(fitting) > 1 or (fitting and len(near) >= messages.MOST_CANDIDATES):
+        count = len(fitting) if len(fitting) > 1 else f"{len(near)} or more"
+        reason = f"its clientRef and recipient fit {count} messages"
         return Lost(outcome=InboxOutcome.UNMATCHED, reason=reason, candidates=[message.id for message in fitting])
     if not fitting:
         return Lost(outcome=InboxOutcome.UNMATCHED, reason=_why_unmatched(row, receipt, given))
@@ -187,7 +186,7 @@ def _was_offered(message: Locked, latest: datetime) -> bool:
     return message.offered_at is not None and message.offered_at <= latest and not is_here
 
 
-def _tail(number: str) -> str:
+def tail(number: str) -> str:
     """The digits in which two writings of one number can't differ."""
     return "".join(letter for letter in number if letter.isdigit())[-6:]
 

@@ -100,7 +100,7 @@ def _duties(
         now = datetime.now(UTC)
         with database.transaction() as session:
             heartbeats.beat(session, _name(), now, trouble)
-        queue.careful_rows += _bury(database)
+        queue.be_careful(_bury(database))
         return 0
 
     duties = [
@@ -125,7 +125,7 @@ def _name() -> str:
 
 def _look_round(database: Database, queue: Queue) -> int:
     """At the start: a worker of our own name, as a container gives it to each, is one that was killed."""
-    queue.careful_rows += _bury(database, is_starting=True)
+    queue.be_careful(_bury(database, is_starting=True))
     with database.transaction() as session:
         heartbeats.beat(session, _name(), datetime.now(UTC), None)
     return 0

@@ -8,6 +8,7 @@ that ends the process itself is found out too.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from threading import Lock
 from time import monotonic
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -32,7 +33,7 @@ from receiptsvc.worker.correlation import Found, Lost
 _MOST_TRIES = 8
 _FIRST_GAP = timedelta(seconds=5)
 _LAG = timedelta(seconds=2)  # by which a commit may come after its rows' place in the queue
-_WHOLE_LOOK_SECONDS = 5.0
+_WHOLE_LOOK_SECONDS = 8.0
 _ACTOR = "worker"
 _ENDED = "the process that worked on it ended"
 
@@ -59,8 +60,14 @@ class Queue:
     def __init__(self, *, careful_rows: int = 0) -> None:
         """`careful_rows`: how many rows to work on alone, because a worker ended in the middle of some."""
         self.careful_rows = careful_rows
+        self._lock = Lock()
         self._mark: inbox.Mark | None = None
         self._whole_look_at = 0.0
+
+    def be_careful(self, rows: int) -> None:
+        """Work on that many rows more alone, or fewer. Any thread may say so."""
+        with self._lock:
+            self.careful_rows = max(0, self.careful_rows + rows)
 
     def claim(self, session: Session, now: datetime, limit: int) -> list[Claimed]:
         """The next rows, locked."""
@@ -82,8 +89,9 @@ def process(database: Database, reading: Reading, now: datetime, limit: int, que
         with database.transaction() as session:
             claimed = queue.claim(session, now, limit)
             # What failed before, with others or alone, must not take others with it again.
-            alone = [row.id for row in claimed if row.tries or queue.careful_rows]
-            together = [row for row in claimed if not (row.tries or queue.careful_rows)]
+            is_careful = queue.careful_rows > 0
+            alone = [row.id for row in claimed if row.tries or is_careful]
+            together = [row for row in claimed if not (row.tries or is_careful)]
             if together:
                 _work(session, together, reading, now)
     except StorageUnavailable:
@@ -95,7 +103,7 @@ def process(database: Database, reading: Reading, now: datetime, limit: int, que
         alone = [row.id for row in claimed]
     for row_id in alone:
         _process_alone(database, row_id, reading, now)
-    queue.careful_rows = max(0, queue.careful_rows - len(claimed))
+    queue.be_careful(-len(claimed))
     return len(claimed)
 
 
@@ -129,6 +137,7 @@ def _work(session: Session, rows: Sequence[Claimed], reading: Reading, now: date
     verdicts: list[Verdict] = []
     read: list[tuple[Claimed, Receipt]] = []
     answers: list[tuple[Claimed, Reply]] = []
+    several: dict[UUID, Sequence[Receipt | Unreadable]] = {}
     for row in rows:
         if row.is_stranger and row.assigned_to is None:
             verdicts.append((row, InboxOutcome.QUARANTINED, "its key was wrong"))
@@ -138,7 +147,7 @@ def _work(session: Session, rows: Sequence[Claimed], reading: Reading, now: date
             except Unreadable as error:
                 verdicts.append((row, InboxOutcome.QUARANTINED, str(error)))
         else:
-            for part, said in _read(session, row, reading.zone):
+            for part, said in _read(session, row, reading.zone, several):
                 if isinstance(said, Unreadable):
                     verdicts.append((part, InboxOutcome.QUARANTINED, str(said)))
                 else:
@@ -152,10 +161,21 @@ def _msgid(answer: tuple[Claimed, Reply]) -> str:
     return answer[1].msgid or ""
 
 
-def _read(session: Session, row: Claimed, zone: ZoneInfo) -> Sequence[tuple[Claimed, Receipt | Unreadable]]:
-    """What a row says; if it is the first of a callback that says several things, a row for each of them."""
-    said = receipts.read_receipts(inbox.callback_of(session, row), zone)
-    if len(said) == 1 or row.callback_id is not None or inbox.has_parts(session, row):
+def _read(
+    session: Session, row: Claimed, zone: ZoneInfo, several: dict[UUID, Sequence[Receipt | Unreadable]]
+) -> Sequence[tuple[Claimed, Receipt | Unreadable]]:
+    """What a row says; if it is the first of a callback that says several things, a row for each of them.
+
+    `several`: what callbacks of several receipts say; each is read once, however many of its rows there are.
+    """
+    callback_id = row.callback_id or row.id
+    said = several.get(callback_id)
+    if said is None:
+        said = receipts.read_receipts(inbox.callback_of(session, row), zone)
+    if len(said) == 1:
+        return [(row, said[0])]
+    several[callback_id] = said
+    if row.callback_id is not None or inbox.has_parts(session, row):
         return [(row, said[min(row.part, len(said) - 1)])]
     return list(zip([row, *inbox.add_parts(session, row, len(said))], said, strict=True))
 
@@ -177,16 +197,22 @@ def _record_receipts(
         return []
     known = correlation.look_up(session, read)
     found: list[Match] = []
-    strays: list[tuple[Claimed, Receipt, Lost]] = []
+    strays: list[tuple[Claimed, Receipt]] = []
     verdicts: list[Verdict] = []
     for row, receipt in read:
         match = correlation.correlate(row, receipt, known)
         if isinstance(match, Found):
+            known.learn(receipt, match)
             found.append((row, receipt, match))
         elif match.outcome is InboxOutcome.UNMATCHED:
-            strays.append((row, receipt, match))
+            strays.append((row, receipt))
         else:
             verdicts.append((row, match.outcome, match.reason))
+    parking.hold(
+        session,
+        {receipt.transaction_id for _, receipt in strays if receipt.transaction_id},
+        {receipt.client_ref for _, receipt in strays if receipt.client_ref},
+    )
     verdicts += _record(session, found, known.locked, reading.words, now)
     return verdicts + _keep_strays(session, strays, reading, now)
 
@@ -209,28 +235,28 @@ def _record(
 
 
 def _keep_strays(
-    session: Session, strays: Sequence[tuple[Claimed, Receipt, Lost]], reading: Reading, now: datetime
+    session: Session, strays: Sequence[tuple[Claimed, Receipt]], reading: Reading, now: datetime
 ) -> list[Verdict]:
-    """Adopt or park what fits no message, unless one has come to fit meanwhile: that is for the next batch."""
+    """Adopt or park what fits no message, unless one has come to fit meanwhile: that is for the next batch.
+
+    The caller holds what they speak of.
+    """
     if not strays:
         return []
-    parking.hold(
-        session,
-        {receipt.transaction_id for _, receipt, _ in strays if receipt.transaction_id},
-        {receipt.client_ref for _, receipt, _ in strays if receipt.client_ref},
-    )
-    known = correlation.look_up(session, [(row, receipt) for row, receipt, _ in strays], only_look=True)
+    known = correlation.look_up(session, strays, only_look=True)
     adopted: list[tuple[Claimed, Receipt]] = []
     parked: list[tuple[Claimed, Receipt, Lost, datetime | None]] = []
-    for row, receipt, why in strays:
-        if isinstance(correlation.correlate(row, receipt, known), Found):
-            inbox.postpone(session, row._replace(tries=row.tries - 1), now, "its message has come meanwhile")
+    later: list[Claimed] = []
+    for row, receipt in strays:
+        match = correlation.correlate(row, receipt, known)
+        if isinstance(match, Found) or match.outcome is not InboxOutcome.UNMATCHED:
+            later.append(row)
             continue
-        due_at = None if why.candidates else adoption.due_at(row, receipt, reading.adopt_after)
+        due_at = None if match.candidates else adoption.due_at(row, receipt, reading.adopt_after)
         if due_at is not None and due_at <= now:
             adopted.append((row, receipt))
         else:
-            parked.append((row, receipt, why, due_at))
+            parked.append((row, receipt, match, due_at))
     parking.park(
         session,
         [
@@ -245,7 +271,9 @@ def _keep_strays(
         ],
         now,
     )
-    found = adoption.adopt(session, adopted, now)
+    found, as_well = adoption.adopt(session, adopted, now)
+    for row in [*later, *as_well]:
+        inbox.postpone(session, row._replace(tries=row.tries - 1), now, "its message has come meanwhile")
     locked = messages.lock(session, {match.message_id for _, _, match in found})
     verdicts: list[Verdict] = [(row, InboxOutcome.UNMATCHED, why.reason) for row, _, why, _ in parked]
     return verdicts + _record(session, found, locked, reading.words, now)
