@@ -25,11 +25,11 @@ test: $(VENV)/installed-dev ## every test, on SQLite and on a real PostgreSQL
 	$(BIN)/python -m pytest $(ARGS)
 
 test-faults: $(VENV)/installed-dev ## the long fault tests: killed processes, a frozen database, full disks
-	RECEIPTSVC_FAULTS=long $(BIN)/python -m pytest tests/faults $(ARGS)
+	RECEIPTSVC_FAULTS=long $(BIN)/python -m pytest -o timeout=1200 tests/faults $(ARGS)
 
 bench: bench-ack bench-process ## every benchmark
 
-bench-ack: $(VENV)/installed-bench ## what a durable 200 costs, beside what others give for theirs: eleven minutes; ARGS=--quick: two
+bench-ack: $(VENV)/installed-bench ## what a durable 200 costs, beside what others give for theirs: a quarter of an hour; ARGS=--quick: two minutes
 	@$(BIN)/python -W "ignore:XDG_RUNTIME_DIR" -m benchmarks.ack $(ARGS)
 
 bench-process: $(VENV)/installed-bench ## what it costs to work on receipts, beside the same one by one: a quarter of an hour; ARGS="--backlog 100000": less

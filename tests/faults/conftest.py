@@ -34,7 +34,7 @@ class Form:
 
 
 SHORT = Form(times=2, restarts=1, frozen_seconds=4, budget_seconds=1, fuzzed=3_000)
-LONG = Form(times=20, restarts=20, frozen_seconds=15, budget_seconds=5, fuzzed=100_000)
+LONG = Form(times=20, restarts=20, frozen_seconds=15, budget_seconds=2, fuzzed=100_000)
 
 
 class StartWeb(Protocol):
