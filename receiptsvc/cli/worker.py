@@ -23,7 +23,7 @@ def worker() -> None:
         signal.signal(number, lambda *_: stop.set())
     settings = Settings.from_env()
     # One connection for each thread: the duties, and the calls at once.
-    database = Database(settings.database_url, pool_size=loop.CALLS_AT_ONCE + 4)
+    database = Database(settings.database_url, pool_size=loop.CALLS_AT_ONCE + 4, is_worker=True)
     try:
         database.refuse_unsafe()
     except StorageUnavailable as error:

@@ -31,6 +31,9 @@ _OF_A_REPLY = frozenset({"msgid", "datetime", "sender", "recipient", "content", 
 _MOST_RECEIPTS = 10_000  # in one callback
 _LONGEST_CACHED_NAME = 40  # names are a stranger's choice, and the cache must stay small whatever he chooses
 _LONGEST_TRANSACTION_ID = 40
+_LONGEST_NUMBER = 100
+_LONGEST_CLIENT_REF = 500  # the gateway's own limit is 64
+_LONGEST_WORDS = 500
 _LONGEST_MSGID = 200
 _PUNCTUATION = re.compile(r"[\W_]+")
 _YEARS = range(2000, 2100)  # outside of these a time is a mistake, and some databases can't give it back
@@ -77,6 +80,9 @@ def read_reply(callback: Callback, zone: ZoneInfo) -> Reply:
         raise Unreadable("no content could be found in it")
     if len(said.get("msgid", "")) > _LONGEST_MSGID:
         raise Unreadable(f"its msgid has more than {_LONGEST_MSGID} characters")
+    for name, most in (("sender", _LONGEST_NUMBER), ("recipient", _LONGEST_NUMBER), ("clientref", _LONGEST_CLIENT_REF)):
+        if len(said.get(name, "")) > most:
+            raise Unreadable(f"its {name} has more than {most} characters")
     return Reply(
         msgid=said.get("msgid") or None,
         sender=said["sender"],
@@ -95,13 +101,22 @@ def _receipt(said: _Said, zone: ZoneInfo) -> Receipt | Unreadable:
         return Unreadable("neither statusid nor statusdescription could be found in it")
     return Receipt(
         transaction_id=_transaction_id(said.get("transactionid"), notes),
-        recipient=said.get("recipient") or None,
-        client_ref=said.get("clientref") or None,
-        status_id=status_id,
-        description=description,
+        recipient=_bounded(said, "recipient", _LONGEST_NUMBER, notes),
+        client_ref=_bounded(said, "clientref", _LONGEST_CLIENT_REF, notes),
+        status_id=status_id and status_id[:_LONGEST_WORDS],
+        description=description and description[:_LONGEST_WORDS],
         occurred_at=_moment(said.get("datetime"), zone, notes),
         notes=tuple(notes),
     )
+
+
+def _bounded(said: _Said, name: str, most: int, notes: list[str]) -> str | None:
+    """A value that is not longer than any that can be meant; the bytes stay kept, whatever it is."""
+    value = said.get(name) or None
+    if value is not None and len(value) > most:
+        notes.append(f"its {name} has more than {most} characters")
+        return None
+    return value
 
 
 def _all_said(callback: Callback) -> Sequence[_Said | Unreadable]:

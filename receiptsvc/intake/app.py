@@ -24,6 +24,7 @@ from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Callback
 from receiptsvc.intake.access import ROUTE
 from receiptsvc.intake.keeper import Keeper
+from receiptsvc.intake.room import Room, claimed_bytes
 from receiptsvc.intake.server import stop_reading
 from receiptsvc.intake.tally import Tally
 from receiptsvc.store.inbox import Arrival
@@ -36,7 +37,8 @@ SLOWEST_BODY_SECONDS = 10.0
 _BARE = (tokens.RECEIPTS, tokens.INBOUND)
 _OURS = tuple(f"{base}/" for base in _BARE)
 _METHODS = ("GET", "POST", "HEAD")
-_RETRY_AFTER_SECONDS = 5
+_LATER = [("Retry-After", "5")]
+_MOST_BYTES_IN_READING = 64 * 1024 * 1024  # of all bodies
 _KEY = re.compile(rb"key=[^&]*", re.IGNORECASE)
 _CUT = b"[cut]"  # stands where a secret stood
 
@@ -47,6 +49,7 @@ class _Fault(Enum):
     TOO_LARGE = "413 Content Too Large"
     CUT = "400 Bad Request"  # its sender left before its end
     SLOW = "408 Request Timeout"
+    FULL = "503 Service Unavailable"
 
 
 class _Address(NamedTuple):
@@ -66,6 +69,7 @@ class Intake:
         self._keys = settings.callback_keys
         self._keeps_strangers = settings.keeps_strangers
         self._keeper, self._tally = keeper, tally
+        self._room = Room(_MOST_BYTES_IN_READING)
 
     @staticmethod
     def answers_plainly(path: str) -> bool:
@@ -100,10 +104,11 @@ class Intake:
             if not self._keeps_strangers:
                 return "403 Forbidden", []
             address = _Address(channel=_channel(path), message_id=None, secret="", is_stranger=True)
-        body = _read(environ)
+        with self._room.taken(claimed_bytes(environ, MOST_BYTES)) as has_room:
+            body = _read(environ) if has_room else _Fault.FULL
         if isinstance(body, _Fault):
             stop_reading(environ)
-            return body.value, []
+            return body.value, _LATER if body is _Fault.FULL else []
         query = _without_secret(query, address)
         if method != "POST" and not query and not body:
             return "200 OK", []  # a probe
@@ -125,7 +130,7 @@ class Intake:
                 )
             )
         except StorageUnavailable:
-            return "503 Service Unavailable", [("Retry-After", str(_RETRY_AFTER_SECONDS))]
+            return _Fault.FULL.value, _LATER
         return "200 OK", []
 
     def _address(self, environ: WSGIEnvironment, path: str, query: bytes) -> _Address | None:

@@ -39,7 +39,7 @@ class Plain:
         environ = _environ(request, client)
         body = b"".join(self._application(environ, start_response))
         status, headers = told
-        is_kept = self._is_alive() and not request.should_close()
+        is_kept = self._is_alive() and not request.should_close() and not client.is_cut
         head = [
             f"HTTP/{request.version[0]}.{request.version[1]} {status}\r\nServer: {SERVER}\r\nDate: {self._now()}\r\n"
             f"Connection: {'keep-alive' if is_kept else 'close'}\r\n"

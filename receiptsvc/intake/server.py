@@ -20,6 +20,7 @@ from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 
 from receiptsvc.intake.plain import Plain
+from receiptsvc.intake.room import Room, claimed_bytes
 from receiptsvc.intake.threads import Crew
 
 SLOWEST_HEADERS_SECONDS = 10.0  # from a request's first byte to the end of its headers
@@ -30,6 +31,7 @@ _SWITCH_SECONDS = 0.0005  # how long another thread may hold the interpreter whi
 _LOOK_SECONDS = 0.1
 _LEAST_SECONDS = 0.01
 _CHUNK = 64 * 1024
+_MOST_BYTES_IN_READING = 64 * 1024 * 1024  # of all bodies
 
 
 class _Client:
@@ -38,6 +40,7 @@ class _Client:
     def __init__(self, inner: socket.socket) -> None:
         self._inner = inner
         self.is_between_requests = False
+        self.is_cut = False  # no more is read from it, so that no other request can follow
         self._headers_until: float | None = None  # of the monotonic clock; none: they are in
 
     def recv(self, size: int) -> bytes:
@@ -124,7 +127,7 @@ class Server(GeventWorker):
         def answer(environ: WSGIEnvironment, start_response: Any) -> Iterable[bytes]:
             def start(*args: Any) -> Any:
                 written = start_response(*args)
-                if not self.alive:
+                if not self.alive or environ["gunicorn.socket"].is_cut:
                     start_response.__self__.force_close()  # gunicorn's Response
                 return written
 
@@ -143,10 +146,16 @@ class Server(GeventWorker):
             gevent.sleep(_LOOK_SECONDS)
         while True:
             for client in list(self._clients.values()):
-                if client.is_between_requests and not select.select([client.fileno()], [], [], 0)[0]:
-                    with suppress(OSError):
+                with suppress(OSError):  # it may be closed by now
+                    if client.is_between_requests and not _has_more(client):
                         client.shutdown(socket.SHUT_RDWR)
             gevent.sleep(_LOOK_SECONDS)
+
+
+def _has_more(client: _Client) -> bool:
+    waiting = select.poll()
+    waiting.register(client.fileno(), select.POLLIN)
+    return bool(waiting.poll(0))
 
 
 class OnThreads:
@@ -160,9 +169,18 @@ class OnThreads:
         self._inner = inner
         self._most_bytes = most_bytes
         self._crew = Crew(threads)
+        self._room = Room(_MOST_BYTES_IN_READING)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """One request."""
+        with self._room.taken(claimed_bytes(environ, self._most_bytes)) as has_room:
+            if not has_room:
+                stop_reading(environ)
+                start_response("503 Service Unavailable", [("Retry-After", "1"), ("Content-Length", "0")])
+                return []
+            return self._answer(environ, start_response)
+
+    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         body = _read(environ, self._most_bytes + 1)
         environ["wsgi.input"] = BytesIO(body)
         if environ.get("wsgi.input_terminated"):
@@ -211,5 +229,6 @@ def stop_reading(environ: WSGIEnvironment) -> None:
     """Take no more from this connection: gunicorn would wait for the rest of the body, to throw it away."""
     client = environ.get("gunicorn.socket")
     if client is not None:
+        client.is_cut = True
         with suppress(OSError):
             client.shutdown(socket.SHUT_RD)

@@ -21,25 +21,25 @@ from receiptsvc.store import outages
 
 _BEGIN = "sqlite_begin"  # the execution option that tells a reading transaction from a writing one
 
-# A host that vanishes is noticed within seconds, not after the system's two hours.
 _PG_CONNECT: dict[str, Any] = {
     "application_name": "receiptsvc",
     "connect_timeout": 5,
     "prepare_threshold": None,  # a pooler in transaction mode would lose prepared statements
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 8000,
+    **outages.NOTICED,
 }
 
 
 class Database:
     """A way to the tables. Threads share it; processes each make their own."""
 
-    def __init__(self, url: str, *, pool_size: int = 5, busy_seconds: float = 5.0) -> None:
-        """`busy_seconds`: how long to wait for a connection of ours, and on SQLite for its one writer's turn."""
+    def __init__(self, url: str, *, pool_size: int = 5, busy_seconds: float = 5.0, is_worker: bool = False) -> None:
+        """`busy_seconds`: how long to wait for a connection of ours, and on SQLite for its one writer's turn.
+
+        `is_worker`: its transactions are long, so that it never shares a slot of the counters with who keeps callbacks.
+        """
         parsed = make_url(url)
-        self.slot = secrets.randbelow(64)  # where this process adds to the counters: sharing one costs time, not truth
+        # Where this process adds to the counters: sharing a slot costs time, not truth.
+        self.slot = secrets.randbelow(64) + 64 * is_worker
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         arguments: dict[str, Any] = {"timeout": busy_seconds} if self.is_sqlite else _PG_CONNECT
         if self.is_sqlite and parsed.database:

@@ -7,7 +7,7 @@ what `inbox.keep` would write; a test holds the two against each other. Keeping 
 import socket
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Protocol
@@ -50,6 +50,7 @@ ON CONFLICT (name, slot) DO UPDATE SET value = value + excluded.value
 """
 
 _STATEMENT = b"keep"
+_MOST_BYTES = 4 * 1024 * 1024  # of callbacks in one statement
 _NULL = "NULL"
 _BYTES = r"\\x"  # before hexadecimal digits, in an array
 _NO_PREPARING = ("26000", "42P05")  # a prepared statement is not there, or is there twice: another server's session
@@ -100,7 +101,8 @@ class PostgresqlDoor:
         """See Door."""
         try:
             connection = self._connected()
-            _check(self._execute(connection.pgconn, [str(self._slot), *_postgresql_arrays(arrivals)]))
+            for part in _parts(arrivals):  # each a transaction of its own; whoever tries again keeps none of them twice
+                _check(self._execute(connection.pgconn, [str(self._slot), *_postgresql_arrays(part)]))
         except psycopg.Error as error:
             if error.sqlstate in _NO_PREPARING:
                 self._is_preparing = False
@@ -143,11 +145,12 @@ class PostgresqlDoor:
             autocommit=True,
             connect_timeout=self._connect_seconds,
             application_name="receiptsvc door",
+            **outages.NOTICED,
         )
+        with self._lock:
+            self._connection = made  # from here on it can be abandoned
         if self._is_preparing:
             _check(made.pgconn.prepare(_STATEMENT, _POSTGRESQL))
-        with self._lock:
-            self._connection = made
         return made
 
 
@@ -202,6 +205,17 @@ class SqliteDoor:
             made.execute("PRAGMA foreign_keys = ON")
             self._connection = made
         return self._connection
+
+
+def _parts(arrivals: Sequence[Arrival]) -> Iterator[Sequence[Arrival]]:
+    """Arrivals in their order, some megabytes at a time: as a parameter they take several times their room."""
+    start = size = 0
+    for place, arrival in enumerate(arrivals):
+        size += len(arrival.callback.query) + len(arrival.callback.body)
+        if size > _MOST_BYTES and place > start:
+            yield arrivals[start:place]
+            start, size = place, len(arrival.callback.query) + len(arrival.callback.body)
+    yield arrivals[start:]
 
 
 def _check(result: PGresult) -> None:

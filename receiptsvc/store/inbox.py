@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import insert, select, tuple_, update
+from sqlalchemy import select, tuple_, update
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
@@ -94,12 +94,11 @@ def claim(
     return [Claimed._make(row) for row in session.execute(ordered)]
 
 
-def add_parts(session: Session, first: Claimed, count: int) -> list[Claimed]:
-    """A row for each further receipt of a claimed callback, whose own row holds the bytes of all."""
-    parts = [
-        first._replace(id=ids.new(), callback_id=first.id, part=part, processed_at=None, assigned_to=None)
-        for part in range(1, count)
-    ]
+def add_parts(session: Session, first: Claimed, count: int, now: datetime) -> int:
+    """A pending row for each further receipt of a claimed callback, whose own row holds the bytes of all; how many.
+
+    `settle` is to be told of them, for the counts.
+    """
     shared = {
         "channel": first.channel,
         "message_id": first.message_id,
@@ -109,13 +108,12 @@ def add_parts(session: Session, first: Claimed, count: int) -> list[Claimed]:
         "query": b"",
         "body": b"",
         "outcome": InboxOutcome.PENDING,
-        "next_at": first.next_at,
+        "next_at": now,
         "tries": 0,
         "callback_id": first.id,
     }
-    session.execute(insert(InboxRow), [{"id": part.id, "part": part.part, **shared} for part in parts])
-    ledger.add(session, {ledger.RECEIVED: len(parts), InboxOutcome.PENDING: len(parts)})
-    return parts
+    bulk.insert_all(session, InboxRow, [{"id": ids.new(), "part": part, **shared} for part in range(1, count)])
+    return count - 1
 
 
 def has_parts(session: Session, first: Claimed) -> bool:
@@ -131,14 +129,22 @@ def callback_of(session: Session, row: Claimed) -> Callback:
     return Callback._make(session.execute(select(*columns).where(InboxRow.id == row.callback_id)).one())
 
 
-def settle(session: Session, verdicts: Collection[tuple[Claimed, InboxOutcome, str | None]], now: datetime) -> None:
-    """Give claimed rows their outcome, with a reason where there is one, and count the moves."""
+def settle(
+    session: Session,
+    verdicts: Collection[tuple[Claimed, InboxOutcome, str | None]],
+    now: datetime,
+    new_parts: int = 0,
+) -> None:
+    """Give claimed rows their outcome, with a reason where there is one; count the moves, and the parts added before.
+
+    Once in a transaction and late, since others may wait for the counters.
+    """
     settled = [
         {"id": row.id, "outcome": outcome, "reason": reason, "processed_at": now} for row, outcome, reason in verdicts
     ]
     bulk.update_all(session, InboxRow, "id", settled)
     moves = Counter((InboxOutcome.PENDING, outcome) for _, outcome, _ in verdicts)
-    ledger.move(session, moves)
+    ledger.move(session, moves, {ledger.RECEIVED: new_parts, InboxOutcome.PENDING: new_parts})
 
 
 def postpone(session: Session, row: Claimed, until: datetime, reason: str) -> None:

@@ -47,9 +47,11 @@ def add(session: Session, counts: Mapping[str, int]) -> None:
     _put(session, statement, counts, Counter.value + statement.excluded.value)
 
 
-def move(session: Session, moves: Mapping[tuple[InboxOutcome, InboxOutcome], int]) -> None:
-    """Count rows from one outcome to another."""
-    counts: dict[str, int] = {}
+def move(
+    session: Session, moves: Mapping[tuple[InboxOutcome, InboxOutcome], int], more: Mapping[str, int] | None = None
+) -> None:
+    """Count rows from one outcome to another, and whatever else there is to count in the same step."""
+    counts: dict[str, int] = dict(more or {})
     for (before, after), rows in moves.items():
         counts[before] = counts.get(before, 0) - rows
         counts[after] = counts.get(after, 0) + rows
@@ -92,6 +94,13 @@ def count_rows(session: Session) -> dict[InboxOutcome, int]:
     """The rows of each outcome, counted one by one: what the counters should say."""
     rows = session.execute(select(InboxRow.outcome, func.count()).group_by(InboxRow.outcome))
     return {InboxOutcome(word): int(count) for word, count in rows}
+
+
+def count_callbacks(session: Session) -> int:
+    """The calls that brought the rows, counted one by one."""
+    rows = session.scalar(select(func.count()).select_from(InboxRow)) or 0
+    parts = session.scalar(select(func.count()).where(InboxRow.callback_id.is_not(None))) or 0
+    return rows - parts
 
 
 def _put(session: Session, statement: upsert.Insert, counts: Mapping[str, int], value: ColumnElement[int]) -> None:

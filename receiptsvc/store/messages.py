@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain.messages import Origin
-from receiptsvc.domain.statuses import UNSETTLED, Effect, Report, Source, Status, judge
+from receiptsvc.domain.statuses import UNSETTLED, Effect, Report, Source, Status, fold, judge
 from receiptsvc.store import bulk, rollups, upsert
 from receiptsvc.store.models import Message, MessageTransaction, Transition
 
@@ -76,6 +76,8 @@ class Locked:
 
 
 MOST_CANDIDATES = 50  # that are looked at for one clientRef and recipient
+
+_MOST_LOOKED_AT = 10_000  # messages of one clientRef
 
 _LOCKED = tuple(field.name for field in fields(Locked) if field.name != "before")
 _SAVED = ("id", "status", "status_at", "conflict", "transaction_id", "due_at")
@@ -178,6 +180,13 @@ def record(
     return [effect for _, _, effect in judged]
 
 
+def fold_again(session: Session, locked: Mapping[UUID, Locked]) -> None:
+    """Let locked messages be what is left of their reports, after some were superseded. `record` writes it."""
+    for message_id, told in reports(session, locked).items():
+        state, message = fold(told), locked[message_id]
+        message.status, message.status_at, message.conflict = state.status, state.status_at, state.conflict
+
+
 def transactions(session: Session, transaction_ids: Collection[str]) -> Sequence[Given]:
     """Which messages were ever given one of these transactionIDs."""
     if not transaction_ids:
@@ -193,13 +202,23 @@ def transactions(session: Session, transaction_ids: Collection[str]) -> Sequence
 
 
 def candidates(session: Session, wanted: Collection[tuple[str, str]]) -> Sequence[Candidate]:
-    """Messages of a clientRef to a recipient whose number ends so: (clientRef, last digits). At most 50 a pair."""
+    """Messages of a clientRef to a recipient whose number ends so: (clientRef, last digits).
+
+    Among the newest ten thousand of a clientRef, at most 50 a pair.
+    """
     found: list[Candidate] = []
     for client_ref, tail in sorted(wanted):
-        query = (
-            select(Message.id, Message.client_ref)
-            .where(Message.client_ref == client_ref, Message.recipient.endswith(tail, autoescape=True))
+        newest = (  # a campaign's clientRef may be that of a million
+            select(Message.id, Message.client_ref, Message.recipient)
+            .where(Message.client_ref == client_ref)
             .order_by(Message.id.desc())
+            .limit(_MOST_LOOKED_AT)
+            .subquery()
+        )
+        query = (
+            select(newest.c.id, newest.c.client_ref)
+            .where(newest.c.recipient.endswith(tail, autoescape=True))
+            .order_by(newest.c.id.desc())
             .limit(MOST_CANDIDATES)
         )
         found += [Candidate._make(row) for row in session.execute(query)]

@@ -1,12 +1,22 @@
 """Whether a database says something of itself, or of what it was given. The first passes; the second never does."""
 
 import sqlite3
+from typing import Any
 
 import psycopg
 
 # What a database says of its content. Everything else is an outage: the database away, full, read-only, not migrated.
 _PG_DATA = ("22", "23", "54")  # SQLSTATE classes: data, constraints, limits
 _SQLITE_DATA = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH})
+
+
+# A host that vanishes is noticed within seconds, not after the system's two hours. For psycopg.
+NOTICED: dict[str, Any] = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 8000,
+}
 
 
 def is_outage(error: BaseException | None) -> bool:

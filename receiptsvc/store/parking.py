@@ -18,6 +18,7 @@ from receiptsvc.domain.inbox import InboxOutcome
 from receiptsvc.store import bulk, inbox, upsert
 from receiptsvc.store.models import Audit, InboxRow, Parked
 
+_MOST_AT_ONCE = 1000
 _GAPS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 1440))  # between two looks; then daily
 # One place a lock: PostgreSQL has room for some thousands of locks, and a batch may speak of two thousand things.
 _PLACES = 256
@@ -81,7 +82,10 @@ def park(session: Session, strays: Sequence[Stray], now: datetime) -> None:
 
 
 def release(session: Session, *, transaction_ids: Collection[str], client_refs: Collection[str], now: datetime) -> int:
-    """Release what speaks of these, which the caller holds and has just given to messages; how many."""
+    """Release what speaks of these, which the caller holds and has just given to messages; how many.
+
+    The first thousand at once; more than that, which only a clientRef of many messages has, come with the sweep.
+    """
     told: list[ColumnElement[bool]] = []
     if transaction_ids:
         told.append(bulk.among(session, Parked.transaction_id, transaction_ids))
@@ -89,7 +93,7 @@ def release(session: Session, *, transaction_ids: Collection[str], client_refs: 
         told.append(bulk.among(session, Parked.client_ref, client_refs))
     if not told:
         return 0
-    return _release(session, or_(*told), now)
+    return _release(session, or_(*told), now, _MOST_AT_ONCE)
 
 
 def release_due(session: Session, now: datetime, limit: int) -> int:
@@ -98,7 +102,10 @@ def release_due(session: Session, now: datetime, limit: int) -> int:
 
 
 def leave(session: Session, left: Sequence[tuple[UUID, InboxOutcome, str | None]], now: datetime, actor: str) -> None:
-    """Take receipts off the lot that have now another outcome than `unmatched`, and put the move on record."""
+    """Take receipts off the lot that have now another outcome than `unmatched`, and put on record what they have now.
+
+    They may have stood elsewhere: then whoever asked for another try has put on record what they were.
+    """
     if not left:
         return
     receipt_ids = [receipt_id for receipt_id, _, _ in left]
@@ -114,10 +121,9 @@ def leave(session: Session, left: Sequence[tuple[UUID, InboxOutcome, str | None]
                 "action": "moved",
                 "subject": ids.public("rcp", receipt_id),
                 "reason": reason,
-                "details": {"from": InboxOutcome.UNMATCHED.value, "to": outcome.value},
+                "details": {"from": InboxOutcome.UNMATCHED.value if receipt_id in moved else None, "to": outcome.value},
             }
             for receipt_id, outcome, reason in left
-            if receipt_id in moved
         ],
     )
 

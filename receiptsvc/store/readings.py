@@ -1,7 +1,7 @@
 """What receipts were read as, and the bytes that they were read from: for reading them again."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -59,17 +59,23 @@ def standing(session: Session, after: int, limit: int) -> list[Recorded]:
     ]
 
 
-def hold(session: Session, receipt_ids: Collection[UUID]) -> set[UUID]:
-    """Lock receipts; those of them whose outcome is their transition's effect. An operator's word stands above it."""
-    if not receipt_ids:
+def hold(session: Session, recorded: Sequence[Recorded]) -> set[int]:
+    """Lock receipts; the transitions of them that still stand. An operator's word stands above them."""
+    if not recorded:
         return set()
     query = (
         select(InboxRow.id)
-        .where(bulk.among(session, InboxRow.id, receipt_ids), InboxRow.outcome.in_(_EFFECTS))
+        .where(bulk.among(session, InboxRow.id, [one.receipt_id for one in recorded]), InboxRow.outcome.in_(_EFFECTS))
         .order_by(InboxRow.id)
         .with_for_update()
     )
-    return set(session.scalars(query))
+    held = session.scalars(query).all()
+    if not held:
+        return set()
+    standing_still = select(Transition.id).where(
+        bulk.among(session, Transition.receipt_id, held), Transition.superseded_at.is_(None)
+    )
+    return set(session.scalars(standing_still))
 
 
 def supersede(session: Session, recorded: Sequence[Recorded], now: datetime) -> None:

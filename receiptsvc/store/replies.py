@@ -1,10 +1,12 @@
 """Replies: inbound messages, each kept once and linked to the conversation that it belongs to, with the reason."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from uuid import UUID
+from zlib import crc32
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, or_, select, text
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
@@ -16,17 +18,29 @@ from receiptsvc.store.models import Message, Reply
 
 _ANSWERS_WITHIN = timedelta(days=30)  # later than that, a text from somebody begins a conversation of its own
 
+_PLACES = 256
+_KIND = 20_160_112  # our locks among those of others
+_LOCK = text(
+    "SELECT pg_advisory_xact_lock(CAST(:kind AS integer), place) FROM unnest(CAST(:places AS integer[])) AS place"
+)
+
 BY_CLIENT_REF = "clientRef"
 BY_LAST_MESSAGE = "the last message sent to this person from this originator"
 ALONE = "nothing was sent to this person before"
 
 
-def record(session: Session, row: Claimed, said: Said, now: datetime) -> tuple[InboxOutcome, str | None]:
-    """Record a reply once; the outcome of its inbox row, and what should be said of it.
+def hold(session: Session, msgids: Collection[str]) -> None:
+    """Let nobody else look for these msgids until we have written them. SQLite has one writer at a time anyway.
 
-    Several are to be recorded in the order of their msgids: each locks its own till the caller's commit.
+    Once in a transaction, for all. Some may share a place: PostgreSQL has room for some thousands of locks only.
     """
-    _lock_msgid(session, said.msgid)
+    if msgids and session.get_bind().dialect.name == "postgresql":
+        places = sorted({crc32(msgid.encode()) % _PLACES for msgid in msgids})
+        session.execute(_LOCK, {"kind": _KIND, "places": places})
+
+
+def record(session: Session, row: Claimed, said: Said, now: datetime) -> tuple[InboxOutcome, str | None]:
+    """Record a reply once; the outcome of its inbox row, and what should be said of it. The caller holds its msgid."""
     sender = said.sender or ""
     answered, link = _answered(session, said, sender, row.received_at)
     if answered is not None and link == BY_LAST_MESSAGE:
@@ -65,12 +79,6 @@ def record(session: Session, row: Claimed, said: Said, now: datetime) -> tuple[I
     if differing:
         return InboxOutcome.CONFLICTING, "its msgid came before with another content"
     return InboxOutcome.APPLIED, notes
-
-
-def _lock_msgid(session: Session, msgid: str | None) -> None:
-    """Let nobody else look for this msgid until we have written it. SQLite has one writer at a time anyway."""
-    if msgid and session.get_bind().dialect.name == "postgresql":
-        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(msgid, 0))))
 
 
 def _answered(session: Session, said: Said, sender: str, received_at: datetime) -> tuple[Message | None, str]:

@@ -19,7 +19,7 @@ from receiptsvc.store.models import Attempt, Message
 
 _LONGEST_GAP = timedelta(minutes=5)
 _FIRST_GAP = timedelta(seconds=1)
-_SLICE = 1000  # of messages that are settled without a call
+_SLICE = 100  # of messages that are settled without a call
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,6 +12,7 @@ import psycopg
 from sqlalchemy.engine import make_url
 
 from receiptsvc import logs
+from receiptsvc.store import outages
 
 _CHANNEL = "receiptsvc_inbox"
 _AGAIN_SECONDS = 30.0
@@ -30,7 +31,7 @@ class Bell:
         try:
             if self._connection is None:
                 self._connection = psycopg.connect(
-                    self._url, autocommit=True, connect_timeout=2, application_name="receiptsvc bell"
+                    self._url, autocommit=True, connect_timeout=2, application_name="receiptsvc bell", **outages.NOTICED
                 )
             self._connection.execute(f"NOTIFY {_CHANNEL}")
         except psycopg.Error:
@@ -48,7 +49,11 @@ def listen(url: str, wake: Callable[[], None], stop: threading.Event) -> None:
     while not stop.is_set():
         try:
             with psycopg.connect(
-                _plain(url), autocommit=True, connect_timeout=5, application_name="receiptsvc listener"
+                _plain(url),
+                autocommit=True,
+                connect_timeout=5,
+                application_name="receiptsvc listener",
+                **outages.NOTICED,
             ) as connection:
                 connection.execute(f"LISTEN {_CHANNEL}")
                 while not stop.is_set():

@@ -165,8 +165,9 @@ def _tidy(settings: Settings, database: Database) -> int:
     with database.transaction() as session:
         retired = sending.retire_late(session, datetime.now(UTC), repeats(settings))
     with database.transaction() as session:
-        parking.release_due(session, datetime.now(UTC), _MOST_LOOKED_AT_AGAIN)
-    return retired + _settle_lost(settings, database)
+        released = parking.release_due(session, datetime.now(UTC), _MOST_LOOKED_AT_AGAIN)
+    settled = _settle_lost(settings, database)
+    return retired + settled + (released if released == _MOST_LOOKED_AT_AGAIN else 0)  # the rest of them at once
 
 
 def _insist(step: Callable[[], int], stop: threading.Event) -> None:

@@ -31,6 +31,7 @@ from receiptsvc.worker import adoption, correlation
 from receiptsvc.worker.correlation import Found, Lost
 
 _MOST_TRIES = 8
+_MOST_OUTAGES = 3  # in a row, before a batch is suspected
 _FIRST_GAP = timedelta(seconds=5)
 _LAG = timedelta(seconds=2)  # by which a commit may come after its rows' place in the queue
 _WHOLE_LOOK_SECONDS = 8.0
@@ -60,6 +61,7 @@ class Queue:
     def __init__(self, *, careful_rows: int = 0) -> None:
         """`careful_rows`: how many rows to work on alone, because a worker ended in the middle of some."""
         self.careful_rows = careful_rows
+        self.outages = 0  # in a row, after a claim
         self._lock = Lock()
         self._mark: inbox.Mark | None = None
         self._whole_look_at = 0.0
@@ -68,6 +70,10 @@ class Queue:
         """Work on that many rows more alone, or fewer. Any thread may say so."""
         with self._lock:
             self.careful_rows = max(0, self.careful_rows + rows)
+
+    def look_from_the_start(self) -> None:
+        """What was claimed was not worked on, and stands where it stood."""
+        self._mark = None
 
     def claim(self, session: Session, now: datetime, limit: int) -> list[Claimed]:
         """The next rows, locked."""
@@ -94,21 +100,26 @@ def process(database: Database, reading: Reading, now: datetime, limit: int, que
             together = [row for row in claimed if not (row.tries or is_careful)]
             if together:
                 _work(session, together, reading, now)
-    except StorageUnavailable:
-        raise
     except Exception as error:
-        if not claimed:
+        # A database that takes the claim, and fails again and again at what follows, is not away: it is the batch.
+        queue.outages += isinstance(error, StorageUnavailable)
+        queue.look_from_the_start()
+        if not claimed or (isinstance(error, StorageUnavailable) and queue.outages < _MOST_OUTAGES):
             raise
         logs.warning("process.batch_failed", rows=len(claimed), error=logs.describe(error))
         alone = [row.id for row in claimed]
     for row_id in alone:
-        _process_alone(database, row_id, reading, now)
+        _process_alone(database, row_id, reading, now, is_doubtful=queue.outages >= _MOST_OUTAGES)
+    queue.outages = 0
     queue.be_careful(-len(claimed))
     return len(claimed)
 
 
-def _process_alone(database: Database, row_id: UUID, reading: Reading, now: datetime) -> None:
-    """Work on one row. First it is put off and its tries are counted: so it is if it ends this very process."""
+def _process_alone(database: Database, row_id: UUID, reading: Reading, now: datetime, *, is_doubtful: bool) -> None:
+    """Work on one row. First it is put off and its tries are counted: so it is if it ends this very process.
+
+    `is_doubtful`: whether what looks like an outage is taken for the row's own fault.
+    """
     with database.transaction() as session:
         held = inbox.claim(session, now, 1, only=row_id)
         if not held:
@@ -121,9 +132,9 @@ def _process_alone(database: Database, row_id: UUID, reading: Reading, now: date
     try:
         with database.transaction() as session:
             _work(session, inbox.claim(session, now, 1, only=row_id), reading, now)
-    except StorageUnavailable:
-        raise
-    except Exception as error:  # noqa: BLE001 - this row is set aside with its error
+    except Exception as error:
+        if isinstance(error, StorageUnavailable) and not is_doubtful:
+            raise
         logs.error("process.row_failed", error, receipt=str(row_id))
         with database.transaction() as session:
             for row in inbox.claim(session, now, 1, only=row_id):
@@ -138,6 +149,7 @@ def _work(session: Session, rows: Sequence[Claimed], reading: Reading, now: date
     read: list[tuple[Claimed, Receipt]] = []
     answers: list[tuple[Claimed, Reply]] = []
     several: dict[UUID, Sequence[Receipt | Unreadable]] = {}
+    parts = 0
     for row in rows:
         if row.is_stranger and row.assigned_to is None:
             verdicts.append((row, InboxOutcome.QUARANTINED, "its key was wrong"))
@@ -147,41 +159,44 @@ def _work(session: Session, rows: Sequence[Claimed], reading: Reading, now: date
             except Unreadable as error:
                 verdicts.append((row, InboxOutcome.QUARANTINED, str(error)))
         else:
-            for part, said in _read(session, row, reading.zone, several):
-                if isinstance(said, Unreadable):
-                    verdicts.append((part, InboxOutcome.QUARANTINED, str(said)))
-                else:
-                    read.append((part, said))
+            said, new_parts = _read(session, row, reading.zone, several, now)
+            parts += new_parts
+            if isinstance(said, Unreadable):
+                verdicts.append((row, InboxOutcome.QUARANTINED, str(said)))
+            else:
+                read.append((row, said))
     verdicts += _record_receipts(session, read, reading, now)
-    verdicts += [(row, *replies.record(session, row, reply, now)) for row, reply in sorted(answers, key=_msgid)]
-    _settle(session, verdicts, now)
-
-
-def _msgid(answer: tuple[Claimed, Reply]) -> str:
-    return answer[1].msgid or ""
+    replies.hold(session, [reply.msgid for _, reply in answers if reply.msgid])
+    verdicts += [(row, *replies.record(session, row, reply, now)) for row, reply in answers]
+    _settle(session, verdicts, now, parts)
 
 
 def _read(
-    session: Session, row: Claimed, zone: ZoneInfo, several: dict[UUID, Sequence[Receipt | Unreadable]]
-) -> Sequence[tuple[Claimed, Receipt | Unreadable]]:
-    """What a row says; if it is the first of a callback that says several things, a row for each of them.
+    session: Session,
+    row: Claimed,
+    zone: ZoneInfo,
+    several: dict[UUID, Sequence[Receipt | Unreadable]],
+    now: datetime,
+) -> tuple[Receipt | Unreadable, int]:
+    """What a row says; if it is the first of a callback that says several things, each other has a row made for it.
 
-    `several`: what callbacks of several receipts say; each is read once, however many of its rows there are.
+    Those are for the next batches: there can be thousands. Also gives how many were made. `several`: what callbacks of
+    several receipts say; each is read once, however many of its rows there are.
     """
     callback_id = row.callback_id or row.id
     said = several.get(callback_id)
     if said is None:
         said = receipts.read_receipts(inbox.callback_of(session, row), zone)
     if len(said) == 1:
-        return [(row, said[0])]
+        return said[0], 0
     several[callback_id] = said
     if row.callback_id is not None or inbox.has_parts(session, row):
-        return [(row, said[min(row.part, len(said) - 1)])]
-    return list(zip([row, *inbox.add_parts(session, row, len(said))], said, strict=True))
+        return said[min(row.part, len(said) - 1)], 0
+    return said[0], inbox.add_parts(session, row, len(said), now)
 
 
-def _settle(session: Session, verdicts: Sequence[Verdict], now: datetime) -> None:
-    inbox.settle(session, verdicts, now)
+def _settle(session: Session, verdicts: Sequence[Verdict], now: datetime, new_parts: int = 0) -> None:
+    inbox.settle(session, verdicts, now, new_parts)
     left = [
         (row.id, outcome, reason)
         for row, outcome, reason in verdicts
@@ -272,6 +287,12 @@ def _keep_strays(
         now,
     )
     found, as_well = adoption.adopt(session, adopted, now)
+    parking.release(
+        session,
+        transaction_ids={receipt.transaction_id for _, receipt, _ in found if receipt.transaction_id},
+        client_refs={receipt.client_ref for _, receipt, _ in found if receipt.client_ref},
+        now=now,
+    )
     for row in [*later, *as_well]:
         inbox.postpone(session, row._replace(tries=row.tries - 1), now, "its message has come meanwhile")
     locked = messages.lock(session, {match.message_id for _, _, match in found})

@@ -51,11 +51,12 @@ def rebuild(
     """
     after = 0
     while True:
-        with database.transaction() as session:
+        with database.reading() as session:
             slice_ = readings.standing(session, after, slice_size)
-            read = [(one, _read_again(one, reading)) for one in slice_]
-            changed = [(one, report) for one, report in read if report is not None and _differs(one, report)]
-            if is_applied:
+        read = [(one, _read_again(one, reading)) for one in slice_]
+        changed = [(one, report) for one, report in read if report is not None and _differs(one, report)]
+        if is_applied and changed:
+            with database.transaction() as session:
                 _apply(session, changed, reading.words.version, now)
         yield from (_difference(one, report) for one, report in changed)
         on_progress(len(slice_))
@@ -88,8 +89,8 @@ def _differs(recorded: Recorded, report: Report) -> bool:
 
 def _apply(session: Session, changed: Sequence[tuple[Recorded, Report]], version: str, now: datetime) -> None:
     """Supersede transitions, message by message, and let their receipts have the outcomes of the new ones."""
-    held = readings.hold(session, [one.receipt_id for one, _ in changed])
-    wanted = [(one, report) for one, report in changed if one.receipt_id in held]
+    held = readings.hold(session, [one for one, _ in changed])
+    wanted = [(one, report) for one, report in changed if one.transition_id in held]
     locked = messages.lock(session, {one.message_id for one, _ in wanted})
     entries: list[tuple[UUID, messages.Entry]] = [
         (
@@ -101,6 +102,7 @@ def _apply(session: Session, changed: Sequence[tuple[Recorded, Report]], version
         for one, report in wanted
     ]
     readings.supersede(session, [one for one, _ in wanted], now)
+    messages.fold_again(session, locked)
     effects = messages.record(session, locked, entries, now)
     readings.move(session, [(one, effect) for (one, _), effect in zip(wanted, effects, strict=True)], now)
 

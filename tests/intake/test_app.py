@@ -337,3 +337,22 @@ def test_a_body_that_does_not_come_is_cut(desk: Desk, monkeypatch: pytest.Monkey
             return b""
 
     assert caller(desk)("POST", PATH, **{"CONTENT_LENGTH": "8", "wsgi.input": Silence()})[0] == 408
+
+
+def test_bodies_on_their_way_in_have_so_much_room_in_all(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "_MOST_BYTES_IN_READING", 100)
+    call, arrives = caller(desk), gevent.event.Event()
+
+    class Slow(BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            arrives.wait()
+            return super().read(size)
+
+    first = gevent.spawn(call, "POST", PATH, body=b"x" * 60, **{"wsgi.input": Slow(b"x" * 60)})
+    gevent.sleep(0)
+    status, headers, _ = call("POST", PATH, body=b"x" * 60)
+    assert (status, headers["Retry-After"]) == (503, "5")
+    assert call("POST", PATH, body=b"x" * 40)[0] == 200
+    arrives.set()
+    assert first.get(timeout=5)[0] == 200
+    assert call("POST", PATH, body=b"x" * 60)[0] == 200

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import select
 
-from receiptsvc.domain.errors import Unreadable
+from receiptsvc.domain.errors import StorageUnavailable, Unreadable
 from receiptsvc.domain.inbox import Channel, InboxOutcome
 from receiptsvc.dynmark import codes, receipts
 from receiptsvc.store import inbox, ledger, messages
@@ -15,7 +15,7 @@ from receiptsvc.store.db import Database
 from receiptsvc.store.models import InboxRow, Reply
 from receiptsvc.store.verification import verify
 from receiptsvc.worker import correlation
-from receiptsvc.worker.process import Reading, process
+from receiptsvc.worker.process import Queue, Reading, process
 from tests.rows import accept, keep, message, read_inbox, read_message, read_transitions, seconds
 
 READING = Reading(words=codes.load({}), zone=ZoneInfo("UTC"))
@@ -154,7 +154,7 @@ def test_each_receipt_of_one_callback_has_a_row_and_an_outcome_of_its_own(databa
         "transactionid=815&transactionid=816&transactionid=817&recipient=447700900001&recipient=447700900002"
         "&recipient=447700900003&statusid=1&statusdescription=Delivered",
     )
-    assert run(database) == 1
+    assert [run(database), run(database, 20)] == [1, 2]  # the others are for the next batch
     with database.reading() as session:
         columns = (InboxRow.part, InboxRow.callback_id, InboxRow.outcome, InboxRow.query)
         parts = [tuple(row) for row in session.execute(select(*columns).order_by(InboxRow.part))]
@@ -181,6 +181,7 @@ def test_a_callback_that_was_set_aside_whole_is_taken_apart_when_it_is_tried_aga
     with database.transaction() as session:
         inbox.reopen(session, [receipt_id], InboxOutcome.QUARANTINED, seconds(20))
     run(database, 30)
+    run(database, 31)
     with database.transaction() as session:
         outcomes = session.scalars(select(InboxRow.outcome)).all()
     assert outcomes == ["unmatched", "unmatched"]
@@ -191,6 +192,30 @@ def test_a_callback_that_was_set_aside_whole_is_taken_apart_when_it_is_tried_aga
     assert list(verify(database)) == []
     with database.reading() as session:
         assert ledger.read(session).received == 2
+
+
+def test_what_looks_like_an_outage_again_and_again_is_the_row_s_own_fault(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (message_id,) = accept(database)
+    bad = keep(database, SENT + "&clientref=bad", message_id=message_id)
+    good = keep(database, DELIVERED, message_id=message_id)
+    real = correlation.correlate
+
+    def fail(row, receipt, known):  # type: ignore[no-untyped-def]  # only its failing matters
+        if receipt.client_ref == "bad":
+            raise StorageUnavailable("of a kind that never passes")
+        return real(row, receipt, known)
+
+    monkeypatch.setattr(correlation, "correlate", fail)
+    queue = Queue()
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable):
+            process(database, READING, seconds(10), 100, queue)
+    assert process(database, READING, seconds(10), 100, queue) == 2
+    assert (outcome(database, good), outcome(database, bad)) == ("applied", "pending")
+    assert read_inbox(database, bad).tries == 1
+    assert_balanced(database)
 
 
 NUMBERS = [

@@ -72,3 +72,15 @@ def test_an_operator_s_word_stands(database: Database) -> None:
     assert read_inbox(database, unknown).outcome == "dismissed"
     assert read_message(database, message_id).status == "accepted"
     assert list(verify(database)) == []
+
+
+def test_what_is_only_read_at_another_time_keeps_its_effect(database: Database) -> None:
+    (message_id,) = accept(database)
+    receipt_id = keep(database, EXPIRED.replace("Expired", "Delivered"), message_id=message_id)
+    process(database, OLD, seconds(10), 100)
+    elsewhere = Reading(words=OLD.words, zone=ZoneInfo("Asia/Tokyo"))
+    assert len(list(rebuild(database, elsewhere, seconds(20), is_applied=True))) == 1
+    row = read_message(database, message_id)
+    assert (row.status, row.status_at) == ("delivered", seconds(9 - 9 * 3600))
+    assert read_inbox(database, receipt_id).outcome == "applied"
+    assert list(verify(database)) == []

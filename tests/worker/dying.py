@@ -1,0 +1,61 @@
+"""A worker that a certain receipt kills, started again and again until it ends well: `python -m tests.worker.dying URL`.
+
+Each start is a process of its own and says at its end how it went: `killed` or `well`. Time jumps between two starts.
+"""
+
+import os
+import signal
+import sys
+
+from receiptsvc.domain.messages import Callback
+from receiptsvc.dynmark import receipts
+from receiptsvc.store import heartbeats
+from receiptsvc.store.db import Database
+from receiptsvc.worker.process import Queue, process
+from tests.rows import seconds
+from tests.worker.work import READING
+
+DEADLY = b"clientref=deadly"
+JUMP = 10_000  # seconds: more than the longest gap
+MOST_STARTS = 20
+
+
+def die_of(callback: Callback, zone: object) -> object:
+    if DEADLY in callback.query:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return _read(callback, zone)  # type: ignore[arg-type]  # passed on
+
+
+def start(url: str, at: float) -> None:
+    """One worker's life, as short as it may be."""
+    receipts.read_receipts = die_of  # type: ignore[assignment]  # it gives what the other gives, if anything
+    database, name = Database(url), f"worker:here:{os.getpid()}"
+    with database.transaction() as session:
+        buried = heartbeats.bury(session, "worker", lambda _: True)
+        heartbeats.beat(session, name, seconds(at), None)
+    queue = Queue(careful_rows=buried * 100)
+    while process(database, READING, seconds(at), 100, queue):
+        pass
+    with database.transaction() as session:
+        heartbeats.leave(session, name)
+    database.close()
+
+
+def main(url: str) -> None:
+    """Start workers until one ends well."""
+    for number in range(MOST_STARTS):
+        child = os.fork()
+        if not child:
+            start(url, JUMP * (number + 1))
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        ended = {0: "well", signal.SIGKILL: "killed"}[status]
+        sys.stdout.write(f"{ended}\n")
+        if ended == "well":
+            break
+
+
+_read = receipts.read_receipts
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,292 @@
+"""Whatever the order, the repetitions and the batches in which receipts come, each message ends the same.
+
+What it must end as is worked out here once more, from the rules in docs/statuses.md and without the code that it tests.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from receiptsvc import ids
+from receiptsvc.domain.inbox import Channel
+from receiptsvc.domain.messages import Callback, Outcome
+from receiptsvc.store import inbox
+from receiptsvc.store.db import Database
+from receiptsvc.store.inbox import Arrival
+from tests.rows import message, read_message, seconds
+from tests.worker.work import ALICE, BOB, assert_sound, said, send, sweep, work_off
+
+LAST = 10_000  # seconds after T0: by then every receipt has come
+LONG = 2 * 86_400  # seconds: more than any gap between two looks into the parking lot
+FIVE_MINUTES = 300
+
+# What the gateway says, and what it means; none: nobody knows.
+MEANINGS = {
+    "Message+sent": "sent",
+    "Buffered": "sent",
+    "Delivered": "delivered",
+    "Delivered+to+handset": "delivered",
+    "Undelivered": "undelivered",
+    "Not+delivered": "undelivered",
+    "Expired": "expired",
+    "Rejected": "rejected",
+    "Frobnicated": None,
+}
+OWN_WORDS = {Outcome.TAKEN: "submitted", Outcome.UNCLEAR: "send_unknown", Outcome.REFUSED: "failed"}
+PROGRESS = ("accepted", "send_unknown", "submitted", "sent")
+LIGHTEST_FIRST = ("rejected", "expired", "undelivered", "delivered")
+
+
+class Sent(NamedTuple):
+    """A message, given to the gateway at `at`."""
+
+    to: str
+    ref: str | None
+    at: int
+    ended: Outcome
+    tx: str  # by which the gateway knows it
+    is_told: bool  # the answer of its send said so
+
+
+class Told(NamedTuple):
+    """A receipt about a message, and which of what the gateway knows it says. Times are seconds after T0."""
+
+    about: int
+    words: str
+    occurred: int | None
+    received: int
+    has_token: bool
+    has_tx: bool
+    has_ref: bool
+    has_recipient: bool
+
+
+class Conversation(NamedTuple):
+    sent: Sequence[Sent]
+    told: Sequence[Told]
+
+    def tx(self, receipt: Told) -> str | None:
+        return self.sent[receipt.about].tx if receipt.has_tx else None
+
+    def ref(self, receipt: Told) -> str | None:
+        return self.sent[receipt.about].ref if receipt.has_ref else None
+
+    def to(self, receipt: Told) -> str | None:
+        return self.sent[receipt.about].to if receipt.has_recipient else None
+
+
+class End(NamedTuple):
+    """How a message ends. `times`: several where a digest decides which of two reports counts."""
+
+    status: str
+    times: frozenset[datetime]
+    conflict: bool
+
+
+class Coming(NamedTuple):
+    """How receipts come: which of them, in this order, and after which the worker works."""
+
+    order: Sequence[int]
+    works: Sequence[bool]
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> Conversation:
+    sent: list[Sent] = []
+    for index in range(draw(st.integers(1, 3))):
+        to, ref = draw(st.sampled_from((ALICE, BOB))), draw(st.sampled_from(("x", "x", "y", None)))
+        ended = draw(st.sampled_from((Outcome.TAKEN, Outcome.UNCLEAR, Outcome.TAKEN, Outcome.UNCLEAR, Outcome.REFUSED)))
+        is_told = ended is Outcome.TAKEN and draw(st.booleans())
+        # One transaction may be of several recipients, if answers say so.
+        is_shared = is_told and draw(st.booleans()) and all((one.tx, one.to) != ("9", to) for one in sent)
+        at = draw(st.sampled_from((0, 100, 1000))) + index
+        sent.append(Sent(to, ref, at, ended, "9" if is_shared else str(index + 1), is_told))
+    told = []
+    for _ in range(draw(st.integers(1, 7))):
+        about = draw(st.integers(0, len(sent) - 1))
+        occurred = draw(st.none() | st.sampled_from((-FIVE_MINUTES, 0, 5, 1000)))
+        has = [draw(st.booleans()) for _ in range(4)]
+        at = sent[about].at
+        received = at + draw(st.sampled_from((1, 6, 2000)))
+        told.append(
+            Told(
+                about,
+                draw(st.sampled_from(sorted(MEANINGS))),
+                None if occurred is None else at + occurred,
+                received,
+                *has,
+            )
+        )
+    return Conversation(sent, told)
+
+
+@st.composite
+def comings(draw: st.DrawFn, count: int) -> Coming:
+    again = draw(st.lists(st.integers(0, count - 1), max_size=3))
+    order = draw(st.permutations([*range(count), *again]))
+    return Coming(order, [draw(st.booleans()) for _ in order])
+
+
+# The model: whose receipt it is, and what the reports about a message add up to
+
+
+def placed(talk: Conversation) -> dict[int, set[int]]:
+    """The receipts of each message, when nothing more can be found out."""
+    known = {(one.tx, index) for index, one in enumerate(talk.sent) if one.is_told}
+    found: dict[int, set[int]] = {index: set() for index in range(len(talk.sent))}
+    while True:
+        before = sum(map(len, found.values()))
+        for number, receipt in enumerate(talk.told):
+            about = whose(talk, receipt, known)
+            if about is not None:
+                found[about].add(number)
+                known |= {(tx, about) for tx in [talk.tx(receipt)] if tx}
+        if sum(map(len, found.values())) == before:
+            return found
+
+
+def whose(talk: Conversation, receipt: Told, known: set[tuple[str, int]]) -> int | None:
+    tx, ref, to = talk.tx(receipt), talk.ref(receipt), talk.to(receipt)
+    if receipt.has_token:
+        return receipt.about
+    fitting = [index for one, index in known if one == tx and to in {None, talk.sent[index].to}]
+    if not fitting and ref is not None and to is not None:
+        latest = receipt.received if receipt.occurred is None else receipt.occurred + FIVE_MINUTES
+        fitting = [
+            index
+            for index, one in enumerate(talk.sent)
+            if (one.ref, one.to) == (ref, to)
+            and one.at <= latest
+            and (tx is None or all(known_of != index for _, known_of in known))
+        ]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def end_of(message: Sent, told: Sequence[Told]) -> End:
+    """What one's own steps and the gateway's reports add up to."""
+    own = {"accepted": message.at, OWN_WORDS[message.ended]: message.at}
+    spoken = [(MEANINGS[one.words], one) for one in told]
+    finals = [(word, one) for word, one in spoken if word in LIGHTEST_FIRST]
+    sent = [one.received if one.occurred is None else one.occurred for word, one in spoken if word == "sent"]
+    conflict = len({word for word, _ in finals}) > 1
+    if finals:
+        delivered = [one for word, one in finals if word == "delivered"]
+        best = delivered or [one for _, one in finals]
+        timed = [one for one in best if one.occurred is not None]
+        if timed:
+            latest = max(one.occurred or 0 for one in timed)
+            best = [one for one in timed if one.occurred == latest]
+        heaviest = max((MEANINGS[one.words] or "" for one in best), key=LIGHTEST_FIRST.index)
+        best = sorted((one for one in best if MEANINGS[one.words] == heaviest), key=lambda one: one.words)
+        alike = [list(group) for _, group in groupby(best, key=lambda one: one.words)]
+        times = {min(one.received if one.occurred is None else one.occurred for one in group) for group in alike}
+        return End(heaviest, frozenset(map(seconds, times)), conflict)
+    if sent:
+        return End("sent", frozenset({seconds(min(sent))}), conflict)
+    status = "failed" if "failed" in own else max(own, key=PROGRESS.index)
+    return End(status, frozenset({seconds(own[status])}), conflict)
+
+
+# The real thing
+
+
+class Desk:
+    """One SQLite file after another in the same place, so that statements need be compiled once only."""
+
+    def __init__(self, folder: Path, template: Path) -> None:
+        self._now, self._begun, self._template = folder / "now.db", folder / "begun.db", template
+        self.database = Database(f"sqlite:///{self._now}")
+
+    def begin(self, sent: Sequence[Sent]) -> list[UUID]:
+        """Start anew, with these messages."""
+        self._lay(self._template)
+        made = begin(self.database, sent)
+        self.database.close()
+        shutil.copy(self._now, self._begun)
+        return made
+
+    def begin_again(self) -> None:
+        """Start from where those messages were sent and nothing else had happened."""
+        self._lay(self._begun)
+
+    def _lay(self, path: Path) -> None:
+        self.database.close()
+        shutil.copy(path, self._now)
+
+
+def begin(database: Database, sent: Sequence[Sent]) -> list[UUID]:
+    """Give the messages to the gateway, in the order of time. Over REST a lost answer makes none due again."""
+    made: dict[int, UUID] = {}
+    for index, one in sorted(enumerate(sent), key=lambda pair: pair[1].at):
+        tx = one.tx if one.is_told else None
+        made[index] = send(database, message(one.to, client_ref=one.ref, transport="rest"), one.ended, tx=tx, at=one.at)
+    return [made[index] for index in range(len(sent))]
+
+
+def come(database: Database, talk: Conversation, coming: Coming, made: Sequence[UUID]) -> None:
+    """Let receipts come, the worker work in between, and look into the parking lot until all is found that can be."""
+    waiting: list[Arrival] = []
+    for number, works in zip(coming.order, coming.works, strict=True):
+        receipt = talk.told[number]
+        query = said(
+            receipt.words, tx=talk.tx(receipt), ref=talk.ref(receipt), to=talk.to(receipt), at=receipt.occurred
+        )
+        message_id = made[receipt.about] if receipt.has_token else None
+        channel = Channel.MESSAGE if message_id else Channel.ACCOUNT
+        callback = Callback("GET", query.encode(), None, b"")
+        waiting.append(Arrival(ids.new(), channel, message_id, seconds(receipt.received), callback))
+        if works:
+            keep_and_work(database, waiting)
+            waiting = []
+    keep_and_work(database, waiting)
+    for turn in range(1, len(talk.sent) + 2):
+        sweep(database, turn * LONG)
+        work_off(database, turn * LONG)
+
+
+def keep_and_work(database: Database, waiting: Sequence[Arrival]) -> None:
+    if waiting:
+        with database.transaction() as session:
+            inbox.keep(session, waiting)
+        work_off(database, LAST)
+
+
+def assert_ends_as_it_must(desk: Desk, talk: Conversation, ways: Sequence[Coming]) -> None:
+    made = desk.begin(talk.sent)
+    found = placed(talk)
+    must = [end_of(one, [talk.told[number] for number in sorted(found[index])]) for index, one in enumerate(talk.sent)]
+    seen: set[tuple[datetime, ...]] = set()
+    for way in ways:
+        desk.begin_again()
+        come(desk.database, talk, way, made)
+        rows = [read_message(desk.database, message_id) for message_id in made]
+        assert [(row.status, row.conflict) for row in rows] == [(one.status, one.conflict) for one in must]
+        assert all(row.status_at in one.times for row, one in zip(rows, must, strict=True))
+        seen.add(tuple(row.status_at for row in rows))
+        assert_sound(desk.database)
+    assert len(seen) == 1, "where a digest decides, it decides the same"
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path_factory.mktemp("any_order"), sqlite_template)
+    yield desk
+    desk.database.close()
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_order_repetition_and_batches_make_no_difference(desk: Desk, data: st.DataObject) -> None:
+    talk = data.draw(conversations())
+    count = len(talk.told)
+    as_they_are = Coming(range(count), [False] * count)
+    one_by_one = Coming(range(count)[::-1], [True] * count)
+    assert_ends_as_it_must(desk, talk, [as_they_are, one_by_one, data.draw(comings(count))])

@@ -1,0 +1,76 @@
+"""The worker as a whole: how it begins, and that it leaves nothing behind when it is told to stop."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from threading import Event, Thread
+
+import pytest
+from sqlalchemy import select
+
+from receiptsvc.config import Settings
+from receiptsvc.store import heartbeats
+from receiptsvc.store.db import Database
+from receiptsvc.store.models import Heartbeat
+from receiptsvc.worker import loop
+from tests.faults.processes import until
+from tests.rows import accept, keep, read_inbox
+from tests.worker.work import outcome, said
+
+HERE = socket.gethostname()
+OWN = f"worker:{HERE}:{os.getpid()}"
+
+
+@pytest.fixture
+def settings(database_url: str) -> Settings:
+    keys = {"CALLBACK_KEYS": "a" * 16, "API_KEYS": "a:read:" + "b" * 16}
+    return Settings.from_env({"DATABASE_URL": database_url, **keys})
+
+
+@contextmanager
+def at_work(settings: Settings, database: Database) -> Iterator[None]:
+    stop = Event()
+    thread = Thread(target=loop.run, args=(settings, database, None, stop))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def names(database: Database) -> set[str]:
+    with database.reading() as session:
+        return set(session.scalars(select(Heartbeat.process)))
+
+
+def test_a_worker_that_ends_well_leaves_no_heartbeat(settings: Settings, database: Database) -> None:
+    receipt_id = keep(database, said(), message_id=accept(database)[0])
+    with at_work(settings, database):
+        until("the receipt is applied", lambda: outcome(database, receipt_id) == "applied")
+        assert names(database) == {OWN}
+    assert names(database) == set()
+    assert read_inbox(database, receipt_id).tries == 0, "nobody was killed, so it was not worked on alone"
+
+
+def test_a_worker_begins_carefully_if_others_were_killed_and_tells_those_from_the_living(
+    settings: Settings, database: Database
+) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    now = datetime.now(UTC)
+    silent, alive = now - timedelta(seconds=60), {f"worker:{HERE}:{os.getppid()}", "worker:elsewhere:1"}
+    with database.transaction() as session:
+        for name in (f"worker:{HERE}:{dead.pid}", OWN, *alive):  # our own name: a container's next process may have it
+            heartbeats.beat(session, name, now, None)
+        heartbeats.beat(session, "worker:elsewhere:2", silent, None)
+    receipt_id = keep(database, said(), message_id=accept(database)[0])
+    with at_work(settings, database):
+        until("the receipt is applied", lambda: outcome(database, receipt_id) == "applied")
+        assert names(database) == {OWN, *alive}
+    assert names(database) == alive
+    assert read_inbox(database, receipt_id).tries == 1, "a mark was committed before it was worked on"

@@ -1,0 +1,301 @@
+"""The parking lot: nothing stays there whose message is known, and nothing leaves it unseen."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from receiptsvc import ids
+from receiptsvc.domain.errors import Unreadable
+from receiptsvc.domain.inbox import Channel
+from receiptsvc.domain.messages import Callback, Outcome, SendResult
+from receiptsvc.dynmark import receipts
+from receiptsvc.store import inbox, parking, sending
+from receiptsvc.store.db import Database
+from receiptsvc.store.inbox import Arrival
+from receiptsvc.store.sending import Ended
+from receiptsvc.worker import adoption
+from receiptsvc.worker.correlation import BY_CLIENT_REF, BY_TRANSACTION
+from tests.rows import T0, accept, keep, message, read_inbox, read_message, seconds
+from tests.worker.work import (
+    ALICE,
+    BOB,
+    REPEATS,
+    answer,
+    assert_sound,
+    moves,
+    offer,
+    outcome,
+    outcomes,
+    parked,
+    rules,
+    said,
+    sweep,
+    wait_until_blocked,
+    work,
+    work_off,
+)
+
+LEFT = [("worker", "unmatched", "applied")]
+
+
+def test_a_send_s_answer_releases_what_speaks_of_its_transaction(database: Database) -> None:
+    (mine,) = accept(database)
+    offer(database)
+    receipt_id, other = keep(database, said(tx="0815")), keep(database, said(tx="4711"))
+    assert_sound(database, pending=2)
+    work(database)
+    assert_sound(database, unmatched=2)
+    answer(database, mine, tx="815")
+    assert_sound(database, pending=1, unmatched=1)
+    assert work(database) == 1
+    assert_sound(database, applied=1, unmatched=1)
+    assert (outcome(database, receipt_id), rules(database, mine)) == ("applied", [BY_TRANSACTION])
+    assert (moves(database, receipt_id), moves(database, other)) == (LEFT, [])
+    assert set(parked(database)) == {other}
+
+
+@pytest.mark.parametrize("ended", [Outcome.TAKEN, Outcome.UNCLEAR])
+def test_the_end_of_a_call_releases_what_speaks_of_its_client_ref(database: Database, ended: Outcome) -> None:
+    mine, other = accept(database, message(ALICE, client_ref="x"), message(BOB, client_ref="y"))
+    offer(database)
+    receipt_id = keep(database, said(tx="815", ref="x"))
+    keep(database, said(tx="816", ref="y", to=BOB))
+    work(database)
+    answer(database, mine, ended)
+    assert_sound(database, pending=1, unmatched=1)
+    work(database)
+    assert_sound(database, applied=1, unmatched=1)
+    assert (rules(database, mine), rules(database, other)) == ([BY_CLIENT_REF], [])
+    assert moves(database, receipt_id) == LEFT
+
+
+def test_a_call_whose_worker_died_releases_too(database: Database) -> None:
+    (mine,) = accept(database, message(ALICE, client_ref="x"))
+    offer(database)
+    keep(database, said(tx="815", ref="x"))
+    work(database)
+    with database.transaction() as session:
+        assert sending.settle_lost(session, seconds(200), REPEATS) == 1
+    work(database, 200)
+    assert rules(database, mine) == [BY_CLIENT_REF]
+    assert_sound(database, applied=1)
+
+
+def test_the_sweep_looks_again_at_growing_gaps(database: Database) -> None:
+    receipt_id = keep(database, said(tx="815"))
+    at, gaps = 0.0, []
+    work(database, at)
+    for _ in range(8):
+        look_at = parked(database)[receipt_id].look_at
+        assert look_at is not None
+        gaps.append((look_at - seconds(at)).total_seconds() / 60)
+        at += gaps[-1] * 60
+        assert sweep(database, at - 0.001) == 0, "not before its time"
+        assert sweep(database, at) == 1
+        assert sweep(database, at) == 0, "it is being looked at"
+        assert_sound(database, pending=1)
+        work(database, at)
+        assert_sound(database, unmatched=1)
+    assert gaps == [1, 5, 30, 120, 360, 1440, 1440, 1440]
+    assert moves(database, receipt_id) == [], "it never left"
+
+
+def test_the_sweep_finds_what_nobody_announced(database: Database) -> None:
+    (mine,) = accept(database, message(ALICE, client_ref="x"))
+    offer(database)
+    answer(database, mine, Outcome.UNCLEAR)
+    receipt_id = keep(database, said("Message+sent", tx="815"))
+    work(database)
+    keep(database, said(tx="815"), message_id=mine)
+    work(database)
+    assert outcome(database, receipt_id) == "unmatched"
+    sweep(database, 1000)
+    work(database, 1000)
+    assert (outcome(database, receipt_id), rules(database, mine)[1:]) == ("stale", [BY_TRANSACTION])
+    assert moves(database, receipt_id) == [("worker", "unmatched", "stale")]
+    assert_sound(database, applied=1, stale=1)
+
+
+def test_however_full_the_lot_a_sweep_is_bounded_and_begins_with_who_waited_longest(database: Database) -> None:
+    kept = []
+    for number in range(5):
+        kept += [keep(database, said(tx=f"{number}{more}1")) for more in range(10)]
+        work(database, 10 * number)
+    assert sweep(database, 10_000, limit=20) == 20
+    assert outcomes(database, kept) == ["pending"] * 20 + ["unmatched"] * 30
+    work(database, 10_000)
+    assert sweep(database, 10_000, limit=20) == 20
+    assert outcomes(database, kept) == ["unmatched"] * 20 + ["pending"] * 20 + ["unmatched"] * 10
+    assert_sound(database, pending=20, unmatched=30)
+
+
+def test_a_receipt_that_was_looked_at_in_between_is_adopted_no_later(database: Database) -> None:
+    receipt_id = keep(database, said(tx="815", ref="x"))
+    work(database, 0, adopt_after=600)
+    assert parked(database)[receipt_id].look_at == seconds(600)
+    for number in range(4):  # each call that ends for this clientRef gives cause for a look
+        (other,) = accept(database, message(BOB, client_ref="x"), now=seconds(number))
+        offer(database, number)
+        answer(database, other, tx=str(number + 1), at=number)
+        assert work(database, number, adopt_after=600) == 1
+    assert parked(database)[receipt_id].look_at == seconds(600)
+
+
+@pytest.mark.parametrize("is_poison", [False, True])
+def test_what_leaves_the_lot_for_another_fate_is_on_record_too(
+    database: Database, monkeypatch: pytest.MonkeyPatch, is_poison: bool
+) -> None:
+    receipt_id = keep(database, said(tx="815"))
+    work(database)
+    sweep(database, 1000)
+
+    def read(*_: object) -> list[object]:
+        if is_poison:
+            raise ZeroDivisionError
+        return [Unreadable("of late it can't be read")]
+
+    monkeypatch.setattr(receipts, "read_receipts", read)
+    for number in range(8):
+        work(database, 100_000 * (number + 1))
+    end = "dead" if is_poison else "quarantined"
+    assert (outcome(database, receipt_id), moves(database, receipt_id)) == (end, [("worker", "unmatched", end)])
+    assert parked(database) == {}
+    assert_sound(database, **{end: 1})
+
+
+def test_a_callback_is_read_once_however_many_of_its_receipts_are_looked_at_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = [{"transactionid": str(one), "recipient": ALICE, "statusid": "1"} for one in range(1, 31)]
+    callback = Callback("POST", b"", "application/json", json.dumps(body).encode())
+    with database.transaction() as session:
+        inbox.keep(session, [Arrival(ids.new(), Channel.ACCOUNT, None, T0, callback)])
+    work_off(database)
+    assert_sound(database, unmatched=30)
+    real, times = receipts.read_receipts, []
+
+    def read(callback: Callback, zone: object) -> object:
+        times.append(1)
+        return real(callback, zone)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr(receipts, "read_receipts", read)
+    sweep(database, 1000)
+    assert work(database, 1000) == 30
+    assert len(times) == 1
+    assert_sound(database, unmatched=30)
+
+
+# Two connections to PostgreSQL at one moment
+
+
+class Recording(AbstractContextManager["Recording"]):
+    """A send's answer that is recorded, and not yet committed."""
+
+    def __init__(self, database: Database, message_id: UUID, *, tx: str | None) -> None:
+        self._transaction = database.transaction()
+        self._ended = {message_id: Ended(number=1, result=SendResult(outcome=Outcome.TAKEN, transaction_id=tx))}
+
+    def __enter__(self) -> "Recording":
+        sending.record_results(self._transaction.__enter__(), self._ended, seconds(1), REPEATS)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._transaction.__exit__(None, None, None)
+
+
+SPEAKING = [("advisory", {"tx": "815"}), ("transactionid", {"tx": "815", "ref": "x"})]
+
+
+@pytest.mark.parametrize(("lock", "words"), SPEAKING, ids=["transactionID", "both"])
+def test_a_parking_that_meets_a_release_waits_for_it(
+    postgresql_database: Database, lock: str, words: dict[str, Any]
+) -> None:
+    database = postgresql_database
+    (mine,) = accept(database, message(ALICE, client_ref="x"))
+    offer(database)
+    receipt_id = keep(database, said(**words))
+    with ThreadPoolExecutor(1) as threads:
+        with Recording(database, mine, tx="815"):
+            worker = threads.submit(work, database)
+            wait_until_blocked(database, lock)
+        assert worker.result() == 1
+    work_off(database)
+    assert (outcome(database, receipt_id), parked(database)) == ("applied", {})
+    assert read_inbox(database, receipt_id).tries == 0
+    assert_sound(database, applied=1)
+
+
+@pytest.mark.parametrize(("lock", "words"), SPEAKING, ids=["transactionID", "both"])
+def test_a_release_that_meets_a_parking_waits_for_it(
+    postgresql_database: Database, monkeypatch: pytest.MonkeyPatch, lock: str, words: dict[str, Any]
+) -> None:
+    database = postgresql_database
+    (mine,) = accept(database, message(ALICE, client_ref="x"))
+    offer(database)
+    receipt_id = keep(database, said(**words))
+    with ThreadPoolExecutor(1) as threads:
+        sender = meet(monkeypatch, database, lock, lambda: threads.submit(answer, database, mine, tx="815"))
+        work(database)
+        sender().result()
+    assert_sound(database, pending=1)
+    work_off(database)
+    assert (outcome(database, receipt_id), parked(database)) == ("applied", {})
+    assert_sound(database, applied=1)
+
+
+def meet(
+    monkeypatch: pytest.MonkeyPatch, database: Database, lock: str, start: Callable[[], "Future[None]"]
+) -> Callable[[], "Future[None]"]:
+    """Start somebody as soon as a receipt has been parked or adopted, and commit that only when he waits for it."""
+    started: list[Future[None]] = []
+    park, adopt = parking.park, adoption.adopt
+
+    def wait() -> None:
+        if not started:
+            started.append(start())
+            wait_until_blocked(database, lock)
+
+    def park_and_wait(session: object, strays: object, now: object) -> None:
+        park(session, strays, now)  # type: ignore[arg-type]  # passed on
+        if strays:
+            wait()
+
+    def wait_and_adopt(session: object, strays: object, now: object) -> object:
+        if strays:
+            wait()
+        return adopt(session, strays, now)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr(parking, "park", park_and_wait)
+    monkeypatch.setattr(adoption, "adopt", wait_and_adopt)
+    return lambda: started[0]
+
+
+def test_an_adoption_and_an_answer_that_share_a_count_don_t_wait_in_a_circle(
+    postgresql_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = postgresql_database
+    (mine,) = accept(database, message(ALICE, client_ref="x"))
+    offer(database)
+    receipt_id = keep(database, said(tx="1", ref="x", to=BOB))
+    with ThreadPoolExecutor(1) as threads:
+        sender = meet(monkeypatch, database, "advisory", lambda: threads.submit(answer, database, mine, tx="815"))
+        work(database, 1000, adopt_after=600)
+        sender().result()
+    assert (outcome(database, receipt_id), read_message(database, mine).status) == ("applied", "submitted")
+    assert_sound(database, applied=1)
+
+
+def test_a_batch_that_speaks_of_thousands_of_things_takes_a_bounded_number_of_locks(
+    postgresql_database: Database,
+) -> None:
+    with postgresql_database.transaction() as session:
+        names = [str(number) for number in range(20_000)]
+        parking.hold(session, names, names)
+        query = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
+        assert 100 < (session.scalar(query) or 0) <= 1000

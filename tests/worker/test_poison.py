@@ -1,0 +1,156 @@
+"""A receipt that can't be worked on ends alone, even one that ends the worker itself; workers that were killed are found."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select
+
+from receiptsvc.config import PROJECT
+from receiptsvc.domain.messages import Callback
+from receiptsvc.dynmark import receipts
+from receiptsvc.store import heartbeats
+from receiptsvc.store.db import Database
+from receiptsvc.store.models import Heartbeat
+from receiptsvc.worker.process import Queue
+from tests.rows import accept, keep, message, read_inbox, seconds
+from tests.worker.work import assert_sound, outcome, outcomes, said, work
+
+GOOD, BAD = "fine", "poison"
+
+
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Whether reading a receipt with the clientRef `poison` fails: at first it does."""
+    real, is_on = receipts.read_receipts, [True]
+
+    def read(callback: Callback, zone: object) -> object:
+        if is_on[0] and b"poison" in callback.query:
+            raise ZeroDivisionError
+        return real(callback, zone)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr(receipts, "read_receipts", read)
+    return lambda is_poison: is_on.__setitem__(0, is_poison)
+
+
+def conversation(database: Database, *refs: str) -> list[UUID]:
+    """A receipt for each clientRef, about a message of its own."""
+    made = accept(database, *(message(f"4477009000{number:02}") for number in range(len(refs))))
+    return [
+        keep(database, said(ref=ref, to=None), message_id=message_id)
+        for ref, message_id in zip(refs, made, strict=True)
+    ]
+
+
+@pytest.mark.usefixtures("poisoned")
+def test_poison_is_put_off_alone_at_growing_gaps_and_ends_dead(database: Database) -> None:
+    before, poison, after = conversation(database, GOOD, BAD, GOOD)
+    assert work(database, 10) == 3
+    assert outcomes(database, [before, poison, after]) == ["applied", "pending", "applied"]
+    at, gaps = 10.0, []
+    while (row := read_inbox(database, poison)).outcome == "pending":
+        assert row.reason == "ZeroDivisionError"
+        gaps.append((row.next_at - seconds(at)).total_seconds())
+        at += gaps[-1]
+        assert work(database, at - 0.001) == 0, "not before its time"
+        later = keep(database, said("Message+sent", to=None), message_id=accept(database)[0])
+        assert work(database, at) == 2
+        assert outcome(database, later) == "applied", "others are not held up"
+    assert gaps == [5, 10, 20, 40, 80, 160, 320]
+    assert (row.outcome, row.reason, row.tries) == ("dead", "ZeroDivisionError", 8)
+    assert work(database, 1_000_000) == 0
+    assert_sound(database, applied=9, dead=1)
+
+
+def test_what_was_poison_once_and_is_no_more_is_applied(database: Database, poisoned: Callable[[bool], None]) -> None:
+    (poison,) = conversation(database, BAD)
+    work(database, 10)
+    work(database, 1000)
+    poisoned(False)
+    work(database, 10_000)
+    row = read_inbox(database, poison)
+    assert (row.outcome, row.reason) == ("applied", "it has no provider time")
+    assert_sound(database, applied=1)
+
+
+@pytest.mark.usefixtures("poisoned")
+def test_several_poisons_do_not_take_each_other_with_them(database: Database) -> None:
+    kept = conversation(database, BAD, GOOD, BAD, GOOD, BAD)
+    for number in range(8):
+        work(database, 10_000 * (number + 1))
+    assert outcomes(database, kept) == ["dead", "applied", "dead", "applied", "dead"]
+    assert_sound(database, applied=2, dead=3)
+
+
+def test_after_an_unclean_end_so_many_rows_are_worked_on_alone(database: Database) -> None:
+    kept = conversation(database, *[GOOD] * 5)
+    queue = Queue(careful_rows=3)
+    work(database, 10, queue=queue)
+    later = conversation(database, GOOD)
+    work(database, 20, queue=queue)
+    assert outcomes(database, [*kept, *later]) == ["applied"] * 6
+    tries = [read_inbox(database, one).tries for one in [*kept, *later]]
+    assert tries == [1] * 5 + [0], "a mark was committed before each of them"
+    assert queue.careful_rows == 0
+    assert_sound(database, applied=6)
+
+
+def test_a_receipt_that_kills_its_worker_is_found_out(database: Database, database_url: str) -> None:
+    kept = conversation(database, GOOD, GOOD, "deadly", GOOD, GOOD)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.worker.dying", database_url],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.stdout.split(), done.stderr) == (["killed"] * 9 + ["well"], "")
+    assert outcomes(database, kept) == ["applied", "applied", "dead", "applied", "applied"]
+    rows = [read_inbox(database, one) for one in kept]
+    assert [row.tries for row in rows] == [1, 1, 8, 1, 1], "only the culprit was put off"
+    assert rows[2].reason == "the process that worked on it ended"
+    assert names(database) == [], "who ends well leaves no heartbeat, and who was killed is buried"
+    assert_sound(database, applied=4, dead=1)
+
+
+# Heartbeats
+
+
+def names(database: Database) -> list[str]:
+    with database.reading() as session:
+        return list(session.scalars(select(Heartbeat.process).order_by(Heartbeat.process)))
+
+
+def test_a_killed_worker_is_buried_once(database: Database) -> None:
+    with database.transaction() as session:
+        for name, at in (("worker:a:1", 0), ("worker:b:2", 50), ("workers:c:3", 0), ("web:d:4", 0)):
+            heartbeats.beat(session, name, seconds(at), None)
+    buried = []
+    for _ in range(2):
+        with database.transaction() as session:
+            buried.append(heartbeats.bury(session, "worker", lambda one: one.seen_at < seconds(30)))
+    assert buried == [1, 0]
+    assert names(database) == ["web:d:4", "worker:b:2", "workers:c:3"]
+
+
+def test_two_who_bury_at_once_count_each_once(postgresql_database: Database) -> None:
+    database = postgresql_database
+    with database.transaction() as session:
+        heartbeats.beat(session, "worker:a:1", seconds(0), None)
+    with database.transaction() as one, database.transaction() as other:
+        assert [heartbeats.bury(session, "worker", lambda _: True) for session in (one, other)] == [1, 0]
+    assert names(database) == []
+
+
+def test_a_heartbeat_is_one_row_and_goes_with_its_worker(database: Database) -> None:
+    with database.transaction() as session:
+        for at in (0, 5):
+            heartbeats.beat(session, "worker:a:1", seconds(at), None)
+        heartbeats.beat(session, "worker:b:2", seconds(5), None)
+    assert names(database) == ["worker:a:1", "worker:b:2"]
+    with database.transaction() as session:
+        heartbeats.leave(session, "worker:a:1")
+    assert names(database) == ["worker:b:2"]

@@ -1,0 +1,95 @@
+"""Whatever comes to stand before the place where the worker looks is found all the same, and soon."""
+
+from uuid import UUID
+
+import pytest
+
+from receiptsvc import ids
+from receiptsvc.domain.inbox import Channel
+from receiptsvc.domain.messages import Callback
+from receiptsvc.store import inbox
+from receiptsvc.store.db import Database
+from receiptsvc.store.inbox import Arrival
+from receiptsvc.worker import process
+from receiptsvc.worker.process import Queue
+from tests.rows import accept, keep, seconds
+from tests.worker.work import READING, assert_sound, outcome, outcomes, said, work
+
+WHOLE_LOOK_SECONDS = 10.0  # at the latest
+
+
+class Clock:
+    """The worker's own clock, which moves only when told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(process, "monotonic", clock)
+    return clock
+
+
+def kept_at(database: Database, message_id: UUID, *times: float) -> list[UUID]:
+    return [keep(database, said(to=None), message_id=message_id, now=seconds(at)) for at in times]
+
+
+def test_a_lower_key_that_is_committed_late_is_worked_on(
+    postgresql_database: Database, postgresql_url: str, clock: Clock
+) -> None:
+    database, queue = postgresql_database, Queue()
+    web = Database(postgresql_url)  # another process
+    web.slot = database.slot + 1
+    (message_id,) = accept(database)
+    query = said(to=None).encode()
+    late = Arrival(ids.new(), Channel.MESSAGE, message_id, seconds(10), Callback("GET", query, None, b""))
+    with web.transaction() as session:
+        inbox.keep(session, [late])  # and is slow to commit
+        kept_at(database, message_id, 20, 30)
+        assert work(database, 100, queue=queue) == 2
+    kept_at(database, message_id, 99)
+    assert work(database, 100, queue=queue) == 1, "it looks behind its place"
+    assert outcome(database, late.id) == "pending"
+    clock.now += WHOLE_LOOK_SECONDS
+    assert work(database, 100, queue=queue) == 1
+    assert outcome(database, late.id) != "pending"
+    assert_sound(database)
+    web.close()
+
+
+def test_old_rows_of_a_drained_spool_are_worked_on_however_much_else_there_is(database: Database, clock: Clock) -> None:
+    queue = Queue()
+    (message_id,) = accept(database)
+    kept_at(database, message_id, *range(50, 60))
+    assert process.process(database, READING, seconds(100), 1, queue) == 1
+    spooled = kept_at(database, message_id, -86_400, -3600, 0)
+    assert process.process(database, READING, seconds(100), 1, queue) == 1
+    assert outcomes(database, spooled) == ["pending"] * 3
+    clock.now += WHOLE_LOOK_SECONDS
+    for _ in spooled:
+        process.process(database, READING, seconds(100), 1, queue)
+    assert "pending" not in outcomes(database, spooled)
+    assert work(database, 100, queue=queue) == 8
+    assert_sound(database)
+
+
+def test_what_has_just_come_is_seen_though_its_place_is_before_the_last(database: Database, clock: Clock) -> None:
+    queue = Queue()
+    (message_id,) = accept(database)
+    for at in (100, 99.5, 99, 98.5):  # commits overtake each other by less than the lag that is allowed for
+        kept_at(database, message_id, at)
+        assert work(database, 100, queue=queue) == 1
+    assert clock.now == 1000.0
+
+
+def test_the_first_look_of_all_is_a_whole_one(database: Database) -> None:
+    (message_id,) = accept(database)
+    kept_at(database, message_id, 50)
+    work(database, 100, queue=Queue())
+    kept_at(database, message_id, 10)
+    assert work(database, 100, queue=Queue()) == 1
