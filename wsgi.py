@@ -17,6 +17,7 @@ from receiptsvc.store.door import open_door
 from receiptsvc.store.wakeups import Bell
 from receiptsvc.web.app import LONGEST_BODY, create_app
 
+WATCHED = frozenset({"/healthz", "/readyz", "/metrics"})  # also while every other thread waits for the database
 THREADS = 16  # for Flask; each may hold a connection to the database
 
 
@@ -43,7 +44,7 @@ def make() -> Intake:
     tally = Tally(Database(settings.database_url, pool_size=1))
     atexit.register(tally.close)
     atexit.register(keeper.close)
-    flask = OnThreads(create_app(settings, database), threads=THREADS, most_bytes=LONGEST_BODY)
+    flask = OnThreads(create_app(settings, database), threads=THREADS, most_bytes=LONGEST_BODY, aside=WATCHED)
     return Intake(flask, settings, keeper, tally)
 
 

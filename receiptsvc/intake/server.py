@@ -31,6 +31,7 @@ _SWITCH_SECONDS = 0.0005  # how long another thread may hold the interpreter whi
 _LOOK_SECONDS = 0.1
 _LEAST_SECONDS = 0.01
 _CHUNK = 64 * 1024
+_THREADS_ASIDE = 2
 _MOST_BYTES_IN_READING = 64 * 1024 * 1024  # of all bodies
 
 
@@ -165,10 +166,13 @@ class OnThreads:
     with the length that was claimed or one byte too many, so that it can refuse it in its own words.
     """
 
-    def __init__(self, inner: WSGIApplication, *, threads: int, most_bytes: int) -> None:
-        self._inner = inner
+    def __init__(
+        self, inner: WSGIApplication, *, threads: int, most_bytes: int, aside: frozenset[str] = frozenset()
+    ) -> None:
+        """`aside`: paths that have threads of their own, so that they are answered when all others wait."""
+        self._inner, self._aside = inner, aside
         self._most_bytes = most_bytes
-        self._crew = Crew(threads)
+        self._crew, self._crew_aside = Crew(threads), Crew(_THREADS_ASIDE)
         self._room = Room(_MOST_BYTES_IN_READING)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -191,9 +195,10 @@ class OnThreads:
             started[:] = [args]
             return bytes  # Flask returns its body and writes nothing
 
-        chunks, pieces, first = self._crew.do(self._begin, environ, start)
+        crew = self._crew_aside if environ["PATH_INFO"] in self._aside else self._crew
+        chunks, pieces, first = crew.do(self._begin, environ, start)
         start_response(*started[0])
-        return self._rest(chunks, pieces, first)
+        return self._rest(crew, chunks, pieces, first)
 
     def _begin(self, environ: WSGIEnvironment, start: StartResponse) -> tuple[Any, Iterator[bytes], bytes | None]:
         """On a thread: call the application and take the first piece, which for most answers is all there is."""
@@ -201,15 +206,16 @@ class OnThreads:
         pieces = iter(chunks)
         return chunks, pieces, next(pieces, None)
 
-    def _rest(self, chunks: Any, pieces: Iterator[bytes], first: bytes | None) -> Iterator[bytes]:
+    @staticmethod
+    def _rest(crew: Crew, chunks: Any, pieces: Iterator[bytes], first: bytes | None) -> Iterator[bytes]:
         try:
             piece = first
             while piece is not None:
                 yield piece
-                piece = self._crew.do(next, pieces, None)
+                piece = crew.do(next, pieces, None)
         finally:
             if hasattr(chunks, "close"):
-                self._crew.do(chunks.close)
+                crew.do(chunks.close)
 
 
 def _read(environ: WSGIEnvironment, most: int) -> bytes:

@@ -42,7 +42,10 @@ class Looker:
             return [DATABASE_AWAY, *spool]  # the spool takes what comes
 
     def _look_at_spool(self) -> list[str]:
-        state = self._backlog.look() if self._backlog is not None else None
+        try:
+            state = self._backlog.look() if self._backlog is not None else None
+        except OSError as error:
+            return [f"the spool can't be looked at: {logs.describe(error)}"]
         if state is None:
             return []
         words = [f"{SPOOL_IN_USE}: {state.records} callbacks wait"] if state.records else []

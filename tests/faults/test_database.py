@@ -2,18 +2,26 @@
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
+import requests
+from sqlalchemy.engine import make_url
 
 from receiptsvc.cli.stack import Stack
+from receiptsvc.domain.errors import ReceiptsvcError, StorageUnavailable
+from receiptsvc.store.door import open_door
 from tests.faults.conftest import Form, StartWeb, callback_url
 from tests.faults.load import Load
 from tests.faults.postgres import MOST_CONNECTIONS, Server
 from tests.faults.processes import until
 from tests.faults.proof import assert_nothing_lost, set_aside, wait_until_drained
+from tests.rows import arrival
+
+THREADS = 16  # of a web process, for the API
 
 StartWebHere = Callable[[], Stack]
 
@@ -97,3 +105,31 @@ def test_without_a_free_connection_nobody_hangs(
         load.wait_for(200, times=200)
     assert load.slowest_seconds < form.longest_seconds
     prove(stack, postgresql_url, load, spool_dir)
+
+
+def test_while_every_thread_waits_for_the_database_the_process_still_says_how_it_is(
+    server: Server, postgresql_url: str, start_web: StartWeb
+) -> None:
+    stack = start_web(postgresql_url, WEB_CONCURRENCY="1")
+    with ThreadPoolExecutor(THREADS) as pool:
+        with server.frozen():
+            asked = [pool.submit(stack.client().ledger) for _ in range(THREADS)]
+            for path, status in (("healthz", 200), ("readyz", 503), ("metrics", 200)):
+                assert requests.get(f"{stack.url}/{path}", timeout=5).status_code == status
+        for one in asked:
+            with suppress(ReceiptsvcError):  # a 503, if it waited too long
+                one.result(60)
+
+
+def test_behind_a_pooler_that_mixes_connections_up_everything_is_kept(server: Server, postgresql_url: str) -> None:
+    door = open_door(postgresql_url, 0, patience_seconds=5)
+    door.keep([arrival("n=1")])
+    for statement in ("DEALLOCATE ALL", "PREPARE keep AS SELECT 1"):  # as another's session would look like
+        door._connection.execute(statement)  # type: ignore[attr-defined]  # noqa: SLF001 - the pooler stands in between
+        with suppress(StorageUnavailable):
+            door.keep([arrival("n=2")])
+        door.keep([arrival("n=3")])
+    door.close()
+    with server.connect(make_url(postgresql_url).database or "") as connection:
+        kept = {row[0] for row in connection.execute("SELECT query FROM inbox").fetchall()}
+    assert {b"n=1", b"n=3"} <= kept
