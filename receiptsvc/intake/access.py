@@ -20,12 +20,13 @@ class AccessLog(Logger):
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:
         """Called by gunicorn after each answer."""
         route = environ.get(ROUTE)
-        if resp.status_code == 200 and route is not None and route.startswith(CALLBACKS):
+        status = int(resp.status[:3])  # its status_code is not there yet where gunicorn refuses a request by itself
+        if status == 200 and route is not None and route.startswith(CALLBACKS):
             return
         logs.info(
             "request",
             method=req.method,
             route=route,
-            status=resp.status_code,
+            status=status,
             milliseconds=round(request_time.total_seconds() * 1000),
         )

@@ -47,7 +47,7 @@ class Plain:
         head += [f"{name}: {value}\r\n" for name, value in headers]
         client.sendall("".join(head).encode("latin-1") + b"\r\n" + body)
         taken: timedelta = datetime.now() - began  # noqa: DTZ005
-        self._log_access(SimpleNamespace(status_code=int(status[:3])), request, environ, taken)
+        self._log_access(SimpleNamespace(status=status), request, environ, taken)
         return is_kept
 
     def _now(self) -> str:
