@@ -44,7 +44,7 @@ def keep_receipts(url: str, message_ids: list[UUID], at: int) -> int:
     ]
     strays = [(None, f"transactionid={at}0000{place}&statusid=1") for place in range(20)]
     told = [*queries, *strays]
-    random.Random(at).shuffle(told)  # noqa: S311 - an order, no secret
+    random.Random(at).shuffle(told)
     kept = [arrival(query, message_id=message_id) for message_id, query in told]
     for start in range(0, len(kept), 50):
         door.keep(kept[start : start + 50])
