@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 from zlib import crc32
 
-from sqlalchemy import ColumnElement, delete, or_, select, text, update
+from sqlalchemy import ColumnElement, delete, select, text, update
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
@@ -84,16 +84,14 @@ def park(session: Session, strays: Sequence[Stray], now: datetime) -> None:
 def release(session: Session, *, transaction_ids: Collection[str], client_refs: Collection[str], now: datetime) -> int:
     """Release what speaks of these, which the caller holds and has just given to messages; how many.
 
-    The first thousand at once; more than that, which only a clientRef of many messages has, come with the sweep.
+    Of the clientRefs the first thousand; more than that, which only one of many messages has, come with the sweep.
     """
-    told: list[ColumnElement[bool]] = []
+    released = 0
     if transaction_ids:
-        told.append(bulk.among(session, Parked.transaction_id, transaction_ids))
+        released += _release(session, bulk.among(session, Parked.transaction_id, transaction_ids), now)
     if client_refs:
-        told.append(bulk.among(session, Parked.client_ref, client_refs))
-    if not told:
-        return 0
-    return _release(session, or_(*told), now, _MOST_AT_ONCE)
+        released += _release(session, bulk.among(session, Parked.client_ref, client_refs), now, _MOST_AT_ONCE)
+    return released
 
 
 def release_due(session: Session, now: datetime, limit: int) -> int:

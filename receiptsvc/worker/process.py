@@ -102,7 +102,7 @@ def process(database: Database, reading: Reading, now: datetime, limit: int, que
                 _work(session, together, reading, now)
     except Exception as error:
         # A database that takes the claim, and fails again and again at what follows, is not away: it is the batch.
-        queue.outages += isinstance(error, StorageUnavailable)
+        queue.outages += isinstance(error, StorageUnavailable) and bool(claimed)
         queue.look_from_the_start()
         if not claimed or (isinstance(error, StorageUnavailable) and queue.outages < _MOST_OUTAGES):
             raise

@@ -135,6 +135,23 @@ def test_however_full_the_lot_a_sweep_is_bounded_and_begins_with_who_waited_long
     assert_sound(database, pending=20, unmatched=30)
 
 
+def test_a_client_ref_of_very_many_does_not_keep_a_transaction_waiting(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parking, "_MOST_AT_ONCE", 3)
+    many = [keep(database, said(tx=f"9{number}", ref="x", to=BOB)) for number in range(5)]
+    work(database, 0)
+    (mine,) = accept(database, message(ALICE, client_ref="x"))
+    offer(database)
+    own = keep(database, said(tx="815", ref="x"))
+    work(database, 1)
+    answer(database, mine, tx="815")
+    assert outcomes(database, [own, *many]) == ["pending"] * 4 + ["unmatched"] * 2
+    work_off(database)
+    assert outcomes(database, [own, *many]) == ["applied"] + ["unmatched"] * 5
+    assert_sound(database, applied=1, unmatched=5)
+
+
 def test_a_receipt_that_was_looked_at_in_between_is_adopted_no_later(database: Database) -> None:
     receipt_id = keep(database, said(tx="815", ref="x"))
     work(database, 0, adopt_after=600)

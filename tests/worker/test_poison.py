@@ -9,11 +9,13 @@ import pytest
 from sqlalchemy import select
 
 from receiptsvc.config import PROJECT
+from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.messages import Callback
 from receiptsvc.dynmark import receipts
-from receiptsvc.store import heartbeats
+from receiptsvc.store import heartbeats, inbox
 from receiptsvc.store.db import Database
 from receiptsvc.store.models import Heartbeat
+from receiptsvc.worker import correlation
 from receiptsvc.worker.process import Queue
 from tests.rows import accept, keep, message, read_inbox, seconds
 from tests.worker.work import assert_sound, outcome, outcomes, said, work
@@ -82,6 +84,21 @@ def test_several_poisons_do_not_take_each_other_with_them(database: Database) ->
         work(database, 10_000 * (number + 1))
     assert outcomes(database, kept) == ["dead", "applied", "dead", "applied", "dead"]
     assert_sound(database, applied=2, dead=3)
+
+
+def test_an_outage_is_no_row_s_fault(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise StorageUnavailable("away")
+
+    kept, queue = conversation(database, GOOD, GOOD), Queue()
+    for away in [(inbox, "claim")] * 5 + [(correlation, "look_up")]:
+        with monkeypatch.context() as outage:
+            outage.setattr(*away, fail)
+            with pytest.raises(StorageUnavailable):
+                work(database, 10, queue=queue)
+    assert work(database, 10, queue=queue) == 2
+    assert outcomes(database, kept) == ["applied"] * 2
+    assert [read_inbox(database, one).tries for one in kept] == [0] * 2
 
 
 def test_after_an_unclean_end_so_many_rows_are_worked_on_alone(database: Database) -> None:
