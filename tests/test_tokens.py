@@ -1,6 +1,8 @@
 """The signed callback URLs: short, plain, and worth nothing when a character is changed."""
 
+import hmac
 import re
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
@@ -56,6 +58,25 @@ def test_nothing_made_up_opens_anything(text: str) -> None:
     assert tokens.message_of([OLD, NEW], text) is None
     assert not tokens.opens_inbound([OLD, NEW], text)
     assert not tokens.opens_account([OLD, NEW], text)
+
+
+@pytest.mark.parametrize(
+    "given_token", ["", "x", "0" * 64 + "old", "0" * 64 + "newkey01", "0" * 64, "é" * 70, "0" * 500]
+)
+def test_a_refusal_costs_the_same_whatever_is_wrong(given_token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[int, int]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return hmac.compare_digest(one, other)
+
+    monkeypatch.setattr(tokens, "hmac", SimpleNamespace(compare_digest=compare))
+    for check in (tokens.message_of, tokens.opens_inbound, tokens.opens_account):
+        compared.clear()
+        assert not check([OLD, NEW], given_token)
+        assert [len(compared), compared[0][0], compared[2][0]] == [4, 16, 16], (
+            "MAC and kid, of every key that is listed"
+        )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import gc
 import select
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from io import BytesIO
 from time import monotonic
 from typing import Any
@@ -16,12 +16,14 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import gevent
 from gevent import socket
+from gunicorn.http.body import LengthReader
 from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 
 from receiptsvc.intake.plain import Plain
 from receiptsvc.intake.room import Room, claimed_bytes
 from receiptsvc.intake.threads import Crew
+from receiptsvc.intake.usual import recognise
 
 SLOWEST_HEADERS_SECONDS = 10.0  # from a request's first byte to the end of its headers
 SLOWEST_READ_SECONDS = 10.0  # between two pieces of a body
@@ -36,15 +38,36 @@ _MOST_BYTES_IN_READING = 64 * 1024 * 1024  # of all bodies
 
 
 class _Client:
-    """A client's socket that knows how far a request has come. Everything else is the socket's own."""
+    """A client's socket that knows how far a request has come. Everything else is the socket's own.
 
-    def __init__(self, inner: socket.socket) -> None:
-        self._inner = inner
+    Usual requests that begin where nothing else is under way are answered right here, and gunicorn's parser never hears
+    of them.
+    """
+
+    def __init__(
+        self, inner: socket.socket, kept_seconds: float, answer_usual: Callable[[bytes, "_Client"], bool | None]
+    ) -> None:
+        """`answer_usual`: whether the connection may be kept after its answer; None if it had none to give."""
+        self._inner, self._kept_seconds, self._answer_usual = inner, kept_seconds, answer_usual
         self.is_between_requests = False
         self.is_cut = False  # no more is read from it, so that no other request can follow
+        self._is_fresh = True  # all that was sent on it has been answered
         self._headers_until: float | None = None  # of the monotonic clock; none: they are in
 
     def recv(self, size: int) -> bytes:
+        while True:
+            data = self._recv(size)
+            if not self._is_fresh:
+                return data
+            is_kept = self._answer_usual(data, self)
+            if is_kept is None:
+                self._is_fresh = False
+                return data
+            if not is_kept:
+                return b""
+            self.begin_wait()
+
+    def _recv(self, size: int) -> bytes:
         try:
             if self._headers_until is not None:
                 self._inner.settimeout(max(self._headers_until - monotonic(), _LEAST_SECONDS))
@@ -57,14 +80,19 @@ class _Client:
         return data
 
     def begin_wait(self) -> None:
-        """From here on silence is no offence: gunicorn bounds how long a connection may be kept."""
+        """From here on silence is no offence, for so long as a connection is kept."""
         self.is_between_requests, self._headers_until = True, None
-        self._inner.settimeout(None)
+        self._inner.settimeout(self._kept_seconds)
 
     def end_headers(self) -> None:
         """A body may take as long as it moves. The headers may have come along with the request before."""
         self.is_between_requests, self._headers_until = False, None
         self._inner.settimeout(SLOWEST_READ_SECONDS)
+
+    def end_request(self, request: Any) -> None:
+        """A request was answered; it may have left something to be read."""
+        body = request.body.reader
+        self._is_fresh = isinstance(body, LengthReader) and body.length == 0 and not request.unreader.buf.getvalue()
 
     def sendall(self, data: bytes) -> None:
         self._inner.sendall(data)
@@ -104,7 +132,7 @@ class Server(GeventWorker):
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """One connection. A request that does not come, or does not move, is cut."""
         current = gevent.getcurrent()
-        self._clients[current] = tracked = _Client(client)
+        self._clients[current] = tracked = _Client(client, self.cfg.keepalive, self._answer_usual)
         try:
             AsyncWorker.handle(self, listener, tracked, addr)
         finally:
@@ -113,11 +141,18 @@ class Server(GeventWorker):
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """A request whose headers are in."""
         sock.end_headers()
-        if self._plain is not None and self._answers_plainly(req.path):
-            if not self._plain.answer(req, sock):
-                raise StopIteration  # gunicorn's word for: close it
-            return True
-        return super().handle_request(listener_name, req, sock, addr)
+        if self._plain is None or not self._answers_plainly(req.path):
+            super().handle_request(listener_name, req, sock, addr)
+        elif not self._plain.answer(req, sock):
+            raise StopIteration  # gunicorn's word for: close it
+        sock.end_request(req)
+
+    def _answer_usual(self, data: bytes, client: _Client) -> bool | None:
+        """Answer these bytes if they are a usual request for the plain way; whether its connection may be kept."""
+        request = recognise(data) if self._plain is not None else None
+        if self._plain is None or request is None or not self._answers_plainly(request.path):
+            return None
+        return self._plain.answer(request, client)
 
     def _closing_at_the_end(self, inner: WSGIApplication) -> WSGIApplication:
         """The application, but that an answer given after the word to stop closes its connection.
@@ -137,9 +172,9 @@ class Server(GeventWorker):
         return answer
 
     def timeout_ctx(self) -> Any:
-        """Around the wait for a connection's next request, headers included."""
+        """Around the wait for a connection's next request, headers included. The client bounds both by itself."""
         self._clients[gevent.getcurrent()].begin_wait()
-        return super().timeout_ctx()
+        return nullcontext()
 
     def _let_go_of_idle_clients(self) -> None:
         """Once told to stop, close the connections on which nothing is asked: they would hold up the end."""

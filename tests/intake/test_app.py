@@ -247,6 +247,19 @@ def test_another_method_is_told_which_there_are(call: Call, method: str) -> None
     assert (status, headers["Allow"]) == (405, "GET, POST, HEAD")
 
 
+def test_the_ledger_tells_the_slowest_answer_and_how_many_were_slow(
+    desk: Desk, call: Call, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 0.25, 10.0, 11.5, 20.0, 24.125, 30.0, 31.0])
+    monkeypatch.setattr(app, "monotonic", lambda: next(clock))
+    for _ in range(4):
+        assert call("GET", PATH)[0] == 200
+    desk.tally.close()
+    with database.reading() as session:
+        counted = ledger.read(session)
+    assert (counted.slowest_answer_seconds, counted.answers_over_1s) == (4.125, 2)
+
+
 def test_a_body_may_have_a_mebibyte_and_no_more(call: Call, database: Database) -> None:
     chunked = {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"}
     assert call("POST", PATH, body=b"x" * MOST_BYTES)[0] == 200

@@ -5,12 +5,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 
+import psycopg
 import pytest
 from sqlalchemy import select
+from sqlalchemy.engine import make_url
 
 from receiptsvc.config import Settings
 from receiptsvc.store import heartbeats
@@ -74,3 +76,18 @@ def test_a_worker_begins_carefully_if_others_were_killed_and_tells_those_from_th
         assert names(database) == {OWN, *alive}
     assert names(database) == alive
     assert read_inbox(database, receipt_id).tries == 1, "a mark was committed before it was worked on"
+
+
+def test_it_listens_where_it_is_told_to(postgresql_url: str) -> None:
+    direct = make_url(postgresql_url).set(database="postgres").render_as_string(hide_password=False)
+    keys = {"CALLBACK_KEYS": "a" * 16, "API_KEYS": "a:read:" + "b" * 16}
+    settings = Settings.from_env({"DATABASE_URL": postgresql_url, "DATABASE_LISTEN_URL": direct, **keys})
+    database = Database(settings.database_url)
+    listeners = "select pid from pg_stat_activity where datname = 'postgres' and query = 'LISTEN receiptsvc_inbox'"
+    with closing(psycopg.connect(direct.replace("+psycopg", ""), autocommit=True)) as looking:
+        before = set(looking.execute(listeners).fetchall())
+        with at_work(settings, database):
+            until("somebody listens", lambda: set(looking.execute(listeners).fetchall()) > before)
+            receipt_id = keep(database, said(), message_id=accept(database)[0])
+            until("the receipt is applied, by polling", lambda: outcome(database, receipt_id) == "applied")
+    database.close()
