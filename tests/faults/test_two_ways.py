@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.faults.conftest import StartWeb, callback_url
+from tests.faults.processes import unread_bytes, until
 
 REQUESTS = [
     "{method} {path}?statusid=1 HTTP/1.1\r\nHost: here\r\n\r\n",
@@ -92,7 +93,9 @@ def test_what_stands_in_a_body_is_never_a_request(sqlite_url: str, start_web: St
         connection.sendall(head.encode())
         said = connection.recv(65536)  # by now it waits for the body, or has answered without it
         try:
-            connection.sendall(f"{usual}{rest}{PROBE}".encode())
+            connection.sendall(usual.encode())
+            until("it is read", lambda: unread_bytes(parts.port or 0) == 0)
+            connection.sendall(f"{rest}{PROBE}".encode())
             while piece := connection.recv(65536):
                 said += piece
         except (ConnectionResetError, BrokenPipeError):
