@@ -29,7 +29,9 @@ SLOWEST_HEADERS_SECONDS = 10.0  # from a request's first byte to the end of its 
 SLOWEST_READ_SECONDS = 10.0  # between two pieces of a body
 SLOWEST_BODY_SECONDS = 20.0  # for all of a body that Flask is to have
 
-_SWITCH_SECONDS = 0.0005  # how long another thread may hold the interpreter while the loop waits for it
+_SWITCH_SECONDS = 0.0002  # how long another thread may hold the interpreter while the loop waits for it
+_COLLECT_SECONDS = 10.0
+_SELDOM = (2000, 10, 1_000_000)
 _LOOK_SECONDS = 0.1
 _LEAST_SECONDS = 0.01
 _CHUNK = 64 * 1024
@@ -119,9 +121,13 @@ class Server(GeventWorker):
 
     def run(self) -> None:
         """Serve until told to stop."""
-        sys.setswitchinterval(_SWITCH_SECONDS)  # each answer takes it back some six times; by default 5 ms each
+        sys.setswitchinterval(
+            _SWITCH_SECONDS
+        )  # each answer takes it back some six times; by default it waits 5 ms each
         gc.collect()
         gc.freeze()  # else every full collection looks through all that was imported, and holds the interpreter for it
+        gc.set_threshold(*_SELDOM)  # nor in the midst of a large request, whose objects are many and alive
+        gevent.spawn(self._collect_now_and_then)
         gevent.spawn(self._let_go_of_idle_clients)
         if hasattr(self.wsgi, "answers_plainly"):
             self._plain = Plain(self.wsgi, self.log.access, lambda: self.alive)
@@ -176,6 +182,12 @@ class Server(GeventWorker):
         self._clients[gevent.getcurrent()].begin_wait()
         return nullcontext()
 
+    def _collect_now_and_then(self) -> None:
+        """Free what only a full collection finds; by Python's own count one would be due far more often."""
+        while self.alive:
+            gevent.sleep(_COLLECT_SECONDS)
+            gc.collect()
+
     def _let_go_of_idle_clients(self) -> None:
         """Once told to stop, close the connections on which nothing is asked: they would hold up the end."""
         while self.alive:
@@ -207,7 +219,7 @@ class OnThreads:
         """`aside`: paths that have threads of their own, so that they are answered when all others wait."""
         self._inner, self._aside = inner, aside
         self._most_bytes = most_bytes
-        self._crew, self._crew_aside = Crew(threads), Crew(_THREADS_ASIDE)
+        self._crew, self._crew_aside = Crew(threads, gives_way=True), Crew(_THREADS_ASIDE)
         self._room = Room(_MOST_BYTES_IN_READING)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -3,7 +3,10 @@
 What a task raises is raised where it is waited for, and nowhere else: gevent itself would print it, texts and all.
 """
 
+import os
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import TypeVar
 
@@ -12,20 +15,30 @@ from gevent.threadpool import ThreadPool, ThreadResult
 from receiptsvc.domain.errors import StorageUnavailable
 
 _LEAST_SECONDS = 0.05
+_NICENESS = 10  # of threads that give way: the loop's has 0
 
 Result = TypeVar("Result")
 
 
 class Crew:
-    """Some native threads."""
+    """Some native threads. If it `gives_way`, the system lets the loop run before them."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, *, gives_way: bool = False) -> None:
         self._pool = ThreadPool(threads)
+        self._do = self._politely if gives_way else _caught
+        self._thread = threading.local()
 
     def do(self, task: Callable[..., Result], *arguments: object) -> Result:
         """Do a task on one of them, and wait for its end."""
-        ended: Result | _Raised = self._pool.apply(_caught, (task, *arguments))
+        ended: Result | _Raised = self._pool.apply(self._do, (task, *arguments))
         return _outcome(ended)
+
+    def _politely(self, task: Callable[..., Result], *arguments: object) -> "Result | _Raised":
+        if not hasattr(self._thread, "is_nice"):
+            self._thread.is_nice = True
+            with suppress(OSError):  # only Linux takes a thread for a process here
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        return _caught(task, *arguments)
 
 
 class Hand:
