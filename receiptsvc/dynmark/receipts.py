@@ -19,11 +19,13 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 from zoneinfo import ZoneInfo
 
-from werkzeug.formparser import FormDataParser
+from werkzeug.datastructures import Headers
+from werkzeug.formparser import MultiPartParser
 from werkzeug.http import parse_options_header
 
 from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.messages import Callback, Receipt, Reply
+from receiptsvc.dynmark.charsets import decoded, narrowed
 
 _OF_A_RECEIPT = frozenset({"datetime", "recipient", "statusid", "statusdescription", "clientref", "transactionid"})
 _SPELT_AS_THE_SAMPLE = {name: name for name in _OF_A_RECEIPT}
@@ -217,33 +219,51 @@ def _agreed_or_why(pairs: _Pairs) -> _Said | Unreadable:
 
 def _body(callback: Callback, names: frozenset[str]) -> tuple[_Pairs, Any]:
     """What the body says of `names` if it is a form of either kind; if it is JSON, no pairs, and what was parsed."""
-    body = callback.body.removeprefix(BOM_UTF8).strip()
-    if not body:
-        return [], None
     kind, options = parse_options_header(callback.content_type)
+    charset = options.get("charset")
     if kind.lower() == "multipart/form-data":
         return _multipart_pairs(callback.body, options, names), None
+    body = narrowed(callback.body, charset).removeprefix(BOM_UTF8).strip()
     if body[:1] in {b"{", b"["}:  # by content: nobody promised a content type
-        return [], _json(body)
-    return _form_pairs(body, names), None
+        return [], _json(body, charset)
+    return _form_pairs(body, names, charset), None
 
 
-def _form_pairs(data: bytes, names: frozenset[str]) -> _Pairs:
+def _form_pairs(data: bytes, names: frozenset[str], charset: str | None = None) -> _Pairs:
     pairs = []
     for piece in data.split(b"&"):
         name, equals, value = piece.partition(b"=")
         if equals:
             key = _form_key(name.decode("latin-1"))
             if key in names:
-                pairs.append((key, _unquoted(value)))
+                pairs.append((key, _unquoted(value, charset)))
     return pairs
 
 
 def _multipart_pairs(body: bytes, options: dict[str, str], names: frozenset[str]) -> _Pairs:
-    parser = FormDataParser(_in_memory)
-    _, form, _ = parser.parse(BytesIO(body), "multipart/form-data", len(body), options)
-    keyed = ((_folded(_clean(name)), value) for name, value in form.items(multi=True) if name)  # a part may have none
-    return [(key, _clean(value)) for key, value in keyed if key in names]
+    parser = _Multipart(_in_memory, cls=list)  # of pairs, in their order
+    try:
+        form: Any = parser.parse(BytesIO(body), options["boundary"].encode(), len(body))[0]
+    except (KeyError, ValueError):
+        return []
+    charsets = [charset or options.get("charset") for charset in parser.charsets]
+    return [
+        (key, _clean(decoded(value.encode("latin-1"), charset)))
+        for (name, value), charset in zip(form, charsets, strict=True)
+        if name and (key := _folded(_clean(name))) in names  # a part may have no name
+    ]
+
+
+class _Multipart(MultiPartParser):
+    """The library's parser, with each byte of a value as a character: it would replace what is not UTF-8."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.charsets: list[str | None] = []  # as each part declared it
+
+    def get_part_charset(self, headers: Headers) -> str:
+        self.charsets.append(parse_options_header(headers.get("content-type"))[1].get("charset"))
+        return "latin-1"
 
 
 def _in_memory(*_: Any, **__: Any) -> BytesIO:
@@ -251,10 +271,10 @@ def _in_memory(*_: Any, **__: Any) -> BytesIO:
     return BytesIO()
 
 
-def _json(body: bytes) -> Any:
+def _json(body: bytes, charset: str | None) -> Any:
     """What the JSON says: arrays are lists, objects are tuples of pairs, so that a name given twice is seen."""
     try:
-        parsed = json.loads(_decoded(body), object_pairs_hook=tuple)
+        parsed = json.loads(decoded(body, charset), object_pairs_hook=tuple)
     except (ValueError, RecursionError):
         raise Unreadable("its body begins like JSON and is none") from None
     return parsed[0] if isinstance(parsed, list) and len(parsed) == 1 and isinstance(parsed[0], tuple) else parsed
@@ -304,16 +324,8 @@ def _cached_form_key(name: str) -> str:
     return _folded(_unquoted(name.encode("latin-1")))
 
 
-def _unquoted(data: bytes) -> str:
-    return _clean(_decoded(unquote_to_bytes(data.replace(b"+", b" "))))
-
-
-def _decoded(data: bytes) -> str:
-    """UTF-8 if it is that; else the Western code page, which older senders use and which reads every byte."""
-    try:
-        return data.removeprefix(BOM_UTF8).decode()
-    except UnicodeDecodeError:
-        return data.decode("cp1252", "replace")
+def _unquoted(data: bytes, charset: str | None = None) -> str:
+    return _clean(decoded(unquote_to_bytes(data.replace(b"+", b" ")), charset))
 
 
 def _clean(text: str) -> str:

@@ -320,6 +320,76 @@ def test_any_charset_is_read_and_no_nul_gets_through() -> None:
     assert (receipt.client_ref, receipt.description) == ("café\ufffd", "café")
 
 
+CLIENT_REFS = {
+    "shift_jis": "注文-7",
+    "euc-kr": "주문-7",
+    "gb18030": "订单-7 😀",
+    "big5": "訂單-7",
+    "iso-2022-jp": "注文-7",
+    "koi8-r": "заказ-7",
+    "iso-8859-7": "παραγγελία",
+    "windows-1252": "café – 7 €",
+    "utf-8": "café 注文 😀",
+    "ascii": "order-7",
+}
+WIDE = ["utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+
+
+def forms_of(charset: str) -> dict[str, Callback]:
+    """The same receipt in every form, its clientRef in this charset, which is declared."""
+    said = CLIENT_REFS[charset].encode(charset)
+    parts = (
+        b'--b\r\nContent-Disposition: form-data; name="statusid"\r\n\r\n1\r\n'
+        b'--b\r\nContent-Disposition: form-data; name="clientref"%s\r\n\r\n' + said + b"\r\n--b--\r\n"
+    )
+    own = parts.replace(b"%s", b"\r\nContent-Type: text/plain; charset=" + charset.encode())
+    multipart_type = "multipart/form-data; boundary=b"
+    return {
+        "form": callback(b"", b"statusid=1&clientref=" + said, f"application/x-www-form-urlencoded; charset={charset}"),
+        "escaped form": callback(
+            b"",
+            b"statusid=1&clientref=" + b"".join(b"%%%02x" % byte for byte in said),
+            f"application/x-www-form-urlencoded; charset={charset.upper()}",
+        ),
+        "JSON": callback(
+            b"",
+            f'{{"statusid": 1, "clientref": "{CLIENT_REFS[charset]}"}}'.encode(charset),
+            f"text/json; charset={charset}",
+        ),
+        "multipart": callback(b"", parts.replace(b"%s", b""), f"{multipart_type}; charset={charset}"),
+        "part": callback(b"", own, multipart_type),
+    }
+
+
+@pytest.mark.parametrize("charset", CLIENT_REFS)
+def test_a_declared_charset_is_used(charset: str) -> None:
+    for form, one in forms_of(charset).items():
+        assert only(one).client_ref == CLIENT_REFS[charset], form
+
+
+@pytest.mark.parametrize("declared", ["iso-8859-1", "windows-1252", "utf-16", "punycode", "zip", "no such", "x" * 900])
+def test_a_charset_that_is_wrong_or_none_does_no_harm(declared: str) -> None:
+    for form, one in forms_of("utf-8").items():
+        wrong = one._replace(
+            content_type=(one.content_type or "").replace("=utf-8", f'="{declared}"').replace("=UTF-8", f"={declared}"),
+            body=one.body.replace(b"charset=utf-8", b"charset=" + declared.encode()),
+        )
+        assert only(wrong).client_ref == CLIENT_REFS["utf-8"], form
+
+
+@pytest.mark.parametrize("charset", WIDE)
+@pytest.mark.parametrize("is_declared", [True, False])
+def test_two_and_four_bytes_a_character_are_read(charset: str, is_declared: bool) -> None:
+    said = f"; charset={charset}" if is_declared else ""
+    form, as_json = "statusid=1&clientref=café 注文", '{"statusid": 1, "clientref": "café 注文"}'
+    assert only(callback(b"", form.encode(charset), f"text/plain{said}")).client_ref == "café 注文"
+    assert only(callback(b"", as_json.encode(charset), f"application/json{said}")).client_ref == "café 注文"
+
+
+def test_a_nul_at_its_beginning_makes_no_wide_text_of_it() -> None:
+    assert only(callback(b"", b"\0=1&statusid=1&clientref=x")).client_ref == "x"
+
+
 def test_a_reply_is_read_as_the_sample_shows_it() -> None:
     reply = read_reply(
         callback(b"msgid=7&datetime=11+Jan+2016+17%3A46%3A51&sender=447700900001&recipient=60030&content=Yes+please"),
