@@ -155,7 +155,8 @@ def _by_client_ref(row: Claimed, receipt: Receipt, given: Sequence[Given], known
     """By clientRef and recipient: only one message, offered before the receipt's time, with no other transactionID."""
     latest = receipt.occurred_at + _CLOCKS_DIFFER_BY if receipt.occurred_at else row.received_at
     number = receipt.recipient or ""
-    alike = known.by_client_ref.get(receipt.client_ref, ()) if receipt.client_ref and number else ()
+    client_ref = receipt.client_ref if number and row.message_id is None else None
+    alike = known.by_client_ref.get(client_ref, ()) if client_ref else ()
     every = [message for message in map(known.locked.get, (one.id for one in alike)) if message is not None]
     near = [message for message in every if message.recipient.endswith(tail(number))]
     fitting = [

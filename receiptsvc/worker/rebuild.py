@@ -8,6 +8,7 @@ not asked again.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from time import sleep
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -21,6 +22,10 @@ from receiptsvc.store import messages, readings
 from receiptsvc.store.db import Database
 from receiptsvc.store.readings import Recorded
 from receiptsvc.worker.process import Reading
+
+_SLICE = 500
+_SQLITE_SLICE = 100  # at most about 50 ms
+_SQLITE_REST_SECONDS = 0.01
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +46,7 @@ def rebuild(
     now: datetime,
     *,
     is_applied: bool = False,
-    slice_size: int = 500,
+    slice_size: int | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Difference]:
     """Every receipt that is read otherwise today; with `is_applied` each slice is put right as it is given.
@@ -50,6 +55,7 @@ def rebuild(
     is told how many receipts were read. Raises StorageUnavailable.
     """
     after = 0
+    slice_size = slice_size or (_SQLITE_SLICE if database.is_sqlite else _SLICE)
     while True:
         with database.reading() as session:
             slice_ = readings.standing(session, after, slice_size)
@@ -58,6 +64,8 @@ def rebuild(
         if is_applied and changed:
             with database.transaction() as session:
                 _apply(session, changed, reading.words.version, now)
+            if database.is_sqlite:
+                sleep(_SQLITE_REST_SECONDS)  # it has no queue for its one writer: callbacks must find the door open
         yield from (_difference(one, report) for one, report in changed)
         on_progress(len(slice_))
         if len(slice_) < slice_size:

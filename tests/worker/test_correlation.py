@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import update
 
+from receiptsvc import ids
 from receiptsvc.domain.messages import Outcome
 from receiptsvc.store import messages, receipts
 from receiptsvc.store.db import Database
@@ -118,6 +119,15 @@ def test_a_token_s_recipient_is_compared_as_a_number(database: Database) -> None
     work(database)
     assert outcomes(database, same) == ["applied", "duplicate", "duplicate"]
     assert outcomes(database, others) == ["quarantined"] * 2
+
+
+def test_a_token_whose_message_is_not_here_says_too_much_for_a_client_ref(database: Database) -> None:
+    here = send(database, message(ALICE, client_ref="x"))
+    strange = keep(database, said(ref="x"), message_id=ids.new())
+    plain = keep(database, said(ref="x"))  # in one batch with it, whatever it brings to light
+    work(database)
+    assert outcomes(database, [strange, plain]) == ["unmatched", "applied"]
+    assert rules(database, here) == [BY_CLIENT_REF]
 
 
 # 2. The transactionID, and the recipient

@@ -1,8 +1,10 @@
 """A newer map of words puts right what an older one read, and only that."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from receiptsvc.domain.statuses import Status
 from receiptsvc.dynmark import codes
@@ -83,4 +85,30 @@ def test_what_is_only_read_at_another_time_keeps_its_effect(database: Database) 
     row = read_message(database, message_id)
     assert (row.status, row.status_at) == ("delivered", seconds(9 - 9 * 3600))
     assert read_inbox(database, receipt_id).outcome == "applied"
+    assert list(verify(database)) == []
+
+
+def test_two_at_once_change_each_receipt_once(postgresql_database: Database) -> None:
+    database = postgresql_database
+    every = [accept(database)[0] for _ in range(20)]
+    for message_id in every:
+        for query in (UNKNOWN, EXPIRED, UNKNOWN.replace(":03", ":04")):
+            keep(database, query, message_id=message_id)
+    process(database, OLD, seconds(10), 100)
+    together = Barrier(2)
+
+    def apply(slice_size: int) -> int:
+        together.wait()
+        return len(list(rebuild(database, NEW, seconds(20), is_applied=True, slice_size=slice_size)))
+
+    with ThreadPoolExecutor(2) as threads:
+        told = list(threads.map(apply, (7, 11)))
+    assert max(told) <= 40 <= sum(told)
+    for message_id in every:
+        standing = [row.receipt_id for row in read_transitions(database, message_id) if row.superseded_at is None]
+        assert len(standing) == len(set(standing)) == 4, "its acceptance, and each receipt once"
+        assert read_message(database, message_id).status == "delivered"
+    with database.reading() as session:
+        assert session.scalar(select(func.count()).select_from(Audit)) == 40, "each word learnt, once"
+        assert ledger.read(session).is_balanced
     assert list(verify(database)) == []
