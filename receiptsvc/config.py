@@ -31,6 +31,10 @@ DATA = PROJECT / "data"
 TRANSPORTS = ("soap", "rest")
 CALLBACK_ELEMENTS = ("both", "deliveryStatusUrl", "deliveryStatusURL")
 STRANGERS = ("refuse", "quarantine")
+DELIVER_AFTER_KEEPERS = ("gateway", "here")
+OPT_OUT_ACTIONS = ("mark", "suppress")
+SUPPRESSED_ACTIONS = ("refuse", "skip")
+OPT_OUT_WORDS = ("stop", "stopall", "stop all", "unsubscribe", "cancel", "end", "quit", "opt out", "optout")
 RETURN_CODE_MEANINGS = ("failed", "retry", "duplicate", "stop")
 
 SOAP_URL = "https://services.dynmark.com/WebServices/MessagingServicesWS.asmx"
@@ -45,7 +49,9 @@ NAMES = frozenset({
     "API_KEYS", "DYNMARK_USERNAME", "DYNMARK_PASSWORD", "DYNMARK_TRANSPORT", "DYNMARK_SOAP_URL",
     "DYNMARK_REST_URL", "DYNMARK_WSDL", "DYNMARK_CALLBACK_ELEMENT", "DYNMARK_TIMEOUT_SECONDS",
     "RESEND_AFTER_SECONDS", "RESEND_FOR_SECONDS", "RETURN_CODES", "DYNMARK_TIMEZONE", "STATUS_MAP", "SPOOL_DIR",
-    "ADOPT_AFTER_SECONDS", "BATCH_SIZE", "RECEIPTSVC_URL", "RECEIPTSVC_API_KEY",
+    "ADOPT_AFTER_SECONDS", "BATCH_SIZE", "CALLS_AT_ONCE", "SENDS_PER_SECOND", "SEND_ONLY_TO", "DELIVER_AFTER_KEPT_BY",
+    "DYNMARK_REST_VALIDITY", "MOST_RECIPIENTS", "MOST_MEBIBYTES", "OPT_OUT_WORDS", "OPT_OUT_ACTION",
+    "SUPPRESSED_ACTION", "RECEIPTSVC_URL", "RECEIPTSVC_API_KEY",
 })
 # fmt: on
 
@@ -86,7 +92,17 @@ class Settings:
     status_map: Mapping[str, Status]
     adopt_after: timedelta | None  # how old a receipt is when it is taken for another system's; none: never
     spool_dir: Path | None
-    batch_size: int
+    batch_size: int  # messages in one call
+    calls_at_once: int  # of one worker
+    sends_per_second: float | None  # messages, of all workers together; none: no limit
+    send_only_to: tuple[str, ...] | None  # how a recipient must begin, digits; none: anybody
+    keeps_deliver_after: bool  # whether a message waits here until its deliverAfter, and can be cancelled until then
+    rest_validity: str  # how the REST transport spells validUntil
+    most_recipients: int  # of one request
+    most_bytes: int  # of a request's body
+    opt_out_words: frozenset[str]  # casefolded, words parted by one blank
+    suppresses_opt_outs: bool  # whether a reply of such a word suppresses its sender for whom it answered
+    skips_suppressed: bool  # whether a suppressed recipient is left out with a warning; else the request is refused
 
     @property
     def is_sqlite(self) -> bool:
@@ -145,6 +161,16 @@ class Settings:
             else timedelta(seconds=read.seconds("ADOPT_AFTER_SECONDS", 600, most=30 * 86_400)),
             spool_dir=PROJECT / spool if spool else None,
             batch_size=read.whole("BATCH_SIZE", 250, least=1, most=250),
+            calls_at_once=read.whole("CALLS_AT_ONCE", 4, least=1, most=32),
+            sends_per_second=read.seconds("SENDS_PER_SECOND", 0, most=100_000, of="messages") or None,
+            send_only_to=read.prefixes("SEND_ONLY_TO"),
+            keeps_deliver_after=read.choice("DELIVER_AFTER_KEPT_BY", DELIVER_AFTER_KEEPERS) == "here",
+            rest_validity=read.name("DYNMARK_REST_VALIDITY", "validiUntil"),
+            most_recipients=read.whole("MOST_RECIPIENTS", 10_000, least=1, most=100_000),
+            most_bytes=read.whole("MOST_MEBIBYTES", 16, least=1, most=64) * 1024 * 1024,
+            opt_out_words=read.phrases("OPT_OUT_WORDS", OPT_OUT_WORDS),
+            suppresses_opt_outs=read.choice("OPT_OUT_ACTION", OPT_OUT_ACTIONS) == "suppress",
+            skips_suppressed=read.choice("SUPPRESSED_ACTION", SUPPRESSED_ACTIONS) == "skip",
         )
 
 
@@ -171,14 +197,40 @@ class _Reader:
             return default
         return int(given)
 
-    def seconds(self, name: str, default: float, *, most: float) -> float:
+    def seconds(self, name: str, default: float, *, most: float, of: str = "seconds") -> float:
         given = self.text(name)
         if given is None:
             return default
         if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", given) or not 0 < float(given) <= most:
-            self.fault(name, f"must be a number of seconds above 0 and at most {most:g}")
+            self.fault(name, f"must be a number of {of} above 0 and at most {most:g}")
             return default
         return float(given)
+
+    def prefixes(self, name: str) -> tuple[str, ...] | None:
+        """Beginnings of international numbers, or whole ones, as digits."""
+        given = self.text(name)
+        if given is None:
+            return None
+        prefixes = tuple(re.sub(r"[\s()-]", "", one).removeprefix("+") for one in given.split(","))
+        if not all(re.fullmatch(r"[1-9][0-9]{0,14}", one) for one in prefixes):
+            self.fault(name, "must be international numbers or their beginnings, such as 447700900123,4479")
+        return prefixes
+
+    def phrases(self, name: str, default: tuple[str, ...]) -> frozenset[str]:
+        """Words or phrases parted by commas, without regard to case and blanks."""
+        given = self.text(name)
+        phrases = default if given is None else tuple(" ".join(one.casefold().split()) for one in given.split(","))
+        if not all(phrases):
+            self.fault(name, "must be words or phrases parted by commas, such as STOP,UNSUBSCRIBE")
+        return frozenset(phrases)
+
+    def name(self, name: str, default: str) -> str:
+        """The name of a JSON member."""
+        given = self.text(name) or default
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]{0,63}", given):
+            self.fault(name, f"must be a name of letters and digits such as {default}")
+            return default
+        return given
 
     def choice(self, name: str, allowed: tuple[str, ...]) -> str:
         given = self.text(name) or allowed[0]

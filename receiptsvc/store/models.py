@@ -98,6 +98,19 @@ class Message(Base):
             postgresql_where=text("due_at IS NOT NULL"),
             sqlite_where=text("due_at IS NOT NULL"),
         ),
+        Index(
+            "ix_messages_due_recipient_id",
+            "recipient",
+            "id",
+            postgresql_where=text("due_at IS NOT NULL"),
+            sqlite_where=text("due_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_messages_unclear_since",
+            "unclear_since",
+            postgresql_where=text("status = 'send_unknown'"),
+            sqlite_where=text("status = 'send_unknown'"),
+        ),
         Index("ix_messages_conversation_id_id", "conversation_id", "id"),
         Index("ix_messages_client_ref_id", "client_ref", "id"),
         Index("ix_messages_recipient_id", "recipient", "id"),
@@ -139,6 +152,7 @@ class Message(Base):
     tries: Mapped[int]  # calls begun
     offered_at: Mapped[datetime | None]  # when the first of them began
     unclear_since: Mapped[datetime | None]  # when the first call began whose answer was lost
+    call_limit: Mapped[int | None]  # how many messages its next call may hold, after whole calls stayed unclear
 
 
 class Attempt(Base):
@@ -340,6 +354,50 @@ class Reply(Base):
     recorded_at: Mapped[datetime]
     fingerprint: Mapped[UUID]  # of msgid, sender and content: the same reply forwarded twice has it twice
     is_conflicting: Mapped[bool]  # its msgid came before with another content
+    is_opt_out: Mapped[bool] = mapped_column(server_default=false())  # its content is a word such as STOP
+
+
+class Sending(Base):
+    """What holds or slows all sending, for every worker: one row, made by the migration."""
+
+    __tablename__ = "sending"
+    __table_args__ = (CheckConstraint("id = 1", name="id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    paused_at: Mapped[datetime | None]  # by hand
+    paused_by: Mapped[str | None]
+    pause_reason: Mapped[str | None]
+    refused_at: Mapped[datetime | None]  # when the gateway refused our credentials; none: they work
+    probe_at: Mapped[datetime | None]  # when one message may be offered, to see whether they work again
+    probe_gap_seconds: Mapped[int] = mapped_column(server_default="0")
+    next_free_at: Mapped[datetime | None]  # up to when what the rate allows is used up
+
+
+class IdempotencyKey(Base):
+    """A request that is done at most once: what it said, and which messages it made."""
+
+    __tablename__ = "idempotency_keys"
+
+    api_key: Mapped[str] = mapped_column(primary_key=True)  # the name of the API key
+    key: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[bytes]  # of the parsed body
+    begun_at: Mapped[datetime]
+    message_ids: Mapped[
+        list[str] | None
+    ]  # public ids in the answer's order; none: it is being done, or its process died
+
+
+class Suppression(Base):
+    """A person whom a sender may not write to any more."""
+
+    __tablename__ = "suppressions"
+
+    recipient: Mapped[str] = mapped_column(primary_key=True)  # international, digits
+    originator: Mapped[str] = mapped_column(primary_key=True)  # casefolded, no plus; empty: the account's own number
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]  # the name of an API key, or which of our processes
+    reason: Mapped[str | None]
+    reply_id: Mapped[UUID | None]
 
 
 class RefusedCallback(Base):
