@@ -43,7 +43,7 @@ _OURS, _ALONE = "set-wise", "receipt by receipt"
 _BATCHES = {"postgresql": 1000, "sqlite": 100}  # as the worker's own
 _KEPT_AT_ONCE = 500
 _LOOK_SECONDS = 0.05
-_TABLES = ("inbox", "transitions", "counters", "rollups")
+_TABLES = ("inbox", "transitions", "counters", "rollups", "events")
 
 
 class Receipts:
@@ -115,9 +115,10 @@ def measure(backlog: int, rounds: int, count: int) -> tuple[dict[str, float], di
         with databases.scratch_postgresql(server) as url:
             databases.migrate(url)
             values |= _workers(folder, url, max(backlog // 5, count), facts)
-        with databases.scratch_postgresql(server) as url:
-            databases.migrate(url)
-            values |= _backlog(folder, url, backlog, facts)
+        for holds_snapshot in (False, True):
+            with databases.scratch_postgresql(server) as url:
+                databases.migrate(url)
+                values |= _backlog(folder, url, backlog, facts, holds_snapshot=holds_snapshot)
     return values, facts
 
 
@@ -179,18 +180,19 @@ def _workers(folder: Path, url: str, count: int, facts: dict[str, str]) -> dict[
     }
 
 
-def _backlog(folder: Path, url: str, backlog: int, facts: dict[str, str]) -> dict[str, float]:
-    """One worker on a long backlog, while somebody reads from a snapshot that was taken before it began."""
+def _backlog(folder: Path, url: str, backlog: int, facts: dict[str, str], *, holds_snapshot: bool) -> dict[str, float]:
+    """One worker on a long backlog; or while somebody reads from a snapshot that was taken before it began."""
     source = Receipts(url, receipts.accept_messages(url, backlog // 2))
     _say(f"keeping {backlog:,} receipts")
     source.keep(backlog)
-    _say("working on them, beside an old snapshot")
+    _say("working on them, beside an old snapshot" if holds_snapshot else "working on them")
     marks: list[tuple[float, int]] = []
     memory = 0
     tenth = backlog // 10
     with psycopg.connect(_plain(url)) as reader, _asking(url) as ask:
-        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        reader.execute("SELECT count(*) FROM heartbeats")
+        if holds_snapshot:
+            reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            reader.execute("SELECT count(*) FROM heartbeats")
         with _working(folder, url, 1) as process_ids:
             while (left := _pending(ask)) > 0:
                 marks.append((perf_counter(), left))
@@ -199,7 +201,10 @@ def _backlog(folder: Path, url: str, backlog: int, facts: dict[str, str]) -> dic
         reader.rollback()
     first = _pace([mark for mark in marks if mark[1] > backlog - tenth])
     last = _pace([mark for mark in marks if mark[1] < tenth])
-    facts["backlog"] = f"{backlog:,} receipts; first tenth {first:,.0f}/s, last tenth {last:,.0f}/s"
+    name = "backlog beside an old snapshot" if holds_snapshot else "backlog"
+    facts[name] = f"{backlog:,} receipts; first tenth {first:,.0f}/s, last tenth {last:,.0f}/s"
+    if holds_snapshot:
+        return {"backlog_last_vs_first_by_snapshot": last / first}
     return {"backlog_last_vs_first": last / first, "worker_mb": memory / 1e6}
 
 
