@@ -4,15 +4,18 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 from urllib.parse import parse_qs
+from uuid import UUID
 
 import pytest
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
 from receiptsvc import client as clients
+from receiptsvc import ids
 from receiptsvc.client import ApiError, Client, Unreachable
 from receiptsvc.domain.errors import SettingsError
 
@@ -103,6 +106,128 @@ def test_a_problem_says_what_and_where() -> None:
     assert (error.status, error.title, error.detail) == (422, "Unprocessable", "two faults")
     assert error.errors == {"messages[0].text": ["too long"]}
     assert str(error) == "the service answered 422: Unprocessable"
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "seconds", "retry_helps"),
+    [
+        (409, {"Retry-After": "1"}, 1, True),
+        (409, {}, None, False),
+        (422, {"Retry-After": "1"}, 1, False),
+        (429, {"Retry-After": "30"}, 30, True),
+        (503, {}, None, True),
+        (502, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, None, True),
+    ],
+)
+def test_a_refusal_says_whether_and_when_to_ask_again(
+    status: int, headers: dict[str, str], seconds: int | None, retry_helps: bool
+) -> None:
+    with answering(give({"title": "x"}, status, headers)) as client, pytest.raises(ApiError) as caught:
+        client.send([{}])
+    assert (caught.value.retry_after_seconds, caught.value.retry_helps) == (seconds, retry_helps)
+
+
+def test_a_key_and_a_dry_run_go_along_with_what_is_sent() -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def answer(request: Request) -> Response:
+        asked.append((request.query_string.decode(), request.headers.get("Idempotency-Key")))
+        return Response(json.dumps({"messages": [{"recipient": "1"}], "warnings": ["left out"]}))
+
+    with answering(answer) as client:
+        assert client.send([{}], "k-1") == [{"recipient": "1"}]
+        assert client.submit([{}], dry_run=True)["warnings"] == ["left out"]
+    assert asked == [("", "k-1"), ("dryRun=true", None)]
+
+
+def test_a_service_that_takes_a_dry_run_for_a_send_is_found_out() -> None:
+    with answering(give({"messages": [{"id": "msg_1"}]}, 202)) as client, pytest.raises(ApiError, match="no dry run"):
+        client.send([{}], dry_run=True)
+
+
+@pytest.mark.parametrize("wanted", [3, 60])
+def test_messages_are_looked_up_by_their_ids(wanted: int) -> None:
+    days = [datetime(2026, 1, day, tzinfo=UTC) for day in (5, 6)]
+    made_at = [days[number % 2] + timedelta(milliseconds=number) for number in range(wanted)]
+    known = [
+        ids.public("msg", UUID(int=(int(at.timestamp() * 1000) << 80) | number)) for number, at in enumerate(made_at)
+    ]
+    there = dict(zip(known[:-1], made_at, strict=False))  # the last one is not known any more
+    spans: list[timedelta] = []
+
+    def answer(request: Request) -> Response:
+        if request.path != "/v1/messages":
+            message_id = request.path.rpartition("/")[2]
+            return Response(json.dumps({"id": message_id}), 200 if message_id in there else 404)
+        since, until = (datetime.fromisoformat(request.args[name]) for name in ("since", "until"))
+        spans.append(until - since)
+        # The first one was created long after its id was made.
+        listed = [one for one, at in there.items() if since <= at < until and one != known[0]]
+        return Response(json.dumps({"items": [{"id": one} for one in [*listed, "msg_of_another"]], "nextCursor": None}))
+
+    with answering(answer) as client:
+        found = [item["id"] for item in client.lookup(known)]
+    assert sorted(found) == sorted(there), "each once"
+    assert len(spans) == (0 if wanted == 3 else 2)
+    assert all(span < timedelta(minutes=2) for span in spans), "what lies between the days is not read"
+
+
+def test_a_fingerprint_tells_keys_and_services_apart() -> None:
+    prints = {
+        Client(url, key).fingerprint(salt)
+        for url in ("http://a.example", "http://b.example")
+        for key in (KEY, KEY + "2")
+        for salt in ("x", "y" * 64)
+    }
+    assert len(prints) == 8
+    assert Client("http://a.example/", KEY).fingerprint("x") in prints
+
+
+CALLS: list[tuple[Callable[[Client], object], tuple[str, str, object]]] = [
+    (lambda client: client.explain("m/1"), ("GET", "/v1/messages/m%2F1/explain", None)),
+    (lambda client: client.cancel("m1"), ("POST", "/v1/messages/m1/cancel", {})),
+    (lambda client: client.cancel("m1", "why"), ("POST", "/v1/messages/m1/cancel", {"reason": "why"})),
+    (
+        lambda client: client.cancel_all(dry_run=True, clientRef="r", reason="why"),
+        ("POST", "/v1/messages/cancel", {"clientRef": "r", "reason": "why", "dryRun": True}),
+    ),
+    (
+        lambda client: client.resolve("m1", "submitted", "seen"),
+        ("POST", "/v1/messages/m1/resolve", {"status": "submitted", "reason": "seen"}),
+    ),
+    (lambda client: client.sending(), ("GET", "/v1/sending", None)),
+    (lambda client: client.pause("why"), ("POST", "/v1/sending/pause", {"reason": "why"})),
+    (lambda client: client.resume(), ("POST", "/v1/sending/resume", {})),
+    (lambda client: list(client.suppressions(recipient="1")), ("GET", "/v1/suppressions?recipient=1", None)),
+    (
+        lambda client: client.suppress("1", "ACME"),
+        ("POST", "/v1/suppressions", {"recipient": "1", "originator": "ACME"}),
+    ),
+    (lambda client: client.allow("1", reason="asked"), ("DELETE", "/v1/suppressions?recipient=1&reason=asked", None)),
+    (lambda client: list(client.receipts(outcome="dead")), ("GET", "/v1/receipts?outcome=dead", None)),
+    (lambda client: client.receipt("r1"), ("GET", "/v1/receipts/r1", None)),
+    (lambda client: client.match("r1", "m1"), ("POST", "/v1/receipts/r1/match", {"message": "m1"})),
+    (lambda client: client.retry("r1"), ("POST", "/v1/receipts/r1/retry", {})),
+    (lambda client: client.dismiss("r1", "why"), ("POST", "/v1/receipts/r1/dismiss", {"reason": "why"})),
+    (
+        lambda client: client.replay(outcomes=["dead"], dryRun=True),
+        ("POST", "/v1/receipts/replay", {"outcomes": ["dead"], "dryRun": True}),
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "expected"), CALLS, ids=[expected[1] for _, expected in CALLS])
+def test_each_call_goes_to_its_address(call: Callable[[Client], object], expected: tuple[str, str, object]) -> None:
+    asked: list[tuple[str, str, object]] = []
+
+    def answer(request: Request) -> Response:
+        body = json.loads(request.get_data()) if request.get_data() else None
+        asked.append((request.method, request.environ["REQUEST_URI"], body))
+        return Response(json.dumps({"items": [], "nextCursor": None}))
+
+    with answering(answer) as client:
+        call(client)
+    assert asked == [expected]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -35,6 +36,8 @@ _STYLES = {
     "failed": "red",
     "cancelled": "yellow",
 }
+_RANKS = {word: rank for rank, word in enumerate(_STYLES)}
+_SHOWN_LINES = 8  # of a file, where it has many of a kind
 _EFFECTS = {
     "duplicate": "duplicate: said before",
     "stale": "stale: changed nothing",
@@ -65,12 +68,28 @@ def console(*, stderr: bool = False) -> Console:
 
 
 @contextmanager
-def progress(what: str, *, is_shown: bool) -> Iterator[Callable[[int], None]]:
-    """A line on standard error that counts on, if anybody is looking. It is told how many more there are."""
-    columns = (SpinnerColumn(), MofNCompleteColumn(), TextColumn(what), TimeElapsedColumn())
-    with Progress(*columns, console=console(stderr=True), disable=not is_shown, transient=True) as bar:
-        task = bar.add_task(what, total=None)
+def progress(what: str, *, is_shown: bool, total: int | None = None, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """A line on standard error that counts on, if anybody is looking. It is told how many more there are.
+
+    With a `total` it has a bar, of which `done` is full at once.
+    """
+    columns = (SpinnerColumn(), *([BarColumn()] if total else []), MofNCompleteColumn(), TextColumn(what))
+    out = console(stderr=True)
+    disabled = not (is_shown and out.is_terminal)
+    with Progress(*columns, TimeElapsedColumn(), console=out, disable=disabled, transient=True) as bar:
+        task = bar.add_task(what, total=total, completed=done)
         yield lambda more: bar.advance(task, more)
+
+
+@contextmanager
+def live_counts(*, is_shown: bool) -> Iterator[Callable[[Mapping[str, int]], None]]:
+    """A table of statuses on standard error that follows what it is told, if anybody is looking."""
+    out = console(stderr=True)
+    if not (is_shown and out.is_terminal):
+        yield lambda _: None
+        return
+    with Live(console=out, transient=True) as live:
+        yield lambda counts: live.update(_counted(counts))
 
 
 def plain(value: object) -> str:
@@ -101,6 +120,41 @@ def print_sent(out: Console, items: Iterable[Json]) -> None:
             words("; ".join(map(str, item.get("warnings") or []))),
         )
     out.print(table)
+
+
+def print_draft(out: Console, items: Iterable[Json]) -> None:
+    """What a text would cost, a line for each recipient."""
+    table = _table("recipient", "encoding", "segments", "warnings")
+    for item in items:
+        table.add_row(
+            words(item.get("recipient")),
+            words(item.get("encoding")),
+            words(item.get("segments")),
+            words("; ".join(map(str, item.get("warnings") or []))),
+        )
+    out.print(table)
+
+
+def print_cost(out: Console, *, messages: int, segments: int, encodings: Mapping[str, int]) -> None:
+    """What many messages would cost."""
+    parts = ", ".join(f"{number} in {plain(name)}" for name, number in encodings.items())
+    out.print(words(f"{count(messages, 'message')} ({parts}), {count(segments, 'segment')} to pay for."))
+
+
+def print_warnings(out: Console, warnings: Iterable[Json]) -> None:
+    """What is to be said of a file's messages: each `warning`, of how many `messages`, and in which `lines`."""
+    table = _table("messages", "lines", "warning")
+    for warned in warnings:
+        lines = [str(line) for line in warned["lines"]]
+        shown = ", ".join([*lines[:_SHOWN_LINES], *["…"] * (len(lines) > _SHOWN_LINES)])
+        table.add_row(words(warned["messages"]), words(shown or None), words(warned["warning"]))
+    if table.row_count:
+        out.print(table)
+
+
+def print_counts(out: Console, counts: Mapping[str, int]) -> None:
+    """How many messages have which status."""
+    out.print(_counted(counts))
 
 
 def print_messages(out: Console, items: Iterable[Json]) -> None:
@@ -177,6 +231,14 @@ def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")  # an id that is cut short can't be copied
+    return table
+
+
+def _counted(counts: Mapping[str, int]) -> Table:
+    table = _table("status", "messages")
+    table.columns[1].justify = "right"
+    for word in sorted(counts, key=lambda word: _RANKS.get(word, len(_RANKS))):
+        table.add_row(_status(word), words(counts[word]))
     return table
 
 

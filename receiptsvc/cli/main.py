@@ -17,7 +17,7 @@ _COMMANDS = {
     "rebuild": "receiptsvc.cli.rebuild:rebuild",
     "replay": "receiptsvc.cli.ops:replay",
     "sandbox": "receiptsvc.cli.sandbox:sandbox",
-    "send": "receiptsvc.cli.messages:send",
+    "send": "receiptsvc.cli.send:send",
     "status": "receiptsvc.cli.messages:status",
     "urls": "receiptsvc.cli.ops:urls",
     "verify": "receiptsvc.cli.ops:verify",

@@ -1,15 +1,18 @@
 """The real API on a free port, the commands that talk to it, and the receipts that change what they say."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Protocol
 from urllib.parse import urlencode
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import select
 from werkzeug.serving import make_server
+from werkzeug.wrappers import Response
 
 from receiptsvc import ids
 from receiptsvc.cli.main import commands
@@ -33,6 +36,24 @@ class Run(Protocol):
     def __call__(self, *arguments: str, stdin: bytes | None = None) -> Result: ...
 
 
+class Weather:
+    """Lies between the API and its callers, and lets come over requests to send what the test wishes."""
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+        self.before: Callable[[], WSGIApplication | None] = lambda: None  # may answer in the service's place
+        self.after: Callable[[], WSGIApplication | None] = lambda: None  # likewise, after the service has done it
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "POST" or "dryRun" in environ["QUERY_STRING"]:
+            return self._app(environ, start_response)
+        instead = self.before()
+        if instead is not None:
+            return instead(environ, start_response)
+        answer = Response.from_app(self._app, environ)
+        return (self.after() or answer)(environ, start_response)
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """The API and its database."""
@@ -40,6 +61,7 @@ class Service:
     url: str
     settings: Settings
     database: Database
+    weather: Weather
 
     def accept(self, text: str, recipient: str = "447700900001", **fields: object) -> str:
         """A message, taken in at T0; its public id."""
@@ -55,6 +77,16 @@ class Service:
         """A reply, kept and processed."""
         rows.keep(self.database, urlencode(fields), channel=Channel.INBOUND)
         self._process()
+
+    def texts(self) -> list[str]:
+        """What all the messages say that were taken in, in that order."""
+        with self.database.reading() as session:
+            return list(session.scalars(select(Message.text).order_by(Message.id)))
+
+    def ids(self) -> list[str]:
+        """The public ids of all the messages, in that order."""
+        with self.database.reading() as session:
+            return [ids.public("msg", one) for one in session.scalars(select(Message.id).order_by(Message.id))]
 
     def originator_of(self, message: str) -> str | None:
         message_id = ids.parse("msg", message)
@@ -93,13 +125,14 @@ def service(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterato
     settings = Settings.from_env(environ)
     databases.migrate(settings.database_url)
     database = Database(settings.database_url)
-    server = make_server("127.0.0.1", 0, create_app(settings, database), threaded=True)
+    weather = Weather(create_app(settings, database))
+    server = make_server("127.0.0.1", 0, weather, threaded=True)
     thread = Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     url = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setenv("RECEIPTSVC_URL", url)
     try:
-        yield Service(url, settings, database)
+        yield Service(url, settings, database, weather)
     finally:
         server.shutdown()
         thread.join()

@@ -1,0 +1,37 @@
+"""What commands make of the API's answers: a refusal told in its own words with its exit code, JSON for programs."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from receiptsvc.cli import display
+from receiptsvc.client import ApiError
+
+_WRONG_USE = frozenset({400, 401, 403, 409, 413, 422})  # statuses that tell the caller to ask otherwise
+
+
+@contextmanager
+def refusals_told() -> Iterator[None]:
+    """Tell of a refusal in the service's own words, every fault by its path, and exit as the refusal says."""
+    try:
+        yield
+    except ApiError as error:
+        raise refusal(error) from error
+
+
+def refusal(error: ApiError, *, then: str = "") -> click.ClickException:
+    """An error of the service's as one of the command line's. `then`: what to say after it."""
+    lines = [display.plain(error), *([display.plain(error.detail)] if error.detail else [])]
+    for path, faults in error.errors.items():
+        listed = faults if isinstance(faults, list) else [faults]
+        lines += [f"  {display.plain(path)}: {display.plain(fault)}" for fault in listed]
+    kind: type[click.ClickException] = click.UsageError if error.status in _WRONG_USE else click.ClickException
+    return kind("\n".join(lines + [then] * bool(then)))
+
+
+def print_json(answer: Mapping[str, Any]) -> None:
+    """An answer for a program."""
+    click.echo(json.dumps(answer, indent=2))

@@ -1,0 +1,161 @@
+"""`send`: a text to some people, or a file of many texts, over HTTP like any other client's."""
+
+import math
+import secrets
+import sys
+from typing import Any
+
+import click
+
+from receiptsvc.cli import display, files
+from receiptsvc.cli.answers import print_json, refusals_told
+from receiptsvc.client import Client, Json, Unreachable
+
+# What describes a single message: the name of its option's parameter is the API's.
+_MESSAGE = (
+    click.option("--to", "recipients", multiple=True, metavar="NUMBER", help="Whom to; may be repeated."),
+    click.option("--text", help="What to say; - reads it from standard input."),
+    click.option("--from", "--originator", "originator", help="The sender to show; unset: the account's own number."),
+    click.option("--client-ref", "clientRef", help="Your reference, at most 64 characters; it names the conversation."),
+    click.option(
+        "--deliver-after", "deliverAfter", metavar="TIME", help="When to try first, such as 2026-01-31T09:30:00Z."
+    ),
+    click.option("--valid-until", "validUntil", metavar="TIME", help="How long to try."),
+    click.option(
+        "--country",
+        "countryIsoCode",
+        metavar="CODE",
+        help="Country of local numbers, ISO 3166-1 alpha-3 such as GBR.",
+    ),
+    click.option(
+        "--reject-unicode", "rejectUnicode", is_flag=True, help="Refuse a text with characters outside the GSM set."
+    ),
+    click.option(
+        "--include-message-text", "includeMessageText", is_flag=True, help="Have each receipt carry the text."
+    ),
+    click.option("--filter-set", "filterSetName", metavar="NAME", help="The Intelligent Filtering set to apply."),
+    click.option(
+        "--impersonate", "impersonateUserName", metavar="USER", help="Resellers: send as this client's account."
+    ),
+    click.option("--guid", "messageGuid", help="Your own messageGuid; unset: one is made for each message."),
+)
+
+
+def _message_options(command: Any) -> Any:
+    for option in reversed(_MESSAGE):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_message_options
+@click.option(
+    "--idempotency-key", metavar="KEY", help="A name for this send: however often it is run, the text goes out once."
+)
+@click.option(
+    "--file",
+    "source",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    help="Many messages, one a line of CSV (.csv) or JSON (.jsonl, .ndjson); - is standard input.",
+)
+@click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), help="The file's form; unset: by its name.")
+@click.option("--job", metavar="NAME", help="Keep the file's state in the data folder by this name, not beside it.")
+@click.option(
+    "--again", "is_again", is_flag=True, help="Send the whole file once more, whatever was sent of it before."
+)
+@click.option("--dry-run", "is_dry", is_flag=True, help="Only check, and tell what it would cost.")
+@click.option(
+    "--wait",
+    "wait_seconds",
+    is_flag=False,
+    flag_value=math.inf,
+    type=click.FloatRange(min=0),
+    metavar="[SECONDS]",
+    help="Follow the receipts until every message is settled, or for so long; exit code 1 if some are not by then.",
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+def send(
+    *,
+    source: str | None,
+    form: str | None,
+    job: str | None,
+    is_again: bool,
+    is_dry: bool,
+    wait_seconds: float | None,
+    as_json: bool,
+    idempotency_key: str | None,
+    **described: Any,
+) -> None:
+    """Send a text to one or several people, or a file of messages.
+
+    A file's columns (the members of its lines of JSON) are recipient or recipients, text, originator, clientRef,
+    deliverAfter, validUntil, countryIsoCode, rejectUnicode, includeMessageText, filterSetName, impersonateUserName,
+    messageGuid. All of it is checked before anything is sent. If it is stopped, run the same command again: it goes on,
+    and nothing goes out twice.
+    """
+    message = {name: value for name, value in described.items() if value not in (None, (), False)}
+    if source is not None:
+        if message or idempotency_key:
+            raise click.UsageError("--file takes no options that describe a message: they stand in the file.")
+        order = files.Order(
+            source=source, form=form, job=job, is_again=is_again, wait_seconds=wait_seconds, as_json=as_json
+        )
+        (files.estimate if is_dry else files.send)(order)
+        return
+    if form or job or is_again:
+        raise click.UsageError("--format, --job and --again go with --file.")
+    if not {"recipients", "text"} <= message.keys():
+        raise click.UsageError("Say whom to and what with --to and --text, or give a --file.")
+    client = Client.from_env()
+    message |= {"recipients": list(message["recipients"]), "text": _text(message["text"])}
+    if is_dry:
+        _estimate(client, message, as_json=as_json)
+    else:
+        _send(client, message, idempotency_key or secrets.token_hex(12), wait_seconds=wait_seconds, as_json=as_json)
+
+
+def _estimate(client: Client, message: Json, *, as_json: bool) -> None:
+    with refusals_told():
+        items = client.send([message], dry_run=True)
+    if as_json:
+        print_json({"messages": items})
+        return
+    out = display.console()
+    display.print_draft(out, items)
+    segments = sum(int(item.get("segments") or 0) for item in items)
+    out.print(
+        f"{display.count(len(items), 'message')}, {display.count(segments, 'segment')} to pay for. Nothing was sent."
+    )
+
+
+def _send(client: Client, message: Json, key: str, *, wait_seconds: float | None, as_json: bool) -> None:
+    try:
+        with refusals_told():
+            items = {str(item["id"]): item for item in client.send([message], key)}
+    except Unreachable as error:
+        raise click.ClickException(
+            f"{error}; it is not known whether anything was sent. Run the same again with --idempotency-key "
+            f"{display.plain(key)}, and it goes out once only"
+        ) from error
+    if not as_json:
+        display.print_sent(display.console(), items.values())
+    is_settled = True
+    if wait_seconds is not None:
+        with refusals_told():
+            is_settled = files.wait(client, items, seconds=wait_seconds, is_shown=not as_json)
+    if as_json:
+        print_json({"messages": list(items.values())})
+    elif wait_seconds is not None:
+        display.print_messages(display.console(), items.values())
+    if not is_settled:
+        raise click.exceptions.Exit(1)
+
+
+def _text(given: str) -> str:
+    """What to say, from the command line or from standard input without its last line break."""
+    if given != "-":
+        return given
+    try:
+        return sys.stdin.buffer.read().decode().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise click.UsageError("--text: standard input must be UTF-8.") from error
