@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -23,7 +22,7 @@ from zeep.xsd import Boolean, String
 from receiptsvc.config import Account, Settings
 from receiptsvc.domain.errors import SettingsError
 from receiptsvc.domain.messages import OutboundMessage
-from receiptsvc.dynmark import exchange
+from receiptsvc.dynmark import exchange, gateway
 
 BUNDLED_WSDL = Path(__file__).with_name("messaging.wsdl")
 
@@ -32,6 +31,7 @@ _CALLBACK_SPELLINGS = ("deliveryStatusUrl", "deliveryStatusURL")
 _INDISPENSABLE = ("recipients", "text", "messageGuid")  # without the last a lost answer could not be repeated
 _DISPENSABLE = {*_CALLBACK_SPELLINGS, "forwardSubmissionDeliveryStatus"}  # our own wishes, not the sender's
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2 (Char)
+_REMOTE = {"http", "https"}
 _WSDL_SECONDS = 30.0
 _WSDL_BYTES = 4 * 1024 * 1024
 
@@ -107,15 +107,29 @@ class Form:
         return {name: value for name, value in fields.items() if name in self.declared}
 
 
-def load(settings: Settings) -> Form:
-    """Read the WSDL that is set, else the bundled one. Raises SettingsError if there is no account or no use in it."""
+def account_of(settings: Settings) -> Account:
+    """The account that SOAP can log on with. Raises SettingsError if there is none."""
     account = settings.account
     if account is None:
         raise SettingsError(["DYNMARK_USERNAME: must be set, with DYNMARK_PASSWORD, to send"])
     if _NOT_XML.search(account.username + account.password):
         raise SettingsError(["DYNMARK_PASSWORD: it or the username holds a character that XML can't carry"])
+    return account
+
+
+def is_remote(wsdl: str | None) -> bool:
+    """Whether a WSDL has to be loaded over the network."""
+    return wsdl is not None and wsdl.partition(":")[0].lower() in _REMOTE
+
+
+def load(settings: Settings, *, within_seconds: float = _WSDL_SECONDS) -> Form:
+    """Read the WSDL that is set, else the bundled one. Raises SettingsError if there is no account or no use in it.
+
+    `within_seconds`: how long the network may take in all, if that is less than it may anyway.
+    """
+    account = account_of(settings)
     try:
-        form = _form(account, settings.wsdl or str(BUNDLED_WSDL), settings.callback_element)
+        form = _form(account, settings, min(within_seconds, _WSDL_SECONDS))
         form.write([_sample()])
     except Exception as error:  # noqa: BLE001  zeep fails on a strange WSDL in ways that it doesn't list
         ours = isinstance(error, Unfit | exchange.NotSent | exchange.Unclear)
@@ -124,15 +138,15 @@ def load(settings: Settings) -> Form:
     return form
 
 
-def _form(account: Account, wsdl: str, callback_element: str) -> Form:
-    operation = _operation(wsdl)
+def _form(account: Account, settings: Settings, within_seconds: float) -> Form:
+    operation = _operation(settings.wsdl or str(BUNDLED_WSDL), within_seconds)
     ((item, message),) = _members(dict(_members(operation.input.body))["message"])
     declared = dict(_members(message))
     missing = [name for name in _INDISPENSABLE if name not in declared]
     if missing:
         raise Unfit(f"its Message has no {', '.join(missing)}")
     ((recipient, _),) = _members(declared["recipients"])
-    wanted = _CALLBACK_SPELLINGS if callback_element == "both" else (callback_element,)
+    wanted = _CALLBACK_SPELLINGS if settings.callback_element == "both" else (settings.callback_element,)
     if not declared.keys() & set(wanted):
         raise Unfit(f"its Message has no {' or '.join(wanted)}, which DYNMARK_CALLBACK_ELEMENT asks for")
     return Form(
@@ -160,8 +174,8 @@ def _given(message: OutboundMessage) -> dict[str, Any]:
         "text": message.text,
         "clientRef": message.client_ref,
         **dict.fromkeys(_CALLBACK_SPELLINGS, message.callback_url),
-        "validUntil": message.valid_until and _xml_time(message.valid_until),
-        "deliverAfter": message.deliver_after and _xml_time(message.deliver_after),
+        "validUntil": message.valid_until and gateway.wire_time(message.valid_until),
+        "deliverAfter": message.deliver_after and gateway.wire_time(message.deliver_after),
         "forwardSubmissionDeliveryStatus": "true",
         "includeMessageTextInDeliveryStatus": "true" if message.include_message_text else None,
         "filterSetName": message.filter_set_name,
@@ -181,10 +195,6 @@ def _texts(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield name, "".join(pair)
 
 
-def _xml_time(at: datetime) -> str:
-    return at.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
-
-
 def _sample() -> OutboundMessage:
     """The least that can be sent: if this can't be written, nothing can."""
     return OutboundMessage(
@@ -192,9 +202,9 @@ def _sample() -> OutboundMessage:
     )
 
 
-def _operation(wsdl: str) -> Any:
+def _operation(wsdl: str, within_seconds: float) -> Any:
     """zeep's idea of SendMessageCollection over SOAP 1.1."""
-    loader: Any = _Loader(wsdl)
+    loader: Any = _Loader(wsdl, within_seconds)
     document: Any = Document(wsdl, loader, settings=zeep.Settings(forbid_dtd=True))
     for service in document.services.values():
         for port in service.ports.values():
@@ -227,16 +237,15 @@ def _options(element: Any) -> _Options | None:
 class _Loader:
     """What zeep loads a WSDL and its imports with: from its own host or from files, never a mix, in limited time."""
 
-    def __init__(self, wsdl: str) -> None:
+    def __init__(self, wsdl: str, within_seconds: float) -> None:
         self._origin = urlsplit(wsdl)[:2]
-        self._deadline = time.monotonic() + _WSDL_SECONDS
+        self._deadline = time.monotonic() + within_seconds
 
     def load(self, url: str) -> bytes:
         parts = urlsplit(url)
-        remote = {"http", "https"}
-        if parts[:2] != self._origin and remote & {parts.scheme, self._origin[0]}:
+        if parts[:2] != self._origin and _REMOTE & {parts.scheme, self._origin[0]}:
             raise Unfit("it imports something from another place")
-        if parts.scheme not in remote:
+        if parts.scheme not in _REMOTE:
             return Path(unquote(parts.path) if parts.scheme == "file" else url).expanduser().read_bytes()
         left_seconds = max(0.0, self._deadline - time.monotonic())
         answer = exchange.get(url, timeout_seconds=left_seconds, most_bytes=_WSDL_BYTES)

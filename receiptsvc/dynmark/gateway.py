@@ -1,6 +1,7 @@
-"""What every transport to the gateway can do, and which one a setting names."""
+"""What every transport to the gateway can do, and how all of them write a time."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -19,3 +20,8 @@ class Gateway(Protocol):
         so. Never raises for what a gateway or a network can do: each end of a call is a result.
         """
         ...
+
+
+def wire_time(at: datetime) -> str:
+    """An aware time as either transport carries it, in UTC: an XML date-time is an ISO 8601 one too."""
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"

@@ -1,4 +1,4 @@
-"""What the tests of the SOAP transport share: messages, settings, and answers in the gateway's form."""
+"""What the tests of both transports share, and answers as SOAP has them."""
 
 from typing import Any
 from uuid import UUID

@@ -1,6 +1,8 @@
 """What goes out in a call, from the bundled WSDL and from others."""
 
 import re
+import threading
+import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -263,18 +265,34 @@ def test_a_wsdl_can_come_over_http_and_is_read_once() -> None:
 
 
 IMPORT = '<wsdl:import namespace="urn:x" location="{}"/><wsdl:types>'
+OF_NO_USE = [
+    ("<html/>", ""),
+    ("no xml", "XMLSyntaxError"),
+    (LAUGHS + BUNDLED_WSDL.read_text().partition("?>")[2], "DTDForbidden"),
+    (BUNDLED_WSDL.read_text().replace("messageGuid", "guid"), "its Message has no messageGuid"),
+    (BUNDLED_WSDL.read_text().replace("deliveryStatusU", "u"), "no deliveryStatusUrl or"),
+    (BUNDLED_WSDL.read_text().replace('"SendMessageCollection"', '"Other"'), ""),
+]
+
+
+@pytest.mark.parametrize(("text", "reason"), OF_NO_USE)
+def test_a_wsdl_file_of_no_use_is_a_bad_setting(wsdl: Path, text: str, reason: str) -> None:
+    wsdl.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        SoapGateway(settings("http://127.0.0.1/", DYNMARK_WSDL=str(wsdl)))
+    assert "DYNMARK_WSDL: can't be used (" in str(caught.value)
+    assert reason in str(caught.value)
+    assert caught.value.__cause__ is None
 
 
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
+        *((wire.answer(text), reason) for text, reason in OF_NO_USE),
         (wire.answer("", "404 Not Found"), "its address answers HTTP 404"),
         (wire.answer("", "302 Found", Location="/other"), "its address answers HTTP 302"),
-        (wire.answer("<html/>"), ""),
-        (wire.answer("no xml"), "XMLSyntaxError"),
         (wire.raw(b""), "no whole answer"),
         (wire.answer(b" " * 5_000_000), "it is longer than"),
-        (wire.answer(LAUGHS + BUNDLED_WSDL.read_text().partition("?>")[2]), "DTDForbidden"),
         (
             wire.answer(BUNDLED_WSDL.read_text().replace("<wsdl:types>", IMPORT.format("http://127.0.0.1:1/"))),
             "it imports something from another place",
@@ -283,17 +301,39 @@ IMPORT = '<wsdl:import namespace="urn:x" location="{}"/><wsdl:types>'
             wire.answer(BUNDLED_WSDL.read_text().replace("<wsdl:types>", IMPORT.format("file:///etc/hosts"))),
             "it imports something from another place",
         ),
-        (wire.answer(BUNDLED_WSDL.read_text().replace("messageGuid", "guid")), "its Message has no messageGuid"),
-        (wire.answer(BUNDLED_WSDL.read_text().replace("deliveryStatusU", "u")), "no deliveryStatusUrl or"),
-        (wire.answer(BUNDLED_WSDL.read_text().replace('"SendMessageCollection"', '"Other"')), ""),
     ],
 )
-def test_a_wsdl_of_no_use_is_a_bad_setting(reply: wire.Reply, reason: str) -> None:
-    with Wire(reply) as source, pytest.raises(SettingsError) as caught:
-        SoapGateway(settings("http://127.0.0.1/", DYNMARK_WSDL=source.url))
-    assert "DYNMARK_WSDL: can't be used (" in str(caught.value)
-    assert reason in str(caught.value)
-    assert caught.value.__cause__ is None
+def test_without_a_wsdl_from_the_network_nothing_is_sent_until_it_comes(reply: wire.Reply, reason: str) -> None:
+    with Wire(reply) as source, Wire(wire.answer(collection(item(ALICE), item(BOB)))) as server:
+        gateway = SoapGateway(settings(server.url, DYNMARK_WSDL=source.url))
+        assert source.connections == 0
+        sent = [message(ALICE), message(BOB)]
+        for result in gateway.send(sent).values():
+            assert result.outcome is Outcome.NOT_SENT
+            assert (result.description or "").startswith("DYNMARK_WSDL: can't be used (")
+            assert reason in (result.description or "")
+        assert server.connections == 0
+        source.reply = wire.answer(BUNDLED_WSDL.read_bytes())
+        assert {result.outcome for result in gateway.send(sent).values()} == {Outcome.TAKEN}
+
+
+def test_a_wsdl_that_does_not_come_takes_no_longer_than_a_call_may() -> None:
+    outcomes: list[Outcome] = []
+    with Wire(wire.stall) as source, Wire(wire.answer(WELL)) as server:
+        gateway = SoapGateway(settings(server.url, DYNMARK_WSDL=source.url, DYNMARK_TIMEOUT_SECONDS="0.4"))
+
+        def call() -> None:
+            outcomes.extend(result.outcome for result in gateway.send([message()]).values())
+
+        threads = [threading.Thread(target=call) for _ in range(8)]
+        started = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert time.monotonic() - started < 3  # and not eight times as long
+    assert outcomes == [Outcome.NOT_SENT] * 8
+    assert server.connections == 0
 
 
 def test_a_wsdl_that_is_not_there_is_a_bad_setting(tmp_path: Path) -> None:
