@@ -119,8 +119,6 @@ class Settings:
         """Read the environment. Raises SettingsError with every fault at once."""
         read = _Reader(os.environ if environ is None else environ)
         settings = cls._read(read)
-        if settings.transport == "rest":
-            read.fault("DYNMARK_TRANSPORT", "rest is not there yet; use soap")
         if read.faults:
             raise SettingsError(read.faults)
         return settings

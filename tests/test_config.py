@@ -95,7 +95,6 @@ BAD = [
     ("PORT", "٣"),
     ("DYNMARK_TIMEOUT_SECONDS", "nan"),
     ("DYNMARK_TIMEOUT_SECONDS", "1e3"),
-    ("DYNMARK_TRANSPORT", "rest"),
 ]
 
 
@@ -143,6 +142,13 @@ def test_a_private_address_is_refused_with_a_public_gateway_once_we_can_send(pub
     Settings.from_env({"PUBLIC_URL": public_url})
     Settings.from_env({"PUBLIC_URL": public_url, "DYNMARK_SOAP_URL": "http://127.0.0.1:9100/x.asmx", **account})
     Settings.from_env({"PUBLIC_URL": "https://sms.example.org", **account})
+
+
+def test_of_the_two_gateway_addresses_the_chosen_transport_s_counts() -> None:
+    by_rest = {"DYNMARK_USERNAME": "me", "DYNMARK_PASSWORD": "secret", "DYNMARK_TRANSPORT": "rest"}
+    (fault,) = faults({"DYNMARK_SOAP_URL": "http://127.0.0.1:9100/x.asmx", **by_rest})
+    assert "DYNMARK_REST_URL is public" in fault
+    assert Settings.from_env({"DYNMARK_REST_URL": "http://127.0.0.1:9100/send", **by_rest}).transport == "rest"
 
 
 def test_a_dyno_without_a_database_is_refused() -> None:

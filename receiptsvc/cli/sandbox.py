@@ -74,7 +74,7 @@ def _stop_event() -> threading.Event:
     type=click.Choice(options.CHOICES["logon_style"]),
     default="code",
     show_default=True,
-    help="Wrong credentials: a returnCode on each item, a SOAP fault, or a bare 401.",
+    help="Wrong credentials: a returnCode on each item, a SOAP fault, or a bare 401. By REST: a 202, or 401.",
 )
 @click.option(
     "--callback-element",
@@ -82,6 +82,13 @@ def _stop_event() -> threading.Event:
     default="any",
     show_default=True,
     help="Which spelling of the callback's element is understood; the other is ignored.",
+)
+@click.option(
+    "--rest-validity",
+    type=click.Choice(options.CHOICES["rest_validity"]),
+    default=options.CHOICES["rest_validity"][0],
+    show_default=True,
+    help="How validUntil is spelled by REST; any other spelling fails the whole call.",
 )
 @click.option(
     "--duplicate-answer",
@@ -135,7 +142,7 @@ def sandbox(
     retry_gap_ms: float,
     **others: Any,
 ) -> None:
-    """A gateway to try things on: it takes SendMessageCollection by SOAP, reaches nobody, and sends receipts.
+    """A gateway to try things on: it takes messages by SOAP and by REST, reaches nobody, and sends receipts.
 
     It stops on SIGTERM or Ctrl-C with exit code 0 and its report on stderr, one line of JSON.
     """

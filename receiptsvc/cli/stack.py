@@ -60,6 +60,7 @@ class Stack:
             "DYNMARK_USERNAME": "sandbox",
             "DYNMARK_PASSWORD": secrets.token_urlsafe(12),
             "DYNMARK_SOAP_URL": f"{self.sandbox_url}/WebServices/MessagingServicesWS.asmx",
+            "DYNMARK_REST_URL": f"{self.sandbox_url}/webapi/message/send",
             "DYNMARK_TIMEOUT_SECONDS": "5",
             "RESEND_AFTER_SECONDS": "1",
             **(settings or {}),

@@ -30,18 +30,18 @@ class Ending(StrEnum):
     CUT = "cut"  # half of the answer, then the end
     DRIP = "drip"  # byte by byte
     SLOW = "slow"
-    FAULT = "fault"
+    FAULT = "fault"  # by REST a 500 with JSON
     HTML = "html"  # an error page with status 500
     HUGE = "huge"
-    DOCTYPE = "doctype"  # XML whose entities grow
-    NOT_XML = "not-xml"
+    DOCTYPE = "doctype"  # XML whose entities grow; by REST arrays in arrays
+    NOT_XML = "not-xml"  # nor JSON
     EMPTY = "empty"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CallEnd:
     """How a whole call ends. `accepts`: its messages are taken all the same. `once`: only the first time for a
-    messageGuid. `silent`: no message of the call gets receipts."""
+    messageGuid, or by REST for what stands for it. `silent`: no message of the call gets receipts."""
 
     ending: Ending = Ending.ANSWER
     accepts: bool = True
@@ -161,21 +161,21 @@ _ROWS = (
     _row("944", "drip-answer", "taken, the answer byte by byte (--drip-ms); once", call_end=_end(Ending.DRIP)),
     _row("945", "slow-answer", "taken, answered after --slow-seconds; once", call_end=_end(Ending.SLOW)),
     _row("946", "huge-answer", "taken, an answer of --huge-bytes; once", call_end=_end(Ending.HUGE)),
-    _row("947", "doctype-answer", "taken, an answer with growing entities; once", call_end=_end(Ending.DOCTYPE)),
-    _row("948", "not-xml-answer", "taken, 200 with what is no XML; once", call_end=_end(Ending.NOT_XML)),
+    _row("947", "doctype-answer", "taken, an answer that grows when it is read; once", call_end=_end(Ending.DOCTYPE)),
+    _row("948", "not-xml-answer", "taken, 200 with what is no XML and no JSON; once", call_end=_end(Ending.NOT_XML)),
     _row("949", "empty-answer", "taken, 200 without a body; once", call_end=_end(Ending.EMPTY)),
     _row(
         "950",
         "fault",
-        "a SOAP fault, nothing taken, every time",
+        "a SOAP fault (REST: 500 with JSON), nothing taken, every time",
         call_end=_end(Ending.FAULT, accepts=False, once=False),
     ),
     _row("951", "fault-once", "a SOAP fault, nothing taken; once", call_end=_end(Ending.FAULT, accepts=False)),
     _row("952", "fault-taken", "a SOAP fault, though all was taken; once", call_end=_end(Ending.FAULT)),
     _row("953", "html-error", "500 with an HTML page, nothing taken; once", call_end=_end(Ending.HTML, accepts=False)),
     _row("954", "html-error-taken", "500 with an HTML page, though all was taken; once", call_end=_end(Ending.HTML)),
-    _row("960", "refuse", "returnCode 210 for this message, every time", refusal=Refusal.ALWAYS),
-    _row("961", "refuse-once", "returnCode 210 for this message; once", refusal=Refusal.ONCE),
+    _row("960", "refuse", "returnCode 210 (REST: ToRefused) for this message, every time", refusal=Refusal.ALWAYS),
+    _row("961", "refuse-once", "returnCode 210 (REST: ToRefused) for this message; once", refusal=Refusal.ONCE),
     _row("962", "answer-out-of-order", "the call's answers in reverse order", reversed_answer=True),
     _row("963", "answer-missing-item", "taken, but missing from the answer; once", item=Item.MISSING),
     _row("964", "answer-without-id", "taken, its answer without transactionID; once", item=Item.WITHOUT_ID),

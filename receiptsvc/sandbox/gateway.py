@@ -8,11 +8,11 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from receiptsvc.sandbox import behaviour, receipts, wire
+from receiptsvc.sandbox import behaviour, receipts, rest, wire
 from receiptsvc.sandbox import options as settings
 from receiptsvc.sandbox.behaviour import CallEnd, Item, Plan
 from receiptsvc.sandbox.callbacks import Chain, Scheduler
@@ -41,7 +41,8 @@ class _Intent:
     """A message of a call, and what is planned for it before anything is taken."""
 
     message: wire.Message
-    guid: str
+    key: Hashable  # the messageGuid; by REST, which has none, what makes a second SMS look like the first
+    guid: str | None
     refusal: wire.Refusal | None
     names: Mapping[str, tuple[str, ...]]  # by recipient
     plan: Plan  # for the message as a whole: all its recipients' together
@@ -64,9 +65,9 @@ class Gateway:
         self._transactions = itertools.count(options.transaction_start)
         self._msgids = itertools.count(options.msgid_start)
         self._guids: dict[str, _Remembered] = {}
-        self._ever_taken: set[str] = set()
+        self._ever_taken: set[Hashable] = set()
         self._looks: set[tuple[object, ...]] = set()
-        self._happened: set[tuple[str, object]] = set()  # (guid, what happens only once)
+        self._happened: set[tuple[Hashable, object]] = set()  # (a message's key, what happens only once)
         self._client_refs: dict[str, str | None] = {}
         self._taken: deque[Taken] = deque(maxlen=options.keep_messages)
 
@@ -115,14 +116,17 @@ class Gateway:
     def report(self) -> dict[str, object]:
         """What was counted so far.
 
-        `doubles`: taken twice for one guid. `lookalikes`: taken though recipient, text, clientRef and callback URL were
-        all taken before. `spoiledAnswers`: calls that ended otherwise than with a plain answer.
+        `doubles`: taken twice for one guid; by REST, which ignores no duplicate, for one to, clientRef and body.
+        `messageGuids`, `restMessages`: how many different ones were taken. `lookalikes`: taken though recipient, text,
+        clientRef and callback URL were all taken before. `spoiledAnswers`: calls that ended otherwise than with a plain
+        answer.
         """
         with self._lock:
-            counted = ("calls", "submissions", "duplicates", "refused", "doubles", "lookalikes", "spoiledAnswers")
+            counted = (
+                *("calls", "submissions", "duplicates", "refused", "doubles", "lookalikes", "spoiledAnswers"),
+                *("messageGuids", "restMessages", "withoutCallbackUrl"),
+            )
             report: dict[str, object] = {name: self._counts[name] for name in counted}
-            report["messageGuids"] = len(self._ever_taken)
-            report["withoutCallbackUrl"] = self._counts["withoutCallbackUrl"]
         return {**report, "pending": self._scheduler.pending, "callbacks": self._scheduler.report()}
 
     def messages(self) -> list[dict[str, object]]:
@@ -165,7 +169,7 @@ class Gateway:
 
     def _refuse_logon(self, call: wire.Call) -> Verdict:
         self._counts["refused"] += len(call.messages)
-        if self._options.logon_style == "fault":
+        if self._options.logon_style == "fault" and call.envelope is not None:
             raise wire.Fault("Server", wire.LOGON_REFUSED)
         if self._options.logon_style == "http":
             raise LogonRefused
@@ -173,13 +177,16 @@ class Gateway:
         return Verdict(end=_WORKING, results=tuple(wire.refused(message, why) for message in call.messages))
 
     def _intend(self, message: wire.Message, *, too_many: bool) -> _Intent:
-        refusal = wire.refusal(message)
+        is_rest = message.transport == rest.TRANSPORT
+        refusal = rest.refusal(message) if is_rest else wire.refusal(message)
         if refusal is None and too_many:
             refusal = wire.Refusal(code=206, detail=f"at most {wire.MOST_RECIPIENTS} in all")
         names = {recipient: self._behaviours(recipient) for recipient in message.recipients}
+        guid = None if is_rest else message.message_guid or str(uuid.uuid4())
         return _Intent(
             message=message,
-            guid=message.message_guid or str(uuid.uuid4()),
+            key=guid or (message.recipients, message.client_ref, message.text),
+            guid=guid,
             refusal=refusal,
             names=names,
             plan=behaviour.plan(tuple(itertools.chain.from_iterable(names.values()))),
@@ -205,14 +212,14 @@ class Gateway:
                 return drawn
         for intent in intents:
             end = intent.plan.call_end
-            if end is None or (end.once and (intent.guid, end) in self._happened):
+            if end is None or (end.once and (intent.key, end) in self._happened):
                 continue
-            self._happened.update((other.guid, end) for other in intents if other.plan.call_end == end)
+            self._happened.update((other.key, end) for other in intents if other.plan.call_end == end)
             return end
         return _WORKING
 
     def _take(self, intent: _Intent, chains: list[Chain], *, silent: bool) -> list[wire.Result]:
-        remembered = self._guids.get(intent.guid)
+        remembered = self._guids.get(intent.guid) if intent.guid else None
         memory = self._options.guid_memory_seconds
         if remembered is not None and (memory is None or time.monotonic() - remembered.at < memory):
             self._counts["duplicates"] += 1
@@ -225,9 +232,12 @@ class Gateway:
         if self._options.transaction_per_recipient:
             groups = [(recipient,) for recipient in intent.message.recipients]
         results = [wire.Result(transaction_id=next(self._transactions), recipients=group) for group in groups]
-        self._guids[intent.guid] = _Remembered(at=time.monotonic(), results=tuple(results))
-        self._counts["doubles"] += intent.guid in self._ever_taken
-        self._ever_taken.add(intent.guid)
+        if intent.guid:
+            self._guids[intent.guid] = _Remembered(at=time.monotonic(), results=tuple(results))
+        is_double = intent.key in self._ever_taken
+        self._counts["doubles"] += is_double
+        self._counts["messageGuids" if intent.guid else "restMessages"] += not is_double
+        self._ever_taken.add(intent.key)
         for result in results:
             chains += self._keep(intent, result, silent=silent)
         return [answered for result in results for answered in _spoiled(result, intent.plan.item)]
@@ -237,9 +247,9 @@ class Gateway:
         if intent.plan.refusal is behaviour.Refusal.NEVER:
             return None
         if intent.plan.refusal is behaviour.Refusal.ONCE:
-            if (intent.guid, "refusal") in self._happened:
+            if (intent.key, "refusal") in self._happened:
                 return None
-            self._happened.add((intent.guid, "refusal"))
+            self._happened.add((intent.key, "refusal"))
         return wire.Refusal(code=210, detail="asked for by the sandbox's behaviour")
 
     def _duplicate_answer(self, intent: _Intent, remembered: _Remembered) -> list[wire.Result]:
@@ -296,7 +306,7 @@ class Gateway:
         return Chain(steps=deque(steps), calls=taken.calls, done=threading.Event() if plan.early else None)
 
     def _callback_url(self, message: wire.Message) -> str | None:
-        understood = self._options.callback_element
+        understood = "any" if message.transport == rest.TRANSPORT else self._options.callback_element
         spellings = wire.CALLBACK_ELEMENTS if understood == "any" else (understood,)
         return next((message.callback_urls[name] for name in spellings if name in message.callback_urls), None)
 

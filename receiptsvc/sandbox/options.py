@@ -10,12 +10,13 @@ from functools import partial
 from math import isfinite
 from typing import Any
 
-from receiptsvc.sandbox import behaviour
+from receiptsvc.sandbox import behaviour, rest
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "logon_style": ("code", "fault", "http"),
     "callback_element": ("any", "deliveryStatusUrl", "deliveryStatusURL"),
     "duplicate_answer": ("first", "new", "none", "code"),
+    "rest_validity": rest.VALIDITY_SPELLINGS,
 }
 _FIXED = frozenset({"host", "port", "senders", "keep_messages"})  # cannot change while it runs
 _OPTIONAL = frozenset({"username", "password", "reply_url", "guid_memory_seconds"})
@@ -30,8 +31,9 @@ class Options:
     port: int = 0  # 0: any free one
     username: str | None = None  # None: any name will do
     password: str | None = field(default=None, repr=False)
-    logon_style: str = "code"  # how wrong credentials are answered
-    callback_element: str = "any"  # which spelling of deliveryStatusUrl is understood
+    logon_style: str = "code"  # how wrong credentials are answered; by REST 202, but for http, which is 401
+    callback_element: str = "any"  # which spelling of deliveryStatusUrl is understood by SOAP
+    rest_validity: str = rest.VALIDITY_SPELLINGS[0]  # which spelling of validUntil is understood by REST
     duplicate_answer: str = "first"
     guid_memory_seconds: float | None = None  # None: for ever
     transaction_start: int = 70_000_001

@@ -8,20 +8,22 @@ import json
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from receiptsvc.sandbox import orders, wire, wsdl
+from receiptsvc.sandbox import orders, rest, wire, wsdl
 from receiptsvc.sandbox.behaviour import Ending
 from receiptsvc.sandbox.callbacks import Scheduler
 from receiptsvc.sandbox.gateway import Gateway, LogonRefused, Verdict
 from receiptsvc.sandbox.options import Options
 
 SOAP_PATH = "/WebServices/MessagingServicesWS.asmx"
+REST_PATH = "/webapi/message/send"
 
 _LONGEST_BODY = 8 * 1024 * 1024
 _XML = {wire.SOAP_11: "text/xml; charset=utf-8", wire.SOAP_12: "application/soap+xml; charset=utf-8"}
@@ -34,12 +36,28 @@ _DOCTYPE = (
     )
     + b']><soap:Envelope xmlns:soap="http://schemas.xmlsoap.org/soap/envelope/"><soap:Body>&i;</soap:Body></soap:Envelope>'
 )
-_OTHER_ANSWERS: Mapping[Ending, tuple[int, str, bytes]] = {
-    Ending.HTML: (500, "text/html; charset=utf-8", _HTML),
-    Ending.DOCTYPE: (200, "text/xml; charset=utf-8", _DOCTYPE),
-    Ending.NOT_XML: (200, "text/xml; charset=utf-8", b"OK 1 message(s) queued"),
-    Ending.EMPTY: (200, "text/xml; charset=utf-8", b""),
-}
+_JSON = "application/json; charset=utf-8"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Said:
+    """A call's answer as its transport writes it. `fault` is the body of a 500, `bomb` grows when it is read."""
+
+    kind: str
+    status: int
+    whole: bytes
+    fault: bytes
+    bomb: bytes
+
+    def instead(self, ending: Ending) -> tuple[int, str, bytes]:
+        """Status, kind and body of a whole answer that is not the right one."""
+        return {
+            Ending.FAULT: (500, self.kind, self.fault),
+            Ending.HTML: (500, "text/html; charset=utf-8", _HTML),
+            Ending.DOCTYPE: (200, self.kind, self.bomb),
+            Ending.NOT_XML: (200, self.kind, b"OK 1 message(s) queued"),
+            Ending.EMPTY: (200, self.kind, b""),
+        }[ending]
 
 
 class Box:
@@ -60,6 +78,7 @@ class Box:
         host = f"[{options.host}]" if ":" in options.host else options.host
         self.url = f"http://{host}:{self._server.server_port}"
         self.soap_url = self.url + SOAP_PATH
+        self.rest_url = self.url + REST_PATH
 
     def start(self) -> None:
         """Answer calls from now on. The port is open since the box was made."""
@@ -174,13 +193,15 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         if path.lower().endswith(".asmx"):
             self._call(body)
+        elif path == REST_PATH:
+            self._call_by_rest(body)
         elif path in orders.ORDERS:
             try:
                 self._say_json(200, orders.follow(path, body, self.server.gateway))
             except ValueError as refused:
                 self._say_json(400, {"error": str(refused)})
         else:
-            self._say_json(404, {"error": f"there are {SOAP_PATH} and {', '.join(orders.ORDERS)}"})
+            self._say_json(404, {"error": f"there are {SOAP_PATH}, {REST_PATH}, {', '.join(orders.ORDERS)}"})
 
     def _body(self) -> bytes | None:
         """The request's body; None where it has been answered with what is wrong."""
@@ -228,38 +249,65 @@ class _Handler(BaseHTTPRequestHandler):
         except LogonRefused:
             self._say(401, "text/plain", wire.LOGON_REFUSED.encode())
         else:
-            self._act(verdict, envelope)
+            unable = wire.Fault("Server", "Server was unable to process request")
+            said = _Said(
+                kind=_XML[envelope],
+                status=200,
+                whole=wire.answer(verdict.results, envelope),
+                fault=wire.fault(unable, envelope),
+                bomb=_DOCTYPE,
+            )
+            self._act(verdict, said)
 
-    def _act(self, verdict: Verdict, envelope: str) -> None:
+    def _call_by_rest(self, body: bytes) -> None:
+        logon = rest.logon(self.headers.get("Authorization"))
+        if self.headers.get_content_type() != "application/json":
+            self._say(415, "text/plain", b"Content-Type must be application/json\n")
+            return
+        try:
+            if logon is None:
+                raise LogonRefused
+            messages = rest.parse(body, self.server.gateway.options.rest_validity)
+            name, password = logon
+            verdict = self.server.gateway.submit(
+                wire.Call(envelope=None, name=name, password=password, messages=messages)
+            )
+        except rest.BadJson as bad:
+            self._say(400, _JSON, rest.bad_json(bad))
+        except LogonRefused:
+            self._say(401, "text/plain", wire.LOGON_REFUSED.encode())
+        else:
+            status, whole = rest.answer(verdict.results)
+            fault = b'{"Message":"An error has occurred."}'
+            self._act(verdict, _Said(kind=_JSON, status=status, whole=whole, fault=fault, bomb=b"[" * 1_000_000))
+
+    def _act(self, verdict: Verdict, said: _Said) -> None:
         """End the call as it was decided."""
         for done in verdict.early:
             done.wait()
         options, stopping, ending = self.server.gateway.options, self.server.stopping, verdict.end.ending
         stopping.wait(options.answer_seconds + (options.slow_seconds if ending is Ending.SLOW else 0))
-        kind, whole = _XML[envelope], wire.answer(verdict.results, envelope)
         match ending:
             case Ending.ANSWER | Ending.SLOW:
-                self._say(200, kind, whole)
+                self._say(said.status, said.kind, said.whole)
             case Ending.CLOSE:
                 self.close_connection = True
             case Ending.CUT:
-                self._begin(200, kind, len(whole))
-                self.wfile.write(whole[: len(whole) // 2])
+                self._begin(said.status, said.kind, len(said.whole))
+                self.wfile.write(said.whole[: len(said.whole) // 2])
                 self.wfile.flush()
                 self.close_connection = True
             case Ending.DRIP:
-                self._drip(kind, whole)
+                self._drip(said)
             case Ending.HUGE:
-                self._pour(kind, options.huge_bytes)
-            case Ending.FAULT:
-                self._say(500, kind, wire.fault(wire.Fault("Server", "Server was unable to process request"), envelope))
+                self._pour(said.kind, options.huge_bytes)
             case _:
-                self._say(*_OTHER_ANSWERS[ending])
+                self._say(*said.instead(ending))
 
-    def _drip(self, kind: str, whole: bytes) -> None:
-        self._begin(200, kind, len(whole))
-        for place in range(len(whole)):
-            self.wfile.write(whole[place : place + 1])
+    def _drip(self, said: _Said) -> None:
+        self._begin(said.status, said.kind, len(said.whole))
+        for place in range(len(said.whole)):
+            self.wfile.write(said.whole[place : place + 1])
             self.wfile.flush()
             if self.server.stopping.wait(self.server.gateway.options.drip_seconds):
                 self.close_connection = True

@@ -13,7 +13,7 @@ class Taken:
     message: wire.Message
     recipient: str
     transaction_id: int
-    guid: str
+    guid: str | None  # None: by REST, which has none
     callback_url: str | None  # of the spelling that was understood
     at: datetime
     behaviours: tuple[str, ...]
@@ -23,6 +23,7 @@ class Taken:
     def described(self) -> dict[str, object]:
         """As JSON, in the gateway's own words where it has them."""
         return {
+            "transport": self.message.transport,
             "transactionID": str(self.transaction_id),
             "recipient": self.recipient,
             "originator": self.message.originator,

@@ -1,5 +1,6 @@
 """SendMessageCollection as XML: what a request says, what the gateway would refuse in it, and the answers.
 
+What both transports have in common stands here too: messages, results, limits.
 What is remembered from one call to the next is `gateway`'s.
 """
 
@@ -27,11 +28,13 @@ RETURN_CODES: Mapping[int, str] = {
     204: "clientRef is too long",
     205: "messageGuid is too long",
     206: "Too many recipients in one call",
+    207: "Invalid countryIsoCode",  # this and the next by REST only
+    208: "Characters outside the GSM set",
     210: "Message refused",
     301: "Duplicate messageGuid",
 }
 
-_RECIPIENT = re.compile(r"[1-9][0-9]{6,14}")
+INTERNATIONAL = re.compile(r"[1-9][0-9]{6,14}")
 _ORIGINATOR = re.compile(r"\+?[0-9]{2,15}|[0-9A-Za-z._ -]{2,11}")
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
@@ -56,6 +59,7 @@ class Refusal:
 class Message:
     """One Message object as it came. `fields`: its other simple elements, by name, known or not."""
 
+    transport: str = "soap"
     recipients: tuple[str, ...]
     text: str
     originator: str | None
@@ -69,9 +73,9 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
-    """One SendMessageCollection."""
+    """One send call."""
 
-    envelope: str  # SOAP_11 or SOAP_12
+    envelope: str | None  # SOAP_11 or SOAP_12; None: by REST
     name: str
     password: str
     messages: tuple[Message, ...]
@@ -116,9 +120,9 @@ def parse(body: bytes) -> Call:
     )
 
 
-def refusal(message: Message) -> Refusal | None:
-    """What the documented limits say against a message, or None."""
-    if not message.recipients or not all(map(_RECIPIENT.fullmatch, message.recipients)):
+def refusal(message: Message, number: re.Pattern[str] = INTERNATIONAL) -> Refusal | None:
+    """What the documented limits say against a message, or None. `number`: what its recipients must be."""
+    if not message.recipients or not all(map(number.fullmatch, message.recipients)):
         return Refusal(code=201, detail="recipients: international numbers, digits only, without + or 00")
     if message.originator is not None and not _ORIGINATOR.fullmatch(message.originator):
         return Refusal(code=202, detail="originator: 2 to 15 digits, or 2 to 11 of 0-9 a-z A-Z - _ . and space")
