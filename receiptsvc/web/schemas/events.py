@@ -1,0 +1,110 @@
+"""Events as a stream gives them, and how to ask for one."""
+
+import json
+
+import marshmallow as ma
+from marshmallow import fields, validate
+
+from receiptsvc.domain.statuses import Status
+from receiptsvc.store import events as store
+from receiptsvc.store.events import Event, Place
+from receiptsvc.web import fields as kinds
+from receiptsvc.web.schemas.base import Request, Schema, about
+
+_STATUSES = [status.value for status in Status]
+_PLACE = "000000001234.017"
+
+
+def _read_place(text: str) -> Place:
+    place = store.parse_place(text)
+    if place is None:
+        raise ma.ValidationError(f"Must be the id of an event, as it was given: such as {_PLACE}.")
+    return place
+
+
+def _last_event_id(name: str) -> kinds.Coded[Place]:
+    description = (
+        "The id of the last event that you have; the stream goes on after it. 410: something after it is kept no more, "
+        "or it is not from here; look at what you need anew, and begin without it."
+    )
+    return kinds.Coded(data_key=name, read=_read_place, metadata=about(description, _PLACE, type="string"))
+
+
+class EventHeaders(Schema):
+    """Where a stream goes on."""
+
+    last_event_id = _last_event_id("Last-Event-ID")
+
+
+class EventQuery(Request):
+    """Which events to give: those that fit every filter. A reply has what the message has that it answers."""
+
+    client_ref = kinds.words(most=64, metadata=about("The message's or the reply's clientRef.", "order/1234"))
+    transaction_id = kinds.transaction_id(
+        data_key="transactionID", metadata=about("Any transactionID that the message was ever given.", "1234567")
+    )
+    recipient = kinds.phone_number(
+        metadata=about("Whom the message went to, or who wrote the reply; in any usual writing.", "+44 7700 900000")
+    )
+    status = fields.String(
+        validate=validate.OneOf(_STATUSES),
+        metadata=about("The message's new status; then no replies are given.", "undelivered", enum=_STATUSES),
+    )
+    originator = kinds.words(most=16, metadata=about("The sender, exactly as it was given.", "ACME"))
+    last_event_id = _last_event_id("lastEventId")
+
+
+class StatusEvent(Schema):
+    """`event: status`: a message has another status, or is new."""
+
+    id = kinds.public_id("msg", metadata=about("The message's id.", "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"))
+    recipient = fields.String(metadata=about("Whom it goes to.", "447700900000"))
+    client_ref = fields.String(allow_none=True, metadata=about("Your own reference.", "order/1234"))
+    originator = fields.String(allow_none=True, metadata=about("The sender shown.", "ACME"))
+    status = fields.String(metadata=about("What it became.", "delivered", enum=_STATUSES))
+    previous_status = fields.String(
+        allow_none=True, metadata=about("What it was before; null: it is new.", "sent", enum=[*_STATUSES, None])
+    )
+    status_at = kinds.moment(metadata=about("Since when that holds.", "2026-01-31T09:30:04.120000Z"))
+    transaction_id = fields.String(
+        data_key="transactionID", allow_none=True, metadata=about("The id that the gateway gave last.", "1234567")
+    )
+    conversation_id = kinds.public_id(
+        "cnv", metadata=about("The conversation that it belongs to.", "cnv_4fzzzz2n7q0c8w5kx1r9m3t6vb")
+    )
+
+
+class ReplyEvent(Schema):
+    """`event: reply`: a message came back."""
+
+    id = kinds.public_id("rpl", metadata=about("The reply's id.", "rpl_01k8z4a0b1c2d3e4f5g6h7j8k9"))
+    conversation_id = kinds.public_id(
+        "cnv", metadata=about("The conversation that it belongs to.", "cnv_4fzzzz2n7q0c8w5kx1r9m3t6vb")
+    )
+    message_id = kinds.public_id("msg", allow_none=True, metadata=about("What it seems to answer.", None))
+    link = fields.String(metadata=about("Why it belongs to this conversation.", "clientRef"))
+    client_ref = fields.String(allow_none=True, metadata=about("The clientRef that it came with.", "order/1234"))
+    sender = fields.String(metadata=about("Who wrote it.", "447700900000"))
+    recipient = fields.String(allow_none=True, metadata=about("The number it was sent to.", "447700900999"))
+    content = fields.String(metadata=about("What it says.", "Thanks!"))
+    occurred_at = kinds.moment(allow_none=True, metadata=about("The gateway's time.", None))
+    received_at = kinds.moment(metadata=about("When it reached us.", "2026-01-31T09:41:12.300000Z"))
+    receipt_id = kinds.public_id(
+        "rcp", metadata=about("The callback that brought it.", "rcp_01k8z4a0b1c2d3e4f5g6h7j8k8")
+    )
+    is_conflicting = fields.Boolean(
+        data_key="conflict", metadata=about("Whether its msgid came before with other content.", False)
+    )
+    is_opt_out = fields.Boolean(metadata=about("Whether it is a word such as STOP, and nothing else.", False))
+
+
+EVENTS = (StatusEvent, ReplyEvent)
+
+_STATUS, _REPLY = StatusEvent(), ReplyEvent()
+
+
+def write(event: Event) -> tuple[str, str]:
+    """An event's name, and its data in one line."""
+    if isinstance(event, store.StatusChange):
+        return "status", json.dumps(_STATUS.dump(event), separators=(",", ":"))
+    return "reply", json.dumps(_REPLY.dump(event), separators=(",", ":"))
