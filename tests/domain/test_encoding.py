@@ -1,10 +1,10 @@
 """Where one segment more begins, and what makes a text dear."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receiptsvc.domain.encoding import Encoding, measure, warnings
+from receiptsvc.domain.encoding import Encoding, measure, outsiders, suggestion, warnings
 
 CASES = [
     ("a" * 160, Encoding.GSM, 1),
@@ -39,27 +39,104 @@ def test_a_dear_character_is_named_with_a_cheap_one() -> None:
     assert len(warnings(measure("жщю"), 2)) == 2
 
 
-ALPHABETS = [st.sampled_from("a€^"), st.sampled_from("aж😀\ud83d"), st.characters(codec=None)]
+@pytest.mark.parametrize(
+    ("character", "plain", "words"),
+    [
+        ("\u2018", "'", "' would"),
+        ("\u201d", '"', '" would'),
+        ("\u2013", "-", "- would"),
+        ("\u2026", "...", "... would"),
+        ("\u00a0", " ", "a plain space would"),
+        ("\u2009", " ", "a plain space would"),
+        ("\t", " ", "a plain space would"),
+        ("\u2022", "-", "- would"),
+        ("\u200b", "", "leaving it out would"),
+        ("\u2028", "\n", "a plain line break would"),
+        ("\u2122", "TM", "TM would"),
+        ("\u00bd", "1/2", "1/2 would"),
+        ("\u00e1", "a", "a would"),
+        ("\u00e7", "c", "c would"),
+        ("\ufb01", "fi", "fi would"),
+    ],
+)
+def test_the_usual_characters_have_a_plain_one_beside_them(character: str, plain: str, words: str) -> None:
+    assert suggestion(character) == plain
+    assert words in warnings(measure(character))[0]
 
 
-def packed(widths: list[int], single: int, each: int) -> int:
-    """Segments, filled character by character."""
-    segments, filled = 1, 0
-    for width in widths:
-        if filled + width > each:
-            segments, filled = segments + 1, 0
-        filled += width
-    return 1 if sum(widths) <= single else segments
+def test_what_is_suggested_is_gsm_and_what_has_no_likeness_gets_no_suggestion() -> None:
+    for character in map(chr, range(0x20000)):
+        plain = suggestion(character)
+        assert plain is None or not outsiders(plain)
+    for character in ("\u0436", "\u4e00", "\U0001f600", "\u0301", "\u00a8"):
+        assert suggestion(character) is None
+        assert "would" not in warnings(measure(character))[0]
 
 
-@given(st.one_of([st.text(alphabet, min_size=1, max_size=400) for alphabet in ALPHABETS]))
-def test_segments_are_what_filling_them_one_by_one_gives(text: str) -> None:
-    measured = measure(text)
-    if measured.encoding is Encoding.GSM:
-        assert measured.segments == packed([1 + (c in "\f^{}\\[~]|€") for c in text], 160, 153)
+# The tables of GSM 03.38, by the rows of the standard: an independent model.
+BASIC = [
+    "@\u00a3$\u00a5\u00e8\u00e9\u00f9\u00ec\u00f2\u00c7\n\u00d8\u00f8\r\u00c5\u00e5",
+    "\u0394_\u03a6\u0393\u039b\u03a9\u03a0\u03a8\u03a3\u0398\u039e\u00c6\u00e6\u00df\u00c9",  # and the escape
+    " !\"#\u00a4%&'()*+,-./",
+    "0123456789:;<=>?",
+    "\u00a1ABCDEFGHIJKLMNO",
+    "PQRSTUVWXYZ\u00c4\u00d6\u00d1\u00dc\u00a7",
+    "\u00bfabcdefghijklmno",
+    "pqrstuvwxyz\u00e4\u00f6\u00f1\u00fc\u00e0",
+]
+EXTENSION = "\f^{}\\[~]|\u20ac"
+SEPTETS = dict.fromkeys("".join(BASIC), 1) | dict.fromkeys(EXTENSION, 2)
+
+
+def model(text: str) -> tuple[Encoding, int]:
+    """Each character put into the last part if it fits there, else into a new one."""
+    if all(character in SEPTETS for character in text):
+        encoding, widths, single, each = Encoding.GSM, [SEPTETS[c] for c in text], 160, 153
     else:
-        assert measured.segments == packed([1 + (c > "\uffff") for c in text], 70, 67)
-    assert measured.outsiders == tuple(dict.fromkeys(c for c in text if measure(c).outsiders))
+        widths = [len(c.encode("utf-16-be", "surrogatepass")) // 2 for c in text]
+        encoding, single, each = Encoding.UTF16, 70, 67
+    parts = [0]
+    for width in widths:
+        if parts[-1] + width > each:
+            parts.append(0)
+        parts[-1] += width
+    return encoding, 1 if sum(widths) <= single else len(parts)
+
+
+def test_the_standard_s_tables_are_whole() -> None:
+    assert (len("".join(BASIC)), len(SEPTETS)) == (127, 137)
+    for character in map(chr, range(0x20000)):
+        assert (character in SEPTETS) == (not outsiders(character))
+
+
+@st.composite
+def at_an_edge(draw: st.DrawFn) -> str:
+    """Texts that end, or have a character of two units, just before, on and just behind a boundary."""
+    filler, wide, single, each = draw(
+        st.sampled_from([("a", "\u20ac", 160, 153), ("\u0436", "\U0001f600", 70, 67), ("\u20ac", "a", 160, 153)])
+    )
+    edge = draw(st.sampled_from([single, *(each * parts for parts in range(1, 5))]))
+    ahead = (edge // 2 if filler == "\u20ac" else edge) + draw(st.integers(-3, 2))
+    behind = draw(st.integers(0, 3) | st.integers(0, 2 * each))
+    return filler * ahead + wide * draw(st.integers(0, 3)) + filler * behind
+
+
+@settings(max_examples=1000, deadline=None, derandomize=True, database=None)
+@given(at_an_edge())
+def test_at_every_boundary_the_count_is_the_model_s(text: str) -> None:
+    measured = measure(text)
+    assert (measured.encoding, measured.segments) == model(text)
+
+
+ALPHABETS = [st.sampled_from("a\u20ac^"), st.sampled_from("a\u0436\U0001f600\ud83d"), st.characters(codec=None)]
+
+
+@settings(deadline=None, derandomize=True, database=None)
+@given(st.one_of([st.text(alphabet, min_size=1, max_size=400) for alphabet in ALPHABETS]))
+def test_any_text_counts_as_in_the_model(text: str) -> None:
+    measured = measure(text)
+    assert (measured.encoding, measured.segments) == model(text)
+    assert measured.outsiders == tuple(dict.fromkeys(c for c in text if c not in SEPTETS))
 
 
 @given(st.text(min_size=1, max_size=400))
