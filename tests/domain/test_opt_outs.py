@@ -1,0 +1,34 @@
+"""Which replies say stop, and nothing else."""
+
+import pytest
+
+from receiptsvc.domain.opt_outs import is_opt_out
+
+WORDS = frozenset({"stop", "stop all", "opt-out", "arr\u00eat"})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "stop",
+        "STOP",
+        " Stop. ",
+        "\u00abStop\u00bb!!",
+        "stop\u00a0\t\n",
+        "...stop...",
+        "\ufeffstop\u200b",
+        "Stop  \n All",
+        "Opt-Out",
+        "ARR\u00caT",
+    ],
+)
+def test_the_word_alone_is_one(content: str) -> None:
+    assert is_opt_out(content, WORDS)
+
+
+@pytest.mark.parametrize(
+    "content", ["", " ", "!", "stopp", "please stop", "stop it", "s t o p", "don't stop", "opt out", "stop-all"]
+)
+def test_anything_else_is_none(content: str) -> None:
+    assert not is_opt_out(content, WORDS)
+    assert not is_opt_out("stop", ())
