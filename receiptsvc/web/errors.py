@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
@@ -23,7 +23,6 @@ _LONGEST_NAME = 64  # of a field's name in a path; an unknown one can be anythin
 _DETAILS = {
     404: "There is nothing at this address.",
     405: "This address does not know this method; the header Allow names those that it knows.",
-    413: "The body is too large.",
 }
 
 
@@ -97,6 +96,9 @@ def _respond_to_http(error: HTTPException) -> WerkzeugResponse:
         return error.get_response()
     headers = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
     detail = _DETAILS.get(status) or error.description or HTTPStatus(status).phrase
+    if status == 413:
+        most = current_app.config["MAX_CONTENT_LENGTH"] // 1024**2
+        detail = f"The body is larger than {most} MiB (MOST_MEBIBYTES); send several requests."
     return respond(Problem(status, detail, headers=headers))
 
 

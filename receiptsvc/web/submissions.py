@@ -1,7 +1,7 @@
 """A checked submission made into messages: one row a recipient, with what its sender should be warned of."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from os import urandom
 from typing import Any
@@ -14,33 +14,43 @@ from sqlalchemy.orm import Session
 from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
 from receiptsvc.domain import encoding
-from receiptsvc.store import messages, queries
+from receiptsvc.store import messages, queries, suppressions
 from receiptsvc.store.models import Message
+from receiptsvc.store.suppressions import Pair
 from receiptsvc.web import context
 from receiptsvc.web.errors import Problem
 
 LONGEST_RECEIPT = 6 * 1024  # bytes of an address; routers and servers cut near 8 KiB
 
 _MOST_WARNINGS = 10  # of one text's characters: a text in another script has hundreds
+_MOST_LEFT_OUT = 100  # that are told one by one
+_SUPPRESSED = "Is suppressed for this originator; see /v1/suppressions."
 _ANY = UUID(int=0)  # the addresses of all messages are of one length
 _OTHER_PARAMETERS = 160  # bytes of a receipt's query besides its clientRef and its text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draft:
-    """Messages on their way into the store, and where in the request each messageGuid that was given stands."""
+    """Messages on their way into the store, what they were made of, and what their sender should be warned of."""
 
     messages: Sequence[Message]
-    guid_paths: Mapping[str, str]
+    given: Sequence[dict[str, Any]]
+    guid_paths: Mapping[str, str]  # where in the request each messageGuid that was given stands
+    warnings: Sequence[str] = ()
+
+
+def require_account(settings: Settings) -> None:
+    """Raise Problem 503 if this service has no account to send with."""
+    if settings.account is None:
+        raise Problem(503, "Nothing can be sent: DYNMARK_USERNAME and DYNMARK_PASSWORD must be set.")
 
 
 def draft(given: Sequence[dict[str, Any]], settings: Settings, created_by: str) -> Draft:
-    """The messages of a checked body. Raises Problem 503 if this service has no account to send with."""
-    if settings.account is None:
-        raise Problem(503, "Nothing can be sent: DYNMARK_USERNAME and DYNMARK_PASSWORD must be set.")
+    """The messages of a checked body."""
     guids = _new_guids(sum(len(each["recipients"]) for each in given))
     return Draft(
         messages=[message for each in given for message in _messages(each, settings, created_by, guids)],
+        given=given,
         guid_paths={
             each["message_guid"]: f"messages[{index}].messageGuid"
             for index, each in enumerate(given)
@@ -49,19 +59,56 @@ def draft(given: Sequence[dict[str, Any]], settings: Settings, created_by: str) 
     )
 
 
+def admit(session: Session, drafted: Draft, settings: Settings) -> Draft:
+    """What of a draft may be sent, as far as the store knows: nothing to people who are suppressed for its originators.
+
+    Raises Problem 422 if there are such people and the settings don't let them be left out, or nobody else is there;
+    and Problem 409 if a messageGuid was used before.
+    """
+    admitted = _without_suppressed(session, drafted, settings)
+    _refuse_known(session, admitted)
+    return admitted
+
+
 def accept(session: Session, drafted: Draft, now: datetime) -> None:
-    """Take a draft in. Raises Problem 409 if a messageGuid of it was used before."""
-    _refuse_known(session, drafted)
+    """Take in a draft that was admitted. Raises Problem 409 if a messageGuid of it was used meanwhile."""
     try:
         with session.begin_nested():
-            messages.accept(session, drafted.messages, now)
+            messages.accept(session, drafted.messages, now, keeps_deliver_after=context.settings().keeps_deliver_after)
     except IntegrityError:
         _refuse_known(session, drafted)  # another request was faster
         raise
 
 
+def _without_suppressed(session: Session, drafted: Draft, settings: Settings) -> Draft:
+    stopped = suppressions.find(session, {message.recipient for message in drafted.messages})
+    if not stopped:
+        return drafted
+    kept: list[Message] = []
+    paths: list[str] = []
+    for message, (index, places) in zip(drafted.messages, _places(drafted.given), strict=True):
+        if Pair(message.recipient, suppressions.fold(message.originator)) in stopped:
+            paths += [f"messages[{index}].recipients[{place}]" for place in places]
+        else:
+            kept.append(message)
+    if not paths:
+        return drafted
+    if not (settings.skips_suppressed and kept):
+        what = "Every recipient is" if not kept else "Some recipients are"
+        errors = {path: [_SUPPRESSED] for path in paths}
+        raise Problem(422, f"{what} suppressed for the originator; nothing was sent.", errors=errors)
+    more = len(paths) - _MOST_LEFT_OUT
+    warnings = [f"{path} was left out: it is suppressed for this originator" for path in paths[:_MOST_LEFT_OUT]]
+    return replace(drafted, messages=kept, warnings=warnings + [f"and {more} more were left out"] * (more > 0))
+
+
+def _places(given: Sequence[dict[str, Any]]) -> Iterator[tuple[int, list[int]]]:
+    """For each message that is made of a body: which of its objects it comes from, and where its recipient stands."""
+    return ((index, places) for index, each in enumerate(given) for places in each["recipients"].values())
+
+
 def _refuse_known(session: Session, drafted: Draft) -> None:
-    known = queries.find_guids(session, drafted.guid_paths)
+    known = queries.find_guids(session, drafted.guid_paths) if drafted.guid_paths else {}
     if known:
         existing = [
             {"path": drafted.guid_paths[guid], "id": ids.public("msg", found), "url": context.message_url(found)}
@@ -102,7 +149,8 @@ def _messages(given: dict[str, Any], settings: Settings, created_by: str, guids:
         "calling_since": None,
         "unclear_since": None,
     }
-    for recipient, times in given["recipients"].items():
+    for recipient, places in given["recipients"].items():
+        times = len(places)
         merged = [f"this person stood {times} times among the recipients; one message goes out"] * (times > 1)
         message = Message()
         vars(message).update(  # not one by one: SQLAlchemy's notes of each change take ten times as long

@@ -43,6 +43,7 @@ def reply(
     *,
     occurred_at: datetime | None = None,
     sender: str = "447700900001",
+    content: str = "thanks",
 ) -> None:
     """Record a reply that says which conversation it belongs to."""
     receipt_id = rows.keep(database, "content=thanks", channel=Channel.INBOUND, now=received_at)
@@ -50,10 +51,10 @@ def reply(
         msgid=None,
         sender=sender,
         recipient="447700900999",
-        content="thanks",
+        content=content,
         client_ref=client_ref,
         occurred_at=occurred_at,
     )
     with database.transaction() as session:
         (row,) = inbox.claim(session, received_at, 1, only=receipt_id)
-        replies.record(session, row, said, received_at)
+        replies.record(session, row, said, received_at, {"stop"})

@@ -17,7 +17,7 @@ def document(desk: FlaskClient) -> Any:
 
 def operations(document: Any) -> Iterator[tuple[str, str, Any]]:
     for path, methods in document["paths"].items():
-        for method in ("get", "post"):
+        for method in ("get", "post", "delete"):
             if method in methods:
                 yield path, method, methods[method]
 

@@ -11,11 +11,12 @@ from flask.testing import FlaskClient
 
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.store.db import Database
-from receiptsvc.web.app import LONGEST_BODY, create_app
+from receiptsvc.web.app import create_app
 from receiptsvc.web.auth import public
 from tests.web.callers import client_of, make_settings
 
 JSON = "application/json"
+LONGEST_BODY = make_settings().most_bytes
 
 
 def is_problem(answer: Any, status: int) -> bool:

@@ -20,7 +20,7 @@ from receiptsvc.store import messages
 from receiptsvc.store.db import Database
 from receiptsvc.store.models import Message, Transition
 from receiptsvc.web.app import create_app
-from receiptsvc.web.schemas.messages import Accepted
+from receiptsvc.web.schemas.messages import Accepted, UnicodeCharacter
 from receiptsvc.web.schemas.submissions import NewMessage
 from tests import rows
 from tests.web.callers import client_of, make_settings
@@ -54,7 +54,7 @@ def test_each_recipient_becomes_a_message_of_its_own(client: FlaskClient, databa
     first, _, third = answer.json["messages"]
     assert list(first) == [
         "id", "recipient", "clientRef", "originator", "status", "transactionID", "encoding", "segments", "warnings",
-        "createdAt", "statusAt", "conflict", "url",
+        "unicodeCharacters", "createdAt", "statusAt", "conflict", "changedAt", "url",
     ]  # fmt: skip
     assert [item["recipient"] for item in answer.json["messages"]] == ["447700900000", "33612345678", "447700900001"]
     assert first["status"] == "accepted"
@@ -362,7 +362,7 @@ def test_what_is_kept_is_what_was_given_and_the_answer_what_its_schema_gives(
             .order_by(Transition.id)
         ).all()
     with client.application.app_context():
-        expected = client.application.make_response(jsonify(Accepted().dump({"messages": rows})))
+        expected = client.application.make_response(jsonify(Accepted().dump({"messages": rows, "warnings": []})))
     assert answer.get_data(as_text=True) == expected.get_data(as_text=True)
     assert steps == [(row.id, "ourselves", "accepted", "applied", "accepted") for row in rows]
     assert [row.recipient for row in rows] == [*numbers, "447700900000", "447700900000"]
@@ -387,6 +387,46 @@ def test_ten_thousand_recipients_are_one_request_and_one_more_is_too_many(desk: 
     assert answer.status_code == 413
     answer = post(desk, GOOD | {"recipients": numbers[:5_000]}, GOOD | {"recipients": numbers[5_000:10_000]})
     assert len(answer.json["messages"]) == 10_000
+
+
+def test_limits_are_settings_and_a_refusal_names_them(desk_database: Database) -> None:
+    client = client_of(create_app(make_settings(MOST_RECIPIENTS="2", MOST_MEBIBYTES="1"), desk_database))
+    answer = post(client, GOOD | {"recipients": ["447700900000"] * 3})
+    assert answer.status_code == 413
+    assert "more than 2 recipients (MOST_RECIPIENTS)" in answer.json["detail"]
+    answer = post(client, GOOD | {"filterSetName": "x" * 1024**2})
+    assert answer.status_code == 413
+    assert "1 MiB (MOST_MEBIBYTES)" in answer.json["detail"]
+    assert post(client, GOOD | {"recipients": ["447700900000", "447700900001"]}).status_code == 202
+
+
+def test_a_staging_service_sends_to_some_numbers_only_and_does_not_list_them(desk_database: Database) -> None:
+    client = client_of(create_app(make_settings(SEND_ONLY_TO="+44 7700 900000, 336"), desk_database))
+    assert post(client, GOOD | {"recipients": ["07700 900000", "+33612345678"]} | LONDON).status_code == 202
+    others = ["447700900000", "447700900001", "x", "33712345678", "447700900001"]
+    answer = post(client, GOOD | {"recipients": others}, GOOD | {"recipients": ["447700900009"], "a": 1})
+    assert answer.status_code == 422
+    assert list(answer.json["errors"]) == [f"messages[0].recipients[{place}]" for place in (2, 1, 4, 3)] + [
+        "messages[1].a",
+        "messages[1].recipients[0]",
+    ]
+    assert "SEND_ONLY_TO" in answer.json["errors"]["messages[0].recipients[1]"][0]
+    assert "900000" not in answer.get_data(as_text=True)
+
+
+def test_each_answer_names_the_characters_that_make_a_text_dear(desk: FlaskClient) -> None:
+    texts = ["plain", "it\u2019s \u0436 \u2019", "".join(map(chr, range(0x4E00, 0x4E40)))]
+    plain, mixed, foreign = post(desk, *(GOOD | {"text": text} for text in texts)).json["messages"]
+    assert plain["unicodeCharacters"] == []
+    assert mixed["unicodeCharacters"] == [
+        {"character": "\u2019", "codePoint": "U+2019", "suggestion": "'"},
+        {"character": "\u0436", "codePoint": "U+0436", "suggestion": None},
+    ]
+    names = [str(field.data_key) for field in UnicodeCharacter().dump_fields.values()]
+    assert names == list(mixed["unicodeCharacters"][0])
+    assert len(foreign["unicodeCharacters"]) == 10
+    read: Any = desk.get(mixed["url"])
+    assert read.json["unicodeCharacters"] == mixed["unicodeCharacters"]
 
 
 JSON = st.recursive(

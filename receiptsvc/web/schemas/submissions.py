@@ -7,17 +7,20 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from receiptsvc.config import Settings
 from receiptsvc.domain import countries, encoding
 from receiptsvc.web import context
 from receiptsvc.web import fields as kinds
 from receiptsvc.web.errors import Problem
-from receiptsvc.web.schemas.base import Request, about
+from receiptsvc.web.schemas.base import Request, Schema, about
 
-MOST_RECIPIENTS = 10_000  # in one request
 LONGEST_TEXT = 10_000  # characters
 
 _ORIGINATOR = re.compile(r"\+?[0-9]{2,15}\Z|[0-9A-Za-z._ -]{2,11}\Z")
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
 _NAMED_OUTSIDERS = 5  # of the characters that keep a text from being GSM
+
+_NOT_HERE = "Can't be written to from here: this installation sends to some numbers only (SEND_ONLY_TO)."
 
 # What a transport has no place for, and why.
 _REST_LACKS = "Can't travel by REST, which this service sends by (DYNMARK_TRANSPORT); leave it out."
@@ -34,7 +37,8 @@ _LACKING: dict[str, dict[str, str]] = {
 }
 
 
-def _check_originator(text: str) -> None:
+def check_originator(text: str) -> None:
+    """Raise ValidationError if this is no originator."""
     if not _ORIGINATOR.match(text):
         raise ma.ValidationError(
             "Must be 2 to 15 digits, with or without a leading +, or 2 to 11 of 0-9 a-z A-Z - _ . and space."
@@ -63,7 +67,7 @@ class NewMessage(Request):
     text = kinds.words(most=LONGEST_TEXT, required=True, metadata=about("What it says.", "Your parcel arrives today."))
     originator = kinds.words(
         most=16,
-        also=_check_originator,
+        also=check_originator,
         allow_none=True,
         metadata=about(
             "The sender shown: 2 to 15 digits, with or without +, or 2 to 11 of 0-9 a-z A-Z - _ . and space. "
@@ -148,7 +152,8 @@ class NewMessage(Request):
     @ma.validates_schema(skip_on_field_errors=False, pass_original=True)
     def check(self, data: dict[str, Any], original_data: Any, **_: Any) -> None:
         """Check what lies between the fields, and what the settings allow."""
-        faults: dict[str, list[str]] = {}
+        faults: dict[str, Any] = {}
+        settings = context.settings()
         until, after = data.get("valid_until"), data.get("deliver_after")
         if until and until <= context.now():
             faults["validUntil"] = ["Has gone by already."]
@@ -156,21 +161,56 @@ class NewMessage(Request):
             faults["deliverAfter"] = ["Must be before validUntil."]
         if data.get("message_guid") and len(data.get("recipients") or "1") != 1:
             faults["messageGuid"] = ["Can stand for one recipient only: leave it out, or send single messages."]
-        outsiders = encoding.measure(data["text"]).outsiders if data.get("reject_unicode") and "text" in data else ()
+        outsiders = encoding.outsiders(data["text"]) if data.get("reject_unicode") and "text" in data else ()
         if outsiders:
-            named = ", ".join(f"U+{ord(character):04X}" for character in outsiders[:_NAMED_OUTSIDERS])
+            named = ", ".join(map(encoding.code_point, outsiders[:_NAMED_OUTSIDERS]))
             more = ", and others" if len(outsiders) > _NAMED_OUTSIDERS else ""
             faults["text"] = [f"Holds characters that are not GSM, and rejectUnicode is set: {named}{more}."]
-        faults |= self._lacking(original_data)
+        if settings.send_only_to is not None:
+            faults |= self._out_of_bounds(data.get("recipients") or {}, settings.send_only_to)
+        faults |= self._lacking(original_data, settings)
         if faults:
-            raise ma.ValidationError(dict(faults))
+            raise ma.ValidationError(faults)
 
     @staticmethod
-    def _lacking(original: Any) -> dict[str, list[str]]:
-        settings = context.settings()
+    def _out_of_bounds(people: dict[str, list[int]], allowed: tuple[str, ...]) -> dict[str, Any]:
+        places = [places for number, places in people.items() if not number.startswith(allowed)]
+        return {"recipients": {place: [_NOT_HERE] for each in places for place in each}} if places else {}
+
+    @staticmethod
+    def _lacking(original: Any, settings: Settings) -> dict[str, Any]:
         if not isinstance(original, dict) or (settings.transport == "soap" and settings.wsdl is not None):
             return {}
         return {name: [why] for name, why in _LACKING[settings.transport].items() if original.get(name)}
+
+
+class SubmissionHeaders(Schema):
+    """What a request to send says beside its body."""
+
+    idempotency_key = fields.String(
+        data_key="Idempotency-Key",
+        validate=validate.Regexp(_IDEMPOTENCY_KEY, error="Must be 1 to 255 visible ASCII characters."),
+        metadata=about(
+            "Lets this request be done once, however often it is sent: 1 to 255 visible ASCII characters, the same for "
+            "each repeat. A repeat of what was done gives the same messages as they stand then, and the header "
+            "Idempotency-Replayed: true. With another body it is refused (422), and while the first still runs too "
+            "(409, with Retry-After). A request that failed leaves the key free; one that was done keeps it as long as "
+            "its messages.",
+            "order-1234-confirmation",
+        ),
+    )
+
+
+class SubmissionQuery(Request):
+    """Whether a request to send is meant."""
+
+    dry_run = fields.Boolean(
+        load_default=False,
+        truthy={"true"},
+        falsy={"false"},
+        error_messages={"invalid": "Must be true or false."},
+        metadata=about("Only tell what would be sent and what it costs, or every fault; nothing is kept.", False),
+    )
 
 
 class Submission(Request):
@@ -180,15 +220,16 @@ class Submission(Request):
         fields.Nested(NewMessage),
         required=True,
         validate=validate.Length(min=1),
-        metadata=about(f"What to send, to at most {MOST_RECIPIENTS:,} recipients in all."),
+        metadata=about("What to send, to at most 10,000 recipients in all (the setting MOST_RECIPIENTS)."),
     )
 
     @ma.pre_load
     def refuse_masses(self, data: Any, **_: Any) -> Any:
         """Raise Problem 413 if this is more than one request may hold."""
         given = data.get("messages") if isinstance(data, dict) else None
-        if isinstance(given, list) and sum(_weight(message) for message in given) > MOST_RECIPIENTS:
-            raise Problem(413, f"There are more than {MOST_RECIPIENTS:,} recipients; send several requests.")
+        most = context.settings().most_recipients
+        if isinstance(given, list) and sum(_weight(message) for message in given) > most:
+            raise Problem(413, f"There are more than {most:,} recipients (MOST_RECIPIENTS); send several requests.")
         return data
 
     @ma.validates_schema(skip_on_field_errors=False, pass_original=True)

@@ -1,0 +1,72 @@
+"""Who may not be written to any more, as the API tells it and is told."""
+
+from marshmallow import fields, validate
+
+from receiptsvc.store.queries import MOST_ROWS
+from receiptsvc.web import fields as kinds
+from receiptsvc.web.schemas.base import Request, Schema, about
+from receiptsvc.web.schemas.submissions import check_originator
+
+LONGEST_REASON = 1000  # characters
+
+_A_TIME = "2026-01-31T09:41:12.310000Z"
+_A_REPLY = "rpl_01k8z4a0b1c2d3e4f5g6h7j8k9"
+
+
+class Suppression(Schema):
+    """A person whom a sender may not write to any more."""
+
+    recipient = fields.String(metadata=about("Who: international, digits only.", "447700900000"))
+    originator = fields.Function(
+        lambda row: row.originator or None,
+        metadata=about(
+            "Which sender, in small letters and without +; null: the account's default number.",
+            "acme",
+            type=["string", "null"],
+        ),
+    )
+    created_at = kinds.moment(metadata=about("Since when.", _A_TIME))
+    created_by = fields.String(metadata=about("The API key's name; worker: the person replied so.", "worker"))
+    reason = fields.String(allow_none=True, metadata=about("Why, where somebody said so.", "opted out"))
+    reply_id = kinds.public_id(
+        "rpl", allow_none=True, metadata=about("The reply that asked for it; null: none did.", _A_REPLY)
+    )
+
+
+class SuppressionPage(Schema):
+    """Some suppressions, by recipient and originator."""
+
+    items = fields.List(fields.Nested(Suppression), metadata=about("The suppressions."))
+    next_cursor = kinds.pair_cursor(
+        attribute="next", allow_none=True, metadata=about("Ask with it for the next page; null: this is the last.")
+    )
+
+
+class SuppressionQuery(Request):
+    """Which suppressions to list: those that fit every filter."""
+
+    recipient = kinds.phone_number(metadata=about("Of this person, in any usual writing.", "+44 7700 900000"))
+    originator = kinds.words(
+        most=16, also=check_originator, metadata=about("Of this sender, in any case, with or without +.", "ACME")
+    )
+    limit = fields.Integer(
+        load_default=100, validate=validate.Range(1, MOST_ROWS), metadata=about("How many at most.", 100)
+    )
+    cursor = kinds.pair_cursor(metadata=about("The nextCursor of the page before."))
+
+
+class Stop(Request):
+    """Who by which sender, and why: for suppressing, and for letting go of it."""
+
+    recipient = kinds.phone_number(required=True, metadata=about("Who, in any usual writing.", "+44 7700 900000"))
+    originator = kinds.words(
+        most=16,
+        also=check_originator,
+        allow_none=True,
+        metadata=about(
+            "Which sender, in any case, with or without +; without it the account's default number.", "ACME"
+        ),
+    )
+    reason = kinds.words(
+        most=LONGEST_REASON, allow_none=True, metadata=about("Why; it is kept.", "the customer wrote to us")
+    )

@@ -1,0 +1,127 @@
+"""A reply that says stop is marked, and where the settings say so its sender is written to no more."""
+
+from dataclasses import replace
+from urllib.parse import urlencode
+
+import pytest
+from sqlalchemy import select
+
+from receiptsvc import ids
+from receiptsvc.domain.inbox import Channel
+from receiptsvc.store import audits, suppressions
+from receiptsvc.store.db import Database
+from receiptsvc.store.models import Reply, Suppression
+from receiptsvc.store.suppressions import Pair
+from receiptsvc.worker.process import Reading, process
+from tests.rows import accept, keep, message, seconds
+from tests.worker.work import ALICE, BOB, READING, assert_sound
+
+MARKS = replace(READING, opt_out_words=frozenset({"stop", "stop all"}))
+SUPPRESSES = replace(MARKS, suppresses_opt_outs=True)
+
+
+def reply(
+    database: Database,
+    content: str = "STOP",
+    *,
+    sender: str = ALICE,
+    recipient: str | None = "60030",
+    ref: str | None = None,
+    msgid: str = "1",
+) -> None:
+    said = {"msgid": msgid, "sender": sender, "recipient": recipient, "content": content, "clientref": ref}
+    query = urlencode({name: value for name, value in said.items() if value is not None})
+    keep(database, query, channel=Channel.INBOUND)
+
+
+def work(database: Database, reading: Reading = SUPPRESSES) -> None:
+    process(database, reading, seconds(10), 100)
+    assert_sound(database)
+
+
+def replies(database: Database) -> list[Reply]:
+    with database.reading() as session:
+        return list(session.scalars(select(Reply).order_by(Reply.id)))
+
+
+def suppressed(database: Database) -> list[tuple[str, str]]:
+    with database.reading() as session:
+        rows = session.execute(select(Suppression.recipient, Suppression.originator))
+        return sorted((row.recipient, row.originator) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("content", "is_opt_out"), [("Stop", True), (" \u201cstop\n ALL!\u201d", True), ("stop it", False), ("", False)]
+)
+def test_a_reply_is_marked_by_the_whole_of_what_it_says(database: Database, content: str, is_opt_out: bool) -> None:
+    reply(database, content)
+    work(database, MARKS)
+    [row] = replies(database)
+    assert row.is_opt_out is is_opt_out
+    assert suppressed(database) == []
+
+
+def test_without_words_nothing_is_an_opt_out(database: Database) -> None:
+    reply(database, "")
+    work(database, READING)
+    assert [row.is_opt_out for row in replies(database)] == [False]
+
+
+def test_the_originator_that_was_answered_and_the_number_written_to_are_both_stopped(database: Database) -> None:
+    accept(database, message(ALICE, originator="+4477001", client_ref="order-1"))
+    reply(database, sender="+" + ALICE, recipient="+44 77002", ref="order-1")
+    reply(database, "thanks", sender=BOB, msgid="2")
+    work(database)
+    assert suppressed(database) == [(ALICE, "4477001"), (ALICE, "4477002")]
+    with database.reading() as session:
+        [row, _] = session.scalars(select(Suppression).order_by(Suppression.originator))
+        told = audits.read(session, suppressions.subject(Pair(ALICE, "4477001")))
+    opted_out = replies(database)[0]
+    assert (row.created_by, row.reason, row.reply_id, row.created_at) == (
+        "worker",
+        "opted out",
+        opted_out.id,
+        seconds(10),
+    )
+    assert [(audit.actor, audit.action, audit.details) for audit in told] == [
+        ("worker", "suppressed", {"reply": ids.public("rpl", opted_out.id)})
+    ]
+
+
+@pytest.mark.parametrize(
+    ("originator", "recipient", "names"),
+    [
+        (None, "60030", ["", "60030"]),
+        (None, None, [""]),
+        ("60030", "60030", ["60030"]),
+    ],
+)
+def test_an_answer_to_the_account_s_own_number_stops_it(
+    database: Database, originator: str | None, recipient: str | None, names: list[str]
+) -> None:
+    accept(database, message(ALICE, originator=originator))
+    reply(database, recipient=recipient)
+    work(database)
+    assert suppressed(database) == [(ALICE, name) for name in names]
+
+
+@pytest.mark.parametrize(("recipient", "name"), [("60030", "60030"), (None, "")])
+def test_an_answer_to_nothing_that_is_known_stops_whom_it_was_sent_to(
+    database: Database, recipient: str | None, name: str
+) -> None:
+    reply(database, recipient=recipient)
+    work(database)
+    assert suppressed(database) == [(ALICE, name)]
+
+
+def test_who_says_it_twice_is_stopped_once_and_the_first_word_stays(database: Database) -> None:
+    reply(database)
+    work(database)
+    reply(database)  # forwarded again
+    reply(database, msgid="2")
+    work(database)
+    assert [row.is_opt_out for row in replies(database)] == [True, True]
+    with database.reading() as session:
+        [row] = session.scalars(select(Suppression))
+        assert row.reply_id == replies(database)[0].id
+        assert len(audits.read(session, suppressions.subject(Pair(ALICE, "60030")))) == 1
