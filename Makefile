@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run desk test test-faults bench bench-ack bench-process lint format migration pins clean
+.PHONY: help demo run desk test test-faults bench bench-ack bench-process bench-send bench-query lint format migration pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,13 +27,19 @@ test: $(VENV)/installed-dev ## every test, on SQLite and on a real PostgreSQL
 test-faults: $(VENV)/installed-dev ## the long fault tests: killed processes, a frozen database, full disks
 	RECEIPTSVC_FAULTS=long $(BIN)/python -m pytest -o timeout=1200 tests/faults $(ARGS)
 
-bench: bench-ack bench-process ## every benchmark
+bench: bench-ack bench-process bench-send bench-query ## every benchmark
 
 bench-ack: $(VENV)/installed-bench ## what a durable 200 costs, beside what others give for theirs: a quarter of an hour; ARGS=--quick: two minutes
 	@$(BIN)/python -W "ignore:XDG_RUNTIME_DIR" -m benchmarks.ack $(ARGS)
 
 bench-process: $(VENV)/installed-bench ## what it costs to work on receipts, beside the same one by one: a quarter of an hour; ARGS="--backlog 100000": less
 	@$(BIN)/python -W "ignore:XDG_RUNTIME_DIR" -m benchmarks.process $(ARGS)
+
+bench-send: $(VENV)/installed-bench ## how fast messages go out and are handed in, and what the API feels of it: two minutes
+	@$(BIN)/python -W "ignore:XDG_RUNTIME_DIR" -m benchmarks.send $(ARGS)
+
+bench-query: $(VENV)/installed-bench ## how long the API takes over what it is asked, at a million messages: half an hour; ARGS="--scale 10000000": more
+	@$(BIN)/python -W "ignore:XDG_RUNTIME_DIR" -m benchmarks.query $(ARGS)
 
 lint: $(VENV)/installed-dev ## format check, linter, strict types
 	$(BIN)/ruff format --check .

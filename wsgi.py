@@ -6,6 +6,7 @@ import sys
 from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
+from receiptsvc.intake import streams
 from receiptsvc.intake.app import Intake
 from receiptsvc.intake.drainage import Drainage
 from receiptsvc.intake.keeper import Keeper
@@ -15,7 +16,7 @@ from receiptsvc.intake.tally import Tally
 from receiptsvc.store.db import Database
 from receiptsvc.store.door import open_door
 from receiptsvc.store.wakeups import Bell
-from receiptsvc.web.app import LONGEST_BODY, create_app
+from receiptsvc.web.app import create_app
 
 WATCHED = frozenset({"/healthz", "/readyz", "/metrics"})  # also while every other thread waits for the database
 THREADS = 16  # for Flask; each may hold a connection to the database
@@ -27,7 +28,7 @@ def make() -> Intake:
     settings = Settings.from_env()
     if settings.api_key_file is not None:
         logs.info("web.api_key_made_here", file=str(settings.api_key_file))
-    database = Database(settings.database_url, pool_size=THREADS)
+    database = Database(settings.database_url, pool_size=THREADS + streams.THREADS)
     try:
         database.refuse_unsafe()
     except StorageUnavailable as error:
@@ -44,7 +45,7 @@ def make() -> Intake:
     tally = Tally(Database(settings.database_url, pool_size=1))
     atexit.register(tally.close)
     atexit.register(keeper.close)
-    flask = OnThreads(create_app(settings, database), threads=THREADS, most_bytes=LONGEST_BODY, aside=WATCHED)
+    flask = OnThreads(create_app(settings, database), threads=THREADS, most_bytes=settings.most_bytes, aside=WATCHED)
     return Intake(flask, settings, keeper, tally)
 
 

@@ -51,7 +51,7 @@ NAMES = frozenset({
     "RESEND_AFTER_SECONDS", "RESEND_FOR_SECONDS", "RETURN_CODES", "DYNMARK_TIMEZONE", "STATUS_MAP", "SPOOL_DIR",
     "ADOPT_AFTER_SECONDS", "BATCH_SIZE", "CALLS_AT_ONCE", "SENDS_PER_SECOND", "SEND_ONLY_TO", "DELIVER_AFTER_KEPT_BY",
     "DYNMARK_REST_VALIDITY", "MOST_RECIPIENTS", "MOST_MEBIBYTES", "OPT_OUT_WORDS", "OPT_OUT_ACTION",
-    "SUPPRESSED_ACTION", "RECEIPTSVC_URL", "RECEIPTSVC_API_KEY",
+    "SUPPRESSED_ACTION", "REPLY_WINDOW_DAYS", "RECEIPTSVC_URL", "RECEIPTSVC_API_KEY",
 })
 # fmt: on
 
@@ -100,6 +100,7 @@ class Settings:
     rest_validity: str  # how the REST transport spells validUntil
     most_recipients: int  # of one request
     most_bytes: int  # of a request's body
+    reply_window: timedelta  # how long after a message a reply without a clientRef belongs to it
     opt_out_words: frozenset[str]  # casefolded, words parted by one blank
     suppresses_opt_outs: bool  # whether a reply of such a word suppresses its sender for whom it answered
     skips_suppressed: bool  # whether a suppressed recipient is left out with a warning; else the request is refused
@@ -166,6 +167,7 @@ class Settings:
             rest_validity=read.name("DYNMARK_REST_VALIDITY", "validiUntil"),
             most_recipients=read.whole("MOST_RECIPIENTS", 10_000, least=1, most=100_000),
             most_bytes=read.whole("MOST_MEBIBYTES", 16, least=1, most=64) * 1024 * 1024,
+            reply_window=timedelta(days=read.whole("REPLY_WINDOW_DAYS", 30, least=1, most=3650)),
             opt_out_words=read.phrases("OPT_OUT_WORDS", OPT_OUT_WORDS),
             suppresses_opt_outs=read.choice("OPT_OUT_ACTION", OPT_OUT_ACTIONS) == "suppress",
             skips_suppressed=read.choice("SUPPRESSED_ACTION", SUPPRESSED_ACTIONS) == "skip",

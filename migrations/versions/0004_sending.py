@@ -14,6 +14,8 @@ _TIME = sa.DateTime(timezone=True)
 def upgrade() -> None:
     op.add_column("messages", sa.Column("call_limit", sa.Integer(), nullable=True))
     due, unclear = sa.text("due_at IS NOT NULL"), sa.text("status = 'send_unknown'")
+    op.drop_index("ix_messages_due", "messages")
+    op.create_index("ix_messages_due", "messages", ["due_at", "id"], postgresql_where=due, sqlite_where=due)
     op.create_index(
         "ix_messages_due_recipient_id", "messages", ["recipient", "id"], postgresql_where=due, sqlite_where=due
     )
@@ -22,6 +24,7 @@ def upgrade() -> None:
     )
     op.add_column("replies", sa.Column("is_opt_out", sa.Boolean(), server_default=sa.false(), nullable=False))
 
+    op.drop_column("heartbeats", "trouble")
     sending = op.create_table(
         "sending",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
@@ -59,9 +62,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.add_column("heartbeats", sa.Column("trouble", sa.Text(), nullable=True))
     for table in ("suppressions", "idempotency_keys", "sending"):
         op.drop_table(table)
     op.drop_column("replies", "is_opt_out")
     op.drop_index("ix_messages_unclear_since", "messages")
     op.drop_index("ix_messages_due_recipient_id", "messages")
+    op.drop_index("ix_messages_due", "messages")
+    due = sa.text("due_at IS NOT NULL")
+    op.create_index("ix_messages_due", "messages", ["due_at"], postgresql_where=due, sqlite_where=due)
     op.drop_column("messages", "call_limit")

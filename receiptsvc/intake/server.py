@@ -4,6 +4,7 @@ gevent without monkey-patching. Only the intake knows of the loop; Flask, SQLAlc
 threads as the plain blocking code that they are, so nothing they do can keep a callback from its answer.
 """
 
+import errno
 import gc
 import select
 import sys
@@ -16,17 +17,20 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import gevent
 from gevent import socket
+from gevent.event import Event
 from gunicorn.http.body import LengthReader
 from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 
 from receiptsvc.intake.plain import Plain
 from receiptsvc.intake.room import Room, claimed_bytes
+from receiptsvc.intake.streams import STOPPING, Stream
 from receiptsvc.intake.threads import Crew
 from receiptsvc.intake.usual import recognise
 
 SLOWEST_HEADERS_SECONDS = 10.0  # from a request's first byte to the end of its headers
 SLOWEST_READ_SECONDS = 10.0  # between two pieces of a body
+SLOWEST_TAKE_SECONDS = 60.0  # for a client to take a piece of a long answer: it may have to do something with it
 SLOWEST_BODY_SECONDS = 20.0  # for all of a body that Flask is to have
 
 _SWITCH_SECONDS = 0.0002  # how long another thread may hold the interpreter while the loop waits for it
@@ -97,7 +101,10 @@ class _Client:
         self._is_fresh = isinstance(body, LengthReader) and body.length == 0 and not request.unreader.buf.getvalue()
 
     def sendall(self, data: bytes) -> None:
-        self._inner.sendall(data)
+        try:
+            self._inner.sendall(data)
+        except TimeoutError:  # so is whoever takes nothing of an answer
+            raise OSError(errno.EPIPE, "nothing was read for too long") from None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -113,6 +120,7 @@ class Server(GeventWorker):
         super().__init__(*args, **kwargs)
         self._clients: dict[gevent.Greenlet, _Client] = {}
         self._plain: Plain | None = None
+        self._stopping: Event
         self._answers_plainly: Callable[[str], bool]
 
     def patch(self) -> None:
@@ -127,6 +135,7 @@ class Server(GeventWorker):
         gc.collect()
         gc.freeze()  # else every full collection looks through all that was imported, and holds the interpreter for it
         gc.set_threshold(*_SELDOM)  # nor in the midst of a large request, whose objects are many and alive
+        self._stopping = Event()
         gevent.spawn(self._collect_now_and_then)
         gevent.spawn(self._let_go_of_idle_clients)
         if hasattr(self.wsgi, "answers_plainly"):
@@ -163,7 +172,8 @@ class Server(GeventWorker):
     def _closing_at_the_end(self, inner: WSGIApplication) -> WSGIApplication:
         """The application, but that an answer given after the word to stop closes its connection.
 
-        gunicorn looks before it calls the application, and a callback may have waited since then.
+        gunicorn looks before it calls the application, and a callback may have waited since then. An answer without an
+        end hears the word by a bell in its environment.
         """
 
         def answer(environ: WSGIEnvironment, start_response: Any) -> Iterable[bytes]:
@@ -173,6 +183,7 @@ class Server(GeventWorker):
                     start_response.__self__.force_close()  # gunicorn's Response
                 return written
 
+            environ[STOPPING] = self._stopping
             return inner(environ, start)
 
         return answer
@@ -192,6 +203,7 @@ class Server(GeventWorker):
         """Once told to stop, close the connections on which nothing is asked: they would hold up the end."""
         while self.alive:
             gevent.sleep(_LOOK_SECONDS)
+        self._stopping.set()
         while True:
             for client in list(self._clients.values()):
                 with suppress(OSError):  # it may be closed by now
@@ -210,7 +222,8 @@ class OnThreads:
     """A blocking WSGI application, served from the loop on native threads.
 
     A body is read by the loop first, up to `most_bytes` of it; what is longer reaches the application as its beginning,
-    with the length that was claimed or one byte too many, so that it can refuse it in its own words.
+    with the length that was claimed or one byte too many, so that it can refuse it in its own words. A `Stream` that it
+    answers with needs no thread: the loop takes it from there.
     """
 
     def __init__(
@@ -245,21 +258,31 @@ class OnThreads:
         crew = self._crew_aside if environ["PATH_INFO"] in self._aside else self._crew
         chunks, pieces, first = crew.do(self._begin, environ, start)
         start_response(*started[0])
-        return self._rest(crew, chunks, pieces, first)
+        if isinstance(chunks, Stream):
+            chunks.heed(environ.get(STOPPING))
+            return chunks
+        return self._rest(crew, chunks, pieces, first, environ.get("gunicorn.socket"))
 
     def _begin(self, environ: WSGIEnvironment, start: StartResponse) -> tuple[Any, Iterator[bytes], bytes | None]:
         """On a thread: call the application and take the first piece, which for most answers is all there is."""
         chunks = self._inner(environ, start)
+        if isinstance(chunks, Stream):
+            return chunks, iter(()), None
         pieces = iter(chunks)
         return chunks, pieces, next(pieces, None)
 
     @staticmethod
-    def _rest(crew: Crew, chunks: Any, pieces: Iterator[bytes], first: bytes | None) -> Iterator[bytes]:
+    def _rest(
+        crew: Crew, chunks: Any, pieces: Iterator[bytes], first: bytes | None, client: Any
+    ) -> Iterator[bytes]:
+        """What is left of an answer: a thread for each piece, and none while the client takes it."""
         try:
             piece = first
             while piece is not None:
                 yield piece
                 piece = crew.do(next, pieces, None)
+                if client is not None:
+                    client.settimeout(SLOWEST_TAKE_SECONDS)
         finally:
             if hasattr(chunks, "close"):
                 crew.do(chunks.close)

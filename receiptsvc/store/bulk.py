@@ -24,7 +24,10 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
+
+from receiptsvc.store import upsert
 
 _MOST_CHARACTERS = 128 * 1024  # of JSON in one statement
 
@@ -61,23 +64,43 @@ def _insert_alike(session: Session, table: Table, rows: Sequence[_Row]) -> None:
         session.execute(statement, {"rows": part})
 
 
-def update_all(session: Session, model: type[DeclarativeBase], key: str, rows: Sequence[_Row]) -> None:
+def update_all(session: Session, model: type[DeclarativeBase], key: str | Sequence[str], rows: Sequence[_Row]) -> None:
     """Update the row of each `key`; all have the same columns. Objects of the session are not told."""
     table = model.__table__
     if not rows or not isinstance(table, Table):
         return
-    columns = [name for name in rows[0] if name != key]
+    keys = [key] if isinstance(key, str) else list(key)
+    columns = [name for name in rows[0] if name not in keys]
     if _is_sqlite(session):
         values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in columns}
-        statement = update(table).where(table.c[key] == bindparam("of")).values(values)
+        statement = update(table).where(*(table.c[name] == bindparam(f"of_{name}") for name in keys)).values(values)
         session.connection().execute(
-            statement, [{"of": row[key], **{f"new_{name}": row[name] for name in columns}} for row in rows]
+            statement,
+            [
+                {f"of_{name}": row[name] for name in keys} | {f"new_{name}": row[name] for name in columns}
+                for row in rows
+            ],
         )
         return
-    given = _given(table, [key, *columns])
-    statement = update(table).where(table.c[key] == given.c[key]).values({name: given.c[name] for name in columns})
+    given = _given(table, [*keys, *columns])
+    statement = update(table).where(*(table.c[name] == given.c[name] for name in keys))
+    statement = statement.values({name: given.c[name] for name in columns})
     for part in _parts(rows):
         session.connection().execute(statement, {"rows": part})
+
+
+def execute_all(session: Session, statement: upsert.Insert, model: type[DeclarativeBase], rows: Sequence[_Row]) -> None:
+    """Execute an insert into a model's table, with what it does on a conflict, for rows of the same columns."""
+    table = model.__table__
+    if not rows or not isinstance(table, Table):
+        return
+    if isinstance(statement, sqlite.Insert):
+        session.execute(statement, rows)
+        return
+    given = _given(table, list(rows[0]))
+    filled = statement.from_select(list(rows[0]), select(*given.c))
+    for part in _parts(rows):
+        session.connection().execute(filled, {"rows": part})
 
 
 def among(session: Session, column: InstrumentedAttribute[Any], values: Collection[Any]) -> ColumnElement[bool]:

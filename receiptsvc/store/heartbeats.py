@@ -1,4 +1,4 @@
-"""Who is at work: each worker says so every few seconds, and what troubles it."""
+"""Who is at work: each worker says so every few seconds."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -12,10 +12,10 @@ from receiptsvc.store.models import Heartbeat
 _FORGET_AFTER = timedelta(days=1)
 
 
-def beat(session: Session, process: str, now: datetime, trouble: str | None) -> None:
+def beat(session: Session, process: str, now: datetime) -> None:
     """Say that this process is at work, and forget those that have long been silent."""
     statement = upsert.into(session, Heartbeat)
-    values = {"seen_at": now, "trouble": trouble}
+    values = {"seen_at": now}
     session.execute(
         statement.on_conflict_do_update(index_elements=["process"], set_=values), {"process": process, **values}
     )

@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from receiptsvc.domain.messages import Origin
 from receiptsvc.domain.statuses import UNSETTLED, Effect, Report, Source, Status, fold, judge
-from receiptsvc.store import bulk, rollups, upsert
+from receiptsvc.store import bulk, conversations, events, rollups, upsert
+from receiptsvc.store.events import Change
 from receiptsvc.store.models import Message, MessageTransaction, Transition
 
 
@@ -70,6 +71,12 @@ class Locked:
         """The values of `_SAVED`."""
         return self.id, self.status, self.status_at, self.conflict, self.transaction_id, self.due_at
 
+    @property
+    def saved_status(self) -> str:
+        """The status that others see."""
+        status: str = self.before[1]
+        return status
+
     def standing(self) -> rollups.Standing:
         """What of it is counted."""
         return rollups.Standing(self.created_at, self.originator, self.offered_at, self.status, self.status_at)
@@ -92,29 +99,33 @@ def conversation_id(*, client_ref: str | None, recipient: str | None, originator
     return UUID(bytes=blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest())
 
 
-def accept(session: Session, messages: Sequence[Message], now: datetime) -> None:
-    """Take new messages in: each gets its first transition, and is due at once. They stay outside the session."""
-    _take_in(session, messages, Entry(report=own_step(Status.ACCEPTED, now), rule="accepted"), now, due_at=now)
+def accept(session: Session, messages: Sequence[Message], now: datetime, *, keeps_deliver_after: bool = False) -> None:
+    """Take new messages in: each gets its first transition, and is due. They stay outside the session.
+
+    `keeps_deliver_after`: one with a deliverAfter is due only then; else that is left to the gateway.
+    """
+    for message in messages:
+        later = message.deliver_after if keeps_deliver_after else None
+        vars(message)["due_at"] = max(later, now) if later else now
+    _take_in(session, messages, Entry(report=own_step(Status.ACCEPTED, now), rule="accepted"), now)
 
 
 def adopt(session: Session, messages: Sequence[Message], now: datetime) -> None:
     """Take in messages that another system gave to the gateway: they are there, and never due."""
     step = Entry(report=own_step(Status.SUBMITTED, now), rule="adopted", reason="another system sent it")
     for message in messages:
-        message.origin = Origin.EXTERNAL
-    _take_in(session, messages, step, now, due_at=None)
+        message.origin, message.due_at = Origin.EXTERNAL, None
+    _take_in(session, messages, step, now)
 
 
-def _take_in(
-    session: Session, messages: Sequence[Message], step: Entry, now: datetime, *, due_at: datetime | None
-) -> None:
+def _take_in(session: Session, messages: Sequence[Message], step: Entry, now: datetime) -> None:
     word = step.report.word
     first = {
         "status": word,
         "status_at": now,
         "conflict": False,
         "created_at": now,
-        "due_at": due_at,
+        "changed_at": now,
         "tries": 0,
     }
     for message in messages:
@@ -123,11 +134,13 @@ def _take_in(
     rows = [{name: value for name, value in vars(message).items() if name in columns} for message in messages]
     bulk.insert_all(session, Message, rows)
     _write(session, [(message.id, step, Effect.APPLIED) for message in messages], now)
+    events.note(session, [Change(message.id, None, str(word), now) for message in messages], now)
     hour = rollups.hour_of(now)
     rollups.add(
         session,
         Counter(rollups.Key(hour, rollups.MESSAGES, message.originator or "", str(word)) for message in messages),
     )
+    conversations.speak(session, (message.conversation_id for message in messages), now, is_reply=False)
 
 
 def own_step(word: Status, at: datetime) -> Report:
@@ -162,6 +175,8 @@ def record(
     """
     told = reports(session, {message_id for message_id, _ in entries})
     judged: list[tuple[UUID, Entry, Effect]] = []
+    changes: list[Change] = []
+    shown = {message_id: message.saved_status for message_id, message in locked.items()}
     counts: Counter[rollups.Key] = Counter()
     for message_id, entry in entries:
         message, earlier = locked[message_id], told[message_id]
@@ -169,13 +184,17 @@ def record(
         judged.append((message_id, entry, effect))
         earlier.append(entry.report)
         message.status, message.status_at, message.conflict = state.status, state.status_at, state.conflict
+        if state.status != shown[message_id]:
+            changes.append(Change(message_id, shown[message_id], state.status, state.status_at))
+            shown[message_id] = state.status
         if entry.receipt_id is not None:
             counts[rollups.of_receipt(entry.report.received_at, effect)] += 1
     for message in locked.values():  # also those of which there was nothing to record
         if message.status not in UNSETTLED and message.calling_since is None:
             message.due_at = None
     _write(session, judged, now)
-    _save(session, locked.values(), counts)
+    events.note(session, changes, now)
+    _save(session, locked.values(), counts, now)
     rollups.add(session, counts)
     return [effect for _, _, effect in judged]
 
@@ -211,7 +230,7 @@ def candidates(session: Session, wanted: Collection[tuple[str, str]]) -> Sequenc
         newest = (  # a campaign's clientRef may be that of a million
             select(Message.id, Message.client_ref, Message.recipient)
             .where(Message.client_ref == client_ref)
-            .order_by(Message.id.desc())
+            .order_by(Message.created_at.desc(), Message.id.desc())
             .limit(_MOST_LOOKED_AT)
             .subquery()
         )
@@ -301,10 +320,11 @@ def _write(session: Session, judged: Sequence[tuple[UUID, Entry, Effect]], now: 
     bulk.insert_all(session, Transition, rows)
 
 
-def _save(session: Session, locked: Iterable[Locked], counts: Counter[rollups.Key]) -> None:
+def _save(session: Session, locked: Iterable[Locked], counts: Counter[rollups.Key], now: datetime) -> None:
     """Write what has changed of locked messages, and say how that moves the counts."""
     changed = [message for message in locked if message.saved() != message.before]
-    bulk.update_all(session, Message, "id", [dict(zip(_SAVED, message.saved(), strict=True)) for message in changed])
+    rows = [dict(zip(_SAVED, message.saved(), strict=True), changed_at=now) for message in changed]
+    bulk.update_all(session, Message, "id", rows)
     for message in changed:
         _, status, status_at, *_ = message.before
         counts.subtract(rollups.of_message(message.standing()._replace(status=status, status_at=status_at)))

@@ -53,6 +53,10 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 _RARE_OUTCOMES = "outcome NOT IN ('pending', 'applied')"  # what ops look for among millions
+_RARE_CHANNELS = "channel <> 'message'"
+OPEN = "status IN ('accepted', 'send_unknown', 'submitted', 'sent')"  # what has no final report yet
+
+RECIPIENT_END = "substr(recipient, length(recipient) - 3)"  # its last four digits, in words that both databases know
 
 Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only in a column of this very type
 
@@ -95,6 +99,7 @@ class Message(Base):
         Index(
             "ix_messages_due",
             "due_at",
+            "id",
             postgresql_where=text("due_at IS NOT NULL"),
             sqlite_where=text("due_at IS NOT NULL"),
         ),
@@ -111,10 +116,41 @@ class Message(Base):
             postgresql_where=text("status = 'send_unknown'"),
             sqlite_where=text("status = 'send_unknown'"),
         ),
-        Index("ix_messages_conversation_id_id", "conversation_id", "id"),
-        Index("ix_messages_client_ref_id", "client_ref", "id"),
-        Index("ix_messages_recipient_id", "recipient", "id"),
-        Index("ix_messages_created_at_id", "created_at", "id"),
+        *(
+            Index(
+                f"ix_messages_open_{name}",
+                "status",
+                name,
+                "id",
+                postgresql_where=text(f"{OPEN} AND deliver_after IS {is_scheduled}"),
+                sqlite_where=text(f"{OPEN} AND deliver_after IS {is_scheduled}"),
+            )
+            for name, is_scheduled in (("created_at", "NULL"), ("deliver_after", "NOT NULL"))
+        ),
+        Index("ix_messages_status_created_at_id", "status", "created_at", "id"),
+        Index(
+            "ix_messages_originator_status_created_at_id",
+            "originator",
+            "status",
+            "created_at",
+            "id",
+            postgresql_where=text("originator IS NOT NULL"),
+            sqlite_where=text("originator IS NOT NULL"),
+        ),
+        Index(
+            "ix_messages_conversation_id_status_created_at_id", "conversation_id", "status", "created_at", "id"
+        ),
+        Index(
+            "ix_messages_client_ref_created_at_id",
+            "client_ref",
+            "created_at",
+            "id",
+            postgresql_where=text("client_ref IS NOT NULL"),
+            sqlite_where=text("client_ref IS NOT NULL"),
+        ),
+        Index("ix_messages_recipient_created_at_id", "recipient", "created_at", "id"),
+        Index("ix_messages_recipient_end_created_at_id", text(RECIPIENT_END), "created_at", "id"),
+        Index("ix_messages_changed_at_id", "changed_at", "id"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -126,11 +162,12 @@ class Message(Base):
     status: Mapped[str]
     status_at: Mapped[datetime]
     conflict: Mapped[bool]
+    changed_at: Mapped[datetime]  # when any of this, or the transactionID, was last written
 
     recipient: Mapped[str]
     text: Mapped[str]
     originator: Mapped[str | None]
-    client_ref: Mapped[str | None]
+    client_ref: Mapped[str | None]  # ordered by code points, on PostgreSQL by the collation "C"
     country_iso_code: Mapped[str | None]
     deliver_after: Mapped[datetime | None]
     valid_until: Mapped[datetime | None]
@@ -222,6 +259,13 @@ class InboxRow(Base):
             unique=True,
             postgresql_where=text("callback_id IS NOT NULL"),
             sqlite_where=text("callback_id IS NOT NULL"),
+        ),
+        Index(
+            "ix_inbox_channel_id",
+            "channel",
+            "id",
+            postgresql_where=text(_RARE_CHANNELS),
+            sqlite_where=text(_RARE_CHANNELS),
         ),
     )
 
@@ -333,7 +377,10 @@ class Reply(Base):
 
     __tablename__ = "replies"
     __table_args__ = (
-        Index("ix_replies_conversation_id_id", "conversation_id", "id"),
+        Index("ix_replies_is_opt_out_received_at_id", "is_opt_out", "received_at", "id"),
+        Index("ix_replies_conversation_id_received_at_id", "conversation_id", "received_at", "id"),
+        Index("ix_replies_sender_received_at_id", "sender", "received_at", "id"),
+        Index("ix_replies_recipient_received_at_id", "recipient", "received_at", "id"),
         Index("ix_replies_msgid", "msgid"),
         UniqueConstraint("receipt_id"),
         UniqueConstraint("fingerprint"),
@@ -355,6 +402,38 @@ class Reply(Base):
     fingerprint: Mapped[UUID]  # of msgid, sender and content: the same reply forwarded twice has it twice
     is_conflicting: Mapped[bool]  # its msgid came before with another content
     is_opt_out: Mapped[bool] = mapped_column(server_default=false())  # its content is a word such as STOP
+
+
+class EventRow(Base):
+    """What one commit changed, packed, or a part of that. Only `store.events` writes and reads it."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        UniqueConstraint("number"),
+        Index(
+            "ix_events_unnumbered",
+            "id",
+            postgresql_where=text("number IS NULL"),
+            sqlite_where=text("number IS NULL"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    number: Mapped[int | None] = mapped_column(BigInteger)  # its place in the order of commits, once it is known
+    recorded_at: Mapped[datetime]
+    changes: Mapped[bytes]
+
+
+class Spoken(Base):
+    """When a conversation was active: somebody said something in it. What became of a message is no activity."""
+
+    __tablename__ = "conversations"
+    __table_args__ = (Index("ix_conversations_last_at_id", "last_at", "id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
+    is_answered: Mapped[bool]  # whether the last word is a reply
 
 
 class Sending(Base):
@@ -391,6 +470,7 @@ class Suppression(Base):
     """A person whom a sender may not write to any more."""
 
     __tablename__ = "suppressions"
+    __table_args__ = (Index("ix_suppressions_originator_recipient", "originator", "recipient"),)
 
     recipient: Mapped[str] = mapped_column(primary_key=True)  # international, digits
     originator: Mapped[str] = mapped_column(primary_key=True)  # casefolded, no plus; empty: the account's own number
@@ -424,10 +504,9 @@ class Counter(Base):
 
 
 class Heartbeat(Base):
-    """When a process was last seen at work, and what it would have ops know."""
+    """When a process was last seen at work."""
 
     __tablename__ = "heartbeats"
 
     process: Mapped[str] = mapped_column(primary_key=True)
     seen_at: Mapped[datetime]
-    trouble: Mapped[str | None]

@@ -11,7 +11,7 @@ from datetime import datetime
 from time import monotonic, sleep
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, select, text, update
+from sqlalchemy import ColumnElement, and_, delete, false, literal_column, select, update
 from sqlalchemy.orm import Session, defer
 
 from receiptsvc import ids
@@ -21,6 +21,7 @@ from receiptsvc.store import audits, bulk, inbox, ledger
 from receiptsvc.store.db import Database
 from receiptsvc.store.models import Audit, InboxRow, Message, Parked, Transition
 from receiptsvc.store.queries import Page
+from receiptsvc.store.walks import REACH, Pin, Way, walk
 
 RETRIABLE = (InboxOutcome.UNMATCHED, InboxOutcome.QUARANTINED, InboxOutcome.DEAD)
 MATCHABLE = (*RETRIABLE, InboxOutcome.DISMISSED)
@@ -35,7 +36,8 @@ _SQLITE_REST_SECONDS = 0.01  # between two of them: there callbacks have no queu
 
 # What the index of rare outcomes is over, in its very words.
 _COMMON = (InboxOutcome.PENDING, InboxOutcome.APPLIED)
-_IS_RARE = text("inbox.outcome NOT IN ('pending', 'applied')")
+_IS_RARE: ColumnElement[bool] = literal_column("(inbox.outcome NOT IN ('pending', 'applied'))")
+_IS_RARE_CHANNEL: ColumnElement[bool] = literal_column("(inbox.channel <> 'message')")
 
 _WITHOUT_BYTES = (defer(InboxRow.query, raiseload=True), defer(InboxRow.body, raiseload=True))
 
@@ -58,11 +60,17 @@ class By:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReceiptFilter:
-    """Which receipts to list: all that every given field fits. `message_id`: what was recorded about this message."""
+    """Which receipts to list: all that every given field fits. `message_id`: what was recorded about this message.
+
+    `since`, `until` (itself left out): when the receipt's id was made, which is when its callback arrived; one that
+    came along with others has its id from when these were told apart.
+    """
 
     outcome: InboxOutcome | None = None
     channel: Channel | None = None
     message_id: UUID | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,12 +114,12 @@ class Replayed:
 def list_receipts(
     session: Session, where: ReceiptFilter, *, limit: int, after: UUID | None = None
 ) -> Page[Entry, UUID]:
-    """Receipts, the newest first, without their bytes."""
-    query = select(InboxRow).options(*_WITHOUT_BYTES).where(*_conditions(session, where))
-    if after is not None:
-        query = query.where(InboxRow.id < after)
-    rows = session.scalars(query.order_by(InboxRow.id.desc()).limit(limit + 1)).all()
-    return Page(items=_entries(session, rows[:limit]), next=rows[limit - 1].id if len(rows) > limit else None)
+    """Receipts, the newest first, without their bytes. A page may be short and not be the last: see `walks`."""
+    walked = walk(session, _way(session, where, limit), limit=limit, after=(after,) if after is not None else None)
+    found = [identifier for (identifier,) in walked.keys]
+    query = select(InboxRow).options(*_WITHOUT_BYTES).where(bulk.among(session, InboxRow.id, found))
+    rows = session.scalars(query.order_by(InboxRow.id.desc())).all() if found else []
+    return Page(items=_entries(session, rows), next=walked.next[0] if walked.next is not None else None)
 
 
 def find_receipt(session: Session, receipt_id: UUID) -> Detail | None:
@@ -224,20 +232,54 @@ def _has(session: Session, outcome: InboxOutcome) -> ColumnElement[bool]:
     return and_(is_so, _IS_RARE)  # SQLite sees that an index fits only where its own condition stands there as it is
 
 
-def _conditions(session: Session, where: ReceiptFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if where.outcome is not None:
-        conditions.append(_has(session, where.outcome))
-    if where.channel is not None:
-        conditions.append(InboxRow.channel == where.channel)
+def _way(session: Session, where: ReceiptFilter, limit: int) -> Way:
+    """The first of these that is asked for finds its rows by an index; what else is asked for is looked at."""
+    wanted: dict[str, ColumnElement[bool]] = {}
+    pins: list[Pin] = []
+    is_few = False
+    served: ColumnElement[bool] | None = None
     if where.message_id is not None:
-        recorded = select(Transition.receipt_id).where(
-            Transition.message_id == where.message_id,
-            Transition.receipt_id.is_not(None),
-            Transition.superseded_at.is_(None),
-        )
-        conditions.append(InboxRow.id.in_(recorded))
-    return conditions
+        found = _recorded(session, where.message_id)
+        served, is_few = (bulk.among(session, InboxRow.id, found) if found else false()), True
+    if where.outcome is not None:
+        wanted["outcome"] = _has(session, where.outcome)
+        if served is None and where.outcome is InboxOutcome.PENDING:
+            served = _queued(session, limit * REACH // 2)
+            is_few = served is not None
+        elif served is None and where.outcome not in _COMMON:
+            served, pins = _IS_RARE, [(InboxRow.outcome, where.outcome)]
+            del wanted["outcome"]
+    if where.channel is not None:
+        wanted["channel"] = InboxRow.channel == where.channel
+        if served is None and where.channel is not Channel.MESSAGE:
+            served, pins = _IS_RARE_CHANNEL, [(InboxRow.channel, where.channel)]
+            del wanted["channel"]
+    return Way(
+        order=(InboxRow.id,),
+        branches=[[served] if served is not None else []],
+        pins=[pins],
+        since=ids.first_at(where.since) if where.since is not None else None,
+        until=ids.first_at(where.until) if where.until is not None else None,
+        others=list(wanted.values()),
+        is_few=is_few,
+    )
+
+
+def _recorded(session: Session, message_id: UUID) -> Sequence[UUID]:
+    """The receipts that were recorded about a message. Asked first: so no plan walks through the ledger for them."""
+    recorded = select(Transition.receipt_id).where(
+        Transition.message_id == message_id, Transition.receipt_id.is_not(None), Transition.superseded_at.is_(None)
+    )
+    return [receipt_id for receipt_id in session.scalars(recorded) if receipt_id is not None]
+
+
+def _queued(session: Session, most: int) -> ColumnElement[bool] | None:
+    """What picks out the pending receipts if they are few. If they are not, the newest receipts are pending ones."""
+    queue = select(InboxRow.id).where(InboxRow.outcome == InboxOutcome.PENDING)
+    found = session.scalars(queue.order_by(InboxRow.next_at, InboxRow.id).limit(most + 1)).all()
+    if len(found) > most:
+        return None
+    return bulk.among(session, InboxRow.id, found) if found else false()
 
 
 def _entries(session: Session, rows: Sequence[InboxRow]) -> list[Entry]:

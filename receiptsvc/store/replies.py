@@ -10,13 +10,16 @@ from sqlalchemy import func, or_, select, text
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
+from receiptsvc.domain import opt_outs
 from receiptsvc.domain.inbox import InboxOutcome
 from receiptsvc.domain.messages import Reply as Said
-from receiptsvc.store import messages, upsert
+from receiptsvc.store import bulk, conversations, events, messages, suppressions, upsert
 from receiptsvc.store.inbox import Claimed
 from receiptsvc.store.models import Message, Reply
+from receiptsvc.store.receipts import By
+from receiptsvc.store.suppressions import Pair
 
-_ANSWERS_WITHIN = timedelta(days=30)  # later than that, a text from somebody begins a conversation of its own
+WINDOW = timedelta(days=30)  # later than that, a text from somebody begins a conversation of its own
 
 _PLACES = 256
 _KIND = 20_160_112  # our locks among those of others
@@ -39,10 +42,22 @@ def hold(session: Session, msgids: Collection[str]) -> None:
         session.execute(_LOCK, {"kind": _KIND, "places": places})
 
 
-def record(session: Session, row: Claimed, said: Said, now: datetime) -> tuple[InboxOutcome, str | None]:
-    """Record a reply once; the outcome of its inbox row, and what should be said of it. The caller holds its msgid."""
+def record(
+    session: Session,
+    row: Claimed,
+    said: Said,
+    now: datetime,
+    opt_out_words: Collection[str] = (),
+    *,
+    within: timedelta = WINDOW,
+) -> tuple[InboxOutcome, str | None]:
+    """Record a reply once; the outcome of its inbox row, and what should be said of it. The caller holds its msgid.
+
+    `opt_out_words`: folded; one whose whole content is one of them is marked as an opt-out. `within`: how long after a
+    message it belongs to that message's conversation, where it has no clientRef.
+    """
     sender = said.sender or ""
-    answered, link = _answered(session, said, sender, row.received_at)
+    answered, link = _answered(session, said, sender, row.received_at - within)
     if answered is not None and link == BY_LAST_MESSAGE:
         conversation = answered.conversation_id
     else:
@@ -63,7 +78,7 @@ def record(session: Session, row: Claimed, said: Said, now: datetime) -> tuple[I
             "link": link,
             "msgid": said.msgid,
             "sender": _digits(sender),
-            "recipient": said.recipient,
+            "recipient": _digits(said.recipient) if said.recipient else None,
             "content": said.content or "",
             "client_ref": said.client_ref,
             "occurred_at": said.occurred_at,
@@ -71,24 +86,52 @@ def record(session: Session, row: Claimed, said: Said, now: datetime) -> tuple[I
             "recorded_at": now,
             "fingerprint": _fingerprint(row, said),
             "is_conflicting": bool(differing),
+            "is_opt_out": opt_outs.is_opt_out(said.content or "", opt_out_words),
         },
     )
     notes = "; ".join(said.notes) or None
     if kept is None:
         return InboxOutcome.DUPLICATE, notes
+    conversations.speak(session, [conversation], row.received_at, is_reply=True)
+    events.note_reply(session, kept, now)
     if differing:
         return InboxOutcome.CONFLICTING, "its msgid came before with another content"
     return InboxOutcome.APPLIED, notes
 
 
-def _answered(session: Session, said: Said, sender: str, received_at: datetime) -> tuple[Message | None, str]:
-    """The message that a reply seems to answer, and the reason of its link."""
-    sent = select(Message).where(Message.recipient == _digits(sender)).order_by(Message.id.desc()).limit(1)
+def suppress_opt_outs(session: Session, receipt_ids: Collection[UUID], actor: str, now: datetime) -> None:
+    """Let nobody write again to who opted out by one of these receipts, under the name that they answered.
+
+    That is the originator of the message that the reply is linked to, and the number that the reply was sent to; if
+    neither is known, the account's own.
+    """
+    if not receipt_ids:
+        return
+    query = (
+        select(Reply.id, Reply.sender, Reply.recipient, Reply.message_id, Message.originator)
+        .outerjoin(Message, Message.id == Reply.message_id)
+        .where(bulk.among(session, Reply.receipt_id, receipt_ids), Reply.is_opt_out, Reply.sender != "")
+        .order_by(Reply.id)
+    )
+    asked: dict[Pair, UUID] = {}
+    for row in session.execute(query):
+        names: set[str | None] = {row.originator} if row.message_id is not None else set()
+        if row.recipient:
+            names.add(_digits(row.recipient))
+        for name in names or {None}:
+            asked.setdefault(Pair(row.sender, suppressions.fold(name)), row.id)
+    suppressions.add(session, asked, By(actor=actor, reason="opted out"), now, reply_ids=asked)
+
+
+def _answered(session: Session, said: Said, sender: str, since: datetime) -> tuple[Message | None, str]:
+    """The message that a reply seems to answer, and the reason of its link. `since`: not one from before this."""
+    sent = select(Message).where(Message.recipient == _digits(sender))
+    sent = sent.order_by(Message.created_at.desc(), Message.id.desc()).limit(1)
     if said.client_ref:
         return session.scalar(sent.where(Message.client_ref == said.client_ref)), BY_CLIENT_REF
     plain = func.replace(Message.originator, "+", "")
     recent = sent.where(
-        Message.created_at > received_at - _ANSWERS_WITHIN,
+        Message.created_at > since,
         or_(Message.originator.is_(None), plain == _digits(said.recipient or "")),
     )
     message = session.scalar(recent)

@@ -4,17 +4,20 @@ A call has three commits: `claim` before its first byte, nothing while it runs, 
 commit never comes, the lease ends and `settle_lost` says so. No row that was read before a call is written after it.
 """
 
-from collections.abc import Mapping, Sequence
+import random
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, not_, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, func, not_, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
 from receiptsvc.domain.messages import Outcome, SendResult
 from receiptsvc.domain.statuses import UNSETTLED, Status
-from receiptsvc.store import messages, parking
+from receiptsvc.store import bulk, messages, parking
 from receiptsvc.store.models import Attempt, Message
 
 _LONGEST_GAP = timedelta(minutes=5)
@@ -24,10 +27,11 @@ _SLICE = 100  # of messages that are settled without a call
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Repeats:
-    """When a message may be offered again after an answer was lost."""
+    """When a message may be offered again after an answer was lost. `spread`: by how much of a gap it may be longer."""
 
     after: timedelta
     duration: timedelta
+    spread: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,11 +42,34 @@ class Ended:
     result: SendResult
 
 
-def claim(session: Session, now: datetime, *, limit: int, lease: timedelta, repeats: Repeats) -> Sequence[Message]:
-    """Up to `limit` due messages, no two to the same recipient, each with an attempt begun and its lease running.
+class _Called(NamedTuple):
+    """What of a message decides what follows from its call."""
 
-    One that may have been taken is offered again only within its time: nobody knows how long the gateway remembers
-    a guid.
+    id: UUID
+    client_ref: str | None
+    transport: str
+    valid_until: datetime | None
+    tries: int
+    calling_since: datetime | None
+    unclear_since: datetime | None
+    call_limit: int | None
+
+
+class _Tried(NamedTuple):
+    """An attempt, as far as it is looked at."""
+
+    number: int
+    started_at: datetime
+    outcome: str | None
+
+
+def claim(session: Session, now: datetime, *, limit: int, lease: timedelta, repeats: Repeats) -> Sequence[Message]:
+    """Up to `limit` due messages for one call, each with an attempt begun and its lease running.
+
+    They are of one transport, and no two go to the same recipient. Of what has one clientRef and recipient, the first
+    is offered first; once its answer was lost it holds nothing up. A message that may have been taken is offered again
+    only within its time: nobody knows how long the gateway remembers a guid. It shares its calls with others that may
+    have been, and only with so many as its last calls allow.
     """
     due = session.scalars(
         select(Message)
@@ -51,28 +78,55 @@ def claim(session: Session, now: datetime, *, limit: int, lease: timedelta, repe
             Message.calling_since.is_(None),
             Message.status.in_(UNSETTLED),
             not_(_is_too_late(now, repeats)),
+            or_(Message.offered_at.is_not(None), not_(_waits_for_another(now, repeats))),
         )
         .order_by(Message.due_at, Message.id)
         .limit(limit)
-        .with_for_update(skip_locked=True, key_share=True)
+        .with_for_update(of=Message, skip_locked=True, key_share=True)
     ).all()
     chosen: dict[str, Message] = {}
     for message in due:
-        chosen.setdefault(message.recipient, message)
-    for message in chosen.values():
+        if _kind(message) == _kind(due[0]) and len(chosen) < (message.call_limit or limit):
+            chosen.setdefault(message.recipient, message)
+    claimed = list(chosen.values())
+    if claimed:
+        _begin(session, claimed, now, lease)
+    return claimed
+
+
+def _kind(message: Message) -> tuple[object, ...]:
+    """What all messages of a call have in common."""
+    return message.transport, message.call_limit, message.unclear_since is None
+
+
+def _begin(session: Session, claimed: Sequence[Message], now: datetime, lease: timedelta) -> None:
+    begun = {
+        Message.tries: Message.tries + 1,
+        Message.calling_since: now,
+        Message.due_at: now + lease,
+        Message.offered_at: func.coalesce(Message.offered_at, now),
+    }
+    ours = bulk.among(session, Message.id, [message.id for message in claimed])
+    session.execute(update(Message).where(ours).values(begun).execution_options(synchronize_session=False))
+    for message in claimed:
+        session.expunge(message)  # it travels on by itself, as it now is
         message.tries += 1
         message.calling_since, message.due_at = now, now + lease
         message.offered_at = message.offered_at or now
-        session.add(
-            Attempt(
-                message_id=message.id,
-                number=message.tries,
-                transport=message.transport,
-                message_guid=message.message_guid,
-                started_at=now,
-            )
-        )
-    return list(chosen.values())
+    bulk.insert_all(
+        session,
+        Attempt,
+        [
+            {
+                "message_id": message.id,
+                "number": message.tries,
+                "transport": message.transport,
+                "message_guid": message.message_guid,
+                "started_at": now,
+            }
+            for message in claimed
+        ],
+    )
 
 
 def retire_late(session: Session, now: datetime, repeats: Repeats) -> int:
@@ -96,24 +150,36 @@ def retire_late(session: Session, now: datetime, repeats: Repeats) -> int:
     return len(late)
 
 
-def record_results(session: Session, ended: Mapping[UUID, Ended], now: datetime, repeats: Repeats) -> None:
-    """Record how calls ended. What receipts have said meanwhile stands: a result is one more report."""
+def record_results(
+    session: Session, ended: Mapping[UUID, Ended], now: datetime, repeats: Repeats, *, is_one_call: bool = False
+) -> None:
+    """Record how calls ended. What receipts have said meanwhile stands: a result is one more report.
+
+    `is_one_call`: these were all messages of one. If it stays unclear as a whole, the next ones are half as large.
+    """
     locked = messages.lock(session, ended)
-    rows = {message.id: message for message in session.scalars(select(Message).where(Message.id.in_(locked)))}
-    attempts: dict[UUID, dict[int, Attempt]] = {message_id: {} for message_id in ended}
-    for attempt in session.scalars(select(Attempt).where(Attempt.message_id.in_(ended))):
-        attempts[attempt.message_id][attempt.number] = attempt
+    rows = _called(session, locked)
+    attempts = _tried(session, ended)
     entries: list[tuple[UUID, messages.Entry]] = []
     given: list[tuple[messages.Locked, str]] = []
+    closed: list[dict[str, object]] = []
+    after: list[_Called] = []
+    limit = _next_limit(ended, rows) if is_one_call else None
+    stretch = 1 + repeats.spread * random.random()  # noqa: S311 - one for all: what was in one call stays together
     for message_id, message in rows.items():
         end, tried = ended[message_id], attempts[message_id]
         result = end.result
         if tried[end.number].outcome is None or result.outcome is Outcome.TAKEN:
-            _close(tried[end.number], result, now)
+            closed.append(_closed(message_id, end, now))
+            tried[end.number] = tried[end.number]._replace(outcome=result.outcome)
         is_last = message.tries == end.number
         if is_last and message.calling_since is not None:
-            message.calling_since = locked[message_id].calling_since = None
-            locked[message_id].due_at = _next_due(message, tried, end, now, repeats)
+            if result.outcome is Outcome.UNCLEAR:
+                began = message.unclear_since or tried[end.number].started_at
+                message = message._replace(unclear_since=began, call_limit=limit or message.call_limit)  # noqa: PLW2901
+            after.append(message._replace(calling_since=None))
+            locked[message_id].calling_since = None
+            locked[message_id].due_at = _next_due(message, tried, end, now, repeats, stretch=stretch)
         if result.transaction_id and result.outcome is Outcome.TAKEN:
             given.append((locked[message_id], result.transaction_id))
         word = _WORDS.get(result.outcome)
@@ -126,9 +192,38 @@ def record_results(session: Session, ended: Mapping[UUID, Ended], now: datetime,
     transaction_ids = {transaction_id for _, transaction_id in given}
     client_refs = {message.client_ref for message in rows.values() if message.client_ref}
     parking.hold(session, transaction_ids, client_refs)
+    bulk.update_all(session, Attempt, ("message_id", "number"), closed)
+    kept = ("id", "calling_since", "unclear_since", "call_limit")
+    bulk.update_all(session, Message, "id", [{name: getattr(message, name) for name in kept} for message in after])
     messages.note_transactions(session, given, "answer", now)
     messages.record(session, locked, entries, now)
     parking.release(session, transaction_ids=transaction_ids, client_refs=client_refs, now=now)
+
+
+def _called(session: Session, message_ids: Collection[UUID]) -> dict[UUID, _Called]:
+    if not message_ids:
+        return {}
+    columns = (getattr(Message, name) for name in _Called._fields)
+    query = select(*columns).where(bulk.among(session, Message.id, message_ids)).order_by(Message.id)
+    return {row.id: _Called._make(row) for row in session.execute(query)}
+
+
+def _tried(session: Session, message_ids: Collection[UUID]) -> dict[UUID, dict[int, _Tried]]:
+    """Every attempt of these messages by its number."""
+    found: dict[UUID, dict[int, _Tried]] = defaultdict(dict)
+    if message_ids:
+        query = select(Attempt.message_id, Attempt.number, Attempt.started_at, Attempt.outcome)
+        for message_id, *attempt in session.execute(query.where(bulk.among(session, Attempt.message_id, message_ids))):
+            tried = _Tried._make(attempt)
+            found[message_id][tried.number] = tried
+    return found
+
+
+def _next_limit(ended: Mapping[UUID, Ended], rows: Mapping[UUID, _Called]) -> int | None:
+    """How many messages the next calls of these may hold: half as many, if no repeat brought any of them an answer."""
+    is_unclear = all(end.result.outcome is Outcome.UNCLEAR for end in ended.values())
+    is_repeat = all(message.unclear_since is not None for message in rows.values())
+    return (len(ended) + 1) // 2 if is_unclear and is_repeat and len(ended) > 1 else None
 
 
 def settle_lost(session: Session, now: datetime, repeats: Repeats, *, all_calls: bool = False) -> int:
@@ -147,6 +242,12 @@ def settle_lost(session: Session, now: datetime, repeats: Repeats, *, all_calls:
     return len(rows)
 
 
+def count_overdue(session: Session, before: datetime, most: int = 10_000) -> int:
+    """Messages that stay `send_unknown` after their repeats: first called before this time. It counts up to `most`."""
+    overdue = select(Message.id).where(Message.status == Status.SEND_UNKNOWN, Message.unclear_since <= before)
+    return session.scalar(select(func.count()).select_from(overdue.limit(most).subquery())) or 0
+
+
 _WORDS = {
     Outcome.TAKEN: Status.SUBMITTED,
     Outcome.REFUSED: Status.FAILED,
@@ -159,24 +260,48 @@ _RULES = {
 }
 
 
-def _is_too_late(now: datetime, repeats: Repeats) -> ColumnElement[bool]:
+def _is_too_late(now: datetime, repeats: Repeats, message: type[Message] = Message) -> ColumnElement[bool]:
     """Whether a message is not to be offered any more. Never null, so that it can be negated."""
     return or_(
-        and_(Message.valid_until.is_not(None), Message.valid_until <= now),
-        and_(Message.unclear_since.is_not(None), Message.unclear_since <= now - repeats.duration),
+        and_(message.valid_until.is_not(None), message.valid_until <= now),
+        and_(message.unclear_since.is_not(None), message.unclear_since <= now - repeats.duration),
     )
 
 
-def _close(attempt: Attempt, result: SendResult, now: datetime) -> None:
-    attempt.ended_at, attempt.outcome = now, result.outcome
-    attempt.transaction_id = result.transaction_id
-    attempt.return_code = result.code
-    attempt.return_description = result.description
-    attempt.return_detail = result.detail
+def _waits_for_another(now: datetime, repeats: Repeats) -> ColumnElement[bool]:
+    """Whether an earlier message of the same conversation to the same person is still to be offered, or just is."""
+    earlier = aliased(Message)
+    return (
+        select(earlier.id)
+        .where(
+            earlier.recipient == Message.recipient,
+            earlier.due_at.is_not(None),
+            earlier.id < Message.id,
+            earlier.conversation_id == Message.conversation_id,
+            earlier.status == Status.ACCEPTED,
+            or_(earlier.offered_at.is_not(None), earlier.due_at <= now),  # else it waits for its deliverAfter
+            or_(earlier.calling_since.is_not(None), not_(_is_too_late(now, repeats, earlier))),
+        )
+        .exists()
+    )
+
+
+def _closed(message_id: UUID, end: Ended, now: datetime) -> dict[str, object]:
+    """An attempt's row as its end leaves it."""
+    return {
+        "message_id": message_id,
+        "number": end.number,
+        "ended_at": now,
+        "outcome": end.result.outcome,
+        "transaction_id": end.result.transaction_id,
+        "return_code": end.result.code,
+        "return_description": end.result.description,
+        "return_detail": end.result.detail,
+    }
 
 
 def _next_due(
-    message: Message, tried: Mapping[int, Attempt], end: Ended, now: datetime, repeats: Repeats
+    message: _Called, tried: Mapping[int, _Tried], end: Ended, now: datetime, repeats: Repeats, *, stretch: float
 ) -> datetime | None:
     """When to look at a message again after its call ended so; None: never."""
     outcome = end.result.outcome
@@ -185,14 +310,13 @@ def _next_due(
         case Outcome.TAKEN | Outcome.REFUSED:
             return None
         case Outcome.ACCOUNT_REFUSED:
-            return now  # the worker holds all sending; this message did nothing wrong
+            return now  # all sending is held; this message did nothing wrong
         case Outcome.NOT_SENT:
-            return now + min(_doubled(_FIRST_GAP, before), _LONGEST_GAP)
+            return now + min(_doubled(_FIRST_GAP, before), _LONGEST_GAP) * stretch
         case Outcome.UNCLEAR:
-            message.unclear_since = message.unclear_since or tried[end.number].started_at
-            if message.transport != "soap":
+            if message.transport != "soap" or message.unclear_since is None:
                 return None  # without a messageGuid on the wire a repeat could be a second SMS
-            due = now + _doubled(repeats.after, before)
+            due = now + min(_doubled(repeats.after, before), max(repeats.after, _LONGEST_GAP)) * stretch
             last = message.unclear_since + repeats.duration
             return due if due < min(last, message.valid_until or last) else None
 

@@ -1,4 +1,8 @@
-"""A conversation's story: messages, transitions and replies merged by time, in SQL and by pages. Nothing is written."""
+"""A conversation's story: messages, transitions and replies merged by time, in SQL and by pages. Nothing is written.
+
+A large conversation, such as a campaign's, is told message by message: what became of each follows it at once. To merge
+by time too what became of a million messages, every transition would have to stand in one more index.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,17 +10,34 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import CompoundSelect, Integer, case, func, literal, literal_column, select, tuple_, union_all
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Integer,
+    case,
+    func,
+    literal,
+    literal_column,
+    select,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.orm import Session
 
+from receiptsvc.domain.statuses import Status
 from receiptsvc.store.models import Message, Reply, Transition
 from receiptsvc.store.queries import Page
+from receiptsvc.store.walks import Way, walk
 
 _MESSAGE, _TRANSITION, _REPLY = range(3)  # the order of what happened at the same time
+_BY_MESSAGE = 3  # in a place: it is one in a large conversation
 
 
 class Key(NamedTuple):
-    """Where a timeline's entry stands among the others: by time, then messages, transitions, replies."""
+    """Where a timeline's entry stands among the others: by time, then messages, transitions, replies.
+
+    In a large conversation by time, id and serial: a transition has its message's time there.
+    """
 
     at: datetime
     kind: int
@@ -33,12 +54,17 @@ class Entry:
     to: str | None = None
 
 
-def read(session: Session, conversation_id: UUID, *, limit: int, after: Key | None = None) -> Page[Entry, Key]:
-    """What happened in a conversation, the earliest first.
+def read(
+    session: Session, conversation_id: UUID, *, limit: int, after: Key | None = None, is_large: bool = False
+) -> Page[Entry, Key]:
+    """What happened in a conversation, the earliest first; of one that `is_large`, message by message.
 
     A message stands at the time it was accepted, a reply and a transition at the provider's time, or without one at
-    the time we received it; a transition never before its message, whatever the provider's clock says.
+    the time we received it; a transition never before its message, whatever the provider's clock says. Where it is told
+    message by message, a reply stands at the time we received it. It goes on as it began, however large it has become.
     """
+    if is_by_message(after, is_large=is_large):
+        return _read_by_message(session, conversation_id, limit=limit, after=after)
     keys = _keys(conversation_id).subquery()
     query = select(keys)
     if after is not None:
@@ -51,6 +77,39 @@ def read(session: Session, conversation_id: UUID, *, limit: int, after: Key | No
     ]
     shown = found[:limit]
     return Page(items=_entries(session, shown), next=shown[-1] if len(found) > limit else None)
+
+
+def is_by_message(after: Key | None, *, is_large: bool) -> bool:
+    """Whether a conversation is told message by message."""
+    return is_large if after is None else after.kind == _BY_MESSAGE
+
+
+def _read_by_message(session: Session, conversation_id: UUID, *, limit: int, after: Key | None) -> Page[Entry, Key]:
+    place = (after.at, after.id) if after is not None else None
+    # Each message has a transition at least, so that half as many fill a page.
+    statuses = [[(Message.conversation_id, conversation_id), (Message.status, status.value)] for status in Status]
+    every: list[list[ColumnElement[bool]]] = [[] for _ in statuses]
+    sent = Way(order=(Message.created_at, Message.id), branches=every, pins=statuses, is_descending=False)
+    answers = [[Reply.conversation_id == conversation_id]]
+    received = Way(order=(Reply.received_at, Reply.id), branches=answers, is_descending=False)
+    messages = walk(session, sent, limit=limit // 2 + 1, after=place).keys
+    replies = walk(session, received, limit=limit + 1, after=place).keys
+    made_at = {identifier: at for at, identifier in messages}
+    rest = made_at | ({after.id: after.at} if after is not None else {})
+    told = select(Transition.message_id, Transition.id).where(Transition.message_id.in_(list(rest)))
+    found = [Key(at, _MESSAGE, identifier, 0) for at, identifier in messages]
+    found += [Key(rest[identifier], _TRANSITION, identifier, serial) for identifier, serial in session.execute(told)]
+    found += [Key(at, _REPLY, identifier, 0) for at, identifier in replies]
+    found.sort(key=_by_message)
+    if after is not None:
+        found = [key for key in found if _by_message(key) > _by_message(after)]
+    shown = found[:limit]
+    following = shown[-1]._replace(kind=_BY_MESSAGE) if len(found) > limit else None
+    return Page(items=_entries(session, shown), next=following)
+
+
+def _by_message(key: Key) -> tuple[datetime, UUID, int]:
+    return key.at, key.id, key.serial
 
 
 def _keys(conversation_id: UUID) -> CompoundSelect[Any]:
@@ -101,7 +160,9 @@ def _entries(session: Session, keys: Sequence[Key]) -> list[Entry]:
         if key.kind == _MESSAGE:
             entries.append(Entry(at=key.at, row=messages[key.id]))
         elif key.kind == _TRANSITION:
-            entries.append(Entry(at=key.at, row=transitions[key.serial], to=messages[key.id].recipient))
+            message, row = messages[key.id], transitions[key.serial]
+            at = max(row.occurred_at or row.received_at, message.created_at)
+            entries.append(Entry(at=at, row=row, to=message.recipient))
         else:
             entries.append(Entry(at=key.at, row=replies[key.id]))
     return entries

@@ -6,11 +6,27 @@ from werkzeug.routing import BaseConverter
 
 from receiptsvc.config import Settings
 from receiptsvc.intake.access import ROUTE
+from receiptsvc.intake.streams import Feed
 from receiptsvc.store.db import Database
-from receiptsvc.web import auth, context, documentation, errors
-from receiptsvc.web.api import conversations, health, ledger, messages, metrics, receipts, transactions
-
-LONGEST_BODY = 16 * 1024 * 1024
+from receiptsvc.web import auth, caching, context, documentation, errors
+from receiptsvc.web.api import (
+    conversations,
+    events,
+    exports,
+    health,
+    ledger,
+    messages,
+    metrics,
+    receipts,
+    recipients,
+    replies,
+    search,
+    sending,
+    statistics,
+    suppressions,
+    transactions,
+)
+from receiptsvc.web.schemas.events import write as write_event
 
 _POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -25,20 +41,36 @@ class Anything(BaseConverter):
 def create_app(settings: Settings, database: Database) -> Flask:
     """The application for these settings, on this database."""
     app = Flask("receiptsvc.web", static_folder=None)
-    app.config.update(MAX_CONTENT_LENGTH=LONGEST_BODY, PROVIDE_AUTOMATIC_OPTIONS=False)
+    app.config.update(MAX_CONTENT_LENGTH=settings.most_bytes, PROVIDE_AUTOMATIC_OPTIONS=False)
     json = DefaultJSONProvider(app)
     json.sort_keys = False
     app.json = json
     app.url_map.converters["anything"] = Anything
     app.url_map.merge_slashes = False  # a clientRef may hold several in a row
-    context.attach(app, settings, database)
+    context.attach(app, settings, database, Feed(database, write_event))
     auth.guard(app, settings.api_keys)
     api = documentation.describe(app, settings.public_url)
-    for noun in (messages, transactions, conversations, ledger, receipts, health):
+    for noun in (
+        messages,
+        sending,
+        transactions,
+        conversations,
+        recipients,
+        replies,
+        search,
+        events,
+        statistics,
+        exports,
+        suppressions,
+        ledger,
+        receipts,
+        health,
+    ):
         api.register_blueprint(noun.blueprint)
     app.register_blueprint(documentation.blueprint)
     app.register_blueprint(metrics.blueprint)
     errors.register(app)
+    caching.register(app)
     app.after_request(_harden)
     return app
 
@@ -47,8 +79,6 @@ def _harden(response: Response) -> Response:
     request.environ[ROUTE] = request.url_rule.rule if request.url_rule else None  # for the access log
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"
-    if request.path.startswith("/v1/"):
-        response.headers["Cache-Control"] = "no-store"
     if response.mimetype == "text/html":
         response.headers["Content-Security-Policy"] = _POLICY
     return response

@@ -9,6 +9,7 @@ from flask import Flask, current_app
 from receiptsvc import ids
 from receiptsvc.config import Settings
 from receiptsvc.intake.backlog import Backlog, SpoolState
+from receiptsvc.intake.streams import Feed
 from receiptsvc.store.db import Database
 from receiptsvc.web.readiness import Looker
 
@@ -21,12 +22,13 @@ class _Context:
     database: Database
     readiness: Looker
     backlog: Backlog | None
+    feed: Feed
 
 
-def attach(app: Flask, settings: Settings, database: Database) -> None:
-    """Give an application its settings and its database."""
+def attach(app: Flask, settings: Settings, database: Database, feed: Feed) -> None:
+    """Give an application its settings, its database, and what feeds its event streams."""
     backlog = Backlog(settings.spool_dir) if settings.spool_dir else None
-    app.extensions[_NAME] = _Context(settings, database, Looker(settings, database, backlog), backlog)
+    app.extensions[_NAME] = _Context(settings, database, Looker(settings, database, backlog), backlog, feed)
 
 
 def settings() -> Settings:
@@ -44,6 +46,11 @@ def readiness() -> Looker:
     return _current().readiness
 
 
+def feed() -> Feed:
+    """What feeds the event streams of the application at work."""
+    return _current().feed
+
+
 def spooled() -> SpoolState | None:
     """What waits in the spool of this host; None if there is no spool."""
     backlog = _current().backlog
@@ -58,6 +65,11 @@ def now() -> datetime:
 def message_url(message_id: UUID) -> str:
     """Where a message can be read."""
     return f"{settings().public_url}/v1/messages/{ids.public('msg', message_id)}"
+
+
+def conversation_url(conversation_id: UUID) -> str:
+    """Where a conversation can be read."""
+    return f"{settings().public_url}/v1/conversations/{ids.public('cnv', conversation_id)}"
 
 
 def _current() -> _Context:

@@ -1,16 +1,27 @@
 """The API's own description: the OpenAPI document, and a page made from it that needs no other host."""
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 import flask_smorest
-from flask import Blueprint, Flask, Response, current_app, jsonify, render_template, send_from_directory
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    current_app,
+    jsonify,
+    make_response,
+    render_template,
+    send_from_directory,
+)
 
-from receiptsvc.web import errors
+from receiptsvc.web import caching, errors
 from receiptsvc.web.auth import public
 from receiptsvc.web.endpoints import BEARER, PROBLEMS
 from receiptsvc.web.schemas.base import Problem
 from receiptsvc.web.schemas.conversations import TIMELINE
+from receiptsvc.web.schemas.events import EVENTS
 
 METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -21,14 +32,14 @@ blueprint = Blueprint("documentation", __name__)
 @public
 def read_openapi() -> Response:
     """The OpenAPI document."""
-    return jsonify(_document())
+    return _once("document", lambda: jsonify(_document()))
 
 
 @blueprint.get("/docs")
 @public
-def read_docs() -> str:
+def read_docs() -> Response:
     """The same as a page."""
-    return render_template("docs.html", document=_document(), methods=METHODS)
+    return _once("page", lambda: make_response(render_template("docs.html", document=_document(), methods=METHODS)))
 
 
 @blueprint.get("/static/<path:name>")
@@ -60,9 +71,22 @@ def describe(app: Flask, server_url: str) -> Any:
         answer = {"description": HTTPStatus(status).phrase, "content": {errors.CONTENT_TYPE: {"schema": Problem}}}
         api.spec.components.response(HTTPStatus(status).name, answer, lazy=True)
     del api.spec.components.schemas["PaginationMetadata"]  # flask-smorest's; our pages go by nextCursor
-    for schema in TIMELINE:
+    for schema in (*TIMELINE, *EVENTS):
         api.spec.components.schema(schema.__name__, schema=schema)
     return api
+
+
+def _once(name: str, make: Callable[[], Response]) -> Response:
+    """An answer that stays the same as long as the process lives: made once, and given to whom it is new."""
+    made = current_app.extensions.setdefault("receiptsvc.documentation", {})
+    if name not in made:
+        first = make()
+        made[name] = caching.tag_of(first.get_data()), first.get_data(), first.content_type
+    tag, body, content_type = made[name]
+    headers = {**caching.tagged(tag), "Cache-Control": "no-cache"}
+    if caching.has_newest(tag):
+        return Response(status=304, headers=headers)
+    return Response(body, content_type=content_type, headers=headers)
 
 
 def _document() -> Any:

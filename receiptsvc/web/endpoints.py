@@ -8,18 +8,27 @@ from http import HTTPStatus
 from typing import Any, TypeAlias, TypeVar
 
 import flask_smorest
-from marshmallow import Schema
+from marshmallow import EXCLUDE, Schema
 
 from receiptsvc.web import auth, parsing
 
 Blueprint: TypeAlias = Any  # flask-smorest comes without types
 View = TypeVar("View", bound=Callable[..., Any])
 
+PREFIX = "/v1"
 BEARER = "bearer"  # the security scheme's name in the documentation
-PROBLEMS = (401, 403, 404, 405, 409, 413, 415, 422, 500, 503)
+PROBLEMS = (401, 403, 404, 405, 409, 410, 413, 415, 422, 500, 503, 505)
+
+_TEXT = {"type": "string"}
+_IF_NONE_MATCH = {
+    "in": "header",
+    "name": "If-None-Match",
+    "description": "The ETag of an earlier answer: if nothing has changed since, the answer is 304 and has no body.",
+    "schema": {"type": "string"},
+}
 
 
-def noun(name: str, description: str, *, prefix: str = "/v1") -> Blueprint:
+def noun(name: str, description: str, *, prefix: str = PREFIX) -> Blueprint:
     """A group of endpoints."""
     blueprint = flask_smorest.Blueprint(name, __name__, url_prefix=prefix, description=description)
     blueprint.ARGUMENTS_PARSER = parsing.PARSER
@@ -31,18 +40,26 @@ def endpoint(
     method: str,
     rule: str,
     *,
-    gives: type[Schema],
+    gives: type[Schema] | None,
     status: int = 200,
     takes: type[Schema] | None = None,
     asks: type[Schema] | None = None,
+    heeds: type[Schema] | None = None,
+    around: Callable[[Any], Any] | None = None,
     path: Mapping[str, str] | None = None,
     also: Mapping[int, type[Schema]] | None = None,
     fails: Sequence[int] = (),
+    streams: str | None = None,
+    is_tagged: bool = False,
 ) -> Callable[[View], View]:
-    """Serve a view at `rule`. `takes` is the body's schema, `asks` the query's; each is an argument of the view.
+    """Serve a view at `rule`. `takes` is the body's schema, `asks` the query's, `heeds` that of the headers it minds.
+
+    What is read by each is an argument of the view: headers, query, body. `around` decorates the view together with the
+    reading of the body: it is given headers and query only, and may answer without the body being checked.
 
     `path`: the parameters in `rule`, described. `also`: answers with another status than `status`. `fails`: statuses of
-    problems beyond those that follow from the rest.
+    problems beyond those that follow from the rest. `streams`: the content type of an answer that is text and no JSON.
+    `is_tagged`: the answer has an ETag, and is 304 to who shows it.
     """
 
     def serve(view: View) -> View:
@@ -51,18 +68,47 @@ def endpoint(
             raise ValueError(f"{view} does not declare who may call it")
         closed = scope != auth.PUBLIC
         problems = {*fails, *((401, 403) if closed else ()), *((413, 415, 422) if takes else ()), 500}
-        served: Any = blueprint.response(status, gives)(view)
+        if blueprint.url_prefix == PREFIX:
+            problems.add(422)  # an unknown parameter
+        given = _TEXT if streams else gives
+        served: Any = blueprint.response(status, given, content_type=streams)(view)
+        if is_tagged:
+            served = blueprint.alt_response(304, description="What If-None-Match names is the newest.")(served)
         for other, schema in (also or {}).items():
             served = blueprint.alt_response(other, schema=schema)(served)
-        if takes is not None:
-            served = blueprint.arguments(takes)(served)
-        if asks is not None:
-            served = blueprint.arguments(asks, location="query")(served)
+        served = _given_input(blueprint, served, takes=takes, around=around, asks=asks, heeds=heeds)
         for problem in sorted(problems):
             served = blueprint.alt_response(problem, response=HTTPStatus(problem).name)(served)
         served = blueprint.doc(security=[{BEARER: [scope]}] if closed else [], operationId=view.__name__)(served)
-        parameters = [{"in": "path", "name": name, "description": text} for name, text in (path or {}).items()]
+        parameters: list[dict[str, Any]] = [
+            {"in": "path", "name": name, "description": text} for name, text in (path or {}).items()
+        ]
+        if is_tagged:
+            parameters.append(_IF_NONE_MATCH)
         blueprint.route(rule, methods=[method], parameters=parameters)(served)
         return view
 
     return serve
+
+
+def _given_input(
+    blueprint: Blueprint,
+    served: Any,
+    *,
+    takes: type[Schema] | None,
+    around: Callable[[Any], Any] | None,
+    asks: type[Schema] | None,
+    heeds: type[Schema] | None,
+) -> Any:
+    """A view that is given what it asks for. What is wrapped around last is read first."""
+    if takes is not None:
+        served = blueprint.arguments(takes)(served)
+    if around is not None:
+        served = around(served)
+    if asks is not None:
+        served = blueprint.arguments(asks, location="query")(served)
+    elif blueprint.url_prefix == PREFIX:
+        served = parsing.refuse_query(served)
+    if heeds is not None:
+        served = blueprint.arguments(heeds, location="headers", unknown=EXCLUDE)(served)
+    return served

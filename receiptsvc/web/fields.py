@@ -15,7 +15,8 @@ from marshmallow import fields, validate
 
 from receiptsvc import ids
 from receiptsvc.domain import countries
-from receiptsvc.store import timeline
+from receiptsvc.store import listing, people, timeline
+from receiptsvc.store.suppressions import Pair
 from receiptsvc.web import recipients
 
 Value = TypeVar("Value")
@@ -25,7 +26,10 @@ _RFC_3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?(?:([Zz])|([+-]\d\d:\d\d))\Z", re.ASCII
 )
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_TIMELINE_CURSOR = re.compile(r"(\d{1,17})\.([0-2])\.([0-9a-f]{32})\.(\d{1,18})\Z", re.ASCII)
+_PAIR_CURSOR = re.compile(r"([0-9]{1,20})\.([0-9a-z._ -]{0,16})\Z", re.ASCII)
+_MOMENT_CURSOR = re.compile(r"(\d{1,17})\.([0-9a-f]{32})\Z", re.ASCII)
+_PLACE_CURSOR = re.compile(r"(created|changed|clientRef)\.(\d{1,17})\.([0-9a-f]{32})\.([\s\S]{0,64})\Z")
+_TIMELINE_CURSOR = re.compile(r"(\d{1,17})\.([0-3])\.([0-9a-f]{32})\.(\d{1,18})\Z", re.ASCII)
 
 
 def refuse_illegal(text: str) -> None:
@@ -66,25 +70,28 @@ class Flag(fields.Boolean):
         return value
 
 
-class Recipients(fields.Field[dict[str, int]]):
-    """Phone numbers, read as how often each person stands among them. With `countryIsoCode` also local ones."""
+class Recipients(fields.Field[dict[str, list[int]]]):
+    """Phone numbers, read as the places at which each person stands among them. With `countryIsoCode` also local ones.
 
-    def _deserialize(self, value: Any, *context: Any, **_: Any) -> dict[str, int]:
+    Where some are no numbers, the others are the error's `valid_data`.
+    """
+
+    def _deserialize(self, value: Any, *context: Any, **_: Any) -> dict[str, list[int]]:
         if not isinstance(value, list) or not value:
             raise ma.ValidationError("Must be a list of at least one phone number.")
         _, siblings = context  # after the field's own name, as it came: the object that the field stands in
         country = siblings.get("countryIsoCode")
         region = countries.alpha_2(country) if isinstance(country, str) else None
-        people: dict[str, int] = {}
+        people: dict[str, list[int]] = {}
         faults: dict[int, list[str]] = {}
         for index, text in enumerate(value):
             number = recipients.normalise(text, region) if isinstance(text, str) else None
             if number is None:
                 faults[index] = [_NO_NUMBER if isinstance(text, str) else "Not a valid string."]
             else:
-                people[number] = people.get(number, 0) + 1
+                people.setdefault(number, []).append(index)
         if faults:
-            raise ma.ValidationError(dict(faults))
+            raise ma.ValidationError(dict(faults), valid_data=people)
         return people
 
 
@@ -121,9 +128,34 @@ def transaction_id(**options: Any) -> Coded[str]:
     return _string(Coded(read=_read_transaction_id, **options))
 
 
+def anybody(**options: Any) -> Coded[str]:
+    """Who wrote or was written to: a phone number in any usual writing, or a short code."""
+    return _string(Coded(read=_read_anybody, **options))
+
+
+def number_end(**options: Any) -> Coded[str]:
+    """The last digits of a phone number."""
+    return _string(Coded(read=_read_number_end, **options))
+
+
 def message_cursor(**options: Any) -> Coded[UUID]:
     """Where a list of messages goes on."""
     return _string(Coded(read=_read_message_cursor, write=ids.to_text, **options))
+
+
+def pair_cursor(**options: Any) -> Coded[Pair]:
+    """Where a list of suppressions goes on."""
+    return _string(Coded(read=_read_pair_cursor, write=_write_pair_cursor, **options))
+
+
+def moment_cursor(**options: Any) -> Coded[people.Moment]:
+    """Where a list goes on that is by time and id."""
+    return _string(Coded(read=_read_moment_cursor, write=_write_moment_cursor, **options))
+
+
+def place_cursor(**options: Any) -> Coded[listing.Place]:
+    """Where a list of messages goes on."""
+    return _string(Coded(read=_read_place_cursor, write=_write_place_cursor, **options))
 
 
 def timeline_cursor(**options: Any) -> Coded[timeline.Key]:
@@ -185,18 +217,89 @@ def _read_message_cursor(text: str) -> UUID:
     return place
 
 
+def _write_pair_cursor(pair: Pair) -> str:
+    return _wrap(".".join(pair))
+
+
+def _read_pair_cursor(text: str) -> Pair:
+    found = _unwrap(_PAIR_CURSOR, text)
+    if not found:
+        raise ma.ValidationError("Must be a nextCursor of this list.")
+    return Pair(found[1], found[2])
+
+
+def _read_anybody(text: str) -> str:
+    number = recipients.normalise(text) or recipients.bare(text)
+    if number is None:
+        raise ma.ValidationError("Is neither a phone number nor a short code.")
+    return number
+
+
+def _read_number_end(text: str) -> str:
+    digits = recipients.bare(text)
+    if digits is None or len(digits) < listing.FEWEST_DIGITS:
+        raise ma.ValidationError(f"Must be at least the last {listing.FEWEST_DIGITS} digits of a number.")
+    return digits
+
+
+def _write_moment_cursor(place: tuple[datetime, UUID]) -> str:
+    at, identifier = place
+    return _wrap(f"{_micros(at)}.{identifier.hex}")
+
+
+def _read_moment_cursor(text: str) -> people.Moment:
+    found = _unwrap(_MOMENT_CURSOR, text)
+    at = _time_of(found[1]) if found else None
+    if found is None or at is None:
+        raise ma.ValidationError("Must be a nextCursor of this list.")
+    return people.Moment(at, UUID(hex=found[2]))
+
+
+def _write_place_cursor(place: listing.Place) -> str:
+    *before, at, identifier = place.key
+    return _wrap(f"{place.order}.{_micros(at)}.{identifier.hex}.{before[0] if before else ''}")
+
+
+def _read_place_cursor(text: str) -> listing.Place:
+    found = _unwrap(_PLACE_CURSOR, text)
+    at = _time_of(found[2]) if found else None
+    if found is None or at is None or "\0" in found[4]:
+        raise ma.ValidationError("Must be a nextCursor of this list.")
+    order = listing.Order(found[1])
+    before = (found[4],) if order is listing.Order.CLIENT_REF else ()
+    return listing.Place(order, (*before, at, UUID(hex=found[3])))
+
+
+def _micros(at: datetime) -> int:
+    return (at - _EPOCH) // timedelta(microseconds=1)
+
+
+def _time_of(micros: str) -> datetime | None:
+    try:
+        return _EPOCH + timedelta(microseconds=int(micros))
+    except OverflowError:
+        return None
+
+
 def _write_timeline_cursor(key: timeline.Key) -> str:
-    micros = (key.at - _EPOCH) // timedelta(microseconds=1)
-    return base64.urlsafe_b64encode(f"{micros}.{key.kind}.{key.id.hex}.{key.serial}".encode()).decode().rstrip("=")
+    return _wrap(f"{_micros(key.at)}.{key.kind}.{key.id.hex}.{key.serial}")
 
 
 def _read_timeline_cursor(text: str) -> timeline.Key:
+    found = _unwrap(_TIMELINE_CURSOR, text)
+    at = _time_of(found[1]) if found else None
+    if found is None or at is None:
+        raise ma.ValidationError("Must be a nextCursor of this timeline.")
+    return timeline.Key(at, int(found[2]), UUID(hex=found[3]), int(found[4]))
+
+
+def _wrap(place: str) -> str:
+    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+
+
+def _unwrap(form: re.Pattern[str], cursor: str) -> re.Match[str] | None:
+    """The parts of a place that `_wrap` wrote; None if it wrote no such thing."""
     try:
-        plain = base64.b64decode(text + "=" * (-len(text) % 4), altchars="-_", validate=True).decode()
-        found = _TIMELINE_CURSOR.match(plain)
-        if found:
-            at = _EPOCH + timedelta(microseconds=int(found[1]))
-            return timeline.Key(at, int(found[2]), UUID(hex=found[3]), int(found[4]))
-    except (ValueError, OverflowError):
-        pass
-    raise ma.ValidationError("Must be a nextCursor of this timeline.")
+        return form.match(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars="-_", validate=True).decode())
+    except ValueError:
+        return None

@@ -1,5 +1,6 @@
 """Whether a callback could be kept now, found out within a bounded time, and what else is not as it should be."""
 
+from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TookTooLong
 from datetime import datetime, timedelta
@@ -11,7 +12,7 @@ from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.intake.backlog import Backlog
-from receiptsvc.store import probe, queries
+from receiptsvc.store import probe, queries, restraint, sending
 from receiptsvc.store.db import Database
 
 UNSEEN_AFTER = timedelta(seconds=15)
@@ -22,6 +23,8 @@ DATABASE_AWAY = "database away"
 SPOOL_IN_USE = "spool in use"
 SENDING_NOT_CONFIGURED = "sending not configured"
 
+ACCOUNT_REFUSED, PAUSED, OVERDUE = "sending_account_refused", "sending_paused", "send_unknown_overdue"
+
 
 class Looker:
     """Looks at a database, once at a time: a look that hangs is waited for again, not started again."""
@@ -30,6 +33,7 @@ class Looker:
         self._settings, self._database, self._backlog = settings, database, backlog
         self._lock = Lock()
         self._look: Future[list[str]] | None = None
+        self.sending: Mapping[str, int] = {}  # what the last look saw of sending, as metrics
 
     def find_degraded(self, now: datetime) -> list[str]:
         """What is not as it should be, in words. Raises StorageUnavailable if no callback can be kept."""
@@ -74,6 +78,14 @@ class Looker:
             probe.try_keeping(session, now)
         with self._database.reading() as session:
             workers = queries.find_heartbeats(session, "worker", now - UNSEEN_AFTER)
-        words = [] if workers else [WORKER_UNSEEN]
-        words += sorted({worker.trouble for worker in workers if worker.trouble})
+            words = [] if workers else [WORKER_UNSEEN]
+            held = restraint.read(session)
+            overdue = sending.count_overdue(session, now - timedelta(seconds=self._settings.resend_for_seconds))
+        self.sending = {
+            ACCOUNT_REFUSED: int(held.refused_at is not None),
+            PAUSED: int(held.paused_at is not None),
+            OVERDUE: overdue,
+        }
+        words += restraint.words(held)
+        words += [f"{overdue} messages stay send_unknown"] if overdue else []
         return words if self._settings.account else [*words, SENDING_NOT_CONFIGURED]

@@ -33,6 +33,12 @@ def normalise(text: str, region: str | None = None) -> str | None:
     return local or _international(compact)
 
 
+def bare(text: str) -> str | None:
+    """The digits alone, as of a short code or of the end of a number; None if there is anything else in it."""
+    compact = _ORNAMENT.sub("", text[: _LONGEST + 1])
+    return compact.removeprefix("+") if len(text) <= _LONGEST and _NUMBER.fullmatch(compact) else None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Plan:
     """What tells whether the digits after a country code are a possible number, if no trunk prefix is among them."""

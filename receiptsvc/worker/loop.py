@@ -6,7 +6,7 @@ Told to stop, no thread begins anything new. A call to the gateway that does not
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,18 +14,18 @@ from time import monotonic
 
 from receiptsvc import logs
 from receiptsvc.config import Settings
+from receiptsvc.domain import opt_outs
 from receiptsvc.domain.errors import ReceiptsvcError, StorageUnavailable
 from receiptsvc.dynmark import codes
 from receiptsvc.dynmark.gateway import Gateway
-from receiptsvc.store import heartbeats, parking, sending
+from receiptsvc.store import events, heartbeats, parking, sending
 from receiptsvc.store.db import Database
 from receiptsvc.store.models import Heartbeat
 from receiptsvc.store.wakeups import listen
 from receiptsvc.worker import solo
 from receiptsvc.worker.process import Queue, Reading, process
-from receiptsvc.worker.submit import AccountHold, repeats, submit
+from receiptsvc.worker.submit import repeats, submit
 
-CALLS_AT_ONCE = 4
 STOP_SECONDS = 20.0  # a dyno gives 30 s between SIGTERM and SIGKILL
 
 _BATCH = 1000
@@ -50,8 +50,8 @@ class Duty:
     waits_for_news: bool = False  # whether its rest ends early when callbacks have been kept
 
 
-def run(settings: Settings, database: Database, gateway: Gateway | None, stop: threading.Event) -> None:
-    """Work until `stop` is set. Without a gateway receipts are processed and nothing is sent.
+def run(settings: Settings, database: Database, gateways: Mapping[str, Gateway], stop: threading.Event) -> None:
+    """Work until `stop` is set. `gateways`: by transport; without any, receipts are processed and nothing is sent.
 
     Raises AnotherWorker on SQLite, if one is at work.
     """
@@ -64,9 +64,9 @@ def run(settings: Settings, database: Database, gateway: Gateway | None, stop: t
         _insist(lambda: _settle_lost(settings, database, all_calls=True), stop)
     queue = Queue()
     _insist(lambda: _look_round(database, queue), stop)
-    logs.info("worker.started", sends=gateway is not None)
+    logs.info("worker.started", sends=bool(gateways))
     news = threading.Event()
-    threads = [_start(duty, stop, news) for duty in _duties(settings, database, gateway, queue, stop)]
+    threads = [_start(duty, stop, news) for duty in _duties(settings, database, gateways, queue, stop)]
     if not database.is_sqlite:
         threading.Thread(target=listen, args=(settings.listen_url, news.set, stop), name="listen", daemon=True).start()
     stop.wait()
@@ -83,10 +83,16 @@ def run(settings: Settings, database: Database, gateway: Gateway | None, stop: t
 
 
 def _duties(
-    settings: Settings, database: Database, gateway: Gateway | None, queue: Queue, stop: threading.Event
+    settings: Settings, database: Database, gateways: Mapping[str, Gateway], queue: Queue, stop: threading.Event
 ) -> list[Duty]:
-    reading = Reading(words=codes.load(settings.status_map), zone=settings.timezone, adopt_after=settings.adopt_after)
-    hold = AccountHold()
+    reading = Reading(
+        words=codes.load(settings.status_map),
+        zone=settings.timezone,
+        adopt_after=settings.adopt_after,
+        reply_window=settings.reply_window,
+        opt_out_words=frozenset(map(opt_outs.fold, settings.opt_out_words)),
+        suppresses_opt_outs=settings.suppresses_opt_outs,
+    )
 
     def process_receipts() -> int:
         if not database.is_sqlite:
@@ -96,10 +102,8 @@ def _duties(
         return done
 
     def beat() -> int:
-        trouble = "the gateway refuses our credentials" if hold.is_on else None
-        now = datetime.now(UTC)
         with database.transaction() as session:
-            heartbeats.beat(session, _name(), now, trouble)
+            heartbeats.beat(session, _name(), datetime.now(UTC))
         queue.be_careful(_bury(database))
         return 0
 
@@ -108,15 +112,15 @@ def _duties(
         Duty(name="process", step=process_receipts, rest_seconds=_NOTHING_KEPT_SECONDS, waits_for_news=True),
         Duty(name="tidy", step=lambda: _tidy(settings, database), rest_seconds=_TIDY_SECONDS),
     ]
-    if gateway is None:
+    if not gateways:
         logs.warning("worker.cannot_send", missing="DYNMARK_USERNAME, DYNMARK_PASSWORD")
         return duties
-    ready = gateway
 
     def send() -> int:
-        return submit(database, ready, settings, hold, stop)
+        return submit(database, gateways, settings, stop)
 
-    return duties + [Duty(name=f"send-{n}", step=send, rest_seconds=_NOTHING_DUE_SECONDS) for n in range(CALLS_AT_ONCE)]
+    calls = range(settings.calls_at_once)
+    return duties + [Duty(name=f"send-{number}", step=send, rest_seconds=_NOTHING_DUE_SECONDS) for number in calls]
 
 
 def _name() -> str:
@@ -127,7 +131,7 @@ def _look_round(database: Database, queue: Queue) -> int:
     """At the start: a worker of our own name, as a container gives it to each, is one that was killed."""
     queue.be_careful(_bury(database, is_starting=True))
     with database.transaction() as session:
-        heartbeats.beat(session, _name(), datetime.now(UTC), None)
+        heartbeats.beat(session, _name(), datetime.now(UTC))
     return 0
 
 
@@ -161,13 +165,21 @@ def _is_alive(process_id: int) -> bool:
 
 
 def _tidy(settings: Settings, database: Database) -> int:
-    """Settle calls that were lost and messages that are too late; how many."""
+    """Settle calls that were lost and messages that are too late, look at parked receipts again, number events.
+
+    Gives more than 0 if there may be more to do at once.
+    """
     with database.transaction() as session:
         retired = sending.retire_late(session, datetime.now(UTC), repeats(settings))
     with database.transaction() as session:
         released = parking.release_due(session, datetime.now(UTC), _MOST_LOOKED_AT_AGAIN)
     settled = _settle_lost(settings, database)
-    return retired + settled + (released if released == _MOST_LOOKED_AT_AGAIN else 0)  # the rest of them at once
+    numbered = 0
+    if not database.is_sqlite:  # for streams to come: while one is open, the web process does it
+        with database.transaction() as session:
+            numbered = events.number(session)
+    is_more = released == _MOST_LOOKED_AT_AGAIN or numbered == events.MOST_NUMBERED
+    return retired + settled + is_more  # the rest of them at once
 
 
 def _insist(step: Callable[[], int], stop: threading.Event) -> None:

@@ -44,11 +44,16 @@ Verdict = tuple[Claimed, InboxOutcome, str | None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
-    """How the gateway's words and times are read, and when a receipt is taken for another system's (None: never)."""
+    """How the gateway's words and times are read, when a receipt is taken for another system's (None: never), how long
+    after a message a reply belongs to it, and which replies are opt-outs.
+    """
 
     words: Words
     zone: ZoneInfo
     adopt_after: timedelta | None = None
+    reply_window: timedelta = replies.WINDOW
+    opt_out_words: frozenset[str] = frozenset()  # as `opt_outs.fold` gives them
+    suppresses_opt_outs: bool = False  # whether who replies so is written to no more
 
 
 class Queue:
@@ -167,7 +172,12 @@ def _work(session: Session, rows: Sequence[Claimed], reading: Reading, now: date
                 read.append((row, said))
     verdicts += _record_receipts(session, read, reading, now)
     replies.hold(session, [reply.msgid for _, reply in answers if reply.msgid])
-    verdicts += [(row, *replies.record(session, row, reply, now)) for row, reply in answers]
+    verdicts += [
+        (row, *replies.record(session, row, reply, now, reading.opt_out_words, within=reading.reply_window))
+        for row, reply in answers
+    ]
+    if reading.suppresses_opt_outs:
+        replies.suppress_opt_outs(session, [row.id for row, _ in answers], _ACTOR, now)
     _settle(session, verdicts, now, parts)
 
 

@@ -8,10 +8,10 @@ from sqlalchemy import event
 
 from receiptsvc import ids
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store import messages, queries, timeline
+from receiptsvc.store import listing, messages, queries, timeline
 from receiptsvc.store.db import Database
 from receiptsvc.store.models import Message, Reply, Transition
-from receiptsvc.store.queries import MessageFilter
+from receiptsvc.store.listing import MessageFilter, Place
 from tests import rows
 from tests.rows import seconds
 from tests.web import stories
@@ -19,7 +19,7 @@ from tests.web import stories
 
 def listed(database: Database, where: MessageFilter) -> list[UUID]:
     with database.reading() as session:
-        return [row.id for row in queries.list_messages(session, where, limit=100).items]
+        return [row.id for row in listing.list_messages(session, where, limit=100).items]
 
 
 def told(database: Database, conversation_id: UUID, limit: int = 100) -> list[tuple[float, str]]:
@@ -75,10 +75,10 @@ def test_a_message_is_found_by_every_transaction_id_it_was_given(database: Datab
 def test_pages_hold_each_message_once_even_when_new_ones_come_between(database: Database, limit: int) -> None:
     made = [rows.accept(database)[0] for _ in range(5)]
     seen: list[UUID] = []
-    after: UUID | None = None
+    after: Place | None = None
     while True:
         with database.reading() as session:
-            page = queries.list_messages(session, MessageFilter(), limit=limit, after=after)
+            page = listing.list_messages(session, MessageFilter(), limit=limit, after=after)
         seen += [row.id for row in page.items]
         rows.accept(database)
         after = page.next
@@ -110,7 +110,7 @@ def test_stories_are_read_in_a_fixed_number_of_queries(database: Database) -> No
     with database.reading() as session:
         event.listen(session.connection(), "before_cursor_execute", lambda *call: statements.append(call[2]))
         queries.find_transaction(session, "42")
-    assert len(statements) == 3
+    assert len(statements) == 4
 
 
 def test_a_conversation_is_summed_up_with_everybody_in_it(database: Database) -> None:

@@ -15,11 +15,14 @@ from tests.rows import accept, message, read_attempts, read_message, read_transi
 
 LEASE = timedelta(seconds=60)
 REPEATS = Repeats(after=timedelta(seconds=10), duration=timedelta(seconds=100))
+LONG = Repeats(after=timedelta(seconds=10), duration=timedelta(days=1))
+ALICE, BOB = "447700900001", "447700900002"
 
 
 def claim(database: Database, at: float, limit: int = 10) -> list[Message]:
+    repeats = REPEATS if limit == 10 else LONG
     with database.transaction() as session:
-        return list(sending.claim(session, seconds(at), limit=limit, lease=LEASE, repeats=REPEATS))
+        return list(sending.claim(session, seconds(at), limit=limit, lease=LEASE, repeats=repeats))
 
 
 def end(database: Database, at: float, message_id: UUID, number: int, outcome: Outcome, **said: str) -> None:
@@ -55,10 +58,79 @@ def test_a_claimed_message_is_not_claimed_again_while_its_call_runs(database: Da
 
 
 def test_no_call_holds_two_messages_to_one_recipient(database: Database) -> None:
-    first, second = accept(database, message("447700900001"), message("447700900001"))
-    (other,) = accept(database, message("447700900002"))
+    first, second = accept(database, message(ALICE, client_ref="a"), message(ALICE, client_ref="b"))
+    (other,) = accept(database, message(BOB))
     assert [m.id for m in claim(database, 0)] == [first, other]
     assert [m.id for m in claim(database, 0)] == [second]
+
+
+@pytest.mark.parametrize("client_ref", ["a", None])
+def test_what_has_one_client_ref_and_recipient_is_first_offered_in_its_order(
+    database: Database, client_ref: str | None
+) -> None:
+    first, second, third = accept(database, *(message(ALICE, client_ref=client_ref) for _ in range(3)))
+    (other,) = accept(database, message(BOB, client_ref=client_ref))
+    assert [m.id for m in claim(database, 0)] == [first, other]
+    assert claim(database, 0) == [], "not while the first is just being offered"
+    end(database, 1, first, 1, Outcome.NOT_SENT)
+    assert claim(database, 1) == [], "nor while it waits for another try"
+    assert [m.id for m in claim(database, 2)] == [first]
+    end(database, 3, first, 2, Outcome.UNCLEAR)
+    assert [m.id for m in claim(database, 3)] == [second], "an unclear one holds up nobody"
+    end(database, 4, second, 1, Outcome.TAKEN)
+    assert [m.id for m in claim(database, 100)] == [third]
+
+
+def test_what_waits_for_its_time_or_has_none_left_holds_up_nobody(database: Database) -> None:
+    later, late = message(ALICE, client_ref="a", deliver_after=seconds(50)), message(ALICE, valid_until=seconds(-1))
+    with database.transaction() as session:
+        messages.accept(session, [later, late], seconds(0), keeps_deliver_after=True)
+    plain, other = accept(database, message(ALICE, client_ref="a"), message(ALICE))
+    assert [m.id for m in claim(database, 0)] == [plain]
+    assert [m.id for m in claim(database, 0)] == [other]
+    assert [m.id for m in claim(database, 50)] == [later.id]
+
+
+def test_a_call_holds_messages_of_one_kind(database: Database) -> None:
+    soap = accept(database, *(message(f"44770090000{n}") for n in range(3)))
+    rest = accept(database, *(message(f"44770090001{n}", transport="rest") for n in range(2)))
+    assert [m.id for m in claim(database, 0)] == soap
+    assert [m.id for m in claim(database, 0)] == rest
+    end(database, 1, soap[0], 1, Outcome.UNCLEAR)
+    fresh = accept(database, message("447700900099"), now=seconds(11))
+    assert [m.id for m in claim(database, 20)] == [soap[0]], "what may have been taken is not mixed with what is new"
+    assert [m.id for m in claim(database, 20)] == fresh
+
+
+def test_a_call_that_stays_unclear_is_halved_until_each_message_is_alone(database: Database) -> None:
+    made = accept(database, *(message(f"4477009000{n:02}") for n in range(5)))
+    sizes: list[int] = []
+    at = 0.0
+    while len(sizes) < 12:
+        claimed = claim(database, at, limit=250)
+        if not claimed:
+            at += 10
+            continue
+        sizes.append(len(claimed))
+        lost = {m.id: Ended(number=m.tries, result=SendResult(outcome=Outcome.UNCLEAR)) for m in claimed}
+        with database.transaction() as session:
+            sending.record_results(session, lost, seconds(at), LONG, is_one_call=True)
+    assert sizes == [5, 5, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1]
+    assert {read_message(database, message_id).call_limit for message_id in made} <= {1, 2}
+
+
+def test_a_call_of_which_one_message_was_answered_is_not_halved(database: Database) -> None:
+    made = accept(database, *(message(f"44770090000{n}") for n in range(4)))
+    at = 0.0
+    for number in (1, 2, 3):
+        assert len(claim(database, at, limit=250)) == 4 - (number > 2)
+        ended = {one: Ended(number=number, result=SendResult(outcome=Outcome.UNCLEAR)) for one in made[number > 2 :]}
+        if number == 2:
+            ended[made[0]] = Ended(number=2, result=SendResult(outcome=Outcome.TAKEN))
+        with database.transaction() as session:
+            sending.record_results(session, ended, seconds(at), LONG, is_one_call=True)
+        at += 1000
+    assert read_message(database, made[1]).call_limit == 2, "only the third stayed unclear as a whole"
 
 
 def test_two_claims_at_once_share_the_work(postgresql_database: Database) -> None:

@@ -9,7 +9,8 @@ from sqlalchemy import func, select
 
 from receiptsvc import metrics
 from receiptsvc.config import Settings
-from receiptsvc.store import heartbeats
+from receiptsvc.domain.messages import Outcome
+from receiptsvc.store import heartbeats, restraint
 from receiptsvc.store.db import Database
 from receiptsvc.store.models import InboxRow
 from receiptsvc.web import context
@@ -23,9 +24,9 @@ def ready(database: Database, settings: Settings | None = None) -> tuple[int, An
     return answer.status_code, answer.json
 
 
-def beat(database: Database, process: str = "worker:1", *, ago: float = 0, trouble: str | None = None) -> None:
+def beat(database: Database, process: str = "worker:1", *, ago: float = 0) -> None:
     with database.transaction() as session:
-        heartbeats.beat(session, process, context.now() - ago * UNSEEN_AFTER, trouble)
+        heartbeats.beat(session, process, context.now() - ago * UNSEEN_AFTER)
 
 
 def test_a_fresh_worker_and_an_account_are_all_it_takes(database: Database) -> None:
@@ -47,11 +48,13 @@ def test_what_does_not_hinder_callbacks_is_only_told(database: Database) -> None
     assert ready(database, settings) == (200, degraded)
 
 
-def test_what_troubles_a_fresh_worker_is_told_once(database: Database) -> None:
-    beat(database, "worker:1", trouble="the account is refused")
-    beat(database, "worker:2", trouble="the account is refused")
-    beat(database, "worker:3", ago=1.5, trouble="long ago")
-    assert ready(database) == (200, {"status": "degraded", "degraded": ["the account is refused"]})
+def test_what_holds_sending_is_told(database: Database) -> None:
+    beat(database)
+    with database.transaction() as session:
+        restraint.note(session, {Outcome.ACCOUNT_REFUSED}, context.now(), was_probe=False)
+        restraint.pause(session, "anna", "wrong texts", context.now())
+    degraded = ["the gateway refuses our credentials", "sending is paused by anna"]
+    assert ready(database) == (200, {"status": "degraded", "degraded": degraded})
 
 
 def test_without_the_tables_it_is_not_ready(tmp_path: Path) -> None:

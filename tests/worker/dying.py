@@ -32,7 +32,7 @@ def start(url: str, at: float) -> None:
     database, name = Database(url), f"worker:here:{os.getpid()}"
     with database.transaction() as session:
         buried = heartbeats.bury(session, "worker", lambda _: True)
-        heartbeats.beat(session, name, seconds(at), None)
+        heartbeats.beat(session, name, seconds(at))
     queue = Queue(careful_rows=buried * 100)
     while process(database, READING, seconds(at), 100, queue):
         pass

@@ -68,8 +68,8 @@ def test_a_worker_begins_carefully_if_others_were_killed_and_tells_those_from_th
     silent, alive = now - timedelta(seconds=60), {f"worker:{HERE}:{os.getppid()}", "worker:elsewhere:1"}
     with database.transaction() as session:
         for name in (f"worker:{HERE}:{dead.pid}", OWN, *alive):  # our own name: a container's next process may have it
-            heartbeats.beat(session, name, now, None)
-        heartbeats.beat(session, "worker:elsewhere:2", silent, None)
+            heartbeats.beat(session, name, now)
+        heartbeats.beat(session, "worker:elsewhere:2", silent)
     receipt_id = keep(database, said(), message_id=accept(database)[0])
     with at_work(settings, database):
         until("the receipt is applied", lambda: outcome(database, receipt_id) == "applied")

@@ -144,7 +144,7 @@ def names(database: Database) -> list[str]:
 def test_a_killed_worker_is_buried_once(database: Database) -> None:
     with database.transaction() as session:
         for name, at in (("worker:a:1", 0), ("worker:b:2", 50), ("workers:c:3", 0), ("web:d:4", 0)):
-            heartbeats.beat(session, name, seconds(at), None)
+            heartbeats.beat(session, name, seconds(at))
     buried = []
     for _ in range(2):
         with database.transaction() as session:
@@ -156,7 +156,7 @@ def test_a_killed_worker_is_buried_once(database: Database) -> None:
 def test_two_who_bury_at_once_count_each_once(postgresql_database: Database) -> None:
     database = postgresql_database
     with database.transaction() as session:
-        heartbeats.beat(session, "worker:a:1", seconds(0), None)
+        heartbeats.beat(session, "worker:a:1", seconds(0))
     with database.transaction() as one, database.transaction() as other:
         assert [heartbeats.bury(session, "worker", lambda _: True) for session in (one, other)] == [1, 0]
     assert names(database) == []
@@ -165,8 +165,8 @@ def test_two_who_bury_at_once_count_each_once(postgresql_database: Database) -> 
 def test_a_heartbeat_is_one_row_and_goes_with_its_worker(database: Database) -> None:
     with database.transaction() as session:
         for at in (0, 5):
-            heartbeats.beat(session, "worker:a:1", seconds(at), None)
-        heartbeats.beat(session, "worker:b:2", seconds(5), None)
+            heartbeats.beat(session, "worker:a:1", seconds(at))
+        heartbeats.beat(session, "worker:b:2", seconds(5))
     assert names(database) == ["worker:a:1", "worker:b:2"]
     with database.transaction() as session:
         heartbeats.leave(session, "worker:a:1")

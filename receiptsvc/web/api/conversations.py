@@ -3,15 +3,21 @@
 from typing import Any
 from uuid import UUID
 
+import marshmallow as ma
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.store import messages, queries, timeline
+from receiptsvc.store.models import Message
+from receiptsvc.store.queries import Glimpse
 from receiptsvc.web import context
+from receiptsvc.web import fields as kinds
 from receiptsvc.web.auth import requires
 from receiptsvc.web.endpoints import endpoint, noun
 from receiptsvc.web.errors import Problem
 from receiptsvc.web.schemas import conversations as schemas
+
+_LIST_CURSOR, _TIMELINE_CURSOR = kinds.moment_cursor(), kinds.timeline_cursor()
 
 blueprint = noun("conversations", "Messages, what became of them, and replies, in one timeline.")
 
@@ -20,17 +26,30 @@ blueprint = noun("conversations", "Messages, what became of them, and replies, i
     blueprint,
     "GET",
     "/conversations",
-    asks=schemas.ConversationByRef,
-    gives=schemas.Conversation,
+    asks=schemas.ConversationsQuery,
+    gives=schemas.Conversations,
     fails=(404, 422, 503),
 )
 @requires("read")
-def find_conversation(query: dict[str, Any]) -> dict[str, Any]:
-    """Find a conversation
+def list_conversations(query: dict[str, Any]) -> dict[str, Any]:
+    """List conversations, or find one
 
-    The same as reading it by its address, for a clientRef that an address would mangle, such as `..`.
+    Those in which somebody said something last come first: a message of ours was accepted, or a reply came. What became
+    of messages moves no conversation; to follow that, list messages with `order=changed`.
+
+    With `clientRef` the answer is the same as reading that conversation by its address, for a clientRef that an address
+    would mangle, such as `..`.
     """
-    return _tell(**query)
+    limit, cursor = query["limit"], query.get("cursor")
+    if "client_ref" in query:
+        told = _tell(query["client_ref"], limit, _read(_TIMELINE_CURSOR, cursor))
+        return told | {"next_cursor": _write(_TIMELINE_CURSOR, told["next_cursor"])}
+    with context.database().reading() as session:
+        page = queries.list_conversations(session, limit=limit, after=_read(_LIST_CURSOR, cursor))
+    return {
+        "conversations": [_glimpse(glimpse) for glimpse in page.items],
+        "next_cursor": _write(_LIST_CURSOR, page.next),
+    }
 
 
 @endpoint(
@@ -56,8 +75,48 @@ def _tell(client_ref: str, limit: int, cursor: timeline.Key | None = None) -> di
         conversation = queries.find_conversation(session, _identify(session, client_ref))
         if conversation is None:
             raise Problem(404, "There is no conversation with this clientRef or id.")
-        page = timeline.read(session, conversation.id, limit=limit, after=cursor)
-    return {"row": conversation, "timeline": page.items, "next_cursor": page.next}
+        page = timeline.read(session, conversation.id, limit=limit, after=cursor, is_large=conversation.is_large)
+    spoken = conversation.spoken
+    return {
+        "row": conversation,
+        "summary": {
+            "row": conversation.summary,
+            "first_activity_at": spoken.first_at if spoken else None,
+            "last_activity_at": spoken.last_at if spoken else None,
+            "is_waiting_for_reply": not spoken.is_answered if spoken else None,
+        },
+        "timeline": page.items,
+        "timeline_order": "message" if timeline.is_by_message(cursor, is_large=conversation.is_large) else "time",
+        "next_cursor": page.next,
+    }
+
+
+def _glimpse(glimpse: Glimpse) -> dict[str, Any]:
+    sample = glimpse.sample
+    return {
+        "row": glimpse.row,
+        "client_ref": sample.client_ref if sample else None,
+        "party": sample.recipient if isinstance(sample, Message) else sample.sender if sample else None,
+        "originator": sample.originator if isinstance(sample, Message) else None,
+        "statuses": glimpse.statuses,
+        "first_activity_at": glimpse.row.first_at,
+        "last_activity_at": glimpse.row.last_at,
+        "is_waiting_for_reply": not glimpse.row.is_answered,
+    }
+
+
+def _read(field: kinds.Coded[Any], cursor: str | None) -> Any:
+    """What a cursor says, of which only what else was asked for tells the kind. Raises Problem 422."""
+    try:
+        return field.deserialize(cursor) if cursor is not None else None
+    except ma.ValidationError as error:
+        errors = {"cursor": [str(text) for text in error.messages]}
+        raise Problem(422, "The query can't be understood; nothing was done.", errors=errors) from None
+
+
+def _write(field: kinds.Coded[Any], place: object) -> str | None:
+    written: str | None = field.serialize("place", {"place": place})
+    return written
 
 
 def _identify(session: Session, term: str) -> UUID:

@@ -2,38 +2,68 @@
 
 from typing import Any
 
-from flask import Response
+from flask import Response, request
 
 from receiptsvc import ids
 from receiptsvc.domain import explanation
 from receiptsvc.domain.explanation import Told
 from receiptsvc.domain.statuses import Effect
-from receiptsvc.store import messages, queries
+from receiptsvc.store import idempotency, listing, messages, queries, versions
+from receiptsvc.store.idempotency import Claim
+from receiptsvc.store.listing import MessageFilter
 from receiptsvc.store.models import Message
-from receiptsvc.store.queries import MessageFilter, Page, Story
-from receiptsvc.web import auth, context, submissions
+from receiptsvc.store.queries import Page, Story
+from receiptsvc.web import auth, caching, context, submissions
 from receiptsvc.web.auth import requires
 from receiptsvc.web.endpoints import endpoint, noun
 from receiptsvc.web.errors import Problem
+from receiptsvc.web.repeats import once
 from receiptsvc.web.schemas import messages as schemas
 from receiptsvc.web.schemas.receipts import Explanation
-from receiptsvc.web.schemas.submissions import Submission
+from receiptsvc.web.schemas.submissions import Submission, SubmissionHeaders, SubmissionQuery
 
 blueprint = noun("messages", "One text to one recipient, from its acceptance to its last receipt.")
 
 
-@endpoint(blueprint, "POST", "/messages", takes=Submission, gives=schemas.Accepted, status=202, fails=(409, 503))
+@endpoint(
+    blueprint,
+    "POST",
+    "/messages",
+    heeds=SubmissionHeaders,
+    asks=SubmissionQuery,
+    around=once,
+    takes=Submission,
+    gives=schemas.Accepted,
+    status=202,
+    also={200: schemas.Drafts},
+    fails=(409, 503),
+)
 @requires("send")
-def send_messages(body: dict[str, Any]) -> Response:
+def send_messages(
+    _headers: dict[str, Any], query: dict[str, Any], body: dict[str, Any], claim: Claim | None = None
+) -> Response:
     """Send messages
 
     All of them are accepted, or none: 422 names every fault by its path. 202 means that they are kept and will be
-    offered to the gateway; each answer's `url` tells what became of it.
+    offered to the gateway; each answer's `url` tells what became of it. 200 answers a dry run, which keeps nothing.
     """
-    draft = submissions.draft(body["messages"], context.settings(), auth.key_name())
+    settings = context.settings()
+    draft = submissions.draft(body["messages"], settings, auth.key_name())
+    if query["dry_run"]:
+        with context.database().reading() as session:
+            draft = submissions.admit(session, draft, settings)
+        return _written(schemas.write_messages(draft.messages, draft.warnings, schema=schemas.Draft), 200)
+    submissions.require_account(settings)
     with context.database().transaction() as session:
+        draft = submissions.admit(session, draft, settings)
+        if claim is not None:
+            idempotency.finish(session, claim, [message.id for message in draft.messages])
         submissions.accept(session, draft, context.now())
-    return Response(schemas.write_accepted(draft.messages), status=202, content_type="application/json")
+    return _written(schemas.write_messages(draft.messages, draft.warnings), 202)
+
+
+def _written(body: str, status: int) -> Response:
+    return Response(body, status=status, content_type="application/json")
 
 
 @endpoint(blueprint, "GET", "/messages", asks=schemas.MessageQuery, gives=schemas.MessagePage, fails=(422, 503))
@@ -41,11 +71,17 @@ def send_messages(body: dict[str, Any]) -> Response:
 def list_messages(query: dict[str, Any]) -> Page[Message, Any]:
     """List messages
 
-    Those that fit every filter, the newest first.
+    Those that fit every filter, the newest first unless `order` says otherwise. Go on with `nextCursor` until it is
+    null: where few fit, a page may be short, or empty, and not be the last. What is accepted meanwhile moves nothing.
+
+    A program that keeps a copy asks with `order=changed`, walks to the end, and notes the greatest `changedAt` that it
+    saw. Next time it asks with `changedSince` one minute before that, because what is committed a moment later may
+    bear an earlier time; it takes each message by its `id`, whether or not it has seen it before. A message that
+    changes while it walks comes again at the end.
     """
     limit, cursor = query.pop("limit"), query.pop("cursor", None)
     with context.database().reading() as session:
-        return queries.list_messages(session, MessageFilter(**query), limit=limit, after=cursor)
+        return listing.list_messages(session, MessageFilter(**query), limit=limit, after=cursor)
 
 
 @endpoint(
@@ -55,19 +91,24 @@ def list_messages(query: dict[str, Any]) -> Page[Message, Any]:
     path={"message_id": "The message's id."},
     gives=schemas.MessageStory,
     fails=(404, 503),
+    is_tagged=True,
 )
 @requires("read")
-def read_message(message_id: str) -> Story:
+def read_message(message_id: str) -> Response | tuple[Story, int, dict[str, str]]:
     """Read a message
 
     Where it stands, and everything that was recorded of it.
     """
     identifier = ids.parse("msg", message_id)
     with context.database().reading() as session:
+        if identifier and request.if_none_match:  # who asks again and again mostly has it
+            known = versions.find(session, identifier)
+            if known and caching.has_newest(tag := caching.tag_of(known)):
+                return caching.unchanged(tag)
         story = queries.find_message(session, identifier) if identifier else None
     if story is None:
         raise Problem(404, "There is no message with this id.")
-    return story
+    return story, 200, caching.tagged(caching.tag_of(versions.of(story)))
 
 
 @endpoint(

@@ -35,6 +35,8 @@ def list_receipts(query: dict[str, Any]) -> Page[Entry, Any]:
         outcome=InboxOutcome(query["outcome"]) if "outcome" in query else None,
         channel=Channel(query["channel"]) if "channel" in query else None,
         message_id=query.get("message_id"),
+        since=query.get("since"),
+        until=query.get("until"),
     )
     with context.database().reading() as session:
         return receipts.list_receipts(session, where, limit=limit, after=cursor)

@@ -6,12 +6,13 @@ from marshmallow import fields, validate
 
 from receiptsvc.store.models import Message as MessageRow
 from receiptsvc.store.models import Transition as TransitionRow
-from receiptsvc.store.queries import MOST_ROWS
+from receiptsvc.store.queries import LARGE, MOST_ROWS
 from receiptsvc.store.timeline import Entry
 from receiptsvc.web import context
 from receiptsvc.web import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.messages import STATUSES, Summary, Transition
+from receiptsvc.web.schemas.replies import Reply
 
 
 class ConversationQuery(Request):
@@ -23,12 +24,32 @@ class ConversationQuery(Request):
     cursor = kinds.timeline_cursor(metadata=about("The nextCursor of the page before."))
 
 
-class ConversationByRef(ConversationQuery):
-    """A conversation by its clientRef, and how much of its timeline."""
+class ConversationsQuery(Request):
+    """Which conversations: without a clientRef all of them."""
 
     client_ref = kinds.words(
-        most=64, required=True, metadata=about("The clientRef, or a conversation's id.", "order/1234")
+        most=64,
+        metadata=about(
+            "Only the one of this clientRef, or with this id, as reading it by its address gives it.", "order/1234"
+        ),
     )
+    limit = fields.Integer(
+        load_default=100,
+        validate=validate.Range(1, MOST_ROWS),
+        metadata=about("How many at most: conversations, or entries of the one.", 100),
+    )
+    cursor = fields.String(
+        validate=validate.Length(1, 200), metadata=about("The nextCursor of the page before.", type="string")
+    )
+
+
+class PersonQuery(Request):
+    """How much of what a person was sent and wrote."""
+
+    limit = fields.Integer(
+        load_default=100, validate=validate.Range(1, MOST_ROWS), metadata=about("How many at most.", 100)
+    )
+    cursor = kinds.moment_cursor(metadata=about("The nextCursor of the page before."))
 
 
 class Party(Schema):
@@ -43,6 +64,27 @@ class ConversationSummary(Summary):
     """A conversation counted."""
 
     replies = fields.Integer(metadata=about("How many replies there are.", 1))
+    is_bounded = fields.Boolean(
+        metadata=about(
+            f"Whether it has more than {LARGE} messages or replies, and not all are counted here: "
+            "then of each status 50 messages at most. The list of messages has them all.",
+            False,
+        )
+    )
+    first_activity_at = kinds.moment(
+        allow_none=True,
+        metadata=about(
+            "When its first message was accepted, or reply received; null: before that was kept.",
+            "2026-01-31T09:30:00.000000Z",
+        ),
+    )
+    last_activity_at = kinds.moment(
+        allow_none=True,
+        metadata=about("When its last message was accepted, or reply received.", "2026-01-31T09:41:12.310000Z"),
+    )
+    is_waiting_for_reply = fields.Boolean(
+        allow_none=True, metadata=about("Whether the last word is ours; false: it is theirs.", False)
+    )
 
 
 class TimelineMessage(Schema):
@@ -51,6 +93,9 @@ class TimelineMessage(Schema):
     at = kinds.moment(metadata=about("When it was accepted.", "2026-01-31T09:30:00.000000Z"))
     type = fields.Constant("message", metadata=about("The kind of entry.", type="string", enum=["message"]))
     id = kinds.public_id("msg", metadata=about("The message's id.", "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"))
+    conversation_id = kinds.public_id(
+        "cnv", metadata=about("The conversation that it belongs to.", "cnv_4fzzzz2n7q0c8w5kx1r9m3t6vb")
+    )
     recipient = fields.String(metadata=about("Whom it goes to.", "447700900000"))
     originator = fields.String(allow_none=True, metadata=about("The sender shown.", "ACME"))
     text = fields.String(metadata=about("What it says.", "Your parcel arrives today."))
@@ -81,27 +126,13 @@ class TimelineTransition(Transition):
     recipient = fields.String(attribute="to", metadata=about("Whom that message goes to.", "447700900000"))
 
 
-class TimelineReply(Schema):
+class TimelineReply(Reply):
     """A message that came back."""
 
     at = kinds.moment(
         metadata=about("The gateway's time, or without one the time of receipt.", "2026-01-31T09:41:12.000000Z")
     )
     type = fields.Constant("reply", metadata=about("The kind of entry.", type="string", enum=["reply"]))
-    id = kinds.public_id("rpl", metadata=about("The reply's id.", "rpl_01k8z4a0b1c2d3e4f5g6h7j8k9"))
-    message_id = kinds.public_id("msg", allow_none=True, metadata=about("What it seems to answer.", None))
-    link = fields.String(metadata=about("Why it belongs to this conversation.", "clientRef"))
-    sender = fields.String(metadata=about("Who wrote it.", "447700900000"))
-    recipient = fields.String(allow_none=True, metadata=about("The number it was sent to.", "447700900999"))
-    content = fields.String(metadata=about("What it says.", "Thanks!"))
-    occurred_at = kinds.moment(allow_none=True, metadata=about("The gateway's time.", None))
-    received_at = kinds.moment(metadata=about("When it reached us.", "2026-01-31T09:41:12.300000Z"))
-    receipt_id = kinds.public_id(
-        "rcp", metadata=about("The callback that brought it.", "rcp_01k8z4a0b1c2d3e4f5g6h7j8k8")
-    )
-    is_conflicting = fields.Boolean(
-        data_key="conflict", metadata=about("Whether its msgid came before with other content.", False)
-    )
 
 
 class TimelineEntry(fields.Field[Entry]):
@@ -128,12 +159,86 @@ class Conversation(Schema):
         allow_none=True,
         metadata=about("What holds it together; null: recipient and originator do.", "order/1234"),
     )
-    parties = fields.List(fields.Nested(Party), metadata=about(f"The people in it, by number, at most {MOST_ROWS}."))
+    parties = fields.List(
+        fields.Nested(Party),
+        metadata=about(f"The people in it, by number, at most {MOST_ROWS}; of a bounded summary some of them."),
+    )
     summary = fields.Nested(ConversationSummary, metadata=about("All of it, counted."))
+    timeline_order = fields.String(
+        metadata=about(
+            f"time: what happened stands at its time. message: the conversation has more than {LARGE} messages or "
+            "replies, and what became of a message follows it at once.",
+            "time",
+            enum=["time", "message"],
+        )
+    )
     timeline = fields.List(
         TimelineEntry(metadata={"oneOf": [{"$ref": f"#/components/schemas/{schema.__name__}"} for schema in TIMELINE]}),
         metadata=about("What happened, the earliest first."),
     )
     next_cursor = kinds.timeline_cursor(
+        allow_none=True, metadata=about("Ask with it for the next page; null: this is the last.")
+    )
+
+
+class ConversationItem(Schema):
+    """A conversation in a list."""
+
+    id = kinds.public_id("cnv", metadata=about("The conversation's id.", "cnv_4fzzzz2n7q0c8w5kx1r9m3t6vb"))
+    client_ref = fields.String(
+        allow_none=True,
+        metadata=about("What holds it together; null: recipient and originator do.", "order/1234"),
+    )
+    party = fields.String(allow_none=True, metadata=about("Somebody in it.", "447700900000"))
+    originator = fields.String(allow_none=True, metadata=about("Who writes to them; null: not known.", "ACME"))
+    statuses = fields.Dict(
+        keys=fields.String(),
+        values=fields.Integer(),
+        allow_none=True,
+        metadata=about("Its messages by status; null: they are more than ten.", {"delivered": 3}),
+    )
+    first_activity_at = kinds.moment(
+        metadata=about("When its first message was accepted, or reply received.", "2026-01-31T09:30:00.000000Z")
+    )
+    last_activity_at = kinds.moment(
+        metadata=about("When its last message was accepted, or reply received.", "2026-01-31T09:41:12.310000Z")
+    )
+    is_waiting_for_reply = fields.Boolean(metadata=about("Whether the last word is ours; false: it is theirs.", False))
+    url = kinds.Coded(
+        attribute="id",
+        dump_only=True,
+        write=context.conversation_url,
+        metadata=about("Where it can be read.", "https://example.com/v1/conversations/cnv_4fzz", type="string"),
+    )
+
+
+class Conversations(Conversation):
+    """A page of conversations, which has `items`; or the one that was asked for, which has everything else."""
+
+    items = fields.List(
+        fields.Nested(ConversationItem),
+        attribute="conversations",
+        metadata=about("The conversations, the one that was active last first."),
+    )
+    next_cursor = kinds.Coded[Any](
+        allow_none=True, metadata=about("Ask with it for the next page; null: this is the last.", type="string")
+    )
+
+
+class Person(Schema):
+    """What a person was sent and wrote."""
+
+    number = fields.String(metadata=about("Their number: international, digits only.", "447700900000"))
+    items = fields.List(
+        TimelineEntry(
+            metadata={
+                "oneOf": [
+                    {"$ref": f"#/components/schemas/{schema.__name__}"} for schema in (TimelineMessage, TimelineReply)
+                ]
+            }
+        ),
+        metadata=about("Messages when they were accepted and replies when they were received, the newest first."),
+    )
+    next_cursor = kinds.moment_cursor(
         allow_none=True, metadata=about("Ask with it for the next page; null: this is the last.")
     )

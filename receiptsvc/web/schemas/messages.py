@@ -4,11 +4,15 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import marshmallow as ma
 from marshmallow import fields, validate
 
+from receiptsvc.domain import encoding as encodings
 from receiptsvc.domain.encoding import Encoding
 from receiptsvc.domain.statuses import Effect, Status
+from receiptsvc.store import listing
 from receiptsvc.store import models as store
+from receiptsvc.store.listing import MessageFilter
 from receiptsvc.store.queries import MOST_ROWS
 from receiptsvc.web import context
 from receiptsvc.web import fields as kinds
@@ -17,6 +21,32 @@ from receiptsvc.web.schemas.base import Request, Schema, about
 STATUSES = [status.value for status in Status]
 
 _A_PIECE = 100  # messages
+_MOST_CHARACTERS = 10  # of one text that are told apart: one in another script has hundreds
+
+
+class UnicodeCharacter(Schema):
+    """A character that GSM does not have, so that its text is UTF-16 and needs more segments."""
+
+    character = fields.String(metadata=about("The character.", "\u2019"))
+    code_point = fields.String(metadata=about("Its number in Unicode.", "U+2019"))
+    suggestion = fields.String(
+        allow_none=True,
+        metadata=about("What could stand there instead; empty: it can be left out; null: nothing is known.", "'"),
+    )
+
+
+class UnicodeCharacters(fields.List[Any]):
+    """Those of a text, each once and in their order."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(fields.Nested(UnicodeCharacter), **options)
+
+    def _serialize(self, value: Any, *_: Any, **__: Any) -> list[Any] | None:
+        found = encodings.outsiders(value)[:_MOST_CHARACTERS] if value else ()
+        return [
+            {"character": each, "codePoint": encodings.code_point(each), "suggestion": encodings.suggestion(each)}
+            for each in found
+        ]
 
 
 class Message(Schema):
@@ -41,9 +71,20 @@ class Message(Schema):
     )
     segments = fields.Integer(metadata=about("In how many parts it travels; each is paid for.", 1))
     warnings = fields.List(fields.String(), metadata=about("What you should know before this gets dear.", []))
+    unicode_characters = UnicodeCharacters(
+        attribute="text",
+        dump_only=True,
+        metadata=about(f"Which characters make the text UTF-16; the first {_MOST_CHARACTERS}.", []),
+    )
     created_at = kinds.moment(metadata=about("When it was accepted.", "2026-01-31T09:30:00.000000Z"))
     status_at = kinds.moment(metadata=about("Since when the status holds.", "2026-01-31T09:30:04.120000Z"))
     conflict = fields.Boolean(metadata=about("Whether the gateway's reports hold more than one final word.", False))
+    changed_at = kinds.moment(
+        metadata=about(
+            "When status, statusAt, conflict or transactionID were last written; 1970: before that was kept.",
+            "2026-01-31T09:30:05.420000Z",
+        )
+    )
     url = kinds.Coded(
         attribute="id",
         dump_only=True,
@@ -92,45 +133,93 @@ class MessageQuery(Request):
     """Which messages to list: those that fit every filter."""
 
     client_ref = kinds.words(most=64, metadata=about("Your reference.", "order/1234"))
+    client_ref_prefix = kinds.words(most=64, metadata=about("How your reference begins.", "order/"))
     transaction_id = kinds.transaction_id(
         data_key="transactionID", metadata=about("Any transactionID that a message was ever given.", "1234567")
     )
+    message_guid = kinds.words(
+        most=36, metadata=about("The messageGuid it went out with.", "3f2c1a52-7a0e-4a54-9a0b-3f9ad5d0c1de")
+    )
     recipient = kinds.phone_number(metadata=about("Whom it went to, in any usual writing.", "+44 7700 900000"))
+    recipient_ends = kinds.number_end(
+        metadata=about(f"The last digits of that number, at least {listing.FEWEST_DIGITS}.", "0000")
+    )
     status = fields.String(
         validate=validate.OneOf(STATUSES), metadata=about("Where it stands now.", "undelivered", enum=STATUSES)
     )
     originator = kinds.words(most=16, metadata=about("The sender, exactly as it was given.", "ACME"))
     since = kinds.query_moment(metadata=about("Created at this time or later.", "2026-01-31T00:00:00Z"))
     until = kinds.query_moment(metadata=about("Created before this time.", "2026-02-01T00:00:00Z"))
+    changed_since = kinds.query_moment(
+        metadata=about("Changed at this time or later, as changedAt tells.", "2026-01-31T00:00:00Z")
+    )
+    order = fields.Enum(
+        listing.Order,
+        by_value=True,
+        metadata=about(
+            "created: the newest first. changed: what changed longest ago first, which is the order with changedSince. "
+            "clientRef: by code points, then the oldest first, which is the order with clientRefPrefix unless "
+            "clientRef, recipient, recipientEnds, transactionID or messageGuid is given too.",
+            "created",
+        ),
+    )
     limit = fields.Integer(
         load_default=100, validate=validate.Range(1, MOST_ROWS), metadata=about("How many at most.", 100)
     )
-    cursor = kinds.message_cursor(metadata=about("The nextCursor of the page before."))
+    cursor = kinds.place_cursor(metadata=about("The nextCursor of the page before."))
+
+    @ma.validates_schema
+    def check_order(self, data: dict[str, Any], **_: Any) -> None:
+        """Refuse an order that the filters can't be had in, and a cursor of another order."""
+        where = MessageFilter(**{name: value for name, value in data.items() if name not in {"limit", "cursor"}})
+        if where.fault:
+            raise ma.ValidationError(where.fault, "order")
+        if "cursor" in data and data["cursor"].order is not where.sorting:
+            raise ma.ValidationError("Must be a nextCursor of this list.", "cursor")
 
 
 class MessagePage(Schema):
-    """Some messages, the newest first."""
+    """Some messages. A page may have fewer than asked for, or none, and still not be the last."""
 
     items = fields.List(fields.Nested(Message), metadata=about("The messages."))
-    next_cursor = kinds.message_cursor(
+    next_cursor = kinds.place_cursor(
         attribute="next", allow_none=True, metadata=about("Ask with it for the next page; null: this is the last.")
     )
+
+
+class Draft(Message):
+    """What would become a message: one text to one recipient, and what it costs."""
+
+    class Meta(Schema.Meta):
+        exclude = ("id", "status", "transaction_id", "created_at", "status_at", "conflict", "changed_at", "url")
 
 
 class Accepted(Schema):
     """The messages that were accepted, one a recipient, in the order of the request."""
 
     messages = fields.List(fields.Nested(Message), metadata=about("The messages."))
+    warnings = fields.List(
+        fields.String(), metadata=about("Who was left out, and why; a repeat of the request does not say it again.", [])
+    )
 
 
-def write_accepted(messages: Sequence[store.Message]) -> str:
-    """What `Accepted` gives of new messages (at least one), as JSON, and faster: most values are the same in all.
+class Drafts(Schema):
+    """What would be accepted, one item a recipient, in the order of the request."""
+
+    messages = fields.List(fields.Nested(Draft), metadata=about("What would become messages."))
+    warnings = fields.List(fields.String(), metadata=about("Who would be left out, and why.", []))
+
+
+def write_messages(
+    messages: Sequence[store.Message], warnings: Sequence[str] = (), *, schema: type[Message] = Message
+) -> str:
+    """What `Accepted` gives of messages, or `Drafts` by its `schema`; as JSON, and faster: most values are the same.
 
     It is written piece by piece, because while one is written no other thread gets its turn.
     """
-    named = [(str(field.data_key), name, field) for name, field in Message().dump_fields.items()]
+    named = [(str(field.data_key), name, field) for name, field in schema().dump_fields.items()]
     shared: dict[str, Any] = {}
-    for key, name, field in named:
+    for key, name, field in named if messages else ():
         value = getattr(messages[0], field.attribute or name)
         if all(getattr(message, field.attribute or name) == value for message in messages):
             shared[key] = field.serialize(name, messages[0], getattr)
@@ -144,7 +233,8 @@ def write_accepted(messages: Sequence[store.Message]) -> str:
             for message in messages[start : start + _A_PIECE]
         ]
         pieces.append(json.dumps(piece, separators=(",", ":"))[1:-1])
-    return f'{{"messages":[{",".join(pieces)}]}}\n'
+    told = json.dumps(list(warnings), separators=(",", ":"))
+    return f'{{"messages":[{",".join(pieces)}],"warnings":{told}}}\n'
 
 
 class Summary(Schema):

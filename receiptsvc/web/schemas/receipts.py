@@ -151,6 +151,10 @@ class ReceiptQuery(Request):
         read=_read_message_id,
         metadata=about("The message that it was recorded about.", _A_MESSAGE, type="string"),
     )
+    since = kinds.query_moment(
+        metadata=about("Arrived at this time or later, to the millisecond, as its id tells.", "2026-01-31T00:00:00Z")
+    )
+    until = kinds.query_moment(metadata=about("Arrived before this time, likewise.", "2026-02-01T00:00:00Z"))
     limit = fields.Integer(
         load_default=100, validate=validate.Range(1, MOST_ROWS), metadata=about("How many at most.", 100)
     )
@@ -158,7 +162,7 @@ class ReceiptQuery(Request):
 
 
 class ReceiptPage(Schema):
-    """Some receipts, the newest first."""
+    """Some receipts, the newest first. A page may have fewer than asked for, or none, and still not be the last."""
 
     items = fields.List(fields.Nested(Receipt), metadata=about("The receipts."))
     next_cursor = kinds.message_cursor(

@@ -1,0 +1,232 @@
+"""A database full of messages, for measuring how it is read: `python -m benchmarks.seed <DATABASE_URL>`.
+
+Thirty days of them, evenly. Each has 2.5 transitions on average (accepted; half of them sent; a final word, but for one
+in a hundred, which is still open), a transactionID, and every fiftieth a reply. Half belong to conversations of 100
+messages, the others to conversations of two. The hourly counts are those of the messages; the ledger's counters are
+left alone, nobody kept these receipts, so `verify` would find much to say of such a database.
+"""
+
+import sqlite3
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from uuid import UUID, uuid5
+
+import click
+import psycopg
+from psycopg import sql
+from sqlalchemy.engine import make_url
+
+from receiptsvc.domain.statuses import Effect, Status
+from receiptsvc.store import messages, rollups
+from receiptsvc.store.rollups import Standing
+from tests import databases
+
+DAYS = 30
+ORIGINATORS = ("ACME", None, "447700900999")
+TEXT = "Your order is on its way and will be with you between 10 and 12. Reply STOP to hear no more of it."
+
+_AT_ONCE = 5_000
+_NAMESPACE = UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
+_SLOTS = (1, 65)  # one of a web process, one of a worker
+_FINAL = (*[Status.DELIVERED] * 94, *[Status.UNDELIVERED] * 3, Status.EXPIRED, Status.REJECTED, None)
+
+Value = str | int | bytes | None
+Row = Sequence[Value]
+
+TABLES: dict[str, tuple[str, ...]] = {
+    "messages": (
+        "id", "conversation_id", "created_at", "changed_at", "created_by", "origin", "status", "status_at", "conflict",
+        "recipient", "text", "originator", "client_ref", "reject_unicode", "include_message_text", "additional_options",
+        "message_guid", "transport", "encoding", "segments", "warnings", "transaction_id", "tries", "offered_at",
+    ),
+    "attempts": (
+        "message_id", "number", "transport", "message_guid", "started_at", "ended_at", "outcome", "transaction_id",
+    ),
+    "message_transactions": ("message_id", "transaction_id", "recipient", "source", "noted_at"),
+    "transitions": (
+        "id", "message_id", "source", "status", "effect", "rule", "provider_status_id", "provider_description",
+        "occurred_at", "received_at", "recorded_at",
+    ),
+    "inbox": (
+        "id", "channel", "message_id", "received_at", "method", "query", "body", "outcome", "next_at", "tries",
+        "processed_at",
+    ),
+    "replies": (
+        "id", "receipt_id", "conversation_id", "message_id", "link", "msgid", "sender", "recipient", "content",
+        "client_ref", "received_at", "recorded_at", "fingerprint", "is_conflicting",
+    ),
+    "conversations": ("id", "first_at", "last_at", "is_answered"),
+    "rollups": ("hour", "kind", "originator", "word", "slot", "value"),
+}  # fmt: skip
+
+Batch = dict[str, list[Row]]
+
+
+class Story:
+    """One message after another, oldest first, the same ones for the same scale and end; and what they add up to."""
+
+    def __init__(self, scale: int, end: datetime) -> None:
+        self._scale, self._begin = scale, end - timedelta(days=DAYS)
+        self._step = timedelta(days=DAYS) / scale
+        self._transition = 0
+        self._counts: Counter[rollups.Key] = Counter()
+
+    def batches(self) -> Iterator[Batch]:
+        """The rows by table, some thousand messages at a time."""
+        places = iter(range(self._scale))
+        while some := list(islice(places, _AT_ONCE)):
+            batch: Batch = {table: [] for table in TABLES}
+            spoken: dict[str, list[tuple[datetime, int]]] = {}  # a conversation is whole within its batch
+            for place in some:
+                self._tell(batch, spoken, place)
+            for conversation, said in spoken.items():
+                (first, _), (last, is_answered) = min(said), max(said)
+                batch["conversations"].append((conversation, _time(first), _time(last), is_answered))
+            yield batch
+        yield {"rollups": [(_time(key.hour), *key[1:], slot, value) for key, slot, value in self._sums()]}
+
+    def _sums(self) -> Iterator[tuple[rollups.Key, int, int]]:
+        for key, count in self._counts.items():
+            yield key, _SLOTS[key.kind != rollups.MESSAGES], count
+            if key.kind == rollups.MESSAGES:  # as it is after a worker has moved them on from accepted
+                yield key, _SLOTS[1], 0
+
+    def _tell(self, batch: Batch, spoken: dict[str, list[tuple[datetime, int]]], place: int) -> None:
+        at = self._begin + place * self._step
+        created = _time(at)
+        message_id = _identifier(at, place)
+        recipient = str(447700000000 + place * 7919 % 1_000_000)
+        originator = ORIGINATORS[place % len(ORIGINATORS)]
+        client_ref = f"order/{place // 100}" if place // 100 % 2 else f"order/{place // 2}b"
+        conversation = messages.conversation_id(client_ref=client_ref, recipient=None, originator=None).hex
+        guid = str(UUID(hex=message_id))
+        final = _FINAL[place * 37 % 100]
+        took = timedelta(seconds=2 + (place * 7919 % 1000) ** 2 / 5000)
+        transaction_id = str(10_000_000 + place)
+        steps: list[tuple[Status, datetime, bool]] = [(Status.ACCEPTED, at, False)]
+        if place % 2 or final is None:
+            steps.append((Status.SENT, at + took / 2, True))
+        if final is not None:
+            steps.append((final, at + took, True))
+        status, status_at, _ = steps[-1]
+        batch["messages"].append(
+            (message_id, conversation, created, _time(status_at), "seed", "own", status.value, _time(status_at), 0,
+             recipient, TEXT, originator, client_ref, 0, 0, "{}", guid, "soap", "GSM", 1, "[]", transaction_id, 1,
+             created)
+        )  # fmt: skip
+        batch["attempts"].append((message_id, 1, "soap", guid, created, created, "taken", transaction_id))
+        batch["message_transactions"].append((message_id, transaction_id, recipient, "answer", created))
+        for word, when, is_told in steps:
+            self._transition += 1
+            told = _time(when)
+            batch["transitions"].append(
+                (self._transition, message_id, "gateway" if is_told else "ourselves", word.value, "applied",
+                 "its address" if is_told else "accepted", "1" if is_told else None, word.value if is_told else None,
+                 told if is_told else None, told, told)
+            )  # fmt: skip
+            if is_told:
+                self._counts[rollups.of_receipt(when, Effect.APPLIED)] += 1
+        self._counts.update(rollups.of_message(Standing(at, originator, at, status, status_at)))
+        spoken.setdefault(conversation, []).append((at, 0))
+        if place % 50 == 0:
+            spoken[conversation].append((at + 2 * took, 1))
+            to = {"conversation_id": conversation, "message_id": message_id, "sender": recipient}
+            self._reply(batch, place, at + 2 * took, to | {"client_ref": client_ref})
+
+    @staticmethod
+    def _reply(batch: Batch, place: int, at: datetime, to: dict[str, str]) -> None:
+        told, receipt_id = _time(at), _identifier(at, place)
+        batch["inbox"].append(
+            (receipt_id, "inbound", None, told, "GET", b"content=thanks", b"", "applied", told, 1, told)
+        )
+        batch["replies"].append(
+            (receipt_id, receipt_id, to["conversation_id"], to["message_id"], "its clientRef", str(place), to["sender"],
+             "447700900999", "thanks", to["client_ref"], told, told, uuid5(_NAMESPACE, str(place)).hex, 0)
+        )  # fmt: skip
+
+
+def seed(url: str, scale: int, say: Callable[[int], object]) -> None:
+    """Fill a migrated, empty database with so many messages. `say` is told how many more there are, now and then."""
+    story = Story(scale, datetime.now(UTC).replace(microsecond=0))
+    with _sqlite(url) if url.startswith("sqlite") else _postgresql(url) as write:
+        for batch in story.batches():
+            for table, rows in batch.items():
+                if rows:
+                    write(table, rows)
+            say(len(batch.get("messages", ())))
+
+
+@contextmanager
+def _postgresql(url: str) -> Iterator[Callable[[str, Sequence[Row]], None]]:
+    """By COPY, a batch a commit. At the end it is vacuumed and analysed, as it is after a while of work."""
+    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(plain, autocommit=True) as connection:
+        connection.execute("SET synchronous_commit = off")
+        connection.execute("SET TIME ZONE 'UTC'")
+
+        def write(table: str, rows: Sequence[Row]) -> None:
+            names = sql.SQL(", ").join(map(sql.Identifier, TABLES[table]))
+            statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table), names)
+            with connection.cursor().copy(statement) as copy:
+                copy.write("".join([_line(row) for row in rows]))
+
+        yield write
+        connection.execute("SELECT setval('transitions_id_seq', (SELECT max(id) FROM transitions))")
+        connection.execute("VACUUM ANALYZE")
+        connection.execute("CHECKPOINT")
+
+
+@contextmanager
+def _sqlite(url: str) -> Iterator[Callable[[str, Sequence[Row]], None]]:
+    """By INSERT, all of it in one transaction."""
+    with closing(sqlite3.connect(make_url(url).database or "")) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+
+        def write(table: str, rows: Sequence[Row]) -> None:
+            marks = ", ".join("?" * len(TABLES[table]))
+            connection.executemany(f"INSERT INTO {table} ({', '.join(TABLES[table])}) VALUES ({marks})", rows)  # noqa: S608 - our own names
+
+        yield write
+        connection.commit()
+        connection.execute("ANALYZE")
+        connection.commit()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _line(row: Row) -> str:
+    return "\t".join([value if type(value) is str else _copied(value) for value in row]) + "\n"
+
+
+def _copied(value: Value) -> str:
+    if value is None:
+        return "\\N"
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _time(at: datetime) -> str:
+    """As both databases read it, and as SQLite keeps it."""
+    return at.isoformat(" ", "microseconds")[:26]  # it is UTC
+
+
+def _identifier(at: datetime, place: int) -> str:
+    """A UUIDv7 of that time, the same for the same place."""
+    milliseconds = int(at.timestamp() * 1000)
+    return f"{(milliseconds << 80) | (7 << 76) | (2 << 62) | place:032x}"
+
+
+@click.command()
+@click.argument("url")
+@click.option("--scale", type=click.IntRange(100), default=1_000_000, help="How many messages (1,000,000).")
+def main(url: str, scale: int) -> None:
+    """Fill the empty database at URL, a scratch one: it is migrated first."""
+    databases.migrate(url)
+    with click.progressbar(length=scale, label=f"{scale:,} messages", file=sys.stderr) as bar:
+        seed(url, scale, bar.update)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Exports: the list's messages, or their transitions, in one answer of any length."""
+
+from typing import Any
+
+from flask import Response
+
+from receiptsvc.store.listing import MessageFilter
+from receiptsvc.web import context, exports
+from receiptsvc.web.auth import requires
+from receiptsvc.web.endpoints import endpoint, noun
+from receiptsvc.web.schemas.exports import ExportQuery
+
+blueprint = noun("export", "All that fits, as CSV or JSON lines, however much that is.")
+
+_FAILS = (422, 503, 505)
+
+
+@endpoint(blueprint, "GET", "/export/messages.csv", asks=ExportQuery, streams="text/csv", gives=None, fails=_FAILS)
+@requires("read")
+def export_messages_csv(query: dict[str, Any]) -> Response:
+    """Export messages as CSV
+
+    Those that fit every filter, the newest first, with the names of the columns in the first line; by RFC 4180, in
+    UTF-8. A cell that a spreadsheet would take for a formula (`=`, `+`, `-`, `@`, a tab or line end at its beginning)
+    begins with an apostrophe. Numbers of phones and transactionIDs stand there as digits: import these columns as text.
+
+    Messages accepted after the export began are not in it, and each one's status is that of the moment at which its
+    line was written. An answer that breaks off (its chunked transfer has no end) is not whole.
+    """
+    return _answer(exports.MESSAGES, query, exports.CSV)
+
+
+@endpoint(
+    blueprint,
+    "GET",
+    "/export/messages.jsonl",
+    asks=ExportQuery,
+    streams=exports.JSON_LINES,
+    gives=None,
+    fails=_FAILS,
+)
+@requires("read")
+def export_messages_jsonl(query: dict[str, Any]) -> Response:
+    """Export messages as JSON lines
+
+    The same as CSV, an object a line, and every value as it is.
+    """
+    return _answer(exports.MESSAGES, query, exports.JSON_LINES)
+
+
+@endpoint(blueprint, "GET", "/export/transitions.csv", asks=ExportQuery, streams="text/csv", gives=None, fails=_FAILS)
+@requires("read")
+def export_transitions_csv(query: dict[str, Any]) -> Response:
+    """Export transitions as CSV
+
+    What was recorded of the messages that fit every filter: of the newest message first, and of each in the order
+    recorded. Written as messages are.
+    """
+    return _answer(exports.TRANSITIONS, query, exports.CSV)
+
+
+@endpoint(
+    blueprint,
+    "GET",
+    "/export/transitions.jsonl",
+    asks=ExportQuery,
+    streams=exports.JSON_LINES,
+    gives=None,
+    fails=_FAILS,
+)
+@requires("read")
+def export_transitions_jsonl(query: dict[str, Any]) -> Response:
+    """Export transitions as JSON lines
+
+    The same as CSV, an object a line, and every value as it is.
+    """
+    return _answer(exports.TRANSITIONS, query, exports.JSON_LINES)
+
+
+def _answer(table: exports.Table, query: dict[str, Any], media: str) -> Response:
+    return exports.answer(context.database(), table, MessageFilter(**query), media)

@@ -1,0 +1,26 @@
+"""Replies: what people wrote back."""
+
+from typing import Any
+
+from receiptsvc.store import people
+from receiptsvc.store.models import Reply
+from receiptsvc.store.people import Moment, ReplyFilter
+from receiptsvc.store.queries import Page
+from receiptsvc.web import context
+from receiptsvc.web.auth import requires
+from receiptsvc.web.endpoints import endpoint, noun
+from receiptsvc.web.schemas import replies as schemas
+
+blueprint = noun("replies", "What people wrote back, each linked to its conversation, with the reason.")
+
+
+@endpoint(blueprint, "GET", "/inbound", asks=schemas.ReplyQuery, gives=schemas.ReplyPage, fails=(422, 503))
+@requires("read")
+def list_replies(query: dict[str, Any]) -> Page[Reply, Moment]:
+    """List replies
+
+    Those that fit every filter, the newest first.
+    """
+    limit, cursor = query.pop("limit"), query.pop("cursor", None)
+    with context.database().reading() as session:
+        return people.list_replies(session, ReplyFilter(**query), limit=limit, after=cursor)

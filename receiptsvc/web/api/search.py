@@ -1,0 +1,129 @@
+"""Search: one box for whatever somebody has, and messages by the hundred by what names them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from receiptsvc import ids
+from receiptsvc.store import listing, messages, people, queries
+from receiptsvc.store.listing import FEWEST_DIGITS, MOST_OF_A_REFERENCE, Lookup, MessageFilter
+from receiptsvc.store.models import InboxRow, Message, Reply
+from receiptsvc.web import context, recipients
+from receiptsvc.web.auth import requires
+from receiptsvc.web.endpoints import endpoint, noun
+from receiptsvc.web.fields import parse_transaction_id
+from receiptsvc.web.schemas import search as schemas
+
+_A_FEW = 5  # messages of each kind
+
+blueprint = noun("search", "Finding messages and people by whatever somebody has.")
+
+
+@endpoint(blueprint, "GET", "/search", asks=schemas.SearchQuery, gives=schemas.Hits, fails=(422, 503))
+@requires("read")
+def search(query: dict[str, Any]) -> dict[str, Any]:
+    """Search
+
+    Takes the term for everything that it may be, and gives each of these that there is, with a few of its messages and
+    the address at which to read on. What was searched for stands in no log.
+    """
+    with context.database().reading() as session:
+        return {"items": list(_hits(session, query["q"].strip()))}
+
+
+@endpoint(blueprint, "POST", "/messages/lookup", takes=schemas.Lookup, gives=schemas.Found, fails=(503,))
+@requires("read")
+def look_up_messages(body: dict[str, Any]) -> Lookup:
+    """Look messages up
+
+    Up to 500 at once by ids, clientRefs or transactionIDs.
+    """
+    with context.database().reading() as session:
+        if "ids" in body:
+            found = listing.look_up(session, body["ids"])
+            known = {ids.public("msg", one): [row] for one, row in found.items()}
+            return _found([ids.public("msg", one) for one in body["ids"]], known)
+        if "transaction_ids" in body:
+            return _found(body["transaction_ids"], listing.look_up_transactions(session, body["transaction_ids"]))
+        return _found(body["client_refs"], listing.look_up_references(session, body["client_refs"]))
+
+
+def _found(terms: Sequence[str], found: Mapping[str, Sequence[Message]]) -> Lookup:
+    terms = list(dict.fromkeys(terms))
+    items = {row.id: row for term in terms for row in found.get(term, ())[:MOST_OF_A_REFERENCE]}
+    return Lookup(
+        items=list(items.values()),
+        missing=[term for term in terms if not found.get(term)],
+        cut=[term for term in terms if len(found.get(term, ())) > MOST_OF_A_REFERENCE],
+    )
+
+
+def _hits(session: Session, term: str) -> Iterator[dict[str, Any]]:
+    if term:
+        yield from _by_id(session, term)
+        yield from _by_number(session, term)
+        yield from _by_name(session, term)
+
+
+def _by_id(session: Session, term: str) -> Iterator[dict[str, Any]]:
+    prefix, _, _ = term.partition("_")
+    identifier = ids.parse(prefix, term)
+    if identifier is None:
+        return
+    if prefix == "msg":
+        found = list(listing.look_up(session, [identifier]).values())
+        if found:
+            yield _hit("message", f"messages/{term}", found)
+    elif prefix == "rcp" and session.get(InboxRow, identifier) is not None:
+        yield _hit("receipt", f"receipts/{term}")
+    elif prefix == "rpl":
+        reply = session.get(Reply, identifier)
+        if reply is not None:
+            yield _hit("reply", f"conversations/{ids.public('cnv', reply.conversation_id)}", answers=[reply])
+    elif prefix == "cnv" and queries.has_conversation(session, identifier):
+        yield _hit("conversation", f"conversations/{term}")
+
+
+def _by_number(session: Session, term: str) -> Iterator[dict[str, Any]]:
+    digits = recipients.bare(term)
+    number = recipients.normalise(term) or digits
+    if number is not None:
+        entries = people.read_person(session, number, limit=_A_FEW).items
+        written = [entry.row for entry in entries if isinstance(entry.row, Message)]
+        answers = [entry.row for entry in entries if isinstance(entry.row, Reply)]
+        if entries:
+            yield _hit("recipient", f"recipients/{number}", written, answers)
+    if digits is not None and len(digits) >= FEWEST_DIGITS:
+        yield from _listed(session, "recipientEnds", MessageFilter(recipient_ends=digits), recipientEnds=digits)
+    transaction_id = parse_transaction_id(term)
+    if transaction_id is not None:
+        given = listing.look_up_transactions(session, [transaction_id]).get(transaction_id)
+        if given:
+            yield _hit("transactionID", f"transactions/{transaction_id}", given[:_A_FEW])
+
+
+def _by_name(session: Session, term: str) -> Iterator[dict[str, Any]]:
+    yield from _listed(session, "messageGuid", MessageFilter(message_guid=term), messageGuid=term)
+    reference: UUID = messages.conversation_id(client_ref=term, recipient=None, originator=None)
+    if queries.has_conversation(session, reference):
+        newest = listing.list_messages(session, MessageFilter(client_ref=term), limit=_A_FEW).items
+        answers = people.list_replies(session, people.ReplyFilter(client_ref=term), limit=_A_FEW).items
+        yield _hit("clientRef", f"conversations/{ids.public('cnv', reference)}", newest, answers)
+    others = [row for row in listing.begin_with(session, term, _A_FEW + 1) if row.client_ref != term]
+    if others:
+        address = f"messages?{urlencode({'clientRefPrefix': term}, quote_via=quote)}"
+        yield _hit("clientRefPrefix", address, others[:_A_FEW])
+
+
+def _listed(session: Session, found_as: str, where: MessageFilter, **asked: str) -> Iterator[dict[str, Any]]:
+    found = listing.list_messages(session, where, limit=_A_FEW).items
+    if found:
+        yield _hit(found_as, f"messages?{urlencode(asked, quote_via=quote)}", found)
+
+
+def _hit(found_as: str, address: str, written: Sequence[Message] = (), answers: Sequence[Reply] = ()) -> dict[str, Any]:
+    url = f"{context.settings().public_url}/v1/{address}"
+    return {"found_as": found_as, "url": url, "messages": written, "replies": answers}

@@ -1,0 +1,137 @@
+"""What a person may do while messages are on their way: pause all, cancel some, settle one."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from receiptsvc import ids
+from receiptsvc.domain.statuses import Status
+from receiptsvc.store import interventions, queries, restraint, sending
+from receiptsvc.store.interventions import Selection
+from receiptsvc.store.models import Sending
+from receiptsvc.store.queries import Story
+from receiptsvc.store.receipts import By, Refused
+from receiptsvc.web import auth, context
+from receiptsvc.web.auth import requires
+from receiptsvc.web.endpoints import endpoint, noun
+from receiptsvc.web.errors import Problem
+from receiptsvc.web.schemas import sending as schemas
+from receiptsvc.web.schemas.messages import MessageStory
+
+blueprint = noun("sending", "What holds sending, and what can be done about messages that are on their way.")
+
+_PATH = {"message_id": "The message's id."}
+
+
+@endpoint(blueprint, "GET", "/sending", gives=schemas.SendingState, fails=(503,))
+@requires("read")
+def read_sending() -> dict[str, Any]:
+    """Read what holds sending"""
+    with context.database().reading() as session:
+        return _told(session, restraint.read(session))
+
+
+@endpoint(blueprint, "POST", "/sending/pause", takes=schemas.Pause, gives=schemas.SendingState, fails=(503,))
+@requires("ops")
+def pause_sending(body: dict[str, Any]) -> dict[str, Any]:
+    """Pause sending
+
+    No worker begins a call any more, and messages that are accepted meanwhile wait. Calls that are being made are not
+    ended. If it is paused already, who did it first, and why, stays.
+    """
+    with context.database().transaction() as session:
+        return _told(session, restraint.pause(session, auth.key_name(), body["reason"], context.now()))
+
+
+@endpoint(blueprint, "POST", "/sending/resume", takes=schemas.Because, gives=schemas.SendingState, fails=(503,))
+@requires("ops")
+def resume_sending(body: dict[str, Any]) -> dict[str, Any]:
+    """Resume sending
+
+    What has waited goes out, unless its `validUntil` has gone by.
+    """
+    with context.database().transaction() as session:
+        return _told(session, restraint.resume(session, auth.key_name(), body.get("reason"), context.now()))
+
+
+@endpoint(
+    blueprint,
+    "POST",
+    "/messages/<message_id>/cancel",
+    path=_PATH,
+    takes=schemas.Because,
+    gives=MessageStory,
+    fails=(404, 409, 503),
+)
+@requires("send")
+def cancel_message(body: dict[str, Any], message_id: str) -> Story:
+    """Cancel a message
+
+    Only what was not given to the gateway; else 409, and its status says where it is.
+    """
+    return _do(interventions.cancel, message_id, body.get("reason"))
+
+
+@endpoint(blueprint, "POST", "/messages/cancel", takes=schemas.Cancellation, gives=schemas.Cancelled, fails=(503,))
+@requires("ops")
+def cancel_messages(body: dict[str, Any]) -> dict[str, Any]:
+    """Cancel many messages
+
+    All that fit and were not given to the gateway, some hundred at a time, each time for good: if the call ends early,
+    what it has done stays done. Pause sending first, and none slips away.
+    """
+    is_dry, reason = body.pop("dry_run"), body.pop("reason", None)
+    by = By(actor=auth.key_name(), reason=reason)
+    done = interventions.cancel_all(context.database(), Selection(**body), by, context.now(), is_dry=is_dry)
+    return {"row": done, "dry_run": is_dry}
+
+
+@endpoint(
+    blueprint,
+    "POST",
+    "/messages/<message_id>/resolve",
+    path=_PATH,
+    takes=schemas.Resolution,
+    gives=MessageStory,
+    fails=(404, 409, 503),
+)
+@requires("ops")
+def resolve_message(body: dict[str, Any], message_id: str) -> Story:
+    """Resolve a message
+
+    For one that is `send_unknown`, else 409: what a person found out becomes its status, and it is not offered again.
+    A receipt that comes later still wins.
+    """
+
+    def resolve(session: Session, identifier: UUID, by: By, now: datetime) -> bool:
+        return interventions.resolve(session, identifier, Status(body["status"]), by, now)
+
+    return _do(resolve, message_id, body["reason"])
+
+
+def _do(deed: Callable[[Session, UUID, By, datetime], bool], message_id: str, reason: str | None) -> Story:
+    """Do something with a message, in the name of the key that the request came with, and give it as it then is."""
+    identifier = ids.parse("msg", message_id)
+    story = None
+    if identifier is not None:
+        try:
+            with context.database().transaction() as session:
+                if deed(session, identifier, By(actor=auth.key_name(), reason=reason), context.now()):
+                    story = queries.find_message(session, identifier)
+        except Refused as refused:
+            raise Problem(409, str(refused)) from None
+    if story is None:
+        raise Problem(404, "There is no message with this id.")
+    return story
+
+
+def _told(session: Session, held: Sending) -> dict[str, Any]:
+    given_up_before = context.now() - timedelta(seconds=context.settings().resend_for_seconds)
+    return {
+        "row": held,
+        "paused": held.paused_at is not None,
+        "overdue": sending.count_overdue(session, given_up_before),
+    }

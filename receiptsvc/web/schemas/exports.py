@@ -1,0 +1,11 @@
+"""What an export may be asked for: all that the list may, but for its pages."""
+
+from receiptsvc.web.schemas.base import Request
+from receiptsvc.web.schemas.messages import MessageQuery
+
+
+class ExportQuery(MessageQuery):
+    """Which messages to export: those that fit every filter."""
+
+    class Meta(Request.Meta):
+        exclude = ("limit", "cursor")

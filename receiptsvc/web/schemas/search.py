@@ -1,0 +1,102 @@
+"""Looking messages up by what names them, and searching by whatever somebody has."""
+
+from typing import Any
+from uuid import UUID
+
+import marshmallow as ma
+from marshmallow import fields, validate
+
+from receiptsvc import ids
+from receiptsvc.store.listing import MOST_OF_A_REFERENCE
+from receiptsvc.store.queries import MOST_ROWS
+from receiptsvc.web import fields as kinds
+from receiptsvc.web.schemas.base import Request, Schema, about
+from receiptsvc.web.schemas.messages import Message
+from receiptsvc.web.schemas.replies import Reply
+
+FOUND_AS = (
+    *("message", "receipt", "reply", "conversation", "recipient", "recipientEnds", "transactionID", "messageGuid"),
+    *("clientRef", "clientRefPrefix"),
+)
+
+_A_MESSAGE = "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"
+
+
+def _read_message_id(text: str) -> UUID:
+    found = ids.parse("msg", text)
+    if found is None:
+        raise ma.ValidationError(f"Must be a message's id, such as {_A_MESSAGE}.")
+    return found
+
+
+class Lookup(Request):
+    """What names the messages: one of the three, and of it up to 500."""
+
+    ids = fields.List(
+        kinds.Coded(read=_read_message_id, metadata={"type": "string"}),
+        validate=validate.Length(1, MOST_ROWS),
+        metadata=about("Ids of messages.", [_A_MESSAGE]),
+    )
+    client_refs = fields.List(
+        kinds.words(most=64), validate=validate.Length(1, MOST_ROWS), metadata=about("clientRefs.", ["order/1234"])
+    )
+    transaction_ids = fields.List(
+        kinds.transaction_id(),
+        data_key="transactionIDs",
+        validate=validate.Length(1, MOST_ROWS),
+        metadata=about("transactionIDs.", ["1234567"]),
+    )
+
+    @ma.validates_schema
+    def check_one(self, data: dict[str, Any], **_: Any) -> None:
+        """Refuse none of them, and several."""
+        if len(data) != 1:
+            raise ma.ValidationError("Must have exactly one of ids, clientRefs and transactionIDs.")
+
+
+class Found(Schema):
+    """The messages that were looked up."""
+
+    items = fields.List(fields.Nested(Message), metadata=about("The messages, in the order of what was asked for."))
+    missing = fields.List(
+        fields.String(), metadata=about("Of what was asked for, that which no message has.", ["order/1235"])
+    )
+    cut = fields.List(
+        fields.String(),
+        metadata=about(
+            f"clientRefs that have more messages than the newest {MOST_OF_A_REFERENCE}, which are given: "
+            "the list of messages has all.",
+            [],
+        ),
+    )
+
+
+class SearchQuery(Request):
+    """What somebody has."""
+
+    q = kinds.words(
+        most=64,
+        required=True,
+        metadata=about(
+            "An id of ours, a phone number in any usual writing, its last digits, a transactionID, a messageGuid, a "
+            "clientRef or its beginning.",
+            "order/12",
+        ),
+    )
+
+
+class Hit(Schema):
+    """One thing that a term may mean, where it can be read, and a few of its messages and replies."""
+
+    found_as = fields.String(data_key="as", metadata=about("What the term is taken for.", "clientRef", enum=FOUND_AS))
+    url = fields.String(
+        metadata=about("Where all of it can be read.", "https://example.com/v1/conversations/order%2F1234")
+    )
+    messages = fields.List(fields.Nested(Message), metadata=about("Some of its messages; of most kinds the newest."))
+    replies = fields.List(fields.Nested(Reply), metadata=about("Its newest replies."))
+
+
+class Hits(Schema):
+    """Everything that a term may mean, and that there is."""
+
+    items = fields.List(fields.Nested(Hit), metadata=about("The surest first; empty: there is no such thing."))

@@ -1,0 +1,102 @@
+"""What holds sending, and what a person may do about messages that are on their way."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from marshmallow import ValidationError, fields, validate, validates_schema
+
+from receiptsvc.store.interventions import MOST_CANCELLED, RESOLUTIONS
+from receiptsvc.web import fields as kinds
+from receiptsvc.web.schemas.base import Request, Schema, about
+
+LONGEST_REASON = 1000  # characters
+
+_A_TIME = "2026-01-31T09:30:05.310000Z"
+_RESOLUTIONS = [status.value for status in RESOLUTIONS]
+
+
+class SendingState(Schema):
+    """Whether messages go out, and if not, why."""
+
+    paused = fields.Boolean(metadata=about("Whether somebody has paused sending.", False))
+    paused_at = kinds.moment(allow_none=True, metadata=about("Since when it is paused.", None))
+    paused_by = fields.String(allow_none=True, metadata=about("Which API key paused it.", None))
+    reason = fields.String(
+        attribute="pause_reason", allow_none=True, metadata=about("Why, in the words of who did it.", None)
+    )
+    account_refused_at = kinds.moment(
+        attribute="refused_at",
+        allow_none=True,
+        metadata=about("Since when the gateway refuses our credentials; null: it does not.", None),
+    )
+    next_probe_at = kinds.moment(
+        attribute="probe_at",
+        allow_none=True,
+        metadata=about("When one message is offered to see whether it takes them again.", None),
+    )
+    overdue = fields.Integer(
+        metadata=about("Messages that stay send_unknown: their answer was lost, and they are not offered again.", 0)
+    )
+
+
+class Pause(Request):
+    """Why sending is to stop."""
+
+    reason = kinds.words(
+        most=LONGEST_REASON, required=True, metadata=about("Why; it is shown to everybody who asks.", "wrong texts")
+    )
+
+
+class Because(Request):
+    """Why something is done."""
+
+    reason = kinds.words(most=LONGEST_REASON, metadata=about("Why, for the record.", "the customer called"))
+
+
+class Resolution(Request):
+    """What became of a message, as a person found out."""
+
+    status = fields.String(
+        required=True,
+        validate=validate.OneOf(_RESOLUTIONS),
+        metadata=about("What it is from now on, unless a receipt says otherwise.", "submitted", enum=_RESOLUTIONS),
+    )
+    reason = kinds.words(
+        most=LONGEST_REASON, required=True, metadata=about("How that is known.", "seen in the gateway's portal")
+    )
+
+
+class Cancellation(Request):
+    """Which messages to cancel: those that every given field fits, and that were not given to the gateway."""
+
+    client_ref = kinds.words(most=64, metadata=about("Their clientRef.", "campaign-7"))
+    recipient = kinds.phone_number(metadata=about("Whom they go to, in any usual writing.", "+44 7700 900000"))
+    originator = kinds.words(most=16, metadata=about("Their sender, exactly as it was given.", "ACME"))
+    created_by = kinds.words(most=100, metadata=about("The name of the API key that sent them.", "shop"))
+    since = kinds.query_moment(metadata=about("Accepted at this time or later.", _A_TIME))
+    until = kinds.query_moment(metadata=about("Accepted before this time.", _A_TIME))
+    reason = kinds.words(most=LONGEST_REASON, metadata=about("Why, for the record.", "wrong texts"))
+    dry_run = fields.Boolean(load_default=False, metadata=about("Only count them.", True))
+
+    @validates_schema
+    def _names_some(self, data: Mapping[str, Any], **_: object) -> None:
+        """A body that says nothing must not mean all."""
+        if not data.keys() - {"reason", "dry_run"}:
+            raise ValidationError(
+                "Must name at least one of clientRef, recipient, originator, createdBy, since, until."
+            )
+
+
+class Cancelled(Schema):
+    """How many messages were cancelled."""
+
+    cancelled = fields.Integer(
+        attribute="row.count", metadata=about("How many were; with dryRun, how many would be.", 9731)
+    )
+    is_complete = fields.Boolean(
+        attribute="row.is_complete",
+        metadata=about(
+            f"Whether these were all; a call goes on for some seconds, and to some {MOST_CANCELLED:,}.", True
+        ),
+    )
+    dry_run = fields.Boolean(metadata=about("Whether they were only counted.", False))

@@ -1,0 +1,67 @@
+"""A sender that is killed at a named point between a claim and its result's commit: `python -m` this."""
+
+import os
+import signal
+import sys
+import threading
+from datetime import UTC, datetime
+from types import ModuleType
+from typing import Any
+
+from receiptsvc.config import Settings
+from receiptsvc.dynmark import exchange
+from receiptsvc.dynmark.soap import SoapGateway
+from receiptsvc.store import sending
+from receiptsvc.store.db import Database
+from receiptsvc.worker import submit
+
+NEVER = "never"
+# Whose end, or with `before` whose beginning, is the point; in order.
+POINTS: dict[str, tuple[ModuleType | type, str, bool]] = {
+    "claimed": (sending, "claim", False),
+    "claim committed": (SoapGateway, "send", True),
+    "answered": (exchange, "post", False),
+    "answer read": (SoapGateway, "send", False),
+    "recorded": (sending, "record_results", False),
+}
+
+
+def doom(point: str, times: int) -> None:
+    """Arrange for this process's end, the so-many-th time that it comes to this point."""
+    place, name, is_before = POINTS[point]
+    real = getattr(place, name)
+    left = times
+
+    def visit() -> None:
+        nonlocal left
+        left -= 1
+        if left <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def doomed(*args: Any, **kwargs: Any) -> Any:
+        if is_before:
+            visit()
+        result = real(*args, **kwargs)
+        if not is_before:
+            visit()
+        return result
+
+    setattr(place, name, doomed)
+
+
+def main() -> None:
+    """Arguments: the point, the times. It sends with the environment's settings what is due, and settles lost calls."""
+    point, times = sys.argv[1], int(sys.argv[2])
+    settings = Settings.from_env()
+    database, gateway, stop = Database(settings.database_url), SoapGateway(settings), threading.Event()
+    with database.transaction() as session:
+        while sending.settle_lost(session, datetime.now(UTC), submit.repeats(settings), all_calls=True):
+            pass
+    if point != NEVER:
+        doom(point, times)
+    while submit.submit(database, {"soap": gateway}, settings, stop):
+        pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Answers lost and workers killed: every message reaches the gateway once, whatever becomes of our calls."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from sqlalchemy import func, select
+
+from receiptsvc import sandbox
+from receiptsvc.cli.stack import Stack
+from receiptsvc.config import PROJECT
+from receiptsvc.domain.statuses import UNSETTLED
+from receiptsvc.store.db import Database
+from receiptsvc.store.models import Attempt, Message
+from receiptsvc.store.verification import verify
+from tests import rows
+from tests.faults import doomed_sender
+from tests.faults.conftest import Form
+from tests.faults.processes import until
+
+SENT = 10_000
+SILENT = ("--ignore-numbers", "--default", "no-receipts")
+LOSSES = ("--chance", "lost-answer=0.05", "--chance", "cut-answer=0.03", "--chance", "lost-request=0.04")
+
+StartSending = Callable[..., Stack]
+
+
+@pytest.fixture
+def start_sending(database_url: str, tmp_path: Path) -> Iterator[StartSending]:
+    """Starts a gateway with these flags and a worker on the database."""
+    with ExitStack() as running:
+
+        def start(*flags: str, **settings: str) -> Stack:
+            own = {"RESEND_AFTER_SECONDS": "0.2", **settings}
+            stack = Stack(tmp_path / "stack", database_url, settings=own, sandbox_flags=[*SILENT, *flags])
+            running.enter_context(stack)
+            stack.start("sandbox")
+            stack.wait_until("the sandbox", lambda: report(stack) is not None)
+            stack.start("worker")
+            return stack
+
+        yield start
+
+
+def report(stack: Stack) -> dict[str, Any] | None:
+    try:
+        told: dict[str, Any] = requests.get(f"{stack.sandbox_url}/sandbox/report", timeout=5).json()
+    except requests.RequestException:
+        return None
+    return told
+
+
+def accept(database: Database, count: int) -> None:
+    rows.accept(database, *(rows.message(f"4477{place:08}") for place in range(count)))
+
+
+def unsettled(database: Database) -> int:
+    with database.reading() as session:
+        return session.scalar(select(func.count()).where(Message.status.in_(UNSETTLED))) or 0
+
+
+def assert_each_was_sent_once(database: Database, told: dict[str, Any], count: int) -> None:
+    assert {name: told[name] for name in ("messageGuids", "doubles", "lookalikes", "refused")} == {
+        "messageGuids": count,
+        "doubles": 0,
+        "lookalikes": 0,
+        "refused": 0,
+    }
+    with database.reading() as session:
+        statuses = dict(session.execute(select(Message.status, func.count()).group_by(Message.status)).all())
+    assert statuses == {"submitted": count}
+    assert list(verify(database)) == []
+
+
+def test_of_ten_thousand_with_a_tenth_of_the_answers_lost_none_is_lost_or_doubled(
+    start_sending: StartSending, database: Database
+) -> None:
+    accept(database, SENT)
+    stack = start_sending(*LOSSES, BATCH_SIZE="50")
+    until("all are sent", lambda: unsettled(database) == 0, seconds=120)
+    told = report(stack)
+    assert told is not None
+    assert told["spoiledAnswers"] >= 10, "else nothing was tried"
+    assert told["duplicates"] >= 200
+    assert_each_was_sent_once(database, told, SENT)
+
+
+def test_a_sender_killed_at_any_moment_sends_each_once(
+    start_sending: StartSending, database: Database, form: Form
+) -> None:
+    kills = max(4, form.times * 5 // 2)
+    count = 400 * kills
+    accept(database, count)
+    stack = start_sending("--answer-ms", "50", BATCH_SIZE="25", DYNMARK_TIMEOUT_SECONDS="1")
+    dice = random.Random(1)
+    for turn in range(kills):
+        left = count - 250 * turn - dice.randrange(1, 200)
+        until("some are sent", lambda left=left: unsettled(database) <= left, seconds=60)  # type: ignore[misc]
+        stack.kill("worker")
+        stack.start("worker")
+    until("all are sent", lambda: unsettled(database) == 0, seconds=120)
+    told = report(stack)
+    assert told is not None
+    assert_each_was_sent_once(database, told, count)
+
+
+@pytest.mark.parametrize("point", doomed_sender.POINTS)
+def test_a_sender_killed_at_a_point_sends_each_once(
+    database_url: str, database: Database, point: str, form: Form
+) -> None:
+    accept(database, 60)
+    kills = 1 + form.times // 2
+    with sandbox.running(sandbox.Options(default=("no-receipts",), by_number=False)) as box:
+        environ = {
+            **os.environ,
+            "DATABASE_URL": database_url,
+            "CALLBACK_KEYS": "a" * 16,
+            "API_KEYS": "a:read:" + "b" * 16,
+            "DYNMARK_USERNAME": "sandbox",
+            "DYNMARK_PASSWORD": "password",
+            "DYNMARK_SOAP_URL": box.soap_url,
+            "BATCH_SIZE": "5",
+            "RESEND_AFTER_SECONDS": "0.001",
+        }
+        for turn in range(kills):
+            assert send(environ, point, turn % 3 + 1) == -signal.SIGKILL
+            assert unsettled(database)
+        until("all are sent", lambda: send(environ, doomed_sender.NEVER, 0) == 0 and unsettled(database) == 0)
+        with database.reading() as session:
+            lost = session.scalar(select(func.count()).where(Attempt.outcome == "unclear"))
+        assert (lost == 0) == (point == "claimed"), "what was not committed was never begun"
+        assert_each_was_sent_once(database, box.report(), 60)
+
+
+def send(environ: dict[str, str], point: str, times: int) -> int:
+    command = [sys.executable, "-m", "tests.faults.doomed_sender", point, str(times)]
+    return subprocess.run(command, cwd=PROJECT, env=environ, check=False).returncode

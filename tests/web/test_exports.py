@@ -1,0 +1,281 @@
+"""Exports: every row once, cells that do no harm, slices that hold nothing open, and no part that looks like the whole."""
+
+import csv
+import gzip
+import http.client
+import io
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+
+from receiptsvc import ids
+from receiptsvc.cli.stack import Stack, answers
+from receiptsvc.domain.errors import StorageUnavailable
+from receiptsvc.domain.statuses import Status
+from receiptsvc.store.db import Database
+from receiptsvc.web import exports
+from tests import rows
+from tests.faults.processes import resident_megabytes, until
+from tests.rows import seconds
+from tests.web import stories
+
+KEY = "an-export-key-0123456789"
+MANY = 12_000
+LONG = "x" * 1000
+
+
+def read_csv(client: FlaskClient, path: str) -> list[dict[str, str]]:
+    answer = client.get(path)
+    assert (answer.status_code, answer.mimetype) == (200, "text/csv")
+    return list(csv.DictReader(io.StringIO(answer.get_data(as_text=True), newline="")))
+
+
+def read_lines(client: FlaskClient, path: str) -> list[Any]:
+    answer = client.get(path)
+    assert (answer.status_code, answer.mimetype) == (200, "application/jsonl")
+    return [json.loads(line) for line in answer.get_data(as_text=True).split("\n")[:-1]]
+
+
+def test_every_message_is_there_once_in_the_lists_order(
+    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "_SLICE", 3)
+    rows.accept(database, *(rows.message(f"44770090{place:04}") for place in range(10)))
+    listed = client.get("/v1/messages?limit=500").json
+    assert listed is not None
+    expected = [item["id"] for item in listed["items"]]
+    assert len(expected) == 10
+    assert [row["id"] for row in read_csv(client, "/v1/export/messages.csv")] == expected
+    assert [row["id"] for row in read_lines(client, "/v1/export/messages.jsonl")] == expected
+
+
+def test_values_are_those_of_the_list(client: FlaskClient, database: Database) -> None:
+    text = 'He said "hi",\nthen left; caf\u00e9 \U0001f600'
+    [message] = rows.accept(database, rows.message(text=text, client_ref="a,b", originator="ACME"))
+    stories.report(database, message, Status.DELIVERED, seconds(3.25))
+    stories.give_transaction(database, message, "42")
+    read = client.get(f"/v1/messages/{ids.public('msg', message)}").json
+    assert read is not None
+    [line] = read_lines(client, "/v1/export/messages.jsonl")
+    assert line == {name: read[name] for name in exports.MESSAGES.columns}
+    [row] = read_csv(client, "/v1/export/messages.csv")
+    told = {**line, "conflict": "false", "segments": str(line["segments"])}
+    assert row == told
+
+
+def test_transitions_come_with_their_messages(client: FlaskClient, database: Database) -> None:
+    first, second = rows.accept(database, rows.message(), rows.message("447700900002", client_ref="b"))
+    stories.report(database, first, Status.DELIVERED, seconds(3), occurred_at=seconds(2))
+    read = client.get(f"/v1/messages/{ids.public('msg', first)}").json
+    assert read is not None
+    lines = read_lines(client, "/v1/export/transitions.jsonl")
+    assert [line["messageId"] for line in lines] == [
+        ids.public("msg", second), ids.public("msg", first), ids.public("msg", first),
+    ]  # fmt: skip
+    assert [{**step, "messageId": None} for step in read["transitions"]] == [
+        {**line, "messageId": None} for line in lines[1:]
+    ]
+    assert len(read_csv(client, "/v1/export/transitions.csv?clientRef=b")) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("clientRef=a", 1),
+        ("status=delivered", 1),
+        ("recipient=%2B447700900002", 1),
+        ("originator=ACME&status=accepted", 0),
+        ("until=2026-01-05T12:00:00Z", 0),
+        ("since=2026-01-05T12:00:00Z", 2),
+    ],
+)
+def test_the_lists_filters_are_heeded(client: FlaskClient, database: Database, query: str, count: int) -> None:
+    first, _ = rows.accept(database, rows.message(client_ref="a", originator="ACME"), rows.message("447700900002"))
+    stories.report(database, first, Status.DELIVERED, seconds(3))
+    assert len(read_csv(client, f"/v1/export/messages.csv?{query}")) == count
+    assert len(read_lines(client, f"/v1/export/messages.jsonl?{query}")) == count
+
+
+def test_nothing_is_a_head_alone(desk: FlaskClient) -> None:
+    answer = desk.get("/v1/export/messages.csv")
+    assert answer.get_data(as_text=True) == ",".join(exports.MESSAGES.columns) + "\r\n"
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="messages.csv"'
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert desk.get("/v1/export/messages.jsonl").get_data() == b""
+
+
+@pytest.mark.parametrize("query", ["limit=5", "cursor=x", "status=lost", "client=x"])
+def test_what_an_export_does_not_know_is_refused(desk: FlaskClient, query: str) -> None:
+    assert desk.get(f"/v1/export/messages.csv?{query}").status_code == 422
+
+
+def test_http_1_0_is_refused_since_it_has_no_end(desk: FlaskClient) -> None:
+    answer = desk.get("/v1/export/messages.csv", environ_overrides={"SERVER_PROTOCOL": "HTTP/1.0"})
+    assert (answer.status_code, answer.mimetype) == (505, "application/problem+json")
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+44", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "=", "'="])
+def test_no_cell_is_a_formula(cell: str) -> None:
+    [[written, plain]] = csv.reader(io.StringIO(exports.write_csv([(cell, "a=1")]), newline=""))
+    assert written == (cell if cell.startswith("'") else f"'{cell}")
+    assert plain == "a=1"
+
+
+def test_formulas_are_harmless_in_every_column_that_others_fill(client: FlaskClient, database: Database) -> None:
+    rows.accept(database, rows.message(text="=1", client_ref="@x", originator="+44770", transaction_id="-5"))
+    [row] = read_csv(client, "/v1/export/messages.csv")
+    assert [row[name] for name in ("text", "clientRef", "originator", "transactionID")] == [
+        "'=1",
+        "'@x",
+        "'+44770",
+        "'-5",
+    ]
+    [line] = read_lines(client, "/v1/export/messages.jsonl")
+    assert line["text"] == "=1"
+
+
+def test_a_compressed_export_is_the_same(client: FlaskClient, database: Database) -> None:
+    rows.accept(database, *(rows.message(f"44770090{place:04}") for place in range(20)))
+    plain = client.get("/v1/export/messages.csv")
+    packed = client.get("/v1/export/messages.csv", headers={"Accept-Encoding": "gzip"})
+    assert "Content-Encoding" not in plain.headers
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(packed.get_data()) == plain.get_data()
+
+
+def test_no_transaction_is_open_between_slices(
+    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "_SLICE", 2)
+    rows.accept(database, *(rows.message(f"44770090{place:04}") for place in range(6)))
+    open_now: list[str] = []
+    with database.reading() as session:
+        engine = session.connection().engine
+    event.listen(engine, "begin", lambda _: open_now.append("one"))
+    event.listen(engine, "rollback", lambda _: open_now.pop())
+    event.listen(engine, "commit", lambda _: open_now.pop())
+    answer = client.get("/v1/export/messages.csv", buffered=False)
+    pieces = answer.iter_encoded()
+    for _ in range(3):
+        next(pieces)
+        assert open_now == []
+    answer.close()
+
+
+def test_an_outage_before_the_first_row_is_a_problem_and_one_after_it_breaks_off(
+    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "_SLICE", 2)
+    rows.accept(database, *(rows.message(f"44770090{place:04}") for place in range(6)))
+    answer = client.get("/v1/export/messages.csv", buffered=False)
+    pieces = answer.iter_encoded()
+    next(pieces)
+
+    def fail(*_: object, **__: object) -> None:
+        raise StorageUnavailable("the database is away")
+
+    monkeypatch.setattr(Database, "reading", fail)
+    with pytest.raises(StorageUnavailable):
+        list(pieces)
+    assert client.get("/v1/export/messages.csv").status_code == 503
+
+
+@pytest.fixture
+def stack(postgresql_url: str, tmp_path: Path) -> Iterator[Stack]:
+    """A real web process on a database with more than fits into any socket's buffers."""
+    database = Database(postgresql_url)
+    for start in range(0, MANY, 1000):
+        made = (rows.message(str(447700000000 + start + place), text=LONG) for place in range(1000))
+        rows.accept(database, *made)
+    database.close()
+    with Stack(tmp_path / "stack", postgresql_url, api_key=KEY, settings={"WEB_CONCURRENCY": "1"}) as stack:
+        stack.start("web")
+        stack.wait_until("the web process", lambda: answers(f"{stack.url}/readyz"))
+        yield stack
+
+
+@pytest.fixture
+def admin(postgresql_url: str) -> Iterator[psycopg.Connection]:
+    """Somebody who looks at the server from another database."""
+    server = make_url(postgresql_url).set(drivername="postgresql", database="postgres")
+    with psycopg.connect(server.render_as_string(hide_password=False), autocommit=True) as connection:
+        yield connection
+
+
+def export(stack: Stack) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    """An export whose first bytes have come."""
+    connection = http.client.HTTPConnection("127.0.0.1", int(stack.environ["PORT"]), timeout=60)
+    connection.connect()
+    connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # so that little is under way
+    connection.request("GET", "/v1/export/messages.csv", headers={"Authorization": f"Bearer {KEY}"})
+    answer = connection.getresponse()
+    assert answer.status == 200
+    assert answer.read(1000).startswith(b"id,createdAt,recipient")
+    return connection, answer
+
+
+def sessions(admin: psycopg.Connection, url: str, states: str) -> int:
+    """How many sessions of ours in that database are in one of these states."""
+    row = admin.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND application_name = 'receiptsvc' AND state = ANY(%s)",
+        (make_url(url).database, states.split(",")),
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_a_slow_client_holds_no_transaction_and_no_memory(
+    stack: Stack, admin: psycopg.Connection, postgresql_url: str
+) -> None:
+    [process] = _children(stack)
+    idle = resident_megabytes(process)
+    connection, answer = export(stack)
+    busy = "active,idle in transaction"
+    until("nothing is open", lambda: sessions(admin, postgresql_url, busy) == 0)
+    lines = 1
+    while piece := answer.read(65536):
+        lines += piece.count(b"\r\n")
+    connection.close()
+    assert lines == MANY + 1
+    assert resident_megabytes(process) - idle < 50
+
+
+def test_an_export_whose_database_goes_away_breaks_off_and_is_no_whole_file(
+    stack: Stack, admin: psycopg.Connection, postgresql_url: str
+) -> None:
+    connection, answer = export(stack)
+    name = make_url(postgresql_url).database
+    admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+    admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        answer.read()
+    connection.close()
+    admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    until("the service is back", lambda: answers(f"{stack.url}/readyz"))
+
+
+def test_a_client_that_goes_away_ends_its_export(stack: Stack, admin: psycopg.Connection, postgresql_url: str) -> None:
+    for _ in range(20):  # more than there are threads
+        connection, answer = export(stack)
+        with suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+        answer.close()
+        connection.close()
+    until("nothing is asked", lambda: sessions(admin, postgresql_url, "active,idle in transaction") == 0)
+    connection, answer = export(stack)
+    connection.close()
+
+
+def _children(stack: Stack) -> list[int]:
+    return [
+        int(word) for word in Path(f"/proc/{stack.pid('web')}/task/{stack.pid('web')}/children").read_text().split()
+    ]

@@ -1,0 +1,104 @@
+"""Pause, cancel and resolve over the API: who may, what is told, and what is refused."""
+
+import pytest
+from flask.testing import FlaskClient
+
+from receiptsvc import ids
+from receiptsvc.domain.messages import Outcome
+from receiptsvc.store.db import Database
+from receiptsvc.web.app import create_app
+from tests.rows import accept, message
+from tests.web.callers import SECRETS, client_of, make_settings
+from tests.worker.work import send
+
+WHY = {"reason": "wrong texts"}
+
+
+def test_sending_is_paused_and_resumed(client: FlaskClient) -> None:
+    nothing = {
+        "paused": False,
+        "pausedAt": None,
+        "pausedBy": None,
+        "reason": None,
+        "accountRefusedAt": None,
+        "nextProbeAt": None,
+        "overdue": 0,
+    }
+    assert client.get("/v1/sending").json == nothing
+    paused = client.post("/v1/sending/pause", json=WHY)
+    assert paused.status_code == 200
+    assert paused.json is not None
+    assert (paused.json["paused"], paused.json["pausedBy"], paused.json["reason"]) == (True, "desk", "wrong texts")
+    assert client.get("/v1/sending").json == paused.json
+    assert client.post("/v1/sending/resume", json={}).json == nothing
+
+
+@pytest.mark.parametrize(
+    ("path", "scope"),
+    [
+        ("/v1/sending/pause", "ops"),
+        ("/v1/sending/resume", "ops"),
+        ("/v1/messages/cancel", "ops"),
+        ("/v1/messages/msg_x/resolve", "ops"),
+        ("/v1/messages/msg_x/cancel", "send"),
+    ],
+)
+def test_each_needs_its_scope(desk_database: Database, path: str, scope: str) -> None:
+    app = create_app(make_settings(), desk_database)
+    for other in SECRETS.keys() - {scope}:
+        assert client_of(app, SECRETS[other]).post(path, json=WHY).status_code == 403
+    assert client_of(app, SECRETS[scope]).post(path, json=WHY).status_code != 403
+
+
+def test_a_message_is_cancelled_once(client: FlaskClient, database: Database) -> None:
+    (message_id,) = accept(database)
+    path = f"/v1/messages/{ids.public('msg', message_id)}/cancel"
+    cancelled = client.post(path, json=WHY)
+    assert cancelled.status_code == 200
+    assert cancelled.json is not None
+    assert cancelled.json["status"] == "cancelled"
+    assert cancelled.json["transitions"][-1]["reason"] == "desk: wrong texts"
+    again = client.post(path, json=WHY)
+    assert (again.status_code, again.json and again.json["detail"]) == (
+        409,
+        "It is cancelled, and can't be cancelled any more.",
+    )
+    assert client.post(f"/v1/messages/{ids.public('msg', ids.new())}/cancel", json={}).status_code == 404
+    assert client.post("/v1/messages/nothing/cancel", json={}).status_code == 404
+
+
+def test_many_are_cancelled_by_a_filter_that_says_something(client: FlaskClient, database: Database) -> None:
+    accept(database, *(message(f"44770090000{n}", client_ref="spring") for n in range(3)))
+    accept(database, message(client_ref="summer"))
+    dry = client.post("/v1/messages/cancel", json={"clientRef": "spring", "dryRun": True})
+    assert dry.json == {"cancelled": 3, "isComplete": True, "dryRun": True}
+    real = client.post("/v1/messages/cancel", json={"clientRef": "spring", **WHY})
+    assert real.json == {"cancelled": 3, "isComplete": True, "dryRun": False}
+    for body in ({}, {"dryRun": False}, WHY):
+        refused = client.post("/v1/messages/cancel", json=body)
+        assert refused.status_code == 422
+        assert "at least one of" in refused.get_data(as_text=True)
+    assert client.post("/v1/messages/cancel", json={"client_ref": "summer"}).status_code == 422
+
+
+def test_what_nobody_will_ever_know_is_counted_until_it_is_settled(client: FlaskClient, database: Database) -> None:
+    long_ago = send(database, message(), Outcome.UNCLEAR)  # in January
+    assert client.get("/v1/sending").json["overdue"] == 1  # type: ignore[index]
+    assert "1 messages stay send_unknown" in client.get("/readyz").json["degraded"]  # type: ignore[index]
+    metrics = client.get("/metrics").get_data(as_text=True)
+    assert "receiptsvc_send_unknown_overdue 1.0" in metrics
+    assert "receiptsvc_sending_paused 0.0" in metrics
+    path = f"/v1/messages/{ids.public('msg', long_ago)}/resolve"
+    assert client.post(path, json={"status": "submitted", **WHY}).status_code == 200
+    assert client.get("/v1/sending").json["overdue"] == 0  # type: ignore[index]
+
+
+def test_what_nobody_knows_is_settled_by_a_person(client: FlaskClient, database: Database) -> None:
+    unknown, known = send(database, message(), Outcome.UNCLEAR), send(database, message("447700900002"))
+    path = f"/v1/messages/{ids.public('msg', unknown)}/resolve"
+    for body in ({"status": "sent", **WHY}, {"status": "delivered"}, {"status": "delivered", "reason": ""}):
+        assert client.post(path, json=body).status_code == 422
+    resolved = client.post(path, json={"status": "delivered", **WHY})
+    assert (resolved.status_code, resolved.json and resolved.json["status"]) == (200, "delivered")
+    refused = client.post(f"/v1/messages/{ids.public('msg', known)}/resolve", json={"status": "delivered", **WHY})
+    assert refused.status_code == 409

@@ -1,0 +1,200 @@
+"""Searching, looking up, and the lists of conversations, replies and people over HTTP."""
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from flask.testing import FlaskClient
+
+from receiptsvc import ids
+from receiptsvc.store.db import Database
+from tests import rows
+from tests.rows import seconds
+from tests.web import stories
+
+
+def get(client: FlaskClient, path: str, status: int = 200) -> Any:
+    answer: Any = client.get(path)
+    assert answer.status_code == status, answer.json
+    return answer.json
+
+
+def look_up(client: FlaskClient, body: dict[str, list[str]], status: int = 200) -> Any:
+    answer: Any = client.post("/v1/messages/lookup", json=body)
+    assert answer.status_code == status, answer.json
+    return answer.json
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "clientRefPrefix=order%2F",
+        "recipientEnds=0001",
+        "recipientEnds=00%2090-0001",
+        "messageGuid=guid-1",
+        "changedSince=2026-01-05T12:00:00Z&order=changed",
+        "order=changed&changedSince=2026-01-05T12:00:00Z&status=accepted",
+        "clientRefPrefix=order&recipient=447700900001&order=created",
+    ],
+)
+def test_the_list_filters_by_these_too(client: FlaskClient, database: Database, query: str) -> None:
+    [wanted] = rows.accept(database, rows.message(client_ref="order/1", message_guid="guid-1"))
+    rows.accept(database, rows.message("447700900002"), now=seconds(-60))
+    assert [item["id"] for item in get(client, f"/v1/messages?{query}")["items"]] == [ids.public("msg", wanted)]
+
+
+@pytest.mark.parametrize(
+    ("query", "fault"),
+    [
+        ("recipientEnds=001", "recipientEnds"),
+        ("recipientEnds=12a4", "recipientEnds"),
+        ("order=latest", "order"),
+        ("order=created&changedSince=2026-01-05T12:00:00Z", "order"),
+        ("order=created&clientRefPrefix=a&status=failed", "order"),
+        ("order=clientRef", "order"),
+        ("changedsince=2026-01-05T12:00:00Z", "changedsince"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_at_its_parameter(desk: FlaskClient, query: str, fault: str) -> None:
+    assert list(get(desk, f"/v1/messages?{query}", 422)["errors"]) == [fault]
+
+
+def test_a_cursor_goes_on_in_its_own_order_only(client: FlaskClient, database: Database) -> None:
+    made = rows.accept(database, *(rows.message(client_ref=f"r/{number}.\u00e9") for number in range(3)))
+    for order in ("order=created", "order=changed", "clientRefPrefix=r%2F"):
+        first = get(client, f"/v1/messages?limit=2&{order}")
+        rest = get(client, f"/v1/messages?limit=2&{order}&cursor={first['nextCursor']}")
+        assert {item["id"] for item in [*first["items"], *rest["items"]]} == {ids.public("msg", one) for one in made}
+        other = "order=changed" if order == "order=created" else "order=created"
+        assert list(get(client, f"/v1/messages?{other}&cursor={first['nextCursor']}", 422)["errors"]) == ["cursor"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/ledger?x=1",
+        "/v1/messages/msg_00000000000000000000000000?limit=1",
+        "/v1/transactions/1?limit=1",
+    ],
+)
+def test_an_unknown_parameter_is_refused_where_none_is_known(desk: FlaskClient, path: str) -> None:
+    [name] = get(desk, path, 422)["errors"]
+    assert name in path
+
+
+def test_messages_are_looked_up_by_what_names_them(client: FlaskClient, database: Database) -> None:
+    made = rows.accept(database, rows.message(client_ref="a"), rows.message("447700900002", client_ref="b"))
+    first, second = (ids.public("msg", one) for one in made)
+    stories.give_transaction(database, made[1], "42")
+    stranger = ids.public("msg", ids.new())
+    found = look_up(client, {"ids": [second, stranger, first, second]})
+    assert [item["id"] for item in found["items"]] == [second, first]
+    assert (found["missing"], found["cut"]) == ([stranger], [])
+    found = look_up(client, {"transactionIDs": ["0042", "7"]})
+    assert ([item["id"] for item in found["items"]], found["missing"]) == ([second], ["7"])
+    found = look_up(client, {"clientRefs": ["b", "nobody", "a"]})
+    assert ([item["clientRef"] for item in found["items"]], found["missing"]) == (["b", "a"], ["nobody"])
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        ({}, "body"),
+        ({"ids": []}, "ids"),
+        ({"ids": ["rcp_00000000000000000000000000"]}, "ids[0]"),
+        ({"ids": ["msg_00000000000000000000000000"] * 501}, "ids"),
+        ({"ids": ["msg_00000000000000000000000000"], "clientRefs": ["a"]}, "body"),
+        ({"transactionIDs": ["1", "x"]}, "transactionIDs[1]"),
+        ({"clientRef": ["a"]}, "clientRef"),
+    ],
+)
+def test_a_look_up_that_cannot_be_understood_is_refused(desk: FlaskClient, body: Any, fault: str) -> None:
+    assert list(look_up(desk, body, 422)["errors"]) == [fault]
+
+
+def test_the_box_lists_everything_that_a_term_may_mean(client: FlaskClient, database: Database) -> None:
+    message = rows.message(client_ref="order/1", message_guid="guid-1")
+    rows.accept(database, message, rows.message("447700900002", client_ref="order/12"))
+    stories.give_transaction(database, message.id, "900001")
+    stories.reply(database, "order/1", seconds(5))
+
+    def hits(term: str) -> dict[str, Any]:
+        found = get(client, f"/v1/search?q={quote(term, safe='')}")["items"]
+        for hit in found:
+            address = hit["url"].removeprefix("http://127.0.0.1:8000")
+            assert client.get(address).status_code == 200, address
+        return {hit["as"]: hit for hit in found}
+
+    public = ids.public("msg", message.id)
+    assert list(hits(public)) == ["message"]
+    assert list(hits("+44 (7700) 900 001")) == ["recipient", "recipientEnds"]
+    assert list(hits("900001")) == ["recipientEnds", "transactionID"]
+    assert list(hits("guid-1")) == ["messageGuid"]
+    assert list(hits("order/")) == ["clientRefPrefix"]
+    both = hits("order/1")
+    assert list(both) == ["clientRef", "clientRefPrefix"]
+    assert [item["id"] for item in both["clientRef"]["messages"]] == [public]
+    assert [reply["content"] for reply in both["clientRef"]["replies"]] == ["thanks"]
+    assert [item["clientRef"] for item in both["clientRefPrefix"]["messages"]] == ["order/12"]
+    reply = both["clientRef"]["replies"][0]
+    assert list(hits(reply["id"])) == ["reply"]
+    assert list(hits(reply["receiptId"])) == ["receipt"]
+    assert list(hits(reply["conversationId"])) == ["conversation"]
+    assert hits("nothing at all") == {}
+    assert hits(" ") == {}
+
+
+def test_conversations_are_listed_by_latest_activity_page_by_page(client: FlaskClient, database: Database) -> None:
+    rows.accept(database, rows.message(client_ref="a", originator="ACME"))
+    rows.accept(database, rows.message("447700900002"), now=seconds(10))
+    stories.reply(database, "a", seconds(20))
+    first = get(client, "/v1/conversations?limit=1")
+    [item] = first["items"]
+    assert item | {"id": "", "url": ""} == {
+        "id": "",
+        "url": "",
+        "clientRef": "a",
+        "party": "447700900001",
+        "originator": "ACME",
+        "statuses": {"accepted": 1},
+        "firstActivityAt": "2026-01-05T12:00:00.000000Z",
+        "lastActivityAt": "2026-01-05T12:00:20.000000Z",
+        "isWaitingForReply": False,
+    }
+    assert item["url"].endswith(f"/v1/conversations/{item['id']}")
+    rest = get(client, f"/v1/conversations?cursor={first['nextCursor']}")
+    assert [(item["clientRef"], item["isWaitingForReply"]) for item in rest["items"]] == [(None, True)]
+    assert rest["nextCursor"] is None
+    for cursor in ("x", first["nextCursor"]):
+        path = f"/v1/conversations?clientRef=a&cursor={cursor}"
+        assert list(get(client, path, 422)["errors"]) == ["cursor"]
+    one = get(client, "/v1/conversations?clientRef=a&limit=1")
+    assert "items" not in one
+    assert len(get(client, f"/v1/conversations?clientRef=a&cursor={one['nextCursor']}")["timeline"]) == 2
+
+
+def test_replies_are_listed_with_the_reason_of_their_link(client: FlaskClient, database: Database) -> None:
+    stories.reply(database, "a", seconds(1))
+    stories.reply(database, "b", seconds(2), sender="447700900002", content="stop")
+    first = get(client, "/v1/inbound?limit=1")
+    assert [(reply["clientRef"], reply["link"], reply["isOptOut"]) for reply in first["items"]] == [
+        ("b", "clientRef", True)
+    ]
+    rest = get(client, f"/v1/inbound?cursor={first['nextCursor']}")
+    assert [reply["sender"] for reply in rest["items"]] == ["447700900001"]
+    assert get(client, "/v1/inbound?sender=%2B44%207700%20900002&isOptOut=true")["items"] == first["items"]
+    assert len(get(client, "/v1/inbound?recipient=0044+7700+900999")["items"]) == 2
+    assert list(get(client, "/v1/inbound?sender=ab%20c", 422)["errors"]) == ["sender"]
+
+
+@pytest.mark.parametrize("number", ["447700900001", "%2B44%207700%20900001", "0044-7700/900001"])
+def test_a_person_is_read_by_any_writing_of_the_number(client: FlaskClient, database: Database, number: str) -> None:
+    rows.accept(database, rows.message())
+    stories.reply(database, "a", seconds(1))
+    read = get(client, f"/v1/recipients/{number}?limit=1")
+    assert read["number"] == "447700900001"
+    assert [entry["type"] for entry in read["items"]] == ["reply"]
+    rest = get(client, f"/v1/recipients/{number}?cursor={read['nextCursor']}")
+    assert [(entry["type"], entry["status"]) for entry in rest["items"]] == [("message", "accepted")]
+    for nobody in ("447700900009", "somebody"):
+        get(client, f"/v1/recipients/{nobody}", 404)

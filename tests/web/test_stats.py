@@ -1,0 +1,259 @@
+"""Statistics from the hourly counts, and what is overdue."""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import event, text
+
+from receiptsvc import ids
+from receiptsvc.domain.statuses import Status
+from receiptsvc.store import messages, rollups, statistics
+from receiptsvc.store.db import Database
+from receiptsvc.store.models import Message, Transition
+from receiptsvc.store.statistics import By
+from tests import rows
+from tests.rows import T0, seconds
+from tests.web import stories
+
+DAY = "since=2026-01-05T00:00:00Z&until=2026-01-06T00:00:00Z"
+
+
+def get(client: FlaskClient, path: str, status: int = 200) -> Any:
+    answer: Any = client.get(path)
+    assert answer.status_code == status, answer.json
+    return answer.json
+
+
+def counted(database: Database, **counts: int) -> None:
+    """Hourly counts of T0's hour, as `kind__word=count`; delays by their class, such as `delays__003`."""
+    keys = {
+        rollups.Key(rollups.hour_of(T0), name.partition("__")[0], "", name.partition("__")[2]): count
+        for name, count in counts.items()
+    }
+    with database.transaction() as session:
+        rollups.add(session, Counter(keys))
+
+
+def test_an_hour_tells_statuses_rate_and_receipts_as_they_are_now(client: FlaskClient, database: Database) -> None:
+    first, second, _ = rows.accept(database, rows.message(), rows.message("447700900002"), rows.message("447700900003"))
+    [late] = rows.accept(database, now=T0 + timedelta(hours=2))
+    stories.report(database, first, Status.SENT, seconds(1))
+    stories.report(database, first, Status.DELIVERED, seconds(3))
+    stories.report(database, second, Status.UNDELIVERED, seconds(3))
+    stories.report(database, late, Status.DELIVERED, T0 + timedelta(hours=2))
+    read = get(client, f"/v1/stats?{DAY}")
+    assert (read["since"], read["until"], read["by"]) == (
+        "2026-01-05T00:00:00.000000Z", "2026-01-06T00:00:00.000000Z", "hour",
+    )  # fmt: skip
+    assert [(item["start"], item["messages"], item["statuses"], item["deliveryRate"]) for item in read["items"]] == [
+        ("2026-01-05T12:00:00.000000Z", 3, {"accepted": 1, "delivered": 1, "undelivered": 1}, 0.5),
+        ("2026-01-05T14:00:00.000000Z", 1, {"delivered": 1}, 1.0),
+    ]
+    assert (read["total"]["messages"], read["total"]["deliveryRate"]) == (4, 0.6667)
+
+
+def test_receipts_are_counted_by_the_hour_in_which_they_came(client: FlaskClient, database: Database) -> None:
+    counted(database, receipts__applied=6, receipts__duplicate=2)
+    read = get(client, f"/v1/stats?by=day&{DAY}")
+    assert read["items"][0]["receipts"] == {"applied": 6, "duplicate": 2}
+    assert read["items"][0]["receiptsPerHour"] == read["total"]["receiptsPerHour"] == 0.33
+    read = get(client, f"/v1/stats?{DAY}")
+    assert (read["items"][0]["receiptsPerHour"], read["total"]["receiptsPerHour"]) == (8.0, 0.33)
+
+
+def test_percentiles_come_from_the_classes_and_are_at_most_a_tenth_too_long(
+    client: FlaskClient, database: Database
+) -> None:
+    delays = sorted(1.5 * 1.013**place for place in range(500))
+    classes = Counter(f"delays__{rollups.delay_class(delay)}" for delay in delays)
+    counted(database, messages__delivered=500, **classes)
+    [item] = get(client, f"/v1/stats?{DAY}")["items"]
+    for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+        true = delays[int(share * 500) - 1]
+        assert true <= item["secondsToDelivery"][name] <= 1.1 * true + 0.001, name
+
+
+def test_a_day_sums_its_hours_and_the_total_all_days(client: FlaskClient, database: Database) -> None:
+    for hours in (0, 1, 11, 12, 36):
+        rows.accept(database, now=T0 + timedelta(hours=hours))
+    read = get(client, "/v1/stats?by=day&since=2026-01-05T23:00:00Z&until=2026-01-07T00:00:01Z")
+    assert (read["since"], read["until"]) == ("2026-01-05T00:00:00.000000Z", "2026-01-08T00:00:00.000000Z")
+    assert [(item["start"][:10], item["messages"]) for item in read["items"]] == [
+        ("2026-01-05", 3), ("2026-01-06", 1), ("2026-01-07", 1),
+    ]  # fmt: skip
+    assert read["total"]["messages"] == 5
+
+
+@pytest.mark.parametrize("by", list(By))
+def test_an_originator_is_counted_alone_and_has_no_receipts(client: FlaskClient, database: Database, by: By) -> None:
+    [acme] = rows.accept(database, rows.message(originator="ACME"))
+    rows.accept(database, rows.message(), rows.message("447700900002", originator="OTHER"))
+    stories.report(database, acme, Status.DELIVERED, seconds(3))
+    [item] = get(client, f"/v1/stats?by={by}&originator=ACME&{DAY}")["items"]
+    assert (item["statuses"], item["receipts"], item["receiptsPerHour"]) == ({"delivered": 1}, None, None)
+    [item] = get(client, f"/v1/stats?by={by}&originator=&{DAY}")["items"]
+    assert item["statuses"] == {"accepted": 1}
+    assert get(client, f"/v1/stats?by={by}&originator=NOBODY&{DAY}")["items"] == []
+
+
+def test_a_status_is_counted_alone_but_the_rate_stays_that_of_all(client: FlaskClient, database: Database) -> None:
+    counted(database, messages__delivered=3, messages__expired=1, delays__000=3)
+    [item] = get(client, f"/v1/stats?status=expired&{DAY}")["items"]
+    assert (item["messages"], item["statuses"], item["deliveryRate"]) == (1, {"expired": 1}, 0.75)
+    assert item["secondsToDelivery"] == {"p50": 1.0, "p95": 1.0, "p99": 1.0}
+
+
+def test_without_a_time_it_is_the_last_day_or_thirty_days_up_to_now(client: FlaskClient, database: Database) -> None:
+    now = datetime.now(UTC)
+    rows.accept(database, now=now)
+    rows.accept(database, now=now - timedelta(days=10))
+    assert get(client, "/v1/stats")["total"]["messages"] == 1
+    assert get(client, "/v1/stats?by=day")["total"]["messages"] == 2
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("since=2026-01-01T00:00:00Z&until=2026-02-01T00:00:01Z", "since"),
+        ("by=day&since=2025-01-01T00:00:00Z&until=2026-01-03T00:00:00Z", "since"),
+        ("since=2026-01-01T01:00:00Z&until=2026-01-01T01:00:00Z", "since"),
+        ("since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", "since"),
+        ("since=1970-01-01T00:00:00Z", "since"),
+        ("by=week", "by"),
+        ("status=lost", "status"),
+        ("originators=ACME", "originators"),
+    ],
+)
+def test_what_is_too_much_or_unclear_is_refused(desk: FlaskClient, query: str, field: str) -> None:
+    assert list(get(desk, f"/v1/stats?{query}", 422)["errors"]) == [field]
+
+
+def test_the_longest_times_are_answered(desk: FlaskClient) -> None:
+    assert get(desk, "/v1/stats?since=2026-01-01T00:00:00Z&until=2026-02-01T00:00:00Z")["items"] == []
+    assert get(desk, "/v1/stats?by=day&since=2025-01-01T00:00:00Z&until=2026-01-02T00:00:00Z")["items"] == []
+    assert get(desk, "/v1/stats?until=1970-01-01T00:00:00Z&since=1970-01-01T00:00:00Z", 422)
+    assert get(desk, "/v1/stats?by=day&until=1970-01-01T00:00:01Z")["items"] == []
+
+
+def test_more_counts_than_are_read_at_once_are_refused(
+    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted(database, messages__delivered=3, messages__expired=1, delays__000=3)
+    monkeypatch.setattr(statistics, "MOST_COUNTS", 3)
+    assert get(client, f"/v1/stats?{DAY}")["total"]["messages"] == 4
+    monkeypatch.setattr(statistics, "MOST_COUNTS", 2)
+    assert list(get(client, f"/v1/stats?{DAY}", 422)["errors"]) == ["since"]
+
+
+def test_statistics_look_at_no_message(client: FlaskClient, database: Database) -> None:
+    statements: list[str] = []
+    with database.reading() as session:
+        event.listen(session.connection().engine, "before_cursor_execute", lambda *call: statements.append(call[2]))
+    get(client, f"/v1/stats?{DAY}")
+    asked = [statement for statement in statements if "rollups" in statement]
+    assert len(asked) == 1
+    assert not [statement for statement in statements if "messages" in statement.replace("'messages'", "")]
+
+
+def overdue(database: Database, age: timedelta, status: Status = Status.ACCEPTED, **fields: Any) -> str:
+    """A message of that age; its public id."""
+    now = datetime.now(UTC)
+    [made] = rows.accept(database, rows.message(**fields), now=now - age)
+    if status is not Status.ACCEPTED:
+        told = messages.Entry(report=messages.own_step(status, now - age), rule="the gateway took it")
+        with database.transaction() as session:
+            messages.record(session, messages.lock(session, [made]), [(made, told)], now)
+    return ids.public("msg", made)
+
+
+def test_overdue_messages_are_told_by_status_and_age(client: FlaskClient, database: Database) -> None:
+    old = overdue(database, timedelta(hours=30), Status.SUBMITTED)
+    newer = overdue(database, timedelta(hours=2), Status.SUBMITTED)
+    waiting = overdue(database, timedelta(hours=2))
+    overdue(database, timedelta(minutes=50), Status.SUBMITTED)
+    overdue(database, timedelta(days=30), Status.CANCELLED)
+    read = get(client, "/v1/stats/overdue")
+    assert [(each["status"], each["oldest"]) for each in read["statuses"]] == [
+        ("accepted", [waiting]),
+        ("submitted", [old, newer]),
+    ]
+    assert read["statuses"][1]["ages"] == [
+        {"olderThanSeconds": begin, "youngerThanSeconds": end, "atLeast": count, "isExact": True}
+        for begin, end, count in (
+            (3600, 21600, 1),
+            (21600, 86400, 0),
+            (86400, 259200, 1),
+            (259200, 604800, 0),
+            (604800, None, 0),
+        )
+    ]
+    assert read["olderThan"] == 3600
+    assert len(get(client, "/v1/stats/overdue?olderThan=1000")["statuses"][1]["oldest"]) == 3
+    assert get(client, "/v1/stats/overdue?olderThan=864000")["statuses"] == []
+
+
+def test_a_message_is_not_overdue_before_its_deliver_after(client: FlaskClient, database: Database) -> None:
+    now = datetime.now(UTC)
+    overdue(database, timedelta(days=2), deliver_after=now + timedelta(hours=1))
+    due = overdue(database, timedelta(days=2), deliver_after=now - timedelta(hours=2))
+    overdue(database, timedelta(minutes=1), deliver_after=now - timedelta(days=300))
+    [accepted] = get(client, "/v1/stats/overdue")["statuses"]
+    assert accepted["oldest"] == [due]
+    assert [age["atLeast"] for age in accepted["ages"]] == [1, 0, 0, 0, 0]
+
+
+def test_sends_that_got_no_receipt_at_all_are_named(client: FlaskClient, database: Database) -> None:
+    silent = overdue(database, timedelta(hours=2), Status.SUBMITTED)
+    lost = overdue(database, timedelta(hours=3), Status.SEND_UNKNOWN)
+    overdue(database, timedelta(hours=2))  # never given to the gateway
+    told = overdue(database, timedelta(hours=2), Status.SUBMITTED)
+    receipt_id = rows.keep(database, "statusid=99")
+    with database.transaction() as session:
+        message_id = ids.parse("msg", told)
+        now = datetime.now(UTC)
+        session.add(
+            Transition(
+                message_id=message_id, receipt_id=receipt_id, source="gateway", effect="unmapped", rule="its address",
+                received_at=now, recorded_at=now,
+            )
+        )  # fmt: skip
+    read = get(client, "/v1/stats/overdue")["withoutReceipt"]
+    assert read == {"atLeast": 2, "isExact": True, "examples": [silent, lost]}
+
+
+def test_counts_of_overdue_messages_are_bounded_and_say_so(
+    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "MOST_COUNTED", 2)
+    monkeypatch.setattr("receiptsvc.web.api.statistics.MOST_COUNTED", 2)
+    for _ in range(3):
+        overdue(database, timedelta(hours=2), Status.SUBMITTED)
+    read = get(client, "/v1/stats/overdue")
+    assert read["statuses"][0]["ages"][0] | {"olderThanSeconds": 0, "youngerThanSeconds": 0} == {
+        "olderThanSeconds": 0, "youngerThanSeconds": 0, "atLeast": 2, "isExact": False,
+    }  # fmt: skip
+    assert (read["withoutReceipt"]["atLeast"], read["withoutReceipt"]["isExact"]) == (2, False)
+
+
+def test_overdue_messages_are_found_by_their_indexes(database: Database) -> None:
+    rows.accept(database, *(rows.message(f"4477009{number:05}") for number in range(500)))
+    with database.transaction() as session:
+        session.execute(text("UPDATE messages SET status = 'delivered' WHERE recipient > '447700900002'"))
+    with database.connection() as connection:
+        connection.execute(text("ANALYZE"))
+        connection.commit()
+    statements: list[tuple[str, Any]] = []
+    with database.reading() as session:
+        listened = session.connection()
+        event.listen(listened, "before_cursor_execute", lambda *call: statements.append((call[2], call[3])))
+        statistics.find_overdue(session, [seconds(5), seconds(-5)])
+        asked, parameters = next(each for each in statements if "count(*)" in each[0])
+        word = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
+        plan = "\n".join(str(row) for row in listened.exec_driver_sql(f"{word} {asked}", parameters))
+    assert "ix_messages_open_created_at" in plan
+    assert "ix_messages_open_deliver_after" in plan
+    assert f"SCAN {Message.__tablename__}" not in plan
+    assert "Seq Scan on messages" not in plan

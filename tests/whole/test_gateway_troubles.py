@@ -1,0 +1,114 @@
+"""A gateway that is slow, away, refuses the account, or chokes on one message: what becomes of all the others."""
+
+import time
+from typing import Any
+
+import requests
+from sqlalchemy import func, select, update
+
+from receiptsvc.cli.stack import Stack
+from receiptsvc.store.db import Database
+from receiptsvc.store.models import Message, Sending
+from receiptsvc.store.verification import verify
+from tests.faults.processes import until
+from tests.whole.conftest import MakeStack
+
+QUIET = ("--default", "no-receipts")
+NUMBERS = [f"4477009{place:05}" for place in range(1000, 1060)]  # their last digits mean nothing to the sandbox
+
+
+def statuses(database: Database) -> dict[str, int]:
+    with database.reading() as session:
+        counted = session.execute(select(Message.status, func.count()).group_by(Message.status))
+        return {word: int(count) for word, count in counted}
+
+
+def send(stack: Stack, *numbers: str) -> None:
+    stack.client().send([{"recipients": [number], "text": "Hello"} for number in numbers])
+
+
+def report(stack: Stack) -> dict[str, Any]:
+    told: dict[str, Any] = requests.get(f"{stack.sandbox_url}/sandbox/report", timeout=5).json()
+    return told
+
+
+def change(stack: Stack, **options: object) -> None:
+    requests.post(f"{stack.sandbox_url}/sandbox/behaviour", json=options, timeout=5).raise_for_status()
+
+
+def test_one_message_that_faults_every_call_holds_up_no_other(make_stack: MakeStack, database: Database) -> None:
+    stack = make_stack(settings={"RESEND_AFTER_SECONDS": "0.1", "BATCH_SIZE": "50"}, sandbox_flags=QUIET)
+    stack.start_all()
+    send(stack, *NUMBERS[:39], "447700900950")  # by its digits the whole call ends in a fault, every time
+    until("all others are sent", lambda: statuses(database) == {"submitted": 39, "send_unknown": 1}, seconds=60)
+    assert (report(stack)["messageGuids"], report(stack)["doubles"]) == (39, 0)
+    assert list(verify(database)) == []
+
+
+def test_each_message_of_a_call_has_its_own_end(make_stack: MakeStack, database: Database) -> None:
+    stack = make_stack(settings={"RESEND_AFTER_SECONDS": "0.5"}, sandbox_flags=QUIET)
+    stack.start_all()
+    strange = [f"447700900{tail}" for tail in ("962", "963", "964", "965", "966", "967")]
+    send(stack, *NUMBERS[:5], "447700900960", *strange, "447700900961", *NUMBERS[5:10])
+    until("all are settled", lambda: statuses(database) == {"submitted": 16, "failed": 2}, seconds=60)
+    with database.reading() as session:
+        failed = set(session.scalars(select(Message.recipient).where(Message.status == "failed")))
+    assert failed == {"447700900960", "447700900961"}
+    assert (report(stack)["messageGuids"], report(stack)["doubles"]) == (16, 0)
+
+
+def test_a_refused_account_fails_nothing_says_so_and_resumes_by_itself(
+    make_stack: MakeStack, database: Database
+) -> None:
+    stack = make_stack(sandbox_flags=QUIET)
+    stack.start_all()
+    change(stack, password="another")
+    send(stack, *NUMBERS[:20])
+    refused = "the gateway refuses our credentials"
+    until("it is told", lambda: refused in requests.get(f"{stack.url}/readyz", timeout=5).json()["degraded"])
+    assert "receiptsvc_sending_account_refused 1.0" in requests.get(f"{stack.url}/metrics", timeout=5).text
+    assert "send.account_refused" in stack.tail("worker")
+    assert statuses(database) == {"accepted": 20}
+    change(stack, password=None)
+    with database.transaction() as session:
+        session.execute(update(Sending).values(probe_at=Sending.refused_at))  # half a minute has gone by
+    until("all are sent", lambda: statuses(database) == {"submitted": 20})
+    assert requests.get(f"{stack.url}/readyz", timeout=5).json()["degraded"] == []
+    assert report(stack)["doubles"] == 0
+
+
+def test_a_gateway_that_is_away_gets_everything_once_it_is_back(make_stack: MakeStack, database: Database) -> None:
+    stack = make_stack(sandbox_flags=QUIET)
+    stack.start_all()
+    stack.stop("sandbox")
+    send(stack, *NUMBERS)
+
+    def tries() -> int:
+        with database.reading() as session:
+            return session.scalar(select(func.max(Message.tries))) or 0
+
+    until("it was tried again", lambda: tries() >= 3)
+    assert statuses(database) == {"accepted": len(NUMBERS)}
+    stack.start("sandbox")
+    until("all are sent", lambda: statuses(database) == {"submitted": len(NUMBERS)}, seconds=60)
+    assert (report(stack)["messageGuids"], report(stack)["doubles"]) == (len(NUMBERS), 0)
+
+
+def test_while_the_gateway_is_slow_the_api_and_the_receipts_are_not(make_stack: MakeStack, database: Database) -> None:
+    stack = make_stack(
+        settings={"BATCH_SIZE": "1", "DYNMARK_TIMEOUT_SECONDS": "300"}, sandbox_flags=["--answer-ms", "240000"]
+    )
+    stack.start_all()
+    send(stack, "447700900913", *NUMBERS[:10])  # receipts for the first come before its answer
+
+    def story() -> dict[str, Any]:
+        [message] = stack.client().messages(recipient="447700900913")
+        return stack.client().message(message["id"])
+
+    until("its receipts are shown", lambda: story()["status"] == "delivered", seconds=60)
+    for _ in range(20):
+        asked = time.monotonic()
+        story()
+        assert time.monotonic() - asked < 10, "nothing waits for the gateway"
+    assert statuses(database) == {"delivered": 1, "accepted": 10}, "and no call has ended yet"
+    stack.kill("worker")  # else its end would wait for its calls
