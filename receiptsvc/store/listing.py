@@ -116,6 +116,21 @@ def find_ids(session: Session, where: MessageFilter, *, limit: int, after: Place
     return Page(items=[key[-1] for key in walked.keys], next=found)
 
 
+def estimate(session: Session, where: MessageFilter) -> int | None:
+    """About how many messages a filter finds, as the statistics of PostgreSQL guess it; None: SQLite makes no guess."""
+    if session.get_bind().dialect.name == "sqlite":
+        return None
+    query = select(Message.id).where(*_wanted(where).values())
+    if where.message_guid is not None:
+        query = query.where(Message.message_guid == where.message_guid)
+    if where.transaction_id is not None:
+        given = MessageTransaction.transaction_id == where.transaction_id
+        query = query.where(Message.id.in_(select(MessageTransaction.message_id).where(given)))
+    compiled = query.compile(dialect=session.get_bind().dialect)
+    explained = session.connection().exec_driver_sql(f"EXPLAIN (FORMAT JSON) {compiled}", dict(compiled.params))
+    return int(explained.scalar_one()[0]["Plan"]["Plan Rows"])
+
+
 def read_messages(session: Session, message_ids: Sequence[UUID]) -> list[Message]:
     """These messages in this order; what is not there is left out."""
     if not message_ids:
@@ -167,12 +182,11 @@ def look_up_references(session: Session, client_refs: Sequence[str]) -> dict[str
 def begin_with(session: Session, prefix: str, limit: int) -> list[Message]:
     """A message of each of the first clientRefs that begin so, the clientRef itself among them if there is such."""
     found: list[UUID] = []
-    query = select(Message.id, Message.client_ref).where(begins_with(prefix))
-    query = query.order_by(Message.client_ref, Message.created_at, Message.id).limit(1)
-    row = session.execute(query).first()
-    while row is not None and len(found) < limit:
+    query = select(Message.id, Message.client_ref).order_by(Message.client_ref, Message.created_at, Message.id).limit(1)
+    row = session.execute(query.where(_begins_with(prefix))).first()
+    while row is not None and row.client_ref is not None and len(found) < limit:
         found.append(row.id)  # then past all of that clientRef, of which there can be a million
-        row = session.execute(query.where(Message.client_ref > row.client_ref)).first()
+        row = session.execute(query.where(_begins_with(prefix, beyond=row.client_ref))).first()
     return read_messages(session, found)
 
 
@@ -188,10 +202,13 @@ def _way(session: Session, where: MessageFilter) -> Way:
         return Way(order=order, branches=[[few, *wanted.values()]], is_descending=is_descending, is_few=True)
     if where.sorting is Order.CREATED:
         return _created(where, wanted)
-    served = "changed_since" if where.sorting is Order.CHANGED else "client_ref_prefix"
-    branch = [condition for name, condition in wanted.items() if name == served]
+    since: object = where.changed_since
+    until, served, branch = None, "changed_since", []
+    if where.sorting is Order.CLIENT_REF and where.client_ref_prefix is not None:
+        since, until, served = where.client_ref_prefix, _after(where.client_ref_prefix), "client_ref_prefix"
+        branch = [Message.client_ref.is_not(None)]
     others = [condition for name, condition in wanted.items() if name != served]
-    return Way(order=order, branches=[branch], others=others, is_descending=is_descending)
+    return Way(order=order, branches=[branch], since=since, until=until, others=others, is_descending=is_descending)
 
 
 _COLUMNS = {
@@ -270,7 +287,7 @@ def _wanted(where: MessageFilter) -> dict[str, ColumnElement[bool]]:
         if value is not None:
             wanted[name] = attribute == value
     if where.client_ref_prefix is not None:
-        wanted["client_ref_prefix"] = begins_with(where.client_ref_prefix)
+        wanted["client_ref_prefix"] = _begins_with(where.client_ref_prefix)
     if where.recipient_ends is not None:
         wanted["recipient_ends"] = Message.recipient.endswith(where.recipient_ends, autoescape=True)
     if where.since is not None:
@@ -282,9 +299,9 @@ def _wanted(where: MessageFilter) -> dict[str, ColumnElement[bool]]:
     return wanted
 
 
-def begins_with(prefix: str) -> ColumnElement[bool]:
-    """Whether a message's clientRef begins so, as a stretch of the index."""
-    begins = Message.client_ref >= prefix
+def _begins_with(prefix: str, beyond: str | None = None) -> ColumnElement[bool]:
+    """Whether a message's clientRef begins so, as a stretch of the index. `beyond`: only what stands behind this."""
+    begins = Message.client_ref >= prefix if beyond is None else Message.client_ref > beyond
     end = _after(prefix)
     return begins & (Message.client_ref < end) if end else begins
 

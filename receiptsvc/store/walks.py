@@ -125,25 +125,22 @@ def _part(
 
 
 def _bounds(way: Way, pins: Sequence[Pin], after: Key | None) -> list[ColumnElement[bool]]:
-    """Between which keys a page lies."""
+    """Between which keys a page lies: one bound on each side, because an index is entered at one only."""
     columns, values = [*(column for column, _ in pins), *way.order], tuple(value for _, value in pins)
-    first, is_pinned = way.order[0], bool(pins)
+    above, below = (operator.lt, way.until), (operator.ge, way.since)
+    near, is_beyond = (way.until, operator.lt) if way.is_descending else (way.since, operator.ge)
     bounds: list[ColumnElement[bool]] = []
-    # The key is the nearer one of two bounds on its side, and an index can be entered at one only.
-    if after is not None and way.is_descending:
-        bounds.append(_compared(operator.lt, columns, (*values, *after)))
-        bounds += [first < way.until] if way.until is not None else []
-    elif way.until is not None:
-        bounds.append(_compared(operator.lt, columns, (*values, way.until)))
-    elif is_pinned:
-        bounds.append(_compared(operator.le, columns, values))
-    if after is not None and not way.is_descending:
-        bounds.append(_compared(operator.gt, columns, (*values, *after)))
-        bounds += [first >= way.since] if way.since is not None else []
-    elif way.since is not None:
-        bounds.append(_compared(operator.ge, columns, (*values, way.since)))
-    elif is_pinned:
-        bounds.append(_compared(operator.ge, columns, values))
+    if after is not None and (near is None or is_beyond(after[0], near)):
+        compare = operator.lt if way.is_descending else operator.gt
+        bounds.append(_compared(compare, columns, (*values, *after)))
+        sides = [below] if way.is_descending else [above]
+    else:
+        sides = [above, below]
+    for compare, bound in sides:
+        if bound is not None:
+            bounds.append(_compared(compare, columns, (*values, bound)))
+        elif pins:
+            bounds.append(_compared(operator.le if compare is operator.lt else operator.ge, columns, values))
     return bounds
 
 

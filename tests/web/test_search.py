@@ -69,6 +69,14 @@ def test_a_cursor_goes_on_in_its_own_order_only(client: FlaskClient, database: D
         assert list(get(client, f"/v1/messages?{other}&cursor={first['nextCursor']}", 422)["errors"]) == ["cursor"]
 
 
+def test_how_many_there_are_is_guessed_where_that_is_asked_for(client: FlaskClient, database: Database) -> None:
+    rows.accept(database, rows.message(message_guid="g", client_ref="a"))
+    filters = "clientRef=a&messageGuid=g&transactionID=7&status=accepted&since=2026-01-05T12:00:00Z&recipientEnds=0001"
+    assert get(client, "/v1/messages")["estimatedCount"] is None
+    guess = get(client, f"/v1/messages?estimate=true&{filters}")["estimatedCount"]
+    assert guess is None if database.is_sqlite else guess >= 0
+
+
 @pytest.mark.parametrize(
     "path",
     [

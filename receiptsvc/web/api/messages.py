@@ -11,8 +11,7 @@ from receiptsvc.domain.statuses import Effect
 from receiptsvc.store import idempotency, listing, messages, queries, versions
 from receiptsvc.store.idempotency import Claim
 from receiptsvc.store.listing import MessageFilter
-from receiptsvc.store.models import Message
-from receiptsvc.store.queries import Page, Story
+from receiptsvc.store.queries import Story
 from receiptsvc.web import auth, caching, context, submissions
 from receiptsvc.web.auth import requires
 from receiptsvc.web.endpoints import endpoint, noun
@@ -66,9 +65,9 @@ def _written(body: str, status: int) -> Response:
     return Response(body, status=status, content_type="application/json")
 
 
-@endpoint(blueprint, "GET", "/messages", asks=schemas.MessageQuery, gives=schemas.MessagePage, fails=(422, 503))
+@endpoint(blueprint, "GET", "/messages", asks=schemas.MessageListQuery, gives=schemas.MessagePage, fails=(422, 503))
 @requires("read")
-def list_messages(query: dict[str, Any]) -> Page[Message, Any]:
+def list_messages(query: dict[str, Any]) -> dict[str, Any]:
     """List messages
 
     Those that fit every filter, the newest first unless `order` says otherwise. Go on with `nextCursor` until it is
@@ -79,9 +78,12 @@ def list_messages(query: dict[str, Any]) -> Page[Message, Any]:
     bear an earlier time; it takes each message by its `id`, whether or not it has seen it before. A message that
     changes while it walks comes again at the end.
     """
-    limit, cursor = query.pop("limit"), query.pop("cursor", None)
+    limit, cursor, is_estimated = query.pop("limit"), query.pop("cursor", None), query.pop("estimate")
+    where = MessageFilter(**query)
     with context.database().reading() as session:
-        return listing.list_messages(session, MessageFilter(**query), limit=limit, after=cursor)
+        page = listing.list_messages(session, where, limit=limit, after=cursor)
+        count = listing.estimate(session, where) if is_estimated else None
+    return {"row": page, "items": page.items, "estimated_count": count}
 
 
 @endpoint(

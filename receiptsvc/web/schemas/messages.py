@@ -20,6 +20,7 @@ from receiptsvc.web.schemas.base import Request, Schema, about
 
 STATUSES = [status.value for status in Status]
 
+_NO_FILTERS = {"limit", "cursor", "estimate"}
 _A_PIECE = 100  # messages
 _MOST_CHARACTERS = 10  # of one text that are told apart: one in another script has hundreds
 
@@ -171,11 +172,17 @@ class MessageQuery(Request):
     @ma.validates_schema
     def check_order(self, data: dict[str, Any], **_: Any) -> None:
         """Refuse an order that the filters can't be had in, and a cursor of another order."""
-        where = MessageFilter(**{name: value for name, value in data.items() if name not in {"limit", "cursor"}})
+        where = MessageFilter(**{name: value for name, value in data.items() if name not in _NO_FILTERS})
         if where.fault:
             raise ma.ValidationError(where.fault, "order")
         if "cursor" in data and data["cursor"].order is not where.sorting:
             raise ma.ValidationError("Must be a nextCursor of this list.", "cursor")
+
+
+class MessageListQuery(MessageQuery):
+    """Which messages to list, and whether to guess how many there are."""
+
+    estimate = fields.Boolean(load_default=False, metadata=about("Whether to give estimatedCount.", False))
 
 
 class MessagePage(Schema):
@@ -184,6 +191,14 @@ class MessagePage(Schema):
     items = fields.List(fields.Nested(Message), metadata=about("The messages."))
     next_cursor = kinds.place_cursor(
         attribute="next", allow_none=True, metadata=about("Ask with it for the next page; null: this is the last.")
+    )
+    estimated_count = fields.Integer(
+        allow_none=True,
+        metadata=about(
+            "About how many fit in all, as the database guesses: nobody has counted them. null: not asked for, or "
+            "there is no guess, as on SQLite.",
+            12000,
+        ),
     )
 
 
