@@ -29,7 +29,7 @@ _LOCK = text(
 
 BY_CLIENT_REF = "clientRef"
 BY_LAST_MESSAGE = "the last message sent to this person from this originator"
-ALONE = "nothing was sent to this person before"
+ALONE = "nothing was sent to this person from this originator within the reply window"
 
 
 def hold(session: Session, msgids: Collection[str]) -> None:
