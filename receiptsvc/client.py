@@ -7,14 +7,12 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import requests
 
-from receiptsvc import ids
 from receiptsvc.config import key_path
 from receiptsvc.domain.errors import ReceiptsvcError, SettingsError
 
@@ -22,8 +20,7 @@ Json = dict[str, Any]  # an object of the API, as documented at /docs
 
 _CONNECT_SECONDS = 5.0
 _SILENT_SECONDS = 40.0  # of a stream that says something every 15
-_FEW = 20  # messages that are rather read one by one than found in a list
-_TAKEN_IN = timedelta(minutes=1)  # after its id was made a message is taken in, or never
+_MOST_LOOKED_UP = 500  # messages in one call
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -133,19 +130,9 @@ class Client:
 
     def lookup(self, message_ids: Sequence[str]) -> Iterator[Json]:
         """The messages that have these ids, in no order; ids that are not known are left out."""
-        # The API has no call for it yet. Ids tell when they were made, so many are found among what was created then.
-        wanted = set(message_ids)
-        for first, last in _spans(wanted) if len(wanted) > _FEW else ():
-            for item in self.messages(since=first.isoformat(), until=last.isoformat(), limit="500"):
-                if item.get("id") in wanted:
-                    wanted.discard(str(item["id"]))
-                    yield item
-        for message_id in wanted:
-            try:
-                yield self.message(message_id)
-            except ApiError as error:
-                if error.status != 404:
-                    raise
+        for start in range(0, len(message_ids), _MOST_LOOKED_UP):
+            some = list(message_ids[start : start + _MOST_LOOKED_UP])
+            yield from _objects(self._call("POST", "/v1/messages/lookup", body={"ids": some}), "items")
 
     def cancel(self, message_id: str, reason: str | None = None) -> Json:
         """Cancel a message that was not given to the gateway. ApiError 409: it is too late."""
@@ -390,19 +377,6 @@ def _segment(text: str) -> str:
 
 def _given(**members: str | None) -> Json:
     return {name: value for name, value in members.items() if value is not None}
-
-
-def _spans(message_ids: Iterable[str]) -> list[tuple[datetime, datetime]]:
-    """The stretches of time in which messages with these ids were created: a UUIDv7 begins with its milliseconds."""
-    parsed = [identifier for identifier in (ids.parse("msg", one) for one in message_ids) if identifier is not None]
-    spans: list[tuple[datetime, datetime]] = []
-    for identifier in sorted(parsed):
-        made_at = datetime.fromtimestamp((identifier.int >> 80) / 1000, UTC)
-        if spans and made_at < spans[-1][1]:
-            spans[-1] = (spans[-1][0], made_at + _TAKEN_IN)
-        else:
-            spans.append((made_at, made_at + _TAKEN_IN))
-    return spans
 
 
 def _url(environ: Mapping[str, str], faults: list[str]) -> str:

@@ -4,18 +4,15 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 from urllib.parse import parse_qs
-from uuid import UUID
 
 import pytest
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
 from receiptsvc import client as clients
-from receiptsvc import ids
 from receiptsvc.client import ApiError, Client, Unreachable
 from receiptsvc.domain.errors import SettingsError
 
@@ -145,31 +142,20 @@ def test_a_service_that_takes_a_dry_run_for_a_send_is_found_out() -> None:
         client.send([{}], dry_run=True)
 
 
-@pytest.mark.parametrize("wanted", [3, 60])
-def test_messages_are_looked_up_by_their_ids(wanted: int) -> None:
-    days = [datetime(2026, 1, day, tzinfo=UTC) for day in (5, 6)]
-    made_at = [days[number % 2] + timedelta(milliseconds=number) for number in range(wanted)]
-    known = [
-        ids.public("msg", UUID(int=(int(at.timestamp() * 1000) << 80) | number)) for number, at in enumerate(made_at)
-    ]
-    there = dict(zip(known[:-1], made_at, strict=False))  # the last one is not known any more
-    spans: list[timedelta] = []
+def test_messages_are_looked_up_so_many_at_once() -> None:
+    known = [f"msg_{number}" for number in range(1100)]
+    asked: list[int] = []
 
     def answer(request: Request) -> Response:
-        if request.path != "/v1/messages":
-            message_id = request.path.rpartition("/")[2]
-            return Response(json.dumps({"id": message_id}), 200 if message_id in there else 404)
-        since, until = (datetime.fromisoformat(request.args[name]) for name in ("since", "until"))
-        spans.append(until - since)
-        # The first one was created long after its id was made.
-        listed = [one for one, at in there.items() if since <= at < until and one != known[0]]
-        return Response(json.dumps({"items": [{"id": one} for one in [*listed, "msg_of_another"]], "nextCursor": None}))
+        assert (request.method, request.path) == ("POST", "/v1/messages/lookup")
+        listed = request.get_json()["ids"]
+        asked.append(len(listed))
+        return Response(json.dumps({"items": [{"id": one} for one in listed if one != "msg_7"], "missing": ["msg_7"]}))
 
     with answering(answer) as client:
         found = [item["id"] for item in client.lookup(known)]
-    assert sorted(found) == sorted(there), "each once"
-    assert len(spans) == (0 if wanted == 3 else 2)
-    assert all(span < timedelta(minutes=2) for span in spans), "what lies between the days is not read"
+    assert found == [one for one in known if one != "msg_7"]
+    assert asked == [500, 500, 100]
 
 
 def test_a_fingerprint_tells_keys_and_services_apart() -> None:

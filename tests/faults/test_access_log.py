@@ -49,7 +49,7 @@ def test_addresses_are_told_by_their_pattern(sqlite_url: str, start_web: StartWe
         ("GET", "/callbacks/receipts/<token>", 403),
         ("GET", "/callbacks/inbound/<token>", 403),
         ("GET", "/callbacks/receipts", 403),
-        ("GET", None, 404),
+        ("GET", "/v1/recipients/<anything:number>", 401),
         ("GET", "/v1/messages", 401),
         ("GET", None, 404),
         ("POST", "/callbacks/receipts/<token>", 413),
