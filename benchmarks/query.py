@@ -16,6 +16,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from threading import Event, Thread
@@ -273,9 +274,10 @@ def _pages(service: Service) -> dict[str, Ask]:
     }
 
 
-def _statistics() -> str:
+def _statistics(shorter_by: int = 0) -> str:
+    """Thirty days by hour, or some hours less, which nobody has asked for yet."""
     until = datetime.now(UTC)
-    since = until - timedelta(days=DAYS)
+    since = until - timedelta(days=DAYS) + timedelta(hours=shorter_by)
     return f"/v1/stats?by=hour&since={since:%Y-%m-%dT%H:%M:%SZ}&until={until:%Y-%m-%dT%H:%M:%SZ}"
 
 
@@ -287,13 +289,16 @@ def _ask(kind: str, small: Service, large: Service, rounds: int, facts: dict[str
     by_id: list[float] = []
     paged: dict[str, list[float]] = {name: [] for name in pages}
     statistics: list[float] = []
-    told: dict[str, list[float]] = {name: [] for name in (*here, *pages, "statistics")}
+    afresh: list[float] = []
+    shorter = cycle(range(1, 500))
+    told: dict[str, list[float]] = {name: [] for name in (*here, *pages, "statistics", "statistics, never kept")}
     for number in range(rounds + 1):
         _say(f"{kind}: asking, round {number} of {rounds}" if number else f"{kind}: warming up")
         slow = {name: large.p99(make, _ASKS) for name, make in here.items()}
         few = {name: small.p99(make, _ASKS) for name, make in there.items()}
         slow |= {name: large.p99(make, _PAGE_ASKS) for name, make in pages.items()}
         slow["statistics"] = large.p99(_statistics, _PAGE_ASKS)
+        slow["statistics, never kept"] = large.p99(lambda: _statistics(next(shorter)), _PAGE_ASKS)
         if not number:
             continue
         for name, seconds in slow.items():
@@ -304,6 +309,7 @@ def _ask(kind: str, small: Service, large: Service, rounds: int, facts: dict[str
         for name in pages:
             paged[name].append(slow[name] / slow["message"])
         statistics.append(slow["statistics"] / slow["message"])
+        afresh.append(slow["statistics, never kept"] / slow["message"])
     for name, milliseconds in told.items():
         facts[f"{kind}, p99 of {name}"] = f"{measures.spread(milliseconds).text(1)} ms"
     slowest = max(paged, key=lambda name: median(paged[name]))
@@ -313,6 +319,7 @@ def _ask(kind: str, small: Service, large: Service, rounds: int, facts: dict[str
         **{f"query_{name}_scale_vs_small_{kind}": median(ratios) for name, ratios in grown.items()},
         f"query_page_vs_by_id_{kind}": median(paged[slowest]),
         f"query_stats_vs_by_id_{kind}": median(statistics),
+        f"query_stats_afresh_vs_by_id_{kind}": median(afresh),
     }
 
 

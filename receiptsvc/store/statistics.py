@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from math import ceil
 from typing import Any, TypeVar
 from uuid import UUID
@@ -15,9 +16,9 @@ from uuid import UUID
 from sqlalchemy import (
     JSON,
     ColumnElement,
-    CompoundSelect,
     Select,
-    Subquery,
+    TextClause,
+    bindparam,
     exists,
     func,
     literal_column,
@@ -207,15 +208,9 @@ def find_overdue(session: Session, marks: Sequence[datetime]) -> Overdue:
     """
     spans = list(zip([*marks[1:], None], marks, strict=True))
     pieces = [(status, begin, end) for status in PROGRESS for begin, end in spans]
-    counts: CompoundSelect[*tuple[Any, ...]] = union_all(
-        *(
-            select(literal_column(str(place)).label("place"), func.count()).select_from(
-                _piece(status, begin, end, MOST_COUNTED)
-            )
-            for place, (status, begin, end) in enumerate(pieces)
-        )
-    )
-    counted = {row[0]: row[1] for row in session.execute(counts)}
+    given = {f"mark_{number}": mark for number, mark in enumerate(marks)}
+    rows = session.execute(_counting(len(marks)), {**given, "most": MOST_COUNTED})
+    counted = {place: min(at_once + later, MOST_COUNTED) for place, at_once, later in rows}
     ages = [
         Age(status=status, begin=begin, end=end, count=counted[place])
         for place, (status, begin, end) in enumerate(pieces)
@@ -228,8 +223,30 @@ def find_overdue(session: Session, marks: Sequence[datetime]) -> Overdue:
     )
 
 
-def _piece(status: Status, begin: datetime | None, end: datetime, most: int) -> Subquery:
-    """Messages of a status that should have been on their way since a time in [begin, end), the oldest first.
+@cache
+def _counting(marks: int) -> TextClause:
+    """What counts every status and age between so many marks, written out: as an expression it takes longer to make
+    than to answer.
+    """
+    counts = []
+    for place, (status, number) in enumerate((status, number) for status in PROGRESS for number in range(marks)):
+        parts = []
+        for since, condition in (
+            ("created_at", "deliver_after IS NULL"),
+            ("deliver_after", f"deliver_after IS NOT NULL AND created_at < :mark_{number}"),
+        ):
+            begin = f" AND {since} >= :mark_{number + 1}" if number + 1 < marks else ""
+            parts.append(
+                f"(SELECT count(*) FROM (SELECT 1 FROM messages WHERE {OPEN} AND status = '{status.value}' "  # noqa: S608 - our own words
+                f"AND {condition} AND {since} < :mark_{number}{begin} LIMIT :most) AS piece)"
+            )
+        counts.append(f"SELECT {place}, {', '.join(parts)}")
+    moments = [bindparam(f"mark_{number}", type_=UtcDateTime()) for number in range(marks)]
+    return text(" UNION ALL ".join(counts)).bindparams(*moments)
+
+
+def _oldest(session: Session, status: Status, end: datetime, most: int) -> Sequence[UUID]:
+    """Messages of a status that should have been on their way since a time before `end`, the oldest first.
 
     Two indexes, since a message is in one by its deliverAfter and in the other by its acceptance. Their conditions are
     written out as they stand there: SQLite compares them word by word.
@@ -239,8 +256,6 @@ def _piece(status: Status, begin: datetime | None, end: datetime, most: int) -> 
     later = select(Message.id, deliver_after.label("since")).where(
         deliver_after.is_not(None), deliver_after < end, accepted_at < end
     )
-    if begin is not None:
-        at_once, later = at_once.where(accepted_at >= begin), later.where(deliver_after >= begin)
     parts = [
         part.where(text(OPEN), Message.status == literal_column(f"'{status.value}'"))
         .order_by(since, Message.id)
@@ -249,11 +264,7 @@ def _piece(status: Status, begin: datetime | None, end: datetime, most: int) -> 
         for part, since in ((at_once, accepted_at), (later, deliver_after))
     ]
     both = union_all(*map(select, parts)).subquery()
-    return select(both).order_by(both.c.since, both.c.id).limit(most).subquery()
-
-
-def _oldest(session: Session, status: Status, before: datetime, most: int) -> Sequence[UUID]:
-    return session.scalars(select(_piece(status, None, before, most).c.id)).all()
+    return session.scalars(select(both.c.id).order_by(both.c.since, both.c.id).limit(most)).all()
 
 
 def _silent(session: Session, before: datetime) -> Silent:

@@ -14,6 +14,7 @@ from receiptsvc.store import messages, rollups, statistics
 from receiptsvc.store.db import Database
 from receiptsvc.store.models import Message, Transition
 from receiptsvc.store.statistics import By
+from receiptsvc.web import context
 from tests import rows
 from tests.rows import T0, seconds
 from tests.web import stories
@@ -145,7 +146,19 @@ def test_more_counts_than_are_read_at_once_are_refused(
     monkeypatch.setattr(statistics, "MOST_COUNTS", 3)
     assert get(client, f"/v1/stats?{DAY}")["total"]["messages"] == 4
     monkeypatch.setattr(statistics, "MOST_COUNTS", 2)
-    assert list(get(client, f"/v1/stats?{DAY}", 422)["errors"]) == ["since"]
+    assert list(get(client, f"/v1/stats?by=day&{DAY}", 422)["errors"]) == ["since"]
+
+
+def test_an_answer_is_ten_seconds_old_at_most_and_says_so(
+    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime.now(UTC)
+    for age, expected in ((0, 1), (9.9, 1), (10.1, 3)):
+        rows.accept(database, now=T0)
+        monkeypatch.setattr(context, "now", lambda age=age: now + timedelta(seconds=age))
+        read = get(client, f"/v1/stats?{DAY}")
+        assert read["total"]["messages"] == expected
+    assert read["at"] == (now + timedelta(seconds=10.1)).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def test_statistics_look_at_no_message(client: FlaskClient, database: Database) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from flask import Response
 
+from receiptsvc.store.exports import Form
 from receiptsvc.store.listing import MessageFilter
 from receiptsvc.web import context, exports
 from receiptsvc.web.auth import requires
@@ -23,11 +24,12 @@ def export_messages_csv(query: dict[str, Any]) -> Response:
     Those that fit every filter, the newest first, with the names of the columns in the first line; by RFC 4180, in
     UTF-8. A cell that a spreadsheet would take for a formula (`=`, `+`, `-`, `@`, a tab or line end at its beginning)
     begins with an apostrophe. Numbers of phones and transactionIDs stand there as digits: import these columns as text.
+    Text stands in quotes; a value that is null is nothing at all.
 
     Messages accepted after the export began are not in it, and each one's status is that of the moment at which its
     line was written. An answer that breaks off (its chunked transfer has no end) is not whole.
     """
-    return _answer(exports.MESSAGES, query, exports.CSV)
+    return _answer(exports.MESSAGES, query, Form.CSV)
 
 
 @endpoint(
@@ -35,7 +37,7 @@ def export_messages_csv(query: dict[str, Any]) -> Response:
     "GET",
     "/export/messages.jsonl",
     asks=ExportQuery,
-    streams=exports.JSON_LINES,
+    streams="application/jsonl",
     gives=None,
     fails=_FAILS,
 )
@@ -45,7 +47,7 @@ def export_messages_jsonl(query: dict[str, Any]) -> Response:
 
     The same as CSV, an object a line, and every value as it is.
     """
-    return _answer(exports.MESSAGES, query, exports.JSON_LINES)
+    return _answer(exports.MESSAGES, query, Form.JSON)
 
 
 @endpoint(blueprint, "GET", "/export/transitions.csv", asks=ExportQuery, streams="text/csv", gives=None, fails=_FAILS)
@@ -56,7 +58,7 @@ def export_transitions_csv(query: dict[str, Any]) -> Response:
     What was recorded of the messages that fit every filter: of the newest message first, and of each in the order
     recorded. Written as messages are.
     """
-    return _answer(exports.TRANSITIONS, query, exports.CSV)
+    return _answer(exports.TRANSITIONS, query, Form.CSV)
 
 
 @endpoint(
@@ -64,7 +66,7 @@ def export_transitions_csv(query: dict[str, Any]) -> Response:
     "GET",
     "/export/transitions.jsonl",
     asks=ExportQuery,
-    streams=exports.JSON_LINES,
+    streams="application/jsonl",
     gives=None,
     fails=_FAILS,
 )
@@ -74,8 +76,8 @@ def export_transitions_jsonl(query: dict[str, Any]) -> Response:
 
     The same as CSV, an object a line, and every value as it is.
     """
-    return _answer(exports.TRANSITIONS, query, exports.JSON_LINES)
+    return _answer(exports.TRANSITIONS, query, Form.JSON)
 
 
-def _answer(table: exports.Table, query: dict[str, Any], media: str) -> Response:
-    return exports.answer(context.database(), table, MessageFilter(**query), media)
+def _answer(table: exports.Table, query: dict[str, Any], form: Form) -> Response:
+    return exports.answer(context.database(), table, MessageFilter(**query), form)

@@ -5,7 +5,7 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from flask import Response
+from flask import Response, current_app
 
 from receiptsvc.domain.statuses import FINAL, Status
 from receiptsvc.store import rollups, statistics
@@ -18,6 +18,9 @@ from receiptsvc.web.schemas import statistics as schemas
 
 blueprint = noun("stats", "How many, how fast, and what is overdue.")
 
+_FRESH = timedelta(seconds=10)  # a page that many look at, or one asks for each second, costs one look
+_MOST_KEPT = 16  # answers of up to 200 kB
+_KEPT = "receiptsvc.statistics"
 _USUAL = {By.HOUR: timedelta(days=1), By.DAY: timedelta(days=30)}
 _LENGTH = {By.HOUR: timedelta(hours=1), By.DAY: timedelta(days=1)}
 _MARKS = [int(timedelta(hours=hours).total_seconds()) for hours in (6, 24, 72, 168)]  # where ages are divided
@@ -29,11 +32,25 @@ def read_statistics(query: dict[str, Any]) -> Response:
     """Read statistics
 
     Messages by status, their delivery rate and time to delivery, and receipts, by hour or day, from counts that are
-    kept as the messages change. No message is looked at, so it is quick however many there are.
+    kept as the messages change. No message is looked at, so it is quick however many there are. An answer may be ten
+    seconds old, as its `at` tells.
     """
     by = By(query["by"])
     since, until = _whole(query.get("since"), query.get("until"), by)
     only = Status(query["status"]) if "status" in query else None
+    asked = (since, until, by, only, query.get("originator"))
+    kept: dict[tuple[object, ...], tuple[datetime, str]] = current_app.extensions.setdefault(_KEPT, {})
+    at, body = kept.get(asked, (None, ""))
+    if at is None or not at <= context.now() < at + _FRESH:
+        at, body = context.now(), _read(query, since, until, by, only)
+        for old in list(kept)[: max(0, len(kept) + 1 - _MOST_KEPT)]:
+            kept.pop(old, None)  # another thread may have been quicker
+        kept[asked] = at, body
+    return Response(body, content_type="application/json")
+
+
+def _read(query: dict[str, Any], since: datetime, until: datetime, by: By, only: Status | None) -> str:
+    at = context.now()
     with context.database().reading() as session:
         try:
             read = statistics.read(session, since, until, by, originator=query.get("originator"))
@@ -43,6 +60,7 @@ def read_statistics(query: dict[str, Any]) -> Response:
     has_receipts = "originator" not in query
     hours = _LENGTH[by] / timedelta(hours=1)
     body = {
+        "at": _written(at),
         "since": _written(since),
         "until": _written(until),
         "by": by.value,
@@ -52,7 +70,7 @@ def read_statistics(query: dict[str, Any]) -> Response:
             for line in read.lines
         ],
     }
-    return Response(json.dumps(body, separators=(",", ":")), content_type="application/json")
+    return json.dumps(body, separators=(",", ":"))
 
 
 @endpoint(blueprint, "GET", "/stats/overdue", asks=schemas.OverdueQuery, gives=schemas.Overdue, fails=(422, 503))
