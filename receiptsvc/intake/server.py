@@ -272,9 +272,7 @@ class OnThreads:
         return chunks, pieces, next(pieces, None)
 
     @staticmethod
-    def _rest(
-        crew: Crew, chunks: Any, pieces: Iterator[bytes], first: bytes | None, client: Any
-    ) -> Iterator[bytes]:
+    def _rest(crew: Crew, chunks: Any, pieces: Iterator[bytes], first: bytes | None, client: Any) -> Iterator[bytes]:
         """What is left of an answer: a thread for each piece, and none while the client takes it."""
         try:
             piece = first

@@ -137,9 +137,7 @@ class Message(Base):
             postgresql_where=text("originator IS NOT NULL"),
             sqlite_where=text("originator IS NOT NULL"),
         ),
-        Index(
-            "ix_messages_conversation_id_status_created_at_id", "conversation_id", "status", "created_at", "id"
-        ),
+        Index("ix_messages_conversation_id_status_created_at_id", "conversation_id", "status", "created_at", "id"),
         Index(
             "ix_messages_client_ref_created_at_id",
             "client_ref",

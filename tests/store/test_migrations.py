@@ -94,7 +94,9 @@ def _message(place: int, conversation: str, minute: int) -> dict[str, object]:
     flags = dict.fromkeys(("conflict", "reject_unicode", "include_message_text"), False)
     rest = {"status": "accepted", "additional_options": "{}", "warnings": "[]", "segments": 1, "tries": 0}
     return {
-        **{"id": f"{place:032x}", "conversation_id": conversation, "recipient": "447700900001"},
+        "id": f"{place:032x}",
+        "conversation_id": conversation,
+        "recipient": "447700900001",
         **{"message_guid": f"{place}"} | times | words | flags | rest,
     }
 
@@ -102,7 +104,9 @@ def _message(place: int, conversation: str, minute: int) -> dict[str, object]:
 def _callback(place: int, minute: int) -> dict[str, object]:
     times = {name: _at(minute) for name in ("received_at", "next_at")}
     empty = {"query": b"", "body": b""}
-    return {"id": f"{place:032x}", "channel": "inbound", "method": "GET", "outcome": "applied", "tries": 0} | times | empty
+    return (
+        {"id": f"{place:032x}", "channel": "inbound", "method": "GET", "outcome": "applied", "tries": 0} | times | empty
+    )
 
 
 def _reply(place: int, conversation: str, minute: int) -> dict[str, object]:

@@ -10,8 +10,8 @@ from receiptsvc import ids
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store import listing, messages, queries, timeline
 from receiptsvc.store.db import Database
-from receiptsvc.store.models import Message, Reply, Transition
 from receiptsvc.store.listing import MessageFilter, Place
+from receiptsvc.store.models import Message, Reply, Transition
 from tests import rows
 from tests.rows import seconds
 from tests.web import stories
