@@ -10,6 +10,7 @@ from receiptsvc.store import events as store
 from receiptsvc.store.events import Event, Place
 from receiptsvc.web import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
+from receiptsvc.web.schemas.replies import Reply
 
 _STATUSES = [status.value for status in Status]
 _PLACE = "000000001234.017"
@@ -74,28 +75,8 @@ class StatusEvent(Schema):
     )
 
 
-class ReplyEvent(Schema):
+class ReplyEvent(Reply):
     """`event: reply`: a message came back."""
-
-    id = kinds.public_id("rpl", metadata=about("The reply's id.", "rpl_01k8z4a0b1c2d3e4f5g6h7j8k9"))
-    conversation_id = kinds.public_id(
-        "cnv", metadata=about("The conversation that it belongs to.", "cnv_4fzzzz2n7q0c8w5kx1r9m3t6vb")
-    )
-    message_id = kinds.public_id("msg", allow_none=True, metadata=about("What it seems to answer.", None))
-    link = fields.String(metadata=about("Why it belongs to this conversation.", "clientRef"))
-    client_ref = fields.String(allow_none=True, metadata=about("The clientRef that it came with.", "order/1234"))
-    sender = fields.String(metadata=about("Who wrote it.", "447700900000"))
-    recipient = fields.String(allow_none=True, metadata=about("The number it was sent to.", "447700900999"))
-    content = fields.String(metadata=about("What it says.", "Thanks!"))
-    occurred_at = kinds.moment(allow_none=True, metadata=about("The gateway's time.", None))
-    received_at = kinds.moment(metadata=about("When it reached us.", "2026-01-31T09:41:12.300000Z"))
-    receipt_id = kinds.public_id(
-        "rcp", metadata=about("The callback that brought it.", "rcp_01k8z4a0b1c2d3e4f5g6h7j8k8")
-    )
-    is_conflicting = fields.Boolean(
-        data_key="conflict", metadata=about("Whether its msgid came before with other content.", False)
-    )
-    is_opt_out = fields.Boolean(metadata=about("Whether it is a word such as STOP, and nothing else.", False))
 
 
 EVENTS = (StatusEvent, ReplyEvent)
