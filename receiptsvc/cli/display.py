@@ -173,6 +173,31 @@ def print_messages(out: Console, items: Iterable[Json]) -> None:
     out.print(table)
 
 
+def print_sending(out: Console, state: Json) -> None:
+    """Whether messages go out, and what holds them."""
+    if state.get("paused"):
+        since, who = _moment(state.get("pausedAt")), state.get("pausedBy")
+        out.print(words(f"Paused since {since} by {who}: {state.get('reason')}", "bold red"))
+    if state.get("accountRefusedAt"):
+        since, next_at = _moment(state["accountRefusedAt"]), _moment(state.get("nextProbeAt"))
+        line = f"The gateway refuses our credentials since {since}; one message tries them again at {next_at}"
+        out.print(words(line, "bold red"))
+    if not (state.get("paused") or state.get("accountRefusedAt")):
+        out.print("Messages go out.")
+    overdue = int(state.get("overdue") or 0)
+    if overdue:
+        out.print(words(f"{count(overdue, 'message')} to `resolve`: nobody knows if the gateway took it.", "yellow"))
+
+
+def print_suppressions(out: Console, items: Iterable[Json]) -> None:
+    """Who may not be written to by whom."""
+    table = _table("recipient", "originator", "since", "by", "reason")
+    for item in items:
+        names = ("recipient", "originator", "createdAt", "createdBy", "reason")
+        table.add_row(*(words(_moment(item.get(name)) if name == "createdAt" else item.get(name)) for name in names))
+    out.print(table)
+
+
 def print_transitions(out: Console, transitions: Iterable[Json]) -> None:
     """What was recorded of one message, in that order."""
     table = _table("at", "status", "effect", "rule", "what was said")

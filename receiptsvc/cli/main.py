@@ -11,14 +11,20 @@ from receiptsvc.domain.errors import ReceiptsvcError, SettingsError
 
 # Loaded when they are asked for: `urls` has no need of a SOAP library, and `send` none of a database.
 _COMMANDS = {
+    "cancel": "receiptsvc.cli.sending:cancel",
     "conversation": "receiptsvc.cli.messages:conversation",
     "demo": "receiptsvc.cli.demo:demo",
     "keys": "receiptsvc.cli.ops:keys",
+    "pause": "receiptsvc.cli.sending:pause",
     "rebuild": "receiptsvc.cli.rebuild:rebuild",
     "replay": "receiptsvc.cli.ops:replay",
+    "resolve": "receiptsvc.cli.sending:resolve",
+    "resume": "receiptsvc.cli.sending:resume",
     "sandbox": "receiptsvc.cli.sandbox:sandbox",
     "send": "receiptsvc.cli.send:send",
+    "sending": "receiptsvc.cli.sending:sending",
     "status": "receiptsvc.cli.messages:status",
+    "suppressions": "receiptsvc.cli.suppressions:suppressions",
     "urls": "receiptsvc.cli.ops:urls",
     "verify": "receiptsvc.cli.ops:verify",
     "worker": "receiptsvc.cli.worker:worker",
