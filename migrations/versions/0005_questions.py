@@ -6,6 +6,8 @@ An index has what is asked for first and the list's order after it, so that a pa
 import sqlalchemy as sa
 from alembic import op
 
+from migrations import indexes
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
@@ -42,9 +44,10 @@ _INDEXES: dict[str, tuple[str, list[str], str | None]] = {
     "ix_inbox_channel_id": ("inbox", ["channel", "id"], "channel <> 'message'"),
     "ix_suppressions_originator_recipient": ("suppressions", ["originator", "recipient"], None),
 }
+_BY_CLIENT_REF = "ix_messages_client_ref_id"
 _REPLACED = {
     "ix_messages_conversation_id_id": ("messages", ["conversation_id", "id"]),
-    "ix_messages_client_ref_id": ("messages", ["client_ref", "id"]),
+    _BY_CLIENT_REF: ("messages", ["client_ref", "id"]),
     "ix_messages_recipient_id": ("messages", ["recipient", "id"]),
     "ix_messages_created_at_id": ("messages", ["created_at", "id"]),
     "ix_replies_conversation_id_id": ("replies", ["conversation_id", "id"]),
@@ -54,21 +57,19 @@ _REPLACED = {
 def upgrade() -> None:
     # A constant, which makes PostgreSQL write no row anew: what was there before counts as changed before all else.
     before = "1970-01-01 00:00:00.000000"
-    op.add_column("messages", sa.Column("changed_at", _TIME, server_default=before, nullable=False))
-    for name, (table, _) in _REPLACED.items():
-        op.drop_index(name, table)
-    if op.get_context().dialect.name == "postgresql":
-        # By code points, as SQLite has it: so one index finds a clientRef and all that begin so.
-        op.execute('ALTER TABLE messages ALTER COLUMN client_ref TYPE text COLLATE "C"')
+    changed_at = sa.Column("changed_at", _TIME, server_default=before, nullable=False)
+    op.add_column("messages", changed_at, if_not_exists=indexes.on_postgresql())
+    indexes.drop(_BY_CLIENT_REF, "messages")  # at first: it would be built anew under the lock of the next step
+    if indexes.on_postgresql():
+        # What the previous release accepts, until it is stopped, changes when it does so.
+        op.alter_column("messages", "changed_at", server_default=sa.func.now())
+        if not _is_by_code_points():
+            op.execute('ALTER TABLE messages ALTER COLUMN client_ref TYPE text COLLATE "C"')
     for name, (table, columns, where) in _INDEXES.items():
-        condition = sa.text(where) if where else None
-        op.create_index(
-            name,
-            table,
-            [sa.text(column) if "(" in column else column for column in columns],
-            postgresql_where=condition,
-            sqlite_where=condition,
-        )
+        indexes.build(name, table, columns, where)
+    for name, (table, _) in _REPLACED.items():
+        if name != _BY_CLIENT_REF:
+            indexes.drop(name, table)
 
     # As the store writes them from now on: without a leading plus.
     op.execute("UPDATE replies SET recipient = ltrim(recipient, '+') WHERE recipient LIKE '+%'")
@@ -94,6 +95,15 @@ def upgrade() -> None:
         ) AS spoken GROUP BY conversation_id
     """)
     op.create_index("ix_conversations_last_at_id", "conversations", ["last_at", "id"])
+
+
+def _is_by_code_points() -> bool:
+    """Whether clientRefs are ordered as on SQLite: so one index finds a clientRef and all that begin so."""
+    asked = sa.text("""
+        SELECT collname = 'C' FROM pg_attribute JOIN pg_collation ON pg_collation.oid = attcollation
+        WHERE attrelid = to_regclass('messages') AND attname = 'client_ref'
+    """)
+    return bool(op.get_bind().scalar(asked))
 
 
 def downgrade() -> None:

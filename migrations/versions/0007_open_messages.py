@@ -1,7 +1,8 @@
 """What finds messages that wait for their final report by age: by their acceptance, or by their deliverAfter."""
 
-import sqlalchemy as sa
 from alembic import op
+
+from migrations import indexes
 
 revision = "0007"
 down_revision = "0006"
@@ -14,14 +15,7 @@ _PARTS = {"created_at": f"{_OPEN} AND deliver_after IS NULL", "deliver_after": f
 
 def upgrade() -> None:
     for column, condition in _PARTS.items():
-        where = sa.text(condition)
-        op.create_index(
-            f"ix_messages_open_{column}",
-            "messages",
-            ["status", column, "id"],
-            postgresql_where=where,
-            sqlite_where=where,
-        )
+        indexes.build(f"ix_messages_open_{column}", "messages", ["status", column, "id"], condition)
 
 
 def downgrade() -> None:

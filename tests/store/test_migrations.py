@@ -1,5 +1,10 @@
 """The migrations build what the models say, and can be undone."""
 
+import re
+from contextlib import closing
+from typing import Any
+
+import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -77,6 +82,55 @@ def test_what_was_said_before_is_noted_when_conversations_get_their_rows(databas
     assert [told["again"].first_at.minute, told["again"].last_at.minute] == [5, 6]
     assert recipients == {"60030"}
     assert {at.year for at in changed} == {1970}
+
+
+def test_indexes_are_built_beside_who_writes_messages(postgresql_url: str) -> None:
+    migrate(postgresql_url, "base")
+    migrate(postgresql_url, "0004")
+    said: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        said.append(statement)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        migrate(postgresql_url)
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    built = [one for one in said if re.match(r"(CREATE|DROP) (UNIQUE )?INDEX", one)]
+    in_front = [one for one in built if "CONCURRENTLY" not in one]
+    assert len(built) > 15
+    assert all(re.search(r" ON (conversations|events) ", one) for one in in_front), in_front  # just made, empty
+
+
+def test_a_migration_that_broke_off_is_begun_again(postgresql_url: str) -> None:
+    """A build beside the writers is a commit of its own; one that fails leaves an index that is not valid."""
+    migrate(postgresql_url, "base")
+    migrate(postgresql_url, "0004")
+    with closing(Database(postgresql_url)) as database, database.connection() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        _insert(connection, "messages", _message(1, f"{1:032x}", 1))
+        _insert(connection, "messages", _message(2, f"{1:032x}", 2))
+        connection.execute(
+            sa.text("ALTER TABLE messages ADD COLUMN changed_at timestamptz NOT NULL DEFAULT '1970-01-01'")
+        )
+        broken = "CREATE UNIQUE INDEX CONCURRENTLY ix_messages_changed_at_id ON messages (changed_at)"
+        with pytest.raises(sa.exc.IntegrityError):
+            connection.execute(sa.text(broken))
+        connection.execute(sa.text("DROP INDEX ix_messages_client_ref_id, ix_messages_recipient_id"))
+    migrate(postgresql_url)
+    with closing(Database(postgresql_url)) as database, database.connection() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
+        assert connection.scalar(sa.text(invalid)) == 0
+
+
+def test_what_the_release_before_accepts_after_a_migration_has_changed_now(postgresql_database: Database) -> None:
+    with postgresql_database.connection() as connection:
+        _insert(connection, "messages", _message(1, f"{1:032x}", 1))
+        connection.commit()
+    with postgresql_database.reading() as session:
+        assert session.scalars(sa.select(Message.changed_at)).one().year > 1970
 
 
 def _insert(connection: sa.Connection, table: str, values: dict[str, object]) -> None:
