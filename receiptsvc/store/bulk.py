@@ -39,10 +39,7 @@ def insert_all(session: Session, model: type[DeclarativeBase], rows: Iterable[_R
     table = model.__table__
     if not isinstance(table, Table):
         raise TypeError(f"{model.__name__} is no table")
-    alike: dict[tuple[str, ...], list[_Row]] = defaultdict(list)
-    for row in rows:
-        alike[tuple(row)].append(row)
-    for group in alike.values():
+    for group in _alike(rows):
         if _is_sqlite(session):
             session.execute(insert(table), group)
         else:
@@ -64,12 +61,17 @@ def _insert_alike(session: Session, table: Table, rows: Sequence[_Row]) -> None:
         session.execute(statement, {"rows": part})
 
 
-def update_all(session: Session, model: type[DeclarativeBase], key: str | Sequence[str], rows: Sequence[_Row]) -> None:
-    """Update the row of each `key`; all have the same columns. Objects of the session are not told."""
+def update_all(session: Session, model: type[DeclarativeBase], key: str | Sequence[str], rows: Iterable[_Row]) -> None:
+    """Update the row of each `key` in the columns that are given for it. Objects of the session are not told."""
     table = model.__table__
-    if not rows or not isinstance(table, Table):
-        return
+    if not isinstance(table, Table):
+        raise TypeError(f"{model.__name__} is no table")
     keys = [key] if isinstance(key, str) else list(key)
+    for group in _alike(rows):
+        _update_alike(session, table, keys, group)
+
+
+def _update_alike(session: Session, table: Table, keys: Sequence[str], rows: Sequence[_Row]) -> None:
     columns = [name for name in rows[0] if name not in keys]
     if _is_sqlite(session):
         values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in columns}
@@ -112,6 +114,14 @@ def among(session: Session, column: InstrumentedAttribute[Any], values: Collecti
 
 def _is_sqlite(session: Session) -> bool:
     return session.get_bind().dialect.name == "sqlite"
+
+
+def _alike(rows: Iterable[_Row]) -> Iterable[Sequence[_Row]]:
+    """The rows, those of the same columns together."""
+    alike: dict[tuple[str, ...], list[_Row]] = defaultdict(list)
+    for row in rows:
+        alike[tuple(row)].append(row)
+    return alike.values()
 
 
 def _given(table: Table, names: Sequence[str]) -> TableValuedAlias:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -166,12 +167,17 @@ def lock(session: Session, message_ids: Collection[UUID], *, only_look: bool = F
 
 
 def record(
-    session: Session, locked: Mapping[UUID, Locked], entries: Sequence[tuple[UUID, Entry]], now: datetime
+    session: Session,
+    locked: Mapping[UUID, Locked],
+    entries: Sequence[tuple[UUID, Entry]],
+    now: datetime,
+    calls: Mapping[UUID, Mapping[str, object]] = MappingProxyType({}),
 ) -> list[Effect]:
     """Record reports about locked messages, in this order, and let each status be the fold of all that was said.
 
     Gives the effect of each entry; what is `locked` is then as it stands. A message that is settled, and not in a call,
-    is due no more. Also writes what `note_transactions` noted.
+    is due no more. Also writes what `note_transactions` noted, and `calls`: columns that a call has changed, which
+    nobody is shown.
     """
     told = reports(session, {message_id for message_id, _ in entries})
     judged: list[tuple[UUID, Entry, Effect]] = []
@@ -194,7 +200,7 @@ def record(
             message.due_at = None
     _write(session, judged, now)
     events.note(session, changes, now)
-    _save(session, locked.values(), counts, now)
+    _save(session, locked.values(), calls, counts, now)
     rollups.add(session, counts)
     return [effect for _, _, effect in judged]
 
@@ -269,7 +275,7 @@ def note_transactions(session: Session, noted: Sequence[tuple[Locked, str]], sou
             statement = statement.on_conflict_do_update(index_elements=keys, set_={"source": source})
         else:
             statement = statement.on_conflict_do_nothing(index_elements=keys)
-        session.execute(statement, list(rows.values()))
+        bulk.execute_all(session, statement, MessageTransaction, list(rows.values()))
 
 
 def reports(session: Session, message_ids: Collection[UUID]) -> dict[UUID, list[Report]]:
@@ -320,11 +326,21 @@ def _write(session: Session, judged: Sequence[tuple[UUID, Entry, Effect]], now: 
     bulk.insert_all(session, Transition, rows)
 
 
-def _save(session: Session, locked: Iterable[Locked], counts: Counter[rollups.Key], now: datetime) -> None:
-    """Write what has changed of locked messages, and say how that moves the counts."""
+def _save(
+    session: Session,
+    locked: Iterable[Locked],
+    calls: Mapping[UUID, Mapping[str, object]],
+    counts: Counter[rollups.Key],
+    now: datetime,
+) -> None:
+    """Write what has changed of locked messages, each once, and say how that moves the counts."""
     changed = [message for message in locked if message.saved() != message.before]
-    rows = [dict(zip(_SAVED, message.saved(), strict=True), changed_at=now) for message in changed]
-    bulk.update_all(session, Message, "id", rows)
+    rows = {
+        message.id: dict(zip(_SAVED, message.saved(), strict=True), changed_at=now, **calls.get(message.id, {}))
+        for message in changed
+    }
+    rows |= {message_id: {"id": message_id, **call} for message_id, call in calls.items() if message_id not in rows}
+    bulk.update_all(session, Message, "id", rows.values())
     for message in changed:
         _, status, status_at, *_ = message.before
         counts.subtract(rollups.of_message(message.standing()._replace(status=status, status_at=status_at)))

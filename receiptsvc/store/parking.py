@@ -23,8 +23,9 @@ _GAPS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 144
 # One place a lock: PostgreSQL has room for some thousands of locks, and a batch may speak of two thousand things.
 _PLACES = 256
 _KIND = 20_160_111  # our locks among those of others
-_LOCK = text(
-    "SELECT pg_advisory_xact_lock(CAST(:kind AS integer), place) FROM unnest(CAST(:places AS integer[])) AS place"
+_LOCK, _SHARED_LOCK = (
+    text(f"SELECT {take}(CAST(:kind AS integer), place) FROM unnest(CAST(:places AS integer[])) AS place")
+    for take in ("pg_advisory_xact_lock", "pg_advisory_xact_lock_shared")
 )
 
 
@@ -39,17 +40,20 @@ class Stray:
     not_before: datetime | None = None  # when something will be different, if that is known and to come
 
 
-def hold(session: Session, transaction_ids: Collection[str], client_refs: Collection[str]) -> None:
-    """Let nobody else park or release what speaks of these, until the caller's commit.
+def hold(
+    session: Session, transaction_ids: Collection[str], client_refs: Collection[str], *, only_releases: bool = False
+) -> None:
+    """Let nobody else park what speaks of these, until the caller's commit.
 
     Whoever parks looks for the message once more after this; whoever releases has written the message before. So one of
-    the two always sees what the other did. SQLite has one writer at a time anyway. Call it once in a transaction, for
-    all, and before counts are added to: so no two wait for each other in a circle.
+    the two always sees what the other did. `only_releases`: the caller parks nothing, and may do so beside others like
+    it. SQLite has one writer at a time anyway. Call it once in a transaction, for all, and before counts are added to:
+    so no two wait for each other in a circle.
     """
     names = [*(f"transaction {one}" for one in transaction_ids), *(f"clientRef {one}" for one in client_refs)]
     if names and session.get_bind().dialect.name == "postgresql":
         places = sorted({crc32(name.encode()) % _PLACES for name in names})
-        session.execute(_LOCK, {"kind": _KIND, "places": places})
+        session.execute(_SHARED_LOCK if only_releases else _LOCK, {"kind": _KIND, "places": places})
 
 
 def park(session: Session, strays: Sequence[Stray], now: datetime) -> None:

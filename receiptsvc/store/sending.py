@@ -163,7 +163,7 @@ def record_results(
     entries: list[tuple[UUID, messages.Entry]] = []
     given: list[tuple[messages.Locked, str]] = []
     closed: list[dict[str, object]] = []
-    after: list[_Called] = []
+    calls: dict[UUID, dict[str, object]] = {}
     limit = _next_limit(ended, rows) if is_one_call else None
     stretch = 1 + repeats.spread * random.random()  # noqa: S311 - one for all: what was in one call stays together
     for message_id, message in rows.items():
@@ -177,7 +177,11 @@ def record_results(
             if result.outcome is Outcome.UNCLEAR:
                 began = message.unclear_since or tried[end.number].started_at
                 message = message._replace(unclear_since=began, call_limit=limit or message.call_limit)  # noqa: PLW2901
-            after.append(message._replace(calling_since=None))
+            calls[message_id] = {
+                "calling_since": None,
+                "unclear_since": message.unclear_since,
+                "call_limit": message.call_limit,
+            }
             locked[message_id].calling_since = None
             locked[message_id].due_at = _next_due(message, tried, end, now, repeats, stretch=stretch)
         if result.transaction_id and result.outcome is Outcome.TAKEN:
@@ -191,12 +195,10 @@ def record_results(
             entries.append((message_id, entry))
     transaction_ids = {transaction_id for _, transaction_id in given}
     client_refs = {message.client_ref for message in rows.values() if message.client_ref}
-    parking.hold(session, transaction_ids, client_refs)
+    parking.hold(session, transaction_ids, client_refs, only_releases=True)
     bulk.update_all(session, Attempt, ("message_id", "number"), closed)
-    kept = ("id", "calling_since", "unclear_since", "call_limit")
-    bulk.update_all(session, Message, "id", [{name: getattr(message, name) for name in kept} for message in after])
     messages.note_transactions(session, given, "answer", now)
-    messages.record(session, locked, entries, now)
+    messages.record(session, locked, entries, now, calls=calls)
     parking.release(session, transaction_ids=transaction_ids, client_refs=client_refs, now=now)
 
 

@@ -3,7 +3,7 @@
 import re
 import threading
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from lxml import etree
 
 from receiptsvc.domain.errors import SettingsError
 from receiptsvc.domain.messages import Outcome
+from receiptsvc.dynmark import envelope
 from receiptsvc.dynmark.envelope import BUNDLED_WSDL
 from receiptsvc.dynmark.soap import SoapGateway
 from tests.dynmark import wire
@@ -339,3 +340,24 @@ def test_a_wsdl_that_does_not_come_takes_no_longer_than_a_call_may() -> None:
 def test_a_wsdl_that_is_not_there_is_a_bad_setting(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="DYNMARK_WSDL"):
         SoapGateway(settings("http://127.0.0.1/", DYNMARK_WSDL=str(tmp_path / "missing.wsdl")))
+
+
+def test_every_message_of_a_call_is_written_as_the_library_would(wsdl: Path) -> None:
+    declare_options(wsdl, LISTED, "Key", "Value")
+    form = envelope.load(settings("http://127.0.0.1/", DYNMARK_WSDL=str(wsdl)))
+    shapes: list[dict[str, Any]] = [
+        {},
+        {"originator": "Example", "client_ref": "1"},
+        {"originator": "Other", "client_ref": "<&> é 😀"},
+        {"additional_options": {"a": "1"}, "client_ref": "2"},
+        {"additional_options": {"a": "2", "b": "1"}, "client_ref": "3"},
+        {"text": "", "include_message_text": True},
+        {"valid_until": datetime(2026, 7, 2, tzinfo=UTC), "deliver_after": datetime(2026, 7, 1, tzinfo=UTC)},
+    ]
+    several = [message(f"4477009000{place:02}", **more) for place, more in enumerate(shapes * 2)]
+    account = form.account
+    whole = form.operation.create(
+        name=account.username, password=account.password, message={form.item: [form.fill(each) for each in several]}
+    )
+    assert form.write(several) == etree.tostring(whole.content, xml_declaration=True, encoding="utf-8")
+    assert form.write(several[1:]) == form.write(several[1:])
