@@ -3,28 +3,23 @@
 This is the order of the measurements; how each is made stands in the modules beside it.
 """
 
-import json
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 
 import click
 
-from benchmarks import busy, contest, generator, kept, lineup, machine, measures, servers, visible, wrk
+from benchmarks import busy, contest, generator, kept, lineup, machine, measures, runs, servers, visible, wrk
 from benchmarks.generator import Plan
 from benchmarks.lineup import NAMES, OURS, Lineup
 from benchmarks.outcome import Outcome
-from receiptsvc.domain.errors import ReceiptsvcError
 from tests import databases
 
-_RESULTS = Path(__file__).parent / "results"
 _FIXED_RATE = 500.0  # receipts a second where the API is looked at too
 _MOST_BUSY = 0.15  # of the processors' time, by others
 _FILLING_SECONDS = 10.0  # of one turn
@@ -77,21 +72,14 @@ QUICK = Scale(
 @click.option("--quick", is_flag=True, help="A short run that shows that all works; its numbers say little.")
 def main(rounds: int | None, quick: bool) -> None:
     """Measure the acknowledgement. PostgreSQL is one of our own, or that of BENCH_DATABASE_URL."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # what was started is stopped
     scale = QUICK if quick else FULL
-    try:
+    with runs.bench("ack"):
         outcome = measure(replace(scale, rounds=rounds or scale.rounds))
-    except ReceiptsvcError as error:
-        sys.stderr.write(f"bench-ack: {error}\n")
-        sys.exit(1)
     print(outcome.tables(), "\n")
     for fault in outcome.faults:
         print(f"FAULT: {fault}")
-    _RESULTS.mkdir(exist_ok=True)
-    file = _RESULTS / f"ack-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    file.write_text(json.dumps(outcome.json(), indent=1, default=str))
-    for name, value in outcome.values().items():
-        print(f"{name}={value:.0f}" if float(value).is_integer() else f"{name}={value:.2f}")
+    runs.keep("ack", outcome.json())
+    runs.tell_values(outcome.values())
     sys.exit(1 if outcome.faults else 0)
 
 
@@ -100,8 +88,7 @@ def measure(scale: Scale) -> Outcome:
     outcome = Outcome()
     with tempfile.TemporaryDirectory(prefix="receiptsvc-bench-") as made, _postgresql() as server_url:
         folder = Path(made)
-        outcome.facts |= {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", **machine.facts()}
-        outcome.facts |= machine.disk(folder) | machine.postgresql(server_url)
+        outcome.facts |= runs.facts(folder) | machine.postgresql(server_url)
         before = machine.busy_share()
         outcome.facts["load"] = (
             f"{generator.CONNECTIONS} kept connections, {scale.rounds} rounds of {scale.seconds:g} s"
@@ -114,10 +101,10 @@ def measure(scale: Scale) -> Outcome:
             _fill(outcome, scale, standing, program)
             _prove(outcome, standing)
             _ask_wrk(outcome, scale, standing)
-        _say("callbacks while the API is busy")
+        runs.say("callbacks while the API is busy")
         plan = scale.plan(_FIXED_RATE, scale.seconds + 1)
         outcome.while_busy = busy.measure(program, folder, server_url, rounds=scale.busy_rounds, plan=plan)
-        _say("from 200 to visible")
+        runs.say("from 200 to visible")
         outcome.until_visible = visible.measure(
             program, folder, server_url, scale.plan(_FIXED_RATE, scale.visible_seconds)
         )
@@ -135,7 +122,7 @@ def measure(scale: Scale) -> Outcome:
 def _race(outcome: Outcome, scale: Scale, standing: Lineup, held: contest.Contest) -> None:
     """Everybody as fast as it goes."""
     for number in range(scale.rounds):
-        _say(f"round {number + 1} of {scale.rounds}, as fast as it goes")
+        runs.say(f"round {number + 1} of {scale.rounds}, as fast as it goes")
         reports = held.hold_round(dict.fromkeys(NAMES, scale.plan()))
         outcome.fastest.append(reports)
         outcome.faults += [f"{NAMES[name]}: {reports[name]}" for name in OURS if not reports[name].is_clean]
@@ -148,7 +135,7 @@ def _hold_rate(outcome: Outcome, scale: Scale, standing: Lineup, held: contest.C
         fastest = measures.spread([reports[f"noop_{kind}"].per_second for reports in outcome.fastest])
         outcome.rates |= dict.fromkeys((f"ack_{kind}", f"noop_{kind}"), round(fastest.median / 2))
     for number in range(scale.rounds):
-        _say(f"round {number + 1} of {scale.rounds}, at a fixed rate")
+        runs.say(f"round {number + 1} of {scale.rounds}, at a fixed rate")
         reports = held.hold_round({name: scale.plan(rate) for name, rate in outcome.rates.items()})
         outcome.steady.append(reports)
         outcome.faults += [f"{NAMES[name]}: {reports[name]}" for name in OURS if not reports[name].is_clean]
@@ -158,7 +145,7 @@ def _hold_rate(outcome: Outcome, scale: Scale, standing: Lineup, held: contest.C
 def _fill(outcome: Outcome, scale: Scale, standing: Lineup, program: Path) -> None:
     """Go on until so many callbacks are answered that a leak would show."""
     site, deadline = standing.sites["ack_pg"], monotonic() + scale.most_filling_seconds
-    _say(f"up to {scale.callbacks:,} callbacks")
+    runs.say(f"up to {scale.callbacks:,} callbacks")
     while len(site.acknowledged) < scale.callbacks and monotonic() < deadline:
         site.load(program, Plan(rate=0, warm_seconds=0, seconds=_FILLING_SECONDS))
         _weigh(outcome, standing)
@@ -170,7 +157,7 @@ def _weigh(outcome: Outcome, standing: Lineup) -> None:
 
 def _prove(outcome: Outcome, standing: Lineup) -> None:
     """Look up what was answered 200, ours and the rivals': they too must have done what they were measured at."""
-    _say("looking up every answer")
+    runs.say("looking up every answer")
     for name, url in standing.urls.items():
         outcome.proofs[name] = proof = kept.compare(standing.sites[name].acknowledged, kept.numbers(url))
         if not proof.holds:
@@ -182,7 +169,7 @@ def _prove(outcome: Outcome, standing: Lineup) -> None:
 
 
 def _ask_wrk(outcome: Outcome, scale: Scale, standing: Lineup) -> None:
-    _say("the same by wrk")
+    runs.say("the same by wrk")
     for name, site in standing.sites.items():
         opinion = wrk.load(site, scale.opinion_seconds)
         outcome.opinions[name] = opinion.per_second
@@ -200,10 +187,6 @@ def _postgresql() -> Iterator[str]:
     else:
         with databases.embedded_postgresql() as url:
             yield url
-
-
-def _say(what: str) -> None:
-    print(f"{datetime.now(UTC):%H:%M:%S} {what} …", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psycopg
-from sqlalchemy.engine import make_url
 
 from benchmarks.generator import Plan, Report, Site
+from receiptsvc.store.db import plain_url
 
 _SEED = 1  # the same orders in every run
 
@@ -31,7 +31,7 @@ class Contest:
 
 def settler(server_url: str) -> Callable[[], None]:
     """What brings everything written so far to disk: a checkpoint, and the system's own buffers."""
-    url = make_url(server_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    url = plain_url(server_url)
 
     def settle() -> None:
         with psycopg.connect(url, autocommit=True) as connection:

@@ -5,9 +5,6 @@ against two, its memory and its pace over a long backlog while somebody holds an
 takes on disk.
 """
 
-import json
-import signal
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,23 +19,21 @@ import click
 import psycopg
 from sqlalchemy.engine import make_url
 
-from benchmarks import machine, measures, receipts
+from benchmarks import machine, measures, receipts, runs
 from benchmarks.candidates import one_by_one
 from benchmarks.tools import BenchError
 from receiptsvc import ids
 from receiptsvc.cli.stack import Stack
-from receiptsvc.domain.errors import ReceiptsvcError
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Callback
 from receiptsvc.dynmark import codes
-from receiptsvc.store.db import Database
+from receiptsvc.store.db import Database, plain_url
 from receiptsvc.store.door import open_door
 from receiptsvc.store.inbox import Arrival
 from receiptsvc.worker.process import Queue, Reading, process
 from tests import databases
 
 _READING = Reading(words=codes.load({}), zone=ZoneInfo("UTC"))
-_RESULTS = Path(__file__).parent / "results"
 _OURS, _ALONE = "set-wise", "receipt by receipt"
 _BATCHES = {"postgresql": 1000, "sqlite": 100}  # as the worker's own
 _KEPT_AT_ONCE = 500
@@ -84,26 +79,16 @@ class Receipts:
 @click.option("--receipts", "count", type=click.IntRange(1000), default=10_000, help="In one turn of ours (10,000).")
 def main(backlog: int, rounds: int, count: int) -> None:
     """Measure the worker, on a SQLite file and on a PostgreSQL of our own."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
+    with runs.bench("process"):
         values, facts = measure(backlog, rounds, count)
-    except ReceiptsvcError as error:
-        sys.stderr.write(f"bench-process: {error}\n")
-        sys.exit(1)
-    _RESULTS.mkdir(exist_ok=True)
-    file = _RESULTS / f"process-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    file.write_text(json.dumps({"facts": facts, "values": values}, indent=1))
-    for name, fact in facts.items():
-        print(f"- {name}: {fact}")
-    for name, value in values.items():
-        print(f"{name}={value:.0f}" if float(value).is_integer() else f"{name}={value:.2f}")
+    runs.tell("process", values, facts)
 
 
 def measure(backlog: int, rounds: int, count: int) -> tuple[dict[str, float], dict[str, str]]:
     """All measurements, one after the other. Raises ReceiptsvcError."""
     with tempfile.TemporaryDirectory(prefix="receiptsvc-bench-") as made, databases.embedded_postgresql() as server:
         folder = Path(made)
-        facts = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", **machine.facts(), **machine.disk(folder)}
+        facts = runs.facts(folder)
         facts |= machine.postgresql(server) | {"processors busy with other things": f"{machine.busy_share():.0%}"}
         values: dict[str, float] = {}
         url = f"sqlite:///{folder / 'bench.db'}"
@@ -126,7 +111,7 @@ def _compare(url: str, rounds: int, count: int, facts: dict[str, str]) -> dict[s
     """Both ways in turns."""
     kind = make_url(url).get_backend_name()
     database = Database(url)
-    _say(f"{kind}: both ways in turns")
+    runs.say(f"{kind}: both ways in turns")
     source = Receipts(url, receipts.accept_messages(url, rounds * count * 21 // 40))
     ways: dict[str, tuple[int, Callable[[datetime], Callable[[], int]]]] = {
         _OURS: (count, lambda due: partial(process, database, _READING, due, _BATCHES[kind], Queue())),
@@ -158,7 +143,7 @@ def _workers(folder: Path, url: str, count: int, facts: dict[str, str]) -> dict[
     speeds: dict[int, list[float]] = {1: [], 2: []}
     waiting = looks = 0
     for number in (1, 2, 1, 2):
-        _say(f"{number} worker(s) on {count // 4:,} receipts")
+        runs.say(f"{number} worker(s) on {count // 4:,} receipts")
         source.keep(count // 4)
         with _working(folder, url, number), _asking(url) as ask:
             began, first = perf_counter(), _pending(ask)
@@ -183,13 +168,13 @@ def _workers(folder: Path, url: str, count: int, facts: dict[str, str]) -> dict[
 def _backlog(folder: Path, url: str, backlog: int, facts: dict[str, str], *, holds_snapshot: bool) -> dict[str, float]:
     """One worker on a long backlog; or while somebody reads from a snapshot that was taken before it began."""
     source = Receipts(url, receipts.accept_messages(url, backlog // 2))
-    _say(f"keeping {backlog:,} receipts")
+    runs.say(f"keeping {backlog:,} receipts")
     source.keep(backlog)
-    _say("working on them, beside an old snapshot" if holds_snapshot else "working on them")
+    runs.say("working on them, beside an old snapshot" if holds_snapshot else "working on them")
     marks: list[tuple[float, int]] = []
     memory = 0
     tenth = backlog // 10
-    with psycopg.connect(_plain(url)) as reader, _asking(url) as ask:
+    with psycopg.connect(plain_url(url)) as reader, _asking(url) as ask:
         if holds_snapshot:
             reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             reader.execute("SELECT count(*) FROM heartbeats")
@@ -233,7 +218,7 @@ def _working(folder: Path, url: str, workers: int) -> Iterator[list[int]]:
 
 @contextmanager
 def _asking(url: str) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(_plain(url), autocommit=True) as connection:
+    with psycopg.connect(plain_url(url), autocommit=True) as connection:
         yield connection
 
 
@@ -249,14 +234,6 @@ def _until_empty(connection: psycopg.Connection) -> None:
 def _one(connection: psycopg.Connection, query: str) -> int:
     row = connection.execute(query.encode()).fetchone()
     return int(row[0]) if row else 0
-
-
-def _plain(url: str) -> str:
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-
-
-def _say(what: str) -> None:
-    print(f"{datetime.now(UTC):%H:%M:%S} {what} …", flush=True)
 
 
 if __name__ == "__main__":

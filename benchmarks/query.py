@@ -5,9 +5,7 @@ turns; then the large one is exported, beside a bare COPY of the same columns, a
 500 event streams are held open on one process. Then SQLite.
 """
 
-import json
 import random
-import signal
 import sqlite3
 import sys
 import tempfile
@@ -30,19 +28,17 @@ import psycopg
 from sqlalchemy import select
 from sqlalchemy.engine import make_url
 
-from benchmarks import generator, machine, measures, receipts, streams
+from benchmarks import generator, machine, measures, receipts, runs, streams
 from benchmarks.generator import Plan, Site
 from benchmarks.seed import DAYS, seed
 from benchmarks.tools import BenchError
 from receiptsvc import ids
 from receiptsvc.cli.stack import Stack, answers
 from receiptsvc.config import Settings
-from receiptsvc.domain.errors import ReceiptsvcError
-from receiptsvc.store.db import Database
+from receiptsvc.store.db import Database, plain_url
 from receiptsvc.store.models import Message
 from tests import databases
 
-_RESULTS = Path(__file__).parent / "results"
 _SMALL = 100_000
 _SAMPLES = 300  # messages to ask for, spread over all of them
 _ASKS = 300  # of one kind in a round
@@ -76,7 +72,7 @@ class Service:
         self.stack, self.samples = stack, samples
         parts = urlsplit(stack.url)
         self._connection = HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_SECONDS)
-        self._headers = {"Authorization": f"Bearer {stack.environ['API_KEYS'].rpartition(':')[2]}"}
+        self._headers = {"Authorization": f"Bearer {stack.api_key}"}
 
     def seconds(self, path: str) -> float:
         """How long one answer takes. Raises BenchError if it is not 200."""
@@ -130,19 +126,9 @@ class Service:
 @click.option("--only", type=click.Choice(["postgresql", "sqlite"]), help="One database instead of both.")
 def main(scale: int, rounds: int, only: str | None) -> None:
     """Measure what is asked of the API, on a PostgreSQL of our own and on SQLite (with a million messages at most)."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
+    with runs.bench("query"):
         values, facts = measure(scale, rounds, only)
-    except ReceiptsvcError as error:
-        sys.stderr.write(f"bench-query: {error}\n")
-        sys.exit(1)
-    _RESULTS.mkdir(exist_ok=True)
-    file = _RESULTS / f"query-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    file.write_text(json.dumps({"facts": facts, "values": values}, indent=1))
-    for name, fact in facts.items():
-        print(f"- {name}: {fact}")
-    for name, value in values.items():
-        print(f"{name}={value:.0f}" if float(value).is_integer() else f"{name}={value:.3f}")
+    runs.tell("query", values, facts)
 
 
 def measure(scale: int, rounds: int, only: str | None) -> tuple[dict[str, float], dict[str, str]]:
@@ -150,7 +136,7 @@ def measure(scale: int, rounds: int, only: str | None) -> tuple[dict[str, float]
     values: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="receiptsvc-bench-") as made:
         folder = Path(made)
-        facts = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", **machine.facts(), **machine.disk(folder)}
+        facts = runs.facts(folder)
         facts["processors busy with other things"] = f"{machine.busy_share():.0%}"
         facts["messages"] = f"{scale:,}, and {_SMALL:,} to compare with"
         if only != "sqlite":
@@ -293,7 +279,7 @@ def _ask(kind: str, small: Service, large: Service, rounds: int, facts: dict[str
     shorter = cycle(range(1, 500))
     told: dict[str, list[float]] = {name: [] for name in (*here, *pages, "statistics", "statistics, never kept")}
     for number in range(rounds + 1):
-        _say(f"{kind}: asking, round {number} of {rounds}" if number else f"{kind}: warming up")
+        runs.say(f"{kind}: asking, round {number} of {rounds}" if number else f"{kind}: warming up")
         slow = {name: large.p99(make, _ASKS) for name, make in here.items()}
         few = {name: small.p99(make, _ASKS) for name, make in there.items()}
         slow |= {name: large.p99(make, _PAGE_ASKS) for name, make in pages.items()}
@@ -339,7 +325,7 @@ def _export(kind: str, service: Service, url: str, facts: dict[str, str]) -> dic
     speeds: list[dict[str, float]] = []
     most = 0
     for number in range(3):
-        _say(f"{kind}: exporting, round {number + 1} of 3")
+        runs.say(f"{kind}: exporting, round {number + 1} of 3")
         with _watching(idle) as added:
             began = perf_counter()
             rows = service.export("/v1/export/messages.csv") - 1
@@ -377,7 +363,7 @@ def _watching(idle: Mapping[int, int]) -> Iterator[list[int]]:
 def _copy(url: str) -> int:
     rows = 0
     statement = f"COPY ({_ALL}) TO STDOUT".encode()
-    with psycopg.connect(_plain(url)) as connection, connection.cursor().copy(statement) as copy:
+    with psycopg.connect(plain_url(url)) as connection, connection.cursor().copy(statement) as copy:
         for piece in copy:
             rows += bytes(piece).count(b"\n")
     return rows
@@ -400,7 +386,7 @@ def _ask_busily(folder: Path, service: Service, rounds: int, facts: dict[str, st
     told: list[dict[str, float]] = []
     service.stack.start("worker")
     for number in range(rounds):
-        _say(f"asking beside {_RECEIPTS_A_SECOND} receipts/s, round {number + 1} of {rounds}")
+        runs.say(f"asking beside {_RECEIPTS_A_SECOND} receipts/s, round {number + 1} of {rounds}")
         idle = service.p99(make, _ASKS)
         reports: list[Any] = []
         load = Thread(target=lambda: reports.append(site.load(program, plan)))  # noqa: B023 - ends within the round
@@ -417,14 +403,6 @@ def _ask_busily(folder: Path, service: Service, rounds: int, facts: dict[str, st
         milliseconds = measures.spread([each[name] * 1000 for each in told]).text(1)
         facts[f"p99 of a message, {name}"] = f"{milliseconds} ms"
     return {"query_busy_vs_idle": ratio.median}
-
-
-def _plain(url: str) -> str:
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-
-
-def _say(what: str) -> None:
-    print(f"{datetime.now(UTC):%H:%M:%S} {what} …", flush=True)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from sqlalchemy.engine import make_url
 
 from receiptsvc.domain.statuses import Effect, Status
 from receiptsvc.store import messages, rollups
+from receiptsvc.store.db import plain_url
 from receiptsvc.store.rollups import Standing
 from tests import databases
 
@@ -163,8 +164,7 @@ def seed(url: str, scale: int, say: Callable[[int], object]) -> None:
 @contextmanager
 def _postgresql(url: str) -> Iterator[Callable[[str, Sequence[Row]], None]]:
     """By COPY, a batch a commit. At the end it is vacuumed and analysed, as it is after a while of work."""
-    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(plain, autocommit=True) as connection:
+    with psycopg.connect(plain_url(url), autocommit=True) as connection:
         connection.execute("SET synchronous_commit = off")
         connection.execute("SET TIME ZONE 'UTC'")
 

@@ -4,13 +4,9 @@ Service, worker and the sandbox are real processes on this machine. The sandbox 
 four calls at once of 250 messages could carry 5,000 a second: that is the ideal.
 """
 
-import json
-import signal
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread
 from time import perf_counter, sleep
@@ -19,15 +15,13 @@ from typing import Any
 import click
 import psycopg
 import requests
-from sqlalchemy.engine import make_url
 
-from benchmarks import machine, measures
+from benchmarks import machine, measures, runs
 from benchmarks.tools import BenchError
 from receiptsvc.cli.stack import Stack, answers
-from receiptsvc.domain.errors import ReceiptsvcError
+from receiptsvc.store.db import plain_url
 from tests import databases
 
-_RESULTS = Path(__file__).parent / "results"
 _ANSWER_SECONDS, _CALLS, _BATCH = 0.2, 4, 250
 _IDEAL = _CALLS * _BATCH / _ANSWER_SECONDS
 _ASKS_A_SECOND = 50
@@ -42,30 +36,20 @@ _TIMEOUT_SECONDS = 120
 @click.option("--messages", "count", type=click.IntRange(1000), default=10_000, help="That go out in a round (10,000).")
 def main(rounds: int, count: int) -> None:
     """Measure sending, on a PostgreSQL of our own."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
+    with runs.bench("send"):
         values, facts = measure(rounds, count)
-    except ReceiptsvcError as error:
-        sys.stderr.write(f"bench-send: {error}\n")
-        sys.exit(1)
-    _RESULTS.mkdir(exist_ok=True)
-    file = _RESULTS / f"send-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    file.write_text(json.dumps({"facts": facts, "values": values}, indent=1))
-    for name, fact in facts.items():
-        print(f"- {name}: {fact}")
-    for name, value in values.items():
-        print(f"{name}={value:.3f}")
+    runs.tell("send", values, facts)
 
 
 def measure(rounds: int, count: int) -> tuple[dict[str, float], dict[str, str]]:
     """All measurements. Raises ReceiptsvcError."""
     with tempfile.TemporaryDirectory(prefix="receiptsvc-bench-") as made, databases.embedded_postgresql() as server:
         folder = Path(made)
-        facts = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", **machine.facts(), **machine.disk(folder)}
+        facts = runs.facts(folder)
         facts |= machine.postgresql(server) | {"processors busy with other things": f"{machine.busy_share():.0%}"}
         with databases.scratch_postgresql(server) as url:
             stack = Stack(folder / "stack", url, settings=_SETTINGS, sandbox_flags=_FLAGS)
-            with stack, psycopg.connect(_plain(url), autocommit=True) as ask:
+            with stack, psycopg.connect(plain_url(url), autocommit=True) as ask:
                 stack.migrate()
                 stack.start("sandbox", "web")
                 stack.wait_until("the sandbox", lambda: answers(f"{stack.sandbox_url}/sandbox/report"))
@@ -82,7 +66,7 @@ def _hand_in(stack: Stack, rounds: int, facts: dict[str, str]) -> dict[str, floa
     at_once, one_by_one = [], []
     with _session(stack) as session:
         for number in range(rounds):
-            _say(f"handing in, round {number + 1} of {rounds}")
+            runs.say(f"handing in, round {number + 1} of {rounds}")
             messages = _messages(_BATCH, number)
             began = perf_counter()
             _post(session, stack, messages)
@@ -103,7 +87,7 @@ def _send(stack: Stack, ask: psycopg.Connection, rounds: int, count: int, facts:
     speeds, idle, busy = [], [], []
     with _session(stack) as session:
         for number in range(rounds):
-            _say(f"sending, round {number + 1} of {rounds}")
+            runs.say(f"sending, round {number + 1} of {rounds}")
             with _asking(stack) as seconds:
                 sleep(_IDLE_SECONDS)
             idle.append(measures.percentile(seconds, 0.95))
@@ -159,7 +143,7 @@ def _asking(stack: Stack) -> Iterator[list[float]]:
 
 def _session(stack: Stack) -> requests.Session:
     session = requests.Session()
-    session.headers["Authorization"] = f"Bearer {stack.environ['API_KEYS'].rpartition(':')[2]}"
+    session.headers["Authorization"] = f"Bearer {stack.api_key}"
     return session
 
 
@@ -187,14 +171,6 @@ def _until_sent(stack: Stack, ask: psycopg.Connection) -> None:
         return row is None
 
     stack.wait_until("all messages are sent", is_sent, seconds=_TIMEOUT_SECONDS)
-
-
-def _plain(url: str) -> str:
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-
-
-def _say(what: str) -> None:
-    print(f"{datetime.now(UTC):%H:%M:%S} {what} …", flush=True)
 
 
 if __name__ == "__main__":

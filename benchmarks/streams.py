@@ -31,7 +31,7 @@ def measure(folder: Path, url: str, facts: dict[str, str]) -> dict[str, float]:
     with Stack(folder, url, settings={"WEB_CONCURRENCY": "1"}) as stack:
         stack.start("web")
         stack.wait_until("the web process", lambda: answers(f"{stack.url}/readyz"))
-        key = stack.environ["API_KEYS"].rpartition(":")[2]
+        key = stack.api_key
         accepted: dict[str, float] = {}
         _accept(stack, key, range(STREAMS), "warm", accepted)
         [process] = machine.children(stack.pid("web"))

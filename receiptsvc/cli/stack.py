@@ -34,7 +34,7 @@ class StackError(ReceiptsvcError):
 class Stack:
     """web, worker and sandbox. Start them by name; a with block ends them all.
 
-    `ports`: of web and sandbox; `settings`: over those that the stack makes for itself.
+    `ports`: of web and sandbox; `settings`: over those that the stack makes for itself. `api_key` has every scope.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class Stack:
         self.folder = folder
         web, sandbox = ports or (free_port(), free_port())
         self.url, self.sandbox_url = f"http://127.0.0.1:{web}", f"http://127.0.0.1:{sandbox}"
-        self._api_key = api_key or secrets.token_urlsafe(24)
+        self.api_key = api_key or secrets.token_urlsafe(24)
         own = {
             "DATABASE_URL": database_url,
             "PORT": str(web),
             "PUBLIC_URL": self.url,
             "CALLBACK_KEYS": secrets.token_urlsafe(24),
-            "API_KEYS": f"demo:send+read+ops:{self._api_key}",
+            "API_KEYS": f"demo:send+read+ops:{self.api_key}",
             "DYNMARK_USERNAME": "sandbox",
             "DYNMARK_PASSWORD": secrets.token_urlsafe(12),
             "DYNMARK_SOAP_URL": f"{self.sandbox_url}/WebServices/MessagingServicesWS.asmx",
@@ -161,7 +161,7 @@ class Stack:
 
     def client(self) -> Client:
         """A client of this stack's API with every scope."""
-        return Client(self.url, self._api_key)
+        return Client(self.url, self.api_key)
 
     def tail(self, name: str) -> str:
         """The end of a process's log."""

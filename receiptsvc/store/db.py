@@ -108,6 +108,11 @@ class Database:
         self._engine.dispose()
 
 
+def plain_url(url: str) -> str:
+    """The URL of a PostgreSQL as its driver takes it when it is used alone."""
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
 @contextmanager
 def _outages_named() -> Iterator[None]:
     try:

@@ -19,6 +19,7 @@ from sqlalchemy.engine import make_url
 
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.store import outages
+from receiptsvc.store.db import plain_url
 from receiptsvc.store.inbox import Arrival
 
 _POSTGRESQL = b"""
@@ -83,8 +84,7 @@ def open_door(url: str, slot: int, *, patience_seconds: float) -> Door:
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         return SqliteDoor(parsed.database or "", slot, patience_seconds)
-    plain = parsed.set(drivername="postgresql").render_as_string(hide_password=False)
-    return PostgresqlDoor(plain, slot, patience_seconds)
+    return PostgresqlDoor(plain_url(url), slot, patience_seconds)
 
 
 class PostgresqlDoor:

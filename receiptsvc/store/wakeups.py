@@ -9,10 +9,10 @@ import threading
 from collections.abc import Callable
 
 import psycopg
-from sqlalchemy.engine import make_url
 
 from receiptsvc import logs
 from receiptsvc.store import outages
+from receiptsvc.store.db import plain_url
 
 _CHANNEL = "receiptsvc_inbox"
 _AGAIN_SECONDS = 30.0
@@ -23,7 +23,7 @@ class Bell:
     """Tells the workers. Not for several threads at once."""
 
     def __init__(self, url: str) -> None:
-        self._url = _plain(url)
+        self._url = plain_url(url)
         self._connection: psycopg.Connection | None = None
 
     def ring(self) -> None:
@@ -49,7 +49,7 @@ def listen(url: str, wake: Callable[[], None], stop: threading.Event) -> None:
     while not stop.is_set():
         try:
             with psycopg.connect(
-                _plain(url),
+                plain_url(url),
                 autocommit=True,
                 connect_timeout=5,
                 application_name="receiptsvc listener",
@@ -62,7 +62,3 @@ def listen(url: str, wake: Callable[[], None], stop: threading.Event) -> None:
         except psycopg.Error as error:
             logs.warning("worker.does_not_listen", error=logs.describe(error))
             stop.wait(_AGAIN_SECONDS)
-
-
-def _plain(url: str) -> str:
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)

@@ -21,12 +21,8 @@ BEGINNING = "000000000000.000"
 MANY = 100
 
 
-def api_key(stack: Stack) -> str:
-    return stack.environ["API_KEYS"].rpartition(":")[2]
-
-
 def ask(connection: HTTPConnection, stack: Stack, query: str = "", last_event_id: str | None = None) -> None:
-    headers = {"Authorization": f"Bearer {api_key(stack)}"}
+    headers = {"Authorization": f"Bearer {stack.api_key}"}
     if last_event_id is not None:
         headers["Last-Event-ID"] = last_event_id
     connection.request("GET", f"/v1/events{query}", headers=headers)
