@@ -23,10 +23,10 @@ _GAPS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 144
 # One place a lock: PostgreSQL has room for some thousands of locks, and a batch may speak of two thousand things.
 _PLACES = 256
 _KIND = 20_160_111  # our locks among those of others
-_LOCK, _SHARED_LOCK = (
-    text(f"SELECT {take}(CAST(:kind AS integer), place) FROM unnest(CAST(:places AS integer[])) AS place")
-    for take in ("pg_advisory_xact_lock", "pg_advisory_xact_lock_shared")
+_LOCK = text(
+    "SELECT pg_advisory_xact_lock(CAST(:kind AS integer), place) FROM unnest(CAST(:places AS integer[])) AS place"
 )
+_SHARED_LOCK = text(_LOCK.text.replace("lock(", "lock_shared("))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
