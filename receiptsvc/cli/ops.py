@@ -14,6 +14,7 @@ from receiptsvc.config import Settings
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.inbox import InboxOutcome
 from receiptsvc.store import receipts, strangers, verification
+from receiptsvc.store.audits import By
 from receiptsvc.store.db import Database
 
 
@@ -136,7 +137,7 @@ def replay(
     which = receipts.Selection(
         outcomes=sorted({InboxOutcome(word) for word in outcomes}) or receipts.RETRIABLE, since=since, until=until
     )
-    by = receipts.By(actor="command line", reason=reason)
+    by = By(actor="command line", reason=reason)
     count = 0
     database = Database(Settings.from_env().database_url)
     try:

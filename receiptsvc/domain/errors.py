@@ -19,6 +19,10 @@ class Unreadable(ReceiptsvcError):
     """A callback that says nothing we can use. The text is the reason that ops will read."""
 
 
+class Refused(ReceiptsvcError):
+    """What somebody asked for can't be done with this receipt or message as it stands. The text says why."""
+
+
 class StorageUnavailable(ReceiptsvcError):
     """The database did not take something. What was offered may or may not be kept."""
 

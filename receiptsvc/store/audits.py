@@ -1,6 +1,7 @@
 """The record of what was done by hand, and of what moved a receipt that had its outcome: who, when, what, and why."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +10,14 @@ from sqlalchemy.orm import Session
 
 from receiptsvc.store.models import Audit
 from receiptsvc.store.queries import MOST_ROWS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class By:
+    """Who does something, and why."""
+
+    actor: str
+    reason: str | None = None
 
 
 def write(

@@ -14,12 +14,13 @@ from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
+from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store import audits, messages
+from receiptsvc.store.audits import By
 from receiptsvc.store.db import Database
 from receiptsvc.store.messages import Locked
 from receiptsvc.store.models import Message
-from receiptsvc.store.receipts import By, Refused
 
 RESOLUTIONS = (Status.SUBMITTED, Status.DELIVERED, Status.UNDELIVERED, Status.FAILED)
 MOST_CANCELLED = 100_000  # in one call

@@ -15,9 +15,10 @@ from sqlalchemy import ColumnElement, and_, delete, false, literal_column, selec
 from sqlalchemy.orm import Session, defer
 
 from receiptsvc import ids
-from receiptsvc.domain.errors import ReceiptsvcError
+from receiptsvc.domain.errors import ReceiptsvcError, Refused
 from receiptsvc.domain.inbox import Channel, InboxOutcome
 from receiptsvc.store import audits, bulk, inbox, ledger
+from receiptsvc.store.audits import By
 from receiptsvc.store.db import Database
 from receiptsvc.store.models import Audit, InboxRow, Message, Parked, Transition
 from receiptsvc.store.queries import Page
@@ -42,20 +43,8 @@ _IS_RARE_CHANNEL: ColumnElement[bool] = literal_column("(inbox.channel <> 'messa
 _WITHOUT_BYTES = (defer(InboxRow.query, raiseload=True), defer(InboxRow.body, raiseload=True))
 
 
-class Refused(ReceiptsvcError):
-    """A receipt with which this can't be done. The text says why."""
-
-
 class NoSuchMessage(ReceiptsvcError):
     """The message that a receipt is said to be about is not here."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class By:
-    """Who does something, and why."""
-
-    actor: str
-    reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

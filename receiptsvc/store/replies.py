@@ -14,9 +14,9 @@ from receiptsvc.domain import opt_outs
 from receiptsvc.domain.inbox import InboxOutcome
 from receiptsvc.domain.messages import Reply as Said
 from receiptsvc.store import bulk, conversations, events, messages, suppressions, upsert
+from receiptsvc.store.audits import By
 from receiptsvc.store.inbox import Claimed
 from receiptsvc.store.models import Message, Reply
-from receiptsvc.store.receipts import By
 from receiptsvc.store.suppressions import Pair
 
 WINDOW = timedelta(days=30)  # later than that, a text from somebody begins a conversation of its own

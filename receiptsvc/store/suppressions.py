@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.store import audits, bulk, upsert
+from receiptsvc.store.audits import By
 from receiptsvc.store.models import Suppression
 from receiptsvc.store.queries import Page
-from receiptsvc.store.receipts import By
 
 _A_LOOK = 10_000  # recipients; SQLite takes a parameter for each
 

@@ -4,13 +4,14 @@ import pytest
 from sqlalchemy import select
 
 from receiptsvc import ids
+from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.messages import Outcome
 from receiptsvc.domain.statuses import Report, Source, Status
 from receiptsvc.store import interventions, messages
+from receiptsvc.store.audits import By
 from receiptsvc.store.db import Database
 from receiptsvc.store.interventions import Cancelled, Selection
 from receiptsvc.store.models import Audit
-from receiptsvc.store.receipts import By, Refused
 from tests.rows import accept, message, read_message, read_transitions, seconds
 from tests.worker.work import ALICE, BOB, answer, assert_sound, offer, send
 

@@ -7,9 +7,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
 from receiptsvc.store import suppressions
+from receiptsvc.store.audits import By
 from receiptsvc.store.db import Database
 from receiptsvc.store.models import Base
-from receiptsvc.store.receipts import By
 from receiptsvc.store.suppressions import Pair
 from receiptsvc.web.app import create_app
 from tests import rows

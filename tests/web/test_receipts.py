@@ -15,9 +15,10 @@ from receiptsvc.domain.inbox import Channel, InboxOutcome
 from receiptsvc.domain.statuses import Effect, Status
 from receiptsvc.dynmark import codes
 from receiptsvc.store import audits, ledger, receipts, rollups
+from receiptsvc.store.audits import By
 from receiptsvc.store.db import Database
 from receiptsvc.store.models import Audit, InboxRow, Parked, Transition
-from receiptsvc.store.receipts import By, ReceiptFilter, Selection
+from receiptsvc.store.receipts import ReceiptFilter, Selection
 from receiptsvc.store.verification import verify
 from receiptsvc.web.app import create_app
 from receiptsvc.worker.process import Reading, process

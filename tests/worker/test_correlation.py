@@ -9,9 +9,9 @@ from sqlalchemy import update
 from receiptsvc import ids
 from receiptsvc.domain.messages import Outcome
 from receiptsvc.store import messages, receipts
+from receiptsvc.store.audits import By
 from receiptsvc.store.db import Database
 from receiptsvc.store.models import InboxRow
-from receiptsvc.store.receipts import By
 from receiptsvc.worker.correlation import (
     BY_CLIENT_REF,
     BY_HAND,

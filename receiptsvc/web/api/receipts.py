@@ -8,10 +8,12 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
+from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.inbox import Channel, InboxOutcome
 from receiptsvc.store import receipts
+from receiptsvc.store.audits import By
 from receiptsvc.store.queries import Page
-from receiptsvc.store.receipts import By, Detail, Entry, NoSuchMessage, ReceiptFilter, Refused, Selection
+from receiptsvc.store.receipts import Detail, Entry, NoSuchMessage, ReceiptFilter, Selection
 from receiptsvc.web import auth, context
 from receiptsvc.web.auth import requires
 from receiptsvc.web.endpoints import endpoint, noun

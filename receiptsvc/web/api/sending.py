@@ -8,12 +8,13 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
+from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store import interventions, queries, restraint, sending
+from receiptsvc.store.audits import By
 from receiptsvc.store.interventions import Selection
 from receiptsvc.store.models import Sending
 from receiptsvc.store.queries import Story
-from receiptsvc.store.receipts import By, Refused
 from receiptsvc.web import auth, context
 from receiptsvc.web.auth import requires
 from receiptsvc.web.endpoints import endpoint, noun

@@ -3,8 +3,8 @@
 from typing import Any
 
 from receiptsvc.store import models, suppressions
+from receiptsvc.store.audits import By
 from receiptsvc.store.queries import Page
-from receiptsvc.store.receipts import By
 from receiptsvc.store.suppressions import Pair
 from receiptsvc.web import auth, context
 from receiptsvc.web.auth import requires
