@@ -324,6 +324,14 @@ class Rollup(Base):
     """A count of an hour, kept in the commits that change what it counts, as `Counter` is. See `store.rollups`."""
 
     __tablename__ = "rollups"
+    __table_args__ = (
+        Index(
+            "ix_rollups_changes",
+            "hour",
+            postgresql_where=text("kind = 'changes'"),
+            sqlite_where=text("kind = 'changes'"),
+        ),
+    )
 
     hour: Mapped[datetime] = mapped_column(primary_key=True)  # its beginning
     kind: Mapped[str] = mapped_column(primary_key=True)

@@ -5,6 +5,9 @@ Three kinds, each with a word:
 - `delays`: those of them that are delivered, by how long after their first offer that was, as a `delay_class`;
 - `receipts`: receipts of the hour in which they came, by their effect; of no originator.
 
+A fourth, `changes`, has no word and no originator: how often any other count of the hour was written. Who has added an
+hour up need not do so again as long as this stands still.
+
 Each process adds to its own slot, as with the counters of the ledger; a reader sums the slots.
 """
 
@@ -20,7 +23,7 @@ from receiptsvc.domain.statuses import Effect, Status
 from receiptsvc.store import upsert
 from receiptsvc.store.models import Rollup
 
-MESSAGES, DELAYS, RECEIPTS = "messages", "delays", "receipts"
+MESSAGES, DELAYS, RECEIPTS, CHANGES = "messages", "delays", "receipts", "changes"
 
 _STEP = 1.1  # a class of delays ends a tenth above the one before it
 _LONGEST_CLASS = 200  # some six years
@@ -73,15 +76,20 @@ def delay_class(seconds: float) -> str:
     return f"{min(place, _LONGEST_CLASS):03d}"
 
 
+def delay_classes() -> list[str]:
+    """All classes of delays, the shortest first."""
+    return [f"{place:03d}" for place in range(_LONGEST_CLASS + 1)]
+
+
 def longest_delay(word: str) -> float:
     """The longest delay of a class, in seconds."""
     return float(_STEP ** int(word))
 
 
 def read(session: Session, hour: datetime | None = None) -> Counter[Key]:
-    """The counts as they stand, of all hours or of one."""
+    """The counts as they stand, of all hours or of one; not how often they changed."""
     columns = [getattr(Rollup, name) for name in KEYS]
-    query = select(*columns, func.sum(Rollup.value)).group_by(*columns)
+    query = select(*columns, func.sum(Rollup.value)).where(Rollup.kind != CHANGES).group_by(*columns)
     if hour is not None:
         query = query.where(Rollup.hour == hour)
     return Counter({Key._make(row[:-1]): int(row[-1]) for row in session.execute(query)})
@@ -89,12 +97,10 @@ def read(session: Session, hour: datetime | None = None) -> Counter[Key]:
 
 def add(session: Session, counts: Counter[Key]) -> None:
     """Add to this process's slot of each count, in the caller's transaction. Others may wait for it: call it late."""
+    moved = {key: value for key, value in counts.items() if value}
+    moved |= {Key(hour, CHANGES, "", ""): 1 for hour in {key.hour for key in moved}}
     # In one order, so that two transactions that share a slot can't wait for each other in a circle.
-    rows = [
-        {**key._asdict(), "slot": session.info["slot"], "value": value}
-        for key, value in sorted(counts.items())
-        if value
-    ]
+    rows = [{**key._asdict(), "slot": session.info["slot"], "value": value} for key, value in sorted(moved.items())]
     if rows:
         statement = upsert.into(session, Rollup)
         summed = {"value": Rollup.value + statement.excluded.value}

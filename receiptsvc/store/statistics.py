@@ -1,40 +1,31 @@
-"""What the hourly counts say of a time, and which messages wait too long for their last receipt. Nothing is written.
+"""What the hourly counts say of a time. Nothing is written, and no message is looked at.
 
-No message and no transition is scanned: the first reads `store.rollups` alone, the second a few bounded pieces of two
-partial indexes.
+Most of what is asked for was over long ago. So what an hour or a day adds up to is kept in memory, and each question
+looks in the database only whether it still stands: whoever moves a count notes that beside it (`rollups.CHANGES`).
 """
 
-from collections.abc import Mapping, Sequence
+import random
+import sys
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import cache
 from math import ceil
-from typing import Any, TypeVar
-from uuid import UUID
+from time import monotonic
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-from sqlalchemy import (
-    JSON,
-    ColumnElement,
-    Select,
-    TextClause,
-    bindparam,
-    exists,
-    func,
-    literal_column,
-    select,
-    text,
-    union_all,
-)
+from sqlalchemy import JSON, Select, SQLColumnExpression, func, select, text
 from sqlalchemy.orm import Session
 
-from receiptsvc.domain.statuses import PROGRESS, Effect, Status
+from receiptsvc.domain.statuses import Effect, Status
 from receiptsvc.store import bulk, rollups
-from receiptsvc.store.models import OPEN, Message, Rollup, Transition, UtcDateTime
+from receiptsvc.store.models import Rollup, UtcDateTime
 
-MOST_COUNTS = 1_000_000  # rows of the hourly counts for one question
-MOST_COUNTED = 1_000  # messages of one status and age
-EXAMPLES = 5
+MOST_COUNTS = 1_000_000  # rows of the hourly counts that are added up for one question
+
+_MOST_KEPT = 4_000  # lines of some 2 kB each
+_KEPT_SECONDS = 900  # at least; nothing but us notes what it changes: not a release before this, nor a hand
 
 _SHARES = (0.5, 0.95, 0.99)
 _HOUR = timedelta(hours=1)
@@ -47,6 +38,11 @@ class By(StrEnum):
 
     HOUR = "hour"
     DAY = "day"
+
+    @property
+    def length(self) -> timedelta:
+        """The time itself."""
+        return _HOUR if self is By.HOUR else 24 * _HOUR
 
 
 class TooMuch(Exception):
@@ -62,9 +58,12 @@ class Delays:
     p99: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Line:
-    """What was counted of one hour or day, or of all of them. Only words that occur are there."""
+    """What was counted of one hour or day, or of all of them. Only words that occur are there.
+
+    It is the same object as long as nothing has changed.
+    """
 
     start: datetime
     statuses: Mapping[Status, int]  # messages accepted in this time, by their status now
@@ -80,77 +79,119 @@ class Statistics:
     total: Line
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Age:
-    """Messages of one status that have waited for so long: at least so many, and exactly so if fewer than the most."""
-
-    status: Status
-    begin: datetime | None  # none: whatever is older
-    end: datetime
-    count: int
+class _Key(NamedTuple):
+    originator: str | None
+    by: By
+    start: datetime
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Silent:
-    """Messages that were, or may have been, given to the gateway, and of which no receipt came, among those looked at.
-
-    `is_all`: nobody was left to be looked at.
-    """
-
-    count: int
-    is_all: bool
-    examples: Sequence[UUID]
+_Sum: TypeAlias = int  # of each kind and word of _PLACES, side by side in one long number, so that sums add up at once
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Overdue:
-    """What waits for a final report: by status and age, the oldest of each status, and what got no receipt at all."""
-
-    ages: Sequence[Age]
-    oldest: Mapping[Status, Sequence[UUID]]
-    silent: Silent
+class _Kept(NamedTuple):
+    changes: int  # how often the counts had changed when they were added up
+    until: float  # by the clock of this process
+    sum: _Sum
+    line: Line
 
 
-def read(session: Session, since: datetime, until: datetime, by: By, *, originator: str | None = None) -> Statistics:
+class Memory:
+    """What was added up before, for the next question. Threads share it."""
+
+    def __init__(self) -> None:
+        self._kept: dict[_Key, _Kept] = {}
+
+    def find(self, key: _Key, changes: int) -> _Kept | None:
+        """What still stands after so many changes."""
+        kept = self._kept.get(key)
+        return kept if kept is not None and kept.changes == changes and monotonic() < kept.until else None
+
+    def keep(self, key: _Key, kept: _Kept) -> None:
+        """Keep it, in the place of what is there longest."""
+        for old in list(self._kept)[: max(0, len(self._kept) + 1 - _MOST_KEPT)]:
+            self._kept.pop(old, None)  # another thread may have been quicker
+        self._kept[key] = kept
+
+
+def read(
+    session: Session,
+    since: datetime,
+    until: datetime,
+    by: By,
+    *,
+    originator: str | None = None,
+    memory: Memory | None = None,
+) -> Statistics:
     """The counts of [since, until), both at the beginning of an hour; with `by` day, of a day.
 
     `originator`: only its messages, and then no receipts, of which no originator is counted; empty: the account's own.
-    Raises TooMuch.
+    The `session` must see one snapshot. Raises TooMuch.
     """
-    kept: Select[*tuple[Any, ...]] = select(Rollup.hour, Rollup.kind, Rollup.word, Rollup.value)
-    if originator is None:
-        kept = kept.where(Rollup.hour >= since, Rollup.hour < until)
-    else:  # hour by hour, since many originators may stand between
-        hours = [since + _HOUR * place for place in range((until - since) // _HOUR)]
-        of_messages = Rollup.kind.in_([rollups.MESSAGES, rollups.DELAYS])
-        kept = kept.where(bulk.among(session, Rollup.hour, hours), of_messages, Rollup.originator == originator)
-    lines: list[Line] = []
-    statuses: dict[str, int] = {}
-    delays: dict[str, int] = {}
-    effects: dict[str, int] = {}
+    memory = memory if memory is not None else Memory()
+    changes = _changes(session, since, until, by)
+    keys = [_Key(originator, by, since + by.length * place) for place in range((until - since) // by.length)]
+    found = {key: memory.find(key, changes.get(key.start, 0)) for key in keys}
+    missing = [key.start for key, kept in found.items() if kept is None]
+    if missing:
+        sums = dict(_added_up(session, missing, by, originator))
+        for start in missing:
+            key, total = _Key(originator, by, start), sums.get(start, 0)
+            lasts = _KEPT_SECONDS * (1 + random.random())  # noqa: S311 - so that not all ends at once
+            kept = _Kept(changes.get(start, 0), monotonic() + lasts, total, _line(start, total))
+            memory.keep(key, kept)
+            found[key] = kept
+    there = [kept for kept in found.values() if kept is not None and kept.sum]
+    return Statistics(lines=[kept.line for kept in there], total=_line(since, sum(kept.sum for kept in there)))
+
+
+def _changes(session: Session, since: datetime, until: datetime, by: By) -> dict[datetime, int]:
+    """How often the counts of each hour or day were changed; what is not there never was."""
+    start = _start(session, Rollup.hour, by).label("start")
+    noted = (
+        select(start, func.sum(Rollup.value))
+        .where(text("kind = 'changes'"))  # as its index has it, word by word
+        .where(Rollup.hour >= since, Rollup.hour < until)
+        .group_by(start)
+    )
+    return {start: int(times) for start, times in session.execute(noted)}
+
+
+def _start(session: Session, hour: SQLColumnExpression[datetime], by: By) -> SQLColumnExpression[datetime]:
+    """The beginning of the line in which an hour lies."""
+    if by is By.HOUR:
+        return hour
+    if session.get_bind().dialect.name == "sqlite":
+        return func.strftime("%Y-%m-%d 00:00:00.000000", hour, type_=UtcDateTime())
+    return func.date_trunc("day", hour, "UTC", type_=UtcDateTime())
+
+
+def _added_up(
+    session: Session, starts: Sequence[datetime], by: By, originator: str | None
+) -> Iterator[tuple[datetime, _Sum]]:
+    """What the counts add up to, of those of these hours or days that have any. Raises TooMuch."""
+    kinds = _KINDS if originator is None else (rollups.MESSAGES, rollups.DELAYS)
+    # Hour by hour, since many that still stand, or of other originators, may be between.
+    hours = [start + _HOUR * place for start in starts for place in range(by.length // _HOUR)]
+    kept: Select[*tuple[Any, ...]] = (
+        select(Rollup.hour, Rollup.kind, Rollup.word, Rollup.value)
+        .where(bulk.among(session, Rollup.hour, hours), Rollup.kind.in_(kinds))
+        .limit(MOST_COUNTS + 1)
+    )
+    if originator is not None:
+        kept = kept.where(Rollup.originator == originator)
     rows = 0
-    for start, read_rows, *counted in session.execute(_summed(session, kept.limit(MOST_COUNTS + 1), by)):
+    for start, read_rows, *counted in session.execute(_summed(session, kept, by)):
         rows += read_rows
         if rows > MOST_COUNTS:
             raise TooMuch
-        words = [_positive(each) for each in counted]
-        for total, more in zip((statuses, delays, effects), words, strict=True):
-            for word, count in more.items():
-                total[word] = total.get(word, 0) + count
-        if any(words):
-            lines.append(_line(start, *words))
-    return Statistics(lines=lines, total=_line(since, statuses, delays, effects))
+        yield start, _packed(counted)
 
 
 def _summed(session: Session, kept: Select[*tuple[Any, ...]], by: By) -> Select[*tuple[Any, ...]]:
     """By time: how many counts were read, and what they add up to, as JSON of word and count for each kind."""
     on_sqlite = session.get_bind().dialect.name == "sqlite"
     counts = kept.subquery()
-    start: ColumnElement[datetime] = counts.c.hour
-    if by is By.DAY and on_sqlite:
-        start = func.strftime("%Y-%m-%d 00:00:00.000000", counts.c.hour, type_=UtcDateTime())
-    elif by is By.DAY:
-        start = func.date_trunc("day", counts.c.hour, "UTC", type_=UtcDateTime())
+    start = _start(session, counts.c.hour, by)
     words = (
         select(
             start.label("start"),
@@ -163,120 +204,61 @@ def _summed(session: Session, kept: Select[*tuple[Any, ...]], by: By) -> Select[
         .subquery()
     )
     gather = func.json_group_object if on_sqlite else func.json_object_agg
-    kinds = (rollups.MESSAGES, rollups.DELAYS, rollups.RECEIPTS)
-    told = [gather(words.c.word, words.c.value, type_=JSON()).filter(words.c.kind == kind) for kind in kinds]
-    return select(words.c.start, func.sum(words.c.rows), *told).group_by(words.c.start).order_by(words.c.start)
+    told = [gather(words.c.word, words.c.value, type_=JSON()).filter(words.c.kind == kind) for kind in _KINDS]
+    return select(words.c.start, func.sum(words.c.rows), *told).group_by(words.c.start)
 
 
-def _positive(counted: Mapping[str, int] | None) -> dict[str, int]:
-    """Counts that are there: one that a message has moved away from stays behind as a zero."""
-    return {word: int(count) for word, count in (counted or {}).items() if count > 0}
+_KINDS = (rollups.MESSAGES, rollups.DELAYS, rollups.RECEIPTS)
+_CLASSES = rollups.delay_classes()
+_PLACES: Mapping[tuple[str, str], int] = {
+    key: place
+    for place, key in enumerate(
+        [
+            *((rollups.MESSAGES, status.value) for status in Status),
+            *((rollups.DELAYS, word) for word in _CLASSES),
+            *((rollups.RECEIPTS, effect.value) for effect in Effect),
+        ]
+    )
+}
 
 
-def _line(start: datetime, statuses: Mapping[str, int], delays: Mapping[str, int], effects: Mapping[str, int]) -> Line:
+def _packed(counted: Sequence[Mapping[str, int] | None]) -> _Sum:
+    """Counts of each kind, as one number; a word that a newer release counts is left out."""
+    counts = array("Q", bytes(8 * len(_PLACES)))
+    for kind, words in zip(_KINDS, counted, strict=True):
+        for word, count in (words or {}).items():
+            place = _PLACES.get((kind, word))
+            if place is not None and count > 0:  # one that a message has moved away from stays behind as a zero
+                counts[place] = int(count)
+    return int.from_bytes(counts.tobytes(), sys.byteorder)
+
+
+def _line(start: datetime, total: _Sum) -> Line:
+    counts = array("Q", total.to_bytes(8 * len(_PLACES), sys.byteorder))
+    delays = [(word, counts[_PLACES[rollups.DELAYS, word]]) for word in _CLASSES] if total else []
     return Line(
-        start=start,
-        statuses=_in_order(Status, statuses),
-        delays=_percentiles(delays),
-        effects=_in_order(Effect, effects),
+        start=start.astimezone(UTC),
+        statuses=_of(rollups.MESSAGES, Status, counts),
+        delays=_percentiles([(word, count) for word, count in delays if count]),
+        effects=_of(rollups.RECEIPTS, Effect, counts),
     )
 
 
-def _in_order(words: type[Word], counts: Mapping[str, int]) -> dict[Word, int]:
-    return {word: counts[word] for word in words if word in counts}
+def _of(kind: str, words: type[Word], counts: Sequence[int]) -> dict[Word, int]:
+    found = {word: counts[_PLACES[kind, word.value]] for word in words}
+    return {word: count for word, count in found.items() if count}
 
 
-def _percentiles(classes: Mapping[str, int]) -> Delays | None:
-    """Of delays counted by class."""
+def _percentiles(classes: Sequence[tuple[str, int]]) -> Delays | None:
+    """Of delays counted by class, the shortest first."""
     if not classes:
         return None
-    needed = [ceil(share * sum(classes.values())) for share in _SHARES]
+    total = sum(count for _, count in classes)
+    needed = [ceil(share * total) for share in _SHARES]
     found: list[float] = []
     passed = 0
-    for word in sorted(classes):
-        passed += classes[word]
+    for word, count in classes:
+        passed += count
         while len(found) < len(needed) and passed >= needed[len(found)]:
             found.append(round(rollups.longest_delay(word), 3))
     return Delays(p50=found[0], p95=found[1], p99=found[2])
-
-
-def find_overdue(session: Session, marks: Sequence[datetime]) -> Overdue:
-    """Messages without a final report that should have one. `marks`: what is older than the first is overdue.
-
-    Marks go back in time, and divide what is overdue by age: that of a message begins when it was accepted, or with its
-    deliverAfter. At most MOST_COUNTED are counted of one status and age, and looked at for silence in all.
-    """
-    spans = list(zip([*marks[1:], None], marks, strict=True))
-    pieces = [(status, begin, end) for status in PROGRESS for begin, end in spans]
-    given = {f"mark_{number}": mark for number, mark in enumerate(marks)}
-    rows = session.execute(_counting(len(marks)), {**given, "most": MOST_COUNTED})
-    counted = {place: min(at_once + later, MOST_COUNTED) for place, at_once, later in rows}
-    ages = [
-        Age(status=status, begin=begin, end=end, count=counted[place])
-        for place, (status, begin, end) in enumerate(pieces)
-    ]
-    there = {age.status for age in ages if age.count}
-    return Overdue(
-        ages=ages,
-        oldest={status: _oldest(session, status, marks[0], EXAMPLES) for status in PROGRESS if status in there},
-        silent=_silent(session, marks[0]),
-    )
-
-
-@cache
-def _counting(marks: int) -> TextClause:
-    """What counts every status and age between so many marks, written out: as an expression it takes longer to make
-    than to answer.
-    """
-    counts = []
-    for place, (status, number) in enumerate((status, number) for status in PROGRESS for number in range(marks)):
-        parts = []
-        for since, condition in (
-            ("created_at", "deliver_after IS NULL"),
-            ("deliver_after", f"deliver_after IS NOT NULL AND created_at < :mark_{number}"),
-        ):
-            begin = f" AND {since} >= :mark_{number + 1}" if number + 1 < marks else ""
-            parts.append(
-                f"(SELECT count(*) FROM (SELECT 1 FROM messages WHERE {OPEN} AND status = '{status.value}' "  # noqa: S608 - our own words
-                f"AND {condition} AND {since} < :mark_{number}{begin} LIMIT :most) AS piece)"
-            )
-        counts.append(f"SELECT {place}, {', '.join(parts)}")
-    moments = [bindparam(f"mark_{number}", type_=UtcDateTime()) for number in range(marks)]
-    return text(" UNION ALL ".join(counts)).bindparams(*moments)
-
-
-def _oldest(session: Session, status: Status, end: datetime, most: int) -> Sequence[UUID]:
-    """Messages of a status that should have been on their way since a time before `end`, the oldest first.
-
-    Two indexes, since a message is in one by its deliverAfter and in the other by its acceptance. Their conditions are
-    written out as they stand there: SQLite compares them word by word.
-    """
-    accepted_at, deliver_after = Message.created_at, Message.deliver_after
-    at_once = select(Message.id, accepted_at.label("since")).where(deliver_after.is_(None), accepted_at < end)
-    later = select(Message.id, deliver_after.label("since")).where(
-        deliver_after.is_not(None), deliver_after < end, accepted_at < end
-    )
-    parts = [
-        part.where(text(OPEN), Message.status == literal_column(f"'{status.value}'"))
-        .order_by(since, Message.id)
-        .limit(most)
-        .subquery()
-        for part, since in ((at_once, accepted_at), (later, deliver_after))
-    ]
-    both = union_all(*map(select, parts)).subquery()
-    return session.scalars(select(both.c.id).order_by(both.c.since, both.c.id).limit(most)).all()
-
-
-def _silent(session: Session, before: datetime) -> Silent:
-    """What was, or may have been, taken by the gateway, and has no receipt."""
-    oldest = [_oldest(session, status, before, MOST_COUNTED) for status in (Status.SUBMITTED, Status.SEND_UNKNOWN)]
-    if not any(oldest):
-        return Silent(count=0, is_all=True, examples=[])
-    receipt = exists().where(Transition.message_id == Message.id, Transition.receipt_id.is_not(None))
-    silent = session.scalars(
-        select(Message.id)
-        .where(bulk.among(session, Message.id, [one for some in oldest for one in some]), ~receipt)
-        .order_by(Message.id)
-    ).all()
-    is_all = all(len(some) < MOST_COUNTED for some in oldest)
-    return Silent(count=len(silent), is_all=is_all, examples=silent[:EXAMPLES])

@@ -1,6 +1,10 @@
 """Statistics from the hourly counts, and what is overdue."""
 
+import random
+import time
 from collections import Counter
+from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,10 +15,10 @@ from sqlalchemy import event, text
 from receiptsvc import ids
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store import messages, rollups, statistics
+from receiptsvc.store import overdue as overdue_store
 from receiptsvc.store.db import Database
 from receiptsvc.store.models import Message, Transition
 from receiptsvc.store.statistics import By
-from receiptsvc.web import context
 from tests import rows
 from tests.rows import T0, seconds
 from tests.web import stories
@@ -149,16 +153,66 @@ def test_more_counts_than_are_read_at_once_are_refused(
     assert list(get(client, f"/v1/stats?by=day&{DAY}", 422)["errors"]) == ["since"]
 
 
-def test_an_answer_is_ten_seconds_old_at_most_and_says_so(
+def test_only_what_has_changed_is_added_up_again(
     client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = datetime.now(UTC)
-    for age, expected in ((0, 1), (9.9, 1), (10.1, 3)):
-        rows.accept(database, now=T0)
-        monkeypatch.setattr(context, "now", lambda age=age: now + timedelta(seconds=age))
-        read = get(client, f"/v1/stats?{DAY}")
-        assert read["total"]["messages"] == expected
-    assert read["at"] == (now + timedelta(seconds=10.1)).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    again: list[list[int]] = []
+    add_up = statistics._added_up  # noqa: SLF001
+
+    def note(session: Any, starts: Any, *rest: Any) -> Any:
+        again.append([start.hour for start in starts])
+        return add_up(session, starts, *rest)
+
+    monkeypatch.setattr(statistics, "_added_up", note)
+    [first] = rows.accept(database, now=T0)
+    rows.accept(database, now=T0 + timedelta(hours=3))
+    assert get(client, f"/v1/stats?{DAY}")["total"]["messages"] == 2
+    assert again == [list(range(24))]
+    assert get(client, f"/v1/stats?{DAY}")["total"]["messages"] == 2
+    assert len(again) == 1
+    stories.report(database, first, Status.DELIVERED, T0 + timedelta(hours=1))
+    read = get(client, f"/v1/stats?{DAY}")
+    assert again[1:] == [[12]]
+    assert [item["statuses"] for item in read["items"]] == [{"delivered": 1}, {"accepted": 1}]
+    assert get(client, f"/v1/stats?by=day&{DAY}")["total"]["statuses"] == read["total"]["statuses"]
+    assert get(client, f"/v1/stats?originator=&{DAY}")["total"]["statuses"] == read["total"]["statuses"]
+
+
+@pytest.mark.parametrize("by", list(By))
+def test_what_is_kept_says_the_same_as_counting_all_again(database: Database, by: By) -> None:
+    dealt, memory = random.Random(6), statistics.Memory()
+    until = rows.T0.replace(hour=0) + timedelta(days=2)
+    since = until - timedelta(days=2)
+    for _ in range(30):
+        counts: Counter[rollups.Key] = Counter()
+        for _ in range(dealt.randint(0, 3)):
+            kind, word = dealt.choice([("messages", "sent"), ("delays", "017"), ("receipts", "stale")])
+            originator = dealt.choice(["", "ACME"]) if kind != "receipts" else ""
+            counts[rollups.Key(since + timedelta(hours=dealt.randrange(48)), kind, originator, word)] += 1
+        with suppress(ZeroDivisionError), database.transaction() as session:
+            rollups.add(session, counts)
+            if dealt.random() < 0.2:
+                raise ZeroDivisionError  # what is taken back was no change
+        for originator in (None, "", "ACME"):
+            with database.reading() as session:
+                read = [
+                    statistics.read(session, since, until, by, originator=originator, memory=each)
+                    for each in (memory, statistics.Memory())
+                ]
+            assert asdict(read[0]) == asdict(read[1])
+
+
+def test_what_a_hand_or_an_older_release_wrote_is_seen_after_a_while(
+    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted(database, messages__delivered=3)
+    assert get(client, f"/v1/stats?{DAY}")["total"]["messages"] == 3
+    with database.transaction() as session:
+        session.execute(text("UPDATE rollups SET value = 5 WHERE kind = 'messages'"))
+    assert get(client, f"/v1/stats?{DAY}")["total"]["messages"] == 3
+    later = time.monotonic() + 1801
+    monkeypatch.setattr(statistics, "monotonic", lambda: later)
+    assert get(client, f"/v1/stats?{DAY}")["total"]["messages"] == 5
 
 
 def test_statistics_look_at_no_message(client: FlaskClient, database: Database) -> None:
@@ -167,8 +221,24 @@ def test_statistics_look_at_no_message(client: FlaskClient, database: Database) 
         event.listen(session.connection().engine, "before_cursor_execute", lambda *call: statements.append(call[2]))
     get(client, f"/v1/stats?{DAY}")
     asked = [statement for statement in statements if "rollups" in statement]
-    assert len(asked) == 1
+    assert len(asked) == 2
     assert not [statement for statement in statements if "messages" in statement.replace("'messages'", "")]
+
+
+def test_changes_are_found_by_their_index(postgresql_database: Database) -> None:
+    with postgresql_database.transaction() as session:
+        for hours in range(40):
+            words = [rollups.delay_class(1.1**place) for place in range(50)]
+            at = T0 + timedelta(hours=hours)
+            rollups.add(session, Counter({rollups.Key(at, rollups.DELAYS, "ACME", word): 1 for word in words}))
+    statements: list[tuple[str, Any]] = []
+    with postgresql_database.reading() as session:
+        listened = session.connection()
+        event.listen(listened, "before_cursor_execute", lambda *call: statements.append((call[2], call[3])))
+        statistics.read(session, T0, T0 + timedelta(days=1), By.HOUR)
+        asked, parameters = next(each for each in statements if "'changes'" in each[0])
+        plan = "\n".join(str(row) for row in listened.exec_driver_sql(f"EXPLAIN {asked}", parameters))
+    assert "ix_rollups_changes" in plan
 
 
 def overdue(database: Database, age: timedelta, status: Status = Status.ACCEPTED, **fields: Any) -> str:
@@ -240,7 +310,7 @@ def test_sends_that_got_no_receipt_at_all_are_named(client: FlaskClient, databas
 def test_counts_of_overdue_messages_are_bounded_and_say_so(
     client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statistics, "MOST_COUNTED", 2)
+    monkeypatch.setattr(overdue_store, "MOST_COUNTED", 2)
     monkeypatch.setattr("receiptsvc.web.api.statistics.MOST_COUNTED", 2)
     for _ in range(3):
         overdue(database, timedelta(hours=2), Status.SUBMITTED)
@@ -262,7 +332,7 @@ def test_overdue_messages_are_found_by_their_indexes(database: Database) -> None
     with database.reading() as session:
         listened = session.connection()
         event.listen(listened, "before_cursor_execute", lambda *call: statements.append((call[2], call[3])))
-        statistics.find_overdue(session, [seconds(5), seconds(-5)])
+        overdue_store.find(session, [seconds(5), seconds(-5)])
         asked, parameters = next(each for each in statements if "count(*)" in each[0])
         word = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
         plan = "\n".join(str(row) for row in listened.exec_driver_sql(f"{word} {asked}", parameters))

@@ -3,13 +3,15 @@
 import json
 from collections import defaultdict
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from flask import Response, current_app
 
 from receiptsvc.domain.statuses import FINAL, Status
-from receiptsvc.store import rollups, statistics
-from receiptsvc.store.statistics import MOST_COUNTED, Age, By, Line, TooMuch
+from receiptsvc.store import overdue, rollups, statistics
+from receiptsvc.store.overdue import MOST_COUNTED, Age
+from receiptsvc.store.statistics import By, Line, Memory, TooMuch
 from receiptsvc.web import context
 from receiptsvc.web.auth import requires
 from receiptsvc.web.endpoints import endpoint, noun
@@ -18,11 +20,8 @@ from receiptsvc.web.schemas import statistics as schemas
 
 blueprint = noun("stats", "How many, how fast, and what is overdue.")
 
-_FRESH = timedelta(seconds=10)  # a page that many look at, or one asks for each second, costs one look
-_MOST_KEPT = 16  # answers of up to 200 kB
-_KEPT = "receiptsvc.statistics"
+_MEMORY = "receiptsvc.statistics"
 _USUAL = {By.HOUR: timedelta(days=1), By.DAY: timedelta(days=30)}
-_LENGTH = {By.HOUR: timedelta(hours=1), By.DAY: timedelta(days=1)}
 _MARKS = [int(timedelta(hours=hours).total_seconds()) for hours in (6, 24, 72, 168)]  # where ages are divided
 
 
@@ -32,45 +31,29 @@ def read_statistics(query: dict[str, Any]) -> Response:
     """Read statistics
 
     Messages by status, their delivery rate and time to delivery, and receipts, by hour or day, from counts that are
-    kept as the messages change. No message is looked at, so it is quick however many there are. An answer may be ten
-    seconds old, as its `at` tells.
+    kept as the messages change. No message is looked at, so it is quick however many there are.
     """
-    by = By(query["by"])
+    at, by = context.now(), By(query["by"])
     since, until = _whole(query.get("since"), query.get("until"), by)
     only = Status(query["status"]) if "status" in query else None
-    asked = (since, until, by, only, query.get("originator"))
-    kept: dict[tuple[object, ...], tuple[datetime, str]] = current_app.extensions.setdefault(_KEPT, {})
-    at, body = kept.get(asked, (None, ""))
-    if at is None or not at <= context.now() < at + _FRESH:
-        at, body = context.now(), _read(query, since, until, by, only)
-        for old in list(kept)[: max(0, len(kept) + 1 - _MOST_KEPT)]:
-            kept.pop(old, None)  # another thread may have been quicker
-        kept[asked] = at, body
-    return Response(body, content_type="application/json")
-
-
-def _read(query: dict[str, Any], since: datetime, until: datetime, by: By, only: Status | None) -> str:
-    at = context.now()
+    memory: Memory = current_app.extensions.setdefault(_MEMORY, Memory())
     with context.database().reading() as session:
         try:
-            read = statistics.read(session, since, until, by, originator=query.get("originator"))
+            read = statistics.read(session, since, until, by, originator=query.get("originator"), memory=memory)
         except TooMuch:
             told = {"since": ["Too much was counted since then: give a later time, or an originator."]}
             raise Problem(422, "The query can't be answered at once.", errors=told) from None
     has_receipts = "originator" not in query
-    hours = _LENGTH[by] / timedelta(hours=1)
-    body = {
+    hours = (until - since) / timedelta(hours=1)
+    head = {
         "at": _written(at),
         "since": _written(since),
         "until": _written(until),
         "by": by.value,
-        "total": _count(read.total, only, (until - since) / timedelta(hours=1), has_receipts=has_receipts),
-        "items": [
-            {"start": _written(line.start), **_count(line, only, hours, has_receipts=has_receipts)}
-            for line in read.lines
-        ],
+        "total": _count(read.total, only, hours, has_receipts=has_receipts),
     }
-    return json.dumps(body, separators=(",", ":"))
+    items = ",".join([_item(line, only, by, has_receipts=has_receipts) for line in read.lines])
+    return Response(f'{_json(head)[:-1]},"items":[{items}]}}', content_type="application/json")
 
 
 @endpoint(blueprint, "GET", "/stats/overdue", asks=schemas.OverdueQuery, gives=schemas.Overdue, fails=(422, 503))
@@ -84,7 +67,7 @@ def read_overdue(query: dict[str, Any]) -> dict[str, Any]:
     older_than, now = query["older_than"], context.now()
     seconds = [older_than, *(mark for mark in _MARKS if mark > older_than)]
     with context.database().reading() as session:
-        found = statistics.find_overdue(session, [now - timedelta(seconds=each) for each in seconds])
+        found = overdue.find(session, [now - timedelta(seconds=each) for each in seconds])
     ages: dict[Status, list[Age]] = defaultdict(list)
     for age in found.ages:
         ages[age.status].append(age)
@@ -119,7 +102,7 @@ def _whole(since: datetime | None, until: datetime | None, by: By) -> tuple[date
     """Whole hours or days, those in which the given times lie included. Raises Problem 422."""
     end = _begin(until or context.now(), by)
     if until is None or end < until:
-        end += _LENGTH[by]
+        end += by.length
     begin = _begin(since or end - _USUAL[by], by)
     if begin >= end:
         raise _unclear("Must be earlier than until.")
@@ -138,8 +121,13 @@ def _begin(time: datetime, by: By) -> datetime:
     return hour if by is By.HOUR else hour.replace(hour=0)
 
 
+@lru_cache(maxsize=4_000)  # of up to 400 bytes; most lines are those of the question before
+def _item(line: Line, only: Status | None, by: By, *, has_receipts: bool) -> str:
+    hours = by.length / timedelta(hours=1)
+    return _json({"start": _written(line.start), **_count(line, only, hours, has_receipts=has_receipts)})
+
+
 def _count(line: Line, only: Status | None, hours: float, *, has_receipts: bool) -> dict[str, Any]:
-    """A line as JSON; written by hand, since there may be hundreds of them."""
     final = sum(count for status, count in line.statuses.items() if status in FINAL)
     statuses = {status.value: count for status, count in line.statuses.items() if only is None or status is only}
     delays = line.delays
@@ -151,6 +139,10 @@ def _count(line: Line, only: Status | None, hours: float, *, has_receipts: bool)
         "receipts": {effect.value: count for effect, count in line.effects.items()} if has_receipts else None,
         "receiptsPerHour": round(sum(line.effects.values()) / hours, 2) if has_receipts else None,
     }
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _written(time: datetime) -> str:

@@ -3,7 +3,8 @@
 from marshmallow import fields, validate
 
 from receiptsvc.domain.statuses import PROGRESS, Effect
-from receiptsvc.store.statistics import EXAMPLES, MOST_COUNTED, By
+from receiptsvc.store.overdue import EXAMPLES, MOST_COUNTED
+from receiptsvc.store.statistics import By
 from receiptsvc.web import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.messages import STATUSES
@@ -97,7 +98,7 @@ class Period(Count):
 class Statistics(Schema):
     """What was counted, by hour or day. Times in which nothing happened are left out."""
 
-    at = kinds.moment(metadata=about("When it was counted, ten seconds ago at most.", "2026-01-31T09:30:00.000000Z"))
+    at = kinds.moment(metadata=about("When it was counted.", "2026-01-31T09:30:00.000000Z"))
     since = kinds.moment(metadata=about("The beginning of the first one asked for.", "2026-01-30T00:00:00.000000Z"))
     until = kinds.moment(metadata=about("The end of the last one asked for.", "2026-01-31T00:00:00.000000Z"))
     by = fields.String(metadata=about("How long each is.", "hour", enum=[word.value for word in By]))
