@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from sqlalchemy import Connection, create_engine, event, text
@@ -19,6 +20,9 @@ from sqlalchemy.orm import Session
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
 from receiptsvc.store import outages
 
+LONGEST_SECONDS = 15.0  # that one call works through rows: routers cut a request off after 30 s
+
+_SQLITE_REST_SECONDS = 0.01
 _BEGIN = "sqlite_begin"  # the execution option that tells a reading transaction from a writing one
 
 _PG_CONNECT: dict[str, Any] = {
@@ -86,6 +90,11 @@ class Database:
         """A bare connection, for the migrations."""
         with self._engine.connect() as connection:
             yield connection
+
+    def rest(self) -> None:
+        """Pause between two writing transactions of many: SQLite has no queue, and others must find its door open."""
+        if self.is_sqlite:
+            sleep(_SQLITE_REST_SECONDS)
 
     def refuse_unsafe(self) -> None:
         """Raise SettingsError if PostgreSQL would answer before its commits are on disk.

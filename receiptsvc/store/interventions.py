@@ -7,7 +7,7 @@ still wins. It leaves an audit.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from time import monotonic, sleep
+from time import monotonic
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, or_, select
@@ -18,7 +18,7 @@ from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store import audits, messages
 from receiptsvc.store.audits import By
-from receiptsvc.store.db import Database
+from receiptsvc.store.db import LONGEST_SECONDS, Database
 from receiptsvc.store.messages import Locked
 from receiptsvc.store.models import Message
 
@@ -26,10 +26,8 @@ RESOLUTIONS = (Status.SUBMITTED, Status.DELIVERED, Status.UNDELIVERED, Status.FA
 MOST_CANCELLED = 100_000  # in one call
 CANCELLED = "messages"  # the subject of an audit that is about many
 
-_LONGEST_SECONDS = 15.0  # for one call: routers cut a request off after 30 s
 _SLICE = 250  # messages in one transaction
 _SQLITE_SLICE = 100
-_SQLITE_REST_SECONDS = 0.01  # between two of them: there callbacks have no queue to wait in
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +72,7 @@ def cancel_all(
 
     What is in a call is left to it. It commits: what a slice has cancelled stays so, whatever becomes of the next.
     """
-    count, after, deadline = 0, None, monotonic() + _LONGEST_SECONDS
+    count, after, deadline = 0, None, monotonic() + LONGEST_SECONDS
     size = _SQLITE_SLICE if database.is_sqlite and not is_dry else _SLICE
     while True:
         if is_dry:
@@ -85,8 +83,7 @@ def cancel_all(
             with database.transaction() as session:
                 found = _find(session, which, after, size)
                 count += _cancel_slice(session, [message_id for message_id, _ in found], by, now)
-            if database.is_sqlite:
-                sleep(_SQLITE_REST_SECONDS)
+            database.rest()
         if len(found) < size:
             return Cancelled(count=count, is_complete=True)
         after = found[-1]

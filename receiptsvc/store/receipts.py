@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from time import monotonic, sleep
+from time import monotonic
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, delete, false, literal_column, select, update
@@ -19,7 +19,7 @@ from receiptsvc.domain.errors import ReceiptsvcError, Refused
 from receiptsvc.domain.inbox import Channel, InboxOutcome
 from receiptsvc.store import audits, bulk, inbox, ledger
 from receiptsvc.store.audits import By
-from receiptsvc.store.db import Database
+from receiptsvc.store.db import LONGEST_SECONDS, Database
 from receiptsvc.store.models import Audit, InboxRow, Message, Parked, Transition
 from receiptsvc.store.queries import Page
 from receiptsvc.store.walks import REACH, Pin, Way, walk
@@ -31,9 +31,7 @@ DISMISSIBLE = (InboxOutcome.UNMAPPED, *RETRIABLE)
 MOST_REPLAYED = 100_000  # in one call
 REPLAYED = "receipts"  # the subject of a replay's audits, which are about many
 
-_LONGEST_SECONDS = 15.0  # for one call: routers cut a request off after 30 s
 _SLICE = 500  # rows in one transaction
-_SQLITE_REST_SECONDS = 0.01  # between two of them: there callbacks have no queue to wait in
 
 # What the index of rare outcomes is over, in its very words.
 _COMMON = (InboxOutcome.PENDING, InboxOutcome.APPLIED)
@@ -192,7 +190,7 @@ def replay(
     slice has moved stays so, whatever becomes of the next.
     """
     count = looked = 0
-    deadline = monotonic() + _LONGEST_SECONDS
+    deadline = monotonic() + LONGEST_SECONDS
     while True:
         size = min(slice_size, most - looked)
         if is_dry:
@@ -209,8 +207,8 @@ def replay(
         after = found[size - 1]
         if looked >= most or monotonic() >= deadline:
             return Replayed(count=count, next=after)
-        if database.is_sqlite and not is_dry:
-            sleep(_SQLITE_REST_SECONDS)
+        if not is_dry:
+            database.rest()
 
 
 def _has(session: Session, outcome: InboxOutcome) -> ColumnElement[bool]:

@@ -30,7 +30,6 @@ STOP_SECONDS = 20.0  # a dyno gives 30 s between SIGTERM and SIGKILL
 
 _BATCH = 1000
 _SQLITE_BATCH = 100  # at most about 50 ms
-_SQLITE_REST_SECONDS = 0.01
 _NOTHING_KEPT_SECONDS = 0.2
 _NOTHING_DUE_SECONDS = 0.5
 _HEARTBEAT_SECONDS = 5.0
@@ -95,10 +94,9 @@ def _duties(
     )
 
     def process_receipts() -> int:
-        if not database.is_sqlite:
-            return process(database, reading, datetime.now(UTC), _BATCH, queue)
-        done = process(database, reading, datetime.now(UTC), _SQLITE_BATCH, queue)
-        stop.wait(_SQLITE_REST_SECONDS)  # SQLite has no queue for its one writer: callbacks must find the door open
+        most = _SQLITE_BATCH if database.is_sqlite else _BATCH
+        done = process(database, reading, datetime.now(UTC), most, queue)
+        database.rest()
         return done
 
     def beat() -> int:

@@ -8,7 +8,6 @@ not asked again.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from time import sleep
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -25,7 +24,6 @@ from receiptsvc.worker.process import Reading
 
 _SLICE = 500
 _SQLITE_SLICE = 100  # at most about 50 ms
-_SQLITE_REST_SECONDS = 0.01
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,8 +62,7 @@ def rebuild(
         if is_applied and changed:
             with database.transaction() as session:
                 _apply(session, changed, reading.words.version, now)
-            if database.is_sqlite:
-                sleep(_SQLITE_REST_SECONDS)  # it has no queue for its one writer: callbacks must find the door open
+            database.rest()
         yield from (_difference(one, report) for one, report in changed)
         on_progress(len(slice_))
         if len(slice_) < slice_size:

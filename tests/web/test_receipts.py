@@ -520,7 +520,7 @@ def test_a_replay_goes_by_slices_and_stops_at_its_bound(database: Database, is_d
 
 def test_a_replay_that_takes_long_tells_where_to_go_on(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     made = [settled(database, "dead") for _ in range(3)]
-    monkeypatch.setattr(receipts, "_LONGEST_SECONDS", 0)
+    monkeypatch.setattr(receipts, "LONGEST_SECONDS", 0)
     done = receipts.replay(database, Selection(), BY, lambda: T0, slice_size=2)
     assert (done.count, done.next) == (2, made[1])
 
