@@ -206,7 +206,7 @@ def _item(element: etree._Element) -> _Item:
 
 
 def _is(element: etree._Element, name: str) -> bool:
-    return etree.QName(element).localname.lower() == name.lower()
+    return str(element.tag).rpartition("}")[2].lower() == name.lower()
 
 
 def _children(element: etree._Element, name: str) -> Iterator[etree._Element]:

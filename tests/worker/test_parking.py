@@ -9,9 +9,10 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.domain.errors import Unreadable
+from receiptsvc.domain.errors import StorageUnavailable, Unreadable
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Callback, Outcome, SendResult
 from receiptsvc.dynmark import receipts
@@ -316,3 +317,17 @@ def test_a_batch_that_speaks_of_thousands_of_things_takes_a_bounded_number_of_lo
         parking.hold(session, names, names)
         query = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
         assert 100 < (session.scalar(query) or 0) <= 1000
+
+
+def test_calls_end_beside_each_other_and_who_parks_waits_for_them(postgresql_database: Database) -> None:
+    database = postgresql_database
+
+    def hold_soon(session: Session, *, only_releases: bool = False) -> None:
+        session.execute(text("SET LOCAL lock_timeout = '200ms'"))
+        parking.hold(session, ["815"], ["x"], only_releases=only_releases)
+
+    with database.transaction() as one, database.transaction() as other:
+        for session in (one, other):
+            hold_soon(session, only_releases=True)
+        with pytest.raises(StorageUnavailable), database.transaction() as parks:
+            hold_soon(parks)
