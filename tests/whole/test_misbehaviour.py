@@ -2,44 +2,79 @@
 
 import json
 import time
+from dataclasses import dataclass
+
+import pytest
+import requests
+from sqlalchemy import select
 
 from receiptsvc.cli.stack import Stack
 from receiptsvc.sandbox.behaviour import TABLE
 from receiptsvc.store import verification
 from receiptsvc.store.db import Database
+from receiptsvc.store.models import Attempt, Message
+from tests.faults.processes import until
 from tests.whole.conftest import MakeStack
 
 _SECONDS = 120.0
 _STATUS_MAP = {"1": "delivered", "2": "sent", "3": "undelivered", "4": "expired", "5": "rejected"}
 
-# By the last digits of the recipient's number; every other message is delivered by two receipts that are applied.
-STATUSES = {
-    "901": "undelivered",
-    "902": "expired",
-    "903": "rejected",
-    "904": "sent",  # its last word is known to nobody
-    "906": "submitted",
-    "938": "submitted",  # what came for it names no status that is known
-    "939": "submitted",  # what came for it can't be read
-    "941": "submitted",  # taken again by its guid, and silent
-    "950": "send_unknown",
-    "960": "failed",
-    "961": "failed",
-}
-EFFECTS = {
-    "904": ["applied", "unmapped"],
-    "905": ["applied", "applied", "conflicting"],
-    "906": [],
-    "910": ["applied", "applied", "duplicate", "duplicate"],
-    "911": ["applied", "stale"],
-    "938": ["unmapped", "unmapped"],
-    "939": [],
-    "941": [],
-    "950": [],
-    "960": [],
-    "961": [],
-}
-UNREADABLE = 2  # callbacks, for 939
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ends:
+    """What becomes of messages by the last digits of their numbers; `receipts`: the effects of each one's receipts.
+
+    Every other message is delivered, and each of its receipts is applied.
+    """
+
+    statuses: dict[str, str]
+    receipts: dict[str, list[str]]
+    usual: list[str]
+    unreadable: int  # callbacks, for 939
+
+
+SOAP = Ends(
+    statuses={
+        "901": "undelivered",
+        "902": "expired",
+        "903": "rejected",
+        "904": "sent",  # its last word is known to nobody
+        "906": "submitted",
+        "938": "submitted",  # what came for it names no status that is known
+        "939": "submitted",  # what came for it can't be read
+        "941": "submitted",  # taken again by its guid, and silent
+        "950": "send_unknown",
+        "960": "failed",
+        "961": "failed",
+    },
+    receipts={
+        "904": ["applied", "unmapped"],
+        "905": ["applied", "applied", "conflicting"],
+        "910": ["applied", "applied", "duplicate", "duplicate"],
+        "911": ["applied", "stale"],
+        "938": ["unmapped", "unmapped"],
+        **{number: [] for number in ("906", "939", "941", "950", "960", "961")},
+    },
+    usual=["applied", "applied"],
+    unreadable=2,
+)
+# There nobody is told of "sent", and what was lost stays so: the gateway has 941, and never had the other four.
+REST = Ends(
+    statuses=SOAP.statuses | {"904": "submitted"} | dict.fromkeys(("941", "942", "950", "951", "953"), "send_unknown"),
+    receipts={
+        "904": ["unmapped"],
+        "905": ["applied", "conflicting"],
+        "910": ["applied", "duplicate"],
+        "938": ["unmapped"],
+        **{number: [] for number in ("906", "939", "941", "942", "950", "951", "953", "960", "961")},
+    },
+    usual=["applied"],
+    unreadable=1,
+)
+# How a message's only call ended by REST, be it settled by a receipt or not; every other one was taken.
+LOST = frozenset(
+    {"940", "941", "942", "943", "944", "946", "947", "948", "949", "950", "951", "952", "953", "954", "963"}
+)
 
 
 def settled(stack: Stack, message_ids: dict[str, str]) -> dict[str, tuple[str, list[str]]]:
@@ -53,14 +88,21 @@ def settled(stack: Stack, message_ids: dict[str, str]) -> dict[str, tuple[str, l
     return told
 
 
+@pytest.mark.parametrize(
+    ("transport", "ends", "database_url"),
+    [("soap", SOAP, "sqlite"), ("soap", SOAP, "postgresql"), ("rest", REST, "postgresql")],
+    indirect=["database_url"],
+    ids=["soap-sqlite", "soap-postgresql", "rest"],
+)
 def test_whatever_the_gateway_does_each_message_and_each_receipt_ends_as_it_must(
-    make_stack: MakeStack, database_url: str
+    make_stack: MakeStack, database: Database, transport: str, ends: Ends
 ) -> None:
-    stack = make_stack(settings={"BATCH_SIZE": "1", "STATUS_MAP": json.dumps(_STATUS_MAP)})
+    settings = {"DYNMARK_TRANSPORT": transport, "BATCH_SIZE": "1", "STATUS_MAP": json.dumps(_STATUS_MAP)}
+    stack = make_stack(settings=settings, sandbox_flags=["--drip-ms", "200"])  # a short answer, yet longer than a call
     stack.start_all()
     numbers = sorted(row.tail for row in TABLE.values())
     expected = {
-        number: (STATUSES.get(number, "delivered"), EFFECTS.get(number, ["applied", "applied"])) for number in numbers
+        number: (ends.statuses.get(number, "delivered"), ends.receipts.get(number, ends.usual)) for number in numbers
     }
     sent = stack.client().send(
         [{"recipients": [f"447700900{number}"], "text": "Hello", "clientRef": number} for number in numbers]
@@ -74,9 +116,27 @@ def test_whatever_the_gateway_does_each_message_and_each_receipt_ends_as_it_must
     counted = stack.client().ledger()
     effects = [effect for _, every in expected.values() for effect in every]
     assert {word: counted[word] for word in set(effects)} == {word: effects.count(word) for word in set(effects)}
-    assert (counted["quarantined"], counted["pending"], counted["unmatched"]) == (UNREADABLE, 0, 0)
+    assert (counted["quarantined"], counted["pending"], counted["unmatched"]) == (ends.unreadable, 0, 0)
     assert counted["balanced"]
-    assert counted["received"] == len(effects) + UNREADABLE
-    database = Database(database_url)
+    assert counted["received"] == len(effects) + ends.unreadable
     assert list(verification.verify(database)) == []
-    database.close()
+    if transport == "rest":
+        assert_each_was_offered_once(stack, database, numbers)
+
+
+def assert_each_was_offered_once(stack: Stack, database: Database, numbers: list[str]) -> None:
+    told = requests.get(f"{stack.sandbox_url}/sandbox/report", timeout=5).json()
+    assert (told["submissions"], told["doubles"], told["lookalikes"]) == (len(numbers), 0, 0)
+    assert (told["restMessages"], told["messageGuids"]) == (
+        len(numbers) - len({"942", "950", "951", "953", "960", "961"}),
+        0,
+    )
+
+    def calls() -> list[tuple[str, str | None]]:
+        with database.reading() as session:
+            query = select(Message.recipient, Attempt.outcome).join(Attempt, Attempt.message_id == Message.id)
+            return sorted((recipient[-3:], outcome) for recipient, outcome in session.execute(query))
+
+    until("every call is over", lambda: None not in dict(calls()).values())  # a receipt may have come before its end
+    kinds = dict.fromkeys(LOST, "unclear") | {"960": "refused", "961": "refused"}
+    assert calls() == [(number, kinds.get(number, "taken")) for number in numbers]
