@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TookTooLong
+from contextlib import suppress
 from datetime import datetime, timedelta
 from threading import Lock, Thread
 
@@ -33,7 +34,7 @@ class Looker:
         self._settings, self._database, self._backlog = settings, database, backlog
         self._lock = Lock()
         self._look: Future[list[str]] | None = None
-        self.sending: Mapping[str, int] = {}  # what the last look saw of sending, as metrics
+        self._sending: Mapping[str, int] = {}  # as the last look saw it
 
     def find_degraded(self, now: datetime) -> list[str]:
         """What is not as it should be, in words. Raises StorageUnavailable if no callback can be kept."""
@@ -44,6 +45,12 @@ class Looker:
             if self._backlog is None:
                 raise
             return [DATABASE_AWAY, *spool]  # the spool takes what comes
+
+    def look_at_sending(self, now: datetime) -> Mapping[str, int]:
+        """What holds sending, as metrics; while the database is away, as it was when it could last be looked at."""
+        with suppress(StorageUnavailable):
+            self._look_at_database(now)
+        return self._sending
 
     def _look_at_spool(self) -> list[str]:
         try:
@@ -81,7 +88,7 @@ class Looker:
             words = [] if workers else [WORKER_UNSEEN]
             held = restraint.read(session)
             overdue = sending.count_overdue(session, now - timedelta(seconds=self._settings.resend_for_seconds))
-        self.sending = {
+        self._sending = {
             ACCOUNT_REFUSED: int(held.refused_at is not None),
             PAUSED: int(held.paused_at is not None),
             OVERDUE: overdue,

@@ -1,11 +1,8 @@
 """Counts and durations for Prometheus, in its own form and so beside the JSON API."""
 
-from contextlib import suppress
-
 from flask import Blueprint, Response
 
 from receiptsvc import metrics
-from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.web import context, readiness
 from receiptsvc.web.auth import public
 
@@ -32,8 +29,6 @@ def read_metrics() -> Response:
             "spool_age_seconds": ("How long the oldest of them has waited", age),
             "spool_aside_files": ("Files set aside: torn, or refused by the database", spool.aside_files),
         }
-    looker = context.readiness()
-    with suppress(StorageUnavailable):  # then it is as it was when it could last be looked at
-        looker.find_degraded(context.now())
-    now |= {name: (_OF_SENDING[name], value) for name, value in looker.sending.items()}
+    sending = context.readiness().look_at_sending(context.now())
+    now |= {name: (_OF_SENDING[name], value) for name, value in sending.items()}
     return Response(metrics.tell(now), content_type=metrics.CONTENT_TYPE)
