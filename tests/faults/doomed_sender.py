@@ -1,12 +1,9 @@
 """A sender that is killed at a named point between a claim and its result's commit: `python -m` this."""
 
-import os
-import signal
 import sys
 import threading
 from datetime import UTC, datetime
 from types import ModuleType
-from typing import Any
 
 from receiptsvc.config import Settings
 from receiptsvc.dynmark import exchange
@@ -14,8 +11,8 @@ from receiptsvc.dynmark.soap import SoapGateway
 from receiptsvc.store import sending
 from receiptsvc.store.db import Database
 from receiptsvc.worker import submit
+from tests.faults import doom
 
-NEVER = "never"
 # Whose end, or with `before` whose beginning, is the point; in order.
 POINTS: dict[str, tuple[ModuleType | type, str, bool]] = {
     "claimed": (sending, "claim", False),
@@ -26,29 +23,6 @@ POINTS: dict[str, tuple[ModuleType | type, str, bool]] = {
 }
 
 
-def doom(point: str, times: int) -> None:
-    """Arrange for this process's end, the so-many-th time that it comes to this point."""
-    place, name, is_before = POINTS[point]
-    real = getattr(place, name)
-    left = times
-
-    def visit() -> None:
-        nonlocal left
-        left -= 1
-        if left <= 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def doomed(*args: Any, **kwargs: Any) -> Any:
-        if is_before:
-            visit()
-        result = real(*args, **kwargs)
-        if not is_before:
-            visit()
-        return result
-
-    setattr(place, name, doomed)
-
-
 def main() -> None:
     """Arguments: the point, the times. It sends with the environment's settings what is due, and settles lost calls."""
     point, times = sys.argv[1], int(sys.argv[2])
@@ -57,8 +31,9 @@ def main() -> None:
     with database.transaction() as session:
         while sending.settle_lost(session, datetime.now(UTC), submit.repeats(settings), all_calls=True):
             pass
-    if point != NEVER:
-        doom(point, times)
+    if point != doom.NEVER:
+        place, name, is_before = POINTS[point]
+        doom.watch(place, name, doom.killer(times), is_before=is_before)
     while submit.submit(database, {"soap": gateway}, settings, stop):
         pass
 

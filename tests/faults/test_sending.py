@@ -22,7 +22,7 @@ from receiptsvc.store.db import Database
 from receiptsvc.store.models import Attempt, Message
 from receiptsvc.store.verification import verify
 from tests import rows
-from tests.faults import doomed_sender
+from tests.faults import doom, doomed_sender
 from tests.faults.conftest import Form
 from tests.faults.processes import until
 
@@ -140,7 +140,7 @@ def test_a_sender_killed_at_a_point_sends_each_once(
         for turn in range(kills):
             assert send(environ, point, turn % 3 + 1) == -signal.SIGKILL
             assert unsettled(database)
-        until("all are sent", lambda: send(environ, doomed_sender.NEVER, 0) == 0 and unsettled(database) == 0)
+        until("all are sent", lambda: send(environ, doom.NEVER, 0) == 0 and unsettled(database) == 0)
         with database.reading() as session:
             lost = session.scalar(select(func.count()).where(Attempt.outcome == "unclear"))
         assert (lost == 0) == (point == "claimed"), "what was not committed was never begun"

@@ -21,7 +21,7 @@ from receiptsvc.store.door import open_door
 from receiptsvc.store.models import InboxRow, Message, Transition
 from receiptsvc.store.verification import verify
 from tests import rows
-from tests.faults import doomed_worker
+from tests.faults import doom, doomed_worker
 from tests.faults.conftest import Form
 from tests.faults.postgres import Server
 from tests.faults.processes import until
@@ -80,7 +80,7 @@ def test_killed_at_a_point_between_claim_and_commit(
         command = [sys.executable, "-m", "tests.faults.doomed_worker", database_url, point, str(turn % 3 + 1), "40"]
         killed = subprocess.run(command, cwd=PROJECT, check=False).returncode
         assert killed == -signal.SIGKILL
-        command[4] = doomed_worker.NEVER
+        command[4] = doom.NEVER
         subprocess.run(command, cwd=PROJECT, check=True)
     assert_each_was_worked_on_once(database, received)
 
