@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -336,6 +337,27 @@ def test_wait_follows_the_receipts_until_all_are_final(service: Service, run: Ru
     gateway.join()
     assert result.exit_code == 0
     assert json.loads(result.stdout)["statuses"] == {"delivered": 30}
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_at_a_terminal_a_bar_counts_on_from_what_was_sent_before(
+    service: Service, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "a", "b", "c")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
+
+    def shown(*more: str) -> str:
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", run("send", "--file", str(path), *more).stderr)
+
+    requests = count()
+    service.weather.before = lambda: Response(status=400) if next(requests) else None  # after the first chunk
+    assert "3/3 messages checked" in shown()
+    service.weather.before = lambda: None
+    goes_on = shown("--wait", "0")
+    assert "2/3 messages sent" in goes_on
+    assert "3/3 messages sent" in goes_on
+    assert re.search(r"status +messages", goes_on), "and then it follows the receipts"
+    assert len(service.texts()) == 3
 
 
 def test_wait_of_a_text_shows_how_it_ended(service: Service, run: Run) -> None:
