@@ -43,6 +43,7 @@ _SMALL = 100_000
 _SAMPLES = 300  # messages to ask for, spread over all of them
 _ASKS = 300  # of one kind in a round
 _PAGE_ASKS = 100
+_EXPORTS, _MANY = 3, 1_000_000  # more messages than that are exported once
 _TIMEOUT_SECONDS = 300
 _CHUNK = 64 * 1024
 _RECEIPTS_A_SECOND, _RECEIVERS = 500, 1000
@@ -149,7 +150,7 @@ def measure(scale: int, rounds: int, only: str | None) -> tuple[dict[str, float]
                     values |= streams.measure(folder / "streams", url, facts)
         if only != "postgresql":
             urls = (f"sqlite:///{folder / 'small.db'}", f"sqlite:///{folder / 'large.db'}")
-            values |= _measure("sqlite", folder, urls, scale=min(scale, 1_000_000), rounds=rounds, facts=facts)
+            values |= _measure("sqlite", folder, urls, scale=min(scale, _MANY), rounds=rounds, facts=facts)
     return values, facts
 
 
@@ -166,7 +167,7 @@ def _measure(
             for name, url in zip(("small", "large"), urls, strict=True)
         )
         values = _ask(kind, small, large, rounds, facts)
-        values |= _export(kind, large, urls[1], facts)
+        values |= _export(kind, large, urls[1], scale=scale, facts=facts)
         if kind == "pg":
             values |= _ask_busily(folder, large, rounds, facts)
     return values
@@ -316,7 +317,7 @@ def _is_known(service: Service, name: str, make: Ask, facts: dict[str, str]) -> 
     return status == 200
 
 
-def _export(kind: str, service: Service, url: str, facts: dict[str, str]) -> dict[str, float]:
+def _export(kind: str, service: Service, url: str, *, scale: int, facts: dict[str, str]) -> dict[str, float]:
     """All messages as CSV, beside a bare COPY of the same columns, in turns; and what it adds to a process's memory.
 
     SQLite has no COPY; there its rows are fetched by the driver alone.
@@ -324,8 +325,9 @@ def _export(kind: str, service: Service, url: str, facts: dict[str, str]) -> dic
     idle = {pid: machine.resident_bytes(pid) for pid in service.processes()}
     speeds: list[dict[str, float]] = []
     most = 0
-    for number in range(3):
-        runs.say(f"{kind}: exporting, round {number + 1} of 3")
+    exports = range(_EXPORTS if scale <= _MANY else 1)
+    for number in exports:
+        runs.say(f"{kind}: exporting, round {number + 1} of {len(exports)}")
         with _watching(idle) as added:
             began = perf_counter()
             rows = service.export("/v1/export/messages.csv") - 1

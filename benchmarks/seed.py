@@ -10,9 +10,9 @@ import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from uuid import UUID, uuid5
 
 import click
@@ -31,6 +31,11 @@ ORIGINATORS = ("ACME", None, "447700900999")
 TEXT = "Your order is on its way and will be with you between 10 and 12. Reply STOP to hear no more of it."
 
 _AT_ONCE = 5_000
+_PART = 10 * _AT_ONCE
+_INDEXES = """
+    SELECT i.relname, pg_get_indexdef(i.oid) FROM pg_index JOIN pg_class i ON i.oid = indexrelid
+    WHERE NOT indisunique AND indrelid = ANY (CAST(%s AS regclass[]))
+"""
 _NAMESPACE = UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
 _SLOTS = (1, 65)  # one of a web process, one of a worker
 _FINAL = (*[Status.DELIVERED] * 94, *[Status.UNDELIVERED] * 3, Status.EXPIRED, Status.REJECTED, None)
@@ -49,7 +54,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     ),
     "message_transactions": ("message_id", "transaction_id", "recipient", "source", "noted_at"),
     "transitions": (
-        "id", "message_id", "source", "status", "effect", "rule", "provider_status_id", "provider_description",
+        "message_id", "source", "status", "effect", "rule", "provider_status_id", "provider_description",
         "occurred_at", "received_at", "recorded_at",
     ),
     "inbox": (
@@ -71,30 +76,21 @@ class Story:
     """One message after another, oldest first, the same ones for the same scale and end; and what they add up to."""
 
     def __init__(self, scale: int, end: datetime) -> None:
-        self._scale, self._begin = scale, end - timedelta(days=DAYS)
+        self._begin = end - timedelta(days=DAYS)
         self._step = timedelta(days=DAYS) / scale
-        self._transition = 0
-        self._counts: Counter[rollups.Key] = Counter()
+        self.counts: Counter[rollups.Key] = Counter()
 
-    def batches(self) -> Iterator[Batch]:
-        """The rows by table, some thousand messages at a time."""
-        places = iter(range(self._scale))
-        while some := list(islice(places, _AT_ONCE)):
+    def batches(self, places: range) -> Iterator[Batch]:
+        """The rows of these messages by table, some thousand messages at a time. Places begin at a multiple of 100."""
+        for start in places[::_AT_ONCE]:
             batch: Batch = {table: [] for table in TABLES}
             spoken: dict[str, list[tuple[datetime, int]]] = {}  # a conversation is whole within its batch
-            for place in some:
+            for place in range(start, min(start + _AT_ONCE, places.stop)):
                 self._tell(batch, spoken, place)
             for conversation, said in spoken.items():
                 (first, _), (last, is_answered) = min(said), max(said)
                 batch["conversations"].append((conversation, _time(first), _time(last), is_answered))
             yield batch
-        yield {"rollups": [(_time(key.hour), *key[1:], slot, value) for key, slot, value in self._sums()]}
-
-    def _sums(self) -> Iterator[tuple[rollups.Key, int, int]]:
-        for key, count in self._counts.items():
-            yield key, _SLOTS[key.kind != rollups.MESSAGES], count
-            if key.kind == rollups.MESSAGES:  # as it is after a worker has moved them on from accepted
-                yield key, _SLOTS[1], 0
 
     def _tell(self, batch: Batch, spoken: dict[str, list[tuple[datetime, int]]], place: int) -> None:
         at = self._begin + place * self._step
@@ -122,16 +118,15 @@ class Story:
         batch["attempts"].append((message_id, 1, "soap", guid, created, created, "taken", transaction_id))
         batch["message_transactions"].append((message_id, transaction_id, recipient, "answer", created))
         for word, when, is_told in steps:
-            self._transition += 1
             told = _time(when)
             batch["transitions"].append(
-                (self._transition, message_id, "gateway" if is_told else "ourselves", word.value, "applied",
+                (message_id, "gateway" if is_told else "ourselves", word.value, "applied",
                  "its address" if is_told else "accepted", "1" if is_told else None, word.value if is_told else None,
                  told if is_told else None, told, told)
             )  # fmt: skip
             if is_told:
-                self._counts[rollups.of_receipt(when, Effect.APPLIED)] += 1
-        self._counts.update(rollups.of_message(Standing(at, originator, at, status, status_at)))
+                self.counts[rollups.of_receipt(when, Effect.APPLIED)] += 1
+        self.counts.update(rollups.of_message(Standing(at, originator, at, status, status_at)))
         spoken.setdefault(conversation, []).append((at, 0))
         if place % 50 == 0:
             spoken[conversation].append((at + 2 * took, 1))
@@ -152,37 +147,68 @@ class Story:
 
 def seed(url: str, scale: int, say: Callable[[int], object]) -> None:
     """Fill a migrated, empty database with so many messages. `say` is told how many more there are, now and then."""
-    story = Story(scale, datetime.now(UTC).replace(microsecond=0))
-    with _sqlite(url) if url.startswith("sqlite") else _postgresql(url) as write:
-        for batch in story.batches():
-            for table, rows in batch.items():
-                if rows:
-                    write(table, rows)
-            say(len(batch.get("messages", ())))
+    end = datetime.now(UTC).replace(microsecond=0)
+    fill = _fill_sqlite if url.startswith("sqlite") else _fill_postgresql
+    fill(url, scale, end, say)
 
 
-@contextmanager
-def _postgresql(url: str) -> Iterator[Callable[[str, Sequence[Row]], None]]:
-    """By COPY, a batch a commit. At the end it is vacuumed and analysed, as it is after a while of work."""
-    with psycopg.connect(plain_url(url), autocommit=True) as connection:
-        connection.execute("SET synchronous_commit = off")
-        connection.execute("SET TIME ZONE 'UTC'")
+def _sums(counts: Counter[rollups.Key]) -> list[Row]:
+    """The hourly counts."""
+    rows: list[Row] = []
+    for key, count in counts.items():
+        rows.append((_time(key.hour), *key[1:], _SLOTS[key.kind != rollups.MESSAGES], count))
+        if key.kind == rollups.MESSAGES:  # as it is after a worker has moved them on from accepted
+            rows.append((_time(key.hour), *key[1:], _SLOTS[1], 0))
+    return rows
 
-        def write(table: str, rows: Sequence[Row]) -> None:
-            names = sql.SQL(", ").join(map(sql.Identifier, TABLES[table]))
-            statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table), names)
-            with connection.cursor().copy(statement) as copy:
-                copy.write("".join([_line(row) for row in rows]))
 
-        yield write
-        connection.execute("SELECT setval('transitions_id_seq', (SELECT max(id) FROM transitions))")
+def _fill_postgresql(url: str, scale: int, end: datetime, say: Callable[[int], object]) -> None:
+    """By COPY, from as many processes as there are processors; indexes are built when all rows are there.
+
+    At the end it is vacuumed and analysed, as it is after a while of work.
+    """
+    counts: Counter[rollups.Key] = Counter()
+    with psycopg.connect(plain_url(url), autocommit=True) as connection, ProcessPoolExecutor() as others:
+        indexes = connection.execute(_INDEXES, [list(TABLES)]).fetchall()
+        for name, _ in indexes:
+            connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(name)))
+        parts = [range(start, min(start + _PART, scale)) for start in range(0, scale, _PART)]
+        copies = [others.submit(_copy_part, url, scale, end, part) for part in parts]
+        for copied in as_completed(copies):
+            part, counted = copied.result()
+            counts.update(counted)
+            say(len(part))
+        _copy(connection, "rollups", _sums(counts))
+        connection.execute("SET maintenance_work_mem = '1GB'")
+        for _, definition in indexes:
+            connection.execute(definition)
         connection.execute("VACUUM ANALYZE")
         connection.execute("CHECKPOINT")
 
 
-@contextmanager
-def _sqlite(url: str) -> Iterator[Callable[[str, Sequence[Row]], None]]:
+def _copy_part(url: str, scale: int, end: datetime, part: range) -> tuple[range, Counter[rollups.Key]]:
+    """Copy some of the messages; gives what they add up to."""
+    story = Story(scale, end)
+    with psycopg.connect(plain_url(url), autocommit=True) as connection:
+        connection.execute("SET synchronous_commit = off")
+        connection.execute("SET session_replication_role = replica")  # no looking up of foreign keys
+        connection.execute("SET TIME ZONE 'UTC'")
+        for batch in story.batches(part):
+            for table, rows in batch.items():
+                _copy(connection, table, rows)
+    return part, story.counts
+
+
+def _copy(connection: psycopg.Connection, table: str, rows: Sequence[Row]) -> None:
+    names = sql.SQL(", ").join(map(sql.Identifier, TABLES[table]))
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table), names)
+    with connection.cursor().copy(statement) as copy:
+        copy.write("".join([_line(row) for row in rows]))
+
+
+def _fill_sqlite(url: str, scale: int, end: datetime, say: Callable[[int], object]) -> None:
     """By INSERT, all of it in one transaction."""
+    story = Story(scale, end)
     with closing(sqlite3.connect(make_url(url).database or "")) as connection:
         connection.execute("PRAGMA synchronous = OFF")
 
@@ -190,7 +216,11 @@ def _sqlite(url: str) -> Iterator[Callable[[str, Sequence[Row]], None]]:
             marks = ", ".join("?" * len(TABLES[table]))
             connection.executemany(f"INSERT INTO {table} ({', '.join(TABLES[table])}) VALUES ({marks})", rows)  # noqa: S608 - our own names
 
-        yield write
+        for batch in story.batches(range(scale)):
+            for table, rows in batch.items():
+                write(table, rows)
+            say(len(batch["messages"]))
+        write("rollups", _sums(story.counts))
         connection.commit()
         connection.execute("ANALYZE")
         connection.commit()
