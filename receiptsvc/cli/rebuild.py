@@ -15,6 +15,7 @@ from receiptsvc.dynmark import codes
 from receiptsvc.store.db import Database
 from receiptsvc.worker import rebuild as reading_again
 from receiptsvc.worker.process import Reading
+from receiptsvc.worker.recall import recall
 
 
 @click.command()
@@ -25,6 +26,9 @@ def rebuild(*, is_applied: bool, as_json: bool) -> None:
 
     After STATUS_MAP has learnt a code, or the reader a form. With --apply a new transition takes the place of each old
     one, which stays visible. It may run beside the service, be stopped at any point, and be begun again.
+
+    It also looks whether the activity of each conversation is noted: that of what came while one release replaced
+    another may not be.
     """
     settings = Settings.from_env()
     now = datetime.now(UTC)
@@ -36,6 +40,7 @@ def rebuild(*, is_applied: bool, as_json: bool) -> None:
             for one in reading_again.rebuild(database, reading, now, is_applied=is_applied, on_progress=advance):
                 said = (one.provider_status_id or "-", one.provider_description or "-")
                 counts[*said, one.was or "unmapped", one.now or "unmapped"] += 1
+        recalled = len(set(recall(database, is_applied=is_applied)))
     except (DBAPIError, StorageUnavailable) as error:
         raise click.ClickException(
             f"the database did not do it ({logs.describe(error)}); what was done before that stays done"
@@ -45,9 +50,11 @@ def rebuild(*, is_applied: bool, as_json: bool) -> None:
     names = ("statusId", "description", "was", "now")
     if as_json:
         told = [{**dict(zip(names, key, strict=True)), "receipts": count} for key, count in counts.most_common()]
-        click.echo(json.dumps({"applied": is_applied, "differences": told}, indent=2))
+        click.echo(json.dumps({"applied": is_applied, "differences": told, "conversations": recalled}, indent=2))
         return
     for (status_id, description, was, is_now), count in counts.most_common():
         click.echo(f"{display.count(count, 'receipt')} with statusid {status_id}, {description!r}: {was} → {is_now}")
+    if recalled:
+        click.echo(f"activity of {display.count(recalled, 'conversation')}")
     total = display.count(counts.total(), "receipt")
     click.echo(f"{total} {'put right' if is_applied else 'would change; --apply puts them right'}")

@@ -17,9 +17,10 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from receiptsvc import ids
 from receiptsvc.domain.inbox import Channel, InboxOutcome
 from receiptsvc.domain.statuses import Effect, fold
-from receiptsvc.store import ledger, messages, rollups
+from receiptsvc.store import conversations, ledger, messages, rollups
+from receiptsvc.store.conversations import Activity
 from receiptsvc.store.db import Database
-from receiptsvc.store.models import InboxRow, Message, Parked, Reply, Transition
+from receiptsvc.store.models import InboxRow, Message, Parked, Reply, Spoken, Transition
 
 _EFFECTS = frozenset(effect.value for effect in Effect)
 _REPLY_KEPT = frozenset({InboxOutcome.APPLIED, InboxOutcome.CONFLICTING})  # a duplicate's reply is there already
@@ -48,7 +49,7 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
     hours: Counter[rollups.Key] = Counter()
     yield from slices.check(
         "messages",
-        select(Message.id, Message.status, Message.status_at, Message.conflict, *_COUNTED),
+        select(Message.id, Message.conversation_id, Message.status, Message.status_at, Message.conflict, *_COUNTED),
         Message.id,
         partial(_check_messages, hours),
     )
@@ -87,10 +88,13 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
     )
     yield from slices.check(
         "replies",
-        select(Reply.id, Reply.receipt_id, InboxRow.id).outerjoin(InboxRow, InboxRow.id == Reply.receipt_id),
+        select(Reply.id, Reply.conversation_id, Reply.receipt_id, InboxRow.id).outerjoin(
+            InboxRow, InboxRow.id == Reply.receipt_id
+        ),
         Reply.id,
         _check_replies,
     )
+    yield from slices.check("conversations", select(Spoken.id), Spoken.id, _check_conversations)
     with database.reading() as session:
         counted, rows, callbacks = ledger.read(session), ledger.count_rows(session), ledger.count_callbacks(session)
     tally["counters"] += len(InboxOutcome) + 2
@@ -130,8 +134,8 @@ class _Slices:
 def _check_messages(hours: Counter[rollups.Key], session: Session, rows: _Rows) -> list[Fault]:
     """A message's status, statusAt and conflict are what its transitions add up to."""
     told = messages.reports(session, [row[0] for row in rows])
-    faults: list[Fault] = []
-    for message_id, status, status_at, conflict, created_at, originator, offered_at in rows:
+    faults = _unnoted(session, rows)
+    for message_id, _, status, status_at, conflict, created_at, originator, offered_at in rows:
         where = ids.public("msg", message_id)
         hours.update(rollups.of_message(rollups.Standing(created_at, originator, offered_at, status, status_at)))
         reports = told[message_id]
@@ -212,18 +216,46 @@ def _check_transitions(hours: Counter[rollups.Key], _session: Session, rows: _Ro
     return faults
 
 
-def _check_replies(_session: Session, rows: _Rows) -> list[Fault]:
+def _check_replies(session: Session, rows: _Rows) -> list[Fault]:
     """The callback that brought a reply is there."""
-    return [
+    return _unnoted(session, rows) + [
         Fault(
             what="receipt of a reply",
             where=ids.public("rpl", reply_id),
             expected=f"{ids.public('rcp', receipt_id)} kept",
             found="missing",
         )
-        for reply_id, receipt_id, receipt in rows
+        for reply_id, _, receipt_id, receipt in rows
         if receipt is None
     ]
+
+
+def _unnoted(session: Session, rows: _Rows) -> list[Fault]:
+    """What was said is noted of its conversation, which stands second in these rows."""
+    return [
+        Fault(what="conversation's activity", where=ids.public("cnv", one), expected="noted", found="missing")
+        for one in sorted(conversations.find_unnoted(session, [row[1] for row in rows]))
+    ]
+
+
+def _check_conversations(session: Session, rows: _Rows) -> list[Fault]:
+    """What is noted of a conversation is what its messages and replies say."""
+    return [
+        Fault(
+            what="conversation's activity",
+            where=ids.public("cnv", one.id),
+            expected=_told(one.true),
+            found=_told(one.noted),
+        )
+        for one in conversations.find_differences(session, [row[0] for row in rows])
+    ]
+
+
+def _told(activity: Activity | None) -> str:
+    if activity is None:
+        return "none"
+    last = {True: "theirs", False: "ours", None: "either"}[activity.is_answered]
+    return f"{activity.first_at.isoformat()} to {activity.last_at.isoformat()}, the last word {last}"
 
 
 def _check_counters(counted: ledger.Ledger, rows: dict[InboxOutcome, int], callbacks: int) -> list[Fault]:

@@ -32,7 +32,7 @@ def test_verify_says_what_it_looked_at(service: Service, run: Run) -> None:
     result = run("verify")
     assert (result.exit_code, result.stdout) == (
         0,
-        "no faults (messages 1, receipts 1, transitions 2, replies 0, counters 12, counts of hours 3)\n",
+        "no faults (messages 1, receipts 1, transitions 2, replies 0, conversations 1, counters 12, counts of hours 3)\n",
     )
 
 
@@ -44,12 +44,12 @@ def test_verify_names_each_fault_and_fails(service: Service, run: Run) -> None:
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
         f"message's conflict, {message}: expected False, found True",
-        "1 fault (messages 1, receipts 0, transitions 1, replies 0, counters 12, counts of hours 1)",
+        "1 fault (messages 1, receipts 0, transitions 1, replies 0, conversations 1, counters 12, counts of hours 1)",
     ]
     as_json = run("verify", "--json")
     assert as_json.exit_code == 1
     assert json.loads(as_json.stdout) == {
-        "checked": {"messages": 1, "receipts": 0, "transitions": 1, "replies": 0, "counters": 12, "counts of hours": 1},
+        "checked": {"messages": 1, "receipts": 0, "transitions": 1, "replies": 0, "conversations": 1, "counters": 12, "counts of hours": 1},
         "faults": [{"what": "message's conflict", "where": message, "expected": "False", "found": "True"}],
     }
 
@@ -140,6 +140,7 @@ def test_rebuild_shows_the_difference_before_it_puts_it_right(
     assert json.loads(run("rebuild", "--json").stdout) == {
         "applied": False,
         "differences": [{"statusId": "77", "description": "Foo", "was": "unmapped", "now": "delivered", "receipts": 1}],
+        "conversations": 0,
     }
     assert run("rebuild", "--apply").stdout == line + "1 receipt put right\n"
     assert run("rebuild").stdout.startswith("no receipts")

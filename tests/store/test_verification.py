@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from threading import Thread
 from uuid import UUID
 
 import pytest
@@ -12,17 +13,23 @@ from receiptsvc import ids
 from receiptsvc.domain.inbox import Channel, InboxOutcome
 from receiptsvc.domain.messages import Reply as Said
 from receiptsvc.domain.statuses import Report, Source, Status
-from receiptsvc.store import inbox, messages, parking, replies
+from receiptsvc.store import conversations, inbox, messages, parking, replies
 from receiptsvc.store.db import Database
 from receiptsvc.store.inbox import Claimed
 from receiptsvc.store.models import Counter as Count
-from receiptsvc.store.models import InboxRow, Message, Parked, Reply, Rollup, Transition
+from receiptsvc.store.models import InboxRow, Message, Parked, Reply, Rollup, Spoken, Transition
 from receiptsvc.store.parking import Stray
 from receiptsvc.store.verification import Fault, verify
+from receiptsvc.worker.recall import recall
 from tests import rows
+from tests.faults.processes import until
 from tests.rows import T0, seconds
 
-BESIDES = ("count of an hour's", "parking of")  # what most changes put out of order too, and has tests of its own
+BESIDES = (
+    "count of an hour's",
+    "parking of",
+    "conversation's",
+)  # what most changes put out of order too, and has tests of its own
 
 
 def claim(session: Session, receipt_id: UUID) -> Claimed:
@@ -133,6 +140,7 @@ def test_a_store_where_everything_has_happened_has_no_fault(store: Store) -> Non
         "receipts": 13,
         "transitions": 7,
         "replies": 2,
+        "conversations": 2,
         "counters": 12,
         "counts of hours": 7,
     }
@@ -164,6 +172,64 @@ def test_a_message_that_is_not_the_sum_of_its_reports_is_named(
     assert [one for one in verify(store.database) if not one.what.startswith(BESIDES)] == [fault]
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "is_ours", "found"),
+    [
+        ("is_answered", True, True, "12:00:00+00:00, the last word theirs"),
+        ("last_at", seconds(3600), False, "to 2026-01-05T13:00:00+00:00"),
+        ("first_at", seconds(-3600), True, "2026-01-05T11:00:00+00:00 to"),
+    ],
+)
+def test_an_activity_that_nobody_had_is_named(
+    store: Store, *, column: str, value: object, is_ours: bool, found: str
+) -> None:
+    ours = rows.message()
+    both = rows.message(client_ref="order-1")  # both spoke at the same time: the last word is either's
+    conversation = (ours if is_ours else both).conversation_id
+    store.change(update(Spoken).where(Spoken.id == conversation).values({column: value}))
+    (fault,) = store.verified()
+    assert (fault.what, fault.where) == ("conversation's activity", ids.public("cnv", conversation))
+    assert found in fault.found
+    assert list(recall(store.database)) == [conversation]
+    assert len(store.verified()) == 1
+    assert list(recall(store.database, is_applied=True)) == [conversation]
+    assert store.verified() == []
+
+
+def test_a_conversation_without_a_row_is_named_and_gets_it(store: Store) -> None:
+    """As a release from before conversations had rows leaves it, which goes on for a moment after the migration."""
+    [later] = rows.accept(store.database, rows.message(client_ref="order-1"), now=seconds(60))
+    store.change(delete(Spoken).where(Spoken.id == rows.message().conversation_id))
+    store.change(delete(Spoken).where(Spoken.id == rows.message(client_ref="order-1").conversation_id))
+    faults = store.verified()
+    assert {fault.what for fault in faults} == {"conversation's activity"}
+    assert len({fault.where for fault in faults}) == 2
+    list(recall(store.database, is_applied=True))
+    assert store.verified() == []
+    with store.database.reading() as session:
+        row = session.get_one(Spoken, session.get_one(Message, later).conversation_id)
+        assert (row.first_at, row.last_at, row.is_answered) == (T0, seconds(60), False)
+
+
+def test_who_speaks_while_an_activity_is_restored_is_not_forgotten(postgresql_database: Database) -> None:
+    rows.accept(postgresql_database, rows.message())
+    conversation = rows.message().conversation_id
+    with postgresql_database.transaction() as session:
+        conversations.restore(session, [conversation])
+        made = rows.message()
+        speaker = Thread(target=lambda: rows.accept(postgresql_database, made, now=seconds(60)))
+        speaker.start()
+        until("the speaker waits for the row", lambda: waiting(postgresql_database))
+    speaker.join(timeout=10)
+    assert list(verify(postgresql_database)) == []
+
+
+def waiting(database: Database) -> bool:
+    """Whether anybody waits for a lock."""
+    with database.connection() as connection:
+        return bool(connection.exec_driver_sql("SELECT count(*) FROM pg_locks WHERE NOT granted").scalar())
+
+
 def test_a_count_of_an_hour_that_miscounts_is_named(store: Store) -> None:
     for kind, word in (("messages", "delivered"), ("messages", "accepted"), ("receipts", "duplicate")):
         row = update(Rollup).where(Rollup.kind == kind, Rollup.word == word)
@@ -174,11 +240,12 @@ def test_a_count_of_an_hour_that_miscounts_is_named(store: Store) -> None:
         store.change(row.values(value=Rollup.value - 1))
 
 
-def test_a_message_or_a_transition_that_goes_is_missed_by_its_hour(store: Store) -> None:
+def test_a_message_or_a_transition_that_goes_is_missed_by_its_hour_and_conversation(store: Store) -> None:
     store.change(delete(Message).where(Message.id == store.silent))
-    assert store.besides() == {"count of an hour's messages"}
+    missed = {"count of an hour's messages", "conversation's activity"}
+    assert store.besides() == missed
     store.change(delete(Transition).where(Transition.receipt_id == store.receipts["stale"]))
-    assert store.besides() == {"count of an hour's messages", "count of an hour's receipts"}
+    assert store.besides() == missed | {"count of an hour's receipts"}
 
 
 def test_the_parking_lot_holds_what_is_unmatched_and_nothing_else(store: Store) -> None:
