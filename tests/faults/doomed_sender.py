@@ -7,18 +7,20 @@ from types import ModuleType
 
 from receiptsvc.config import Settings
 from receiptsvc.dynmark import exchange
+from receiptsvc.dynmark.gateway import Gateway
+from receiptsvc.dynmark.rest import RestGateway
 from receiptsvc.dynmark.soap import SoapGateway
 from receiptsvc.store import sending
 from receiptsvc.store.db import Database
 from receiptsvc.worker import submit
 from tests.faults import doom
 
-# Whose end, or with `before` whose beginning, is the point; in order.
-POINTS: dict[str, tuple[ModuleType | type, str, bool]] = {
+# Whose end, or with `before` whose beginning, is the point; in order. None: the gateway's.
+POINTS: dict[str, tuple[ModuleType | None, str, bool]] = {
     "claimed": (sending, "claim", False),
-    "claim committed": (SoapGateway, "send", True),
+    "claim committed": (None, "send", True),
     "answered": (exchange, "post", False),
-    "answer read": (SoapGateway, "send", False),
+    "answer read": (None, "send", False),
     "recorded": (sending, "record_results", False),
 }
 
@@ -27,14 +29,15 @@ def main() -> None:
     """Arguments: the point, the times. It sends with the environment's settings what is due, and settles lost calls."""
     point, times = sys.argv[1], int(sys.argv[2])
     settings = Settings.from_env()
-    database, gateway, stop = Database(settings.database_url), SoapGateway(settings), threading.Event()
+    database, stop = Database(settings.database_url), threading.Event()
+    gateway: Gateway = RestGateway(settings) if settings.transport == "rest" else SoapGateway(settings)
     with database.transaction() as session:
         while sending.settle_lost(session, datetime.now(UTC), submit.repeats(settings), all_calls=True):
             pass
     if point != doom.NEVER:
         place, name, is_before = POINTS[point]
-        doom.watch(place, name, doom.killer(times), is_before=is_before)
-    while submit.submit(database, {"soap": gateway}, settings, stop):
+        doom.watch(place or type(gateway), name, doom.killer(times), is_before=is_before)
+    while submit.submit(database, {settings.transport: gateway}, settings, stop):
         pass
 
 

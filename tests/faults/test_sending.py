@@ -32,7 +32,11 @@ LOSSES = ("--chance", "lost-answer=0.05", "--chance", "cut-answer=0.03", "--chan
 # A killed worker's calls are lost when its lease ends: half a minute on PostgreSQL. The long form waits for it.
 IS_LONG = os.environ.get("RECEIPTSVC_FAULTS") == "long"
 SENT = 10_000 if IS_LONG else 4_000
+SENT_BY_REST = SENT // 4
 KILLED_ON = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"] if IS_LONG else ["sqlite"], indirect=True)
+# What is the transport's own of being killed: whether the gateway had the call.
+BY_REST = doomed_sender.POINTS if IS_LONG else ("claim committed", "answered")
+KILLED_AT = [*((point, "soap") for point in doomed_sender.POINTS), *((point, "rest") for point in BY_REST)]
 
 StartSending = Callable[..., Stack]
 
@@ -62,13 +66,35 @@ def report(stack: Stack) -> dict[str, Any] | None:
     return told
 
 
-def accept(database: Database, count: int) -> None:
-    rows.accept(database, *(rows.message(f"4477{place:08}") for place in range(count)))
+def accept(database: Database, count: int, transport: str = "soap") -> None:
+    rows.accept(database, *(rows.message(f"4477{place:08}", transport=transport) for place in range(count)))
 
 
 def unsettled(database: Database) -> int:
     with database.reading() as session:
         return session.scalar(select(func.count()).where(Message.status.in_(UNSETTLED))) or 0
+
+
+def due(database: Database) -> int:
+    with database.reading() as session:
+        return session.scalar(select(func.count()).where(Message.due_at.is_not(None))) or 0
+
+
+def statuses(database: Database) -> dict[str, int]:
+    with database.reading() as session:
+        counted = session.execute(select(Message.status, func.count()).group_by(Message.status))
+        return {word: int(count) for word, count in counted}
+
+
+def assert_none_was_doubled(database: Database, told: dict[str, Any], count: int) -> int:
+    """By REST, where nothing that is unclear goes again: how many messages are send_unknown."""
+    assert [told[name] for name in ("messageGuids", "doubles", "lookalikes", "refused")] == [0, 0, 0, 0]
+    found = statuses(database)
+    unknown = found.get("send_unknown", 0)
+    assert found.get("submitted", 0) == count - unknown
+    assert count - unknown <= told["restMessages"] <= count, "none is told to be there that the gateway never had"
+    assert list(verify(database)) == []
+    return unknown
 
 
 def assert_each_was_sent_once(database: Database, told: dict[str, Any], count: int) -> None:
@@ -78,9 +104,7 @@ def assert_each_was_sent_once(database: Database, told: dict[str, Any], count: i
         "lookalikes": 0,
         "refused": 0,
     }
-    with database.reading() as session:
-        statuses = dict(session.execute(select(Message.status, func.count()).group_by(Message.status)).all())
-    assert statuses == {"submitted": count}
+    assert statuses(database) == {"submitted": count}
     assert list(verify(database)) == []
 
 
@@ -96,6 +120,20 @@ def test_with_a_tenth_of_the_answers_lost_no_message_is_lost_or_doubled(
     assert told["spoiledAnswers"] >= SENT // 1000, "else nothing was tried"
     assert told["duplicates"] >= SENT // 100
     assert_each_was_sent_once(database, told, SENT)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_by_rest_a_lost_answer_stays_unknown_and_no_message_is_doubled(
+    start_sending: StartSending, database: Database
+) -> None:
+    accept(database, SENT_BY_REST, "rest")
+    stack = start_sending(*LOSSES, BATCH_SIZE="20")
+    until("nothing is due", lambda: due(database) == 0, seconds=120)
+    told = report(stack)
+    assert told is not None
+    assert told["submissions"] == SENT_BY_REST, "each was offered once"
+    assert told["spoiledAnswers"] >= SENT_BY_REST // 500, "else nothing was tried"
+    assert assert_none_was_doubled(database, told, SENT_BY_REST) == 20 * told["spoiledAnswers"]
 
 
 @KILLED_ON
@@ -119,12 +157,13 @@ def test_a_sender_killed_at_any_moment_sends_each_once(
 
 
 @KILLED_ON
-@pytest.mark.parametrize("point", doomed_sender.POINTS)
+@pytest.mark.parametrize(("point", "transport"), KILLED_AT)
 def test_a_sender_killed_at_a_point_sends_each_once(
-    database_url: str, database: Database, point: str, form: Form
+    database_url: str, database: Database, point: str, transport: str, form: Form
 ) -> None:
-    accept(database, 60)
     kills = form.times // 2
+    count = 60 + 5 * kills  # by REST what a kill leaves is not offered again
+    accept(database, count, transport)
     with sandbox.running(sandbox.Options(default=("no-receipts",), by_number=False)) as box:
         environ = {
             **os.environ,
@@ -133,18 +172,25 @@ def test_a_sender_killed_at_a_point_sends_each_once(
             "API_KEYS": "a:read:" + "b" * 16,
             "DYNMARK_USERNAME": "sandbox",
             "DYNMARK_PASSWORD": "password",
+            "DYNMARK_TRANSPORT": transport,
             "DYNMARK_SOAP_URL": box.soap_url,
+            "DYNMARK_REST_URL": box.rest_url,
             "BATCH_SIZE": "5",
             "RESEND_AFTER_SECONDS": "0.001",
         }
         for turn in range(kills):
             assert send(environ, point, turn % 3 + 1) == -signal.SIGKILL
-            assert unsettled(database)
-        until("all are sent", lambda: send(environ, doom.NEVER, 0) == 0 and unsettled(database) == 0)
+            assert due(database)
+        until("all are sent", lambda: send(environ, doom.NEVER, 0) == 0 and due(database) == 0)
         with database.reading() as session:
-            lost = session.scalar(select(func.count()).where(Attempt.outcome == "unclear"))
+            lost = session.scalar(select(func.count()).where(Attempt.outcome == "unclear")) or 0
         assert (lost == 0) == (point == "claimed"), "what was not committed was never begun"
-        assert_each_was_sent_once(database, box.report(), 60)
+        if transport == "soap":
+            assert_each_was_sent_once(database, box.report(), count)
+        else:
+            assert assert_none_was_doubled(database, box.report(), count) == lost
+            never_had = lost if point == "claim committed" else 0
+            assert box.report()["restMessages"] == count - never_had
 
 
 def send(environ: dict[str, str], point: str, times: int) -> int:

@@ -209,21 +209,6 @@ def test_a_dead_worker_s_call_is_sent_again_when_its_lease_ends(postgresql_url: 
         assert (report(stack)["submissions"], report(stack)["duplicates"], report(stack)["doubles"]) == (2, 1, 0)
 
 
-def test_refused_credentials_hold_all_messages_and_fail_none(sqlite_url: str, tmp_path: Path) -> None:
-    with Stack(tmp_path / "stack", sqlite_url, sandbox_flags=["--username", "somebody-else"]) as stack:
-        stack.start_all()
-        stack.client().send([{"recipients": [f"4477009000{n:02}" for n in range(5)], "text": "Hello"}])
-        stack.wait_until("the account is refused", lambda: "send.account_refused" in stack.tail("worker"))
-        stack.wait_until("ops can see it", lambda: "refuses our credentials" in readiness(stack))
-        assert counts(stack) == {"accepted": 5}
-        requests.post(f"{stack.sandbox_url}/sandbox/behaviour", json={"username": None}, timeout=5).raise_for_status()
-        stack.wait_until("a probe has got through", lambda: counts(stack) == {"delivered": 5})
-
-
-def readiness(stack: Stack) -> str:
-    return requests.get(f"{stack.url}/readyz", timeout=5).text
-
-
 def test_the_story_can_be_played_again_on_kept_data(sqlite_url: str, tmp_path: Path) -> None:
     for start in ("1000", "2000"):
         flags = ["--transaction-start", start, "--msgid-start", start, "--late-seconds", "3"]
