@@ -28,6 +28,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
 
 from receiptsvc.store import upsert
+from receiptsvc.store.db import is_sqlite
 
 _MOST_CHARACTERS = 128 * 1024  # of JSON in one statement
 
@@ -40,7 +41,7 @@ def insert_all(session: Session, model: type[DeclarativeBase], rows: Iterable[_R
     if not isinstance(table, Table):
         raise TypeError(f"{model.__name__} is no table")
     for group in _alike(rows):
-        if _is_sqlite(session):
+        if is_sqlite(session):
             session.execute(insert(table), group)
         else:
             _insert_alike(session, table, group)
@@ -73,7 +74,7 @@ def update_all(session: Session, model: type[DeclarativeBase], key: str | Sequen
 
 def _update_alike(session: Session, table: Table, keys: Sequence[str], rows: Sequence[_Row]) -> None:
     columns = [name for name in rows[0] if name not in keys]
-    if _is_sqlite(session):
+    if is_sqlite(session):
         values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in columns}
         statement = update(table).where(*(table.c[name] == bindparam(f"of_{name}") for name in keys)).values(values)
         session.connection().execute(
@@ -107,13 +108,9 @@ def execute_all(session: Session, statement: upsert.Insert, model: type[Declarat
 
 def among(session: Session, column: InstrumentedAttribute[Any], values: Collection[Any]) -> ColumnElement[bool]:
     """Whether a column has one of `values` (not empty): on PostgreSQL as one parameter, however many there are."""
-    if _is_sqlite(session):
+    if is_sqlite(session):
         return column.in_(values)
     return column == any_(literal(list(values), ARRAY(column.type)))
-
-
-def _is_sqlite(session: Session) -> bool:
-    return session.get_bind().dialect.name == "sqlite"
 
 
 def _alike(rows: Iterable[_Row]) -> Iterable[Sequence[_Row]]:

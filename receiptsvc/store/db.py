@@ -117,6 +117,11 @@ class Database:
         self._engine.dispose()
 
 
+def is_sqlite(session: Session) -> bool:
+    """Whether a session is one of SQLite's; else it is PostgreSQL's."""
+    return session.get_bind().dialect.name == "sqlite"
+
+
 def plain_url(url: str) -> str:
     """The URL of a PostgreSQL as its driver takes it when it is used alone."""
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)

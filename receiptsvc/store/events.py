@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store import bulk
+from receiptsvc.store.db import is_sqlite
 from receiptsvc.store.models import EventRow, Message, MessageTransaction, Reply
 
 Label: TypeAlias = "tuple[str, str]"  # a name that the API filters by, and a value
@@ -162,7 +163,7 @@ def note_reply(session: Session, reply_id: UUID, now: datetime) -> None:
 
 def has_unnumbered(session: Session) -> bool:
     """Whether rows were committed that have no number yet."""
-    if _is_sqlite(session):
+    if is_sqlite(session):
         return False
     # By its order the index of such rows serves it, whatever the planner believes of how many there are.
     waiting = select(EventRow.id).where(EventRow.number.is_(None)).order_by(EventRow.id).limit(1)
@@ -174,7 +175,7 @@ def number(session: Session, most: int = MOST_NUMBERED) -> int:
 
     In a transaction of its own, which is short, because it keeps others from numbering.
     """
-    if _is_sqlite(session) or not session.scalar(_ALONE):
+    if is_sqlite(session) or not session.scalar(_ALONE):
         return 0
     done: int = session.execute(_NUMBER, {"most": most}).rowcount  # type: ignore[attr-defined]  # of an update
     return done
@@ -251,7 +252,7 @@ def _write(session: Session, packed: Sequence[bytes], now: datetime) -> None:
     ]
     if rows:
         statement = insert(_TABLE)
-        session.execute(statement.values(number=_NEXT_NUMBER) if _is_sqlite(session) else statement, rows)
+        session.execute(statement.values(number=_NEXT_NUMBER) if is_sqlite(session) else statement, rows)
 
 
 def _events(session: Session, found: Sequence[tuple[Place, tuple[Any, ...]]]) -> list[Event]:
@@ -321,7 +322,3 @@ def _labels(about: About, transaction_ids: Collection[str]) -> frozenset[Label]:
     return frozenset((name, value) for name, value in values if value is not None) | {
         (TRANSACTION_ID, transaction_id) for transaction_id in transaction_ids
     }
-
-
-def _is_sqlite(session: Session) -> bool:
-    return session.get_bind().dialect.name == "sqlite"

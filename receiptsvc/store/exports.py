@@ -29,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from receiptsvc.store import listing
+from receiptsvc.store.db import is_sqlite
 from receiptsvc.store.listing import MessageFilter, Order, Place
 from receiptsvc.store.models import Message, Transition, UtcDateTime
 from receiptsvc.store.queries import Page
@@ -88,7 +89,7 @@ def read_messages(
     session: Session, where: MessageFilter, form: Form, *, limit: int, after: Place | None = None
 ) -> Page[Line, Place]:
     """Messages in the list's order; like one of its pages, a slice may be short or empty and not be the last."""
-    query = select(Message.id, _written(tuple(MESSAGE.items()), form, on_sqlite=_is_sqlite(session)), null())
+    query = select(Message.id, _written(tuple(MESSAGE.items()), form, on_sqlite=is_sqlite(session)), null())
     if where == MessageFilter():
         rows = [Line(*row) for row in _fetch(session, _newest(query, after).limit(limit + 1))]
         return Page(items=rows[:limit], next=_place(rows[limit - 1].message_id) if len(rows) > limit else None)
@@ -108,7 +109,7 @@ def read_transitions(
         page = listing.find_ids(session, where, limit=limit, after=after)
     columns = (
         Transition.message_id,
-        _written(tuple(TRANSITION.items()), form, on_sqlite=_is_sqlite(session)),
+        _written(tuple(TRANSITION.items()), form, on_sqlite=is_sqlite(session)),
         Transition.receipt_id,
     )
     told: dict[UUID, list[Line]] = {one: [] for one in page.items}
@@ -133,7 +134,7 @@ def _fetch_of(
     """The rows of some messages. On PostgreSQL their ids travel as one text: an array of them is dear to write."""
     if not message_ids:
         return iter(())
-    if _is_sqlite(session):
+    if is_sqlite(session):
         return _fetch(session, query.where(column.in_(message_ids)))
     given = func.string_to_array(",".join([one.hex for one in message_ids]), ",")
     return _fetch(session, query.where(column == any_(cast(given, ARRAY(column.type)))))
@@ -142,10 +143,6 @@ def _fetch_of(
 def _fetch(session: Session, query: _Query) -> Iterator[Any]:
     for part in session.connection().execute(query).partitions(_AT_ONCE):
         yield from part
-
-
-def _is_sqlite(session: Session) -> bool:
-    return session.get_bind().dialect.name == "sqlite"
 
 
 @cache  # to make the expression takes as long as to read some hundred rows by it

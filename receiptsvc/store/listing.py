@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store import bulk, messages
+from receiptsvc.store.db import is_sqlite
 from receiptsvc.store.models import RECIPIENT_END, Message, MessageTransaction
 from receiptsvc.store.queries import Page
 from receiptsvc.store.walks import Key, Pin, Way, walk
@@ -118,7 +119,7 @@ def find_ids(session: Session, where: MessageFilter, *, limit: int, after: Place
 
 def estimate(session: Session, where: MessageFilter) -> int | None:
     """About how many messages a filter finds, as the statistics of PostgreSQL guess it; None: SQLite makes no guess."""
-    if session.get_bind().dialect.name == "sqlite":
+    if is_sqlite(session):
         return None
     query = select(Message.id).where(*_wanted(where).values())
     if where.message_guid is not None:
@@ -159,7 +160,7 @@ def look_up_references(session: Session, client_refs: Sequence[str]) -> dict[str
     """Messages by their clientRefs: of each the newest, one more than MOST_OF_A_REFERENCE at most."""
     if not client_refs:
         return {}
-    if session.get_bind().dialect.name == "sqlite":
+    if is_sqlite(session):
         given = func.json_each(json.dumps(list(client_refs))).table_valued(column("value", Text))
     else:
         terms = cast(literal(json.dumps(list(client_refs)), Text), JSON)

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from receiptsvc import ids
 from receiptsvc.domain.inbox import InboxOutcome
 from receiptsvc.store import bulk, inbox, upsert
+from receiptsvc.store.db import is_sqlite
 from receiptsvc.store.models import Audit, InboxRow, Parked
 
 _MOST_AT_ONCE = 1000
@@ -51,7 +52,7 @@ def hold(
     so no two wait for each other in a circle.
     """
     names = [*(f"transaction {one}" for one in transaction_ids), *(f"clientRef {one}" for one in client_refs)]
-    if names and session.get_bind().dialect.name == "postgresql":
+    if names and not is_sqlite(session):
         places = sorted({crc32(name.encode()) % _PLACES for name in names})
         session.execute(_SHARED_LOCK if only_releases else _LOCK, {"kind": _KIND, "places": places})
 

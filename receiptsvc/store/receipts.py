@@ -19,7 +19,7 @@ from receiptsvc.domain.errors import ReceiptsvcError, Refused
 from receiptsvc.domain.inbox import Channel, InboxOutcome
 from receiptsvc.store import audits, bulk, inbox, ledger
 from receiptsvc.store.audits import By
-from receiptsvc.store.db import LONGEST_SECONDS, Database
+from receiptsvc.store.db import LONGEST_SECONDS, Database, is_sqlite
 from receiptsvc.store.models import Audit, InboxRow, Message, Parked, Transition
 from receiptsvc.store.queries import Page
 from receiptsvc.store.walks import REACH, Pin, Way, walk
@@ -214,7 +214,7 @@ def replay(
 def _has(session: Session, outcome: InboxOutcome) -> ColumnElement[bool]:
     """Whether a row has this outcome; put so that the index of rare outcomes serves."""
     is_so = InboxRow.outcome == outcome
-    if outcome in _COMMON or session.get_bind().dialect.name != "sqlite":
+    if outcome in _COMMON or not is_sqlite(session):
         return is_so
     return and_(is_so, _IS_RARE)  # SQLite sees that an index fits only where its own condition stands there as it is
 

@@ -15,6 +15,7 @@ from receiptsvc.domain.inbox import InboxOutcome
 from receiptsvc.domain.messages import Reply as Said
 from receiptsvc.store import bulk, conversations, events, messages, suppressions, upsert
 from receiptsvc.store.audits import By
+from receiptsvc.store.db import is_sqlite
 from receiptsvc.store.inbox import Claimed
 from receiptsvc.store.models import Message, Reply
 from receiptsvc.store.suppressions import Pair
@@ -37,7 +38,7 @@ def hold(session: Session, msgids: Collection[str]) -> None:
 
     Once in a transaction, for all. Some may share a place: PostgreSQL has room for some thousands of locks only.
     """
-    if msgids and session.get_bind().dialect.name == "postgresql":
+    if msgids and not is_sqlite(session):
         places = sorted({crc32(msgid.encode()) % _PLACES for msgid in msgids})
         session.execute(_LOCK, {"kind": _KIND, "places": places})
 

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc.domain.statuses import Effect, Status
 from receiptsvc.store import bulk, rollups
+from receiptsvc.store.db import is_sqlite
 from receiptsvc.store.models import Rollup, UtcDateTime
 
 MOST_COUNTS = 1_000_000  # rows of the hourly counts that are added up for one question
@@ -160,7 +161,7 @@ def _start(session: Session, hour: SQLColumnExpression[datetime], by: By) -> SQL
     """The beginning of the line in which an hour lies."""
     if by is By.HOUR:
         return hour
-    if session.get_bind().dialect.name == "sqlite":
+    if is_sqlite(session):
         return func.strftime("%Y-%m-%d 00:00:00.000000", hour, type_=UtcDateTime())
     return func.date_trunc("day", hour, "UTC", type_=UtcDateTime())
 
@@ -189,7 +190,6 @@ def _added_up(
 
 def _summed(session: Session, kept: Select[*tuple[Any, ...]], by: By) -> Select[*tuple[Any, ...]]:
     """By time: how many counts were read, and what they add up to, as JSON of word and count for each kind."""
-    on_sqlite = session.get_bind().dialect.name == "sqlite"
     counts = kept.subquery()
     start = _start(session, counts.c.hour, by)
     words = (
@@ -203,7 +203,7 @@ def _summed(session: Session, kept: Select[*tuple[Any, ...]], by: By) -> Select[
         .group_by(start, counts.c.kind, counts.c.word)
         .subquery()
     )
-    gather = func.json_group_object if on_sqlite else func.json_object_agg
+    gather = func.json_group_object if is_sqlite(session) else func.json_object_agg
     told = [gather(words.c.word, words.c.value, type_=JSON()).filter(words.c.kind == kind) for kind in _KINDS]
     return select(words.c.start, func.sum(words.c.rows), *told).group_by(words.c.start)
 

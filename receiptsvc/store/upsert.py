@@ -5,10 +5,11 @@ from typing import TypeAlias
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, Session
 
+from receiptsvc.store.db import is_sqlite
+
 Insert: TypeAlias = "postgresql.Insert | sqlite.Insert"
 
 
 def into(session: Session, model: type[DeclarativeBase]) -> Insert:
     """An insert into `model` that can say what to do on a conflict."""
-    on_sqlite = session.get_bind().dialect.name == "sqlite"
-    return sqlite.insert(model) if on_sqlite else postgresql.insert(model)
+    return sqlite.insert(model) if is_sqlite(session) else postgresql.insert(model)

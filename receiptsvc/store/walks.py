@@ -31,6 +31,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from receiptsvc.store.db import is_sqlite
+
 _SAID = "walks.may_gather"  # in a session's info
 
 REACH = 10  # how many pages of rows are looked at for one page
@@ -100,7 +102,7 @@ def walk(session: Session, way: Way, *, limit: int, after: Key | None = None) ->
 
 
 def _say(session: Session, may_gather: str) -> None:
-    if session.get_bind().dialect.name == "postgresql" and session.info.get(_SAID, "on") != may_gather:
+    if not is_sqlite(session) and session.info.get(_SAID, "on") != may_gather:
         session.execute(_MAY_GATHER, {"may": may_gather})
         session.info[_SAID] = may_gather
 
