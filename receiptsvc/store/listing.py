@@ -20,11 +20,14 @@ from receiptsvc.store import bulk, messages
 from receiptsvc.store.db import is_sqlite
 from receiptsvc.store.models import RECIPIENT_END, Message, MessageTransaction
 from receiptsvc.store.queries import Page
-from receiptsvc.store.walks import Key, Pin, Way, walk
+from receiptsvc.store.walks import Key, Pin, Way, gather, walk
 
 FEWEST_DIGITS = 4  # of a number's end
 MOST_OF_A_REFERENCE = 20  # messages of one clientRef that a look-up gives
 
+_RARE_PAGES, _MOST_RARE = 8, 1_000  # rows among which to look for a page, at most; with a walk they are under 20 pages
+
+_recipient_end: ColumnElement[str] = literal_column(RECIPIENT_END.replace("recipient", "messages.recipient"), Text)
 _LAST_CHARACTER = 0x10FFFF
 _SURROGATES = range(0xD800, 0xE000)
 
@@ -112,7 +115,7 @@ def find_ids(session: Session, where: MessageFilter, *, limit: int, after: Place
     order = where.sorting
     if after is not None and after.order is not order:
         raise ValueError("a place in another order")
-    walked = walk(session, _way(session, where), limit=limit, after=after.key if after else None)
+    walked = walk(session, _way(session, where, limit), limit=limit, after=after.key if after else None)
     found = Place(order, walked.next) if walked.next is not None else None
     return Page(items=[key[-1] for key in walked.keys], next=found)
 
@@ -195,14 +198,23 @@ def _newest_first(message: Message) -> tuple[datetime, UUID]:
     return message.created_at, message.id
 
 
-def _way(session: Session, where: MessageFilter) -> Way:
+def _way(session: Session, where: MessageFilter, limit: int) -> Way:
     wanted = _wanted(where)
     order, is_descending = _COLUMNS[where.sorting]
     few = _few(session, where)
+    way = _ordered(where, wanted) if few is None else None
+    if way is not None and way.others:
+        few = _rare(session, where, wanted, min(_RARE_PAGES * limit, _MOST_RARE))
     if few is not None:
         return Way(order=order, branches=[[few, *wanted.values()]], is_descending=is_descending, is_few=True)
+    return way or _ordered(where, wanted)
+
+
+def _ordered(where: MessageFilter, wanted: dict[str, ColumnElement[bool]]) -> Way:
+    """The way along an index in the order of the list."""
     if where.sorting is Order.CREATED:
         return _created(where, wanted)
+    order, is_descending = _COLUMNS[where.sorting]
     since: object = where.changed_since
     until, served, branch = None, "changed_since", []
     if where.sorting is Order.CLIENT_REF and where.client_ref_prefix is not None:
@@ -231,6 +243,50 @@ def _few(session: Session, where: MessageFilter) -> ColumnElement[bool] | None:
         return None
     both = set.intersection(*found)
     return bulk.among(session, Message.id, both) if both else false()
+
+
+def _rare(
+    session: Session, where: MessageFilter, wanted: dict[str, ColumnElement[bool]], most: int
+) -> ColumnElement[bool] | None:
+    """What picks out all that fits, if an index that is in another order has at most so many rows for the question."""
+    is_created = where.sorting is Order.CREATED
+    stretches = _stretches(where)[is_created:]  # the first is the one along which `_created` goes
+    if not stretches:
+        return None
+    pins = stretches[0]
+    is_by_time = pins[0][0] is not Message.originator or len(pins) > 1
+    way = Way(
+        order=(Message.created_at, Message.id) if is_by_time else (Message.status, Message.created_at, Message.id),
+        branches=[[column.is_not(None) for column, _ in pins]],  # as some of these indexes have it
+        pins=[pins],
+        since=where.since if is_by_time else None,
+        until=where.until if is_by_time else None,
+        others=list(wanted.values()),
+    )
+    found = gather(session, way, most=most)
+    if found is None:
+        return None
+    return bulk.among(session, Message.id, [key[-1] for key in found]) if found else false()
+
+
+def _stretches(where: MessageFilter) -> list[list[Pin]]:
+    """By which values an index finds some of what is asked for, and may then go on by time: the fewest first."""
+    found: list[list[Pin]] = []
+    status: list[Pin] = [(Message.status, where.status)] if where.status is not None else []
+    if where.recipient is not None:
+        found.append([(Message.recipient, where.recipient)])
+    if where.client_ref is not None and status:
+        reference = messages.conversation_id(client_ref=where.client_ref, recipient=None, originator=None)
+        found.append([(Message.conversation_id, reference), *status])
+    elif where.client_ref is not None:
+        found.append([(Message.client_ref, where.client_ref)])
+    if where.recipient_ends is not None:
+        found.append([(_recipient_end, where.recipient_ends[-FEWEST_DIGITS:])])
+    if where.originator is not None:
+        found.append([(Message.originator, where.originator), *status])
+    elif status:
+        found.append(status)
+    return found
 
 
 def _created(where: MessageFilter, wanted: dict[str, ColumnElement[bool]]) -> Way:
@@ -270,8 +326,7 @@ def _created(where: MessageFilter, wanted: dict[str, ColumnElement[bool]]) -> Wa
 
 def _ends_in(digits: str) -> ColumnElement[bool]:
     """Whether a recipient has these last four digits, in the words of their index."""
-    end = literal_column(RECIPIENT_END.replace("recipient", "messages.recipient"), Text)
-    return end == digits
+    return _recipient_end == digits
 
 
 def _wanted(where: MessageFilter) -> dict[str, ColumnElement[bool]]:

@@ -2,7 +2,8 @@
 
 A list is read along an index that has some of what was asked for first and the list's order after it, so that a page is
 where its key points. What no index has is looked at row by row, but no further than ten pages: then the page ends
-early, and its key says where to go on. A page may so be short, or empty, and not be the last.
+early, and its key says where to go on. A page may so be short, or empty, and not be the last. Before that another index
+is asked whether it has but few rows for the same question, among which to look instead.
 
 PostgreSQL chooses its plans by statistics, which know nothing of what was just sent, nor of what never goes together.
 So it is told not to gather all that fits and sort it. And where another index has the same order, along which it might
@@ -99,6 +100,22 @@ def walk(session: Session, way: Way, *, limit: int, after: Key | None = None) ->
         return Walked(fitting[:limit], fitting[limit - 1])
     is_cut = bool(rows) and rows[-1].place == reach
     return Walked(fitting, tuple(rows[-1])[: len(names)] if is_cut else None)
+
+
+def gather(session: Session, way: Way, *, most: int) -> list[Key] | None:
+    """The keys of all that fit, in no order, if they are among no more than `most` rows; else None.
+
+    Of a way with one branch, and conditions that no index has.
+    """
+    _say(session, "off")
+    names = [f"key_{place}" for place in range(len(way.order))]
+    [conditions], [pinned] = way.branches, way.pins
+    stretch = _part(way, conditions, pinned, names, None).limit(most + 1).subquery()
+    counted = select(stretch, func.row_number().over().label("place"), func.count().over().label("rows")).subquery()
+    is_last = counted.c.place == most + 1
+    query = select(counted).where(or_(counted.c.fits & (counted.c.rows <= most), is_last))
+    rows = session.execute(query).all()
+    return None if rows and rows[0].place == most + 1 else [tuple(row)[: len(names)] for row in rows]
 
 
 def _say(session: Session, may_gather: str) -> None:

@@ -121,6 +121,7 @@ def test_a_walk_through_changes_meets_what_changes_meanwhile_again(database: Dat
 
 def test_a_page_that_looked_far_enough_ends_early_and_the_next_goes_on(database: Database) -> None:
     wanted = [*rows.accept(database, rows.message(originator="RARE"))]
+    rows.accept(database, *(rows.message(BOB, originator="RARE") for _ in range(walks.REACH)))  # else it is looked for there
     rows.accept(database, *(rows.message() for _ in range(2 * walks.REACH)), now=seconds(1))
     where = MessageFilter(recipient=ALICE, originator="RARE")
     with database.reading() as session:

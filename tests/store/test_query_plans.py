@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 from uuid import UUID
 
 import pytest
@@ -237,6 +237,13 @@ def test_any_two_filters_read_at_most_twenty_pages(seeded: Database, reader: Fla
         {"recipientEnds": "5838"},
         {"clientRefPrefix": "order/66666"},
         {"transactionID": "250", "status": "failed"},
+        {"recipient": "447700015838", "order": "changed"},
+        {"recipient": "447700900000", "status": "failed"},
+        {"changedSince": LONG_AGO.isoformat(), "status": "failed"},
+        {"changedSince": LONG_AGO.isoformat(), "originator": "RARE"},
+        {"changedSince": LONG_AGO.isoformat(), "recipientEnds": "5838"},
+        {"clientRefPrefix": "order/", "originator": "RARE"},
+        {"clientRef": "campaign", "originator": "RARE"},
     ],
     ids=str,
 )
@@ -297,15 +304,36 @@ def test_a_look_up_reads_a_few_rows_a_term(seeded: Database, reader: FlaskClient
 
 
 def test_short_pages_lead_to_all_that_fits(reader: FlaskClient) -> None:
-    """Eleven messages of the rare originator are among those whose clientRef begins so, which are 85,000."""
+    """In the order of changes sixteen of the last minutes stand behind all others, whose originator has 33,000."""
     found: list[str] = []
+    empty = 0
     cursor: dict[str, str] = {}
+    question = {"order": "changed", "originator": "SHOP1", "since": (END - timedelta(seconds=90)).isoformat()}
     while True:
-        question = {"clientRefPrefix": "order/", "originator": "RARE", "limit": "500"}
-        answer: Any = reader.get(f"/v1/messages?{urlencode(question | cursor, quote_via=quote)}").json
-        found += [item["clientRef"] for item in answer["items"]]
+        answer: Any = reader.get(f"/v1/messages?{urlencode(question | cursor)}&limit=500").json
+        found += [item["createdAt"] for item in answer["items"]]
+        empty += not answer["items"]
         if answer["nextCursor"] is None:
             break
         cursor = {"cursor": answer["nextCursor"]}
+    assert empty > 10
     assert found == sorted(found)
-    assert len(found) == 11
+    numbers = range(MESSAGES - 90, MESSAGES + 1)
+    assert len(found) == len([n for n in numbers if n % 2 and n % 9 and n % 3 == 1])
+
+
+def test_what_few_fit_is_paged_as_everything_else(seeded: Database, reader: FlaskClient) -> None:
+    """A hundred failed, which is few enough to be gathered: in the order of changes, forty by forty."""
+    found: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        question = {"status": "failed", "changedSince": LONG_AGO.isoformat(), "limit": "40"} | cursor
+        counted, answer = count(seeded, reader, f"/v1/messages?{urlencode(question)}")
+        assert counted.rows <= 20 * 40, counted.plans
+        found += [item["createdAt"] for item in answer["items"]]
+        if answer["nextCursor"] is None:
+            break
+        assert len(answer["items"]) == 40
+        cursor = {"cursor": answer["nextCursor"]}
+    assert found == sorted(found)
+    assert len(found) == 100
