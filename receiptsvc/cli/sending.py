@@ -144,7 +144,7 @@ def _cancel_all(client: Client, which: Mapping[str, str], *, is_shown: bool) -> 
     with display.progress("messages cancelled", is_shown=is_shown) as advance:
         while True:
             try:
-                done = client.cancel_all(**which)
+                done = client.cancel_all(dry_run=False, **which)
             except Unreachable as error:
                 raise click.ClickException(
                     f"{error}; {display.count(count, 'message')} cancelled before that. Run it again for the others"

@@ -14,6 +14,7 @@ from receiptsvc import sandbox
 from receiptsvc.config import Settings
 from receiptsvc.domain.messages import Outcome, SendResult
 from receiptsvc.domain.statuses import UNSETTLED
+from receiptsvc.dynmark.gateway import Gateway
 from receiptsvc.dynmark.rest import RestGateway
 from receiptsvc.dynmark.soap import SoapGateway
 from receiptsvc.sandbox.server import Box
@@ -49,7 +50,7 @@ def settings_of(box: Box, transport: str = "soap", **more: str) -> Settings:
 
 def sender(database: Database, settings: Settings) -> Offer:
     """Makes one call with what is due; how many messages were in it."""
-    gateways = {"soap": SoapGateway(settings), "rest": RestGateway(settings)}
+    gateways: dict[str, Gateway] = {"soap": SoapGateway(settings), "rest": RestGateway(settings)}
     return lambda: submit(database, gateways, settings, threading.Event())
 
 
