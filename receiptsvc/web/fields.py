@@ -16,11 +16,13 @@ from marshmallow import fields, validate
 from receiptsvc import ids
 from receiptsvc.domain import countries
 from receiptsvc.store import listing, people, timeline
+from receiptsvc.store.queries import MOST_ROWS
 from receiptsvc.store.suppressions import Pair
 from receiptsvc.web import recipients
 
 Value = TypeVar("Value")
 
+_LONGEST_REASON = 1000  # characters
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC_3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?(?:([Zz])|([+-]\d\d:\d\d))\Z", re.ASCII
@@ -101,6 +103,17 @@ def words(*, most: int, also: Callable[[str], object] | None = None, **options: 
     return fields.String(validate=checks + ([also] if also else []), **options)
 
 
+def reason(**options: Any) -> fields.String:
+    """Why somebody does something."""
+    return words(most=_LONGEST_REASON, **options)
+
+
+def limit(description: str = "How many at most.") -> fields.Integer:
+    """How long a page may be."""
+    documented = {"description": description, "examples": [100]}
+    return fields.Integer(load_default=100, validate=validate.Range(1, MOST_ROWS), metadata=documented)
+
+
 def moment(**options: Any) -> Coded[datetime]:
     """A time with its offset from UTC (RFC 3339). It is given out in UTC."""
     return _string(Coded(read=_read_moment, write=_write_moment, **options), "date-time")
@@ -116,6 +129,11 @@ def query_moment(**options: Any) -> Coded[datetime]:
 def public_id(prefix: str, **options: Any) -> Coded[UUID]:
     """One of our ids, given out with its prefix."""
     return _string(Coded(write=lambda identifier: ids.public(prefix, identifier), **options))
+
+
+def message_id(**options: Any) -> Coded[UUID]:
+    """The id of a message, as it was given out."""
+    return _string(Coded(read=_read_message_id, **options))
 
 
 def phone_number(**options: Any) -> Coded[str]:
@@ -194,6 +212,13 @@ def _read_moment(text: str) -> datetime:
 
 def _write_moment(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _read_message_id(text: str) -> UUID:
+    found = ids.parse("msg", text)
+    if found is None:
+        raise ma.ValidationError("Must be a message's id, such as msg_01k8z3r5t6e8vbyq0h4n2m7c9d.")
+    return found
 
 
 def _read_number(text: str) -> str:

@@ -18,9 +18,7 @@ from receiptsvc.web.schemas.replies import Reply
 class ConversationQuery(Request):
     """How much of a timeline to give."""
 
-    limit = fields.Integer(
-        load_default=100, validate=validate.Range(1, MOST_ROWS), metadata=about("How many entries at most.", 100)
-    )
+    limit = kinds.limit("How many entries at most.")
     cursor = kinds.timeline_cursor(metadata=about("The nextCursor of the page before."))
 
 
@@ -33,11 +31,7 @@ class ConversationsQuery(Request):
             "Only the one of this clientRef, or with this id, as reading it by its address gives it.", "order/1234"
         ),
     )
-    limit = fields.Integer(
-        load_default=100,
-        validate=validate.Range(1, MOST_ROWS),
-        metadata=about("How many at most: conversations, or entries of the one.", 100),
-    )
+    limit = kinds.limit("How many at most: conversations, or entries of the one.")
     cursor = fields.String(
         validate=validate.Length(1, 200), metadata=about("The nextCursor of the page before.", type="string")
     )
@@ -46,9 +40,7 @@ class ConversationsQuery(Request):
 class PersonQuery(Request):
     """How much of what a person was sent and wrote."""
 
-    limit = fields.Integer(
-        load_default=100, validate=validate.Range(1, MOST_ROWS), metadata=about("How many at most.", 100)
-    )
+    limit = kinds.limit()
     cursor = kinds.moment_cursor(metadata=about("The nextCursor of the page before."))
 
 

@@ -164,9 +164,7 @@ class MessageQuery(Request):
             "created",
         ),
     )
-    limit = fields.Integer(
-        load_default=100, validate=validate.Range(1, MOST_ROWS), metadata=about("How many at most.", 100)
-    )
+    limit = kinds.limit()
     cursor = kinds.place_cursor(metadata=about("The nextCursor of the page before."))
 
     @ma.validates_schema

@@ -1,11 +1,7 @@
 """Kept receipts as operators see them, what is done with them, and how reports explain a message's status."""
 
-from uuid import UUID
-
-import marshmallow as ma
 from marshmallow import fields, validate
 
-from receiptsvc import ids
 from receiptsvc.domain.inbox import Channel, InboxOutcome
 from receiptsvc.domain.messages import Outcome
 from receiptsvc.domain.statuses import Effect
@@ -15,8 +11,6 @@ from receiptsvc.web import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.messages import STATUSES, Transition
 
-LONGEST_REASON = 1000  # characters
-
 _OUTCOMES = [outcome.value for outcome in InboxOutcome]
 _CHANNELS = [channel.value for channel in Channel]
 _REPLAYED = [outcome.value for outcome in RETRIABLE]
@@ -24,13 +18,6 @@ _REPLAYED = [outcome.value for outcome in RETRIABLE]
 _A_MESSAGE = "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"
 _A_RECEIPT = "rcp_01k8z4a0b1c2d3e4f5g6h7j8k8"
 _A_TIME = "2026-01-31T09:30:05.310000Z"
-
-
-def _read_message_id(text: str) -> UUID:
-    found = ids.parse("msg", text)
-    if found is None:
-        raise ma.ValidationError(f"Must be a message's id, such as {_A_MESSAGE}.")
-    return found
 
 
 def _decode(data: bytes) -> str:
@@ -146,18 +133,14 @@ class ReceiptQuery(Request):
     channel = fields.String(
         validate=validate.OneOf(_CHANNELS), metadata=about("The address it came to.", "account", enum=_CHANNELS)
     )
-    message = kinds.Coded(
-        attribute="message_id",
-        read=_read_message_id,
-        metadata=about("The message that it was recorded about.", _A_MESSAGE, type="string"),
+    message = kinds.message_id(
+        attribute="message_id", metadata=about("The message that it was recorded about.", _A_MESSAGE)
     )
     since = kinds.query_moment(
         metadata=about("Arrived at this time or later, to the millisecond, as its id tells.", "2026-01-31T00:00:00Z")
     )
     until = kinds.query_moment(metadata=about("Arrived before this time, likewise.", "2026-02-01T00:00:00Z"))
-    limit = fields.Integer(
-        load_default=100, validate=validate.Range(1, MOST_ROWS), metadata=about("How many at most.", 100)
-    )
+    limit = kinds.limit()
     cursor = kinds.message_cursor(metadata=about("The nextCursor of the page before."))
 
 
@@ -173,28 +156,19 @@ class ReceiptPage(Schema):
 class Retry(Request):
     """Why to work on a receipt again."""
 
-    reason = kinds.words(
-        most=LONGEST_REASON, allow_none=True, metadata=about("Why; it is kept.", "the parser was mended")
-    )
+    reason = kinds.reason(allow_none=True, metadata=about("Why; it is kept.", "the parser was mended"))
 
 
 class Match(Retry):
     """Which message a receipt is about, and why."""
 
-    message = kinds.Coded(
-        attribute="message_id",
-        read=_read_message_id,
-        required=True,
-        metadata=about("The message's id.", _A_MESSAGE, type="string"),
-    )
+    message = kinds.message_id(attribute="message_id", required=True, metadata=about("The message's id.", _A_MESSAGE))
 
 
 class Dismissal(Request):
     """Why to give a receipt up."""
 
-    reason = kinds.words(
-        most=LONGEST_REASON, required=True, metadata=about("Why; it is kept.", "it is another system's test")
-    )
+    reason = kinds.reason(required=True, metadata=about("Why; it is kept.", "it is another system's test"))
 
 
 class Replay(Retry):

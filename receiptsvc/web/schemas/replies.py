@@ -1,8 +1,7 @@
 """Replies as the API gives them, and how to ask for them."""
 
-from marshmallow import fields, validate
+from marshmallow import fields
 
-from receiptsvc.store.queries import MOST_ROWS
 from receiptsvc.web import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 
@@ -43,9 +42,7 @@ class ReplyQuery(Request):
     since = kinds.query_moment(metadata=about("Received at this time or later.", "2026-01-31T00:00:00Z"))
     until = kinds.query_moment(metadata=about("Received before this time.", "2026-02-01T00:00:00Z"))
     is_opt_out = fields.Boolean(metadata=about("Whether it is a word such as STOP.", True))
-    limit = fields.Integer(
-        load_default=100, validate=validate.Range(1, MOST_ROWS), metadata=about("How many at most.", 100)
-    )
+    limit = kinds.limit()
     cursor = kinds.moment_cursor(metadata=about("The nextCursor of the page before."))
 
 

@@ -1,12 +1,10 @@
 """Looking messages up by what names them, and searching by whatever somebody has."""
 
 from typing import Any
-from uuid import UUID
 
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from receiptsvc import ids
 from receiptsvc.store.listing import MOST_OF_A_REFERENCE
 from receiptsvc.store.queries import MOST_ROWS
 from receiptsvc.web import fields as kinds
@@ -22,18 +20,11 @@ FOUND_AS = (
 _A_MESSAGE = "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"
 
 
-def _read_message_id(text: str) -> UUID:
-    found = ids.parse("msg", text)
-    if found is None:
-        raise ma.ValidationError(f"Must be a message's id, such as {_A_MESSAGE}.")
-    return found
-
-
 class Lookup(Request):
     """What names the messages: one of the three, and of it up to 500."""
 
     ids = fields.List(
-        kinds.Coded(read=_read_message_id, metadata={"type": "string"}),
+        kinds.message_id(),
         validate=validate.Length(1, MOST_ROWS),
         metadata=about("Ids of messages.", [_A_MESSAGE]),
     )

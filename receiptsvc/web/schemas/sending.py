@@ -9,8 +9,6 @@ from receiptsvc.store.interventions import MOST_CANCELLED, RESOLUTIONS
 from receiptsvc.web import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 
-LONGEST_REASON = 1000  # characters
-
 _A_TIME = "2026-01-31T09:30:05.310000Z"
 _RESOLUTIONS = [status.value for status in RESOLUTIONS]
 
@@ -42,15 +40,13 @@ class SendingState(Schema):
 class Pause(Request):
     """Why sending is to stop."""
 
-    reason = kinds.words(
-        most=LONGEST_REASON, required=True, metadata=about("Why; it is shown to everybody who asks.", "wrong texts")
-    )
+    reason = kinds.reason(required=True, metadata=about("Why; it is shown to everybody who asks.", "wrong texts"))
 
 
 class Because(Request):
     """Why something is done."""
 
-    reason = kinds.words(most=LONGEST_REASON, metadata=about("Why, for the record.", "the customer called"))
+    reason = kinds.reason(metadata=about("Why, for the record.", "the customer called"))
 
 
 class Resolution(Request):
@@ -61,9 +57,7 @@ class Resolution(Request):
         validate=validate.OneOf(_RESOLUTIONS),
         metadata=about("What it is from now on, unless a receipt says otherwise.", "submitted", enum=_RESOLUTIONS),
     )
-    reason = kinds.words(
-        most=LONGEST_REASON, required=True, metadata=about("How that is known.", "seen in the gateway's portal")
-    )
+    reason = kinds.reason(required=True, metadata=about("How that is known.", "seen in the gateway's portal"))
 
 
 class Cancellation(Request):
@@ -75,7 +69,7 @@ class Cancellation(Request):
     created_by = kinds.words(most=100, metadata=about("The name of the API key that sent them.", "shop"))
     since = kinds.query_moment(metadata=about("Accepted at this time or later.", _A_TIME))
     until = kinds.query_moment(metadata=about("Accepted before this time.", _A_TIME))
-    reason = kinds.words(most=LONGEST_REASON, metadata=about("Why, for the record.", "wrong texts"))
+    reason = kinds.reason(metadata=about("Why, for the record.", "wrong texts"))
     dry_run = fields.Boolean(load_default=False, metadata=about("Only count them.", True))
 
     @validates_schema

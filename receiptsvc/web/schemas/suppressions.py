@@ -1,13 +1,10 @@
 """Who may not be written to any more, as the API tells it and is told."""
 
-from marshmallow import fields, validate
+from marshmallow import fields
 
-from receiptsvc.store.queries import MOST_ROWS
 from receiptsvc.web import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.submissions import check_originator
-
-LONGEST_REASON = 1000  # characters
 
 _A_TIME = "2026-01-31T09:41:12.310000Z"
 _A_REPLY = "rpl_01k8z4a0b1c2d3e4f5g6h7j8k9"
@@ -49,9 +46,7 @@ class SuppressionQuery(Request):
     originator = kinds.words(
         most=16, also=check_originator, metadata=about("Of this sender, in any case, with or without +.", "ACME")
     )
-    limit = fields.Integer(
-        load_default=100, validate=validate.Range(1, MOST_ROWS), metadata=about("How many at most.", 100)
-    )
+    limit = kinds.limit()
     cursor = kinds.pair_cursor(metadata=about("The nextCursor of the page before."))
 
 
@@ -67,6 +62,4 @@ class Stop(Request):
             "Which sender, in any case, with or without +; without it the account's default number.", "ACME"
         ),
     )
-    reason = kinds.words(
-        most=LONGEST_REASON, allow_none=True, metadata=about("Why; it is kept.", "the customer wrote to us")
-    )
+    reason = kinds.reason(allow_none=True, metadata=about("Why; it is kept.", "the customer wrote to us"))
