@@ -5,6 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from sqlalchemy import select
 
 from receiptsvc.domain.inbox import Channel, InboxOutcome
 from receiptsvc.domain.messages import Reply as Said
@@ -121,7 +122,9 @@ def test_a_walk_through_changes_meets_what_changes_meanwhile_again(database: Dat
 
 def test_a_page_that_looked_far_enough_ends_early_and_the_next_goes_on(database: Database) -> None:
     wanted = [*rows.accept(database, rows.message(originator="RARE"))]
-    rows.accept(database, *(rows.message(BOB, originator="RARE") for _ in range(walks.REACH)))  # else it is looked for there
+    rows.accept(
+        database, *(rows.message(BOB, originator="RARE") for _ in range(walks.REACH))
+    )  # else it is looked for there
     rows.accept(database, *(rows.message() for _ in range(2 * walks.REACH)), now=seconds(1))
     where = MessageFilter(recipient=ALICE, originator="RARE")
     with database.reading() as session:
@@ -239,6 +242,32 @@ def test_a_large_conversation_is_told_message_by_message_and_counted_in_part(dat
     told = [entry.row.id for entry in entries if isinstance(entry.row, Message)]
     assert told == [one.id for one in made]
     assert len(entries) == 2 * count + 2
+
+
+def test_a_large_conversation_that_changes_while_it_is_read_is_told_once_and_whole(database: Database) -> None:
+    made = [rows.message(f"44770090{place:04}", client_ref="a") for place in range(30)]
+    rows.accept(database, *made[:20])  # at one time, as a request's are
+    rows.accept(database, *made[20:], now=seconds(10))
+    answer(database, ALICE, 5, client_ref="a")
+    told: list[tuple[type, object]] = []
+    after: timeline.Key | None = None
+    words = (Status.SENT, Status.DELIVERED)
+    for place in range(100):
+        with database.reading() as session:
+            page = timeline.read(session, made[0].conversation_id, limit=5, after=after, is_large=after is None)
+        told += [(type(entry.row), entry.row.id) for entry in page.items]
+        after = page.next
+        if after is None:
+            break
+        # Some behind the cursor and some before it change their status, and so the stretch that they are read from.
+        for one in {made[place % 30].id, made[-1 - place % 30].id}:
+            stories.report(database, one, words[place // 30], seconds(20 + place))
+    assert len(told) == len(set(told))
+    assert sorted(str(one) for kind, one in told if kind is Message) == sorted(str(one.id) for one in made)
+    with database.reading() as session:
+        first = set(session.scalars(select(Transition.id).where(Transition.rule == "accepted")))
+    assert first <= {one for kind, one in told if kind is Transition}
+    assert sum(kind is Reply for kind, _ in told) == 1
 
 
 def test_replies_are_found_by_who_wrote_to_whom_about_what(database: Database) -> None:
