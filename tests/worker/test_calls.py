@@ -33,6 +33,8 @@ from tests.worker import work
 BOTH = pytest.mark.parametrize("transport", ["soap", "rest"])
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # for what is not the database's
 ALICE = "447700900001"
+OTHERS_IN_A_TRANSACTION = """SELECT count(*) FROM pg_stat_activity
+    WHERE pid <> pg_backend_pid() AND datname = current_database() AND xact_start IS NOT NULL"""
 
 Offer = Callable[[], int]
 
@@ -172,9 +174,7 @@ def test_while_a_call_runs_no_transaction_is_open(database: Database, transport:
             (attempt,) = read_attempts(database, message_id)
             assert attempt.outcome is None, "what is being done is on the disk before the first byte goes out"
             with database.transaction() as session:  # on SQLite there is only one at a time
-                others = "pid <> pg_backend_pid() AND datname = current_database() AND xact_start IS NOT NULL"
-                if not database.is_sqlite:
-                    assert session.scalar(text(f"SELECT count(*) FROM pg_stat_activity WHERE {others}")) == 0  # noqa: S608
+                assert session.scalar(text("SELECT 0" if database.is_sqlite else OTHERS_IN_A_TRANSACTION)) == 0
         finally:
             may_end.set()
             call.join()
