@@ -6,16 +6,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 import click
-from sqlalchemy.exc import DBAPIError
 
-from receiptsvc import logs, tokens
-from receiptsvc.cli import display
+from receiptsvc import tokens
+from receiptsvc.cli import databases, display
 from receiptsvc.config import Settings
-from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.inbox import InboxOutcome
 from receiptsvc.store import receipts, strangers, verification
 from receiptsvc.store.audits import By
-from receiptsvc.store.db import Database
 
 
 @click.command()
@@ -43,12 +40,8 @@ def keys(*, as_json: bool) -> None:
     messages that it signed are still on their way. List it again, behind the first.
     """
     settings = Settings.from_env()
-    database = Database(settings.database_url)
-    try:
-        with database.reading() as session:
-            refused = strangers.by_kid(session)
-    finally:
-        database.close()
+    with databases.opened(settings) as database, database.reading() as session:
+        refused = strangers.by_kid(session)
     listed = [key.kid for key in settings.callback_keys]
     if as_json:
         seen = [{"kid": one.kid, "callbacks": one.callbacks, "lastAt": one.last_at.isoformat()} for one in refused]
@@ -75,18 +68,11 @@ def verify(ctx: click.Context, *, as_json: bool) -> None:
     """
     tally: Counter[str] = Counter()
     faults: list[verification.Fault] = []
-    database = Database(Settings.from_env().database_url)
-    try:
+    with databases.opened(Settings.from_env()) as database:
         for fault in verification.verify(database, tally=tally):
             faults.append(fault)
             if not as_json:
                 click.echo(f"{fault.what}, {fault.where}: expected {fault.expected}, found {fault.found}")
-    except (DBAPIError, StorageUnavailable) as error:
-        raise click.ClickException(
-            f"the database can't be read ({logs.describe(error)}); have its migrations run?"
-        ) from error
-    finally:
-        database.close()
     if as_json:
         click.echo(json.dumps({"checked": tally, "faults": [asdict(fault) for fault in faults]}, indent=2))
     else:
@@ -139,19 +125,12 @@ def replay(
     )
     by = By(actor="command line", reason=reason)
     count = 0
-    database = Database(Settings.from_env().database_url)
-    try:
+    with databases.opened(Settings.from_env(), is_written=True) as database:
         done = receipts.replay(database, which, by, _now, is_dry=is_dry)
         count += done.count
         while done.next is not None:
             done = receipts.replay(database, which, by, _now, after=done.next, is_dry=is_dry)
             count += done.count
-    except (DBAPIError, StorageUnavailable) as error:
-        raise click.ClickException(
-            f"the database did not do it ({logs.describe(error)}); what was done before that stays done"
-        ) from error
-    finally:
-        database.close()
     if as_json:
         click.echo(json.dumps({"count": count, "dryRun": is_dry, "isComplete": True}))
     else:

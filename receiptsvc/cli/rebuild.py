@@ -5,14 +5,10 @@ from collections import Counter
 from datetime import UTC, datetime
 
 import click
-from sqlalchemy.exc import DBAPIError
 
-from receiptsvc import logs
-from receiptsvc.cli import display
+from receiptsvc.cli import databases, display
 from receiptsvc.config import Settings
-from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.dynmark import codes
-from receiptsvc.store.db import Database
 from receiptsvc.worker import rebuild as reading_again
 from receiptsvc.worker.process import Reading
 from receiptsvc.worker.recall import recall
@@ -34,19 +30,12 @@ def rebuild(*, is_applied: bool, as_json: bool) -> None:
     now = datetime.now(UTC)
     reading = Reading(words=codes.load(settings.status_map), zone=settings.timezone)
     counts: Counter[tuple[str, str, str, str]] = Counter()
-    database = Database(settings.database_url)
-    try:
+    with databases.opened(settings, is_written=True) as database:
         with display.progress("receipts read", is_shown=not as_json) as advance:
             for one in reading_again.rebuild(database, reading, now, is_applied=is_applied, on_progress=advance):
                 said = (one.provider_status_id or "-", one.provider_description or "-")
                 counts[*said, one.was or "unmapped", one.now or "unmapped"] += 1
         recalled = len(set(recall(database, is_applied=is_applied)))
-    except (DBAPIError, StorageUnavailable) as error:
-        raise click.ClickException(
-            f"the database did not do it ({logs.describe(error)}); what was done before that stays done"
-        ) from error
-    finally:
-        database.close()
     names = ("statusId", "description", "was", "now")
     if as_json:
         told = [{**dict(zip(names, key, strict=True)), "receipts": count} for key, count in counts.most_common()]
