@@ -159,6 +159,8 @@ def _sums(counts: Counter[rollups.Key]) -> list[Row]:
         rows.append((_time(key.hour), *key[1:], _SLOTS[key.kind != rollups.MESSAGES], count))
         if key.kind == rollups.MESSAGES:  # as it is after a worker has moved them on from accepted
             rows.append((_time(key.hour), *key[1:], _SLOTS[1], 0))
+    for hour in {key.hour for key in counts}:  # how often they were changed, which a reader looks at first
+        rows += [(_time(hour), rollups.CHANGES, "", "", slot, 100) for slot in _SLOTS]
     return rows
 
 

@@ -147,12 +147,12 @@ def read(
 
 def _changes(session: Session, since: datetime, until: datetime, by: By) -> dict[datetime, int]:
     """How often the counts of each hour or day were changed; what is not there never was."""
-    start = _start(session, Rollup.hour, by).label("start")
+    begin = _start(session, Rollup.hour, by)
     noted = (
-        select(start, func.sum(Rollup.value))
+        select(begin, func.sum(Rollup.value))
         .where(text("kind = 'changes'"))  # as its index has it, word by word
         .where(Rollup.hour >= since, Rollup.hour < until)
-        .group_by(start)
+        .group_by(begin)
     )
     return {start: int(times) for start, times in session.execute(noted)}
 

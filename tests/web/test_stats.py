@@ -187,8 +187,8 @@ def test_what_is_kept_says_the_same_as_counting_all_again(database: Database, by
         counts: Counter[rollups.Key] = Counter()
         for _ in range(dealt.randint(0, 3)):
             kind, word = dealt.choice([("messages", "sent"), ("delays", "017"), ("receipts", "stale")])
-            originator = dealt.choice(["", "ACME"]) if kind != "receipts" else ""
-            counts[rollups.Key(since + timedelta(hours=dealt.randrange(48)), kind, originator, word)] += 1
+            sender = dealt.choice(["", "ACME"]) if kind != "receipts" else ""
+            counts[rollups.Key(since + timedelta(hours=dealt.randrange(48)), kind, sender, word)] += 1
         with suppress(ZeroDivisionError), database.transaction() as session:
             rollups.add(session, counts)
             if dealt.random() < 0.2:
