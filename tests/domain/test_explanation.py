@@ -1,37 +1,12 @@
 """The explanation names the report that the fold took, and says what each report did."""
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from receiptsvc.domain.explanation import Delays, Told, delays, explain, winner
-from receiptsvc.domain.statuses import GATEWAY_WORDS, Effect, Report, Source, Status, fold, judge
-
-T0 = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
-
-
-def minutes(count: float) -> datetime:
-    return T0 + timedelta(minutes=count)
-
-
-def said(word: Status | None, at: float | None = None, *, received: float = 60, code: str | None = None) -> Report:
-    """A report of the gateway. `at`: its own time, in minutes; `received`: ours."""
-    return Report(
-        source=Source.GATEWAY,
-        word=word,
-        received_at=minutes(received),
-        occurred_at=None if at is None else minutes(at),
-        provider_status_id=code,
-    )
-
-
-def own(word: Status, at: float = 0) -> Report:
-    return Report(source=Source.OURSELVES, word=word, received_at=minutes(at))
-
-
-ACCEPTED = own(Status.ACCEPTED)
+from receiptsvc.domain.statuses import GATEWAY_WORDS, Effect, Report, Status, fold, judge
+from tests.domain.reports import ACCEPTED, T0, minutes, own, said
 
 
 def recorded(*reports: Report) -> list[Told]:

@@ -1,38 +1,13 @@
 """The fold looks at content alone; the effects are judged against what was recorded before."""
 
-from datetime import UTC, datetime, timedelta
 from itertools import permutations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiptsvc.domain.statuses import GATEWAY_WORDS, Effect, Report, Source, State, Status, fold, judge
-
-T0 = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
-
-
-def minutes(count: float) -> datetime:
-    return T0 + timedelta(minutes=count)
-
-
-def said(word: Status | None, at: float | None = None, *, received: float = 60, code: str | None = None) -> Report:
-    """A report of the gateway. `at`: its own time, in minutes; `received`: ours."""
-    return Report(
-        source=Source.GATEWAY,
-        word=word,
-        received_at=minutes(received),
-        occurred_at=None if at is None else minutes(at),
-        provider_status_id=code,
-        provider_description=word and word.value,
-    )
-
-
-def own(word: Status, at: float = 0) -> Report:
-    return Report(source=Source.OURSELVES, word=word, received_at=minutes(at))
-
-
-ACCEPTED = own(Status.ACCEPTED)
+from receiptsvc.domain.statuses import GATEWAY_WORDS, Effect, Report, State, Status, fold, judge
+from tests.domain.reports import ACCEPTED, minutes, own, said
 
 FOLDS = [
     ("accepted alone", [ACCEPTED], Status.ACCEPTED, 0, False),
