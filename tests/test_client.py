@@ -1,4 +1,4 @@
-"""What the client makes of answers that no receiptsvc gives, and of settings. How it serves stands in tests/cli."""
+"""What the client makes of the service, of answers that no receiptsvc gives, and of settings."""
 
 import json
 import socket
@@ -12,9 +12,15 @@ import pytest
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
-from receiptsvc import client as clients
-from receiptsvc.client import ApiError, Client, Unreachable
+from receiptsvc.client import ApiError, Client, Unreachable, environment, wire
+from receiptsvc.client.wire import Json
 from receiptsvc.domain.errors import SettingsError
+from receiptsvc.domain.statuses import Status
+from receiptsvc.store.db import Database
+from receiptsvc.web.app import create_app
+from tests import rows
+from tests.web import stories
+from tests.web.callers import ALL, make_settings
 
 KEY = "a-key-of-sixteen-or-more"
 
@@ -44,7 +50,7 @@ def test_the_key_goes_as_a_bearer_token_and_no_netrc_replaces_it(
     netrc = tmp_path / "netrc"
     netrc.write_text("default login someone password else\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    monkeypatch.setattr(clients, "_LOOPBACK", frozenset())
+    monkeypatch.setattr(wire, "_LOOPBACK", frozenset())
     with answering(lambda request: Response(json.dumps({"key": request.headers["Authorization"]}))) as client:
         assert client.ledger() == {"key": f"Bearer {KEY}"}
 
@@ -156,6 +162,73 @@ def test_messages_are_looked_up_so_many_at_once() -> None:
         found = [item["id"] for item in client.lookup(known)]
     assert found == [one for one in known if one != "msg_7"]
     assert asked == [500, 500, 100]
+
+
+@pytest.fixture
+def served(sqlite_url: str) -> Iterator[Client]:
+    """A client of the real application, with a conversation in its database."""
+    database = Database(sqlite_url)
+    first, _ = rows.accept(
+        database,
+        rows.message("447700900001", client_ref="../a b", originator="ACME"),
+        rows.message("447700900002", client_ref="../a b", originator="ACME"),
+    )
+    stories.give_transaction(database, first, "42")
+    stories.report(database, first, Status.DELIVERED, rows.seconds(3))
+    stories.reply(database, "../a b", rows.seconds(9))
+    rows.accept(database, rows.message("447700900003"), now=rows.seconds(-9))
+    rows.keep(database, "statusid=4")
+    app = create_app(make_settings(), database)
+    with answering(lambda request: Response.from_app(app, request.environ)) as client:
+        yield Client(client.url, ALL)
+    database.close()
+
+
+def test_every_list_is_read_to_its_end_whatever_its_pages(served: Client) -> None:
+    lists: list[tuple[Callable[..., Iterator[Json]], list[str], int]] = [
+        (served.messages, [], 3),
+        (served.conversations, [], 2),
+        (served.timeline, ["../a b"], 6),
+        (served.recipient, ["+44 7700 900001"], 2),
+        (served.replies, [], 1),
+        (served.receipts, [], 2),
+    ]
+    for call, terms, count in lists:
+        at_once = list(call(*terms))
+        assert len(at_once) == count, call
+        assert list(call(*terms, limit="1")) == at_once
+
+
+def test_what_is_asked_for_is_found(served: Client) -> None:
+    [found] = served.messages(transactionID="42")
+    assert [(hit["as"], len(hit["messages"])) for hit in served.search("../a b")] == [("clientRef", 2)]
+    assert list(served.lookup([found["id"]])) == [found]
+    assert list(served.lookup(["42", "43"], "transactionIDs")) == [found]
+    assert len(list(served.lookup(["../a b"], "clientRefs"))) == 2
+    assert served.message(found["id"])["status"] == "delivered"
+    assert served.explain(found["id"])["because"]
+    assert served.transaction("42")["summary"]["messages"] == 1
+    told = served.conversation("../a b")
+    assert told["timeline"] == list(served.timeline(told["id"]))
+    [reply] = served.replies(clientRef="../a b")
+    assert reply["content"] == "thanks"
+    assert served.receipt(reply["receiptId"])["channel"] == "inbound"
+
+
+def test_statistics_are_given(served: Client) -> None:
+    told = served.statistics(by="day", since="2026-01-05T00:00:00Z", until="2026-01-06T00:00:00Z")
+    assert told["total"]["statuses"] == {"accepted": 2, "delivered": 1}
+    [waiting] = served.overdue(60)["statuses"]
+    assert (waiting["status"], len(waiting["oldest"])) == ("accepted", 2)
+    assert served.sending()["paused"] is False
+
+
+def test_a_refusal_of_the_service_says_what_was_wrong(served: Client) -> None:
+    with pytest.raises(ApiError) as caught:
+        list(served.messages(recipent="447700900001"))
+    assert caught.value.errors == {"recipent": ["Is not known here; the nearest known name is recipient."]}
+    with pytest.raises(ApiError, match="404"):
+        list(served.recipient("447700900009"))
 
 
 def test_a_fingerprint_tells_keys_and_services_apart() -> None:
@@ -291,7 +364,7 @@ def test_a_bad_setting_is_named_and_not_repeated(environ: dict[str, str], name: 
 
 
 def test_without_a_key_every_fault_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "key_path", lambda: tmp_path / "api_key")
+    monkeypatch.setattr(environment, "key_path", lambda: tmp_path / "api_key")
     with pytest.raises(SettingsError) as caught:
         Client.from_env({"RECEIPTSVC_URL": "x"})
     assert [fault.partition(":")[0] for fault in caught.value.faults] == ["RECEIPTSVC_URL", "RECEIPTSVC_API_KEY"]
@@ -299,7 +372,7 @@ def test_without_a_key_every_fault_is_told_at_once(tmp_path: Path, monkeypatch: 
 
 def test_the_key_in_the_data_folder_serves_where_none_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "api_key").write_text(KEY + "\n")
-    monkeypatch.setattr(clients, "key_path", lambda: tmp_path / "api_key")
+    monkeypatch.setattr(environment, "key_path", lambda: tmp_path / "api_key")
     with answering(lambda request: Response(json.dumps({"key": request.headers["Authorization"]}))) as server:
         client = Client.from_env({"RECEIPTSVC_URL": server.url})
         assert client.ledger() == {"key": f"Bearer {KEY}"}
