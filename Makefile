@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run desk test test-faults bench bench-ack bench-process bench-send bench-query lint format migration pins clean
+.PHONY: help demo run desk test test-faults bench bench-ack bench-process bench-send bench-query lint format api-docs migration pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ lint: $(VENV)/installed-dev ## format check, linter, strict types
 format: $(VENV)/installed-dev ## put the code into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+api-docs: $(VENV)/installed ## write docs/api.md from the API's own description
+	@$(BIN)/python -m receiptsvc.web > docs/api.md.new && mv docs/api.md.new docs/api.md
 
 migration: $(VENV)/installed-dev ## draft a migration from the models: make migration NAME="add a column"
 	$(BIN)/alembic upgrade head

@@ -62,6 +62,11 @@ def public(prefix: str, identifier: UUID) -> str:
     return f"{prefix}_{to_text(identifier)}"
 
 
+def pattern(prefix: str) -> str:
+    """What `public` writes, as a regular expression of JSON Schema."""
+    return f"^{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{25}}$"
+
+
 def parse(prefix: str, text: str) -> UUID | None:
     """The id behind `text` if it is one of this prefix, else None."""
     head, _, tail = text.partition("_")

@@ -32,7 +32,17 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "web": (
         {"domain", "ids", "keys", "logs", "config", "intake", "metrics", "tokens", "store"},
-        {"flask", "flask_smorest", "marshmallow", "werkzeug", "sqlalchemy", "phonenumbers", "apispec", "webargs"},
+        {
+            "flask",
+            "flask_smorest",
+            "marshmallow",
+            "markupsafe",
+            "werkzeug",
+            "sqlalchemy",
+            "phonenumbers",
+            "apispec",
+            "webargs",
+        },
     ),
     "client": ({"config", "domain", "ids"}, {"requests"}),
     "sandbox": (set(), {"lxml"}),

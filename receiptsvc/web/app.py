@@ -38,6 +38,12 @@ class Anything(BaseConverter):
     part_isolating = False
 
 
+class Id(BaseConverter):
+    """Whatever is given as an id, but for the words that stand in its place elsewhere: those know other methods."""
+
+    regex = r"(?!(?:cancel|lookup|replay)\Z)[^/]+"
+
+
 def create_app(settings: Settings, database: Database) -> Flask:
     """The application for these settings, on this database."""
     app = Flask("receiptsvc.web", static_folder=None)
@@ -45,7 +51,7 @@ def create_app(settings: Settings, database: Database) -> Flask:
     json = DefaultJSONProvider(app)
     json.sort_keys = False
     app.json = json
-    app.url_map.converters["anything"] = Anything
+    app.url_map.converters |= {"anything": Anything, "id": Id}
     app.url_map.merge_slashes = False  # a clientRef may hold several in a row
     context.attach(app, settings, database, Feed(database, write_event))
     auth.guard(app, settings.api_keys)

@@ -1,10 +1,15 @@
 """The API's own description: the OpenAPI document, and a page made from it that needs no other host."""
 
+import inspect
 from collections.abc import Callable
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import flask_smorest
+from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow.common import resolve_schema_instance
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from flask import (
     Blueprint,
     Flask,
@@ -15,15 +20,14 @@ from flask import (
     render_template,
     send_from_directory,
 )
+from marshmallow import fields
 
-from receiptsvc.web import caching, errors
+from receiptsvc.web import caching, errors, reference
 from receiptsvc.web.auth import public
 from receiptsvc.web.endpoints import BEARER, PROBLEMS
-from receiptsvc.web.schemas.base import Problem
+from receiptsvc.web.schemas.base import Problem, Schema
 from receiptsvc.web.schemas.conversations import TIMELINE
 from receiptsvc.web.schemas.events import EVENTS
-
-METHODS = ("get", "post", "put", "patch", "delete")
 
 blueprint = Blueprint("documentation", __name__)
 
@@ -39,7 +43,7 @@ def read_openapi() -> Response:
 @public
 def read_docs() -> Response:
     """The same as a page."""
-    return _once("page", lambda: make_response(render_template("docs.html", document=_document(), methods=METHODS)))
+    return _once("page", lambda: make_response(render_template("docs.html", document=_document(), told=reference)))
 
 
 @blueprint.get("/static/<path:name>")
@@ -47,6 +51,22 @@ def read_docs() -> Response:
 def read_static(name: str) -> Response:
     """What pages are dressed with."""
     return send_from_directory("static", name, max_age=3600)
+
+
+class _Converter(OpenAPIConverter):
+    """Tells of an object also what its schema says of it as a whole."""
+
+    def schema2jsonschema(self, schema: Any) -> dict[str, Any]:
+        """The schema as JSON Schema."""
+        told: dict[str, Any] = super().schema2jsonschema(schema)  # type: ignore[no-untyped-call] # as apispec has it
+        known = resolve_schema_instance(schema)
+        if isinstance(known, Schema):  # and none of flask-smorest's own
+            told |= {"description": inspect.cleandoc(known.__doc__ or ""), **known.rules}
+        return told
+
+
+class _Plugin(MarshmallowPlugin):
+    Converter = _Converter
 
 
 def describe(app: Flask, server_url: str) -> Any:
@@ -57,23 +77,28 @@ def describe(app: Flask, server_url: str) -> Any:
     api.init_app(
         app,
         spec_kwargs={
-            "info": {
-                "description": "SMS through the Dynmark gateway: sent once, and every delivery receipt kept, "
-                "folded into a status, and explained."
-            },
+            "marshmallow_plugin": _Plugin(),
+            "info": {"description": Path(__file__).with_name("templates").joinpath("guide.md").read_text()},
             "servers": [{"url": server_url}],
         },
     )
+    api.ma_plugin.converter.add_attribute_function(_tell_names)
     api.spec.components.security_scheme(
         BEARER, {"type": "http", "scheme": "bearer", "description": "An API key. Its scopes are send, read and ops."}
     )
-    for status in PROBLEMS:
-        answer = {"description": HTTPStatus(status).phrase, "content": {errors.CONTENT_TYPE: {"schema": Problem}}}
+    for status, meaning in PROBLEMS.items():
+        answer = {"description": meaning, "content": {errors.CONTENT_TYPE: {"schema": Problem}}}
         api.spec.components.response(HTTPStatus(status).name, answer, lazy=True)
     del api.spec.components.schemas["PaginationMetadata"]  # flask-smorest's; our pages go by nextCursor
     for schema in (*TIMELINE, *EVENTS):
         api.spec.components.schema(schema.__name__, schema=schema)
     return api
+
+
+def _tell_names(converter: Any, field: Any, **_: object) -> dict[str, Any]:
+    """What the names of an object's members must keep to, where they must."""
+    names = field.key_field if isinstance(field, fields.Dict) else None
+    return {"propertyNames": converter.field2property(names)} if names is not None and names.validators else {}
 
 
 def _once(name: str, make: Callable[[], Response]) -> Response:
@@ -89,5 +114,10 @@ def _once(name: str, make: Callable[[], Response]) -> Response:
     return Response(body, content_type=content_type, headers=headers)
 
 
+def document_of(app: Flask) -> Any:
+    """The OpenAPI document of an application."""
+    return app.extensions["flask-smorest"]["apis"][""]["ext_obj"].spec.to_dict()
+
+
 def _document() -> Any:
-    return current_app.extensions["flask-smorest"]["apis"][""]["ext_obj"].spec.to_dict()
+    return document_of(current_app)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 import flask_smorest
 from marshmallow import EXCLUDE, Schema
 
+from receiptsvc import ids
 from receiptsvc.web import auth, parsing
 
 Blueprint: TypeAlias = Any  # flask-smorest comes without types
@@ -17,9 +18,28 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 PREFIX = "/v1"
 BEARER = "bearer"  # the security scheme's name in the documentation
-PROBLEMS = (401, 403, 404, 405, 409, 410, 413, 415, 422, 500, 503, 505)
+PROBLEMS = {
+    401: "No API key came with the request, or none that is known.",
+    403: "The key lacks the scope that this needs.",
+    404: "There is no such thing.",
+    409: "It can't be done as things stand; `detail` says why. With `Retry-After`, ask again.",
+    410: "It is kept no more.",
+    413: "The body is larger, or holds more, than one request may; send several.",
+    415: "The body is not JSON, sent as `application/json` and not compressed.",
+    422: "The request can't be understood; `errors` names each fault by its path, and nothing was done.",
+    500: "A fault of ours; it has been noted. What was asked for may or may not have been done.",
+    503: "The service can't do it now; ask again after `Retry-After` seconds. What was asked for may or may not have "
+    "been done.",
+    505: "The request came by HTTP/1.0, in which an answer that breaks off can't be told from a whole one.",
+}
 
-_TEXT = {"type": "string"}
+_IN_PATHS = {  # what a parameter there looks like
+    "message_id": {"type": "string", "pattern": ids.pattern("msg"), "examples": ["msg_01k8z3r5t6e8vbyq0h4n2m7c9d"]},
+    "receipt_id": {"type": "string", "pattern": ids.pattern("rcp"), "examples": ["rcp_01k8z4a0b1c2d3e4f5g6h7j8k8"]},
+    "transaction_id": {"type": "string", "pattern": "^[0-9]{1,40}$", "examples": ["1234567"]},
+    "client_ref": {"type": "string", "minLength": 1, "examples": ["order/1234"]},
+    "number": {"type": "string", "minLength": 1, "examples": ["447700900000"]},
+}
 _IF_NONE_MATCH = {
     "in": "header",
     "name": "If-None-Match",
@@ -50,6 +70,7 @@ def endpoint(
     also: Mapping[int, type[Schema]] | None = None,
     fails: Sequence[int] = (),
     streams: str | None = None,
+    sample: str = "",
     is_tagged: bool = False,
 ) -> Callable[[View], View]:
     """Serve a view at `rule`. `takes` is the body's schema, `asks` the query's, `heeds` that of the headers it minds.
@@ -58,7 +79,8 @@ def endpoint(
     reading of the body: it is given headers and query only, and may answer without the body being checked.
 
     `path`: the parameters in `rule`, described. `also`: answers with another status than `status`. `fails`: statuses of
-    problems beyond those that follow from the rest. `streams`: the content type of an answer that is text and no JSON.
+    problems beyond those that follow from the rest. `streams`: the content type of an answer that is text and no JSON;
+    `sample`: how such a one begins.
     `is_tagged`: the answer has an ETag, and is 304 to who shows it.
     """
 
@@ -70,7 +92,7 @@ def endpoint(
         problems = {*fails, *((401, 403) if closed else ()), *((413, 415, 422) if takes else ()), 500}
         if blueprint.url_prefix == PREFIX:
             problems.add(422)  # an unknown parameter
-        given = _TEXT if streams else gives
+        given = {"type": "string", "examples": [sample]} if streams else gives
         served: Any = blueprint.response(status, given, content_type=streams)(view)
         if is_tagged:
             served = blueprint.alt_response(304, description="What If-None-Match names is the newest.")(served)
@@ -81,7 +103,8 @@ def endpoint(
             served = blueprint.alt_response(problem, response=HTTPStatus(problem).name)(served)
         served = blueprint.doc(security=[{BEARER: [scope]}] if closed else [], operationId=view.__name__)(served)
         parameters: list[dict[str, Any]] = [
-            {"in": "path", "name": name, "description": text} for name, text in (path or {}).items()
+            {"in": "path", "name": name, "description": text, "schema": _IN_PATHS[name]}
+            for name, text in (path or {}).items()
         ]
         if is_tagged:
             parameters.append(_IF_NONE_MATCH)

@@ -22,6 +22,12 @@ from receiptsvc.web import recipients
 
 Value = TypeVar("Value")
 
+# As the documentation has it: regular expressions of JSON Schema.
+CURSOR = "^[A-Za-z0-9_-]{1,400}$"
+_SENDABLE = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]*$"
+_TRANSACTION_ID = "^[0-9]{1,40}$"
+NUMBER = r"^[+0-9 \t\u00a0\u202f().\u2010-\u2015\u2212/-]{2,40}$"
+
 _LONGEST_REASON = 1000  # characters
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC_3339 = re.compile(
@@ -100,7 +106,15 @@ class Recipients(fields.Field[dict[str, list[int]]]):
 def words(*, most: int, also: Callable[[str], object] | None = None, **options: Any) -> fields.String:
     """Text of 1 to `most` characters, all of which can be sent."""
     checks: list[Callable[[str], object]] = [validate.Length(1, most), refuse_illegal]
-    return fields.String(validate=checks + ([also] if also else []), **options)
+    field = fields.String(validate=checks + ([also] if also else []), **options)
+    field.metadata = {"pattern": _SENDABLE, **field.metadata}
+    return field
+
+
+def query_flag(**options: Any) -> fields.Boolean:
+    """true or false in a query."""
+    wrong: dict[str, Any] = {"invalid": "Must be true or false."}
+    return fields.Boolean(truthy={"true"}, falsy={"false"}, error_messages=wrong, **options)
 
 
 def reason(**options: Any) -> fields.String:
@@ -116,69 +130,71 @@ def limit(description: str = "How many at most.") -> fields.Integer:
 
 def moment(**options: Any) -> Coded[datetime]:
     """A time with its offset from UTC (RFC 3339). It is given out in UTC."""
-    return _string(Coded(read=_read_moment, write=_write_moment, **options), "date-time")
+    return _string(Coded(read=_read_moment, write=_write_moment, **options), format="date-time")
 
 
 def query_moment(**options: Any) -> Coded[datetime]:
     """A time in a query, where a `+` that was not percent-encoded has become a blank."""
     return _string(
-        Coded(read=lambda text: _read_moment(re.sub(r" (?=\d\d:\d\d\Z)", "+", text)), **options), "date-time"
+        Coded(read=lambda text: _read_moment(re.sub(r" (?=\d\d:\d\d\Z)", "+", text)), **options), format="date-time"
     )
 
 
 def public_id(prefix: str, **options: Any) -> Coded[UUID]:
     """One of our ids, given out with its prefix."""
-    return _string(Coded(write=lambda identifier: ids.public(prefix, identifier), **options))
+    return _string(
+        Coded(write=lambda identifier: ids.public(prefix, identifier), **options), pattern=ids.pattern(prefix)
+    )
 
 
 def message_id(**options: Any) -> Coded[UUID]:
     """The id of a message, as it was given out."""
-    return _string(Coded(read=_read_message_id, **options))
+    return _string(Coded(read=_read_message_id, **options), pattern=ids.pattern("msg"))
 
 
 def phone_number(**options: Any) -> Coded[str]:
     """A phone number in any usual writing, read as the digits of its international form."""
-    return _string(Coded(read=_read_number, **options))
+    return _string(Coded(read=_read_number, **options), pattern=NUMBER)
 
 
 def transaction_id(**options: Any) -> Coded[str]:
     """A transactionID: digits, whose leading zeros say nothing."""
-    return _string(Coded(read=_read_transaction_id, **options))
+    return _string(Coded(read=_read_transaction_id, **options), pattern=_TRANSACTION_ID)
 
 
 def anybody(**options: Any) -> Coded[str]:
     """Who wrote or was written to: a phone number in any usual writing, or a short code."""
-    return _string(Coded(read=_read_anybody, **options))
+    return _string(Coded(read=_read_anybody, **options), pattern=NUMBER)
 
 
 def number_end(**options: Any) -> Coded[str]:
     """The last digits of a phone number."""
-    return _string(Coded(read=_read_number_end, **options))
+    return _string(Coded(read=_read_number_end, **options), pattern=NUMBER)
 
 
 def message_cursor(**options: Any) -> Coded[UUID]:
     """Where a list of messages goes on."""
-    return _string(Coded(read=_read_message_cursor, write=ids.to_text, **options))
+    return _string(Coded(read=_read_message_cursor, write=ids.to_text, **options), pattern=CURSOR)
 
 
 def pair_cursor(**options: Any) -> Coded[Pair]:
     """Where a list of suppressions goes on."""
-    return _string(Coded(read=_read_pair_cursor, write=_write_pair_cursor, **options))
+    return _string(Coded(read=_read_pair_cursor, write=_write_pair_cursor, **options), pattern=CURSOR)
 
 
 def moment_cursor(**options: Any) -> Coded[people.Moment]:
     """Where a list goes on that is by time and id."""
-    return _string(Coded(read=_read_moment_cursor, write=_write_moment_cursor, **options))
+    return _string(Coded(read=_read_moment_cursor, write=_write_moment_cursor, **options), pattern=CURSOR)
 
 
 def place_cursor(**options: Any) -> Coded[listing.Place]:
     """Where a list of messages goes on."""
-    return _string(Coded(read=_read_place_cursor, write=_write_place_cursor, **options))
+    return _string(Coded(read=_read_place_cursor, write=_write_place_cursor, **options), pattern=CURSOR)
 
 
 def timeline_cursor(**options: Any) -> Coded[timeline.Key]:
     """Where a timeline goes on."""
-    return _string(Coded(read=_read_timeline_cursor, write=_write_timeline_cursor, **options))
+    return _string(Coded(read=_read_timeline_cursor, write=_write_timeline_cursor, **options), pattern=CURSOR)
 
 
 def parse_transaction_id(text: str) -> str | None:
@@ -189,9 +205,9 @@ def parse_transaction_id(text: str) -> str | None:
 _NO_NUMBER = "Is no possible phone number: write it with its country code, or give countryIsoCode for a local one."
 
 
-def _string(field: Coded[Value], form: str | None = None) -> Coded[Value]:
+def _string(field: Coded[Value], **more: str) -> Coded[Value]:
     """Say in the documentation that the field is a string."""
-    field.metadata = {"type": "string"} | ({"format": form} if form else {}) | dict(field.metadata)
+    field.metadata = {"type": "string", **more, **field.metadata}
     return field
 
 

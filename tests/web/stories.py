@@ -12,11 +12,16 @@ from tests import rows
 
 
 def report(
-    database: Database, message_id: UUID, word: Status, received_at: datetime, occurred_at: datetime | None = None
+    database: Database,
+    message_id: UUID,
+    word: Status,
+    received_at: datetime,
+    occurred_at: datetime | None = None,
+    source: Source = Source.GATEWAY,
 ) -> None:
-    """Record a report of the gateway."""
+    """Record a report."""
     told = Report(
-        source=Source.GATEWAY,
+        source=source,
         word=word,
         received_at=received_at,
         occurred_at=occurred_at,

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from receiptsvc.web import auth
+from receiptsvc.config import PROJECT
+from receiptsvc.domain.statuses import Effect, Status
+from receiptsvc.web import auth, reference
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +38,9 @@ def references(value: object) -> Iterator[str]:
 
 def test_it_is_openapi_3_1_and_every_reference_leads_somewhere(document: Any) -> None:
     assert document["openapi"] == "3.1.0"
-    for reference in set(references(document)):
+    for path in set(references(document)):
         value = document
-        for part in reference.removeprefix("#/").split("/"):
+        for part in path.removeprefix("#/").split("/"):
             value = value[part]
 
 
@@ -67,12 +69,48 @@ def test_every_operation_tells_its_problems(document: Any) -> None:
 
 def test_every_field_and_parameter_is_described(document: Any) -> None:
     for name, schema in document["components"]["schemas"].items():
+        assert schema["description"], name
         for field, described in schema["properties"].items():
             assert described.get("description"), (name, field)
+            assert "type" in described or {"$ref", "anyOf", "allOf"} & set(described), (name, field)
     for path, _, operation in operations(document):
         for parameter in [*operation.get("parameters", []), *document["paths"][path].get("parameters", [])]:
             assert parameter.get("description"), (path, parameter["name"])
         assert operation["summary"]
+
+
+def test_an_answer_has_all_of_its_fields_and_a_request_no_others(document: Any) -> None:
+    schemas = document["components"]["schemas"]
+    assert set(schemas["Message"]["required"]) == set(schemas["Message"]["properties"])
+    assert schemas["NewMessage"]["required"] == ["recipients", "text"]
+    assert schemas["NewMessage"]["additionalProperties"] is False
+
+
+def test_every_status_and_effect_is_explained(document: Any) -> None:
+    for word in (*Status, *Effect):
+        assert f"- `{word.value}`: " in document["info"]["description"]
+
+
+def test_every_call_has_an_example_that_tells_something(document: Any) -> None:
+    for _, calls in reference.by_noun(document):
+        for call in calls:
+            head, _, rest = reference.sample(document, call).partition("\n")
+            assert head.startswith(f"{call['method']} /")
+            assert "{" not in head
+            assert "None" not in rest
+
+
+def test_the_committed_reference_is_what_the_code_makes(document: Any) -> None:
+    committed = (PROJECT / "docs" / "api.md").read_text()
+    assert committed == reference.markdown(document), "run: make api-docs"
+
+
+def test_what_is_written_in_a_description_can_not_be_markup() -> None:
+    told = reference.html("## A\n\n- `<b>` **c**\n- <i>\n\n```\n<u>\n```\n\n<p>")
+    assert re.sub(r"\s", "", told) == (
+        "<h2>A</h2><ul><li><code>&lt;b&gt;</code><strong>c</strong></li><li>&lt;i&gt;</li></ul>"
+        "<pre>&lt;u&gt;</pre><p>&lt;p&gt;</p>"
+    )
 
 
 def test_the_page_names_everything_and_needs_no_other_host(desk: FlaskClient, document: Any) -> None:

@@ -9,7 +9,7 @@ from receiptsvc.web import context
 from receiptsvc.web.auth import requires
 from receiptsvc.web.endpoints import endpoint, noun
 from receiptsvc.web.errors import Problem
-from receiptsvc.web.schemas.events import EventHeaders, EventQuery
+from receiptsvc.web.schemas.events import SAMPLE, EventHeaders, EventQuery
 
 blueprint = noun("events", "What changes, told as it does.")
 
@@ -31,6 +31,7 @@ _RETRY_AFTER_SECONDS = 5
     asks=EventQuery,
     gives=None,
     streams="text/event-stream",
+    sample=SAMPLE,
     fails=(410, 422, 503),
 )
 @requires("read")
@@ -44,7 +45,7 @@ def stream_events(headers: dict[str, Any], query: dict[str, Any]) -> Response:
     and nothing is missed or told twice. In silence a comment comes every 15 s, with an id to come again with.
     """
     given = query.pop("last_event_id", None)
-    after = headers.get("last_event_id", given)
+    after = headers.get("last_event_id") or given
     labels = frozenset((_LABELS[name], value) for name, value in query.items())
     with context.database().reading() as session:
         has_unnumbered = events.has_unnumbered(session)

@@ -16,7 +16,20 @@ blueprint = noun("export", "All that fits, as CSV or JSON lines, however much th
 _FAILS = (422, 503, 505)
 
 
-@endpoint(blueprint, "GET", "/export/messages.csv", asks=ExportQuery, streams="text/csv", gives=None, fails=_FAILS)
+def _object(table: exports.Table) -> str:
+    return "{" + ", ".join(f'"{name}": …' for name in table.columns) + "}"
+
+
+@endpoint(
+    blueprint,
+    "GET",
+    "/export/messages.csv",
+    asks=ExportQuery,
+    streams="text/csv",
+    sample=",".join(exports.MESSAGES.columns),
+    gives=None,
+    fails=_FAILS,
+)
 @requires("read")
 def export_messages_csv(query: dict[str, Any]) -> Response:
     """Export messages as CSV
@@ -38,6 +51,7 @@ def export_messages_csv(query: dict[str, Any]) -> Response:
     "/export/messages.jsonl",
     asks=ExportQuery,
     streams="application/jsonl",
+    sample=_object(exports.MESSAGES),
     gives=None,
     fails=_FAILS,
 )
@@ -50,7 +64,16 @@ def export_messages_jsonl(query: dict[str, Any]) -> Response:
     return _answer(exports.MESSAGES, query, Form.JSON)
 
 
-@endpoint(blueprint, "GET", "/export/transitions.csv", asks=ExportQuery, streams="text/csv", gives=None, fails=_FAILS)
+@endpoint(
+    blueprint,
+    "GET",
+    "/export/transitions.csv",
+    asks=ExportQuery,
+    streams="text/csv",
+    sample=",".join(exports.TRANSITIONS.columns),
+    gives=None,
+    fails=_FAILS,
+)
 @requires("read")
 def export_transitions_csv(query: dict[str, Any]) -> Response:
     """Export transitions as CSV
@@ -67,6 +90,7 @@ def export_transitions_csv(query: dict[str, Any]) -> Response:
     "/export/transitions.jsonl",
     asks=ExportQuery,
     streams="application/jsonl",
+    sample=_object(exports.TRANSITIONS),
     gives=None,
     fails=_FAILS,
 )

@@ -89,7 +89,7 @@ def list_messages(query: dict[str, Any]) -> dict[str, Any]:
 @endpoint(
     blueprint,
     "GET",
-    "/messages/<message_id>",
+    "/messages/<id:message_id>",
     path={"message_id": "The message's id."},
     gives=schemas.MessageStory,
     fails=(404, 503),
@@ -116,7 +116,7 @@ def read_message(message_id: str) -> Response | tuple[Story, int, dict[str, str]
 @endpoint(
     blueprint,
     "GET",
-    "/messages/<message_id>/explain",
+    "/messages/<id:message_id>/explain",
     path={"message_id": "The message's id."},
     gives=Explanation,
     fails=(404, 503),

@@ -44,7 +44,7 @@ def list_receipts(query: dict[str, Any]) -> Page[Entry, Any]:
         return receipts.list_receipts(session, where, limit=limit, after=cursor)
 
 
-@endpoint(blueprint, "GET", "/receipts/<receipt_id>", path=_PATH, gives=schemas.ReceiptStory, fails=(404, 503))
+@endpoint(blueprint, "GET", "/receipts/<id:receipt_id>", path=_PATH, gives=schemas.ReceiptStory, fails=(404, 503))
 @requires("ops")
 def read_receipt(receipt_id: str) -> Detail:
     """Read a receipt
@@ -62,7 +62,7 @@ def read_receipt(receipt_id: str) -> Detail:
 @endpoint(
     blueprint,
     "POST",
-    "/receipts/<receipt_id>/match",
+    "/receipts/<id:receipt_id>/match",
     path=_PATH,
     takes=schemas.Match,
     gives=schemas.Receipt,
@@ -86,7 +86,7 @@ def match_receipt(body: dict[str, Any], receipt_id: str) -> Entry:
 @endpoint(
     blueprint,
     "POST",
-    "/receipts/<receipt_id>/retry",
+    "/receipts/<id:receipt_id>/retry",
     path=_PATH,
     takes=schemas.Retry,
     gives=schemas.Receipt,
@@ -105,7 +105,7 @@ def retry_receipt(body: dict[str, Any], receipt_id: str) -> Entry:
 @endpoint(
     blueprint,
     "POST",
-    "/receipts/<receipt_id>/dismiss",
+    "/receipts/<id:receipt_id>/dismiss",
     path=_PATH,
     takes=schemas.Dismissal,
     gives=schemas.Receipt,

@@ -61,7 +61,7 @@ def resume_sending(body: dict[str, Any]) -> dict[str, Any]:
 @endpoint(
     blueprint,
     "POST",
-    "/messages/<message_id>/cancel",
+    "/messages/<id:message_id>/cancel",
     path=_PATH,
     takes=schemas.Because,
     gives=MessageStory,
@@ -93,7 +93,7 @@ def cancel_messages(body: dict[str, Any]) -> dict[str, Any]:
 @endpoint(
     blueprint,
     "POST",
-    "/messages/<message_id>/resolve",
+    "/messages/<id:message_id>/resolve",
     path=_PATH,
     takes=schemas.Resolution,
     gives=MessageStory,

@@ -1,7 +1,8 @@
 """What all schemas share, those of answers and those of requests; and the schema of a problem."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, ClassVar
 
 import marshmallow as ma
 from marshmallow import fields
@@ -19,6 +20,13 @@ class Schema(ma.Schema):
 
     class Meta:
         unknown = ma.EXCLUDE  # in the documentation: more fields may come
+
+    RULES: ClassVar[Mapping[str, object]] = {}  # what the documentation (JSON Schema) says of the object as a whole
+
+    @property
+    def rules(self) -> Mapping[str, object]:
+        """The same. An answer has all of its fields, unless RULES says which."""
+        return {"required": [str(field.data_key) for field in self.dump_fields.values()], **self.RULES}
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
         """Name a field in JSON, unless it has a name there."""
@@ -40,6 +48,11 @@ class Request(Schema):
     class Meta:
         unknown = ma.RAISE
 
+    @property
+    def rules(self) -> Mapping[str, object]:
+        """What the documentation says of the object as a whole; which fields it must have, they say themselves."""
+        return self.RULES
+
     @ma.pre_load
     def refuse_crowds(self, data: Any, **_: Any) -> Any:
         """Refuse an object with so many members that naming each unknown one would take long."""
@@ -59,6 +72,8 @@ class Request(Schema):
 
 class Problem(Schema):
     """What went wrong (RFC 9457)."""
+
+    RULES: ClassVar[Mapping[str, object]] = {"required": ["type", "title", "status", "detail"]}
 
     type = fields.String(metadata=about("Always about:blank: the status tells the kind.", "about:blank"))
     title = fields.String(metadata=about("The status in words.", "Unprocessable Entity"))

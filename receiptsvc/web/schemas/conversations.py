@@ -1,6 +1,7 @@
 """Conversations as the API gives them: who takes part, how it stands, and what happened."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from marshmallow import fields, validate
 
@@ -33,7 +34,8 @@ class ConversationsQuery(Request):
     )
     limit = kinds.limit("How many at most: conversations, or entries of the one.")
     cursor = fields.String(
-        validate=validate.Length(1, 200), metadata=about("The nextCursor of the page before.", type="string")
+        validate=validate.Length(1, 200),
+        metadata=about("The nextCursor of the page before.", pattern=kinds.CURSOR, type="string"),
     )
 
 
@@ -206,6 +208,14 @@ class ConversationItem(Schema):
 
 class Conversations(Conversation):
     """A page of conversations, which has `items`; or the one that was asked for, which has everything else."""
+
+    RULES: ClassVar[Mapping[str, object]] = {
+        "required": ["nextCursor"],
+        "anyOf": [
+            {"required": ["items", "nextCursor"]},
+            {"required": ["id", "clientRef", "parties", "summary", "timelineOrder", "timeline", "nextCursor"]},
+        ],
+    }
 
     items = fields.List(
         fields.Nested(ConversationItem),

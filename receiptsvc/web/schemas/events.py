@@ -1,6 +1,7 @@
 """Events as a stream gives them, and how to ask for one."""
 
 import json
+from collections.abc import Callable
 
 import marshmallow as ma
 from marshmallow import fields, validate
@@ -14,6 +15,13 @@ from receiptsvc.web.schemas.replies import Reply
 
 _STATUSES = [status.value for status in Status]
 _PLACE = "000000001234.017"
+SAMPLE = (
+    f'id: {_PLACE}\nevent: status\ndata: {{"id":"msg_01k8z3r5t6e8vbyq0h4n2m7c9d","recipient":"447700900000",'
+    '"clientRef":"order/1234","originator":"ACME","status":"delivered","previousStatus":"sent",'
+    '"statusAt":"2026-01-31T09:30:04.120000Z","transactionID":"1234567",'
+    '"conversationId":"cnv_4fzzzz2n7q0c8w5kx1r9m3t6vb"}'
+)
+_PLACES = r"^[0-9]{12}\.[0-9]{3}$"
 
 
 def _read_place(text: str) -> Place:
@@ -23,18 +31,22 @@ def _read_place(text: str) -> Place:
     return place
 
 
-def _last_event_id(name: str) -> kinds.Coded[Place]:
+def _read_header(text: str) -> Place | None:
+    return _read_place(text) if text else None  # the standard's word for: none yet
+
+
+def _last_event_id(name: str, read: Callable[[str], Place | None], pattern: str) -> kinds.Coded[Place | None]:
     description = (
         "The id of the last event that you have; the stream goes on after it. 410: something after it is kept no more, "
         "or it is not from here; look at what you need anew, and begin without it."
     )
-    return kinds.Coded(data_key=name, read=_read_place, metadata=about(description, _PLACE, type="string"))
+    return kinds.Coded(data_key=name, read=read, metadata=about(description, _PLACE, pattern=pattern, type="string"))
 
 
-class EventHeaders(Schema):
+class EventHeaders(Request):
     """Where a stream goes on."""
 
-    last_event_id = _last_event_id("Last-Event-ID")
+    last_event_id = _last_event_id("Last-Event-ID", _read_header, f"^$|{_PLACES}")
 
 
 class EventQuery(Request):
@@ -52,7 +64,7 @@ class EventQuery(Request):
         metadata=about("The message's new status; then no replies are given.", "undelivered", enum=_STATUSES),
     )
     originator = kinds.words(most=16, metadata=about("The sender, exactly as it was given.", "ACME"))
-    last_event_id = _last_event_id("lastEventId")
+    last_event_id = _last_event_id("lastEventId", _read_place, _PLACES)
 
 
 class StatusEvent(Schema):

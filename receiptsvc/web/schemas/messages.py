@@ -98,12 +98,13 @@ class Transition(Schema):
     """Something recorded of a message: a report of the gateway, or a step of our own."""
 
     status = fields.String(
-        allow_none=True, metadata=about("The word; null: none is known for the code.", "sent", enum=[*STATUSES, None])
+        allow_none=True,
+        metadata=about("The word; null: none is known for the code.", "delivered", enum=[*STATUSES, None]),
     )
     effect = fields.String(
         metadata=about("What it did when it was recorded.", "applied", enum=[word.value for word in Effect])
     )
-    rule = fields.String(metadata=about("How it found its message, or which step of ours it is.", "accepted"))
+    rule = fields.String(metadata=about("How it found its message, or which step of ours it is.", "token"))
     reason = fields.String(allow_none=True, metadata=about("Why, where somebody gave a reason.", None))
     source = fields.String(metadata=about("Who said it.", "gateway", enum=["gateway", "ourselves"]))
     provider_status_id = fields.String(allow_none=True, metadata=about("The gateway's code, as it came.", "4"))
@@ -114,7 +115,9 @@ class Transition(Schema):
     received_at = kinds.moment(metadata=about("When it reached us.", "2026-01-31T09:30:05.310000Z"))
     recorded_at = kinds.moment(metadata=about("When it was recorded.", "2026-01-31T09:30:05.420000Z"))
     receipt_id = kinds.public_id(
-        "rcp", allow_none=True, metadata=about("The receipt that said it; null: a step of our own.", None)
+        "rcp",
+        allow_none=True,
+        metadata=about("The receipt that said it; null: a step of our own.", "rcp_01k8z4a0b1c2d3e4f5g6h7j8k8"),
     )
 
 
@@ -162,6 +165,7 @@ class MessageQuery(Request):
             "clientRef: by code points, then the oldest first, which is the order with clientRefPrefix unless "
             "clientRef, recipient, recipientEnds, transactionID or messageGuid is given too.",
             "created",
+            type="string",
         ),
     )
     limit = kinds.limit()
@@ -180,7 +184,7 @@ class MessageQuery(Request):
 class MessageListQuery(MessageQuery):
     """Which messages to list, and whether to guess how many there are."""
 
-    estimate = fields.Boolean(load_default=False, metadata=about("Whether to give estimatedCount.", False))
+    estimate = kinds.query_flag(load_default=False, metadata=about("Whether to give estimatedCount.", False))
 
 
 class MessagePage(Schema):

@@ -26,6 +26,7 @@ Ledger = Schema.from_dict(
     },
     name="Ledger",
 )
+Ledger.__doc__ = "What was received and what became of it, as the counters have it."
 
 
 class Liveness(Schema):

@@ -1,5 +1,8 @@
 """Kept receipts as operators see them, what is done with them, and how reports explain a message's status."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from marshmallow import fields, validate
 
 from receiptsvc.domain.inbox import Channel, InboxOutcome
@@ -72,7 +75,8 @@ class ReceiptTransition(Schema):
     """What a receipt led to."""
 
     status = fields.String(
-        allow_none=True, metadata=about("The word; null: none is known for the code.", "sent", enum=[*STATUSES, None])
+        allow_none=True,
+        metadata=about("The word; null: none is known for the code.", "delivered", enum=[*STATUSES, None]),
     )
     effect = fields.String(
         metadata=about("What it did when it was recorded.", "applied", enum=[word.value for word in Effect])
@@ -173,6 +177,8 @@ class Dismissal(Request):
 
 class Replay(Retry):
     """Which receipts to work on again, and why."""
+
+    RULES: ClassVar[Mapping[str, object]] = {"examples": [{"outcomes": ["unmatched"], "dryRun": True}]}
 
     outcomes = fields.List(
         fields.String(validate=validate.OneOf(_REPLAYED), metadata={"enum": _REPLAYED}),

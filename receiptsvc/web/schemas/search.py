@@ -1,6 +1,7 @@
 """Looking messages up by what names them, and searching by whatever somebody has."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import marshmallow as ma
 from marshmallow import fields, validate
@@ -22,6 +23,12 @@ _A_MESSAGE = "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"
 
 class Lookup(Request):
     """What names the messages: one of the three, and of it up to 500."""
+
+    RULES: ClassVar[Mapping[str, object]] = {
+        "minProperties": 1,
+        "maxProperties": 1,
+        "examples": [{"clientRefs": ["order/1234"]}],
+    }
 
     ids = fields.List(
         kinds.message_id(),

@@ -1,7 +1,7 @@
 """What holds sending, and what a person may do about messages that are on their way."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
@@ -11,6 +11,7 @@ from receiptsvc.web.schemas.base import Request, Schema, about
 
 _A_TIME = "2026-01-31T09:30:05.310000Z"
 _RESOLUTIONS = [status.value for status in RESOLUTIONS]
+_SELECTING = ("clientRef", "recipient", "originator", "createdBy", "since", "until")
 
 
 class SendingState(Schema):
@@ -63,6 +64,8 @@ class Resolution(Request):
 class Cancellation(Request):
     """Which messages to cancel: those that every given field fits, and that were not given to the gateway."""
 
+    RULES: ClassVar[Mapping[str, object]] = {"anyOf": [{"required": [name]} for name in _SELECTING]}
+
     client_ref = kinds.words(most=64, metadata=about("Their clientRef.", "campaign-7"))
     recipient = kinds.phone_number(metadata=about("Whom they go to, in any usual writing.", "+44 7700 900000"))
     originator = kinds.words(most=16, metadata=about("Their sender, exactly as it was given.", "ACME"))
@@ -70,15 +73,13 @@ class Cancellation(Request):
     since = kinds.query_moment(metadata=about("Accepted at this time or later.", _A_TIME))
     until = kinds.query_moment(metadata=about("Accepted before this time.", _A_TIME))
     reason = kinds.reason(metadata=about("Why, for the record.", "wrong texts"))
-    dry_run = fields.Boolean(load_default=False, metadata=about("Only count them.", True))
+    dry_run = kinds.Flag(load_default=False, metadata=about("Only count them.", True))
 
     @validates_schema
     def _names_some(self, data: Mapping[str, Any], **_: object) -> None:
         """A body that says nothing must not mean all."""
         if not data.keys() - {"reason", "dry_run"}:
-            raise ValidationError(
-                "Must name at least one of clientRef, recipient, originator, createdBy, since, until."
-            )
+            raise ValidationError(f"Must name at least one of {', '.join(_SELECTING)}.")
 
 
 class Cancelled(Schema):

@@ -1,8 +1,9 @@
 """The body that asks for messages to be sent, and every rule that it must keep before anything is kept of it."""
 
 import re
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import marshmallow as ma
 from marshmallow import fields, validate
@@ -12,12 +13,14 @@ from receiptsvc.domain import countries, encoding
 from receiptsvc.web import context
 from receiptsvc.web import fields as kinds
 from receiptsvc.web.errors import Problem
-from receiptsvc.web.schemas.base import Request, Schema, about
+from receiptsvc.web.schemas.base import Request, about
 
 LONGEST_TEXT = 10_000  # characters
+MOST_OPTIONS = 40
 
-_ORIGINATOR = re.compile(r"\+?[0-9]{2,15}\Z|[0-9A-Za-z._ -]{2,11}\Z")
-_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
+ORIGINATOR = r"^(?:\+?[0-9]{2,15}|[0-9A-Za-z._ -]{2,11})$"
+_ORIGINATOR = re.compile(ORIGINATOR.replace("$", r"\Z"))
+_IDEMPOTENCY_KEY = "^[!-~]{1,255}$"
 _NAMED_OUTSIDERS = 5  # of the characters that keep a text from being GSM
 
 _NOT_HERE = "Can't be written to from here: this installation sends to some numbers only (SEND_ONLY_TO)."
@@ -50,8 +53,24 @@ def _check_country(code: str) -> None:
         raise ma.ValidationError("Must be a country's three letters (ISO 3166-1 alpha-3), such as GBR.")
 
 
+def _check_options(options: dict[str, str]) -> None:
+    if len(options) > MOST_OPTIONS:
+        raise ma.ValidationError(f"Must be at most {MOST_OPTIONS}.")
+
+
 class NewMessage(Request):
     """One text to one or more people."""
+
+    RULES: ClassVar[Mapping[str, object]] = {
+        "examples": [
+            {
+                "recipients": ["447700900000"],
+                "text": "Your parcel arrives today.",
+                "originator": "ACME",
+                "clientRef": "order/1234",
+            }
+        ]
+    }
 
     recipients = kinds.Recipients(
         required=True,
@@ -60,7 +79,7 @@ class NewMessage(Request):
             "with countryIsoCode, which then is tried first for numbers without + or 00.",
             ["447700900000"],
             type="array",
-            items={"type": "string"},
+            items={"type": "string", "pattern": kinds.NUMBER},
             minItems=1,
         ),
     )
@@ -73,6 +92,7 @@ class NewMessage(Request):
             "The sender shown: 2 to 15 digits, with or without +, or 2 to 11 of 0-9 a-z A-Z - _ . and space. "
             "Without it the account's default number, so that people can reply.",
             "ACME",
+            pattern=ORIGINATOR,
         ),
     )
     client_ref = kinds.words(
@@ -85,7 +105,9 @@ class NewMessage(Request):
         allow_none=True, metadata=about("Not to be delivered after.", "2027-01-31T21:30:00+01:00")
     )
     country_iso_code = fields.String(
-        validate=_check_country, allow_none=True, metadata=about("Where local numbers are at home.", "GBR")
+        validate=_check_country,
+        allow_none=True,
+        metadata=about("Where local numbers are at home: ISO 3166-1 alpha-3.", "GBR", pattern="^[A-Za-z]{3}$"),
     )
     reject_unicode = kinds.Flag(
         load_default=False, metadata=about("Refuse the text if it is not all GSM characters.", False)
@@ -103,8 +125,12 @@ class NewMessage(Request):
         keys=kinds.words(most=100),
         values=kinds.words(most=1000),
         allow_none=True,
-        validate=validate.Length(max=40),
-        metadata=about("Options for the carrier.", {"dest_addr_ton": "1"}),
+        validate=_check_options,
+        metadata=about(
+            "Options for the carrier.",
+            {"dest_addr_ton": "1"},
+            maxProperties=MOST_OPTIONS,
+        ),
     )
     message_guid = kinds.words(
         most=36,
@@ -184,7 +210,7 @@ class NewMessage(Request):
         return {name: [why] for name, why in _LACKING[settings.transport].items() if original.get(name)}
 
 
-class SubmissionHeaders(Schema):
+class SubmissionHeaders(Request):
     """What a request to send says beside its body."""
 
     idempotency_key = fields.String(
@@ -204,11 +230,8 @@ class SubmissionHeaders(Schema):
 class SubmissionQuery(Request):
     """Whether a request to send is meant."""
 
-    dry_run = fields.Boolean(
+    dry_run = kinds.query_flag(
         load_default=False,
-        truthy={"true"},
-        falsy={"false"},
-        error_messages={"invalid": "Must be true or false."},
         metadata=about("Only tell what would be sent and what it costs, or every fault; nothing is kept.", False),
     )
 

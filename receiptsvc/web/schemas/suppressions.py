@@ -4,7 +4,7 @@ from marshmallow import fields
 
 from receiptsvc.web import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
-from receiptsvc.web.schemas.submissions import check_originator
+from receiptsvc.web.schemas.submissions import ORIGINATOR, check_originator
 
 _A_TIME = "2026-01-31T09:41:12.310000Z"
 _A_REPLY = "rpl_01k8z4a0b1c2d3e4f5g6h7j8k9"
@@ -44,7 +44,9 @@ class SuppressionQuery(Request):
 
     recipient = kinds.phone_number(metadata=about("Of this person, in any usual writing.", "+44 7700 900000"))
     originator = kinds.words(
-        most=16, also=check_originator, metadata=about("Of this sender, in any case, with or without +.", "ACME")
+        most=16,
+        also=check_originator,
+        metadata=about("Of this sender, in any case, with or without +.", "ACME", pattern=ORIGINATOR),
     )
     limit = kinds.limit()
     cursor = kinds.pair_cursor(metadata=about("The nextCursor of the page before."))
@@ -59,7 +61,9 @@ class Stop(Request):
         also=check_originator,
         allow_none=True,
         metadata=about(
-            "Which sender, in any case, with or without +; without it the account's default number.", "ACME"
+            "Which sender, in any case, with or without +; without it the account's default number.",
+            "ACME",
+            pattern=ORIGINATOR,
         ),
     )
     reason = kinds.reason(allow_none=True, metadata=about("Why; it is kept.", "the customer wrote to us"))
