@@ -13,6 +13,8 @@ from receiptsvc import logs
 ROUTE = "receiptsvc.route"  # where in the WSGI environment whoever answers puts the pattern
 CALLBACKS = "/callbacks"
 
+_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+
 
 class AccessLog(Logger):
     """gunicorn's logger, but for its access lines, which would hold tokens, queries and numbers."""
@@ -25,7 +27,7 @@ class AccessLog(Logger):
             return
         logs.info(
             "request",
-            method=req.method,
+            method=req.method if req.method in _METHODS else None,  # a made-up one may be anything
             route=route,
             status=status,
             milliseconds=round(request_time.total_seconds() * 1000),
