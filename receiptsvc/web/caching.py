@@ -53,6 +53,7 @@ def _say_who_may_keep(response: Response) -> Response:
         "/v1/"
     ):  # personal: kept by nobody but who asked, and only to ask whether it is the newest
         response.headers["Cache-Control"] = "private, no-cache" if "ETag" in response.headers else "no-store"
+    response.headers.setdefault("Cache-Control", "no-store")  # of the moment, such as /readyz and errors
     return response
 
 

@@ -78,8 +78,17 @@ def test_the_page_keeps_its_policy(desk: FlaskClient) -> None:
     assert "default-src 'none'" in desk.get("/docs").headers["Content-Security-Policy"]
 
 
-def test_what_is_personal_is_kept_by_nobody(client: FlaskClient) -> None:
-    for path in ("/v1/messages", "/v1/stats", "/v1/export/messages.csv", "/v1/messages/none", "/v1/nothing"):
+def test_what_is_personal_or_of_the_moment_is_kept_by_nobody(client: FlaskClient) -> None:
+    for path in (
+        "/readyz",
+        "/metrics",
+        "/nothing",
+        "/v1/messages",
+        "/v1/stats",
+        "/v1/export/messages.csv",
+        "/v1/messages/none",
+        "/v1/nothing",
+    ):
         assert client.get(path).headers["Cache-Control"] == "no-store", path
 
 
