@@ -49,7 +49,15 @@ def test_verify_names_each_fault_and_fails(service: Service, run: Run) -> None:
     as_json = run("verify", "--json")
     assert as_json.exit_code == 1
     assert json.loads(as_json.stdout) == {
-        "checked": {"messages": 1, "receipts": 0, "transitions": 1, "replies": 0, "conversations": 1, "counters": 12, "counts of hours": 1},
+        "checked": {
+            "messages": 1,
+            "receipts": 0,
+            "transitions": 1,
+            "replies": 0,
+            "conversations": 1,
+            "counters": 12,
+            "counts of hours": 1,
+        },
         "faults": [{"what": "message's conflict", "where": message, "expected": "False", "found": "True"}],
     }
 
