@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from flask.testing import FlaskClient
@@ -107,7 +108,7 @@ ON_THE_WIRE = {
 
 @ON_SQLITE
 @BOTH
-def test_every_field_of_a_request_is_on_the_wire(box: Box, database: Database, transport: str) -> None:
+def test_every_field_of_a_request_is_on_the_wire_and_can_be_read(box: Box, database: Database, transport: str) -> None:
     own: dict[str, object] = {"countryIsoCode": "GBR", "recipients": ["07700 900001"], "rejectUnicode": True}
     fields: dict[str, str] = dict(ON_THE_WIRE)
     if transport == "soap":
@@ -116,7 +117,8 @@ def test_every_field_of_a_request_is_on_the_wire(box: Box, database: Database, t
         fields["validiUntil"] = fields.pop("validUntil")
         fields |= {"rejectUnicode": "true", "countryIsoCode": "GBR"}
     settings = settings_of(box, transport)
-    item = post(client_of(create_app(settings, database)), **SHARED, **own)
+    client = client_of(create_app(settings, database))
+    item = post(client, **SHARED, **own)
     assert sender(database, settings)() == 1
     (taken,) = box.messages()
     assert taken["fields"] == fields
@@ -126,7 +128,12 @@ def test_every_field_of_a_request_is_on_the_wire(box: Box, database: Database, t
     assert taken["includeMessageTextInDeliveryStatus"] is (transport == "soap")
     assert taken["forwardSubmissionDeliveryStatus"] is (transport == "soap")
     assert taken["callbackUrl"].startswith("http://127.0.0.1:8000/callbacks/receipts/")
-    assert item["recipient"] == ALICE
+    told = client.get(urlsplit(item["url"]).path).json
+    assert told is not None
+    asked = SHARED | own | {"deliverAfter": "2999-01-01T00:00:00.000000Z", "validUntil": "2999-01-02T00:00:00.000000Z"}
+    del asked["recipients"]
+    assert {name: told[name] for name in asked} == asked
+    assert (told["recipient"], told["text"], told["transport"]) == (ALICE, "Hello", transport)
 
 
 @BOTH

@@ -91,7 +91,7 @@ def list_messages(query: dict[str, Any]) -> dict[str, Any]:
     "GET",
     "/messages/<id:message_id>",
     path={"message_id": "The message's id."},
-    gives=schemas.MessageStory,
+    gives=schemas.WholeMessage,
     fails=(404, 503),
     is_tagged=True,
 )

@@ -133,6 +133,25 @@ class MessageStory(Message):
     )
 
 
+class WholeMessage(MessageStory):
+    """A message with everything that was recorded of it, and all that its sender asked for."""
+
+    message_guid = fields.String(
+        metadata=about("The messageGuid it goes out with.", "3f2c1a52-7a0e-4a54-9a0b-3f9ad5d0c1de")
+    )
+    transport = fields.String(metadata=about("How it is given to the gateway; none: another system did that.", "soap"))
+    deliver_after = kinds.moment(allow_none=True, metadata=about("Not to be delivered before.", None))
+    valid_until = kinds.moment(allow_none=True, metadata=about("Not to be delivered after.", None))
+    country_iso_code = fields.String(allow_none=True, metadata=about("Where its sender said the number is.", "GBR"))
+    reject_unicode = fields.Boolean(metadata=about("Whether only GSM characters were wanted.", False))
+    include_message_text = fields.Boolean(metadata=about("Whether its text comes back with each receipt.", False))
+    filter_set_name = fields.String(allow_none=True, metadata=about("The filter set that the gateway applies.", None))
+    impersonate_user_name = fields.String(allow_none=True, metadata=about("The client's account it goes out as.", None))
+    additional_options = fields.Dict(
+        keys=fields.String(), values=fields.String(), metadata=about("Options for the carrier.", {})
+    )
+
+
 class MessageQuery(Request):
     """Which messages to list: those that fit every filter."""
 
