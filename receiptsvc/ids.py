@@ -4,14 +4,16 @@ UUIDv7 sorts by the time it was made, so a table's newest rows lie together and 
 """
 
 from datetime import UTC, datetime, timedelta
+from string import ascii_uppercase
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
-# To the digits that int() knows in base 32. The letters that Crockford leaves out become none of them.
-_DIGITS = str.maketrans(_ALPHABET + "ilou", "0123456789abcdefghijklmnopqrstuv" + "....")
+# To the digits that int() knows in base 32. What Crockford leaves out, and upper case, become none of them.
+_NONE = "ilou" + ascii_uppercase
+_DIGITS = str.maketrans(_ALPHABET + _NONE, "0123456789abcdefghijklmnopqrstuv" + "." * len(_NONE))
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -41,20 +43,15 @@ def to_text(identifier: UUID) -> str:
     return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
 
 
-def from_base32(text: str, length: int) -> bytes | None:
-    """The `length` bytes that `base32` wrote as `text`; None if it wrote no such thing."""
-    if len(text) != -(-length * 8 // 5) or not (text.isascii() and text.isalnum()):
-        return None
-    try:
-        return int(text.translate(_DIGITS), 32).to_bytes(length, "big")
-    except (ValueError, OverflowError):
-        return None
-
-
 def from_text(text: str) -> UUID | None:
-    """The id that `to_text` wrote as `text`; None if it is none."""
-    data = from_base32(text, 16)
-    return UUID(bytes=data) if data is not None else None
+    """The id that `to_text` wrote as `text`; None if it wrote no such thing."""
+    if len(text) != LENGTH or not text.isascii():
+        return None
+    digits = text.translate(_DIGITS)
+    try:
+        return UUID(int=int(digits, 32)) if digits.isalnum() else None  # int() also takes signs, blanks and _
+    except ValueError:
+        return None
 
 
 def public(prefix: str, identifier: UUID) -> str:

@@ -77,17 +77,3 @@ def test_a_refusal_costs_the_same_whatever_is_wrong(given_token: str, monkeypatc
         assert [len(compared), compared[0][0], compared[2][0]] == [4, 16, 16], (
             "MAC and kid, of every key that is listed"
         )
-
-
-@pytest.mark.parametrize(
-    "text", ["", "msg_", "msg_" + "0" * 25, "msg_" + "z" * 26, "rcp_" + "0" * 26, "msg_" + "u" * 26]
-)
-def test_what_is_no_id_is_none(text: str) -> None:
-    assert ids.parse("msg", text) is None
-
-
-def test_ids_rise_and_are_read_back() -> None:
-    made = [ids.new() for _ in range(1000)]
-    assert made == sorted(made)
-    assert [ids.parse("msg", ids.public("msg", one)) for one in made] == made
-    assert [ids.public("msg", one) for one in made] == sorted(ids.public("msg", one) for one in made)
