@@ -1,5 +1,6 @@
 """`worker`: process receipts and send messages until told to stop."""
 
+import gc
 import signal
 import threading
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from receiptsvc.dynmark.rest import RestGateway
 from receiptsvc.dynmark.soap import SoapGateway
 from receiptsvc.store.db import Database
 from receiptsvc.worker import loop
+
+_SELDOM = (50_000, 10, 10)  # a batch has many objects, which are alive together and then go without its help
 
 
 @click.command()
@@ -30,7 +33,11 @@ def worker() -> None:
         database.refuse_unsafe()
     except StorageUnavailable as error:
         logs.warning("worker.storage_unavailable", error=logs.describe(error))  # it may come; the duties wait for it
-    loop.run(settings, database, _gateways(settings), stop)
+    gateways = _gateways(settings)
+    gc.collect()
+    gc.freeze()  # else each full collection looks through all that was imported, with Python's lock held
+    gc.set_threshold(*_SELDOM)
+    loop.run(settings, database, gateways, stop)
 
 
 def _gateways(settings: Settings) -> Mapping[str, Gateway]:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, func, not_, or_, select, update
@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, aliased
 
 from receiptsvc.domain.messages import Outcome, SendResult
 from receiptsvc.domain.statuses import UNSETTLED, Status
-from receiptsvc.store import bulk, messages, parking
+from receiptsvc.store import bulk, messages, parking, walks
 from receiptsvc.store.models import Attempt, Message
 
 _LONGEST_GAP = timedelta(minutes=5)
@@ -42,6 +42,29 @@ class Ended:
     result: SendResult
 
 
+class Claimed(NamedTuple):
+    """What of a message goes to the gateway, and how often it was offered: `tries`, the attempt begun included."""
+
+    id: UUID
+    recipient: str
+    text: str
+    message_guid: str
+    transport: str
+    tries: int
+    call_limit: int | None
+    unclear_since: datetime | None
+    originator: str | None
+    client_ref: str | None
+    country_iso_code: str | None
+    deliver_after: datetime | None
+    valid_until: datetime | None
+    reject_unicode: bool
+    include_message_text: bool
+    filter_set_name: str | None
+    impersonate_user_name: str | None
+    additional_options: dict[str, Any]
+
+
 class _Called(NamedTuple):
     """What of a message decides what follows from its call."""
 
@@ -63,7 +86,7 @@ class _Tried(NamedTuple):
     outcome: str | None
 
 
-def claim(session: Session, now: datetime, *, limit: int, lease: timedelta, repeats: Repeats) -> Sequence[Message]:
+def claim(session: Session, now: datetime, *, limit: int, lease: timedelta, repeats: Repeats) -> Sequence[Claimed]:
     """Up to `limit` due messages for one call, each with an attempt begun and its lease running.
 
     They are of one transport, and no two go to the same recipient. Of what has one clientRef and recipient, the first
@@ -71,8 +94,9 @@ def claim(session: Session, now: datetime, *, limit: int, lease: timedelta, repe
     only within its time: nobody knows how long the gateway remembers a guid. It shares its calls with others that may
     have been, and only with so many as its last calls allow.
     """
-    due = session.scalars(
-        select(Message)
+    walks.keep_to_order(session)  # else all that is due is looked at and sorted, time and again
+    query = (
+        select(*(getattr(Message, name) for name in Claimed._fields))
         .where(
             Message.due_at <= now,
             Message.calling_since.is_(None),
@@ -83,23 +107,24 @@ def claim(session: Session, now: datetime, *, limit: int, lease: timedelta, repe
         .order_by(Message.due_at, Message.id)
         .limit(limit)
         .with_for_update(of=Message, skip_locked=True, key_share=True)
-    ).all()
-    chosen: dict[str, Message] = {}
+    )
+    due = [Claimed._make(row) for row in session.execute(query)]
+    chosen: dict[str, Claimed] = {}
     for message in due:
         if _kind(message) == _kind(due[0]) and len(chosen) < (message.call_limit or limit):
-            chosen.setdefault(message.recipient, message)
+            chosen.setdefault(message.recipient, message._replace(tries=message.tries + 1))
     claimed = list(chosen.values())
     if claimed:
         _begin(session, claimed, now, lease)
     return claimed
 
 
-def _kind(message: Message) -> tuple[object, ...]:
+def _kind(message: Claimed) -> tuple[object, ...]:
     """What all messages of a call have in common."""
     return message.transport, message.call_limit, message.unclear_since is None
 
 
-def _begin(session: Session, claimed: Sequence[Message], now: datetime, lease: timedelta) -> None:
+def _begin(session: Session, claimed: Sequence[Claimed], now: datetime, lease: timedelta) -> None:
     begun = {
         Message.tries: Message.tries + 1,
         Message.calling_since: now,
@@ -108,11 +133,6 @@ def _begin(session: Session, claimed: Sequence[Message], now: datetime, lease: t
     }
     ours = bulk.among(session, Message.id, [message.id for message in claimed])
     session.execute(update(Message).where(ours).values(begun).execution_options(synchronize_session=False))
-    for message in claimed:
-        session.expunge(message)  # it travels on by itself, as it now is
-        message.tries += 1
-        message.calling_since, message.due_at = now, now + lease
-        message.offered_at = message.offered_at or now
     bulk.insert_all(
         session,
         Attempt,
@@ -271,16 +291,23 @@ def _is_too_late(now: datetime, repeats: Repeats, message: type[Message] = Messa
 
 
 def _waits_for_another(now: datetime, repeats: Repeats) -> ColumnElement[bool]:
-    """Whether an earlier message of the same conversation to the same person is still to be offered, or just is."""
+    """Whether an earlier message of the same conversation to the same person is still to be offered, or just is.
+
+    It is looked for among what is due to that person. A conversation can have a million messages, and many may be
+    accepted, so the indexes that begin with these are kept out of it: coalesce() makes no use of them.
+    """
     earlier = aliased(Message)
+    conversation_id, status = (
+        func.coalesce(column, column, type_=column.type) for column in (earlier.conversation_id, earlier.status)
+    )
     return (
         select(earlier.id)
         .where(
             earlier.recipient == Message.recipient,
             earlier.due_at.is_not(None),
             earlier.id < Message.id,
-            earlier.conversation_id == Message.conversation_id,
-            earlier.status == Status.ACCEPTED,
+            conversation_id == Message.conversation_id,
+            status == Status.ACCEPTED,
             or_(earlier.offered_at.is_not(None), earlier.due_at <= now),  # else it waits for its deliverAfter
             or_(earlier.calling_since.is_not(None), not_(_is_too_late(now, repeats, earlier))),
         )

@@ -118,6 +118,11 @@ def gather(session: Session, way: Way, *, most: int) -> list[Key] | None:
     return None if rows and rows[0].place == most + 1 else [tuple(row)[: len(names)] for row in rows]
 
 
+def keep_to_order(session: Session) -> None:
+    """Read along indexes in their order for the rest of the transaction, however few rows the planner expects."""
+    _say(session, "off")
+
+
 def _say(session: Session, may_gather: str) -> None:
     if not is_sqlite(session) and session.info.get(_SAID, "on") != may_gather:
         session.execute(_MAY_GATHER, {"may": may_gather})

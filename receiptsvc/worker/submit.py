@@ -17,8 +17,7 @@ from receiptsvc.domain.messages import OutboundMessage, SendResult
 from receiptsvc.dynmark.gateway import Gateway
 from receiptsvc.store import restraint, sending
 from receiptsvc.store.db import Database
-from receiptsvc.store.models import Message
-from receiptsvc.store.sending import Ended, Repeats
+from receiptsvc.store.sending import Claimed, Ended, Repeats
 
 _SPREAD = 0.2  # so that what failed together, everywhere, does not come back together
 _RECORD_AGAIN_SECONDS = 1.0
@@ -54,7 +53,7 @@ def submit(database: Database, gateways: Mapping[str, Gateway], settings: Settin
     return len(claimed)
 
 
-def _claim(session: Session, now: datetime, most: int, settings: Settings) -> Sequence[Message]:
+def _claim(session: Session, now: datetime, most: int, settings: Settings) -> Sequence[Claimed]:
     if not most:
         return ()
     lease = timedelta(seconds=settings.lease_seconds)
@@ -92,7 +91,7 @@ def repeats(settings: Settings) -> Repeats:
     )
 
 
-def outbound(settings: Settings, message: Message, now: datetime) -> OutboundMessage:
+def outbound(settings: Settings, message: Claimed, now: datetime) -> OutboundMessage:
     """What of a message goes to the gateway, with our callback as its address for receipts."""
     return OutboundMessage(
         id=message.id,
@@ -113,7 +112,7 @@ def outbound(settings: Settings, message: Message, now: datetime) -> OutboundMes
     )
 
 
-def _country(message: Message) -> str | None:
+def _country(message: Claimed) -> str | None:
     """The country that goes along, for a number of that country only: beside another's it could be misread as local."""
     region = alpha_2(message.country_iso_code or "")
     code = phonenumbers.country_code_for_region(region) if region else 0

@@ -9,8 +9,7 @@ from receiptsvc.domain.messages import Outcome, SendResult
 from receiptsvc.domain.statuses import Report, Source, Status
 from receiptsvc.store import messages, sending
 from receiptsvc.store.db import Database
-from receiptsvc.store.models import Message
-from receiptsvc.store.sending import Ended, Repeats
+from receiptsvc.store.sending import Claimed, Ended, Repeats
 from tests.rows import accept, message, read_attempts, read_message, read_transitions, seconds
 
 LEASE = timedelta(seconds=60)
@@ -19,7 +18,7 @@ LONG = Repeats(after=timedelta(seconds=10), duration=timedelta(days=1))
 ALICE, BOB = "447700900001", "447700900002"
 
 
-def claim(database: Database, at: float, limit: int = 10) -> list[Message]:
+def claim(database: Database, at: float, limit: int = 10) -> list[Claimed]:
     repeats = REPEATS if limit == 10 else LONG
     with database.transaction() as session:
         return list(sending.claim(session, seconds(at), limit=limit, lease=LEASE, repeats=repeats))

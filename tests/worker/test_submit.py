@@ -1,10 +1,16 @@
 """What a call may take, and what of a message goes on the wire."""
 
 from receiptsvc.config import Settings
+from receiptsvc.store.models import Message
+from receiptsvc.store.sending import Claimed
 from receiptsvc.worker.submit import outbound
 from tests.rows import message, seconds
 
 KEYS = {"CALLBACK_KEYS": "a" * 16, "API_KEYS": "a:read:" + "b" * 16}
+
+
+def claimed(message: Message) -> Claimed:
+    return Claimed._make(getattr(message, name) for name in Claimed._fields)
 
 
 def test_a_lease_outlives_its_call() -> None:
@@ -15,6 +21,6 @@ def test_a_country_goes_along_only_with_its_own_numbers_and_a_time_only_if_it_is
     settings = Settings.from_env({**KEYS, "PUBLIC_URL": "https://x.org"})
     british = message("447700900001", country_iso_code="GBR", deliver_after=seconds(-1))
     french = message("33612345678", country_iso_code="GBR", deliver_after=seconds(1))
-    told = [outbound(settings, one, seconds(0)) for one in (british, french)]
+    told = [outbound(settings, claimed(one), seconds(0)) for one in (british, french)]
     assert [(one.country_iso_code, one.deliver_after) for one in told] == [("GBR", None), (None, seconds(1))]
     assert all(one.callback_url.startswith("https://x.org/callbacks/receipts/") for one in told)
