@@ -1,6 +1,7 @@
 """`worker`: process receipts and send messages until told to stop."""
 
 import gc
+import os
 import signal
 import threading
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from receiptsvc.dynmark.soap import SoapGateway
 from receiptsvc.store.db import Database
 from receiptsvc.worker import loop
 
+_GIVES_WAY = 10  # where web processes share the processors: somebody waits for their answers
 _SELDOM = (50_000, 10, 10)  # a batch has many objects, which are alive together and then go without its help
 
 
@@ -34,6 +36,7 @@ def worker() -> None:
     except StorageUnavailable as error:
         logs.warning("worker.storage_unavailable", error=logs.describe(error))  # it may come; the duties wait for it
     gateways = _gateways(settings)
+    os.nice(_GIVES_WAY)
     gc.collect()
     gc.freeze()  # else each full collection looks through all that was imported, with Python's lock held
     gc.set_threshold(*_SELDOM)

@@ -6,7 +6,7 @@ certain is unclear, never guessed. How a request is written stands in `envelope`
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -182,44 +182,44 @@ def _read(body: bytes) -> _Body | None:
         return None
     if root.getroottree().docinfo.internalDTD is not None:  # SOAP forbids it, and only an attack has a use for it
         return None
-    content = _child(root, "Body") if _is(root, "Envelope") else None
+    content = _children(root).get("body") if _name(root) == "envelope" else None
     if content is None:
         return None
-    fault = _child(content, "Fault")
+    fault = _children(content).get("fault")
     if fault is not None:
-        said = _text(fault, "faultstring") or _text(fault, "Reason") or "without a reason"
-        return _Body(fault=said, fault_detail=_text(fault, "detail"), items=())
-    items = tuple(_item(element) for element in content.iter() if _is(element, "MessageResult"))
+        parts = _children(fault)
+        said = _text(parts, "faultstring") or _text(parts, "Reason") or "without a reason"
+        return _Body(fault=said, fault_detail=_text(parts, "detail"), items=())
+    items = tuple(_item(element) for element in content.iter() if _name(element) == "messageresult")
     return _Body(fault=None, fault_detail="", items=items)
 
 
 def _item(element: etree._Element) -> _Item:
-    recipients = _child(element, "recipients")
+    parts = _children(element)
+    recipients = parts.get("recipients")
     named = () if recipients is None else recipients.itertext()
     return _Item(
         recipients=frozenset(filter(None, map(answers.comparable, named))),
-        transaction=_text(element, "transactionID"),
-        code=_text(element, "returnCode"),
-        description=_text(element, "returnDescription"),
-        detail=_text(element, "returnDetail"),
+        transaction=_text(parts, "transactionID"),
+        code=_text(parts, "returnCode"),
+        description=_text(parts, "returnDescription"),
+        detail=_text(parts, "returnDetail"),
     )
 
 
-def _is(element: etree._Element, name: str) -> bool:
-    return str(element.tag).rpartition("}")[2].lower() == name.lower()
+def _name(element: etree._Element) -> str:
+    """Its name without namespace, in lower case."""
+    return str(element.tag).rpartition("}")[2].lower()
 
 
-def _children(element: etree._Element, name: str) -> Iterator[etree._Element]:
-    return (child for child in element if _is(child, name))
+def _children(element: etree._Element) -> dict[str, etree._Element]:
+    """The first child of each name."""
+    return {_name(child): child for child in reversed(element)}
 
 
-def _child(element: etree._Element, name: str) -> etree._Element | None:
-    return next(_children(element, name), None)
-
-
-def _text(element: etree._Element, name: str) -> str:
-    """All text inside the first child of that name, without outer blanks; empty if there is none or it is nil."""
-    child = _child(element, name)
-    if child is None or child.get(_NIL) in {"true", "1"}:
+def _text(parts: Mapping[str, etree._Element], name: str) -> str:
+    """All text inside the part of that name, without outer blanks; empty if there is none or it is nil."""
+    part = parts.get(name.lower())
+    if part is None or part.get(_NIL) in {"true", "1"}:
         return ""
-    return "".join(child.itertext()).strip()
+    return "".join(part.itertext()).strip()
