@@ -35,11 +35,18 @@ class Schema(ma.Schema):
             field_obj.data_key = head + "".join(word.capitalize() for word in rest)
 
     def get_attribute(self, obj: Any, attr: str, default: Any) -> Any:
-        """A value of what is given out, or of the row that it is about."""
-        found = super().get_attribute(obj, attr, ma.missing)
-        if found is not ma.missing:
-            return found
-        return super().get_attribute(super().get_attribute(obj, "row", None), attr, default)
+        """A value of what is given out, a dictionary or an object, or of the row that it is about.
+
+        The library's own way, which knows paths and places too, would take a third of the time of a page.
+        """
+        found = _value(obj, attr)
+        if found is ma.missing:
+            found = _value(_value(obj, "row"), attr)
+        return default if found is ma.missing else found
+
+
+def _value(obj: Any, name: str) -> Any:
+    return obj.get(name, ma.missing) if isinstance(obj, dict) else getattr(obj, name, ma.missing)
 
 
 class Request(Schema):

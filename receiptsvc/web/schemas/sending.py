@@ -86,10 +86,9 @@ class Cancelled(Schema):
     """How many messages were cancelled."""
 
     cancelled = fields.Integer(
-        attribute="row.count", metadata=about("How many were; with dryRun, how many would be.", 9731)
+        attribute="count", metadata=about("How many were; with dryRun, how many would be.", 9731)
     )
     is_complete = fields.Boolean(
-        attribute="row.is_complete",
         metadata=about(
             f"Whether these were all; a call goes on for some seconds, and to some {MOST_CANCELLED:,}.", True
         ),
