@@ -12,13 +12,18 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
+from sqlalchemy import func, select
 
 from benchmarks import generator, kept, measures
 from benchmarks.generator import CONNECTIONS, Plan, Report, Site
 from benchmarks.kept import Proof
 from benchmarks.lineup import NAMES
 from benchmarks.outcome import Outcome
+from benchmarks.seed import seed
 from benchmarks.tools import BenchError
+from receiptsvc.store.db import Database
+from receiptsvc.store.models import Message, Transition
+from receiptsvc.store.verification import verify
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nOK\n"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
@@ -233,3 +238,14 @@ def test_an_outcome_prints_the_numbers_that_the_goals_name() -> None:
         "answers_missing": 0,
     }
     assert re.search(r"bare Flask no-op, PostgreSQL +\| +5\.00 \(5\.00-5\.00\) \|", outcome.tables())
+
+
+def test_seeded_messages_are_what_the_service_would_have_made_of_them(database_url: str, database: Database) -> None:
+    told: list[int] = []
+    seed(database_url, 300, told.append)
+    assert sum(told) == 300
+    with database.reading() as session:
+        assert session.scalar(select(func.count()).select_from(Message)) == 300
+        assert session.scalar(select(func.count()).select_from(Transition)) == 300 + 150 + 297
+    # Nobody kept receipts of them; all else adds up.
+    assert {fault.what for fault in verify(database)} == {"counter", "count of an hour's receipts"}
