@@ -25,6 +25,7 @@ from receiptsvc.domain.errors import ReceiptsvcError
 
 MOST_BYTES = 16 * 1024 * 1024
 _AT_ONCE = 64 * 1024
+_GRACE_SECONDS = 1.0  # a socket's own time-out is longer than the call's, so that always the same of them is first
 
 
 class NotSent(ReceiptsvcError):
@@ -132,7 +133,7 @@ class _Call:
 
 def _exchange(request: requests.Request, timeout_seconds: float, connect_seconds: float, most_bytes: int) -> Answer:
     deadline = time.monotonic() + timeout_seconds
-    limits = (connect_seconds, timeout_seconds)
+    limits = (connect_seconds, timeout_seconds + _GRACE_SECONDS)
     call = _Call()
     news: Answer | _Begun | str
     try:
