@@ -38,7 +38,7 @@ bench-process: $(VENV)/installed-bench ## what it costs to work on receipts, bes
 bench-send: $(VENV)/installed-bench ## how fast messages go out and are handed in, and what the API feels of it: two minutes
 	@$(BIN)/python -W "ignore:XDG_RUNTIME_DIR" -m benchmarks.send $(ARGS)
 
-bench-query: $(VENV)/installed-bench ## how long the API takes over what it is asked, at a million messages: half an hour; ARGS="--scale 10000000": more
+bench-query: $(VENV)/installed-bench ## how long the API takes over what it is asked, at a million messages: half an hour; ARGS="--scale 10000000": an hour
 	@$(BIN)/python -W "ignore:XDG_RUNTIME_DIR" -m benchmarks.query $(ARGS)
 
 lint: $(VENV)/installed-dev ## format check, linter, strict types
