@@ -194,7 +194,7 @@ def _samples(url: str) -> list[Sample]:
     with database.reading() as session:
         for _ in range(_SAMPLES):
             at = begin + dealt.random() * timedelta(days=DAYS)
-            near = query.where(Message.created_at >= at).order_by(Message.created_at, Message.id).limit(1)
+            near = query.where(Message.id >= ids.first_at(at)).order_by(Message.id).limit(1)
             found += [
                 Sample(
                     id=ids.public("msg", row.id),
