@@ -9,6 +9,7 @@ import click
 
 from receiptsvc.cli import display, files
 from receiptsvc.cli.answers import print_json, refusals_told
+from receiptsvc.cli.options import with_all
 from receiptsvc.client import Client, Json, Unreachable
 
 # What describes a single message: the name of its option's parameter is the API's.
@@ -41,14 +42,8 @@ _MESSAGE = (
 )
 
 
-def _message_options(command: Any) -> Any:
-    for option in reversed(_MESSAGE):
-        command = option(command)
-    return command
-
-
 @click.command()
-@_message_options
+@with_all(_MESSAGE)
 @click.option(
     "--idempotency-key", metavar="KEY", help="A name for this send: however often it is run, the text goes out once."
 )

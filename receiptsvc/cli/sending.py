@@ -4,12 +4,12 @@ Over HTTP like any other client's. What each deed means, and when it is refused,
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import click
 
 from receiptsvc.cli import display
 from receiptsvc.cli.answers import print_json, refusals_told
+from receiptsvc.cli.options import with_all
 from receiptsvc.client import Client, Json, Unreachable
 
 _RESOLUTIONS = ("submitted", "delivered", "undelivered", "failed")
@@ -26,12 +26,6 @@ _FILTERS = (
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="The service's JSON instead of words.")
 _why = click.option("--reason", help="Why; it is kept with the record of this.")
-
-
-def _filter_options(command: Any) -> Any:
-    for option in reversed(_FILTERS):
-        command = option(command)
-    return command
 
 
 @click.command()
@@ -75,7 +69,7 @@ def resume(*, reason: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("message_id", required=False)
-@_filter_options
+@with_all(_FILTERS)
 @click.option("--dry-run", "is_dry", is_flag=True, help="With a filter: only count them.")
 @click.option("--yes", "is_sure", is_flag=True, help="With a filter: do not ask first.")
 @_why
