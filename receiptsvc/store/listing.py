@@ -202,12 +202,12 @@ def _way(session: Session, where: MessageFilter, limit: int) -> Way:
     wanted = _wanted(where)
     order, is_descending = _COLUMNS[where.sorting]
     few = _few(session, where)
-    way = _ordered(where, wanted) if few is None else None
-    if way is not None and way.others:
-        few = _rare(session, where, wanted, min(_RARE_PAGES * limit, _MOST_RARE))
-    if few is not None:
-        return Way(order=order, branches=[[few, *wanted.values()]], is_descending=is_descending, is_few=True)
-    return way or _ordered(where, wanted)
+    if few is None:
+        way = _ordered(where, wanted)
+        few = _rare(session, where, wanted, min(_RARE_PAGES * limit, _MOST_RARE)) if way.others else None
+        if few is None:
+            return way
+    return Way(order=order, branches=[[few, *wanted.values()]], is_descending=is_descending, is_few=True)
 
 
 def _ordered(where: MessageFilter, wanted: dict[str, ColumnElement[bool]]) -> Way:
