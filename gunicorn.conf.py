@@ -4,9 +4,8 @@ import os
 import shutil
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any
-
-from prometheus_client import multiprocess
 
 from receiptsvc import logs
 from receiptsvc.config import Settings
@@ -18,13 +17,19 @@ except SettingsError as error:
     sys.stderr.write(f"{error}\n")
     sys.exit(2)
 
-_metrics = tempfile.mkdtemp(prefix="receiptsvc-metrics-")
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics  # read by receiptsvc.metrics in each worker
+# Where all workers count. Each finds it as it imports receiptsvc.metrics. Nothing here may import prometheus_client,
+# which decides then whether counts are shared. SIGHUP runs this file again in the same process: the folder stays, so
+# that no count goes back.
+_METRICS = "PROMETHEUS_MULTIPROC_DIR"
+_prefix = f"receiptsvc-metrics-{os.getpid()}-"
+if not Path(os.environ.get(_METRICS, "")).name.startswith(_prefix):
+    os.environ[_METRICS] = tempfile.mkdtemp(prefix=_prefix)
 
 bind = f"0.0.0.0:{_settings.port}"
 workers = _settings.web_concurrency
 worker_class = "receiptsvc.intake.server.Server"
 worker_connections = 1000
+http_parser = "python"  # the default, auto, takes whatever C parser is importable: another one than is tested
 limit_request_line = 8190  # gunicorn's most: a receipt with its message's text is long
 timeout = 60
 graceful_timeout = 20  # a dyno gives 30 s between SIGTERM and SIGKILL
@@ -41,11 +46,6 @@ logconfig_dict = {
 }
 
 
-def child_exit(_server: Any, worker: Any) -> None:
-    """A worker has ended: its gauges go, its counts stay."""
-    multiprocess.mark_process_dead(worker.pid)
-
-
 def on_exit(_server: Any) -> None:
     """The server ends, and its counts with it."""
-    shutil.rmtree(_metrics, ignore_errors=True)
+    shutil.rmtree(os.environ[_METRICS], ignore_errors=True)

@@ -1,19 +1,34 @@
 """What Prometheus is told of a web process. Numbers and results only: nothing here names a person or an address.
 
-With PROMETHEUS_MULTIPROC_DIR set before this is imported, as gunicorn.conf.py does, every process of a server counts
-into files of that folder, and any of them can tell all.
+With PROMETHEUS_MULTIPROC_DIR set, as gunicorn.conf.py does, every process of a server counts into files of that folder,
+and any of them can tell all. The file of a process that has ended stays: counts never go back. A gauge that is kept
+here would need `multiprocess.mark_process_dead` when a process ends; there is none.
 """
 
 import os
 from collections.abc import Iterator, Mapping
 from functools import cache
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Histogram, Metric, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Histogram,
+    Metric,
+    generate_latest,
+    values,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+if os.environ.get(_FOLDER) and values.ValueClass is values.MutexValue:
+    # It decided as it was imported, before the folder was named: each process would count for itself, and none tell.
+    raise RuntimeError(f"prometheus_client was imported before {_FOLDER} was set")
 
 _ANSWERS = Histogram(
     "receiptsvc_callback_answer_seconds",
@@ -27,6 +42,9 @@ _ANSWERS = Histogram(
 def answers(status: str) -> Histogram:
     """The histogram of the answers with a status, such as `200`. In seconds."""
     return _ANSWERS.labels(status)
+
+
+answers("200")  # so that it is told from the start, and a process's file is whole before anybody looks for it
 
 
 class _Present(Collector):
@@ -48,7 +66,7 @@ def tell(now: Mapping[str, tuple[str, float]]) -> bytes:
     present = CollectorRegistry()
     present.register(_Present(now))
     counted = REGISTRY
-    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    if os.environ.get(_FOLDER):
         counted = CollectorRegistry()
         MultiProcessCollector(counted)
     return generate_latest(counted) + generate_latest(present)

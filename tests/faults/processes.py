@@ -27,6 +27,11 @@ def is_alive(pid: int) -> bool:
     return _state_and_parent(pid)[0] not in {"", "Z", "X"}
 
 
+def is_frozen(pid: int) -> bool:
+    """Whether a process was stopped where it stood, by SIGSTOP."""
+    return _state_and_parent(pid)[0] == "T"
+
+
 def resident_megabytes(pid: int) -> float:
     """The memory that a process holds at the moment."""
     (line,) = (one for one in (_PROC / str(pid) / "status").read_text().splitlines() if one.startswith("VmRSS:"))
