@@ -1,0 +1,116 @@
+"""What gunicorn.conf.py promises, by the web process as the Procfile starts it."""
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+
+from receiptsvc.cli.stack import Stack
+from tests.faults.conftest import StartWeb, callback_url
+from tests.faults.processes import children, is_alive, is_frozen, until
+
+NAMES = {
+    "receiptsvc_callback_answer_seconds_bucket",
+    "receiptsvc_callback_answer_seconds_count",
+    "receiptsvc_callback_answer_seconds_sum",
+    "receiptsvc_send_unknown_overdue",
+    "receiptsvc_sending_account_refused",
+    "receiptsvc_sending_paused",
+    "receiptsvc_spool_age_seconds",
+    "receiptsvc_spool_aside_files",
+    "receiptsvc_spool_bytes",
+    "receiptsvc_spool_records",
+}
+
+# What gunicorn takes for its C parser, if it is let. It says so, and can't read anything.
+FAKE_PARSER = """
+import pathlib
+pathlib.Path(__file__).with_name("was-used").touch()
+class LimitRequestLine(Exception):
+    pass
+"""
+
+
+@contextmanager
+def alone(pid: int, stack: Stack) -> Iterator[None]:
+    """While the block lasts, this web process takes every connection, because the others are frozen."""
+    others = [other for other in children(stack.pid("web")) if other != pid]
+    for other in others:
+        os.kill(other, signal.SIGSTOP)
+    until("the others are frozen", lambda: all(map(is_frozen, others)))
+    try:
+        yield
+    finally:
+        for other in others:
+            os.kill(other, signal.SIGCONT)
+
+
+def call(stack: Stack, pid: int, times: int) -> None:
+    """Let this web process answer callbacks, and one with a wrong key."""
+    with alone(pid, stack):
+        for _ in range(times):
+            assert requests.get(f"{callback_url(stack)}?statusid=1", timeout=10).status_code == 200
+        assert requests.get(f"{callback_url(stack)}x?statusid=1", timeout=10).status_code == 403
+
+
+def told(stack: Stack) -> set[tuple[float, float]]:
+    """How many callbacks were answered 200 and 403, as each of the web processes tells it."""
+    read = set()
+    for pid in children(stack.pid("web")):
+        with alone(pid, stack):
+            text = requests.get(f"{stack.url}/metrics", timeout=10).text
+        counts = dict(
+            re.findall(r'^receiptsvc_callback_answer_seconds_count\{status="(\d+)"\} (\S+)$', text, re.MULTILINE)
+        )
+        read.add((float(counts.get("200", "nan")), float(counts.get("403", 0))))
+    return read
+
+
+def test_any_web_process_tells_what_all_of_them_ever_counted(postgresql_url: str, start_web: StartWeb) -> None:
+    stack = start_web(postgresql_url, WEB_CONCURRENCY="2")
+    first, second = children(stack.pid("web"))
+    assert told(stack) == {(0, 0)}, "it is told from the start"
+    call(stack, first, 3)
+    call(stack, second, 2)
+    assert told(stack) == {(5, 2)}
+
+    os.kill(second, signal.SIGKILL)
+    until("another process takes its place", lambda: len(set(children(stack.pid("web"))) - {second}) == 2)
+    (third,) = set(children(stack.pid("web"))) - {first, second}
+    with alone(third, stack):
+        assert requests.get(f"{stack.url}/healthz", timeout=30).status_code == 200
+    call(stack, third, 1)
+    assert told(stack) == {(6, 3)}
+
+    os.kill(stack.pid("web"), signal.SIGHUP)
+    until("the processes were replaced", lambda: not is_alive(first) and not is_alive(third))
+    until("they are two again", lambda: len(children(stack.pid("web"))) == 2)
+    assert told(stack) == {(6, 3)}
+
+
+def test_every_metric_is_told(postgresql_url: str, start_web: StartWeb, tmp_path: Path) -> None:
+    stack = start_web(postgresql_url, WEB_CONCURRENCY="2", SPOOL_DIR=str(tmp_path / "spool"))
+    text = requests.get(f"{stack.url}/metrics", timeout=10).text
+    assert set(re.findall(r"^(receiptsvc_\w+)", text, re.MULTILINE)) == NAMES
+
+
+def test_the_folder_of_the_counts_goes_with_the_server(sqlite_url: str, start_web: StartWeb, tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    stack = start_web(sqlite_url, TMPDIR=str(scratch))
+    assert [path.name.startswith("receiptsvc-metrics-") for path in scratch.iterdir()] == [True]
+    assert stack.stop("web") == 0
+    assert list(scratch.iterdir()) == []
+
+
+def test_requests_are_read_by_the_parser_that_is_tested_whatever_else_is_installed(
+    sqlite_url: str, start_web: StartWeb, tmp_path: Path
+) -> None:
+    (tmp_path / "gunicorn_h1c.py").write_text(FAKE_PARSER)
+    stack = start_web(sqlite_url, PYTHONPATH=str(tmp_path))
+    assert requests.post(callback_url(stack), {"statusid": "1"}, timeout=10).status_code == 200
+    assert not (tmp_path / "was-used").exists()
