@@ -1,7 +1,8 @@
 """The signed tokens in our callback URLs, and the keys of the static ones; checked in constant time, without a store.
 
 A token is only `0-9a-z`: 32 hexadecimal digits of the message's id (absent where there is no message), 32 of MAC
-(128 bits), then the key's kid. Any key that is still listed verifies; the first one signs.
+(128 bits), then the key's kid. Any key that is still listed verifies; the first one signs. So the tokens of messages
+and the key of the static receipts address, which may stand in the same place, have different lengths.
 """
 
 import hmac
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from typing import NamedTuple
 from uuid import UUID
 
 from receiptsvc.config import Settings
@@ -21,6 +23,7 @@ INBOUND = "/callbacks/inbound"
 _MAC_BYTES = 16
 _DIGITS = 2 * _MAC_BYTES  # of a MAC, and of an id
 _NOTHING = bytes(_MAC_BYTES)
+_FORM = re.compile(r"([0-9a-f]{32})?[0-9a-f]{32}([0-9a-z]{1,8})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,13 @@ class StaticUrls:
 
     receipts: str
     inbound: str
+
+
+class Claim(NamedTuple):
+    """What a token says of itself, whoever made it."""
+
+    kid: str
+    has_message: bool
 
 
 def receipt_url(settings: Settings, message_id: UUID) -> str:
@@ -42,7 +52,7 @@ def static_urls(settings: Settings) -> StaticUrls:
     """Where receipts of messages that others sent, and replies, are to go."""
     key = settings.callback_keys[0]
     return StaticUrls(
-        receipts=f"{settings.public_url}{RECEIPTS}?key={account_key(key)}",
+        receipts=f"{settings.public_url}{RECEIPTS}/{account_key(key)}",
         inbound=f"{settings.public_url}{INBOUND}/{_signature(key, 'inbound', b'')}",
     )
 
@@ -62,15 +72,14 @@ def opens_inbound(keys: Sequence[CallbackKey], token: str) -> bool:
 
 
 def opens_account(keys: Sequence[CallbackKey], given: str) -> bool:
-    """Whether this is the key of the static receipts address."""
-    return _is_signed(keys, "account", b"", given)
+    """Whether this is the key of the static receipts address, in whichever way it was given."""
+    return _is_signed(keys, "account", b"", given.lower())
 
 
-def claimed_kid(token: str, *, has_message: bool) -> str | None:
-    """The kid that a token claims, whoever made it; None if it has not the form of one of ours."""
-    signed = 2 * _DIGITS if has_message else _DIGITS
-    kid = token.lower()[signed:]
-    return kid if re.fullmatch(r"[0-9a-z]{1,8}", kid) else None
+def claim(token: str) -> Claim | None:
+    """What a token claims; None if it has not the form of one of ours."""
+    found = _FORM.fullmatch(token.lower())
+    return Claim(kid=found[2], has_message=found[1] is not None) if found else None
 
 
 def account_key(key: CallbackKey) -> str:

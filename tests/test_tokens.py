@@ -44,13 +44,37 @@ def test_any_changed_character_is_noticed() -> None:
 
 def test_a_key_for_one_purpose_opens_nothing_else() -> None:
     urls = tokens.static_urls(SETTINGS)
-    inbound, account = urls.inbound.rpartition("/")[2], urls.receipts.rpartition("=")[2]
+    inbound, account = urls.inbound.rpartition("/")[2], urls.receipts.rpartition("/")[2]
     assert tokens.opens_inbound([NEW], inbound)
     assert tokens.opens_account([OLD, NEW], account)
     assert not tokens.opens_inbound([NEW], account)
     assert not tokens.opens_account([NEW], inbound)
+    assert tokens.message_of([NEW], account) is None
+    assert not tokens.opens_account([NEW], tokens.receipt_url(SETTINGS, ids.new()).rpartition("/")[2])
     assert not tokens.opens_inbound([OLD], inbound)
     assert NEW.secret not in urls.receipts + urls.inbound
+
+
+def test_the_static_address_is_plain_and_any_listed_key_opens_it() -> None:
+    address, _, token = tokens.static_urls(SETTINGS).receipts.rpartition("/")
+    assert address == f"{SETTINGS.public_url}/callbacks/receipts"
+    assert re.fullmatch(r"[0-9a-z]+", token)
+    assert tokens.opens_account([OLD, NEW], token)
+    assert tokens.opens_account([OLD, NEW], token.upper())
+    assert not tokens.opens_account([OLD], token)
+
+
+def test_a_token_claims_a_kid_and_by_its_length_a_message() -> None:
+    static = tokens.static_urls(SETTINGS)
+    of_message = tokens.receipt_url(SETTINGS, ids.new()).rpartition("/")[2]
+    assert tokens.claim(of_message) == tokens.claim(of_message.upper()) == ("newkey01", True)
+    for url in (static.receipts, static.inbound):
+        assert tokens.claim(url.rpartition("/")[2]) == ("newkey01", False)
+    for longest, shortest in (("0" * 40, "0" * 33), ("0" * 72, "0" * 65)):
+        assert tokens.claim(longest) == ("0" * 8, len(longest) == 72)
+        assert tokens.claim(shortest) == ("0", len(longest) == 72)
+    for text in ("", "x", "0" * 32, "0" * 41, "0" * 64, "0" * 73, "x" * 36, "0" * 35 + "-"):
+        assert tokens.claim(text) is None
 
 
 @given(st.text(max_size=90))

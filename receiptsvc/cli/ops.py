@@ -20,7 +20,8 @@ from receiptsvc.store.audits import By
 def urls(*, as_json: bool) -> None:
     """Print the gateway portal's addresses.
 
-    They go into the gateway's portal once, and they hold secrets.
+    They go into the gateway's portal once, and they hold secrets. The last part of the receipts' address also opens
+    /callbacks/receipts, as ?key= or as the password of HTTP Basic.
     """
     static = tokens.static_urls(Settings.from_env())
     if as_json:

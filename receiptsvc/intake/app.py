@@ -6,7 +6,8 @@ It stands in front of Flask and hands it everything else. It knows nothing of wh
 import base64
 import binascii
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum
 from time import monotonic
@@ -39,7 +40,10 @@ _OURS = tuple(f"{base}/" for base in _BARE)
 _METHODS = ("GET", "POST", "HEAD")
 _LATER = [("Retry-After", "5")]
 _MOST_BYTES_IN_READING = 64 * 1024 * 1024  # of all bodies
+_SLASHES = re.compile("//+")
+_MOST_KEYS = 4  # that are tried of one request
 _KEY = re.compile(rb"key=[^&]*", re.IGNORECASE)
+_JOINT = re.compile(rb"([&?]|%3[Ff])")  # a `?` where a sender appends its query to an address that has one
 _CUT = b"[cut]"  # stands where a secret stood
 
 
@@ -53,11 +57,11 @@ class _Fault(Enum):
 
 
 class _Address(NamedTuple):
-    """Where a callback came to, its key being right. `secret`: what of its URL must not be kept."""
+    """Where a callback came to, its key being right. `secrets`: what of its URL must not be kept."""
 
     channel: Channel
     message_id: UUID | None
-    secret: str
+    secrets: Sequence[str]
     is_stranger: bool = False
 
 
@@ -80,7 +84,9 @@ class Intake:
         """One request."""
         path = environ.get("PATH_INFO", "").rstrip("/")
         if not _is_ours(path):
-            return self._inner(environ, start_response)
+            path = _SLASHES.sub("/", path).lower()  # as somebody may have written it into the gateway's portal
+            if not _is_ours(path):
+                return self._inner(environ, start_response)
         started = monotonic()
         environ[ROUTE] = _shown(path)
         status, headers = self._answer(environ, path)
@@ -99,24 +105,24 @@ class Intake:
         query = _query(environ)
         address = self._address(environ, path, query)
         if address is None:
-            stranger = _stranger(method, path, query)
-            self._tally.count_refused(stranger)
+            claim, token = _claimed(environ, path, query)
+            self._tally.count_refused(_stranger(method, path, _without(query, [token]), claim))
             if not self._keeps_strangers:
                 return "403 Forbidden", []
-            address = _Address(channel=_channel(path), message_id=None, secret="", is_stranger=True)
+            address = _Address(channel=_channel(path, claim), message_id=None, secrets=[token], is_stranger=True)
         with self._room.taken(claimed_bytes(environ, MOST_BYTES)) as has_room:
             body = _read(environ) if has_room else _Fault.FULL
         if isinstance(body, _Fault):
             stop_reading(environ)
             return body.value, _LATER if body is _Fault.FULL else []
-        query = _without_secret(query, address)
+        query = _without_secrets(query, address)
         if method != "POST" and not query and not body:
             return "200 OK", []  # a probe
         callback = Callback(
             method=method,
             query=query,
             content_type=_text(environ.get("CONTENT_TYPE")),
-            body=_without(body, address.secret),
+            body=_without(body, address.secrets),
         )
         try:
             self._keeper.keep(
@@ -135,51 +141,83 @@ class Intake:
 
     def _address(self, environ: WSGIEnvironment, path: str, query: bytes) -> _Address | None:
         if path == tokens.RECEIPTS:
-            key = _given_key(environ, query)
-            if not tokens.opens_account(self._keys, key):
-                return None
-            return _Address(channel=Channel.ACCOUNT, message_id=None, secret=key)
+            return self._account(_given_keys(environ, query))
         base, _, token = path.rpartition("/")
         if base == tokens.RECEIPTS:
             message_id = tokens.message_of(self._keys, token)
             if message_id is not None:
-                return _Address(channel=Channel.MESSAGE, message_id=message_id, secret=token)
+                return _Address(channel=Channel.MESSAGE, message_id=message_id, secrets=(token,))
+            return self._account([token])
         if base == tokens.INBOUND and tokens.opens_inbound(self._keys, token):
-            return _Address(channel=Channel.INBOUND, message_id=None, secret=token)
+            return _Address(channel=Channel.INBOUND, message_id=None, secrets=(token,))
         return None
+
+    def _account(self, given: Sequence[str]) -> _Address | None:
+        right = [key for key in given if tokens.opens_account(self._keys, key)]
+        return _Address(channel=Channel.ACCOUNT, message_id=None, secrets=right) if right else None
 
 
 def _is_ours(path: str) -> bool:
     return path.startswith(_OURS) or path in _BARE
 
 
-def _given_key(environ: WSGIEnvironment, query: bytes) -> str:
-    """The key of the static address: the password of HTTP Basic, or `?key=`."""
+def _given_keys(environ: WSGIEnvironment, query: bytes) -> list[str]:
+    """What may be the key of the static address: the password of HTTP Basic, and each `key=`."""
+    given: list[str] = []
     scheme, _, encoded = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() == "basic":
-        try:
-            return base64.b64decode(encoded, validate=True).decode().partition(":")[2]
-        except (binascii.Error, ValueError):
-            return ""
-    values = [piece[4:] for piece in query.split(b"&") if piece.lower().startswith(b"key=")]
-    return unquote_plus(values[0].decode("latin-1")) if values else ""
+        with suppress(binascii.Error, ValueError):
+            given.append(base64.b64decode(encoded, validate=True).decode().partition(":")[2])
+    return [*given, *_cut_keys(query)[1]][:_MOST_KEYS]
 
 
-def _without_secret(query: bytes, address: _Address) -> bytes:
-    """The query as it came, but for our own secret in it."""
+def _cut_keys(query: bytes) -> tuple[bytes, list[str]]:
+    """A query without its `key=` parameters, and what they hold. Everything else stays as it came.
+
+    A key ends at a second `?` too, and what follows is parameters. Behind one only what has the form of a key is taken
+    for it: a text may hold a `?`.
+    """
+    if b"key=" not in query.lower():
+        return query, []
+    kept, keys, is_behind_key = b"", list[str](), False
+    pieces = _JOINT.split(query)
+    for joint, piece in zip([b"&", *pieces[1::2]], pieces[::2], strict=True):
+        name, equals, value = piece.partition(b"=")
+        key = unquote_plus(value.decode("latin-1"))
+        if name.lower() == b"key" and equals and (joint == b"&" or tokens.claim(key)):
+            keys.append(key)
+            is_behind_key = True
+        elif piece or not is_behind_key:
+            kept += (b"&" if is_behind_key else joint) + piece if kept else piece
+            is_behind_key = False
+    return kept, keys
+
+
+def _without_secrets(query: bytes, address: _Address) -> bytes:
+    """The query as it came, but for our own secrets in it."""
     if address.channel is Channel.ACCOUNT:
-        query = b"&".join(piece for piece in query.split(b"&") if not piece.lower().startswith(b"key="))
-    return _without(query, address.secret)
+        query, _ = _cut_keys(query)
+    return _without(query, address.secrets)
 
 
-def _without(data: bytes, secret: str) -> bytes:
-    return data.replace(secret.encode(), _CUT) if secret else data
+def _without(data: bytes, secrets: Sequence[str]) -> bytes:
+    for secret in secrets:
+        data = data.replace(secret.encode(), _CUT) if secret else data
+    return data
 
 
-def _channel(path: str) -> Channel:
+def _claimed(environ: WSGIEnvironment, path: str, query: bytes) -> tuple[tokens.Claim | None, str]:
+    """What a refused callback claims, and the token or key by which it does; empty if it has the form of none."""
+    given = _given_keys(environ, query) if path in _BARE else [path.rpartition("/")[2]]
+    claims = ((tokens.claim(one), one) for one in given)
+    return next(((claim, one) for claim, one in claims if claim is not None), (None, ""))
+
+
+def _channel(path: str, claim: tokens.Claim | None) -> Channel:
     if path.startswith(tokens.INBOUND):
         return Channel.INBOUND
-    return Channel.ACCOUNT if path == tokens.RECEIPTS else Channel.MESSAGE
+    is_static = path == tokens.RECEIPTS or (claim is not None and not claim.has_message)
+    return Channel.ACCOUNT if is_static else Channel.MESSAGE
 
 
 def _shown(path: str) -> str:
@@ -189,13 +227,13 @@ def _shown(path: str) -> str:
     return f"{tokens.INBOUND if path.startswith(tokens.INBOUND) else tokens.RECEIPTS}/<token>"
 
 
-def _stranger(method: str, path: str, query: bytes) -> Refused:
+def _stranger(method: str, path: str, query: bytes, claim: tokens.Claim | None) -> Refused:
     """What may be kept of a callback with a wrong key: not the key, but which one it claims to be."""
     return Refused(
         received_at=datetime.now(UTC),
         method=method,
         address=_shown(path),
-        kid=tokens.claimed_kid(path.rpartition("/")[2], has_message=_channel(path) is Channel.MESSAGE),
+        kid=claim.kid if claim is not None else None,
         query=_KEY.sub(b"key=" + _CUT, query),
     )
 

@@ -29,13 +29,14 @@ def test_addresses_are_told_by_their_pattern(sqlite_url: str, start_web: StartWe
     stack = start_web(sqlite_url)
     urls = tokens.static_urls(Settings.from_env(stack.environ))
     path = urlsplit(callback_url(stack)).path
-    key, inbound = urls.receipts.rpartition("=")[2], urlsplit(urls.inbound).path
+    key, inbound = urls.receipts.rpartition("/")[2], urlsplit(urls.inbound).path
     targets = [
         f"{path}?mobile={NUMBER}",  # answered 200: the inbox has it, and the log need not
         f"{path}x?mobile={NUMBER}",
         f"{path.replace('/c', '/%63', 1)}x?mobile={NUMBER}",
         f"{inbound}x?text={SECRET.replace(' ', '+')}",
         f"/callbacks/receipts?key={key}x&mobile={NUMBER}",
+        f"/callbacks/receipts/{key}x?mobile={NUMBER}",
         f"/v1/recipients/{NUMBER}",
         f"/v1/messages?recipient={NUMBER}",
         f"/{NUMBER}",
@@ -52,6 +53,7 @@ def test_addresses_are_told_by_their_pattern(sqlite_url: str, start_web: StartWe
         ("GET", "/callbacks/receipts/<token>", 403),
         ("GET", "/callbacks/inbound/<token>", 403),
         ("GET", "/callbacks/receipts", 403),
+        ("GET", "/callbacks/receipts/<token>", 403),
         ("GET", "/v1/recipients/<anything:number>", 401),
         ("GET", "/v1/messages", 401),
         ("GET", None, 404),

@@ -1,11 +1,22 @@
-"""A callback's own way through the server answers as gunicorn's general one does, which an escaped address still takes."""
+"""A callback's own way through the server answers as gunicorn's general one does, which an escaped address still takes.
+
+And it keeps the same.
+"""
 
 import re
 import socket
+import sqlite3
+from base64 import b64encode
+from contextlib import closing
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from receiptsvc import tokens
+from receiptsvc.cli.stack import Stack
+from receiptsvc.config import Settings
 from tests.faults.conftest import StartWeb, callback_url
 from tests.faults.processes import unread_bytes, until
 
@@ -18,14 +29,62 @@ REQUESTS = [
     "{method} {path} HTTP/1.1\r\nHost: here\r\nContent-Length: 10\r\n\r\nstatusid=1",
     "{method} {path} HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\na\r\nstatusid=1\r\n0\r\n\r\n",
     "{method} {path} HTTP/1.1\r\nHost: here\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\nstatusid=1",
+    "{method} {path}?statusid=1 HTTP/1.1\r\nHost: here\r\nAuthorization: Basic dTpw\r\n\r\n",
+    "{method} {path}?statusid=1?clientref=a HTTP/1.1\r\nHost: here\r\n\r\n",
     "PUT {path} HTTP/1.1\r\nHost: here\r\n\r\n",
     "{method} {path}wrong HTTP/1.1\r\nHost: here\r\n\r\n",
     "{method} {path}wrong HTTP/1.1\r\nHost: here\r\nContent-Length: 5\r\n\r\n12345",
     "{method} {path} HTTP/1.1\r\nHost: here\r\nContent-Length: 1048577\r\n\r\n",
 ]
 
-
 PROBE = "HEAD /callbacks/receipts HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
+
+
+# Requests to the static address: target, headers, status, and what is kept of the query; None: nothing is.
+# {key} and {inbound} are put in, {basic} is a header with the right key, {wrong} one with another.
+STATIC: list[tuple[str, str, int, str | None]] = [
+    ("/callbacks/receipts/{key}?statusid=1", "", 200, "statusid=1"),
+    ("/callbacks/receipts/{key}/?statusid=1", "", 200, "statusid=1"),
+    ("/callbacks/receipts/{KEY}?statusid=1", "", 200, "statusid=1"),
+    ("/callbacks/receipts/%{escaped}?statusid=1", "", 200, "statusid=1"),
+    ("/callbacks/receipts/{key}?statusid=1?a=2", "", 200, "statusid=1?a=2"),
+    ("/callbacks/receipts/{key}?statusid=1&key={key}", "", 200, "statusid=1"),
+    ("/callbacks/receipts/{key}?statusid=1&url={key}", "", 200, "statusid=1&url=[cut]"),
+    ("/callbacks/receipts/{key}", "", 200, None),
+    ("/callbacks/receipts/{key}x", "", 403, None),
+    ("/callbacks/receipts/{key}/x?statusid=1", "", 403, None),
+    ("/callbacks/receipts/{inbound}?statusid=1", "", 403, None),
+    ("/callbacks/inbound/{key}?statusid=1", "", 403, None),
+    ("/callbacks/receipts?statusid=1", "{basic}", 200, "statusid=1"),
+    ("/callbacks/receipts/?statusid=1", "{basic}", 200, "statusid=1"),
+    ("/callbacks/receipts//?statusid=1", "{basic}", 200, "statusid=1"),
+    ("/callbacks/receipts/", "{basic}", 200, None),
+    ("/callbacks/receipts/?statusid=1", "", 403, None),
+    ("/callbacks/receipts/?statusid=1", "{wrong}", 403, None),
+    ("/callbacks/receipts/?statusid=1", "Authorization: Basic %\r\n", 403, None),
+    ("/callbacks/receipts/{key}?statusid=1", "{wrong}", 200, "statusid=1"),
+    ("/callbacks/receipts/?key={key}&statusid=1", "{wrong}", 200, "statusid=1"),
+    ("/callbacks/receipts/?key=wrong&statusid=1", "{basic}", 200, "statusid=1"),
+    ("/callbacks/receipts/?key={key}&statusid=1", "{basic}", 200, "statusid=1"),
+    ("/callbacks/receipts?key={key}", "", 200, None),
+    ("/callbacks/receipts?key={key}&statusid=1", "", 200, "statusid=1"),
+    ("/callbacks/receipts/?statusid=1&KEY={KEY}&clientref=a", "", 200, "statusid=1&clientref=a"),
+    ("/callbacks/receipts/?key=%{escaped}&statusid=1", "", 200, "statusid=1"),
+    ("/callbacks/receipts/?key=wrong&key={key}&statusid=1", "", 200, "statusid=1"),
+    ("/callbacks/receipts?key={key}?statusid=1&clientref=a", "", 200, "statusid=1&clientref=a"),
+    ("/callbacks/receipts/?key={key}?statusid=1&clientref=a", "", 200, "statusid=1&clientref=a"),
+    ("/callbacks/receipts/?key={key}%3Fstatusid=1&clientref=a", "", 200, "statusid=1&clientref=a"),
+    ("/callbacks/receipts/?key={key}?statusid=1&messagetext=now?key=1", "", 200, "statusid=1&messagetext=now?key=1"),
+    ("/callbacks/receipts/?statusid=1?key={key}", "", 200, "statusid=1"),
+    ("/callbacks/receipts/?statusid=1?key={key}&clientref=a", "", 200, "statusid=1&clientref=a"),
+    ("/callbacks/receipts/??key={key}&statusid=1", "", 200, "statusid=1"),
+    ("/callbacks/receipts/?key={key}x?statusid=1", "", 403, None),
+    ("/callbacks/receipts?key={inbound}&statusid=1", "", 403, None),
+    ("//callbacks/receipts/{key}?statusid=1", "", 200, "statusid=1"),
+    ("/callbacks//receipts//{key}//?statusid=1", "", 200, "statusid=1"),
+    ("/Callbacks/RECEIPTS/{KEY}?statusid=1", "", 200, "statusid=1"),
+    ("//callbacks/receipts?statusid=1", "{basic}", 200, "statusid=1"),
+]
 
 
 def exchange(address: tuple[str, int], *requests: str) -> str:
@@ -102,3 +161,47 @@ def test_what_stands_in_a_body_is_never_a_request(sqlite_url: str, start_web: St
             pass
     assert said.startswith(b"HTTP/1.1 ")
     assert b" 200 " not in said
+
+
+def kept(stack: Stack) -> list[tuple[Any, ...]]:
+    """What stands in the inbox of each callback."""
+    with closing(sqlite3.connect(stack.environ["DATABASE_URL"].removeprefix("sqlite:///"))) as database:
+        return database.execute("SELECT channel, method, query, body FROM inbox ORDER BY id").fetchall()
+
+
+def test_the_static_address_opens_in_every_form_on_both_ways(sqlite_url: str, start_web: StartWeb) -> None:
+    stack = start_web(sqlite_url)
+    static = tokens.static_urls(Settings.from_env(stack.environ))
+    key, inbound = (url.rpartition("/")[2] for url in (static.receipts, static.inbound))
+    parts = urlsplit(stack.url)
+    address = (parts.hostname or "", parts.port or 80)
+    secrets = {
+        "key": key,
+        "KEY": key.upper(),
+        "escaped": f"{ord(key[0]):x}{key[1:]}",
+        "inbound": inbound,
+        "basic": f"Authorization: Basic {b64encode(f'us:{key}'.encode()).decode()}\r\n",
+        "wrong": f"authorization: basic {b64encode(f'us:{inbound}'.encode()).decode()}\r\n",
+    }
+    before = f"GET {urlsplit(callback_url(stack)).path} HTTP/1.1\r\nHost: here\r\n\r\n"
+    said_before = exchange(address, before, PROBE).removesuffix(exchange(address, PROBE))
+    for target, headers, status, query in STATIC:
+        request = "{method} " + target + " HTTP/1.1\r\nHost: here\r\n" + headers + "{length}\r\n{body}"
+        count = len(kept(stack))
+        answers = set()
+        for way in (request, request.replace("/c", "/%63", 1)):
+            get, head = (way.format(method=method, length="", body="", **secrets) for method in ("GET", "HEAD"))
+            post = way.format(method="POST", length="Content-Length: 3\r\n", body="b=1", **secrets)
+            answers.add(exchange(address, get, PROBE))
+            answers.add(exchange(address, before, get, PROBE).removeprefix(said_before))
+            assert {exchange(address, one, PROBE).split()[1] for one in (head, post)} == {str(status)}, target
+        (answer,) = answers
+        assert answer.startswith(f"HTTP/1.1 {status} "), target
+        sent = [("GET", b""), ("GET", b""), ("HEAD", b""), ("POST", b"b=1")] if status == 200 else []
+        rows = [("account", method, (query or "").encode(), body) for method, body in sent if query or body]
+        assert kept(stack)[count:] == rows * 2, target
+    stack.stop("web")
+    everything = Path(stack.environ["DATABASE_URL"].removeprefix("sqlite:///")).read_bytes()
+    everything += (stack.folder / "web.log").read_bytes()
+    for secret in (key, key.upper(), inbound):
+        assert secret.encode() not in everything

@@ -42,7 +42,7 @@ MESSAGE_ID = ids.new()
 PATH = urlsplit(tokens.receipt_url(SETTINGS, MESSAGE_ID)).path
 TOKEN = PATH.rpartition("/")[2]
 INBOUND = urlsplit(URLS.inbound).path
-KEY = URLS.receipts.rpartition("=")[2]
+KEY = URLS.receipts.rpartition("/")[2]
 
 Call = Callable[..., tuple[int, dict[str, str], bytes]]
 
@@ -133,6 +133,9 @@ FORMS = [
     ("POST", INBOUND + "/", "", b"msgid=1", Channel.INBOUND),
     ("GET", "/callbacks/receipts", f"key={KEY}&a=1", b"", Channel.ACCOUNT),
     ("GET", "/callbacks/receipts/", f"a=1&KEY={KEY}", b"", Channel.ACCOUNT),
+    ("GET", f"/callbacks/receipts/{KEY}", "a=1", b"", Channel.ACCOUNT),
+    ("POST", f"/callbacks/receipts/{KEY}/", "", b"a=1", Channel.ACCOUNT),
+    ("GET", "//callbacks/inbound" + INBOUND.removeprefix("/callbacks/inbound").upper(), "a=1", b"", Channel.INBOUND),
 ]
 
 
@@ -153,7 +156,14 @@ def test_a_basic_password_opens_the_static_address(call: Call, database: Databas
     assert [row.query for row in rows(database)] == [b"a=1"]
 
 
+def test_a_second_question_mark_behind_a_token_is_kept_as_it_came(call: Call, database: Database) -> None:
+    assert call("GET", PATH, "a=1?b=2&c=?")[0] == 200
+    assert [row.query for row in rows(database)] == [b"a=1?b=2&c=?"]
+
+
 PROBES = [
+    ("GET", f"/callbacks/receipts/{KEY}", ""),
+    ("GET", "/callbacks/receipts", f"key={KEY}?"),
     ("GET", PATH, ""),
     ("HEAD", PATH, ""),
     ("GET", INBOUND, ""),
@@ -200,16 +210,21 @@ def test_a_sample_of_what_was_refused_tells_the_kid_and_never_the_key(
     rotated = Settings.from_env({**ENVIRON, "CALLBACK_KEYS": "old:another-secret-of-ours"})
     token = tokens.receipt_url(rotated, MESSAGE_ID).rpartition("/")[2]
     call("GET", f"/callbacks/receipts/{token}", "a=1")
+    static = tokens.static_urls(rotated).receipts.rpartition("/")[2]
     call("GET", "/callbacks/receipts", "a=2&key=a-wrong-key")
     call("GET", "/callbacks/inbound/nonsense", "a=3")
+    call("GET", "/callbacks/receipts", f"key={static}?a=4&echo={static}")
+    call("GET", f"/callbacks/receipts/{static}", f"a=5&echo={static}")
     desk.tally.close()
     with database.reading() as session:
         sampled = list(session.scalars(select(RefusedCallback).order_by(RefusedCallback.id)))
-        assert [(seen.kid, seen.callbacks) for seen in strangers.by_kid(session)][-1] in {("old", 1), (None, 2)}
+        assert {(seen.kid, seen.callbacks) for seen in strangers.by_kid(session)} == {("old", 3), (None, 2)}
     assert [(one.address, one.kid, one.query) for one in sampled] == [
         ("/callbacks/receipts/<token>", "old", b"a=1"),
         ("/callbacks/receipts", None, b"a=2&key=[cut]"),
         ("/callbacks/inbound/<token>", None, b"a=3"),
+        ("/callbacks/receipts", "old", b"key=[cut]&echo=[cut]"),
+        ("/callbacks/receipts/<token>", "old", b"a=5&echo=[cut]"),
     ]
 
 
@@ -231,13 +246,18 @@ def test_by_a_setting_strangers_are_kept_and_quarantined(desk: Desk, database: D
     call = caller(desk, Settings.from_env({**ENVIRON, "CALLBACK_STRANGERS": "quarantine"}))
     assert call("GET", "/callbacks/receipts/nonsense", "statusid=1")[0] == 200
     assert call("GET", "/callbacks/receipts", "statusid=1&key=wrong")[0] == 200
+    rotated = Settings.from_env({**ENVIRON, "CALLBACK_KEYS": "old:another-secret-of-ours"})
+    static = tokens.static_urls(rotated).receipts.rpartition("/")[2]
+    assert call("GET", "/callbacks/receipts", f"key={static}?statusid=1")[0] == 200
+    assert call("GET", f"/callbacks/receipts/{static}", "statusid=1")[0] == 200
     process(database, Reading(words=codes.load({}), zone=ZoneInfo("UTC")), datetime.now(UTC), 10)
     assert [(row.outcome, row.reason, row.query) for row in rows(database)] == [
         ("quarantined", "its key was wrong", b"statusid=1")
-    ] * 2
+    ] * 4
+    assert [row.channel for row in rows(database)] == ["message", "account", "account", "account"]
     desk.tally.close()
     with database.reading() as session:
-        assert ledger.read(session).refused == 2
+        assert ledger.read(session).refused == 4
         assert ledger.read(session).is_balanced
 
 

@@ -102,6 +102,8 @@ def test_a_usual_request_is_recognised(headers: bytes) -> None:
         b"connection: keep-alive, upgrade",
         b"Expect: 100-continue",
         b"Upgrade: h2c",
+        b"Authorization: Basic dTpw",
+        b"authorization:Basic dTpw",
         b"HTTP2-Settings: x",
         b"X_Y: z",
         b"Host : here",
