@@ -12,8 +12,8 @@ from time import sleep
 from typing import Any
 
 from sqlalchemy import Connection, create_engine, event, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
@@ -57,6 +57,7 @@ class Database:
             connect_args=arguments,
             hide_parameters=True,  # parameters are phone numbers and texts; errors get logged
         )
+        event.listen(self._engine, "handle_error", _name_unfit)
         if self.is_sqlite:
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
@@ -74,6 +75,7 @@ class Database:
         """A session that commits at the end of the block, or leaves nothing behind.
 
         Raises StorageUnavailable if the database is away, full or too busy: then the commit may or may not have been.
+        A value that it can't hold or compare is SQLAlchemy's DataError on every engine.
         """
         info = {"slot": self.slot}
         with _outages_named(), Session(self._engine, expire_on_commit=False, info=info) as session, session.begin():
@@ -137,6 +139,13 @@ def _outages_named() -> Iterator[None]:
         if error.connection_invalidated or outages.is_outage(error.orig):
             raise StorageUnavailable(outages.describe(error.orig or error)) from error
         raise
+
+
+def _name_unfit(context: ExceptionContext) -> None:
+    """A value that a driver can't even write for its database is a DataError too, like SQLSTATE class 22."""
+    error = context.original_exception
+    if isinstance(error, OverflowError | UnicodeError):
+        raise DataError(context.statement, None, error, hide_parameters=True) from error
 
 
 def _set_utc(connection: Any, _record: object) -> None:

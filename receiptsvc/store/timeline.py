@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     CompoundSelect,
     Integer,
@@ -113,7 +114,7 @@ def _by_message(key: Key) -> tuple[datetime, UUID, int]:
 
 
 def _keys(conversation_id: UUID) -> CompoundSelect[Any]:
-    none = literal_column("0", Integer)
+    none = literal_column("0", BigInteger)  # the type of all serials
     told_at = func.coalesce(Transition.occurred_at, Transition.received_at)
     messages = select(
         Message.created_at.label("at"),

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, current_app, request
+from sqlalchemy.exc import DataError
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
@@ -47,6 +48,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(Problem, respond)
     app.register_error_handler(HTTPException, _respond_to_http)
     app.register_error_handler(StorageUnavailable, _respond_to_outage)
+    app.register_error_handler(DataError, _respond_to_unfit)
     app.register_error_handler(Exception, _respond_to_bug)
 
 
@@ -106,6 +108,16 @@ def _respond_to_outage(error: StorageUnavailable) -> Response:
     logs.error("storage.unavailable", error, method=request.method, route=_route())
     detail = "The database did not answer in time. What was asked for may or may not have been done."
     return respond(Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)}))
+
+
+def _respond_to_unfit(error: DataError) -> Response:
+    """A value that got past the fields. It may as well be one of our own making, so it is noted like any other bug."""
+    logs.error("request.value_refused", error, method=request.method, route=_route())
+    detail = (
+        "The database can't take a value in this request: a number or time out of its range, or a character that it "
+        "does not have. Leave it out, or give a usual one."
+    )
+    return respond(Problem(422, detail))
 
 
 def _respond_to_bug(error: Exception) -> Response:

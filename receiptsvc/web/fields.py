@@ -1,11 +1,12 @@
 """The kinds of values that the API takes and gives: ids, times, numbers, flags, words, cursors.
 
-What only one endpoint knows does not belong here.
+Text that comes in is always a `Text`, whatever else is asked of it: `schemas.base.Request` sees to that. What only one
+endpoint knows does not belong here.
 """
 
 import base64
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -41,10 +42,20 @@ _TIMELINE_CURSOR = re.compile(r"(\d{1,17})\.([0-3])\.([0-9a-f]{32})\.(\d{1,18})\
 
 
 def refuse_illegal(text: str) -> None:
-    """Raise ValidationError at the first character that XML 1.0, and so the gateway, can't carry."""
+    """Raise ValidationError at the first character that XML 1.0, and so the gateway, or a database can't hold."""
     found = _ILLEGAL.search(text)
     if found:
-        raise ma.ValidationError(f"U+{ord(found[0]):04X} at index {found.start()} is a character that can't be sent.")
+        place = f"U+{ord(found[0]):04X} at index {found.start()}"
+        raise ma.ValidationError(f"Holds {place}, a character that can't be sent or stored: leave it out.")
+
+
+class Text(fields.String):
+    """Text that can be sent, stored and looked up."""
+
+    def _deserialize(self, value: Any, *context: Any, **options: Any) -> str:
+        text: str = super()._deserialize(value, *context, **options)
+        refuse_illegal(text)
+        return text
 
 
 class Coded(fields.Field[Value], Generic[Value]):
@@ -103,11 +114,18 @@ class Recipients(fields.Field[dict[str, list[int]]]):
         return people
 
 
-def words(*, most: int, also: Callable[[str], object] | None = None, **options: Any) -> fields.String:
-    """Text of 1 to `most` characters, all of which can be sent."""
-    checks: list[Callable[[str], object]] = [validate.Length(1, most), refuse_illegal]
-    field = fields.String(validate=checks + ([also] if also else []), **options)
+def words(*, most: int, least: int = 1, also: Callable[[str], object] | None = None, **options: Any) -> Text:
+    """Text of so many characters."""
+    checks: list[Callable[[str], object]] = [validate.Length(least, most)]
+    field = Text(validate=checks + ([also] if also else []), **options)
     field.metadata = {"pattern": _SENDABLE, **field.metadata}
+    return field
+
+
+def choice(of: Collection[str], **options: Any) -> Text:
+    """One of these words."""
+    field = Text(validate=validate.OneOf(of), **options)
+    field.metadata = {**field.metadata, "enum": list(of)}
     return field
 
 
@@ -117,7 +135,7 @@ def query_flag(**options: Any) -> fields.Boolean:
     return fields.Boolean(truthy={"true"}, falsy={"false"}, error_messages=wrong, **options)
 
 
-def reason(**options: Any) -> fields.String:
+def reason(**options: Any) -> Text:
     """Why somebody does something."""
     return words(most=_LONGEST_REASON, **options)
 
@@ -170,6 +188,11 @@ def anybody(**options: Any) -> Coded[str]:
 def number_end(**options: Any) -> Coded[str]:
     """The last digits of a phone number."""
     return _string(Coded(read=_read_number_end, **options), pattern=NUMBER)
+
+
+def cursor(**options: Any) -> Coded[str]:
+    """Where a list goes on whose kind only what else is asked for tells: as it came, to be read as that kind's."""
+    return _string(Coded(read=_read_cursor, **options), pattern=CURSOR)
 
 
 def message_cursor(**options: Any) -> Coded[UUID]:
@@ -249,6 +272,12 @@ def _read_transaction_id(text: str) -> str:
     if digits is None:
         raise ma.ValidationError("Must be 1 to 40 digits.")
     return digits
+
+
+def _read_cursor(text: str) -> str:
+    if not re.fullmatch(CURSOR, text):
+        raise ma.ValidationError("Must be a nextCursor of this list.")
+    return text
 
 
 def _read_message_cursor(text: str) -> UUID:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from receiptsvc.domain.inbox import Channel, InboxOutcome
 from receiptsvc.domain.messages import Reply as Said
@@ -242,6 +242,23 @@ def test_a_large_conversation_is_told_message_by_message_and_counted_in_part(dat
     told = [entry.row.id for entry in entries if isinstance(entry.row, Message)]
     assert told == [one.id for one in made]
     assert len(entries) == 2 * count + 2
+
+
+def test_a_timeline_goes_on_behind_transitions_of_any_number(database: Database) -> None:
+    message = rows.message(client_ref="a")
+    rows.accept(database, message)
+    stories.report(database, message.id, Status.SENT, seconds(1))
+    stories.report(database, message.id, Status.DELIVERED, seconds(1))
+    with database.transaction() as session:
+        session.execute(update(Transition).values(id=Transition.id + 2**40))
+    told: list[type] = []
+    after: timeline.Key | None = None
+    while not told or after is not None:
+        with database.reading() as session:
+            page = timeline.read(session, message.conversation_id, limit=1, after=after)
+        told += [type(entry.row) for entry in page.items]
+        after = page.next
+    assert told == [Message, Transition, Transition, Transition]
 
 
 def test_a_large_conversation_that_changes_while_it_is_read_is_told_once_and_whole(database: Database) -> None:

@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from marshmallow import fields
+from sqlalchemy import select
 
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.store.db import Database
+from receiptsvc.store.models import Transition
 from receiptsvc.web.app import create_app
 from receiptsvc.web.auth import public
+from receiptsvc.web.schemas.base import Request
 from tests.web.callers import client_of, make_settings
 
 JSON = "application/json"
@@ -130,6 +134,48 @@ def test_a_database_that_is_away_is_503_with_a_time_to_come_back(
     assert is_problem(answer, 503)
     assert int(answer.headers["Retry-After"]) > 0
     assert logged() == ["storage.unavailable {'method': 'GET', 'route': '/fail/<number>'}"]
+
+
+@pytest.mark.parametrize("value", [2**70, "\ud800", "a\0b"], ids=["a number", "half a character", "NUL"])
+def test_a_value_that_the_database_cannot_take_is_422_and_noted_without_it(
+    database: Database, logged: Callable[[], list[str]], value: int | str
+) -> None:
+    if database.is_sqlite and value == "a\0b":
+        value = 2**63  # the first that it can't take; a NUL it can
+    app = create_app(make_settings(), database)
+
+    @public
+    def look_up(**_: str) -> str:
+        column = Transition.id if isinstance(value, int) else Transition.rule
+        with database.reading() as session:
+            session.scalars(select(Transition.id).where(column == value)).all()
+        return ""
+
+    app.add_url_rule("/look/<number>", view_func=look_up)
+    answer = client_of(app).get("/look/447700900000")
+    assert is_problem(answer, 422)
+    assert str(value) not in answer.get_data(as_text=True)
+    assert "SELECT" not in answer.get_data(as_text=True)
+    assert logged() == ["request.value_refused {'method': 'GET', 'route': '/look/<number>'}"]
+
+
+@pytest.mark.parametrize("field", [fields.String(), fields.List(fields.String()), fields.Dict(values=fields.String())])
+def test_no_request_can_hold_text_that_is_not_checked(field: fields.Field[Any]) -> None:
+    with pytest.raises(TypeError, match=r"Loose\.text: text that comes in"):
+        type("Loose", (Request,), {"text": field})()
+
+
+@pytest.mark.parametrize("text", ["\0", "a\x0bb", "\ud800", "\ufffe"])
+def test_text_that_cannot_be_kept_is_told_by_its_field_with_what_to_do(desk: FlaskClient, text: str) -> None:
+    answers = [desk.post("/v1/messages/lookup", json={"clientRefs": ["good", text]})]
+    if text.isprintable() or text.isascii():  # an address can't hold half a character
+        answers.append(desk.get("/v1/stats", query_string={"originator": text}))
+    for answer, name in zip(answers, ("clientRefs[1]", "originator"), strict=False):
+        assert is_problem(answer, 422)
+        assert answer.json is not None
+        (told,) = answer.json["errors"][name]
+        assert told.startswith("Holds U+")
+        assert told.endswith(": leave it out.")
 
 
 def test_a_real_outage_is_503() -> None:

@@ -60,6 +60,13 @@ class Request(Schema):
         """What the documentation says of the object as a whole; which fields it must have, they say themselves."""
         return self.RULES
 
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        """Name a field in JSON; refuse one that would let through text that no database can hold."""
+        super().on_bind_field(field_name, field_obj)
+        inner = [getattr(field_obj, name, None) for name in ("inner", "key_field", "value_field")]
+        if fields.String in map(type, (field_obj, *inner)):
+            raise TypeError(f"{type(self).__name__}.{field_name}: text that comes in must be a fields.Text")
+
     @ma.pre_load
     def refuse_crowds(self, data: Any, **_: Any) -> Any:
         """Refuse an object with so many members that naming each unknown one would take long."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from marshmallow import fields, validate
+from marshmallow import fields
 
 from receiptsvc.store.models import Message as MessageRow
 from receiptsvc.store.models import Transition as TransitionRow
@@ -33,10 +33,7 @@ class ConversationsQuery(Request):
         ),
     )
     limit = kinds.limit("How many at most: conversations, or entries of the one.")
-    cursor = fields.String(
-        validate=validate.Length(1, 200),
-        metadata=about("The nextCursor of the page before.", pattern=kinds.CURSOR, type="string"),
-    )
+    cursor = kinds.cursor(metadata=about("The nextCursor of the page before."))
 
 
 class PersonQuery(Request):

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 
 import marshmallow as ma
-from marshmallow import fields, validate
+from marshmallow import fields
 
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store import events as store
@@ -59,9 +59,8 @@ class EventQuery(Request):
     recipient = kinds.phone_number(
         metadata=about("Whom the message went to, or who wrote the reply; in any usual writing.", "+44 7700 900000")
     )
-    status = fields.String(
-        validate=validate.OneOf(_STATUSES),
-        metadata=about("The message's new status; then no replies are given.", "undelivered", enum=_STATUSES),
+    status = kinds.choice(
+        _STATUSES, metadata=about("The message's new status; then no replies are given.", "undelivered")
     )
     originator = kinds.words(most=16, metadata=about("The sender, exactly as it was given.", "ACME"))
     last_event_id = _last_event_id("lastEventId", _read_place, _PLACES)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import marshmallow as ma
-from marshmallow import fields, validate
+from marshmallow import fields
 
 from receiptsvc.domain import encoding as encodings
 from receiptsvc.domain.encoding import Encoding
@@ -167,9 +167,7 @@ class MessageQuery(Request):
     recipient_ends = kinds.number_end(
         metadata=about(f"The last digits of that number, at least {listing.FEWEST_DIGITS}.", "0000")
     )
-    status = fields.String(
-        validate=validate.OneOf(STATUSES), metadata=about("Where it stands now.", "undelivered", enum=STATUSES)
-    )
+    status = kinds.choice(STATUSES, metadata=about("Where it stands now.", "undelivered"))
     originator = kinds.words(most=16, metadata=about("The sender, exactly as it was given.", "ACME"))
     since = kinds.query_moment(metadata=about("Created at this time or later.", "2026-01-31T00:00:00Z"))
     until = kinds.query_moment(metadata=about("Created before this time.", "2026-02-01T00:00:00Z"))

@@ -131,12 +131,8 @@ class ReceiptStory(Receipt):
 class ReceiptQuery(Request):
     """Which receipts to list: those that fit every filter."""
 
-    outcome = fields.String(
-        validate=validate.OneOf(_OUTCOMES), metadata=about("What became of it.", "unmatched", enum=_OUTCOMES)
-    )
-    channel = fields.String(
-        validate=validate.OneOf(_CHANNELS), metadata=about("The address it came to.", "account", enum=_CHANNELS)
-    )
+    outcome = kinds.choice(_OUTCOMES, metadata=about("What became of it.", "unmatched"))
+    channel = kinds.choice(_CHANNELS, metadata=about("The address it came to.", "account"))
     message = kinds.message_id(
         attribute="message_id", metadata=about("The message that it was recorded about.", _A_MESSAGE)
     )
@@ -181,7 +177,7 @@ class Replay(Retry):
     RULES: ClassVar[Mapping[str, object]] = {"examples": [{"outcomes": ["unmatched"], "dryRun": True}]}
 
     outcomes = fields.List(
-        fields.String(validate=validate.OneOf(_REPLAYED), metadata={"enum": _REPLAYED}),
+        kinds.choice(_REPLAYED),
         load_default=_REPLAYED,
         validate=validate.Length(min=1),
         metadata=about("Those of these outcomes.", ["unmatched"]),

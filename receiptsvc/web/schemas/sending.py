@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from marshmallow import ValidationError, fields, validate, validates_schema
+from marshmallow import ValidationError, fields, validates_schema
 
 from receiptsvc.store.interventions import MOST_CANCELLED, RESOLUTIONS
 from receiptsvc.web import fields as kinds
@@ -53,10 +53,10 @@ class Because(Request):
 class Resolution(Request):
     """What became of a message, as a person found out."""
 
-    status = fields.String(
+    status = kinds.choice(
+        _RESOLUTIONS,
         required=True,
-        validate=validate.OneOf(_RESOLUTIONS),
-        metadata=about("What it is from now on, unless a receipt says otherwise.", "submitted", enum=_RESOLUTIONS),
+        metadata=about("What it is from now on, unless a receipt says otherwise.", "submitted"),
     )
     reason = kinds.reason(required=True, metadata=about("How that is known.", "seen in the gateway's portal"))
 

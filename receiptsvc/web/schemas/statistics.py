@@ -26,25 +26,23 @@ class StatisticsQuery(Request):
     until = kinds.query_moment(
         metadata=about("Up to the end of the hour or UTC day before this time; without it now.", "2026-01-31T00:00:00Z")
     )
-    by = fields.String(
+    by = kinds.choice(
+        [word.value for word in By],
         load_default=By.HOUR.value,
-        validate=validate.OneOf([word.value for word in By]),
         metadata=about(
             f"How long a time each item is about: hour for up to {DAYS_BY[By.HOUR]} days, "
             f"day for up to {DAYS_BY[By.DAY]}.",
             "hour",
-            enum=[word.value for word in By],
         ),
     )
-    originator = fields.String(
-        validate=validate.Length(0, 16),
+    originator = kinds.words(
+        least=0,
+        most=16,
         metadata=about("Only this sender's messages, exactly as it was given; empty: those without one.", "ACME"),
     )
-    status = fields.String(
-        validate=validate.OneOf(STATUSES),
-        metadata=about(
-            "Count only messages of this status; rate and delays remain those of all.", "delivered", enum=STATUSES
-        ),
+    status = kinds.choice(
+        STATUSES,
+        metadata=about("Count only messages of this status; rate and delays remain those of all.", "delivered"),
     )
 
 

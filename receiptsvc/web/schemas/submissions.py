@@ -104,7 +104,7 @@ class NewMessage(Request):
     valid_until = kinds.moment(
         allow_none=True, metadata=about("Not to be delivered after.", "2027-01-31T21:30:00+01:00")
     )
-    country_iso_code = fields.String(
+    country_iso_code = kinds.Text(
         validate=_check_country,
         allow_none=True,
         metadata=about("Where local numbers are at home: ISO 3166-1 alpha-3.", "GBR", pattern="^[A-Za-z]{3}$"),
@@ -213,7 +213,7 @@ class NewMessage(Request):
 class SubmissionHeaders(Request):
     """What a request to send says beside its body."""
 
-    idempotency_key = fields.String(
+    idempotency_key = kinds.Text(
         data_key="Idempotency-Key",
         validate=validate.Regexp(_IDEMPOTENCY_KEY, error="Must be 1 to 255 visible ASCII characters."),
         metadata=about(
