@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import requests
 
 from receiptsvc.cli.stack import Stack
+from receiptsvc.config import PROJECT
 from tests.faults.conftest import StartWeb, callback_url
 from tests.faults.processes import children, is_alive, is_frozen, until
 
@@ -26,7 +29,7 @@ NAMES = {
     "receiptsvc_spool_records",
 }
 
-# What gunicorn takes for its C parser, if it is let. It says so, and can't read anything.
+# What gunicorn takes for its C parser, if it is let. It leaves a trace, and can't read anything.
 FAKE_PARSER = """
 import pathlib
 pathlib.Path(__file__).with_name("was-used").touch()
@@ -90,6 +93,20 @@ def test_any_web_process_tells_what_all_of_them_ever_counted(postgresql_url: str
     until("the processes were replaced", lambda: not is_alive(first) and not is_alive(third))
     until("they are two again", lambda: len(children(stack.pid("web"))) == 2)
     assert told(stack) == {(6, 3)}
+
+
+def test_a_process_that_would_count_for_itself_does_not_start(tmp_path: Path) -> None:
+    early = f"import os, prometheus_client; os.environ['PROMETHEUS_MULTIPROC_DIR'] = {str(tmp_path)!r}"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{early}; import receiptsvc.metrics"],
+        cwd=PROJECT,
+        env={name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "RuntimeError: prometheus_client was imported before PROMETHEUS_MULTIPROC_DIR was set" in done.stderr
 
 
 def test_every_metric_is_told(postgresql_url: str, start_web: StartWeb, tmp_path: Path) -> None:
