@@ -16,6 +16,7 @@ from receiptsvc.intake.tally import Tally
 from receiptsvc.store.db import Database
 from receiptsvc.store.door import open_door
 from receiptsvc.store.wakeups import Bell
+from receiptsvc.web import auth
 from receiptsvc.web.app import create_app
 
 WATCHED = frozenset({"/healthz", "/readyz", "/metrics"})  # also while every other thread waits for the database
@@ -45,7 +46,13 @@ def make() -> Intake:
     tally = Tally(Database(settings.database_url, pool_size=1))
     atexit.register(tally.close)
     atexit.register(keeper.close)
-    flask = OnThreads(create_app(settings, database), threads=THREADS, most_bytes=settings.most_bytes, aside=WATCHED)
+    flask = OnThreads(
+        create_app(settings, database),
+        threads=THREADS,
+        most_bytes=settings.most_bytes,
+        find_key=auth.KnownKeys(settings.api_keys).find_name,
+        aside=WATCHED,
+    )
     return Intake(flask, settings, keeper, tally)
 
 

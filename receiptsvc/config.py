@@ -44,7 +44,7 @@ LONGEST_PUBLIC_URL = 100  # the callback URL must stay within 200 characters
 # Every setting there is.
 # fmt: off
 NAMES = frozenset({
-    "DATABASE_URL", "DATABASE_LISTEN_URL", "PUBLIC_URL", "PORT", "WEB_CONCURRENCY", "CALLBACK_KEYS",
+    "DATABASE_URL", "DATABASE_LISTEN_URL", "PUBLIC_URL", "PORT", "LISTEN_ADDRESS", "WEB_CONCURRENCY", "CALLBACK_KEYS",
     "CALLBACK_BUDGET_SECONDS", "CALLBACK_STRANGERS",
     "API_KEYS", "DYNMARK_USERNAME", "DYNMARK_PASSWORD", "DYNMARK_TRANSPORT", "DYNMARK_SOAP_URL",
     "DYNMARK_REST_URL", "DYNMARK_WSDL", "DYNMARK_CALLBACK_ELEMENT", "DYNMARK_TIMEOUT_SECONDS",
@@ -72,6 +72,7 @@ class Settings:
     listen_url: str = field(repr=False)  # where PostgreSQL can be listened to: past a pooler
     public_url: str
     port: int
+    listen_address: str | None  # where the web process listens; none: all, IPv6 and IPv4
     web_concurrency: int
     callback_keys: tuple[CallbackKey, ...] = field(repr=False)  # the first signs, all verify
     callback_budget_seconds: float
@@ -135,6 +136,7 @@ class Settings:
             listen_url=read.database_url("DATABASE_LISTEN_URL", otherwise=database_url),
             public_url=read.public_url(f"http://127.0.0.1:{port}"),
             port=port,
+            listen_address=read.ip_address("LISTEN_ADDRESS"),
             web_concurrency=read.whole("WEB_CONCURRENCY", 1 if on_sqlite else 2, least=1, most=64),
             callback_keys=read.callback_keys(may_make=on_sqlite),
             callback_budget_seconds=read.seconds("CALLBACK_BUDGET_SECONDS", 2 if spool else 7, most=9),
@@ -245,6 +247,16 @@ class _Reader:
             self.fault(name, "must be an http:// or https:// address without user, password or fragment")
             return default
         return given
+
+    def ip_address(self, name: str) -> str | None:
+        given = self.text(name)
+        if given is None:
+            return None
+        try:
+            return str(ipaddress.ip_address(given.removeprefix("[").removesuffix("]")))
+        except ValueError:
+            self.fault(name, "must be an IPv6 or IPv4 address such as ::1 or 127.0.0.1")
+            return None
 
     def words(self, name: str, allowed: "tuple[str, ...] | list[str]") -> dict[str, str]:
         """A JSON object of code → one of `allowed`."""

@@ -13,6 +13,7 @@ from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
     CollectorRegistry,
+    Counter,
     Histogram,
     Metric,
     generate_latest,
@@ -37,6 +38,12 @@ _ANSWERS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 
+_CONNECTIONS_CLOSED = Counter(
+    "receiptsvc_connections_closed",
+    "How many connections were closed to have room for others, by why: unproven or beyond_share",
+    ["why"],
+)
+
 
 @cache
 def answers(status: str) -> Histogram:
@@ -45,6 +52,12 @@ def answers(status: str) -> Histogram:
 
 
 answers("200")  # so that it is told from the start, and a process's file is whole before anybody looks for it
+
+
+@cache
+def connections_closed(why: str) -> Counter:
+    """The counter of the connections that were closed to have room for others: `unproven` or `beyond_share`."""
+    return _CONNECTIONS_CLOSED.labels(why)
 
 
 class _Present(Collector):

@@ -35,6 +35,7 @@ class Stack:
     """web, worker and sandbox. Start them by name; a with block ends them all.
 
     `ports`: of web and sandbox; `settings`: over those that the stack makes for itself. `api_key` has every scope.
+    `open_files`: how many files the web process may have open at most.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Stack:
         api_key: str | None = None,
         settings: Mapping[str, str] | None = None,
         sandbox_flags: Sequence[str] = (),
+        open_files: int | None = None,
     ) -> None:
         self.folder = folder
         web, sandbox = ports or (free_port(), free_port())
@@ -70,7 +72,7 @@ class Stack:
         python = sys.executable
         self._commands: Mapping[str, list[str]] = {
             "sandbox": [python, "-m", "receiptsvc", "sandbox", "--port", str(sandbox), *sandbox_flags],
-            "web": [python, "-m", "gunicorn", "wsgi"],
+            "web": [*_limited(open_files), python, "-m", "gunicorn", "wsgi"],
             "worker": [python, "-m", "receiptsvc", "worker"],
         }
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -170,6 +172,11 @@ class Stack:
 
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
+
+
+def _limited(open_files: int | None) -> list[str]:
+    """What has to stand before a command for this limit."""
+    return [] if open_files is None else ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(open_files)]
 
 
 def answers(url: str) -> bool:

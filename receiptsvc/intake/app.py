@@ -6,17 +6,14 @@ It stands in front of Flask and hands it everything else. It knows nothing of wh
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from enum import Enum
 from time import monotonic
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 from uuid import UUID
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
-
-import gevent
 
 from receiptsvc import ids, metrics, tokens
 from receiptsvc.config import Settings
@@ -24,36 +21,26 @@ from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Callback
 from receiptsvc.intake.access import ROUTE
+from receiptsvc.intake.admission import BodyFault, BodyRefused, ByteBudget, has_body, read_body, stop_reading
+from receiptsvc.intake.client import Client
+from receiptsvc.intake.connections import UNAUTHENTICATED
 from receiptsvc.intake.keeper import Keeper
-from receiptsvc.intake.room import Room, claimed_bytes
-from receiptsvc.intake.server import stop_reading
 from receiptsvc.intake.tally import Tally
 from receiptsvc.store.inbox import Arrival
 from receiptsvc.store.strangers import Refused
 
 MOST_BYTES = 1024 * 1024  # of a body, counted while reading
 
-SLOWEST_BODY_SECONDS = 10.0
-
 _BARE = (tokens.RECEIPTS, tokens.INBOUND)
 _OURS = tuple(f"{base}/" for base in _BARE)
 _METHODS = ("GET", "POST", "HEAD")
 _LATER = [("Retry-After", "5")]
-_MOST_BYTES_IN_READING = 64 * 1024 * 1024  # of all bodies
+_MAX_BYTES_OF_BODIES = 64 * 1024 * 1024  # from their first byte to their commit
 _SLASHES = re.compile("//+")
 _MOST_KEYS = 4  # that are tried of one request
 _KEY = re.compile(rb"key=[^&]*", re.IGNORECASE)
 _JOINT = re.compile(rb"([&?]|%3[Ff])")  # a `?` where a sender appends its query to an address that has one
 _CUT = b"[cut]"  # stands where a secret stood
-
-
-class _Fault(Enum):
-    """Why a body could not be read, as a status line."""
-
-    TOO_LARGE = "413 Content Too Large"
-    CUT = "400 Bad Request"  # its sender left before its end
-    SLOW = "408 Request Timeout"
-    FULL = "503 Service Unavailable"
 
 
 class _Address(NamedTuple):
@@ -64,6 +51,11 @@ class _Address(NamedTuple):
     secrets: Sequence[str]
     is_stranger: bool = False
 
+    @property
+    def credential(self) -> Hashable:
+        """What proved it, by which connections and bytes are shared out: the same however a token is written."""
+        return UNAUTHENTICATED if self.is_stranger else self.message_id or self.channel
+
 
 class Intake:
     """Answers `/callbacks/receipts…` and `/callbacks/inbound/…`; anything else is `inner`'s."""
@@ -73,7 +65,7 @@ class Intake:
         self._keys = settings.callback_keys
         self._keeps_strangers = settings.keeps_strangers
         self._keeper, self._tally = keeper, tally
-        self._room = Room(_MOST_BYTES_IN_READING)
+        self._budget = ByteBudget(_MAX_BYTES_OF_BODIES)
 
     @staticmethod
     def answers_plainly(path: str) -> bool:
@@ -110,11 +102,24 @@ class Intake:
             if not self._keeps_strangers:
                 return "403 Forbidden", []
             address = _Address(channel=_channel(path, claim), message_id=None, secrets=[token], is_stranger=True)
-        with self._room.taken(claimed_bytes(environ, MOST_BYTES)) as has_room:
-            body = _read(environ) if has_room else _Fault.FULL
-        if isinstance(body, _Fault):
-            stop_reading(environ)
-            return body.value, _LATER if body is _Fault.FULL else []
+        credential = address.credential
+        client: Client | None = environ.get("gunicorn.socket")
+        if client is not None:
+            client.prove(credential)
+        if not has_body(environ):
+            return self._keep(environ, address, query, b"")
+        with self._budget.incoming(credential) as incoming:
+            try:
+                body = read_body(environ, incoming, MOST_BYTES)
+            except BodyRefused as refused:
+                stop_reading(environ)
+                return refused.fault.value, _LATER if refused.fault is BodyFault.FULL else []
+            return self._keep(environ, address, query, body)
+
+    def _keep(
+        self, environ: WSGIEnvironment, address: _Address, query: bytes, body: bytes
+    ) -> tuple[str, list[tuple[str, str]]]:
+        method = environ["REQUEST_METHOD"]
         query = _without_secrets(query, address)
         if method != "POST" and not query and not body:
             return "200 OK", []  # a probe
@@ -136,7 +141,7 @@ class Intake:
                 )
             )
         except StorageUnavailable:
-            return _Fault.FULL.value, _LATER
+            return BodyFault.FULL.value, _LATER
         return "200 OK", []
 
     def _address(self, environ: WSGIEnvironment, path: str, query: bytes) -> _Address | None:
@@ -236,25 +241,6 @@ def _stranger(method: str, path: str, query: bytes, claim: tokens.Claim | None) 
         kid=claim.kid if claim is not None else None,
         query=_KEY.sub(b"key=" + _CUT, query),
     )
-
-
-def _read(environ: WSGIEnvironment) -> "bytes | _Fault":
-    """The body. A length that was claimed is not believed further than it is read."""
-    claimed = environ.get("CONTENT_LENGTH") or ""
-    if not claimed and "HTTP_TRANSFER_ENCODING" not in environ:
-        return b""
-    if claimed.isdigit() and int(claimed) > MOST_BYTES:
-        return _Fault.TOO_LARGE
-    try:
-        with gevent.Timeout(SLOWEST_BODY_SECONDS):
-            body: bytes = environ["wsgi.input"].read(MOST_BYTES + 1)
-    except gevent.Timeout:
-        return _Fault.SLOW
-    except OSError:
-        return _Fault.CUT
-    if len(body) > MOST_BYTES:
-        return _Fault.TOO_LARGE
-    return _Fault.CUT if claimed.isdigit() and len(body) < int(claimed) else body
 
 
 def _query(environ: WSGIEnvironment) -> bytes:

@@ -21,15 +21,13 @@ _WITHOUT_PREFIX = ("CONTENT-TYPE", "CONTENT-LENGTH")
 class Plain:
     """Answers requests by an application that reads little of its environment and knows the length of its answers."""
 
-    def __init__(self, application: WSGIApplication, log_access: Callable[..., None], is_alive: Callable[[], bool]):
-        self._application, self._log_access, self._is_alive = application, log_access, is_alive
+    def __init__(self, application: WSGIApplication, log_access: Callable[..., None], may_keep: Callable[[Any], bool]):
+        self._application, self._log_access, self._may_keep = application, log_access, may_keep
         self._date, self._date_until = "", 0.0
 
     def answer(self, request: Any, client: Any) -> bool:
         """Answer one request of gunicorn's; whether its connection may be kept."""
         began = datetime.now()  # noqa: DTZ005 - only its distance is looked at
-        if request._expected_100_continue:  # noqa: SLF001 - gunicorn's own servers read it likewise
-            client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         told: list[Any] = []
 
         def start_response(*status_and_headers: Any) -> Callable[[bytes], object]:
@@ -39,7 +37,7 @@ class Plain:
         environ = _environ(request, client)
         body = b"".join(self._application(environ, start_response))
         status, headers = told
-        is_kept = self._is_alive() and not request.should_close() and not client.is_cut
+        is_kept = not request.should_close() and self._may_keep(client)
         head = [
             f"HTTP/{request.version[0]}.{request.version[1]} {status}\r\nServer: {SERVER}\r\nDate: {self._now()}\r\n"
             f"Connection: {'keep-alive' if is_kept else 'close'}\r\n"

@@ -4,110 +4,51 @@ gevent without monkey-patching. Only the intake knows of the loop; Flask, SQLAlc
 threads as the plain blocking code that they are, so nothing they do can keep a callback from its answer.
 """
 
-import errno
 import gc
+import json
 import select
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext, suppress
+from http import HTTPStatus
 from io import BytesIO
-from time import monotonic
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import gevent
 from gevent import socket
 from gevent.event import Event
-from gunicorn.http.body import LengthReader
 from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 
+from receiptsvc import logs, metrics
+from receiptsvc.intake.admission import (
+    BodyFault,
+    BodyRefused,
+    ByteBudget,
+    IncomingBody,
+    claimed_bytes,
+    has_body,
+    read_body,
+    stop_reading,
+)
+from receiptsvc.intake.client import Client
+from receiptsvc.intake.connections import Connections, capacity, raise_open_files
 from receiptsvc.intake.plain import Plain
-from receiptsvc.intake.room import Room, claimed_bytes
-from receiptsvc.intake.streams import STOPPING, Stream
+from receiptsvc.intake.streams import MAX_STREAMS, STOPPING, Stream
 from receiptsvc.intake.threads import Crew
 from receiptsvc.intake.usual import recognise
 
-SLOWEST_HEADERS_SECONDS = 10.0  # from a request's first byte to the end of its headers
-SLOWEST_READ_SECONDS = 10.0  # between two pieces of a body
-SLOWEST_TAKE_SECONDS = 60.0  # for a client to take a piece of a long answer: it may have to do something with it
-SLOWEST_BODY_SECONDS = 20.0  # for all of a body that Flask is to have
+SLOWEST_PIECE_SECONDS = 60.0  # for a client to take a piece of a long answer: it may have to do something with it
 
 _SWITCH_SECONDS = 0.0002  # how long another thread may hold the interpreter while the loop waits for it
 _COLLECT_SECONDS = 10.0
 _SELDOM = (2000, 10, 1_000_000)
 _LOOK_SECONDS = 0.1
-_LEAST_SECONDS = 0.01
-_CHUNK = 64 * 1024
+_IPV4_IN_IPV6 = "::ffff:"
 _THREADS_ASIDE = 2
-_MOST_BYTES_IN_READING = 64 * 1024 * 1024  # of all bodies
-
-
-class _Client:
-    """A client's socket that knows how far a request has come. Everything else is the socket's own.
-
-    Usual requests that begin where nothing else is under way are answered right here, and gunicorn's parser never hears
-    of them.
-    """
-
-    def __init__(
-        self, inner: socket.socket, kept_seconds: float, answer_usual: Callable[[bytes, "_Client"], bool | None]
-    ) -> None:
-        """`answer_usual`: whether the connection may be kept after its answer; None if it had none to give."""
-        self._inner, self._kept_seconds, self._answer_usual = inner, kept_seconds, answer_usual
-        self.is_between_requests = False
-        self.is_cut = False  # no more is read from it, so that no other request can follow
-        self._is_fresh = True  # all that was sent on it has been answered
-        self._headers_until: float | None = None  # of the monotonic clock; none: they are in
-
-    def recv(self, size: int) -> bytes:
-        while True:
-            data = self._recv(size)
-            if not self._is_fresh:
-                return data
-            is_kept = self._answer_usual(data, self)
-            if is_kept is None:
-                self._is_fresh = False
-                return data
-            if not is_kept:
-                return b""
-            self.begin_wait()
-
-    def _recv(self, size: int) -> bytes:
-        try:
-            if self._headers_until is not None:
-                self._inner.settimeout(max(self._headers_until - monotonic(), _LEAST_SECONDS))
-            data: bytes = self._inner.recv(size)
-        except TimeoutError:
-            return b""  # whoever stops in the middle of a request is as good as gone
-        if self.is_between_requests:
-            self.is_between_requests = False
-            self._headers_until = monotonic() + SLOWEST_HEADERS_SECONDS
-        return data
-
-    def begin_wait(self) -> None:
-        """From here on silence is no offence, for so long as a connection is kept."""
-        self.is_between_requests, self._headers_until = True, None
-        self._inner.settimeout(self._kept_seconds)
-
-    def end_headers(self) -> None:
-        """A body may take as long as it moves. The headers may have come along with the request before."""
-        self.is_between_requests, self._headers_until = False, None
-        self._inner.settimeout(SLOWEST_READ_SECONDS)
-
-    def end_request(self, request: Any) -> None:
-        """A request was answered; it may have left something to be read."""
-        body = request.body.reader
-        self._is_fresh = isinstance(body, LengthReader) and body.length == 0 and not request.unreader.buf.getvalue()
-
-    def sendall(self, data: bytes) -> None:
-        try:
-            self._inner.sendall(data)
-        except TimeoutError:  # so is whoever takes nothing of an answer
-            raise OSError(errno.EPIPE, "nothing was read for too long") from None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+_MAX_UNAUTHENTICATED = 32  # requests without a key that wait for threads; more would only keep those with one waiting
+_MIN_BYTES_IN_READING = 64 * 1024 * 1024  # of all bodies; a quarter of it has to hold the longest
 
 
 class Server(GeventWorker):
@@ -118,7 +59,8 @@ class Server(GeventWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._clients: dict[gevent.Greenlet, _Client] = {}
+        self._clients: dict[gevent.Greenlet, Client] = {}
+        self._connections: Connections
         self._plain: Plain | None = None
         self._stopping: Event
         self._answers_plainly: Callable[[str], bool]
@@ -136,10 +78,14 @@ class Server(GeventWorker):
         gc.freeze()  # else every full collection looks through all that was imported, and holds the interpreter for it
         gc.set_threshold(*_SELDOM)  # nor in the midst of a large request, whose objects are many and alive
         self._stopping = Event()
+        open_files = raise_open_files()
+        self.worker_connections = capacity(open_files, self.cfg.worker_connections, len(self.sockets))
+        self._connections = Connections(self.worker_connections)
+        logs.info("web.connections", most=self.worker_connections, open_files=open_files)
         gevent.spawn(self._collect_now_and_then)
         gevent.spawn(self._let_go_of_idle_clients)
         if hasattr(self.wsgi, "answers_plainly"):
-            self._plain = Plain(self.wsgi, self.log.access, lambda: self.alive)
+            self._plain = Plain(self.wsgi, self.log.access, self._may_keep)
             self._answers_plainly = self.wsgi.answers_plainly
         self.wsgi = self._closing_at_the_end(self.wsgi)
         super().run()
@@ -147,43 +93,59 @@ class Server(GeventWorker):
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """One connection. A request that does not come, or does not move, is cut."""
         current = gevent.getcurrent()
-        self._clients[current] = tracked = _Client(client, self.cfg.keepalive, self._answer_usual)
+        tracked = Client(client, self.cfg.keepalive, self._answer_usual, self._connections)
+        self._clients[current] = tracked
+        self._connections.add(tracked)
         try:
-            AsyncWorker.handle(self, listener, tracked, addr)
+            AsyncWorker.handle(self, listener, tracked, _peer(addr))
         finally:
+            self._connections.remove(tracked)
             del self._clients[current]
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """A request whose headers are in."""
-        sock.end_headers()
-        if self._plain is None or not self._answers_plainly(req.path):
-            super().handle_request(listener_name, req, sock, addr)
-        elif not self._plain.answer(req, sock):
+        sock.end_headers(req)
+        is_kept = True
+        try:
+            if self._plain is None or not self._answers_plainly(req.path):
+                super().handle_request(listener_name, req, sock, addr)
+            else:
+                is_kept = self._plain.answer(req, sock)
+        except StopIteration:
+            is_kept = False
+        if not sock.end_request(req) or not is_kept:
             raise StopIteration  # gunicorn's word for: close it
-        sock.end_request(req)
 
-    def _answer_usual(self, data: bytes, client: _Client) -> bool | None:
+    def _may_keep(self, client: Client) -> bool:
+        """Whether a connection may have another request after the answer that is about to be given."""
+        if not self.alive or client.is_cut or client.awaits_continue:
+            return False
+        return not self._connections.is_wanted_back(client)
+
+    def _answer_usual(self, data: bytes, client: Client) -> bool | None:
         """Answer these bytes if they are a usual request for the plain way; whether its connection may be kept."""
         request = recognise(data) if self._plain is not None else None
         if self._plain is None or request is None or not self._answers_plainly(request.path):
             return None
+        client.is_working = True
         return self._plain.answer(request, client)
 
     def _closing_at_the_end(self, inner: WSGIApplication) -> WSGIApplication:
-        """The application, but that an answer given after the word to stop closes its connection.
+        """The application, but that an answer closes its connection if that may not be kept any more.
 
-        gunicorn looks before it calls the application, and a callback may have waited since then. An answer without an
-        end hears the word by a bell in its environment.
+        gunicorn looks for the word to stop before it calls the application, and a callback may have waited since then.
+        An answer without an end hears the word by a bell in its environment.
         """
 
         def answer(environ: WSGIEnvironment, start_response: Any) -> Iterable[bytes]:
             def start(*args: Any) -> Any:
                 written = start_response(*args)
-                if not self.alive or environ["gunicorn.socket"].is_cut:
+                if not self._may_keep(environ["gunicorn.socket"]):
                     start_response.__self__.force_close()  # gunicorn's Response
                 return written
 
             environ[STOPPING] = self._stopping
+            environ[MAX_STREAMS] = self._connections.capacity // 2
             return inner(environ, start)
 
         return answer
@@ -198,6 +160,15 @@ class Server(GeventWorker):
         while self.alive:
             gevent.sleep(_COLLECT_SECONDS)
             gc.collect()
+            self._tell_of_closed_connections()
+
+    def _tell_of_closed_connections(self) -> None:
+        closed = self._connections.closed
+        if closed:
+            logs.warning("web.connections_closed", most=self._connections.capacity, **closed)
+            for why, times in closed.items():
+                metrics.connections_closed(why).inc(times)
+            closed.clear()
 
     def _let_go_of_idle_clients(self) -> None:
         """Once told to stop, close the connections on which nothing is asked: they would hold up the end."""
@@ -206,56 +177,110 @@ class Server(GeventWorker):
         self._stopping.set()
         while True:
             for client in list(self._clients.values()):
-                with suppress(OSError):  # it may be closed by now
-                    if client.is_between_requests and not _has_more(client):
-                        client.shutdown(socket.SHUT_RDWR)
+                if client.is_between_requests and not _has_more(client):
+                    client.hang_up()
             gevent.sleep(_LOOK_SECONDS)
 
 
-def _has_more(client: _Client) -> bool:
+def _has_more(client: Client) -> bool:
     waiting = select.poll()
-    waiting.register(client.fileno(), select.POLLIN)
+    with suppress(ValueError):  # it is closed by now
+        waiting.register(client.fileno(), select.POLLIN)
     return bool(waiting.poll(0))
+
+
+def _peer(address: Any) -> Any:
+    """A client's address. A socket that takes IPv6 and IPv4 writes the latter as `::ffff:…`; nobody else does."""
+    if isinstance(address, tuple) and address[0].startswith(_IPV4_IN_IPV6):
+        return (address[0].removeprefix(_IPV4_IN_IPV6), address[1])
+    return address
+
+
+class _Lane:
+    """Some threads, and how many requests without a key wait for them or are served by them."""
+
+    def __init__(self, crew: Crew) -> None:
+        self.crew = crew
+        self.unauthenticated = 0
 
 
 class OnThreads:
     """A blocking WSGI application, served from the loop on native threads.
 
-    A body is read by the loop first, up to `most_bytes` of it; what is longer reaches the application as its beginning,
-    with the length that was claimed or one byte too many, so that it can refuse it in its own words. A `Stream` that it
-    answers with needs no thread: the loop takes it from there.
+    A body is read by the loop first, and only for a key that is known: without one the application is asked with an
+    empty body, to refuse the request in its own words. So it is with a body over `most_bytes`, whose claimed length it
+    then sees, or one byte too many. A `Stream` that it answers with needs no thread: the loop takes it from there.
     """
 
     def __init__(
-        self, inner: WSGIApplication, *, threads: int, most_bytes: int, aside: frozenset[str] = frozenset()
+        self,
+        inner: WSGIApplication,
+        *,
+        threads: int,
+        most_bytes: int,
+        find_key: Callable[[str], str | None],
+        aside: frozenset[str] = frozenset(),
     ) -> None:
-        """`aside`: paths that have threads of their own, so that they are answered when all others wait."""
-        self._inner, self._aside = inner, aside
+        """`find_key`: the name of the key in a header Authorization, None without a right one.
+
+        `aside`: paths that have threads of their own, so that they are answered when all others wait.
+        """
+        self._inner, self._aside, self._find_key = inner, aside, find_key
         self._most_bytes = most_bytes
-        self._crew, self._crew_aside = Crew(threads, gives_way=True), Crew(_THREADS_ASIDE)
-        self._room = Room(_MOST_BYTES_IN_READING)
+        self._lane, self._lane_aside = _Lane(Crew(threads, gives_way=True)), _Lane(Crew(_THREADS_ASIDE))
+        self._budget = ByteBudget(max(_MIN_BYTES_IN_READING, 4 * most_bytes))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """One request."""
-        with self._room.taken(claimed_bytes(environ, self._most_bytes)) as has_room:
-            if not has_room:
-                stop_reading(environ)
-                start_response("503 Service Unavailable", [("Retry-After", "1"), ("Content-Length", "0")])
-                return []
-            return self._answer(environ, start_response)
+        lane = self._lane_aside if environ["PATH_INFO"] in self._aside else self._lane
+        key = self._find_key(environ.get("HTTP_AUTHORIZATION", ""))
+        if key is None:
+            return self._answer_unauthenticated(lane, environ, start_response)
+        client: Client | None = environ.get("gunicorn.socket")
+        if client is not None:
+            client.prove(("key", key))
+            if client.is_beyond_share():
+                return _refuse(BodyFault.FULL, environ, start_response)
+        if not has_body(environ):
+            return self._answer(lane.crew, environ, start_response, b"")
+        with self._budget.incoming(key) as incoming:
+            return self._answer_with_body(lane.crew, environ, start_response, incoming)
 
-    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        body = _read(environ, self._most_bytes + 1)
+    def _answer_unauthenticated(
+        self, lane: _Lane, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        if lane.unauthenticated >= _MAX_UNAUTHENTICATED:
+            return _refuse(BodyFault.FULL, environ, start_response)
+        lane.unauthenticated += 1
+        try:
+            return self._answer(lane.crew, environ, start_response, b"")
+        finally:
+            lane.unauthenticated -= 1
+
+    def _answer_with_body(
+        self, crew: Crew, environ: WSGIEnvironment, start_response: StartResponse, incoming: IncomingBody
+    ) -> Iterable[bytes]:
+        try:
+            body = read_body(environ, incoming, self._most_bytes)
+        except BodyRefused as refused:
+            if refused.fault is not BodyFault.TOO_LARGE:
+                return _refuse(refused.fault, environ, start_response)
+            if claimed_bytes(environ) is None:
+                environ["CONTENT_LENGTH"] = str(self._most_bytes + 1)
+            return self._answer(crew, environ, start_response, b"")
+        environ["CONTENT_LENGTH"] = str(len(body))
+        return self._answer(crew, environ, start_response, body)
+
+    def _answer(
+        self, crew: Crew, environ: WSGIEnvironment, start_response: StartResponse, body: bytes
+    ) -> Iterable[bytes]:
         environ["wsgi.input"] = BytesIO(body)
-        if environ.get("wsgi.input_terminated"):
-            environ["CONTENT_LENGTH"] = str(len(body))
         started: list[tuple[Any, ...]] = []
 
         def start(*args: Any) -> Callable[[bytes], object]:
             started[:] = [args]
             return bytes  # Flask returns its body and writes nothing
 
-        crew = self._crew_aside if environ["PATH_INFO"] in self._aside else self._crew
         chunks, pieces, first = crew.do(self._begin, environ, start)
         start_response(*started[0])
         if isinstance(chunks, Stream):
@@ -272,7 +297,9 @@ class OnThreads:
         return chunks, pieces, next(pieces, None)
 
     @staticmethod
-    def _rest(crew: Crew, chunks: Any, pieces: Iterator[bytes], first: bytes | None, client: Any) -> Iterator[bytes]:
+    def _rest(
+        crew: Crew, chunks: Any, pieces: Iterator[bytes], first: bytes | None, client: Client | None
+    ) -> Iterator[bytes]:
         """What is left of an answer: a thread for each piece, and none while the client takes it."""
         try:
             piece = first
@@ -280,29 +307,27 @@ class OnThreads:
                 yield piece
                 piece = crew.do(next, pieces, None)
                 if client is not None:
-                    client.settimeout(SLOWEST_TAKE_SECONDS)
+                    client.may_take_seconds(SLOWEST_PIECE_SECONDS)
         finally:
             if hasattr(chunks, "close"):
                 crew.do(chunks.close)
 
 
-def _read(environ: WSGIEnvironment, most: int) -> bytes:
-    pieces: list[bytes] = []
-    left = most
-    try:
-        with gevent.Timeout(SLOWEST_BODY_SECONDS):
-            while left and (piece := environ["wsgi.input"].read(min(left, _CHUNK))):
-                pieces.append(piece)
-                left -= len(piece)
-    except gevent.Timeout:
-        stop_reading(environ)
-    return b"".join(pieces)
+_DETAILS = {
+    BodyFault.CUT: "The body ended before the length that was claimed for it.",
+    BodyFault.SLOW: "The body came too slowly.",
+    BodyFault.FULL: "There is no room for this at the moment.",
+}
 
 
-def stop_reading(environ: WSGIEnvironment) -> None:
-    """Take no more from this connection: gunicorn would wait for the rest of the body, to throw it away."""
-    client = environ.get("gunicorn.socket")
-    if client is not None:
-        client.is_cut = True
-        with suppress(OSError):
-            client.shutdown(socket.SHUT_RD)
+def _refuse(fault: BodyFault, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer at once, without a thread, and read no more."""
+    stop_reading(environ)
+    status = int(fault.value[:3])
+    problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": _DETAILS[fault]}
+    body = json.dumps(problem).encode()
+    headers = [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))]
+    if fault is BodyFault.FULL:
+        headers.append(("Retry-After", "1"))
+    start_response(fault.value, headers)
+    return [body]

@@ -23,7 +23,8 @@ from receiptsvc.store.db import Database
 from receiptsvc.store.events import CLIENT_REF, ORIGINATOR, RECIPIENT, STATUS, TRANSACTION_ID, Event, Label, Place
 
 STOPPING = "receiptsvc.stopping"  # where in the WSGI environment the server's bell is that rings when it is to stop
-MOST_STREAMS = 600  # of one process: its connections are a thousand, and callbacks need some
+MAX_STREAMS = "receiptsvc.max_streams"  # where in the environment the server says for how many it has connections
+MOST_STREAMS = 600  # of one process, however many connections it has
 THREADS = 2  # that ask the database
 
 BEAT_SECONDS = 15.0  # after so long without an event a comment is sent
@@ -67,12 +68,13 @@ class Feed:
         self._live: defaultdict[Label | None, set[Stream]] = defaultdict(set)  # by the finest label of each
         self._heeds = False
 
-    def open(self, after: Place, last: Place, labels: frozenset[Label]) -> "Stream | None":
+    def open(self, after: Place, last: Place, labels: frozenset[Label], most: int | None = None) -> "Stream | None":
         """A stream of what comes after a place and has all these labels. `last`: where the last event stands now.
 
-        None: there are as many streams as there may be.
+        None: there are as many streams as there may be. `most`: what the server has room for.
         """
-        return Stream(self, after, last, labels) if len(self.streams) < MOST_STREAMS else None
+        most = MOST_STREAMS if most is None else min(most, MOST_STREAMS)
+        return Stream(self, after, last, labels) if len(self.streams) < most else None
 
     def heed(self, stopping: Any) -> None:
         """End every stream when this bell rings."""

@@ -27,7 +27,6 @@ class UsualRequest:
     version = (1, 1)
     headers: tuple[tuple[str, str], ...] = ()
     body = BytesIO()  # empty, for all of them
-    _expected_100_continue = False
 
     def __init__(self, uri: str) -> None:
         self.uri = uri

@@ -54,7 +54,7 @@ def create_app(settings: Settings, database: Database) -> Flask:
     app.url_map.converters |= {"anything": Anything, "id": Id}
     app.url_map.merge_slashes = False  # a clientRef may hold several in a row
     context.attach(app, settings, database, Feed(database, write_event))
-    auth.guard(app, settings.api_keys)
+    auth.guard(app, auth.KnownKeys(settings.api_keys))
     api = documentation.describe(app, settings.public_url)
     for noun in (
         messages,

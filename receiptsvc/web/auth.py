@@ -39,9 +39,26 @@ def declared(view: Callable[..., Any]) -> str | None:
     return mark
 
 
-def guard(app: Flask, keys: Sequence[ApiKey]) -> None:
+class KnownKeys:
+    """The keys that open the API. The server asks them too, before it reads a body."""
+
+    def __init__(self, keys: Sequence[ApiKey]) -> None:
+        self._known = [(_digest(key.secret.encode()), key) for key in keys]
+
+    def find(self, authorization: str) -> ApiKey | None:
+        """The key in a header `Authorization`; None if it holds none that is known."""
+        given = _digest(_bearer(authorization).encode("latin-1", "replace"))  # a header's characters are its bytes
+        matches = [key for digest, key in self._known if hmac.compare_digest(digest, given)]
+        return matches[0] if matches else None
+
+    def find_name(self, authorization: str) -> str | None:
+        """The name of the key that `find` finds."""
+        key = self.find(authorization)
+        return key.name if key else None
+
+
+def guard(app: Flask, known: KnownKeys) -> None:
     """Check each request to `app` against what its view declares."""
-    known = [(_digest(key.secret.encode()), key) for key in keys]
 
     def check() -> None:
         if request.endpoint is None:  # no route: answered 404 or 405, whoever asks
@@ -68,20 +85,25 @@ def _mark(view: View, mark: str) -> View:
     return view
 
 
-def _admit(known: Sequence[tuple[bytes, ApiKey]], scope: str) -> ApiKey:
-    word, _, secret = request.headers.get("Authorization", "").partition(" ")
-    if word.lower() != "bearer" or not secret.strip():
+def _bearer(authorization: str) -> str:
+    """The secret in a header `Authorization`, empty if there is none."""
+    word, _, secret = authorization.partition(" ")
+    return secret.strip() if word.lower() == "bearer" else ""
+
+
+def _admit(known: KnownKeys, scope: str) -> ApiKey:
+    authorization = request.headers.get("Authorization", "")
+    if not _bearer(authorization):
         detail = "This needs an API key: send the header Authorization: Bearer <secret>."
         raise Problem(401, detail, headers={"WWW-Authenticate": _REALM})
-    given = _digest(secret.strip().encode("latin-1", "replace"))  # a header's characters are its bytes
-    matches = [key for digest, key in known if hmac.compare_digest(digest, given)]
-    if not matches:
+    key = known.find(authorization)
+    if key is None:
         headers = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
         raise Problem(401, "No API key has this secret.", headers=headers)
-    if scope not in matches[0].scopes:
+    if scope not in key.scopes:
         headers = {"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{scope}"'}
         raise Problem(403, f"This needs a key with the scope {scope}.", headers=headers)
-    return matches[0]
+    return key
 
 
 def _digest(secret: bytes) -> bytes:

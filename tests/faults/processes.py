@@ -40,7 +40,8 @@ def resident_megabytes(pid: int) -> float:
 
 def unread_bytes(port: int) -> int:
     """What came to a TCP port and was not read by its server yet, connections that it did not accept included."""
-    lines = (_PROC / "net" / "tcp").read_text().splitlines()[1:]
+    tables = (_PROC / "net" / family for family in ("tcp", "tcp6"))
+    lines = [line for table in tables if table.exists() for line in table.read_text().splitlines()[1:]]
     queues = [fields[4] for fields in map(str.split, lines) if fields[1].endswith(f":{port:04X}")]
     return sum(int(queue.split(":")[1], 16) for queue in queues)
 

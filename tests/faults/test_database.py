@@ -33,7 +33,7 @@ def spool_dir(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
 
 @pytest.fixture
 def start(start_web: StartWeb, postgresql_url: str, spool_dir: Path | None) -> StartWebHere:
-    return lambda: start_web(postgresql_url, **({"SPOOL_DIR": str(spool_dir)} if spool_dir else {}))
+    return lambda: start_web(postgresql_url, SPOOL_DIR=str(spool_dir or ""))
 
 
 def prove(stack: Stack, url: str, load: Load, spool_dir: Path | None) -> None:

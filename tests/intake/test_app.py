@@ -26,6 +26,7 @@ from receiptsvc.intake.tally import Tally
 from receiptsvc.store import ledger, strangers
 from receiptsvc.store.db import Database
 from receiptsvc.store.door import open_door
+from receiptsvc.store.inbox import Arrival
 from receiptsvc.store.models import InboxRow, RefusedCallback
 from receiptsvc.store.strangers import Refused
 from receiptsvc.worker.process import Reading, process
@@ -361,31 +362,23 @@ def test_a_callback_that_the_database_refuses_does_not_refuse_its_neighbours(des
     assert {row.query for row in rows(database)} == {b"good=1", b"good=2"}
 
 
-def test_a_body_that_does_not_come_is_cut(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "SLOWEST_BODY_SECONDS", 0.1)
+def test_bodies_on_their_way_to_a_commit_have_so_much_room_in_all(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "_MAX_BYTES_OF_BODIES", 100)
+    call, commits = caller(desk), gevent.event.Event()
+    keep = desk.keeper.keep
 
-    class Silence:
-        def read(self, _size: int) -> bytes:
-            gevent.sleep(10)
-            return b""
+    def keep_later(arrival: Arrival) -> None:
+        commits.wait()
+        keep(arrival)
 
-    assert caller(desk)("POST", PATH, **{"CONTENT_LENGTH": "8", "wsgi.input": Silence()})[0] == 408
-
-
-def test_bodies_on_their_way_in_have_so_much_room_in_all(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "_MOST_BYTES_IN_READING", 100)
-    call, arrives = caller(desk), gevent.event.Event()
-
-    class Slow(BytesIO):
-        def read(self, size: int | None = -1) -> bytes:
-            arrives.wait()
-            return super().read(size)
-
-    first = gevent.spawn(call, "POST", PATH, body=b"x" * 60, **{"wsgi.input": Slow(b"x" * 60)})
+    monkeypatch.setattr(desk.keeper, "keep", keep_later)
+    first = gevent.spawn(call, "POST", PATH, body=b"x" * 40)
     gevent.sleep(0)
-    status, headers, _ = call("POST", PATH, body=b"x" * 60)
+    status, headers, _ = call("POST", PATH, body=b"x" * 40)
     assert (status, headers["Retry-After"]) == (503, "5")
-    assert call("POST", PATH, body=b"x" * 40)[0] == 200
-    arrives.set()
-    assert first.get(timeout=5)[0] == 200
-    assert call("POST", PATH, body=b"x" * 60)[0] == 200
+    second = gevent.spawn(call, "POST", urlsplit(tokens.receipt_url(SETTINGS, ids.new())).path, body=b"x" * 25)
+    gevent.sleep(0)
+    commits.set()
+    assert first.get(timeout=5)[0] == second.get(timeout=5)[0] == 200
+    assert call("POST", PATH, body=b"x" * 60)[0] == 503, "alone in it, one token may use half"
+    assert call("POST", PATH, body=b"x" * 50)[0] == 200

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from flask import Response
+from flask import Response, request
 
+from receiptsvc.intake.streams import MAX_STREAMS
 from receiptsvc.store import events
 from receiptsvc.web import context
 from receiptsvc.web.auth import requires
@@ -56,7 +57,8 @@ def stream_events(headers: dict[str, Any], query: dict[str, Any]) -> Response:
         last = events.find_last(session)
         if after is not None and not events.is_kept(session, after):
             raise Problem(410, "Not everything after this Last-Event-ID is kept, or it is not from here.")
-    stream = context.feed().open(last if after is None else after, last, labels)
+    most = request.environ.get(MAX_STREAMS)
+    stream = context.feed().open(last if after is None else after, last, labels, most)
     if stream is None:
         headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
         raise Problem(503, "There are as many streams open as there may be.", headers=headers)
