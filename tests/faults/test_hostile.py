@@ -122,6 +122,7 @@ def changed(database_url: str, sent: Iterable[Case]) -> list[tuple[bytes, bytes]
 
 # What is sent at once, and what then drips. The requests are never ended.
 SLOW = {
+    "nothing at all": (b"", b""),
     "request line that stops": (b"GET %b?a=", b""),
     "headers that stop": (b"GET %b?a=1 HTTP/1.1\r\nHost: rec", b""),
     "headers that drip": (b"GET %b?a=1 HTTP/1.1\r\nHost: receipts\r\nX-Slow: ", b"x"),
@@ -135,6 +136,7 @@ SLOW_OF_EACH = 25
 
 def test_slow_requests_tie_up_nothing_and_are_cut(sqlite_url: str, start_web: StartWeb) -> None:
     stack = start_web(sqlite_url, CALLBACK_BUDGET_SECONDS="7")
+    told: dict[str, set[bytes]] = {kind: set() for kind in SLOW}
     url = callback_url(stack)
     path = urlsplit(url).path.encode()
     with ExitStack() as opened, Load(url, connections=8) as load:
@@ -148,12 +150,18 @@ def test_slow_requests_tie_up_nothing_and_are_cut(sqlite_url: str, start_web: St
         deadline = time.monotonic() + CUT_WITHIN_SECONDS
         while slow and time.monotonic() < deadline:
             for connection in waiting_to_be_read(slow):
-                if has_been_cut(connection):
+                said = read_more(connection)
+                if said:
+                    told[slow[connection]].add(said[:12])
+                else:
                     del slow[connection]
             for connection, kind in slow.items():
                 with suppress(ConnectionError):
                     connection.sendall(SLOW[kind][1])
     assert set(slow.values()) == set(), f"not cut within {CUT_WITHIN_SECONDS:g} s"
+    assert {kind: said for kind, said in told.items() if said} == {
+        kind: {b"HTTP/1.1 408"} for kind in SLOW if kind.startswith(("body", "chunk"))
+    }
     assert load.statuses == {200}
     assert load.slowest_seconds < 1
     assert_nothing_lost(sqlite_url, load.kept)
@@ -165,9 +173,9 @@ def waiting_to_be_read(connections: Iterable[socket.socket]) -> list[socket.sock
     return found
 
 
-def has_been_cut(connection: socket.socket) -> bool:
-    """Whether the connection has ended; an answer before the end is read away."""
+def read_more(connection: socket.socket) -> bytes:
+    """What was said on a connection; nothing once it has ended."""
     try:
-        return not connection.recv(65_536)
+        return connection.recv(65_536)
     except ConnectionError:
-        return True
+        return b""
