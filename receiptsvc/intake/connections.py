@@ -96,17 +96,18 @@ class Connections:
             self._beyond_share.add(credential)
 
     def is_wanted_back(self, client: Client) -> bool:
-        """Whether an answer is to end its connection: there are many, or those that may not be closed are."""
+        """Whether an answer is to end its connection: there are too many that are worth no less."""
         if self._count <= self._many:
             return False
-        return self._protected > self._many or self._may_go(client)
+        if client.credential is None:
+            return True
+        return self._protected > self._many or self.is_beyond_share(client)
 
     def is_beyond_share(self, client: Client) -> bool:
-        """Whether a connection's token or key has more than its share while there are many."""
-        return self._count > self._many and not client.is_router and client.credential in self._beyond_share
-
-    def _may_go(self, client: Client) -> bool:
-        return not client.is_router and (client.credential is None or client.credential in self._beyond_share)
+        """Whether its token or key has more connections than its share, and those with a proof are many."""
+        if client.is_router or client.credential not in self._beyond_share:
+            return False
+        return self._count - len(self._unproven) > self._many
 
     def _evict_one(self) -> bool:
         if len(self._unproven) > self._newcomers:

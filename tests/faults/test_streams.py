@@ -9,6 +9,8 @@ from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from receiptsvc.cli.stack import Stack
 from receiptsvc.client import Event
 from receiptsvc.store.db import Database
@@ -109,6 +111,19 @@ def test_told_to_stop_it_ends_streams_at_once_and_properly(sqlite_url: str, star
             assert last.splitlines()[-2].startswith("retry: ")
     assert lines(stack) == [("GET", "/v1/events", 200)] * 5
     assert "Traceback" not in (stack.folder / "web.log").read_text()
+
+
+def test_streams_leave_half_of_the_connections_to_others(
+    sqlite_url: str, start_web: StartWeb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--worker-connections=32")
+    stack = start_web(sqlite_url)
+    with ExitStack() as open_ones:
+        for _ in range(16):
+            open_ones.enter_context(stream(stack))
+        with closing(HTTPConnection(urlsplit(stack.url).netloc, timeout=20)) as connection:
+            ask(connection, stack)
+            assert connection.getresponse().status == 503
 
 
 def test_many_streams_cost_next_to_nothing(sqlite_url: str, start_web: StartWeb) -> None:
