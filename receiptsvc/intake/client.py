@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any, Protocol
 
+import gevent
 from gevent import socket
 from gunicorn.http.body import LengthReader
 from gunicorn.http.errors import LimitRequestHeaders
@@ -56,7 +57,7 @@ class Client:
         self.is_working = False  # the headers of a request are in, and its answer is not out yet
         self.is_cut = False  # no more is read from it, so that no other request can follow
         self.is_evicted = False  # its place is wanted back: nothing more is read or answered
-        self.awaits_continue = False  # it sends its body only when told to
+        self.awaits_continue = False  # it may send its body only when told to
         self.credential: Hashable | None = None  # what it proved, and that of its first proof; set by `connections`
         self.is_router = False  # it proved several; set by `connections`
         self._is_hung_up = False  # we have ended it ourselves
@@ -165,13 +166,13 @@ class Client:
 
         Its sender would lose the answer if the connection were closed while it still sends.
         """
-        self.is_working = False
+        self.is_working, self._take_seconds = False, SLOWEST_TAKE_SECONDS
         if self.is_cut or self.awaits_continue or request.body.failed:
             return False
         try:
             with self.reading(_Discarded()):
                 while request.body.read(_PIECE):
-                    pass
+                    gevent.sleep(0)  # it may come faster than others get their turn
         except Exception:  # noqa: BLE001 - whatever it is: where another request would begin is unknown
             return False
         body = request.body.reader

@@ -43,6 +43,7 @@ class Connections:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.closed: Counter[str] = Counter()  # how many were closed to make room, by why
+        self.unrelieved = 0  # how many came when it was nearly full and none could be closed for them
         self._nearly_full = capacity - max(capacity // 8, 1)  # what is left is for those that arrive at the same moment
         self._many = capacity * 3 // 4
         self._share = max(capacity // 8, 1)
@@ -57,8 +58,10 @@ class Connections:
         """Have a new connection, and close others if they are too many."""
         self._count += 1
         self._unproven[client] = None
-        while self._count > self._nearly_full and self._evict_one():
-            pass
+        while self._count > self._nearly_full:
+            if not self._evict_one():
+                self.unrelieved += 1
+                return
 
     def remove(self, client: Client) -> None:
         """A connection has ended, or is about to."""

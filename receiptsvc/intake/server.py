@@ -160,15 +160,19 @@ class Server(GeventWorker):
         while self.alive:
             gevent.sleep(_COLLECT_SECONDS)
             gc.collect()
-            self._tell_of_closed_connections()
+            self._tell_of_connections()
 
-    def _tell_of_closed_connections(self) -> None:
-        closed = self._connections.closed
-        if closed:
-            logs.warning("web.connections_closed", most=self._connections.capacity, **closed)
-            for why, times in closed.items():
+    def _tell_of_connections(self) -> None:
+        """Say what was done for room since it was last said."""
+        pool = self._connections
+        if pool.closed:
+            logs.warning("web.connections_closed", most=pool.capacity, **pool.closed)
+            for why, times in pool.closed.items():
                 metrics.connections_closed(why).inc(times)
-            closed.clear()
+            pool.closed.clear()
+        if pool.unrelieved:
+            logs.warning("web.connections_nearly_full", most=pool.capacity, times=pool.unrelieved)
+            pool.unrelieved = 0
 
     def _let_go_of_idle_clients(self) -> None:
         """Once told to stop, close the connections on which nothing is asked: they would hold up the end."""

@@ -22,6 +22,7 @@ PROBLEMS = {
     401: "No API key came with the request, or none that is known.",
     403: "The key lacks the scope that this needs.",
     404: "There is no such thing.",
+    408: "The body came too slowly: less than 4 KiB a second, or nothing for 10 s.",
     409: "It can't be done as things stand; `detail` says why. With `Retry-After`, ask again.",
     410: "It is kept no more.",
     413: "The body is larger, or holds more, than one request may; send several.",
@@ -89,7 +90,7 @@ def endpoint(
         if scope is None:
             raise ValueError(f"{view} does not declare who may call it")
         closed = scope != auth.PUBLIC
-        problems = {*fails, *((401, 403) if closed else ()), *((413, 415, 422) if takes else ()), 500}
+        problems = {*fails, *((401, 403) if closed else ()), *((408, 413, 415, 422) if takes else ()), 500}
         if blueprint.url_prefix == PREFIX:
             problems.add(422)  # an unknown parameter
         given = {"type": "string", "examples": [sample]} if streams else gives
