@@ -36,7 +36,7 @@ given = context.config.attributes.get("connection")
 if given is not None:
     _run(given)
 else:
-    database = Database(Settings.from_env().database_url)
+    database = Database(Settings.from_env().database_url, may_create=True)
     with database.connection() as connection:
         _run(connection)
     database.close()

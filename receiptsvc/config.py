@@ -1,7 +1,7 @@
 """The settings: read once from the environment, frozen, and refused in one message that lists every fault.
 
 What a set-up needs that would otherwise lose data in silence is checked here too, except what only an open
-database connection can tell (`store.db.Database.refuse_unsafe`).
+database connection can tell (`store.durability`).
 """
 
 import ipaddress

@@ -23,7 +23,7 @@ def alembic_config() -> Config:
 
 def migrate(url: str, revision: str = "head") -> None:
     """Bring the database to a revision, up or down."""
-    database = Database(url)
+    database = Database(url, may_create=True)
     config = alembic_config()
     try:
         with database.connection() as connection:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
-from receiptsvc.store import outages
+from receiptsvc.store import durability, outages, sqlite_files
 
 LONGEST_SECONDS = 15.0  # that one call works through rows: routers cut a request off after 30 s
 
@@ -36,18 +36,32 @@ _PG_CONNECT: dict[str, Any] = {
 class Database:
     """A way to the tables. Threads share it; processes each make their own."""
 
-    def __init__(self, url: str, *, pool_size: int = 5, busy_seconds: float = 5.0, is_worker: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 5,
+        busy_seconds: float = 5.0,
+        is_worker: bool = False,
+        may_create: bool = False,
+    ) -> None:
         """`busy_seconds`: how long to wait for a connection of ours, and on SQLite for its one writer's turn.
 
         `is_worker`: its transactions are long, so that it never shares a slot of the counters with who keeps callbacks.
+        `may_create`: for the migrations: make SQLite's file if there is none. Otherwise that is an outage.
         """
         parsed = make_url(url)
         # Where this process adds to the counters: sharing a slot costs time, not truth.
         self.slot = secrets.randbelow(64) + 64 * is_worker
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         arguments: dict[str, Any] = {"timeout": busy_seconds} if self.is_sqlite else _PG_CONNECT
-        if self.is_sqlite and parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        path = parsed.database or ""
+        self._files = sqlite_files.files_of(path)  # on PostgreSQL never opened, and so never missed
+        if self.is_sqlite:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        if self.is_sqlite and not may_create:
+            file, _, mode = sqlite_files.uri(path).partition("?mode=")
+            parsed = parsed.set(database=file).update_query_dict({"mode": mode, "uri": "true"})
         self._engine = create_engine(
             parsed,
             pool_size=pool_size,
@@ -60,6 +74,8 @@ class Database:
         event.listen(self._engine, "handle_error", _name_unfit)
         if self.is_sqlite:
             event.listen(self._engine, "connect", _prepare_sqlite)
+            event.listen(self._engine, "connect", lambda *_: self._files.opened())
+            event.listen(self._engine, "close", lambda *_: self._files.closed())
             event.listen(self._engine, "begin", _begin_sqlite)
         else:
             event.listen(self._engine, "connect", _set_utc)
@@ -74,16 +90,20 @@ class Database:
     def transaction(self) -> Iterator[Session]:
         """A session that commits at the end of the block, or leaves nothing behind.
 
-        Raises StorageUnavailable if the database is away, full or too busy: then the commit may or may not have been.
+        Raises StorageUnavailable if the database is away, full or too busy, or if SQLite's files were taken away: then
+        the commit may or may not have been.
         A value that it can't hold or compare is SQLAlchemy's DataError on every engine.
         """
         info = {"slot": self.slot}
+        self._files.check()
         with _outages_named(), Session(self._engine, expire_on_commit=False, info=info) as session, session.begin():
             yield session
+        self._files.check()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session that only reads, all of it from one snapshot. Raises StorageUnavailable."""
+        self._files.check()
         with _outages_named(), Session(self._reading, expire_on_commit=False) as session:
             yield session
 
@@ -99,20 +119,16 @@ class Database:
             sleep(_SQLITE_REST_SECONDS)
 
     def refuse_unsafe(self) -> None:
-        """Raise SettingsError if PostgreSQL would answer before its commits are on disk.
+        """Raise SettingsError if PostgreSQL would answer before its commits are where they are safe.
 
         Raises StorageUnavailable if the database can't be asked.
         """
         if self.is_sqlite:
             return
         with _outages_named(), self._reading.connect() as connection:
-            off = [
-                f"DATABASE_URL: PostgreSQL runs with {name} off; a receipt answered 200 could be lost"
-                for name in ("fsync", "synchronous_commit")
-                if connection.execute(text(f"SHOW {name}")).scalar_one() == "off"
-            ]
-        if off:
-            raise SettingsError(off)
+            faults = durability.find_faults(*connection.execute(text(durability.ASK)).one())
+        if faults:
+            raise SettingsError(faults)
 
     def close(self) -> None:
         """Close every idle connection."""

@@ -70,6 +70,15 @@ class Server:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
 
+    @contextmanager
+    def waiting_for_a_standby(self) -> Iterator[None]:
+        """While the block lasts, every commit waits for a synchronous standby that does not come."""
+        self._name_standbys("SET synchronous_standby_names = 'absent'", "absent")
+        try:
+            yield
+        finally:
+            self._name_standbys("RESET synchronous_standby_names", "")
+
     def connect(self, name: str = "postgres") -> psycopg.Connection:
         """A connection, each statement its own transaction. Raises psycopg.OperationalError."""
         return psycopg.connect(self._url("postgresql", name), autocommit=True, connect_timeout=5)
@@ -82,6 +91,17 @@ class Server:
         url = self._url("postgresql+psycopg", name)
         databases.migrate(url)
         return url
+
+    def _name_standbys(self, change: str, expected: str) -> None:
+        with self.connect() as admin:
+            admin.execute(f"ALTER SYSTEM {change}".encode())
+            admin.execute("SELECT pg_reload_conf()")
+        until(f"the standbys are {expected!r}", lambda: self._standbys() == expected)
+
+    def _standbys(self) -> str:
+        with self.connect() as admin:
+            row = admin.execute("SHOW synchronous_standby_names").fetchone()
+        return str(row[0]) if row else ""
 
     def _halt(self) -> list[int]:
         """Stop all its processes where they stand; the first, which could start others, at first."""

@@ -1,21 +1,24 @@
 """The door writes what the inbox's own function writes, only faster."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from threading import Thread
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import select
+from sqlalchemy.engine import make_url
 
 from receiptsvc import ids
-from receiptsvc.domain.errors import StorageUnavailable
+from receiptsvc.domain.errors import SettingsError, StorageUnavailable
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Callback
-from receiptsvc.store import inbox, ledger
+from receiptsvc.store import durability, inbox, ledger
 from receiptsvc.store.db import Database
 from receiptsvc.store.door import Door, open_door
 from receiptsvc.store.inbox import Arrival
 from receiptsvc.store.models import InboxRow
+from receiptsvc.store.verification import verify
 
 
 def arrivals() -> list[Arrival]:
@@ -101,4 +104,96 @@ def test_whoever_hangs_can_be_abandoned_and_the_next_one_gets_through(postgresql
     assert len(failures) == 1
     door.keep(arrivals())
     door.close()
+    database.close()
+
+
+def test_a_trial_writes_what_a_callback_takes_and_leaves_nothing(door: Door, database: Database) -> None:
+    door.try_keeping()
+    door.keep(arrivals())
+    door.try_keeping()
+    door.close()
+    with database.reading() as session:
+        assert session.scalar(select(sa.func.count()).select_from(InboxRow)) == 5
+        assert ledger.read(session).received == 5
+    assert list(verify(database)) == []
+
+
+def test_every_keeping_writes_something_also_where_all_is_there_already(postgresql_url: str) -> None:
+    """Else its commit would wait for no standby, and prove nothing of the commits before it."""
+    database = Database(postgresql_url)
+    door = open_door(postgresql_url, 0, patience_seconds=2)
+    group = arrivals()
+    door.keep(group)
+    written = sa.text("SELECT max(xmin::text::bigint) FROM counters")
+    transactions = []
+    for again in (group, group, []):
+        door.keep(again)
+        with database.reading() as session:
+            transactions.append(session.scalar(written))
+    door.close()
+    database.close()
+    assert len(set(transactions)) == 3
+
+
+def test_any_warning_means_not_kept(postgresql_url: str, postgresql_database: Database) -> None:
+    with postgresql_database.transaction() as session:
+        session.execute(
+            sa.text(
+                "CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN RAISE WARNING 'careful'; RETURN NULL; END $$"
+            )
+        )
+        session.execute(sa.text("CREATE TRIGGER warns AFTER INSERT ON inbox EXECUTE FUNCTION warn()"))
+    door = open_door(postgresql_url, 0, patience_seconds=2)
+    with pytest.raises(StorageUnavailable, match="01000"):
+        door.keep(arrivals())
+    with pytest.raises(StorageUnavailable, match="01000"):
+        door.try_keeping()
+    door.close()
+
+
+def test_a_database_that_became_unsafe_is_not_written_to(postgresql_url: str) -> None:
+    unsafe = f"{postgresql_url}{'&' if '?' in postgresql_url else '?'}options=-csynchronous_commit%3Doff"
+    door = open_door(unsafe, 0, patience_seconds=2)
+    with pytest.raises(SettingsError, match="synchronous_commit off"):
+        door.connect()
+    with pytest.raises(StorageUnavailable, match="synchronous_commit off"):
+        door.keep(arrivals())
+    door.close()
+
+
+@pytest.mark.parametrize("commit", ["local", "remote_write", "on", "remote_apply"])
+@pytest.mark.parametrize("messages", ["error", "warning", "notice"])
+def test_below_on_is_a_fault_only_with_standbys_named(commit: str, messages: str) -> None:
+    assert durability.find_faults("on", commit, " ", messages) == []
+    faults = durability.find_faults("on", commit, "ANY 1 (a, b)", messages)
+    assert len(faults) == (commit in {"local", "remote_write"}) + (messages == "error")
+
+
+def test_a_database_without_its_file_is_away_and_makes_none(tmp_path: Path) -> None:
+    path = tmp_path / "test.db"
+    door, database = open_door(f"sqlite:///{path}", 0, patience_seconds=1), Database(f"sqlite:///{path}")
+    with pytest.raises(StorageUnavailable):
+        door.keep(arrivals())
+    with pytest.raises(StorageUnavailable), database.transaction() as session:
+        session.execute(sa.text("SELECT 1"))
+    assert not path.exists()
+
+
+def test_a_transaction_on_a_file_that_is_gone_is_an_outage(sqlite_url: str) -> None:
+    path = Path(make_url(sqlite_url).database or "")
+    database = Database(sqlite_url)
+
+    def count_a_refusal() -> None:
+        with database.transaction() as session:
+            ledger.add(session, {ledger.REFUSED: 1})
+            path.rename(path.with_suffix(".away"))
+
+    with pytest.raises(StorageUnavailable, match="removed or replaced"):
+        count_a_refusal()
+    with pytest.raises(StorageUnavailable, match="removed or replaced"), database.reading():
+        pass
+    path.with_suffix(".away").rename(path)
+    with database.reading() as session:
+        assert ledger.read(session).refused == 1
     database.close()

@@ -1,0 +1,107 @@
+"""PostgreSQL with synchronous standbys: a wait for them that is cut short has kept nothing, as far as we can know."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+import requests
+
+from receiptsvc.cli.stack import Stack
+from receiptsvc.config import PROJECT
+from receiptsvc.intake import spool
+from tests.faults.conftest import StartWeb, callback_url
+from tests.faults.postgres import Server
+from tests.faults.processes import until
+from tests.faults.proof import assert_nothing_lost, set_aside, wait_until_drained
+
+WAITING = """
+    SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+    WHERE wait_event = 'SyncRep' AND application_name LIKE 'receiptsvc%'
+"""
+
+
+def cancel_waits(admin: psycopg.Connection) -> int:
+    """Cut short whatever commits of ours wait for a standby; how many."""
+    return len(admin.execute(WAITING).fetchall())
+
+
+def call(url: str, serial: int) -> int:
+    return requests.get(f"{url}?serial={serial}&statusid=1", timeout=30).status_code
+
+
+def test_a_wait_for_a_standby_that_was_cut_short_is_no_200(
+    server: Server, postgresql_url: str, start_web: StartWeb
+) -> None:
+    url = callback_url(start_web(postgresql_url, WEB_CONCURRENCY="1", CALLBACK_BUDGET_SECONDS="2"))
+    with server.connect() as admin, ThreadPoolExecutor(1) as pool:
+        with server.waiting_for_a_standby():
+            answered = pool.submit(call, url, 1)
+            until("the commit waits", lambda: cancel_waits(admin) == 1)
+            assert answered.result(30) == 503, "neither its commit nor the try after it, which found the row there"
+        until("the standby is not waited for any more", lambda: call(url, 2) == 200)
+    assert_nothing_lost(postgresql_url, {2})
+
+
+def test_a_spooled_callback_stays_until_a_commit_was_not_cut_short(
+    server: Server, postgresql_url: str, start_web: StartWeb, tmp_path: Path
+) -> None:
+    folder = tmp_path / "spool"
+    stack = start_web(postgresql_url, WEB_CONCURRENCY="1", SPOOL_DIR=str(folder))
+    cancelled = 0
+
+    def cancel() -> bool:
+        nonlocal cancelled
+        cancelled += cancel_waits(admin)
+        return cancelled >= 5 or not list(folder.glob(f"*{spool.SUFFIX}"))
+
+    with server.connect() as admin, server.waiting_for_a_standby():
+        assert call(callback_url(stack), 1) == 200, "the spool has it"
+        until("several commits were cut short", cancel)
+        assert list(folder.glob(f"*{spool.SUFFIX}")), "the row is in the database, and perhaps nowhere else"
+    wait_until_drained(folder)
+    assert not set_aside(folder)
+    assert_nothing_lost(postgresql_url, {1})
+
+
+def test_commits_that_were_given_up_do_not_use_the_connections_up(
+    server: Server, postgresql_url: str, start_web: StartWeb, tmp_path: Path
+) -> None:
+    settings = {"WEB_CONCURRENCY": "1", "SPOOL_DIR": str(tmp_path / "spool"), "CALLBACK_BUDGET_SECONDS": "0.3"}
+    url = callback_url(start_web(postgresql_url, **settings))
+    with server.connect() as admin, server.waiting_for_a_standby():
+        for serial in range(15):
+            assert call(url, serial) == 200
+        counted = admin.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'receiptsvc door'")
+        (connections,) = counted.fetchone() or (0,)
+        assert connections < 10
+    wait_until_drained(tmp_path / "spool")
+    assert_nothing_lost(postgresql_url, range(15))
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "fault"),
+    [
+        (["-m", "receiptsvc", "worker"], "synchronous_commit=local", "synchronous_commit local"),
+        (["-m", "gunicorn", "wsgi"], "synchronous_commit=remote_write", "synchronous_commit remote_write"),
+    ],
+)
+def test_with_standbys_named_a_session_that_does_not_wait_for_them_is_refused_at_the_start(
+    server: Server, postgresql_url: str, tmp_path: Path, command: list[str], option: str, fault: str
+) -> None:
+    url = f"{postgresql_url}?options=-c{option.replace('=', '%3D')}"
+    with server.waiting_for_a_standby():
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=PROJECT,
+            env=Stack(tmp_path, url).environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode != 0
+    assert fault in done.stderr
+    assert "Traceback" not in done.stderr
