@@ -5,6 +5,7 @@ file. What stands in a file is `records`' business, emptying files is `drain`'s,
 Nothing here knows of an event loop: every call may block, and belongs on a native thread.
 """
 
+import errno
 import fcntl
 import os
 import secrets
@@ -24,6 +25,7 @@ SUFFIX = ".spool"  # callbacks that wait for the database
 TORN_SUFFIX = ".torn"  # bytes in which no record could be read
 REFUSED_SUFFIX = ".refused"  # whole records, in a spool file's form, that the database would not take even alone
 
+_TRIAL_BYTES = 4096  # a block of most disks: a file of a few bytes may find room where no callback does
 _LARGEST_FILE_BYTES = 16 * 1024 * 1024  # so that a long outage's callbacks leave the disk bit by bit
 
 
@@ -80,6 +82,15 @@ class Spool:
             if file.durable_bytes >= self._largest_file_bytes:
                 self._release()
 
+    def try_appending(self) -> None:
+        """Write and sync what a callback might take, and leave nothing. Raises StorageUnavailable."""
+        if self._is_closed:
+            raise StorageUnavailable("the spool is closed")
+        try:
+            self._try_folder()
+        except OSError as error:
+            raise StorageUnavailable(f"the spool could not be written: {error.strerror}") from error
+
     def seal(self) -> None:
         """Write no more to the present file, so that it can be drained. The next append begins another."""
         with self._lock:
@@ -97,7 +108,9 @@ class Spool:
         for folder in missing:
             sync_folder(folder.parent, self._fsync)
         with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".probe-") as probe:
-            os.write(probe.fileno(), b"a callback would stand here\n")
+            left = memoryview(bytes(_TRIAL_BYTES))
+            while left:
+                left = left[os.write(probe.fileno(), left) :]
             self._fsync(probe.fileno())
             fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
         sync_folder(self._folder, self._fsync)
@@ -123,7 +136,10 @@ class Spool:
         self._fsync(file.descriptor)
         if is_new:
             sync_folder(self._folder, self._fsync)
-        file.durable_bytes = os.fstat(file.descriptor).st_size
+        written = os.fstat(file.descriptor)
+        if not os.path.samestat(written, file.path.stat()):  # removed or moved: nobody would ever drain it
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        file.durable_bytes = written.st_size
 
     def _give_up(self) -> None:
         """Take out of the present file what was not promised, and never write to it again."""

@@ -338,3 +338,39 @@ def test_a_files_lock_ends_with_its_seal(folder: Path) -> None:
         spool.seal()
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     spool.close()
+
+
+def test_a_trial_leaves_nothing_and_tells_of_a_full_disk(tmp_path: Path) -> None:
+    with disks.small(tmp_path / "disk", 64) as disk:
+        spool = Spool(disk / "spool")
+        spool.try_appending()
+        assert not list((disk / "spool").iterdir())
+        with suppress(OSError), (disk / "ballast").open("wb", buffering=0) as ballast:
+            while True:
+                ballast.write(bytes(4096))
+        with pytest.raises(StorageUnavailable):
+            spool.try_appending()
+        spool.close()
+
+
+def test_a_closed_spool_takes_no_trial(folder: Path) -> None:
+    spool = Spool(folder)
+    spool.close()
+    with pytest.raises(StorageUnavailable):
+        spool.try_appending()
+
+
+@pytest.mark.parametrize(
+    "takes_away", [lambda path: path.unlink(), lambda path: path.parent.rename(f"{path.parent}.away")]
+)
+def test_a_file_that_was_taken_away_keeps_nothing_more(folder: Path, takes_away: Callable[[Path], object]) -> None:
+    spool = Spool(folder)
+    spool.append(arrivals(1))
+    takes_away(only_file(folder))
+    with pytest.raises(StorageUnavailable):
+        spool.append(arrivals(1))
+    folder.mkdir(exist_ok=True)
+    later = arrivals(1)
+    spool.append(later)
+    spool.close()
+    assert drained(folder) == later
