@@ -13,6 +13,7 @@ from receiptsvc.intake.keeper import Keeper
 from receiptsvc.intake.server import OnThreads
 from receiptsvc.intake.spool import Spool
 from receiptsvc.intake.tally import Tally
+from receiptsvc.intake.threads import Loop
 from receiptsvc.store.db import Database
 from receiptsvc.store.door import open_door
 from receiptsvc.store.wakeups import Bell
@@ -30,11 +31,11 @@ def make() -> Intake:
     if settings.api_key_file is not None:
         logs.info("web.api_key_made_here", file=str(settings.api_key_file))
     database = Database(settings.database_url, pool_size=THREADS + streams.THREADS)
+    door = open_door(settings.database_url, database.slot, patience_seconds=settings.callback_budget_seconds)
     try:
-        database.refuse_unsafe()
+        door.connect()  # before all others, for whom there may be no connection left; refuses an unsafe database
     except StorageUnavailable as error:
         logs.warning("web.storage_unavailable", error=logs.describe(error))  # until it is back, callbacks are told 503
-    door = open_door(settings.database_url, database.slot, patience_seconds=settings.callback_budget_seconds)
     ring = None if settings.is_sqlite else Bell(settings.database_url).ring
     spool = Spool(settings.spool_dir) if settings.spool_dir else None
     keeper = Keeper(door, budget_seconds=settings.callback_budget_seconds, spool=spool, on_news=ring)
@@ -46,8 +47,10 @@ def make() -> Intake:
     tally = Tally(Database(settings.database_url, pool_size=1))
     atexit.register(tally.close)
     atexit.register(keeper.close)
+    loop = Loop()
+    app = create_app(settings, database, find_out=lambda seconds: loop.do(seconds, keeper.find_out))
     flask = OnThreads(
-        create_app(settings, database),
+        app,
         threads=THREADS,
         most_bytes=settings.most_bytes,
         find_key=auth.KnownKeys(settings.api_keys).find_name,

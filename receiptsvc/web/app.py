@@ -26,6 +26,7 @@ from receiptsvc.web.api import (
     suppressions,
     transactions,
 )
+from receiptsvc.web.readiness import FindOut
 from receiptsvc.web.schemas.events import write as write_event
 
 _POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -44,8 +45,8 @@ class Id(BaseConverter):
     regex = r"(?!(?:cancel|lookup|replay)\Z)[^/]+"
 
 
-def create_app(settings: Settings, database: Database) -> Flask:
-    """The application for these settings, on this database."""
+def create_app(settings: Settings, database: Database, *, find_out: FindOut | None = None) -> Flask:
+    """The application for these settings, on this database. `find_out`: tells whether callbacks can be kept."""
     app = Flask("receiptsvc.web", static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=settings.most_bytes, PROVIDE_AUTOMATIC_OPTIONS=False)
     json = DefaultJSONProvider(app)
@@ -53,7 +54,7 @@ def create_app(settings: Settings, database: Database) -> Flask:
     app.json = json
     app.url_map.converters |= {"anything": Anything, "id": Id}
     app.url_map.merge_slashes = False  # a clientRef may hold several in a row
-    context.attach(app, settings, database, Feed(database, write_event))
+    context.attach(app, settings, database, Feed(database, write_event), find_out)
     auth.guard(app, auth.KnownKeys(settings.api_keys))
     api = documentation.describe(app, settings.public_url)
     for noun in (

@@ -11,7 +11,7 @@ from receiptsvc.config import Settings
 from receiptsvc.intake.backlog import Backlog, SpoolState
 from receiptsvc.intake.streams import Feed
 from receiptsvc.store.db import Database
-from receiptsvc.web.readiness import Looker
+from receiptsvc.web.readiness import FindOut, Looker
 
 _NAME = "receiptsvc"
 
@@ -25,10 +25,11 @@ class _Context:
     feed: Feed
 
 
-def attach(app: Flask, settings: Settings, database: Database, feed: Feed) -> None:
-    """Give an application its settings, its database, and what feeds its event streams."""
+def attach(app: Flask, settings: Settings, database: Database, feed: Feed, find_out: FindOut | None) -> None:
+    """Give an application its settings, its database, what feeds its event streams, and who knows of keeping."""
     backlog = Backlog(settings.spool_dir) if settings.spool_dir else None
-    app.extensions[_NAME] = _Context(settings, database, Looker(settings, database, backlog), backlog, feed)
+    looker = Looker(settings, database, backlog, find_out)
+    app.extensions[_NAME] = _Context(settings, database, looker, backlog, feed)
 
 
 def settings() -> Settings:

@@ -1,11 +1,15 @@
-"""Whether a callback could be kept now, found out within a bounded time, and what else is not as it should be."""
+"""Whether a callback could be kept now, found out within a bounded time, and what else is not as it should be.
 
-from collections.abc import Mapping
+The first is the group commit's to say: it keeps them. The rest is read from the database, on other connections.
+"""
+
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TookTooLong
 from contextlib import suppress
 from datetime import datetime, timedelta
 from threading import Lock, Thread
+from time import monotonic
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -13,7 +17,8 @@ from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.intake.backlog import Backlog
-from receiptsvc.store import probe, queries, restraint, sending
+from receiptsvc.intake.keeper import Kept
+from receiptsvc.store import queries, restraint, sending
 from receiptsvc.store.db import Database
 
 UNSEEN_AFTER = timedelta(seconds=15)
@@ -21,35 +26,47 @@ LONGEST_WAIT_SECONDS = 2.0
 
 WORKER_UNSEEN = "worker unseen"
 DATABASE_AWAY = "database away"
+NOT_LOOKED_AT = "the database can't be looked at"
 SPOOL_IN_USE = "spool in use"
 SENDING_NOT_CONFIGURED = "sending not configured"
 
 ACCOUNT_REFUSED, PAUSED, OVERDUE = "sending_account_refused", "sending_paused", "send_unknown_overdue"
 
 
+FindOut = Callable[[float], Kept]
+"""Where a callback would be kept now, found out within so many seconds. Raises StorageUnavailable if nowhere."""
+
+
 class Looker:
     """Looks at a database, once at a time: a look that hangs is waited for again, not started again."""
 
-    def __init__(self, settings: Settings, database: Database, backlog: Backlog | None = None) -> None:
-        self._settings, self._database, self._backlog = settings, database, backlog
+    def __init__(
+        self, settings: Settings, database: Database, backlog: Backlog | None = None, find_out: FindOut | None = None
+    ) -> None:
+        """Without `find_out` nothing here keeps callbacks; then all depends on whether the database can be read."""
+        self._settings, self._database, self._backlog, self._find_out = settings, database, backlog, find_out
         self._lock = Lock()
         self._look: Future[list[str]] | None = None
         self._sending: Mapping[str, int] = {}  # as the last look saw it
 
     def find_degraded(self, now: datetime) -> list[str]:
         """What is not as it should be, in words. Raises StorageUnavailable if no callback can be kept."""
+        deadline = monotonic() + LONGEST_WAIT_SECONDS
+        look = self._begin_look(now)
+        kept = self._find_out(LONGEST_WAIT_SECONDS) if self._find_out is not None else None
+        away = [DATABASE_AWAY] if kept is Kept.IN_SPOOL else []
         spool = self._look_at_spool()
         try:
-            return self._look_at_database(now) + spool
+            return away + _wait(look, deadline) + spool
         except StorageUnavailable:
-            if self._backlog is None:
+            if self._find_out is None:
                 raise
-            return [DATABASE_AWAY, *spool]  # the spool takes what comes
+            return (away or [NOT_LOOKED_AT]) + spool
 
     def look_at_sending(self, now: datetime) -> Mapping[str, int]:
         """What holds sending, as metrics; while the database is away, as it was when it could last be looked at."""
         with suppress(StorageUnavailable):
-            self._look_at_database(now)
+            _wait(self._begin_look(now), monotonic() + LONGEST_WAIT_SECONDS)
         return self._sending
 
     def _look_at_spool(self) -> list[str]:
@@ -62,27 +79,21 @@ class Looker:
         words = [f"{SPOOL_IN_USE}: {state.records} callbacks wait"] if state.records else []
         return words + ([f"spool: {state.aside_files} files need a person"] if state.aside_files else [])
 
-    def _look_at_database(self, now: datetime) -> list[str]:
+    def _begin_look(self, now: datetime) -> "Future[list[str]]":
         with self._lock:
             if self._look is None or self._look.done():
                 self._look = Future()
                 Thread(target=self._run, args=(self._look, now), daemon=True).start()
-            look = self._look
-        try:
-            return look.result(LONGEST_WAIT_SECONDS)
-        except TookTooLong:
-            raise StorageUnavailable("the database takes too long") from None
+            return self._look
 
     def _run(self, look: "Future[list[str]]", now: datetime) -> None:
         try:
             look.set_result(self._find_degraded(now))
         except (StorageUnavailable, SQLAlchemyError) as error:
             logs.error("readiness.failed", error)
-            look.set_exception(StorageUnavailable("a callback could not be kept"))
+            look.set_exception(StorageUnavailable("the database can't be read"))
 
     def _find_degraded(self, now: datetime) -> list[str]:
-        with self._database.transaction() as session:
-            probe.try_keeping(session, now)
         with self._database.reading() as session:
             workers = queries.find_heartbeats(session, "worker", now - UNSEEN_AFTER)
             words = [] if workers else [WORKER_UNSEEN]
@@ -96,3 +107,10 @@ class Looker:
         words += restraint.words(held)
         words += [f"{overdue} messages stay send_unknown"] if overdue else []
         return words if self._settings.account else [*words, SENDING_NOT_CONFIGURED]
+
+
+def _wait(look: "Future[list[str]]", deadline: float) -> list[str]:
+    try:
+        return look.result(max(0.0, deadline - monotonic()))
+    except TookTooLong:
+        raise StorageUnavailable("the database takes too long") from None

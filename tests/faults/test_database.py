@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 from receiptsvc.cli.stack import Stack
 from receiptsvc.domain.errors import ReceiptsvcError, StorageUnavailable
 from receiptsvc.store.door import open_door
+from receiptsvc.web.readiness import LONGEST_WAIT_SECONDS, NOT_LOOKED_AT
 from tests.faults.conftest import Form, StartWeb, callback_url
 from tests.faults.load import Load
 from tests.faults.postgres import MOST_CONNECTIONS, Server
@@ -105,6 +106,46 @@ def test_without_a_free_connection_nobody_hangs(
         load.wait_for(200, times=200)
     assert load.slowest_seconds < form.longest_seconds
     prove(stack, postgresql_url, load, spool_dir)
+
+
+DOORS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'receiptsvc door'"
+
+
+def test_a_callback_never_lacks_the_connection_that_others_have_taken(
+    server: Server, postgresql_url: str, start_web: StartWeb
+) -> None:
+    stack = start_web(postgresql_url, WEB_CONCURRENCY="1")
+    with ExitStack() as held:
+        admin = held.enter_context(server.connect())
+
+        def has_another(lost: list[int]) -> bool:
+            return not {*lost} & {*doors()} and bool(doors())
+
+        def doors() -> list[int]:
+            return [pid for (pid,) in admin.execute(DOORS).fetchall()]
+
+        opened = doors()
+        assert len(opened) == 1, "before any callback came"
+        admin.execute("SELECT pg_terminate_backend(%s)", opened)
+        until("it is opened again, without a callback", lambda: has_another(opened))
+        with suppress(psycopg.OperationalError):
+            for _ in range(MOST_CONNECTIONS):
+                held.enter_context(server.connect())
+        assert requests.get(f"{callback_url(stack)}?serial=1&a=b", timeout=10).status_code == 200
+        assert requests.get(f"{stack.url}/readyz", timeout=10).status_code == 200
+    assert_nothing_lost(postgresql_url, {1})
+
+
+def test_what_else_the_database_does_not_tell_does_not_make_it_unready(
+    server: Server, postgresql_url: str, start_web: StartWeb
+) -> None:
+    stack = start_web(postgresql_url, WEB_CONCURRENCY="1")
+    with server.connect(make_url(postgresql_url).database or "") as other, other.transaction():
+        other.execute("LOCK TABLE heartbeats IN ACCESS EXCLUSIVE MODE")
+        started = time.monotonic()
+        answer = requests.get(f"{stack.url}/readyz", timeout=10)
+        assert time.monotonic() - started < LONGEST_WAIT_SECONDS + 1
+        assert (answer.status_code, answer.json()["degraded"]) == (200, [NOT_LOOKED_AT])
 
 
 def test_while_every_thread_waits_for_the_database_the_process_still_says_how_it_is(

@@ -3,13 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
+from receiptsvc.cli.stack import Stack
 from tests import databases
 from tests.faults.conftest import Form, StartWeb, callback_url
 from tests.faults.load import Load
 from tests.faults.postgres import Server
+from tests.faults.processes import until
 from tests.faults.proof import assert_nothing_lost, set_aside, wait_until_drained
 from tests.intake import disks
 
@@ -69,3 +73,24 @@ def test_a_spool_on_a_full_disk_promises_nothing(
     wait_until_drained(spool_dir)
     assert not set_aside(spool_dir)
     assert_nothing_lost(postgresql_url, load.kept)
+
+
+def readiness(stack: Stack) -> tuple[int, Any]:
+    answer = requests.get(f"{stack.url}/readyz", timeout=10)
+    return answer.status_code, answer.json()["degraded"]
+
+
+@pytest.mark.parametrize("spool", [None, "same disk", "another disk"])
+def test_a_full_disk_is_not_ready_unless_a_spool_has_room(
+    small_disk: Path, tmp_path: Path, start_web: StartWeb, spool: str | None
+) -> None:
+    url = f"sqlite:///{small_disk / 'test.db'}"
+    databases.migrate(url)
+    folders = {"same disk": small_disk / "spool", "another disk": tmp_path / "spool"}
+    stack = start_web(url, **({"SPOOL_DIR": str(folders[spool])} if spool else {}))
+    full = (200, ["database away", "worker unseen"]) if spool == "another disk" else (503, ["storage"])
+    with filled(small_disk):  # and no callback comes
+        until("it tells", lambda: readiness(stack) == full)
+        assert requests.get(f"{callback_url(stack)}?statusid=1", timeout=10).status_code == full[0]
+        assert readiness(stack)[0] == full[0]
+    until("it is ready again", lambda: readiness(stack) == (200, ["worker unseen"]))
