@@ -60,6 +60,10 @@ def connections_closed(why: str) -> Counter:
     return _CONNECTIONS_CLOSED.labels(why)
 
 
+for _why in ("unproven", "beyond_share"):  # so that both are told from the start
+    connections_closed(_why)
+
+
 class _Present(Collector):
     """Gauges that are not kept anywhere: they are as they are asked for."""
 

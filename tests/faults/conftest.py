@@ -40,7 +40,7 @@ LONG = Form(times=20, restarts=20, frozen_seconds=15, budget_seconds=2, fuzzed=1
 class StartWeb(Protocol):
     """Starts a web process on a database and waits until it is ready. It is ended with the test."""
 
-    def __call__(self, database_url: str, *, open_files: int | None = None, **settings: str) -> Stack: ...
+    def __call__(self, database_url: str, open_files: int | None = None, /, **settings: str) -> Stack: ...
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +77,7 @@ def start_web(tmp_path: Path, form: Form) -> Iterator[StartWeb]:
     """Start the web process, with the form's budget unless told otherwise."""
     with ExitStack() as running:
 
-        def start(database_url: str, *, open_files: int | None = None, **settings: str) -> Stack:
+        def start(database_url: str, open_files: int | None = None, /, **settings: str) -> Stack:
             settings = {"CALLBACK_BUDGET_SECONDS": f"{form.budget_seconds:g}", **settings}
             stack = Stack(tmp_path / "stack", database_url, settings=settings, open_files=open_files)
             running.enter_context(stack)

@@ -62,7 +62,7 @@ def p99(seconds: list[float]) -> float:
 def test_callbacks_are_answered_among_twice_as_many_hostile_connections_as_it_can_hold(
     sqlite_url: str, start_web: StartWeb
 ) -> None:
-    stack = start_web(sqlite_url, open_files=OPEN_FILES, CALLBACK_BUDGET_SECONDS="7")
+    stack = start_web(sqlite_url, OPEN_FILES, CALLBACK_BUDGET_SECONDS="7")
     most = most_connections(stack)
     assert OPEN_FILES // 2 <= most < OPEN_FILES
     url = callback_url(stack)
@@ -108,7 +108,7 @@ def test_callbacks_are_answered_among_twice_as_many_hostile_connections_as_it_ca
 def test_one_token_s_connections_beyond_its_share_make_room_and_a_router_s_never_do(
     sqlite_url: str, start_web: StartWeb
 ) -> None:
-    stack = start_web(sqlite_url, open_files=OPEN_FILES, CALLBACK_BUDGET_SECONDS="7")
+    stack = start_web(sqlite_url, OPEN_FILES, CALLBACK_BUDGET_SECONDS="7")
     most, leaked = most_connections(stack), callback_url(stack)
     share = most // 8
     with ExitStack() as opened:

@@ -20,6 +20,7 @@ NAMES = {
     "receiptsvc_callback_answer_seconds_bucket",
     "receiptsvc_callback_answer_seconds_count",
     "receiptsvc_callback_answer_seconds_sum",
+    "receiptsvc_connections_closed_total",
     "receiptsvc_send_unknown_overdue",
     "receiptsvc_sending_account_refused",
     "receiptsvc_sending_paused",
