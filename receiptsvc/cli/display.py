@@ -182,11 +182,29 @@ def print_sending(out: Console, state: Json) -> None:
         since, next_at = _moment(state["accountRefusedAt"]), _moment(state.get("nextProbeAt"))
         line = f"The gateway refuses our credentials since {since}; one message tries them again at {next_at}"
         out.print(words(line, "bold red"))
+    accounts: Sequence[Json] = state.get("accounts") or []
+    for account in accounts:
+        _print_account(out, account)
     if not (state.get("paused") or state.get("accountRefusedAt")):
-        out.print("Messages go out.")
+        out.print("Other messages go out." if accounts else "Messages go out.")
     overdue = int(state.get("overdue") or 0)
     if overdue:
         out.print(words(f"{count(overdue, 'message')} to `resolve`: nobody knows if the gateway took it.", "yellow"))
+
+
+def _print_account(out: Console, account: Json) -> None:
+    """What is amiss with one account; the one without a name is told of elsewhere if it is refused."""
+    name, next_at = account.get("name"), _moment(account.get("nextTryAt"))
+    called = "our credentials" if name is None else f"the account {name}"
+    if account.get("suspectedAt"):
+        waiting, since = count(int(account.get("waiting") or 0), "message"), _moment(account["suspectedAt"])
+        line = f"The gateway may refuse {called} since {since}: {waiting} wait until another one is taken or refused"
+        out.print(words(f"{line}; without another, one of them is tried at {next_at}", "yellow"))
+    elif name is not None:
+        since = _moment(account.get("refusedAt"))
+        out.print(
+            words(f"The gateway refuses {called} since {since}; one message tries it again at {next_at}", "bold red")
+        )
 
 
 def print_suppressions(out: Console, items: Iterable[Json]) -> None:

@@ -74,7 +74,7 @@ def _stop_event() -> threading.Event:
     type=click.Choice(options.CHOICES["logon_style"]),
     default="code",
     show_default=True,
-    help="Wrong credentials: a returnCode on each item, a SOAP fault, or a bare 401. By REST: a 202, or 401.",
+    help="Wrong credentials: a returnCode on each item, a SOAP fault, a 403 page, a bare 401. By REST: 202, 403, 401.",
 )
 @click.option(
     "--callback-element",

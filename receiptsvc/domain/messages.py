@@ -46,14 +46,21 @@ class Outcome(StrEnum):
     REFUSED = "refused"  # the gateway refused this message: final
     NOT_SENT = "not_sent"  # nothing reached the gateway, or it asked for another try: offer it again
     UNCLEAR = "unclear"  # it may or may not have it: never to be offered again without the same guid
-    ACCOUNT_REFUSED = "account_refused"  # our credentials were refused: nothing was sent, stop all sending
+    ACCOUNT_REFUSED = "account_refused"  # the account was refused: nothing was sent, hold all that goes out by it
+    # The words of a refused logon, or a 403: the account may be refused, or this call alone. See `domain.accounts`.
+    SUSPECT_REFUSED = "suspect_refused"  # this message was refused so: it was not sent
+    SUSPECT_UNCLEAR = "suspect_unclear"  # the call ended so: this message may have been sent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SendResult:
-    """How a call ended for one message, and what the gateway said of it."""
+    """How a call ended for one message, and what the gateway said of it.
+
+    `is_of_credentials`: a refusal of our own credentials, and so of every account that is used with them.
+    """
 
     outcome: Outcome
+    is_of_credentials: bool = False
     transaction_id: str | None = None  # digits
     code: str | None = None
     description: str | None = None

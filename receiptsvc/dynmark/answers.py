@@ -3,10 +3,13 @@
 How an answer is written, and so how it is read, is each transport's own business.
 """
 
+import itertools
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from functools import cached_property
 from urllib.parse import quote, quote_plus
 from uuid import UUID
 from xml.sax.saxutils import escape
@@ -43,7 +46,7 @@ class Redactor:
             text = text.replace(spelling, "[password]")
         if self._pattern:
             text = self._pattern.sub("[number]", text)
-        return " ".join(_UNSTORABLE.sub("\ufffd", text).split())[:_LONGEST] or None
+        return _folded(_UNSTORABLE.sub("\ufffd", text))[:_LONGEST] or None
 
 
 def _spellings(secret: str) -> set[str]:
@@ -54,23 +57,119 @@ def _spellings(secret: str) -> set[str]:
     return set(filter(None, spellings))
 
 
-def names_logon(*texts: str) -> bool:
-    """Whether the gateway's words are those of a refused logon."""
-    folded = " ".join(texts).casefold()
+class Request:
+    """What of a call was our own, so that it is not taken for the gateway's words when an answer quotes it."""
+
+    def __init__(self, messages: Sequence[OutboundMessage], *ours: str) -> None:
+        """`ours`: what goes out with every call, such as our user name."""
+        self._messages, self._ours = messages, ours
+
+    def names_logon(self, *texts: str) -> bool:
+        """Whether the gateway says the words of a refused logon, apart from what it quotes of the request."""
+        return any(_holds_logon(text) and _holds_logon(self._without_ours(_folded(text))) for text in texts)
+
+    @cached_property
+    def _spellings(self) -> Sequence[str]:
+        """All that could be mistaken for words of a logon. The longest goes first: it may hold another."""
+        parts = {part for message in self._messages for part in _parts_of(message)} | set(self._ours)
+        spellings = {
+            one for part in filter(_holds_logon, parts) for one in _spellings(part) | _spellings(_folded(part))
+        }
+        return sorted(filter(_holds_logon, spellings), key=len, reverse=True)
+
+    def _without_ours(self, text: str) -> str:
+        for spelling in self._spellings:
+            # A part that is a mere word could be the gateway's own, and one that is all of the answer too. What is left
+            # in by mistake is only a suspicion; what is taken out by mistake fails a message for the account's fault.
+            has_to_be_quoted = spelling.isalpha() or spelling == text
+            around = _QUOTED if has_to_be_quoted else _WHOLE
+            text = re.sub(around.format(re.escape(spelling)), " ", text)
+        return _QUOTATION.sub(self._without_beginnings, text) if self._spellings else text
+
+    def _without_beginnings(self, found: re.Match[str]) -> str:
+        """A quotation, or nothing if it is the beginning of a part of ours: a gateway may quote no more than that."""
+        quoted = found["quoted"].rstrip(" .\u2026")
+        is_ours = not quoted.isalpha() and any(spelling.startswith(quoted) for spelling in self._spellings)
+        return " " if is_ours else found[0]
+
+
+_QUOTES = "\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb"
+_QUOTATION = re.compile(f"(?P<quote>[{_QUOTES}])(?P<quoted>[^{_QUOTES}]+)[{_QUOTES}]")
+_QUOTED = f"(?<=[{_QUOTES}]){{}}(?=[{_QUOTES}])"
+_WHOLE = r"(?<!\w){}(?!\w)"
+
+
+def _parts_of(message: OutboundMessage) -> Iterator[str]:
+    for field in fields(message):
+        value = getattr(message, field.name)
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, Mapping):
+            yield from itertools.chain.from_iterable(value.items())
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _holds_logon(text: str) -> bool:
+    folded = text.casefold()
     return any(word in folded for word in _LOGON_WORDS)
 
 
 def refusal(*, is_repeat: bool, has_logon_words: bool, lets_in: bool) -> Outcome:
     """What a refusal means whose code says nothing more. `lets_in`: the same answer takes other messages."""
     if has_logon_words and not lets_in:  # else the words speak of this message, such as of whom it impersonates
-        return Outcome.ACCOUNT_REFUSED
+        return Outcome.SUSPECT_UNCLEAR if is_repeat else Outcome.SUSPECT_REFUSED
     return Outcome.UNCLEAR if is_repeat else Outcome.REFUSED
+
+
+def is_about_all(named: Sequence[frozenset[str]], messages: Sequence[OutboundMessage]) -> bool:
+    """Whether there is one item for each message: none is missing, none is a stranger's, and none is named twice.
+
+    `named`: as for `pair`. Which of the items that name nobody is about which message is not known.
+    """
+    left_over = sum(isinstance(place, str) for place in pair(named, messages).values())
+    return len(named) == len(messages) and left_over == sum(not recipients for recipients in named)
+
+
+def all_suspect(
+    items: Sequence[tuple[frozenset[str], SendResult]],
+    messages: Sequence[OutboundMessage],
+    repeats: frozenset[UUID],
+) -> dict[UUID, SendResult]:
+    """A result for each message of a call of which every item was refused in the words of a refused logon.
+
+    `items`: whom each names, comparable, and what it says. A message was refused if an item is surely about it; of one
+    that no item is about, nothing is known but that the words may concern the whole call.
+    """
+    named = [recipients for recipients, _ in items]
+    places = pair(named, messages)
+    is_complete = is_about_all(named, messages)
+    results: dict[UUID, SendResult] = {}
+    for identifier, place in places.items():
+        is_refused = identifier not in repeats and (is_complete or not isinstance(place, str))
+        _, said = items[0 if isinstance(place, str) else place]
+        outcome = Outcome.SUSPECT_REFUSED if is_refused else Outcome.SUSPECT_UNCLEAR
+        results[identifier] = replace(said, outcome=outcome, transaction_id=None)
+    return results
 
 
 def transaction_id(text: str) -> str | None:
     """The digits of a transactionID; None if it is no number above 0."""
     found = re.fullmatch(r"0*([1-9][0-9]{0,37})", text)
     return found[1] if found else None
+
+
+def refused_credentials(result: SendResult) -> SendResult:
+    """What a call means that was answered 401: our own credentials were refused, whichever account it was by."""
+    return replace(result, outcome=Outcome.ACCOUNT_REFUSED, is_of_credentials=True)
+
+
+def unauthorized(status: int) -> SendResult:
+    """What a call means that was answered 401, or 403 without more; a 403 may be about one message just as well."""
+    result = SendResult(outcome=Outcome.SUSPECT_UNCLEAR, description=f"HTTP {status}")
+    return refused_credentials(result) if status == 401 else result
 
 
 def without(error: exchange.NotSent | exchange.Unclear) -> SendResult:

@@ -43,7 +43,7 @@ class _Item:
     codes: tuple[str, ...] = ()
     description: str = ""
     detail: str = ""
-    has_logon_words: bool = False
+    words: tuple[str, ...] = ()  # in which those of a refused logon may stand
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,9 +59,9 @@ class _Failure:
         return ": ".join(filter(None, (self.name, self.code)))
 
     @property
-    def has_logon_words(self) -> bool:
+    def words(self) -> tuple[str, ...]:
         member = self.name.casefold().rpartition(".")[2]
-        return member not in _MEMBERS and answers.names_logon(self.name, self.code, self.details)
+        return () if member in _MEMBERS else (self.name, self.code, self.details)
 
 
 class RestGateway:
@@ -113,39 +113,46 @@ class RestGateway:
             return answers.same(messages, answers.without(error))
         listed = _read(answer.body)
         said = f"HTTP {answer.status}"
-        if answer.status == 401 or (answer.status == 403 and answers.names_logon(answer.body.decode("latin-1"))):
-            return answers.same(messages, SendResult(outcome=Outcome.ACCOUNT_REFUSED, description=said))
+        request = answers.Request(messages, *self._auth)
+        if answer.status in {401, 403}:
+            return answers.same(messages, answers.unauthorized(answer.status))
         if answer.status in {200, 202} and listed:
-            return self._judge_items([_item(each) for each in listed], messages, repeats)
+            return self._judge_items([_item(each) for each in listed], request, messages, repeats)
         if answer.status == 400 and listed and all(map(_is_of_unread, listed)):
-            return self._judge_unread([_failure(each) for each in listed], messages, repeats)
+            return self._judge_unread([_failure(each) for each in listed], request, messages, repeats)
         what = "with a list that proves nothing" if listed else "without a list of items"
         return answers.same(messages, SendResult(outcome=Outcome.UNCLEAR, description=f"{said} {what}"))
 
     def _judge_items(
-        self, items: Sequence[_Item], messages: Sequence[OutboundMessage], repeats: frozenset[UUID]
+        self,
+        items: Sequence[_Item],
+        request: answers.Request,
+        messages: Sequence[OutboundMessage],
+        repeats: frozenset[UUID],
     ) -> dict[UUID, SendResult]:
         """A result for each message: from the one item that names it, or because all that name nobody say the same."""
-        judged = [self._judge(item, is_repeat=True) for item in items]
+        named = [item.recipients for item in items]
+        judged = [self._judge(item, request, is_repeat=True) for item in items]
         if all(result.outcome is Outcome.ACCOUNT_REFUSED for result in judged):
             return answers.same(messages, replace(judged[0], transaction_id=None))  # it concerns the call
+        if all(result.outcome is Outcome.SUSPECT_UNCLEAR for result in judged):
+            return answers.all_suspect(list(zip(named, judged, strict=True)), messages, repeats)
         lets_in = any(result.outcome is Outcome.TAKEN for result in judged)
-        places = answers.pair([item.recipients for item in items], messages)
+        places = answers.pair(named, messages)
         nameless = [place for place, item in enumerate(items) if not item.recipients]
-        left_over = [identifier for identifier, place in places.items() if isinstance(place, str)]
         # One item a message is documented. So, where none is missing and none is a stranger's, those that name nobody
         # are about the messages that nobody names; which about which is no matter if all say the same.
-        is_complete = len(items) == len(messages) and len(nameless) == len(left_over)
-        if is_complete and len({items[place] for place in nameless}) == 1:
+        if len({items[place] for place in nameless}) == 1 and answers.is_about_all(named, messages):
+            left_over = [identifier for identifier, place in places.items() if isinstance(place, str)]
             places |= dict.fromkeys(left_over, nameless[0])
         return {
             identifier: SendResult(outcome=Outcome.UNCLEAR, description=found)
             if isinstance(found, str)
-            else self._judge(items[found], is_repeat=identifier in repeats, lets_in=lets_in)
+            else self._judge(items[found], request, is_repeat=identifier in repeats, lets_in=lets_in)
             for identifier, found in places.items()
         }
 
-    def _judge(self, item: _Item, *, is_repeat: bool, lets_in: bool = False) -> SendResult:
+    def _judge(self, item: _Item, request: answers.Request, *, is_repeat: bool, lets_in: bool = False) -> SendResult:
         """What an item means for its message. `lets_in`: the same answer takes other messages."""
         if item.is_success is None:
             return SendResult(outcome=Outcome.UNCLEAR, description="its item of the answer proves nothing")
@@ -154,7 +161,7 @@ class RestGateway:
             meanings = {self._settings.return_codes.get(code) for code in item.codes}
             meaning = meanings.pop() if len(meanings) == 1 else None
             outcome = (
-                answers.refusal(is_repeat=is_repeat, has_logon_words=item.has_logon_words, lets_in=lets_in)
+                answers.refusal(is_repeat=is_repeat, has_logon_words=request.names_logon(*item.words), lets_in=lets_in)
                 if meaning is None
                 else answers.MEANINGS[meaning]
             )
@@ -167,7 +174,11 @@ class RestGateway:
         )
 
     def _judge_unread(
-        self, failures: Sequence[_Failure], messages: Sequence[OutboundMessage], repeats: frozenset[UUID]
+        self,
+        failures: Sequence[_Failure],
+        request: answers.Request,
+        messages: Sequence[OutboundMessage],
+        repeats: frozenset[UUID],
     ) -> dict[UUID, SendResult]:
         """A call of which nothing was read: whom it names is at fault, and the others may go again."""
         against: defaultdict[int, list[_Failure]] = defaultdict(list)
@@ -176,7 +187,7 @@ class RestGateway:
             place = int(found[1]) if found else -1
             against[0 if len(messages) == 1 else place].append(failure)
         return {
-            message.id: self._judge(_failed(against[place]), is_repeat=message.id in repeats)
+            message.id: self._judge(_failed(against[place]), request, is_repeat=message.id in repeats)
             if place in against
             else SendResult(
                 outcome=Outcome.NOT_SENT,
@@ -252,7 +263,7 @@ def _item(given: Any) -> _Item:
             transaction=transaction,
             codes=(*filter(None, (_text(given.get("failurekey")), _text(given.get("failurecode")))), *failed.codes),
             description=reason or failed.description or "it was not successful",
-            has_logon_words=failed.has_logon_words or answers.names_logon(reason),
+            words=(reason, *failed.words),
         )
     is_success = True if successful in {"", "true"} else None
     return _Item(recipients=recipients, transaction=transaction, is_success=is_success)
@@ -264,7 +275,7 @@ def _failed(failures: Sequence[_Failure]) -> _Item:
         codes=tuple(dict.fromkeys(failure.code for failure in failures if failure.code)),
         description="; ".join(filter(None, (failure.said for failure in failures))),
         detail="; ".join(filter(None, (failure.details for failure in failures))),
-        has_logon_words=any(failure.has_logon_words for failure in failures),
+        words=tuple(word for failure in failures for word in failure.words),
     )
 
 

@@ -52,6 +52,7 @@ class SoapGateway:
         self._settings = settings
         self._form = None if envelope.is_remote(settings.wsdl) else envelope.load(settings)
         self._loading = threading.Lock()
+        self._ours = (account.username, account.password)
         self._redactor = answers.Redactor(account.password)
 
     @property
@@ -109,47 +110,57 @@ class SoapGateway:
         except (exchange.NotSent, exchange.Unclear) as error:
             return answers.same(messages, answers.without(error))
         body = _read(answer.body)
-        end = self._judge_whole(answer, body)
+        request = answers.Request(messages, *self._ours)
+        end = self._judge_whole(answer, body, request)
         if end is not None or body is None:
             return answers.same(messages, end or SendResult(outcome=Outcome.UNCLEAR))
-        return self._pair(body.items, messages, repeats)
+        return self._judge_items(body.items, request, messages, repeats)
 
-    def _judge_whole(self, answer: exchange.Answer, body: _Body | None) -> SendResult | None:
+    def _judge_whole(self, answer: exchange.Answer, body: _Body | None, request: answers.Request) -> SendResult | None:
         """What an answer means that says the same for every message; None if its items have to be looked at."""
         said = f"HTTP {answer.status}"
         if body is not None and body.fault is not None:
-            refused = answer.status == 401 or answers.names_logon(body.fault, body.fault_detail)
-            return SendResult(
-                outcome=Outcome.ACCOUNT_REFUSED if refused else Outcome.UNCLEAR,
+            result = SendResult(
+                outcome=Outcome.SUSPECT_UNCLEAR
+                if answer.status == 403 or request.names_logon(body.fault, body.fault_detail)
+                else Outcome.UNCLEAR,
                 description=self._redactor.keep(f"{said}, fault: {body.fault}"),
                 detail=self._redactor.keep(body.fault_detail),
             )
-        if answer.status == 401 or (answer.status == 403 and answers.names_logon(answer.body.decode("latin-1"))):
-            return SendResult(outcome=Outcome.ACCOUNT_REFUSED, description=said)
+            return answers.refused_credentials(result) if answer.status == 401 else result
+        if answer.status in {401, 403}:
+            return answers.unauthorized(answer.status)
         if answer.status != 200 or body is None or not body.items:
             what = "without a SOAP envelope" if body is None else "with an envelope that proves nothing"
             return SendResult(outcome=Outcome.UNCLEAR, description=f"{said} {what}")
-        judged = [self._judge(item, is_repeat=True) for item in body.items]
-        if all(result.outcome is Outcome.ACCOUNT_REFUSED for result in judged):
-            return replace(judged[0], transaction_id=None)  # it concerns the call, so no item need name a message
         return None
 
-    def _pair(
-        self, items: Sequence[_Item], messages: Sequence[OutboundMessage], repeats: frozenset[UUID]
+    def _judge_items(
+        self,
+        items: Sequence[_Item],
+        request: answers.Request,
+        messages: Sequence[OutboundMessage],
+        repeats: frozenset[UUID],
     ) -> dict[UUID, SendResult]:
-        """A result for each message, from the one item that names its recipient."""
-        lets_in = any(self._judge(item, is_repeat=True).outcome is Outcome.TAKEN for item in items)
+        """A result for each message, from the one item that names its recipient; or of an answer that only refuses."""
+        named = [item.recipients for item in items]
+        judged = [self._judge(item, request, is_repeat=True) for item in items]
+        if all(result.outcome is Outcome.ACCOUNT_REFUSED for result in judged):
+            return answers.same(messages, replace(judged[0], transaction_id=None))  # it concerns the call
+        if all(result.outcome is Outcome.SUSPECT_UNCLEAR for result in judged):
+            return answers.all_suspect(list(zip(named, judged, strict=True)), messages, repeats)
+        lets_in = any(result.outcome is Outcome.TAKEN for result in judged)
         return {
             identifier: SendResult(outcome=Outcome.UNCLEAR, description=found)
             if isinstance(found, str)
-            else self._judge(items[found], is_repeat=identifier in repeats, lets_in=lets_in)
-            for identifier, found in answers.pair([item.recipients for item in items], messages).items()
+            else self._judge(items[found], request, is_repeat=identifier in repeats, lets_in=lets_in)
+            for identifier, found in answers.pair(named, messages).items()
         }
 
-    def _judge(self, item: _Item, *, is_repeat: bool, lets_in: bool = False) -> SendResult:
+    def _judge(self, item: _Item, request: answers.Request, *, is_repeat: bool, lets_in: bool = False) -> SendResult:
         """What an item means for each message that it names. `lets_in`: the same answer takes other messages."""
         transaction = answers.transaction_id(item.transaction)
-        has_logon_words = answers.names_logon(item.description, item.detail)
+        has_logon_words = request.names_logon(item.description, item.detail)
         refusal = answers.refusal(is_repeat=is_repeat, has_logon_words=has_logon_words, lets_in=lets_in)
         outcome = Outcome.TAKEN
         if item.code.strip("0"):

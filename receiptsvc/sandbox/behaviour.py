@@ -31,7 +31,10 @@ class Ending(StrEnum):
     DRIP = "drip"  # byte by byte
     SLOW = "slow"
     FAULT = "fault"  # by REST a 500 with JSON
+    QUOTE = "quote"  # a fault that quotes the message's text; by REST a 403 that does
+    LOGON_FAULT = "logon-fault"  # a fault in the words of a refused logon
     HTML = "html"  # an error page with status 500
+    FORBIDDEN = "forbidden"  # an error page with status 403
     HUGE = "huge"
     DOCTYPE = "doctype"  # XML whose entities grow; by REST arrays in arrays
     NOT_XML = "not-xml"  # nor JSON
@@ -88,6 +91,7 @@ class Plan:
     reversed_answer: bool = False
     item: Item = Item.PLAIN
     refusal: Refusal = Refusal.NEVER
+    refusal_code: int = 210
     finals: tuple[str, ...] = ("delivered",)  # keys of STATUSES, in this order
     receipts: bool = True
     copies: int = 1
@@ -174,8 +178,37 @@ _ROWS = (
     _row("952", "fault-taken", "a SOAP fault, though all was taken; once", call_end=_end(Ending.FAULT)),
     _row("953", "html-error", "500 with an HTML page, nothing taken; once", call_end=_end(Ending.HTML, accepts=False)),
     _row("954", "html-error-taken", "500 with an HTML page, though all was taken; once", call_end=_end(Ending.HTML)),
+    _row(
+        "955",
+        "fault-quoting",
+        "a SOAP fault that quotes the text (REST: 403), nothing taken, every time",
+        call_end=_end(Ending.QUOTE, accepts=False, once=False),
+    ),
+    _row(
+        "956",
+        "fault-logon",
+        "a SOAP fault in the words of a refused logon (REST: 500), nothing taken, every time",
+        call_end=_end(Ending.LOGON_FAULT, accepts=False, once=False),
+    ),
+    _row(
+        "957",
+        "forbidden",
+        "403 with an HTML page, nothing taken, every time",
+        call_end=_end(Ending.FORBIDDEN, accepts=False, once=False),
+    ),
+    _row(
+        "958", "forbidden-taken", "403 with an HTML page, though all was taken; once", call_end=_end(Ending.FORBIDDEN)
+    ),
     _row("960", "refuse", "returnCode 210 (REST: ToRefused) for this message, every time", refusal=Refusal.ALWAYS),
     _row("961", "refuse-once", "returnCode 210 (REST: ToRefused) for this message; once", refusal=Refusal.ONCE),
+    _row(
+        "968",
+        "refuse-logon",
+        "returnCode 211 in the words of a refused logon, for this message, every time",
+        refusal=Refusal.ALWAYS,
+        refusal_code=211,
+    ),
+    _row("969", "refuse-logon-once", "the same; once", refusal=Refusal.ONCE, refusal_code=211),
     _row("962", "answer-out-of-order", "the call's answers in reverse order", reversed_answer=True),
     _row("963", "answer-missing-item", "taken, but missing from the answer; once", item=Item.MISSING),
     _row("964", "answer-without-id", "taken, its answer without transactionID; once", item=Item.WITHOUT_ID),

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from receiptsvc.sandbox import behaviour, receipts, rest, wire
 from receiptsvc.sandbox import options as settings
-from receiptsvc.sandbox.behaviour import CallEnd, Item, Plan
+from receiptsvc.sandbox.behaviour import CallEnd, Ending, Item, Plan
 from receiptsvc.sandbox.callbacks import Chain, Scheduler
 from receiptsvc.sandbox.calls import Answer, Request
 from receiptsvc.sandbox.options import Options
@@ -29,10 +29,11 @@ class LogonRefused(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What a call comes to. The answer goes out once each of `early` is done."""
+    """What a call comes to. The answer goes out once each of `early` is done. `quoted`: the text that broke it."""
 
     end: CallEnd
     results: tuple[wire.Result, ...]
+    quoted: str = ""
     early: tuple[threading.Event, ...] = ()
 
 
@@ -100,7 +101,8 @@ class Gateway:
             if end is not _WORKING:
                 self._counts["spoiledAnswers"] += 1
             if not end.accepts:
-                return Verdict(end=end, results=())
+                quoted = next((one.message.text for one in intents if one.plan.call_end == end), "")
+                return Verdict(end=end, results=(), quoted=quoted)
             results: list[wire.Result] = []
             chains: list[Chain] = []
             for intent in intents:
@@ -171,6 +173,8 @@ class Gateway:
         self._counts["refused"] += len(call.messages)
         if self._options.logon_style == "fault" and call.envelope is not None:
             raise wire.Fault("Server", wire.LOGON_REFUSED)
+        if self._options.logon_style == "forbidden":
+            return Verdict(end=CallEnd(ending=Ending.FORBIDDEN, once=False), results=())
         if self._options.logon_style == "http":
             raise LogonRefused
         why = wire.Refusal(code=101, detail="name and password do not belong together")
@@ -181,7 +185,7 @@ class Gateway:
         refusal = rest.refusal(message) if is_rest else wire.refusal(message)
         if refusal is None and too_many:
             refusal = wire.Refusal(code=206, detail=f"at most {wire.MOST_RECIPIENTS} in all")
-        names = {recipient: self._behaviours(recipient) for recipient in message.recipients}
+        names = {recipient: self._behaviours(message, recipient) for recipient in message.recipients}
         guid = None if is_rest else message.message_guid or str(uuid.uuid4())
         return _Intent(
             message=message,
@@ -192,13 +196,17 @@ class Gateway:
             plan=behaviour.plan(tuple(itertools.chain.from_iterable(names.values()))),
         )
 
-    def _behaviours(self, recipient: str) -> tuple[str, ...]:
-        """What befalls a message to this number: defaults, then chance, then what the number asks for."""
+    def _behaviours(self, message: wire.Message, recipient: str) -> tuple[str, ...]:
+        """What befalls a message to this number: defaults, then chance, then what account, text and number ask for."""
         options = self._options
         drawn = [name for name in options.chances if not behaviour.ends_call(name) and self._draw(name)]
         asked = options.numbers.get(recipient, ())
         by_tail = behaviour.by_number(recipient) if options.by_number and not asked else None
-        return (*options.default, *drawn, *asked, *([by_tail] if by_tail else []))
+        others = (
+            *options.accounts.get(message.fields.get("impersonateUserName", ""), ()),
+            *options.texts.get(message.text, ()),
+        )
+        return (*options.default, *drawn, *others, *asked, *([by_tail] if by_tail else []))
 
     def _draw(self, name: str) -> bool:
         self._counts[f"draws:{name}"] += 1
@@ -250,7 +258,7 @@ class Gateway:
             if (intent.key, "refusal") in self._happened:
                 return None
             self._happened.add((intent.key, "refusal"))
-        return wire.Refusal(code=210, detail="asked for by the sandbox's behaviour")
+        return wire.Refusal(code=intent.plan.refusal_code, detail="asked for by the sandbox's behaviour")
 
     def _duplicate_answer(self, intent: _Intent, remembered: _Remembered) -> list[wire.Result]:
         """How a repeat is answered is documented nowhere, hence the option."""

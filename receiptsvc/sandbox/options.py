@@ -13,7 +13,7 @@ from typing import Any
 from receiptsvc.sandbox import behaviour, rest
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
-    "logon_style": ("code", "fault", "http"),
+    "logon_style": ("code", "fault", "forbidden", "http"),
     "callback_element": ("any", "deliveryStatusUrl", "deliveryStatusURL"),
     "duplicate_answer": ("first", "new", "none", "code"),
     "rest_validity": rest.VALIDITY_SPELLINGS,
@@ -44,6 +44,8 @@ class Options:
     numbers: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
     )  # whole number → behaviours, instead of its digits'
+    texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # whole text → behaviours
+    accounts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # impersonateUserName ("": none) → behaviours
     by_number: bool = True  # whether the last digits of a number mean anything
     seed: int = 1
     answer_seconds: float = 0  # before every answer
@@ -82,8 +84,9 @@ def changed(options: Options, changes: Mapping[str, object]) -> Options:
     given: dict[str, Any] = dict(changes)
     if "default" in given:
         given["default"] = _names(given["default"])
-    if isinstance(given.get("numbers"), dict):
-        given["numbers"] = {number: _names(names) for number, names in given["numbers"].items()}
+    for option in ("numbers", "texts", "accounts"):
+        if isinstance(given.get(option), dict):
+            given[option] = {key: _names(names) for key, names in given[option].items()}
     return replace(options, **given)
 
 
@@ -130,7 +133,7 @@ def _are_chances(value: object) -> bool:
     )
 
 
-def _are_numbers(value: object) -> bool:
+def _are_keyed(value: object) -> bool:
     return isinstance(value, Mapping) and all(map(_are_names, value.values()))
 
 
@@ -161,5 +164,7 @@ _RULES: Mapping[str, _Rule] = {
     "reply_url": (_is_url, "an http:// or https:// address"),
     "default": (_are_names, "names of behaviours"),
     "chances": (_are_chances, "behaviours, each with its probability from 0 to 1"),
-    "numbers": (_are_numbers, "recipients' numbers, each with names of behaviours"),
+    "numbers": (_are_keyed, "recipients' numbers, each with names of behaviours"),
+    "texts": (_are_keyed, "texts, each with names of behaviours"),
+    "accounts": (_are_keyed, "impersonateUserNames, each with names of behaviours"),
 }

@@ -30,6 +30,7 @@ _FAILURES: Mapping[int, tuple[str, str]] = {
     207: ("countryIsoCode", "CountryIsoCodeInvalid"),
     208: ("body", "BodyNotGsm"),
     210: ("to", "ToRefused"),
+    211: ("message", "SpeaksOfLogin"),
 }
 _LOGON = 101
 _LOCAL = re.compile(r"0?[1-9][0-9]{4,14}")

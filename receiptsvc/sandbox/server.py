@@ -28,6 +28,7 @@ REST_PATH = "/webapi/message/send"
 _LONGEST_BODY = 8 * 1024 * 1024
 _XML = {wire.SOAP_11: "text/xml; charset=utf-8", wire.SOAP_12: "application/soap+xml; charset=utf-8"}
 _HTML = b"<html><head><title>Runtime Error</title></head><body><h1>Server Error in '/' Application.</h1></body></html>"
+_FORBIDDEN = b"<html><head><title>403</title></head><body><h1>403 - Forbidden: access is denied.</h1></body></html>"
 _DOCTYPE = (
     b'<?xml version="1.0"?><!DOCTYPE soap [<!ENTITY a "aaaaaaaaaa">'
     + b"".join(
@@ -41,23 +42,40 @@ _JSON = "application/json; charset=utf-8"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Said:
-    """A call's answer as its transport writes it. `fault` is the body of a 500, `bomb` grows when it is read."""
+    """A call's answer as its transport writes it. `fault` and the like are the body of a 500, or of `quote_status`;
+    `bomb` grows when it is read.
+    """
 
     kind: str
     status: int
     whole: bytes
     fault: bytes
+    logon_fault: bytes
+    quote: bytes
+    quote_status: int
     bomb: bytes
 
     def instead(self, ending: Ending) -> tuple[int, str, bytes]:
         """Status, kind and body of a whole answer that is not the right one."""
         return {
             Ending.FAULT: (500, self.kind, self.fault),
+            Ending.LOGON_FAULT: (500, self.kind, self.logon_fault),
+            Ending.QUOTE: (self.quote_status, self.kind, self.quote),
+            Ending.FORBIDDEN: (403, "text/html; charset=utf-8", _FORBIDDEN),
             Ending.HTML: (500, "text/html; charset=utf-8", _HTML),
             Ending.DOCTYPE: (200, self.kind, self.bomb),
             Ending.NOT_XML: (200, self.kind, b"OK 1 message(s) queued"),
             Ending.EMPTY: (200, self.kind, b""),
         }[ending]
+
+
+def _quoting(verdict: Verdict) -> str:
+    return f"Message text '{verdict.quoted}' not allowed"
+
+
+def _error(text: str) -> bytes:
+    """An error as REST has it."""
+    return json.dumps({"Message": text}, separators=(",", ":")).encode()
 
 
 class Box:
@@ -250,11 +268,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(401, "text/plain", wire.LOGON_REFUSED.encode())
         else:
             unable = wire.Fault("Server", "Server was unable to process request")
+            logon = wire.Fault("Server", wire.LOGON_REFUSED)
+            quote = wire.Fault("Server", _quoting(verdict))
             said = _Said(
                 kind=_XML[envelope],
                 status=200,
                 whole=wire.answer(verdict.results, envelope),
                 fault=wire.fault(unable, envelope),
+                logon_fault=wire.fault(logon, envelope),
+                quote=wire.fault(quote, envelope),
+                quote_status=500,
                 bomb=_DOCTYPE,
             )
             self._act(verdict, said)
@@ -278,8 +301,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(401, "text/plain", wire.LOGON_REFUSED.encode())
         else:
             status, whole = rest.answer(verdict.results)
-            fault = b'{"Message":"An error has occurred."}'
-            self._act(verdict, _Said(kind=_JSON, status=status, whole=whole, fault=fault, bomb=b"[" * 1_000_000))
+            said = _Said(
+                kind=_JSON,
+                status=status,
+                whole=whole,
+                fault=_error("An error has occurred."),
+                logon_fault=_error(wire.LOGON_REFUSED),
+                quote=_error(_quoting(verdict)),
+                quote_status=403,
+                bomb=b"[" * 1_000_000,
+            )
+            self._act(verdict, said)
 
     def _act(self, verdict: Verdict, said: _Said) -> None:
         """End the call as it was decided."""

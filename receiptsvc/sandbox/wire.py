@@ -31,6 +31,7 @@ RETURN_CODES: Mapping[int, str] = {
     207: "Invalid countryIsoCode",  # this and the next by REST only
     208: "Characters outside the GSM set",
     210: "Message refused",
+    211: "Message speaks of a login or password",
     301: "Duplicate messageGuid",
 }
 

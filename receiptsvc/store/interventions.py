@@ -100,7 +100,7 @@ def resolve(session: Session, message_id: UUID, status: Status, by: By, now: dat
     if not locked:
         return False
     message = locked[message_id]
-    if message.status != Status.SEND_UNKNOWN:
+    if message.status != Status.SEND_UNKNOWN and not _waits_though_it_may_be_sent(message):
         raise Refused(f"Only a message that is send_unknown can be resolved; this one is {message.status}.")
     _record(session, locked, _word(status, "resolved by hand", by, now), now)
     audits.write(
@@ -116,14 +116,19 @@ def resolve(session: Session, message_id: UUID, status: Status, by: By, now: dat
 
 
 def _may_be_cancelled(message: Locked) -> bool:
-    # One that is accepted and in no call was offered in vain, if at all: else it would be more than that.
-    return message.status == Status.ACCEPTED and message.calling_since is None
+    # One that is accepted, and in no call, was offered in vain, if at all, but for those.
+    return message.status == Status.ACCEPTED and message.calling_since is None and message.unclear_since is None
+
+
+def _waits_though_it_may_be_sent(message: Locked) -> bool:
+    """Whether its answer leaves open if it was sent, and it waits until it is known whether its account is refused."""
+    return message.status == Status.ACCEPTED and message.unclear_since is not None
 
 
 def _why_not(message: Locked) -> str:
-    if message.status == Status.ACCEPTED:
+    if message.status == Status.ACCEPTED and message.calling_since is not None:
         return "It is just being given to the gateway, and can't be cancelled any more."
-    if message.status == Status.SEND_UNKNOWN:
+    if message.status == Status.SEND_UNKNOWN or _waits_though_it_may_be_sent(message):
         return "The gateway may have it, and can't be told to forget it."
     return f"It is {message.status}, and can't be cancelled any more."
 
@@ -135,6 +140,7 @@ def _find(
         Message.due_at.is_not(None),
         Message.status == Status.ACCEPTED,
         Message.calling_since.is_(None),
+        Message.unclear_since.is_(None),
     ]
     for column, wanted in (
         (Message.client_ref, which.client_ref),

@@ -58,6 +58,7 @@ class Locked:
     created_at: datetime
     offered_at: datetime | None
     calling_since: datetime | None
+    unclear_since: datetime | None
     status: str
     status_at: datetime
     conflict: bool

@@ -58,6 +58,8 @@ OPEN = "status IN ('accepted', 'send_unknown', 'submitted', 'sent')"  # what has
 
 RECIPIENT_END = "substr(recipient, length(recipient) - 3)"  # its last four digits, in words that both databases know
 
+ACCOUNT = "coalesce(impersonate_user_name, '')"  # by which a message goes out, as `domain.accounts` names it
+
 Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only in a column of this very type
 
 
@@ -109,6 +111,20 @@ class Message(Base):
             "id",
             postgresql_where=text("due_at IS NOT NULL"),
             sqlite_where=text("due_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_messages_account_due_at_id",
+            text(ACCOUNT),
+            "due_at",
+            "id",
+            postgresql_where=text("due_at IS NOT NULL"),
+            sqlite_where=text("due_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_messages_suspicion",
+            "suspicion",
+            postgresql_where=text("suspicion > 0"),
+            sqlite_where=text("suspicion > 0"),
         ),
         Index(
             "ix_messages_unclear_since",
@@ -186,7 +202,8 @@ class Message(Base):
     calling_since: Mapped[datetime | None]  # set, and committed, before the first byte of a call goes out
     tries: Mapped[int]  # calls begun
     offered_at: Mapped[datetime | None]  # when the first of them began
-    unclear_since: Mapped[datetime | None]  # when the first call began whose answer was lost
+    unclear_since: Mapped[datetime | None]  # when the first call began that may have given it to the gateway
+    suspicion: Mapped[int | None] = mapped_column(BigInteger)  # see `SendingAccount`; 0: it was dispelled
     call_limit: Mapped[int | None]  # how many messages its next call may hold, after whole calls stayed unclear
 
 
@@ -456,6 +473,29 @@ class Sending(Base):
     probe_at: Mapped[datetime | None]  # when one message may be offered, to see whether they work again
     probe_gap_seconds: Mapped[int] = mapped_column(server_default="0")
     next_free_at: Mapped[datetime | None]  # up to when what the rate allows is used up
+    suspicions: Mapped[int] = mapped_column(BigInteger, server_default="0")  # how many numbers were given to them
+
+
+class SendingAccount(Base):
+    """An account that is refused, or may be. It has a row for as long as that, or as messages wait because of it.
+
+    A suspicion has a number. A call tells the truth about those that it could know of when it was claimed: what has a
+    higher number was found out while it ran. The messages that wait under one have its number too.
+    """
+
+    __tablename__ = "sending_accounts"
+
+    name: Mapped[str] = mapped_column(primary_key=True)  # as `domain.accounts` names it
+    since_number: Mapped[int] = mapped_column(
+        BigInteger
+    )  # only a call that knew of this can say that the account works
+    works_number: Mapped[int] = mapped_column(BigInteger, server_default="0")  # up to which a call has said so
+    suspected_at: Mapped[datetime | None]
+    try_at: Mapped[datetime | None]  # when one of the messages that wait may be tried by itself
+    try_gap_seconds: Mapped[int] = mapped_column(server_default="0")
+    refused_at: Mapped[datetime | None]
+    probe_at: Mapped[datetime | None]  # when one message may be offered, to see whether it is taken again
+    probe_gap_seconds: Mapped[int] = mapped_column(server_default="0")
 
 
 class IdempotencyKey(Base):

@@ -2,25 +2,32 @@
 
 A call has three commits: `claim` before its first byte, nothing while it runs, `record_results` after it. If the second
 commit never comes, the lease ends and `settle_lost` says so. No row that was read before a call is written after it.
+
+A call is by one account. What casts doubt on the account (`domain.accounts`) makes its messages wait under a number;
+`release` lets them go on once another call has decided.
 """
 
 import random
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, not_, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, not_, or_, select, text, update
 from sqlalchemy.orm import Session, aliased
 
+from receiptsvc.domain.accounts import SUSPECT, Finding, account_of, settle
+from receiptsvc.domain.accounts import find as find_of_account
 from receiptsvc.domain.messages import Outcome, SendResult
 from receiptsvc.domain.statuses import UNSETTLED, Status
-from receiptsvc.store import bulk, messages, parking, walks
-from receiptsvc.store.models import Attempt, Message
+from receiptsvc.store import accounts, bulk, messages, parking, restraint, walks
+from receiptsvc.store.accounts import DISPELLED, Call, Gate
+from receiptsvc.store.models import ACCOUNT, Attempt, Message, SendingAccount, UtcDateTime
 
 _LONGEST_GAP = timedelta(minutes=5)
+_MAY_BE_SENT = {Outcome.UNCLEAR, Outcome.SUSPECT_UNCLEAR}
 _FIRST_GAP = timedelta(seconds=1)
 _SLICE = 100  # of messages that are settled without a call
 
@@ -53,6 +60,7 @@ class Claimed(NamedTuple):
     tries: int
     call_limit: int | None
     unclear_since: datetime | None
+    suspicion: int | None
     originator: str | None
     client_ref: str | None
     country_iso_code: str | None
@@ -69,6 +77,7 @@ class _Called(NamedTuple):
     """What of a message decides what follows from its call."""
 
     id: UUID
+    impersonate_user_name: str | None
     client_ref: str | None
     transport: str
     valid_until: datetime | None
@@ -76,6 +85,7 @@ class _Called(NamedTuple):
     calling_since: datetime | None
     unclear_since: datetime | None
     call_limit: int | None
+    suspicion: int | None
 
 
 class _Tried(NamedTuple):
@@ -86,29 +96,29 @@ class _Tried(NamedTuple):
     outcome: str | None
 
 
-def claim(session: Session, now: datetime, *, limit: int, lease: timedelta, repeats: Repeats) -> Sequence[Claimed]:
+def claim(
+    session: Session,
+    now: datetime,
+    *,
+    limit: int,
+    lease: timedelta,
+    repeats: Repeats,
+    gates: Sequence[Gate] = (),
+) -> Sequence[Claimed]:
     """Up to `limit` due messages for one call, each with an attempt begun and its lease running.
 
-    They are of one transport, and no two go to the same recipient. Of what has one clientRef and recipient, the first
-    is offered first; once its answer was lost it holds nothing up. A message that may have been taken is offered again
-    only within its time: nobody knows how long the gateway remembers a guid. It shares its calls with others that may
-    have been, and only with so many as its last calls allow.
+    They are of one transport and account, and no two go to the same recipient. Of what has one clientRef and recipient,
+    the first is offered first; once its answer was lost it holds nothing up. A message that may have been taken is
+    offered again only within its time: nobody knows how long the gateway remembers a guid. It shares its calls with
+    others that may have been, and only with so many as its last calls allow.
+
+    `gates`: accounts by which not everything may go out; the caller takes a gate's turn if the call needs it.
     """
     walks.keep_to_order(session)  # else all that is due is looked at and sorted, time and again
-    query = (
-        select(*(getattr(Message, name) for name in Claimed._fields))
-        .where(
-            Message.due_at <= now,
-            Message.calling_since.is_(None),
-            Message.status.in_(UNSETTLED),
-            not_(_is_too_late(now, repeats)),
-            or_(Message.offered_at.is_not(None), not_(_waits_for_another(now, repeats))),
-        )
-        .order_by(Message.due_at, Message.id)
-        .limit(limit)
-        .with_for_update(of=Message, skip_locked=True, key_share=True)
-    )
-    due = [Claimed._make(row) for row in session.execute(query)]
+    due = _due_through(session, now, limit, repeats, gates) if gates else _due(session, now, limit, repeats, _FREE)
+    if not gates and len({message.impersonate_user_name for message in due}) > 1:
+        # Else clients that take turns in the queue would make a call of each message.
+        due = _due(session, now, limit, repeats, _FREE, _is_of(account_of(due[0].impersonate_user_name)))
     chosen: dict[str, Claimed] = {}
     for message in due:
         if _kind(message) == _kind(due[0]) and len(chosen) < (message.call_limit or limit):
@@ -119,9 +129,112 @@ def claim(session: Session, now: datetime, *, limit: int, lease: timedelta, repe
     return claimed
 
 
+def gate_of(message: Claimed, gates: Sequence[Gate]) -> Gate | None:
+    """The gate whose turn a call takes that begins with this message; None: it needs none."""
+    account = account_of(message.impersonate_user_name)
+    gate = next((gate for gate in gates if gate.account == account), None)
+    if gate is None or (not gate.is_refused and message.suspicion is None):
+        return None
+    return gate
+
+
+# Not under a suspicion.
+_FREE = or_(Message.suspicion.is_(None), Message.suspicion == DISPELLED)
+# Fit to show what is with an account: what met a suspicion before says too little, should it be refused again.
+_IS_WITNESS = or_(Message.suspicion.is_(None), and_(Message.suspicion == DISPELLED, Message.unclear_since.is_not(None)))
+# What may be tried by itself while nothing else shows it: without a guid, never what may have been sent.
+_MAY_BE_TRIED = and_(Message.suspicion.is_not(None), or_(Message.unclear_since.is_(None), Message.transport == "soap"))
+
+
+def _due_through(
+    session: Session, now: datetime, limit: int, repeats: Repeats, gates: Sequence[Gate]
+) -> Sequence[Claimed]:
+    """What is due of the account that has waited longest and may send: all of it, or one message through its gate.
+
+    A campaign that the gateway dislikes stands together in the queue. So the one message, which is to show what is
+    with the account, is the newest that was never offered.
+    """
+    closed = {gate.account: gate for gate in gates}
+    for account in _accounts_due(session, now):
+        of_account, gate = _is_of(account), closed.get(account)
+        if gate is None:
+            found = _due(session, now, limit, repeats, _FREE, of_account)
+        elif gate.is_refused:
+            found = _witness(session, now, repeats, _FREE, of_account) if gate.is_open else []
+        else:
+            found = _witness(session, now, repeats, _IS_WITNESS, of_account)
+            if not found and gate.is_open:
+                found = _due(session, now, 1, repeats, _MAY_BE_TRIED, of_account)
+        if found:
+            return found
+    return []
+
+
+def _witness(session: Session, now: datetime, repeats: Repeats, *conditions: ColumnElement[bool]) -> Sequence[Claimed]:
+    """One message that is to show what is with its account."""
+    never_offered = Message.offered_at.is_(None)
+    newest = _due(session, now, 1, repeats, *conditions, never_offered, is_newest_first=True)
+    return newest or _due(session, now, 1, repeats, *conditions)
+
+
+def _due(
+    session: Session,
+    now: datetime,
+    limit: int,
+    repeats: Repeats,
+    *conditions: ColumnElement[bool],
+    is_newest_first: bool = False,
+) -> Sequence[Claimed]:
+    """Up to `limit` messages that may be offered now, locked; the one that has been due longest first."""
+    order = (Message.due_at, Message.id)
+    query = (
+        select(*(getattr(Message, name) for name in Claimed._fields))
+        .where(
+            Message.due_at <= now,
+            Message.calling_since.is_(None),
+            Message.status.in_(UNSETTLED),
+            not_(_is_too_late(now, repeats)),
+            or_(Message.offered_at.is_not(None), not_(_waits_for_another(now, repeats))),
+            *conditions,
+        )
+        .order_by(*(column.desc() for column in order) if is_newest_first else order)
+        .limit(limit)
+        .with_for_update(of=Message, skip_locked=True, key_share=True)
+    )
+    return [Claimed._make(row) for row in session.execute(query)]
+
+
+def _is_of(account: str) -> ColumnElement[bool]:
+    return accounts.of_message == account
+
+
+_ACCOUNTS_DUE = text(  # from one account to the next in the index, however much is due of each
+    f"""
+    WITH RECURSIVE names(name) AS (
+        SELECT (SELECT {ACCOUNT} FROM messages WHERE due_at IS NOT NULL ORDER BY {ACCOUNT} LIMIT 1)
+        UNION ALL
+        SELECT (
+            SELECT {ACCOUNT} FROM messages WHERE due_at IS NOT NULL AND {ACCOUNT} > names.name
+            ORDER BY {ACCOUNT} LIMIT 1
+        ) FROM names WHERE names.name IS NOT NULL
+    )
+    SELECT name, (
+        SELECT due_at FROM messages WHERE due_at IS NOT NULL AND {ACCOUNT} = names.name ORDER BY due_at LIMIT 1
+    ) AS due_at FROM names WHERE name IS NOT NULL
+    """  # noqa: S608 - our own words
+).columns(due_at=UtcDateTime())
+
+
+def _accounts_due(session: Session, now: datetime) -> Sequence[str]:
+    """The accounts of what is due, the one that has waited longest first."""
+    found = [(due_at, name) for name, due_at in session.execute(_ACCOUNTS_DUE) if due_at is not None and due_at <= now]
+    return [name for _, name in sorted(found)]
+
+
 def _kind(message: Claimed) -> tuple[object, ...]:
     """What all messages of a call have in common."""
-    return message.transport, message.call_limit, message.unclear_since is None
+    account = account_of(message.impersonate_user_name)
+    return message.transport, account, message.call_limit, message.unclear_since is None
 
 
 def _begin(session: Session, claimed: Sequence[Claimed], now: datetime, lease: timedelta) -> None:
@@ -152,40 +265,63 @@ def _begin(session: Session, claimed: Sequence[Claimed], now: datetime, lease: t
 def retire_late(session: Session, now: datetime, repeats: Repeats) -> int:
     """Settle due messages whose time has gone by; how many there were.
 
-    One that was never given to the gateway is expired; one that may have been stays `send_unknown`, for a receipt to
+    One that was never given to the gateway is expired. One that may have been is `send_unknown`, for a receipt to
     settle.
     """
-    late = session.scalars(
-        select(Message)
+    late = session.execute(
+        select(Message.id, Message.unclear_since, Message.status)
         .where(Message.due_at <= now, Message.calling_since.is_(None), _is_too_late(now, repeats))
         .order_by(Message.id)
         .limit(_SLICE)
         .with_for_update(skip_locked=True, key_share=True)
     ).all()
-    for message in late:
-        message.due_at = None
-    unsent = [message.id for message in late if message.unclear_since is None]
-    step = messages.Entry(report=messages.own_step(Status.EXPIRED, now), rule="validUntil went by", reason="never sent")
-    messages.record(session, messages.lock(session, unsent), [(message_id, step) for message_id in unsent], now)
+    locked = messages.lock(session, [row.id for row in late])
+    never_sent = messages.Entry(
+        report=messages.own_step(Status.EXPIRED, now), rule="validUntil went by", reason="never sent"
+    )
+    entries: list[tuple[UUID, messages.Entry]] = []
+    for row in late:
+        locked[row.id].due_at = None
+        if row.unclear_since is None:
+            entries.append((row.id, never_sent))
+        elif row.status == Status.ACCEPTED:  # what has waited because its account may be refused
+            entries.append((row.id, _lost(now)))
+    calls = {row.id: {"suspicion": None} for row in late}
+    messages.record(session, locked, entries, now, calls=calls)
     return len(late)
 
 
+def _lost(now: datetime) -> messages.Entry:
+    """That a message may have been sent."""
+    return messages.Entry(report=messages.own_step(Status.SEND_UNKNOWN, now), rule=_RULES[Outcome.UNCLEAR])
+
+
 def record_results(
-    session: Session, ended: Mapping[UUID, Ended], now: datetime, repeats: Repeats, *, is_one_call: bool = False
-) -> None:
+    session: Session,
+    ended: Mapping[UUID, Ended],
+    now: datetime,
+    repeats: Repeats,
+    *,
+    is_one_call: bool = False,
+    call: Call | None = None,
+) -> bool:
     """Record how calls ended. What receipts have said meanwhile stands: a result is one more report.
 
     `is_one_call`: these were all messages of one. If it stays unclear as a whole, the next ones are half as large.
+    `call`: which one, if it had an answer from which to learn of its account. Gives whether that decided anything for
+    messages that wait: then `release` is to be called.
     """
     locked = messages.lock(session, ended)
     rows = _called(session, locked)
     attempts = _tried(session, ended)
+    judged = _judge_account(session, ended, rows, call, now) if call is not None else _Judged(ended=ended)
+    ended = judged.ended
     entries: list[tuple[UUID, messages.Entry]] = []
     given: list[tuple[messages.Locked, str]] = []
     closed: list[dict[str, object]] = []
     calls: dict[UUID, dict[str, object]] = {}
     limit = _next_limit(ended, rows) if is_one_call else None
-    stretch = 1 + repeats.spread * random.random()  # noqa: S311 - one for all: what was in one call stays together
+    stretch = _stretch(repeats)
     for message_id, message in rows.items():
         end, tried = ended[message_id], attempts[message_id]
         result = end.result
@@ -194,16 +330,12 @@ def record_results(
             tried[end.number] = tried[end.number]._replace(outcome=result.outcome)
         is_last = message.tries == end.number
         if is_last and message.calling_since is not None:
-            if result.outcome is Outcome.UNCLEAR:
-                began = message.unclear_since or tried[end.number].started_at
-                message = message._replace(unclear_since=began, call_limit=limit or message.call_limit)  # noqa: PLW2901
-            calls[message_id] = {
-                "calling_since": None,
-                "unclear_since": message.unclear_since,
-                "call_limit": message.call_limit,
-            }
+            message = _after(message, end, tried, judged.number, locked[message_id].status)  # noqa: PLW2901
+            if result.outcome is Outcome.UNCLEAR and limit:
+                message = message._replace(call_limit=limit)  # noqa: PLW2901
+            calls[message_id] = _noted(message)
             locked[message_id].calling_since = None
-            locked[message_id].due_at = _next_due(message, tried, end, now, repeats, stretch=stretch)
+            locked[message_id].due_at = _next_due(message, tried, result.outcome, now, repeats, stretch=stretch)
         if result.transaction_id and result.outcome is Outcome.TAKEN:
             given.append((locked[message_id], result.transaction_id))
         word = _WORDS.get(result.outcome)
@@ -220,6 +352,177 @@ def record_results(
     messages.note_transactions(session, given, "answer", now)
     messages.record(session, locked, entries, now, calls=calls)
     parking.release(session, transaction_ids=transaction_ids, client_refs=client_refs, now=now)
+    return judged.has_decided
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Judged:
+    """How a call ended for each message, now that it is known what it says of its account.
+
+    `number`: of the suspicion under which messages of it wait. `has_decided`: whether other messages wait no more.
+    """
+
+    ended: Mapping[UUID, Ended]
+    number: int | None = None
+    has_decided: bool = False
+
+
+def _judge_account(
+    session: Session, ended: Mapping[UUID, Ended], rows: Mapping[UUID, _Called], call: Call, now: datetime
+) -> _Judged:
+    """Learn of an account from how a call ended, and of the call's messages from what is known of the account."""
+    outcomes = {message_id: end.result.outcome for message_id, end in ended.items()}
+    suspects = {message_id for message_id, outcome in outcomes.items() if outcome in SUSPECT}
+    is_of_credentials = any(end.result.is_of_credentials for end in ended.values())
+    restraint.note(
+        session,
+        {Outcome.ACCOUNT_REFUSED} if is_of_credentials else {Outcome.TAKEN} & set(outcomes.values()),
+        now,
+        was_probe=call.is_alone,
+    )
+    is_telling = suspects or Outcome.ACCOUNT_REFUSED in outcomes.values()
+    if is_of_credentials or not (is_telling or accounts.is_known(session, call.account)):
+        return _Judged(ended=ended)
+    if restraint.hold(session).refused_at is not None and suspects:  # it is as it was, or a call that ran meanwhile
+        restraint.note(session, {Outcome.ACCOUNT_REFUSED}, now, was_probe=call.is_alone)
+        return _Judged(
+            ended={
+                message_id: _ended_so(end, Outcome.ACCOUNT_REFUSED, is_of_credentials=True)
+                if message_id in suspects
+                else end
+                for message_id, end in ended.items()
+            }
+        )
+    account = accounts.find(session, call.account)
+    works_number = account.works_number if account else 0
+    dispelled = {one for one, row in rows.items() if row.suspicion is not None and row.suspicion <= works_number}
+    is_held = account is not None and account.refused_at is not None
+    # While the account may be refused again, no message is to blame.
+    cleared = set() if is_held or (account is not None and account.suspected_at is not None) else dispelled & suspects
+    is_met_again = (
+        account is not None
+        and not suspects <= dispelled
+        and accounts.is_met_again(
+            session, account, call, {row.suspicion for row in rows.values() if row.suspicion}, rows.keys()
+        )
+    )
+    finding = find_of_account(
+        {outcome for message_id, outcome in outcomes.items() if message_id not in cleared},
+        is_held=is_held,
+        is_met_again=is_met_again,
+    )
+    number = None
+    match finding:
+        case Finding.SUSPECTED:
+            number = accounts.suspect(session, account, call, now)
+        case Finding.REFUSED:
+            accounts.refuse(session, account, call, now)
+        case Finding.WORKS if account is not None:
+            accounts.free(session, account, call, rows.keys(), now)
+    settled = {
+        message_id: _ended_so(end, settle(end.result.outcome, finding, was_cleared=message_id in cleared))
+        for message_id, end in ended.items()
+    }
+    has_decided = account is not None and finding in {Finding.REFUSED, Finding.WORKS}
+    return _Judged(ended=settled, number=number, has_decided=has_decided)
+
+
+def _ended_so(end: Ended, outcome: Outcome, *, is_of_credentials: bool = False) -> Ended:
+    if outcome is end.result.outcome:
+        return end
+    return replace(end, result=replace(end.result, outcome=outcome, is_of_credentials=is_of_credentials))
+
+
+def _after(message: _Called, end: Ended, tried: Mapping[int, _Tried], number: int | None, status: str) -> _Called:
+    """What is noted of a message after its last call ended so. `number`: of the suspicion that it met."""
+    began = message.unclear_since or tried[end.number].started_at
+    match end.result.outcome:
+        case Outcome.SUSPECT_REFUSED:
+            return message._replace(suspicion=number)
+        case Outcome.SUSPECT_UNCLEAR:
+            return message._replace(suspicion=number, unclear_since=began)
+        case Outcome.UNCLEAR:
+            return message._replace(suspicion=_dispelled(message), unclear_since=began)
+        case Outcome.ACCOUNT_REFUSED if not end.result.is_of_credentials:
+            return _as_refused_with_account(message, status)
+        case Outcome.TAKEN | Outcome.REFUSED:
+            return message._replace(suspicion=None)
+        case _:
+            return message
+
+
+def _dispelled(message: _Called) -> int | None:
+    return DISPELLED if message.suspicion == DISPELLED else None
+
+
+def _as_refused_with_account(message: _Called, status: str) -> _Called:
+    """A message of a call that was refused with its account, so that it was not sent by it; `status`: its own."""
+    # Before that its answer may have been lost; then it may have been sent all the same.
+    return message._replace(suspicion=None, unclear_since=None if status == Status.ACCEPTED else message.unclear_since)
+
+
+def _noted(message: _Called) -> dict[str, object]:
+    """The columns that a call's end changes, and nobody is shown."""
+    return {
+        "calling_since": None,
+        "unclear_since": message.unclear_since,
+        "call_limit": message.call_limit,
+        "suspicion": message.suspicion,
+    }
+
+
+def _stretch(repeats: Repeats) -> float:
+    """By how much gaps are longer: one for all, so that what was in one call stays together."""
+    return 1 + repeats.spread * random.random()  # noqa: S311 - no secret
+
+
+def release(session: Session, now: datetime, repeats: Repeats) -> int:
+    """Let messages go on whose suspicion was decided, a slice at a time; how many there were.
+
+    If their account is refused, nothing was sent of them: they are offered again once it works. If it works, what was
+    refused goes out once more, alone, and what may have been sent is a lost answer like any other.
+    """
+    is_decided = or_(
+        SendingAccount.refused_at.is_not(None),
+        Message.suspicion <= SendingAccount.works_number,
+        Message.due_at.is_(None),  # a receipt or a person has settled it
+    )
+    found = session.scalars(
+        select(Message.id)
+        .join(SendingAccount, SendingAccount.name == accounts.of_message)
+        .where(accounts.waits, Message.calling_since.is_(None), is_decided)
+        .order_by(Message.id)
+        .limit(_SLICE)
+    ).all()
+    locked = messages.lock(session, found)
+    rows, attempts = _called(session, locked), _tried(session, locked)
+    entries: list[tuple[UUID, messages.Entry]] = []
+    calls: dict[UUID, dict[str, object]] = {}
+    stretch = _stretch(repeats)
+    names = {account_of(message.impersonate_user_name) for message in rows.values()}
+    standing = {name: accounts.find(session, name) for name in names}
+    for message_id, message in rows.items():
+        account, number = standing[account_of(message.impersonate_user_name)], message.suspicion
+        if not number or message.calling_since is not None or account is None:
+            continue  # it was let go, or is being tried, meanwhile
+        mine = locked[message_id]
+        if mine.due_at is None:
+            after = message._replace(suspicion=None)
+        elif account.refused_at is not None:
+            after, mine.due_at = _as_refused_with_account(message, mine.status), now
+        elif number > account.works_number:
+            continue
+        elif message.unclear_since is None:
+            after, mine.due_at = message._replace(suspicion=DISPELLED, call_limit=1), now
+        else:
+            after = message._replace(suspicion=DISPELLED)
+            entries.append((message_id, _lost(now)))
+            tried = attempts[message_id]
+            mine.due_at = _next_due(after, tried, Outcome.UNCLEAR, now, repeats, stretch=stretch)
+        calls[message_id] = _noted(after)
+    messages.record(session, locked, entries, now, calls=calls)
+    accounts.forget(session)
+    return len(calls)
 
 
 def _called(session: Session, message_ids: Collection[UUID]) -> dict[UUID, _Called]:
@@ -308,6 +611,8 @@ def _waits_for_another(now: datetime, repeats: Repeats) -> ColumnElement[bool]:
             earlier.id < Message.id,
             conversation_id == Message.conversation_id,
             status == Status.ACCEPTED,
+            earlier.unclear_since.is_(None),
+            or_(earlier.suspicion.is_(None), earlier.tries == 1),  # else it was tried by itself, in vain
             or_(earlier.offered_at.is_not(None), earlier.due_at <= now),  # else it waits for its deliverAfter
             or_(earlier.calling_since.is_not(None), not_(_is_too_late(now, repeats, earlier))),
         )
@@ -330,24 +635,35 @@ def _closed(message_id: UUID, end: Ended, now: datetime) -> dict[str, object]:
 
 
 def _next_due(
-    message: _Called, tried: Mapping[int, _Tried], end: Ended, now: datetime, repeats: Repeats, *, stretch: float
+    message: _Called, tried: Mapping[int, _Tried], outcome: Outcome, now: datetime, repeats: Repeats, *, stretch: float
 ) -> datetime | None:
     """When to look at a message again after its call ended so; None: never."""
-    outcome = end.result.outcome
-    before = sum(attempt.outcome == outcome for attempt in tried.values()) - 1  # how often it ended so before
+    alike = _MAY_BE_SENT if outcome in _MAY_BE_SENT else {outcome}
+    before = sum(attempt.outcome in alike for attempt in tried.values()) - 1  # how often it ended so before
     match outcome:
-        case Outcome.TAKEN | Outcome.REFUSED:
-            return None
-        case Outcome.ACCOUNT_REFUSED:
-            return now  # all sending is held; this message did nothing wrong
+        case Outcome.ACCOUNT_REFUSED | Outcome.SUSPECT_REFUSED:
+            return now  # its account is held, or this message; it did nothing wrong
+        case Outcome.SUSPECT_UNCLEAR:
+            # Within the time for repeats it may be tried again; then it is settled as one that may have been sent.
+            last = _last_repeat(message, now, repeats)
+            return last if message.transport != "soap" else min(now + _unclear_gap(repeats, before) * stretch, last)
         case Outcome.NOT_SENT:
             return now + min(_doubled(_FIRST_GAP, before), _LONGEST_GAP) * stretch
-        case Outcome.UNCLEAR:
-            if message.transport != "soap" or message.unclear_since is None:
-                return None  # without a messageGuid on the wire a repeat could be a second SMS
-            due = now + min(_doubled(repeats.after, before), max(repeats.after, _LONGEST_GAP)) * stretch
-            last = message.unclear_since + repeats.duration
-            return due if due < min(last, message.valid_until or last) else None
+        case Outcome.UNCLEAR if message.transport == "soap":
+            due = now + _unclear_gap(repeats, before) * stretch
+            return due if due < _last_repeat(message, now, repeats) else None
+        case _:  # settled, or without a messageGuid on the wire: then a repeat could be a second SMS
+            return None
+
+
+def _last_repeat(message: _Called, now: datetime, repeats: Repeats) -> datetime:
+    """Before which a message that may have been sent may be offered again."""
+    last = (message.unclear_since or now) + repeats.duration
+    return min(last, message.valid_until or last)
+
+
+def _unclear_gap(repeats: Repeats, before: int) -> timedelta:
+    return min(_doubled(repeats.after, before), max(repeats.after, _LONGEST_GAP))
 
 
 def _doubled(gap: timedelta, times: int) -> timedelta:

@@ -18,7 +18,7 @@ from receiptsvc.config import Settings
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.intake.backlog import Backlog
 from receiptsvc.intake.keeper import Kept
-from receiptsvc.store import queries, restraint, sending
+from receiptsvc.store import accounts, queries, restraint, sending
 from receiptsvc.store.db import Database
 
 UNSEEN_AFTER = timedelta(seconds=15)
@@ -30,7 +30,8 @@ NOT_LOOKED_AT = "the database can't be looked at"
 SPOOL_IN_USE = "spool in use"
 SENDING_NOT_CONFIGURED = "sending not configured"
 
-ACCOUNT_REFUSED, PAUSED, OVERDUE = "sending_account_refused", "sending_paused", "send_unknown_overdue"
+ACCOUNT_REFUSED, ACCOUNT_SUSPECTED = "sending_account_refused", "sending_account_suspected"
+PAUSED, OVERDUE = "sending_paused", "send_unknown_overdue"
 
 
 FindOut = Callable[[float], Kept]
@@ -97,14 +98,15 @@ class Looker:
         with self._database.reading() as session:
             workers = queries.find_heartbeats(session, "worker", now - UNSEEN_AFTER)
             words = [] if workers else [WORKER_UNSEEN]
-            held = restraint.read(session)
+            held, amiss = restraint.read(session), accounts.show(session)
             overdue = sending.count_overdue(session, now - timedelta(seconds=self._settings.resend_for_seconds))
         self._sending = {
-            ACCOUNT_REFUSED: int(held.refused_at is not None),
+            ACCOUNT_REFUSED: (held.refused_at is not None) + sum(one.refused_at is not None for one in amiss),
+            ACCOUNT_SUSPECTED: sum(one.suspected_at is not None for one in amiss),
             PAUSED: int(held.paused_at is not None),
             OVERDUE: overdue,
         }
-        words += restraint.words(held)
+        words += [word for word in accounts.words(amiss) if word not in restraint.words(held)] + restraint.words(held)
         words += [f"{overdue} messages stay send_unknown"] if overdue else []
         return words if self._settings.account else [*words, SENDING_NOT_CONFIGURED]
 

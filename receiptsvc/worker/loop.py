@@ -24,7 +24,7 @@ from receiptsvc.store.models import Heartbeat
 from receiptsvc.store.wakeups import listen
 from receiptsvc.worker import solo
 from receiptsvc.worker.process import Queue, Reading, process
-from receiptsvc.worker.submit import repeats, submit
+from receiptsvc.worker.submit import release, repeats, submit
 
 STOP_SECONDS = 20.0  # a dyno gives 30 s between SIGTERM and SIGKILL
 
@@ -163,7 +163,8 @@ def _is_alive(process_id: int) -> bool:
 
 
 def _tidy(settings: Settings, database: Database) -> int:
-    """Settle calls that were lost and messages that are too late, look at parked receipts again, number events.
+    """Settle calls that were lost and messages that are too late, let messages go on that waited for what is decided
+    of their account, look at parked receipts again, number events.
 
     Gives more than 0 if there may be more to do at once.
     """
@@ -172,6 +173,7 @@ def _tidy(settings: Settings, database: Database) -> int:
     with database.transaction() as session:
         released = parking.release_due(session, datetime.now(UTC), _MOST_LOOKED_AT_AGAIN)
     settled = _settle_lost(settings, database)
+    release(database, settings)
     numbered = 0
     if not database.is_sqlite:  # for streams to come: while one is open, the web process does it
         with database.transaction() as session:

@@ -11,11 +11,13 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import logs, tokens
 from receiptsvc.config import Settings
+from receiptsvc.domain.accounts import account_of
 from receiptsvc.domain.countries import alpha_2
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.messages import OutboundMessage, SendResult
 from receiptsvc.dynmark.gateway import Gateway
-from receiptsvc.store import restraint, sending
+from receiptsvc.store import accounts, restraint, sending
+from receiptsvc.store.accounts import Call, Gate
 from receiptsvc.store.db import Database
 from receiptsvc.store.sending import Claimed, Ended, Repeats
 
@@ -37,8 +39,12 @@ def submit(database: Database, gateways: Mapping[str, Gateway], settings: Settin
     try:
         with database.transaction() as session:
             allowed = restraint.allow(session, started, settings.batch_size, settings.sends_per_second)
-            claimed = _claim(session, started, allowed.most, settings)
+            gates = accounts.gates(session, started) if allowed.most else ()
+            claimed = _claim(session, started, allowed.most, settings, gates)
             if stop.is_set() or not claimed:  # the claim may have waited for its turn; no new call starts now
+                raise _Stopped
+            gate = sending.gate_of(claimed[0], gates)
+            if gate is not None and not accounts.take_turn(session, gate, started):
                 raise _Stopped
             restraint.spend(session, started, len(claimed), settings.sends_per_second)
     except _Stopped:
@@ -49,28 +55,45 @@ def submit(database: Database, gateways: Mapping[str, Gateway], settings: Settin
     )
     ended = {message.id: Ended(number=message.tries, result=results[message.id]) for message in claimed}
     _log(results.values(), (datetime.now(UTC) - started).total_seconds())
-    _record(database, ended, settings, stop, was_probe=allowed.is_probe)
+    call = Call(
+        account=account_of(claimed[0].impersonate_user_name),
+        knows_up_to=allowed.knows_up_to,
+        is_alone=allowed.is_probe or gate is not None,
+    )
+    if _record(database, ended, settings, stop, call):
+        release(database, settings)
     return len(claimed)
 
 
-def _claim(session: Session, now: datetime, most: int, settings: Settings) -> Sequence[Claimed]:
+def _claim(session: Session, now: datetime, most: int, settings: Settings, gates: Sequence[Gate]) -> Sequence[Claimed]:
     if not most:
         return ()
     lease = timedelta(seconds=settings.lease_seconds)
-    return sending.claim(session, now, limit=most, lease=lease, repeats=repeats(settings))
+    return sending.claim(session, now, limit=most, lease=lease, repeats=repeats(settings), gates=gates)
+
+
+def release(database: Database, settings: Settings) -> None:
+    """Let messages go on whose account has shown what is with it. Raises StorageUnavailable."""
+    is_more = True
+    while is_more:
+        with database.transaction() as session:
+            is_more = sending.release(session, datetime.now(UTC), repeats(settings)) > 0
 
 
 def _record(
-    database: Database, ended: Mapping[UUID, Ended], settings: Settings, stop: threading.Event, *, was_probe: bool
-) -> None:
-    """Keep what a call's answer said, through an outage too: an answer that is forgotten becomes a lost one."""
+    database: Database, ended: Mapping[UUID, Ended], settings: Settings, stop: threading.Event, call: Call
+) -> bool:
+    """Keep what a call's answer said, through an outage too: an answer that is forgotten becomes a lost one.
+
+    Gives whether messages that wait may go on now.
+    """
     now, give_up_at = datetime.now(UTC), None
-    outcomes = {end.result.outcome for end in ended.values()}
     while True:
         try:
             with database.transaction() as session:
-                sending.record_results(session, ended, now, repeats(settings), is_one_call=True)
-                restraint.note(session, outcomes, now, was_probe=was_probe)
+                has_decided = sending.record_results(
+                    session, ended, now, repeats(settings), is_one_call=True, call=call
+                )
         except StorageUnavailable as error:
             logs.warning("send.result_not_recorded_yet", error=logs.describe(error))
             if stop.is_set():
@@ -79,7 +102,7 @@ def _record(
                     raise
             sleep(_RECORD_AGAIN_SECONDS)
         else:
-            return
+            return has_decided
 
 
 def repeats(settings: Settings) -> Repeats:

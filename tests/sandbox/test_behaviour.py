@@ -73,6 +73,10 @@ CALLS = {
     "fault": ("500 fault", False, "500 fault"),
     "fault-once": ("500 fault", False, "answered"),
     "fault-taken": ("500 fault", True, "answered"),
+    "fault-quoting": ("500 fault", False, "500 fault"),
+    "fault-logon": ("500 fault", False, "500 fault"),
+    "forbidden": ("403 html", False, "403 html"),
+    "forbidden-taken": ("403 html", True, "answered"),
     "html-error": ("500 html", False, "answered"),
     "html-error-taken": ("500 html", True, "answered"),
 }
@@ -81,6 +85,10 @@ CALLS = {
 ITEMS: dict[str, Callable[[list[dict[str, str]]], bool]] = {
     "refuse": lambda items: items[0]["returnCode"] == "210",
     "refuse-once": lambda items: items[0]["returnCode"] == "210",
+    "refuse-logon": lambda items: (
+        (items[0]["returnCode"], "password" in items[0]["returnDescription"]) == ("211", True)
+    ),
+    "refuse-logon-once": lambda items: items[0]["returnCode"] == "211",
     "answer-out-of-order": lambda items: items[0]["recipients"] == "447700900000",
     "answer-missing-item": lambda items: [item["recipients"] for item in items] == ["447700900000"],
     "answer-without-id": lambda items: "transactionID" not in items[0] and "transactionID" in items[1],
@@ -273,6 +281,23 @@ def test_a_delayed_receipt_is_still_to_come_after_the_answer(start: Callable[...
     box.wait_idle(5)
     assert time.monotonic() - started >= 0.3
     assert len(receiver.arrivals) == 1
+
+
+def test_a_fault_quotes_the_text_that_broke_the_call(box: Box) -> None:
+    culprit = message(number("fault-quoting"), text="your password is 1234", guid="poison")
+    answer = post(box.soap_url, envelope(message("447700900000", guid="a"), culprit))
+    assert b"<faultstring>Message text 'your password is 1234' not allowed</faultstring>" in answer.content
+
+
+def test_a_text_and_an_account_have_behaviours_of_their_own(start: Callable[..., Box]) -> None:
+    box = start(texts={"your login": ("refuse-logon",)}, accounts={"": ("answer-code-zero",), "client": ("refuse",)})
+    items = send(
+        box.soap_url,
+        message("447700900000", text="your login"),
+        message("447700900111"),
+        message("447700900222", impersonateUserName="client"),
+    )
+    assert [item["returnCode"] for item in items] == ["211", "0", "210"]
 
 
 def test_defaults_numbers_and_digits_add_up(start: Callable[..., Box], receiver: Receiver) -> None:

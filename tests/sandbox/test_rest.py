@@ -125,7 +125,7 @@ def test_the_spelling_of_valid_until_can_be_the_other(start: Callable[..., Box])
 
 
 @pytest.mark.parametrize("logon", [("me", "wrong"), ("you", "secret"), None])
-@pytest.mark.parametrize("style", ["code", "fault", "http"])
+@pytest.mark.parametrize("style", ["code", "fault", "forbidden", "http"])
 def test_wrong_credentials_are_refused_as_documented(
     start: Callable[..., Box], style: str, logon: tuple[str, str] | None
 ) -> None:
@@ -133,6 +133,8 @@ def test_wrong_credentials_are_refused_as_documented(
     answered = post(box, [message(), message(OTHER)], logon)
     if style == "http" or logon is None:
         assert (answered.status_code, answered.text) == (401, WORDS_OF_LOGON)
+    elif style == "forbidden":
+        assert (answered.status_code, "403" in answered.text) == (403, True)
     else:
         assert (answered.status_code, answered.json()) == (202, [{"failureDescription": WORDS_OF_LOGON}] * 2)
     assert box.messages() == []
@@ -175,6 +177,8 @@ def test_a_receipt_travels_in_its_shape(box: Box, receiver: Receiver, name: str)
 
 
 ENDS = {
+    "403 html": "403 <html",
+    "403 fault": '403 {"Mes',
     "500 fault": '500 {"Mes',
     "500 html": "500 <html",
     "200 blank": "200      ",
@@ -203,7 +207,7 @@ def how_it_ended(box: Box, given: dict[str, Any]) -> str:
 def test_a_call_ends_badly_and_its_repeat_is_a_double_if_it_was_taken(
     start: Callable[..., Box], receiver: Receiver, name: str
 ) -> None:
-    first, is_taken, second = CALLS[name]
+    first, is_taken, second = CALLS[name] if name != "fault-quoting" else ("403 fault", False, "403 fault")
     # The answer has more than 70 bytes, so that dripping takes 0.14 s at the least.
     box = start(slow_seconds=0.6, drip_seconds=0.002, huge_bytes=3_000_000)
     given = message(number(name), deliveryStatusUrl=receiver.url)

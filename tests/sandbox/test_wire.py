@@ -139,7 +139,7 @@ def test_headers_must_fit_the_call(box: Box, headers: dict[str, str], status: in
 @pytest.mark.parametrize(("name", "password", "is_refused"), [
     ("me", "secret", False), ("me", "wrong", True), ("you", "secret", True), ("", "", True),
 ])  # fmt: skip
-@pytest.mark.parametrize("style", ["code", "fault", "http"])
+@pytest.mark.parametrize("style", ["code", "fault", "forbidden", "http"])
 def test_wrong_credentials_are_refused_in_the_chosen_style(
     start: Callable[..., Box], style: str, name: str, password: str, is_refused: bool
 ) -> None:
@@ -153,6 +153,8 @@ def test_wrong_credentials_are_refused_in_the_chosen_style(
         assert [result["returnDescription"] for result in results(response)] == [words, words]
     elif style == "fault":
         assert fault_of(response) == words
+    elif style == "forbidden":
+        assert (response.status_code, "403" in response.text) == (403, True)
     else:
         assert (response.status_code, response.text) == (401, words)
     assert len(box.messages()) == (0 if is_refused else 2)

@@ -1,6 +1,7 @@
 """Claims, leases and results: nothing is offered twice by accident, and no result overwrites a receipt."""
 
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -24,7 +25,7 @@ def claim(database: Database, at: float, limit: int = 10) -> list[Claimed]:
         return list(sending.claim(session, seconds(at), limit=limit, lease=LEASE, repeats=repeats))
 
 
-def end(database: Database, at: float, message_id: UUID, number: int, outcome: Outcome, **said: str) -> None:
+def end(database: Database, at: float, message_id: UUID, number: int, outcome: Outcome, **said: Any) -> None:
     result = SendResult(outcome=outcome, **said)
     with database.transaction() as session:
         sending.record_results(session, {message_id: Ended(number=number, result=result)}, seconds(at), REPEATS)

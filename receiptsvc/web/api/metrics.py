@@ -9,7 +9,8 @@ from receiptsvc.web.auth import public
 blueprint = Blueprint("metrics", __name__)
 
 _OF_SENDING = {
-    readiness.ACCOUNT_REFUSED: "Whether the gateway refuses our credentials, so that nothing is sent",
+    readiness.ACCOUNT_REFUSED: "Accounts that the gateway refuses, so that nothing is sent by them",
+    readiness.ACCOUNT_SUSPECTED: "Accounts that the gateway may refuse, so that some messages wait",
     readiness.PAUSED: "Whether somebody has paused sending",
     readiness.OVERDUE: "Messages whose answer was lost, and that are not offered again",
 }

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from receiptsvc import ids
 from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store import interventions, queries, restraint, sending
+from receiptsvc.store import accounts, interventions, queries, restraint, sending
 from receiptsvc.store.audits import By
 from receiptsvc.store.interventions import Selection
 from receiptsvc.store.models import Sending
@@ -131,8 +131,14 @@ def _do(deed: Callable[[Session, UUID, By, datetime], bool], message_id: str, re
 
 def _told(session: Session, held: Sending) -> dict[str, Any]:
     given_up_before = context.now() - timedelta(seconds=context.settings().resend_for_seconds)
+    shown = accounts.show(session)
+    own = next((one for one in shown if one.name is None and one.refused_at), None)
+    is_all = held.refused_at is not None
     return {
         "row": held,
         "paused": held.paused_at is not None,
+        "account_refused_at": held.refused_at if is_all or own is None else own.refused_at,
+        "next_probe_at": held.probe_at if is_all or own is None else own.next_try_at,
+        "accounts": shown,
         "overdue": sending.count_overdue(session, given_up_before),
     }

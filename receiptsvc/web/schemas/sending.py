@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validates_schema
 
+from receiptsvc.store.accounts import MAX_SHOWN
 from receiptsvc.store.interventions import MOST_CANCELLED, RESOLUTIONS
 from receiptsvc.web import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
@@ -12,6 +13,30 @@ from receiptsvc.web.schemas.base import Request, Schema, about
 _A_TIME = "2026-01-31T09:30:05.310000Z"
 _RESOLUTIONS = [status.value for status in RESOLUTIONS]
 _SELECTING = ("clientRef", "recipient", "originator", "createdBy", "since", "until")
+
+
+class AccountState(Schema):
+    """An account that the gateway refuses, or may refuse."""
+
+    name = fields.String(
+        allow_none=True, metadata=about("The impersonateUserName; null: the account without one.", "client-7")
+    )
+    refused_at = kinds.moment(
+        allow_none=True, metadata=about("Since when the gateway refuses it; null: it may refuse it.", _A_TIME)
+    )
+    suspected_at = kinds.moment(
+        allow_none=True,
+        metadata=about(
+            "Since when an answer leaves open whether the account is refused, or one call only. The messages of such "
+            "calls wait, and the next call of the account decides.",
+            None,
+        ),
+    )
+    next_try_at = kinds.moment(
+        allow_none=True,
+        metadata=about("When one message is offered to see; one that waits, only if no other is due.", _A_TIME),
+    )
+    waiting = fields.Integer(metadata=about("How many messages wait until that is decided.", 0))
 
 
 class SendingState(Schema):
@@ -24,14 +49,20 @@ class SendingState(Schema):
         attribute="pause_reason", allow_none=True, metadata=about("Why, in the words of who did it.", None)
     )
     account_refused_at = kinds.moment(
-        attribute="refused_at",
         allow_none=True,
-        metadata=about("Since when the gateway refuses our credentials; null: it does not.", None),
+        metadata=about(
+            "Since when the gateway refuses our credentials, or the account without an impersonateUserName; null: it "
+            "does not.",
+            None,
+        ),
     )
     next_probe_at = kinds.moment(
-        attribute="probe_at",
         allow_none=True,
         metadata=about("When one message is offered to see whether it takes them again.", None),
+    )
+    accounts = fields.List(
+        fields.Nested(AccountState),
+        metadata=about(f"Accounts that are refused, or may be, each by itself; at most {MAX_SHOWN}.", []),
     )
     overdue = fields.Integer(
         metadata=about("Messages that stay send_unknown: their answer was lost, and they are not offered again.", 0)

@@ -1,0 +1,68 @@
+"""Which account a refused logon is about, and what the end of one call says of the end of another.
+
+An account is our credentials with or without one `impersonateUserName`. A 401, and a code that a setting calls `stop`,
+prove that it is refused. Words of a logon, and a 403, only raise a suspicion: a text may hold "password", and a filter
+may dislike one message. The messages of such a call wait. The next call of the same account that began after that
+answer, with other messages, decides: what the gateway takes proves that the account works, and what it refuses in the
+same way that it does not. Nothing here knows a database; `store.restraint` and `store.sending` keep what this says.
+"""
+
+from collections.abc import Collection
+from datetime import timedelta
+from enum import StrEnum
+
+from receiptsvc.domain.messages import Outcome
+
+OWN = ""  # the account without an impersonateUserName
+
+SUSPECT = frozenset({Outcome.SUSPECT_REFUSED, Outcome.SUSPECT_UNCLEAR})
+
+# What an answer means for its message as if it held no words of a logon.
+_PLAIN = {Outcome.SUSPECT_REFUSED: Outcome.REFUSED, Outcome.SUSPECT_UNCLEAR: Outcome.UNCLEAR}
+
+
+class Finding(StrEnum):
+    """What a call says of its account."""
+
+    NOTHING = "nothing"
+    WORKS = "works"
+    REFUSED = "refused"
+    SUSPECTED = "suspected"
+
+
+def account_of(impersonate_user_name: str | None) -> str:
+    """The name of the account that a message goes out by."""
+    return impersonate_user_name or OWN
+
+
+def find(outcomes: Collection[Outcome], *, is_held: bool, is_met_again: bool) -> Finding:
+    """What the ends of a call's messages say of their account.
+
+    `is_held`: it counts as refused already. `is_met_again`: messages of another call wait under a suspicion whose
+    answer had come before this call began, and this call's own messages are under none.
+    """
+    if Outcome.ACCOUNT_REFUSED in outcomes:
+        return Finding.REFUSED
+    if Outcome.TAKEN in outcomes:
+        return Finding.WORKS
+    if not SUSPECT.intersection(outcomes):
+        return Finding.NOTHING
+    return Finding.REFUSED if is_held or is_met_again else Finding.SUSPECTED
+
+
+def settle(outcome: Outcome, finding: Finding, *, was_cleared: bool) -> Outcome:
+    """What a message's end comes to once it is known what its call says.
+
+    `was_cleared`: the message ended so before, and the gateway has taken another one of its account since. Then the
+    words are about this message.
+    """
+    if outcome not in SUSPECT:
+        return outcome
+    if was_cleared:
+        return _PLAIN[outcome]
+    return Outcome.ACCOUNT_REFUSED if finding is Finding.REFUSED else outcome
+
+
+def grown(gap: timedelta, first: timedelta, longest: timedelta) -> timedelta:
+    """The gap after `gap`: twice as long, within bounds. After none, the first."""
+    return min(gap * 2, longest) or first
