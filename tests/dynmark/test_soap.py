@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from receiptsvc.domain.accounts import SUSPECT
 from receiptsvc.domain.messages import Outcome, SendResult
 from receiptsvc.dynmark.gateway import Gateway
 from receiptsvc.dynmark.soap import SoapGateway
@@ -27,6 +28,9 @@ from tests.dynmark.calls import (
     settings,
 )
 from tests.dynmark.wire import Wire
+
+TAKEN, UNCLEAR, REFUSED = Outcome.TAKEN, Outcome.UNCLEAR, Outcome.REFUSED
+SUSPECT_REFUSED, SUSPECT_UNCLEAR = Outcome.SUSPECT_REFUSED, Outcome.SUSPECT_UNCLEAR
 
 
 def fault(text: str, detail: str = "") -> str:
@@ -114,8 +118,8 @@ MEANINGS = '{"42": "%s"}'
         (FAILURE, MEANINGS % "retry", False, Outcome.NOT_SENT),
         (FAILURE, MEANINGS % "duplicate", True, Outcome.TAKEN),
         (FAILURE, MEANINGS % "stop", False, Outcome.ACCOUNT_REFUSED),
-        (FAILURE | {"returnDescription": "Unable to LOGON"}, "{}", False, Outcome.ACCOUNT_REFUSED),
-        (FAILURE | {"returnDetail": "Unauthorised"}, "{}", True, Outcome.ACCOUNT_REFUSED),
+        (FAILURE | {"returnDescription": "Unable to LOGON"}, "{}", False, Outcome.SUSPECT_REFUSED),
+        (FAILURE | {"returnDetail": "Unauthorised"}, "{}", True, Outcome.SUSPECT_UNCLEAR),
         (FAILURE | {"returnDetail": "bad credentials"}, MEANINGS % "failed", False, Outcome.REFUSED),
         ({"returnDescription": "Unable to logon with credentials given"}, "{}", False, Outcome.TAKEN),
     ],
@@ -126,7 +130,7 @@ def test_a_return_code_means_what_the_setting_says_else_refused(
     result = outcome_of(item(ALICE, **texts), is_repeat=is_repeat, RETURN_CODES=return_codes)
     assert result == SendResult(
         outcome=outcome,
-        transaction_id=None if outcome is Outcome.ACCOUNT_REFUSED else "11",
+        transaction_id=None if outcome in {Outcome.ACCOUNT_REFUSED, *SUSPECT} else "11",
         code=texts.get("returnCode"),
         description=texts["returnDescription"],
         detail=texts.get("returnDetail"),
@@ -135,14 +139,89 @@ def test_a_return_code_means_what_the_setting_says_else_refused(
 
 def test_logon_words_without_code_and_id_are_no_success() -> None:
     result = outcome_of(item(ALICE, transaction="0", returnDescription="Unable to logon with credentials given"))
-    assert (result.outcome, result.transaction_id) == (Outcome.ACCOUNT_REFUSED, None)
+    assert (result.outcome, result.transaction_id) == (Outcome.SUSPECT_REFUSED, None)
 
 
-@pytest.mark.parametrize("recipients", [(), (BOB,), (ALICE, BOB)])
-def test_an_answer_that_only_refuses_the_account_need_name_nobody(recipients: tuple[str, ...]) -> None:
-    text = item(*recipients, transaction=None, returnCode="1", returnDescription="Login failed")
-    results, _ = send(wire.answer(collection(text)), message(ALICE), message(BOB), message(CAROL))
-    assert [result.outcome for result in results] == [Outcome.ACCOUNT_REFUSED] * 3
+LOGIN_FAILED = {"returnCode": "1", "returnDescription": "Login failed"}
+
+
+@pytest.mark.parametrize(
+    ("named", "refused"),
+    [
+        ([()], set()),
+        ([(BOB,)], {BOB}),
+        ([(ALICE, BOB)], {ALICE, BOB}),
+        ([(BOB,), ()], {BOB}),
+        ([(BOB,), (), ()], {ALICE, BOB, CAROL}),
+        ([(), (), ()], {ALICE, BOB, CAROL}),
+        ([(), (), (), ()], set()),
+        ([(BOB,), (BOB,), ()], set()),
+        ([(BOB,), ("447700900999",), ()], {BOB}),
+    ],
+)
+def test_an_answer_that_only_refuses_a_logon_proves_it_of_whom_its_items_are_surely_about(
+    named: list[tuple[str, ...]], refused: set[str]
+) -> None:
+    items = [item(*recipients, transaction=None, **LOGIN_FAILED) for recipients in named]
+    sent = [message(ALICE), message(BOB), message(CAROL)]
+    results, _ = send(wire.answer(collection(*items)), *sent)
+    by_outcome = {one.recipient for one, result in zip(sent, results, strict=True) if result.outcome in SUSPECT}
+    assert by_outcome == {ALICE, BOB, CAROL}, "it may concern the call, so no item need name a message"
+    proven = {one.recipient for one, result in zip(sent, results, strict=True) if result.outcome is SUSPECT_REFUSED}
+    assert proven == refused
+    again, _ = send(wire.answer(collection(*items)), *sent, repeats=frozenset(one.id for one in sent))
+    assert {result.outcome for result in again} == {SUSPECT_UNCLEAR}, "an earlier try may have been taken"
+
+
+def test_a_code_that_stops_is_the_account_s_of_every_message() -> None:
+    text = item(BOB, transaction=None, returnCode="1", returnDescription="No credit")
+    results, _ = send(wire.answer(collection(text)), message(ALICE), message(BOB), RETURN_CODES='{"1": "stop"}')
+    assert [(one.outcome, one.is_of_credentials) for one in results] == [(Outcome.ACCOUNT_REFUSED, False)] * 2
+
+
+# What an answer quotes of our own request
+
+
+POISON = "it's your password: 12 & 34"
+
+
+@pytest.mark.parametrize(
+    ("said", "fields", "is_suspect"),
+    [
+        ("Message text 'your password is 1234' not allowed", {"text": "your password is 1234"}, False),
+        ("Message text &quot;your password\n is  1234&quot;", {"text": "your password is 1234"}, False),
+        ("Message text your password is 1234 not allowed", {"text": "your password is 1234"}, False),
+        ("Message text 'your password…' not allowed", {"text": "your password is 1234"}, False),
+        ("Message text 'your password is 12...' not allowed", {"text": "your password is 1234"}, False),
+        ("Message text 'your password is 99' not allowed", {"text": "your password is 1234"}, True),
+        (f"No: '{POISON.replace('&', '&amp;')}'", {"text": POISON}, False),
+        (f"No: '{POISON.replace('&', '&amp;amp;')}'", {"text": POISON}, False),
+        ("No: it%27s%20your%20password%3A%2012%20%26%2034", {"text": POISON}, False),
+        ("text 'password'", {"text": "password"}, False),
+        ("Wrong password", {"text": "password"}, True),
+        ("Wrong password", {"text": "a"}, True),
+        ("Wrong password", {"text": "word"}, True),
+        ("Wrong 'password' given", {"text": "your password is 1234"}, True),
+        ("Login failed", {"text": "Login failed"}, True),
+        ("Login failed: your login code", {"text": "your login code"}, True),
+        ("clientRef login/7 is too long", {"client_ref": "login/7"}, False),
+        ("clientRef login/77 is too long", {"client_ref": "login/7"}, True),
+        ("'MyLogin' is no originator", {"originator": "MyLogin"}, False),
+        ("MyLogin is no originator", {"originator": "MyLogin"}, True),
+        ("no filter 'logon-set'", {"filter_set_name": "logon-set"}, False),
+        ("nobody is called user-login@x", {"impersonate_user_name": "user-login@x"}, False),
+        ("bad URL https://login.example.com/r/1", {"callback_url": "https://login.example.com/r/1"}, False),
+        ("guid login-1 again", {"message_guid": "login-1"}, False),
+    ],
+)  # fmt: skip
+def test_what_an_answer_quotes_of_our_own_request_is_no_word_of_the_gateway(
+    said: str, fields: dict[str, str], is_suspect: bool
+) -> None:
+    sent = message(**fields)
+    (by_fault,), _ = send(wire.answer(fault(said), "500 X"), sent)
+    assert by_fault.outcome is (SUSPECT_UNCLEAR if is_suspect else UNCLEAR)
+    (by_item,), _ = send(wire.answer(collection(item(ALICE, returnCode="9", returnDescription=said))), sent)
+    assert by_item.outcome is (SUSPECT_REFUSED if is_suspect else REFUSED)
 
 
 def test_logon_words_beside_a_taken_message_are_about_their_own_message() -> None:
@@ -162,7 +241,6 @@ def test_what_the_gateway_says_is_kept_short() -> None:
 
 # Which item belongs to which message
 
-TAKEN, UNCLEAR, REFUSED = Outcome.TAKEN, Outcome.UNCLEAR, Outcome.REFUSED
 NO_ITEM = "no item of the answer names this recipient"
 
 
@@ -245,15 +323,18 @@ def test_a_success_is_understood_whatever_its_form(body: str | bytes) -> None:
     [
         (wire.answer("", "401 Unauthorized"), Outcome.ACCOUNT_REFUSED, "HTTP 401"),
         (wire.answer(WELL, "401 Unauthorized"), Outcome.ACCOUNT_REFUSED, "HTTP 401"),
-        (wire.answer("<p>Login required", "403 Forbidden"), Outcome.ACCOUNT_REFUSED, "HTTP 403"),
-        (wire.answer("<p>Go away", "403 Forbidden"), UNCLEAR, "HTTP 403"),
+        (wire.answer("<p>Login required", "403 Forbidden"), SUSPECT_UNCLEAR, "HTTP 403"),
+        (wire.answer("<p>Go away", "403 Forbidden"), SUSPECT_UNCLEAR, "HTTP 403"),
+        (wire.answer(WELL, "403 Forbidden"), SUSPECT_UNCLEAR, "HTTP 403"),
+        (wire.answer(fault("No"), "403 Forbidden"), SUSPECT_UNCLEAR, "HTTP 403, fault: No"),
+        (wire.answer(fault("No"), "401 Unauthorized"), Outcome.ACCOUNT_REFUSED, "HTTP 401, fault: No"),
         (
             wire.answer(fault("Unable to logon"), "500 Internal Server Error"),
-            Outcome.ACCOUNT_REFUSED,
+            SUSPECT_UNCLEAR,
             "HTTP 500, fault: Unable to logon",
         ),
-        (wire.answer(fault("No", "<e>bad Password</e>")), Outcome.ACCOUNT_REFUSED, "HTTP 200, fault: No"),
-        (wire.answer(fault_12("invalid credentials"), "500 X"), Outcome.ACCOUNT_REFUSED, "HTTP 500, fault: invalid"),
+        (wire.answer(fault("No", "<e>bad Password</e>")), SUSPECT_UNCLEAR, "HTTP 200, fault: No"),
+        (wire.answer(fault_12("invalid credentials"), "500 X"), SUSPECT_UNCLEAR, "HTTP 500, fault: invalid"),
         (wire.answer(fault("Timeout expired"), "500 X"), UNCLEAR, "HTTP 500, fault: Timeout expired"),
         (wire.answer(fault_12("Timeout expired")), UNCLEAR, "HTTP 200, fault: Timeout expired"),
         (wire.answer(fault("")), UNCLEAR, "HTTP 200, fault: without a reason"),
@@ -282,6 +363,7 @@ def test_a_success_is_understood_whatever_its_form(body: str | bytes) -> None:
 def test_the_end_of_a_call_is_the_end_for_each_message(reply: wire.Reply, outcome: Outcome, description: str) -> None:
     results, server = send(reply, message(ALICE), message(BOB))
     assert [result.outcome for result in results] == [outcome] * 2
+    assert all(result.is_of_credentials is (outcome is Outcome.ACCOUNT_REFUSED) for result in results)
     assert results[0].description.startswith(description)
     assert len(server.requests) == 1
 

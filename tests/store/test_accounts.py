@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -93,7 +94,7 @@ def statuses(database: Database, ids: Sequence[UUID]) -> list[str]:
     return [read_message(database, one).status for one in ids]
 
 
-def people(count: int, **fields: object) -> list[Message]:
+def people(count: int, **fields: Any) -> list[Message]:
     return [message(f"4477009{place:05}", **fields) for place in range(count)]
 
 

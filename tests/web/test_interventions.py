@@ -15,13 +15,14 @@ WHY = {"reason": "wrong texts"}
 
 
 def test_sending_is_paused_and_resumed(client: FlaskClient) -> None:
-    nothing = {
+    nothing: dict[str, object] = {
         "paused": False,
         "pausedAt": None,
         "pausedBy": None,
         "reason": None,
         "accountRefusedAt": None,
         "nextProbeAt": None,
+        "accounts": [],
         "overdue": 0,
     }
     assert client.get("/v1/sending").json == nothing

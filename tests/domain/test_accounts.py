@@ -1,0 +1,60 @@
+"""What the end of one call says of its account, and so of the end of another."""
+
+from datetime import timedelta
+
+import pytest
+
+from receiptsvc.domain.accounts import SUSPECT, Finding, account_of, find, grown, settle
+from receiptsvc.domain.messages import Outcome
+
+TAKEN, REFUSED, UNCLEAR, NOT_SENT = Outcome.TAKEN, Outcome.REFUSED, Outcome.UNCLEAR, Outcome.NOT_SENT
+ACCOUNT_REFUSED, IN_WORDS, MAYBE_SENT = Outcome.ACCOUNT_REFUSED, Outcome.SUSPECT_REFUSED, Outcome.SUSPECT_UNCLEAR
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "is_held", "is_met_again", "finding"),
+    [
+        ({REFUSED, UNCLEAR, NOT_SENT}, False, True, Finding.NOTHING),
+        ({REFUSED}, True, False, Finding.NOTHING),
+        ({TAKEN, UNCLEAR}, False, False, Finding.WORKS),
+        ({TAKEN}, True, True, Finding.WORKS),
+        ({IN_WORDS, UNCLEAR}, False, False, Finding.SUSPECTED),
+        ({MAYBE_SENT}, False, False, Finding.SUSPECTED),
+        ({IN_WORDS}, False, True, Finding.REFUSED),
+        ({MAYBE_SENT}, True, False, Finding.REFUSED),
+        ({ACCOUNT_REFUSED, TAKEN}, False, False, Finding.REFUSED),
+        (set(), True, True, Finding.NOTHING),
+    ],
+)
+def test_what_a_call_says_of_its_account(
+    outcomes: set[Outcome], *, is_held: bool, is_met_again: bool, finding: Finding
+) -> None:
+    assert find(outcomes, is_held=is_held, is_met_again=is_met_again) is finding
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+@pytest.mark.parametrize("finding", Finding)
+def test_only_a_suspect_end_depends_on_what_is_found_of_the_account(outcome: Outcome, finding: Finding) -> None:
+    settled = settle(outcome, finding, was_cleared=False)
+    if outcome not in SUSPECT or finding is not Finding.REFUSED:
+        assert settled is outcome
+    else:
+        assert settled is ACCOUNT_REFUSED, "then nothing was sent"
+
+
+@pytest.mark.parametrize("finding", Finding)
+def test_a_message_whose_account_was_cleared_has_met_words_about_itself(finding: Finding) -> None:
+    assert settle(IN_WORDS, finding, was_cleared=True) is REFUSED
+    assert settle(MAYBE_SENT, finding, was_cleared=True) is UNCLEAR
+
+
+def test_an_account_is_whom_a_message_goes_out_as() -> None:
+    assert [account_of(name) for name in (None, "", "client")] == ["", "", "client"]
+
+
+def test_gaps_grow_within_bounds() -> None:
+    gaps, gap = [], timedelta()
+    for _ in range(6):
+        gap = grown(gap, timedelta(seconds=30), timedelta(minutes=5))
+        gaps.append(gap.total_seconds())
+    assert gaps == [30, 60, 120, 240, 300, 300]
