@@ -61,8 +61,11 @@ def winner(reports: Sequence[Report]) -> int | None:
     )
 
 
-def explain(told: Sequence[Told]) -> Explanation:
-    """Why what was recorded adds up to its status, and what each report did."""
+def explain(told: Sequence[Told], *, is_waiting: bool = False) -> Explanation:
+    """Why what was recorded adds up to its status, and what each report did.
+
+    `is_waiting`: the message waits until it is known whether its account is refused.
+    """
     standing = [place for place, one in enumerate(told) if one.superseded_at is None]
     found = winner([told[place].report for place in standing])
     first = None if found is None else standing[found]
@@ -71,6 +74,8 @@ def explain(told: Sequence[Told]) -> Explanation:
         because = "No word is known for anything that was recorded of it."
     else:
         because = _because(told[first], others)
+    if is_waiting:
+        because = f"{because} {_WAITS}"
     return Explanation(because=because, winner=first, whys=list(_whys(told, first)))
 
 
@@ -91,6 +96,10 @@ def delays(told: Sequence[Told], first: int | None, *, accepted_at: datetime, of
     )
 
 
+_WAITS = (
+    "It was offered, and the gateway's answer was in the words of a refused logon, or a 403: it waits until another "
+    "message shows whether its account is refused, or this one."
+)
 _OUR_PROGRESS = {
     Status.ACCEPTED: "It was accepted here at {at}",
     Status.SEND_UNKNOWN: "The gateway's answer was lost at {at}, so it may or may not have the message",

@@ -17,10 +17,10 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from receiptsvc import ids
 from receiptsvc.domain.inbox import Channel, InboxOutcome
 from receiptsvc.domain.statuses import Effect, fold
-from receiptsvc.store import conversations, ledger, messages, rollups
+from receiptsvc.store import accounts, conversations, ledger, messages, rollups
 from receiptsvc.store.conversations import Activity
 from receiptsvc.store.db import Database
-from receiptsvc.store.models import InboxRow, Message, Parked, Reply, Spoken, Transition
+from receiptsvc.store.models import InboxRow, Message, Parked, Reply, SendingAccount, Spoken, Transition
 
 _EFFECTS = frozenset(effect.value for effect in Effect)
 _REPLY_KEPT = frozenset({InboxOutcome.APPLIED, InboxOutcome.CONFLICTING})  # a duplicate's reply is there already
@@ -52,6 +52,14 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
         select(Message.id, Message.conversation_id, Message.status, Message.status_at, Message.conflict, *_COUNTED),
         Message.id,
         partial(_check_messages, hours),
+    )
+    yield from slices.check(
+        "waiting messages",
+        select(Message.id, SendingAccount.name)
+        .outerjoin(SendingAccount, SendingAccount.name == accounts.of_message)
+        .where(accounts.waits),
+        Message.id,
+        _check_waiting,
     )
     yield from slices.check(
         "receipts",
@@ -154,6 +162,20 @@ def _check_messages(hours: Counter[rollups.Key], session: Session, rows: _Rows) 
             if expected != found
         ]
     return faults
+
+
+def _check_waiting(_session: Session, rows: _Rows) -> list[Fault]:
+    """The account of a message that waits for what is found of it is remembered: else it would wait for ever."""
+    return [
+        Fault(
+            what="account that a message waits for",
+            where=ids.public("msg", message_id),
+            expected="kept",
+            found="missing",
+        )
+        for message_id, account in rows
+        if account is None
+    ]
 
 
 def _check_receipts(_session: Session, rows: _Rows) -> list[Fault]:

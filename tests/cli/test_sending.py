@@ -11,7 +11,7 @@ from receiptsvc import ids
 from receiptsvc.cli.main import commands
 from receiptsvc.domain.messages import Outcome
 from receiptsvc.store import interventions, restraint
-from receiptsvc.store.models import Audit, Message
+from receiptsvc.store.models import Audit, Message, SendingAccount
 from tests import rows
 from tests.cli.conftest import READER, Run, Service
 from tests.worker import work
@@ -54,6 +54,18 @@ def test_a_refused_account_and_what_is_to_be_resolved_are_told(service: Service,
     assert lines[0].startswith("The gateway refuses our credentials since 2026-01-05 12:00:00Z")
     assert lines[1].startswith("1 message to `resolve`")
     assert len(lines) == 2
+
+
+def test_an_account_that_is_refused_or_may_be_is_told_by_name(service: Service, run: Run) -> None:
+    with service.database.transaction() as session:
+        for name, times in (("", {"suspected_at": rows.T0}), ("client-7", {"refused_at": rows.T0})):
+            session.add(SendingAccount(name=name, since_number=1, try_at=rows.T0, probe_at=rows.T0, **times))
+    assert run("sending").stdout.splitlines() == [
+        "The gateway refuses the account client-7 since 2026-01-05 12:00:00Z; one message tries it again at 2026-01-05 12:00:00Z",
+        "The gateway may refuse our credentials since 2026-01-05 12:00:00Z: no messages wait until another one is taken or refused; "
+        "without another, one of them is tried at 2026-01-05 12:00:00Z",
+        "Other messages go out.",
+    ]  # fmt: skip
 
 
 def test_a_message_is_cancelled_once(service: Service, run: Run) -> None:

@@ -133,6 +133,11 @@ WHYS = [
 ]  # fmt: skip
 
 
+def test_it_says_that_a_message_waits_because_its_account_may_be_refused() -> None:
+    because = explain(recorded(ACCEPTED), is_waiting=True).because
+    assert because.startswith(BECAUSE[2][2] + " It was offered, and the gateway's answer was in the words of a refused")
+
+
 def test_it_says_what_each_report_did() -> None:
     assert list(explain(recorded(*(report for report, _ in WHYS))).whys) == [why for _, why in WHYS]
 

@@ -58,15 +58,24 @@ def begin(database: Database, at: float, limit: int = 1) -> Running:
         return Running(claimed, Call(account=account or "", knows_up_to=allowed.knows_up_to, is_alone=is_alone))
 
 
-def end(database: Database, at: float, call: Running, answer: Answer | Outcome, *, is_401: bool = False) -> None:
-    """Record its answer, and let go on what that decides."""
+def end(
+    database: Database,
+    at: float,
+    call: Running,
+    answer: Answer | Outcome,
+    *,
+    is_401: bool = False,
+    releases: bool = True,
+) -> None:
+    """Record its answer, and let go on what that decides, unless the process died in between."""
     ended = {}
     for one in call.claimed:
         outcome = answer if isinstance(answer, Outcome) else answer(one)
         ended[one.id] = Ended(number=one.tries, result=SendResult(outcome=outcome, is_of_credentials=is_401))
     with database.transaction() as session:
         sending.record_results(session, ended, seconds(at), REPEATS, is_one_call=True, call=call.call)
-    release(database, at)
+    if releases:
+        release(database, at)
 
 
 def release(database: Database, at: float) -> None:
@@ -176,6 +185,18 @@ def test_an_account_that_a_later_call_finds_refused_too_is_held_and_everything_g
     assert len(offer(database, 1400, TAKEN, limit=9)) == 4, "nothing was sent of any, so that each goes out"
     assert statuses(database, made) == ["submitted"] * 5
     assert [len([one for one in read_attempts(database, each) if one.outcome == "taken"]) for each in made] == [1] * 5
+    assert_all_is_well(database)
+
+
+@SUSPECT
+def test_what_was_decided_just_before_a_kill_is_done_afterwards(database: Database, suspect: Outcome) -> None:
+    made = accept(database, *people(3))
+    offer(database, 0, suspect)
+    end(database, 1, begin(database, 1), TAKEN, releases=False)
+    assert begin(database, 2, 9).ids == [made[1]], "what is not let go yet is not claimed"
+    assert read_message(database, made[0]).suspicion == 1
+    release(database, 3)
+    assert read_message(database, made[0]).suspicion == accounts.DISPELLED
     assert_all_is_well(database)
 
 

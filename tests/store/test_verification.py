@@ -136,6 +136,7 @@ def test_a_store_where_everything_has_happened_has_no_fault(store: Store) -> Non
     tally: Counter[str] = Counter()
     assert list(verify(store.database, slice_size=3, tally=tally)) == []
     assert tally == {
+        "waiting messages": 0,
         "messages": 2,
         "receipts": 13,
         "transitions": 7,
@@ -346,6 +347,19 @@ def test_an_outcome_that_the_records_do_not_bear_out_is_named(store: Store) -> N
 def test_an_unmapped_receipt_may_be_dismissed(store: Store) -> None:
     store.change(update(InboxRow).where(InboxRow.id == store.receipts["unmapped"]).values(outcome="dismissed"))
     assert store.faults() == {("counter", "unmapped"), ("counter", "dismissed")}
+
+
+def test_a_message_that_would_wait_for_ever_is_named(database: Database) -> None:
+    (message_id,) = rows.accept(database)
+    with database.transaction() as session:
+        session.execute(update(Message).values(suspicion=1))
+    fault = Fault(
+        what="account that a message waits for",
+        where=ids.public("msg", message_id),
+        expected="kept",
+        found="missing",
+    )
+    assert list(verify(database)) == [fault]
 
 
 def test_a_counter_that_miscounts_is_named(store: Store) -> None:

@@ -2,14 +2,20 @@
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import update
 
 from receiptsvc import ids
-from receiptsvc.domain.messages import Outcome
+from receiptsvc.domain.messages import Outcome, SendResult
+from receiptsvc.store import sending
+from receiptsvc.store.accounts import Call
 from receiptsvc.store.db import Database
+from receiptsvc.store.models import Message
+from receiptsvc.store.sending import Ended
+from receiptsvc.web import context
 from receiptsvc.web.app import create_app
 from tests.rows import accept, message
 from tests.web.callers import SECRETS, client_of, make_settings
-from tests.worker.work import send
+from tests.worker.work import LEASE, REPEATS, send
 
 WHY = {"reason": "wrong texts"}
 
@@ -66,6 +72,46 @@ def test_a_message_is_cancelled_once(client: FlaskClient, database: Database) ->
     )
     assert client.post(f"/v1/messages/{ids.public('msg', ids.new())}/cancel", json={}).status_code == 404
     assert client.post("/v1/messages/nothing/cancel", json={}).status_code == 404
+
+
+def test_each_account_that_is_not_as_it_should_be_is_told(client: FlaskClient, database: Database) -> None:
+    for recipient, name, outcome in (
+        ("447700900001", "a", Outcome.ACCOUNT_REFUSED),
+        ("447700900002", "b", Outcome.SUSPECT_REFUSED),
+        ("447700900003", None, Outcome.ACCOUNT_REFUSED),
+    ):
+        (message_id,) = accept(database, message(recipient, impersonate_user_name=name), now=context.now())
+        with database.transaction() as session:
+            [claimed] = sending.claim(session, context.now(), limit=1, lease=LEASE, repeats=REPEATS)
+            assert claimed.id == message_id
+        ended = {message_id: Ended(number=1, result=SendResult(outcome=outcome))}
+        with database.transaction() as session:
+            call = Call(account=name or "", knows_up_to=0)
+            sending.record_results(session, ended, context.now(), REPEATS, call=call)
+        if outcome is Outcome.SUSPECT_REFUSED:
+            because = client.get(f"/v1/messages/{ids.public('msg', message_id)}/explain").get_json()["because"]
+            assert "waits until another message shows whether its account is refused" in because
+        with database.transaction() as session:
+            session.execute(update(Message).values(due_at=context.now() + LEASE))  # out of the next claim's way
+    state = client.get("/v1/sending").get_json()
+    told = [
+        (one["name"], bool(one["refusedAt"]), bool(one["suspectedAt"]), one["waiting"]) for one in state["accounts"]
+    ]
+    assert told == [("a", True, False, 0), (None, True, False, 0), ("b", False, True, 1)]
+    assert all(one["nextTryAt"] for one in state["accounts"])
+    assert (state["accountRefusedAt"], state["nextProbeAt"]) == (
+        state["accounts"][1]["refusedAt"],
+        state["accounts"][1]["nextTryAt"],
+    )
+    degraded = client.get("/readyz").get_json()["degraded"]
+    assert degraded[1:] == [
+        "the gateway refuses the account a",
+        "the gateway refuses our credentials",
+        "the gateway may refuse the account b: 1 messages wait for another one to show it",
+    ]
+    metrics = client.get("/metrics").get_data(as_text=True)
+    assert "receiptsvc_sending_account_refused 2.0" in metrics
+    assert "receiptsvc_sending_account_suspected 1.0" in metrics
 
 
 def test_many_are_cancelled_by_a_filter_that_says_something(client: FlaskClient, database: Database) -> None:

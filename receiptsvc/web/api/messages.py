@@ -142,7 +142,7 @@ def explain_message(message_id: str) -> dict[str, Any]:
         )
         for row in found.transitions
     ]
-    why = explanation.explain(told)
+    why = explanation.explain(told, is_waiting=bool(found.row.suspicion))
     return {
         "row": found.row,
         "because": why.because,
