@@ -30,6 +30,7 @@ def upgrade() -> None:
             sa.Column("try_at", _TIME, nullable=True),
             sa.Column("try_gap_seconds", sa.Integer(), server_default="0", nullable=False),
             sa.Column("refused_at", _TIME, nullable=True),
+            sa.Column("refuses_calls", sa.Boolean(), server_default=sa.false(), nullable=False),
             sa.Column("probe_at", _TIME, nullable=True),
             sa.Column("probe_gap_seconds", sa.Integer(), server_default="0", nullable=False),
             sa.PrimaryKeyConstraint("name", name="pk_sending_accounts"),

@@ -4,7 +4,8 @@ An account is our credentials with or without one `impersonateUserName`. A 401, 
 prove that it is refused. Words of a logon, and a 403, only raise a suspicion: a text may hold "password", and a filter
 may dislike one message. The messages of such a call wait. The next call of the same account that began after that
 answer, with other messages, decides: what the gateway takes proves that the account works, and what it refuses in the
-same way that it does not. Nothing here knows a database; `store.restraint` and `store.sending` keep what this says.
+same way (an item, or the whole call) that it does not. Nothing here knows a database; `store.restraint`,
+`store.accounts` and `store.sending` keep what this says.
 """
 
 from collections.abc import Collection
@@ -38,8 +39,8 @@ def account_of(impersonate_user_name: str | None) -> str:
 def find(outcomes: Collection[Outcome], *, is_held: bool, is_met_again: bool) -> Finding:
     """What the ends of a call's messages say of their account.
 
-    `is_held`: it counts as refused already. `is_met_again`: messages of another call wait under a suspicion whose
-    answer had come before this call began, and this call's own messages are under none.
+    `is_held`: it counts as refused already. `is_met_again`: messages of another call wait, because that ended in the
+    same way before this one began.
     """
     if Outcome.ACCOUNT_REFUSED in outcomes:
         return Finding.REFUSED
@@ -50,17 +51,19 @@ def find(outcomes: Collection[Outcome], *, is_held: bool, is_met_again: bool) ->
     return Finding.REFUSED if is_held or is_met_again else Finding.SUSPECTED
 
 
-def settle(outcome: Outcome, finding: Finding, *, was_cleared: bool) -> Outcome:
+def settle(outcome: Outcome, finding: Finding, *, was_cleared: bool, refuses_calls: bool) -> Outcome:
     """What a message's end comes to once it is known what its call says.
 
     `was_cleared`: the message ended so before, and the gateway has taken another one of its account since. Then the
-    words are about this message.
+    words are about this message, as they are beside one that the same call brought through. `refuses_calls`: the
+    account's whole calls are refused, not items only, which proves nothing for a message that may have been sent.
     """
     if outcome not in SUSPECT:
         return outcome
-    if was_cleared:
+    if was_cleared or finding is Finding.WORKS:
         return _PLAIN[outcome]
-    return Outcome.ACCOUNT_REFUSED if finding is Finding.REFUSED else outcome
+    is_explained = outcome is Outcome.SUSPECT_REFUSED or refuses_calls
+    return Outcome.ACCOUNT_REFUSED if finding is Finding.REFUSED and is_explained else outcome
 
 
 def grown(gap: timedelta, first: timedelta, longest: timedelta) -> timedelta:

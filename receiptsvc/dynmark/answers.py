@@ -66,7 +66,12 @@ class Request:
 
     def names_logon(self, *texts: str) -> bool:
         """Whether the gateway says the words of a refused logon, apart from what it quotes of the request."""
-        return any(_holds_logon(text) and _holds_logon(self._without_ours(_folded(text))) for text in texts)
+        if not any(map(_holds_logon, texts)):
+            return False
+        said = [_folded(text) for text in texts]
+        left = [self._without_ours(text) for text in said]
+        # An answer that is nothing but a text of ours may just as well be in the gateway's own words.
+        return any(map(_holds_logon, left if any(re.search(r"\w", text) for text in left) else said))
 
     @cached_property
     def _spellings(self) -> Sequence[str]:
@@ -79,10 +84,9 @@ class Request:
 
     def _without_ours(self, text: str) -> str:
         for spelling in self._spellings:
-            # A part that is a mere word could be the gateway's own, and one that is all of the answer too. What is left
-            # in by mistake is only a suspicion; what is taken out by mistake fails a message for the account's fault.
-            has_to_be_quoted = spelling.isalpha() or spelling == text
-            around = _QUOTED if has_to_be_quoted else _WHOLE
+            # A part that is a mere word could be the gateway's own. What is left in by mistake is only a suspicion;
+            # what is taken out by mistake fails a message for the account's fault.
+            around = _QUOTED if spelling.isalpha() else _WHOLE
             text = re.sub(around.format(re.escape(spelling)), " ", text)
         return _QUOTATION.sub(self._without_beginnings, text) if self._spellings else text
 

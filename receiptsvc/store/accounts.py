@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import logs
 from receiptsvc.domain.accounts import OWN, grown
+from receiptsvc.domain.messages import Outcome
 from receiptsvc.store import restraint
 from receiptsvc.store.models import ACCOUNT, Message, SendingAccount
 
@@ -95,21 +96,27 @@ def is_known(session: Session, name: str) -> bool:
 
 
 def find(session: Session, name: str) -> SendingAccount | None:
-    """An account's row as it stands now; None: all is well with it. The caller holds the row of all sending."""
+    """An account's row as it stands now; None: all is well with it. It may change unless all sending's row is held."""
     return session.get(SendingAccount, name, populate_existing=True)
 
 
 def is_met_again(
-    session: Session, row: SendingAccount, call: Call, numbers: Collection[int], message_ids: Collection[UUID]
+    session: Session,
+    row: SendingAccount,
+    call: Call,
+    outcome: Outcome,
+    *,
+    numbers: Collection[int],
+    message_ids: Collection[UUID],
 ) -> bool:
-    """Whether a call knew of a suspicion that is still open, and was met by other messages than its own.
+    """Whether a call knew of an open suspicion that other messages than its own have met in the same way.
 
-    `numbers`: of the suspicions under which its own messages have waited.
+    `outcome`: how it ended. `numbers`: of the suspicions under which its own messages have waited.
     """
-    if row.suspected_at is None:
-        return False
+    may_be_sent = Message.unclear_since
+    is_alike = may_be_sent.is_(None) if outcome is Outcome.SUSPECT_REFUSED else may_be_sent.is_not(None)
     others = [_is_open(row), Message.suspicion <= call.knows_up_to, Message.suspicion.not_in(numbers)]
-    return _exists(session, *others, Message.id.not_in(list(message_ids)))
+    return _exists(session, is_alike, *others, Message.id.not_in(list(message_ids)))
 
 
 def suspect(session: Session, row: SendingAccount | None, call: Call, now: datetime) -> int:
@@ -125,8 +132,13 @@ def suspect(session: Session, row: SendingAccount | None, call: Call, now: datet
     return number
 
 
-def refuse(session: Session, row: SendingAccount | None, call: Call, now: datetime) -> None:
-    """Hold an account. Several calls may learn of one refusal, and it counts once."""
+def refuse(
+    session: Session, row: SendingAccount | None, call: Call, now: datetime, *, of_calls: bool
+) -> SendingAccount:
+    """Hold an account; its row. Several calls may learn of one refusal, and it counts once.
+
+    `of_calls`: whole calls are refused, not items only.
+    """
     if row is None or (row.suspected_at is None and row.refused_at is None):
         number = restraint.next_number(session)
         row = row or _add(session, call.account, number)
@@ -136,7 +148,9 @@ def refuse(session: Session, row: SendingAccount | None, call: Call, now: dateti
         row.refused_at, row.probe_at = row.refused_at or now, now + gap
         row.probe_gap_seconds = round(gap.total_seconds())
         logs.error("send.account_refused", None, next_probe_seconds=row.probe_gap_seconds, **_in_log(call.account))
+    row.refuses_calls = row.refuses_calls or of_calls
     row.suspected_at, row.try_at, row.try_gap_seconds = None, None, 0
+    return row
 
 
 def free(session: Session, row: SendingAccount, call: Call, message_ids: Collection[UUID], now: datetime) -> None:
@@ -146,7 +160,7 @@ def free(session: Session, row: SendingAccount, call: Call, message_ids: Collect
     row.works_number = max(row.works_number, call.knows_up_to)
     if row.refused_at is not None:
         logs.info("send.account_works_again", **_in_log(call.account))
-    row.refused_at, row.probe_at, row.probe_gap_seconds = None, None, 0
+    row.refused_at, row.refuses_calls, row.probe_at, row.probe_gap_seconds = None, False, None, 0
     if _exists(session, _is_open(row), Message.id.not_in(list(message_ids))):  # found out while this call ran
         row.since_number = row.works_number + 1
         row.suspected_at = row.suspected_at or now
@@ -209,7 +223,9 @@ def _exists(session: Session, *conditions: ColumnElement[bool]) -> bool:
 
 
 def _add(session: Session, name: str, number: int) -> SendingAccount:
-    row = SendingAccount(name=name, since_number=number, works_number=0, try_gap_seconds=0, probe_gap_seconds=0)
+    row = SendingAccount(
+        name=name, since_number=number, works_number=0, refuses_calls=False, try_gap_seconds=0, probe_gap_seconds=0
+    )
     session.add(row)
     return row
 

@@ -486,14 +486,13 @@ class SendingAccount(Base):
     __tablename__ = "sending_accounts"
 
     name: Mapped[str] = mapped_column(primary_key=True)  # as `domain.accounts` names it
-    since_number: Mapped[int] = mapped_column(
-        BigInteger
-    )  # only a call that knew of this can say that the account works
+    since_number: Mapped[int] = mapped_column(BigInteger)  # a call that did not know of this can't say that it works
     works_number: Mapped[int] = mapped_column(BigInteger, server_default="0")  # up to which a call has said so
     suspected_at: Mapped[datetime | None]
     try_at: Mapped[datetime | None]  # when one of the messages that wait may be tried by itself
     try_gap_seconds: Mapped[int] = mapped_column(server_default="0")
     refused_at: Mapped[datetime | None]
+    refuses_calls: Mapped[bool] = mapped_column(server_default=false())  # not items only: then no such call was taken
     probe_at: Mapped[datetime | None]  # when one message may be offered, to see whether it is taken again
     probe_gap_seconds: Mapped[int] = mapped_column(server_default="0")
 

@@ -133,14 +133,13 @@ def gate_of(message: Claimed, gates: Sequence[Gate]) -> Gate | None:
     """The gate whose turn a call takes that begins with this message; None: it needs none."""
     account = account_of(message.impersonate_user_name)
     gate = next((gate for gate in gates if gate.account == account), None)
-    if gate is None or (not gate.is_refused and message.suspicion is None):
-        return None
-    return gate
+    is_witness = message.suspicion is None or (message.suspicion == DISPELLED and message.unclear_since is not None)
+    return None if gate is None or (is_witness and not gate.is_refused) else gate
 
 
 # Not under a suspicion.
 _FREE = or_(Message.suspicion.is_(None), Message.suspicion == DISPELLED)
-# Fit to show what is with an account: what met a suspicion before says too little, should it be refused again.
+# Fit to show what is with an account, as `gate_of` has it: what was refused so before may be so again for its own sake.
 _IS_WITNESS = or_(Message.suspicion.is_(None), and_(Message.suspicion == DISPELLED, Message.unclear_since.is_not(None)))
 # What may be tried by itself while nothing else shows it: without a guid, never what may have been sent.
 _MAY_BE_TRIED = and_(Message.suspicion.is_not(None), or_(Message.unclear_since.is_(None), Message.transport == "soap"))
@@ -385,45 +384,50 @@ def _judge_account(
         return _Judged(ended=ended)
     if restraint.hold(session).refused_at is not None and suspects:  # it is as it was, or a call that ran meanwhile
         restraint.note(session, {Outcome.ACCOUNT_REFUSED}, now, was_probe=call.is_alone)
-        return _Judged(
-            ended={
-                message_id: _ended_so(end, Outcome.ACCOUNT_REFUSED, is_of_credentials=True)
-                if message_id in suspects
-                else end
-                for message_id, end in ended.items()
-            }
-        )
+        refused = {one: _ended_so(ended[one], Outcome.ACCOUNT_REFUSED, is_of_credentials=True) for one in suspects}
+        return _Judged(ended={**ended, **refused})
     account = accounts.find(session, call.account)
     works_number = account.works_number if account else 0
     dispelled = {one for one, row in rows.items() if row.suspicion is not None and row.suspicion <= works_number}
     is_held = account is not None and account.refused_at is not None
-    # While the account may be refused again, no message is to blame.
-    cleared = set() if is_held or (account is not None and account.suspected_at is not None) else dispelled & suspects
-    is_met_again = (
-        account is not None
-        and not suspects <= dispelled
-        and accounts.is_met_again(
-            session, account, call, {row.suspicion for row in rows.values() if row.suspicion}, rows.keys()
-        )
-    )
+    # While the account may be refused again, no message fails for its words.
+    is_suspected = account is not None and account.suspected_at is not None
+    cleared = {
+        one
+        for one in suspects & dispelled
+        if not is_held and (not is_suspected or outcomes[one] is Outcome.SUSPECT_UNCLEAR)
+    }
+    numbers = {row.suspicion for row in rows.values() if row.suspicion}
+    met_again = {
+        outcome
+        for outcome in {outcomes[one] for one in suspects - dispelled}
+        if account is not None
+        and accounts.is_met_again(session, account, call, outcome, numbers=numbers, message_ids=rows.keys())
+    }
     finding = find_of_account(
         {outcome for message_id, outcome in outcomes.items() if message_id not in cleared},
         is_held=is_held,
-        is_met_again=is_met_again,
+        is_met_again=bool(met_again),
     )
     number = None
+    has_decided = account is not None and finding in {Finding.REFUSED, Finding.WORKS}
     match finding:
         case Finding.SUSPECTED:
             number = accounts.suspect(session, account, call, now)
         case Finding.REFUSED:
-            accounts.refuse(session, account, call, now)
+            of_calls = Outcome.SUSPECT_UNCLEAR in met_again or Outcome.ACCOUNT_REFUSED in outcomes.values()
+            account = accounts.refuse(session, account, call, now, of_calls=of_calls)
+            number = restraint.next_number(session)  # for what that does not explain
         case Finding.WORKS if account is not None:
             accounts.free(session, account, call, rows.keys(), now)
+    refuses_calls = account is not None and account.refuses_calls
     settled = {
-        message_id: _ended_so(end, settle(end.result.outcome, finding, was_cleared=message_id in cleared))
-        for message_id, end in ended.items()
+        one: _ended_so(
+            end,
+            settle(end.result.outcome, finding, was_cleared=one in cleared, refuses_calls=refuses_calls),
+        )
+        for one, end in ended.items()
     }
-    has_decided = account is not None and finding in {Finding.REFUSED, Finding.WORKS}
     return _Judged(ended=settled, number=number, has_decided=has_decided)
 
 
@@ -479,11 +483,15 @@ def _stretch(repeats: Repeats) -> float:
 def release(session: Session, now: datetime, repeats: Repeats) -> int:
     """Let messages go on whose suspicion was decided, a slice at a time; how many there were.
 
-    If their account is refused, nothing was sent of them: they are offered again once it works. If it works, what was
-    refused goes out once more, alone, and what may have been sent is a lost answer like any other.
+    If their account is refused, nothing was sent of them: they are offered again once it works. (Items that are refused
+    prove nothing for calls that ended in a fault or a 403: those wait on.) If it works, what was refused goes out once
+    more, alone, and what may have been sent is a lost answer like any other.
     """
     is_decided = or_(
-        SendingAccount.refused_at.is_not(None),
+        and_(
+            SendingAccount.refused_at.is_not(None),
+            or_(Message.unclear_since.is_(None), SendingAccount.refuses_calls),
+        ),
         Message.suspicion <= SendingAccount.works_number,
         Message.due_at.is_(None),  # a receipt or a person has settled it
     )
@@ -508,7 +516,7 @@ def release(session: Session, now: datetime, repeats: Repeats) -> int:
         mine = locked[message_id]
         if mine.due_at is None:
             after = message._replace(suspicion=None)
-        elif account.refused_at is not None:
+        elif account.refused_at is not None and (message.unclear_since is None or account.refuses_calls):
             after, mine.due_at = _as_refused_with_account(message, mine.status), now
         elif number > account.works_number:
             continue

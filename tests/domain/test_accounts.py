@@ -35,17 +35,24 @@ def test_what_a_call_says_of_its_account(
 @pytest.mark.parametrize("outcome", Outcome)
 @pytest.mark.parametrize("finding", Finding)
 def test_only_a_suspect_end_depends_on_what_is_found_of_the_account(outcome: Outcome, finding: Finding) -> None:
-    settled = settle(outcome, finding, was_cleared=False)
-    if outcome not in SUSPECT or finding is not Finding.REFUSED:
-        assert settled is outcome
-    else:
+    settled = settle(outcome, finding, was_cleared=False, refuses_calls=True)
+    if outcome in SUSPECT and finding is Finding.REFUSED:
         assert settled is ACCOUNT_REFUSED, "then nothing was sent"
+    elif outcome in SUSPECT and finding is Finding.WORKS:
+        assert settled is (REFUSED if outcome is IN_WORDS else UNCLEAR)
+    else:
+        assert settled is outcome
 
 
 @pytest.mark.parametrize("finding", Finding)
 def test_a_message_whose_account_was_cleared_has_met_words_about_itself(finding: Finding) -> None:
-    assert settle(IN_WORDS, finding, was_cleared=True) is REFUSED
-    assert settle(MAYBE_SENT, finding, was_cleared=True) is UNCLEAR
+    assert settle(IN_WORDS, finding, was_cleared=True, refuses_calls=False) is REFUSED
+    assert settle(MAYBE_SENT, finding, was_cleared=True, refuses_calls=False) is UNCLEAR
+
+
+def test_items_that_are_refused_explain_no_message_that_may_have_been_sent() -> None:
+    assert settle(IN_WORDS, Finding.REFUSED, was_cleared=False, refuses_calls=False) is ACCOUNT_REFUSED
+    assert settle(MAYBE_SENT, Finding.REFUSED, was_cleared=False, refuses_calls=False) is MAYBE_SENT
 
 
 def test_an_account_is_whom_a_message_goes_out_as() -> None:

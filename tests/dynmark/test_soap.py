@@ -204,6 +204,8 @@ POISON = "it's your password: 12 & 34"
         ("Wrong 'password' given", {"text": "your password is 1234"}, True),
         ("Login failed", {"text": "Login failed"}, True),
         ("Login failed: your login code", {"text": "your login code"}, True),
+        ("'Login failed'", {"text": "Login failed"}, True),
+        ("Not allowed: Login failed", {"text": "Login failed"}, False),
         ("clientRef login/7 is too long", {"client_ref": "login/7"}, False),
         ("clientRef login/77 is too long", {"client_ref": "login/7"}, True),
         ("'MyLogin' is no originator", {"originator": "MyLogin"}, False),

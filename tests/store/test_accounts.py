@@ -188,6 +188,35 @@ def test_an_account_that_a_later_call_finds_refused_too_is_held_and_everything_g
     assert_all_is_well(database)
 
 
+@pytest.mark.parametrize("is_403_first", [True, False])
+def test_items_that_are_refused_prove_nothing_for_a_call_that_ended_in_a_403(
+    database: Database, *, is_403_first: bool
+) -> None:
+    made = accept(database, *people(5, transport="rest"))
+    ends = [IN_WORDS, IN_WORDS]
+    ends.insert(0 if is_403_first else 2, MAYBE_SENT)
+    calls = [offer(database, at, outcome) for at, outcome in zip((0, 1, 31), ends, strict=True)]
+    (forbidden,) = calls[ends.index(MAYBE_SENT)]
+    assert standing(database) == {"": "refused"}
+    assert read_message(database, forbidden).suspicion
+    while offer(database, 200, TAKEN, limit=9):
+        pass
+    others = [one for one in made if one != forbidden]
+    assert statuses(database, [forbidden, *others]) == ["send_unknown", *["submitted"] * 4]
+    assert len(read_attempts(database, forbidden)) == 1, "a second one could be a second SMS"
+    assert_all_is_well(database)
+
+
+def test_a_second_403_proves_that_nothing_was_sent_by_either_though_items_held_the_account(database: Database) -> None:
+    made = accept(database, *people(5, transport="rest"))
+    for at, outcome in ((0, IN_WORDS), (1, IN_WORDS), (31, MAYBE_SENT), (91, MAYBE_SENT)):
+        assert offer(database, at, outcome)
+    while offer(database, 1000, TAKEN, limit=9):
+        pass
+    assert statuses(database, made) == ["submitted"] * 5
+    assert_all_is_well(database)
+
+
 @SUSPECT
 def test_what_was_decided_just_before_a_kill_is_done_afterwards(database: Database, suspect: Outcome) -> None:
     made = accept(database, *people(3))

@@ -136,7 +136,6 @@ def test_a_store_where_everything_has_happened_has_no_fault(store: Store) -> Non
     tally: Counter[str] = Counter()
     assert list(verify(store.database, slice_size=3, tally=tally)) == []
     assert tally == {
-        "waiting messages": 0,
         "messages": 2,
         "receipts": 13,
         "transitions": 7,
