@@ -23,6 +23,7 @@ NAMES = {
     "receiptsvc_connections_closed_total",
     "receiptsvc_send_unknown_overdue",
     "receiptsvc_sending_account_refused",
+    "receiptsvc_sending_account_suspected",
     "receiptsvc_sending_paused",
     "receiptsvc_spool_age_seconds",
     "receiptsvc_spool_aside_files",
