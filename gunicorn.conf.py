@@ -10,7 +10,7 @@ from typing import Any
 from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import SettingsError
-from receiptsvc.intake.listening import listening
+from receiptsvc.server.listening import listening
 
 try:
     _settings = Settings.from_env()
@@ -29,7 +29,7 @@ if not Path(os.environ.get(_METRICS, "")).name.startswith(_prefix):
 _listening = listening(_settings.listen_address, _settings.port)
 bind = _listening.addresses
 workers = _settings.web_concurrency
-worker_class = "receiptsvc.intake.server.Server"
+worker_class = "receiptsvc.server.worker.Server"
 worker_connections = 4096  # at most, of each process: they take 15 KiB each, 60 MiB of a small dyno's 512
 http_parser = "python"  # the default, auto, takes whatever C parser is importable: another one than is tested
 limit_request_line = 8190  # gunicorn's most: a receipt with its message's text is long
@@ -37,7 +37,7 @@ timeout = 60
 graceful_timeout = 20  # a dyno gives 30 s between SIGTERM and SIGKILL
 keepalive = 95  # Heroku's router keeps its connections for 90 s: who is asked must not be the first to close one
 control_socket_disable = True  # nothing of ours listens beside the port
-logger_class = "receiptsvc.intake.access.AccessLog"  # a request line holds tokens, keys and phone numbers
+logger_class = "receiptsvc.server.access_log.AccessLog"  # a request line holds tokens, keys and phone numbers
 logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,

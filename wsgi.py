@@ -6,19 +6,19 @@ import sys
 from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
-from receiptsvc.intake import streams
+from receiptsvc.intake.ack_stats import Tally
 from receiptsvc.intake.app import Intake
-from receiptsvc.intake.drainage import Drainage
-from receiptsvc.intake.keeper import Keeper
-from receiptsvc.intake.server import OnThreads
-from receiptsvc.intake.spool import Spool
-from receiptsvc.intake.tally import Tally
-from receiptsvc.intake.threads import Loop
-from receiptsvc.store.db import Database
-from receiptsvc.store.door import open_door
-from receiptsvc.store.wakeups import Bell
-from receiptsvc.web import auth
+from receiptsvc.intake.group_commit import Keeper
+from receiptsvc.server import event_streams
+from receiptsvc.server.threads import Loop
+from receiptsvc.server.worker import OnThreads
+from receiptsvc.spool.drainer import Drainage
+from receiptsvc.spool.writer import Spool
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.notify import Bell
+from receiptsvc.store.inbox.writer import open_door
 from receiptsvc.web.app import create_app
+from receiptsvc.web.http import auth
 
 WATCHED = frozenset({"/healthz", "/readyz", "/metrics"})  # also while every other thread waits for the database
 THREADS = 16  # for Flask; each may hold a connection to the database
@@ -30,7 +30,7 @@ def make() -> Intake:
     settings = Settings.from_env()
     if settings.api_key_file is not None:
         logs.info("web.api_key_made_here", file=str(settings.api_key_file))
-    database = Database(settings.database_url, pool_size=THREADS + streams.THREADS)
+    database = Database(settings.database_url, pool_size=THREADS + event_streams.THREADS)
     door = open_door(settings.database_url, database.slot, patience_seconds=settings.callback_budget_seconds)
     try:
         door.connect()  # before all others, for whom there may be no connection left; refuses an unsafe database

@@ -18,7 +18,7 @@ from benchmarks import busy, contest, generator, kept, lineup, machine, measures
 from benchmarks.generator import Plan
 from benchmarks.lineup import NAMES, OURS, Lineup
 from benchmarks.outcome import Outcome
-from tests import databases
+from tests.support import databases
 
 _FIXED_RATE = 500.0  # receipts a second where the API is looked at too
 _MOST_BUSY = 0.15  # of the processors' time, by others

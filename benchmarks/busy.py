@@ -17,9 +17,9 @@ import requests
 from benchmarks import receipts
 from benchmarks.generator import Plan, Report, Site
 from benchmarks.tools import BenchError
-from receiptsvc.cli.stack import Stack, answers
 from receiptsvc.config import Settings
-from tests import databases
+from receiptsvc.demo.processes import Stack, answers
+from tests.support import databases
 
 MESSAGES = 10_000  # in one POST
 STREAMS = 100

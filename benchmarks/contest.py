@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 
 from benchmarks.generator import Plan, Report, Site
-from receiptsvc.store.db import plain_url
+from receiptsvc.store.core.db import plain_url
 
 _SEED = 1  # the same orders in every run
 

@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from receiptsvc.store.db import Database
+from receiptsvc.store.core.db import Database
 
 PARAMETER = b"bench"  # of each callback's query, the last one: its number
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from benchmarks import machine, receipts, servers
 from benchmarks.generator import Site
-from receiptsvc.cli.stack import Stack, free_port
 from receiptsvc.config import Settings
-from tests import databases
+from receiptsvc.demo.processes import Stack, free_port
+from tests.support import databases
 
 # What a candidate is called in results and what it is called in the table; all but the first of each kind are rivals.
 NAMES: Mapping[str, str] = {

@@ -23,17 +23,17 @@ from benchmarks import machine, measures, receipts, runs
 from benchmarks.candidates import one_by_one
 from benchmarks.tools import BenchError
 from receiptsvc import ids
-from receiptsvc.cli.stack import Stack
+from receiptsvc.demo.processes import Stack
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Callback
-from receiptsvc.dynmark import codes
-from receiptsvc.store.db import Database, plain_url
-from receiptsvc.store.door import open_door
-from receiptsvc.store.inbox import Arrival
+from receiptsvc.dynmark import status_map
+from receiptsvc.store.core.db import Database, plain_url
+from receiptsvc.store.inbox.pending import Arrival
+from receiptsvc.store.inbox.writer import open_door
 from receiptsvc.worker.process import Queue, Reading, process
-from tests import databases
+from tests.support import databases
 
-_READING = Reading(words=codes.load({}), zone=ZoneInfo("UTC"))
+_READING = Reading(words=status_map.load({}), zone=ZoneInfo("UTC"))
 _OURS, _ALONE = "set-wise", "receipt by receipt"
 _BATCHES = {"postgresql": 1000, "sqlite": 100}  # as the worker's own
 _KEPT_AT_ONCE = 500

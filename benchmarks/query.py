@@ -33,11 +33,11 @@ from benchmarks.generator import Plan, Site
 from benchmarks.seed import DAYS, seed
 from benchmarks.tools import BenchError
 from receiptsvc import ids
-from receiptsvc.cli.stack import Stack, answers
 from receiptsvc.config import Settings
-from receiptsvc.store.db import Database, plain_url
-from receiptsvc.store.models import Message
-from tests import databases
+from receiptsvc.demo.processes import Stack, answers
+from receiptsvc.store.core.db import Database, plain_url
+from receiptsvc.store.core.models import Message
+from tests.support import databases
 
 _SMALL = 100_000
 _SAMPLES = 300  # messages to ask for, spread over all of them

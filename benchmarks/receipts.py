@@ -10,9 +10,9 @@ from sqlalchemy import update
 from benchmarks.kept import PARAMETER
 from receiptsvc import tokens
 from receiptsvc.config import Settings
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Message
-from tests import rows
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Message
+from tests.support import rows
 
 _AT_ONCE = 1000
 _REPORT = (

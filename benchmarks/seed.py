@@ -21,10 +21,10 @@ from psycopg import sql
 from sqlalchemy.engine import make_url
 
 from receiptsvc.domain.statuses import Effect, Status
-from receiptsvc.store import messages, rollups
-from receiptsvc.store.db import plain_url
-from receiptsvc.store.rollups import Standing
-from tests import databases
+from receiptsvc.store.core.db import plain_url
+from receiptsvc.store.messages import hourly_counts, transitions
+from receiptsvc.store.messages.hourly_counts import Standing
+from tests.support import databases
 
 DAYS = 30
 ORIGINATORS = ("ACME", None, "447700900999")
@@ -78,7 +78,7 @@ class Story:
     def __init__(self, scale: int, end: datetime) -> None:
         self._begin = end - timedelta(days=DAYS)
         self._step = timedelta(days=DAYS) / scale
-        self.counts: Counter[rollups.Key] = Counter()
+        self.counts: Counter[hourly_counts.Key] = Counter()
 
     def batches(self, places: range) -> Iterator[Batch]:
         """The rows of these messages by table, some thousand messages at a time. Places begin at a multiple of 100."""
@@ -99,7 +99,7 @@ class Story:
         recipient = str(447700000000 + place * 7919 % 1_000_000)
         originator = ORIGINATORS[place % len(ORIGINATORS)]
         client_ref = f"order/{place // 100}" if place // 100 % 2 else f"order/{place // 2}b"
-        conversation = messages.conversation_id(client_ref=client_ref, recipient=None, originator=None).hex
+        conversation = transitions.conversation_id(client_ref=client_ref, recipient=None, originator=None).hex
         guid = str(UUID(hex=message_id))
         final = _FINAL[place * 37 % 100]
         took = timedelta(seconds=2 + (place * 7919 % 1000) ** 2 / 5000)
@@ -125,8 +125,8 @@ class Story:
                  told if is_told else None, told, told)
             )  # fmt: skip
             if is_told:
-                self.counts[rollups.of_receipt(when, Effect.APPLIED)] += 1
-        self.counts.update(rollups.of_message(Standing(at, originator, at, status, status_at)))
+                self.counts[hourly_counts.of_receipt(when, Effect.APPLIED)] += 1
+        self.counts.update(hourly_counts.of_message(Standing(at, originator, at, status, status_at)))
         spoken.setdefault(conversation, []).append((at, 0))
         if place % 50 == 0:
             spoken[conversation].append((at + 2 * took, 1))
@@ -152,15 +152,15 @@ def seed(url: str, scale: int, say: Callable[[int], object]) -> None:
     fill(url, scale, end, say)
 
 
-def _sums(counts: Counter[rollups.Key]) -> list[Row]:
+def _sums(counts: Counter[hourly_counts.Key]) -> list[Row]:
     """The hourly counts."""
     rows: list[Row] = []
     for key, count in counts.items():
-        rows.append((_time(key.hour), *key[1:], _SLOTS[key.kind != rollups.MESSAGES], count))
-        if key.kind == rollups.MESSAGES:  # as it is after a worker has moved them on from accepted
+        rows.append((_time(key.hour), *key[1:], _SLOTS[key.kind != hourly_counts.MESSAGES], count))
+        if key.kind == hourly_counts.MESSAGES:  # as it is after a worker has moved them on from accepted
             rows.append((_time(key.hour), *key[1:], _SLOTS[1], 0))
     for hour in {key.hour for key in counts}:  # how often they were changed, which a reader looks at first
-        rows += [(_time(hour), rollups.CHANGES, "", "", slot, 100) for slot in _SLOTS]
+        rows += [(_time(hour), hourly_counts.CHANGES, "", "", slot, 100) for slot in _SLOTS]
     return rows
 
 
@@ -169,7 +169,7 @@ def _fill_postgresql(url: str, scale: int, end: datetime, say: Callable[[int], o
 
     At the end it is vacuumed and analysed, as it is after a while of work.
     """
-    counts: Counter[rollups.Key] = Counter()
+    counts: Counter[hourly_counts.Key] = Counter()
     with psycopg.connect(plain_url(url), autocommit=True) as connection, ProcessPoolExecutor() as others:
         indexes = connection.execute(_INDEXES, [list(TABLES)]).fetchall()
         for name, _ in indexes:
@@ -188,7 +188,7 @@ def _fill_postgresql(url: str, scale: int, end: datetime, say: Callable[[int], o
         connection.execute("CHECKPOINT")
 
 
-def _copy_part(url: str, scale: int, end: datetime, part: range) -> tuple[range, Counter[rollups.Key]]:
+def _copy_part(url: str, scale: int, end: datetime, part: range) -> tuple[range, Counter[hourly_counts.Key]]:
     """Copy some of the messages; gives what they add up to."""
     story = Story(scale, end)
     with psycopg.connect(plain_url(url), autocommit=True) as connection:

@@ -18,9 +18,9 @@ import requests
 
 from benchmarks import machine, measures, runs
 from benchmarks.tools import BenchError
-from receiptsvc.cli.stack import Stack, answers
-from receiptsvc.store.db import plain_url
-from tests import databases
+from receiptsvc.demo.processes import Stack, answers
+from receiptsvc.store.core.db import plain_url
+from tests.support import databases
 
 _ANSWER_SECONDS, _CALLS, _BATCH = 0.2, 4, 250
 _IDEAL = _CALLS * _BATCH / _ANSWER_SECONDS

@@ -17,7 +17,7 @@ import requests
 
 from benchmarks import machine, measures
 from benchmarks.tools import BenchError
-from receiptsvc.cli.stack import Stack, answers
+from receiptsvc.demo.processes import Stack, answers
 
 STREAMS = 500
 _SECONDS = 20

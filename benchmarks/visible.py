@@ -16,10 +16,10 @@ from benchmarks import receipts
 from benchmarks.generator import Plan, Report, Site
 from benchmarks.tools import BenchError
 from receiptsvc import ids
-from receiptsvc.cli.stack import Stack, answers
 from receiptsvc.client import Client
 from receiptsvc.config import Settings
-from tests import databases
+from receiptsvc.demo.processes import Stack, answers
+from tests.support import databases
 
 _WATCHERS = 4
 _MOST_WATCHED = 4000

@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from alembic import context
 
 from receiptsvc.config import Settings
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Base, UtcDateTime
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Base, UtcDateTime
 
 
 def _render(kind: str, item: Any, _context: Any) -> str | Literal[False]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from receiptsvc.store.db import Database
-from tests import databases
+from receiptsvc.store.core.db import Database
+from tests.support import databases
 
 ENGINES = ("sqlite", "postgresql")
 

@@ -21,9 +21,9 @@ from benchmarks.lineup import NAMES
 from benchmarks.outcome import Outcome
 from benchmarks.seed import seed
 from benchmarks.tools import BenchError
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Message, Transition
-from receiptsvc.store.verification import verify
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Message, Transition
+from receiptsvc.store.health.verification import verify
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nOK\n"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"

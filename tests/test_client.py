@@ -16,11 +16,10 @@ from receiptsvc.client import ApiError, Client, Unreachable, environment, wire
 from receiptsvc.client.wire import Json
 from receiptsvc.domain.errors import SettingsError
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store.db import Database
+from receiptsvc.store.core.db import Database
 from receiptsvc.web.app import create_app
-from tests import rows
-from tests.web import stories
-from tests.web.callers import ALL, make_settings
+from tests.support import rows, stories
+from tests.support.callers import ALL, make_settings
 
 KEY = "a-key-of-sixteen-or-more"
 

@@ -6,7 +6,7 @@ from alembic.script import ScriptDirectory
 from honcho.environ import parse_procfile
 
 from receiptsvc.config import NAMES, PROJECT
-from tests.databases import alembic_config
+from tests.support.databases import alembic_config
 
 
 def test_the_procfile_names_release_web_and_worker() -> None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.logs import JsonFormatter, describe
-from receiptsvc.store.db import Database
+from receiptsvc.store.core.db import Database
 
 
 def line(name: str, message: str, *args: object, error: BaseException | None = None) -> dict[str, object]:

@@ -5,7 +5,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from flask import Flask, Response, request
 
-from receiptsvc.intake.access import CALLBACKS, ROUTE
+from receiptsvc.server.access_log import CALLBACKS, ROUTE
 
 flask_app = Flask("noop", static_folder=None)
 

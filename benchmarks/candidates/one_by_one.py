@@ -8,11 +8,11 @@ from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.inbox import InboxOutcome
 from receiptsvc.domain.messages import Callback
 from receiptsvc.domain.statuses import Report, Source, fold, judge
-from receiptsvc.dynmark import receipts
-from receiptsvc.store import ledger
-from receiptsvc.store.db import Database
-from receiptsvc.store.messages import report_of
-from receiptsvc.store.models import InboxRow, Message, MessageTransaction, Transition
+from receiptsvc.dynmark.inbound import callbacks
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import InboxRow, Message, MessageTransaction, Transition
+from receiptsvc.store.inbox import counters
+from receiptsvc.store.messages.transitions import report_of
 from receiptsvc.worker.process import Reading
 
 
@@ -28,7 +28,7 @@ def process(database: Database, reading: Reading, now: datetime) -> int:
         )
         if row is None:
             return 0
-        (said,) = receipts.read_receipts(Callback(row.method, row.query, row.content_type, row.body), reading.zone)
+        (said,) = callbacks.read_receipts(Callback(row.method, row.query, row.content_type, row.body), reading.zone)
         message = session.scalar(select(Message).where(Message.id == row.message_id).with_for_update())
         if isinstance(said, Unreadable) or message is None:
             raise ValueError("this benchmark has only receipts that can be read and find their message")
@@ -78,5 +78,5 @@ def process(database: Database, reading: Reading, now: datetime) -> int:
         outcome = InboxOutcome(effect.value)
         row.outcome, row.processed_at = outcome, now
         session.flush()
-        ledger.move(session, {(InboxOutcome.PENDING, outcome): 1})
+        counters.move(session, {(InboxOutcome.PENDING, outcome): 1})
     return 1

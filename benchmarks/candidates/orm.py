@@ -11,7 +11,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.store.models import InboxRow
+from receiptsvc.store.core.models import InboxRow
 
 CONNECTIONS = 16  # a process
 

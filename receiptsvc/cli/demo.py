@@ -24,12 +24,12 @@ from rich.console import Console
 from sqlalchemy.engine import make_url
 
 from receiptsvc import tokens
-from receiptsvc.cli import display
-from receiptsvc.cli.stack import Stack, free_port, is_free
+from receiptsvc.cli.terminal import display
 from receiptsvc.client import Client, Json
 from receiptsvc.config import DATA, Settings, key_path
+from receiptsvc.demo.processes import Stack, free_port, is_free
 from receiptsvc.domain.errors import ReceiptsvcError
-from receiptsvc.worker import solo
+from receiptsvc.worker import single_instance
 
 ADA, BEN, CLEO = "447700900001", "447700900002", "447700900003"
 SHOP = "Mayflower"
@@ -194,8 +194,8 @@ def _refuse_second(database_url: str) -> None:
     """Raise DemoFailed if a worker is at work on the desk's database."""
     Path(make_url(database_url).database or "").parent.mkdir(parents=True, exist_ok=True)
     try:
-        lock = solo.lock_worker(database_url, patience_seconds=0, stop=threading.Event())
-    except solo.AnotherWorker:
+        lock = single_instance.lock_worker(database_url, patience_seconds=0, stop=threading.Event())
+    except single_instance.AnotherWorker:
         raise DemoFailed("it is up already: end the other one first") from None
     if lock is not None:
         lock.close()

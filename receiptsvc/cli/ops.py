@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 import click
 
 from receiptsvc import tokens
-from receiptsvc.cli import databases, display
+from receiptsvc.cli.terminal import databases, display
 from receiptsvc.config import Settings
 from receiptsvc.domain.inbox import InboxOutcome
-from receiptsvc.store import receipts, strangers, verification
-from receiptsvc.store.audits import By
+from receiptsvc.store.core.audits import By
+from receiptsvc.store.health import verification
+from receiptsvc.store.inbox import receipts, rejected
 
 
 @click.command()
@@ -42,7 +43,7 @@ def keys(*, as_json: bool) -> None:
     """
     settings = Settings.from_env()
     with databases.opened(settings) as database, database.reading() as session:
-        refused = strangers.by_kid(session)
+        refused = rejected.by_kid(session)
     listed = [key.kid for key in settings.callback_keys]
     if as_json:
         seen = [{"kid": one.kid, "callbacks": one.callbacks, "lastAt": one.last_at.isoformat()} for one in refused]

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 import click
 
-from receiptsvc.cli import databases, display
+from receiptsvc.cli.terminal import databases, display
 from receiptsvc.config import Settings
-from receiptsvc.dynmark import codes
-from receiptsvc.worker import rebuild as reading_again
+from receiptsvc.dynmark import status_map
+from receiptsvc.worker import reprocess as reading_again
+from receiptsvc.worker.activity_repair import recall
 from receiptsvc.worker.process import Reading
-from receiptsvc.worker.recall import recall
 
 
 @click.command()
@@ -28,7 +28,7 @@ def rebuild(*, is_applied: bool, as_json: bool) -> None:
     """
     settings = Settings.from_env()
     now = datetime.now(UTC)
-    reading = Reading(words=codes.load(settings.status_map), zone=settings.timezone)
+    reading = Reading(words=status_map.load(settings.status_map), zone=settings.timezone)
     counts: Counter[tuple[str, str, str, str]] = Counter()
     with databases.opened(settings, is_written=True) as database:
         with display.progress("receipts read", is_shown=not as_json) as advance:

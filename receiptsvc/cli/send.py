@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from receiptsvc.cli import display, files
-from receiptsvc.cli.answers import print_json, refusals_told
-from receiptsvc.cli.options import with_all
+from receiptsvc.cli.send_file import command
+from receiptsvc.cli.terminal import display
+from receiptsvc.cli.terminal.answers import print_json, refusals_told
+from receiptsvc.cli.terminal.options import with_all
 from receiptsvc.client import Client, Json, Unreachable
 
 # What describes a single message: the name of its option's parameter is the API's.
@@ -92,10 +93,10 @@ def send(
     if source is not None:
         if message or idempotency_key:
             raise click.UsageError("--file takes no options that describe a message: they stand in the file.")
-        order = files.Order(
+        order = command.Order(
             source=source, form=form, job=job, is_again=is_again, wait_seconds=wait_seconds, as_json=as_json
         )
-        (files.estimate if is_dry else files.send)(order)
+        (command.estimate if is_dry else command.send)(order)
         return
     if form or job or is_again:
         raise click.UsageError("--format, --job and --again go with --file.")
@@ -137,7 +138,7 @@ def _send(client: Client, message: Json, key: str, *, wait_seconds: float | None
     is_settled = True
     if wait_seconds is not None:
         with refusals_told():
-            is_settled = files.wait(client, items, seconds=wait_seconds, is_shown=not as_json)
+            is_settled = command.wait(client, items, seconds=wait_seconds, is_shown=not as_json)
     if as_json:
         print_json({"messages": list(items.values())})
     elif wait_seconds is not None:

@@ -2,8 +2,8 @@
 
 import click
 
-from receiptsvc.cli import display
-from receiptsvc.cli.answers import print_json, refusals_told
+from receiptsvc.cli.terminal import display
+from receiptsvc.cli.terminal.answers import print_json, refusals_told
 from receiptsvc.client import Client, Json
 
 _sender = click.option(

@@ -12,9 +12,9 @@ from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.dynmark.gateway import Gateway
-from receiptsvc.dynmark.rest import RestGateway
-from receiptsvc.dynmark.soap import SoapGateway
-from receiptsvc.store.db import Database
+from receiptsvc.dynmark.outbound.rest import RestGateway
+from receiptsvc.dynmark.outbound.soap import SoapGateway
+from receiptsvc.store.core.db import Database
 from receiptsvc.worker import loop
 
 _GIVES_WAY = 10  # where web processes share the processors: somebody waits for their answers

@@ -20,14 +20,14 @@ from receiptsvc.config import Settings
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Callback
-from receiptsvc.intake.access import ROUTE
-from receiptsvc.intake.admission import BodyFault, BodyRefused, ByteBudget, has_body, read_body, stop_reading
-from receiptsvc.intake.client import Client
-from receiptsvc.intake.connections import UNAUTHENTICATED
-from receiptsvc.intake.keeper import Keeper
-from receiptsvc.intake.tally import Tally
-from receiptsvc.store.inbox import Arrival
-from receiptsvc.store.strangers import Refused
+from receiptsvc.intake.ack_stats import Tally
+from receiptsvc.intake.group_commit import Keeper
+from receiptsvc.server.access_log import ROUTE
+from receiptsvc.server.admission import BodyFault, BodyRefused, ByteBudget, has_body, read_body, stop_reading
+from receiptsvc.server.client import Client
+from receiptsvc.server.connections import UNAUTHENTICATED
+from receiptsvc.store.inbox.pending import Arrival
+from receiptsvc.store.inbox.rejected import Refused
 
 MOST_BYTES = 1024 * 1024  # of a body, counted while reading
 

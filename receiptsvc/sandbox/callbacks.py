@@ -12,7 +12,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from receiptsvc.sandbox.calls import Answer, Caller, Request
+from receiptsvc.sandbox.http_client import Answer, Caller, Request
 
 _MOST_FAILURES = 1_000  # shown in the report; all are counted
 _WATCH_SECONDS = 0.05

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 
 from receiptsvc.sandbox import behaviour, receipts, rest, wire
 from receiptsvc.sandbox import options as settings
+from receiptsvc.sandbox.accepted import Taken
 from receiptsvc.sandbox.behaviour import CallEnd, Ending, Item, Plan
 from receiptsvc.sandbox.callbacks import Chain, Scheduler
-from receiptsvc.sandbox.calls import Answer, Request
+from receiptsvc.sandbox.http_client import Answer, Request
 from receiptsvc.sandbox.options import Options
-from receiptsvc.sandbox.taken import Taken
 
 _WORKING = CallEnd(once=False)
 

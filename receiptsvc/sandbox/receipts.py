@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 from receiptsvc.sandbox import behaviour, wire
 from receiptsvc.sandbox.behaviour import Form
 from receiptsvc.sandbox.callbacks import Step
-from receiptsvc.sandbox.calls import Request
+from receiptsvc.sandbox.http_client import Request
 from receiptsvc.sandbox.options import Options
 
 _PERSISTENT_TRIES = 4

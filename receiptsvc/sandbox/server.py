@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from receiptsvc.sandbox import orders, rest, wire, wsdl
+from receiptsvc.sandbox import control_api, rest, wire, wsdl
 from receiptsvc.sandbox.behaviour import Ending
 from receiptsvc.sandbox.callbacks import Scheduler
 from receiptsvc.sandbox.gateway import Gateway, LogonRefused, Verdict
@@ -213,13 +213,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._call(body)
         elif path == REST_PATH:
             self._call_by_rest(body)
-        elif path in orders.ORDERS:
+        elif path in control_api.ORDERS:
             try:
-                self._say_json(200, orders.follow(path, body, self.server.gateway))
+                self._say_json(200, control_api.follow(path, body, self.server.gateway))
             except ValueError as refused:
                 self._say_json(400, {"error": str(refused)})
         else:
-            self._say_json(404, {"error": f"there are {SOAP_PATH}, {REST_PATH}, {', '.join(orders.ORDERS)}"})
+            self._say_json(404, {"error": f"there are {SOAP_PATH}, {REST_PATH}, {', '.join(control_api.ORDERS)}"})
 
     def _body(self) -> bytes | None:
         """The request's body; None where it has been answered with what is wrong."""

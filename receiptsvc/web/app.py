@@ -5,10 +5,9 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.routing import BaseConverter
 
 from receiptsvc.config import Settings
-from receiptsvc.intake.access import ROUTE
-from receiptsvc.intake.streams import Feed
-from receiptsvc.store.db import Database
-from receiptsvc.web import auth, caching, context, documentation, errors
+from receiptsvc.server.access_log import ROUTE
+from receiptsvc.server.event_streams import Feed
+from receiptsvc.store.core.db import Database
 from receiptsvc.web.api import (
     conversations,
     events,
@@ -26,7 +25,9 @@ from receiptsvc.web.api import (
     suppressions,
     transactions,
 )
-from receiptsvc.web.readiness import FindOut
+from receiptsvc.web.docs import pages
+from receiptsvc.web.http import auth, caching, context, errors
+from receiptsvc.web.http.readiness import FindOut
 from receiptsvc.web.schemas.events import write as write_event
 
 _POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -56,7 +57,7 @@ def create_app(settings: Settings, database: Database, *, find_out: FindOut | No
     app.url_map.merge_slashes = False  # a clientRef may hold several in a row
     context.attach(app, settings, database, Feed(database, write_event), find_out)
     auth.guard(app, auth.KnownKeys(settings.api_keys))
-    api = documentation.describe(app, settings.public_url)
+    api = pages.describe(app, settings.public_url)
     for noun in (
         messages,
         sending,
@@ -74,7 +75,7 @@ def create_app(settings: Settings, database: Database, *, find_out: FindOut | No
         health,
     ):
         api.register_blueprint(noun.blueprint)
-    app.register_blueprint(documentation.blueprint)
+    app.register_blueprint(pages.blueprint)
     app.register_blueprint(metrics.blueprint)
     errors.register(app)
     caching.register(app)

@@ -16,9 +16,9 @@ from sqlalchemy.orm import Session
 from receiptsvc.domain.inbox import InboxOutcome
 from receiptsvc.domain.messages import Origin, Receipt
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store import messages
-from receiptsvc.store.inbox import Claimed
-from receiptsvc.store.messages import Candidate, Given, Locked
+from receiptsvc.store.inbox.pending import Claimed
+from receiptsvc.store.messages import transitions
+from receiptsvc.store.messages.transitions import Candidate, Given, Locked
 
 BY_HAND = "matched by hand"
 BY_TOKEN = "token"  # noqa: S105 - a rule's name
@@ -68,7 +68,7 @@ class Known:
 def look_up(session: Session, read: Sequence[tuple[Claimed, Receipt]], *, only_look: bool = False) -> Known:
     """Find every message that these receipts may be about, and lock those, unless you `only_look`."""
     by_transaction: dict[str, list[Given]] = {}
-    for given in messages.transactions(
+    for given in transitions.transactions(
         session, {receipt.transaction_id for _, receipt in read if receipt.transaction_id}
     ):
         by_transaction.setdefault(given.transaction_id, []).append(given)
@@ -84,11 +84,11 @@ def look_up(session: Session, read: Sequence[tuple[Claimed, Receipt]], *, only_l
         and not _fitting(receipt, by_transaction.get(receipt.transaction_id or "", ()))
     }
     by_client_ref = defaultdict(list)
-    for candidate in messages.candidates(session, {(ref, tail(number)) for ref, number in vague if ref and number}):
+    for candidate in transitions.candidates(session, {(ref, tail(number)) for ref, number in vague if ref and number}):
         by_client_ref[candidate.client_ref].append(candidate)
         wanted.add(candidate.id)
     return Known(
-        locked=messages.lock(session, {one for one in wanted if one is not None}, only_look=only_look),
+        locked=transitions.lock(session, {one for one in wanted if one is not None}, only_look=only_look),
         by_transaction=by_transaction,
         by_client_ref=by_client_ref,
     )
@@ -166,7 +166,7 @@ def _by_client_ref(row: Claimed, receipt: Receipt, given: Sequence[Given], known
         and _was_offered(message, latest)
         and same_number(number, message.recipient)
     ]
-    if len(fitting) > 1 or (fitting and len(near) >= messages.MOST_CANDIDATES):
+    if len(fitting) > 1 or (fitting and len(near) >= transitions.MOST_CANDIDATES):
         count = len(fitting) if len(fitting) > 1 else f"{len(near)} or more"
         reason = f"its clientRef and recipient fit {count} messages"
         return Lost(outcome=InboxOutcome.UNMATCHED, reason=reason, candidates=[message.id for message in fitting])

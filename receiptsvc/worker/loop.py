@@ -16,13 +16,16 @@ from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain import opt_outs
 from receiptsvc.domain.errors import ReceiptsvcError, StorageUnavailable
-from receiptsvc.dynmark import codes
+from receiptsvc.dynmark import status_map
 from receiptsvc.dynmark.gateway import Gateway
-from receiptsvc.store import events, heartbeats, parking, sending
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Heartbeat
-from receiptsvc.store.wakeups import listen
-from receiptsvc.worker import solo
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Heartbeat
+from receiptsvc.store.core.notify import listen
+from receiptsvc.store.health import heartbeats
+from receiptsvc.store.inbox import parking
+from receiptsvc.store.messages import change_feed
+from receiptsvc.store.outbound import attempts
+from receiptsvc.worker import single_instance
 from receiptsvc.worker.process import Queue, Reading, process
 from receiptsvc.worker.submit import release, repeats, submit
 
@@ -56,7 +59,7 @@ def run(settings: Settings, database: Database, gateways: Mapping[str, Gateway],
     """
     lock = None
     if database.is_sqlite:
-        lock = solo.lock_worker(settings.database_url, patience_seconds=30, stop=stop)
+        lock = single_instance.lock_worker(settings.database_url, patience_seconds=30, stop=stop)
         if lock is None:
             return
         # No other worker can be calling, so whatever one left unfinished has lost its answer.
@@ -85,7 +88,7 @@ def _duties(
     settings: Settings, database: Database, gateways: Mapping[str, Gateway], queue: Queue, stop: threading.Event
 ) -> list[Duty]:
     reading = Reading(
-        words=codes.load(settings.status_map),
+        words=status_map.load(settings.status_map),
         zone=settings.timezone,
         adopt_after=settings.adopt_after,
         reply_window=settings.reply_window,
@@ -169,7 +172,7 @@ def _tidy(settings: Settings, database: Database) -> int:
     Gives more than 0 if there may be more to do at once.
     """
     with database.transaction() as session:
-        retired = sending.retire_late(session, datetime.now(UTC), repeats(settings))
+        retired = attempts.retire_late(session, datetime.now(UTC), repeats(settings))
     with database.transaction() as session:
         released = parking.release_due(session, datetime.now(UTC), _MOST_LOOKED_AT_AGAIN)
     settled = _settle_lost(settings, database)
@@ -177,8 +180,8 @@ def _tidy(settings: Settings, database: Database) -> int:
     numbered = 0
     if not database.is_sqlite:  # for streams to come: while one is open, the web process does it
         with database.transaction() as session:
-            numbered = events.number(session)
-    is_more = released == _MOST_LOOKED_AT_AGAIN or numbered == events.MOST_NUMBERED
+            numbered = change_feed.number(session)
+    is_more = released == _MOST_LOOKED_AT_AGAIN or numbered == change_feed.MOST_NUMBERED
     return retired + settled + is_more  # the rest of them at once
 
 
@@ -195,7 +198,7 @@ def _insist(step: Callable[[], int], stop: threading.Event) -> None:
 
 def _settle_lost(settings: Settings, database: Database, *, all_calls: bool = False) -> int:
     with database.transaction() as session:
-        return sending.settle_lost(session, datetime.now(UTC), repeats(settings), all_calls=all_calls)
+        return attempts.settle_lost(session, datetime.now(UTC), repeats(settings), all_calls=all_calls)
 
 
 def _start(duty: Duty, stop: threading.Event, news: threading.Event) -> threading.Thread:

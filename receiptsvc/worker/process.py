@@ -20,14 +20,16 @@ from receiptsvc.domain.errors import StorageUnavailable, Unreadable
 from receiptsvc.domain.inbox import Channel, InboxOutcome
 from receiptsvc.domain.messages import Receipt, Reply
 from receiptsvc.domain.statuses import Report, Source
-from receiptsvc.dynmark import receipts
-from receiptsvc.dynmark.codes import Words
-from receiptsvc.store import inbox, messages, parking, replies
-from receiptsvc.store.db import Database
-from receiptsvc.store.inbox import Claimed
-from receiptsvc.store.messages import Locked
-from receiptsvc.store.parking import Stray
-from receiptsvc.worker import adoption, correlation
+from receiptsvc.dynmark.inbound import callbacks
+from receiptsvc.dynmark.status_map import Words
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.inbound import replies
+from receiptsvc.store.inbox import parking, pending
+from receiptsvc.store.inbox.parking import Stray
+from receiptsvc.store.inbox.pending import Claimed
+from receiptsvc.store.messages import transitions
+from receiptsvc.store.messages.transitions import Locked
+from receiptsvc.worker import correlation, external_messages
 from receiptsvc.worker.correlation import Found, Lost
 
 _MOST_TRIES = 8
@@ -68,7 +70,7 @@ class Queue:
         self.careful_rows = careful_rows
         self.outages = 0  # in a row, after a claim
         self._lock = Lock()
-        self._mark: inbox.Mark | None = None
+        self._mark: pending.Mark | None = None
         self._whole_look_at = 0.0
 
     def be_careful(self, rows: int) -> None:
@@ -84,7 +86,7 @@ class Queue:
         """The next rows, locked."""
         if monotonic() >= self._whole_look_at:
             self._mark, self._whole_look_at = None, monotonic() + _WHOLE_LOOK_SECONDS
-        rows = inbox.claim(session, now, limit, after=self._mark)
+        rows = pending.claim(session, now, limit, after=self._mark)
         if rows:
             last = rows[-1]
             self._mark = (last.next_at, last.id) if last.next_at < now - _LAG else None
@@ -126,27 +128,27 @@ def _process_alone(database: Database, row_id: UUID, reading: Reading, now: date
     `is_doubtful`: whether what looks like an outage is taken for the row's own fault.
     """
     with database.transaction() as session:
-        held = inbox.claim(session, now, 1, only=row_id)
+        held = pending.claim(session, now, 1, only=row_id)
         if not held:
             return
         row = held[0]
         if row.tries >= _MOST_TRIES:
             _settle(session, [(row, InboxOutcome.DEAD, _ENDED)], now)
             return
-        inbox.postpone(session, row, now + _FIRST_GAP * (1 << row.tries), _ENDED)
+        pending.postpone(session, row, now + _FIRST_GAP * (1 << row.tries), _ENDED)
     try:
         with database.transaction() as session:
-            _work(session, inbox.claim(session, now, 1, only=row_id), reading, now)
+            _work(session, pending.claim(session, now, 1, only=row_id), reading, now)
     except Exception as error:
         if isinstance(error, StorageUnavailable) and not is_doubtful:
             raise
         logs.error("process.row_failed", error, receipt=str(row_id))
         with database.transaction() as session:
-            for row in inbox.claim(session, now, 1, only=row_id):
+            for row in pending.claim(session, now, 1, only=row_id):
                 if row.tries >= _MOST_TRIES:
                     _settle(session, [(row, InboxOutcome.DEAD, logs.describe(error))], now)
                 else:
-                    inbox.explain(session, row, logs.describe(error))
+                    pending.explain(session, row, logs.describe(error))
 
 
 def _work(session: Session, rows: Sequence[Claimed], reading: Reading, now: datetime) -> None:
@@ -160,7 +162,7 @@ def _work(session: Session, rows: Sequence[Claimed], reading: Reading, now: date
             verdicts.append((row, InboxOutcome.QUARANTINED, "its key was wrong"))
         elif row.channel == Channel.INBOUND:
             try:
-                answers.append((row, receipts.read_reply(inbox.callback_of(session, row), reading.zone)))
+                answers.append((row, callbacks.read_reply(pending.callback_of(session, row), reading.zone)))
             except Unreadable as error:
                 verdicts.append((row, InboxOutcome.QUARANTINED, str(error)))
         else:
@@ -196,17 +198,17 @@ def _read(
     callback_id = row.callback_id or row.id
     said = several.get(callback_id)
     if said is None:
-        said = receipts.read_receipts(inbox.callback_of(session, row), zone)
+        said = callbacks.read_receipts(pending.callback_of(session, row), zone)
     if len(said) == 1:
         return said[0], 0
     several[callback_id] = said
-    if row.callback_id is not None or inbox.has_parts(session, row):
+    if row.callback_id is not None or pending.has_parts(session, row):
         return said[min(row.part, len(said) - 1)], 0
-    return said[0], inbox.add_parts(session, row, len(said), now)
+    return said[0], pending.add_parts(session, row, len(said), now)
 
 
 def _settle(session: Session, verdicts: Sequence[Verdict], now: datetime, new_parts: int = 0) -> None:
-    inbox.settle(session, verdicts, now, new_parts)
+    pending.settle(session, verdicts, now, new_parts)
     left = [
         (row.id, outcome, reason)
         for row, outcome, reason in verdicts
@@ -250,9 +252,9 @@ def _record(
     noted = [
         (touched[match.message_id], receipt.transaction_id) for _, receipt, match in found if receipt.transaction_id
     ]
-    messages.note_transactions(session, noted, "receipt", now)
+    transitions.note_transactions(session, noted, "receipt", now)
     entries = [(match.message_id, _entry(row, receipt, match, words)) for row, receipt, match in found]
-    effects = messages.record(session, touched, entries, now)
+    effects = transitions.record(session, touched, entries, now)
     return [
         (row, InboxOutcome(effect.value), "; ".join(receipt.notes) or None)
         for (row, receipt, _), effect in zip(found, effects, strict=True)
@@ -277,7 +279,7 @@ def _keep_strays(
         if isinstance(match, Found) or match.outcome is not InboxOutcome.UNMATCHED:
             later.append(row)
             continue
-        due_at = None if match.candidates else adoption.due_at(row, receipt, reading.adopt_after)
+        due_at = None if match.candidates else external_messages.due_at(row, receipt, reading.adopt_after)
         if due_at is not None and due_at <= now:
             adopted.append((row, receipt))
         else:
@@ -296,7 +298,7 @@ def _keep_strays(
         ],
         now,
     )
-    found, as_well = adoption.adopt(session, adopted, now)
+    found, as_well = external_messages.adopt(session, adopted, now)
     parking.release(
         session,
         transaction_ids={receipt.transaction_id for _, receipt, _ in found if receipt.transaction_id},
@@ -304,14 +306,14 @@ def _keep_strays(
         now=now,
     )
     for row in [*later, *as_well]:
-        inbox.postpone(session, row._replace(tries=row.tries - 1), now, "its message has come meanwhile")
-    locked = messages.lock(session, {match.message_id for _, _, match in found})
+        pending.postpone(session, row._replace(tries=row.tries - 1), now, "its message has come meanwhile")
+    locked = transitions.lock(session, {match.message_id for _, _, match in found})
     verdicts: list[Verdict] = [(row, InboxOutcome.UNMATCHED, why.reason) for row, _, why, _ in parked]
     return verdicts + _record(session, found, locked, reading.words, now)
 
 
-def _entry(row: Claimed, receipt: Receipt, match: Found, words: Words) -> messages.Entry:
-    return messages.Entry(
+def _entry(row: Claimed, receipt: Receipt, match: Found, words: Words) -> transitions.Entry:
+    return transitions.Entry(
         report=Report(
             source=Source.GATEWAY,
             word=words.word_for(receipt.status_id, receipt.description),

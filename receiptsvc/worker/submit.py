@@ -16,10 +16,10 @@ from receiptsvc.domain.countries import alpha_2
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.messages import OutboundMessage, SendResult
 from receiptsvc.dynmark.gateway import Gateway
-from receiptsvc.store import accounts, restraint, sending
-from receiptsvc.store.accounts import Call, Gate
-from receiptsvc.store.db import Database
-from receiptsvc.store.sending import Claimed, Ended, Repeats
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.outbound import accounts, attempts, send_gate
+from receiptsvc.store.outbound.accounts import Call, Gate
+from receiptsvc.store.outbound.attempts import Claimed, Ended, Repeats
 
 _SPREAD = 0.2  # so that what failed together, everywhere, does not come back together
 _RECORD_AGAIN_SECONDS = 1.0
@@ -38,15 +38,15 @@ def submit(database: Database, gateways: Mapping[str, Gateway], settings: Settin
     started = datetime.now(UTC)
     try:
         with database.transaction() as session:
-            allowed = restraint.allow(session, started, settings.batch_size, settings.sends_per_second)
+            allowed = send_gate.allow(session, started, settings.batch_size, settings.sends_per_second)
             gates = accounts.gates(session, started) if allowed.most else ()
             claimed = _claim(session, started, allowed.most, settings, gates)
             if stop.is_set() or not claimed:  # the claim may have waited for its turn; no new call starts now
                 raise _Stopped
-            gate = sending.gate_of(claimed[0], gates)
+            gate = attempts.gate_of(claimed[0], gates)
             if gate is not None and not accounts.take_turn(session, gate, started):
                 raise _Stopped
-            restraint.spend(session, started, len(claimed), settings.sends_per_second)
+            send_gate.spend(session, started, len(claimed), settings.sends_per_second)
     except _Stopped:
         return 0
     results = gateways[claimed[0].transport].send(
@@ -69,7 +69,7 @@ def _claim(session: Session, now: datetime, most: int, settings: Settings, gates
     if not most:
         return ()
     lease = timedelta(seconds=settings.lease_seconds)
-    return sending.claim(session, now, limit=most, lease=lease, repeats=repeats(settings), gates=gates)
+    return attempts.claim(session, now, limit=most, lease=lease, repeats=repeats(settings), gates=gates)
 
 
 def release(database: Database, settings: Settings) -> None:
@@ -77,7 +77,7 @@ def release(database: Database, settings: Settings) -> None:
     is_more = True
     while is_more:
         with database.transaction() as session:
-            is_more = sending.release(session, datetime.now(UTC), repeats(settings)) > 0
+            is_more = attempts.release(session, datetime.now(UTC), repeats(settings)) > 0
 
 
 def _record(
@@ -91,7 +91,7 @@ def _record(
     while True:
         try:
             with database.transaction() as session:
-                has_decided = sending.record_results(
+                has_decided = attempts.record_results(
                     session, ended, now, repeats(settings), is_one_call=True, call=call
                 )
         except StorageUnavailable as error:

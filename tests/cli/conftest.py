@@ -18,13 +18,13 @@ from receiptsvc import ids
 from receiptsvc.cli.main import commands
 from receiptsvc.config import Settings
 from receiptsvc.domain.inbox import Channel
-from receiptsvc.dynmark import codes
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Message
+from receiptsvc.dynmark import status_map
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Message
 from receiptsvc.web.app import create_app
 from receiptsvc.worker.process import Reading, process
-from tests import databases, rows
-from tests.rows import T0
+from tests.support import databases, rows
+from tests.support.rows import T0
 
 KEY = "the-key-of-the-tests"
 READER = "a-key-that-may-only-read"
@@ -95,7 +95,7 @@ class Service:
             return session.get_one(Message, message_id).originator
 
     def _process(self) -> None:
-        reading = Reading(words=codes.load(self.settings.status_map), zone=self.settings.timezone)
+        reading = Reading(words=status_map.load(self.settings.status_map), zone=self.settings.timezone)
         assert process(self.database, reading, T0, 10) == 1
 
 

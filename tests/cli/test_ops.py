@@ -9,10 +9,10 @@ from sqlalchemy import select, update
 from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
 from receiptsvc.domain.inbox import InboxOutcome
-from receiptsvc.store import ledger, receipts
-from receiptsvc.store.models import Audit, InboxRow, Message
-from tests import rows
+from receiptsvc.store.core.models import Audit, InboxRow, Message
+from receiptsvc.store.inbox import counters, receipts
 from tests.cli.conftest import Run, Service
+from tests.support import rows
 
 
 def test_urls_are_those_that_the_callbacks_verify(environ: dict[str, str], run: Run) -> None:
@@ -81,7 +81,7 @@ def dead(service: Service, at: float) -> None:
     receipt_id = rows.keep(service.database, "statusid=1", now=rows.seconds(at))
     with service.database.transaction() as session:
         session.execute(update(InboxRow).where(InboxRow.id == receipt_id).values(outcome="dead", processed_at=rows.T0))
-        ledger.move(session, {(InboxOutcome.PENDING, InboxOutcome.DEAD): 1})
+        counters.move(session, {(InboxOutcome.PENDING, InboxOutcome.DEAD): 1})
 
 
 def test_replay_has_receipts_worked_on_again_and_says_how_many(service: Service, run: Run) -> None:

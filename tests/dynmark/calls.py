@@ -8,7 +8,7 @@ from lxml import etree
 from receiptsvc import ids
 from receiptsvc.config import Settings
 from receiptsvc.domain.messages import OutboundMessage
-from receiptsvc.dynmark.soap import SoapGateway
+from receiptsvc.dynmark.outbound.soap import SoapGateway
 from tests.dynmark import wire
 from tests.dynmark.wire import Wire
 

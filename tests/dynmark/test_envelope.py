@@ -12,9 +12,9 @@ from lxml import etree
 
 from receiptsvc.domain.errors import SettingsError
 from receiptsvc.domain.messages import Outcome
-from receiptsvc.dynmark import envelope
-from receiptsvc.dynmark.envelope import BUNDLED_WSDL
-from receiptsvc.dynmark.soap import SoapGateway
+from receiptsvc.dynmark.outbound import envelope
+from receiptsvc.dynmark.outbound.envelope import BUNDLED_WSDL
+from receiptsvc.dynmark.outbound.soap import SoapGateway
 from tests.dynmark import wire
 from tests.dynmark.calls import (
     ALICE,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from receiptsvc.dynmark import exchange
+from receiptsvc.dynmark.outbound import exchange
 from tests.dynmark import wire
 from tests.dynmark.wire import Conversation, Wire
 

@@ -14,7 +14,7 @@ import pytest
 from receiptsvc.domain.errors import SettingsError
 from receiptsvc.domain.messages import OutboundMessage, Outcome, SendResult
 from receiptsvc.dynmark.gateway import Gateway
-from receiptsvc.dynmark.rest import RestGateway
+from receiptsvc.dynmark.outbound.rest import RestGateway
 from tests.dynmark import calls, wire
 from tests.dynmark.calls import ALICE, BOB, CAROL, PASSWORD, message
 from tests.dynmark.wire import Wire

@@ -11,7 +11,7 @@ import pytest
 from receiptsvc.domain.accounts import SUSPECT
 from receiptsvc.domain.messages import Outcome, SendResult
 from receiptsvc.dynmark.gateway import Gateway
-from receiptsvc.dynmark.soap import SoapGateway
+from receiptsvc.dynmark.outbound.soap import SoapGateway
 from tests.dynmark import wire
 from tests.dynmark.calls import (
     ALICE,

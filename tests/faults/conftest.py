@@ -11,9 +11,9 @@ from typing import Protocol
 import pytest
 
 from receiptsvc import ids, tokens
-from receiptsvc.cli.stack import Stack, answers
 from receiptsvc.config import Settings
-from tests.faults.postgres import Server
+from receiptsvc.demo.processes import Stack, answers
+from tests.support.postgres import Server
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,22 +6,22 @@ from datetime import UTC, datetime
 from types import ModuleType
 
 from receiptsvc.config import Settings
-from receiptsvc.dynmark import exchange
 from receiptsvc.dynmark.gateway import Gateway
-from receiptsvc.dynmark.rest import RestGateway
-from receiptsvc.dynmark.soap import SoapGateway
-from receiptsvc.store import sending
-from receiptsvc.store.db import Database
+from receiptsvc.dynmark.outbound import exchange
+from receiptsvc.dynmark.outbound.rest import RestGateway
+from receiptsvc.dynmark.outbound.soap import SoapGateway
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.outbound import attempts
 from receiptsvc.worker import submit
 from tests.faults import doom
 
 # Whose end, or with `before` whose beginning, is the point; in order. None: the gateway's.
 POINTS: dict[str, tuple[ModuleType | None, str, bool]] = {
-    "claimed": (sending, "claim", False),
+    "claimed": (attempts, "claim", False),
     "claim committed": (None, "send", True),
     "answered": (exchange, "post", False),
     "answer read": (None, "send", False),
-    "recorded": (sending, "record_results", False),
+    "recorded": (attempts, "record_results", False),
 }
 
 
@@ -32,7 +32,7 @@ def main() -> None:
     database, stop = Database(settings.database_url), threading.Event()
     gateway: Gateway = RestGateway(settings) if settings.transport == "rest" else SoapGateway(settings)
     with database.transaction() as session:
-        while sending.settle_lost(session, datetime.now(UTC), submit.repeats(settings), all_calls=True):
+        while attempts.settle_lost(session, datetime.now(UTC), submit.repeats(settings), all_calls=True):
             pass
     if point != doom.NEVER:
         place, name, is_before = POINTS[point]

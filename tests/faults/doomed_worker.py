@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from types import ModuleType
 from zoneinfo import ZoneInfo
 
-from receiptsvc.dynmark import codes
-from receiptsvc.store import inbox, messages, parking
-from receiptsvc.store.db import Database
+from receiptsvc.dynmark import status_map
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.inbox import parking, pending
+from receiptsvc.store.messages import transitions
 from receiptsvc.worker import correlation
 from receiptsvc.worker.process import Queue, Reading, process
 from tests.faults import doom
@@ -15,12 +16,12 @@ from tests.faults import doom
 AFTERWARDS = "committed"
 # Between the claim and the commit of a batch, in order.
 POINTS: dict[str, tuple[ModuleType, str]] = {
-    "claimed": (inbox, "claim"),
+    "claimed": (pending, "claim"),
     "looked up": (correlation, "look_up"),
-    "noted": (messages, "note_transactions"),
-    "recorded": (messages, "record"),
+    "noted": (transitions, "note_transactions"),
+    "recorded": (transitions, "record"),
     "parked": (parking, "park"),
-    "settled": (inbox, "settle"),
+    "settled": (pending, "settle"),
     "left": (parking, "leave"),
 }
 
@@ -29,7 +30,7 @@ def main() -> None:
     """Arguments: the database's URL, the point, the times, the rows at once."""
     url, point, times, limit = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     database = Database(url)
-    reading = Reading(words=codes.load({}), zone=ZoneInfo("UTC"))
+    reading = Reading(words=status_map.load({}), zone=ZoneInfo("UTC"))
     visit, queue = doom.killer(times), Queue()
     if point in POINTS:
         doom.watch(*POINTS[point], visit)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from receiptsvc.intake import spool
-from receiptsvc.store import ledger, verification
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import InboxRow
-from tests.faults.processes import until
+from receiptsvc.spool import writer
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import InboxRow
+from receiptsvc.store.health import verification
+from receiptsvc.store.inbox import counters
+from tests.support.processes import until
 
 _SERIAL = re.compile(rb"serial=([0-9]+)&")
 
@@ -22,8 +23,8 @@ def assert_nothing_lost(database_url: str, kept: Iterable[int]) -> None:
     try:
         with database.reading() as session:
             serials = Counter(_serials(session.scalars(select(InboxRow.query))))
-            counted = ledger.read(session)
-            rows = sum(ledger.count_rows(session).values())
+            counted = counters.read(session)
+            rows = sum(counters.count_rows(session).values())
         assert not set(kept) - serials.keys(), "answered 200 and lost"
         assert not [serial for serial, times in serials.items() if times > 1], "kept twice"
         assert counted.received == rows
@@ -35,12 +36,12 @@ def assert_nothing_lost(database_url: str, kept: Iterable[int]) -> None:
 
 def wait_until_drained(folder: Path) -> None:
     """Wait until no file of the spool waits for the database."""
-    until("the spool is empty", lambda: not list(folder.glob(f"*{spool.SUFFIX}")), seconds=60)
+    until("the spool is empty", lambda: not list(folder.glob(f"*{writer.SUFFIX}")), seconds=60)
 
 
 def set_aside(folder: Path) -> list[str]:
     """The files of a spool that people would have to look at."""
-    return sorted(path.name for path in folder.iterdir() if path.suffix in {spool.TORN_SUFFIX, spool.REFUSED_SUFFIX})
+    return sorted(path.name for path in folder.iterdir() if path.suffix in {writer.TORN_SUFFIX, writer.REFUSED_SUFFIX})
 
 
 def _serials(queries: Iterable[bytes]) -> Iterable[int]:

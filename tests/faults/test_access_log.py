@@ -10,8 +10,8 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from receiptsvc import tokens
-from receiptsvc.cli.stack import Stack
 from receiptsvc.config import Settings
+from receiptsvc.demo.processes import Stack
 from tests.faults.conftest import StartWeb, callback_url
 
 NUMBER = "447700900123"

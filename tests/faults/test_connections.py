@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 import requests
 
-from receiptsvc.cli.stack import Stack
+from receiptsvc.demo.processes import Stack
 from tests.faults.conftest import StartWeb, callback_url
-from tests.faults.hostile import Hostile
-from tests.faults.load import Answer, Load, connect, read_answer, request
-from tests.faults.processes import unread_bytes, until
 from tests.faults.proof import assert_nothing_lost
+from tests.support.hostile import Hostile
+from tests.support.load import Answer, Load, connect, read_answer, request
+from tests.support.processes import unread_bytes, until
 
 OPEN_FILES = 448
 NEW = 400

@@ -11,16 +11,16 @@ import pytest
 import requests
 from sqlalchemy.engine import make_url
 
-from receiptsvc.cli.stack import Stack
+from receiptsvc.demo.processes import Stack
 from receiptsvc.domain.errors import ReceiptsvcError, StorageUnavailable
-from receiptsvc.store.door import open_door
-from receiptsvc.web.readiness import LONGEST_WAIT_SECONDS, NOT_LOOKED_AT
+from receiptsvc.store.inbox.writer import open_door
+from receiptsvc.web.http.readiness import LONGEST_WAIT_SECONDS, NOT_LOOKED_AT
 from tests.faults.conftest import Form, StartWeb, callback_url
-from tests.faults.load import Load
-from tests.faults.postgres import MOST_CONNECTIONS, Server
-from tests.faults.processes import until
 from tests.faults.proof import assert_nothing_lost, set_aside, wait_until_drained
-from tests.rows import arrival
+from tests.support.load import Load
+from tests.support.postgres import MOST_CONNECTIONS, Server
+from tests.support.processes import until
+from tests.support.rows import arrival
 
 THREADS = 16  # of a web process, for the API
 

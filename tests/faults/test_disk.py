@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import requests
 
-from receiptsvc.cli.stack import Stack
-from tests import databases
+from receiptsvc.demo.processes import Stack
 from tests.faults.conftest import Form, StartWeb, callback_url
-from tests.faults.load import Load
-from tests.faults.postgres import Server
-from tests.faults.processes import until
 from tests.faults.proof import assert_nothing_lost, set_aside, wait_until_drained
-from tests.intake import disks
+from tests.spool import disks
+from tests.support import databases
+from tests.support.load import Load
+from tests.support.postgres import Server
+from tests.support.processes import until
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import requests
 
-from receiptsvc.cli.stack import Stack
 from receiptsvc.config import PROJECT
+from receiptsvc.demo.processes import Stack
 from tests.faults.conftest import StartWeb, callback_url
-from tests.faults.processes import children, is_alive, is_frozen, until
+from tests.support.processes import children, is_alive, is_frozen, until
 
 NAMES = {
     "receiptsvc_callback_answer_seconds_bucket",

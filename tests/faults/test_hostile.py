@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import select
 
-from receiptsvc.cli.stack import Stack
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import InboxRow
+from receiptsvc.demo.processes import Stack
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import InboxRow
 from tests.faults.conftest import Form, StartWeb, callback_url
 from tests.faults.fuzz import Case, cases
-from tests.faults.load import Load, connect
-from tests.faults.processes import children, resident_megabytes
 from tests.faults.proof import assert_nothing_lost
+from tests.support.load import Load, connect
+from tests.support.processes import children, resident_megabytes
 
 SEED = 20161101
 SENDERS = 8

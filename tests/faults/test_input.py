@@ -19,17 +19,17 @@ import pytest
 import requests
 
 from receiptsvc import ids
-from receiptsvc.cli.stack import Stack, answers
+from receiptsvc.demo.processes import Stack, answers
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store import inbox, suppressions
-from receiptsvc.store.audits import By
-from receiptsvc.store.db import Database, plain_url
-from receiptsvc.store.queries import LARGE
-from receiptsvc.store.suppressions import Pair
-from tests import rows
-from tests.faults.postgres import Server
-from tests.rows import seconds
-from tests.web import stories
+from receiptsvc.store.core.audits import By
+from receiptsvc.store.core.db import Database, plain_url
+from receiptsvc.store.inbox import pending
+from receiptsvc.store.outbound import suppressions
+from receiptsvc.store.outbound.suppressions import Pair
+from receiptsvc.store.queries.lookup import LARGE
+from tests.support import rows, stories
+from tests.support.postgres import Server
+from tests.support.rows import seconds
 
 CALLERS = 4
 PROBLEM = "application/problem+json"
@@ -85,7 +85,7 @@ def stack(one_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
     receipt = ids.parse("rcp", "rcp_01k8z4a0b1c2d3e4f5g6h7j8k8")
     assert receipt is not None
     with database.transaction() as session:
-        inbox.keep(session, [arrivals[0]._replace(id=receipt), *arrivals[1:]])
+        pending.keep(session, [arrivals[0]._replace(id=receipt), *arrivals[1:]])
         pairs = [Pair("447700900000", "acme"), Pair("447700900001", ""), Pair("447700900001", "a.b c")]
         suppressions.add(session, pairs, By(actor="desk", reason=None), rows.T0)
     database.close()

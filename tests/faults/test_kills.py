@@ -5,12 +5,12 @@ import signal
 from functools import partial
 from pathlib import Path
 
-from receiptsvc.cli.stack import Stack
+from receiptsvc.demo.processes import Stack
 from tests.faults.conftest import Form, StartWeb, callback_url
-from tests.faults.load import Load
-from tests.faults.postgres import Server
-from tests.faults.processes import children, is_alive, until
 from tests.faults.proof import assert_nothing_lost, wait_until_drained
+from tests.support.load import Load
+from tests.support.postgres import Server
+from tests.support.processes import children, is_alive, until
 
 
 def kill_a_worker(stack: Stack, turn: int) -> None:

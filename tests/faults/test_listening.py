@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from receiptsvc.cli.stack import Stack
 from receiptsvc.config import PROJECT
+from receiptsvc.demo.processes import Stack
 from tests.faults.conftest import StartWeb, callback_url
-from tests.faults.load import Answer, connect, read_answer, request
-from tests.faults.processes import until
 from tests.faults.test_connections import logged
+from tests.support.load import Answer, connect, read_answer, request
+from tests.support.processes import until
 
 ROUTERS_SECONDS = 90  # for which Heroku's router keeps a connection to a process that says nothing
 SHORT_SECONDS = 5  # to which our own time is cut down for the test, and the router's in proportion

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from receiptsvc.cli.stack import Stack
-from tests import databases
+from receiptsvc.demo.processes import Stack
 from tests.faults.conftest import StartWeb, callback_url
-from tests.faults.load import Load
-from tests.faults.processes import until
 from tests.faults.proof import assert_nothing_lost, wait_until_drained
+from tests.support import databases
+from tests.support.load import Load
+from tests.support.processes import until
 
 
 @pytest.fixture

@@ -15,16 +15,16 @@ import requests
 from sqlalchemy import func, select
 
 from receiptsvc import sandbox
-from receiptsvc.cli.stack import Stack
 from receiptsvc.config import PROJECT
+from receiptsvc.demo.processes import Stack
 from receiptsvc.domain.statuses import UNSETTLED
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Attempt, Message
-from receiptsvc.store.verification import verify
-from tests import rows
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Attempt, Message
+from receiptsvc.store.health.verification import verify
 from tests.faults import doom, doomed_sender
 from tests.faults.conftest import Form
-from tests.faults.processes import until
+from tests.support import rows
+from tests.support.processes import until
 
 SILENT = ("--ignore-numbers", "--default", "no-receipts")
 LOSSES = ("--chance", "lost-answer=0.05", "--chance", "cut-answer=0.03", "--chance", "lost-request=0.04")

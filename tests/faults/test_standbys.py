@@ -9,13 +9,13 @@ import psycopg
 import pytest
 import requests
 
-from receiptsvc.cli.stack import Stack
 from receiptsvc.config import PROJECT
-from receiptsvc.intake import spool
+from receiptsvc.demo.processes import Stack
+from receiptsvc.spool import writer
 from tests.faults.conftest import StartWeb, callback_url
-from tests.faults.postgres import Server
-from tests.faults.processes import until
 from tests.faults.proof import assert_nothing_lost, set_aside, wait_until_drained
+from tests.support.postgres import Server
+from tests.support.processes import until
 
 WAITING = """
     SELECT pg_cancel_backend(pid) FROM pg_stat_activity
@@ -55,12 +55,12 @@ def test_a_spooled_callback_stays_until_a_commit_was_not_cut_short(
     def cancel() -> bool:
         nonlocal cancelled
         cancelled += cancel_waits(admin)
-        return cancelled >= 5 or not list(folder.glob(f"*{spool.SUFFIX}"))
+        return cancelled >= 5 or not list(folder.glob(f"*{writer.SUFFIX}"))
 
     with server.connect() as admin, server.waiting_for_a_standby():
         assert call(callback_url(stack), 1) == 200, "the spool has it"
         until("several commits were cut short", cancel)
-        assert list(folder.glob(f"*{spool.SUFFIX}")), "the row is in the database, and perhaps nowhere else"
+        assert list(folder.glob(f"*{writer.SUFFIX}")), "the row is in the database, and perhaps nowhere else"
     wait_until_drained(folder)
     assert not set_aside(folder)
     assert_nothing_lost(postgresql_url, {1})

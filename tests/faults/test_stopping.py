@@ -4,12 +4,12 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from receiptsvc.cli.stack import Stack, is_free
+from receiptsvc.demo.processes import Stack, is_free
 from tests.faults.conftest import StartWeb, callback_url
-from tests.faults.load import Answer, Load, connect, read_answers, request
-from tests.faults.postgres import Server
-from tests.faults.processes import unread_bytes, until
 from tests.faults.proof import assert_nothing_lost
+from tests.support.load import Answer, Load, connect, read_answers, request
+from tests.support.postgres import Server
+from tests.support.processes import unread_bytes, until
 
 CONNECTIONS = 32
 LAST_ANSWERS = [Answer(status=200, says_close=True)] * CONNECTIONS

@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from receiptsvc.cli.stack import Stack
 from receiptsvc.client import Event
-from receiptsvc.store.db import Database
-from tests import rows
+from receiptsvc.demo.processes import Stack
+from receiptsvc.store.core.db import Database
 from tests.faults.conftest import StartWeb
-from tests.faults.processes import children, resident_megabytes, until
 from tests.faults.test_access_log import lines
+from tests.support import rows
+from tests.support.processes import children, resident_megabytes, until
 
 BEGINNING = "000000000000.000"
 MANY = 100

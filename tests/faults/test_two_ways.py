@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from receiptsvc import tokens
-from receiptsvc.cli.stack import Stack
 from receiptsvc.config import Settings
+from receiptsvc.demo.processes import Stack
 from tests.faults.conftest import StartWeb, callback_url
-from tests.faults.processes import unread_bytes, until
+from tests.support.processes import unread_bytes, until
 
 REQUESTS = [
     "{method} {path}?statusid=1 HTTP/1.1\r\nHost: here\r\n\r\n",

@@ -12,20 +12,20 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select
 
-from receiptsvc.cli.stack import Stack
 from receiptsvc.config import PROJECT
+from receiptsvc.demo.processes import Stack
 from receiptsvc.domain.inbox import InboxOutcome
-from receiptsvc.store import ledger
-from receiptsvc.store.db import Database
-from receiptsvc.store.door import open_door
-from receiptsvc.store.models import InboxRow, Message, Transition
-from receiptsvc.store.verification import verify
-from tests import rows
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import InboxRow, Message, Transition
+from receiptsvc.store.health.verification import verify
+from receiptsvc.store.inbox import counters
+from receiptsvc.store.inbox.writer import open_door
 from tests.faults import doom, doomed_worker
 from tests.faults.conftest import Form
-from tests.faults.postgres import Server
-from tests.faults.processes import until
-from tests.rows import arrival
+from tests.support import rows
+from tests.support.postgres import Server
+from tests.support.processes import until
+from tests.support.rows import arrival
 
 MESSAGES = 200
 WORKERS = 4
@@ -54,7 +54,7 @@ def keep_receipts(url: str, message_ids: list[UUID], at: int) -> int:
 
 def assert_each_was_worked_on_once(database: Database, received: int) -> None:
     with database.reading() as session:
-        counted = ledger.read(session)
+        counted = counters.read(session)
         statuses = set(session.scalars(select(Message.status)))
         found = session.scalar(select(func.count()).where(Transition.receipt_id.is_not(None)))
         strays = session.scalar(select(func.count()).where(InboxRow.outcome == "unmatched"))
@@ -113,4 +113,4 @@ def _has_come_to(database: Database, left: int) -> bool:
 
 def _pending(database: Database) -> int:
     with database.reading() as session:
-        return ledger.read(session).outcomes[InboxOutcome.PENDING]
+        return counters.read(session).outcomes[InboxOutcome.PENDING]

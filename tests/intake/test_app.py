@@ -18,19 +18,19 @@ from sqlalchemy import select
 from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
 from receiptsvc.domain.inbox import Channel, InboxOutcome
-from receiptsvc.dynmark import codes
+from receiptsvc.dynmark import status_map
 from receiptsvc.intake import app
+from receiptsvc.intake.ack_stats import Tally
 from receiptsvc.intake.app import MOST_BYTES, Intake
-from receiptsvc.intake.keeper import GRACE_SECONDS, Keeper
-from receiptsvc.intake.tally import Tally
-from receiptsvc.store import ledger, strangers
-from receiptsvc.store.db import Database
-from receiptsvc.store.door import open_door
-from receiptsvc.store.inbox import Arrival
-from receiptsvc.store.models import InboxRow, RefusedCallback
-from receiptsvc.store.strangers import Refused
+from receiptsvc.intake.group_commit import GRACE_SECONDS, Keeper
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import InboxRow, RefusedCallback
+from receiptsvc.store.inbox import counters, rejected
+from receiptsvc.store.inbox.pending import Arrival
+from receiptsvc.store.inbox.rejected import Refused
+from receiptsvc.store.inbox.writer import open_door
 from receiptsvc.worker.process import Reading, process
-from tests.rows import T0
+from tests.support.rows import T0
 
 ENVIRON = {
     "CALLBACK_KEYS": "a-secret-for-the-tests",
@@ -118,7 +118,7 @@ def test_200_means_that_the_bytes_are_in_the_inbox(call: Call, database: Databas
     (row,) = rows(database)
     assert (row.channel, row.message_id, row.method, row.query) == ("message", MESSAGE_ID, "GET", b"a=%00&b=%ff&&=")
     with database.reading() as session:
-        counted = ledger.read(session)
+        counted = counters.read(session)
     assert (counted.callbacks, counted.received, counted.outcomes["pending"]) == (1, 1, 1)  # type: ignore[index]  # a StrEnum is its word
 
 
@@ -201,7 +201,7 @@ def test_a_wrong_key_is_refused_alike_and_counted(
     assert set(sent) == {"Content-Type", "Content-Length"}
     desk.tally.close()
     with database.reading() as session:
-        assert ledger.read(session).refused == 1
+        assert counters.read(session).refused == 1
     assert rows(database) == []
 
 
@@ -219,7 +219,7 @@ def test_a_sample_of_what_was_refused_tells_the_kid_and_never_the_key(
     desk.tally.close()
     with database.reading() as session:
         sampled = list(session.scalars(select(RefusedCallback).order_by(RefusedCallback.id)))
-        assert {(seen.kid, seen.callbacks) for seen in strangers.by_kid(session)} == {("old", 3), (None, 2)}
+        assert {(seen.kid, seen.callbacks) for seen in rejected.by_kid(session)} == {("old", 3), (None, 2)}
     assert [(one.address, one.kid, one.query) for one in sampled] == [
         ("/callbacks/receipts/<token>", "old", b"a=1"),
         ("/callbacks/receipts", None, b"a=2&key=[cut]"),
@@ -230,17 +230,17 @@ def test_a_sample_of_what_was_refused_tells_the_kid_and_never_the_key(
 
 
 def test_the_sample_of_refused_callbacks_is_bounded(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strangers, "MOST_KEPT", 5)
+    monkeypatch.setattr(rejected, "MOST_KEPT", 5)
     for number in range(4):
         refused = [
             Refused(received_at=T0, method="GET", address="/", kid=f"{number}{n}", query=b"x" * 5000) for n in range(3)
         ]
         with database.transaction() as session:
-            strangers.sample(session, refused)
+            rejected.sample(session, refused)
     with database.reading() as session:
         kept = list(session.scalars(select(RefusedCallback).order_by(RefusedCallback.id)))
     assert [one.kid for one in kept] == ["21", "22", "30", "31", "32"]
-    assert {len(one.query) for one in kept} == {strangers.LONGEST_QUERY}
+    assert {len(one.query) for one in kept} == {rejected.LONGEST_QUERY}
 
 
 def test_by_a_setting_strangers_are_kept_and_quarantined(desk: Desk, database: Database) -> None:
@@ -251,15 +251,15 @@ def test_by_a_setting_strangers_are_kept_and_quarantined(desk: Desk, database: D
     static = tokens.static_urls(rotated).receipts.rpartition("/")[2]
     assert call("GET", "/callbacks/receipts", f"key={static}?statusid=1")[0] == 200
     assert call("GET", f"/callbacks/receipts/{static}", "statusid=1")[0] == 200
-    process(database, Reading(words=codes.load({}), zone=ZoneInfo("UTC")), datetime.now(UTC), 10)
+    process(database, Reading(words=status_map.load({}), zone=ZoneInfo("UTC")), datetime.now(UTC), 10)
     assert [(row.outcome, row.reason, row.query) for row in rows(database)] == [
         ("quarantined", "its key was wrong", b"statusid=1")
     ] * 4
     assert [row.channel for row in rows(database)] == ["message", "account", "account", "account"]
     desk.tally.close()
     with database.reading() as session:
-        assert ledger.read(session).refused == 4
-        assert ledger.read(session).is_balanced
+        assert counters.read(session).refused == 4
+        assert counters.read(session).is_balanced
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get", "BREW"])
@@ -277,7 +277,7 @@ def test_the_ledger_tells_the_slowest_answer_and_how_many_were_slow(
         assert call("GET", PATH)[0] == 200
     desk.tally.close()
     with database.reading() as session:
-        counted = ledger.read(session)
+        counted = counters.read(session)
     assert (counted.slowest_answer_seconds, counted.answers_over_1s) == (4.125, 2)
 
 
@@ -330,7 +330,7 @@ def test_storage_that_does_not_answer_within_the_budget_is_a_503(database_url: s
     # The first was told 503 and may be kept all the same, once: that is allowed, and the ledger knows.
     assert len(rows(database)) in {1, 2}
     with database.reading() as session:
-        assert ledger.read(session).received == len(rows(database))
+        assert counters.read(session).received == len(rows(database))
 
 
 def test_callbacks_in_flight_share_a_commit_and_each_is_kept(desk: Desk, database: Database) -> None:
@@ -340,7 +340,7 @@ def test_callbacks_in_flight_share_a_commit_and_each_is_kept(desk: Desk, databas
     assert [one.value[0] for one in calls] == [200] * 200
     assert {row.query for row in rows(database)} == {b"n=%d" % number for number in range(200)}
     with database.reading() as session:
-        counted = ledger.read(session)
+        counted = counters.read(session)
     assert (counted.callbacks, counted.received, counted.outcomes[InboxOutcome.PENDING]) == (200, 200, 200)
 
 

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Base, Message, Reply, Spoken
-from tests.databases import migrate
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Base, Message, Reply, Spoken
+from tests.support.databases import migrate
 
 
 def test_migrations_build_what_the_models_say(database: Database) -> None:

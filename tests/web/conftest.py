@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 from flask.testing import FlaskClient
 
-from receiptsvc.store.db import Database
+from receiptsvc.store.core.db import Database
 from receiptsvc.web.app import create_app
-from tests import databases
-from tests.web.callers import client_of, make_settings
+from tests.support import databases
+from tests.support.callers import client_of, make_settings
 
 
 @pytest.fixture

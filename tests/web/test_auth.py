@@ -6,10 +6,10 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from receiptsvc.store.db import Database
-from receiptsvc.web import auth
+from receiptsvc.store.core.db import Database
 from receiptsvc.web.app import create_app
-from tests.web.callers import ALL, SECRETS, bearer, make_settings
+from receiptsvc.web.http import auth
+from tests.support.callers import ALL, SECRETS, bearer, make_settings
 
 PUBLIC = {"/openapi.json", "/docs", "/static/<path:name>", "/healthz", "/metrics", "/readyz"}
 ADDRESSES = (("/v1/messages", "POST", "send"), ("/v1/messages", "GET", "read"), ("/v1/ledger", "GET", "ops"))

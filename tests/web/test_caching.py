@@ -12,11 +12,10 @@ from werkzeug.test import TestResponse
 
 from receiptsvc import ids
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store.db import Database
-from receiptsvc.web import caching
-from tests import rows
-from tests.rows import seconds
-from tests.web import stories
+from receiptsvc.store.core.db import Database
+from receiptsvc.web.http import caching
+from tests.support import rows, stories
+from tests.support.rows import seconds
 
 GZIP = {"Accept-Encoding": "br, gzip;q=0.5"}
 

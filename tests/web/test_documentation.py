@@ -9,7 +9,8 @@ from flask.testing import FlaskClient
 
 from receiptsvc.config import PROJECT
 from receiptsvc.domain.statuses import Effect, Status
-from receiptsvc.web import auth, reference
+from receiptsvc.web.docs import reference
+from receiptsvc.web.http import auth
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,14 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
-from receiptsvc.store import suppressions
-from receiptsvc.store.audits import By
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Base
-from receiptsvc.store.suppressions import Pair
+from receiptsvc.store.core.audits import By
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Base
+from receiptsvc.store.outbound import suppressions
+from receiptsvc.store.outbound.suppressions import Pair
 from receiptsvc.web.app import create_app
-from tests import rows
-from tests.web.callers import client_of, make_settings
+from tests.support import rows
+from tests.support.callers import client_of, make_settings
 
 GOOD: dict[str, Any] = {"recipients": ["447700900000"], "text": "hello"}
 OF_A_MESSAGE = {"id", "status", "transactionID", "createdAt", "statusAt", "changedAt", "conflict", "url"}

@@ -12,12 +12,12 @@ from marshmallow import fields
 from sqlalchemy import select
 
 from receiptsvc.domain.errors import StorageUnavailable
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Transition
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Transition
 from receiptsvc.web.app import create_app
-from receiptsvc.web.auth import public
+from receiptsvc.web.http.auth import public
 from receiptsvc.web.schemas.base import Request
-from tests.web.callers import client_of, make_settings
+from tests.support.callers import client_of, make_settings
 
 JSON = "application/json"
 LONGEST_BODY = make_settings().most_bytes

@@ -10,13 +10,12 @@ from flask.testing import FlaskClient
 
 from receiptsvc import ids
 from receiptsvc.domain.statuses import Status
-from receiptsvc.intake import streams
-from receiptsvc.store import events
-from receiptsvc.store.db import Database
-from tests import rows
-from tests.rows import seconds
-from tests.web import stories
-from tests.web.callers import SECRETS, bearer
+from receiptsvc.server import event_streams
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.messages import change_feed
+from tests.support import rows, stories
+from tests.support.callers import SECRETS, bearer
+from tests.support.rows import seconds
 
 BEGINNING = "000000000000.000"
 
@@ -161,12 +160,12 @@ def test_what_is_kept_no_more_or_was_never_here_is_gone(client: FlaskClient, dat
     found = read(client, 3, f"?lastEventId={BEGINNING}")
     refuse(client, 410, "?lastEventId=000000000009.000")
     with database.transaction() as session:
-        assert events.prune(session, seconds(1)) == 1
+        assert change_feed.prune(session, seconds(1)) == 1
     refuse(client, 410, f"?lastEventId={BEGINNING}")
     refuse(client, 410, **{"Last-Event-ID": found[0][0]})
     assert read(client, 1, **{"Last-Event-ID": found[1][0]}) == found[2:]
 
 
 def test_one_more_stream_than_there_may_be_is_put_off(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "MOST_STREAMS", 0)
+    monkeypatch.setattr(event_streams, "MOST_STREAMS", 0)
     assert refuse(client, 503).headers["Retry-After"] == "5"

@@ -6,12 +6,11 @@ from flask.testing import FlaskClient
 
 from receiptsvc import ids
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Attempt, Message, MessageTransaction, Transition
-from tests import rows
-from tests.rows import T0, seconds
-from tests.web import stories
-from tests.web.callers import SECRETS, client_of
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Attempt, Message, MessageTransaction, Transition
+from tests.support import rows, stories
+from tests.support.callers import SECRETS, client_of
+from tests.support.rows import T0, seconds
 
 
 def explain(client: FlaskClient, message: str, status: int = 200) -> Any:

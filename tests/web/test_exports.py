@@ -18,15 +18,14 @@ from sqlalchemy import event
 from sqlalchemy.engine import make_url
 
 from receiptsvc import ids
-from receiptsvc.cli.stack import Stack, answers
+from receiptsvc.demo.processes import Stack, answers
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store.db import Database
-from receiptsvc.web import exports
-from tests import rows
-from tests.faults.processes import resident_megabytes, until
-from tests.rows import seconds
-from tests.web import stories
+from receiptsvc.store.core.db import Database
+from receiptsvc.web.api import export_stream
+from tests.support import rows, stories
+from tests.support.processes import resident_megabytes, until
+from tests.support.rows import seconds
 
 KEY = "an-export-key-0123456789"
 MANY = 12_000
@@ -48,7 +47,7 @@ def read_lines(client: FlaskClient, path: str) -> list[Any]:
 def test_every_message_is_there_once_in_the_lists_order(
     client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exports, "_SLICE", 3)
+    monkeypatch.setattr(export_stream, "_SLICE", 3)
     rows.accept(database, *(rows.message(f"44770090{place:04}") for place in range(10)))
     listed = client.get("/v1/messages?limit=500").json
     assert listed is not None
@@ -66,7 +65,7 @@ def test_values_are_those_of_the_list(client: FlaskClient, database: Database) -
     read = client.get(f"/v1/messages/{ids.public('msg', message)}").json
     assert read is not None
     [line] = read_lines(client, "/v1/export/messages.jsonl")
-    assert line == {name: read[name] for name in exports.MESSAGES.columns}
+    assert line == {name: read[name] for name in export_stream.MESSAGES.columns}
     [row] = read_csv(client, "/v1/export/messages.csv")
     told = {**line, "conflict": "false", "segments": str(line["segments"])}
     assert row == told
@@ -107,7 +106,7 @@ def test_the_lists_filters_are_heeded(client: FlaskClient, database: Database, q
 
 def test_nothing_is_a_head_alone(desk: FlaskClient) -> None:
     answer = desk.get("/v1/export/messages.csv")
-    assert answer.get_data(as_text=True) == ",".join(exports.MESSAGES.columns) + "\r\n"
+    assert answer.get_data(as_text=True) == ",".join(export_stream.MESSAGES.columns) + "\r\n"
     assert answer.headers["Content-Disposition"] == 'attachment; filename="messages.csv"'
     assert answer.headers["Cache-Control"] == "no-store"
     assert desk.get("/v1/export/messages.jsonl").get_data() == b""
@@ -157,7 +156,7 @@ def test_a_compressed_export_is_the_same(client: FlaskClient, database: Database
 def test_no_transaction_is_open_between_slices(
     client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exports, "_SLICE", 2)
+    monkeypatch.setattr(export_stream, "_SLICE", 2)
     rows.accept(database, *(rows.message(f"44770090{place:04}") for place in range(6)))
     open_now: list[str] = []
     with database.reading() as session:
@@ -176,7 +175,7 @@ def test_no_transaction_is_open_between_slices(
 def test_an_outage_before_the_first_row_is_a_problem_and_one_after_it_breaks_off(
     client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exports, "_SLICE", 2)
+    monkeypatch.setattr(export_stream, "_SLICE", 2)
     rows.accept(database, *(rows.message(f"44770090{place:04}") for place in range(6)))
     answer = client.get("/v1/export/messages.csv", buffered=False)
     pieces = answer.iter_encoded()

@@ -14,17 +14,17 @@ from sqlalchemy import func, select, text
 
 from receiptsvc import ids
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store import idempotency, messages
-from receiptsvc.store.db import Database
-from receiptsvc.store.idempotency import Claim, OtherRequest, StillRunning
-from receiptsvc.store.models import IdempotencyKey, Message
-from receiptsvc.web import context
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import IdempotencyKey, Message
+from receiptsvc.store.messages import transitions
+from receiptsvc.store.outbound import idempotency
+from receiptsvc.store.outbound.idempotency import Claim, OtherRequest, StillRunning
 from receiptsvc.web.app import create_app
-from tests import rows
-from tests.faults.processes import until
-from tests.rows import seconds
-from tests.web import stories
-from tests.web.callers import SECRETS, client_of, make_settings
+from receiptsvc.web.http import context
+from tests.support import rows, stories
+from tests.support.callers import SECRETS, client_of, make_settings
+from tests.support.processes import until
+from tests.support.rows import seconds
 
 GOOD: dict[str, Any] = {"recipients": ["447700900000"], "text": "hello"}
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -173,7 +173,7 @@ def test_who_was_taken_for_dead_can_accept_nothing_any_more(database: Database) 
 
     def accept_as(claim: Claim) -> None:
         with database.transaction() as session:
-            messages.accept(session, [message], seconds(61))
+            transitions.accept(session, [message], seconds(61))
             idempotency.finish(session, claim, [message.id])
 
     with pytest.raises(StillRunning):
@@ -229,7 +229,7 @@ def guid_taken(database: Database, guid: str) -> Iterator[None]:
     """While this lasts, whoever accepts a message with this guid waits; then it is free again."""
     try:
         with database.transaction() as session:
-            messages.accept(session, [rows.message(message_guid=guid)], rows.T0)
+            transitions.accept(session, [rows.message(message_guid=guid)], rows.T0)
             yield
             raise Undo
     except Undo:

@@ -6,16 +6,16 @@ from sqlalchemy import update
 
 from receiptsvc import ids
 from receiptsvc.domain.messages import Outcome, SendResult
-from receiptsvc.store import sending
-from receiptsvc.store.accounts import Call
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Message
-from receiptsvc.store.sending import Ended
-from receiptsvc.web import context
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Message
+from receiptsvc.store.outbound import attempts
+from receiptsvc.store.outbound.accounts import Call
+from receiptsvc.store.outbound.attempts import Ended
 from receiptsvc.web.app import create_app
-from tests.rows import accept, message
-from tests.web.callers import SECRETS, client_of, make_settings
-from tests.worker.work import LEASE, REPEATS, send
+from receiptsvc.web.http import context
+from tests.support.callers import SECRETS, client_of, make_settings
+from tests.support.rows import accept, message
+from tests.support.work import LEASE, REPEATS, send
 
 WHY = {"reason": "wrong texts"}
 
@@ -82,12 +82,12 @@ def test_each_account_that_is_not_as_it_should_be_is_told(client: FlaskClient, d
     ):
         (message_id,) = accept(database, message(recipient, impersonate_user_name=name), now=context.now())
         with database.transaction() as session:
-            [claimed] = sending.claim(session, context.now(), limit=1, lease=LEASE, repeats=REPEATS)
+            [claimed] = attempts.claim(session, context.now(), limit=1, lease=LEASE, repeats=REPEATS)
             assert claimed.id == message_id
         ended = {message_id: Ended(number=1, result=SendResult(outcome=outcome))}
         with database.transaction() as session:
             call = Call(account=name or "", knows_up_to=0)
-            sending.record_results(session, ended, context.now(), REPEATS, call=call)
+            attempts.record_results(session, ended, context.now(), REPEATS, call=call)
         if outcome is Outcome.SUSPECT_REFUSED:
             because = client.get(f"/v1/messages/{ids.public('msg', message_id)}/explain").get_json()["because"]
             assert "waits until another message shows whether its account is refused" in because

@@ -13,18 +13,20 @@ from sqlalchemy import select, update
 from receiptsvc import ids
 from receiptsvc.domain.inbox import Channel, InboxOutcome
 from receiptsvc.domain.statuses import Effect, Status
-from receiptsvc.dynmark import codes
-from receiptsvc.store import audits, ledger, receipts, rollups
-from receiptsvc.store.audits import By
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Audit, InboxRow, Parked, Transition
-from receiptsvc.store.receipts import ReceiptFilter, Selection
-from receiptsvc.store.verification import verify
+from receiptsvc.dynmark import status_map
+from receiptsvc.store.core import audits
+from receiptsvc.store.core.audits import By
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Audit, InboxRow, Parked, Transition
+from receiptsvc.store.health.verification import verify
+from receiptsvc.store.inbox import counters, receipts
+from receiptsvc.store.inbox.receipts import ReceiptFilter, Selection
+from receiptsvc.store.messages import hourly_counts
 from receiptsvc.web.app import create_app
 from receiptsvc.worker.process import Reading, process
-from tests import rows
-from tests.rows import T0, seconds
-from tests.web.callers import SECRETS, client_of, make_settings
+from tests.support import rows
+from tests.support.callers import SECRETS, client_of, make_settings
+from tests.support.rows import T0, seconds
 
 NOBODY = "rcp_00000000000000000000000000"
 BY = By(actor="test", reason="why not")
@@ -66,7 +68,7 @@ def settled(
     with database.transaction() as session:
         values = {"outcome": outcome, "reason": "a reason", "processed_at": now, "tries": 3}
         session.execute(update(InboxRow).where(InboxRow.id == receipt_id).values(values))
-        ledger.move(session, {(InboxOutcome.PENDING, InboxOutcome(outcome)): 1})
+        counters.move(session, {(InboxOutcome.PENDING, InboxOutcome(outcome)): 1})
         if outcome == "unmatched":
             parked = Parked(receipt_id=receipt_id, candidates=list(candidates), looks=0, look_at=seconds(60))
             session.add(parked)
@@ -94,7 +96,7 @@ def recorded(
             )
         )
         if superseded_at is None:
-            rollups.add(session, Counter([rollups.of_receipt(T0, effect)]))
+            hourly_counts.add(session, Counter([hourly_counts.of_receipt(T0, effect)]))
 
 
 def unmapped(database: Database) -> tuple[UUID, UUID]:
@@ -113,7 +115,7 @@ def parked(database: Database, receipt_id: UUID) -> Parked | None:
 def work(database: Database) -> None:
     """Let the worker take up what is pending."""
     settings = make_settings()
-    reading = Reading(words=codes.load(settings.status_map), zone=settings.timezone)
+    reading = Reading(words=status_map.load(settings.status_map), zone=settings.timezone)
     process(database, reading, datetime.now(UTC), 100)
 
 
@@ -121,7 +123,7 @@ def in_order(database: Database) -> bool:
     """Whether the books balance and the proof finds nothing."""
     assert list(verify(database)) == []
     with database.reading() as session:
-        return ledger.read(session).is_balanced
+        return counters.read(session).is_balanced
 
 
 def test_a_receipt_in_the_list_tells_where_it_stands(client: FlaskClient, database: Database) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receiptsvc.web import recipients
+from receiptsvc.domain import numbers
 
 CODES = sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)
 DIGITS = st.text("0123456789", max_size=18) | st.text("01589", max_size=18)
@@ -25,12 +25,12 @@ def as_phonenumbers_says(number: str, region: str | None = None) -> str | None:
 @given(digits=NUMBERS.filter(lambda digits: 3 <= len(digits) <= 18))
 def test_an_international_number_is_read_as_phonenumbers_reads_it(digits: str) -> None:
     expected = as_phonenumbers_says(f"+{digits}")
-    assert recipients.normalise(f"+{digits}") == expected
-    assert recipients.normalise(f"00{digits}") == expected
+    assert numbers.normalise(f"+{digits}") == expected
+    assert numbers.normalise(f"00{digits}") == expected
     if not digits.startswith("00"):
-        assert recipients.normalise(digits) == expected
+        assert numbers.normalise(digits) == expected
         local = as_phonenumbers_says(digits, "GB")
-        assert recipients.normalise(digits, "GB") == (local or expected)
+        assert numbers.normalise(digits, "GB") == (local or expected)
 
 
 @pytest.mark.parametrize("begin", ["1", "0", "8", "00", "15", "90"])
@@ -38,9 +38,9 @@ def test_every_country_code_and_every_length_is_read_alike(begin: str) -> None:
     for code in CODES:
         for length in range(19 - len(str(code))):
             digits = f"{code}{(begin + '23456789' * 3)[:length]}"
-            assert recipients.normalise(f"+{digits}") == as_phonenumbers_says(f"+{digits}"), digits
+            assert numbers.normalise(f"+{digits}") == as_phonenumbers_says(f"+{digits}"), digits
 
 
 @pytest.mark.parametrize("written", ["00", "000", "+0", "+00", "+44", "0044", "44", "+000000000000"])
 def test_what_is_too_short_to_say_anything_is_no_number(written: str) -> None:
-    assert recipients.normalise(written) is None
+    assert numbers.normalise(written) is None

@@ -7,10 +7,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from receiptsvc import ids
-from receiptsvc.store.db import Database
-from tests import rows
-from tests.rows import seconds
-from tests.web import stories
+from receiptsvc.store.core.db import Database
+from tests.support import rows, stories
+from tests.support.rows import seconds
 
 
 def get(client: FlaskClient, path: str, status: int = 200) -> Any:

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 
 from receiptsvc import ids
-from receiptsvc.store import messages
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Message, Transition
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Message, Transition
+from receiptsvc.store.messages import transitions
 from receiptsvc.web.app import create_app
 from receiptsvc.web.schemas.messages import Accepted, UnicodeCharacter
 from receiptsvc.web.schemas.submissions import NewMessage
-from tests import rows
-from tests.web.callers import client_of, make_settings
+from tests.support import rows
+from tests.support.callers import client_of, make_settings
 
 GOOD: dict[str, Any] = {"recipients": ["447700900000"], "text": "hello"}
 LONDON = {"countryIsoCode": "GBR"}
@@ -324,7 +324,7 @@ def test_a_message_guid_that_another_request_is_just_taking_is_a_conflict_too(
     answers: list[Any] = []
     late = Thread(target=lambda: answers.append(post(client, GOOD | {"messageGuid": "guid-1"})))
     with database.transaction() as session:
-        messages.accept(session, [rows.message(message_guid="guid-1")], rows.T0)
+        transitions.accept(session, [rows.message(message_guid="guid-1")], rows.T0)
         late.start()
         deadline = monotonic() + 20
         while not database.is_sqlite and not is_somebody_waiting(database):

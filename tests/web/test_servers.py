@@ -14,10 +14,10 @@ import pytest
 from werkzeug.serving import make_server
 
 from receiptsvc.config import PROJECT
-from receiptsvc.store.db import Database
+from receiptsvc.store.core.db import Database
 from receiptsvc.web.app import create_app
-from tests import databases, rows
-from tests.web.callers import ALL, bearer, make_settings
+from tests.support import databases, rows
+from tests.support.callers import ALL, bearer, make_settings
 
 CLIENT_REFS = [
     "a/b",

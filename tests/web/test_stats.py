@@ -14,14 +14,14 @@ from sqlalchemy import event, text
 
 from receiptsvc import ids
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store import messages, rollups, statistics
-from receiptsvc.store import overdue as overdue_store
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Message, Transition
-from receiptsvc.store.statistics import By
-from tests import rows
-from tests.rows import T0, seconds
-from tests.web import stories
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Message, Transition
+from receiptsvc.store.messages import hourly_counts, transitions
+from receiptsvc.store.queries import overdue as overdue_store
+from receiptsvc.store.queries import statistics
+from receiptsvc.store.queries.statistics import By
+from tests.support import rows, stories
+from tests.support.rows import T0, seconds
 
 DAY = "since=2026-01-05T00:00:00Z&until=2026-01-06T00:00:00Z"
 
@@ -35,11 +35,11 @@ def get(client: FlaskClient, path: str, status: int = 200) -> Any:
 def counted(database: Database, **counts: int) -> None:
     """Hourly counts of T0's hour, as `kind__word=count`; delays by their class, such as `delays__003`."""
     keys = {
-        rollups.Key(rollups.hour_of(T0), name.partition("__")[0], "", name.partition("__")[2]): count
+        hourly_counts.Key(hourly_counts.hour_of(T0), name.partition("__")[0], "", name.partition("__")[2]): count
         for name, count in counts.items()
     }
     with database.transaction() as session:
-        rollups.add(session, Counter(keys))
+        hourly_counts.add(session, Counter(keys))
 
 
 def test_an_hour_tells_statuses_rate_and_receipts_as_they_are_now(client: FlaskClient, database: Database) -> None:
@@ -73,7 +73,7 @@ def test_percentiles_come_from_the_classes_and_are_at_most_a_tenth_too_long(
     client: FlaskClient, database: Database
 ) -> None:
     delays = sorted(1.5 * 1.013**place for place in range(500))
-    classes = Counter(f"delays__{rollups.delay_class(delay)}" for delay in delays)
+    classes = Counter(f"delays__{hourly_counts.delay_class(delay)}" for delay in delays)
     counted(database, messages__delivered=500, **classes)
     [item] = get(client, f"/v1/stats?{DAY}")["items"]
     for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
@@ -184,13 +184,13 @@ def test_what_is_kept_says_the_same_as_counting_all_again(database: Database, by
     until = rows.T0.replace(hour=0) + timedelta(days=2)
     since = until - timedelta(days=2)
     for _ in range(30):
-        counts: Counter[rollups.Key] = Counter()
+        counts: Counter[hourly_counts.Key] = Counter()
         for _ in range(dealt.randint(0, 3)):
             kind, word = dealt.choice([("messages", "sent"), ("delays", "017"), ("receipts", "stale")])
             sender = dealt.choice(["", "ACME"]) if kind != "receipts" else ""
-            counts[rollups.Key(since + timedelta(hours=dealt.randrange(48)), kind, sender, word)] += 1
+            counts[hourly_counts.Key(since + timedelta(hours=dealt.randrange(48)), kind, sender, word)] += 1
         with suppress(ZeroDivisionError), database.transaction() as session:
-            rollups.add(session, counts)
+            hourly_counts.add(session, counts)
             if dealt.random() < 0.2:
                 raise ZeroDivisionError  # what is taken back was no change
         for originator in (None, "", "ACME"):
@@ -228,9 +228,11 @@ def test_statistics_look_at_no_message(client: FlaskClient, database: Database) 
 def test_changes_are_found_by_their_index(postgresql_database: Database) -> None:
     with postgresql_database.transaction() as session:
         for hours in range(40):
-            words = [rollups.delay_class(1.1**place) for place in range(50)]
+            words = [hourly_counts.delay_class(1.1**place) for place in range(50)]
             at = T0 + timedelta(hours=hours)
-            rollups.add(session, Counter({rollups.Key(at, rollups.DELAYS, "ACME", word): 1 for word in words}))
+            hourly_counts.add(
+                session, Counter({hourly_counts.Key(at, hourly_counts.DELAYS, "ACME", word): 1 for word in words})
+            )
     statements: list[tuple[str, Any]] = []
     with postgresql_database.reading() as session:
         listened = session.connection()
@@ -246,9 +248,9 @@ def overdue(database: Database, age: timedelta, status: Status = Status.ACCEPTED
     now = datetime.now(UTC)
     [made] = rows.accept(database, rows.message(**fields), now=now - age)
     if status is not Status.ACCEPTED:
-        told = messages.Entry(report=messages.own_step(status, now - age), rule="the gateway took it")
+        told = transitions.Entry(report=transitions.own_step(status, now - age), rule="the gateway took it")
         with database.transaction() as session:
-            messages.record(session, messages.lock(session, [made]), [(made, told)], now)
+            transitions.record(session, transitions.lock(session, [made]), [(made, told)], now)
     return ids.public("msg", made)
 
 

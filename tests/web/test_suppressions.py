@@ -8,14 +8,15 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, event, func, select
 
-from receiptsvc.store import audits, suppressions
-from receiptsvc.store.audits import By
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Message
-from receiptsvc.store.suppressions import Pair
+from receiptsvc.store.core import audits
+from receiptsvc.store.core.audits import By
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Message
+from receiptsvc.store.outbound import suppressions
+from receiptsvc.store.outbound.suppressions import Pair
 from receiptsvc.web.app import create_app
-from tests import rows
-from tests.web.callers import SECRETS, client_of, make_settings
+from tests.support import rows
+from tests.support.callers import SECRETS, client_of, make_settings
 
 ALICE, BOB = "447700900001", "447700900002"
 PATH = "/v1/suppressions"

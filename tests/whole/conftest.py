@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from receiptsvc.cli.stack import Stack
+from receiptsvc.demo.processes import Stack
 
 MakeStack = Callable[..., Stack]
 

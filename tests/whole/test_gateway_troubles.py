@@ -7,11 +7,11 @@ import pytest
 import requests
 from sqlalchemy import func, select, update
 
-from receiptsvc.cli.stack import Stack
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Message, SendingAccount
-from receiptsvc.store.verification import verify
-from tests.faults.processes import until
+from receiptsvc.demo.processes import Stack
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Message, SendingAccount
+from receiptsvc.store.health.verification import verify
+from tests.support.processes import until
 from tests.whole.conftest import MakeStack
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # nothing here is the database's

@@ -8,12 +8,12 @@ import pytest
 import requests
 from sqlalchemy import select
 
-from receiptsvc.cli.stack import Stack
+from receiptsvc.demo.processes import Stack
 from receiptsvc.sandbox.behaviour import TABLE
-from receiptsvc.store import verification
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Attempt, Message
-from tests.faults.processes import until
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Attempt, Message
+from receiptsvc.store.health import verification
+from tests.support.processes import until
 from tests.whole.conftest import MakeStack
 
 _SECONDS = 120.0

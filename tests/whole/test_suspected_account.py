@@ -11,11 +11,11 @@ import pytest
 import requests
 from sqlalchemy import func, select, update
 
-from receiptsvc.cli.stack import Stack
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Attempt, Message, SendingAccount
-from receiptsvc.store.verification import verify
-from tests.faults.processes import until
+from receiptsvc.demo.processes import Stack
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Attempt, Message, SendingAccount
+from receiptsvc.store.health.verification import verify
+from tests.support.processes import until
 from tests.whole.conftest import MakeStack
 from tests.whole.test_gateway_troubles import change, is_any_due, report, send, statuses, taken
 

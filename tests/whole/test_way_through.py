@@ -17,10 +17,10 @@ import requests
 from rich.console import Console
 
 from receiptsvc.cli.demo import STORY, Step, play
-from receiptsvc.cli.stack import Stack
 from receiptsvc.config import PROJECT
-from receiptsvc.store import verification
-from receiptsvc.store.db import Database
+from receiptsvc.demo.processes import Stack
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.health import verification
 from tests.whole.conftest import MakeStack
 
 

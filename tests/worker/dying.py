@@ -8,12 +8,12 @@ import signal
 import sys
 
 from receiptsvc.domain.messages import Callback
-from receiptsvc.dynmark import receipts
-from receiptsvc.store import heartbeats
-from receiptsvc.store.db import Database
+from receiptsvc.dynmark.inbound import callbacks
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.health import heartbeats
 from receiptsvc.worker.process import Queue, process
-from tests.rows import seconds
-from tests.worker.work import READING
+from tests.support.rows import seconds
+from tests.support.work import READING
 
 DEADLY = b"clientref=deadly"
 JUMP = 10_000  # seconds: more than the longest gap
@@ -28,7 +28,7 @@ def die_of(callback: Callback, zone: object) -> object:
 
 def start(url: str, at: float) -> None:
     """One worker's life, as short as it may be."""
-    receipts.read_receipts = die_of  # type: ignore[assignment]  # it gives what the other gives, if anything
+    callbacks.read_receipts = die_of  # type: ignore[assignment]  # it gives what the other gives, if anything
     database, name = Database(url), f"worker:here:{os.getpid()}"
     with database.transaction() as session:
         buried = heartbeats.bury(session, "worker", lambda _: True)
@@ -55,7 +55,7 @@ def main(url: str) -> None:
             break
 
 
-_read = receipts.read_receipts
+_read = callbacks.read_receipts
 
 if __name__ == "__main__":
     main(sys.argv[1])

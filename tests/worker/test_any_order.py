@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from receiptsvc import ids
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Callback, Outcome
-from receiptsvc.store import inbox
-from receiptsvc.store.db import Database
-from receiptsvc.store.inbox import Arrival
-from tests.rows import message, read_message, seconds
-from tests.worker.work import ALICE, BOB, assert_sound, said, send, sweep, work, work_off
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.inbox import pending
+from receiptsvc.store.inbox.pending import Arrival
+from tests.support.rows import message, read_message, seconds
+from tests.support.work import ALICE, BOB, assert_sound, said, send, sweep, work, work_off
 
 LAST = 10_000  # seconds after T0: by then every receipt has come
 LONG = 2 * 86_400  # seconds: more than any gap between two looks into the parking lot
@@ -294,7 +294,7 @@ def come(database: Database, talk: Conversation, coming: Coming, made: Sequence[
 def keep_and_work(database: Database, waiting: Sequence[Arrival]) -> None:
     if waiting:
         with database.transaction() as session:
-            inbox.keep(session, waiting)
+            pending.keep(session, waiting)
         work(database, LAST)
 
 

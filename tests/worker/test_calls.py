@@ -16,20 +16,20 @@ from receiptsvc.config import Settings
 from receiptsvc.domain.messages import Outcome, SendResult
 from receiptsvc.domain.statuses import UNSETTLED
 from receiptsvc.dynmark.gateway import Gateway
-from receiptsvc.dynmark.rest import RestGateway
-from receiptsvc.dynmark.soap import SoapGateway
+from receiptsvc.dynmark.outbound.rest import RestGateway
+from receiptsvc.dynmark.outbound.soap import SoapGateway
 from receiptsvc.sandbox.server import Box
-from receiptsvc.store import sending
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Message
-from receiptsvc.store.sending import Ended
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Message
+from receiptsvc.store.outbound import attempts
+from receiptsvc.store.outbound.attempts import Ended
 from receiptsvc.web.app import create_app
 from receiptsvc.worker.submit import repeats, submit
 from tests.dynmark import wire
-from tests.faults.processes import until
-from tests.rows import T0, accept, message, read_attempts, read_message
-from tests.web.callers import client_of, make_settings
-from tests.worker import work
+from tests.support import work
+from tests.support.callers import client_of, make_settings
+from tests.support.processes import until
+from tests.support.rows import T0, accept, message, read_attempts, read_message
 
 BOTH = pytest.mark.parametrize("transport", ["soap", "rest"])
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # for what is not the database's
@@ -254,7 +254,7 @@ def test_repeats_are_spread_and_never_come_too_soon(database: Database) -> None:
     work.offer(database)
     for message_id in made:  # each as a call of its own
         with database.transaction() as session:
-            sending.record_results(session, {message_id: Ended(number=1, result=lost)}, T0, when)
+            attempts.record_results(session, {message_id: Ended(number=1, result=lost)}, T0, when)
     gaps = {(read_message(database, message_id).due_at or T0) - T0 for message_id in made}
     assert all(timedelta(seconds=60) <= gap <= timedelta(seconds=72) for gap in gaps)
     assert len(gaps) > 1

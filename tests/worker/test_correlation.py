@@ -8,10 +8,11 @@ from sqlalchemy import update
 
 from receiptsvc import ids
 from receiptsvc.domain.messages import Outcome
-from receiptsvc.store import messages, receipts
-from receiptsvc.store.audits import By
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import InboxRow
+from receiptsvc.store.core.audits import By
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import InboxRow
+from receiptsvc.store.inbox import receipts
+from receiptsvc.store.messages import transitions
 from receiptsvc.worker.correlation import (
     BY_CLIENT_REF,
     BY_HAND,
@@ -19,8 +20,8 @@ from receiptsvc.worker.correlation import (
     BY_TOKEN,
     BY_TRANSACTION,
 )
-from tests.rows import accept, keep, message, read_inbox, read_message, seconds
-from tests.worker.work import (
+from tests.support.rows import accept, keep, message, read_inbox, read_message, seconds
+from tests.support.work import (
     ALICE,
     BOB,
     answer,
@@ -267,7 +268,7 @@ def test_a_transaction_that_others_have_is_not_yet_known_of_this_recipient(datab
 
 def test_among_more_than_are_looked_at_nothing_is_guessed(database: Database) -> None:
     send(database, message(ALICE, client_ref="x"))
-    accept(database, *(message(ALICE, client_ref="x") for _ in range(messages.MOST_CANDIDATES - 2)), now=seconds(50))
+    accept(database, *(message(ALICE, client_ref="x") for _ in range(transitions.MOST_CANDIDATES - 2)), now=seconds(50))
     receipt_id = keep(database, said(ref="x"), now=seconds(60))
     work(database)
     assert outcome(database, receipt_id) == "applied"

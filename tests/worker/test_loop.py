@@ -15,13 +15,13 @@ from sqlalchemy import select
 from sqlalchemy.engine import make_url
 
 from receiptsvc.config import Settings
-from receiptsvc.store import heartbeats
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Heartbeat
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Heartbeat
+from receiptsvc.store.health import heartbeats
 from receiptsvc.worker import loop
-from tests.faults.processes import until
-from tests.rows import accept, keep, read_inbox
-from tests.worker.work import outcome, said
+from tests.support.processes import until
+from tests.support.rows import accept, keep, read_inbox
+from tests.support.work import outcome, said
 
 HERE = socket.gethostname()
 OWN = f"worker:{HERE}:{os.getpid()}"

@@ -8,13 +8,14 @@ from sqlalchemy import select
 
 from receiptsvc import ids
 from receiptsvc.domain.inbox import Channel
-from receiptsvc.store import audits, suppressions
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Reply, Suppression
-from receiptsvc.store.suppressions import Pair
+from receiptsvc.store.core import audits
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Reply, Suppression
+from receiptsvc.store.outbound import suppressions
+from receiptsvc.store.outbound.suppressions import Pair
 from receiptsvc.worker.process import Reading, process
-from tests.rows import accept, keep, message, seconds
-from tests.worker.work import ALICE, BOB, READING, assert_sound
+from tests.support.rows import accept, keep, message, seconds
+from tests.support.work import ALICE, BOB, READING, assert_sound
 
 MARKS = replace(READING, opt_out_words=frozenset({"stop", "stop all"}))
 SUPPRESSES = replace(MARKS, suppresses_opt_outs=True)

@@ -15,15 +15,16 @@ from receiptsvc import ids
 from receiptsvc.domain.errors import StorageUnavailable, Unreadable
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Callback, Outcome, SendResult
-from receiptsvc.dynmark import receipts
-from receiptsvc.store import inbox, parking, sending
-from receiptsvc.store.db import Database
-from receiptsvc.store.inbox import Arrival
-from receiptsvc.store.sending import Ended
-from receiptsvc.worker import adoption
+from receiptsvc.dynmark.inbound import callbacks
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.inbox import parking, pending
+from receiptsvc.store.inbox.pending import Arrival
+from receiptsvc.store.outbound import attempts
+from receiptsvc.store.outbound.attempts import Ended
+from receiptsvc.worker import external_messages
 from receiptsvc.worker.correlation import BY_CLIENT_REF, BY_TRANSACTION
-from tests.rows import T0, accept, keep, message, read_inbox, read_message, seconds
-from tests.worker.work import (
+from tests.support.rows import T0, accept, keep, message, read_inbox, read_message, seconds
+from tests.support.work import (
     ALICE,
     BOB,
     REPEATS,
@@ -82,7 +83,7 @@ def test_a_call_whose_worker_died_releases_too(database: Database) -> None:
     keep(database, said(tx="815", ref="x"))
     work(database)
     with database.transaction() as session:
-        assert sending.settle_lost(session, seconds(200), REPEATS) == 1
+        assert attempts.settle_lost(session, seconds(200), REPEATS) == 1
     work(database, 200)
     assert rules(database, mine) == [BY_CLIENT_REF]
     assert_sound(database, applied=1)
@@ -178,7 +179,7 @@ def test_what_leaves_the_lot_for_another_fate_is_on_record_too(
             raise ZeroDivisionError
         return [Unreadable("of late it can't be read")]
 
-    monkeypatch.setattr(receipts, "read_receipts", read)
+    monkeypatch.setattr(callbacks, "read_receipts", read)
     for number in range(8):
         work(database, 100_000 * (number + 1))
     end = "dead" if is_poison else "quarantined"
@@ -193,16 +194,16 @@ def test_a_callback_is_read_once_however_many_of_its_receipts_are_looked_at_agai
     body = [{"transactionid": str(one), "recipient": ALICE, "statusid": "1"} for one in range(1, 31)]
     callback = Callback("POST", b"", "application/json", json.dumps(body).encode())
     with database.transaction() as session:
-        inbox.keep(session, [Arrival(ids.new(), Channel.ACCOUNT, None, T0, callback)])
+        pending.keep(session, [Arrival(ids.new(), Channel.ACCOUNT, None, T0, callback)])
     work_off(database)
     assert_sound(database, unmatched=30)
-    real, times = receipts.read_receipts, []
+    real, times = callbacks.read_receipts, []
 
     def read(callback: Callback, zone: object) -> object:
         times.append(1)
         return real(callback, zone)  # type: ignore[arg-type]  # passed on
 
-    monkeypatch.setattr(receipts, "read_receipts", read)
+    monkeypatch.setattr(callbacks, "read_receipts", read)
     sweep(database, 1000)
     assert work(database, 1000) == 30
     assert len(times) == 1
@@ -220,7 +221,7 @@ class Recording(AbstractContextManager["Recording"]):
         self._ended = {message_id: Ended(number=1, result=SendResult(outcome=Outcome.TAKEN, transaction_id=tx))}
 
     def __enter__(self) -> "Recording":
-        sending.record_results(self._transaction.__enter__(), self._ended, seconds(1), REPEATS)
+        attempts.record_results(self._transaction.__enter__(), self._ended, seconds(1), REPEATS)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -272,7 +273,7 @@ def meet(
 ) -> Callable[[], "Future[None]"]:
     """Start somebody as soon as a receipt has been parked or adopted, and commit that only when he waits for it."""
     started: list[Future[None]] = []
-    park, adopt = parking.park, adoption.adopt
+    park, adopt = parking.park, external_messages.adopt
 
     def wait() -> None:
         if not started:
@@ -290,7 +291,7 @@ def meet(
         return adopt(session, strays, now)  # type: ignore[arg-type]  # passed on
 
     monkeypatch.setattr(parking, "park", park_and_wait)
-    monkeypatch.setattr(adoption, "adopt", wait_and_adopt)
+    monkeypatch.setattr(external_messages, "adopt", wait_and_adopt)
     return lambda: started[0]
 
 

@@ -11,14 +11,15 @@ from sqlalchemy import select
 from receiptsvc.config import PROJECT
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.messages import Callback
-from receiptsvc.dynmark import receipts
-from receiptsvc.store import heartbeats, inbox
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import Heartbeat
+from receiptsvc.dynmark.inbound import callbacks
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Heartbeat
+from receiptsvc.store.health import heartbeats
+from receiptsvc.store.inbox import pending
 from receiptsvc.worker import correlation
 from receiptsvc.worker.process import Queue
-from tests.rows import accept, keep, message, read_inbox, seconds
-from tests.worker.work import assert_sound, outcome, outcomes, said, work
+from tests.support.rows import accept, keep, message, read_inbox, seconds
+from tests.support.work import assert_sound, outcome, outcomes, said, work
 
 GOOD, BAD = "fine", "poison"
 
@@ -26,14 +27,14 @@ GOOD, BAD = "fine", "poison"
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Whether reading a receipt with the clientRef `poison` fails: at first it does."""
-    real, is_on = receipts.read_receipts, [True]
+    real, is_on = callbacks.read_receipts, [True]
 
     def read(callback: Callback, zone: object) -> object:
         if is_on[0] and b"poison" in callback.query:
             raise ZeroDivisionError
         return real(callback, zone)  # type: ignore[arg-type]  # passed on
 
-    monkeypatch.setattr(receipts, "read_receipts", read)
+    monkeypatch.setattr(callbacks, "read_receipts", read)
     return lambda is_poison: is_on.__setitem__(0, is_poison)
 
 
@@ -91,7 +92,7 @@ def test_an_outage_is_no_row_s_fault(database: Database, monkeypatch: pytest.Mon
         raise StorageUnavailable("away")
 
     kept, queue = conversation(database, GOOD, GOOD), Queue()
-    for away in [(inbox, "claim")] * 5 + [(correlation, "look_up")]:
+    for away in [(pending, "claim")] * 5 + [(correlation, "look_up")]:
         with monkeypatch.context() as outage:
             outage.setattr(*away, fail)
             with pytest.raises(StorageUnavailable):

@@ -9,16 +9,18 @@ from sqlalchemy import select
 
 from receiptsvc.domain.errors import StorageUnavailable, Unreadable
 from receiptsvc.domain.inbox import Channel, InboxOutcome
-from receiptsvc.dynmark import codes, receipts
-from receiptsvc.store import inbox, ledger, messages
-from receiptsvc.store.db import Database
-from receiptsvc.store.models import InboxRow, Reply
-from receiptsvc.store.verification import verify
+from receiptsvc.dynmark import status_map
+from receiptsvc.dynmark.inbound import callbacks
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import InboxRow, Reply
+from receiptsvc.store.health.verification import verify
+from receiptsvc.store.inbox import counters, pending
+from receiptsvc.store.messages import transitions
 from receiptsvc.worker import correlation
 from receiptsvc.worker.process import Queue, Reading, process
-from tests.rows import accept, keep, message, read_inbox, read_message, read_transitions, seconds
+from tests.support.rows import accept, keep, message, read_inbox, read_message, read_transitions, seconds
 
-READING = Reading(words=codes.load({}), zone=ZoneInfo("UTC"))
+READING = Reading(words=status_map.load({}), zone=ZoneInfo("UTC"))
 DELIVERED = "datetime=2026-01-05T12:00:03&recipient=447700900001&statusid=1&statusdescription=Delivered"
 SENT = "datetime=2026-01-05T12:00:02&recipient=447700900001&statusid=2&statusdescription=Message+sent"
 
@@ -33,15 +35,15 @@ def outcome(database: Database, receipt_id: UUID) -> str:
 
 def give_transaction(database: Database, message_id: UUID, transaction_id: str, source: str = "answer") -> None:
     with database.transaction() as session:
-        locked = messages.lock(session, [message_id])
-        messages.note_transactions(session, [(locked[message_id], transaction_id)], source, seconds(1))
-        messages.record(session, locked, [], seconds(1))
+        locked = transitions.lock(session, [message_id])
+        transitions.note_transactions(session, [(locked[message_id], transaction_id)], source, seconds(1))
+        transitions.record(session, locked, [], seconds(1))
 
 
 def assert_balanced(database: Database) -> None:
     with database.reading() as session:
-        counted = ledger.read(session)
-        rows = ledger.count_rows(session)
+        counted = counters.read(session)
+        rows = counters.count_rows(session)
     assert counted.is_balanced
     assert {word: count for word, count in counted.outcomes.items() if count} == rows
 
@@ -158,7 +160,7 @@ def test_each_receipt_of_one_callback_has_a_row_and_an_outcome_of_its_own(databa
     with database.reading() as session:
         columns = (InboxRow.part, InboxRow.callback_id, InboxRow.outcome, InboxRow.query)
         parts = [tuple(row) for row in session.execute(select(*columns).order_by(InboxRow.part))]
-        counted = ledger.read(session)
+        counted = counters.read(session)
     assert [part[:3] for part in parts] == [
         (0, None, "applied"),
         (1, receipt_id, "applied"),
@@ -176,22 +178,22 @@ def test_a_callback_that_was_set_aside_whole_is_taken_apart_when_it_is_tried_aga
 ) -> None:
     receipt_id = keep(database, "recipient=447700900001&recipient=447700900002&statusid=1")
     with monkeypatch.context() as broken:
-        broken.setattr(receipts, "read_receipts", lambda *_: [Unreadable("not yet")])
+        broken.setattr(callbacks, "read_receipts", lambda *_: [Unreadable("not yet")])
         run(database)
     with database.transaction() as session:
-        inbox.reopen(session, [receipt_id], InboxOutcome.QUARANTINED, seconds(20))
+        pending.reopen(session, [receipt_id], InboxOutcome.QUARANTINED, seconds(20))
     run(database, 30)
     run(database, 31)
     with database.transaction() as session:
         outcomes = session.scalars(select(InboxRow.outcome)).all()
     assert outcomes == ["unmatched", "unmatched"]
     with database.transaction() as session:
-        inbox.reopen(session, [receipt_id], InboxOutcome.UNMATCHED, seconds(40))
+        pending.reopen(session, [receipt_id], InboxOutcome.UNMATCHED, seconds(40))
     run(database, 50)
     assert_balanced(database)
     assert list(verify(database)) == []
     with database.reading() as session:
-        assert ledger.read(session).received == 2
+        assert counters.read(session).received == 2
 
 
 def test_what_looks_like_an_outage_again_and_again_is_the_row_s_own_fault(

@@ -7,13 +7,13 @@ import pytest
 from receiptsvc import ids
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Callback
-from receiptsvc.store import inbox
-from receiptsvc.store.db import Database
-from receiptsvc.store.inbox import Arrival
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.inbox import pending
+from receiptsvc.store.inbox.pending import Arrival
 from receiptsvc.worker import process
 from receiptsvc.worker.process import Queue
-from tests.rows import accept, keep, seconds
-from tests.worker.work import READING, assert_sound, outcome, outcomes, said, work
+from tests.support.rows import accept, keep, seconds
+from tests.support.work import READING, assert_sound, outcome, outcomes, said, work
 
 WHOLE_LOOK_SECONDS = 10.0  # at the latest
 
@@ -49,7 +49,7 @@ def test_a_lower_key_that_is_committed_late_is_worked_on(
     query = said(to=None).encode()
     late = Arrival(ids.new(), Channel.MESSAGE, message_id, seconds(10), Callback("GET", query, None, b""))
     with web.transaction() as session:
-        inbox.keep(session, [late])  # and is slow to commit
+        pending.keep(session, [late])  # and is slow to commit
         kept_at(database, message_id, 20, 30)
         assert work(database, 100, queue=queue) == 2
     kept_at(database, message_id, 99)

@@ -8,12 +8,12 @@ import pytest
 
 from receiptsvc.domain.messages import Outcome, SendResult
 from receiptsvc.domain.statuses import Source
-from receiptsvc.store import sending
-from receiptsvc.store.db import Database
-from receiptsvc.store.sending import Ended
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.outbound import attempts
+from receiptsvc.store.outbound.attempts import Ended
 from receiptsvc.worker.correlation import BY_CLIENT_REF, BY_TOKEN, BY_TRANSACTION
-from tests.rows import accept, keep, message, read_message, read_transitions, seconds
-from tests.worker.work import (
+from tests.support.rows import accept, keep, message, read_message, read_transitions, seconds
+from tests.support.work import (
     REPEATS,
     assert_sound,
     moves,
@@ -63,7 +63,7 @@ def test_a_receipt_is_applied_once_whenever_it_comes(database: Database, moment:
         assert work(database) == 6
         assert outcomes(database, kept) == ["applied"] * 3 + ["unmatched"] * 2 + ["applied"]
     with ThreadPoolExecutor(1) as threads, database.transaction() as session:
-        sending.record_results(session, ended, seconds(1), REPEATS)
+        attempts.record_results(session, ended, seconds(1), REPEATS)
         worker = threads.submit(work, database) if moment == "between" else None
         if worker and not database.is_sqlite:  # there everybody waits at the door, and nobody can look at it
             wait_until_blocked(database, "transactionid")

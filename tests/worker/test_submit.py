@@ -1,10 +1,10 @@
 """What a call may take, and what of a message goes on the wire."""
 
 from receiptsvc.config import Settings
-from receiptsvc.store.models import Message
-from receiptsvc.store.sending import Claimed
+from receiptsvc.store.core.models import Message
+from receiptsvc.store.outbound.attempts import Claimed
 from receiptsvc.worker.submit import outbound
-from tests.rows import message, seconds
+from tests.support.rows import message, seconds
 
 KEYS = {"CALLBACK_KEYS": "a" * 16, "API_KEYS": "a:read:" + "b" * 16}
 

@@ -7,14 +7,15 @@ import marshmallow as ma
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.store import messages, queries, timeline
-from receiptsvc.store.models import Message
-from receiptsvc.store.queries import Glimpse
-from receiptsvc.web import context
-from receiptsvc.web import fields as kinds
-from receiptsvc.web.auth import requires
-from receiptsvc.web.endpoints import endpoint, noun
-from receiptsvc.web.errors import Problem
+from receiptsvc.store.core.models import Message
+from receiptsvc.store.messages import transitions
+from receiptsvc.store.queries import lookup, timeline
+from receiptsvc.store.queries.lookup import Glimpse
+from receiptsvc.web.http import context
+from receiptsvc.web.http import fields as kinds
+from receiptsvc.web.http.auth import requires
+from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import conversations as schemas
 
 _LIST_CURSOR, _TIMELINE_CURSOR = kinds.moment_cursor(), kinds.timeline_cursor()
@@ -45,7 +46,7 @@ def list_conversations(query: dict[str, Any]) -> dict[str, Any]:
         told = _tell(query["client_ref"], limit, _read(_TIMELINE_CURSOR, cursor))
         return told | {"next_cursor": _write(_TIMELINE_CURSOR, told["next_cursor"])}
     with context.database().reading() as session:
-        page = queries.list_conversations(session, limit=limit, after=_read(_LIST_CURSOR, cursor))
+        page = lookup.list_conversations(session, limit=limit, after=_read(_LIST_CURSOR, cursor))
     return {
         "conversations": [_glimpse(glimpse) for glimpse in page.items],
         "next_cursor": _write(_LIST_CURSOR, page.next),
@@ -72,7 +73,7 @@ def read_conversation(query: dict[str, Any], client_ref: str) -> dict[str, Any]:
 
 def _tell(client_ref: str, limit: int, cursor: timeline.Key | None = None) -> dict[str, Any]:
     with context.database().reading() as session:
-        conversation = queries.find_conversation(session, _identify(session, client_ref))
+        conversation = lookup.find_conversation(session, _identify(session, client_ref))
         if conversation is None:
             raise Problem(404, "There is no conversation with this clientRef or id.")
         page = timeline.read(session, conversation.id, limit=limit, after=cursor, is_large=conversation.is_large)
@@ -122,6 +123,6 @@ def _write(field: kinds.Coded[Any], place: object) -> str | None:
 def _identify(session: Session, term: str) -> UUID:
     """The conversation that a term means: the one with this id if there is one, else that of the clientRef."""
     given = ids.parse("cnv", term)
-    if given is not None and queries.has_conversation(session, given):
+    if given is not None and lookup.has_conversation(session, given):
         return given
-    return messages.conversation_id(client_ref=term, recipient=None, originator=None)
+    return transitions.conversation_id(client_ref=term, recipient=None, originator=None)

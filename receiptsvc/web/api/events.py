@@ -4,22 +4,22 @@ from typing import Any
 
 from flask import Response, request
 
-from receiptsvc.intake.streams import MAX_STREAMS
-from receiptsvc.store import events
-from receiptsvc.web import context
-from receiptsvc.web.auth import requires
-from receiptsvc.web.endpoints import endpoint, noun
-from receiptsvc.web.errors import Problem
+from receiptsvc.server.event_streams import MAX_STREAMS
+from receiptsvc.store.messages import change_feed
+from receiptsvc.web.http import context
+from receiptsvc.web.http.auth import requires
+from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas.events import SAMPLE, EventHeaders, EventQuery
 
 blueprint = noun("events", "What changes, told as it does.")
 
 _LABELS = {
-    "recipient": events.RECIPIENT,
-    "transaction_id": events.TRANSACTION_ID,
-    "client_ref": events.CLIENT_REF,
-    "originator": events.ORIGINATOR,
-    "status": events.STATUS,
+    "recipient": change_feed.RECIPIENT,
+    "transaction_id": change_feed.TRANSACTION_ID,
+    "client_ref": change_feed.CLIENT_REF,
+    "originator": change_feed.ORIGINATOR,
+    "status": change_feed.STATUS,
 }
 _RETRY_AFTER_SECONDS = 5
 
@@ -49,13 +49,13 @@ def stream_events(headers: dict[str, Any], query: dict[str, Any]) -> Response:
     after = headers.get("last_event_id") or given
     labels = frozenset((_LABELS[name], value) for name, value in query.items())
     with context.database().reading() as session:
-        has_unnumbered = events.has_unnumbered(session)
+        has_unnumbered = change_feed.has_unnumbered(session)
     if has_unnumbered:  # these happened before now
         with context.database().transaction() as session:
-            events.number(session)
+            change_feed.number(session)
     with context.database().reading() as session:
-        last = events.find_last(session)
-        if after is not None and not events.is_kept(session, after):
+        last = change_feed.find_last(session)
+        if after is not None and not change_feed.is_kept(session, after):
             raise Problem(410, "Not everything after this Last-Event-ID is kept, or it is not from here.")
     most = request.environ.get(MAX_STREAMS)
     stream = context.feed().open(last if after is None else after, last, labels, most)

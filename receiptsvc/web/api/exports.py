@@ -4,11 +4,12 @@ from typing import Any
 
 from flask import Response
 
-from receiptsvc.store.exports import Form
-from receiptsvc.store.listing import MessageFilter
-from receiptsvc.web import context, exports
-from receiptsvc.web.auth import requires
-from receiptsvc.web.endpoints import endpoint, noun
+from receiptsvc.store.queries.exports import Form
+from receiptsvc.store.queries.listing import MessageFilter
+from receiptsvc.web.api import export_stream
+from receiptsvc.web.http import context
+from receiptsvc.web.http.auth import requires
+from receiptsvc.web.http.endpoints import endpoint, noun
 from receiptsvc.web.schemas.exports import ExportQuery
 
 blueprint = noun("export", "All that fits, as CSV or JSON lines, however much that is.")
@@ -16,7 +17,7 @@ blueprint = noun("export", "All that fits, as CSV or JSON lines, however much th
 _FAILS = (422, 503, 505)
 
 
-def _object(table: exports.Table) -> str:
+def _object(table: export_stream.Table) -> str:
     return "{" + ", ".join(f'"{name}": …' for name in table.columns) + "}"
 
 
@@ -26,7 +27,7 @@ def _object(table: exports.Table) -> str:
     "/export/messages.csv",
     asks=ExportQuery,
     streams="text/csv",
-    sample=",".join(exports.MESSAGES.columns),
+    sample=",".join(export_stream.MESSAGES.columns),
     gives=None,
     fails=_FAILS,
 )
@@ -42,7 +43,7 @@ def export_messages_csv(query: dict[str, Any]) -> Response:
     Messages accepted after the export began are not in it, and each one's status is that of the moment at which its
     line was written. An answer that breaks off (its chunked transfer has no end) is not whole.
     """
-    return _answer(exports.MESSAGES, query, Form.CSV)
+    return _answer(export_stream.MESSAGES, query, Form.CSV)
 
 
 @endpoint(
@@ -51,7 +52,7 @@ def export_messages_csv(query: dict[str, Any]) -> Response:
     "/export/messages.jsonl",
     asks=ExportQuery,
     streams="application/jsonl",
-    sample=_object(exports.MESSAGES),
+    sample=_object(export_stream.MESSAGES),
     gives=None,
     fails=_FAILS,
 )
@@ -61,7 +62,7 @@ def export_messages_jsonl(query: dict[str, Any]) -> Response:
 
     The same as CSV, an object a line, and every value as it is.
     """
-    return _answer(exports.MESSAGES, query, Form.JSON)
+    return _answer(export_stream.MESSAGES, query, Form.JSON)
 
 
 @endpoint(
@@ -70,7 +71,7 @@ def export_messages_jsonl(query: dict[str, Any]) -> Response:
     "/export/transitions.csv",
     asks=ExportQuery,
     streams="text/csv",
-    sample=",".join(exports.TRANSITIONS.columns),
+    sample=",".join(export_stream.TRANSITIONS.columns),
     gives=None,
     fails=_FAILS,
 )
@@ -81,7 +82,7 @@ def export_transitions_csv(query: dict[str, Any]) -> Response:
     What was recorded of the messages that fit every filter: of the newest message first, and of each in the order
     recorded. Written as messages are.
     """
-    return _answer(exports.TRANSITIONS, query, Form.CSV)
+    return _answer(export_stream.TRANSITIONS, query, Form.CSV)
 
 
 @endpoint(
@@ -90,7 +91,7 @@ def export_transitions_csv(query: dict[str, Any]) -> Response:
     "/export/transitions.jsonl",
     asks=ExportQuery,
     streams="application/jsonl",
-    sample=_object(exports.TRANSITIONS),
+    sample=_object(export_stream.TRANSITIONS),
     gives=None,
     fails=_FAILS,
 )
@@ -100,8 +101,8 @@ def export_transitions_jsonl(query: dict[str, Any]) -> Response:
 
     The same as CSV, an object a line, and every value as it is.
     """
-    return _answer(exports.TRANSITIONS, query, Form.JSON)
+    return _answer(export_stream.TRANSITIONS, query, Form.JSON)
 
 
-def _answer(table: exports.Table, query: dict[str, Any], form: Form) -> Response:
-    return exports.answer(context.database(), table, MessageFilter(**query), form)
+def _answer(table: export_stream.Table, query: dict[str, Any], form: Form) -> Response:
+    return export_stream.answer(context.database(), table, MessageFilter(**query), form)

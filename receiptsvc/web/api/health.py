@@ -3,9 +3,9 @@
 from typing import Any
 
 from receiptsvc.domain.errors import StorageUnavailable
-from receiptsvc.web import context
-from receiptsvc.web.auth import public
-from receiptsvc.web.endpoints import endpoint, noun
+from receiptsvc.web.http import context
+from receiptsvc.web.http.auth import public
+from receiptsvc.web.http.endpoints import endpoint, noun
 from receiptsvc.web.schemas.operations import Liveness, Readiness
 
 blueprint = noun("health", "For whatever watches over the processes.", prefix="")

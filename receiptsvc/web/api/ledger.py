@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from receiptsvc.store import ledger
-from receiptsvc.web import context
-from receiptsvc.web.auth import requires
-from receiptsvc.web.endpoints import endpoint, noun
+from receiptsvc.store.inbox import counters
+from receiptsvc.web.http import context
+from receiptsvc.web.http.auth import requires
+from receiptsvc.web.http.endpoints import endpoint, noun
 from receiptsvc.web.schemas.operations import Ledger
 
 blueprint = noun("ledger", "The account of every receipt that was ever kept.")
@@ -19,7 +19,7 @@ def read_ledger() -> dict[str, Any]:
     How many receipts were kept, and how many of them have which outcome, as the counters have it.
     """
     with context.database().reading() as session:
-        read = ledger.read(session)
+        read = counters.read(session)
     spool = context.spooled()
     waited = (context.now() - read.oldest_pending_at).total_seconds() if read.oldest_pending_at else None
     return {

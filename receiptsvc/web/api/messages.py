@@ -8,18 +8,21 @@ from receiptsvc import ids
 from receiptsvc.domain import explanation
 from receiptsvc.domain.explanation import Told
 from receiptsvc.domain.statuses import Effect
-from receiptsvc.store import idempotency, listing, messages, queries, versions
-from receiptsvc.store.idempotency import Claim
-from receiptsvc.store.listing import MessageFilter
-from receiptsvc.store.queries import Story
-from receiptsvc.web import auth, caching, context, submissions
-from receiptsvc.web.auth import requires
-from receiptsvc.web.endpoints import endpoint, noun
-from receiptsvc.web.errors import Problem
-from receiptsvc.web.repeats import once
+from receiptsvc.store.messages import transitions
+from receiptsvc.store.outbound import idempotency
+from receiptsvc.store.outbound.idempotency import Claim
+from receiptsvc.store.queries import etags, listing, lookup
+from receiptsvc.store.queries.listing import MessageFilter
+from receiptsvc.store.queries.lookup import Story
+from receiptsvc.web.http import auth, caching, context
+from receiptsvc.web.http.auth import requires
+from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import messages as schemas
 from receiptsvc.web.schemas.receipts import Explanation
 from receiptsvc.web.schemas.submissions import Submission, SubmissionHeaders, SubmissionQuery
+from receiptsvc.web.submit import drafts
+from receiptsvc.web.submit.idempotent import once
 
 blueprint = noun("messages", "One text to one recipient, from its acceptance to its last receipt.")
 
@@ -47,17 +50,17 @@ def send_messages(
     offered to the gateway; each answer's `url` tells what became of it. 200 answers a dry run, which keeps nothing.
     """
     settings = context.settings()
-    draft = submissions.draft(body["messages"], settings, auth.key_name())
+    draft = drafts.draft(body["messages"], settings, auth.key_name())
     if query["dry_run"]:
         with context.database().reading() as session:
-            draft = submissions.admit(session, draft, settings)
+            draft = drafts.admit(session, draft, settings)
         return _written(schemas.write_messages(draft.messages, draft.warnings, schema=schemas.Draft), 200)
-    submissions.require_account(settings)
+    drafts.require_account(settings)
     with context.database().transaction() as session:
-        draft = submissions.admit(session, draft, settings)
+        draft = drafts.admit(session, draft, settings)
         if claim is not None:
             idempotency.finish(session, claim, [message.id for message in draft.messages])
-        submissions.accept(session, draft, context.now())
+        drafts.accept(session, draft, context.now())
     return _written(schemas.write_messages(draft.messages, draft.warnings), 202)
 
 
@@ -104,13 +107,13 @@ def read_message(message_id: str) -> Response | tuple[Story, int, dict[str, str]
     identifier = ids.parse("msg", message_id)
     with context.database().reading() as session:
         if identifier and request.if_none_match:  # who asks again and again mostly has it
-            known = versions.find(session, identifier)
+            known = etags.find(session, identifier)
             if known and caching.has_newest(tag := caching.tag_of(known)):
                 return caching.unchanged(tag)
-        story = queries.find_message(session, identifier) if identifier else None
+        story = lookup.find_message(session, identifier) if identifier else None
     if story is None:
         raise Problem(404, "There is no message with this id.")
-    return story, 200, caching.tagged(caching.tag_of(versions.of(story)))
+    return story, 200, caching.tagged(caching.tag_of(etags.of(story)))
 
 
 @endpoint(
@@ -130,12 +133,12 @@ def explain_message(message_id: str) -> dict[str, Any]:
     """
     identifier = ids.parse("msg", message_id)
     with context.database().reading() as session:
-        found = queries.find_evidence(session, identifier) if identifier else None
+        found = lookup.find_evidence(session, identifier) if identifier else None
     if found is None:
         raise Problem(404, "There is no message with this id.")
     told = [
         Told(
-            report=messages.report_of(row),
+            report=transitions.report_of(row),
             effect=Effect(row.effect),
             reason=row.reason,
             superseded_at=row.superseded_at,

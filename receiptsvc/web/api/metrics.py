@@ -3,8 +3,8 @@
 from flask import Blueprint, Response
 
 from receiptsvc import metrics
-from receiptsvc.web import context, readiness
-from receiptsvc.web.auth import public
+from receiptsvc.web.http import context, readiness
+from receiptsvc.web.http.auth import public
 
 blueprint = Blueprint("metrics", __name__)
 

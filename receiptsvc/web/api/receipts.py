@@ -10,14 +10,14 @@ from sqlalchemy.orm import Session
 from receiptsvc import ids
 from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.inbox import Channel, InboxOutcome
-from receiptsvc.store import receipts
-from receiptsvc.store.audits import By
-from receiptsvc.store.queries import Page
-from receiptsvc.store.receipts import Detail, Entry, NoSuchMessage, ReceiptFilter, Selection
-from receiptsvc.web import auth, context
-from receiptsvc.web.auth import requires
-from receiptsvc.web.endpoints import endpoint, noun
-from receiptsvc.web.errors import Problem
+from receiptsvc.store.core.audits import By
+from receiptsvc.store.inbox import receipts
+from receiptsvc.store.inbox.receipts import Detail, Entry, NoSuchMessage, ReceiptFilter, Selection
+from receiptsvc.store.queries.lookup import Page
+from receiptsvc.web.http import auth, context
+from receiptsvc.web.http.auth import requires
+from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import receipts as schemas
 
 blueprint = noun("receipts", "The ledger's rows: each kept receipt, and what can be done with it by hand.")

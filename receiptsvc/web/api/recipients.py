@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from receiptsvc.store import people
-from receiptsvc.web import context, recipients
-from receiptsvc.web.auth import requires
-from receiptsvc.web.endpoints import endpoint, noun
-from receiptsvc.web.errors import Problem
+from receiptsvc.domain import numbers
+from receiptsvc.store.queries import contacts
+from receiptsvc.web.http import context
+from receiptsvc.web.http.auth import requires
+from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import conversations as schemas
 
 blueprint = noun("recipients", "People: all that was sent to one, and came from them.")
@@ -27,10 +28,10 @@ def read_recipient(query: dict[str, Any], number: str) -> dict[str, Any]:
 
     Every message to them and every reply of theirs, whatever conversations these belong to, the newest first.
     """
-    digits = recipients.normalise(number) or recipients.bare(number)
+    digits = numbers.normalise(number) or numbers.bare(number)
     cursor = query.get("cursor")
     with context.database().reading() as session:
-        page = people.read_person(session, digits, limit=query["limit"], after=cursor) if digits else None
+        page = contacts.read_person(session, digits, limit=query["limit"], after=cursor) if digits else None
     if digits is None or page is None or not (page.items or cursor):
         raise Problem(404, "Nothing was sent to this number, and nothing came from it.")
     return {"number": digits, "items": page.items, "next_cursor": page.next}

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from receiptsvc.store import people
-from receiptsvc.store.models import Reply
-from receiptsvc.store.people import Moment, ReplyFilter
-from receiptsvc.store.queries import Page
-from receiptsvc.web import context
-from receiptsvc.web.auth import requires
-from receiptsvc.web.endpoints import endpoint, noun
+from receiptsvc.store.core.models import Reply
+from receiptsvc.store.queries import contacts
+from receiptsvc.store.queries.contacts import Moment, ReplyFilter
+from receiptsvc.store.queries.lookup import Page
+from receiptsvc.web.http import context
+from receiptsvc.web.http.auth import requires
+from receiptsvc.web.http.endpoints import endpoint, noun
 from receiptsvc.web.schemas import replies as schemas
 
 blueprint = noun("replies", "What people wrote back, each linked to its conversation, with the reason.")
@@ -23,4 +23,4 @@ def list_replies(query: dict[str, Any]) -> Page[Reply, Moment]:
     """
     limit, cursor = query.pop("limit"), query.pop("cursor", None)
     with context.database().reading() as session:
-        return people.list_replies(session, ReplyFilter(**query), limit=limit, after=cursor)
+        return contacts.list_replies(session, ReplyFilter(**query), limit=limit, after=cursor)

@@ -8,13 +8,15 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.store import listing, messages, people, queries
-from receiptsvc.store.listing import FEWEST_DIGITS, MOST_OF_A_REFERENCE, Lookup, MessageFilter
-from receiptsvc.store.models import InboxRow, Message, Reply
-from receiptsvc.web import context, recipients
-from receiptsvc.web.auth import requires
-from receiptsvc.web.endpoints import endpoint, noun
-from receiptsvc.web.fields import parse_transaction_id
+from receiptsvc.domain import numbers
+from receiptsvc.store.core.models import InboxRow, Message, Reply
+from receiptsvc.store.messages import transitions
+from receiptsvc.store.queries import contacts, listing, lookup
+from receiptsvc.store.queries.listing import FEWEST_DIGITS, MOST_OF_A_REFERENCE, Lookup, MessageFilter
+from receiptsvc.web.http import context
+from receiptsvc.web.http.auth import requires
+from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.fields import parse_transaction_id
 from receiptsvc.web.schemas import search as schemas
 
 _A_FEW = 5  # messages of each kind
@@ -83,15 +85,15 @@ def _by_id(session: Session, term: str) -> Iterator[dict[str, Any]]:
         reply = session.get(Reply, identifier)
         if reply is not None:
             yield _hit("reply", f"conversations/{ids.public('cnv', reply.conversation_id)}", answers=[reply])
-    elif prefix == "cnv" and queries.has_conversation(session, identifier):
+    elif prefix == "cnv" and lookup.has_conversation(session, identifier):
         yield _hit("conversation", f"conversations/{term}")
 
 
 def _by_number(session: Session, term: str) -> Iterator[dict[str, Any]]:
-    digits = recipients.bare(term)
-    number = recipients.normalise(term) or digits
+    digits = numbers.bare(term)
+    number = numbers.normalise(term) or digits
     if number is not None:
-        entries = people.read_person(session, number, limit=_A_FEW).items
+        entries = contacts.read_person(session, number, limit=_A_FEW).items
         written = [entry.row for entry in entries if isinstance(entry.row, Message)]
         answers = [entry.row for entry in entries if isinstance(entry.row, Reply)]
         if entries:
@@ -107,10 +109,10 @@ def _by_number(session: Session, term: str) -> Iterator[dict[str, Any]]:
 
 def _by_name(session: Session, term: str) -> Iterator[dict[str, Any]]:
     yield from _listed(session, "messageGuid", MessageFilter(message_guid=term), messageGuid=term)
-    reference: UUID = messages.conversation_id(client_ref=term, recipient=None, originator=None)
-    if queries.has_conversation(session, reference):
+    reference: UUID = transitions.conversation_id(client_ref=term, recipient=None, originator=None)
+    if lookup.has_conversation(session, reference):
         newest = listing.list_messages(session, MessageFilter(client_ref=term), limit=_A_FEW).items
-        answers = people.list_replies(session, people.ReplyFilter(client_ref=term), limit=_A_FEW).items
+        answers = contacts.list_replies(session, contacts.ReplyFilter(client_ref=term), limit=_A_FEW).items
         yield _hit("clientRef", f"conversations/{ids.public('cnv', reference)}", newest, answers)
     others = [row for row in listing.begin_with(session, term, _A_FEW + 1) if row.client_ref != term]
     if others:

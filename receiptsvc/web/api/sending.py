@@ -10,15 +10,17 @@ from sqlalchemy.orm import Session
 from receiptsvc import ids
 from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store import accounts, interventions, queries, restraint, sending
-from receiptsvc.store.audits import By
-from receiptsvc.store.interventions import Selection
-from receiptsvc.store.models import Sending
-from receiptsvc.store.queries import Story
-from receiptsvc.web import auth, context
-from receiptsvc.web.auth import requires
-from receiptsvc.web.endpoints import endpoint, noun
-from receiptsvc.web.errors import Problem
+from receiptsvc.store.core.audits import By
+from receiptsvc.store.core.models import Sending
+from receiptsvc.store.messages import operator_actions
+from receiptsvc.store.messages.operator_actions import Selection
+from receiptsvc.store.outbound import accounts, attempts, send_gate
+from receiptsvc.store.queries import lookup
+from receiptsvc.store.queries.lookup import Story
+from receiptsvc.web.http import auth, context
+from receiptsvc.web.http.auth import requires
+from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import sending as schemas
 from receiptsvc.web.schemas.messages import MessageStory
 
@@ -32,7 +34,7 @@ _PATH = {"message_id": "The message's id."}
 def read_sending() -> dict[str, Any]:
     """Read what holds sending"""
     with context.database().reading() as session:
-        return _told(session, restraint.read(session))
+        return _told(session, send_gate.read(session))
 
 
 @endpoint(blueprint, "POST", "/sending/pause", takes=schemas.Pause, gives=schemas.SendingState, fails=(503,))
@@ -44,7 +46,7 @@ def pause_sending(body: dict[str, Any]) -> dict[str, Any]:
     ended. If it is paused already, who did it first, and why, stays.
     """
     with context.database().transaction() as session:
-        return _told(session, restraint.pause(session, auth.key_name(), body["reason"], context.now()))
+        return _told(session, send_gate.pause(session, auth.key_name(), body["reason"], context.now()))
 
 
 @endpoint(blueprint, "POST", "/sending/resume", takes=schemas.Because, gives=schemas.SendingState, fails=(503,))
@@ -55,7 +57,7 @@ def resume_sending(body: dict[str, Any]) -> dict[str, Any]:
     What has waited goes out, unless its `validUntil` has gone by.
     """
     with context.database().transaction() as session:
-        return _told(session, restraint.resume(session, auth.key_name(), body.get("reason"), context.now()))
+        return _told(session, send_gate.resume(session, auth.key_name(), body.get("reason"), context.now()))
 
 
 @endpoint(
@@ -73,7 +75,7 @@ def cancel_message(body: dict[str, Any], message_id: str) -> Story:
 
     Only what was not given to the gateway; else 409, and its status says where it is.
     """
-    return _do(interventions.cancel, message_id, body.get("reason"))
+    return _do(operator_actions.cancel, message_id, body.get("reason"))
 
 
 @endpoint(blueprint, "POST", "/messages/cancel", takes=schemas.Cancellation, gives=schemas.Cancelled, fails=(503,))
@@ -86,7 +88,7 @@ def cancel_messages(body: dict[str, Any]) -> dict[str, Any]:
     """
     is_dry, reason = body.pop("dry_run"), body.pop("reason", None)
     by = By(actor=auth.key_name(), reason=reason)
-    done = interventions.cancel_all(context.database(), Selection(**body), by, context.now(), is_dry=is_dry)
+    done = operator_actions.cancel_all(context.database(), Selection(**body), by, context.now(), is_dry=is_dry)
     return {"row": done, "dry_run": is_dry}
 
 
@@ -108,7 +110,7 @@ def resolve_message(body: dict[str, Any], message_id: str) -> Story:
     """
 
     def resolve(session: Session, identifier: UUID, by: By, now: datetime) -> bool:
-        return interventions.resolve(session, identifier, Status(body["status"]), by, now)
+        return operator_actions.resolve(session, identifier, Status(body["status"]), by, now)
 
     return _do(resolve, message_id, body["reason"])
 
@@ -121,7 +123,7 @@ def _do(deed: Callable[[Session, UUID, By, datetime], bool], message_id: str, re
         try:
             with context.database().transaction() as session:
                 if deed(session, identifier, By(actor=auth.key_name(), reason=reason), context.now()):
-                    story = queries.find_message(session, identifier)
+                    story = lookup.find_message(session, identifier)
         except Refused as refused:
             raise Problem(409, str(refused)) from None
     if story is None:
@@ -140,5 +142,5 @@ def _told(session: Session, held: Sending) -> dict[str, Any]:
         "account_refused_at": held.refused_at if is_all or own is None else own.refused_at,
         "next_probe_at": held.probe_at if is_all or own is None else own.next_try_at,
         "accounts": shown,
-        "overdue": sending.count_overdue(session, given_up_before),
+        "overdue": attempts.count_overdue(session, given_up_before),
     }

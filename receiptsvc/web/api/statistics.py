@@ -9,13 +9,14 @@ from typing import Any
 from flask import Response, current_app
 
 from receiptsvc.domain.statuses import FINAL, Status
-from receiptsvc.store import overdue, rollups, statistics
-from receiptsvc.store.overdue import MOST_COUNTED, Age
-from receiptsvc.store.statistics import By, Line, Memory, TooMuch
-from receiptsvc.web import context
-from receiptsvc.web.auth import requires
-from receiptsvc.web.endpoints import endpoint, noun
-from receiptsvc.web.errors import Problem
+from receiptsvc.store.messages import hourly_counts
+from receiptsvc.store.queries import overdue, statistics
+from receiptsvc.store.queries.overdue import MOST_COUNTED, Age
+from receiptsvc.store.queries.statistics import By, Line, Memory, TooMuch
+from receiptsvc.web.http import context
+from receiptsvc.web.http.auth import requires
+from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import statistics as schemas
 
 blueprint = noun("stats", "How many, how fast, and what is overdue.")
@@ -117,7 +118,7 @@ def _unclear(fault: str) -> Problem:
 
 
 def _begin(time: datetime, by: By) -> datetime:
-    hour = rollups.hour_of(time)
+    hour = hourly_counts.hour_of(time)
     return hour if by is By.HOUR else hour.replace(hour=0)
 
 

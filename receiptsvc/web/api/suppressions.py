@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from receiptsvc.store import models, suppressions
-from receiptsvc.store.audits import By
-from receiptsvc.store.queries import Page
-from receiptsvc.store.suppressions import Pair
-from receiptsvc.web import auth, context
-from receiptsvc.web.auth import requires
-from receiptsvc.web.endpoints import endpoint, noun
-from receiptsvc.web.errors import Problem
+from receiptsvc.store.core import models
+from receiptsvc.store.core.audits import By
+from receiptsvc.store.outbound import suppressions
+from receiptsvc.store.outbound.suppressions import Pair
+from receiptsvc.store.queries.lookup import Page
+from receiptsvc.web.http import auth, context
+from receiptsvc.web.http.auth import requires
+from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import suppressions as schemas
 
 blueprint = noun("suppressions", "People who are not to be written to any more, each for one sender.")

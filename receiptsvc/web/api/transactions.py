@@ -1,12 +1,12 @@
 """What the gateway calls a transaction."""
 
-from receiptsvc.store import queries
-from receiptsvc.store.queries import Transaction
-from receiptsvc.web import context
-from receiptsvc.web.auth import requires
-from receiptsvc.web.endpoints import endpoint, noun
-from receiptsvc.web.errors import Problem
-from receiptsvc.web.fields import parse_transaction_id
+from receiptsvc.store.queries import lookup
+from receiptsvc.store.queries.lookup import Transaction
+from receiptsvc.web.http import context
+from receiptsvc.web.http.auth import requires
+from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.errors import Problem
+from receiptsvc.web.http.fields import parse_transaction_id
 from receiptsvc.web.schemas import messages as schemas
 
 blueprint = noun("transactions", "The gateway's own ids of what it sent.")
@@ -28,7 +28,7 @@ def read_transaction(transaction_id: str) -> Transaction:
     """
     digits = parse_transaction_id(transaction_id)
     with context.database().reading() as session:
-        found = queries.find_transaction(session, digits) if digits else None
+        found = lookup.find_transaction(session, digits) if digits else None
     if found is None:
         raise Problem(404, "No message was given this transactionID.")
     return found

@@ -5,12 +5,12 @@ from typing import Any, ClassVar
 
 from marshmallow import fields
 
-from receiptsvc.store.models import Message as MessageRow
-from receiptsvc.store.models import Transition as TransitionRow
-from receiptsvc.store.queries import LARGE, MOST_ROWS
-from receiptsvc.store.timeline import Entry
-from receiptsvc.web import context
-from receiptsvc.web import fields as kinds
+from receiptsvc.store.core.models import Message as MessageRow
+from receiptsvc.store.core.models import Transition as TransitionRow
+from receiptsvc.store.queries.lookup import LARGE, MOST_ROWS
+from receiptsvc.store.queries.timeline import Entry
+from receiptsvc.web.http import context
+from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.messages import STATUSES, Summary, Transition
 from receiptsvc.web.schemas.replies import Reply

@@ -7,9 +7,9 @@ import marshmallow as ma
 from marshmallow import fields
 
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store import events as store
-from receiptsvc.store.events import Event, Place
-from receiptsvc.web import fields as kinds
+from receiptsvc.store.messages import change_feed as store
+from receiptsvc.store.messages.change_feed import Event, Place
+from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.replies import Reply
 

@@ -10,12 +10,12 @@ from marshmallow import fields
 from receiptsvc.domain import encoding as encodings
 from receiptsvc.domain.encoding import Encoding
 from receiptsvc.domain.statuses import Effect, Status
-from receiptsvc.store import listing
-from receiptsvc.store import models as store
-from receiptsvc.store.listing import MessageFilter
-from receiptsvc.store.queries import MOST_ROWS
-from receiptsvc.web import context
-from receiptsvc.web import fields as kinds
+from receiptsvc.store.core import models as store
+from receiptsvc.store.queries import listing
+from receiptsvc.store.queries.listing import MessageFilter
+from receiptsvc.store.queries.lookup import MOST_ROWS
+from receiptsvc.web.http import context
+from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 
 STATUSES = [status.value for status in Status]

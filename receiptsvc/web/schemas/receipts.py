@@ -8,9 +8,9 @@ from marshmallow import fields, validate
 from receiptsvc.domain.inbox import Channel, InboxOutcome
 from receiptsvc.domain.messages import Outcome
 from receiptsvc.domain.statuses import Effect
-from receiptsvc.store.queries import MOST_ROWS
-from receiptsvc.store.receipts import MOST_REPLAYED, RETRIABLE
-from receiptsvc.web import fields as kinds
+from receiptsvc.store.inbox.receipts import MOST_REPLAYED, RETRIABLE
+from receiptsvc.store.queries.lookup import MOST_ROWS
+from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.messages import STATUSES, Transition
 

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from receiptsvc.store.listing import MOST_OF_A_REFERENCE
-from receiptsvc.store.queries import MOST_ROWS
-from receiptsvc.web import fields as kinds
+from receiptsvc.store.queries.listing import MOST_OF_A_REFERENCE
+from receiptsvc.store.queries.lookup import MOST_ROWS
+from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.messages import Message
 from receiptsvc.web.schemas.replies import Reply

@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validates_schema
 
-from receiptsvc.store.accounts import MAX_SHOWN
-from receiptsvc.store.interventions import MOST_CANCELLED, RESOLUTIONS
-from receiptsvc.web import fields as kinds
+from receiptsvc.store.messages.operator_actions import MOST_CANCELLED, RESOLUTIONS
+from receiptsvc.store.outbound.accounts import MAX_SHOWN
+from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 
 _A_TIME = "2026-01-31T09:30:05.310000Z"

@@ -3,9 +3,9 @@
 from marshmallow import fields, validate
 
 from receiptsvc.domain.statuses import PROGRESS, Effect
-from receiptsvc.store.overdue import EXAMPLES, MOST_COUNTED
-from receiptsvc.store.statistics import By
-from receiptsvc.web import fields as kinds
+from receiptsvc.store.queries.overdue import EXAMPLES, MOST_COUNTED
+from receiptsvc.store.queries.statistics import By
+from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.messages import STATUSES
 

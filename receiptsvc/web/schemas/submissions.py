@@ -10,9 +10,9 @@ from marshmallow import fields, validate
 
 from receiptsvc.config import Settings
 from receiptsvc.domain import countries, encoding
-from receiptsvc.web import context
-from receiptsvc.web import fields as kinds
-from receiptsvc.web.errors import Problem
+from receiptsvc.web.http import context
+from receiptsvc.web.http import fields as kinds
+from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas.base import Request, about
 
 LONGEST_TEXT = 10_000  # characters

@@ -2,7 +2,7 @@
 
 from marshmallow import fields
 
-from receiptsvc.web import fields as kinds
+from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.submissions import ORIGINATOR, check_originator
 

@@ -1,0 +1,176 @@
+"""`sending`, `pause`, `resume`, `cancel` and `resolve`: what a person does about texts that are on their way.
+
+Over HTTP like any other client's. What each deed means, and when it is refused, is the service's.
+"""
+
+from collections.abc import Mapping
+
+import click
+
+from receiptsvc.cli.terminal import display
+from receiptsvc.cli.terminal.answers import print_json, refusals_told
+from receiptsvc.cli.terminal.options import with_all
+from receiptsvc.client import Client, Json, Unreachable
+
+_RESOLUTIONS = ("submitted", "delivered", "undelivered", "failed")
+
+# Which messages to cancel: the name of each option's parameter is the API's.
+_FILTERS = (
+    click.option("--client-ref", "clientRef", help="Those of this clientRef."),
+    click.option("--to", "recipient", metavar="NUMBER", help="Those to this number, in any usual writing."),
+    click.option("--from", "--originator", "originator", help="Those of this sender, exactly as it was given."),
+    click.option("--created-by", "createdBy", metavar="NAME", help="Those that the API key of this name sent."),
+    click.option("--since", metavar="TIME", help="Accepted at this time or later, such as 2026-01-31T09:30:00Z."),
+    click.option("--until", metavar="TIME", help="Accepted before this time."),
+)
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="The service's JSON instead of words.")
+_why = click.option("--reason", help="Why; it is kept with the record of this.")
+
+
+@click.command()
+@_as_json
+def sending(*, as_json: bool) -> None:
+    """Show whether messages go out, and what holds them.
+
+    A person's pause, a gateway that refuses our credentials, and how many messages wait to be resolved.
+    """
+    with refusals_told():
+        _tell(Client.from_env().sending(), as_json=as_json)
+
+
+@click.command()
+@click.option("--reason", required=True, help="Why; it is shown to everybody who asks.")
+@_as_json
+def pause(*, reason: str, as_json: bool) -> None:
+    """Give nothing to the gateway any more, until `resume`.
+
+    What is accepted meanwhile waits. A call that is being made is not ended.
+
+    \b
+      python -m receiptsvc pause --reason "wrong texts"
+    """
+    with refusals_told():
+        _tell(Client.from_env().pause(reason), as_json=as_json)
+
+
+@click.command()
+@_why
+@_as_json
+def resume(*, reason: str | None, as_json: bool) -> None:
+    """Let messages go out again.
+
+    \b
+      python -m receiptsvc resume --reason "the wrong ones are cancelled"
+    """
+    with refusals_told():
+        _tell(Client.from_env().resume(reason), as_json=as_json)
+
+
+@click.command()
+@click.argument("message_id", required=False)
+@with_all(_FILTERS)
+@click.option("--dry-run", "is_dry", is_flag=True, help="With a filter: only count them.")
+@click.option("--yes", "is_sure", is_flag=True, help="With a filter: do not ask first.")
+@_why
+@_as_json
+def cancel(
+    *,
+    message_id: str | None,
+    is_dry: bool,
+    is_sure: bool,
+    reason: str | None,
+    as_json: bool,
+    **described: str | None,
+) -> None:
+    """Cancel what was not given to the gateway: one message by its id, or all that every filter fits.
+
+    What is cancelled never goes out. Many are counted first, and you are asked; pause sending before, and none slips
+    away. Exit code 1 if it is too late for a message.
+
+    \b
+      python -m receiptsvc cancel msg_01k8z3r5t6e8vbyq0h4n2m7c9d
+      python -m receiptsvc cancel --client-ref campaign-7 --dry-run
+      python -m receiptsvc cancel --client-ref campaign-7 --reason "wrong texts"
+    """
+    filters = {name: value for name, value in described.items() if value is not None}
+    if bool(filters) == (message_id is not None):
+        raise click.UsageError("Say which: one MESSAGE_ID, or at least one filter such as --client-ref.")
+    if is_dry and not filters:
+        raise click.UsageError("--dry-run goes with a filter.")
+    client = Client.from_env()
+    with refusals_told(is_conflict_wrong_use=False):
+        if message_id is not None:
+            _show(client.cancel(message_id, reason), as_json=as_json)
+            return
+        if is_dry or not is_sure:
+            counted = client.cancel_all(dry_run=True, **filters)
+            if is_dry:
+                _tell_cancelled(counted, as_json=as_json)
+                return
+            if counted["cancelled"]:
+                click.confirm(f"Cancel {_number(counted)}? They never go out then.", abort=True, err=True)
+        reasons = {"reason": reason} if reason is not None else {}
+        _tell_cancelled(_cancel_all(client, {**filters, **reasons}, is_shown=not as_json), as_json=as_json)
+
+
+@click.command()
+@click.argument("message_id")
+@click.argument("status", type=click.Choice(_RESOLUTIONS))
+@click.option("--reason", required=True, help="How that is known; it is kept with the record of this.")
+@_as_json
+def resolve(*, message_id: str, status: str, reason: str, as_json: bool) -> None:
+    """Say what became of a message that is send_unknown, as somebody found out.
+
+    It is not offered to the gateway again. A receipt that comes later still wins. Exit code 1 if the message is not
+    send_unknown.
+
+    \b
+      python -m receiptsvc resolve msg_01k8z3r5t6e8vbyq0h4n2m7c9d submitted --reason "it is in the portal"
+    """
+    with refusals_told(is_conflict_wrong_use=False):
+        _show(Client.from_env().resolve(message_id, status, reason), as_json=as_json)
+
+
+def _cancel_all(client: Client, which: Mapping[str, str], *, is_shown: bool) -> Json:
+    """Cancel by filter, call after call, until no message is left that fits."""
+    count = 0
+    with display.progress("messages cancelled", is_shown=is_shown) as advance:
+        while True:
+            try:
+                done = client.cancel_all(dry_run=False, **which)
+            except Unreachable as error:
+                raise click.ClickException(
+                    f"{error}; {display.count(count, 'message')} cancelled before that. Run it again for the others"
+                ) from error
+            count += int(done["cancelled"])
+            advance(int(done["cancelled"]))
+            if done["isComplete"]:
+                return {**done, "cancelled": count}
+
+
+def _tell(state: Json, *, as_json: bool) -> None:
+    if as_json:
+        print_json(state)
+    else:
+        display.print_sending(display.console(), state)
+
+
+def _show(message: Json, *, as_json: bool) -> None:
+    if as_json:
+        print_json(message)
+    else:
+        display.print_messages(display.console(), [message])
+
+
+def _tell_cancelled(done: Json, *, as_json: bool) -> None:
+    if as_json:
+        print_json(done)
+    else:
+        click.echo(f"{_number(done)} {'would be' if done['dryRun'] else 'were'} cancelled")
+
+
+def _number(counted: Json) -> str:
+    """How many messages it is about, as far as they were counted."""
+    least = "" if counted["isComplete"] else "at least "
+    return least + display.count(int(counted["cancelled"]), "message")

@@ -1,0 +1,1 @@
+"""What every command shares: output, refusals, options, the database."""

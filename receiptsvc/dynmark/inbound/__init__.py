@@ -1,0 +1,1 @@
+"""Callbacks from the gateway: bytes to receipts and replies."""

@@ -1,0 +1,1 @@
+"""Messages to the gateway: SOAP and REST, and what an answer means."""

@@ -1,0 +1,225 @@
+"""What the answers of both transports have in common: whom an item is about, what its words mean, what may be kept.
+
+How an answer is written, and so how it is read, is each transport's own business.
+"""
+
+import itertools
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from functools import cached_property
+from urllib.parse import quote, quote_plus
+from uuid import UUID
+from xml.sax.saxutils import escape
+
+from receiptsvc.domain.messages import OutboundMessage, Outcome, SendResult
+from receiptsvc.dynmark.outbound import exchange
+
+MOST_BYTES = 2 * 1024 * 1024  # an answer for 250 messages is a tenth of it
+_LONGEST = 500  # characters kept of anything that the gateway says
+
+# What RETURN_CODES may say of a code.
+MEANINGS = {
+    "failed": Outcome.REFUSED,
+    "retry": Outcome.NOT_SENT,
+    "duplicate": Outcome.TAKEN,
+    "stop": Outcome.ACCOUNT_REFUSED,
+}
+_LOGON_WORDS = ("logon", "login", "credential", "username", "password", "unauthori")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # no database takes them, and JSON can bring them
+
+
+class Redactor:
+    """Makes texts of the gateway fit to be kept."""
+
+    def __init__(self, *secrets: str, pattern: str | None = None) -> None:
+        """`secrets` are cut out in each writing that an answer might echo, and so is what `pattern` matches."""
+        spellings = {spelling for secret in secrets for spelling in _spellings(secret)}
+        self._spellings = sorted(spellings, key=len, reverse=True)
+        self._pattern = re.compile(pattern) if pattern else None
+
+    def keep(self, text: str) -> str | None:
+        """What may be kept of a text: short, and without our password. None if nothing is left."""
+        for spelling in self._spellings:
+            text = text.replace(spelling, "[password]")
+        if self._pattern:
+            text = self._pattern.sub("[number]", text)
+        return _folded(_UNSTORABLE.sub("\ufffd", text))[:_LONGEST] or None
+
+
+def _spellings(secret: str) -> set[str]:
+    spellings = {secret, " ".join(secret.split()), quote(secret), quote(secret, safe=""), quote_plus(secret)}
+    spellings |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    for quotes in ({}, {'"': "&quot;"}, {'"': "&quot;", "'": "&#39;"}, {'"': "&quot;", "'": "&apos;"}):
+        spellings.add(escape(secret, quotes))
+    return set(filter(None, spellings))
+
+
+class Request:
+    """What of a call was our own, so that it is not taken for the gateway's words when an answer quotes it."""
+
+    def __init__(self, messages: Sequence[OutboundMessage], *ours: str) -> None:
+        """`ours`: what goes out with every call, such as our user name."""
+        self._messages, self._ours = messages, ours
+
+    def names_logon(self, *texts: str) -> bool:
+        """Whether the gateway says the words of a refused logon, apart from what it quotes of the request."""
+        if not any(map(_holds_logon, texts)):
+            return False
+        said = [_folded(text) for text in texts]
+        left = [self._without_ours(text) for text in said]
+        # An answer that is nothing but a text of ours may just as well be in the gateway's own words.
+        return any(map(_holds_logon, left if any(re.search(r"\w", text) for text in left) else said))
+
+    @cached_property
+    def _spellings(self) -> Sequence[str]:
+        """All that could be mistaken for words of a logon. The longest goes first: it may hold another."""
+        parts = {part for message in self._messages for part in _parts_of(message)} | set(self._ours)
+        spellings = {
+            one for part in filter(_holds_logon, parts) for one in _spellings(part) | _spellings(_folded(part))
+        }
+        return sorted(filter(_holds_logon, spellings), key=len, reverse=True)
+
+    def _without_ours(self, text: str) -> str:
+        for spelling in self._spellings:
+            # A part that is a mere word could be the gateway's own. What is left in by mistake is only a suspicion;
+            # what is taken out by mistake fails a message for the account's fault.
+            around = _QUOTED if spelling.isalpha() else _WHOLE
+            text = re.sub(around.format(re.escape(spelling)), " ", text)
+        return _QUOTATION.sub(self._without_beginnings, text) if self._spellings else text
+
+    def _without_beginnings(self, found: re.Match[str]) -> str:
+        """A quotation, or nothing if it is the beginning of a part of ours: a gateway may quote no more than that."""
+        quoted = found["quoted"].rstrip(" .\u2026")
+        is_ours = not quoted.isalpha() and any(spelling.startswith(quoted) for spelling in self._spellings)
+        return " " if is_ours else found[0]
+
+
+_QUOTES = "\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb"
+_QUOTATION = re.compile(f"(?P<quote>[{_QUOTES}])(?P<quoted>[^{_QUOTES}]+)[{_QUOTES}]")
+_QUOTED = f"(?<=[{_QUOTES}]){{}}(?=[{_QUOTES}])"
+_WHOLE = r"(?<!\w){}(?!\w)"
+
+
+def _parts_of(message: OutboundMessage) -> Iterator[str]:
+    for field in fields(message):
+        value = getattr(message, field.name)
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, Mapping):
+            yield from itertools.chain.from_iterable(value.items())
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _holds_logon(text: str) -> bool:
+    folded = text.casefold()
+    return any(word in folded for word in _LOGON_WORDS)
+
+
+def refusal(*, is_repeat: bool, has_logon_words: bool, lets_in: bool) -> Outcome:
+    """What a refusal means whose code says nothing more. `lets_in`: the same answer takes other messages."""
+    if has_logon_words and not lets_in:  # else the words speak of this message, such as of whom it impersonates
+        return Outcome.SUSPECT_UNCLEAR if is_repeat else Outcome.SUSPECT_REFUSED
+    return Outcome.UNCLEAR if is_repeat else Outcome.REFUSED
+
+
+def is_about_all(named: Sequence[frozenset[str]], messages: Sequence[OutboundMessage]) -> bool:
+    """Whether there is one item for each message: none is missing, none is a stranger's, and none is named twice.
+
+    `named`: as for `pair`. Which of the items that name nobody is about which message is not known.
+    """
+    left_over = sum(isinstance(place, str) for place in pair(named, messages).values())
+    return len(named) == len(messages) and left_over == sum(not recipients for recipients in named)
+
+
+def all_suspect(
+    items: Sequence[tuple[frozenset[str], SendResult]],
+    messages: Sequence[OutboundMessage],
+    repeats: frozenset[UUID],
+) -> dict[UUID, SendResult]:
+    """A result for each message of a call of which every item was refused in the words of a refused logon.
+
+    `items`: whom each names, comparable, and what it says. A message was refused if an item is surely about it; of one
+    that no item is about, nothing is known but that the words may concern the whole call.
+    """
+    named = [recipients for recipients, _ in items]
+    places = pair(named, messages)
+    is_complete = is_about_all(named, messages)
+    results: dict[UUID, SendResult] = {}
+    for identifier, place in places.items():
+        is_refused = identifier not in repeats and (is_complete or not isinstance(place, str))
+        _, said = items[0 if isinstance(place, str) else place]
+        outcome = Outcome.SUSPECT_REFUSED if is_refused else Outcome.SUSPECT_UNCLEAR
+        results[identifier] = replace(said, outcome=outcome, transaction_id=None)
+    return results
+
+
+def transaction_id(text: str) -> str | None:
+    """The digits of a transactionID; None if it is no number above 0."""
+    found = re.fullmatch(r"0*([1-9][0-9]{0,37})", text)
+    return found[1] if found else None
+
+
+def refused_credentials(result: SendResult) -> SendResult:
+    """What a call means that was answered 401: our own credentials were refused, whichever account it was by."""
+    return replace(result, outcome=Outcome.ACCOUNT_REFUSED, is_of_credentials=True)
+
+
+def unauthorized(status: int) -> SendResult:
+    """What a call means that was answered 401, or 403 without more; a 403 may be about one message just as well."""
+    result = SendResult(outcome=Outcome.SUSPECT_UNCLEAR, description=f"HTTP {status}")
+    return refused_credentials(result) if status == 401 else result
+
+
+def without(error: exchange.NotSent | exchange.Unclear) -> SendResult:
+    """What a call means that had no answer."""
+    outcome = Outcome.NOT_SENT if isinstance(error, exchange.NotSent) else Outcome.UNCLEAR
+    return SendResult(outcome=outcome, description=str(error))
+
+
+def same(messages: Iterable[OutboundMessage], result: SendResult) -> dict[UUID, SendResult]:
+    """One result for every message."""
+    return {message.id: result for message in messages}
+
+
+def comparable(recipient: str) -> str:
+    """A number without what may be written or left out: blanks, and a leading + or 00."""
+    return re.sub(r"^(\+|00)", "", "".join(recipient.split()))
+
+
+def refuse_twins(messages: Sequence[OutboundMessage]) -> None:
+    """Raise ValueError if two messages have the same recipient."""
+    if len({comparable(message.recipient) for message in messages}) < len(messages):
+        raise ValueError("a call may hold only one message to a recipient: its answer could not be paired")
+
+
+def pair(named: Sequence[frozenset[str]], messages: Sequence[OutboundMessage]) -> dict[UUID, int | str]:
+    """For each message the place of the one item that names its recipient; else why there is no such item.
+
+    `named`: whom each item names, comparable. The order of items proves nothing.
+    """
+    ours = {comparable(message.recipient): message.id for message in messages}
+    claims: defaultdict[str, list[int]] = defaultdict(list)
+    for place, recipients in enumerate(named):
+        for recipient in recipients:
+            claims[recipient].append(place)
+    astray = sum(not recipients & ours.keys() for recipients in named)
+    places: dict[UUID, int | str] = {}
+    for recipient, identifier in ours.items():
+        found = claims[recipient]
+        if not found:
+            places[identifier] = (
+                f"no item of the answer names this recipient; {astray} of {len(named)} name none of the call's"
+            )
+        elif len(found) > 1:
+            places[identifier] = f"{len(found)} items of the answer name this recipient"
+        elif not named[found[0]] <= ours.keys():
+            places[identifier] = "its item also names a recipient that the call did not have"
+        else:
+            places[identifier] = found[0]
+    return places

@@ -1,0 +1,75 @@
+"""What a process counted of its answers, added to the ledger now and then: once a second, and only if there is news."""
+
+from time import monotonic
+
+import gevent
+from gevent.event import Event
+
+from receiptsvc import logs
+from receiptsvc.server.threads import Crew
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.inbox import counters, rejected
+from receiptsvc.store.inbox.rejected import Refused
+
+_SECONDS = 1.0
+_LONGEST_WAIT_SECONDS = 5.0
+_SLOW_SECONDS = 1.0
+_SAMPLE_A_SECOND = 10
+
+
+class Tally:
+    """Counts of one process. Only the event loop counts; a native thread writes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._counts = {counters.REFUSED: 0, counters.SLOW_ANSWERS: 0}
+        self._refused: list[Refused] = []
+        self._slowest_milliseconds = self._written_milliseconds = 0
+        self._crew = Crew(1)
+        self._closing = Event()
+        self._greenlet = gevent.spawn(self._run)
+
+    def count_refused(self, refused: Refused) -> None:
+        """Count a callback that was answered 403, and keep some of them for ops to look at."""
+        self._counts[counters.REFUSED] += 1
+        if len(self._refused) < _SAMPLE_A_SECOND:
+            self._refused.append(refused)
+
+    def count_answer(self, seconds: float) -> None:
+        """Count how long an answer took."""
+        if seconds > _SLOW_SECONDS:
+            self._counts[counters.SLOW_ANSWERS] += 1
+        self._slowest_milliseconds = max(self._slowest_milliseconds, round(seconds * 1000))
+
+    def close(self) -> None:
+        """Write what was counted, and stop."""
+        self._closing.set()
+        self._greenlet.join(_LONGEST_WAIT_SECONDS)
+
+    def _run(self) -> None:
+        while not self._closing.wait(_SECONDS):
+            self._write()
+        self._write()
+
+    def _write(self) -> None:
+        counts = {name: count for name, count in self._counts.items() if count}
+        slowest = self._slowest_milliseconds
+        if not counts and slowest == self._written_milliseconds:
+            return
+        started = monotonic()
+        try:
+            self._crew.do(self._commit, counts, slowest, list(self._refused))
+        except Exception as error:  # noqa: BLE001 - the counts stay here and go along next time
+            logs.warning("intake.tally_not_kept", error=logs.describe(error), seconds=round(monotonic() - started, 1))
+            return
+        self._written_milliseconds = slowest
+        self._refused.clear()
+        for name, count in counts.items():
+            self._counts[name] -= count
+
+    def _commit(self, counts: dict[str, int], slowest: int, refused: list[Refused]) -> None:
+        with self._database.transaction() as session:
+            counters.add(session, counts)
+            if refused:
+                rejected.sample(session, refused)
+            counters.raise_to(session, counters.SLOWEST_ANSWER, slowest)

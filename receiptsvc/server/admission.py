@@ -1,0 +1,149 @@
+"""Admission control for request bodies: a byte budget, counted as bytes arrive, and a least rate.
+
+What a body claims to be is never believed: a claim costs its sender nothing. Nobody waits for another's bytes. A body
+that finds no room is refused at once, and one that comes too slowly is refused when it falls behind. Everything here is
+used on the event loop only.
+"""
+
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager, suppress
+from enum import Enum
+from time import monotonic
+from wsgiref.types import WSGIEnvironment
+
+from gevent import socket
+
+from receiptsvc.server.client import Client
+
+MIN_BYTES_PER_SECOND = 4096  # 32 kbit/s: what a bad mobile uplink still carries
+CREDIT_SECONDS = 10.0  # how long a body may be silent: at its start, and later as far as it was ahead of the least rate
+
+_MAX_PIECE = 64 * 1024
+
+
+class BodyFault(Enum):
+    """Why a body was not read to its end, as a status line."""
+
+    TOO_LARGE = "413 Content Too Large"
+    CUT = "400 Bad Request"  # its sender left before its end
+    SLOW = "408 Request Timeout"
+    FULL = "503 Service Unavailable"
+
+
+class BodyRefused(Exception):
+    """A body that is not read any further."""
+
+    def __init__(self, fault: BodyFault) -> None:
+        super().__init__(fault.value)
+        self.fault = fault
+
+
+class ByteBudget:
+    """So many bytes of bodies at once.
+
+    From half of that on, one holder (a callback's token, an API key) may have a quarter of it at most. So one alone can
+    use up to half, never shuts the others out, and a body of a quarter always fits its holder's share.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._taken = 0
+        self._taken_by: dict[Hashable, int] = {}
+
+    @contextmanager
+    def incoming(self, holder: Hashable) -> Iterator["IncomingBody"]:
+        """A body of this holder. Its bytes count until the block ends."""
+        body = IncomingBody(self, holder)
+        try:
+            yield body
+        finally:
+            self._release(holder, body.size)
+
+    def take(self, holder: Hashable, size: int) -> bool:
+        """Count so many more bytes for a holder; False, and none are counted, where they find no room."""
+        taken, taken_by_holder = self._taken + size, self._taken_by.get(holder, 0) + size
+        if taken > self._max_bytes:
+            return False
+        if taken > self._max_bytes // 2 and taken_by_holder > self._max_bytes // 4:
+            return False
+        self._taken, self._taken_by[holder] = taken, taken_by_holder
+        return True
+
+    def _release(self, holder: Hashable, size: int) -> None:
+        self._taken -= size
+        left = self._taken_by.get(holder, 0) - size
+        if left > 0:
+            self._taken_by[holder] = left
+        else:
+            self._taken_by.pop(holder, None)
+
+
+class IncomingBody:
+    """One body on its way in. `size`: what has come of it, with what frames its chunks."""
+
+    def __init__(self, budget: ByteBudget, holder: Hashable) -> None:
+        self._budget, self._holder = budget, holder
+        self._due_at = monotonic() + CREDIT_SECONDS
+        self.size = 0
+
+    def receive(self, source: socket.socket, size: int) -> bytes:
+        """The next bytes from a socket, nothing at its end. Raises BodyRefused: too late, or no room for them."""
+        source.settimeout(max(self._due_at - monotonic(), 0.0))
+        try:
+            data: bytes = source.recv(min(size, _MAX_PIECE))
+        except (TimeoutError, BlockingIOError):
+            raise BodyRefused(BodyFault.SLOW) from None
+        self.arrived(len(data))
+        return data
+
+    def arrived(self, size: int) -> None:
+        """Count bytes that came. Raises BodyRefused: there is no room for them, or they are behind all the same."""
+        if not self._budget.take(self._holder, size):
+            raise BodyRefused(BodyFault.FULL)
+        self.size += size
+        now = monotonic()
+        self._due_at = min(self._due_at + size / MIN_BYTES_PER_SECOND, now + CREDIT_SECONDS)
+        if self._due_at < now:
+            raise BodyRefused(BodyFault.SLOW)
+
+
+def has_body(environ: WSGIEnvironment) -> bool:
+    """Whether a request has a body, empty ones that say their length included."""
+    return bool(environ.get("CONTENT_LENGTH")) or "HTTP_TRANSFER_ENCODING" in environ
+
+
+def claimed_bytes(environ: WSGIEnvironment) -> int | None:
+    """How long a body claims to be; None if it does not."""
+    claimed = environ.get("CONTENT_LENGTH") or ""
+    return int(claimed) if claimed.isdigit() else None
+
+
+def read_body(environ: WSGIEnvironment, incoming: IncomingBody, max_bytes: int) -> bytes:
+    """The whole body, of at most `max_bytes`. Raises BodyRefused."""
+    claimed = claimed_bytes(environ)
+    if claimed is not None and claimed > max_bytes:
+        raise BodyRefused(BodyFault.TOO_LARGE)
+    client: Client | None = environ.get("gunicorn.socket")
+    try:
+        if client is None:  # there is no server, and nothing to wait for
+            body: bytes = environ["wsgi.input"].read(max_bytes + 1)
+            incoming.arrived(len(body))
+        else:
+            with client.reading(incoming):
+                body = environ["wsgi.input"].read(max_bytes + 1)
+    except OSError:
+        body, claimed = b"", 1
+    if len(body) > max_bytes:
+        raise BodyRefused(BodyFault.TOO_LARGE)
+    if claimed is not None and len(body) < claimed:
+        raise BodyRefused(BodyFault.FULL if client is not None and client.is_evicted else BodyFault.CUT)
+    return body
+
+
+def stop_reading(environ: WSGIEnvironment) -> None:
+    """Take no more from this connection: the rest of a body would have to be read, to throw it away."""
+    client: Client | None = environ.get("gunicorn.socket")
+    if client is not None:
+        client.is_cut = True
+        with suppress(OSError):
+            client.shutdown(socket.SHUT_RD)

@@ -1,0 +1,1 @@
+"""What every table shares: the engine, the models, bulk writes, paging, audits, notifications."""

@@ -1,0 +1,183 @@
+"""The database: one engine a process, and the two ways to open a transaction.
+
+Every commit of data stands in the caller as `with database.transaction() as session:`. On SQLite such a transaction
+is `BEGIN IMMEDIATE`, so that it waits for its turn at the start and never fails half-way; a reading one is deferred.
+"""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.exc import DataError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+
+from receiptsvc.domain.errors import SettingsError, StorageUnavailable
+from receiptsvc.store.core import durability, outages, sqlite_files
+
+LONGEST_SECONDS = 15.0  # that one call works through rows: routers cut a request off after 30 s
+
+_SQLITE_REST_SECONDS = 0.01
+_BEGIN = "sqlite_begin"  # the execution option that tells a reading transaction from a writing one
+
+_PG_CONNECT: dict[str, Any] = {
+    "application_name": "receiptsvc",
+    "connect_timeout": 5,
+    "prepare_threshold": None,  # a pooler in transaction mode would lose prepared statements
+    **outages.NOTICED,
+}
+
+
+class Database:
+    """A way to the tables. Threads share it; processes each make their own."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 5,
+        busy_seconds: float = 5.0,
+        is_worker: bool = False,
+        may_create: bool = False,
+    ) -> None:
+        """`busy_seconds`: how long to wait for a connection of ours, and on SQLite for its one writer's turn.
+
+        `is_worker`: its transactions are long, so that it never shares a slot of the counters with who keeps callbacks.
+        `may_create`: for the migrations: make SQLite's file if there is none. Otherwise that is an outage.
+        """
+        parsed = make_url(url)
+        # Where this process adds to the counters: sharing a slot costs time, not truth.
+        self.slot = secrets.randbelow(64) + 64 * is_worker
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        arguments: dict[str, Any] = {"timeout": busy_seconds} if self.is_sqlite else _PG_CONNECT
+        path = parsed.database or ""
+        self._files = sqlite_files.files_of(path)  # on PostgreSQL never opened, and so never missed
+        if self.is_sqlite:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        if self.is_sqlite and not may_create:
+            file, _, mode = sqlite_files.uri(path).partition("?mode=")
+            parsed = parsed.set(database=file).update_query_dict({"mode": mode, "uri": "true"})
+        self._engine = create_engine(
+            parsed,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=busy_seconds,
+            pool_pre_ping=not self.is_sqlite,
+            connect_args=arguments,
+            hide_parameters=True,  # parameters are phone numbers and texts; errors get logged
+        )
+        event.listen(self._engine, "handle_error", _name_unfit)
+        if self.is_sqlite:
+            event.listen(self._engine, "connect", _prepare_sqlite)
+            event.listen(self._engine, "connect", lambda *_: self._files.opened())
+            event.listen(self._engine, "close", lambda *_: self._files.closed())
+            event.listen(self._engine, "begin", _begin_sqlite)
+        else:
+            event.listen(self._engine, "connect", _set_utc)
+        options: dict[str, Any] = (
+            {_BEGIN: "BEGIN DEFERRED"}
+            if self.is_sqlite
+            else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        )
+        self._reading = self._engine.execution_options(**options)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A session that commits at the end of the block, or leaves nothing behind.
+
+        Raises StorageUnavailable if the database is away, full or too busy, or if SQLite's files were taken away: then
+        the commit may or may not have been.
+        A value that it can't hold or compare is SQLAlchemy's DataError on every engine.
+        """
+        info = {"slot": self.slot}
+        self._files.check()
+        with _outages_named(), Session(self._engine, expire_on_commit=False, info=info) as session, session.begin():
+            yield session
+        self._files.check()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session that only reads, all of it from one snapshot. Raises StorageUnavailable."""
+        self._files.check()
+        with _outages_named(), Session(self._reading, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A bare connection, for the migrations."""
+        with self._engine.connect() as connection:
+            yield connection
+
+    def rest(self) -> None:
+        """Pause between two writing transactions of many: SQLite has no queue, and others must find its door open."""
+        if self.is_sqlite:
+            sleep(_SQLITE_REST_SECONDS)
+
+    def refuse_unsafe(self) -> None:
+        """Raise SettingsError if PostgreSQL would answer before its commits are where they are safe.
+
+        Raises StorageUnavailable if the database can't be asked.
+        """
+        if self.is_sqlite:
+            return
+        with _outages_named(), self._reading.connect() as connection:
+            faults = durability.find_faults(*connection.execute(text(durability.ASK)).one())
+        if faults:
+            raise SettingsError(faults)
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        self._engine.dispose()
+
+
+def is_sqlite(session: Session) -> bool:
+    """Whether a session is one of SQLite's; else it is PostgreSQL's."""
+    return session.get_bind().dialect.name == "sqlite"
+
+
+def plain_url(url: str) -> str:
+    """The URL of a PostgreSQL as its driver takes it when it is used alone."""
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@contextmanager
+def _outages_named() -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeout as error:
+        raise StorageUnavailable("every connection to the database is in use") from error
+    except DBAPIError as error:
+        if error.connection_invalidated or outages.is_outage(error.orig):
+            raise StorageUnavailable(outages.describe(error.orig or error)) from error
+        raise
+
+
+def _name_unfit(context: ExceptionContext) -> None:
+    """A value that a driver can't even write for its database is a DataError too, like SQLSTATE class 22."""
+    error = context.original_exception
+    if isinstance(error, OverflowError | UnicodeError):
+        raise DataError(context.statement, None, error, hide_parameters=True) from error
+
+
+def _set_utc(connection: Any, _record: object) -> None:
+    # A server's own zone would shift the ends of time out of what can be read back.
+    connection.execute("SET TIME ZONE 'UTC'")
+    connection.commit()
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver's own BEGINs are deferred; ours are given below
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN IMMEDIATE"))

@@ -1,0 +1,1 @@
+"""Whether the store is right, and which processes are at work."""

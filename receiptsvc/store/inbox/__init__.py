@@ -1,0 +1,1 @@
+"""Kept callbacks: written, queued, parked, counted, listed."""

@@ -1,0 +1,166 @@
+"""The inbox: callbacks as they came, and where each of them stands.
+
+A row is in the ledger's counts from its first commit, and its every move is counted in the commit that makes it.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import NamedTuple, TypeAlias
+from uuid import UUID
+
+from sqlalchemy import select, tuple_, update
+from sqlalchemy.orm import Session
+
+from receiptsvc import ids
+from receiptsvc.domain.inbox import Channel, InboxOutcome
+from receiptsvc.domain.messages import Callback
+from receiptsvc.store.core import bulk, upsert
+from receiptsvc.store.core.models import InboxRow
+from receiptsvc.store.inbox import counters
+
+
+class Arrival(NamedTuple):
+    """A callback on its way into the inbox. `id` is made when it arrives, so that keeping it twice keeps it once."""
+
+    id: UUID
+    channel: Channel
+    message_id: UUID | None  # whose signed URL it came to
+    received_at: datetime
+    callback: Callback
+    is_stranger: bool = False  # its key was wrong
+
+
+class Claimed(NamedTuple):
+    """A row that this transaction holds."""
+
+    id: UUID
+    channel: str
+    message_id: UUID | None
+    is_stranger: bool
+    received_at: datetime
+    method: str
+    query: bytes
+    content_type: str | None
+    body: bytes
+    next_at: datetime
+    tries: int
+    processed_at: datetime | None  # when it had an outcome before
+    callback_id: UUID | None
+    part: int
+    assigned_to: UUID | None
+
+
+Mark: TypeAlias = tuple[datetime, UUID]  # a place in the queue of pending rows
+
+
+def keep(session: Session, arrivals: Sequence[Arrival]) -> int:
+    """Keep `arrivals` (not empty) and count them; how many were not kept before."""
+    statement = upsert.into(session, InboxRow).on_conflict_do_nothing(index_elements=["id"]).returning(InboxRow.id)
+    rows = [
+        {
+            "id": arrival.id,
+            "channel": arrival.channel,
+            "message_id": arrival.message_id,
+            "is_stranger": arrival.is_stranger,
+            "received_at": arrival.received_at,
+            "method": arrival.callback.method,
+            "query": arrival.callback.query,
+            "content_type": arrival.callback.content_type,
+            "body": arrival.callback.body,
+            "outcome": InboxOutcome.PENDING,
+            "next_at": arrival.received_at,
+            "tries": 0,
+        }
+        for arrival in arrivals
+    ]
+    kept = len(session.scalars(statement, rows).all())
+    counters.add(session, {counters.CALLBACKS: kept, counters.RECEIVED: kept, InboxOutcome.PENDING: kept})
+    return kept
+
+
+def claim(
+    session: Session, now: datetime, limit: int, *, after: Mark | None = None, only: UUID | None = None
+) -> list[Claimed]:
+    """Up to `limit` pending rows whose time has come, locked until the caller's commit; rows that others hold are left.
+
+    `after`: only rows that stand behind it in the queue. `only`: that row and no other, also before its time.
+    """
+    query = select(*(getattr(InboxRow, name) for name in Claimed._fields)).where(
+        InboxRow.outcome == InboxOutcome.PENDING, InboxRow.next_at <= now if only is None else InboxRow.id == only
+    )
+    if after is not None:
+        query = query.where(tuple_(InboxRow.next_at, InboxRow.id) > tuple_(*after))
+    ordered = query.order_by(InboxRow.next_at, InboxRow.id).limit(limit).with_for_update(skip_locked=True)
+    return [Claimed._make(row) for row in session.execute(ordered)]
+
+
+def add_parts(session: Session, first: Claimed, count: int, now: datetime) -> int:
+    """A pending row for each further receipt of a claimed callback, whose own row holds the bytes of all; how many.
+
+    `settle` is to be told of them, for the counts.
+    """
+    shared = {
+        "channel": first.channel,
+        "message_id": first.message_id,
+        "is_stranger": first.is_stranger,
+        "received_at": first.received_at,
+        "method": first.method,
+        "query": b"",
+        "body": b"",
+        "outcome": InboxOutcome.PENDING,
+        "next_at": now,
+        "tries": 0,
+        "callback_id": first.id,
+    }
+    bulk.insert_all(session, InboxRow, [{"id": ids.new(), "part": part, **shared} for part in range(1, count)])
+    return count - 1
+
+
+def has_parts(session: Session, first: Claimed) -> bool:
+    """Whether a callback's further receipts have rows of their own already. They had not if it could not be read."""
+    return session.scalar(select(InboxRow.id).where(InboxRow.callback_id == first.id).limit(1)) is not None
+
+
+def callback_of(session: Session, row: Claimed) -> Callback:
+    """The bytes that brought a receipt, which may have brought others too."""
+    if row.callback_id is None:
+        return Callback(row.method, row.query, row.content_type, row.body)
+    columns = (InboxRow.method, InboxRow.query, InboxRow.content_type, InboxRow.body)
+    return Callback._make(session.execute(select(*columns).where(InboxRow.id == row.callback_id)).one())
+
+
+def settle(
+    session: Session,
+    verdicts: Collection[tuple[Claimed, InboxOutcome, str | None]],
+    now: datetime,
+    new_parts: int = 0,
+) -> None:
+    """Give claimed rows their outcome, with a reason where there is one; count the moves, and the parts added before.
+
+    Once in a transaction and late, since others may wait for the counters.
+    """
+    settled = [
+        {"id": row.id, "outcome": outcome, "reason": reason, "processed_at": now} for row, outcome, reason in verdicts
+    ]
+    bulk.update_all(session, InboxRow, "id", settled)
+    moves = Counter((InboxOutcome.PENDING, outcome) for _, outcome, _ in verdicts)
+    counters.move(session, moves, {counters.RECEIVED: new_parts, InboxOutcome.PENDING: new_parts})
+
+
+def postpone(session: Session, row: Claimed, until: datetime, reason: str) -> None:
+    """Leave a claimed row pending for another try, and say why."""
+    later = {"next_at": until, "reason": reason, "tries": row.tries + 1}
+    session.execute(update(InboxRow).where(InboxRow.id == row.id).values(later))
+
+
+def explain(session: Session, row: Claimed, reason: str) -> None:
+    """Say why a claimed row is still pending."""
+    session.execute(update(InboxRow).where(InboxRow.id == row.id).values(reason=reason))
+
+
+def reopen(session: Session, receipt_ids: Collection[UUID], outcome: InboxOutcome, now: datetime) -> None:
+    """Let receipts of this outcome, which the caller holds, be worked on again."""
+    again = {"outcome": InboxOutcome.PENDING, "next_at": now, "tries": 0}
+    bulk.update_all(session, InboxRow, "id", [{"id": receipt_id, **again} for receipt_id in receipt_ids])
+    counters.move(session, {(outcome, InboxOutcome.PENDING): len(receipt_ids)})

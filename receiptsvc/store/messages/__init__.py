@@ -1,0 +1,1 @@
+"""Messages and what was recorded of them. Only `transitions` writes a status."""

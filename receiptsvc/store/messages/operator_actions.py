@@ -1,0 +1,194 @@
+"""What a person does to messages by hand: cancel what was not given to the gateway, settle what nobody knows.
+
+Each deed takes the messages' locks before it decides, and is one more report about them: a receipt that comes later
+still wins. It leaves an audit.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from time import monotonic
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy.orm import Session
+
+from receiptsvc import ids
+from receiptsvc.domain.errors import Refused
+from receiptsvc.domain.statuses import Status
+from receiptsvc.store.core import audits
+from receiptsvc.store.core.audits import By
+from receiptsvc.store.core.db import LONGEST_SECONDS, Database
+from receiptsvc.store.core.models import Message
+from receiptsvc.store.messages import transitions
+from receiptsvc.store.messages.transitions import Locked
+
+RESOLUTIONS = (Status.SUBMITTED, Status.DELIVERED, Status.UNDELIVERED, Status.FAILED)
+MOST_CANCELLED = 100_000  # in one call
+CANCELLED = "messages"  # the subject of an audit that is about many
+
+_SLICE = 250  # messages in one transaction
+_SQLITE_SLICE = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """Which messages to cancel: all that every given field fits. Times are those of acceptance; `until` is left out."""
+
+    client_ref: str | None = None
+    recipient: str | None = None
+    originator: str | None = None
+    created_by: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cancelled:
+    """How many messages were cancelled, or could be; and whether these were all."""
+
+    count: int
+    is_complete: bool
+
+
+def cancel(session: Session, message_id: UUID, by: By, now: datetime) -> bool:
+    """Cancel one message; False if there is none. Raises Refused if the gateway may have it, or it is settled."""
+    locked = transitions.lock(session, [message_id])
+    if not locked:
+        return False
+    message = locked[message_id]
+    if not _may_be_cancelled(message):
+        raise Refused(_why_not(message))
+    _record(session, locked, _word(Status.CANCELLED, "cancelled by hand", by, now), now)
+    audits.write(
+        session, at=now, actor=by.actor, action="cancel", subject=ids.public("msg", message_id), reason=by.reason
+    )
+    return True
+
+
+def cancel_all(
+    database: Database, which: Selection, by: By, now: datetime, *, is_dry: bool = False, most: int = MOST_CANCELLED
+) -> Cancelled:
+    """Cancel up to `most` messages, a slice and a short transaction at a time. `is_dry`: only count.
+
+    What is in a call is left to it. It commits: what a slice has cancelled stays so, whatever becomes of the next.
+    """
+    count, after, deadline = 0, None, monotonic() + LONGEST_SECONDS
+    size = _SQLITE_SLICE if database.is_sqlite and not is_dry else _SLICE
+    while True:
+        if is_dry:
+            with database.reading() as session:
+                found = _find(session, which, after, size)
+            count += len(found)
+        else:
+            with database.transaction() as session:
+                found = _find(session, which, after, size)
+                count += _cancel_slice(session, [message_id for message_id, _ in found], by, now)
+            database.rest()
+        if len(found) < size:
+            return Cancelled(count=count, is_complete=True)
+        after = found[-1]
+        if count >= most or monotonic() >= deadline:
+            return Cancelled(count=count, is_complete=False)
+
+
+def resolve(session: Session, message_id: UUID, status: Status, by: By, now: datetime) -> bool:
+    """Settle a message of which nobody knows whether the gateway has it, by an operator's word; False: there is none.
+
+    Raises Refused for any other.
+    """
+    locked = transitions.lock(session, [message_id])
+    if not locked:
+        return False
+    message = locked[message_id]
+    if message.status != Status.SEND_UNKNOWN and not _waits_though_it_may_be_sent(message):
+        raise Refused(f"Only a message that is send_unknown can be resolved; this one is {message.status}.")
+    _record(session, locked, _word(status, "resolved by hand", by, now), now)
+    audits.write(
+        session,
+        at=now,
+        actor=by.actor,
+        action="resolve",
+        subject=ids.public("msg", message_id),
+        reason=by.reason,
+        details={"status": status.value},
+    )
+    return True
+
+
+def _may_be_cancelled(message: Locked) -> bool:
+    # One that is accepted, and in no call, was offered in vain, if at all, but for those.
+    return message.status == Status.ACCEPTED and message.calling_since is None and message.unclear_since is None
+
+
+def _waits_though_it_may_be_sent(message: Locked) -> bool:
+    """Whether its answer leaves open if it was sent, and it waits until it is known whether its account is refused."""
+    return message.status == Status.ACCEPTED and message.unclear_since is not None
+
+
+def _why_not(message: Locked) -> str:
+    if message.status == Status.ACCEPTED and message.calling_since is not None:
+        return "It is just being given to the gateway, and can't be cancelled any more."
+    if message.status == Status.SEND_UNKNOWN or _waits_though_it_may_be_sent(message):
+        return "The gateway may have it, and can't be told to forget it."
+    return f"It is {message.status}, and can't be cancelled any more."
+
+
+def _find(
+    session: Session, which: Selection, after: tuple[UUID, datetime] | None, size: int
+) -> list[tuple[UUID, datetime]]:
+    conditions: list[ColumnElement[bool]] = [
+        Message.due_at.is_not(None),
+        Message.status == Status.ACCEPTED,
+        Message.calling_since.is_(None),
+        Message.unclear_since.is_(None),
+    ]
+    for column, wanted in (
+        (Message.client_ref, which.client_ref),
+        (Message.recipient, which.recipient),
+        (Message.originator, which.originator),
+        (Message.created_by, which.created_by),
+    ):
+        if wanted is not None:
+            conditions.append(column == wanted)
+    if which.since is not None:
+        conditions.append(Message.created_at >= which.since)
+    if which.until is not None:
+        conditions.append(Message.created_at < which.until)
+    if after is not None:
+        last_id, last_due = after
+        conditions += [
+            Message.due_at >= last_due,
+            or_(Message.due_at > last_due, and_(Message.due_at == last_due, Message.id > last_id)),
+        ]
+    query = select(Message.id, Message.due_at).where(*conditions).order_by(Message.due_at, Message.id).limit(size)
+    return [(message_id, due_at) for message_id, due_at in session.execute(query) if due_at is not None]
+
+
+def _cancel_slice(session: Session, message_ids: Collection[UUID], by: By, now: datetime) -> int:
+    locked = {
+        message_id: message
+        for message_id, message in transitions.lock(session, message_ids).items()
+        if _may_be_cancelled(message)  # a call may have begun since it was found
+    }
+    if locked:
+        _record(session, locked, _word(Status.CANCELLED, "cancelled by hand", by, now), now)
+        audits.write(
+            session,
+            at=now,
+            actor=by.actor,
+            action="cancel",
+            subject=CANCELLED,
+            reason=by.reason,
+            details={"messages": [ids.public("msg", message_id) for message_id in locked]},
+        )
+    return len(locked)
+
+
+def _word(status: Status, rule: str, by: By, now: datetime) -> transitions.Entry:
+    reason = f"{by.actor}: {by.reason}" if by.reason else by.actor
+    return transitions.Entry(report=transitions.own_step(status, now), rule=rule, reason=reason)
+
+
+def _record(session: Session, locked: Mapping[UUID, Locked], word: transitions.Entry, now: datetime) -> None:
+    transitions.record(session, locked, [(message_id, word) for message_id in locked], now)

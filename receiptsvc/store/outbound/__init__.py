@@ -1,0 +1,1 @@
+"""On the way to the gateway: attempts, the send gate, idempotency keys, suppressions."""

@@ -1,0 +1,134 @@
+"""What holds or slows all sending, whichever worker would send: a person's word, refused credentials, a rate.
+
+It stands in one row. Whoever claims messages asks it first, in the same transaction. What holds only one account is
+`accounts`' business.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from receiptsvc import logs
+from receiptsvc.domain.accounts import grown
+from receiptsvc.domain.messages import Outcome
+from receiptsvc.store.core import audits
+from receiptsvc.store.core.models import Sending
+
+SUBJECT = "sending"  # what audits of a pause are about
+
+FIRST_GAP = timedelta(seconds=30)  # before the first probe
+LONGEST_GAP = timedelta(minutes=5)
+_BURST = timedelta(seconds=1)  # of unused rate that may be made up for
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Allowance:
+    """How many messages may be claimed now. `is_probe`: one, to see whether our credentials work again.
+
+    `knows_up_to`: the number of the last suspicion against an account of which a call begun now knows.
+    """
+
+    most: int
+    is_probe: bool = False
+    knows_up_to: int = 0
+
+
+def read(session: Session) -> Sending:
+    """What restrains sending now."""
+    return session.get_one(Sending, 1)
+
+
+def hold(session: Session) -> Sending:
+    """The same as it stands now, locked till the commit."""
+    session.flush()  # what was written of it in this transaction would be forgotten
+    held = read(session)
+    session.refresh(held, with_for_update=True)
+    return held
+
+
+def words(held: Sending) -> list[str]:
+    """Why nothing is sent now, for ops; empty: nothing is in the way."""
+    said = ["the gateway refuses our credentials"] if held.refused_at else []
+    return said + [f"sending is paused by {held.paused_by}"] * (held.paused_at is not None)
+
+
+def allow(session: Session, now: datetime, most: int, per_second: float | None) -> Allowance:
+    """How many messages this transaction may claim, at most `most`. A probe counts as made when it commits."""
+    held = read(session)
+    known = held.suspicions
+    if held.paused_at is not None:
+        return Allowance(most=0, knows_up_to=known)
+    if held.refused_at is not None:
+        takes = _takes_probe(session, held, now)
+        return Allowance(most=int(takes), is_probe=takes, knows_up_to=known)
+    if per_second is None:
+        return Allowance(most=most, knows_up_to=known)
+    held = hold(session)  # till the commit, so that no two workers spend the same
+    free = int((now - _used_up_to(held, now, per_second)).total_seconds() * per_second)
+    return Allowance(most=max(0, min(most, free)), knows_up_to=known)
+
+
+def spend(session: Session, now: datetime, count: int, per_second: float | None) -> None:
+    """Note that so many messages of what `allow` allowed were claimed."""
+    if per_second is not None:
+        held = read(session)
+        held.next_free_at = _used_up_to(held, now, per_second) + timedelta(seconds=count / per_second)
+
+
+def note(session: Session, outcomes: Collection[Outcome], now: datetime, *, was_probe: bool) -> None:
+    """Learn of our credentials from how a call ended. Several calls may learn of one refusal, and it counts once."""
+    is_refused, is_taken = Outcome.ACCOUNT_REFUSED in outcomes, Outcome.TAKEN in outcomes
+    if not is_refused and not is_taken:  # a refusal of a message may be our own, made without a call
+        return
+    if not is_refused and read(session).refused_at is None:
+        return
+    held = hold(session)
+    if is_refused and (held.refused_at is None or was_probe):
+        gap = grown(timedelta(seconds=held.probe_gap_seconds), FIRST_GAP, LONGEST_GAP)
+        held.refused_at, held.probe_at = held.refused_at or now, now + gap
+        held.probe_gap_seconds = round(gap.total_seconds())
+        logs.error("send.account_refused", next_probe_seconds=held.probe_gap_seconds)
+    elif not is_refused and held.refused_at is not None:
+        held.refused_at, held.probe_at, held.probe_gap_seconds = None, None, 0
+        logs.info("send.account_works_again")
+
+
+def next_number(session: Session) -> int:
+    """A number above all that were given to suspicions before. The caller holds the row."""
+    held = read(session)
+    held.suspicions += 1
+    return held.suspicions
+
+
+def pause(session: Session, actor: str, reason: str, now: datetime) -> Sending:
+    """Let no worker claim anything any more. Calls that are being made are not ended."""
+    held = hold(session)
+    if held.paused_at is None:
+        held.paused_at, held.paused_by, held.pause_reason = now, actor, reason
+        audits.write(session, at=now, actor=actor, action="pause", subject=SUBJECT, reason=reason)
+    return held
+
+
+def resume(session: Session, actor: str, reason: str | None, now: datetime) -> Sending:
+    """Take a pause back."""
+    held = hold(session)
+    if held.paused_at is not None:
+        held.paused_at = held.paused_by = held.pause_reason = None
+        audits.write(session, at=now, actor=actor, action="resume", subject=SUBJECT, reason=reason)
+    return held
+
+
+def _takes_probe(session: Session, held: Sending, now: datetime) -> bool:
+    if held.probe_at is not None and now < held.probe_at:
+        return False
+    taken = update(Sending).where(Sending.id == 1, Sending.probe_at == held.probe_at)
+    gap = timedelta(seconds=held.probe_gap_seconds)
+    return session.scalar(taken.values(probe_at=now + gap).returning(Sending.id)) is not None
+
+
+def _used_up_to(held: Sending, now: datetime, per_second: float) -> datetime:
+    burst = max(_BURST, timedelta(seconds=1 / per_second))
+    return max(held.next_free_at or datetime.min.replace(tzinfo=UTC), now - burst)

@@ -1,0 +1,1 @@
+"""What the API asks. Nothing is written here."""

@@ -1,0 +1,98 @@
+"""Exports: any number of rows as CSV or JSON lines, in slices, each read in a short transaction of its own.
+
+No transaction is open and no thread is held while a client takes its time. If the database goes away in the midst, the
+answer breaks off without its end, so that nobody takes a part for the whole.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from flask import Response, request
+
+from receiptsvc import ids
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.queries import exports
+from receiptsvc.store.queries.exports import Form, Line
+from receiptsvc.store.queries.listing import MessageFilter, Place
+from receiptsvc.store.queries.lookup import Page
+from receiptsvc.web.http.errors import Problem
+
+MEDIA = {Form.CSV: "text/csv; charset=utf-8; header=present", Form.JSON: "application/jsonl"}
+
+_SLICE = 1000  # messages, or those whose transitions they are
+
+Write = Callable[[Line], str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """What can be exported: the names of its columns, how a slice of rows is read, and how a row becomes a line."""
+
+    name: str
+    columns: tuple[str, ...]
+    read: Callable[..., Page[Line, Place]]
+    write: dict[Form, Write]
+
+
+def _receipt(line: Line) -> str | None:
+    return ids.public("rcp", line.receipt_id) if line.receipt_id is not None else None
+
+
+def _transition_csv(line: Line) -> str:
+    return f"msg_{ids.to_text(line.message_id)},{line.text},{_receipt(line) or ''}\r\n"
+
+
+def _transition_json(line: Line) -> str:
+    receipt = f'"{_receipt(line)}"' if line.receipt_id is not None else "null"
+    return f'{{"messageId":"msg_{ids.to_text(line.message_id)}",{line.text[1:-1]},"receiptId":{receipt}}}\n'
+
+
+MESSAGES = Table(
+    name="messages",
+    columns=("id", *exports.MESSAGE),
+    read=exports.read_messages,
+    write={
+        Form.CSV: lambda line: f"msg_{ids.to_text(line.message_id)},{line.text}\r\n",
+        Form.JSON: lambda line: f'{{"id":"msg_{ids.to_text(line.message_id)}",{line.text[1:]}\n',
+    },
+)
+TRANSITIONS = Table(
+    name="transitions",
+    columns=("messageId", *exports.TRANSITION, "receiptId"),
+    read=exports.read_transitions,
+    write={Form.CSV: _transition_csv, Form.JSON: _transition_json},
+)
+
+
+def answer(database: Database, table: Table, where: MessageFilter, form: Form) -> Response:
+    """All rows that fit, as a stream. Raises StorageUnavailable, as long as nothing was written; Problem 505."""
+    if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
+        raise Problem(505, "An export needs HTTP/1.1: by HTTP/1.0 one that broke off looks like a whole one.")
+    pages = _pages(database, table, where, form)
+    first = next(pages)
+    return Response(
+        _pieces(table, form, chain([first], pages)),
+        content_type=MEDIA[form],
+        headers={"Content-Disposition": f'attachment; filename="{table.name}.{form}"'},
+    )
+
+
+def _pages(database: Database, table: Table, where: MessageFilter, form: Form) -> Iterator[Sequence[Line]]:
+    after: Place | None = None
+    while True:
+        with database.reading() as session:
+            page = table.read(session, where, form, limit=_SLICE, after=after)
+        yield page.items
+        after = page.next
+        if after is None:
+            return
+
+
+def _pieces(table: Table, form: Form, pages: Iterator[Sequence[Line]]) -> Iterator[bytes]:
+    """A slice at a time, the names of the columns before the first of CSV."""
+    head = ",".join(table.columns) + "\r\n" if form is Form.CSV else ""
+    write = table.write[form]
+    for page in pages:
+        yield (head + "".join([write(line) for line in page])).encode()
+        head = ""

@@ -1,0 +1,1 @@
+"""Checked submissions made into messages, each request at most once."""

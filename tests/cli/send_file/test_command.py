@@ -1,0 +1,414 @@
+"""`send --file` against the real API: checked as a whole, sent in chunks, gone on with after whatever ended it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from werkzeug.wrappers import Response
+
+from receiptsvc.cli.send_file import bulk_sender, command
+from tests.cli.conftest import READER, Run, Service
+from tests.support.processes import until
+
+NUMBER = "447700900001"
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for a test's gaps."""
+    monkeypatch.setattr(bulk_sender, "_FIRST_GAP_SECONDS", 0.01)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two messages a chunk."""
+    monkeypatch.setattr(bulk_sender, "MOST_MESSAGES", 2)
+
+
+def write(folder: Path, *texts: str, name: str = "messages.csv") -> Path:
+    """A file of a message for each text."""
+    path = folder / name
+    path.write_text("recipient,text\n" + "".join(f"{NUMBER},{text}\n" for text in texts))
+    return path
+
+
+def state_of(path: Path) -> Path:
+    return path.with_name(path.name + ".receiptsvc.json")
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_file_goes_out_in_its_order_and_is_summed_up(service: Service, run: Run, tmp_path: Path) -> None:
+    path = write(tmp_path, "a", "b", "c", "d", "e")
+    result = run("send", "--file", str(path))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert service.texts() == ["a", "b", "c", "d", "e"]
+    heading, *table = [line.split() for line in result.stdout.splitlines()]
+    assert heading[:3] == ["Sent", "5", "messages"]
+    assert table == [["status", "messages"], ["accepted", "5"]]
+    state = state_of(path)
+    assert state.stat().st_mode & 0o777 == 0o600
+    assert NUMBER not in state.read_text()
+
+
+def test_a_file_that_was_sent_is_not_sent_again_unless_that_is_said(service: Service, run: Run, tmp_path: Path) -> None:
+    path = write(tmp_path, "a", "b")
+    first = json.loads(run("send", "--file", str(path), "--json").stdout)
+    assert (first["sentNow"], first["messages"], first["statuses"]) == (2, 2, {"accepted": 2})
+    service.report(first["ids"][0], statusdescription="delivered")
+    again = run("send", "--file", str(path))
+    assert again.exit_code == 0
+    assert "was sent before" in again.stdout
+    assert "nothing was sent now" in again.stdout
+    assert {line.split()[0] for line in again.stdout.splitlines()[1:]} == {"status", "accepted", "delivered"}
+    assert json.loads(run("send", "--file", str(path), "--json").stdout)["sentNow"] == 0
+    assert len(service.texts()) == 2
+    assert run("send", "--file", str(path), "--again").exit_code == 0
+    assert service.texts() == ["a", "b", "a", "b"]
+
+
+def test_json_lines_and_standard_input_are_sent_too(
+    service: Service, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "DATA", tmp_path / "data")
+    lines = f'{{"recipients": ["{NUMBER}", "447700900002"], "text": "both", "clientRef": "r"}}\n'
+    path = tmp_path / "messages.ndjson"
+    path.write_text(lines)
+    assert run("send", "--file", str(path)).exit_code == 0
+    assert service.texts() == ["both", "both"]
+    command = ("send", "--file", "-", "--format", "jsonl")
+    assert "--job NAME is needed" in run(*command, stdin=lines.encode()).stderr
+    assert run(*command, "--job", "../x", stdin=lines.encode()).exit_code == 2
+    for _ in range(2):
+        assert run(*command, "--job", "mailing-1", stdin=lines.encode()).exit_code == 0
+    assert len(service.texts()) == 4
+    assert [each.name for each in (tmp_path / "data" / "jobs").iterdir()] == ["mailing-1.receiptsvc.json"]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_every_fault_of_every_chunk_is_told_by_its_line_and_nothing_is_sent(
+    service: Service, run: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "messages.csv"
+    path.write_text(
+        "recipient,text,validUntil\n"
+        f"{NUMBER},fine,\n"
+        "12,a secret text,soon\n"
+        f'{NUMBER},"two\nlines",\n'
+        f"{NUMBER},{'x' * 10_001},\n"
+        "4477009000011111111111,a secret text,\n"
+    )
+    result = run("send", "--file", str(path))
+    assert (result.exit_code, result.stdout) == (1, "")
+    heading, *faults = result.stderr.splitlines()
+    assert heading.endswith("messages.csv has 4 faults: nothing was sent.")
+    assert [fault.split(":")[0].strip() for fault in faults] == [
+        "line 3, recipient",
+        "line 3, validUntil",
+        "line 6, text",
+        "line 7, recipient",
+    ]
+    assert not [word for word in ("secret", "4477", "xxx", "soon") if word in result.stderr.replace(str(path), "")]
+    by_json = run("send", "--file", str(path), "--json")
+    assert by_json.exit_code == 1
+    assert [fault["line"] for fault in json.loads(by_json.stdout)["faults"]] == [3, 3, 6, 7]
+    assert service.texts() == []
+    assert not state_of(path).exists()
+
+
+def test_faults_of_the_form_are_told_without_the_service(environ: dict[str, str], run: Run, tmp_path: Path) -> None:
+    assert environ
+    path = tmp_path / "messages.csv"
+    path.write_bytes(b"recipient,text\n447700900001,M\xfcller\n")
+    result = run("send", "--file", str(path))
+    assert result.exit_code == 1
+    assert "  line 2: Is not UTF-8" in result.stderr
+
+
+def test_a_message_guid_that_was_used_before_is_a_fault_of_its_line(service: Service, run: Run, tmp_path: Path) -> None:
+    used = service.accept("before", message_guid="guid-1")
+    path = tmp_path / "messages.csv"
+    path.write_text(f"recipient,text,messageGuid\n{NUMBER},a,\n{NUMBER},b,guid-1\n")
+    result = run("send", "--file", str(path))
+    assert result.exit_code == 1
+    assert f"  line 3, messageGuid: Was used before, by {used}." in result.stderr
+    assert service.texts() == ["before"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--file", "FILE", "--text", "x"),
+        ("--file", "FILE", "--idempotency-key", "x"),
+        ("--file", "no-such-file.csv"),
+        ("--file", "FILE.txt"),
+        ("--to", NUMBER, "--text", "x", "--again"),
+        ("--to", NUMBER, "--text", "x", "--job", "x"),
+        ("--to", NUMBER),
+        ("--text", "x"),
+        (),
+    ],
+)
+def test_wrong_use_ends_with_2(service: Service, run: Run, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    path = write(tmp_path, "a")
+    path.with_name("FILE.txt").write_text("a")
+    given = [str(path) if one == "FILE" else str(tmp_path / one) if one == "FILE.txt" else one for one in arguments]
+    assert run("send", *given).exit_code == 2
+    assert service.texts() == []
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_changed_file_is_not_taken_for_the_one_that_was_sent(service: Service, run: Run, tmp_path: Path) -> None:
+    path = write(tmp_path, "a")
+    assert run("send", "--file", str(path)).exit_code == 0
+    write(tmp_path, "b")
+    result = run("send", "--file", str(path))
+    assert result.exit_code == 1
+    assert "is not what it was when it was sent" in result.stderr
+    assert "--again" in result.stderr
+    assert service.texts() == ["a"]
+    assert run("send", "--file", str(path), "--again").exit_code == 0
+    assert service.texts() == ["a", "b"]
+
+
+def answers(*given: Response | None) -> Callable[[], Response | None]:
+    """Those answers one after the other, and then none any more."""
+    left = iter(given)
+    return lambda: next(left, None)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_lost_answers_and_errors_that_pass_are_waited_out_and_nothing_goes_twice(
+    service: Service, run: Run, tmp_path: Path
+) -> None:
+    service.weather.after = answers(Response(status=502), Response("<html>", 504), None, Response(status=500))
+    service.weather.before = answers(None, Response("{}", 409, {"Retry-After": "0"}), Response("{}", 503))
+    texts = [f"text {number}" for number in range(7)]
+    result = run("send", "--file", str(write(tmp_path, *texts)))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert service.texts() == texts
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_it_gives_up_after_a_while_and_goes_on_when_it_is_run_again(
+    service: Service, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_sender, "SEND_PATIENCE_SECONDS", 0.1)
+    tries = count()
+    service.weather.after = lambda: Response(status=502) if next(tries) else None  # only the first answer comes
+    path = write(tmp_path, "a", "b", "c", "d", "e")
+    result = run("send", "--file", str(path))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "2 of 5 messages were taken for certain. Run the same command again to go on" in result.stderr
+    assert service.texts() == ["a", "b", "c", "d"], "the answer was lost, the messages were taken"
+
+    write(tmp_path, "a", "b", "c", "d", "x")
+    changed = run("send", "--file", str(path))
+    assert changed.exit_code == 1
+    assert "put the old content back" in changed.stderr
+
+    write(tmp_path, "a", "b", "c", "d", "e")
+    service.weather.after = lambda: None
+    again = run("send", "--file", str(path))
+    assert (again.exit_code, again.stderr) == (0, "")
+    assert "Sent the last 3 of 5 messages" in again.stdout
+    assert [line.split() for line in again.stdout.splitlines()[1:]] == [["status", "messages"], ["accepted", "5"]]
+    assert service.texts() == ["a", "b", "c", "d", "e"]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_what_may_have_been_taken_is_not_offered_with_another_key(
+    service: Service, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_sender, "SEND_PATIENCE_SECONDS", 0.05)
+    service.weather.after = lambda: Response(status=502)
+    path = write(tmp_path, "a", "b", "c")
+    assert run("send", "--file", str(path)).exit_code == 1
+    service.weather.after = lambda: None
+    with monkeypatch.context() as patch:
+        patch.setenv("RECEIPTSVC_API_KEY", "another-key-that-may-send")
+        result = run("send", "--file", str(path))
+    assert result.exit_code == 1
+    assert "line 2 and some after it were offered with another RECEIPTSVC_API_KEY" in result.stderr
+    assert run("send", "--file", str(path)).exit_code == 0
+    assert service.texts() == ["a", "b", "c"]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_chunk_that_is_refused_after_all_says_from_which_line_on_nothing_was_sent(
+    service: Service, run: Run, tmp_path: Path
+) -> None:
+    problem = json.dumps({"title": "Unprocessable", "errors": {"messages[1].validUntil": ["Has gone by already."]}})
+    service.weather.before = answers(None, Response(problem, 422))
+    path = write(tmp_path, "a", "b", "c", "d", "e")
+    result = run("send", "--file", str(path))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "2 messages before line 4 went out, and nothing from there on" in result.stderr
+    assert "  line 5, validUntil: Has gone by already." in result.stderr
+    assert service.texts() == ["a", "b"]
+
+
+@pytest.mark.parametrize("key", [READER, "nobody's-key-at-all"])
+def test_a_key_that_may_not_send_is_wrong_use(
+    service: Service, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("RECEIPTSVC_API_KEY", key)
+    result = run("send", "--file", str(write(tmp_path, "a")))
+    assert result.exit_code == 2
+    assert result.stderr.endswith("Nothing was sent.\n")
+    assert service.texts() == []
+
+
+def test_a_service_that_is_not_there_was_sent_nothing(
+    environ: dict[str, str], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert environ
+    monkeypatch.setattr(bulk_sender, "CHECK_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setenv("RECEIPTSVC_URL", "http://127.0.0.1:9")
+    path = write(tmp_path, "a")
+    result = run("send", "--file", str(path))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "can't be reached; nothing was sent" in result.stderr
+    assert not state_of(path).exists()
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_dry_run_tells_what_a_file_costs_and_sends_nothing(service: Service, run: Run, tmp_path: Path) -> None:
+    path = write(tmp_path, "plain", "it\u2019s", "x" * 161, "that\u2019s", "plain")
+    result = run("send", "--file", str(path), "--dry-run")
+    assert (result.exit_code, result.stderr) == (0, "")
+    heading, _, warning, last = result.stdout.splitlines()
+    assert heading == "5 messages (3 in GSM, 2 in UTF-16), 6 segments to pay for."
+    assert warning.split()[:4] == ["2", "3,", "5", "U+2019"]
+    assert "would keep it GSM" in warning
+    assert last == "Nothing was sent."
+    told = json.loads(run("send", "--file", str(path), "--dry-run", "--json").stdout)
+    assert (told["messages"], told["segments"], told["encodings"]) == (5, 6, {"GSM": 3, "UTF-16": 2})
+    assert [(one["messages"], one["lines"]) for one in told["warnings"]] == [(2, [3, 5])]
+    assert service.texts() == []
+    assert not state_of(path).exists()
+
+
+def test_a_dry_run_of_a_text_tells_what_it_costs(service: Service, run: Run) -> None:
+    arguments = ("send", "--to", NUMBER, "--to", "447700900002", "--text", "it\u2019s", "--dry-run")
+    result = run(*arguments)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [line.split()[:4] for line in result.stdout.splitlines()[1:3]] == [
+        [NUMBER, "UTF-16", "1", "U+2019"],
+        ["447700900002", "UTF-16", "1", "U+2019"],
+    ]
+    assert result.stdout.endswith("2 messages, 2 segments to pay for. Nothing was sent.\n")
+    assert len(json.loads(run(*arguments, "--json").stdout)["messages"]) == 2
+    assert service.texts() == []
+
+
+def test_a_send_that_is_run_again_with_its_key_goes_out_once(service: Service, run: Run) -> None:
+    arguments = ("send", "--to", NUMBER, "--text", "x", "--idempotency-key", "k-1", "--json")
+    first, again = (json.loads(run(*arguments).stdout)["messages"] for _ in range(2))
+    assert first == again
+    assert service.texts() == ["x"]
+
+
+def in_the_meantime(deed: Callable[[], object]) -> Thread:
+    thread = Thread(target=deed)
+    thread.start()
+    return thread
+
+
+def deliver_all(service: Service, number: int) -> None:
+    """Report each message as delivered, once so many are there."""
+    until("all are there", lambda: len(service.texts()) == number)
+    for message in service.ids():
+        service.report(message, statusdescription="delivered")
+
+
+def test_wait_follows_the_receipts_until_all_are_final(service: Service, run: Run, tmp_path: Path) -> None:
+    path = write(tmp_path, *(f"text {number}" for number in range(30)))  # more than are read one by one
+    gateway = in_the_meantime(lambda: deliver_all(service, 30))
+    result = run("send", "--file", str(path), "--json", "--wait", "60")
+    gateway.join()
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["statuses"] == {"delivered": 30}
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_at_a_terminal_a_bar_counts_on_from_what_was_sent_before(
+    service: Service, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "a", "b", "c")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
+
+    def shown(*more: str) -> str:
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", run("send", "--file", str(path), *more).stderr)
+
+    requests = count()
+    service.weather.before = lambda: Response(status=400) if next(requests) else None  # after the first chunk
+    assert "3/3 messages checked" in shown()
+    service.weather.before = lambda: None
+    goes_on = shown("--wait", "0")
+    assert "2/3 messages sent" in goes_on
+    assert "3/3 messages sent" in goes_on
+    assert re.search(r"status +messages", goes_on), "and then it follows the receipts"
+    assert len(service.texts()) == 3
+
+
+def test_wait_of_a_text_shows_how_it_ended(service: Service, run: Run) -> None:
+    gateway = in_the_meantime(lambda: deliver_all(service, 1))
+    result = run("send", "--to", NUMBER, "--text", "x", "--wait")
+    gateway.join()
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-1].split()[3] == "delivered"
+
+
+def test_wait_ends_with_1_if_some_are_not_final_in_time(service: Service, run: Run, tmp_path: Path) -> None:
+    result = run("send", "--file", str(write(tmp_path, "a")), "--wait", "0")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[-1].split() == ["accepted", "1"]
+    assert service.texts() == ["a"]
+
+
+class Assassin:
+    """Kills the process that sends, at the so-many-th moment of a run. Each request has two: before and after it."""
+
+    def __init__(self) -> None:
+        self.victim: subprocess.Popen[bytes] | None = None
+        self._moments: Iterator[int] = count()
+        self._moment: int | None = None
+
+    def wait_for(self, moment: int | None) -> None:
+        """Let a new run begin, and strike then; none: never."""
+        self._moments, self._moment, self.victim = count(), moment, None
+
+    def __call__(self) -> None:
+        if next(self._moments) == self._moment:
+            until("its process is known", lambda: self.victim is not None)
+            assert self.victim is not None
+            self.victim.send_signal(signal.SIGKILL)
+            self.victim.wait()
+
+
+def test_killed_at_any_point_and_run_again_it_sends_each_message_once(service: Service, tmp_path: Path) -> None:
+    texts = [f"text {number}" for number in range(1100)]  # five chunks
+    path = write(tmp_path, *texts)
+    assassin = Assassin()
+    service.weather.before = service.weather.after = assassin
+    command = [sys.executable, "-m", "receiptsvc", "send", "--file", str(path), "--json"]
+    for moment in (0, 1, 2, 3, 1, 2, None):
+        assassin.wait_for(moment)
+        process = subprocess.Popen(command, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assassin.victim = process
+        stdout, stderr = process.communicate(timeout=120)
+        assert process.returncode == (0 if moment is None else -signal.SIGKILL), stderr.decode()
+    assert Counter(service.texts()) == Counter(texts)
+    told = json.loads(stdout)
+    assert 0 < told["sentNow"] < len(texts)
+    assert (told["messages"], told["statuses"]) == (1100, {"accepted": 1100})
+    assert told["ids"] == service.ids()

@@ -1,0 +1,209 @@
+"""`sending`, `pause`, `resume`, `cancel`, `resolve` and `suppressions` against the real API."""
+
+import json
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import select
+
+from receiptsvc import ids
+from receiptsvc.cli.main import commands
+from receiptsvc.domain.messages import Outcome
+from receiptsvc.store.core.models import Audit, Message, SendingAccount
+from receiptsvc.store.messages import operator_actions
+from receiptsvc.store.outbound import send_gate
+from tests.cli.conftest import READER, Run, Service
+from tests.support import rows, work
+
+
+def statuses(service: Service) -> list[str]:
+    with service.database.reading() as session:
+        return list(session.scalars(select(Message.status).order_by(Message.id)))
+
+
+def audits(service: Service) -> list[tuple[str, str, str | None]]:
+    with service.database.reading() as session:
+        return [(one.actor, one.action, one.reason) for one in session.scalars(select(Audit).order_by(Audit.id))]
+
+
+def unknown(service: Service, recipient: str = "447700900001") -> str:
+    """A message whose send was never answered, in January."""
+    return ids.public("msg", work.send(service.database, rows.message(recipient), Outcome.UNCLEAR))
+
+
+def test_a_pause_is_told_with_its_reason_until_it_ends(service: Service, run: Run) -> None:
+    assert run("sending").stdout == "Messages go out.\n"
+    paused = run("pause", "--reason", "wrong [red]texts\u202e")
+    assert paused.exit_code == 0
+    assert paused.stdout.startswith("Paused since 20")
+    assert paused.stdout.endswith(" by all: wrong [red]texts\ufffd\n")
+    assert run("sending").stdout == paused.stdout
+    assert json.loads(run("sending", "--json").stdout)["pausedBy"] == "all"
+    assert run("resume", "--reason", "cancelled").stdout == "Messages go out.\n"
+    assert audits(service) == [("all", "pause", "wrong [red]texts\u202e"), ("all", "resume", "cancelled")]
+    assert run("pause").exit_code == 2, "a pause must say why"
+
+
+def test_a_refused_account_and_what_is_to_be_resolved_are_told(service: Service, run: Run) -> None:
+    unknown(service)
+    work.send(service.database, rows.message("447700900002"), Outcome.TAKEN)
+    with service.database.transaction() as session:
+        send_gate.note(session, {Outcome.ACCOUNT_REFUSED}, rows.T0, was_probe=False)
+    lines = run("sending").stdout.splitlines()
+    assert lines[0].startswith("The gateway refuses our credentials since 2026-01-05 12:00:00Z")
+    assert lines[1].startswith("1 message to `resolve`")
+    assert len(lines) == 2
+
+
+def test_an_account_that_is_refused_or_may_be_is_told_by_name(service: Service, run: Run) -> None:
+    with service.database.transaction() as session:
+        for name, times in (("", {"suspected_at": rows.T0}), ("client-7", {"refused_at": rows.T0})):
+            session.add(SendingAccount(name=name, since_number=1, try_at=rows.T0, probe_at=rows.T0, **times))
+    assert run("sending").stdout.splitlines() == [
+        "The gateway refuses the account client-7 since 2026-01-05 12:00:00Z; one message tries it again at 2026-01-05 12:00:00Z",
+        "The gateway may refuse our credentials since 2026-01-05 12:00:00Z: no messages wait until another one is taken or refused; "
+        "without another, one of them is tried at 2026-01-05 12:00:00Z",
+        "Other messages go out.",
+    ]  # fmt: skip
+
+
+def test_a_message_is_cancelled_once(service: Service, run: Run) -> None:
+    message = service.accept("Hello")
+    result = run("cancel", message, "--reason", "too early")
+    assert (result.exit_code, result.stdout.splitlines()[1].split()[3]) == (0, "cancelled")
+    again = run("cancel", message)
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert "It is cancelled, and can't be cancelled any more." in again.stderr
+    assert "Usage" not in again.stderr
+    assert run("cancel", "msg_01h45ytscbebyvny4gc8cr8ma2").exit_code == 1
+    other = service.accept("Hello")
+    assert json.loads(run("cancel", other, "--json").stdout)["status"] == "cancelled"
+    assert audits(service) == [("all", "cancel", "too early"), ("all", "cancel", None)]
+
+
+def test_many_are_counted_asked_about_and_cancelled(
+    service: Service, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in range(5):
+        service.accept("wrong", recipient=f"4477009000{place:02}", client_ref="spring", originator="SHOP")
+    service.accept("right", recipient="447700900000", client_ref="summer", originator="SHOP")
+    whole = operator_actions.cancel_all
+
+    def bounded(*arguments: Any, **options: Any) -> operator_actions.Cancelled:
+        return whole(*arguments, **options, most=1)
+
+    monkeypatch.setattr(operator_actions, "cancel_all", bounded)
+    monkeypatch.setattr(operator_actions, "_SQLITE_SLICE", 2)
+    which = ("cancel", "--client-ref", "spring", "--from", "SHOP", "--since", "2026-01-05T12:00:00Z")
+    monkeypatch.setattr(operator_actions, "_SLICE", 2)
+    assert run(*which, "--dry-run").stdout == "at least 2 messages would be cancelled\n"
+    monkeypatch.setattr(operator_actions, "_SLICE", 250)
+    assert run(*which, "--dry-run").stdout == "5 messages would be cancelled\n"
+    for answer in (b"n\n", b""):
+        refused = run(*which, stdin=answer)
+        assert (refused.exit_code, refused.stdout) == (1, "")
+        assert "Cancel 5 messages? They never go out then. [y/N]" in refused.stderr
+    assert statuses(service) == ["accepted"] * 6
+    done = run(*which, "--reason", "wrong texts", stdin=b"y\n")
+    assert (done.exit_code, done.stdout) == (0, "5 messages were cancelled\n")
+    assert statuses(service) == ["cancelled"] * 5 + ["accepted"]
+    assert {reason for _, _, reason in audits(service)} == {"wrong texts"}
+    assert run(*which).stdout == "no messages were cancelled\n", "nobody is asked about nothing"
+    last = run("cancel", "--to", "+44 7700 900000", "--yes", "--json")
+    assert json.loads(last.stdout) == {"cancelled": 1, "isComplete": True, "dryRun": False}
+
+
+def test_each_filter_is_the_service_s_own(service: Service, run: Run) -> None:
+    service.accept("Hello")
+    filters = {
+        "--client-ref": "spring",
+        "--to": "447700900002",
+        "--from": "SHOP",
+        "--created-by": "shop",
+        "--since": "2026-01-05T12:00:01Z",
+        "--until": "2026-01-05T12:00:00Z",
+    }
+    for name, value in filters.items():
+        assert run("cancel", name, value, "--yes").stdout == "no messages were cancelled\n", name
+    wrong = run("cancel", "--since", "yesterday", "--yes")
+    assert wrong.exit_code == 2
+    assert "since: " in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--yes",),
+        ("--reason", "all of them"),
+        ("msg_01h45ytscbebyvny4gc8cr8ma2", "--client-ref", "spring"),
+        ("msg_01h45ytscbebyvny4gc8cr8ma2", "--dry-run"),
+    ],
+)
+def test_cancel_without_saying_which_is_wrong_use(run: Run, arguments: tuple[str, ...]) -> None:
+    assert run("cancel", *arguments).exit_code == 2
+
+
+@pytest.mark.parametrize("status", [status.value for status in operator_actions.RESOLUTIONS])
+def test_what_nobody_knows_is_settled(service: Service, run: Run, status: str) -> None:
+    message = unknown(service)
+    assert run("resolve", message, status).exit_code == 2, "it must say why"
+    result = run("resolve", message, status, "--reason", "seen in the portal", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["status"]) == (0, status)
+    assert audits(service) == [("all", "resolve", "seen in the portal")]
+    again = run("resolve", message, status, "--reason", "once more")
+    assert (again.exit_code, "can be resolved" in again.stderr) == (1, True)
+    assert run("resolve", message, "sent", "--reason", "no such choice").exit_code == 2
+
+
+def test_a_person_is_suppressed_listed_and_let_go(service: Service, run: Run) -> None:
+    added = run("suppressions", "add", "+44 7700 900001", "--from", "SHOP", "--reason", "asked us")
+    assert added.exit_code == 0
+    heading, line = added.stdout.splitlines()
+    assert heading.split() == ["recipient", "originator", "since", "by", "reason"]
+    assert (line.split()[:2], line.split()[4:]) == (["447700900001", "shop"], ["all", "asked", "us"])
+    run("suppressions", "add", "447700900002", "--json")
+    assert [line.split()[:2] for line in run("suppressions", "list").stdout.splitlines()[1:]] == [
+        ["447700900001", "shop"],
+        ["447700900002", "-"],
+    ]
+    listed = run("suppressions", "list", "--to", "447700900001", "--from", "Shop", "--json")
+    (only,) = json.loads(listed.stdout)["items"]
+    assert (only["recipient"], only["reason"]) == ("447700900001", "asked us")
+    assert (
+        run("suppressions", "list", "--to", "447700900001", "--from", "ACME", "--json").stdout.count("recipient") == 0
+    )
+    refused = run("suppressions", "delete", "447700900001")
+    assert (refused.exit_code, "not suppressed for this originator" in refused.stderr) == (1, True)
+    gone = run("suppressions", "delete", "447700900001", "--from", "SHOP", "--reason", "came back")
+    assert (gone.exit_code, "447700900001" in gone.stdout) == (0, True)
+    assert len(run("suppressions", "list").stdout.splitlines()) == 2
+    assert run("suppressions", "add", "12").exit_code == 2
+    assert len(audits(service)) == 3
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("pause", "--reason", "x"),
+        ("resume",),
+        ("cancel", "msg_01h45ytscbebyvny4gc8cr8ma2"),
+        ("cancel", "--client-ref", "spring", "--yes"),
+        ("resolve", "msg_01h45ytscbebyvny4gc8cr8ma2", "failed", "--reason", "x"),
+        ("suppressions", "add", "447700900001"),
+        ("suppressions", "delete", "447700900001"),
+    ],
+)
+def test_a_key_that_may_not_is_wrong_use(run: Run, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
+    monkeypatch.setenv("RECEIPTSVC_API_KEY", READER)
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "the service answered 403" in result.stderr
+
+
+def test_every_deed_shows_how_it_is_called() -> None:
+    for command in ("pause", "resume", "cancel", "resolve", "suppressions"):
+        shown = CliRunner().invoke(commands, [command, "--help"]).stdout
+        assert f"\n    python -m receiptsvc {command}" in shown, command

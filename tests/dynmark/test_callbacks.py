@@ -1,0 +1,591 @@
+"""Callbacks are read by their content, in every form they may come in."""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote, quote_plus
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from receiptsvc.domain.errors import Unreadable
+from receiptsvc.domain.messages import Callback, Receipt
+from receiptsvc.dynmark.inbound.callbacks import read_receipts, read_reply
+
+UTC_ZONE = ZoneInfo("UTC")
+SAMPLE = (
+    b"datetime=2016-01-11T14:11:45.170&recipient=447700900000&statusid=1&statusdescription=Delivered&clientref=order-1"
+)
+FIRST_HALF, SECOND_HALF = SAMPLE.split(b"&statusid")
+JSON = (
+    b'{"DateTime": "2016-01-11T14:11:45.170", "Recipient": "447700900000", "StatusID": 1, '
+    b'"StatusDescription": "Delivered", "clientRef": "order-1", "extra": {"deep": 1}}'
+)
+
+
+def callback(query: bytes = b"", body: bytes = b"", content_type: str | None = None) -> Callback:
+    return Callback(method="POST" if body else "GET", query=query, content_type=content_type, body=body)
+
+
+def multipart(form: bytes, query: bytes = b"") -> Callback:
+    """A callback whose parts say what `form`, without escapes, says."""
+    parts = (
+        b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % tuple(pair.split(b"="))
+        for pair in form.split(b"&")
+    )
+    return callback(query, b"".join(parts) + b"--b--\r\n", "multipart/form-data; boundary=b")
+
+
+def only(form: Callback, zone: ZoneInfo = UTC_ZONE) -> Receipt:
+    """The one receipt that it holds."""
+    [receipt] = read_receipts(form, zone)
+    assert isinstance(receipt, Receipt)
+    return receipt
+
+
+def told(form: Callback) -> list[str]:
+    """Each receipt's status id, recipient and transaction id in one word, or why it can't be read."""
+    return [
+        f"{entry.status_id} {entry.recipient} {entry.transaction_id}" if isinstance(entry, Receipt) else str(entry)
+        for entry in read_receipts(form, UTC_ZONE)
+    ]
+
+
+FORMS = {
+    "query, as the sample receiver reads it": callback(SAMPLE),
+    "upper-case names": callback(SAMPLE.replace(b"recipient", b"RECIPIENT").replace(b"statusid", b"StatusId")),
+    "form": callback(body=SAMPLE, content_type="application/x-www-form-urlencoded"),
+    "form that does not say so": callback(body=SAMPLE, content_type="text/plain"),
+    "form without any type": callback(body=SAMPLE),
+    "half query, half form": callback(FIRST_HALF, b"statusid" + SECOND_HALF),
+    "said twice alike": callback(SAMPLE, SAMPLE),
+    "multipart": multipart(SAMPLE),
+    "multipart by another spelling": multipart(SAMPLE)._replace(content_type="Multipart/Form-Data; boundary=b"),
+    "JSON": callback(body=JSON, content_type="application/json"),
+    "JSON in an array of one": callback(body=b"[" + JSON + b"]"),
+    "JSON beside a query that says the same": callback(SAMPLE, JSON),
+    "JSON with the one receipt in a list": callback(body=b'{"receipts": [' + JSON + b'], "version": 2}'),
+    "JSON with lists of other things": callback(
+        body=JSON[:-1] + b', "parts": [{"part": 1}, {"part": 2}], "tags": ["a", "b"], "receipts": []}'
+    ),
+    "JSON with a byte order mark": callback(body=b"\xef\xbb\xbf" + JSON, content_type="application/json"),
+    "percent-encoded": callback(SAMPLE.replace(b"order-1", b"%6frder%2D1").replace(b":", b"%3a")),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+def test_every_form_says_the_same(form: Callback) -> None:
+    assert read_receipts(form, UTC_ZONE) == [
+        Receipt(
+            transaction_id=None,
+            recipient="447700900000",
+            client_ref="order-1",
+            status_id="1",
+            description="Delivered",
+            occurred_at=datetime(2016, 1, 11, 14, 11, 45, 170000, UTC),
+        )
+    ]
+
+
+TIMES = [
+    ("2016-01-11T14:11:45.170", "2016-01-11T14:11:45.170+00:00"),
+    ("2016-01-11T14:11:45", "2016-01-11T14:11:45+00:00"),
+    ("2016-07-11T14:11:45.170", "2016-07-11T13:11:45.170+00:00"),
+    ("2016-07-11T14:11:45.1234567", "2016-07-11T13:11:45.123456+00:00"),  # seven digits, as .NET writes them
+    ("2016-01-11 14:11", "2016-01-11T14:11:00+00:00"),
+    ("2016-01-11T14:11:45Z", "2016-01-11T14:11:45+00:00"),
+    ("2016-01-11T14:11:45+02:00", "2016-01-11T12:11:45+00:00"),
+    ("2016-01-11T14:11:45 02:00", "2016-01-11T12:11:45+00:00"),  # a plus that travelled unescaped
+    ("2016-01-11T14:11:45-0530", "2016-01-11T19:41:45+00:00"),
+    ("11 Jan 2016 17:46:51", "2016-01-11T17:46:51+00:00"),
+    ("1 january 2016 7:46:51", "2016-01-01T07:46:51+00:00"),
+    ("13/07/2016 14:11:45", "2016-07-13T13:11:45+00:00"),
+    ("2016-02-30T14:11:45", None),
+    ("2016-02-30T14:11:45.170", None),
+    ("2016-01-11T24:00:00.000", None),
+    ("1999-12-31T23:59:59.999", None),
+    ("2100-01-01T00:00:00.000", None),
+    ("0000-01-11T14:11:45", None),
+    ("0001-01-01T00:00:00+14:00", None),
+    ("2016-01-11T25:00:00", None),
+    ("9999-12-31T23:59:59", None),
+    ("1999-12-31T23:59:59", None),
+    ("yesterday", None),
+    ("1452521505", None),
+    ("\u0662016-01-11T14:11:45", None),
+]
+
+
+@pytest.mark.parametrize(("given_time", "moment"), TIMES)
+def test_datetime_is_read_in_the_zone_of_the_setting(given_time: str, moment: str | None) -> None:
+    query = b"statusid=1&datetime=" + given_time.replace("+", "%2B").encode()
+    receipt = only(callback(query), ZoneInfo("Europe/London"))
+    assert receipt.occurred_at == (moment and datetime.fromisoformat(moment))
+    assert receipt.notes == (() if moment else ("its datetime can't be read",))
+
+
+def test_a_missing_datetime_is_said_so() -> None:
+    assert only(callback(b"statusid=1")).notes == ("it has no provider time",)
+
+
+def test_what_nobody_reads_may_be_said_twice() -> None:
+    query = b"tag=a&tag=b&_=1&-=2&" + b"&".join(b"p%d=1" % number for number in range(300)) + b"&" + SAMPLE
+    assert only(callback(query)) == only(callback(SAMPLE))
+
+
+TRANSACTIONS = [
+    ("00815", "815"),
+    ("815", "815"),
+    ("0", None),
+    ("", None),
+    ("8x15", None),
+    ("-5", None),
+    ("9" * 40, "9" * 40),
+    ("9" * 41, None),
+    ("\u0661", None),
+]
+
+
+@pytest.mark.parametrize(("written", "read"), TRANSACTIONS)
+def test_transaction_ids_lose_only_their_leading_zeros(written: str, read: str | None) -> None:
+    assert only(callback(b"statusid=1&TransactionID=" + written.encode())).transaction_id == read
+
+
+UNREADABLE = {
+    "nothing": callback(b"%%%"),
+    "no status": callback(b"recipient=447700900000&clientref=a"),
+    "two values in query and body": callback(b"statusid=1", b"StatusID=2"),
+    "two values in query and multipart": multipart(b"statusid=2", query=b"statusid=1"),
+    "two values in query and JSON": callback(b"statusid=1", b'{"statusid": 2}'),
+    "two values in JSON": callback(body=b'{"statusid": 1, "StatusID": 2}'),
+    "two values in JSON for the very same name": callback(body=b'{"statusid": 1, "statusid": 2}'),
+    "broken JSON": callback(body=b'{"statusid": '),
+    "an empty list": callback(SAMPLE, b"[]"),
+    "no object": callback(body=b'["statusid"]'),
+    "a list in a list": callback(body=b'[[{"statusid": 1}, {"statusid": 2}]]'),
+    "two lists": callback(body=b'{"receipts": [{"statusid": 1}], "statuses": [{"statusid": 2}]}'),
+    "deep JSON": callback(body=b"[" * 100_000),
+    "deep objects": callback(body=b'{"receipts":' * 100_000),
+    "a number too long to be one": callback(body=b'{"statusid": ' + b"9" * 5000 + b"}"),
+    "a part without a name": callback(
+        body=b"--b\r\nContent-Disposition: form-data\r\n\r\n1\r\n--b--\r\n",
+        content_type="multipart/form-data; boundary=b",
+    ),
+    "bytes": callback(body=b"\xff\xfe\x00\x00"),
+}
+
+
+@pytest.mark.parametrize("form", UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_what_says_nothing_is_unreadable(form: Callback) -> None:
+    [entry] = read_receipts(form, UTC_ZONE)
+    assert isinstance(entry, Unreadable)
+    assert str(entry)
+    assert (entry.__traceback__, entry.__context__) == (None, None)  # they would hold on to the bytes
+
+
+WHICH = b"transactionid=1&transactionid=2&recipient=a&recipient=b"
+TWO = WHICH + b"&statusid=1&statusid=4"
+TWO_TOLD = ["1 a 1", "4 b 2"]
+TWO_JSON = (
+    b'[{"TransactionID": 1, "recipient": "a", "statusid": 1}, {"transactionid": "2", "Recipient": "b", "statusid": 4}]'
+)
+LISTED = b'[{"transactionid": 1, "recipient": "a"}, {"transactionid": 2, "recipient": "b"}]'
+
+SEVERAL = {
+    "repeated in the query": (callback(TWO), TWO_TOLD),
+    "repeated in a form": (callback(body=TWO), TWO_TOLD),
+    "repeated in multipart": (multipart(TWO), TWO_TOLD),
+    "repeated in query and body alike": (callback(TWO, TWO), TWO_TOLD),
+    "some names repeated in the query, others in the body": (callback(WHICH, b"statusid=1&statusid=4"), TWO_TOLD),
+    "repeated name after name": (
+        callback(b"transactionid=1&recipient=a&statusid=1&transactionid=2&recipient=b&statusid=4"),
+        TWO_TOLD,
+    ),
+    "repeated in other spellings": (
+        callback(TWO.replace(b"recipient=b", b"Recipi%65nt=%62").replace(b"statusid=4", b"STATUS_ID=4")),
+        TWO_TOLD,
+    ),
+    "a status once is for all": (callback(b"statusid=1&transactionid=1&transactionid=2"), ["1 None 1", "1 None 2"]),
+    "what one of them lacks is empty": (
+        callback(b"statusid=1&transactionid=1&transactionid=2&recipient=&recipient=b"),
+        ["1 None 1", "1 b 2"],
+    ),
+    "a query that holds for all in the body": (callback(b"statusid=3", WHICH), ["3 a 1", "3 b 2"]),
+    "a body that holds for all in the query": (callback(WHICH, b"statusid=3"), ["3 a 1", "3 b 2"]),
+    "a JSON object that holds for all in the query": (callback(WHICH, b'{"statusid": 3}'), ["3 a 1", "3 b 2"]),
+    "a query that repeats what holds for all": (
+        callback(b"statusid=3&statusid=3&statusid=3", WHICH),
+        ["3 a 1", "3 b 2"],
+    ),
+    "one receipt again and again": (callback(b"&".join([SAMPLE] * 3)), ["1 447700900000 None"]),
+    "one receipt again and again, some of it more often": (
+        callback(b"statusid=1&statusid=1&recipient=a&recipient=a&recipient=a"),
+        ["1 a None"],
+    ),
+    "two of three alike are three": (
+        callback(b"statusid=1&statusid=1&statusid=2"),
+        ["1 None None", "1 None None", "2 None None"],
+    ),
+    "one without a status": (
+        callback(b"recipient=a&recipient=b&statusid=1&statusid="),
+        ["1 a None", "neither statusid nor statusdescription could be found in it"],
+    ),
+    "query against body in one place": (
+        callback(b"recipient=a&recipient=b&statusid=1", b"recipient=a&recipient=c"),
+        ["1 a None", "it gives two values for recipient"],
+    ),
+    "a query that contradicts one in the body": (
+        callback(b"recipient=a&statusid=1", b"recipient=a&recipient=c"),
+        ["1 a None", "it gives two values for recipient"],
+    ),
+    "numbers that do not pair up": (
+        callback(b"statusid=1&recipient=a&recipient=b&transactionid=1&transactionid=2&transactionid=3"),
+        ["it gives 2 values for recipient, 3 values for transactionid"],
+    ),
+    "numbers that do not pair up across query and body": (
+        callback(b"statusid=1&recipient=a&recipient=b", b"transactionid=1&transactionid=2&transactionid=3"),
+        ["its query speaks of 2 receipts and its body of 3"],
+    ),
+    "an array": (callback(body=TWO_JSON), TWO_TOLD),
+    "an array with its type": (callback(body=TWO_JSON, content_type="application/json"), TWO_TOLD),
+    "an array of two alike": (callback(body=b'[{"statusid": 1}, {"statusid": 1}]'), ["1 None None", "1 None None"]),
+    "an array beside a query that holds for all": (callback(b"statusid=3", LISTED), ["3 a 1", "3 b 2"]),
+    "an array beside a query that contradicts one": (
+        callback(b"recipient=a&statusid=3", LISTED),
+        ["3 a 1", "it gives two values for recipient"],
+    ),
+    "an array beside a query of several": (
+        callback(b"statusid=3&statusid=4", LISTED),
+        ["its query speaks of 2 receipts beside those that its body lists"],
+    ),
+    "an array of which some can't be read": (
+        callback(
+            body=b'[{"statusid": 1}, 5, null, [{"statusid": 1}], {}, {"statusid": 2, "StatusId": 3}, {"statusid": 4}]'
+        ),
+        [
+            "1 None None",
+            "it is not a JSON object",
+            "it is not a JSON object",
+            "it is not a JSON object",
+            "neither statusid nor statusdescription could be found in it",
+            "it gives two values for statusid",
+            "4 None None",
+        ],
+    ),
+    "a list under a key": (callback(body=b'{"receipts": ' + TWO_JSON + b"}"), TWO_TOLD),
+    "a list under another key, in an array of one": (callback(body=b'[{"dlrs": ' + TWO_JSON + b"}]"), TWO_TOLD),
+    "a list under a key, and what holds for all": (
+        callback(body=b'{"StatusID": 3, "count": 2, "statuses": ' + LISTED + b', "links": [{"next": "/2"}]}'),
+        ["3 a 1", "3 b 2"],
+    ),
+    "a list under a key, and what contradicts one": (
+        callback(body=b'{"statusid": 3, "recipient": "b", "statuses": ' + LISTED + b"}"),
+        ["it gives two values for recipient", "3 b 2"],
+    ),
+    "a list under a key, and what contradicts the query": (
+        callback(b"statusid=4", b'{"statusid": 3, "statuses": ' + LISTED + b"}"),
+        ["it gives two values for statusid"],
+    ),
+    "a list under a key, not all of it receipts": (
+        callback(body=b'{"receipts": [{"statusid": 1}, 5]}'),
+        ["1 None None", "it is not a JSON object"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("form", "expected"), SEVERAL.values(), ids=SEVERAL.keys())
+def test_several_receipts_come_each_in_its_place(form: Callback, expected: list[str]) -> None:
+    assert told(form) == expected
+
+
+@pytest.mark.parametrize("number", [10_000, 10_001])
+def test_there_is_an_end_to_how_many_receipts_are_read(number: int) -> None:
+    repeated = b"&".join(b"statusid=%d" % place for place in range(number))
+    listed = b"[" + b",".join([b'{"statusid": 1}'] * number) + b"]"
+    for form in (callback(repeated), callback(b"recipient=a", repeated), callback(body=listed)):
+        entries = read_receipts(form, UTC_ZONE)
+        if number == 10_000:
+            assert len(entries) == number
+            assert all(isinstance(entry, Receipt) for entry in entries)
+        else:
+            assert [str(entry) for entry in entries] == [
+                "it holds 10001 receipts, more than the 10000 that are read from one callback"
+            ]
+
+
+def test_any_charset_is_read_and_no_nul_gets_through() -> None:
+    receipt = only(callback(b"statusid=1&clientref=caf%e9%00&statusdescription=caf%C3%A9"))
+    assert (receipt.client_ref, receipt.description) == ("café\ufffd", "café")
+
+
+CLIENT_REFS = {
+    "shift_jis": "注文-7",
+    "euc-kr": "주문-7",
+    "gb18030": "订单-7 😀",
+    "big5": "訂單-7",
+    "iso-2022-jp": "注文-7",
+    "koi8-r": "заказ-7",
+    "iso-8859-7": "παραγγελία",
+    "windows-1252": "café – 7 €",
+    "utf-8": "café 注文 😀",
+    "ascii": "order-7",
+}
+WIDE = ["utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+
+
+def forms_of(charset: str) -> dict[str, Callback]:
+    """The same receipt in every form, its clientRef in this charset, which is declared."""
+    said = CLIENT_REFS[charset].encode(charset)
+    parts = (
+        b'--b\r\nContent-Disposition: form-data; name="statusid"\r\n\r\n1\r\n'
+        b'--b\r\nContent-Disposition: form-data; name="clientref"%s\r\n\r\n' + said + b"\r\n--b--\r\n"
+    )
+    own = parts.replace(b"%s", b"\r\nContent-Type: text/plain; charset=" + charset.encode())
+    multipart_type = "multipart/form-data; boundary=b"
+    return {
+        "form": callback(b"", b"statusid=1&clientref=" + said, f"application/x-www-form-urlencoded; charset={charset}"),
+        "escaped form": callback(
+            b"",
+            b"statusid=1&clientref=" + b"".join(b"%%%02x" % byte for byte in said),
+            f"application/x-www-form-urlencoded; charset={charset.upper()}",
+        ),
+        "JSON": callback(
+            b"",
+            f'{{"statusid": 1, "clientref": "{CLIENT_REFS[charset]}"}}'.encode(charset),
+            f"text/json; charset={charset}",
+        ),
+        "multipart": callback(b"", parts.replace(b"%s", b""), f"{multipart_type}; charset={charset}"),
+        "part": callback(b"", own, multipart_type),
+    }
+
+
+@pytest.mark.parametrize("charset", CLIENT_REFS)
+def test_a_declared_charset_is_used(charset: str) -> None:
+    for form, one in forms_of(charset).items():
+        assert only(one).client_ref == CLIENT_REFS[charset], form
+
+
+@pytest.mark.parametrize("declared", ["iso-8859-1", "windows-1252", "utf-16", "punycode", "zip", "no such", "x" * 900])
+def test_a_charset_that_is_wrong_or_none_does_no_harm(declared: str) -> None:
+    for form, one in forms_of("utf-8").items():
+        wrong = one._replace(
+            content_type=(one.content_type or "").replace("=utf-8", f'="{declared}"').replace("=UTF-8", f"={declared}"),
+            body=one.body.replace(b"charset=utf-8", b"charset=" + declared.encode()),
+        )
+        assert only(wrong).client_ref == CLIENT_REFS["utf-8"], form
+
+
+@pytest.mark.parametrize("charset", WIDE)
+@pytest.mark.parametrize("is_declared", [True, False])
+def test_two_and_four_bytes_a_character_are_read(charset: str, is_declared: bool) -> None:
+    said = f"; charset={charset}" if is_declared else ""
+    form, as_json = "statusid=1&clientref=café 注文", '{"statusid": 1, "clientref": "café 注文"}'
+    assert only(callback(b"", form.encode(charset), f"text/plain{said}")).client_ref == "café 注文"
+    assert only(callback(b"", as_json.encode(charset), f"application/json{said}")).client_ref == "café 注文"
+
+
+def test_a_nul_at_its_beginning_makes_no_wide_text_of_it() -> None:
+    assert only(callback(b"", b"\0=1&statusid=1&clientref=x")).client_ref == "x"
+
+
+def test_a_reply_is_read_as_the_sample_shows_it() -> None:
+    reply = read_reply(
+        callback(b"msgid=7&datetime=11+Jan+2016+17%3A46%3A51&sender=447700900001&recipient=60030&content=Yes+please"),
+        UTC_ZONE,
+    )
+    assert (reply.msgid, reply.sender, reply.recipient, reply.content) == ("7", "447700900001", "60030", "Yes please")
+    assert reply.occurred_at == datetime(2016, 1, 11, 17, 46, 51, tzinfo=UTC)
+    assert reply.client_ref is None
+
+
+def test_a_msgid_that_no_index_holds_is_unreadable() -> None:
+    with pytest.raises(Unreadable, match="msgid"):
+        read_reply(callback(b"sender=1&content=x&msgid=" + b"9" * 201), UTC_ZONE)
+
+
+def test_an_empty_reply_is_a_reply_and_one_without_a_sender_is_none() -> None:
+    assert read_reply(callback(b"msgid=7&sender=1&content="), UTC_ZONE).content == ""
+    with pytest.raises(Unreadable, match="sender"):
+        read_reply(callback(b"msgid=7&content=x"), UTC_ZONE)
+
+
+REPLIES = {
+    "two in a query": callback(b"sender=1&sender=2&content=x"),
+    "two in an array": callback(body=b'[{"sender": 1, "content": "x"}, {"sender": 2, "content": "y"}]'),
+    "two under a key": callback(body=b'{"replies": [{"sender": 1, "content": "x"}, {"sender": 2, "content": "y"}]}'),
+    "two in query and body": callback(b"sender=1", b"sender=2&content=x"),
+}
+
+
+@pytest.mark.parametrize("form", REPLIES.values(), ids=REPLIES.keys())
+def test_several_replies_in_one_callback_are_unreadable(form: Callback) -> None:
+    with pytest.raises(Unreadable):
+        read_reply(form, UTC_ZONE)
+
+
+def test_a_reply_is_read_from_an_array_of_one() -> None:
+    assert read_reply(callback(b"sender=1", b'[{"sender": 1, "content": "x"}]'), UTC_ZONE).content == "x"
+
+
+def kept(receipt: Receipt) -> dict[str, str]:
+    return {
+        "datetime": receipt.occurred_at.isoformat(timespec="milliseconds")[:23] if receipt.occurred_at else "",
+        "recipient": receipt.recipient or "",
+        "statusid": receipt.status_id or "",
+        "statusdescription": receipt.description or "",
+        "clientref": receipt.client_ref or "",
+        "transactionid": receipt.transaction_id or "",
+    }
+
+
+def repeated(receipts: Sequence[Receipt], escape: Callable[[str], str]) -> bytes:
+    pairs = (f"{name}={escape(value)}" for receipt in receipts for name, value in kept(receipt).items())
+    return "&".join(pairs).encode()
+
+
+def parts(receipts: Sequence[Receipt]) -> bytes:
+    pairs = (pair for receipt in receipts for pair in kept(receipt).items())
+    written = (
+        f'--a-long-boundary\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in pairs
+    )
+    return ("".join(written) + "--a-long-boundary--\r\n").encode()
+
+
+def listed(receipts: Sequence[Receipt]) -> bytes:
+    return json.dumps([kept(receipt) for receipt in receipts]).encode()
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf"]), min_size=1, max_size=20).filter(
+    lambda text: text == text.strip()
+)
+MOMENTS = st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31), timezones=st.just(UTC)).map(  # noqa: DTZ001
+    lambda moment: moment - timedelta(microseconds=moment.microsecond % 1000)
+)
+RECEIPTS = st.builds(
+    Receipt,
+    transaction_id=st.none() | st.integers(1, 10**39).map(str),
+    recipient=st.none() | TEXTS,
+    client_ref=st.none() | TEXTS,
+    status_id=TEXTS,
+    description=st.none() | TEXTS,
+    occurred_at=st.none() | MOMENTS,
+    notes=st.just(()),
+).map(lambda receipt: receipt if receipt.occurred_at else receipt._replace(notes=("it has no provider time",)))
+
+
+@given(st.lists(RECEIPTS, min_size=1, max_size=5))
+def test_what_goes_in_comes_out(receipts: list[Receipt]) -> None:
+    assert read_receipts(callback(body=listed(receipts)), UTC_ZONE) == receipts
+    assert read_receipts(callback(body=b'{"receipts":' + listed(receipts) + b"}"), UTC_ZONE) == receipts
+    said_alike = all(receipt == receipts[0] for receipt in receipts)
+    expected = receipts[:1] if said_alike else receipts
+    for form in (
+        callback(repeated(receipts, quote)),
+        callback(repeated(receipts, quote_plus)),
+        callback(body=repeated(receipts, quote_plus)),
+        callback(body=parts(receipts), content_type="multipart/form-data; boundary=a-long-boundary"),
+    ):
+        assert read_receipts(form, UTC_ZONE) == expected
+
+
+ZONES = st.sampled_from([UTC_ZONE, ZoneInfo("Etc/UTC"), ZoneInfo("Europe/London"), ZoneInfo("Asia/Kathmandu")])
+NAMES = st.sampled_from(["datetime", "recipient", "clientref", "transactionid", "statusid", "tag", ""]) | (
+    st.sampled_from(["StatusID", "status+id", "%73tatusid", "status%20id", "status%3Aid", "status%2520id"])
+    | st.just("_" * 60 + "statusid")
+)
+ESCAPES = r"(%[0-9a-fA-F]{2}|%3A|%3a|%20|%25|%E9|%C3%A9|%EF%BB%BF|%EF%BB|[%+ 0-9A-F=;é\0\n\x1c\ufeff])"
+VALUES = st.from_regex(ESCAPES + "{0,8}", fullmatch=True) | st.sampled_from(["2016-01-11T14%3A11%3a45.170", "00815"])
+PAIRS = st.tuples(NAMES, st.sampled_from(["=", "=", "=", ""]), VALUES).map("".join)
+
+
+def outline(entries: Sequence[Receipt | Unreadable]) -> list[Receipt | str]:
+    return [entry if isinstance(entry, Receipt) else str(entry) for entry in entries]
+
+
+@given(st.lists(PAIRS, max_size=5).map("&".join), ZONES)
+@example("clientref=\x1c a\t&recipient=+%2B44%20", UTC_ZONE)
+@example("clientref=a\0b&recipient=%00", UTC_ZONE)
+@example("clientref=%253A%%3A%2%3A&recipient=%2520%252B+", UTC_ZONE)
+@example("clientref=%EF%BB%BFcaf%E9&recipient=%EF%BB&tag", UTC_ZONE)
+@example("datetime=2016-07-11T14%3A11%3a45.170&statusid=1&statusid=2", UTC_ZONE)
+def test_the_short_way_reads_what_the_general_way_reads(query: str, zone: ZoneInfo) -> None:
+    short = b"statusdescription=Delivered&" + query.encode()
+    general = short + b"&\xff="  # nobody's name, and not ASCII, which the short way leaves to the general one
+    assert outline(read_receipts(callback(short), zone)) == outline(read_receipts(callback(general), zone))
+
+
+CLOCKS = st.from_regex(r"(1999|20\d\d|2100)-[01]\d-[0-3]\dT[0-2]\d:[0-6]\d:[0-6]\d\.\d{3}", fullmatch=True)
+TURNS = st.sampled_from([datetime(2016, 3, 27), datetime(2016, 10, 30)]).flatmap(  # noqa: DTZ001
+    lambda day: st.integers(0, 4 * 3600 * 1000).map(lambda after: day + timedelta(milliseconds=after))
+)
+
+
+@given(CLOCKS | TURNS.map(lambda moment: moment.isoformat(timespec="milliseconds")), ZONES)
+@example("1999-12-31T23:59:59.999", UTC_ZONE)
+@example("1999-12-31T23:59:59.999", ZoneInfo("Europe/London"))
+@example("2100-01-01T00:00:00.000", UTC_ZONE)
+@example("2016-02-30T00:00:00.000", UTC_ZONE)
+@example("2016-02-29T24:00:00.000", UTC_ZONE)
+def test_the_samples_time_is_read_the_short_way_as_the_general_way(clock: str, zone: ZoneInfo) -> None:
+    times = (clock, clock.replace("T", " "))  # the short way knows no time with a blank
+    short, general = (only(callback(b"statusid=1&datetime=" + time.encode()), zone) for time in times)
+    assert short == general
+    assert short.occurred_at is None or short.occurred_at.tzinfo is UTC
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300), st.none() | st.text(max_size=40))
+def test_no_bytes_do_worse_than_unreadable(query: bytes, body: bytes, content_type: str | None) -> None:
+    assert_harmless(callback(query, body, content_type))
+
+
+JSON_TEXTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["statusid", "StatusID", "receipts", "datetime", "a"]), inner, max_size=4)
+    ),
+    max_leaves=12,
+).map(json.dumps)
+
+
+@given(st.sampled_from([b"", b"statusid=1", b"statusid=1&statusid=2"]), JSON_TEXTS, st.integers(0, 3))
+def test_no_json_does_worse_than_unreadable(query: bytes, text: str, cut: int) -> None:
+    assert_harmless(callback(query, text[: len(text) - cut].encode()))
+
+
+DISPOSITIONS = [
+    b"Content-Disposition: form-data",
+    b'; name="statusid"',
+    b"; name=x",
+    b"; name*0=utf-8''%FF",
+    b'; filename="f"',
+]
+PART_PIECES = [
+    *DISPOSITIONS,
+    b"--b",
+    b"--b--",
+    b"\r\n",
+    b"\r\n\r\n",
+    b"\n",
+    b"\xff",
+    b"\0",
+    b"1",
+    b'"',
+    b"Content-Type: a; charset=ascii",
+]
+
+
+@given(st.lists(st.sampled_from(PART_PIECES), max_size=20).map(b"".join))
+def test_no_parts_do_worse_than_unreadable(body: bytes) -> None:
+    assert_harmless(callback(b"", body, "multipart/form-data; boundary=b"))
+
+
+def assert_harmless(form: Callback) -> None:
+    assert read_receipts(form, UTC_ZONE)
+    try:
+        read_reply(form, UTC_ZONE)
+    except Unreadable:
+        return

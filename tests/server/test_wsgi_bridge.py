@@ -1,0 +1,95 @@
+"""The application on threads: whose body is read for it, and who waits for its threads."""
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
+from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+import gevent
+import pytest
+
+from receiptsvc.server import worker
+from receiptsvc.server.worker import OnThreads
+
+MOST_BYTES = 100
+ASIDE = "/aside"
+
+
+class Inner:
+    """An application that says what it was given, once it may."""
+
+    def __init__(self) -> None:
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        self.may_answer.wait(20)
+        start_response("200 OK", [])
+        return [environ["CONTENT_LENGTH"].encode(), b" ", environ["wsgi.input"].read()]
+
+
+@pytest.fixture
+def inner() -> Iterator[Inner]:
+    inner = Inner()
+    yield inner
+    inner.may_answer.set()
+
+
+Call = Callable[..., tuple[int, bytes]]
+
+
+@pytest.fixture
+def call(inner: Inner) -> Call:
+    def find_key(authorization: str) -> str | None:
+        return authorization.removeprefix("Bearer ") or None
+
+    application = OnThreads(inner, threads=2, most_bytes=MOST_BYTES, find_key=find_key, aside=frozenset({ASIDE}))
+
+    def call(body: bytes = b"", *, key: str = "a", path: str = "/", **more: object) -> tuple[int, bytes]:
+        started: list[Any] = []
+        environ = {
+            "REQUEST_METHOD": "POST",
+            "PATH_INFO": path,
+            "CONTENT_LENGTH": str(len(body)),
+            "HTTP_AUTHORIZATION": f"Bearer {key}",
+            "wsgi.input": BytesIO(body),
+            **more,
+        }
+        chunks = b"".join(application(environ, lambda *given: started.extend(given)))  # type: ignore[arg-type]  # nothing is written
+        return int(started[0][:3]), chunks
+
+    return call
+
+
+def test_a_body_is_read_for_a_known_key_alone(call: Call) -> None:
+    assert call(b"body") == (200, b"4 body")
+    assert call(b"body", key="") == (200, b"4 ")
+
+
+def test_a_body_that_is_too_long_is_left_to_the_application_to_refuse(call: Call) -> None:
+    assert call(b"x" * MOST_BYTES) == (200, b"100 " + b"x" * MOST_BYTES)
+    assert call(b"x" * 150) == (200, b"150 ")
+    chunked = {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"}
+    assert call(b"x" * 150, **chunked) == (200, b"101 ")
+    assert call(b"x" * MOST_BYTES, **chunked)[0] == 200
+
+
+def test_half_a_body_is_a_problem(call: Call) -> None:
+    status, body = call(b"half", CONTENT_LENGTH="8")
+    assert (status, json.loads(body)["status"]) == (400, 400)
+
+
+def test_without_a_key_only_so_many_wait_for_threads(call: Call, inner: Inner) -> None:
+    inner.may_answer.clear()
+    waiting = [gevent.spawn(call, key="") for _ in range(worker._MAX_UNAUTHENTICATED)]  # noqa: SLF001 - the bound
+    with_key = [gevent.spawn(call) for _ in range(5)]
+    gevent.sleep(0.1)
+    status, body = call(key="")
+    assert (status, json.loads(body)["status"]) == (503, 503)
+    aside = gevent.spawn(call, key="", path=ASIDE)
+    inner.may_answer.set()
+    gevent.joinall([*waiting, *with_key, aside], timeout=10)
+    assert {one.value[0] for one in (*waiting, *with_key, aside)} == {200}
+    assert call(key="")[0] == 200

@@ -1,0 +1,116 @@
+"""A spool file's bytes: whatever came is read back as it came."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from receiptsvc import ids
+from receiptsvc.domain.inbox import Channel
+from receiptsvc.domain.messages import Callback
+from receiptsvc.spool import records
+from receiptsvc.store.inbox.pending import Arrival
+from tests.spool.spooling import arrival
+
+MARK = b"\x01marked\xff"
+
+CALLBACK_FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "method": st.text(),
+    "query": st.binary(),
+    "content_type": st.none() | st.text(),
+    "body": st.binary(),
+}
+ARRIVAL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "id": st.uuids(),
+    "channel": st.sampled_from(Channel),
+    "message_id": st.none() | st.uuids(),
+    "received_at": st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-5))])),
+    "callback": st.builds(Callback, **CALLBACK_FIELDS),
+    "is_stranger": st.booleans(),
+}
+ARRIVALS = st.builds(Arrival, **ARRIVAL_FIELDS)
+
+
+def contents(data: bytes) -> list[bytes | None]:
+    return [piece.content for piece in records.read_pieces(BytesIO(data), len(data))]
+
+
+@pytest.mark.parametrize(("what", "tried"), [(Arrival, ARRIVAL_FIELDS), (Callback, CALLBACK_FIELDS)])
+def test_every_field_of_a_callback_is_tried(what: type[Arrival | Callback], tried: dict[str, object]) -> None:
+    assert set(what._fields) == set(tried)
+
+
+@given(st.lists(ARRIVALS, max_size=5))
+@settings(deadline=None, derandomize=True, database=None)
+def test_whatever_came_is_read_back_as_it_came(group: list[Arrival]) -> None:
+    data = records.header(MARK) + b"".join(records.encode(MARK, each) for each in group)
+    assert [records.decode(content) for content in contents(data) if content is not None] == group
+
+
+@given(st.binary(max_size=400), st.booleans())
+@settings(deadline=None, derandomize=True, database=None)
+def test_no_byte_falls_between_two_pieces(noise: bytes, has_header: bool) -> None:
+    data = records.header(MARK) * has_header + noise + records.encode(MARK, arrival()) * has_header + noise
+    place = len(records.header(MARK)) * has_header
+    for piece in records.read_pieces(BytesIO(data), len(data)):
+        assert piece.start == place
+        place = piece.end
+    assert place == len(data)
+
+
+@pytest.mark.parametrize("distance", [1, 7, 8, 9, 64 * 1024 - 4, 64 * 1024, 200_000])
+def test_reading_goes_on_behind_a_damage_of_any_length(distance: int) -> None:
+    wanted = arrival()
+    data = records.header(MARK) + b"\x01" * distance + records.encode(MARK, wanted)
+    damaged, sound = records.read_pieces(BytesIO(data), len(data))
+    assert damaged.content is None
+    assert damaged.end - damaged.start == distance
+    assert sound.content is not None
+    assert records.decode(sound.content) == wanted
+
+
+def test_a_file_of_another_version_is_not_guessed_at() -> None:
+    data = bytearray(records.header(MARK))
+    data[7] = 2
+    with pytest.raises(records.OtherVersion, match="version 2"):
+        contents(bytes(data))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]\n",
+        b"not json\n",
+        b"{}\n",
+        b'{"id":"x","channel":"message","message_id":null,"received_at":"","method":"GET","content_type":null,"query_bytes":0,"body_bytes":0}\n',
+        b'{"id":1,"channel":"message","message_id":null,"received_at":"","method":"GET","content_type":null,"query_bytes":0,"body_bytes":0}\n',
+        b'{"query_bytes":3,"body_bytes":0}\nab',
+    ],
+)
+def test_content_that_was_never_written_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - its text differs, its type is the promise
+        records.decode(content)
+
+
+def test_a_record_holds_the_bytes_as_they_came_for_people_to_read(tmp_path: Path) -> None:
+    path = tmp_path / "record"
+    path.write_bytes(records.encode(MARK, arrival(query=b"a=%20\xff&b", body=b"\0\n<xml/>")))
+    assert b"a=%20\xff&b\0\n<xml/>" in path.read_bytes()
+
+
+def test_ids_and_times_keep_their_full_precision() -> None:
+    one = Arrival(
+        id=ids.new(),
+        channel=Channel.ACCOUNT,
+        message_id=None,
+        received_at=datetime(2024, 2, 29, 23, 59, 59, 999_999, tzinfo=UTC),
+        callback=Callback(method="POST", query=b"", content_type="text/plain", body=b""),
+    )
+    (content,) = contents(records.header(MARK) + records.encode(MARK, one))
+    assert content is not None
+    assert records.decode(content) == one

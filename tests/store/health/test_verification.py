@@ -1,0 +1,385 @@
+"""Whatever somebody changes behind the store's back is named, and work that goes on meanwhile is not."""
+
+from collections import Counter
+from collections.abc import Callable
+from threading import Thread
+from uuid import UUID
+
+import pytest
+from sqlalchemy import UpdateBase, delete, event, update
+from sqlalchemy.orm import Session
+
+from receiptsvc import ids
+from receiptsvc.domain.inbox import Channel, InboxOutcome
+from receiptsvc.domain.messages import Reply as Said
+from receiptsvc.domain.statuses import Report, Source, Status
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Counter as Count
+from receiptsvc.store.core.models import InboxRow, Message, Parked, Reply, Rollup, Spoken, Transition
+from receiptsvc.store.health.verification import Fault, verify
+from receiptsvc.store.inbound import replies
+from receiptsvc.store.inbox import parking, pending
+from receiptsvc.store.inbox.parking import Stray
+from receiptsvc.store.inbox.pending import Claimed
+from receiptsvc.store.messages import activity, transitions
+from receiptsvc.worker.activity_repair import recall
+from tests.support import rows
+from tests.support.processes import until
+from tests.support.rows import T0, seconds
+
+BESIDES = (
+    "count of an hour's",
+    "parking of",
+    "conversation's",
+)  # what most changes put out of order too, and has tests of its own
+
+
+def claim(session: Session, receipt_id: UUID) -> Claimed:
+    (row,) = pending.claim(session, T0, 1, only=receipt_id)
+    return row
+
+
+def report(database: Database, message_id: UUID, word: Status | None, minutes: int = 1) -> UUID:
+    """One receipt about a message, worked on the way the worker does it."""
+    receipt_id = rows.keep(database, "statusid=1", message_id=message_id)
+    said = Report(
+        source=Source.GATEWAY,
+        word=word,
+        received_at=T0,
+        occurred_at=seconds(60 * minutes),
+        provider_status_id="1",
+    )
+    with database.transaction() as session:
+        row = claim(session, receipt_id)
+        entry = transitions.Entry(report=said, rule="token", receipt_id=receipt_id)
+        (effect,) = transitions.record(session, transitions.lock(session, [message_id]), [(message_id, entry)], T0)
+        pending.settle(session, [(row, InboxOutcome(effect.value), None)], T0)
+    return receipt_id
+
+
+def settle(database: Database, channel: Channel, outcome: InboxOutcome) -> UUID:
+    """One callback that found no message."""
+    receipt_id = rows.keep(database, "statusid=1", channel=channel)
+    with database.transaction() as session:
+        pending.settle(session, [(claim(session, receipt_id), outcome, "a reason")], T0)
+        if outcome is InboxOutcome.UNMATCHED:
+            parking.park(session, [Stray(receipt_id=receipt_id, transaction_id=None, client_ref=None)], T0)
+    return receipt_id
+
+
+def answer(database: Database, content: str) -> UUID:
+    """One reply with the msgid 7."""
+    receipt_id = rows.keep(database, "msgid=7", channel=Channel.INBOUND)
+    said = Said(
+        msgid="7", sender="447700900001", recipient="SHOP", content=content, client_ref="order-1", occurred_at=T0
+    )
+    with database.transaction() as session:
+        row = claim(session, receipt_id)
+        pending.settle(session, [(row, *replies.record(session, row, said, T0))], T0)
+    return receipt_id
+
+
+class Store:
+    """A store in which everything has happened once, and the ids to speak of it."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.message, self.silent = rows.accept(database, rows.message(client_ref="order-1"), rows.message())
+        self.receipts = {
+            "applied": report(database, self.message, Status.DELIVERED, 5),
+            "duplicate": report(database, self.message, Status.DELIVERED, 5),
+            "stale": report(database, self.message, Status.SENT, 1),
+            "conflicting": report(database, self.message, Status.EXPIRED, 6),
+            "unmapped": report(database, self.message, None, 7),
+            "unmatched": settle(database, Channel.ACCOUNT, InboxOutcome.UNMATCHED),
+            "quarantined": settle(database, Channel.MESSAGE, InboxOutcome.QUARANTINED),
+            "dead": settle(database, Channel.ACCOUNT, InboxOutcome.DEAD),
+            "dismissed": settle(database, Channel.ACCOUNT, InboxOutcome.DISMISSED),
+            "pending": rows.keep(database, "statusid=1", message_id=self.message),
+            "reply": answer(database, "yes"),
+            "repeated reply": answer(database, "yes"),
+            "conflicting reply": answer(database, "no"),
+        }
+
+    def where(self, receipt: str) -> str:
+        return ids.public("rcp", self.receipts[receipt])
+
+    def faults(self) -> set[tuple[str, str]]:
+        """What and where, of every fault; slices of two rows, so that their seams are walked over."""
+        return {(fault.what, fault.where) for fault in self.verified() if not fault.what.startswith(BESIDES)}
+
+    def besides(self) -> set[str]:
+        """Of the counts of hours and the parking lot, what is at fault."""
+        return {fault.what for fault in self.verified() if fault.what.startswith(BESIDES)}
+
+    def verified(self) -> list[Fault]:
+        return list(verify(self.database, slice_size=2))
+
+    def change(self, statement: UpdateBase) -> None:
+        """Somebody else's change of one row, with no foreign key in its way."""
+        with self.database.connection() as connection:
+            if self.database.is_sqlite:
+                connection.exec_driver_sql("ROLLBACK")  # the setting counts from the next transaction on
+                connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
+            assert connection.execute(statement).rowcount == 1, "nothing was changed"
+            connection.commit()
+            connection.invalidate()  # the next one has its foreign keys on
+
+
+@pytest.fixture
+def store(database: Database) -> Store:
+    return Store(database)
+
+
+def test_a_store_where_everything_has_happened_has_no_fault(store: Store) -> None:
+    tally: Counter[str] = Counter()
+    assert list(verify(store.database, slice_size=3, tally=tally)) == []
+    assert tally == {
+        "messages": 2,
+        "receipts": 13,
+        "transitions": 7,
+        "replies": 2,
+        "conversations": 2,
+        "counters": 12,
+        "counts of hours": 7,
+    }
+
+
+def test_an_empty_store_has_no_fault(database: Database) -> None:
+    assert list(verify(database)) == []
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "what", "expected", "found"),
+    [
+        ("status", "expired", "message's status", "delivered", "expired"),
+        ("conflict", False, "message's conflict", "True", "False"),
+        (
+            "status_at",
+            seconds(3600),
+            "message's statusAt",
+            "2026-01-05T12:05:00+00:00",
+            "2026-01-05T13:00:00+00:00",
+        ),
+    ],
+)
+def test_a_message_that_is_not_the_sum_of_its_reports_is_named(
+    store: Store, *, column: str, value: object, what: str, expected: str, found: str
+) -> None:
+    store.change(update(Message).where(Message.id == store.message).values({column: value}))
+    fault = Fault(what=what, where=ids.public("msg", store.message), expected=expected, found=found)
+    assert [one for one in verify(store.database) if not one.what.startswith(BESIDES)] == [fault]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "is_ours", "found"),
+    [
+        ("is_answered", True, True, "12:00:00+00:00, the last word theirs"),
+        ("last_at", seconds(3600), False, "to 2026-01-05T13:00:00+00:00"),
+        ("first_at", seconds(-3600), True, "2026-01-05T11:00:00+00:00 to"),
+    ],
+)
+def test_an_activity_that_nobody_had_is_named(
+    store: Store, *, column: str, value: object, is_ours: bool, found: str
+) -> None:
+    ours = rows.message()
+    both = rows.message(client_ref="order-1")  # both spoke at the same time: the last word is either's
+    conversation = (ours if is_ours else both).conversation_id
+    store.change(update(Spoken).where(Spoken.id == conversation).values({column: value}))
+    (fault,) = store.verified()
+    assert (fault.what, fault.where) == ("conversation's activity", ids.public("cnv", conversation))
+    assert found in fault.found
+    assert list(recall(store.database)) == [conversation]
+    assert len(store.verified()) == 1
+    assert list(recall(store.database, is_applied=True)) == [conversation]
+    assert store.verified() == []
+
+
+def test_a_conversation_without_a_row_is_named_and_gets_it(store: Store) -> None:
+    """As a release from before conversations had rows leaves it, which goes on for a moment after the migration."""
+    [later] = rows.accept(store.database, rows.message(client_ref="order-1"), now=seconds(60))
+    store.change(delete(Spoken).where(Spoken.id == rows.message().conversation_id))
+    store.change(delete(Spoken).where(Spoken.id == rows.message(client_ref="order-1").conversation_id))
+    faults = store.verified()
+    assert {fault.what for fault in faults} == {"conversation's activity"}
+    assert len({fault.where for fault in faults}) == 2
+    list(recall(store.database, is_applied=True))
+    assert store.verified() == []
+    with store.database.reading() as session:
+        row = session.get_one(Spoken, session.get_one(Message, later).conversation_id)
+        assert (row.first_at, row.last_at, row.is_answered) == (T0, seconds(60), False)
+
+
+def test_who_speaks_while_an_activity_is_restored_is_not_forgotten(postgresql_database: Database) -> None:
+    rows.accept(postgresql_database, rows.message())
+    conversation = rows.message().conversation_id
+    with postgresql_database.transaction() as session:
+        activity.restore(session, [conversation])
+        made = rows.message()
+        speaker = Thread(target=lambda: rows.accept(postgresql_database, made, now=seconds(60)))
+        speaker.start()
+        until("the speaker waits for the row", lambda: waiting(postgresql_database))
+    speaker.join(timeout=10)
+    assert list(verify(postgresql_database)) == []
+
+
+def waiting(database: Database) -> bool:
+    """Whether anybody waits for a lock."""
+    with database.connection() as connection:
+        return bool(connection.exec_driver_sql("SELECT count(*) FROM pg_locks WHERE NOT granted").scalar())
+
+
+def test_a_count_of_an_hour_that_miscounts_is_named(store: Store) -> None:
+    for kind, word in (("messages", "delivered"), ("messages", "accepted"), ("receipts", "duplicate")):
+        row = update(Rollup).where(Rollup.kind == kind, Rollup.word == word)
+        store.change(row.values(value=Rollup.value + 1))
+        (fault,) = store.verified()
+        where = f"2026-01-05T12:00:00+00:00 {word}"
+        assert (fault.what, fault.where, fault.expected, fault.found) == (f"count of an hour's {kind}", where, "1", "2")
+        store.change(row.values(value=Rollup.value - 1))
+
+
+def test_a_message_or_a_transition_that_goes_is_missed_by_its_hour_and_conversation(store: Store) -> None:
+    store.change(delete(Message).where(Message.id == store.silent))
+    missed = {"count of an hour's messages", "conversation's activity"}
+    assert store.besides() == missed
+    store.change(delete(Transition).where(Transition.receipt_id == store.receipts["stale"]))
+    assert store.besides() == missed | {"count of an hour's receipts"}
+
+
+def test_the_parking_lot_holds_what_is_unmatched_and_nothing_else(store: Store) -> None:
+    store.change(update(InboxRow).where(InboxRow.id == store.receipts["unmatched"]).values(outcome="dead"))
+    assert store.besides() == {"parking of a receipt that is dead"}
+    store.change(update(InboxRow).where(InboxRow.id == store.receipts["unmatched"]).values(outcome="unmatched"))
+    store.change(delete(Parked))
+    assert store.besides() == {"parking of a receipt that is unmatched"}
+
+
+def test_a_superseded_transition_counts_for_nothing(store: Store) -> None:
+    of_receipt = Transition.receipt_id == store.receipts["conflicting"]
+    store.change(update(Transition).where(of_receipt).values(superseded_at=T0))
+    assert store.faults() == {
+        ("transition of a receipt that is conflicting", store.where("conflicting")),
+        ("message's conflict", ids.public("msg", store.message)),
+    }
+
+
+def test_a_deleted_transition_is_missed_by_its_receipt_and_its_message(store: Store) -> None:
+    store.change(delete(Transition).where(Transition.receipt_id == store.receipts["conflicting"]))
+    assert store.faults() == {
+        ("transition of a receipt that is conflicting", store.where("conflicting")),
+        ("message's conflict", ids.public("msg", store.message)),
+    }
+
+
+def test_a_message_without_any_transition_is_named(store: Store) -> None:
+    store.change(delete(Transition).where(Transition.message_id == store.silent))
+    assert store.faults() == {("message's transitions", ids.public("msg", store.silent))}
+
+
+def test_a_deleted_message_is_missed_by_its_transition(store: Store) -> None:
+    store.change(delete(Message).where(Message.id == store.silent))
+    assert store.faults() == {("message of a transition", ids.public("msg", store.silent))}
+
+
+def test_a_deleted_receipt_is_missed_by_its_transition_and_the_counters(store: Store) -> None:
+    store.change(delete(InboxRow).where(InboxRow.id == store.receipts["stale"]))
+    assert store.faults() == {
+        ("receipt of a transition", ids.public("msg", store.message)),
+        ("counter", "stale"),
+        ("counter", "received"),
+        ("counter", "callbacks"),
+    }
+
+
+def test_a_deleted_receipt_that_nothing_else_speaks_of_is_missed_by_the_counters(store: Store) -> None:
+    for receipt in ("unmatched", "quarantined", "dead", "dismissed", "pending"):
+        before = store.faults()
+        store.change(delete(InboxRow).where(InboxRow.id == store.receipts[receipt]))
+        assert store.faults() == before | {("counter", receipt), ("counter", "received"), ("counter", "callbacks")}
+
+
+def test_a_deleted_receipt_is_missed_by_its_reply(store: Store) -> None:
+    store.change(delete(InboxRow).where(InboxRow.id == store.receipts["reply"]))
+    assert {what for what, _ in store.faults()} == {"receipt of a reply", "counter"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome"),
+    [("reply", "applied"), ("conflicting reply", "conflicting")],
+    ids=["applied", "conflicting"],
+)
+def test_a_deleted_reply_is_missed_by_its_callback(store: Store, reply: str, outcome: str) -> None:
+    store.change(delete(Reply).where(Reply.receipt_id == store.receipts[reply]))
+    assert store.faults() == {(f"reply of a callback that is {outcome}", store.where(reply))}
+
+
+FLIPS = [
+    ("applied", "applied", "duplicate", "transition of a receipt"),
+    ("applied", "applied", "dismissed", "transition of a receipt"),
+    ("stale", "stale", "pending", "transition of a receipt"),
+    ("duplicate", "duplicate", "unmatched", "transition of a receipt"),
+    ("conflicting", "conflicting", "applied", "transition of a receipt"),
+    ("unmapped", "unmapped", "quarantined", "transition of a receipt"),
+    ("pending", "pending", "applied", "transition of a receipt"),
+    ("dead", "dead", "stale", "transition of a receipt"),
+    ("reply", "applied", "conflicting", "reply of a callback"),
+    ("reply", "applied", "quarantined", "reply of a callback"),
+    ("repeated reply", "duplicate", "applied", "reply of a callback"),
+    ("conflicting reply", "conflicting", "duplicate", "reply of a callback"),
+]
+
+
+def test_an_outcome_that_the_records_do_not_bear_out_is_named(store: Store) -> None:
+    for receipt, before, after, what in FLIPS:
+        row = update(InboxRow).where(InboxRow.id == store.receipts[receipt])
+        store.change(row.values(outcome=after))
+        assert store.faults() == {
+            (f"{what} that is {after}", store.where(receipt)),
+            ("counter", before),
+            ("counter", after),
+        }
+        store.change(row.values(outcome=before))
+
+
+def test_an_unmapped_receipt_may_be_dismissed(store: Store) -> None:
+    store.change(update(InboxRow).where(InboxRow.id == store.receipts["unmapped"]).values(outcome="dismissed"))
+    assert store.faults() == {("counter", "unmapped"), ("counter", "dismissed")}
+
+
+def test_a_message_that_would_wait_for_ever_is_named(database: Database) -> None:
+    (message_id,) = rows.accept(database)
+    with database.transaction() as session:
+        session.execute(update(Message).values(suspicion=1))
+    fault = Fault(
+        what="account that a message waits for",
+        where=ids.public("msg", message_id),
+        expected="kept",
+        found="missing",
+    )
+    assert list(verify(database)) == [fault]
+
+
+def test_a_counter_that_miscounts_is_named(store: Store) -> None:
+    for name in ("received", "callbacks", *(outcome.value for outcome in InboxOutcome)):
+        row = update(Count).where(Count.name == name)
+        store.change(row.values(value=Count.value + 1))
+        assert store.faults() == {("counter", name)}
+        store.change(row.values(value=Count.value - 1))
+
+
+def test_a_receipt_that_is_recorded_while_a_slice_is_read_is_no_fault(store: Store) -> None:
+    meanwhile: list[Callable[[], UUID]] = [lambda: report(store.database, store.silent, Status.DELIVERED)]
+
+    def intervene(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("SELECT messages.id") and meanwhile:
+            meanwhile.pop()()
+
+    with store.database.connection() as connection:
+        engine = connection.engine
+    event.listen(engine, "after_cursor_execute", intervene)
+    assert list(verify(store.database)) == []
+    assert not meanwhile, "nothing happened in between"

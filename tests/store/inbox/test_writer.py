@@ -1,0 +1,200 @@
+"""The door writes what the inbox's own function writes, only faster."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import select
+from sqlalchemy.engine import make_url
+
+from receiptsvc import ids
+from receiptsvc.domain.errors import SettingsError, StorageUnavailable
+from receiptsvc.domain.inbox import Channel
+from receiptsvc.domain.messages import Callback
+from receiptsvc.store.core import durability
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import InboxRow
+from receiptsvc.store.health.verification import verify
+from receiptsvc.store.inbox import counters, pending
+from receiptsvc.store.inbox.pending import Arrival
+from receiptsvc.store.inbox.writer import Door, open_door
+
+
+def arrivals() -> list[Arrival]:
+    cases = [
+        (Channel.MESSAGE, ids.new(), "GET", b"a=%00&b=\xff", None, b""),
+        (Channel.ACCOUNT, None, "POST", b"", "text/plain; charset=latin-1", b"\x00\xff\\'\"{}"),
+        (Channel.INBOUND, None, "HEAD", b"q", "", b""),
+        (Channel.ACCOUNT, None, "POST", b"\\x00", r'NULL, "{\a}",,\\x00 \'', b"NULL"),
+        (Channel.ACCOUNT, None, "POST", b"", "NULL", b"\\"),
+    ]
+    return [
+        Arrival(
+            id=ids.new(),
+            channel=channel,
+            message_id=message_id,
+            received_at=datetime(2026, 1, 5, 12, 0, second, 123456 * (second > 0), tzinfo=UTC),
+            callback=Callback(method=method, query=query, content_type=content_type, body=body),
+        )
+        for second, (channel, message_id, method, query, content_type, body) in enumerate(cases)
+    ]
+
+
+def columns(database: Database, row_id: object) -> dict[str, object]:
+    with database.reading() as session:
+        row = session.scalars(select(InboxRow).where(InboxRow.id == row_id)).one()
+        return {column.name: getattr(row, column.name) for column in InboxRow.__table__.columns if column.name != "id"}
+
+
+@pytest.fixture
+def door(database_url: str, database: Database) -> Door:
+    return open_door(database_url, database.slot, patience_seconds=2)
+
+
+def test_the_door_writes_what_the_inbox_writes(door: Door, database: Database) -> None:
+    slowly, quickly = arrivals(), arrivals()
+    with database.transaction() as session:
+        pending.keep(session, slowly)
+    door.keep(quickly)
+    door.close()
+    for slow, quick in zip(slowly, quickly, strict=True):
+        expected, written = columns(database, slow.id), columns(database, quick.id)
+        assert {**expected, "message_id": None} == {**written, "message_id": None}
+        assert written["message_id"] == quick.message_id
+    with database.reading() as session:
+        counted = counters.read(session)
+    assert (counted.callbacks, counted.received, counted.is_balanced) == (10, 10, True)
+
+
+def test_keeping_twice_keeps_and_counts_once(door: Door, database: Database) -> None:
+    group = arrivals()
+    door.keep(group[:2])
+    door.keep(group)
+    door.keep(group)
+    door.close()
+    with database.reading() as session:
+        assert session.scalar(select(sa.func.count()).select_from(InboxRow)) == 5
+        assert counters.read(session).received == 5
+
+
+def test_whoever_hangs_can_be_abandoned_and_the_next_one_gets_through(postgresql_url: str) -> None:
+    database = Database(postgresql_url)
+    door = open_door(postgresql_url, 0, patience_seconds=2)
+    door.keep(arrivals())
+    failures: list[BaseException] = []
+
+    def hang() -> None:
+        try:
+            door.keep(arrivals())
+        except StorageUnavailable as error:
+            failures.append(error)
+
+    with database.connection() as other:
+        other.execute(sa.text("LOCK TABLE inbox IN ACCESS EXCLUSIVE MODE"))
+        thread = Thread(target=hang)
+        thread.start()
+        waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        while not other.execute(waiting).scalar_one():
+            pass
+        door.abandon()
+        thread.join(5)
+        assert not thread.is_alive()
+        other.rollback()
+    assert len(failures) == 1
+    door.keep(arrivals())
+    door.close()
+    database.close()
+
+
+def test_a_trial_writes_what_a_callback_takes_and_leaves_nothing(door: Door, database: Database) -> None:
+    door.try_keeping()
+    door.keep(arrivals())
+    door.try_keeping()
+    door.close()
+    with database.reading() as session:
+        assert session.scalar(select(sa.func.count()).select_from(InboxRow)) == 5
+        assert counters.read(session).received == 5
+    assert list(verify(database)) == []
+
+
+def test_every_keeping_writes_something_also_where_all_is_there_already(postgresql_url: str) -> None:
+    """Else its commit would wait for no standby, and prove nothing of the commits before it."""
+    database = Database(postgresql_url)
+    door = open_door(postgresql_url, 0, patience_seconds=2)
+    group = arrivals()
+    door.keep(group)
+    written = sa.text("SELECT max(xmin::text::bigint) FROM counters")
+    transactions = []
+    for again in (group, group, []):
+        door.keep(again)
+        with database.reading() as session:
+            transactions.append(session.scalar(written))
+    door.close()
+    database.close()
+    assert len(set(transactions)) == 3
+
+
+def test_any_warning_means_not_kept(postgresql_url: str, postgresql_database: Database) -> None:
+    with postgresql_database.transaction() as session:
+        session.execute(
+            sa.text(
+                "CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN RAISE WARNING 'careful'; RETURN NULL; END $$"
+            )
+        )
+        session.execute(sa.text("CREATE TRIGGER warns AFTER INSERT ON inbox EXECUTE FUNCTION warn()"))
+    door = open_door(postgresql_url, 0, patience_seconds=2)
+    with pytest.raises(StorageUnavailable, match="01000"):
+        door.keep(arrivals())
+    with pytest.raises(StorageUnavailable, match="01000"):
+        door.try_keeping()
+    door.close()
+
+
+def test_a_database_that_became_unsafe_is_not_written_to(postgresql_url: str) -> None:
+    unsafe = f"{postgresql_url}{'&' if '?' in postgresql_url else '?'}options=-csynchronous_commit%3Doff"
+    door = open_door(unsafe, 0, patience_seconds=2)
+    with pytest.raises(SettingsError, match="synchronous_commit off"):
+        door.connect()
+    with pytest.raises(StorageUnavailable, match="synchronous_commit off"):
+        door.keep(arrivals())
+    door.close()
+
+
+@pytest.mark.parametrize("commit", ["local", "remote_write", "on", "remote_apply"])
+@pytest.mark.parametrize("messages", ["error", "warning", "notice"])
+def test_below_on_is_a_fault_only_with_standbys_named(commit: str, messages: str) -> None:
+    assert durability.find_faults("on", commit, " ", messages) == []
+    faults = durability.find_faults("on", commit, "ANY 1 (a, b)", messages)
+    assert len(faults) == (commit in {"local", "remote_write"}) + (messages == "error")
+
+
+def test_a_database_without_its_file_is_away_and_makes_none(tmp_path: Path) -> None:
+    path = tmp_path / "test.db"
+    door, database = open_door(f"sqlite:///{path}", 0, patience_seconds=1), Database(f"sqlite:///{path}")
+    with pytest.raises(StorageUnavailable):
+        door.keep(arrivals())
+    with pytest.raises(StorageUnavailable), database.transaction() as session:
+        session.execute(sa.text("SELECT 1"))
+    assert not path.exists()
+
+
+def test_a_transaction_on_a_file_that_is_gone_is_an_outage(sqlite_url: str) -> None:
+    path = Path(make_url(sqlite_url).database or "")
+    database = Database(sqlite_url)
+
+    def count_a_refusal() -> None:
+        with database.transaction() as session:
+            counters.add(session, {counters.REFUSED: 1})
+            path.rename(path.with_suffix(".away"))
+
+    with pytest.raises(StorageUnavailable, match="removed or replaced"):
+        count_a_refusal()
+    with pytest.raises(StorageUnavailable, match="removed or replaced"), database.reading():
+        pass
+    path.with_suffix(".away").rename(path)
+    with database.reading() as session:
+        assert counters.read(session).refused == 1
+    database.close()

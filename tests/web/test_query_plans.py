@@ -1,0 +1,339 @@
+"""Every list of the API reads a bounded number of rows, with any two filters, also for rare and absent values.
+
+The rows are counted by PostgreSQL itself: each statement that an answer runs is explained and analysed, and of every
+node that reads a table or an index those count that it gave and those that it read in vain. There are 200,000 messages,
+and half of them share a clientRef, a number, an originator.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import combinations
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import event, text
+from sqlalchemy.engine import Connection
+
+from receiptsvc import ids
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.messages import transitions
+from receiptsvc.web.app import create_app
+from tests.support import databases
+from tests.support.callers import client_of, make_settings
+
+MESSAGES = 200_000
+PAGE = 100
+MOST = 20 * PAGE
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)  # the first message; one a second follows
+LONG_AGO, MIDST, END = T0, T0 + timedelta(seconds=MESSAGES // 2), T0 + timedelta(seconds=MESSAGES)
+
+# One in two is the campaign's: the same clientRef, from the same sender. One in ten goes to a monitor's number, and one
+# in two of those. In 1,000 one failed, all long ago; `cancelled` and `send_unknown` never were.
+_SEED = """
+CREATE TEMPORARY TABLE seeded AS
+SELECT n,
+    CAST(lpad(to_hex(CAST(extract(epoch FROM CAST(:t0 AS timestamptz)) * 1000 AS bigint) + n * 1000), 12, '0')
+        || '7000' || '8000' || lpad(to_hex(n), 12, '0') AS uuid) AS id,
+    CAST(:t0 AS timestamptz) + n * interval '1 second' AS at,
+    CASE WHEN n % 2 = 0 THEN 'campaign' WHEN n % 7 = 0 THEN NULL ELSE 'order/' || n / 3 END AS client_ref,
+    CASE WHEN n % 10 = 0 THEN '447700900000' ELSE '4477' || lpad(CAST(n * 7919 % 100000000 AS text), 8, '0') END AS recipient,
+    CASE WHEN n % 2 = 0 THEN 'ACME' WHEN n % 9 = 0 THEN NULL WHEN n < 30 THEN 'RARE' ELSE 'SHOP' || n % 3 END AS originator,
+    CASE WHEN n < 100000 AND n % 1000 = 999 THEN 'failed' WHEN n % 20 = 3 THEN 'undelivered'
+        WHEN n > 199000 THEN 'submitted' ELSE 'delivered' END AS status
+FROM generate_series(1, :messages) AS n;
+
+INSERT INTO messages (id, conversation_id, created_at, created_by, origin, status, status_at, conflict, changed_at,
+    recipient, text, originator, client_ref, reject_unicode, include_message_text, additional_options, message_guid,
+    transport, encoding, segments, warnings, transaction_id, tries)
+SELECT id, CASE WHEN client_ref = 'campaign' THEN CAST(:campaign AS uuid)
+        ELSE CAST(md5(coalesce(client_ref, recipient || coalesce(originator, ''))) AS uuid) END,
+    at, 'test', 'own', status, at, false, at + interval '1 minute', recipient, 'Hello', originator, client_ref, false,
+    false, '{}', 'guid-' || n, 'soap', 'GSM', 1, '[]', CAST(n AS text), 1
+FROM seeded;
+
+INSERT INTO message_transactions (message_id, transaction_id, recipient, source, noted_at)
+SELECT id, CASE WHEN n <= 250 THEN '250' ELSE CAST(n AS text) END, recipient, 'answer', at FROM seeded;
+
+INSERT INTO inbox (id, channel, received_at, method, query, body, outcome, next_at, tries, message_id)
+SELECT id, CASE WHEN n % 50 = 7 THEN 'inbound' WHEN n % 1000 = 0 THEN 'account' ELSE 'message' END,
+    at, 'GET', '', '', CASE WHEN n % 50 = 7 OR n % 3 > 0 THEN 'applied' WHEN n % 100 = 0 THEN 'unmatched'
+        WHEN n < 20 THEN 'dead' WHEN n > 195000 THEN 'pending' ELSE 'stale' END, at, 0, id
+FROM seeded;
+
+INSERT INTO transitions (message_id, receipt_id, source, status, effect, rule, received_at, recorded_at)
+SELECT id, NULL, 'ourselves', 'accepted', 'applied', 'accepted', at, at FROM seeded
+UNION ALL
+SELECT id, id, 'gateway', 'delivered', 'applied', 'token', at, at FROM seeded WHERE n < 5000 AND n % 50 <> 7;
+
+INSERT INTO replies (id, receipt_id, conversation_id, link, sender, recipient, content, received_at, recorded_at,
+    fingerprint, is_conflicting, is_opt_out)
+SELECT s.id, s.id, m.conversation_id, 'clientRef', s.recipient, CASE WHEN n % 4 = 3 THEN '60030' ELSE '60031' END, 'Yes',
+    at, at, s.id, false, n % 4000 = 7
+FROM seeded AS s JOIN messages AS m ON m.id = s.id WHERE n % 50 = 7;
+
+INSERT INTO conversations (id, first_at, last_at, is_answered)
+SELECT conversation_id, min(created_at), max(created_at), false FROM messages GROUP BY conversation_id;
+
+INSERT INTO suppressions (recipient, originator, created_at, created_by)
+SELECT recipient, 'acme', min(at), 'test' FROM seeded WHERE n <= 50000 GROUP BY recipient;
+"""
+
+
+_INDEXES = text("""
+    SELECT indexname, indexdef FROM pg_indexes
+    WHERE schemaname = 'public' AND NOT EXISTS (SELECT FROM pg_constraint WHERE conname = indexname)
+""")
+
+
+@pytest.fixture(scope="module")
+def seeded(postgresql_template: str) -> Iterator[Database]:
+    """A database with all of that, analysed."""
+    with databases.scratch_postgresql(postgresql_template, template=postgresql_template) as url:
+        database = Database(url)
+        campaign = transitions.conversation_id(client_ref="campaign", recipient=None, originator=None)
+        with database.transaction() as session:
+            session.execute(text("SET LOCAL session_replication_role = replica"))  # what is made here need no checks
+            indexes = session.execute(_INDEXES).all()  # made anew at the end, which is faster
+            for name, _ in indexes:
+                session.execute(text(f"DROP INDEX {name}"))
+            for statement in _SEED.strip().split(";\n"):
+                given = {"t0": T0, "messages": MESSAGES, "campaign": campaign}
+                session.execute(text(statement), {k: v for k, v in given.items() if f":{k}" in statement})
+            for _, definition in indexes:
+                session.execute(text(definition))
+        with database.connection() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("VACUUM (ANALYZE)")
+        yield database
+        database.close()
+
+
+@pytest.fixture(scope="module")
+def reader(seeded: Database) -> FlaskClient:
+    return client_of(create_app(make_settings(), seeded))
+
+
+class Counted:
+    """How many rows the statements of an answer read, and the plans that did."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.plans: list[str] = []
+
+    def explain(self, connection: Connection, statement: str, parameters: Any) -> None:
+        """Run a statement once more, analysed."""
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON, TIMING OFF) " + statement, parameters)
+            [[[told]]] = cursor.fetchall()
+        finally:
+            cursor.close()
+        self._add(told["Plan"], statement)
+
+    def _add(self, node: Mapping[str, Any], statement: str) -> None:
+        if "Relation Name" in node or node["Node Type"] == "Bitmap Index Scan":
+            names = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
+            read = round(sum(node.get(name, 0) for name in names) * node["Actual Loops"])
+            self.rows += read
+            self.plans.append(f"{read} by {node['Node Type']} {node.get('Index Name', '')}: {node.get('Filter', '')}")
+        for inner in node.get("Plans", ()):
+            self._add(inner, statement)
+
+
+def count(database: Database, client: FlaskClient, path: str, body: object = None) -> tuple[Counted, Any]:
+    """What an answer reads, and the answer."""
+    counted = Counted()
+
+    def explain(connection: Connection, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.lstrip().upper().startswith(("SELECT", "WITH")):
+            counted.explain(connection, statement, parameters)
+
+    engine = database._engine  # noqa: SLF001 - whoever asks, each statement goes through it
+    event.listen(engine, "before_cursor_execute", explain)
+    try:
+        answer = client.post(path, json=body) if body else client.get(path)
+    finally:
+        event.remove(engine, "before_cursor_execute", explain)
+    assert answer.status_code == 200, answer.json
+    return counted, answer.json
+
+
+# Of each filter a value that many have, one that few have, and one that none has.
+MESSAGE_FILTERS: dict[str, tuple[str, ...]] = {
+    "recipient": ("447700900000", "447700015838", "447700900999"),
+    "recipientEnds": ("0000", "5838", "900999"),
+    "clientRef": ("campaign", "order/3", "nobody"),
+    "clientRefPrefix": ("c", "order/11", "zzz"),
+    "transactionID": ("250", "77777", "999999999"),
+    "messageGuid": ("guid-4", "guid-0"),
+    "status": ("delivered", "failed", "cancelled"),
+    "originator": ("ACME", "RARE", "NOBODY"),
+    "since": (LONG_AGO.isoformat(), MIDST.isoformat(), END.isoformat()),
+    "until": (END.isoformat(), MIDST.isoformat(), LONG_AGO.isoformat()),
+    "changedSince": (LONG_AGO.isoformat(), MIDST.isoformat(), "2030-01-01T00:00:00Z"),
+    "order": ("changed",),
+}
+REPLY_FILTERS: dict[str, tuple[str, ...]] = {
+    "sender": ("447700900000", "447700055433", "447700900999"),
+    "recipient": ("60031", "60030", "60999"),
+    "clientRef": ("campaign", "order/19", "nobody"),
+    "since": (LONG_AGO.isoformat(), END.isoformat()),
+    "until": (END.isoformat(), LONG_AGO.isoformat()),
+    "isOptOut": ("true", "false"),
+}
+RECEIPT_FILTERS: dict[str, tuple[str, ...]] = {
+    "outcome": ("applied", "stale", "unmatched", "dead", "pending", "quarantined", "duplicate"),
+    "channel": ("message", "account", "inbound"),
+    "message": (ids.public("msg", UUID(int=1)),),
+    "since": (LONG_AGO.isoformat(), END.isoformat()),
+    "until": (END.isoformat(), LONG_AGO.isoformat()),
+}
+SUPPRESSION_FILTERS: dict[str, tuple[str, ...]] = {
+    "recipient": ("447700900000", "447700900999"),
+    "originator": ("acme", "nobody"),
+}
+LISTS = {
+    "/v1/messages": MESSAGE_FILTERS,
+    "/v1/inbound": REPLY_FILTERS,
+    "/v1/receipts": RECEIPT_FILTERS,
+    "/v1/suppressions": SUPPRESSION_FILTERS,
+    "/v1/conversations": {},
+}
+
+
+def questions(path: str) -> Iterator[dict[str, str]]:
+    """Without a filter, with each value of each, and with any two."""
+    single = [(name, value) for name, values in LISTS[path].items() for value in values]
+    yield {}
+    for name, value in single:
+        yield {name: value}
+    for first, second in combinations(single, 2):
+        if first[0] != second[0]:
+            yield dict([first, second])
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_any_two_filters_read_at_most_twenty_pages(seeded: Database, reader: FlaskClient, path: str) -> None:
+    dear: list[str] = []
+    for question in questions(path):
+        counted, answer = count(seeded, reader, f"{path}?{urlencode(question)}")
+        if counted.rows > MOST:
+            dear.append(f"{question}: {counted.rows} rows for {len(answer['items'])}: {counted.plans}")
+    assert not dear, "\n".join(dear)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"clientRef": "campaign", "status": "failed"},
+        {"clientRef": "campaign", "status": "cancelled"},
+        {"originator": "ACME", "status": "failed"},
+        {"originator": "RARE", "status": "undelivered"},
+        {"status": "failed", "since": (T0 + timedelta(seconds=50_000)).isoformat()},
+        {"recipient": "447700015838", "status": "failed"},
+        {"recipientEnds": "5838"},
+        {"clientRefPrefix": "order/66666"},
+        {"transactionID": "250", "status": "failed"},
+        {"recipient": "447700015838", "order": "changed"},
+        {"recipient": "447700900000", "status": "failed"},
+        {"changedSince": LONG_AGO.isoformat(), "status": "failed"},
+        {"changedSince": LONG_AGO.isoformat(), "originator": "RARE"},
+        {"changedSince": LONG_AGO.isoformat(), "recipientEnds": "5838"},
+        {"clientRefPrefix": "order/", "originator": "RARE"},
+        {"clientRef": "campaign", "originator": "RARE"},
+    ],
+    ids=str,
+)
+def test_what_few_fit_is_there_at_once_and_whole(
+    seeded: Database, reader: FlaskClient, question: dict[str, str]
+) -> None:
+    _, answer = count(seeded, reader, f"/v1/messages?{urlencode(question)}")
+    assert answer["nextCursor"] is None
+
+
+def test_a_page_in_the_midst_reads_no_more_than_the_first(seeded: Database, reader: FlaskClient) -> None:
+    walks: list[dict[str, str]] = [{"until": END.isoformat()}, {"clientRefPrefix": "order/"}, {"clientRef": "campaign"}]
+    for question in [*walks, {"changedSince": LONG_AGO.isoformat()}, {"recipient": "447700900000", "originator": "X"}]:
+        cursor: dict[str, str] = {}
+        for _ in range(2):
+            for _ in range(6):  # further than what a page may read
+                page: Any = reader.get(f"/v1/messages?{urlencode(question | cursor)}&limit=500").json
+                cursor = {"cursor": page["nextCursor"]} if page["nextCursor"] else cursor
+            counted, answer = count(seeded, reader, f"/v1/messages?{urlencode(question | cursor)}")
+            assert counted.rows <= MOST, (question, counted.plans)
+            if answer["nextCursor"] is None:
+                break
+            cursor = {"cursor": answer["nextCursor"]}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/conversations/campaign",
+        "/v1/conversations/order%2F3",
+        "/v1/recipients/447700900000",
+        "/v1/recipients/447700015838",
+        "/v1/transactions/250",
+        "/v1/search?q=447700900000",
+        "/v1/search?q=0000",
+        "/v1/search?q=campaign",
+        "/v1/search?q=c",
+        "/v1/search?q=order/3",
+        "/v1/search?q=nothing",
+    ],
+)
+def test_whatever_else_is_asked_reads_at_most_twenty_pages(seeded: Database, reader: FlaskClient, path: str) -> None:
+    if path == "/v1/conversations/order%2F3":
+        return  # its id is not that of the service: found by the list only
+    counted, answer = count(seeded, reader, path)
+    assert counted.rows <= MOST, counted.plans
+    if "/campaign" in path:
+        assert answer["timelineOrder"] == "message"
+        further, _ = count(seeded, reader, f"{path}?cursor={answer['nextCursor']}")
+        assert further.rows <= MOST, further.plans
+
+
+def test_a_look_up_reads_a_few_rows_a_term(seeded: Database, reader: FlaskClient) -> None:
+    terms = ["campaign", *(f"order/{number}" for number in range(200)), "nobody"]
+    counted, answer = count(seeded, reader, "/v1/messages/lookup", {"clientRefs": terms})
+    assert counted.rows <= 20 * len(terms), counted.plans
+    assert (answer["missing"][-1], answer["cut"]) == ("nobody", ["campaign"])
+
+
+def test_short_pages_lead_to_all_that_fits(reader: FlaskClient) -> None:
+    """In the order of changes sixteen of the last minutes stand behind all others, whose originator has 33,000."""
+    found: list[str] = []
+    empty = 0
+    cursor: dict[str, str] = {}
+    question = {"order": "changed", "originator": "SHOP1", "since": (END - timedelta(seconds=90)).isoformat()}
+    while True:
+        answer: Any = reader.get(f"/v1/messages?{urlencode(question | cursor)}&limit=500").json
+        found += [item["createdAt"] for item in answer["items"]]
+        empty += not answer["items"]
+        if answer["nextCursor"] is None:
+            break
+        cursor = {"cursor": answer["nextCursor"]}
+    assert empty > 10
+    assert found == sorted(found)
+    numbers = range(MESSAGES - 90, MESSAGES + 1)
+    assert len(found) == len([n for n in numbers if n % 2 and n % 9 and n % 3 == 1])
+
+
+def test_what_few_fit_is_paged_as_everything_else(seeded: Database, reader: FlaskClient) -> None:
+    """A hundred failed, which is few enough to be gathered: in the order of changes, forty by forty."""
+    found: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        question = {"status": "failed", "changedSince": LONG_AGO.isoformat(), "limit": "40"} | cursor
+        counted, answer = count(seeded, reader, f"/v1/messages?{urlencode(question)}")
+        assert counted.rows <= 20 * 40, counted.plans
+        found += [item["createdAt"] for item in answer["items"]]
+        if answer["nextCursor"] is None:
+            break
+        assert len(answer["items"]) == 40
+        cursor = {"cursor": answer["nextCursor"]}
+    assert found == sorted(found)
+    assert len(found) == 100

@@ -1,0 +1,114 @@
+"""A newer map of words puts right what an older one read, and only that."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import func, select
+
+from receiptsvc.domain.statuses import Status
+from receiptsvc.dynmark import status_map
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Audit, InboxRow
+from receiptsvc.store.health.verification import verify
+from receiptsvc.store.inbox import counters
+from receiptsvc.worker.process import Reading, process
+from receiptsvc.worker.reprocess import rebuild
+from tests.support.rows import accept, keep, read_inbox, read_message, read_transitions, seconds
+
+OLD = Reading(words=status_map.load({}), zone=ZoneInfo("UTC"))
+NEW = Reading(words=status_map.load({"77": Status.DELIVERED}), zone=ZoneInfo("UTC"))
+UNKNOWN = "datetime=2026-01-05T12:00:03&recipient=447700900001&statusid=77&statusdescription=Foo"
+EXPIRED = "datetime=2026-01-05T12:00:09&recipient=447700900001&statusid=5&statusdescription=Expired"
+
+
+def test_a_difference_is_told_first_and_applied_only_when_asked(database: Database) -> None:
+    (message_id,) = accept(database)
+    unknown, expired = (keep(database, query, message_id=message_id) for query in (UNKNOWN, EXPIRED))
+    process(database, OLD, seconds(10), 100)
+    assert read_message(database, message_id).status == "expired"
+
+    (told,) = rebuild(database, NEW, seconds(20))
+    assert (told.was, told.now, told.provider_status_id) == (None, "delivered", "77")
+    assert read_message(database, message_id).status == "expired"
+    assert read_inbox(database, unknown).outcome == "unmapped"
+
+    assert list(rebuild(database, NEW, seconds(20), is_applied=True)) == [told]
+    row = read_message(database, message_id)
+    assert (row.status, row.status_at, row.conflict) == ("delivered", seconds(3), True)
+    assert [read_inbox(database, one).outcome for one in (unknown, expired)] == ["conflicting", "applied"]
+    of_unknown = [one for one in read_transitions(database, message_id) if one.receipt_id == unknown]
+    assert [(one.effect, one.superseded_at is not None) for one in of_unknown] == [
+        ("unmapped", True),
+        ("conflicting", False),
+    ]
+    assert of_unknown[1].map_version == NEW.words.version
+    assert list(verify(database)) == []
+    with database.reading() as session:
+        (audit,) = session.scalars(select(Audit)).all()
+        assert audit.details == {"from": "unmapped", "to": "conflicting"}
+        assert counters.read(session).is_balanced
+    assert list(rebuild(database, NEW, seconds(30), is_applied=True)) == []
+
+
+def test_it_stops_and_begins_again_anywhere(database: Database) -> None:
+    (message_id,) = accept(database)
+    for second in range(5):
+        keep(database, UNKNOWN.replace(":03", f":0{second}"), message_id=message_id)
+    process(database, OLD, seconds(10), 100)
+    next(rebuild(database, NEW, seconds(20), is_applied=True, slice_size=2))  # and no further
+    assert list(verify(database)) == []
+    assert len(list(rebuild(database, NEW, seconds(20), is_applied=True, slice_size=2))) == 3
+    assert list(verify(database)) == []
+
+
+def test_an_operator_s_word_stands(database: Database) -> None:
+    (message_id,) = accept(database)
+    unknown = keep(database, UNKNOWN, message_id=message_id)
+    process(database, OLD, seconds(10), 100)
+    with database.transaction() as session:
+        row = session.get_one(InboxRow, unknown)
+        row.outcome = "dismissed"
+        counters.add(session, {"unmapped": -1, "dismissed": 1})
+    assert list(rebuild(database, NEW, seconds(20), is_applied=True)) == []
+    assert read_inbox(database, unknown).outcome == "dismissed"
+    assert read_message(database, message_id).status == "accepted"
+    assert list(verify(database)) == []
+
+
+def test_what_is_only_read_at_another_time_keeps_its_effect(database: Database) -> None:
+    (message_id,) = accept(database)
+    receipt_id = keep(database, EXPIRED.replace("Expired", "Delivered"), message_id=message_id)
+    process(database, OLD, seconds(10), 100)
+    elsewhere = Reading(words=OLD.words, zone=ZoneInfo("Asia/Tokyo"))
+    assert len(list(rebuild(database, elsewhere, seconds(20), is_applied=True))) == 1
+    row = read_message(database, message_id)
+    assert (row.status, row.status_at) == ("delivered", seconds(9 - 9 * 3600))
+    assert read_inbox(database, receipt_id).outcome == "applied"
+    assert list(verify(database)) == []
+
+
+def test_two_at_once_change_each_receipt_once(postgresql_database: Database) -> None:
+    database = postgresql_database
+    every = [accept(database)[0] for _ in range(20)]
+    for message_id in every:
+        for query in (UNKNOWN, EXPIRED, UNKNOWN.replace(":03", ":04")):
+            keep(database, query, message_id=message_id)
+    process(database, OLD, seconds(10), 100)
+    together = Barrier(2)
+
+    def apply(slice_size: int) -> int:
+        together.wait()
+        return len(list(rebuild(database, NEW, seconds(20), is_applied=True, slice_size=slice_size)))
+
+    with ThreadPoolExecutor(2) as threads:
+        told = list(threads.map(apply, (7, 11)))
+    assert max(told) <= 40 <= sum(told)
+    for message_id in every:
+        standing = [row.receipt_id for row in read_transitions(database, message_id) if row.superseded_at is None]
+        assert len(standing) == len(set(standing)) == 4, "its acceptance, and each receipt once"
+        assert read_message(database, message_id).status == "delivered"
+    with database.reading() as session:
+        assert session.scalar(select(func.count()).select_from(Audit)) == 40, "each word learnt, once"
+        assert counters.read(session).is_balanced
+    assert list(verify(database)) == []
