@@ -6,17 +6,17 @@ import sys
 from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
-from receiptsvc.intake.ack_stats import Tally
+from receiptsvc.intake.ack_stats import AckStats
 from receiptsvc.intake.app import Intake
-from receiptsvc.intake.group_commit import Keeper
+from receiptsvc.intake.group_commit import GroupCommit
 from receiptsvc.server import event_streams
 from receiptsvc.server.threads import Loop
-from receiptsvc.server.worker import OnThreads
-from receiptsvc.spool.drainer import Drainage
+from receiptsvc.server.worker import WsgiBridge
+from receiptsvc.spool.drainer import Drainer
 from receiptsvc.spool.writer import Spool
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.notify import Bell
-from receiptsvc.store.inbox.writer import open_door
+from receiptsvc.store.core.notify import Notifier
+from receiptsvc.store.inbox.writer import open_writer
 from receiptsvc.web.app import create_app
 from receiptsvc.web.http import auth
 
@@ -31,28 +31,28 @@ def make() -> Intake:
     if settings.api_key_file is not None:
         logs.info("web.api_key_made_here", file=str(settings.api_key_file))
     database = Database(settings.database_url, pool_size=THREADS + event_streams.THREADS)
-    door = open_door(settings.database_url, database.slot, patience_seconds=settings.callback_budget_seconds)
+    door = open_writer(settings.database_url, database.slot, patience_seconds=settings.callback_budget_seconds)
     try:
         door.connect()  # before all others, for whom there may be no connection left; refuses an unsafe database
     except StorageUnavailable as error:
         logs.warning("web.storage_unavailable", error=logs.describe(error))  # until it is back, callbacks are told 503
-    ring = None if settings.is_sqlite else Bell(settings.database_url).ring
+    ring = None if settings.is_sqlite else Notifier(settings.database_url).ring
     spool = Spool(settings.spool_dir) if settings.spool_dir else None
-    keeper = Keeper(door, budget_seconds=settings.callback_budget_seconds, spool=spool, on_news=ring)
+    keeper = GroupCommit(door, budget_seconds=settings.callback_budget_seconds, spool=spool, on_commit=ring)
     if spool is not None and settings.spool_dir is not None:
-        back_door = open_door(settings.database_url, database.slot, patience_seconds=2)
-        drainage = Drainage(settings.spool_dir, spool, back_door)
+        back_door = open_writer(settings.database_url, database.slot, patience_seconds=2)
+        drainage = Drainer(settings.spool_dir, spool, back_door)
         atexit.register(spool.close)
         atexit.register(drainage.close)
-    tally = Tally(Database(settings.database_url, pool_size=1))
+    tally = AckStats(Database(settings.database_url, pool_size=1))
     atexit.register(tally.close)
     atexit.register(keeper.close)
     loop = Loop()
     app = create_app(settings, database, find_out=lambda seconds: loop.do(seconds, keeper.find_out))
-    flask = OnThreads(
+    flask = WsgiBridge(
         app,
         threads=THREADS,
-        most_bytes=settings.most_bytes,
+        max_bytes=settings.max_bytes,
         find_key=auth.KnownKeys(settings.api_keys).find_name,
         aside=WATCHED,
     )

@@ -21,7 +21,7 @@ from benchmarks.outcome import Outcome
 from tests.support import databases
 
 _FIXED_RATE = 500.0  # receipts a second where the API is looked at too
-_MOST_BUSY = 0.15  # of the processors' time, by others
+_MAX_BUSY = 0.15  # of the processors' time, by others
 _FILLING_SECONDS = 10.0  # of one turn
 
 
@@ -109,7 +109,7 @@ def measure(scale: Scale) -> Outcome:
             program, folder, server_url, scale.plan(_FIXED_RATE, scale.visible_seconds)
         )
         after = machine.busy_share()
-    disturbed = " (**these numbers say little**)" if max(before, after) > _MOST_BUSY else ""
+    disturbed = " (**these numbers say little**)" if max(before, after) > _MAX_BUSY else ""
     outcome.facts["processors busy with other things"] = f"{before:.0%} before, {after:.0%} after{disturbed}"
     if not outcome.until_visible.is_balanced:
         outcome.faults.append("the ledger does not balance")

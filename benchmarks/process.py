@@ -24,28 +24,27 @@ from benchmarks.candidates import one_by_one
 from benchmarks.tools import BenchError
 from receiptsvc import ids
 from receiptsvc.demo.processes import Stack
-from receiptsvc.domain.inbox import Channel
+from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
 from receiptsvc.dynmark import status_map
 from receiptsvc.store.core.db import Database, plain_url
-from receiptsvc.store.inbox.pending import Arrival
-from receiptsvc.store.inbox.writer import open_door
+from receiptsvc.store.inbox.writer import open_writer
 from receiptsvc.worker.process import Queue, Reading, process
 from tests.support import databases
 
-_READING = Reading(words=status_map.load({}), zone=ZoneInfo("UTC"))
+_READING = Reading(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
 _OURS, _ALONE = "set-wise", "receipt by receipt"
 _BATCHES = {"postgresql": 1000, "sqlite": 100}  # as the worker's own
 _KEPT_AT_ONCE = 500
 _LOOK_SECONDS = 0.05
-_TABLES = ("inbox", "transitions", "counters", "rollups", "events")
+_TABLES = ("inbox", "transitions", "counters", "hourly_counts", "events")
 
 
 class Receipts:
     """Receipts for messages of a database: two each, sent and delivered, of 250 bytes. Never the same one twice."""
 
     def __init__(self, url: str, message_ids: Sequence[UUID]) -> None:
-        self._door = open_door(url, 0, patience_seconds=5)
+        self._door = open_writer(url, 0, patience_seconds=5)
         self._message_ids = message_ids
         self._place = 0
 

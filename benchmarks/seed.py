@@ -23,7 +23,7 @@ from sqlalchemy.engine import make_url
 from receiptsvc.domain.statuses import Effect, Status
 from receiptsvc.store.core.db import plain_url
 from receiptsvc.store.messages import hourly_counts, transitions
-from receiptsvc.store.messages.hourly_counts import Standing
+from receiptsvc.store.messages.hourly_counts import CountedMessage
 from tests.support import databases
 
 DAYS = 30
@@ -65,8 +65,8 @@ TABLES: dict[str, tuple[str, ...]] = {
         "id", "receipt_id", "conversation_id", "message_id", "link", "msgid", "sender", "recipient", "content",
         "client_ref", "received_at", "recorded_at", "fingerprint", "is_conflicting",
     ),
-    "conversations": ("id", "first_at", "last_at", "is_answered"),
-    "rollups": ("hour", "kind", "originator", "word", "slot", "value"),
+    "conversation_activity": ("id", "first_at", "last_at", "last_from_recipient"),
+    "hourly_counts": ("hour", "kind", "originator", "label", "slot", "value"),
 }  # fmt: skip
 
 Batch = dict[str, list[Row]]
@@ -78,7 +78,7 @@ class Story:
     def __init__(self, scale: int, end: datetime) -> None:
         self._begin = end - timedelta(days=DAYS)
         self._step = timedelta(days=DAYS) / scale
-        self.counts: Counter[hourly_counts.Key] = Counter()
+        self.counts: Counter[hourly_counts.CountKey] = Counter()
 
     def batches(self, places: range) -> Iterator[Batch]:
         """The rows of these messages by table, some thousand messages at a time. Places begin at a multiple of 100."""
@@ -88,8 +88,8 @@ class Story:
             for place in range(start, min(start + _AT_ONCE, places.stop)):
                 self._tell(batch, spoken, place)
             for conversation, said in spoken.items():
-                (first, _), (last, is_answered) = min(said), max(said)
-                batch["conversations"].append((conversation, _time(first), _time(last), is_answered))
+                (first, _), (last, last_from_recipient) = min(said), max(said)
+                batch["conversation_activity"].append((conversation, _time(first), _time(last), last_from_recipient))
             yield batch
 
     def _tell(self, batch: Batch, spoken: dict[str, list[tuple[datetime, int]]], place: int) -> None:
@@ -126,7 +126,7 @@ class Story:
             )  # fmt: skip
             if is_told:
                 self.counts[hourly_counts.of_receipt(when, Effect.APPLIED)] += 1
-        self.counts.update(hourly_counts.of_message(Standing(at, originator, at, status, status_at)))
+        self.counts.update(hourly_counts.of_message(CountedMessage(at, originator, at, status, status_at)))
         spoken.setdefault(conversation, []).append((at, 0))
         if place % 50 == 0:
             spoken[conversation].append((at + 2 * took, 1))
@@ -152,7 +152,7 @@ def seed(url: str, scale: int, say: Callable[[int], object]) -> None:
     fill(url, scale, end, say)
 
 
-def _sums(counts: Counter[hourly_counts.Key]) -> list[Row]:
+def _sums(counts: Counter[hourly_counts.CountKey]) -> list[Row]:
     """The hourly counts."""
     rows: list[Row] = []
     for key, count in counts.items():
@@ -169,7 +169,7 @@ def _fill_postgresql(url: str, scale: int, end: datetime, say: Callable[[int], o
 
     At the end it is vacuumed and analysed, as it is after a while of work.
     """
-    counts: Counter[hourly_counts.Key] = Counter()
+    counts: Counter[hourly_counts.CountKey] = Counter()
     with psycopg.connect(plain_url(url), autocommit=True) as connection, ProcessPoolExecutor() as others:
         indexes = connection.execute(_INDEXES, [list(TABLES)]).fetchall()
         for name, _ in indexes:
@@ -180,7 +180,7 @@ def _fill_postgresql(url: str, scale: int, end: datetime, say: Callable[[int], o
             part, counted = copied.result()
             counts.update(counted)
             say(len(part))
-        _copy(connection, "rollups", _sums(counts))
+        _copy(connection, "hourly_counts", _sums(counts))
         connection.execute("SET maintenance_work_mem = '1GB'")
         for _, definition in indexes:
             connection.execute(definition)
@@ -188,7 +188,7 @@ def _fill_postgresql(url: str, scale: int, end: datetime, say: Callable[[int], o
         connection.execute("CHECKPOINT")
 
 
-def _copy_part(url: str, scale: int, end: datetime, part: range) -> tuple[range, Counter[hourly_counts.Key]]:
+def _copy_part(url: str, scale: int, end: datetime, part: range) -> tuple[range, Counter[hourly_counts.CountKey]]:
     """Copy some of the messages; gives what they add up to."""
     story = Story(scale, end)
     with psycopg.connect(plain_url(url), autocommit=True) as connection:
@@ -222,7 +222,7 @@ def _fill_sqlite(url: str, scale: int, end: datetime, say: Callable[[int], objec
             for table, rows in batch.items():
                 write(table, rows)
             say(len(batch["messages"]))
-        write("rollups", _sums(story.counts))
+        write("hourly_counts", _sums(story.counts))
         connection.commit()
         connection.execute("ANALYZE")
         connection.commit()

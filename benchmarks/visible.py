@@ -22,7 +22,7 @@ from receiptsvc.demo.processes import Stack, answers
 from tests.support import databases
 
 _WATCHERS = 4
-_MOST_WATCHED = 4000
+_MAX_WATCHED = 4000
 _LOOK_SECONDS = 0.02
 _PAUSE_SECONDS = 0.2  # the watchers' own calls cost the service as much as receipts do
 _PATIENCE_SECONDS = 30.0
@@ -46,7 +46,7 @@ def measure(generator: Path, folder: Path, server_url: str, plan: Plan) -> Outco
         with stack:
             stack.migrate()
             settings = Settings.from_env(stack.environ)
-            message_ids = receipts.accept_messages(url, loaded + _MOST_WATCHED)
+            message_ids = receipts.accept_messages(url, loaded + _MAX_WATCHED)
             targets = receipts.write_targets(folder / "visible.targets", settings, message_ids[:loaded])
             stack.start("web", "worker")
             stack.wait_until("the web process", lambda: answers(f"{stack.url}/readyz"))

@@ -30,8 +30,8 @@ DATA = PROJECT / "data"
 
 TRANSPORTS = ("soap", "rest")
 CALLBACK_ELEMENTS = ("both", "deliveryStatusUrl", "deliveryStatusURL")
-STRANGERS = ("refuse", "quarantine")
-DELIVER_AFTER_KEEPERS = ("gateway", "here")
+UNAUTHENTICATED_ACTIONS = ("refuse", "quarantine")
+SCHEDULERS = ("gateway", "here")
 OPT_OUT_ACTIONS = ("mark", "suppress")
 SUPPRESSED_ACTIONS = ("refuse", "skip")
 OPT_OUT_WORDS = ("stop", "stopall", "stop all", "unsubscribe", "cancel", "end", "quit", "opt out", "optout")
@@ -39,18 +39,18 @@ RETURN_CODE_MEANINGS = ("failed", "retry", "duplicate", "stop")
 
 SOAP_URL = "https://services.dynmark.com/WebServices/MessagingServicesWS.asmx"
 REST_URL = "https://services.dynmark.com/webapi/message/send"
-LONGEST_PUBLIC_URL = 100  # the callback URL must stay within 200 characters
+MAX_PUBLIC_URL = 100  # the callback URL must stay within 200 characters
 
 # Every setting there is.
 # fmt: off
 NAMES = frozenset({
     "DATABASE_URL", "DATABASE_LISTEN_URL", "PUBLIC_URL", "PORT", "LISTEN_ADDRESS", "WEB_CONCURRENCY", "CALLBACK_KEYS",
-    "CALLBACK_BUDGET_SECONDS", "CALLBACK_STRANGERS",
+    "CALLBACK_BUDGET_SECONDS", "UNAUTHENTICATED_CALLBACKS",
     "API_KEYS", "DYNMARK_USERNAME", "DYNMARK_PASSWORD", "DYNMARK_TRANSPORT", "DYNMARK_SOAP_URL",
     "DYNMARK_REST_URL", "DYNMARK_WSDL", "DYNMARK_CALLBACK_ELEMENT", "DYNMARK_TIMEOUT_SECONDS",
     "RESEND_AFTER_SECONDS", "RESEND_FOR_SECONDS", "RETURN_CODES", "DYNMARK_TIMEZONE", "STATUS_MAP", "SPOOL_DIR",
-    "ADOPT_AFTER_SECONDS", "BATCH_SIZE", "CALLS_AT_ONCE", "SENDS_PER_SECOND", "SEND_ONLY_TO", "DELIVER_AFTER_KEPT_BY",
-    "DYNMARK_REST_VALIDITY", "MOST_RECIPIENTS", "MOST_MEBIBYTES", "OPT_OUT_WORDS", "OPT_OUT_ACTION",
+    "ADOPT_AFTER_SECONDS", "BATCH_SIZE", "SEND_CONCURRENCY", "SENDS_PER_SECOND", "SEND_ONLY_TO", "SCHEDULED_BY",
+    "DYNMARK_REST_VALIDITY", "MAX_RECIPIENTS", "MAX_BODY_MIB", "OPT_OUT_WORDS", "OPT_OUT_ACTION",
     "SUPPRESSED_ACTION", "REPLY_WINDOW_DAYS", "RECEIPTSVC_URL", "RECEIPTSVC_API_KEY",
 })
 # fmt: on
@@ -76,7 +76,7 @@ class Settings:
     web_concurrency: int
     callback_keys: tuple[CallbackKey, ...] = field(repr=False)  # the first signs, all verify
     callback_budget_seconds: float
-    keeps_strangers: bool  # whether a callback with a wrong key is kept, as quarantined, and answered 200
+    keeps_unauthenticated: bool  # whether a callback with a wrong key is kept, as quarantined, and answered 200
     api_keys: tuple[ApiKey, ...] = field(repr=False)
     api_key_file: Path | None  # where the key stands that a desk made for itself
     account: Account | None
@@ -94,13 +94,13 @@ class Settings:
     adopt_after: timedelta | None  # how old a receipt is when it is taken for another system's; none: never
     spool_dir: Path | None
     batch_size: int  # messages in one call
-    calls_at_once: int  # of one worker
+    send_concurrency: int  # of one worker
     sends_per_second: float | None  # messages, of all workers together; none: no limit
     send_only_to: tuple[str, ...] | None  # how a recipient must begin, digits; none: anybody
-    keeps_deliver_after: bool  # whether a message waits here until its deliverAfter, and can be cancelled until then
+    schedules_messages: bool  # whether a message waits here until its deliverAfter, and can be cancelled until then
     rest_validity: str  # how the REST transport spells validUntil
-    most_recipients: int  # of one request
-    most_bytes: int  # of a request's body
+    max_recipients: int  # of one request
+    max_bytes: int  # of a request's body
     reply_window: timedelta  # how long after a message a reply without a clientRef belongs to it
     opt_out_words: frozenset[str]  # casefolded, words parted by one blank
     suppresses_opt_outs: bool  # whether a reply of such a word suppresses its sender for whom it answered
@@ -140,7 +140,7 @@ class Settings:
             web_concurrency=read.whole("WEB_CONCURRENCY", 1 if on_sqlite else 2, least=1, most=64),
             callback_keys=read.callback_keys(may_make=on_sqlite),
             callback_budget_seconds=read.seconds("CALLBACK_BUDGET_SECONDS", 2 if spool else 7, most=9),
-            keeps_strangers=read.choice("CALLBACK_STRANGERS", STRANGERS) == "quarantine",
+            keeps_unauthenticated=read.choice("UNAUTHENTICATED_CALLBACKS", UNAUTHENTICATED_ACTIONS) == "quarantine",
             api_keys=read.api_keys(may_make=on_sqlite),
             api_key_file=key_path() if on_sqlite and read.text("API_KEYS") is None else None,
             account=read.account(),
@@ -162,13 +162,13 @@ class Settings:
             else timedelta(seconds=read.seconds("ADOPT_AFTER_SECONDS", 600, most=30 * 86_400)),
             spool_dir=PROJECT / spool if spool else None,
             batch_size=read.whole("BATCH_SIZE", 250, least=1, most=250),
-            calls_at_once=read.whole("CALLS_AT_ONCE", 4, least=1, most=32),
+            send_concurrency=read.whole("SEND_CONCURRENCY", 4, least=1, most=32),
             sends_per_second=read.seconds("SENDS_PER_SECOND", 0, most=100_000, of="messages") or None,
             send_only_to=read.prefixes("SEND_ONLY_TO"),
-            keeps_deliver_after=read.choice("DELIVER_AFTER_KEPT_BY", DELIVER_AFTER_KEEPERS) == "here",
+            schedules_messages=read.choice("SCHEDULED_BY", SCHEDULERS) == "here",
             rest_validity=read.name("DYNMARK_REST_VALIDITY", "validiUntil"),
-            most_recipients=read.whole("MOST_RECIPIENTS", 10_000, least=1, most=100_000),
-            most_bytes=read.whole("MOST_MEBIBYTES", 16, least=1, most=64) * 1024 * 1024,
+            max_recipients=read.whole("MAX_RECIPIENTS", 10_000, least=1, most=100_000),
+            max_bytes=read.whole("MAX_BODY_MIB", 16, least=1, most=64) * 1024 * 1024,
             reply_window=timedelta(days=read.whole("REPLY_WINDOW_DAYS", 30, least=1, most=3650)),
             opt_out_words=read.phrases("OPT_OUT_WORDS", OPT_OUT_WORDS),
             suppresses_opt_outs=read.choice("OPT_OUT_ACTION", OPT_OUT_ACTIONS) == "suppress",
@@ -321,8 +321,8 @@ class _Reader:
         if not _is_http_url(given) or "?" in given:
             self.fault("PUBLIC_URL", "must be an http:// or https:// address without user, query or fragment")
             return default
-        if len(given) > LONGEST_PUBLIC_URL:
-            self.fault("PUBLIC_URL", f"must be at most {LONGEST_PUBLIC_URL} characters long")
+        if len(given) > MAX_PUBLIC_URL:
+            self.fault("PUBLIC_URL", f"must be at most {MAX_PUBLIC_URL} characters long")
         gateway = "DYNMARK_REST_URL" if self.text("DYNMARK_TRANSPORT") == "rest" else "DYNMARK_SOAP_URL"
         address = self.text(gateway) or (REST_URL if gateway == "DYNMARK_REST_URL" else SOAP_URL)
         may_send = self.text("DYNMARK_USERNAME") and _is_http_url(address)

@@ -18,7 +18,7 @@ SCOPES = frozenset({"send", "read", "ops"})
 
 _KEY_ID = re.compile(r"[0-9a-z]{1,8}")
 _KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_SHORTEST_SECRET = 16
+_MIN_SECRET = 16
 
 Complain = Callable[[str], None]
 
@@ -49,8 +49,8 @@ def parse_callback_keys(given: str, complain: Complain) -> tuple[CallbackKey, ..
             kid, secret = _key_id(entry), entry
         if not _KEY_ID.fullmatch(kid):
             complain(f"entry {place}: a kid is 1 to 8 of 0-9 a-z")
-        elif len(secret) < _SHORTEST_SECRET:
-            complain(f"entry {place}: a secret has at least {_SHORTEST_SECRET} characters")
+        elif len(secret) < _MIN_SECRET:
+            complain(f"entry {place}: a secret has at least {_MIN_SECRET} characters")
         elif kid in {key.kid for key in keys}:
             complain(f"entry {place}: its kid stands twice")
         else:
@@ -68,8 +68,8 @@ def parse_api_keys(given: str, complain: Complain) -> tuple[ApiKey, ...]:
             complain(f"entry {place}: must be name:scope+scope:secret")
         elif not scopes <= SCOPES:
             complain(f"entry {place}: the scopes are {', '.join(sorted(SCOPES))}")
-        elif len(parts[2]) < _SHORTEST_SECRET:
-            complain(f"entry {place}: a secret has at least {_SHORTEST_SECRET} characters")
+        elif len(parts[2]) < _MIN_SECRET:
+            complain(f"entry {place}: a secret has at least {_MIN_SECRET} characters")
         elif any(key.name == parts[0] or key.secret == parts[2] for key in keys):
             complain(f"entry {place}: its name or its secret stands twice")
         else:

@@ -36,7 +36,7 @@ def test_a_desk_needs_no_setting_at_all(data_folder: Path) -> None:
     assert settings.public_url == "http://127.0.0.1:8000"
     assert settings.web_concurrency == 1
     assert settings.account is None
-    assert (settings.most_recipients, settings.most_bytes) == (10_000, 16 * 1024 * 1024)
+    assert (settings.max_recipients, settings.max_bytes) == (10_000, 16 * 1024 * 1024)
     for name in ("callback_keys", "api_key"):
         assert stat.S_IMODE((data_folder / name).stat().st_mode) == 0o600
     assert Settings.from_env({}).callback_keys == settings.callback_keys

@@ -5,9 +5,9 @@ from datetime import datetime
 from sqlalchemy import select
 
 from receiptsvc.domain.errors import Unreadable
-from receiptsvc.domain.inbox import InboxOutcome
+from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.messages import Callback
-from receiptsvc.domain.statuses import Report, Source, fold, judge
+from receiptsvc.domain.statuses import Report, Source, classify, fold
 from receiptsvc.dynmark.inbound import callbacks
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow, Message, MessageTransaction, Transition
@@ -21,7 +21,7 @@ def process(database: Database, reading: Reading, now: datetime) -> int:
     with database.transaction() as session:
         row = session.scalar(
             select(InboxRow)
-            .where(InboxRow.outcome == InboxOutcome.PENDING, InboxRow.next_at <= now)
+            .where(InboxRow.outcome == ReceiptOutcome.PENDING, InboxRow.next_at <= now)
             .order_by(InboxRow.next_at, InboxRow.id)
             .limit(1)
             .with_for_update(skip_locked=True)
@@ -48,21 +48,21 @@ def process(database: Database, reading: Reading, now: datetime) -> int:
         ).all()
         report = Report(
             source=Source.GATEWAY,
-            word=reading.words.word_for(said.status_id, said.description),
+            status=reading.status_map.status_for(said.status_id, said.description),
             received_at=row.received_at,
             occurred_at=said.occurred_at,
             provider_status_id=said.status_id,
             provider_description=said.description,
         )
         earlier = [report_of(one) for one in told]
-        effect, _ = judge(report, earlier)
+        effect, _ = classify(report, earlier)
         state = fold([*earlier, report])
         session.add(
             Transition(
                 message_id=message.id,
                 receipt_id=row.id,
                 source=report.source,
-                status=report.word,
+                status=report.status,
                 effect=effect,
                 rule="token",
                 provider_status_id=said.status_id,
@@ -70,13 +70,13 @@ def process(database: Database, reading: Reading, now: datetime) -> int:
                 occurred_at=said.occurred_at,
                 received_at=row.received_at,
                 recorded_at=now,
-                map_version=reading.words.version,
+                map_version=reading.status_map.version,
             )
         )
         message.status, message.status_at, message.conflict = state.status, state.status_at, state.conflict
         message.due_at = None
-        outcome = InboxOutcome(effect.value)
+        outcome = ReceiptOutcome(effect.value)
         row.outcome, row.processed_at = outcome, now
         session.flush()
-        counters.move(session, {(InboxOutcome.PENDING, outcome): 1})
+        counters.move(session, {(ReceiptOutcome.PENDING, outcome): 1})
     return 1

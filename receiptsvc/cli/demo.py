@@ -195,7 +195,7 @@ def _refuse_second(database_url: str) -> None:
     Path(make_url(database_url).database or "").parent.mkdir(parents=True, exist_ok=True)
     try:
         lock = single_instance.lock_worker(database_url, patience_seconds=0, stop=threading.Event())
-    except single_instance.AnotherWorker:
+    except single_instance.WorkerAlreadyRunning:
         raise DemoFailed("it is up already: end the other one first") from None
     if lock is not None:
         lock.close()

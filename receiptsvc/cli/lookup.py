@@ -14,8 +14,8 @@ from receiptsvc.cli.terminal.answers import print_json, refusals_told
 from receiptsvc.client import ApiError, Client, Json
 
 _NOTHING = frozenset({404, 422})  # statuses that say that a term is no reference of the kind it was tried as
-_LONGEST_CLIENT_REF = 64
-_FEWEST_DIGITS = 5  # of a phone number
+_MAX_CLIENT_REF = 64
+_MIN_DIGITS = 5  # of a phone number
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 
@@ -89,7 +89,7 @@ def _kinds(client: Client, term: str) -> Iterator[tuple[str, Callable[[], Iterat
         yield "message id", lambda: iter([client.message(term)])
     if term.isascii() and term.isdigit():
         yield "transactionID", lambda: iter(client.transaction(term).get("messages") or [])
-    if sum(letter.isdigit() for letter in term) >= _FEWEST_DIGITS and not any(map(str.isalpha, term)):
+    if sum(letter.isdigit() for letter in term) >= _MIN_DIGITS and not any(map(str.isalpha, term)):
         yield "recipient", lambda: client.messages(recipient=term)
-    if len(term) <= _LONGEST_CLIENT_REF:
+    if len(term) <= _MAX_CLIENT_REF:
         yield "clientRef", lambda: client.messages(clientRef=term)

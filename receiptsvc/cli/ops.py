@@ -10,8 +10,8 @@ import click
 from receiptsvc import tokens
 from receiptsvc.cli.terminal import databases, display
 from receiptsvc.config import Settings
-from receiptsvc.domain.inbox import InboxOutcome
-from receiptsvc.store.core.audits import By
+from receiptsvc.domain.inbox import ReceiptOutcome
+from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.health import verification
 from receiptsvc.store.inbox import receipts, rejected
 
@@ -105,7 +105,7 @@ def _read_moment(_ctx: click.Context, _param: click.Parameter, value: str | None
 )
 @click.option("--since", metavar="TIME", callback=_read_moment, help="Received at this time or later.")
 @click.option("--until", metavar="TIME", callback=_read_moment, help="Received before this time.")
-@click.option("--dry-run", "is_dry", is_flag=True, help="Only count them.")
+@click.option("--dry-run", "is_dry_run", is_flag=True, help="Only count them.")
 @click.option("--reason", help="Why; it is kept with the record of this.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
 def replay(
@@ -113,7 +113,7 @@ def replay(
     outcomes: tuple[str, ...],
     since: datetime | None,
     until: datetime | None,
-    is_dry: bool,
+    is_dry_run: bool,
     reason: str | None,
     as_json: bool,
 ) -> None:
@@ -122,21 +122,21 @@ def replay(
     They become pending some hundred at a time, each time for good, and the worker takes them up. It may run beside the
     service.
     """
-    which = receipts.Selection(
-        outcomes=sorted({InboxOutcome(word) for word in outcomes}) or receipts.RETRIABLE, since=since, until=until
+    which = receipts.ReplaySelection(
+        outcomes=sorted({ReceiptOutcome(word) for word in outcomes}) or receipts.RETRIABLE, since=since, until=until
     )
-    by = By(actor="command line", reason=reason)
+    by = Actor(actor="command line", reason=reason)
     count = 0
     with databases.opened(Settings.from_env(), is_written=True) as database:
-        done = receipts.replay(database, which, by, _now, is_dry=is_dry)
+        done = receipts.replay(database, which, by, _now, is_dry_run=is_dry_run)
         count += done.count
         while done.next is not None:
-            done = receipts.replay(database, which, by, _now, after=done.next, is_dry=is_dry)
+            done = receipts.replay(database, which, by, _now, after=done.next, is_dry_run=is_dry_run)
             count += done.count
     if as_json:
-        click.echo(json.dumps({"count": count, "dryRun": is_dry, "isComplete": True}))
+        click.echo(json.dumps({"count": count, "dryRun": is_dry_run, "isComplete": True}))
     else:
-        click.echo(f"{display.count(count, 'receipt')} {'would be' if is_dry else 'became'} pending")
+        click.echo(f"{display.count(count, 'receipt')} {'would be' if is_dry_run else 'became'} pending")
 
 
 def _now() -> datetime:

@@ -59,7 +59,7 @@ _MESSAGE = (
 @click.option(
     "--again", "is_again", is_flag=True, help="Send the whole file once more, whatever was sent of it before."
 )
-@click.option("--dry-run", "is_dry", is_flag=True, help="Only check, and tell what it would cost.")
+@click.option("--dry-run", "is_dry_run", is_flag=True, help="Only check, and tell what it would cost.")
 @click.option(
     "--wait",
     "wait_seconds",
@@ -76,7 +76,7 @@ def send(
     form: str | None,
     job: str | None,
     is_again: bool,
-    is_dry: bool,
+    is_dry_run: bool,
     wait_seconds: float | None,
     as_json: bool,
     idempotency_key: str | None,
@@ -93,10 +93,10 @@ def send(
     if source is not None:
         if message or idempotency_key:
             raise click.UsageError("--file takes no options that describe a message: they stand in the file.")
-        order = command.Order(
+        order = command.SendFileRequest(
             source=source, form=form, job=job, is_again=is_again, wait_seconds=wait_seconds, as_json=as_json
         )
-        (command.estimate if is_dry else command.send)(order)
+        (command.estimate if is_dry_run else command.send)(order)
         return
     if form or job or is_again:
         raise click.UsageError("--format, --job and --again go with --file.")
@@ -104,7 +104,7 @@ def send(
         raise click.UsageError("Say whom to and what with --to and --text, or give a --file.")
     client = Client.from_env()
     message |= {"recipients": list(message["recipients"]), "text": _text(message["text"])}
-    if is_dry:
+    if is_dry_run:
         _estimate(client, message, as_json=as_json)
     else:
         _send(client, message, idempotency_key or secrets.token_hex(12), wait_seconds=wait_seconds, as_json=as_json)

@@ -70,14 +70,14 @@ def resume(*, reason: str | None, as_json: bool) -> None:
 @click.command()
 @click.argument("message_id", required=False)
 @with_all(_FILTERS)
-@click.option("--dry-run", "is_dry", is_flag=True, help="With a filter: only count them.")
+@click.option("--dry-run", "is_dry_run", is_flag=True, help="With a filter: only count them.")
 @click.option("--yes", "is_sure", is_flag=True, help="With a filter: do not ask first.")
 @_why
 @_as_json
 def cancel(
     *,
     message_id: str | None,
-    is_dry: bool,
+    is_dry_run: bool,
     is_sure: bool,
     reason: str | None,
     as_json: bool,
@@ -96,16 +96,16 @@ def cancel(
     filters = {name: value for name, value in described.items() if value is not None}
     if bool(filters) == (message_id is not None):
         raise click.UsageError("Say which: one MESSAGE_ID, or at least one filter such as --client-ref.")
-    if is_dry and not filters:
+    if is_dry_run and not filters:
         raise click.UsageError("--dry-run goes with a filter.")
     client = Client.from_env()
     with refusals_told(is_conflict_wrong_use=False):
         if message_id is not None:
             _show(client.cancel(message_id, reason), as_json=as_json)
             return
-        if is_dry or not is_sure:
+        if is_dry_run or not is_sure:
             counted = client.cancel_all(dry_run=True, **filters)
-            if is_dry:
+            if is_dry_run:
                 _tell_cancelled(counted, as_json=as_json)
                 return
             if counted["cancelled"]:

@@ -30,7 +30,7 @@ def worker() -> None:
         signal.signal(number, lambda *_: stop.set())
     settings = Settings.from_env()
     # One connection for each thread: the duties, and the calls at once.
-    database = Database(settings.database_url, pool_size=settings.calls_at_once + 4, is_worker=True)
+    database = Database(settings.database_url, pool_size=settings.send_concurrency + 4, is_worker=True)
     try:
         database.refuse_unsafe()
     except StorageUnavailable as error:

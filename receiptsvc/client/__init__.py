@@ -18,7 +18,7 @@ from receiptsvc.client.wire import ApiError, Event, Json, Unreachable, Wire, obj
 
 __all__ = ["ApiError", "Client", "Event", "Json", "Unreachable"]
 
-_MOST_LOOKED_UP = 500  # terms in one call
+_MAX_LOOKED_UP = 500  # terms in one call
 
 _Names: TypeAlias = Literal["ids", "clientRefs", "transactionIDs"]
 
@@ -73,8 +73,8 @@ class Client(Wire):
 
     def lookup(self, terms: Sequence[str], by: _Names = "ids") -> Iterator[Json]:
         """The messages that these terms name, in no order; what names none is left out. Of a clientRef the newest."""
-        for start in range(0, len(terms), _MOST_LOOKED_UP):
-            some = list(terms[start : start + _MOST_LOOKED_UP])
+        for start in range(0, len(terms), _MAX_LOOKED_UP):
+            some = list(terms[start : start + _MAX_LOOKED_UP])
             yield from objects(self.call("POST", "/v1/messages/lookup", body={by: some}), "items")
 
     def search(self, term: str) -> list[Json]:

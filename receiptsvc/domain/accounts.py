@@ -12,14 +12,14 @@ from collections.abc import Collection
 from datetime import timedelta
 from enum import StrEnum
 
-from receiptsvc.domain.messages import Outcome
+from receiptsvc.domain.messages import SendOutcome
 
 OWN = ""  # the account without an impersonateUserName
 
-SUSPECT = frozenset({Outcome.SUSPECT_REFUSED, Outcome.SUSPECT_UNCLEAR})
+SUSPECT = frozenset({SendOutcome.SUSPECT_REFUSED, SendOutcome.SUSPECT_UNCLEAR})
 
 # What an answer means for its message as if it held no words of a logon.
-_PLAIN = {Outcome.SUSPECT_REFUSED: Outcome.REFUSED, Outcome.SUSPECT_UNCLEAR: Outcome.UNCLEAR}
+_PLAIN = {SendOutcome.SUSPECT_REFUSED: SendOutcome.REFUSED, SendOutcome.SUSPECT_UNCLEAR: SendOutcome.UNCLEAR}
 
 
 class Finding(StrEnum):
@@ -36,22 +36,22 @@ def account_of(impersonate_user_name: str | None) -> str:
     return impersonate_user_name or OWN
 
 
-def find(outcomes: Collection[Outcome], *, is_held: bool, is_met_again: bool) -> Finding:
+def find(outcomes: Collection[SendOutcome], *, is_held: bool, is_met_again: bool) -> Finding:
     """What the ends of a call's messages say of their account.
 
     `is_held`: it counts as refused already. `is_met_again`: messages of another call wait, because that ended in the
     same way before this one began.
     """
-    if Outcome.ACCOUNT_REFUSED in outcomes:
+    if SendOutcome.ACCOUNT_REFUSED in outcomes:
         return Finding.REFUSED
-    if Outcome.TAKEN in outcomes:
+    if SendOutcome.TAKEN in outcomes:
         return Finding.WORKS
     if not SUSPECT.intersection(outcomes):
         return Finding.NOTHING
     return Finding.REFUSED if is_held or is_met_again else Finding.SUSPECTED
 
 
-def settle(outcome: Outcome, finding: Finding, *, was_cleared: bool, refuses_calls: bool) -> Outcome:
+def settle(outcome: SendOutcome, finding: Finding, *, was_cleared: bool, refuses_calls: bool) -> SendOutcome:
     """What a message's end comes to once it is known what its call says.
 
     `was_cleared`: the message ended so before, and the gateway has taken another one of its account since. Then the
@@ -62,8 +62,8 @@ def settle(outcome: Outcome, finding: Finding, *, was_cleared: bool, refuses_cal
         return outcome
     if was_cleared or finding is Finding.WORKS:
         return _PLAIN[outcome]
-    is_explained = outcome is Outcome.SUSPECT_REFUSED or refuses_calls
-    return Outcome.ACCOUNT_REFUSED if finding is Finding.REFUSED and is_explained else outcome
+    is_explained = outcome is SendOutcome.SUSPECT_REFUSED or refuses_calls
+    return SendOutcome.ACCOUNT_REFUSED if finding is Finding.REFUSED and is_explained else outcome
 
 
 def grown(gap: timedelta, first: timedelta, longest: timedelta) -> timedelta:

@@ -12,7 +12,7 @@ from receiptsvc.domain.statuses import FINAL, Effect, Report, Source, Status, fo
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Told:
+class RecordedReport:
     """A report as it was recorded. `reason`: why, where it was a step of our own."""
 
     report: Report
@@ -48,11 +48,11 @@ def winner(reports: Sequence[Report]) -> int | None:
 
     None: no word is known for any of them.
     """
-    if all(report.word is None for report in reports):
+    if all(report.status is None for report in reports):
         return None
     state = fold(reports)
     places = [
-        place for place, report in enumerate(reports) if report.word is state.status and report.at == state.status_at
+        place for place, report in enumerate(reports) if report.status is state.status and report.at == state.status_at
     ]
     # Where our own word and the gateway's are the same, it is the gateway's that the fold took.
     return min(
@@ -61,7 +61,7 @@ def winner(reports: Sequence[Report]) -> int | None:
     )
 
 
-def explain(told: Sequence[Told], *, is_waiting: bool = False) -> Explanation:
+def explain(told: Sequence[RecordedReport], *, is_waiting: bool = False) -> Explanation:
     """Why what was recorded adds up to its status, and what each report did.
 
     `is_waiting`: the message waits until it is known whether its account is refused.
@@ -79,14 +79,16 @@ def explain(told: Sequence[Told], *, is_waiting: bool = False) -> Explanation:
     return Explanation(because=because, winner=first, whys=list(_whys(told, first)))
 
 
-def delays(told: Sequence[Told], first: int | None, *, accepted_at: datetime, offered_at: datetime | None) -> Delays:
+def delays(
+    told: Sequence[RecordedReport], first: int | None, *, accepted_at: datetime, offered_at: datetime | None
+) -> Delays:
     """How long each part of the way took. `first`: the place of the report that the status comes from."""
     submitted_at = next(
-        (one.report.received_at for one in told if one.report.word is Status.SUBMITTED and one.superseded_at is None),
+        (one.report.received_at for one in told if one.report.status is Status.SUBMITTED and one.superseded_at is None),
         None,
     )
     report = told[first].report if first is not None else None
-    final_at = report.at if report is not None and report.word in FINAL else None
+    final_at = report.at if report is not None and report.status in FINAL else None
     provider_at = report.occurred_at if report is not None else None
     return Delays(
         accepted_to_offered=_seconds(accepted_at, offered_at),
@@ -107,24 +109,24 @@ _OUR_PROGRESS = {
 }
 
 
-def _because(first: Told, others: Sequence[Report]) -> str:
+def _because(first: RecordedReport, others: Sequence[Report]) -> str:
     report = first.report
-    spoken = [other for other in others if other.word is not None]
+    spoken = [other for other in others if other.status is not None]
     by_gateway = [other for other in spoken if other.source is Source.GATEWAY]
     silent = "" if len(spoken) == len(others) else " that a word is known for"
-    if report.word not in FINAL:
-        beaten = [other for other in spoken if other.word in FINAL]  # our own: the gateway's would have won
+    if report.status not in FINAL:
+        beaten = [other for other in spoken if other.status in FINAL]  # our own: the gateway's would have won
         if beaten:
             return f"{_said(first)}; any word of the gateway counts more than our own {_listed(beaten)}."
         return f"{_said(first)}; nothing further{silent} has been reported."
     if report.source is Source.OURSELVES:
-        rivals = [other for other in spoken if other.word in FINAL]
+        rivals = [other for other in spoken if other.status in FINAL]
         why = _why_it_beats(report, rivals) if rivals else "that is final as long as the gateway says nothing else"
         return f"{_said(first)}; {why}, and it has reported nothing{silent}."
-    rivals = [other for other in by_gateway if other.word in FINAL]
+    rivals = [other for other in by_gateway if other.status in FINAL]
     if rivals:
         return f"{_said(first)}; {_why_it_beats(report, rivals)}."
-    ours = [other for other in spoken if other.word in FINAL]
+    ours = [other for other in spoken if other.status in FINAL]
     if ours:
         return f"{_said(first)}; any word of the gateway counts more than our own {_listed(ours)}."
     return f"{_said(first)}; that is a final word, and it has given no other."
@@ -132,14 +134,14 @@ def _because(first: Told, others: Sequence[Report]) -> str:
 
 def _why_it_beats(report: Report, rivals: Sequence[Report]) -> str:
     """Why a final report counts more than the others of the same source."""
-    different = [rival for rival in rivals if rival.word is not report.word]
+    different = [rival for rival in rivals if rival.status is not report.status]
     who = "it" if report.source is Source.GATEWAY else "we"
     if not different:
         is_latest = any(rival.occurred_at != report.occurred_at for rival in rivals) and report.occurred_at is not None
         latest = ", and the latest by its own time counts" if is_latest else ""
         return f"{who} said so {len(rivals) + 1} times and gave no other final word{latest}"
     but = f"{who} also said {_listed(different)}, but"
-    if report.word is Status.DELIVERED:
+    if report.status is Status.DELIVERED:
         return f"{but} delivered counts more than any other final word"
     place = winner(different)
     strongest = different[place] if place is not None else different[0]
@@ -148,23 +150,23 @@ def _why_it_beats(report: Report, rivals: Sequence[Report]) -> str:
     if report.occurred_at != strongest.occurred_at:
         return f"{but} the latest by its own time counts"
     same = "of the same time" if report.occurred_at is not None else "without a time of their own"
-    return f"{but} of reports {same} {report.word} counts more than {strongest.word}"
+    return f"{but} of reports {same} {report.status} counts more than {strongest.status}"
 
 
-def _said(told: Told) -> str:
+def _said(told: RecordedReport) -> str:
     """A report in words: who said what, and when."""
     report = told.report
     if report.source is Source.GATEWAY:
         if report.occurred_at is not None:
-            return f"The gateway reported {report.word} at {_moment(report.occurred_at)} by its own clock"
-        return f"The gateway reported {report.word} without a time; it reached us at {_moment(report.received_at)}"
-    what = _OUR_PROGRESS.get(report.word) if report.word is not None else None
+            return f"The gateway reported {report.status} at {_moment(report.occurred_at)} by its own clock"
+        return f"The gateway reported {report.status} without a time; it reached us at {_moment(report.received_at)}"
+    what = _OUR_PROGRESS.get(report.status) if report.status is not None else None
     if what is not None:
         return what.format(at=_moment(report.at))
-    return f"We recorded {report.word} at {_moment(report.at)}{f' ({told.reason})' if told.reason else ''}"
+    return f"We recorded {report.status} at {_moment(report.at)}{f' ({told.reason})' if told.reason else ''}"
 
 
-def _whys(told: Sequence[Told], first: int | None) -> Iterator[str]:
+def _whys(told: Sequence[RecordedReport], first: int | None) -> Iterator[str]:
     heads: dict[tuple[Source, bool], Report] = {}  # the strongest of each kind: they add up to what all do
     for place, one in enumerate(told):
         before = fold(heads.values()).status if heads else None
@@ -172,14 +174,14 @@ def _whys(told: Sequence[Told], first: int | None) -> Iterator[str]:
             yield f"Another reading of its receipt took its place at {_moment(one.superseded_at)}; it counts no more."
             continue
         yield _why(one, before, has_gateway_spoken=_has_gateway(heads), is_winner=place == first)
-        if one.report.word is not None:
-            kind = one.report.source, one.report.word in FINAL
+        if one.report.status is not None:
+            kind = one.report.source, one.report.status in FINAL
             heads[kind] = _stronger(heads[kind], one.report) if kind in heads else one.report
 
 
-def _why(one: Told, before: Status | None, *, has_gateway_spoken: bool, is_winner: bool) -> str:
+def _why(one: RecordedReport, before: Status | None, *, has_gateway_spoken: bool, is_winner: bool) -> str:
     """What a report did when it was recorded. `before`: what had been recorded added up to this."""
-    word = one.report.word
+    word = one.report.status
     match one.effect:
         case Effect.APPLIED if before is None:
             return f"It gave the message its first status, {word}."
@@ -203,17 +205,17 @@ def _why(one: Told, before: Status | None, *, has_gateway_spoken: bool, is_winne
 
 
 def _why_stale(report: Report, before: Status | None, *, has_gateway_spoken: bool) -> str:
-    if before is None or report.word is None:
+    if before is None or report.status is None:
         return "it added nothing"
-    if report.word is before:
+    if report.status is before:
         return f"that was {before} already"
-    if report.source is Source.OURSELVES and report.word in FINAL and has_gateway_spoken:
+    if report.source is Source.OURSELVES and report.status in FINAL and has_gateway_spoken:
         return "the gateway had spoken before, and any word of it counts more than a final word of our own"
     if before in FINAL:
-        if report.word in FINAL:
+        if report.status in FINAL:
             return f"{before}, recorded before, counts more"
-        return f"{before} had been recorded before, and a final word is not taken back by {report.word}"
-    return f"{before}, recorded before, is further than {report.word}"
+        return f"{before} had been recorded before, and a final word is not taken back by {report.status}"
+    return f"{before}, recorded before, is further than {report.status}"
 
 
 def _has_gateway(heads: Iterable[tuple[Source, bool]]) -> bool:
@@ -226,7 +228,7 @@ def _stronger(one: Report, other: Report) -> Report:
 
 
 def _listed(reports: Iterable[Report]) -> str:
-    words = {report.word for report in reports}
+    words = {report.status for report in reports}
     *most, last = [status.value for status in Status if status in words]
     return f"{', '.join(most)} and {last}" if most else last
 

@@ -1,6 +1,11 @@
-"""What becomes of a kept callback: its channel and its outcome."""
+"""A callback on its way into the inbox: its channel, and later its outcome."""
 
+from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
+from uuid import UUID
+
+from receiptsvc.domain.messages import Callback
 
 
 class Channel(StrEnum):
@@ -11,7 +16,7 @@ class Channel(StrEnum):
     INBOUND = "inbound"  # replies
 
 
-class InboxOutcome(StrEnum):
+class ReceiptOutcome(StrEnum):
     """Where a kept callback stands. Each has exactly one."""
 
     PENDING = "pending"  # not yet worked on
@@ -24,3 +29,14 @@ class InboxOutcome(StrEnum):
     QUARANTINED = "quarantined"  # it can't be read, or contradicts itself
     DEAD = "dead"  # working on it failed again and again
     DISMISSED = "dismissed"  # an operator's word
+
+
+class Arrival(NamedTuple):
+    """A callback on its way into the inbox. `id` is made when it arrives, so that keeping it twice keeps it once."""
+
+    id: UUID
+    channel: Channel
+    message_id: UUID | None  # whose signed URL it came to
+    received_at: datetime
+    callback: Callback
+    is_unauthenticated: bool = False  # its key was wrong

@@ -39,7 +39,7 @@ class Origin(StrEnum):
     EXTERNAL = "external"  # another system on the same account; only its receipts are known here
 
 
-class Outcome(StrEnum):
+class SendOutcome(StrEnum):
     """How a call ended for one message. Nothing else can happen to it."""
 
     TAKEN = "taken"  # the gateway has it
@@ -59,7 +59,7 @@ class SendResult:
     `is_of_credentials`: a refusal of our own credentials, and so of every account that is used with them.
     """
 
-    outcome: Outcome
+    outcome: SendOutcome
     is_of_credentials: bool = False
     transaction_id: str | None = None  # digits
     code: str | None = None

@@ -65,7 +65,7 @@ class Report(NamedTuple):  # a tuple: the worker makes thousands a second
     """One thing that was said of a message, by the gateway or by ourselves. Times are aware."""
 
     source: Source
-    word: Status | None  # None: no word is known for the gateway's code
+    status: Status | None  # None: no word is known for the gateway's code
     received_at: datetime  # when it reached us, or when we took our own step
     occurred_at: datetime | None = None  # the gateway's own time
     provider_status_id: str | None = None
@@ -97,42 +97,44 @@ def fold(reports: Iterable[Report]) -> State:
     Any word of the gateway beats every final word of our own. Below final the highest rank counts, from the
     earliest report of that rank. Among final words see `_strength`.
     """
-    spoken = [report for report in reports if report.word is not None]
+    spoken = [report for report in reports if report.status is not None]
     gateway = [report for report in spoken if report.source is Source.GATEWAY]
-    finals = [report for report in (gateway or spoken) if report.word in FINAL]
-    conflict = len({report.word for report in gateway if report.word in FINAL}) > 1
+    finals = [report for report in (gateway or spoken) if report.status in FINAL]
+    conflict = len({report.status for report in gateway if report.status in FINAL}) > 1
     if len(finals) == 1:
         winner = finals[0]
     elif finals:
         winner = max(finals, key=_strength)
     else:
-        progress = [report for report in spoken if report.word in PROGRESS]
-        winner = min(progress, key=lambda report: (-PROGRESS.index(_word(report)), report.at))
-    return State(status=_word(winner), status_at=winner.at, conflict=conflict)
+        progress = [report for report in spoken if report.status in PROGRESS]
+        winner = min(progress, key=lambda report: (-PROGRESS.index(_status(report)), report.at))
+    return State(status=_status(winner), status_at=winner.at, conflict=conflict)
 
 
-def judge(report: Report, earlier: Sequence[Report], before: Status | None = None) -> tuple[Effect, State]:
+def classify(report: Report, earlier: Sequence[Report], before: Status | None = None) -> tuple[Effect, State]:
     """What `report` does to a message of which `earlier` (never empty) was recorded before, and what it then is.
 
     `before`: the status that `earlier` adds up to, for those who know it.
     """
     after = fold([*earlier, report])
-    if report.word is None:
+    if report.status is None:
         return Effect.UNMAPPED, after
     if report.source is Source.GATEWAY:
         gateway = [other for other in earlier if other.source is Source.GATEWAY]
         if any(other.content == report.content for other in gateway):
             return Effect.DUPLICATE, after
-        if report.word in FINAL and any(other.word in FINAL and other.word is not report.word for other in gateway):
+        if report.status in FINAL and any(
+            other.status in FINAL and other.status is not report.status for other in gateway
+        ):
             return Effect.CONFLICTING, after
     changed = after.status is not (before or fold(earlier).status)
     return Effect.APPLIED if changed else Effect.STALE, after
 
 
-def _word(report: Report) -> Status:
-    if report.word is None:
+def _status(report: Report) -> Status:
+    if report.status is None:
         raise ValueError("a report without a word has no place in the fold")
-    return report.word
+    return report.status
 
 
 def _strength(report: Report) -> tuple[bool, bool, datetime, int, bytes, float]:
@@ -143,10 +145,10 @@ def _strength(report: Report) -> tuple[bool, bool, datetime, int, bytes, float]:
     """
     digest = blake2b(repr(report.content).encode(), digest_size=16).digest()
     return (
-        report.word is Status.DELIVERED,
+        report.status is Status.DELIVERED,
         report.occurred_at is not None,
         (report.occurred_at or _NO_TIME).astimezone(UTC),
-        _WEIGHT[_word(report)],
+        _WEIGHT[_status(report)],
         digest,
         -report.received_at.timestamp(),
     )

@@ -6,30 +6,30 @@ import gevent
 from gevent.event import Event
 
 from receiptsvc import logs
-from receiptsvc.server.threads import Crew
+from receiptsvc.server.threads import NativeThreads
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbox import counters, rejected
-from receiptsvc.store.inbox.rejected import Refused
+from receiptsvc.store.inbox.rejected import RejectedCallback
 
 _SECONDS = 1.0
-_LONGEST_WAIT_SECONDS = 5.0
+_MAX_WAIT_SECONDS = 5.0
 _SLOW_SECONDS = 1.0
 _SAMPLE_A_SECOND = 10
 
 
-class Tally:
+class AckStats:
     """Counts of one process. Only the event loop counts; a native thread writes."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._counts = {counters.REFUSED: 0, counters.SLOW_ANSWERS: 0}
-        self._refused: list[Refused] = []
+        self._refused: list[RejectedCallback] = []
         self._slowest_milliseconds = self._written_milliseconds = 0
-        self._crew = Crew(1)
+        self._crew = NativeThreads(1)
         self._closing = Event()
         self._greenlet = gevent.spawn(self._run)
 
-    def count_refused(self, refused: Refused) -> None:
+    def count_refused(self, refused: RejectedCallback) -> None:
         """Count a callback that was answered 403, and keep some of them for ops to look at."""
         self._counts[counters.REFUSED] += 1
         if len(self._refused) < _SAMPLE_A_SECOND:
@@ -44,7 +44,7 @@ class Tally:
     def close(self) -> None:
         """Write what was counted, and stop."""
         self._closing.set()
-        self._greenlet.join(_LONGEST_WAIT_SECONDS)
+        self._greenlet.join(_MAX_WAIT_SECONDS)
 
     def _run(self) -> None:
         while not self._closing.wait(_SECONDS):
@@ -67,7 +67,7 @@ class Tally:
         for name, count in counts.items():
             self._counts[name] -= count
 
-    def _commit(self, counts: dict[str, int], slowest: int, refused: list[Refused]) -> None:
+    def _commit(self, counts: dict[str, int], slowest: int, refused: list[RejectedCallback]) -> None:
         with self._database.transaction() as session:
             counters.add(session, counts)
             if refused:

@@ -18,18 +18,17 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from receiptsvc import ids, metrics, tokens
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import StorageUnavailable
-from receiptsvc.domain.inbox import Channel
+from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
-from receiptsvc.intake.ack_stats import Tally
-from receiptsvc.intake.group_commit import Keeper
+from receiptsvc.intake.ack_stats import AckStats
+from receiptsvc.intake.group_commit import GroupCommit
 from receiptsvc.server.access_log import ROUTE
 from receiptsvc.server.admission import BodyFault, BodyRefused, ByteBudget, has_body, read_body, stop_reading
 from receiptsvc.server.client import Client
 from receiptsvc.server.connections import UNAUTHENTICATED
-from receiptsvc.store.inbox.pending import Arrival
-from receiptsvc.store.inbox.rejected import Refused
+from receiptsvc.store.inbox.rejected import RejectedCallback
 
-MOST_BYTES = 1024 * 1024  # of a body, counted while reading
+MAX_BYTES = 1024 * 1024  # of a body, counted while reading
 
 _BARE = (tokens.RECEIPTS, tokens.INBOUND)
 _OURS = tuple(f"{base}/" for base in _BARE)
@@ -37,7 +36,7 @@ _METHODS = ("GET", "POST", "HEAD")
 _LATER = [("Retry-After", "5")]
 _MAX_BYTES_OF_BODIES = 64 * 1024 * 1024  # from their first byte to their commit
 _SLASHES = re.compile("//+")
-_MOST_KEYS = 4  # that are tried of one request
+_MAX_KEYS = 4  # that are tried of one request
 _KEY = re.compile(rb"key=[^&]*", re.IGNORECASE)
 _JOINT = re.compile(rb"([&?]|%3[Ff])")  # a `?` where a sender appends its query to an address that has one
 _CUT = b"[cut]"  # stands where a secret stood
@@ -49,26 +48,26 @@ class _Address(NamedTuple):
     channel: Channel
     message_id: UUID | None
     secrets: Sequence[str]
-    is_stranger: bool = False
+    is_unauthenticated: bool = False
 
     @property
     def credential(self) -> Hashable:
         """What proved it, by which connections and bytes are shared out: the same however a token is written."""
-        return UNAUTHENTICATED if self.is_stranger else self.message_id or self.channel
+        return UNAUTHENTICATED if self.is_unauthenticated else self.message_id or self.channel
 
 
 class Intake:
     """Answers `/callbacks/receipts…` and `/callbacks/inbound/…`; anything else is `inner`'s."""
 
-    def __init__(self, inner: WSGIApplication, settings: Settings, keeper: Keeper, tally: Tally) -> None:
+    def __init__(self, inner: WSGIApplication, settings: Settings, keeper: GroupCommit, tally: AckStats) -> None:
         self._inner = inner
         self._keys = settings.callback_keys
-        self._keeps_strangers = settings.keeps_strangers
+        self._keeps_unauthenticated = settings.keeps_unauthenticated
         self._keeper, self._tally = keeper, tally
         self._budget = ByteBudget(_MAX_BYTES_OF_BODIES)
 
     @staticmethod
-    def answers_plainly(path: str) -> bool:
+    def answers_fast(path: str) -> bool:
         """Whether a request for this path, as it came, needs no more than `plain.Plain` gives."""
         return path.startswith(_OURS)
 
@@ -99,9 +98,9 @@ class Intake:
         if address is None:
             claim, token = _claimed(environ, path, query)
             self._tally.count_refused(_stranger(method, path, _without(query, [token]), claim))
-            if not self._keeps_strangers:
+            if not self._keeps_unauthenticated:
                 return "403 Forbidden", []
-            address = _Address(channel=_channel(path, claim), message_id=None, secrets=[token], is_stranger=True)
+            address = _Address(channel=_channel(path, claim), message_id=None, secrets=[token], is_unauthenticated=True)
         credential = address.credential
         client: Client | None = environ.get("gunicorn.socket")
         if client is not None:
@@ -110,7 +109,7 @@ class Intake:
             return self._keep(environ, address, query, b"")
         with self._budget.incoming(credential) as incoming:
             try:
-                body = read_body(environ, incoming, MOST_BYTES)
+                body = read_body(environ, incoming, MAX_BYTES)
             except BodyRefused as refused:
                 stop_reading(environ)
                 return refused.fault.value, _LATER if refused.fault is BodyFault.FULL else []
@@ -137,7 +136,7 @@ class Intake:
                     message_id=address.message_id,
                     received_at=datetime.now(UTC),
                     callback=callback,
-                    is_stranger=address.is_stranger,
+                    is_unauthenticated=address.is_unauthenticated,
                 )
             )
         except StorageUnavailable:
@@ -173,7 +172,7 @@ def _given_keys(environ: WSGIEnvironment, query: bytes) -> list[str]:
     if scheme.lower() == "basic":
         with suppress(binascii.Error, ValueError):
             given.append(base64.b64decode(encoded, validate=True).decode().partition(":")[2])
-    return [*given, *_cut_keys(query)[1]][:_MOST_KEYS]
+    return [*given, *_cut_keys(query)[1]][:_MAX_KEYS]
 
 
 def _cut_keys(query: bytes) -> tuple[bytes, list[str]]:
@@ -232,9 +231,9 @@ def _shown(path: str) -> str:
     return f"{tokens.INBOUND if path.startswith(tokens.INBOUND) else tokens.RECEIPTS}/<token>"
 
 
-def _stranger(method: str, path: str, query: bytes, claim: tokens.Claim | None) -> Refused:
+def _stranger(method: str, path: str, query: bytes, claim: tokens.Claim | None) -> RejectedCallback:
     """What may be kept of a callback with a wrong key: not the key, but which one it claims to be."""
-    return Refused(
+    return RejectedCallback(
         received_at=datetime.now(UTC),
         method=method,
         address=_shown(path),

@@ -19,14 +19,14 @@ from gevent.lock import Semaphore
 
 from receiptsvc import logs
 from receiptsvc.domain.errors import StorageUnavailable
-from receiptsvc.server.threads import Crew, Hand
+from receiptsvc.domain.inbox import Arrival
+from receiptsvc.server.threads import AbortableThread, NativeThreads
 from receiptsvc.spool.writer import Spool
-from receiptsvc.store.inbox.pending import Arrival
-from receiptsvc.store.inbox.writer import Door
+from receiptsvc.store.inbox.writer import InboxWriter
 
 GRACE_SECONDS = 1.0  # beyond its budget, for the spool and for the loop itself
 
-_MOST_BYTES_IN_FLIGHT = 64 * 1024 * 1024
+_MAX_BYTES_IN_FLIGHT = 64 * 1024 * 1024
 _AGAIN_SECONDS = 0.02
 _PROBE_SECONDS = 0.3  # how long a database that is known to be away may keep a group from the spool
 _NEWS_SECONDS = 0.02
@@ -57,20 +57,24 @@ class _Group:
         self.lost: frozenset[UUID] = frozenset()
 
 
-class Keeper:
+class GroupCommit:
     """The one writer of a process's callbacks."""
 
     def __init__(
         self,
-        door: Door,
+        door: InboxWriter,
         *,
         budget_seconds: float,
         spool: Spool | None = None,
-        on_news: Callable[[], None] | None = None,
+        on_commit: Callable[[], None] | None = None,
     ) -> None:
-        """`on_news` is called after commits, on a native thread, at most once in 20 ms."""
+        """`on_commit` is called after commits, on a native thread, at most once in 20 ms."""
         self._door, self._spool, self._budget_seconds = door, spool, budget_seconds
-        self._at_door, self._at_spool, self._at_trial = Hand(door.abandon), Hand(), Hand()
+        self._at_door, self._at_spool, self._at_trial = (
+            AbortableThread(door.abandon),
+            AbortableThread(),
+            AbortableThread(),
+        )
         self._trial_turn = Semaphore()
         self._forming = _Group()
         self._wake = Event()
@@ -83,8 +87,8 @@ class Keeper:
         self.is_database_away = False
         self._writer = gevent.spawn(self._write)
         self._news = Event()
-        if on_news is not None:
-            gevent.spawn(self._tell, on_news)
+        if on_commit is not None:
+            gevent.spawn(self._tell, on_commit)
 
     def keep(self, arrival: Arrival) -> None:
         """Return once the callback is on disk. Raises StorageUnavailable after its budget and a second at most.
@@ -92,7 +96,7 @@ class Keeper:
         After the error it may still be kept, but never twice: it has its id already.
         """
         size = _size(arrival)
-        if self._bytes_in_flight + size > _MOST_BYTES_IN_FLIGHT:
+        if self._bytes_in_flight + size > _MAX_BYTES_IN_FLIGHT:
             raise StorageUnavailable("too many bytes are waiting to be kept")
         self._bytes_in_flight += size
         group = self._forming
@@ -149,12 +153,12 @@ class Keeper:
                 with suppress(Exception):  # callbacks and trials make enough noise about it
                     self._at_door.do(_CONNECT_SECONDS, self._door.connect, is_patient=True)
 
-    def _tell(self, on_news: Callable[[], None]) -> None:
-        crew = Crew(1)
+    def _tell(self, on_commit: Callable[[], None]) -> None:
+        crew = NativeThreads(1)
         while not self._is_closing:
             self._news.wait()
             self._news.clear()
-            crew.do(on_news)
+            crew.do(on_commit)
             gevent.sleep(_NEWS_SECONDS)
 
     def _settle(self, group: _Group) -> frozenset[UUID]:

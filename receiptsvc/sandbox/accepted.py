@@ -7,7 +7,7 @@ from receiptsvc.sandbox import wire
 
 
 @dataclass(kw_only=True, slots=True)
-class Taken:
+class Accepted:
     """One message to one recipient. `calls` grows with each callback that was made for it."""
 
     message: wire.Message

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from receiptsvc.sandbox.http_client import Answer, Caller, Request
 
-_MOST_FAILURES = 1_000  # shown in the report; all are counted
+_MAX_FAILURES = 1_000  # shown in the report; all are counted
 _WATCH_SECONDS = 0.05
 
 
@@ -58,7 +58,7 @@ class Scheduler:
         self._given_up = 0
         self._slowest = 0.0
         self._failed = 0
-        self._failures: deque[dict[str, object]] = deque(maxlen=_MOST_FAILURES)
+        self._failures: deque[dict[str, object]] = deque(maxlen=_MAX_FAILURES)
         self._senders = senders
         self._threads: list[threading.Thread] = []
 

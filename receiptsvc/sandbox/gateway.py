@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from receiptsvc.sandbox import behaviour, receipts, rest, wire
 from receiptsvc.sandbox import options as settings
-from receiptsvc.sandbox.accepted import Taken
+from receiptsvc.sandbox.accepted import Accepted
 from receiptsvc.sandbox.behaviour import CallEnd, Ending, Item, Plan
 from receiptsvc.sandbox.callbacks import Chain, Scheduler
 from receiptsvc.sandbox.http_client import Answer, Request
@@ -70,7 +70,7 @@ class Gateway:
         self._looks: set[tuple[object, ...]] = set()
         self._happened: set[tuple[Hashable, object]] = set()  # (a message's key, what happens only once)
         self._client_refs: dict[str, str | None] = {}
-        self._taken: deque[Taken] = deque(maxlen=options.keep_messages)
+        self._taken: deque[Accepted] = deque(maxlen=options.keep_messages)
 
     @property
     def options(self) -> Options:
@@ -95,7 +95,7 @@ class Gateway:
             self._counts["submissions"] += len(call.messages)
             if not self._may_log_on(call):
                 return self._refuse_logon(call)
-            too_many = sum(len(message.recipients) for message in call.messages) > wire.MOST_RECIPIENTS
+            too_many = sum(len(message.recipients) for message in call.messages) > wire.MAX_RECIPIENTS
             intents = [self._intend(message, too_many=too_many) for message in call.messages]
             end = self._call_end(intents)
             if end is not _WORKING:
@@ -184,7 +184,7 @@ class Gateway:
         is_rest = message.transport == rest.TRANSPORT
         refusal = rest.refusal(message) if is_rest else wire.refusal(message)
         if refusal is None and too_many:
-            refusal = wire.Refusal(code=206, detail=f"at most {wire.MOST_RECIPIENTS} in all")
+            refusal = wire.Refusal(code=206, detail=f"at most {wire.MAX_RECIPIENTS} in all")
         names = {recipient: self._behaviours(message, recipient) for recipient in message.recipients}
         guid = None if is_rest else message.message_guid or str(uuid.uuid4())
         return _Intent(
@@ -286,7 +286,7 @@ class Gateway:
             self._looks.add(look)
             plan = behaviour.plan(intent.names[recipient])
             planned = () if silent or url is None else receipts.planned(plan, forward_sent=message.forward_sent)
-            taken = Taken(
+            taken = Accepted(
                 message=message,
                 recipient=recipient,
                 transaction_id=result.transaction_id or 0,
@@ -301,7 +301,7 @@ class Gateway:
                 chains.append(self._chain(taken, plan, url))
         return chains
 
-    def _chain(self, taken: Taken, plan: Plan, url: str) -> Chain:
+    def _chain(self, taken: Accepted, plan: Plan, url: str) -> Chain:
         subject = receipts.Subject(
             message=taken.message,
             recipient=taken.recipient,

@@ -14,8 +14,8 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import quote, urlsplit
 
 _IDLE_SECONDS = 1.0  # a kept connection older than this may be closed by its server just as it is used again
-_MOST_KEPT = 8
-_LONGEST_ANSWER = 65_536
+_MAX_KEPT = 8
+_MAX_ANSWER = 65_536
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,13 +110,13 @@ class Caller:
                 headers["Content-Type"] = request.content_type
             connection.request(request.method, target, request.body, headers)
             response = connection.getresponse()
-            response.read(_LONGEST_ANSWER)
+            response.read(_MAX_ANSWER)
             keep = response.isclosed()
             return response.status
         finally:
             with self._lock:
                 self._current = None
-            if keep and len(self._kept) < _MOST_KEPT:
+            if keep and len(self._kept) < _MAX_KEPT:
                 self._kept[key] = _Kept(connection)
             else:
                 connection.close()

@@ -25,7 +25,7 @@ from receiptsvc.sandbox.options import Options
 SOAP_PATH = "/WebServices/MessagingServicesWS.asmx"
 REST_PATH = "/webapi/message/send"
 
-_LONGEST_BODY = 8 * 1024 * 1024
+_MAX_BODY = 8 * 1024 * 1024
 _XML = {wire.SOAP_11: "text/xml; charset=utf-8", wire.SOAP_12: "application/soap+xml; charset=utf-8"}
 _HTML = b"<html><head><title>Runtime Error</title></head><body><h1>Server Error in '/' Application.</h1></body></html>"
 _FORBIDDEN = b"<html><head><title>403</title></head><body><h1>403 - Forbidden: access is denied.</h1></body></html>"
@@ -227,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not (length.isascii() and length.isdigit()):
             self.close_connection = True
             self._say(411, "text/plain", b"Content-Length is required\n")
-        elif len(length) > 9 or int(length) > _LONGEST_BODY:
+        elif len(length) > 9 or int(length) > _MAX_BODY:
             self.close_connection = True
             self._say(413, "text/plain", b"At most 8 MiB\n")
         else:

@@ -16,7 +16,7 @@ ACTION = NAMESPACE + "SendMessageCollection"
 SOAP_11 = "http://schemas.xmlsoap.org/soap/envelope/"
 SOAP_12 = "http://www.w3.org/2003/05/soap-envelope"
 CALLBACK_ELEMENTS = ("deliveryStatusUrl", "deliveryStatusURL")  # both spellings are documented
-MOST_RECIPIENTS = 250
+MAX_RECIPIENTS = 250
 
 LOGON_REFUSED = "Unable to logon with credentials given"
 # The gateway documents none of its returnCodes: these are the sandbox's own invention.

@@ -16,9 +16,9 @@ from gunicorn.http.body import LengthReader
 from gunicorn.http.errors import LimitRequestHeaders
 
 FIRST_BYTE_SECONDS = 5.0  # for a new connection to say something: routers and clients connect when they have a request
-SLOWEST_HEADERS_SECONDS = 10.0  # from a request's first byte to the end of its headers
+MAX_HEADERS_SECONDS = 10.0  # from a request's first byte to the end of its headers
 MAX_HEAD_BYTES = 32 * 1024  # of a request line and headers: gunicorn's own limits allow 800 KiB of them
-SLOWEST_TAKE_SECONDS = 10.0  # for a client to take an answer
+MAX_TAKE_SECONDS = 10.0  # for a client to take an answer
 
 _STUCK_SECONDS = 2.0  # after which a client that takes no answer may lose it, if its place is wanted back
 _DISCARD_SECONDS = 10.0  # for what is left of a body after its answer
@@ -47,11 +47,11 @@ class Client:
         self,
         inner: socket.socket,
         kept_seconds: float,
-        answer_usual: Callable[[bytes, "Client"], bool | None],
+        answer_fast: Callable[[bytes, "Client"], bool | None],
         connections: _Connections,
     ) -> None:
-        """`answer_usual`: whether the connection may be kept after its answer; None if it had none to give."""
-        self._inner, self._kept_seconds, self._answer_usual = inner, kept_seconds, answer_usual
+        """`answer_fast`: whether the connection may be kept after its answer; None if it had none to give."""
+        self._inner, self._kept_seconds, self._answer_fast = inner, kept_seconds, answer_fast
         self._connections = connections
         self.is_between_requests = False
         self.is_working = False  # the headers of a request are in, and its answer is not out yet
@@ -66,7 +66,7 @@ class Client:
         self._read_until: float | None = None  # of the monotonic clock: by when the headers must be in
         self._head_bytes = 0
         self._incoming: _Incoming | None = None  # the body that is being read
-        self._take_seconds = SLOWEST_TAKE_SECONDS
+        self._take_seconds = MAX_TAKE_SECONDS
         self._sending_since: float | None = None  # of the monotonic clock; none: all of an answer went out at once
 
     def prove(self, credential: Hashable) -> None:
@@ -102,7 +102,7 @@ class Client:
             data = self._recv(size)
             if not self._is_fresh:
                 return data
-            is_kept = self._answer_usual(data, self)
+            is_kept = self._answer_fast(data, self)
             if is_kept is None:
                 self._is_fresh = False
                 return data
@@ -132,7 +132,7 @@ class Client:
             return b""
         if self.is_between_requests:
             self.is_between_requests, self._was_asked = False, True
-            self._read_until, self._head_bytes = monotonic() + SLOWEST_HEADERS_SECONDS, 0
+            self._read_until, self._head_bytes = monotonic() + MAX_HEADERS_SECONDS, 0
         self._head_bytes += len(data)
         return data
 
@@ -166,7 +166,7 @@ class Client:
 
         Its sender would lose the answer if the connection were closed while it still sends.
         """
-        self.is_working, self._take_seconds = False, SLOWEST_TAKE_SECONDS
+        self.is_working, self._take_seconds = False, MAX_TAKE_SECONDS
         if self.is_cut or self.awaits_continue or request.body.failed:
             return False
         try:

@@ -17,7 +17,7 @@ from gevent.event import Event as Bell
 
 from receiptsvc import logs
 from receiptsvc.domain.errors import StorageUnavailable
-from receiptsvc.server.threads import Crew
+from receiptsvc.server.threads import NativeThreads
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.messages import change_feed
 from receiptsvc.store.messages.change_feed import (
@@ -27,13 +27,13 @@ from receiptsvc.store.messages.change_feed import (
     STATUS,
     TRANSACTION_ID,
     Event,
+    FeedPosition,
     Label,
-    Place,
 )
 
 STOPPING = "receiptsvc.stopping"  # where in the WSGI environment the server's bell is that rings when it is to stop
 MAX_STREAMS = "receiptsvc.max_streams"  # where in the environment the server says for how many it has connections
-MOST_STREAMS = 600  # of one process, however many connections it has
+MAX_OPEN_STREAMS = 600  # of one process, however many connections it has
 THREADS = 2  # that ask the database
 
 BEAT_SECONDS = 15.0  # after so long without an event a comment is sent
@@ -41,8 +41,8 @@ BEAT_SECONDS = 15.0  # after so long without an event a comment is sent
 _LOOK_SECONDS = 0.2  # between two looks for what is new
 _NEXT_LOOK_SECONDS = 0.05  # after one that found something
 _OUTAGE_SECONDS = 1.0
-_MOST_WAITING = 1000  # events for one stream, beyond which it is left to its own pace
-_MOST_AT_ONCE = 100  # events in one write
+_MAX_WAITING = 1000  # events for one stream, beyond which it is left to its own pace
+_MAX_AT_ONCE = 100  # events in one write
 _RETRY_MILLISECONDS = (1000, 3000)  # not all at once after a restart
 _FINEST_FIRST = (RECIPIENT, TRANSACTION_ID, CLIENT_REF, ORIGINATOR, STATUS)
 
@@ -50,7 +50,7 @@ _FINEST_FIRST = (RECIPIENT, TRANSACTION_ID, CLIENT_REF, ORIGINATOR, STATUS)
 class Frame(NamedTuple):
     """An event as it goes out, and by what it can be filtered."""
 
-    place: Place
+    place: FeedPosition
     labels: frozenset[Label]
     text: bytes
 
@@ -59,7 +59,7 @@ class Page(NamedTuple):
     """Some frames, the place of the last event that was looked at, and whether there was no more."""
 
     frames: Sequence[Frame]
-    upto: Place
+    upto: FeedPosition
     is_all: bool
 
 
@@ -77,12 +77,14 @@ class Feed:
         self._live: defaultdict[Label | None, set[Stream]] = defaultdict(set)  # by the finest label of each
         self._heeds = False
 
-    def open(self, after: Place, last: Place, labels: frozenset[Label], most: int | None = None) -> "Stream | None":
+    def open(
+        self, after: FeedPosition, last: FeedPosition, labels: frozenset[Label], most: int | None = None
+    ) -> "Stream | None":
         """A stream of what comes after a place and has all these labels. `last`: where the last event stands now.
 
         None: there are as many streams as there may be. `most`: what the server has room for.
         """
-        most = MOST_STREAMS if most is None else min(most, MOST_STREAMS)
+        most = MAX_OPEN_STREAMS if most is None else min(most, MAX_OPEN_STREAMS)
         return Stream(self, after, last, labels) if len(self.streams) < most else None
 
     def heed(self, stopping: Any) -> None:
@@ -97,7 +99,7 @@ class Feed:
         for stream in self.streams:
             stream.has_news.set()
 
-    def enter(self, stream: "Stream", last: Place) -> None:
+    def enter(self, stream: "Stream", last: FeedPosition) -> None:
         """Have a stream among those that the poller is there for. `last`: where the last event stands."""
         self.streams.add(stream)
         if not self.is_polling:
@@ -120,19 +122,19 @@ class Feed:
         if not live:
             del self._live[stream.finest]
 
-    def read(self, after: Place) -> Page | None:
+    def read(self, after: FeedPosition) -> Page | None:
         """What comes after a place; None: some of it is kept no more. Raises StorageUnavailable."""
         return self._hand_behind.do(self._read, after)
 
     @cached_property
-    def _hand_ahead(self) -> Crew:
+    def _hand_ahead(self) -> NativeThreads:
         """For the poller. Made on the loop, to which it belongs."""
-        return Crew(1, gives_way=True)
+        return NativeThreads(1, gives_way=True)
 
     @cached_property
-    def _hand_behind(self) -> Crew:
+    def _hand_behind(self) -> NativeThreads:
         """For the streams that catch up, so that they can't keep the poller waiting."""
-        return Crew(1, gives_way=True)
+        return NativeThreads(1, gives_way=True)
 
     def _poll(self) -> None:
         while self.streams:
@@ -157,7 +159,7 @@ class Feed:
                 if stream.labels <= frame.labels:
                     stream.take(frame)
 
-    def look(self, after: Place) -> Page:
+    def look(self, after: FeedPosition) -> Page:
         """On a thread: number what is new and read it."""
         with self._database.reading() as session:
             if not change_feed.has_unnumbered(session):
@@ -167,7 +169,7 @@ class Feed:
         with self._database.reading() as session:
             return self._page(change_feed.read(session, after))
 
-    def _read(self, after: Place) -> Page | None:
+    def _read(self, after: FeedPosition) -> Page | None:
         """On a thread."""
         with self._database.reading() as session:
             return self._page(change_feed.read(session, after)) if change_feed.is_kept(session, after) else None
@@ -186,7 +188,7 @@ class Stream:
     It begins with its place, and silence is broken by it, so that who comes again need not be given the way once more.
     """
 
-    def __init__(self, feed: Feed, after: Place, last: Place, labels: frozenset[Label]) -> None:
+    def __init__(self, feed: Feed, after: FeedPosition, last: FeedPosition, labels: frozenset[Label]) -> None:
         self.labels = labels
         self.finest = min(labels, key=lambda label: _FINEST_FIRST.index(label[0])) if labels else None
         self.has_news = Bell()
@@ -204,7 +206,7 @@ class Stream:
         """Have a frame to give out. One that fell too far behind forgets them all, and reads them when it can."""
         if frame.place <= self._place:
             return
-        if len(self.waiting) >= _MOST_WAITING:
+        if len(self.waiting) >= _MAX_WAITING:
             self._is_live = False
             self.waiting.clear()
             self._feed.leave(self)
@@ -236,7 +238,7 @@ class Stream:
         """What is to be said next, if anything; None: it can't go on. Waits for a while if there is nothing."""
         feed = self._feed
         if self.waiting:
-            frames = [self.waiting.popleft() for _ in range(min(len(self.waiting), _MOST_AT_ONCE))]
+            frames = [self.waiting.popleft() for _ in range(min(len(self.waiting), _MAX_AT_ONCE))]
             self._place = frames[-1].place
             return b"".join(frame.text for frame in frames)
         if self._is_live:

@@ -18,7 +18,7 @@ _REQUEST = re.compile(
 )
 
 
-class UsualRequest:
+class FastRequest:
     """What `plain.Plain` reads of gunicorn's requests. Its headers are not kept: none of them changes the answer."""
 
     __slots__ = ("path", "uri")
@@ -37,7 +37,7 @@ class UsualRequest:
         return False
 
 
-def recognise(data: bytes) -> UsualRequest | None:
+def recognise(data: bytes) -> FastRequest | None:
     """The request that these bytes are, if they are one usual request and nothing more."""
     found = _REQUEST.fullmatch(data)
-    return UsualRequest(found[1].decode()) if found else None
+    return FastRequest(found[1].decode()) if found else None

@@ -18,7 +18,7 @@ from gunicorn.util import http_date
 _WITHOUT_PREFIX = ("CONTENT-TYPE", "CONTENT-LENGTH")
 
 
-class Plain:
+class FastResponder:
     """Answers requests by an application that reads little of its environment and knows the length of its answers."""
 
     def __init__(self, application: WSGIApplication, log_access: Callable[..., None], may_keep: Callable[[Any], bool]):

@@ -16,13 +16,13 @@ from gevent.threadpool import ThreadPool, ThreadResult
 
 from receiptsvc.domain.errors import StorageUnavailable
 
-_LEAST_SECONDS = 0.05
+_MIN_SECONDS = 0.05
 _NICENESS = 10  # of threads that give way: the loop's has 0
 
 Result = TypeVar("Result")
 
 
-class Crew:
+class NativeThreads:
     """Some native threads. If it `gives_way`, the system lets the loop run before them."""
 
     def __init__(self, threads: int, *, gives_way: bool = False) -> None:
@@ -43,7 +43,7 @@ class Crew:
         return _caught(task, *arguments)
 
 
-class Hand:
+class AbortableThread:
     """One native thread for work that may hang: one task at a time, and whoever waits for it can give up.
 
     `give_up` is called on the loop when that happens, to make the task end if that is possible, and again when the next
@@ -60,7 +60,7 @@ class Hand:
 
         `is_patient`: leave it to go on until the next task has waited for it in vain.
         """
-        deadline = monotonic() + max(seconds, _LEAST_SECONDS)
+        deadline = monotonic() + max(seconds, _MIN_SECONDS)
         if self._hanging is not None:
             self._hanging.wait(timeout=deadline - monotonic())
             if not self._hanging.ready():
@@ -68,7 +68,7 @@ class Hand:
                 raise StorageUnavailable("an earlier write still hangs")
             self._hanging = None
         doing = self._pool.spawn(_caught, task)
-        doing.wait(timeout=max(deadline - monotonic(), _LEAST_SECONDS))
+        doing.wait(timeout=max(deadline - monotonic(), _MIN_SECONDS))
         if not doing.ready():
             self._hanging = doing
             if not is_patient:

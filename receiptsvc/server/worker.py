@@ -36,10 +36,10 @@ from receiptsvc.server.client import Client
 from receiptsvc.server.connections import Connections, capacity, raise_open_files
 from receiptsvc.server.event_streams import MAX_STREAMS, STOPPING, Stream
 from receiptsvc.server.fast_request import recognise
-from receiptsvc.server.fast_response import Plain
-from receiptsvc.server.threads import Crew
+from receiptsvc.server.fast_response import FastResponder
+from receiptsvc.server.threads import NativeThreads
 
-SLOWEST_PIECE_SECONDS = 60.0  # for a client to take a piece of a long answer: it may have to do something with it
+MAX_PIECE_SECONDS = 60.0  # for a client to take a piece of a long answer: it may have to do something with it
 
 _SWITCH_SECONDS = 0.0002  # how long another thread may hold the interpreter while the loop waits for it
 _COLLECT_SECONDS = 10.0
@@ -51,7 +51,7 @@ _MAX_UNAUTHENTICATED = 32  # requests without a key that wait for threads; more 
 _MIN_BYTES_IN_READING = 64 * 1024 * 1024  # of all bodies; a quarter of it has to hold the longest
 
 
-class Server(GeventWorker):
+class GunicornWorker(GeventWorker):
     """gunicorn's gevent worker, but that it patches nothing, cuts slow requests, and ends when nobody asks."""
 
     sockets: list[Any]
@@ -61,9 +61,9 @@ class Server(GeventWorker):
         super().__init__(*args, **kwargs)
         self._clients: dict[gevent.Greenlet, Client] = {}
         self._connections: Connections
-        self._plain: Plain | None = None
+        self._plain: FastResponder | None = None
         self._stopping: Event
-        self._answers_plainly: Callable[[str], bool]
+        self._answers_fast: Callable[[str], bool]
 
     def patch(self) -> None:
         """Let the listening sockets be the loop's. The standard library stays as it is."""
@@ -84,16 +84,16 @@ class Server(GeventWorker):
         logs.info("web.connections", most=self.worker_connections, open_files=open_files)
         gevent.spawn(self._collect_now_and_then)
         gevent.spawn(self._let_go_of_idle_clients)
-        if hasattr(self.wsgi, "answers_plainly"):
-            self._plain = Plain(self.wsgi, self.log.access, self._may_keep)
-            self._answers_plainly = self.wsgi.answers_plainly
+        if hasattr(self.wsgi, "answers_fast"):
+            self._plain = FastResponder(self.wsgi, self.log.access, self._may_keep)
+            self._answers_fast = self.wsgi.answers_fast
         self.wsgi = self._closing_at_the_end(self.wsgi)
         super().run()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """One connection. A request that does not come, or does not move, is cut."""
         current = gevent.getcurrent()
-        tracked = Client(client, self.cfg.keepalive, self._answer_usual, self._connections)
+        tracked = Client(client, self.cfg.keepalive, self._answer_fast, self._connections)
         self._clients[current] = tracked
         self._connections.add(tracked)
         try:
@@ -107,7 +107,7 @@ class Server(GeventWorker):
         sock.end_headers(req)
         is_kept = True
         try:
-            if self._plain is None or not self._answers_plainly(req.path):
+            if self._plain is None or not self._answers_fast(req.path):
                 super().handle_request(listener_name, req, sock, addr)
             else:
                 is_kept = self._plain.answer(req, sock)
@@ -122,10 +122,10 @@ class Server(GeventWorker):
             return False
         return not self._connections.is_wanted_back(client)
 
-    def _answer_usual(self, data: bytes, client: Client) -> bool | None:
+    def _answer_fast(self, data: bytes, client: Client) -> bool | None:
         """Answer these bytes if they are a usual request for the plain way; whether its connection may be kept."""
         request = recognise(data) if self._plain is not None else None
-        if self._plain is None or request is None or not self._answers_plainly(request.path):
+        if self._plain is None or request is None or not self._answers_fast(request.path):
             return None
         client.is_working = True
         return self._plain.answer(request, client)
@@ -203,16 +203,16 @@ def _peer(address: Any) -> Any:
 class _Lane:
     """Some threads, and how many requests without a key wait for them or are served by them."""
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: NativeThreads) -> None:
         self.crew = crew
         self.unauthenticated = 0
 
 
-class OnThreads:
+class WsgiBridge:
     """A blocking WSGI application, served from the loop on native threads.
 
     A body is read by the loop first, and only for a key that is known: without one the application is asked with an
-    empty body, to refuse the request in its own words. So it is with a body over `most_bytes`, whose claimed length it
+    empty body, to refuse the request in its own words. So it is with a body over `max_bytes`, whose claimed length it
     then sees, or one byte too many. A `Stream` that it answers with needs no thread: the loop takes it from there.
     """
 
@@ -221,7 +221,7 @@ class OnThreads:
         inner: WSGIApplication,
         *,
         threads: int,
-        most_bytes: int,
+        max_bytes: int,
         find_key: Callable[[str], str | None],
         aside: frozenset[str] = frozenset(),
     ) -> None:
@@ -230,9 +230,12 @@ class OnThreads:
         `aside`: paths that have threads of their own, so that they are answered when all others wait.
         """
         self._inner, self._aside, self._find_key = inner, aside, find_key
-        self._most_bytes = most_bytes
-        self._lane, self._lane_aside = _Lane(Crew(threads, gives_way=True)), _Lane(Crew(_THREADS_ASIDE))
-        self._budget = ByteBudget(max(_MIN_BYTES_IN_READING, 4 * most_bytes))
+        self._max_bytes = max_bytes
+        self._lane, self._lane_aside = (
+            _Lane(NativeThreads(threads, gives_way=True)),
+            _Lane(NativeThreads(_THREADS_ASIDE)),
+        )
+        self._budget = ByteBudget(max(_MIN_BYTES_IN_READING, 4 * max_bytes))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """One request."""
@@ -262,21 +265,21 @@ class OnThreads:
             lane.unauthenticated -= 1
 
     def _answer_with_body(
-        self, crew: Crew, environ: WSGIEnvironment, start_response: StartResponse, incoming: IncomingBody
+        self, crew: NativeThreads, environ: WSGIEnvironment, start_response: StartResponse, incoming: IncomingBody
     ) -> Iterable[bytes]:
         try:
-            body = read_body(environ, incoming, self._most_bytes)
+            body = read_body(environ, incoming, self._max_bytes)
         except BodyRefused as refused:
             if refused.fault is not BodyFault.TOO_LARGE:
                 return _refuse(refused.fault, environ, start_response)
             if claimed_bytes(environ) is None:
-                environ["CONTENT_LENGTH"] = str(self._most_bytes + 1)
+                environ["CONTENT_LENGTH"] = str(self._max_bytes + 1)
             return self._answer(crew, environ, start_response, b"")
         environ["CONTENT_LENGTH"] = str(len(body))
         return self._answer(crew, environ, start_response, body)
 
     def _answer(
-        self, crew: Crew, environ: WSGIEnvironment, start_response: StartResponse, body: bytes
+        self, crew: NativeThreads, environ: WSGIEnvironment, start_response: StartResponse, body: bytes
     ) -> Iterable[bytes]:
         environ["wsgi.input"] = BytesIO(body)
         started: list[tuple[Any, ...]] = []
@@ -302,7 +305,7 @@ class OnThreads:
 
     @staticmethod
     def _rest(
-        crew: Crew, chunks: Any, pieces: Iterator[bytes], first: bytes | None, client: Client | None
+        crew: NativeThreads, chunks: Any, pieces: Iterator[bytes], first: bytes | None, client: Client | None
     ) -> Iterator[bytes]:
         """What is left of an answer: a thread for each piece, and none while the client takes it."""
         try:
@@ -311,7 +314,7 @@ class OnThreads:
                 yield piece
                 piece = crew.do(next, pieces, None)
                 if client is not None:
-                    client.may_take_seconds(SLOWEST_PIECE_SECONDS)
+                    client.may_take_seconds(MAX_PIECE_SECONDS)
         finally:
             if hasattr(chunks, "close"):
                 crew.do(chunks.close)

@@ -12,8 +12,8 @@ from typing import BinaryIO, Self
 
 from receiptsvc import logs
 from receiptsvc.domain.errors import StorageUnavailable
+from receiptsvc.domain.inbox import Arrival
 from receiptsvc.spool import records, writer
-from receiptsvc.store.inbox.pending import Arrival
 
 Write = Callable[[Sequence[Arrival]], None]
 

@@ -7,21 +7,21 @@ from gevent.event import Event
 
 from receiptsvc import logs
 from receiptsvc.domain.errors import StorageUnavailable
-from receiptsvc.server.threads import Crew
+from receiptsvc.server.threads import NativeThreads
 from receiptsvc.spool.drain import drain
 from receiptsvc.spool.writer import SUFFIX, Spool
-from receiptsvc.store.inbox.writer import Door
+from receiptsvc.store.inbox.writer import InboxWriter
 
 _SECONDS = 1.0
 _LONG_SECONDS = 15.0  # after a look that found only what cannot be moved, or what another process moves
 
 
-class Drainage:
+class Drainer:
     """Looks every second, on a native thread and through a door of its own: no callback waits for an old one."""
 
-    def __init__(self, folder: Path, spool: Spool, door: Door) -> None:
+    def __init__(self, folder: Path, spool: Spool, door: InboxWriter) -> None:
         self._folder, self._spool, self._door = folder, spool, door
-        self._crew = Crew(1)
+        self._crew = NativeThreads(1)
         self._closing = Event()
         gevent.spawn(self._run)
 

@@ -18,9 +18,8 @@ from typing import BinaryIO
 from uuid import UUID
 
 from receiptsvc.domain.errors import ReceiptsvcError
-from receiptsvc.domain.inbox import Channel
+from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
-from receiptsvc.store.inbox.pending import Arrival
 
 MARK_BYTES = 8
 
@@ -56,7 +55,7 @@ def encode(mark: bytes, arrival: Arrival) -> bytes:
         "id": arrival.id.hex,
         "channel": arrival.channel.value,
         "message_id": arrival.message_id.hex if arrival.message_id else None,
-        "is_stranger": arrival.is_stranger,
+        "is_unauthenticated": arrival.is_unauthenticated,
         "received_at": arrival.received_at.isoformat(),
         "method": callback.method,
         "content_type": callback.content_type,
@@ -79,7 +78,7 @@ def decode(content: bytes) -> Arrival:
             id=UUID(head["id"]),
             channel=Channel(head["channel"]),
             message_id=UUID(head["message_id"]) if head["message_id"] else None,
-            is_stranger=bool(head.get("is_stranger", False)),
+            is_unauthenticated=bool(head.get("is_unauthenticated", False)),
             received_at=datetime.fromisoformat(head["received_at"]).astimezone(UTC),
             callback=Callback(
                 method=head["method"],

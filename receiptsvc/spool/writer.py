@@ -18,8 +18,8 @@ from pathlib import Path
 
 from receiptsvc import ids, logs
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
+from receiptsvc.domain.inbox import Arrival
 from receiptsvc.spool import records
-from receiptsvc.store.inbox.pending import Arrival
 
 SUFFIX = ".spool"  # callbacks that wait for the database
 TORN_SUFFIX = ".torn"  # bytes in which no record could be read

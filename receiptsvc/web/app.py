@@ -48,8 +48,8 @@ class Id(BaseConverter):
 
 def create_app(settings: Settings, database: Database, *, find_out: FindOut | None = None) -> Flask:
     """The application for these settings, on this database. `find_out`: tells whether callbacks can be kept."""
-    app = Flask("receiptsvc.web", static_folder=None)
-    app.config.update(MAX_CONTENT_LENGTH=settings.most_bytes, PROVIDE_AUTOMATIC_OPTIONS=False)
+    app = Flask("receiptsvc.web", static_folder=None, template_folder="docs/templates")
+    app.config.update(MAX_CONTENT_LENGTH=settings.max_bytes, PROVIDE_AUTOMATIC_OPTIONS=False)
     json = DefaultJSONProvider(app)
     json.sort_keys = False
     app.json = json

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import Message, Reply, Spoken
+from receiptsvc.store.core.models import ConversationActivity, Message, Reply
 from receiptsvc.store.messages import activity
 
 _SLICE = 500
@@ -18,22 +18,22 @@ _SLICE = 500
 _Found = Collection[UUID]
 
 
-def recall(database: Database, *, is_applied: bool = False) -> Iterator[UUID]:
+def repair_activity(database: Database, *, is_applied: bool = False) -> Iterator[UUID]:
     """Conversations of which something else is noted than they say; with `is_applied` each slice is put right.
 
     In short transactions, so that it can run beside the service, be stopped at any point and begun again. Without
     `is_applied` one of which nothing is noted may be named more than once. Raises StorageUnavailable.
     """
     looks: Sequence[tuple[InstrumentedAttribute[UUID], InstrumentedAttribute[UUID], Callable[..., _Found]]] = (
-        (Spoken.id, Spoken.id, _wrong),
-        (Message.id, Message.conversation_id, activity.find_unnoted),
-        (Reply.id, Reply.conversation_id, activity.find_unnoted),
+        (ConversationActivity.id, ConversationActivity.id, _wrong),
+        (Message.id, Message.conversation_id, activity.find_missing),
+        (Reply.id, Reply.conversation_id, activity.find_missing),
     )
     for key, conversation, look in looks:
         for found in _looked_at(database, key, conversation, look):
             if is_applied:
                 with database.transaction() as session:
-                    activity.restore(session, found)
+                    activity.repair(session, found)
                 database.rest()
             yield from found
 

@@ -13,12 +13,12 @@ from uuid import UUID
 import phonenumbers
 from sqlalchemy.orm import Session
 
-from receiptsvc.domain.inbox import InboxOutcome
+from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.messages import Origin, Receipt
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store.inbox.pending import Claimed
+from receiptsvc.store.inbox.pending import ClaimedReceipt
 from receiptsvc.store.messages import transitions
-from receiptsvc.store.messages.transitions import Candidate, Given, Locked
+from receiptsvc.store.messages.transitions import Candidate, LockedMessage, TransactionLink
 
 BY_HAND = "matched by hand"
 BY_TOKEN = "token"  # noqa: S105 - a rule's name
@@ -30,7 +30,7 @@ _CLOCKS_DIFFER_BY = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
+class Match:
     """The message that a receipt is about, and the rule that says so."""
 
     message_id: UUID
@@ -38,23 +38,23 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Lost:
+class NoMatch:
     """A receipt that can't be given to a message, and why. `candidates`: those among which nothing decides."""
 
-    outcome: InboxOutcome
+    outcome: ReceiptOutcome
     reason: str
     candidates: Sequence[UUID] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Known:
+class MatchContext:
     """What the store knows about a batch of receipts. `locked`: every message that they may be about."""
 
-    locked: Mapping[UUID, Locked]
-    by_transaction: dict[str, list[Given]]
+    locked: Mapping[UUID, LockedMessage]
+    by_transaction: dict[str, list[TransactionLink]]
     by_client_ref: Mapping[str, Sequence[Candidate]]
 
-    def learn(self, receipt: Receipt, found: Found) -> None:
+    def learn(self, receipt: Receipt, found: Match) -> None:
         """Know of a receipt what the next batch will know of it: how receipts are batched makes no difference."""
         if receipt.transaction_id is None:
             return
@@ -62,13 +62,15 @@ class Known:
         if message.transaction_id is None:
             message.transaction_id = receipt.transaction_id
         if all(one.message_id != message.id for one in given):
-            given.append(Given(receipt.transaction_id, message.id, message.recipient, "receipt"))
+            given.append(TransactionLink(receipt.transaction_id, message.id, message.recipient, "receipt"))
 
 
-def look_up(session: Session, read: Sequence[tuple[Claimed, Receipt]], *, only_look: bool = False) -> Known:
+def look_up(
+    session: Session, read: Sequence[tuple[ClaimedReceipt, Receipt]], *, only_look: bool = False
+) -> MatchContext:
     """Find every message that these receipts may be about, and lock those, unless you `only_look`."""
-    by_transaction: dict[str, list[Given]] = {}
-    for given in transitions.transactions(
+    by_transaction: dict[str, list[TransactionLink]] = {}
+    for given in transitions.find_transaction_links(
         session, {receipt.transaction_id for _, receipt in read if receipt.transaction_id}
     ):
         by_transaction.setdefault(given.transaction_id, []).append(given)
@@ -84,39 +86,41 @@ def look_up(session: Session, read: Sequence[tuple[Claimed, Receipt]], *, only_l
         and not _fitting(receipt, by_transaction.get(receipt.transaction_id or "", ()))
     }
     by_client_ref = defaultdict(list)
-    for candidate in transitions.candidates(session, {(ref, tail(number)) for ref, number in vague if ref and number}):
+    for candidate in transitions.find_candidates(
+        session, {(ref, tail(number)) for ref, number in vague if ref and number}
+    ):
         by_client_ref[candidate.client_ref].append(candidate)
         wanted.add(candidate.id)
-    return Known(
-        locked=transitions.lock(session, {one for one in wanted if one is not None}, only_look=only_look),
+    return MatchContext(
+        locked=transitions.lock_messages(session, {one for one in wanted if one is not None}, only_look=only_look),
         by_transaction=by_transaction,
         by_client_ref=by_client_ref,
     )
 
 
-def correlate(row: Claimed, receipt: Receipt, known: Known) -> Found | Lost:
+def correlate(row: ClaimedReceipt, receipt: Receipt, known: MatchContext) -> Match | NoMatch:
     """The message that a receipt is about, by the first rule that fits."""
     if row.assigned_to is not None and row.assigned_to in known.locked:
-        return Found(message_id=row.assigned_to, rule=BY_HAND)
+        return Match(message_id=row.assigned_to, rule=BY_HAND)
     message = known.locked.get(row.message_id) if row.message_id else None
     given = known.by_transaction.get(receipt.transaction_id, ()) if receipt.transaction_id else ()
     if message is not None:
         return _by_token(message, receipt, given)
     fitting = _fitting(receipt, given)
     if len({one.message_id for one in fitting}) == 1:
-        return Found(
+        return Match(
             message_id=fitting[0].message_id, rule=BY_TRANSACTION if receipt.recipient else BY_LONE_TRANSACTION
         )
     if fitting:
-        return Lost(
-            outcome=InboxOutcome.UNMATCHED,
+        return NoMatch(
+            outcome=ReceiptOutcome.UNMATCHED,
             reason=f"its transactionID fits {len(fitting)} messages",
             candidates=[one.message_id for one in fitting],
         )
     return _by_client_ref(row, receipt, given, known)
 
 
-def _fitting(receipt: Receipt, given: Iterable[Given]) -> list[Given]:
+def _fitting(receipt: Receipt, given: Iterable[TransactionLink]) -> list[TransactionLink]:
     return [one for one in given if receipt.recipient is None or same_number(receipt.recipient, one.recipient)]
 
 
@@ -142,16 +146,20 @@ def _parsed(written: str, region: str | None = None) -> phonenumbers.PhoneNumber
         return None
 
 
-def _by_token(message: Locked, receipt: Receipt, given: Sequence[Given]) -> Found | Lost:
+def _by_token(message: LockedMessage, receipt: Receipt, given: Sequence[TransactionLink]) -> Match | NoMatch:
     if receipt.recipient is not None and not same_number(receipt.recipient, message.recipient):
-        return Lost(outcome=InboxOutcome.QUARANTINED, reason="its recipient is not the one of the message it came for")
+        return NoMatch(
+            outcome=ReceiptOutcome.QUARANTINED, reason="its recipient is not the one of the message it came for"
+        )
     answered = [one for one in given if one.source == "answer" and one.recipient == message.recipient]
     if answered and all(one.message_id != message.id for one in answered):
-        return Lost(outcome=InboxOutcome.QUARANTINED, reason="its transactionID was given to another message")
-    return Found(message_id=message.id, rule=BY_TOKEN)
+        return NoMatch(outcome=ReceiptOutcome.QUARANTINED, reason="its transactionID was given to another message")
+    return Match(message_id=message.id, rule=BY_TOKEN)
 
 
-def _by_client_ref(row: Claimed, receipt: Receipt, given: Sequence[Given], known: Known) -> Found | Lost:
+def _by_client_ref(
+    row: ClaimedReceipt, receipt: Receipt, given: Sequence[TransactionLink], known: MatchContext
+) -> Match | NoMatch:
     """By clientRef and recipient: only one message, offered before the receipt's time, with no other transactionID."""
     latest = receipt.occurred_at + _CLOCKS_DIFFER_BY if receipt.occurred_at else row.received_at
     number = receipt.recipient or ""
@@ -166,19 +174,19 @@ def _by_client_ref(row: Claimed, receipt: Receipt, given: Sequence[Given], known
         and _was_offered(message, latest)
         and same_number(number, message.recipient)
     ]
-    if len(fitting) > 1 or (fitting and len(near) >= transitions.MOST_CANDIDATES):
+    if len(fitting) > 1 or (fitting and len(near) >= transitions.MAX_CANDIDATES):
         count = len(fitting) if len(fitting) > 1 else f"{len(near)} or more"
         reason = f"its clientRef and recipient fit {count} messages"
-        return Lost(outcome=InboxOutcome.UNMATCHED, reason=reason, candidates=[message.id for message in fitting])
+        return NoMatch(outcome=ReceiptOutcome.UNMATCHED, reason=reason, candidates=[message.id for message in fitting])
     if not fitting:
-        return Lost(outcome=InboxOutcome.UNMATCHED, reason=_why_unmatched(row, receipt, given))
+        return NoMatch(outcome=ReceiptOutcome.UNMATCHED, reason=_why_unmatched(row, receipt, given))
     if receipt.transaction_id is not None and fitting[0].calling_since is not None:
         reason = "the call that gives its message to the gateway has not been answered"
-        return Lost(outcome=InboxOutcome.UNMATCHED, reason=reason, candidates=[fitting[0].id])
-    return Found(message_id=fitting[0].id, rule=BY_CLIENT_REF)
+        return NoMatch(outcome=ReceiptOutcome.UNMATCHED, reason=reason, candidates=[fitting[0].id])
+    return Match(message_id=fitting[0].id, rule=BY_CLIENT_REF)
 
 
-def _was_offered(message: Locked, latest: datetime) -> bool:
+def _was_offered(message: LockedMessage, latest: datetime) -> bool:
     """Whether the gateway can have had a message by then. When other systems sent theirs is not known."""
     if message.origin == Origin.EXTERNAL:
         return True
@@ -192,7 +200,7 @@ def tail(number: str) -> str:
     return "".join(letter for letter in number if letter.isdigit())[-6:]
 
 
-def _why_unmatched(row: Claimed, receipt: Receipt, given: Iterable[Given]) -> str:
+def _why_unmatched(row: ClaimedReceipt, receipt: Receipt, given: Iterable[TransactionLink]) -> str:
     if given:
         return "its transactionID was given for other recipients"
     if row.message_id:

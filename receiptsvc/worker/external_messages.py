@@ -14,24 +14,24 @@ from receiptsvc import ids
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Receipt
 from receiptsvc.store.core.models import Message
-from receiptsvc.store.inbox.pending import Claimed
+from receiptsvc.store.inbox.pending import ClaimedReceipt
 from receiptsvc.store.messages import transitions
-from receiptsvc.worker.correlation import Found, tail
+from receiptsvc.worker.correlation import Match, tail
 
 BY_TRANSACTION = "adopted by transactionID and recipient"
 BY_CLIENT_REF = "adopted by clientRef and recipient"
 
 
-def due_at(row: Claimed, receipt: Receipt, after: timedelta | None) -> datetime | None:
+def due_at(row: ClaimedReceipt, receipt: Receipt, after: timedelta | None) -> datetime | None:
     """When a receipt that fits nothing may be adopted; None: never."""
-    is_adoptable = row.channel == Channel.ACCOUNT and not row.is_stranger and _number(receipt)
+    is_adoptable = row.channel == Channel.ACCOUNT and not row.is_unauthenticated and _number(receipt)
     says_which = receipt.transaction_id or receipt.client_ref
     return row.received_at + after if after is not None and is_adoptable and says_which else None
 
 
 def adopt(
-    session: Session, strays: Sequence[tuple[Claimed, Receipt]], now: datetime
-) -> tuple[list[tuple[Claimed, Receipt, Found]], list[Claimed]]:
+    session: Session, strays: Sequence[tuple[ClaimedReceipt, Receipt]], now: datetime
+) -> tuple[list[tuple[ClaimedReceipt, Receipt, Match]], list[ClaimedReceipt]]:
     """Make the messages of these receipts, one for all that speak of the same. The caller holds what they speak of.
 
     Gives too those that may be about a message just made, though they don't say so outright: they are for the next
@@ -39,8 +39,8 @@ def adopt(
     """
     made: dict[tuple[str | None, str | None, str], Message] = {}
     spoken_of: set[tuple[str, str | None, str]] = set()
-    found: list[tuple[Claimed, Receipt, Found]] = []
-    later: list[Claimed] = []
+    found: list[tuple[ClaimedReceipt, Receipt, Match]] = []
+    later: list[ClaimedReceipt] = []
     for row, receipt in strays:
         number = _number(receipt)
         key = (receipt.transaction_id, None if receipt.transaction_id else receipt.client_ref, number)
@@ -56,8 +56,8 @@ def adopt(
             made[key] = _message(receipt, number)
         spoken_of |= names
         rule = BY_TRANSACTION if receipt.transaction_id else BY_CLIENT_REF
-        found.append((row, receipt, Found(message_id=made[key].id, rule=rule)))
-    transitions.adopt(session, list(made.values()), now)
+        found.append((row, receipt, Match(message_id=made[key].id, rule=rule)))
+    transitions.accept_external(session, list(made.values()), now)
     return found, later
 
 

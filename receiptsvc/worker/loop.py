@@ -38,7 +38,7 @@ _NOTHING_DUE_SECONDS = 0.5
 _HEARTBEAT_SECONDS = 5.0
 _SILENT_FOR = timedelta(seconds=15)  # after that a worker that did not take its leave has been killed
 _TIDY_SECONDS = 5.0
-_MOST_LOOKED_AT_AGAIN = 100  # parked receipts, each time
+_MAX_LOOKED_AT_AGAIN = 100  # parked receipts, each time
 _OUTAGE_SECONDS = (0.5, 30.0)  # the first pause after storage failed, and the longest
 
 
@@ -78,7 +78,7 @@ def run(settings: Settings, database: Database, gateways: Mapping[str, Gateway],
     unfinished = [thread.name for thread in threads if thread.is_alive()]
     if not unfinished:
         with suppress(StorageUnavailable), database.transaction() as session:
-            heartbeats.leave(session, _name())
+            heartbeats.deregister(session, _name())
     logs.info("worker.stopped", unfinished=unfinished)
     if lock is not None and not unfinished:
         lock.close()
@@ -88,7 +88,7 @@ def _duties(
     settings: Settings, database: Database, gateways: Mapping[str, Gateway], queue: Queue, stop: threading.Event
 ) -> list[Duty]:
     reading = Reading(
-        words=status_map.load(settings.status_map),
+        status_map=status_map.load(settings.status_map),
         zone=settings.timezone,
         adopt_after=settings.adopt_after,
         reply_window=settings.reply_window,
@@ -120,7 +120,7 @@ def _duties(
     def send() -> int:
         return submit(database, gateways, settings, stop)
 
-    calls = range(settings.calls_at_once)
+    calls = range(settings.send_concurrency)
     return duties + [Duty(name=f"send-{number}", step=send, rest_seconds=_NOTHING_DUE_SECONDS) for number in calls]
 
 
@@ -149,7 +149,7 @@ def _bury(database: Database, *, is_starting: bool = False) -> int:
         return seen.seen_at < now - _SILENT_FOR
 
     with database.transaction() as session:
-        buried = heartbeats.bury(session, "worker", is_gone)
+        buried = heartbeats.reap(session, "worker", is_gone)
     if buried:
         logs.warning("worker.others_were_killed", workers=buried)
     return buried * _BATCH
@@ -174,14 +174,14 @@ def _tidy(settings: Settings, database: Database) -> int:
     with database.transaction() as session:
         retired = attempts.retire_late(session, datetime.now(UTC), repeats(settings))
     with database.transaction() as session:
-        released = parking.release_due(session, datetime.now(UTC), _MOST_LOOKED_AT_AGAIN)
+        released = parking.release_due(session, datetime.now(UTC), _MAX_LOOKED_AT_AGAIN)
     settled = _settle_lost(settings, database)
     release(database, settings)
     numbered = 0
     if not database.is_sqlite:  # for streams to come: while one is open, the web process does it
         with database.transaction() as session:
             numbered = change_feed.number(session)
-    is_more = released == _MOST_LOOKED_AT_AGAIN or numbered == change_feed.MOST_NUMBERED
+    is_more = released == _MAX_LOOKED_AT_AGAIN or numbered == change_feed.MAX_NUMBERED
     return retired + settled + is_more  # the rest of them at once
 
 

@@ -17,31 +17,31 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import logs
 from receiptsvc.domain.errors import StorageUnavailable, Unreadable
-from receiptsvc.domain.inbox import Channel, InboxOutcome
+from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Receipt, Reply
 from receiptsvc.domain.statuses import Report, Source
 from receiptsvc.dynmark.inbound import callbacks
-from receiptsvc.dynmark.status_map import Words
+from receiptsvc.dynmark.status_map import StatusMap
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbound import replies
 from receiptsvc.store.inbox import parking, pending
-from receiptsvc.store.inbox.parking import Stray
-from receiptsvc.store.inbox.pending import Claimed
+from receiptsvc.store.inbox.parking import UnmatchedReceipt
+from receiptsvc.store.inbox.pending import ClaimedReceipt
 from receiptsvc.store.messages import transitions
-from receiptsvc.store.messages.transitions import Locked
+from receiptsvc.store.messages.transitions import LockedMessage
 from receiptsvc.worker import correlation, external_messages
-from receiptsvc.worker.correlation import Found, Lost
+from receiptsvc.worker.correlation import Match, NoMatch
 
-_MOST_TRIES = 8
-_MOST_OUTAGES = 3  # in a row, before a batch is suspected
+_MAX_TRIES = 8
+_MAX_OUTAGES = 3  # in a row, before a batch is suspected
 _FIRST_GAP = timedelta(seconds=5)
 _LAG = timedelta(seconds=2)  # by which a commit may come after its rows' place in the queue
 _WHOLE_LOOK_SECONDS = 8.0
 _ACTOR = "worker"
 _ENDED = "the process that worked on it ended"
 
-Match = tuple[Claimed, Receipt, Found]
-Verdict = tuple[Claimed, InboxOutcome, str | None]
+MatchedReceipt = tuple[ClaimedReceipt, Receipt, Match]
+Verdict = tuple[ClaimedReceipt, ReceiptOutcome, str | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +50,7 @@ class Reading:
     after a message a reply belongs to it, and which replies are opt-outs.
     """
 
-    words: Words
+    status_map: StatusMap
     zone: ZoneInfo
     adopt_after: timedelta | None = None
     reply_window: timedelta = replies.WINDOW
@@ -82,7 +82,7 @@ class Queue:
         """What was claimed was not worked on, and stands where it stood."""
         self._mark = None
 
-    def claim(self, session: Session, now: datetime, limit: int) -> list[Claimed]:
+    def claim(self, session: Session, now: datetime, limit: int) -> list[ClaimedReceipt]:
         """The next rows, locked."""
         if monotonic() >= self._whole_look_at:
             self._mark, self._whole_look_at = None, monotonic() + _WHOLE_LOOK_SECONDS
@@ -96,7 +96,7 @@ class Queue:
 def process(database: Database, reading: Reading, now: datetime, limit: int, queue: Queue | None = None) -> int:
     """Work on up to `limit` kept callbacks that are due; how many. Raises StorageUnavailable."""
     queue = queue or Queue()
-    claimed: list[Claimed] = []
+    claimed: list[ClaimedReceipt] = []
     alone: list[UUID] = []
     try:
         with database.transaction() as session:
@@ -111,12 +111,12 @@ def process(database: Database, reading: Reading, now: datetime, limit: int, que
         # A database that takes the claim, and fails again and again at what follows, is not away: it is the batch.
         queue.outages += isinstance(error, StorageUnavailable) and bool(claimed)
         queue.look_from_the_start()
-        if not claimed or (isinstance(error, StorageUnavailable) and queue.outages < _MOST_OUTAGES):
+        if not claimed or (isinstance(error, StorageUnavailable) and queue.outages < _MAX_OUTAGES):
             raise
         logs.warning("process.batch_failed", rows=len(claimed), error=logs.describe(error))
         alone = [row.id for row in claimed]
     for row_id in alone:
-        _process_alone(database, row_id, reading, now, is_doubtful=queue.outages >= _MOST_OUTAGES)
+        _process_alone(database, row_id, reading, now, is_doubtful=queue.outages >= _MAX_OUTAGES)
     queue.outages = 0
     queue.be_careful(-len(claimed))
     return len(claimed)
@@ -132,8 +132,8 @@ def _process_alone(database: Database, row_id: UUID, reading: Reading, now: date
         if not held:
             return
         row = held[0]
-        if row.tries >= _MOST_TRIES:
-            _settle(session, [(row, InboxOutcome.DEAD, _ENDED)], now)
+        if row.tries >= _MAX_TRIES:
+            _settle(session, [(row, ReceiptOutcome.DEAD, _ENDED)], now)
             return
         pending.postpone(session, row, now + _FIRST_GAP * (1 << row.tries), _ENDED)
     try:
@@ -145,31 +145,31 @@ def _process_alone(database: Database, row_id: UUID, reading: Reading, now: date
         logs.error("process.row_failed", error, receipt=str(row_id))
         with database.transaction() as session:
             for row in pending.claim(session, now, 1, only=row_id):
-                if row.tries >= _MOST_TRIES:
-                    _settle(session, [(row, InboxOutcome.DEAD, logs.describe(error))], now)
+                if row.tries >= _MAX_TRIES:
+                    _settle(session, [(row, ReceiptOutcome.DEAD, logs.describe(error))], now)
                 else:
                     pending.explain(session, row, logs.describe(error))
 
 
-def _work(session: Session, rows: Sequence[Claimed], reading: Reading, now: datetime) -> None:
+def _work(session: Session, rows: Sequence[ClaimedReceipt], reading: Reading, now: datetime) -> None:
     verdicts: list[Verdict] = []
-    read: list[tuple[Claimed, Receipt]] = []
-    answers: list[tuple[Claimed, Reply]] = []
+    read: list[tuple[ClaimedReceipt, Receipt]] = []
+    answers: list[tuple[ClaimedReceipt, Reply]] = []
     several: dict[UUID, Sequence[Receipt | Unreadable]] = {}
     parts = 0
     for row in rows:
-        if row.is_stranger and row.assigned_to is None:
-            verdicts.append((row, InboxOutcome.QUARANTINED, "its key was wrong"))
+        if row.is_unauthenticated and row.assigned_to is None:
+            verdicts.append((row, ReceiptOutcome.QUARANTINED, "its key was wrong"))
         elif row.channel == Channel.INBOUND:
             try:
                 answers.append((row, callbacks.read_reply(pending.callback_of(session, row), reading.zone)))
             except Unreadable as error:
-                verdicts.append((row, InboxOutcome.QUARANTINED, str(error)))
+                verdicts.append((row, ReceiptOutcome.QUARANTINED, str(error)))
         else:
             said, new_parts = _read(session, row, reading.zone, several, now)
             parts += new_parts
             if isinstance(said, Unreadable):
-                verdicts.append((row, InboxOutcome.QUARANTINED, str(said)))
+                verdicts.append((row, ReceiptOutcome.QUARANTINED, str(said)))
             else:
                 read.append((row, said))
     verdicts += _record_receipts(session, read, reading, now)
@@ -185,7 +185,7 @@ def _work(session: Session, rows: Sequence[Claimed], reading: Reading, now: date
 
 def _read(
     session: Session,
-    row: Claimed,
+    row: ClaimedReceipt,
     zone: ZoneInfo,
     several: dict[UUID, Sequence[Receipt | Unreadable]],
     now: datetime,
@@ -212,26 +212,26 @@ def _settle(session: Session, verdicts: Sequence[Verdict], now: datetime, new_pa
     left = [
         (row.id, outcome, reason)
         for row, outcome, reason in verdicts
-        if row.processed_at is not None and outcome is not InboxOutcome.UNMATCHED
+        if row.processed_at is not None and outcome is not ReceiptOutcome.UNMATCHED
     ]
-    parking.leave(session, left, now, _ACTOR)
+    parking.remove(session, left, now, _ACTOR)
 
 
 def _record_receipts(
-    session: Session, read: Sequence[tuple[Claimed, Receipt]], reading: Reading, now: datetime
+    session: Session, read: Sequence[tuple[ClaimedReceipt, Receipt]], reading: Reading, now: datetime
 ) -> list[Verdict]:
     if not read:
         return []
     known = correlation.look_up(session, read)
-    found: list[Match] = []
-    strays: list[tuple[Claimed, Receipt]] = []
+    found: list[MatchedReceipt] = []
+    strays: list[tuple[ClaimedReceipt, Receipt]] = []
     verdicts: list[Verdict] = []
     for row, receipt in read:
         match = correlation.correlate(row, receipt, known)
-        if isinstance(match, Found):
+        if isinstance(match, Match):
             known.learn(receipt, match)
             found.append((row, receipt, match))
-        elif match.outcome is InboxOutcome.UNMATCHED:
+        elif match.outcome is ReceiptOutcome.UNMATCHED:
             strays.append((row, receipt))
         else:
             verdicts.append((row, match.outcome, match.reason))
@@ -240,29 +240,33 @@ def _record_receipts(
         {receipt.transaction_id for _, receipt in strays if receipt.transaction_id},
         {receipt.client_ref for _, receipt in strays if receipt.client_ref},
     )
-    verdicts += _record(session, found, known.locked, reading.words, now)
+    verdicts += _record(session, found, known.locked, reading.status_map, now)
     return verdicts + _keep_strays(session, strays, reading, now)
 
 
 def _record(
-    session: Session, found: Sequence[Match], locked: Mapping[UUID, Locked], words: Words, now: datetime
+    session: Session,
+    found: Sequence[MatchedReceipt],
+    locked: Mapping[UUID, LockedMessage],
+    status_map: StatusMap,
+    now: datetime,
 ) -> list[Verdict]:
     """Record receipts that found their messages."""
     touched = {match.message_id: locked[match.message_id] for _, _, match in found}
     noted = [
         (touched[match.message_id], receipt.transaction_id) for _, receipt, match in found if receipt.transaction_id
     ]
-    transitions.note_transactions(session, noted, "receipt", now)
-    entries = [(match.message_id, _entry(row, receipt, match, words)) for row, receipt, match in found]
+    transitions.link_transactions(session, noted, "receipt", now)
+    entries = [(match.message_id, _entry(row, receipt, match, status_map)) for row, receipt, match in found]
     effects = transitions.record(session, touched, entries, now)
     return [
-        (row, InboxOutcome(effect.value), "; ".join(receipt.notes) or None)
+        (row, ReceiptOutcome(effect.value), "; ".join(receipt.notes) or None)
         for (row, receipt, _), effect in zip(found, effects, strict=True)
     ]
 
 
 def _keep_strays(
-    session: Session, strays: Sequence[tuple[Claimed, Receipt]], reading: Reading, now: datetime
+    session: Session, strays: Sequence[tuple[ClaimedReceipt, Receipt]], reading: Reading, now: datetime
 ) -> list[Verdict]:
     """Adopt or park what fits no message, unless one has come to fit meanwhile: that is for the next batch.
 
@@ -271,12 +275,12 @@ def _keep_strays(
     if not strays:
         return []
     known = correlation.look_up(session, strays, only_look=True)
-    adopted: list[tuple[Claimed, Receipt]] = []
-    parked: list[tuple[Claimed, Receipt, Lost, datetime | None]] = []
-    later: list[Claimed] = []
+    adopted: list[tuple[ClaimedReceipt, Receipt]] = []
+    parked: list[tuple[ClaimedReceipt, Receipt, NoMatch, datetime | None]] = []
+    later: list[ClaimedReceipt] = []
     for row, receipt in strays:
         match = correlation.correlate(row, receipt, known)
-        if isinstance(match, Found) or match.outcome is not InboxOutcome.UNMATCHED:
+        if isinstance(match, Match) or match.outcome is not ReceiptOutcome.UNMATCHED:
             later.append(row)
             continue
         due_at = None if match.candidates else external_messages.due_at(row, receipt, reading.adopt_after)
@@ -287,7 +291,7 @@ def _keep_strays(
     parking.park(
         session,
         [
-            Stray(
+            UnmatchedReceipt(
                 receipt_id=row.id,
                 transaction_id=receipt.transaction_id,
                 client_ref=receipt.client_ref,
@@ -307,16 +311,16 @@ def _keep_strays(
     )
     for row in [*later, *as_well]:
         pending.postpone(session, row._replace(tries=row.tries - 1), now, "its message has come meanwhile")
-    locked = transitions.lock(session, {match.message_id for _, _, match in found})
-    verdicts: list[Verdict] = [(row, InboxOutcome.UNMATCHED, why.reason) for row, _, why, _ in parked]
-    return verdicts + _record(session, found, locked, reading.words, now)
+    locked = transitions.lock_messages(session, {match.message_id for _, _, match in found})
+    verdicts: list[Verdict] = [(row, ReceiptOutcome.UNMATCHED, why.reason) for row, _, why, _ in parked]
+    return verdicts + _record(session, found, locked, reading.status_map, now)
 
 
-def _entry(row: Claimed, receipt: Receipt, match: Found, words: Words) -> transitions.Entry:
-    return transitions.Entry(
+def _entry(row: ClaimedReceipt, receipt: Receipt, match: Match, status_map: StatusMap) -> transitions.NewTransition:
+    return transitions.NewTransition(
         report=Report(
             source=Source.GATEWAY,
-            word=words.word_for(receipt.status_id, receipt.description),
+            status=status_map.status_for(receipt.status_id, receipt.description),
             received_at=row.received_at,
             occurred_at=receipt.occurred_at,
             provider_status_id=receipt.status_id,
@@ -325,5 +329,5 @@ def _entry(row: Claimed, receipt: Receipt, match: Found, words: Words) -> transi
         rule=match.rule,
         reason="; ".join(receipt.notes) or None,
         receipt_id=row.id,
-        map_version=words.version,
+        map_version=status_map.version,
     )

@@ -61,7 +61,7 @@ def rebuild(
         changed = [(one, report) for one, report in read if report is not None and _differs(one, report)]
         if is_applied and changed:
             with database.transaction() as session:
-                _apply(session, changed, reading.words.version, now)
+                _apply(session, changed, reading.status_map.version, now)
             database.rest()
         yield from (_difference(one, report) for one, report in changed)
         on_progress(len(slice_))
@@ -80,7 +80,7 @@ def _read_again(recorded: Recorded, reading: Reading) -> Report | None:
         return None
     return Report(
         source=Source.GATEWAY,
-        word=reading.words.word_for(receipt.status_id, receipt.description),
+        status=reading.status_map.status_for(receipt.status_id, receipt.description),
         received_at=recorded.report.received_at,
         occurred_at=receipt.occurred_at,
         provider_status_id=receipt.status_id,
@@ -96,11 +96,11 @@ def _apply(session: Session, changed: Sequence[tuple[Recorded, Report]], version
     """Supersede transitions, message by message, and let their receipts have the outcomes of the new ones."""
     held = superseding.hold(session, [one for one, _ in changed])
     wanted = [(one, report) for one, report in changed if one.transition_id in held]
-    locked = transitions.lock(session, {one.message_id for one, _ in wanted})
-    entries: list[tuple[UUID, transitions.Entry]] = [
+    locked = transitions.lock_messages(session, {one.message_id for one, _ in wanted})
+    entries: list[tuple[UUID, transitions.NewTransition]] = [
         (
             one.message_id,
-            transitions.Entry(
+            transitions.NewTransition(
                 report=report, rule=one.rule, reason="read again", receipt_id=one.receipt_id, map_version=version
             ),
         )
@@ -118,6 +118,6 @@ def _difference(recorded: Recorded, report: Report) -> Difference:
         message=ids.public("msg", recorded.message_id),
         provider_status_id=report.provider_status_id,
         provider_description=report.provider_description,
-        was=recorded.report.word,
-        now=report.word,
+        was=recorded.report.status,
+        now=report.status,
     )

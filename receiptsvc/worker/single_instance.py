@@ -13,7 +13,7 @@ from receiptsvc.domain.errors import ReceiptsvcError
 _POLL_SECONDS = 0.1
 
 
-class AnotherWorker(ReceiptsvcError):
+class WorkerAlreadyRunning(ReceiptsvcError):
     """A worker of this database runs already."""
 
 
@@ -31,7 +31,7 @@ def lock_worker(database_url: str, *, patience_seconds: float, stop: threading.E
         except BlockingIOError:
             if time.monotonic() > deadline:
                 file.close()
-                raise AnotherWorker(
+                raise WorkerAlreadyRunning(
                     "another worker is at work on this SQLite database; stop it, or use PostgreSQL for several"
                 ) from None
             stop.wait(_POLL_SECONDS)

@@ -19,7 +19,7 @@ from receiptsvc.dynmark.gateway import Gateway
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.outbound import accounts, attempts, send_gate
 from receiptsvc.store.outbound.accounts import Call, Gate
-from receiptsvc.store.outbound.attempts import Claimed, Ended, Repeats
+from receiptsvc.store.outbound.attempts import AttemptResult, ClaimedMessage, RepeatPolicy
 
 _SPREAD = 0.2  # so that what failed together, everywhere, does not come back together
 _RECORD_AGAIN_SECONDS = 1.0
@@ -38,7 +38,7 @@ def submit(database: Database, gateways: Mapping[str, Gateway], settings: Settin
     started = datetime.now(UTC)
     try:
         with database.transaction() as session:
-            allowed = send_gate.allow(session, started, settings.batch_size, settings.sends_per_second)
+            allowed = send_gate.request(session, started, settings.batch_size, settings.sends_per_second)
             gates = accounts.gates(session, started) if allowed.most else ()
             claimed = _claim(session, started, allowed.most, settings, gates)
             if stop.is_set() or not claimed:  # the claim may have waited for its turn; no new call starts now
@@ -53,7 +53,7 @@ def submit(database: Database, gateways: Mapping[str, Gateway], settings: Settin
         [outbound(settings, message, started) for message in claimed],
         repeats=frozenset(message.id for message in claimed if message.unclear_since is not None),
     )
-    ended = {message.id: Ended(number=message.tries, result=results[message.id]) for message in claimed}
+    ended = {message.id: AttemptResult(number=message.tries, result=results[message.id]) for message in claimed}
     _log(results.values(), (datetime.now(UTC) - started).total_seconds())
     call = Call(
         account=account_of(claimed[0].impersonate_user_name),
@@ -65,7 +65,9 @@ def submit(database: Database, gateways: Mapping[str, Gateway], settings: Settin
     return len(claimed)
 
 
-def _claim(session: Session, now: datetime, most: int, settings: Settings, gates: Sequence[Gate]) -> Sequence[Claimed]:
+def _claim(
+    session: Session, now: datetime, most: int, settings: Settings, gates: Sequence[Gate]
+) -> Sequence[ClaimedMessage]:
     if not most:
         return ()
     lease = timedelta(seconds=settings.lease_seconds)
@@ -81,7 +83,7 @@ def release(database: Database, settings: Settings) -> None:
 
 
 def _record(
-    database: Database, ended: Mapping[UUID, Ended], settings: Settings, stop: threading.Event, call: Call
+    database: Database, ended: Mapping[UUID, AttemptResult], settings: Settings, stop: threading.Event, call: Call
 ) -> bool:
     """Keep what a call's answer said, through an outage too: an answer that is forgotten becomes a lost one.
 
@@ -105,16 +107,16 @@ def _record(
             return has_decided
 
 
-def repeats(settings: Settings) -> Repeats:
+def repeats(settings: Settings) -> RepeatPolicy:
     """When messages may be offered again, as the settings say."""
-    return Repeats(
+    return RepeatPolicy(
         after=timedelta(seconds=settings.resend_after_seconds),
         duration=timedelta(seconds=settings.resend_for_seconds),
         spread=_SPREAD,
     )
 
 
-def outbound(settings: Settings, message: Claimed, now: datetime) -> OutboundMessage:
+def outbound(settings: Settings, message: ClaimedMessage, now: datetime) -> OutboundMessage:
     """What of a message goes to the gateway, with our callback as its address for receipts."""
     return OutboundMessage(
         id=message.id,
@@ -135,7 +137,7 @@ def outbound(settings: Settings, message: Claimed, now: datetime) -> OutboundMes
     )
 
 
-def _country(message: Claimed) -> str | None:
+def _country(message: ClaimedMessage) -> str | None:
     """The country that goes along, for a number of that country only: beside another's it could be misread as local."""
     region = alpha_2(message.country_iso_code or "")
     code = phonenumbers.country_code_for_region(region) if region else 0

@@ -95,7 +95,7 @@ class Service:
             return session.get_one(Message, message_id).originator
 
     def _process(self) -> None:
-        reading = Reading(words=status_map.load(self.settings.status_map), zone=self.settings.timezone)
+        reading = Reading(status_map=status_map.load(self.settings.status_map), zone=self.settings.timezone)
         assert process(self.database, reading, T0, 10) == 1
 
 

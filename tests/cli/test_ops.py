@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 
 from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
-from receiptsvc.domain.inbox import InboxOutcome
+from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.store.core.models import Audit, InboxRow, Message
 from receiptsvc.store.inbox import counters, receipts
 from tests.cli.conftest import Run, Service
@@ -81,7 +81,7 @@ def dead(service: Service, at: float) -> None:
     receipt_id = rows.keep(service.database, "statusid=1", now=rows.seconds(at))
     with service.database.transaction() as session:
         session.execute(update(InboxRow).where(InboxRow.id == receipt_id).values(outcome="dead", processed_at=rows.T0))
-        counters.move(session, {(InboxOutcome.PENDING, InboxOutcome.DEAD): 1})
+        counters.move(session, {(ReceiptOutcome.PENDING, ReceiptOutcome.DEAD): 1})
 
 
 def test_replay_has_receipts_worked_on_again_and_says_how_many(service: Service, run: Run) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from receiptsvc import ids
 from receiptsvc.cli.main import commands
-from receiptsvc.domain.messages import Outcome
+from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.store.core.models import Audit, Message, SendingAccount
 from receiptsvc.store.messages import operator_actions
 from receiptsvc.store.outbound import send_gate
@@ -29,7 +29,7 @@ def audits(service: Service) -> list[tuple[str, str, str | None]]:
 
 def unknown(service: Service, recipient: str = "447700900001") -> str:
     """A message whose send was never answered, in January."""
-    return ids.public("msg", work.send(service.database, rows.message(recipient), Outcome.UNCLEAR))
+    return ids.public("msg", work.send(service.database, rows.message(recipient), SendOutcome.UNCLEAR))
 
 
 def test_a_pause_is_told_with_its_reason_until_it_ends(service: Service, run: Run) -> None:
@@ -47,9 +47,9 @@ def test_a_pause_is_told_with_its_reason_until_it_ends(service: Service, run: Ru
 
 def test_a_refused_account_and_what_is_to_be_resolved_are_told(service: Service, run: Run) -> None:
     unknown(service)
-    work.send(service.database, rows.message("447700900002"), Outcome.TAKEN)
+    work.send(service.database, rows.message("447700900002"), SendOutcome.TAKEN)
     with service.database.transaction() as session:
-        send_gate.note(session, {Outcome.ACCOUNT_REFUSED}, rows.T0, was_probe=False)
+        send_gate.record_outcome(session, {SendOutcome.ACCOUNT_REFUSED}, rows.T0, was_probe=False)
     lines = run("sending").stdout.splitlines()
     assert lines[0].startswith("The gateway refuses our credentials since 2026-01-05 12:00:00Z")
     assert lines[1].startswith("1 message to `resolve`")

@@ -15,7 +15,7 @@ def said(word: Status | None, at: float | None = None, *, received: float = 60, 
     """A report of the gateway. `at`: its own time, in minutes; `received`: ours."""
     return Report(
         source=Source.GATEWAY,
-        word=word,
+        status=word,
         received_at=minutes(received),
         occurred_at=None if at is None else minutes(at),
         provider_status_id=code,
@@ -24,7 +24,7 @@ def said(word: Status | None, at: float | None = None, *, received: float = 60, 
 
 
 def own(word: Status, at: float = 0) -> Report:
-    return Report(source=Source.OURSELVES, word=word, received_at=minutes(at))
+    return Report(source=Source.OURSELVES, status=word, received_at=minutes(at))
 
 
 ACCEPTED = own(Status.ACCEPTED)

@@ -5,10 +5,14 @@ from datetime import timedelta
 import pytest
 
 from receiptsvc.domain.accounts import SUSPECT, Finding, account_of, find, grown, settle
-from receiptsvc.domain.messages import Outcome
+from receiptsvc.domain.messages import SendOutcome
 
-TAKEN, REFUSED, UNCLEAR, NOT_SENT = Outcome.TAKEN, Outcome.REFUSED, Outcome.UNCLEAR, Outcome.NOT_SENT
-ACCOUNT_REFUSED, IN_WORDS, MAYBE_SENT = Outcome.ACCOUNT_REFUSED, Outcome.SUSPECT_REFUSED, Outcome.SUSPECT_UNCLEAR
+TAKEN, REFUSED, UNCLEAR, NOT_SENT = SendOutcome.TAKEN, SendOutcome.REFUSED, SendOutcome.UNCLEAR, SendOutcome.NOT_SENT
+ACCOUNT_REFUSED, IN_WORDS, MAYBE_SENT = (
+    SendOutcome.ACCOUNT_REFUSED,
+    SendOutcome.SUSPECT_REFUSED,
+    SendOutcome.SUSPECT_UNCLEAR,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,14 +31,14 @@ ACCOUNT_REFUSED, IN_WORDS, MAYBE_SENT = Outcome.ACCOUNT_REFUSED, Outcome.SUSPECT
     ],
 )
 def test_what_a_call_says_of_its_account(
-    outcomes: set[Outcome], *, is_held: bool, is_met_again: bool, finding: Finding
+    outcomes: set[SendOutcome], *, is_held: bool, is_met_again: bool, finding: Finding
 ) -> None:
     assert find(outcomes, is_held=is_held, is_met_again=is_met_again) is finding
 
 
-@pytest.mark.parametrize("outcome", Outcome)
+@pytest.mark.parametrize("outcome", SendOutcome)
 @pytest.mark.parametrize("finding", Finding)
-def test_only_a_suspect_end_depends_on_what_is_found_of_the_account(outcome: Outcome, finding: Finding) -> None:
+def test_only_a_suspect_end_depends_on_what_is_found_of_the_account(outcome: SendOutcome, finding: Finding) -> None:
     settled = settle(outcome, finding, was_cleared=False, refuses_calls=True)
     if outcome in SUSPECT and finding is Finding.REFUSED:
         assert settled is ACCOUNT_REFUSED, "then nothing was sent"

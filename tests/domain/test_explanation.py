@@ -4,18 +4,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiptsvc.domain.explanation import Delays, Told, delays, explain, winner
-from receiptsvc.domain.statuses import GATEWAY_WORDS, Effect, Report, Status, fold, judge
+from receiptsvc.domain.explanation import Delays, RecordedReport, delays, explain, winner
+from receiptsvc.domain.statuses import GATEWAY_WORDS, Effect, Report, Status, classify, fold
 from tests.domain.reports import ACCEPTED, T0, minutes, own, said
 
 
-def recorded(*reports: Report) -> list[Told]:
+def recorded(*reports: Report) -> list[RecordedReport]:
     """These reports, each with the effect that it had."""
-    told: list[Told] = []
+    told: list[RecordedReport] = []
     for report in reports:
         earlier = [one.report for one in told]
-        effect = judge(report, earlier)[0] if earlier else Effect.APPLIED
-        told.append(Told(report=report, effect=effect, reason="not allowed" if report.word is Status.FAILED else None))
+        effect = classify(report, earlier)[0] if earlier else Effect.APPLIED
+        told.append(
+            RecordedReport(
+                report=report, effect=effect, reason="not allowed" if report.status is Status.FAILED else None
+            )
+        )
     return told
 
 
@@ -148,8 +152,8 @@ def test_our_own_weaker_word_left_the_status_as_it_was() -> None:
 
 
 def test_what_was_superseded_counts_no_more() -> None:
-    old = Told(report=said(Status.DELIVERED, 1), effect=Effect.APPLIED, superseded_at=minutes(90))
-    told = [*recorded(ACCEPTED), old, Told(report=said(Status.EXPIRED, 1), effect=Effect.APPLIED)]
+    old = RecordedReport(report=said(Status.DELIVERED, 1), effect=Effect.APPLIED, superseded_at=minutes(90))
+    told = [*recorded(ACCEPTED), old, RecordedReport(report=said(Status.EXPIRED, 1), effect=Effect.APPLIED)]
     explanation = explain(told)
     assert explanation.winner == 2
     assert explanation.because.endswith("; that is a final word, and it has given no other.")
@@ -186,11 +190,13 @@ def test_the_winner_alone_adds_up_to_what_all_do(reports: list[Report]) -> None:
     for one, why in zip(told, explanation.whys, strict=True):
         assert "None" not in why
         if one.effect is Effect.APPLIED:
-            assert why.endswith(f" {one.report.word}.")
+            assert why.endswith(f" {one.report.status}.")
 
 
 def test_many_reports_are_explained_in_time_that_grows_as_they_do() -> None:
-    told = recorded(ACCEPTED) + [Told(report=said(Status.SENT, at), effect=Effect.STALE) for at in range(20_000)]
+    told = recorded(ACCEPTED) + [
+        RecordedReport(report=said(Status.SENT, at), effect=Effect.STALE) for at in range(20_000)
+    ]
     assert explain(told).winner == 1
 
 

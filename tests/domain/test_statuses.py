@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiptsvc.domain.statuses import GATEWAY_WORDS, Effect, Report, State, Status, fold, judge
+from receiptsvc.domain.statuses import GATEWAY_WORDS, Effect, Report, State, Status, classify, fold
 from tests.domain.reports import ACCEPTED, minutes, own, said
 
 FOLDS = [
@@ -96,4 +96,4 @@ EFFECTS = [
 @pytest.mark.parametrize(("earlier", "report", "effect"), [case[1:] for case in EFFECTS], ids=[c[0] for c in EFFECTS])
 def test_effect(earlier: list[Report], report: Report, effect: Effect) -> None:
     told = [ACCEPTED, *earlier]
-    assert judge(report, told) == judge(report, told, fold(told).status) == (effect, fold([*told, report]))
+    assert classify(report, told) == classify(report, told, fold(told).status) == (effect, fold([*told, report]))

@@ -11,7 +11,7 @@ import pytest
 from lxml import etree
 
 from receiptsvc.domain.errors import SettingsError
-from receiptsvc.domain.messages import Outcome
+from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.dynmark.outbound import envelope
 from receiptsvc.dynmark.outbound.envelope import BUNDLED_WSDL
 from receiptsvc.dynmark.outbound.soap import SoapGateway
@@ -132,14 +132,14 @@ def test_the_setting_decides_how_the_callback_element_is_spelled(setting: str, s
 def test_a_message_that_xml_cant_carry_is_refused_alone(field: str, text: Any, named: str) -> None:
     poison, other = message(ALICE, **{field: text}), message(BOB)
     (refused, taken), server = send(wire.answer(collection(item(BOB))), poison, other)
-    assert (refused.outcome, taken.outcome) == (Outcome.REFUSED, Outcome.TAKEN)
+    assert (refused.outcome, taken.outcome) == (SendOutcome.REFUSED, SendOutcome.TAKEN)
     assert re.match(named, refused.description)
     assert len(sent_messages(server)) == 1
 
 
 def test_a_call_with_nothing_that_can_be_sent_is_not_made() -> None:
     (refused,), server = send(wire.answer(""), message(text="\x00"))
-    assert refused.outcome is Outcome.REFUSED
+    assert refused.outcome is SendOutcome.REFUSED
     assert server.connections == 0
 
 
@@ -167,7 +167,7 @@ def test_of_the_spellings_the_one_that_a_wsdl_declares_is_sent(wsdl: Path, decla
     (other,) = {"deliveryStatusUrl", "deliveryStatusURL"} - {declared}
     edit(wsdl, f'<s:element minOccurs="0" name="{other}" type="s:string"/>', "")
     results, server = send(wire.answer(WELL), message(), DYNMARK_WSDL=str(wsdl))
-    assert results[0].outcome is Outcome.TAKEN
+    assert results[0].outcome is SendOutcome.TAKEN
     assert declared in fields(sent_messages(server)[0])
     assert other not in fields(sent_messages(server)[0])
     with pytest.raises(SettingsError, match=f"no {other}, which DYNMARK_CALLBACK_ELEMENT asks for"):
@@ -180,7 +180,7 @@ def test_a_field_that_a_wsdl_does_not_declare_is_refused_not_dropped(wsdl: Path)
     results, server = send(
         wire.answer(WELL), message(), message(BOB, impersonate_user_name="x"), DYNMARK_WSDL=str(wsdl)
     )
-    assert [result.outcome for result in results] == [Outcome.TAKEN, Outcome.REFUSED]
+    assert [result.outcome for result in results] == [SendOutcome.TAKEN, SendOutcome.REFUSED]
     assert results[1].description == "impersonateUserName can't be sent: the WSDL does not declare it"
     assert "forwardSubmissionDeliveryStatus" not in fields(sent_messages(server)[0])
 
@@ -226,7 +226,7 @@ def test_additional_options_travel_as_a_wsdl_declares_them(wsdl: Path, element: 
         assert gateway.supports_additional_options
         with_options, without = message(ALICE, additional_options={"a": "1", "b": "2"}), message(BOB)
         results = gateway.send([with_options, without])
-    assert {result.outcome for result in results.values()} == {Outcome.TAKEN}
+    assert {result.outcome for result in results.values()} == {SendOutcome.TAKEN}
     first, second = sent_messages(server)
     assert [each.text for each in first.iter(f"{{{NAMESPACE}}}{key}", f"{{{NAMESPACE}}}{value}")] == [
         "a",
@@ -261,7 +261,7 @@ def test_a_wsdl_can_come_over_http_and_is_read_once() -> None:
         gateway = SoapGateway(settings(server.url, DYNMARK_WSDL=f"{source.url}?wsdl"))
         for _ in range(2):
             sent = message()
-            assert gateway.send([sent])[sent.id].outcome is Outcome.TAKEN
+            assert gateway.send([sent])[sent.id].outcome is SendOutcome.TAKEN
     assert [request.line for request in source.requests] == ["GET /service.asmx?wsdl HTTP/1.1"]
 
 
@@ -310,16 +310,16 @@ def test_without_a_wsdl_from_the_network_nothing_is_sent_until_it_comes(reply: w
         assert source.connections == 0
         sent = [message(ALICE), message(BOB)]
         for result in gateway.send(sent).values():
-            assert result.outcome is Outcome.NOT_SENT
+            assert result.outcome is SendOutcome.NOT_SENT
             assert (result.description or "").startswith("DYNMARK_WSDL: can't be used (")
             assert reason in (result.description or "")
         assert server.connections == 0
         source.reply = wire.answer(BUNDLED_WSDL.read_bytes())
-        assert {result.outcome for result in gateway.send(sent).values()} == {Outcome.TAKEN}
+        assert {result.outcome for result in gateway.send(sent).values()} == {SendOutcome.TAKEN}
 
 
 def test_a_wsdl_that_does_not_come_takes_no_longer_than_a_call_may() -> None:
-    outcomes: list[Outcome] = []
+    outcomes: list[SendOutcome] = []
     with Wire(wire.stall) as source, Wire(wire.answer(WELL)) as server:
         gateway = SoapGateway(settings(server.url, DYNMARK_WSDL=source.url, DYNMARK_TIMEOUT_SECONDS="0.4"))
 
@@ -333,7 +333,7 @@ def test_a_wsdl_that_does_not_come_takes_no_longer_than_a_call_may() -> None:
         for thread in threads:
             thread.join()
         assert time.monotonic() - started < 3  # and not eight times as long
-    assert outcomes == [Outcome.NOT_SENT] * 8
+    assert outcomes == [SendOutcome.NOT_SENT] * 8
     assert server.connections == 0
 
 

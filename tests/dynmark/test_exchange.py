@@ -18,7 +18,7 @@ AT_MOST_SECONDS = 3.0  # what a call of QUICK_SECONDS may take on a machine that
 
 
 def post(
-    url: str, *, timeout_seconds: float = 20, connect_seconds: float = 10, most_bytes: int = 1_000_000
+    url: str, *, timeout_seconds: float = 20, connect_seconds: float = 10, max_bytes: int = 1_000_000
 ) -> exchange.Answer:
     return exchange.post(
         url,
@@ -26,7 +26,7 @@ def post(
         headers={},
         timeout_seconds=timeout_seconds,
         connect_seconds=connect_seconds,
-        most_bytes=most_bytes,
+        max_bytes=max_bytes,
     )
 
 
@@ -217,7 +217,7 @@ def test_an_answer_without_end_is_cut_at_the_size_limit(start: bytes, piece: byt
     tracemalloc.start()
     try:
         with Wire(reply) as server, pytest.raises(exchange.Unclear):
-            post(server.url, most_bytes=100_000)
+            post(server.url, max_bytes=100_000)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -227,9 +227,9 @@ def test_an_answer_without_end_is_cut_at_the_size_limit(start: bytes, piece: byt
 
 def test_an_answer_of_just_the_limit_is_read() -> None:
     with Wire(wire.answer(b"x" * 1000)) as server:
-        assert len(post(server.url, most_bytes=1000).body) == 1000
+        assert len(post(server.url, max_bytes=1000).body) == 1000
         with pytest.raises(exchange.Unclear, match="longer than 999 bytes"):
-            post(server.url, most_bytes=999)
+            post(server.url, max_bytes=999)
 
 
 def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from receiptsvc.domain.errors import SettingsError
-from receiptsvc.domain.messages import OutboundMessage, Outcome, SendResult
+from receiptsvc.domain.messages import OutboundMessage, SendOutcome, SendResult
 from receiptsvc.dynmark.gateway import Gateway
 from receiptsvc.dynmark.outbound.rest import RestGateway
 from tests.dynmark import calls, wire
@@ -20,9 +20,9 @@ from tests.dynmark.calls import ALICE, BOB, CAROL, PASSWORD, message
 from tests.dynmark.wire import Wire
 
 SAMPLES = Path(__file__).parent.parent / "samples"
-TAKEN, REFUSED, NOT_SENT = Outcome.TAKEN, Outcome.REFUSED, Outcome.NOT_SENT
-UNCLEAR, ACCOUNT_REFUSED = Outcome.UNCLEAR, Outcome.ACCOUNT_REFUSED
-SUSPECT_REFUSED, SUSPECT_UNCLEAR = Outcome.SUSPECT_REFUSED, Outcome.SUSPECT_UNCLEAR
+TAKEN, REFUSED, NOT_SENT = SendOutcome.TAKEN, SendOutcome.REFUSED, SendOutcome.NOT_SENT
+UNCLEAR, ACCOUNT_REFUSED = SendOutcome.UNCLEAR, SendOutcome.ACCOUNT_REFUSED
+SUSPECT_REFUSED, SUSPECT_UNCLEAR = SendOutcome.SUSPECT_REFUSED, SendOutcome.SUSPECT_UNCLEAR
 LOGON = "Unable to logon with credentials given"
 
 
@@ -46,7 +46,7 @@ def send(
     return [results[each.id] for each in messages], server
 
 
-def outcomes(reply: wire.Reply, *messages: OutboundMessage, **more: Any) -> list[Outcome]:
+def outcomes(reply: wire.Reply, *messages: OutboundMessage, **more: Any) -> list[SendOutcome]:
     return [result.outcome for result in send(reply, *messages, **more)[0]]
 
 
@@ -221,7 +221,7 @@ FAILED: dict[str, Any] = {"failureDescription": "No"}
         ([None, 1], [UNCLEAR, UNCLEAR]),
     ],
 )
-def test_an_item_belongs_to_whom_it_names(items: list[Any], ends: list[Outcome]) -> None:
+def test_an_item_belongs_to_whom_it_names(items: list[Any], ends: list[SendOutcome]) -> None:
     assert outcomes(says(items), message(ALICE), message(BOB)) == ends
 
 
@@ -273,7 +273,7 @@ def bad(name: str, key: str = "ErrBadJson") -> dict[str, str]:
         ("Bad Request", [UNCLEAR, UNCLEAR]),
     ],
 )
-def test_only_a_400_that_says_that_nothing_was_read_proves_it(faults: object, ends: list[Outcome]) -> None:
+def test_only_a_400_that_says_that_nothing_was_read_proves_it(faults: object, ends: list[SendOutcome]) -> None:
     assert outcomes(says(faults, "400 Bad Request"), message(ALICE), message(BOB)) == ends
 
 
@@ -330,7 +330,9 @@ def test_a_success_is_understood_whatever_its_form(body: str | bytes) -> None:
         (wire.raw(wire.head(Content_Length="9999") + GOOD.encode()), UNCLEAR, "no whole answer from the gateway"),
     ],
 )
-def test_the_end_of_a_call_is_the_end_for_each_message(reply: wire.Reply, outcome: Outcome, description: str) -> None:
+def test_the_end_of_a_call_is_the_end_for_each_message(
+    reply: wire.Reply, outcome: SendOutcome, description: str
+) -> None:
     results, server = send(reply, message(ALICE), message(BOB))
     assert [result.outcome for result in results] == [outcome] * 2
     assert (results[0].description or "").startswith(description)

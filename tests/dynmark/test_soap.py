@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from receiptsvc.domain.accounts import SUSPECT
-from receiptsvc.domain.messages import Outcome, SendResult
+from receiptsvc.domain.messages import SendOutcome, SendResult
 from receiptsvc.dynmark.gateway import Gateway
 from receiptsvc.dynmark.outbound.soap import SoapGateway
 from tests.dynmark import wire
@@ -29,8 +29,8 @@ from tests.dynmark.calls import (
 )
 from tests.dynmark.wire import Wire
 
-TAKEN, UNCLEAR, REFUSED = Outcome.TAKEN, Outcome.UNCLEAR, Outcome.REFUSED
-SUSPECT_REFUSED, SUSPECT_UNCLEAR = Outcome.SUSPECT_REFUSED, Outcome.SUSPECT_UNCLEAR
+TAKEN, UNCLEAR, REFUSED = SendOutcome.TAKEN, SendOutcome.UNCLEAR, SendOutcome.REFUSED
+SUSPECT_REFUSED, SUSPECT_UNCLEAR = SendOutcome.SUSPECT_REFUSED, SendOutcome.SUSPECT_UNCLEAR
 
 
 def fault(text: str, detail: str = "") -> str:
@@ -80,7 +80,7 @@ def test_two_messages_to_one_recipient_are_a_mistake_of_the_caller(other: str) -
 def test_no_code_an_empty_one_and_zero_are_a_success(code: str) -> None:
     text = f"<MessageResult>{code}<recipients><string>{ALICE}</string></recipients><transactionID>7</transactionID></MessageResult>"
     result = outcome_of(text)
-    assert (result.outcome, result.transaction_id) == (Outcome.TAKEN, "7")
+    assert (result.outcome, result.transaction_id) == (SendOutcome.TAKEN, "7")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_no_code_an_empty_one_and_zero_are_a_success(code: str) -> None:
 )
 def test_a_transaction_id_is_a_number_above_zero_or_none(given: str | None, kept: str | None, is_noted: bool) -> None:
     result = outcome_of(item(ALICE, transaction=given))
-    assert (result.outcome, result.transaction_id) == (Outcome.TAKEN, kept)
+    assert (result.outcome, result.transaction_id) == (SendOutcome.TAKEN, kept)
     assert (result.detail == "its transactionID is no number above 0") is is_noted
 
 
@@ -111,26 +111,26 @@ MEANINGS = '{"42": "%s"}'
 @pytest.mark.parametrize(
     ("texts", "return_codes", "is_repeat", "outcome"),
     [
-        (FAILURE, "{}", False, Outcome.REFUSED),
-        (FAILURE, "{}", True, Outcome.UNCLEAR),
-        (FAILURE, MEANINGS % "failed", False, Outcome.REFUSED),
-        (FAILURE, MEANINGS % "failed", True, Outcome.REFUSED),
-        (FAILURE, MEANINGS % "retry", False, Outcome.NOT_SENT),
-        (FAILURE, MEANINGS % "duplicate", True, Outcome.TAKEN),
-        (FAILURE, MEANINGS % "stop", False, Outcome.ACCOUNT_REFUSED),
-        (FAILURE | {"returnDescription": "Unable to LOGON"}, "{}", False, Outcome.SUSPECT_REFUSED),
-        (FAILURE | {"returnDetail": "Unauthorised"}, "{}", True, Outcome.SUSPECT_UNCLEAR),
-        (FAILURE | {"returnDetail": "bad credentials"}, MEANINGS % "failed", False, Outcome.REFUSED),
-        ({"returnDescription": "Unable to logon with credentials given"}, "{}", False, Outcome.TAKEN),
+        (FAILURE, "{}", False, SendOutcome.REFUSED),
+        (FAILURE, "{}", True, SendOutcome.UNCLEAR),
+        (FAILURE, MEANINGS % "failed", False, SendOutcome.REFUSED),
+        (FAILURE, MEANINGS % "failed", True, SendOutcome.REFUSED),
+        (FAILURE, MEANINGS % "retry", False, SendOutcome.NOT_SENT),
+        (FAILURE, MEANINGS % "duplicate", True, SendOutcome.TAKEN),
+        (FAILURE, MEANINGS % "stop", False, SendOutcome.ACCOUNT_REFUSED),
+        (FAILURE | {"returnDescription": "Unable to LOGON"}, "{}", False, SendOutcome.SUSPECT_REFUSED),
+        (FAILURE | {"returnDetail": "Unauthorised"}, "{}", True, SendOutcome.SUSPECT_UNCLEAR),
+        (FAILURE | {"returnDetail": "bad credentials"}, MEANINGS % "failed", False, SendOutcome.REFUSED),
+        ({"returnDescription": "Unable to logon with credentials given"}, "{}", False, SendOutcome.TAKEN),
     ],
 )
 def test_a_return_code_means_what_the_setting_says_else_refused(
-    texts: dict[str, str], return_codes: str, is_repeat: bool, outcome: Outcome
+    texts: dict[str, str], return_codes: str, is_repeat: bool, outcome: SendOutcome
 ) -> None:
     result = outcome_of(item(ALICE, **texts), is_repeat=is_repeat, RETURN_CODES=return_codes)
     assert result == SendResult(
         outcome=outcome,
-        transaction_id=None if outcome in {Outcome.ACCOUNT_REFUSED, *SUSPECT} else "11",
+        transaction_id=None if outcome in {SendOutcome.ACCOUNT_REFUSED, *SUSPECT} else "11",
         code=texts.get("returnCode"),
         description=texts["returnDescription"],
         detail=texts.get("returnDetail"),
@@ -139,7 +139,7 @@ def test_a_return_code_means_what_the_setting_says_else_refused(
 
 def test_logon_words_without_code_and_id_are_no_success() -> None:
     result = outcome_of(item(ALICE, transaction="0", returnDescription="Unable to logon with credentials given"))
-    assert (result.outcome, result.transaction_id) == (Outcome.SUSPECT_REFUSED, None)
+    assert (result.outcome, result.transaction_id) == (SendOutcome.SUSPECT_REFUSED, None)
 
 
 LOGIN_FAILED = {"returnCode": "1", "returnDescription": "Login failed"}
@@ -176,7 +176,7 @@ def test_an_answer_that_only_refuses_a_logon_proves_it_of_whom_its_items_are_sur
 def test_a_code_that_stops_is_the_account_s_of_every_message() -> None:
     text = item(BOB, transaction=None, returnCode="1", returnDescription="No credit")
     results, _ = send(wire.answer(collection(text)), message(ALICE), message(BOB), RETURN_CODES='{"1": "stop"}')
-    assert [(one.outcome, one.is_of_credentials) for one in results] == [(Outcome.ACCOUNT_REFUSED, False)] * 2
+    assert [(one.outcome, one.is_of_credentials) for one in results] == [(SendOutcome.ACCOUNT_REFUSED, False)] * 2
 
 
 # What an answer quotes of our own request
@@ -230,9 +230,9 @@ def test_logon_words_beside_a_taken_message_are_about_their_own_message() -> Non
     words = {"returnCode": "9", "returnDescription": "No such username to impersonate"}
     alice, bob = message(ALICE), message(BOB)
     answer = wire.answer(collection(item(ALICE), item(BOB, **words)))
-    assert [result.outcome for result in send(answer, alice, bob)[0]] == [Outcome.TAKEN, Outcome.REFUSED]
+    assert [result.outcome for result in send(answer, alice, bob)[0]] == [SendOutcome.TAKEN, SendOutcome.REFUSED]
     repeated = send(answer, alice, bob, repeats=frozenset({bob.id}))[0]
-    assert [result.outcome for result in repeated] == [Outcome.TAKEN, Outcome.UNCLEAR]
+    assert [result.outcome for result in repeated] == [SendOutcome.TAKEN, SendOutcome.UNCLEAR]
 
 
 def test_what_the_gateway_says_is_kept_short() -> None:
@@ -274,7 +274,7 @@ NO_ITEM = "no item of the answer names this recipient"
         ),
     ],
 )
-def test_an_item_belongs_to_the_recipients_it_names(items: list[str], ends: list[tuple[Outcome, str]]) -> None:
+def test_an_item_belongs_to_the_recipients_it_names(items: list[str], ends: list[tuple[SendOutcome, str]]) -> None:
     results, _ = send(wire.answer(collection(*items)), message(ALICE), message(BOB))
     for result, (outcome, said) in zip(results, ends, strict=True):
         assert result.outcome is outcome
@@ -293,7 +293,7 @@ def test_only_repeats_are_spared_by_an_unknown_code() -> None:
         again,
         repeats=frozenset({again.id}),
     )
-    assert [result.outcome for result in results] == [Outcome.REFUSED, Outcome.UNCLEAR]
+    assert [result.outcome for result in results] == [SendOutcome.REFUSED, SendOutcome.UNCLEAR]
 
 
 # What an answer as a whole means
@@ -317,19 +317,19 @@ def test_only_repeats_are_spared_by_an_unknown_code() -> None:
 )
 def test_a_success_is_understood_whatever_its_form(body: str | bytes) -> None:
     (result,), _ = send(wire.answer(body), message())
-    assert (result.outcome, result.transaction_id) == (Outcome.TAKEN, "11")
+    assert (result.outcome, result.transaction_id) == (SendOutcome.TAKEN, "11")
 
 
 @pytest.mark.parametrize(
     ("reply", "outcome", "description"),
     [
-        (wire.answer("", "401 Unauthorized"), Outcome.ACCOUNT_REFUSED, "HTTP 401"),
-        (wire.answer(WELL, "401 Unauthorized"), Outcome.ACCOUNT_REFUSED, "HTTP 401"),
+        (wire.answer("", "401 Unauthorized"), SendOutcome.ACCOUNT_REFUSED, "HTTP 401"),
+        (wire.answer(WELL, "401 Unauthorized"), SendOutcome.ACCOUNT_REFUSED, "HTTP 401"),
         (wire.answer("<p>Login required", "403 Forbidden"), SUSPECT_UNCLEAR, "HTTP 403"),
         (wire.answer("<p>Go away", "403 Forbidden"), SUSPECT_UNCLEAR, "HTTP 403"),
         (wire.answer(WELL, "403 Forbidden"), SUSPECT_UNCLEAR, "HTTP 403"),
         (wire.answer(fault("No"), "403 Forbidden"), SUSPECT_UNCLEAR, "HTTP 403, fault: No"),
-        (wire.answer(fault("No"), "401 Unauthorized"), Outcome.ACCOUNT_REFUSED, "HTTP 401, fault: No"),
+        (wire.answer(fault("No"), "401 Unauthorized"), SendOutcome.ACCOUNT_REFUSED, "HTTP 401, fault: No"),
         (
             wire.answer(fault("Unable to logon"), "500 Internal Server Error"),
             SUSPECT_UNCLEAR,
@@ -362,10 +362,12 @@ def test_a_success_is_understood_whatever_its_form(body: str | bytes) -> None:
         (wire.raw(wire.head(Content_Length="9999") + WELL.encode()), UNCLEAR, "no whole answer from the gateway"),
     ],
 )
-def test_the_end_of_a_call_is_the_end_for_each_message(reply: wire.Reply, outcome: Outcome, description: str) -> None:
+def test_the_end_of_a_call_is_the_end_for_each_message(
+    reply: wire.Reply, outcome: SendOutcome, description: str
+) -> None:
     results, server = send(reply, message(ALICE), message(BOB))
     assert [result.outcome for result in results] == [outcome] * 2
-    assert all(result.is_of_credentials is (outcome is Outcome.ACCOUNT_REFUSED) for result in results)
+    assert all(result.is_of_credentials is (outcome is SendOutcome.ACCOUNT_REFUSED) for result in results)
     assert results[0].description.startswith(description)
     assert len(server.requests) == 1
 
@@ -393,7 +395,7 @@ def test_without_a_connection_no_message_was_sent(url: str) -> None:
         gateway = SoapGateway(replace(settings("http://127.0.0.1/"), soap_url=address))
         sent = [message(ALICE), message(BOB)]
         results = gateway.send(sent)
-    assert [results[each.id].outcome for each in sent] == [Outcome.NOT_SENT] * 2
+    assert [results[each.id].outcome for each in sent] == [SendOutcome.NOT_SENT] * 2
 
 
 @pytest.mark.parametrize(

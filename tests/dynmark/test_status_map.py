@@ -28,14 +28,14 @@ PHRASES = [
 
 @pytest.mark.parametrize(("description", "word"), PHRASES)
 def test_a_whole_phrase_decides(description: str | None, word: Status | None) -> None:
-    assert status_map.load({}).word_for("4711", description) is word
+    assert status_map.load({}).status_for("4711", description) is word
 
 
 def test_status_map_wins_over_the_description() -> None:
     words = status_map.load({"7": Status.EXPIRED})
-    assert words.word_for(" 7 ", "Delivered") is Status.EXPIRED
-    assert words.word_for("07", "Delivered") is Status.DELIVERED
-    assert words.word_for("7", None) is Status.EXPIRED
+    assert words.status_for(" 7 ", "Delivered") is Status.EXPIRED
+    assert words.status_for("07", "Delivered") is Status.DELIVERED
+    assert words.status_for("7", None) is Status.EXPIRED
 
 
 def test_the_version_changes_with_the_map_and_only_with_it() -> None:

@@ -30,7 +30,7 @@ def main() -> None:
     """Arguments: the database's URL, the point, the times, the rows at once."""
     url, point, times, limit = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     database = Database(url)
-    reading = Reading(words=status_map.load({}), zone=ZoneInfo("UTC"))
+    reading = Reading(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
     visit, queue = doom.killer(times), Queue()
     if point in POINTS:
         doom.watch(*POINTS[point], visit)

@@ -13,12 +13,12 @@ from sqlalchemy.engine import make_url
 
 from receiptsvc.demo.processes import Stack
 from receiptsvc.domain.errors import ReceiptsvcError, StorageUnavailable
-from receiptsvc.store.inbox.writer import open_door
-from receiptsvc.web.http.readiness import LONGEST_WAIT_SECONDS, NOT_LOOKED_AT
+from receiptsvc.store.inbox.writer import open_writer
+from receiptsvc.web.http.readiness import MAX_WAIT_SECONDS, NOT_LOOKED_AT
 from tests.faults.conftest import Form, StartWeb, callback_url
 from tests.faults.proof import assert_nothing_lost, set_aside, wait_until_drained
 from tests.support.load import Load
-from tests.support.postgres import MOST_CONNECTIONS, Server
+from tests.support.postgres import MAX_CONNECTIONS, Server
 from tests.support.processes import until
 from tests.support.rows import arrival
 
@@ -84,7 +84,7 @@ def take_every_slot(server: Server, held: ExitStack) -> None:
 
     def is_full() -> bool:
         try:
-            for _ in range(MOST_CONNECTIONS):
+            for _ in range(MAX_CONNECTIONS):
                 held.enter_context(server.connect())
         except psycopg.OperationalError:
             return not admin.execute(theirs).fetchall()
@@ -129,7 +129,7 @@ def test_a_callback_never_lacks_the_connection_that_others_have_taken(
         admin.execute("SELECT pg_terminate_backend(%s)", opened)
         until("it is opened again, without a callback", lambda: has_another(opened))
         with suppress(psycopg.OperationalError):
-            for _ in range(MOST_CONNECTIONS):
+            for _ in range(MAX_CONNECTIONS):
                 held.enter_context(server.connect())
         assert requests.get(f"{callback_url(stack)}?serial=1&a=b", timeout=10).status_code == 200
         assert requests.get(f"{stack.url}/readyz", timeout=10).status_code == 200
@@ -144,7 +144,7 @@ def test_what_else_the_database_does_not_tell_does_not_make_it_unready(
         other.execute("LOCK TABLE heartbeats IN ACCESS EXCLUSIVE MODE")
         started = time.monotonic()
         answer = requests.get(f"{stack.url}/readyz", timeout=10)
-        assert time.monotonic() - started < LONGEST_WAIT_SECONDS + 1
+        assert time.monotonic() - started < MAX_WAIT_SECONDS + 1
         assert (answer.status_code, answer.json()["degraded"]) == (200, [NOT_LOOKED_AT])
 
 
@@ -165,7 +165,7 @@ def test_while_every_thread_waits_for_the_database_the_process_still_says_how_it
 
 
 def test_behind_a_pooler_that_mixes_connections_up_everything_is_kept(server: Server, postgresql_url: str) -> None:
-    door = open_door(postgresql_url, 0, patience_seconds=5)
+    door = open_writer(postgresql_url, 0, patience_seconds=5)
     door.keep([arrival("n=1")])
     for statement in ("DEALLOCATE ALL", "PREPARE keep AS SELECT 1"):  # as another's session would look like
         door._connection.execute(statement)  # type: ignore[attr-defined]  # noqa: SLF001 - the pooler stands in between

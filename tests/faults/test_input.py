@@ -21,7 +21,7 @@ import requests
 from receiptsvc import ids
 from receiptsvc.demo.processes import Stack, answers
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store.core.audits import By
+from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database, plain_url
 from receiptsvc.store.inbox import pending
 from receiptsvc.store.outbound import suppressions
@@ -87,7 +87,7 @@ def stack(one_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with database.transaction() as session:
         pending.keep(session, [arrivals[0]._replace(id=receipt), *arrivals[1:]])
         pairs = [Pair("447700900000", "acme"), Pair("447700900001", ""), Pair("447700900001", "a.b c")]
-        suppressions.add(session, pairs, By(actor="desk", reason=None), rows.T0)
+        suppressions.add(session, pairs, Actor(actor="desk", reason=None), rows.T0)
     database.close()
     with Stack(tmp_path_factory.mktemp("input") / "stack", url) as stack:
         stack.start("web")

@@ -14,12 +14,12 @@ from sqlalchemy import func, select
 
 from receiptsvc.config import PROJECT
 from receiptsvc.demo.processes import Stack
-from receiptsvc.domain.inbox import InboxOutcome
+from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow, Message, Transition
 from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import counters
-from receiptsvc.store.inbox.writer import open_door
+from receiptsvc.store.inbox.writer import open_writer
 from tests.faults import doom, doomed_worker
 from tests.faults.conftest import Form
 from tests.support import rows
@@ -33,7 +33,7 @@ WORKERS = 4
 
 def keep_receipts(url: str, message_ids: list[UUID], at: int) -> int:
     """A `sent` and a `delivered` for each message, some of them twice, and some that fit none; how many."""
-    door = open_door(url, 0, patience_seconds=5)
+    door = open_writer(url, 0, patience_seconds=5)
     queries = [
         (
             message_id,
@@ -58,7 +58,7 @@ def assert_each_was_worked_on_once(database: Database, received: int) -> None:
         statuses = set(session.scalars(select(Message.status)))
         found = session.scalar(select(func.count()).where(Transition.receipt_id.is_not(None)))
         strays = session.scalar(select(func.count()).where(InboxRow.outcome == "unmatched"))
-    assert (counted.received, counted.is_balanced, counted.outcomes[InboxOutcome.PENDING]) == (received, True, 0)
+    assert (counted.received, counted.is_balanced, counted.outcomes[ReceiptOutcome.PENDING]) == (received, True, 0)
     assert statuses == {"delivered"}
     assert (found or 0) + (strays or 0) == received
     assert list(verify(database)) == []
@@ -113,4 +113,4 @@ def _has_come_to(database: Database, left: int) -> bool:
 
 def _pending(database: Database) -> int:
     with database.reading() as session:
-        return counters.read(session).outcomes[InboxOutcome.PENDING]
+        return counters.read(session).outcomes[ReceiptOutcome.PENDING]

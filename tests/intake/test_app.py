@@ -17,18 +17,17 @@ from sqlalchemy import select
 
 from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
-from receiptsvc.domain.inbox import Channel, InboxOutcome
+from receiptsvc.domain.inbox import Arrival, Channel, ReceiptOutcome
 from receiptsvc.dynmark import status_map
 from receiptsvc.intake import app
-from receiptsvc.intake.ack_stats import Tally
-from receiptsvc.intake.app import MOST_BYTES, Intake
-from receiptsvc.intake.group_commit import GRACE_SECONDS, Keeper
+from receiptsvc.intake.ack_stats import AckStats
+from receiptsvc.intake.app import MAX_BYTES, Intake
+from receiptsvc.intake.group_commit import GRACE_SECONDS, GroupCommit
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import InboxRow, RefusedCallback
+from receiptsvc.store.core.models import InboxRow, RejectedCallbackRow
 from receiptsvc.store.inbox import counters, rejected
-from receiptsvc.store.inbox.pending import Arrival
-from receiptsvc.store.inbox.rejected import Refused
-from receiptsvc.store.inbox.writer import open_door
+from receiptsvc.store.inbox.rejected import RejectedCallback
+from receiptsvc.store.inbox.writer import open_writer
 from receiptsvc.worker.process import Reading, process
 from tests.support.rows import T0
 
@@ -57,14 +56,14 @@ def flask(_environ: WSGIEnvironment, start_response: StartResponse) -> list[byte
 class Desk:
     """What stands behind the intake in a test."""
 
-    keeper: Keeper
-    tally: Tally
+    keeper: GroupCommit
+    tally: AckStats
 
 
 @pytest.fixture
 def desk(database_url: str, database: Database) -> Iterator[Desk]:
-    door = open_door(database_url, database.slot, patience_seconds=5)
-    desk = Desk(Keeper(door, budget_seconds=5), Tally(database))
+    door = open_writer(database_url, database.slot, patience_seconds=5)
+    desk = Desk(GroupCommit(door, budget_seconds=5), AckStats(database))
     yield desk
     desk.keeper.close()
     desk.tally.close()
@@ -218,7 +217,7 @@ def test_a_sample_of_what_was_refused_tells_the_kid_and_never_the_key(
     call("GET", f"/callbacks/receipts/{static}", f"a=5&echo={static}")
     desk.tally.close()
     with database.reading() as session:
-        sampled = list(session.scalars(select(RefusedCallback).order_by(RefusedCallback.id)))
+        sampled = list(session.scalars(select(RejectedCallbackRow).order_by(RejectedCallbackRow.id)))
         assert {(seen.kid, seen.callbacks) for seen in rejected.by_kid(session)} == {("old", 3), (None, 2)}
     assert [(one.address, one.kid, one.query) for one in sampled] == [
         ("/callbacks/receipts/<token>", "old", b"a=1"),
@@ -230,28 +229,29 @@ def test_a_sample_of_what_was_refused_tells_the_kid_and_never_the_key(
 
 
 def test_the_sample_of_refused_callbacks_is_bounded(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rejected, "MOST_KEPT", 5)
+    monkeypatch.setattr(rejected, "MAX_KEPT", 5)
     for number in range(4):
         refused = [
-            Refused(received_at=T0, method="GET", address="/", kid=f"{number}{n}", query=b"x" * 5000) for n in range(3)
+            RejectedCallback(received_at=T0, method="GET", address="/", kid=f"{number}{n}", query=b"x" * 5000)
+            for n in range(3)
         ]
         with database.transaction() as session:
             rejected.sample(session, refused)
     with database.reading() as session:
-        kept = list(session.scalars(select(RefusedCallback).order_by(RefusedCallback.id)))
+        kept = list(session.scalars(select(RejectedCallbackRow).order_by(RejectedCallbackRow.id)))
     assert [one.kid for one in kept] == ["21", "22", "30", "31", "32"]
-    assert {len(one.query) for one in kept} == {rejected.LONGEST_QUERY}
+    assert {len(one.query) for one in kept} == {rejected.MAX_QUERY}
 
 
 def test_by_a_setting_strangers_are_kept_and_quarantined(desk: Desk, database: Database) -> None:
-    call = caller(desk, Settings.from_env({**ENVIRON, "CALLBACK_STRANGERS": "quarantine"}))
+    call = caller(desk, Settings.from_env({**ENVIRON, "UNAUTHENTICATED_CALLBACKS": "quarantine"}))
     assert call("GET", "/callbacks/receipts/nonsense", "statusid=1")[0] == 200
     assert call("GET", "/callbacks/receipts", "statusid=1&key=wrong")[0] == 200
     rotated = Settings.from_env({**ENVIRON, "CALLBACK_KEYS": "old:another-secret-of-ours"})
     static = tokens.static_urls(rotated).receipts.rpartition("/")[2]
     assert call("GET", "/callbacks/receipts", f"key={static}?statusid=1")[0] == 200
     assert call("GET", f"/callbacks/receipts/{static}", "statusid=1")[0] == 200
-    process(database, Reading(words=status_map.load({}), zone=ZoneInfo("UTC")), datetime.now(UTC), 10)
+    process(database, Reading(status_map=status_map.load({}), zone=ZoneInfo("UTC")), datetime.now(UTC), 10)
     assert [(row.outcome, row.reason, row.query) for row in rows(database)] == [
         ("quarantined", "its key was wrong", b"statusid=1")
     ] * 4
@@ -283,11 +283,11 @@ def test_the_ledger_tells_the_slowest_answer_and_how_many_were_slow(
 
 def test_a_body_may_have_a_mebibyte_and_no_more(call: Call, database: Database) -> None:
     chunked = {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"}
-    assert call("POST", PATH, body=b"x" * MOST_BYTES)[0] == 200
-    assert call("POST", PATH, body=b"x" * MOST_BYTES, **chunked)[0] == 200
-    assert call("POST", PATH, body=b"x" * (MOST_BYTES + 1))[0] == 413
-    assert call("POST", PATH, body=b"x" * (MOST_BYTES + 1), **chunked)[0] == 413
-    assert call("POST", PATH, body=b"x", CONTENT_LENGTH=str(MOST_BYTES + 1))[0] == 413
+    assert call("POST", PATH, body=b"x" * MAX_BYTES)[0] == 200
+    assert call("POST", PATH, body=b"x" * MAX_BYTES, **chunked)[0] == 200
+    assert call("POST", PATH, body=b"x" * (MAX_BYTES + 1))[0] == 413
+    assert call("POST", PATH, body=b"x" * (MAX_BYTES + 1), **chunked)[0] == 413
+    assert call("POST", PATH, body=b"x", CONTENT_LENGTH=str(MAX_BYTES + 1))[0] == 413
     assert len(rows(database)) == 2
 
 
@@ -311,8 +311,8 @@ def test_anything_else_is_flask_s(call: Call) -> None:
 
 
 def test_storage_that_does_not_answer_within_the_budget_is_a_503(database_url: str, database: Database) -> None:
-    door = open_door(database_url, database.slot, patience_seconds=0.3)
-    desk = Desk(Keeper(door, budget_seconds=0.3), Tally(database))
+    door = open_writer(database_url, database.slot, patience_seconds=0.3)
+    desk = Desk(GroupCommit(door, budget_seconds=0.3), AckStats(database))
     call = caller(desk)
     with database.connection() as other:
         other.begin()  # on SQLite that is to be its one writer
@@ -341,7 +341,7 @@ def test_callbacks_in_flight_share_a_commit_and_each_is_kept(desk: Desk, databas
     assert {row.query for row in rows(database)} == {b"n=%d" % number for number in range(200)}
     with database.reading() as session:
         counted = counters.read(session)
-    assert (counted.callbacks, counted.received, counted.outcomes[InboxOutcome.PENDING]) == (200, 200, 200)
+    assert (counted.callbacks, counted.received, counted.outcomes[ReceiptOutcome.PENDING]) == (200, 200, 200)
 
 
 def test_a_callback_that_the_database_refuses_does_not_refuse_its_neighbours(desk: Desk, database: Database) -> None:

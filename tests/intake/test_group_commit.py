@@ -11,14 +11,13 @@ import pytest
 
 from receiptsvc import ids
 from receiptsvc.domain.errors import StorageUnavailable
-from receiptsvc.domain.inbox import Channel
+from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
-from receiptsvc.intake.group_commit import Keeper, Kept
+from receiptsvc.intake.group_commit import GroupCommit, Kept
 from receiptsvc.server.threads import Loop
 from receiptsvc.spool.writer import Spool
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.inbox.pending import Arrival
-from receiptsvc.store.inbox.writer import open_door
+from receiptsvc.store.inbox.writer import open_writer
 
 FOR_SECONDS = 0.5
 
@@ -34,9 +33,9 @@ def arrival() -> Arrival:
 
 
 def test_news_are_told_after_commits_and_at_most_once_in_20_ms(database_url: str, database: Database) -> None:
-    door = open_door(database_url, database.slot, patience_seconds=5)
+    door = open_writer(database_url, database.slot, patience_seconds=5)
     told: list[float] = []
-    keeper = Keeper(door, budget_seconds=5, on_news=lambda: told.append(monotonic()))
+    keeper = GroupCommit(door, budget_seconds=5, on_commit=lambda: told.append(monotonic()))
     began, commits = monotonic(), 0
     while monotonic() < began + FOR_SECONDS:
         keeper.keep(arrival())  # alone in its group
@@ -84,11 +83,11 @@ class Storage:
 
 def test_the_outcome_of_keeping_tells_and_without_one_a_trial_at_most_once_a_second() -> None:
     storage = Storage()
-    keeper = Keeper(storage, budget_seconds=5)
+    keeper = GroupCommit(storage, budget_seconds=5)
     keeper.keep(arrival())
     assert keeper.find_out() is Kept.IN_DATABASE
     assert storage.trials == 0, "a callback has just been kept"
-    fresh = Keeper(storage, budget_seconds=5)
+    fresh = GroupCommit(storage, budget_seconds=5)
     began, asked = monotonic(), 0
     with gevent.Timeout(10):
         while storage.trials < 3:
@@ -103,7 +102,7 @@ def test_the_outcome_of_keeping_tells_and_without_one_a_trial_at_most_once_a_sec
 
 def test_many_who_ask_at_once_share_a_trial() -> None:
     storage = Storage()
-    keeper = Keeper(storage, budget_seconds=5)
+    keeper = GroupCommit(storage, budget_seconds=5)
     asked = [gevent.spawn(keeper.find_out) for _ in range(20)]
     gevent.joinall(asked, timeout=5)
     assert [one.value for one in asked] == [Kept.IN_DATABASE] * 20
@@ -113,7 +112,7 @@ def test_many_who_ask_at_once_share_a_trial() -> None:
 
 def test_what_was_refused_for_its_content_tells_nothing() -> None:
     storage = Storage()
-    keeper = Keeper(storage, budget_seconds=5)
+    keeper = GroupCommit(storage, budget_seconds=5)
     storage.error = ValueError("a bad callback")
     with pytest.raises(StorageUnavailable):
         keeper.keep(arrival())
@@ -127,7 +126,7 @@ def test_what_could_not_be_kept_tells_so_and_a_spool_stands_in(tmp_path: Path) -
     storage = Storage()
     storage.error = StorageUnavailable("away")
     spool = Spool(tmp_path / "spool")
-    without, spooled = Keeper(storage, budget_seconds=0.1), Keeper(storage, budget_seconds=0.1, spool=spool)
+    without, spooled = GroupCommit(storage, budget_seconds=0.1), GroupCommit(storage, budget_seconds=0.1, spool=spool)
     for _ in range(2):  # at first by a trial
         with pytest.raises(StorageUnavailable):
             without.find_out()
@@ -144,7 +143,7 @@ def test_while_a_group_hangs_somebody_who_asks_is_answered_within_two_seconds(tm
     hanging = Storage()
     hanging.is_open.clear()
     spool = Spool(tmp_path / "spool")
-    without, spooled = Keeper(hanging, budget_seconds=4), Keeper(hanging, budget_seconds=4, spool=spool)
+    without, spooled = GroupCommit(hanging, budget_seconds=4), GroupCommit(hanging, budget_seconds=4, spool=spool)
     calls = [gevent.spawn(keeper.keep, arrival()) for keeper in (without, spooled)]
     gevent.sleep(0.05)
     began = monotonic()
@@ -163,7 +162,7 @@ def test_while_a_group_hangs_somebody_who_asks_is_answered_within_two_seconds(tm
 
 def test_the_connection_is_seen_to_while_nothing_comes() -> None:
     storage = Storage()
-    keeper = Keeper(storage, budget_seconds=5)
+    keeper = GroupCommit(storage, budget_seconds=5)
     with gevent.Timeout(5):
         while storage.connects < 2:
             gevent.sleep(0.01)
@@ -173,7 +172,7 @@ def test_the_connection_is_seen_to_while_nothing_comes() -> None:
 def test_a_native_thread_can_ask_and_is_told_errors_too() -> None:
     storage = Storage()
     told: list[Kept | StorageUnavailable] = []
-    keeper, loop = Keeper(storage, budget_seconds=0.1), Loop()
+    keeper, loop = GroupCommit(storage, budget_seconds=0.1), Loop()
 
     def ask() -> None:
         try:

@@ -214,9 +214,9 @@ def test_a_call_ends_badly_and_its_repeat_is_a_double_if_it_was_taken(
     assert how_it_ended(box, given) == ENDS.get(first, first)
     assert len(box.messages()) == is_taken
     assert how_it_ended(box, given) == ENDS.get(second, second)
-    is_answered = second == "answered"
-    assert box.report()["doubles"] == (is_taken and is_answered)
-    assert box.report()["restMessages"] == is_answered
+    last_from_recipient = second == "answered"
+    assert box.report()["doubles"] == (is_taken and last_from_recipient)
+    assert box.report()["restMessages"] == last_from_recipient
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from receiptsvc.server import event_streams
 from receiptsvc.server.event_streams import Feed, Stream
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.messages import change_feed
-from receiptsvc.store.messages.change_feed import BEGINNING, Event, Label, Place
+from receiptsvc.store.messages.change_feed import BEGINNING, Event, FeedPosition, Label
 from tests.support import rows
 from tests.support.rows import seconds
 
@@ -33,7 +33,7 @@ def feed(database: Database) -> Iterator[Feed]:
             gevent.sleep(0.01)
 
 
-def open_stream(feed: Feed, database: Database, *labels: Label, after: Place | None = None) -> Stream:
+def open_stream(feed: Feed, database: Database, *labels: Label, after: FeedPosition | None = None) -> Stream:
     with database.transaction() as session:
         change_feed.number(session)
     with database.reading() as session:
@@ -75,7 +75,7 @@ def test_it_begins_with_when_to_come_again_and_its_place(feed: Feed, database: D
     retry, place, *rest = first.split("\n")
     assert retry.startswith("retry: ")
     assert 1000 <= int(retry[7:]) < 3000
-    assert place == f"id: {Place(1, 1)}"
+    assert place == f"id: {FeedPosition(1, 1)}"
     assert rest == ["", ""]
 
 
@@ -84,14 +84,14 @@ def test_it_tells_what_happens_from_now_on(feed: Feed, database: Database) -> No
     pieces = begin(open_stream(feed, database))
     waiting = wait_on(pieces)
     accept(database, "after")
-    assert waiting.get() == f"id: {Place(2, 0)}\nevent: event\ndata: after\n\n".encode()
+    assert waiting.get() == f"id: {FeedPosition(2, 0)}\nevent: event\ndata: after\n\n".encode()
 
 
 def test_it_goes_on_after_a_place_and_joins_the_others_without_gap_or_repeat(feed: Feed, database: Database) -> None:
     live = wait_on(begin(open_stream(feed, database)))  # the poller runs
     accept(database, "a", "b", "c")
     assert live.get().count(b"data: ") == 3
-    pieces = begin(open_stream(feed, database, after=Place(1, 0)))
+    pieces = begin(open_stream(feed, database, after=FeedPosition(1, 0)))
     assert told(pieces, 2) == ["b", "c"]
     for client_ref in ("d", "e"):
         waiting = wait_on(pieces)
@@ -125,14 +125,14 @@ def test_silence_is_broken_by_a_comment_with_the_place_that_was_reached(
     assert next(pieces) == f":\nid: {BEGINNING}\n\n".encode()
     accept(database, "a")
     with gevent.Timeout(PATIENCE_SECONDS):
-        while next(pieces) != f":\nid: {Place(1, 0)}\n\n".encode():
+        while next(pieces) != f":\nid: {FeedPosition(1, 0)}\n\n".encode():
             pass
 
 
 def test_who_falls_behind_is_left_to_its_own_pace_and_misses_nothing(
     feed: Feed, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_streams, "_MOST_WAITING", 3)
+    monkeypatch.setattr(event_streams, "_MAX_WAITING", 3)
     stream = open_stream(feed, database)
     pieces = begin(stream)
     waiting = wait_on(pieces)
@@ -163,10 +163,10 @@ def test_told_to_stop_every_stream_ends_and_says_to_come_again(feed: Feed, datab
 
 
 def test_while_nobody_listens_nothing_is_asked(feed: Feed, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[Place] = []
+    looks: list[FeedPosition] = []
     look = Feed.look
 
-    def counted(feed: Feed, after: Place) -> event_streams.Page:
+    def counted(feed: Feed, after: FeedPosition) -> event_streams.Page:
         looks.append(after)
         return look(feed, after)
 
@@ -191,7 +191,7 @@ def test_an_outage_leaves_no_gap(feed: Feed, database: Database, monkeypatch: py
     outages = [StorageUnavailable("away"), ValueError("odd")]
     look = Feed.look
 
-    def failing(feed: Feed, after: Place) -> event_streams.Page:
+    def failing(feed: Feed, after: FeedPosition) -> event_streams.Page:
         if outages:
             raise outages.pop()
         return look(feed, after)
@@ -206,14 +206,14 @@ def test_an_outage_leaves_no_gap(feed: Feed, database: Database, monkeypatch: py
 def test_a_stream_that_can_not_catch_up_ends(feed: Feed, database: Database) -> None:
     for client_ref in "abc":
         accept(database, client_ref)
-    stream = open_stream(feed, database, after=Place(1, 0))
+    stream = open_stream(feed, database, after=FeedPosition(1, 0))
     with database.transaction() as session:
         change_feed.prune(session, seconds(1))
     assert [piece[:6] for piece in stream][-1] == b": come"
 
 
 def test_there_are_so_many_streams_and_no_more(feed: Feed, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_streams, "MOST_STREAMS", 1)
+    monkeypatch.setattr(event_streams, "MAX_OPEN_STREAMS", 1)
     stream = open_stream(feed, database)
     waiting = wait_on(begin(stream))
     assert feed.open(BEGINNING, BEGINNING, frozenset()) is None

@@ -11,9 +11,9 @@ import gevent
 import pytest
 
 from receiptsvc.server import worker
-from receiptsvc.server.worker import OnThreads
+from receiptsvc.server.worker import WsgiBridge
 
-MOST_BYTES = 100
+MAX_BYTES = 100
 ASIDE = "/aside"
 
 
@@ -45,7 +45,7 @@ def call(inner: Inner) -> Call:
     def find_key(authorization: str) -> str | None:
         return authorization.removeprefix("Bearer ") or None
 
-    application = OnThreads(inner, threads=2, most_bytes=MOST_BYTES, find_key=find_key, aside=frozenset({ASIDE}))
+    application = WsgiBridge(inner, threads=2, max_bytes=MAX_BYTES, find_key=find_key, aside=frozenset({ASIDE}))
 
     def call(body: bytes = b"", *, key: str = "a", path: str = "/", **more: object) -> tuple[int, bytes]:
         started: list[Any] = []
@@ -69,11 +69,11 @@ def test_a_body_is_read_for_a_known_key_alone(call: Call) -> None:
 
 
 def test_a_body_that_is_too_long_is_left_to_the_application_to_refuse(call: Call) -> None:
-    assert call(b"x" * MOST_BYTES) == (200, b"100 " + b"x" * MOST_BYTES)
+    assert call(b"x" * MAX_BYTES) == (200, b"100 " + b"x" * MAX_BYTES)
     assert call(b"x" * 150) == (200, b"150 ")
     chunked = {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"}
     assert call(b"x" * 150, **chunked) == (200, b"101 ")
-    assert call(b"x" * MOST_BYTES, **chunked)[0] == 200
+    assert call(b"x" * MAX_BYTES, **chunked)[0] == 200
 
 
 def test_half_a_body_is_a_problem(call: Call) -> None:

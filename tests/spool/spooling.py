@@ -14,11 +14,10 @@ from uuid import UUID
 
 from receiptsvc import ids
 from receiptsvc.config import PROJECT
-from receiptsvc.domain.inbox import Channel
+from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
 from receiptsvc.spool.drain import drain
 from receiptsvc.spool.writer import Spool
-from receiptsvc.store.inbox.pending import Arrival
 
 
 def arrival(query: bytes = b"statusid=1", body: bytes = b"") -> Arrival:

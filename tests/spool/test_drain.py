@@ -10,12 +10,13 @@ import pytest
 
 from receiptsvc import logs
 from receiptsvc.domain.errors import StorageUnavailable
+from receiptsvc.domain.inbox import Arrival
 from receiptsvc.spool import records
 from receiptsvc.spool.drain import drain
 from receiptsvc.spool.writer import Spool
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.health.verification import verify
-from receiptsvc.store.inbox.pending import Arrival, keep
+from receiptsvc.store.inbox.pending import keep
 from tests.spool import disks
 from tests.spool.spooling import arrival, arrivals, drained, line, only_file, process, uuids
 

@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiptsvc import ids
-from receiptsvc.domain.inbox import Channel
+from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
 from receiptsvc.spool import records
-from receiptsvc.store.inbox.pending import Arrival
 from tests.spool.spooling import arrival
 
 MARK = b"\x01marked\xff"
@@ -30,7 +29,7 @@ ARRIVAL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "message_id": st.none() | st.uuids(),
     "received_at": st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-5))])),
     "callback": st.builds(Callback, **CALLBACK_FIELDS),
-    "is_stranger": st.booleans(),
+    "is_unauthenticated": st.booleans(),
 }
 ARRIVALS = st.builds(Arrival, **ARRIVAL_FIELDS)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
+from receiptsvc.domain.inbox import Arrival
 from receiptsvc.spool import drain
 from receiptsvc.spool.writer import Spool
-from receiptsvc.store.inbox.pending import Arrival
 from tests.spool import disks
 from tests.spool.spooling import arrivals, drained, line, only_file, process, uuids
 

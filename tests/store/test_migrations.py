@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import Base, Message, Reply, Spoken
+from receiptsvc.store.core.models import Base, ConversationActivity, Message, Reply
 from tests.support.databases import migrate
 
 
@@ -71,11 +71,11 @@ def test_what_was_said_before_is_noted_when_conversations_get_their_rows(databas
         connection.commit()
     migrate(database_url, "head")
     with database.reading() as session:
-        rows = {row.id.hex: row for row in session.scalars(sa.select(Spoken))}
+        rows = {row.id.hex: row for row in session.scalars(sa.select(ConversationActivity))}
         recipients = set(session.scalars(sa.select(Reply.recipient)))
         changed = set(session.scalars(sa.select(Message.changed_at)))
     told = {name: rows[one] for name, one in ids.items()}
-    assert {name: row.is_answered for name, row in told.items()} == {
+    assert {name: row.last_from_recipient for name, row in told.items()} == {
         "ours": False, "theirs": True, "both": True, "again": False,
     }  # fmt: skip
     assert [told["both"].first_at.minute, told["both"].last_at.minute] == [3, 4]

@@ -15,7 +15,7 @@ from receiptsvc.demo.processes import free_port
 from tests.support import databases
 from tests.support.processes import children, is_alive, until
 
-MOST_CONNECTIONS = 40
+MAX_CONNECTIONS = 40
 
 
 class Server:
@@ -30,7 +30,7 @@ class Server:
         self._command = [
             str(installed.bin_path / "postgres"),
             *("-D", str(installed.pgdata), "-h", "127.0.0.1", "-p", str(self._port)),
-            *("-c", "unix_socket_directories=", "-c", f"max_connections={MOST_CONNECTIONS}"),
+            *("-c", "unix_socket_directories=", "-c", f"max_connections={MAX_CONNECTIONS}"),
         ]
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -8,12 +8,11 @@ from sqlalchemy import select
 
 from receiptsvc import ids
 from receiptsvc.domain.encoding import measure
-from receiptsvc.domain.inbox import Channel
+from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Attempt, InboxRow, Message, Transition
 from receiptsvc.store.inbox import pending
-from receiptsvc.store.inbox.pending import Arrival
 from receiptsvc.store.messages import transitions
 
 T0 = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)

@@ -24,22 +24,24 @@ def report(
     """Record a report."""
     told = Report(
         source=source,
-        word=word,
+        status=word,
         received_at=received_at,
         occurred_at=occurred_at,
         provider_status_id="1",
         provider_description=word.value,
     )
-    entry = transitions.Entry(report=told, rule="its address")
+    entry = transitions.NewTransition(report=told, rule="its address")
     with database.transaction() as session:
-        transitions.record(session, transitions.lock(session, [message_id]), [(message_id, entry)], received_at)
+        transitions.record(
+            session, transitions.lock_messages(session, [message_id]), [(message_id, entry)], received_at
+        )
 
 
 def give_transaction(database: Database, message_id: UUID, transaction_id: str) -> None:
     """Note a transactionID from the answer to a send."""
     with database.transaction() as session:
-        message = transitions.lock(session, [message_id])[message_id]
-        transitions.note_transactions(session, [(message, transaction_id)], "answer", rows.T0)
+        message = transitions.lock_messages(session, [message_id])[message_id]
+        transitions.link_transactions(session, [(message, transaction_id)], "answer", rows.T0)
         transitions.record(session, {message_id: message}, [], rows.T0)
 
 

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import select, text
 
 from receiptsvc import ids
-from receiptsvc.domain.inbox import InboxOutcome
-from receiptsvc.domain.messages import Outcome, SendResult
+from receiptsvc.domain.inbox import ReceiptOutcome
+from receiptsvc.domain.messages import SendOutcome, SendResult
 from receiptsvc.domain.statuses import Source
 from receiptsvc.dynmark import status_map
 from receiptsvc.store.core.db import Database
@@ -20,14 +20,14 @@ from receiptsvc.store.core.models import Audit, Message, Parked
 from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import counters, parking
 from receiptsvc.store.outbound import attempts
-from receiptsvc.store.outbound.attempts import Ended, Repeats
+from receiptsvc.store.outbound.attempts import AttemptResult, RepeatPolicy
 from receiptsvc.worker.process import Queue, Reading, process
 from tests.support.processes import until
 from tests.support.rows import accept, read_inbox, read_transitions, seconds
 
-READING = Reading(words=status_map.load({}), zone=ZoneInfo("UTC"))
+READING = Reading(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
 LEASE = timedelta(seconds=60)
-REPEATS = Repeats(after=timedelta(seconds=10), duration=timedelta(hours=1))
+REPEATS = RepeatPolicy(after=timedelta(seconds=10), duration=timedelta(hours=1))
 ALICE, BOB, CAROL = "447700900001", "447700900002", "447700900003"
 
 
@@ -68,16 +68,21 @@ def offer(database: Database, at: float = 0) -> list[UUID]:
 
 
 def answer(
-    database: Database, message_id: UUID, outcome: Outcome = Outcome.TAKEN, *, tx: str | None = None, at: float = 1
+    database: Database,
+    message_id: UUID,
+    outcome: SendOutcome = SendOutcome.TAKEN,
+    *,
+    tx: str | None = None,
+    at: float = 1,
 ) -> None:
     """Record how a message's first call ended."""
     result = SendResult(outcome=outcome, transaction_id=tx)
     with database.transaction() as session:
-        attempts.record_results(session, {message_id: Ended(number=1, result=result)}, seconds(at), REPEATS)
+        attempts.record_results(session, {message_id: AttemptResult(number=1, result=result)}, seconds(at), REPEATS)
 
 
 def send(
-    database: Database, made: Message, outcome: Outcome = Outcome.TAKEN, *, tx: str | None = None, at: float = 0
+    database: Database, made: Message, outcome: SendOutcome = SendOutcome.TAKEN, *, tx: str | None = None, at: float = 0
 ) -> UUID:
     """Accept a message, offer it, and record how that ended."""
     (message_id,) = accept(database, made, now=seconds(at))
@@ -135,7 +140,7 @@ def assert_sound(database: Database, **counts: int) -> None:
     assert counted.is_balanced
     assert list(verify(database)) == []
     if counts:
-        left = Counter({InboxOutcome(word): count for word, count in counts.items()})
+        left = Counter({ReceiptOutcome(word): count for word, count in counts.items()})
         assert Counter(counted.outcomes) + Counter() == left
 
 

@@ -113,7 +113,7 @@ def answered(response: Response, **headers: str) -> TestResponse:
 
 
 def test_short_or_foreign_or_cookied_answers_are_left_alone() -> None:
-    long = "x" * caching.LEAST_BYTES
+    long = "x" * caching.MIN_BYTES
     assert "Content-Encoding" in answered(Response(long, mimetype="application/json")).headers
     cookied = Response(long, mimetype="text/html")
     cookied.set_cookie("session", "1")

@@ -6,7 +6,7 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
-from receiptsvc.store.core.audits import By
+from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Base
 from receiptsvc.store.outbound import suppressions
@@ -52,7 +52,7 @@ def test_it_tells_what_sending_tells_and_keeps_nothing(client: FlaskClient, data
 def test_every_fault_is_told_as_when_sending(client: FlaskClient, database: Database) -> None:
     assert post(client, GOOD | {"messageGuid": "guid-1"}, query="").status_code == 202
     with database.transaction() as session:
-        suppressions.add(session, [Pair("447700900001", "")], By(actor="test"), rows.T0)
+        suppressions.add(session, [Pair("447700900001", "")], Actor(actor="test"), rows.T0)
     for given in (
         (GOOD | {"text": "", "recipients": ["x"]}, GOOD | {"a": 1}),
         (GOOD, GOOD | {"messageGuid": "guid-1"}),

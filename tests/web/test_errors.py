@@ -20,7 +20,7 @@ from receiptsvc.web.schemas.base import Request
 from tests.support.callers import client_of, make_settings
 
 JSON = "application/json"
-LONGEST_BODY = make_settings().most_bytes
+MAX_BODY = make_settings().max_bytes
 
 
 def is_problem(answer: Any, status: int) -> bool:
@@ -57,7 +57,7 @@ def is_problem(answer: Any, status: int) -> bool:
         (b'{"messages": [[]]}', 422),
         (b'{"\\ud800": 1, "messages": []}', 422),
         (b'{"messages": [{"recipients": ["\\ud800"], "text": "\\ud800", "\\ud800": 1}]}', 422),
-        (b"[" + b"1," * (LONGEST_BODY // 2) + b"1]", 413),
+        (b"[" + b"1," * (MAX_BODY // 2) + b"1]", 413),
     ],
     ids=lambda value: repr(value[:40]) if isinstance(value, bytes) else str(value),
 )

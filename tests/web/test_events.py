@@ -167,5 +167,5 @@ def test_what_is_kept_no_more_or_was_never_here_is_gone(client: FlaskClient, dat
 
 
 def test_one_more_stream_than_there_may_be_is_put_off(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_streams, "MOST_STREAMS", 0)
+    monkeypatch.setattr(event_streams, "MAX_OPEN_STREAMS", 0)
     assert refuse(client, 503).headers["Retry-After"] == "5"

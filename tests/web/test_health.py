@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from receiptsvc import metrics
 from receiptsvc.config import Settings
-from receiptsvc.domain.messages import Outcome
+from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow
 from receiptsvc.store.health import heartbeats
@@ -52,7 +52,7 @@ def test_what_does_not_hinder_callbacks_is_only_told(database: Database) -> None
 def test_what_holds_sending_is_told(database: Database) -> None:
     beat(database)
     with database.transaction() as session:
-        send_gate.note(session, {Outcome.ACCOUNT_REFUSED}, context.now(), was_probe=False)
+        send_gate.record_outcome(session, {SendOutcome.ACCOUNT_REFUSED}, context.now(), was_probe=False)
         send_gate.pause(session, "anna", "wrong texts", context.now())
     degraded = ["the gateway refuses our credentials", "sending is paused by anna"]
     assert ready(database) == (200, {"status": "degraded", "degraded": degraded})
@@ -72,7 +72,7 @@ def test_without_the_database_it_lives_but_is_not_ready() -> None:
 
 
 def test_a_database_that_hangs_is_not_waited_for(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("receiptsvc.web.http.readiness.LONGEST_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("receiptsvc.web.http.readiness.MAX_WAIT_SECONDS", 0.05)
     database = Database(database_url, pool_size=1)
     app = create_app(make_settings(), database)
     with database.transaction() as session:  # holds the only connection
@@ -80,7 +80,7 @@ def test_a_database_that_hangs_is_not_waited_for(database_url: str, monkeypatch:
         for _ in range(2):
             assert app.test_client().get("/readyz").status_code == 503
     with app.app_context():
-        monkeypatch.setattr("receiptsvc.web.http.readiness.LONGEST_WAIT_SECONDS", 5)
+        monkeypatch.setattr("receiptsvc.web.http.readiness.MAX_WAIT_SECONDS", 5)
         assert context.readiness().find_degraded(context.now()) == ["worker unseen"]
     database.close()
 

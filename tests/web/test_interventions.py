@@ -5,12 +5,12 @@ from flask.testing import FlaskClient
 from sqlalchemy import update
 
 from receiptsvc import ids
-from receiptsvc.domain.messages import Outcome, SendResult
+from receiptsvc.domain.messages import SendOutcome, SendResult
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message
 from receiptsvc.store.outbound import attempts
 from receiptsvc.store.outbound.accounts import Call
-from receiptsvc.store.outbound.attempts import Ended
+from receiptsvc.store.outbound.attempts import AttemptResult
 from receiptsvc.web.app import create_app
 from receiptsvc.web.http import context
 from tests.support.callers import SECRETS, client_of, make_settings
@@ -76,19 +76,19 @@ def test_a_message_is_cancelled_once(client: FlaskClient, database: Database) ->
 
 def test_each_account_that_is_not_as_it_should_be_is_told(client: FlaskClient, database: Database) -> None:
     for recipient, name, outcome in (
-        ("447700900001", "a", Outcome.ACCOUNT_REFUSED),
-        ("447700900002", "b", Outcome.SUSPECT_REFUSED),
-        ("447700900003", None, Outcome.ACCOUNT_REFUSED),
+        ("447700900001", "a", SendOutcome.ACCOUNT_REFUSED),
+        ("447700900002", "b", SendOutcome.SUSPECT_REFUSED),
+        ("447700900003", None, SendOutcome.ACCOUNT_REFUSED),
     ):
         (message_id,) = accept(database, message(recipient, impersonate_user_name=name), now=context.now())
         with database.transaction() as session:
             [claimed] = attempts.claim(session, context.now(), limit=1, lease=LEASE, repeats=REPEATS)
             assert claimed.id == message_id
-        ended = {message_id: Ended(number=1, result=SendResult(outcome=outcome))}
+        ended = {message_id: AttemptResult(number=1, result=SendResult(outcome=outcome))}
         with database.transaction() as session:
             call = Call(account=name or "", knows_up_to=0)
             attempts.record_results(session, ended, context.now(), REPEATS, call=call)
-        if outcome is Outcome.SUSPECT_REFUSED:
+        if outcome is SendOutcome.SUSPECT_REFUSED:
             because = client.get(f"/v1/messages/{ids.public('msg', message_id)}/explain").get_json()["because"]
             assert "waits until another message shows whether its account is refused" in because
         with database.transaction() as session:
@@ -129,7 +129,7 @@ def test_many_are_cancelled_by_a_filter_that_says_something(client: FlaskClient,
 
 
 def test_what_nobody_will_ever_know_is_counted_until_it_is_settled(client: FlaskClient, database: Database) -> None:
-    long_ago = send(database, message(), Outcome.UNCLEAR)  # in January
+    long_ago = send(database, message(), SendOutcome.UNCLEAR)  # in January
     assert client.get("/v1/sending").json["overdue"] == 1  # type: ignore[index]
     assert "1 messages stay send_unknown" in client.get("/readyz").json["degraded"]  # type: ignore[index]
     metrics = client.get("/metrics").get_data(as_text=True)
@@ -141,7 +141,7 @@ def test_what_nobody_will_ever_know_is_counted_until_it_is_settled(client: Flask
 
 
 def test_what_nobody_knows_is_settled_by_a_person(client: FlaskClient, database: Database) -> None:
-    unknown, known = send(database, message(), Outcome.UNCLEAR), send(database, message("447700900002"))
+    unknown, known = send(database, message(), SendOutcome.UNCLEAR), send(database, message("447700900002"))
     path = f"/v1/messages/{ids.public('msg', unknown)}/resolve"
     for body in ({"status": "sent", **WHY}, {"status": "delivered"}, {"status": "delivered", "reason": ""}):
         assert client.post(path, json=body).status_code == 422

@@ -75,7 +75,7 @@ SELECT s.id, s.id, m.conversation_id, 'clientRef', s.recipient, CASE WHEN n % 4 
     at, at, s.id, false, n % 4000 = 7
 FROM seeded AS s JOIN messages AS m ON m.id = s.id WHERE n % 50 = 7;
 
-INSERT INTO conversations (id, first_at, last_at, is_answered)
+INSERT INTO conversation_activity (id, first_at, last_at, last_from_recipient)
 SELECT conversation_id, min(created_at), max(created_at), false FROM messages GROUP BY conversation_id;
 
 INSERT INTO suppressions (recipient, originator, created_at, created_by)

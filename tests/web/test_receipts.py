@@ -11,16 +11,16 @@ from flask.testing import FlaskClient
 from sqlalchemy import select, update
 
 from receiptsvc import ids
-from receiptsvc.domain.inbox import Channel, InboxOutcome
+from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.statuses import Effect, Status
 from receiptsvc.dynmark import status_map
 from receiptsvc.store.core import audits
-from receiptsvc.store.core.audits import By
+from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Audit, InboxRow, Parked, Transition
 from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import counters, receipts
-from receiptsvc.store.inbox.receipts import ReceiptFilter, Selection
+from receiptsvc.store.inbox.receipts import ReceiptFilter, ReplaySelection
 from receiptsvc.store.messages import hourly_counts
 from receiptsvc.web.app import create_app
 from receiptsvc.worker.process import Reading, process
@@ -29,7 +29,7 @@ from tests.support.callers import SECRETS, client_of, make_settings
 from tests.support.rows import T0, seconds
 
 NOBODY = "rcp_00000000000000000000000000"
-BY = By(actor="test", reason="why not")
+BY = Actor(actor="test", reason="why not")
 RETRIABLE = ["unmatched", "quarantined", "dead"]
 
 
@@ -68,7 +68,7 @@ def settled(
     with database.transaction() as session:
         values = {"outcome": outcome, "reason": "a reason", "processed_at": now, "tries": 3}
         session.execute(update(InboxRow).where(InboxRow.id == receipt_id).values(values))
-        counters.move(session, {(InboxOutcome.PENDING, InboxOutcome(outcome)): 1})
+        counters.move(session, {(ReceiptOutcome.PENDING, ReceiptOutcome(outcome)): 1})
         if outcome == "unmatched":
             parked = Parked(receipt_id=receipt_id, candidates=list(candidates), looks=0, look_at=seconds(60))
             session.add(parked)
@@ -115,7 +115,7 @@ def parked(database: Database, receipt_id: UUID) -> Parked | None:
 def work(database: Database) -> None:
     """Let the worker take up what is pending."""
     settings = make_settings()
-    reading = Reading(words=status_map.load(settings.status_map), zone=settings.timezone)
+    reading = Reading(status_map=status_map.load(settings.status_map), zone=settings.timezone)
     process(database, reading, datetime.now(UTC), 100)
 
 
@@ -503,12 +503,14 @@ def test_a_replay_takes_only_what_its_filter_names(client: FlaskClient, database
     assert rows.read_inbox(database, other).outcome == "unmatched"
 
 
-@pytest.mark.parametrize("is_dry", [True, False])
-def test_a_replay_goes_by_slices_and_stops_at_its_bound(database: Database, is_dry: bool) -> None:
+@pytest.mark.parametrize("is_dry_run", [True, False])
+def test_a_replay_goes_by_slices_and_stops_at_its_bound(database: Database, is_dry_run: bool) -> None:
     made = [settled(database, RETRIABLE[number % 3]) for number in range(7)]
 
     def step(after: UUID | None) -> receipts.Replayed:
-        return receipts.replay(database, Selection(), BY, lambda: T0, after=after, is_dry=is_dry, most=5, slice_size=2)
+        return receipts.replay(
+            database, ReplaySelection(), BY, lambda: T0, after=after, is_dry_run=is_dry_run, most=5, slice_size=2
+        )
 
     first = step(None)
     assert (first.count, first.next) == (5, made[4])
@@ -516,26 +518,26 @@ def test_a_replay_goes_by_slices_and_stops_at_its_bound(database: Database, is_d
     assert (second.count, second.next) == (2, None)
     with database.reading() as session:
         counts = [audit.details["count"] for audit in session.scalars(select(Audit).order_by(Audit.id))]
-    assert counts == ([] if is_dry else [2, 2, 1, 2])
+    assert counts == ([] if is_dry_run else [2, 2, 1, 2])
     assert in_order(database)
 
 
 def test_a_replay_that_takes_long_tells_where_to_go_on(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     made = [settled(database, "dead") for _ in range(3)]
-    monkeypatch.setattr(receipts, "LONGEST_SECONDS", 0)
-    done = receipts.replay(database, Selection(), BY, lambda: T0, slice_size=2)
+    monkeypatch.setattr(receipts, "MAX_SECONDS", 0)
+    done = receipts.replay(database, ReplaySelection(), BY, lambda: T0, slice_size=2)
     assert (done.count, done.next) == (2, made[1])
 
 
 def test_a_replay_that_is_done_with_its_bound_is_complete(database: Database) -> None:
     for _ in range(4):
         settled(database, "dead")
-    done = receipts.replay(database, Selection(), BY, lambda: T0, most=4, slice_size=2)
+    done = receipts.replay(database, ReplaySelection(), BY, lambda: T0, most=4, slice_size=2)
     assert (done.count, done.next) == (4, None)
 
 
 def test_a_replay_of_nothing_leaves_no_audit(database: Database) -> None:
-    assert receipts.replay(database, Selection(), BY, lambda: T0).count == 0
+    assert receipts.replay(database, ReplaySelection(), BY, lambda: T0).count == 0
     with database.reading() as session:
         assert session.scalars(select(Audit)).all() == []
 
@@ -544,14 +546,14 @@ def test_a_replay_leaves_to_others_what_they_hold(postgresql_database: Database)
     held, free = settled(postgresql_database, "dead"), settled(postgresql_database, "dead")
     with postgresql_database.transaction() as session:
         session.execute(select(InboxRow.id).where(InboxRow.id == held).with_for_update())
-        done = receipts.replay(postgresql_database, Selection(), BY, lambda: T0)
+        done = receipts.replay(postgresql_database, ReplaySelection(), BY, lambda: T0)
     assert (done.count, done.next) == (1, None)
     assert rows.read_inbox(postgresql_database, held).outcome == "dead"
     assert rows.read_inbox(postgresql_database, free).outcome == "pending"
 
 
 def test_the_list_knows_a_filter_for_every_outcome(database: Database) -> None:
-    made = {outcome: settled(database, outcome) for outcome in InboxOutcome}
+    made = {outcome: settled(database, outcome) for outcome in ReceiptOutcome}
     with database.reading() as session:
         for outcome, receipt_id in made.items():
             page = receipts.list_receipts(session, ReceiptFilter(outcome=outcome), limit=10)

@@ -390,13 +390,13 @@ def test_ten_thousand_recipients_are_one_request_and_one_more_is_too_many(desk: 
 
 
 def test_limits_are_settings_and_a_refusal_names_them(desk_database: Database) -> None:
-    client = client_of(create_app(make_settings(MOST_RECIPIENTS="2", MOST_MEBIBYTES="1"), desk_database))
+    client = client_of(create_app(make_settings(MAX_RECIPIENTS="2", MAX_BODY_MIB="1"), desk_database))
     answer = post(client, GOOD | {"recipients": ["447700900000"] * 3})
     assert answer.status_code == 413
-    assert "more than 2 recipients (MOST_RECIPIENTS)" in answer.json["detail"]
+    assert "more than 2 recipients (MAX_RECIPIENTS)" in answer.json["detail"]
     answer = post(client, GOOD | {"filterSetName": "x" * 1024**2})
     assert answer.status_code == 413
-    assert "1 MiB (MOST_MEBIBYTES)" in answer.json["detail"]
+    assert "1 MiB (MAX_BODY_MIB)" in answer.json["detail"]
     assert post(client, GOOD | {"recipients": ["447700900000", "447700900001"]}).status_code == 202
 
 

@@ -36,9 +36,9 @@ CLIENT_REFS = [
 ]
 
 GUNICORN = """
-from receiptsvc.store.db import Database
+from receiptsvc.store.core.db import Database
 from receiptsvc.web.app import create_app
-from tests.web.callers import make_settings
+from tests.support.callers import make_settings
 application = create_app(make_settings(), Database({url!r}))
 """
 

@@ -35,7 +35,7 @@ def get(client: FlaskClient, path: str, status: int = 200) -> Any:
 def counted(database: Database, **counts: int) -> None:
     """Hourly counts of T0's hour, as `kind__word=count`; delays by their class, such as `delays__003`."""
     keys = {
-        hourly_counts.Key(hourly_counts.hour_of(T0), name.partition("__")[0], "", name.partition("__")[2]): count
+        hourly_counts.CountKey(hourly_counts.hour_of(T0), name.partition("__")[0], "", name.partition("__")[2]): count
         for name, count in counts.items()
     }
     with database.transaction() as session:
@@ -147,9 +147,9 @@ def test_more_counts_than_are_read_at_once_are_refused(
     client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted(database, messages__delivered=3, messages__expired=1, delays__000=3)
-    monkeypatch.setattr(statistics, "MOST_COUNTS", 3)
+    monkeypatch.setattr(statistics, "MAX_COUNTS", 3)
     assert get(client, f"/v1/stats?{DAY}")["total"]["messages"] == 4
-    monkeypatch.setattr(statistics, "MOST_COUNTS", 2)
+    monkeypatch.setattr(statistics, "MAX_COUNTS", 2)
     assert list(get(client, f"/v1/stats?by=day&{DAY}", 422)["errors"]) == ["since"]
 
 
@@ -184,11 +184,11 @@ def test_what_is_kept_says_the_same_as_counting_all_again(database: Database, by
     until = rows.T0.replace(hour=0) + timedelta(days=2)
     since = until - timedelta(days=2)
     for _ in range(30):
-        counts: Counter[hourly_counts.Key] = Counter()
+        counts: Counter[hourly_counts.CountKey] = Counter()
         for _ in range(dealt.randint(0, 3)):
             kind, word = dealt.choice([("messages", "sent"), ("delays", "017"), ("receipts", "stale")])
             sender = dealt.choice(["", "ACME"]) if kind != "receipts" else ""
-            counts[hourly_counts.Key(since + timedelta(hours=dealt.randrange(48)), kind, sender, word)] += 1
+            counts[hourly_counts.CountKey(since + timedelta(hours=dealt.randrange(48)), kind, sender, word)] += 1
         with suppress(ZeroDivisionError), database.transaction() as session:
             hourly_counts.add(session, counts)
             if dealt.random() < 0.2:
@@ -208,7 +208,7 @@ def test_what_a_hand_or_an_older_release_wrote_is_seen_after_a_while(
     counted(database, messages__delivered=3)
     assert get(client, f"/v1/stats?{DAY}")["total"]["messages"] == 3
     with database.transaction() as session:
-        session.execute(text("UPDATE rollups SET value = 5 WHERE kind = 'messages'"))
+        session.execute(text("UPDATE hourly_counts SET value = 5 WHERE kind = 'messages'"))
     assert get(client, f"/v1/stats?{DAY}")["total"]["messages"] == 3
     later = time.monotonic() + 1801
     monkeypatch.setattr(statistics, "monotonic", lambda: later)
@@ -220,7 +220,7 @@ def test_statistics_look_at_no_message(client: FlaskClient, database: Database) 
     with database.reading() as session:
         event.listen(session.connection().engine, "before_cursor_execute", lambda *call: statements.append(call[2]))
     get(client, f"/v1/stats?{DAY}")
-    asked = [statement for statement in statements if "rollups" in statement]
+    asked = [statement for statement in statements if "hourly_counts" in statement]
     assert len(asked) == 2
     assert not [statement for statement in statements if "messages" in statement.replace("'messages'", "")]
 
@@ -231,7 +231,7 @@ def test_changes_are_found_by_their_index(postgresql_database: Database) -> None
             words = [hourly_counts.delay_class(1.1**place) for place in range(50)]
             at = T0 + timedelta(hours=hours)
             hourly_counts.add(
-                session, Counter({hourly_counts.Key(at, hourly_counts.DELAYS, "ACME", word): 1 for word in words})
+                session, Counter({hourly_counts.CountKey(at, hourly_counts.DELAYS, "ACME", word): 1 for word in words})
             )
     statements: list[tuple[str, Any]] = []
     with postgresql_database.reading() as session:
@@ -240,7 +240,7 @@ def test_changes_are_found_by_their_index(postgresql_database: Database) -> None
         statistics.read(session, T0, T0 + timedelta(days=1), By.HOUR)
         asked, parameters = next(each for each in statements if "'changes'" in each[0])
         plan = "\n".join(str(row) for row in listened.exec_driver_sql(f"EXPLAIN {asked}", parameters))
-    assert "ix_rollups_changes" in plan
+    assert "ix_hourly_counts_changes" in plan
 
 
 def overdue(database: Database, age: timedelta, status: Status = Status.ACCEPTED, **fields: Any) -> str:
@@ -248,9 +248,9 @@ def overdue(database: Database, age: timedelta, status: Status = Status.ACCEPTED
     now = datetime.now(UTC)
     [made] = rows.accept(database, rows.message(**fields), now=now - age)
     if status is not Status.ACCEPTED:
-        told = transitions.Entry(report=transitions.own_step(status, now - age), rule="the gateway took it")
+        told = transitions.NewTransition(report=transitions.own_report(status, now - age), rule="the gateway took it")
         with database.transaction() as session:
-            transitions.record(session, transitions.lock(session, [made]), [(made, told)], now)
+            transitions.record(session, transitions.lock_messages(session, [made]), [(made, told)], now)
     return ids.public("msg", made)
 
 
@@ -312,8 +312,8 @@ def test_sends_that_got_no_receipt_at_all_are_named(client: FlaskClient, databas
 def test_counts_of_overdue_messages_are_bounded_and_say_so(
     client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overdue_store, "MOST_COUNTED", 2)
-    monkeypatch.setattr("receiptsvc.web.api.statistics.MOST_COUNTED", 2)
+    monkeypatch.setattr(overdue_store, "MAX_COUNTED", 2)
+    monkeypatch.setattr("receiptsvc.web.api.statistics.MAX_COUNTED", 2)
     for _ in range(3):
         overdue(database, timedelta(hours=2), Status.SUBMITTED)
     read = get(client, "/v1/stats/overdue")

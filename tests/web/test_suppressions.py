@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, event, func, select
 
 from receiptsvc.store.core import audits
-from receiptsvc.store.core.audits import By
+from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message
 from receiptsvc.store.outbound import suppressions
@@ -165,7 +165,7 @@ def test_of_very_many_left_out_some_are_named(database: Database) -> None:
     client = client_of(create_app(make_settings(SUPPRESSED_ACTION="skip"), database))
     numbers = [str(447700900000 + n) for n in range(150)]
     with database.transaction() as session:
-        suppressions.add(session, [Pair(number, "") for number in numbers[:-1]], By(actor="test"), rows.T0)
+        suppressions.add(session, [Pair(number, "") for number in numbers[:-1]], Actor(actor="test"), rows.T0)
     answer = send(client, *numbers)
     assert len(answer.json["messages"]) == 1
     assert len(answer.json["warnings"]) == 101

@@ -139,7 +139,7 @@ def test_a_message_that_is_refused_as_an_account_is_waits_until_another_shows_th
 def test_an_account_that_two_calls_find_refused_is_held_and_all_goes_out_once_it_works(
     make_stack: MakeStack, database: Database, transport: str, styles: tuple[str, ...]
 ) -> None:
-    stack = start(make_stack, DYNMARK_TRANSPORT=transport, CALLS_AT_ONCE="2")
+    stack = start(make_stack, DYNMARK_TRANSPORT=transport, SEND_CONCURRENCY="2")
     for place, style in enumerate(styles):
         sent, calls = 10 * place, report(stack)["calls"]
         change(stack, password="another", logon_style=style)

@@ -17,7 +17,7 @@ from tests.support.work import READING
 
 DEADLY = b"clientref=deadly"
 JUMP = 10_000  # seconds: more than the longest gap
-MOST_STARTS = 20
+MAX_STARTS = 20
 
 
 def die_of(callback: Callback, zone: object) -> object:
@@ -31,19 +31,19 @@ def start(url: str, at: float) -> None:
     callbacks.read_receipts = die_of  # type: ignore[assignment]  # it gives what the other gives, if anything
     database, name = Database(url), f"worker:here:{os.getpid()}"
     with database.transaction() as session:
-        buried = heartbeats.bury(session, "worker", lambda _: True)
+        buried = heartbeats.reap(session, "worker", lambda _: True)
         heartbeats.beat(session, name, seconds(at))
     queue = Queue(careful_rows=buried * 100)
     while process(database, READING, seconds(at), 100, queue):
         pass
     with database.transaction() as session:
-        heartbeats.leave(session, name)
+        heartbeats.deregister(session, name)
     database.close()
 
 
 def main(url: str) -> None:
     """Start workers until one ends well."""
-    for number in range(MOST_STARTS):
+    for number in range(MAX_STARTS):
         child = os.fork()
         if not child:
             start(url, JUMP * (number + 1))

@@ -16,11 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiptsvc import ids
-from receiptsvc.domain.inbox import Channel
-from receiptsvc.domain.messages import Callback, Outcome
+from receiptsvc.domain.inbox import Arrival, Channel
+from receiptsvc.domain.messages import Callback, SendOutcome
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbox import pending
-from receiptsvc.store.inbox.pending import Arrival
 from tests.support.rows import message, read_message, seconds
 from tests.support.work import ALICE, BOB, assert_sound, said, send, sweep, work, work_off
 
@@ -41,15 +40,15 @@ MEANINGS = {
     "Frobnicated": None,
 }
 WORDS = tuple(MEANINGS)
-OWN_WORDS = {Outcome.TAKEN: "submitted", Outcome.UNCLEAR: "send_unknown", Outcome.REFUSED: "failed"}
+OWN_WORDS = {SendOutcome.TAKEN: "submitted", SendOutcome.UNCLEAR: "send_unknown", SendOutcome.REFUSED: "failed"}
 # How a send ended, and whether its answer gave a transactionID.
 ENDED = (
-    (Outcome.UNCLEAR, False),
-    (Outcome.TAKEN, True),
-    (Outcome.REFUSED, False),
-    (Outcome.TAKEN, False),
-    (Outcome.UNCLEAR, False),
-    (Outcome.TAKEN, True),
+    (SendOutcome.UNCLEAR, False),
+    (SendOutcome.TAKEN, True),
+    (SendOutcome.REFUSED, False),
+    (SendOutcome.TAKEN, False),
+    (SendOutcome.UNCLEAR, False),
+    (SendOutcome.TAKEN, True),
 )
 # Whether a receipt has our token, the transactionID, the clientRef, the recipient.
 HAS = (
@@ -72,7 +71,7 @@ class Sent(NamedTuple):
     to: str
     ref: str | None
     at: int
-    ended: Outcome
+    ended: SendOutcome
     tx: str  # by which the gateway knows it
     is_told: bool  # the answer of its send said so
 
@@ -128,7 +127,7 @@ def reports(draw: st.DrawFn) -> Conversation:
     said = st.builds(
         Told,
         about=st.just(0),
-        words=st.sampled_from(words),
+        status_map=st.sampled_from(words),
         occurred=st.sampled_from(times),
         received=st.sampled_from((1, 6, 2000)),
         has_token=st.just(True),

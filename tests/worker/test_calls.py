@@ -13,7 +13,7 @@ from sqlalchemy import func, select, text
 
 from receiptsvc import sandbox
 from receiptsvc.config import Settings
-from receiptsvc.domain.messages import Outcome, SendResult
+from receiptsvc.domain.messages import SendOutcome, SendResult
 from receiptsvc.domain.statuses import UNSETTLED
 from receiptsvc.dynmark.gateway import Gateway
 from receiptsvc.dynmark.outbound.rest import RestGateway
@@ -22,7 +22,7 @@ from receiptsvc.sandbox.server import Box
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message
 from receiptsvc.store.outbound import attempts
-from receiptsvc.store.outbound.attempts import Ended
+from receiptsvc.store.outbound.attempts import AttemptResult
 from receiptsvc.web.app import create_app
 from receiptsvc.worker.submit import repeats, submit
 from tests.dynmark import wire
@@ -207,7 +207,7 @@ def test_a_pause_lets_nothing_out_and_what_is_cancelled_meanwhile_never_goes(box
 @ON_SQLITE
 @pytest.mark.parametrize("keeper", ["gateway", "here"])
 def test_what_waits_here_for_its_time_can_be_cancelled_until_then(box: Box, database: Database, keeper: str) -> None:
-    settings = settings_of(box, DELIVER_AFTER_KEPT_BY=keeper)
+    settings = settings_of(box, SCHEDULED_BY=keeper)
     client, offer = client_of(create_app(settings, database)), sender(database, settings)
     item = post(client, deliverAfter="2999-01-01T00:00:00Z")
     assert offer() == (keeper == "gateway")
@@ -250,11 +250,11 @@ def test_whatever_a_duplicate_is_answered_there_is_one_sms(
 def test_repeats_are_spread_and_never_come_too_soon(database: Database) -> None:
     made = accept(database, *(message(f"44770090040{place}") for place in range(8)))
     when = repeats(make_settings(RESEND_AFTER_SECONDS="60"))
-    lost = SendResult(outcome=Outcome.UNCLEAR)
+    lost = SendResult(outcome=SendOutcome.UNCLEAR)
     work.offer(database)
     for message_id in made:  # each as a call of its own
         with database.transaction() as session:
-            attempts.record_results(session, {message_id: Ended(number=1, result=lost)}, T0, when)
+            attempts.record_results(session, {message_id: AttemptResult(number=1, result=lost)}, T0, when)
     gaps = {(read_message(database, message_id).due_at or T0) - T0 for message_id in made}
     assert all(timedelta(seconds=60) <= gap <= timedelta(seconds=72) for gap in gaps)
     assert len(gaps) > 1

@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import update
 
 from receiptsvc import ids
-from receiptsvc.domain.messages import Outcome
-from receiptsvc.store.core.audits import By
+from receiptsvc.domain.messages import SendOutcome
+from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow
 from receiptsvc.store.inbox import receipts
@@ -66,7 +66,7 @@ def test_what_was_set_aside_is_applied_when_it_is_matched_by_hand(database: Data
     assert outcomes(database, kept) == ["quarantined", "unmatched"]
     with database.transaction() as session:
         for receipt_id in kept:
-            receipts.match(session, receipt_id, meant, By(actor="ops"), seconds(200))
+            receipts.match(session, receipt_id, meant, Actor(actor="ops"), seconds(200))
     work(database, 200)
     assert rules(database, meant) == [BY_HAND, BY_HAND]
     assert_sound(database, applied=1, stale=1)
@@ -99,12 +99,12 @@ def test_a_token_against_what_an_answer_said_of_another_message_quarantines(data
 
 def test_what_seems_to_speak_against_a_token_and_does_not(database: Database) -> None:
     send(database, message(BOB), tx="1")  # to another recipient: one transaction can have several
-    mine = send(database, message(ALICE), Outcome.UNCLEAR)
+    mine = send(database, message(ALICE), SendOutcome.UNCLEAR)
     keep(database, said(tx="1"), message_id=mine)
     send(database, message(ALICE), tx="3")
     both = send(database, message(ALICE), tx="3")
     keep(database, said(tx="3"), message_id=both)
-    noted = send(database, message(ALICE), Outcome.UNCLEAR)
+    noted = send(database, message(ALICE), SendOutcome.UNCLEAR)
     keep(database, said(tx="4"), message_id=noted)
     work(database)
     late = send(database, message(ALICE), tx="5")
@@ -167,7 +167,7 @@ def test_one_transaction_of_two_messages_to_one_recipient_is_not_guessed_at(data
 
 def test_a_client_ref_and_recipient_are_enough_if_one_of_the_two_has_no_transaction(database: Database) -> None:
     taken = send(database, message(ALICE, client_ref="taken"), tx="1")
-    lost = send(database, message(ALICE, client_ref="lost"), Outcome.UNCLEAR)
+    lost = send(database, message(ALICE, client_ref="lost"), SendOutcome.UNCLEAR)
     calling = accept(database, message(ALICE, client_ref="calling"))[0]
     offer(database)
     keep(database, said(ref="taken", to="+44 7700 900001"))
@@ -214,8 +214,8 @@ def test_a_receipt_is_about_nothing_that_was_offered_after_it(database: Database
 
 def test_a_receipt_is_about_nothing_that_never_reached_the_gateway(database: Database) -> None:
     accept(database, message(ALICE, client_ref="new"), now=seconds(50))
-    in_vain = send(database, message(BOB, client_ref="in vain"), Outcome.NOT_SENT)
-    refused = send(database, message(ALICE, client_ref="refused"), Outcome.ACCOUNT_REFUSED)
+    in_vain = send(database, message(BOB, client_ref="in vain"), SendOutcome.NOT_SENT)
+    refused = send(database, message(ALICE, client_ref="refused"), SendOutcome.ACCOUNT_REFUSED)
     kept = []
     for tx in (None, "1"):
         kept += [keep(database, said(tx=tx, ref=ref), now=seconds(60)) for ref in ("new", "refused")]
@@ -246,8 +246,8 @@ def test_while_its_call_runs_the_answer_says_whether_a_transaction_is_its_own(da
 
 def test_among_several_nothing_is_guessed(database: Database) -> None:
     early = send(database, message(ALICE, client_ref="x"), tx="1", at=0)
-    late = send(database, message(ALICE, client_ref="x"), Outcome.UNCLEAR, at=1000)
-    last = send(database, message(ALICE, client_ref="x"), Outcome.UNCLEAR, at=9000)
+    late = send(database, message(ALICE, client_ref="x"), SendOutcome.UNCLEAR, at=1000)
+    last = send(database, message(ALICE, client_ref="x"), SendOutcome.UNCLEAR, at=9000)
     early_only = keep(database, said("Message+sent", ref="x", at=100), now=seconds(9999))
     either = keep(database, said(ref="x", at=2000), now=seconds(9999))
     lost = keep(database, said(tx="9", ref="x"), now=seconds(9999))
@@ -260,7 +260,7 @@ def test_among_several_nothing_is_guessed(database: Database) -> None:
 
 def test_a_transaction_that_others_have_is_not_yet_known_of_this_recipient(database: Database) -> None:
     send(database, message(BOB, client_ref="x"), tx="815")
-    lost = send(database, message(ALICE, client_ref="x"), Outcome.UNCLEAR)  # of the same call: its item was missing
+    lost = send(database, message(ALICE, client_ref="x"), SendOutcome.UNCLEAR)  # of the same call: its item was missing
     keep(database, said(tx="815", ref="x"))
     work(database)
     assert rules(database, lost) == [BY_CLIENT_REF]
@@ -268,7 +268,7 @@ def test_a_transaction_that_others_have_is_not_yet_known_of_this_recipient(datab
 
 def test_among_more_than_are_looked_at_nothing_is_guessed(database: Database) -> None:
     send(database, message(ALICE, client_ref="x"))
-    accept(database, *(message(ALICE, client_ref="x") for _ in range(transitions.MOST_CANDIDATES - 2)), now=seconds(50))
+    accept(database, *(message(ALICE, client_ref="x") for _ in range(transitions.MAX_CANDIDATES - 2)), now=seconds(50))
     receipt_id = keep(database, said(ref="x"), now=seconds(60))
     work(database)
     assert outcome(database, receipt_id) == "applied"
@@ -284,7 +284,7 @@ def test_among_more_than_are_looked_at_nothing_is_guessed(database: Database) ->
 @pytest.mark.parametrize("batches", [1, 2])
 def test_late_receipts_for_an_earlier_text_of_a_conversation_are_its_own(database: Database, batches: int) -> None:
     earlier = send(database, message(ALICE, "Hello?", client_ref="x"), tx="1", at=0)
-    later = send(database, message(ALICE, "Bye", client_ref="x"), Outcome.UNCLEAR, at=1000)
+    later = send(database, message(ALICE, "Bye", client_ref="x"), SendOutcome.UNCLEAR, at=1000)
     for word in ("Message+sent", "Delivered"):
         keep(database, said(word, tx="1", ref="x", at=1100), now=seconds(1100))
         if batches == 2:
@@ -314,7 +314,7 @@ def test_late_receipts_for_an_earlier_text_of_another_system_wait_for_our_answer
 
 @pytest.mark.parametrize("batches", [1, 3])
 def test_once_a_message_has_a_transaction_it_has_no_other_by_its_client_ref(database: Database, batches: int) -> None:
-    lost = send(database, message(ALICE, client_ref="x"), Outcome.UNCLEAR)
+    lost = send(database, message(ALICE, client_ref="x"), SendOutcome.UNCLEAR)
     kept = []
     for word, tx in (("Message+sent", "1"), ("Expired", "2"), ("Delivered", "1")):
         kept.append(keep(database, said(word, tx=tx, ref="x")))
@@ -326,7 +326,7 @@ def test_once_a_message_has_a_transaction_it_has_no_other_by_its_client_ref(data
 
 
 def test_what_one_receipt_of_a_batch_brings_helps_the_others(database: Database) -> None:
-    mine = send(database, message(ALICE), Outcome.UNCLEAR)
+    mine = send(database, message(ALICE), SendOutcome.UNCLEAR)
     kept = [keep(database, said("Message+sent", tx="1"), message_id=mine), keep(database, said(tx="1", at=9))]
     work(database)
     assert (outcomes(database, kept), rules(database, mine)) == (["applied"] * 2, [BY_TOKEN, BY_TRANSACTION])

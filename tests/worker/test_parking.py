@@ -13,14 +13,13 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain.errors import StorageUnavailable, Unreadable
-from receiptsvc.domain.inbox import Channel
-from receiptsvc.domain.messages import Callback, Outcome, SendResult
+from receiptsvc.domain.inbox import Arrival, Channel
+from receiptsvc.domain.messages import Callback, SendOutcome, SendResult
 from receiptsvc.dynmark.inbound import callbacks
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbox import parking, pending
-from receiptsvc.store.inbox.pending import Arrival
 from receiptsvc.store.outbound import attempts
-from receiptsvc.store.outbound.attempts import Ended
+from receiptsvc.store.outbound.attempts import AttemptResult
 from receiptsvc.worker import external_messages
 from receiptsvc.worker.correlation import BY_CLIENT_REF, BY_TRANSACTION
 from tests.support.rows import T0, accept, keep, message, read_inbox, read_message, seconds
@@ -62,8 +61,8 @@ def test_a_send_s_answer_releases_what_speaks_of_its_transaction(database: Datab
     assert set(parked(database)) == {other}
 
 
-@pytest.mark.parametrize("ended", [Outcome.TAKEN, Outcome.UNCLEAR])
-def test_the_end_of_a_call_releases_what_speaks_of_its_client_ref(database: Database, ended: Outcome) -> None:
+@pytest.mark.parametrize("ended", [SendOutcome.TAKEN, SendOutcome.UNCLEAR])
+def test_the_end_of_a_call_releases_what_speaks_of_its_client_ref(database: Database, ended: SendOutcome) -> None:
     mine, other = accept(database, message(ALICE, client_ref="x"), message(BOB, client_ref="y"))
     offer(database)
     receipt_id = keep(database, said(tx="815", ref="x"))
@@ -111,7 +110,7 @@ def test_the_sweep_looks_again_at_growing_gaps(database: Database) -> None:
 def test_the_sweep_finds_what_nobody_announced(database: Database) -> None:
     (mine,) = accept(database, message(ALICE, client_ref="x"))
     offer(database)
-    answer(database, mine, Outcome.UNCLEAR)
+    answer(database, mine, SendOutcome.UNCLEAR)
     receipt_id = keep(database, said("Message+sent", tx="815"))
     work(database)
     keep(database, said(tx="815"), message_id=mine)
@@ -140,7 +139,7 @@ def test_however_full_the_lot_a_sweep_is_bounded_and_begins_with_who_waited_long
 def test_a_client_ref_of_very_many_does_not_keep_a_transaction_waiting(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parking, "_MOST_AT_ONCE", 3)
+    monkeypatch.setattr(parking, "_MAX_AT_ONCE", 3)
     many = [keep(database, said(tx=f"9{number}", ref="x", to=BOB)) for number in range(5)]
     work(database, 0)
     (mine,) = accept(database, message(ALICE, client_ref="x"))
@@ -218,7 +217,9 @@ class Recording(AbstractContextManager["Recording"]):
 
     def __init__(self, database: Database, message_id: UUID, *, tx: str | None) -> None:
         self._transaction = database.transaction()
-        self._ended = {message_id: Ended(number=1, result=SendResult(outcome=Outcome.TAKEN, transaction_id=tx))}
+        self._ended = {
+            message_id: AttemptResult(number=1, result=SendResult(outcome=SendOutcome.TAKEN, transaction_id=tx))
+        }
 
     def __enter__(self) -> "Recording":
         attempts.record_results(self._transaction.__enter__(), self._ended, seconds(1), REPEATS)

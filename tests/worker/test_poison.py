@@ -149,7 +149,7 @@ def test_a_killed_worker_is_buried_once(database: Database) -> None:
     buried = []
     for _ in range(2):
         with database.transaction() as session:
-            buried.append(heartbeats.bury(session, "worker", lambda one: one.seen_at < seconds(30)))
+            buried.append(heartbeats.reap(session, "worker", lambda one: one.seen_at < seconds(30)))
     assert buried == [1, 0]
     assert names(database) == ["web:d:4", "worker:b:2", "workers:c:3"]
 
@@ -159,7 +159,7 @@ def test_two_who_bury_at_once_count_each_once(postgresql_database: Database) -> 
     with database.transaction() as session:
         heartbeats.beat(session, "worker:a:1", seconds(0))
     with database.transaction() as one, database.transaction() as other:
-        assert [heartbeats.bury(session, "worker", lambda _: True) for session in (one, other)] == [1, 0]
+        assert [heartbeats.reap(session, "worker", lambda _: True) for session in (one, other)] == [1, 0]
     assert names(database) == []
 
 
@@ -170,5 +170,5 @@ def test_a_heartbeat_is_one_row_and_goes_with_its_worker(database: Database) -> 
         heartbeats.beat(session, "worker:b:2", seconds(5))
     assert names(database) == ["worker:a:1", "worker:b:2"]
     with database.transaction() as session:
-        heartbeats.leave(session, "worker:a:1")
+        heartbeats.deregister(session, "worker:a:1")
     assert names(database) == ["worker:b:2"]

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from receiptsvc.domain.errors import StorageUnavailable, Unreadable
-from receiptsvc.domain.inbox import Channel, InboxOutcome
+from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.dynmark import status_map
 from receiptsvc.dynmark.inbound import callbacks
 from receiptsvc.store.core.db import Database
@@ -20,7 +20,7 @@ from receiptsvc.worker import correlation
 from receiptsvc.worker.process import Queue, Reading, process
 from tests.support.rows import accept, keep, message, read_inbox, read_message, read_transitions, seconds
 
-READING = Reading(words=status_map.load({}), zone=ZoneInfo("UTC"))
+READING = Reading(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
 DELIVERED = "datetime=2026-01-05T12:00:03&recipient=447700900001&statusid=1&statusdescription=Delivered"
 SENT = "datetime=2026-01-05T12:00:02&recipient=447700900001&statusid=2&statusdescription=Message+sent"
 
@@ -35,8 +35,8 @@ def outcome(database: Database, receipt_id: UUID) -> str:
 
 def give_transaction(database: Database, message_id: UUID, transaction_id: str, source: str = "answer") -> None:
     with database.transaction() as session:
-        locked = transitions.lock(session, [message_id])
-        transitions.note_transactions(session, [(locked[message_id], transaction_id)], source, seconds(1))
+        locked = transitions.lock_messages(session, [message_id])
+        transitions.link_transactions(session, [(locked[message_id], transaction_id)], source, seconds(1))
         transitions.record(session, locked, [], seconds(1))
 
 
@@ -58,7 +58,7 @@ def test_a_receipt_on_a_message_s_own_url_is_applied(database: Database) -> None
     assert (transition.rule, transition.receipt_id, transition.map_version) == (
         "token",
         receipt_id,
-        READING.words.version,
+        READING.status_map.version,
     )
     assert outcome(database, receipt_id) == "applied"
     assert run(database) == 0
@@ -181,14 +181,14 @@ def test_a_callback_that_was_set_aside_whole_is_taken_apart_when_it_is_tried_aga
         broken.setattr(callbacks, "read_receipts", lambda *_: [Unreadable("not yet")])
         run(database)
     with database.transaction() as session:
-        pending.reopen(session, [receipt_id], InboxOutcome.QUARANTINED, seconds(20))
+        pending.reopen(session, [receipt_id], ReceiptOutcome.QUARANTINED, seconds(20))
     run(database, 30)
     run(database, 31)
     with database.transaction() as session:
         outcomes = session.scalars(select(InboxRow.outcome)).all()
     assert outcomes == ["unmatched", "unmatched"]
     with database.transaction() as session:
-        pending.reopen(session, [receipt_id], InboxOutcome.UNMATCHED, seconds(40))
+        pending.reopen(session, [receipt_id], ReceiptOutcome.UNMATCHED, seconds(40))
     run(database, 50)
     assert_balanced(database)
     assert list(verify(database)) == []
@@ -264,7 +264,7 @@ def test_a_row_that_fails_is_set_aside_alone_and_ends_dead(database: Database, m
         assert outcome(database, good) == "applied"
         at += 10_000
     row = read_inbox(database, poison)
-    assert (row.outcome, row.reason) == (InboxOutcome.DEAD, "ZeroDivisionError")
+    assert (row.outcome, row.reason) == (ReceiptOutcome.DEAD, "ZeroDivisionError")
     assert read_message(database, message_id).status == "delivered"
     assert_balanced(database)
 

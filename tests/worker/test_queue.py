@@ -5,11 +5,10 @@ from uuid import UUID
 import pytest
 
 from receiptsvc import ids
-from receiptsvc.domain.inbox import Channel
+from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbox import pending
-from receiptsvc.store.inbox.pending import Arrival
 from receiptsvc.worker import process
 from receiptsvc.worker.process import Queue
 from tests.support.rows import accept, keep, seconds

@@ -16,8 +16,8 @@ from receiptsvc.worker.process import Reading, process
 from receiptsvc.worker.reprocess import rebuild
 from tests.support.rows import accept, keep, read_inbox, read_message, read_transitions, seconds
 
-OLD = Reading(words=status_map.load({}), zone=ZoneInfo("UTC"))
-NEW = Reading(words=status_map.load({"77": Status.DELIVERED}), zone=ZoneInfo("UTC"))
+OLD = Reading(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
+NEW = Reading(status_map=status_map.load({"77": Status.DELIVERED}), zone=ZoneInfo("UTC"))
 UNKNOWN = "datetime=2026-01-05T12:00:03&recipient=447700900001&statusid=77&statusdescription=Foo"
 EXPIRED = "datetime=2026-01-05T12:00:09&recipient=447700900001&statusid=5&statusdescription=Expired"
 
@@ -42,7 +42,7 @@ def test_a_difference_is_told_first_and_applied_only_when_asked(database: Databa
         ("unmapped", True),
         ("conflicting", False),
     ]
-    assert of_unknown[1].map_version == NEW.words.version
+    assert of_unknown[1].map_version == NEW.status_map.version
     assert list(verify(database)) == []
     with database.reading() as session:
         (audit,) = session.scalars(select(Audit)).all()
@@ -80,7 +80,7 @@ def test_what_is_only_read_at_another_time_keeps_its_effect(database: Database) 
     (message_id,) = accept(database)
     receipt_id = keep(database, EXPIRED.replace("Expired", "Delivered"), message_id=message_id)
     process(database, OLD, seconds(10), 100)
-    elsewhere = Reading(words=OLD.words, zone=ZoneInfo("Asia/Tokyo"))
+    elsewhere = Reading(status_map=OLD.status_map, zone=ZoneInfo("Asia/Tokyo"))
     assert len(list(rebuild(database, elsewhere, seconds(20), is_applied=True))) == 1
     row = read_message(database, message_id)
     assert (row.status, row.status_at) == ("delivered", seconds(9 - 9 * 3600))

@@ -6,11 +6,11 @@ from uuid import UUID
 
 import pytest
 
-from receiptsvc.domain.messages import Outcome, SendResult
+from receiptsvc.domain.messages import SendOutcome, SendResult
 from receiptsvc.domain.statuses import Source
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.outbound import attempts
-from receiptsvc.store.outbound.attempts import Ended
+from receiptsvc.store.outbound.attempts import AttemptResult
 from receiptsvc.worker.correlation import BY_CLIENT_REF, BY_TOKEN, BY_TRANSACTION
 from tests.support.rows import accept, keep, message, read_message, read_transitions, seconds
 from tests.support.work import (
@@ -28,17 +28,17 @@ from tests.support.work import (
 )
 
 MOMENTS = ("before", "between", "after")
-ENDS = {Outcome.TAKEN: "submitted", Outcome.UNCLEAR: "send_unknown"}
+ENDS = {SendOutcome.TAKEN: "submitted", SendOutcome.UNCLEAR: "send_unknown"}
 
 
-def end(index: int, outcome: Outcome) -> Ended:
-    transaction_id = str(index + 1) if outcome is Outcome.TAKEN else None
-    return Ended(number=1, result=SendResult(outcome=outcome, transaction_id=transaction_id))
+def end(index: int, outcome: SendOutcome) -> AttemptResult:
+    transaction_id = str(index + 1) if outcome is SendOutcome.TAKEN else None
+    return AttemptResult(number=1, result=SendResult(outcome=outcome, transaction_id=transaction_id))
 
 
 @pytest.mark.parametrize("outcome", ENDS)
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_receipt_is_applied_once_whenever_it_comes(database: Database, moment: str, outcome: Outcome) -> None:
+def test_a_receipt_is_applied_once_whenever_it_comes(database: Database, moment: str, outcome: SendOutcome) -> None:
     # One call with six messages, and a receipt for each: with our token, or found by what it says.
     sent = accept(database, *(message(f"4477009000{number:02}", client_ref=f"x{number}") for number in range(6)))
     assert sorted(offer(database)) == sorted(sent)
@@ -47,7 +47,7 @@ def test_a_receipt_is_applied_once_whenever_it_comes(database: Database, moment:
         ({}, sent[0]),
         ({"tx": "2"}, sent[1]),
         ({"tx": "3", "ref": "x2"}, sent[2]),
-        ({"tx": "4"}, None) if outcome is Outcome.TAKEN else ({"tx": "4", "ref": "x3"}, None),
+        ({"tx": "4"}, None) if outcome is SendOutcome.TAKEN else ({"tx": "4", "ref": "x3"}, None),
         ({"tx": "5", "ref": "x4"}, None),
         ({"ref": "x5"}, None),
     ]
@@ -77,7 +77,7 @@ def test_a_receipt_is_applied_once_whenever_it_comes(database: Database, moment:
         assert (row.status, row.conflict, row.due_at) == ("delivered", False, None)
         steps = [one.status for one in read_transitions(database, message_id) if one.source == Source.OURSELVES]
         assert steps == ["accepted", ENDS[outcome]], index
-    by_words = [BY_TRANSACTION] * 2 if outcome is Outcome.TAKEN else [BY_CLIENT_REF] * 2
+    by_words = [BY_TRANSACTION] * 2 if outcome is SendOutcome.TAKEN else [BY_CLIENT_REF] * 2
     assert [rules(database, one) for one in sent] == [[rule] for rule in [BY_TOKEN] * 3 + by_words + [BY_CLIENT_REF]]
     waited = [("worker", "unmatched", "applied")] if moment == "before" else []
     assert [moves(database, one) for one in kept] == [[], [], [], waited, waited, []]

@@ -2,15 +2,15 @@
 
 from receiptsvc.config import Settings
 from receiptsvc.store.core.models import Message
-from receiptsvc.store.outbound.attempts import Claimed
+from receiptsvc.store.outbound.attempts import ClaimedMessage
 from receiptsvc.worker.submit import outbound
 from tests.support.rows import message, seconds
 
 KEYS = {"CALLBACK_KEYS": "a" * 16, "API_KEYS": "a:read:" + "b" * 16}
 
 
-def claimed(message: Message) -> Claimed:
-    return Claimed._make(getattr(message, name) for name in Claimed._fields)
+def claimed(message: Message) -> ClaimedMessage:
+    return ClaimedMessage._make(getattr(message, name) for name in ClaimedMessage._fields)
 
 
 def test_a_lease_outlives_its_call() -> None:

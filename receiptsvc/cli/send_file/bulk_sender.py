@@ -13,20 +13,20 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar
 
-from receiptsvc.cli.send_file.parser import Fault, Faulty, Row, locate, locate_warning
+from receiptsvc.cli.send_file.parser import Fault, InvalidFile, Row, locate, locate_warning
 from receiptsvc.cli.send_file.state import Job
 from receiptsvc.client import ApiError, Client, Json, Unreachable
 from receiptsvc.domain.statuses import FINAL
 
-Told = TypeVar("Told")
+Progress = TypeVar("Told")
 
-MOST_MESSAGES = 250  # in one chunk: what one call to the gateway holds
-MOST_BYTES = 1024 * 1024  # of a chunk's JSON, unless a single message has more
+MAX_MESSAGES = 250  # in one chunk: what one call to the gateway holds
+MAX_BYTES = 1024 * 1024  # of a chunk's JSON, unless a single message has more
 
 CHECK_PATIENCE_SECONDS = 20.0  # nothing is lost if it ends early
 SEND_PATIENCE_SECONDS = 300.0
 NOT_KNOWN = "not known"
-_FIRST_GAP_SECONDS, _LONGEST_GAP_SECONDS = 0.5, 30.0
+_FIRST_GAP_SECONDS, _MAX_GAP_SECONDS = 0.5, 30.0
 _REFUSED = frozenset({409, 422})
 
 
@@ -93,7 +93,7 @@ def chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:
     recipients = size = 0
     for row in rows:
         weight, length = _weight(row), len(json.dumps(row.message))
-        if chunk and (recipients + weight > MOST_MESSAGES or size + length > MOST_BYTES):
+        if chunk and (recipients + weight > MAX_MESSAGES or size + length > MAX_BYTES):
             yield chunk
             chunk, recipients, size = [], 0, 0
         chunk.append(row)
@@ -118,7 +118,7 @@ def check(client: Client, rows: Sequence[Row], on_progress: Callable[[int], obje
             cost.add(chunk, answer)
         on_progress(len(chunk))
     if faults:
-        raise Faulty(faults)
+        raise InvalidFile(faults)
     return cost
 
 
@@ -145,7 +145,7 @@ def send(client: Client, rows: Sequence[Row], job: Job, on_progress: Callable[[i
                 raise
             chunk.is_begun = False
             job.save()
-            raise Faulty(found) from error
+            raise InvalidFile(found) from error
         items = {str(item["id"]): item for item in answer["messages"]}
         chunk.ids = list(items)
         job.save()
@@ -177,7 +177,7 @@ def follow(
             if not error.retry_helps:
                 raise
         # The more there is to look up, the less often.
-        gap = min(max(gap, 5 * (time.monotonic() - began)), _LONGEST_GAP_SECONDS)
+        gap = min(max(gap, 5 * (time.monotonic() - began)), _MAX_GAP_SECONDS)
     on_change(count(items))
     return True
 
@@ -193,7 +193,7 @@ def count(items: Mapping[str, Json]) -> Counter[str]:
     return Counter(str(item.get("status", NOT_KNOWN)) for item in items.values())
 
 
-def _patiently(call: Callable[[], Told], seconds: float) -> Told:
+def _patiently(call: Callable[[], Progress], seconds: float) -> Progress:
     """What a call gives that may be repeated without harm. Raises ApiError or Unreachable if it fails for so long."""
     deadline = time.monotonic() + seconds
     gap = _FIRST_GAP_SECONDS
@@ -206,7 +206,7 @@ def _patiently(call: Callable[[], Told], seconds: float) -> Told:
             if not error.retry_helps or time.monotonic() + pause > deadline:
                 raise
         time.sleep(pause)
-        gap = min(2 * gap, _LONGEST_GAP_SECONDS)
+        gap = min(2 * gap, _MAX_GAP_SECONDS)
 
 
 def _weight(row: Row) -> int:

@@ -12,7 +12,7 @@ import click
 
 from receiptsvc.cli.send_file import bulk_sender, parser, state
 from receiptsvc.cli.send_file.bulk_sender import Cost, Sent, Warnings
-from receiptsvc.cli.send_file.parser import Faulty, Row
+from receiptsvc.cli.send_file.parser import InvalidFile, Row
 from receiptsvc.cli.send_file.state import Job, StateError
 from receiptsvc.cli.terminal import display
 from receiptsvc.cli.terminal.answers import print_json, refusal
@@ -24,7 +24,7 @@ _SHOWN_FAULTS = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
+class SendFileRequest:
     """What is asked of a file. `wait_seconds`: how long to follow its receipts; none: not at all."""
 
     source: str  # a path, or - for standard input
@@ -40,7 +40,7 @@ class Order:
         return "standard input" if self.source == "-" else display.plain(self.source)
 
 
-def estimate(order: Order) -> None:
+def estimate(order: SendFileRequest) -> None:
     """Check a file and tell what it would cost. Raises ClickException if there is a fault in it."""
     form = _form(order)
     client = Client.from_env()
@@ -56,7 +56,7 @@ def estimate(order: Order) -> None:
     out.print("Nothing was sent.")
 
 
-def send(order: Order) -> None:
+def send(order: SendFileRequest) -> None:
     """Send a file, or go on with it. Raises ClickException or Exit if that did not end well."""
     form, path = _form(order), _state_path(order)
     client = Client.from_env()
@@ -77,21 +77,21 @@ def send(order: Order) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _form(order: Order) -> str:
+def _form(order: SendFileRequest) -> str:
     form = order.form or parser.FORMS.get(Path(order.source).suffix.lower())
     if form is None:
         raise click.UsageError(f"--format must say csv or jsonl: the name does not end in {', '.join(parser.FORMS)}.")
     return form
 
 
-def _read(order: Order) -> bytes:
+def _read(order: SendFileRequest) -> bytes:
     try:
         return sys.stdin.buffer.read() if order.source == "-" else Path(order.source).read_bytes()
     except OSError as error:
         raise click.UsageError(f"{order.name}: can't be read ({error.strerror}).") from error
 
 
-def _state_path(order: Order) -> Path:
+def _state_path(order: SendFileRequest) -> Path:
     """Where the state stands."""
     if order.job is None and order.source == "-":
         raise click.UsageError(
@@ -110,7 +110,7 @@ def _state_path(order: Order) -> Path:
     return folder / f"{order.job}{state.SUFFIX}"
 
 
-def _job(client: Client, rows: list[Row], path: Path, digest: str, order: Order) -> Job:
+def _job(client: Client, rows: list[Row], path: Path, digest: str, order: SendFileRequest) -> Job:
     """The job to go on with, or a new one once the whole file was found faultless."""
     sender = client.fingerprint(digest)
     job = None if order.is_again else state.load(path)
@@ -138,7 +138,7 @@ def _job(client: Client, rows: list[Row], path: Path, digest: str, order: Order)
     return job
 
 
-def _check(client: Client, rows: list[Row], order: Order) -> Cost:
+def _check(client: Client, rows: list[Row], order: SendFileRequest) -> Cost:
     try:
         with display.progress("messages checked", is_shown=not order.as_json, total=len(rows)) as advance:
             return bulk_sender.check(client, rows, advance)
@@ -148,14 +148,14 @@ def _check(client: Client, rows: list[Row], order: Order) -> Cost:
         raise click.ClickException(f"{error}; nothing was sent") from error
 
 
-def _offer(client: Client, rows: list[Row], job: Job, order: Order) -> Sent:
+def _offer(client: Client, rows: list[Row], job: Job, order: SendFileRequest) -> Sent:
     """Send what is left of a job."""
     try:
         with display.progress(
             "messages sent", is_shown=not order.as_json, total=job.messages, done=job.taken
         ) as advance:
             return bulk_sender.send(client, rows, job, advance)
-    except Faulty as faulty:
+    except InvalidFile as faulty:
         then = "nothing was sent"
         if job.taken:
             then = (
@@ -179,7 +179,7 @@ def _halfway(job: Job) -> str:
     )
 
 
-def _look(client: Client, items: dict[str, Json], order: Order) -> bool:
+def _look(client: Client, items: dict[str, Json], order: SendFileRequest) -> bool:
     """Bring the statuses up to date as far as that is asked; whether all are final."""
     try:
         if order.wait_seconds is not None:
@@ -199,7 +199,7 @@ def wait(client: Client, items: dict[str, Json], *, seconds: float, is_shown: bo
         return bulk_sender.follow(client, items, seconds=seconds, on_change=show)
 
 
-def _tell(order: Order, job: Job, items: dict[str, Json], warnings: Warnings, *, sent: int) -> None:
+def _tell(order: SendFileRequest, job: Job, items: dict[str, Json], warnings: Warnings, *, sent: int) -> None:
     counts = bulk_sender.count(items)
     if order.as_json:
         told = {"job": job.id, "state": str(job.path), "sentNow": sent, "messages": len(items), "statuses": counts}
@@ -224,15 +224,15 @@ def _listed(warnings: Warnings) -> list[Json]:
 
 
 @contextmanager
-def _faults_told(order: Order) -> Iterator[None]:
+def _faults_told(order: SendFileRequest) -> Iterator[None]:
     """Tell of the faults of a file of which nothing was sent."""
     try:
         yield
-    except Faulty as faulty:
+    except InvalidFile as faulty:
         raise _refusal(order, faulty, "nothing was sent") from faulty
 
 
-def _refusal(order: Order, faulty: Faulty, then: str) -> click.ClickException:
+def _refusal(order: SendFileRequest, faulty: InvalidFile, then: str) -> click.ClickException:
     """A file's faults by their lines, and what that means for it."""
     if order.as_json:
         faults = [{"line": fault.line, "field": fault.field or None, "problem": fault.what} for fault in faulty.faults]

@@ -43,7 +43,7 @@ class Fault:
         return f"{where}: {self.what}" if where else self.what
 
 
-class Faulty(ReceiptsvcError):
+class InvalidFile(ReceiptsvcError):
     """A file that can't be sent as it is, with everything that is wrong with it."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
@@ -70,14 +70,14 @@ def read(data: bytes, form: str) -> list[Row]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise Faulty([Fault(line=line, what="Is not UTF-8: save the file as UTF-8.")]) from None
+        raise InvalidFile([Fault(line=line, what="Is not UTF-8: save the file as UTF-8.")]) from None
     faults: list[Fault] = []
     rows = list((_read_csv if form == "csv" else _read_json_lines)(text, faults))
     faults += _faults(rows)
     if not rows and not faults:
         faults.append(Fault(line=None, what="There is no message in it."))
     if faults:
-        raise Faulty(faults)
+        raise InvalidFile(faults)
     return rows
 
 

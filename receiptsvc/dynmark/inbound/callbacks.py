@@ -30,13 +30,13 @@ from receiptsvc.dynmark.inbound.charsets import decoded, narrowed
 _OF_A_RECEIPT = frozenset({"datetime", "recipient", "statusid", "statusdescription", "clientref", "transactionid"})
 _SPELT_AS_THE_SAMPLE = {name: name for name in _OF_A_RECEIPT}
 _OF_A_REPLY = frozenset({"msgid", "datetime", "sender", "recipient", "content", "clientref"})
-_MOST_RECEIPTS = 10_000  # in one callback
-_LONGEST_CACHED_NAME = 40  # names are a stranger's choice, and the cache must stay small whatever he chooses
-_LONGEST_TRANSACTION_ID = 40
-_LONGEST_NUMBER = 100
-_LONGEST_CLIENT_REF = 500  # the gateway's own limit is 64
-_LONGEST_WORDS = 500
-_LONGEST_MSGID = 200
+_MAX_RECEIPTS = 10_000  # in one callback
+_MAX_CACHED_NAME = 40  # names are a stranger's choice, and the cache must stay small whatever he chooses
+_MAX_TRANSACTION_ID = 40
+_MAX_NUMBER = 100
+_MAX_CLIENT_REF = 500  # the gateway's own limit is 64
+_MAX_WORDS = 500
+_MAX_MSGID = 200
 _PUNCTUATION = re.compile(r"[\W_]+")
 _YEARS = range(2000, 2100)  # outside of these a time is a mistake, and some databases can't give it back
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -80,9 +80,9 @@ def read_reply(callback: Callback, zone: ZoneInfo) -> Reply:
         raise Unreadable("no sender could be found in it")
     if "content" not in said:
         raise Unreadable("no content could be found in it")
-    if len(said.get("msgid", "")) > _LONGEST_MSGID:
-        raise Unreadable(f"its msgid has more than {_LONGEST_MSGID} characters")
-    for name, most in (("sender", _LONGEST_NUMBER), ("recipient", _LONGEST_NUMBER), ("clientref", _LONGEST_CLIENT_REF)):
+    if len(said.get("msgid", "")) > _MAX_MSGID:
+        raise Unreadable(f"its msgid has more than {_MAX_MSGID} characters")
+    for name, most in (("sender", _MAX_NUMBER), ("recipient", _MAX_NUMBER), ("clientref", _MAX_CLIENT_REF)):
         if len(said.get(name, "")) > most:
             raise Unreadable(f"its {name} has more than {most} characters")
     return Reply(
@@ -103,10 +103,10 @@ def _receipt(said: _Said, zone: ZoneInfo) -> Receipt | Unreadable:
         return Unreadable("neither statusid nor statusdescription could be found in it")
     return Receipt(
         transaction_id=_transaction_id(said.get("transactionid"), notes),
-        recipient=_bounded(said, "recipient", _LONGEST_NUMBER, notes),
-        client_ref=_bounded(said, "clientref", _LONGEST_CLIENT_REF, notes),
-        status_id=status_id and status_id[:_LONGEST_WORDS],
-        description=description and description[:_LONGEST_WORDS],
+        recipient=_bounded(said, "recipient", _MAX_NUMBER, notes),
+        client_ref=_bounded(said, "clientref", _MAX_CLIENT_REF, notes),
+        status_id=status_id and status_id[:_MAX_WORDS],
+        description=description and description[:_MAX_WORDS],
         occurred_at=_moment(said.get("datetime"), zone, notes),
         notes=tuple(notes),
     )
@@ -197,8 +197,8 @@ def _together(query: list[_Said], body: list[_Said]) -> list[_Said | Unreadable]
 
 
 def _check_number(number: int) -> None:
-    if number > _MOST_RECEIPTS:
-        raise Unreadable(f"it holds {number} receipts, more than the {_MOST_RECEIPTS} that are read from one callback")
+    if number > _MAX_RECEIPTS:
+        raise Unreadable(f"it holds {number} receipts, more than the {_MAX_RECEIPTS} that are read from one callback")
 
 
 def _agreed(pairs: _Pairs) -> _Said:
@@ -316,7 +316,7 @@ def _folded(name: str) -> str:
 
 def _form_key(name: str) -> str:
     """The same of a name as it stands in a form, a character for each byte."""
-    return _cached_form_key(name) if len(name) <= _LONGEST_CACHED_NAME else _folded(_unquoted(name.encode("latin-1")))
+    return _cached_form_key(name) if len(name) <= _MAX_CACHED_NAME else _folded(_unquoted(name.encode("latin-1")))
 
 
 @lru_cache(maxsize=1024)
@@ -339,7 +339,7 @@ def _transaction_id(given: str | None, notes: list[str]) -> str | None:
     digits = given.lstrip("0")
     if not digits:
         return None
-    if len(digits) > _LONGEST_TRANSACTION_ID or not (digits.isascii() and digits.isdigit()):
+    if len(digits) > _MAX_TRANSACTION_ID or not (digits.isascii() and digits.isdigit()):
         notes.append("its transaction id is not a number")
         return None
     return digits

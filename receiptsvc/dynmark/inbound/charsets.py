@@ -5,7 +5,7 @@ from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32
 from functools import lru_cache
 
 _NOT_OF_TEXT = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"})  # Python's own
-_LONGEST_NAME = 40
+_MAX_NAME = 40
 _WIDE_BOMS = (BOM_UTF16_LE, BOM_UTF16_BE, BOM_UTF32_LE, BOM_UTF32_BE)
 _SWITCHING = ("iso-2022", "iso2022", "hz", "utf-7", "utf7")  # ASCII, but for what it means
 _EVERY_BYTE = bytes(range(256))
@@ -49,7 +49,7 @@ def _tried(charset: str | None) -> tuple[str, ...]:
 
 def _letter_in(charset: str) -> str | None:
     """What the byte of an `a` says in a charset: `a` in most; None: it needs more bytes. Empty: no charset of text."""
-    if len(charset) > _LONGEST_NAME or charset.lower().replace("_", "-") in _NOT_OF_TEXT:
+    if len(charset) > _MAX_NAME or charset.lower().replace("_", "-") in _NOT_OF_TEXT:
         return ""
     try:
         return b"a".decode(charset)

@@ -14,18 +14,18 @@ from urllib.parse import quote, quote_plus
 from uuid import UUID
 from xml.sax.saxutils import escape
 
-from receiptsvc.domain.messages import OutboundMessage, Outcome, SendResult
+from receiptsvc.domain.messages import OutboundMessage, SendOutcome, SendResult
 from receiptsvc.dynmark.outbound import exchange
 
-MOST_BYTES = 2 * 1024 * 1024  # an answer for 250 messages is a tenth of it
+MAX_BYTES = 2 * 1024 * 1024  # an answer for 250 messages is a tenth of it
 _LONGEST = 500  # characters kept of anything that the gateway says
 
 # What RETURN_CODES may say of a code.
 MEANINGS = {
-    "failed": Outcome.REFUSED,
-    "retry": Outcome.NOT_SENT,
-    "duplicate": Outcome.TAKEN,
-    "stop": Outcome.ACCOUNT_REFUSED,
+    "failed": SendOutcome.REFUSED,
+    "retry": SendOutcome.NOT_SENT,
+    "duplicate": SendOutcome.TAKEN,
+    "stop": SendOutcome.ACCOUNT_REFUSED,
 }
 _LOGON_WORDS = ("logon", "login", "credential", "username", "password", "unauthori")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # no database takes them, and JSON can bring them
@@ -121,11 +121,11 @@ def _holds_logon(text: str) -> bool:
     return any(word in folded for word in _LOGON_WORDS)
 
 
-def refusal(*, is_repeat: bool, has_logon_words: bool, lets_in: bool) -> Outcome:
+def refusal(*, is_repeat: bool, has_logon_words: bool, lets_in: bool) -> SendOutcome:
     """What a refusal means whose code says nothing more. `lets_in`: the same answer takes other messages."""
     if has_logon_words and not lets_in:  # else the words speak of this message, such as of whom it impersonates
-        return Outcome.SUSPECT_UNCLEAR if is_repeat else Outcome.SUSPECT_REFUSED
-    return Outcome.UNCLEAR if is_repeat else Outcome.REFUSED
+        return SendOutcome.SUSPECT_UNCLEAR if is_repeat else SendOutcome.SUSPECT_REFUSED
+    return SendOutcome.UNCLEAR if is_repeat else SendOutcome.REFUSED
 
 
 def is_about_all(named: Sequence[frozenset[str]], messages: Sequence[OutboundMessage]) -> bool:
@@ -154,7 +154,7 @@ def all_suspect(
     for identifier, place in places.items():
         is_refused = identifier not in repeats and (is_complete or not isinstance(place, str))
         _, said = items[0 if isinstance(place, str) else place]
-        outcome = Outcome.SUSPECT_REFUSED if is_refused else Outcome.SUSPECT_UNCLEAR
+        outcome = SendOutcome.SUSPECT_REFUSED if is_refused else SendOutcome.SUSPECT_UNCLEAR
         results[identifier] = replace(said, outcome=outcome, transaction_id=None)
     return results
 
@@ -167,18 +167,18 @@ def transaction_id(text: str) -> str | None:
 
 def refused_credentials(result: SendResult) -> SendResult:
     """What a call means that was answered 401: our own credentials were refused, whichever account it was by."""
-    return replace(result, outcome=Outcome.ACCOUNT_REFUSED, is_of_credentials=True)
+    return replace(result, outcome=SendOutcome.ACCOUNT_REFUSED, is_of_credentials=True)
 
 
 def unauthorized(status: int) -> SendResult:
     """What a call means that was answered 401, or 403 without more; a 403 may be about one message just as well."""
-    result = SendResult(outcome=Outcome.SUSPECT_UNCLEAR, description=f"HTTP {status}")
+    result = SendResult(outcome=SendOutcome.SUSPECT_UNCLEAR, description=f"HTTP {status}")
     return refused_credentials(result) if status == 401 else result
 
 
 def without(error: exchange.NotSent | exchange.Unclear) -> SendResult:
     """What a call means that had no answer."""
-    outcome = Outcome.NOT_SENT if isinstance(error, exchange.NotSent) else Outcome.UNCLEAR
+    outcome = SendOutcome.NOT_SENT if isinstance(error, exchange.NotSent) else SendOutcome.UNCLEAR
     return SendResult(outcome=outcome, description=str(error))
 
 

@@ -275,7 +275,7 @@ class _Loader:
         if parts.scheme not in _REMOTE:
             return Path(unquote(parts.path) if parts.scheme == "file" else url).expanduser().read_bytes()
         left_seconds = max(0.0, self._deadline - time.monotonic())
-        answer = exchange.get(url, timeout_seconds=left_seconds, most_bytes=_WSDL_BYTES)
+        answer = exchange.get(url, timeout_seconds=left_seconds, max_bytes=_WSDL_BYTES)
         if answer.status != 200:
             raise Unfit(f"its address answers HTTP {answer.status}")
         return answer.body

@@ -23,7 +23,7 @@ from urllib3.exceptions import HTTPError
 
 from receiptsvc.domain.errors import ReceiptsvcError
 
-MOST_BYTES = 16 * 1024 * 1024
+MAX_BYTES = 16 * 1024 * 1024
 _AT_ONCE = 64 * 1024
 _GRACE_SECONDS = 1.0  # a socket's own time-out is longer than the call's, so that always the same of them is first
 
@@ -57,20 +57,20 @@ def post(
     auth: tuple[str, str] | None = None,
     timeout_seconds: float,
     connect_seconds: float = 10,
-    most_bytes: int = MOST_BYTES,
+    max_bytes: int = MAX_BYTES,
 ) -> Answer:
-    """Post `body` and read the whole answer, of at most `most_bytes`.
+    """Post `body` and read the whole answer, of at most `max_bytes`.
 
     `timeout_seconds` is for everything, `connect_seconds` for everything before the request's first byte, over all
     addresses of the host. `auth` is a user and a password for HTTP Basic. Raises NotSent or Unclear.
     """
     request = _request("POST", url, headers, auth, body)
-    return _exchange(request, timeout_seconds, connect_seconds, most_bytes)
+    return _exchange(request, timeout_seconds, connect_seconds, max_bytes)
 
 
-def get(url: str, *, timeout_seconds: float, connect_seconds: float = 10, most_bytes: int = MOST_BYTES) -> Answer:
+def get(url: str, *, timeout_seconds: float, connect_seconds: float = 10, max_bytes: int = MAX_BYTES) -> Answer:
     """Get a document with the limits of `post`. Raises NotSent or Unclear."""
-    return _exchange(_request("GET", url, {}, None, None), timeout_seconds, connect_seconds, most_bytes)
+    return _exchange(_request("GET", url, {}, None, None), timeout_seconds, connect_seconds, max_bytes)
 
 
 def _request(
@@ -131,13 +131,13 @@ class _Call:
             return self._has_begun
 
 
-def _exchange(request: requests.Request, timeout_seconds: float, connect_seconds: float, most_bytes: int) -> Answer:
+def _exchange(request: requests.Request, timeout_seconds: float, connect_seconds: float, max_bytes: int) -> Answer:
     deadline = time.monotonic() + timeout_seconds
     limits = (connect_seconds, timeout_seconds + _GRACE_SECONDS)
     call = _Call()
     news: Answer | _Begun | str
     try:
-        threading.Thread(target=_run, args=(call, request, limits, most_bytes), name="exchange", daemon=True).start()
+        threading.Thread(target=_run, args=(call, request, limits, max_bytes), name="exchange", daemon=True).start()
         news = call.news.get(timeout=min(connect_seconds, timeout_seconds))
         if isinstance(news, _Begun):
             news = call.news.get(timeout=max(0.0, deadline - time.monotonic()))
@@ -152,17 +152,17 @@ def _exchange(request: requests.Request, timeout_seconds: float, connect_seconds
     raise NotSent(f"no connection to the gateway: {news}")
 
 
-def _run(call: _Call, request: requests.Request, limits: tuple[float, float], most_bytes: int) -> None:
+def _run(call: _Call, request: requests.Request, limits: tuple[float, float], max_bytes: int) -> None:
     news: Answer | str = "this service failed"  # stays so if something is raised that no network can cause
     try:
-        news = _perform(call, request, limits, most_bytes)
+        news = _perform(call, request, limits, max_bytes)
     except (requests.RequestException, HTTPError, http.client.HTTPException, OSError, ValueError) as error:
         news = _innermost(error)
     finally:
         call.news.put(news)
 
 
-def _perform(call: _Call, request: requests.Request, limits: tuple[float, float], most_bytes: int) -> Answer | str:
+def _perform(call: _Call, request: requests.Request, limits: tuple[float, float], max_bytes: int) -> Answer | str:
     with requests.Session() as session, _Adapter(call) as adapter:
         prepared = session.prepare_request(request)
         around: Any = session.merge_environment_settings(prepared.url or "", {}, True, None, None)
@@ -173,8 +173,8 @@ def _perform(call: _Call, request: requests.Request, limits: tuple[float, float]
             body = bytearray()
             while piece := response.raw.read(_AT_ONCE, decode_content=False):
                 body += piece
-                if len(body) > most_bytes:
-                    return f"it is longer than {most_bytes} bytes"
+                if len(body) > max_bytes:
+                    return f"it is longer than {max_bytes} bytes"
             return Answer(
                 status=response.status_code, content_type=response.headers.get("Content-Type"), body=bytes(body)
             )

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import SettingsError
-from receiptsvc.domain.messages import OutboundMessage, Outcome, SendResult
+from receiptsvc.domain.messages import OutboundMessage, SendOutcome, SendResult
 from receiptsvc.dynmark import gateway
 from receiptsvc.dynmark.outbound import answers, exchange
 
@@ -94,7 +94,7 @@ class RestGateway:
             if reason is None:
                 fit.append(message)
             else:
-                results[message.id] = SendResult(outcome=Outcome.REFUSED, description=reason)
+                results[message.id] = SendResult(outcome=SendOutcome.REFUSED, description=reason)
         if fit:
             results |= self._call(fit, repeats)
         return results
@@ -108,7 +108,7 @@ class RestGateway:
                 headers=_HEADERS,
                 auth=self._auth,
                 timeout_seconds=self._settings.timeout_seconds,
-                most_bytes=answers.MOST_BYTES,
+                max_bytes=answers.MAX_BYTES,
             )
         except (exchange.NotSent, exchange.Unclear) as error:
             return answers.same(messages, answers.without(error))
@@ -122,7 +122,7 @@ class RestGateway:
         if answer.status == 400 and listed and all(map(_is_of_unread, listed)):
             return self._judge_unread([_failure(each) for each in listed], request, messages, repeats)
         what = "with a list that proves nothing" if listed else "without a list of items"
-        return answers.same(messages, SendResult(outcome=Outcome.UNCLEAR, description=f"{said} {what}"))
+        return answers.same(messages, SendResult(outcome=SendOutcome.UNCLEAR, description=f"{said} {what}"))
 
     def _judge_items(
         self,
@@ -134,11 +134,11 @@ class RestGateway:
         """A result for each message: from the one item that names it, or because all that name nobody say the same."""
         named = [item.recipients for item in items]
         judged = [self._judge(item, request, is_repeat=True) for item in items]
-        if all(result.outcome is Outcome.ACCOUNT_REFUSED for result in judged):
+        if all(result.outcome is SendOutcome.ACCOUNT_REFUSED for result in judged):
             return answers.same(messages, replace(judged[0], transaction_id=None))  # it concerns the call
-        if all(result.outcome is Outcome.SUSPECT_UNCLEAR for result in judged):
+        if all(result.outcome is SendOutcome.SUSPECT_UNCLEAR for result in judged):
             return answers.all_suspect(list(zip(named, judged, strict=True)), messages, repeats)
-        lets_in = any(result.outcome is Outcome.TAKEN for result in judged)
+        lets_in = any(result.outcome is SendOutcome.TAKEN for result in judged)
         places = answers.pair(named, messages)
         nameless = [place for place, item in enumerate(items) if not item.recipients]
         # One item a message is documented. So, where none is missing and none is a stranger's, those that name nobody
@@ -147,7 +147,7 @@ class RestGateway:
             left_over = [identifier for identifier, place in places.items() if isinstance(place, str)]
             places |= dict.fromkeys(left_over, nameless[0])
         return {
-            identifier: SendResult(outcome=Outcome.UNCLEAR, description=found)
+            identifier: SendResult(outcome=SendOutcome.UNCLEAR, description=found)
             if isinstance(found, str)
             else self._judge(items[found], request, is_repeat=identifier in repeats, lets_in=lets_in)
             for identifier, found in places.items()
@@ -156,8 +156,8 @@ class RestGateway:
     def _judge(self, item: _Item, request: answers.Request, *, is_repeat: bool, lets_in: bool = False) -> SendResult:
         """What an item means for its message. `lets_in`: the same answer takes other messages."""
         if item.is_success is None:
-            return SendResult(outcome=Outcome.UNCLEAR, description="its item of the answer proves nothing")
-        outcome = Outcome.TAKEN
+            return SendResult(outcome=SendOutcome.UNCLEAR, description="its item of the answer proves nothing")
+        outcome = SendOutcome.TAKEN
         if not item.is_success:
             meanings = {self._settings.return_codes.get(code) for code in item.codes}
             meaning = meanings.pop() if len(meanings) == 1 else None
@@ -191,7 +191,7 @@ class RestGateway:
             message.id: self._judge(_failed(against[place]), request, is_repeat=message.id in repeats)
             if place in against
             else SendResult(
-                outcome=Outcome.NOT_SENT,
+                outcome=SendOutcome.NOT_SENT,
                 code=_NOTHING_WAS_READ,
                 description="nothing of the call was read, and this message is not named as the reason",
             )

@@ -14,7 +14,7 @@ from lxml import etree
 
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import SettingsError
-from receiptsvc.domain.messages import OutboundMessage, Outcome, SendResult
+from receiptsvc.domain.messages import OutboundMessage, SendOutcome, SendResult
 from receiptsvc.dynmark.outbound import answers, envelope, exchange
 
 _NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
@@ -69,7 +69,7 @@ class SoapGateway:
         try:
             form = self._loaded_form(deadline)
         except SettingsError as error:
-            return answers.same(messages, SendResult(outcome=Outcome.NOT_SENT, description="; ".join(error.faults)))
+            return answers.same(messages, SendResult(outcome=SendOutcome.NOT_SENT, description="; ".join(error.faults)))
         results: dict[UUID, SendResult] = {}
         fit: list[OutboundMessage] = []
         for message in messages:
@@ -77,7 +77,7 @@ class SoapGateway:
             if reason is None:
                 fit.append(message)
             else:
-                results[message.id] = SendResult(outcome=Outcome.REFUSED, description=reason)
+                results[message.id] = SendResult(outcome=SendOutcome.REFUSED, description=reason)
         if fit:
             results |= self._call(form, fit, repeats, deadline)
         return results
@@ -105,7 +105,7 @@ class SoapGateway:
                 body=form.write(messages),
                 headers=form.headers,
                 timeout_seconds=max(0.001, deadline - time.monotonic()),
-                most_bytes=answers.MOST_BYTES,
+                max_bytes=answers.MAX_BYTES,
             )
         except (exchange.NotSent, exchange.Unclear) as error:
             return answers.same(messages, answers.without(error))
@@ -113,7 +113,7 @@ class SoapGateway:
         request = answers.Request(messages, *self._ours)
         end = self._judge_whole(answer, body, request)
         if end is not None or body is None:
-            return answers.same(messages, end or SendResult(outcome=Outcome.UNCLEAR))
+            return answers.same(messages, end or SendResult(outcome=SendOutcome.UNCLEAR))
         return self._judge_items(body.items, request, messages, repeats)
 
     def _judge_whole(self, answer: exchange.Answer, body: _Body | None, request: answers.Request) -> SendResult | None:
@@ -121,9 +121,9 @@ class SoapGateway:
         said = f"HTTP {answer.status}"
         if body is not None and body.fault is not None:
             result = SendResult(
-                outcome=Outcome.SUSPECT_UNCLEAR
+                outcome=SendOutcome.SUSPECT_UNCLEAR
                 if answer.status == 403 or request.names_logon(body.fault, body.fault_detail)
-                else Outcome.UNCLEAR,
+                else SendOutcome.UNCLEAR,
                 description=self._redactor.keep(f"{said}, fault: {body.fault}"),
                 detail=self._redactor.keep(body.fault_detail),
             )
@@ -132,7 +132,7 @@ class SoapGateway:
             return answers.unauthorized(answer.status)
         if answer.status != 200 or body is None or not body.items:
             what = "without a SOAP envelope" if body is None else "with an envelope that proves nothing"
-            return SendResult(outcome=Outcome.UNCLEAR, description=f"{said} {what}")
+            return SendResult(outcome=SendOutcome.UNCLEAR, description=f"{said} {what}")
         return None
 
     def _judge_items(
@@ -145,13 +145,13 @@ class SoapGateway:
         """A result for each message, from the one item that names its recipient; or of an answer that only refuses."""
         named = [item.recipients for item in items]
         judged = [self._judge(item, request, is_repeat=True) for item in items]
-        if all(result.outcome is Outcome.ACCOUNT_REFUSED for result in judged):
+        if all(result.outcome is SendOutcome.ACCOUNT_REFUSED for result in judged):
             return answers.same(messages, replace(judged[0], transaction_id=None))  # it concerns the call
-        if all(result.outcome is Outcome.SUSPECT_UNCLEAR for result in judged):
+        if all(result.outcome is SendOutcome.SUSPECT_UNCLEAR for result in judged):
             return answers.all_suspect(list(zip(named, judged, strict=True)), messages, repeats)
-        lets_in = any(result.outcome is Outcome.TAKEN for result in judged)
+        lets_in = any(result.outcome is SendOutcome.TAKEN for result in judged)
         return {
-            identifier: SendResult(outcome=Outcome.UNCLEAR, description=found)
+            identifier: SendResult(outcome=SendOutcome.UNCLEAR, description=found)
             if isinstance(found, str)
             else self._judge(items[found], request, is_repeat=identifier in repeats, lets_in=lets_in)
             for identifier, found in answers.pair(named, messages).items()
@@ -162,7 +162,7 @@ class SoapGateway:
         transaction = answers.transaction_id(item.transaction)
         has_logon_words = request.names_logon(item.description, item.detail)
         refusal = answers.refusal(is_repeat=is_repeat, has_logon_words=has_logon_words, lets_in=lets_in)
-        outcome = Outcome.TAKEN
+        outcome = SendOutcome.TAKEN
         if item.code.strip("0"):
             meaning = self._settings.return_codes.get(item.code)
             outcome = refusal if meaning is None else answers.MEANINGS[meaning]

@@ -9,11 +9,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from receiptsvc.store.core.models import Audit
-from receiptsvc.store.queries.lookup import MOST_ROWS
+from receiptsvc.store.core.paging import MAX_ROWS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class By:
+class Actor:
     """Who does something, and why."""
 
     actor: str
@@ -38,5 +38,5 @@ def write(
 
 def read(session: Session, subject: str) -> Sequence[Audit]:
     """What was done to this, the earliest first; of very much, the newest."""
-    newest = select(Audit).where(Audit.subject == subject).order_by(Audit.id.desc()).limit(MOST_ROWS)
+    newest = select(Audit).where(Audit.subject == subject).order_by(Audit.id.desc()).limit(MAX_ROWS)
     return session.scalars(newest).all()[::-1]

@@ -30,7 +30,7 @@ from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
 from receiptsvc.store.core import upsert
 from receiptsvc.store.core.db import is_sqlite
 
-_MOST_CHARACTERS = 128 * 1024  # of JSON in one statement
+_MAX_CHARACTERS = 128 * 1024  # of JSON in one statement
 
 _Row: TypeAlias = Mapping[str, Any]
 
@@ -137,7 +137,7 @@ def _parts(rows: Iterable[_Row]) -> Iterator[str]:
     length = 0
     for row in rows:
         text = encode(row)
-        if part and length + len(text) > _MOST_CHARACTERS:
+        if part and length + len(text) > _MAX_CHARACTERS:
             yield f"[{','.join(part)}]"
             part, length = [], 0
         part.append(text)

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
 from receiptsvc.store.core import durability, outages, sqlite_files
 
-LONGEST_SECONDS = 15.0  # that one call works through rows: routers cut a request off after 30 s
+MAX_SECONDS = 15.0  # that one call works through rows: routers cut a request off after 30 s
 
 _SQLITE_REST_SECONDS = 0.01
 _BEGIN = "sqlite_begin"  # the execution option that tells a reading transaction from a writing one

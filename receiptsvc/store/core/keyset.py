@@ -39,11 +39,11 @@ _SAID = "walks.may_gather"  # in a session's info
 REACH = 10  # how many pages of rows are looked at for one page
 
 Key: TypeAlias = tuple[Any, ...]
-Pin: TypeAlias = tuple[SQLColumnExpression[Any], Any]  # a column and its value
+Equals: TypeAlias = tuple[SQLColumnExpression[Any], Any]  # a column and its value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Way:
+class Scan:
     """How a list is read.
 
     `order`: its columns, of which the last tells rows apart. `branches`: conditions that an index has before this
@@ -55,7 +55,7 @@ class Way:
 
     order: Sequence[InstrumentedAttribute[Any]]
     branches: Sequence[Sequence[ColumnElement[bool]]]
-    pins: Sequence[Sequence[Pin]] = ()
+    pins: Sequence[Sequence[Equals]] = ()
     since: Any = None
     until: Any = None
     others: Sequence[ColumnElement[bool]] = ()
@@ -68,14 +68,14 @@ _MAY_GATHER = text(  # for the rest of the transaction
 )
 
 
-class Walked(NamedTuple):
+class ScanPage(NamedTuple):
     """The keys of a page, and the key after which to go on; None: there is nothing more."""
 
     keys: list[Key]
     next: Key | None
 
 
-def walk(session: Session, way: Way, *, limit: int, after: Key | None = None) -> Walked:
+def scan(session: Session, way: Scan, *, limit: int, after: Key | None = None) -> ScanPage:
     """The keys of the next `limit` rows that fit."""
     _say(session, "on" if way.is_few else "off")
     names = [f"key_{place}" for place in range(len(way.order))]
@@ -90,19 +90,19 @@ def walk(session: Session, way: Way, *, limit: int, after: Key | None = None) ->
     if not way.others:
         query = select(*keys).order_by(*_directed(way, keys)).limit(reach)
         found = [tuple(row) for row in session.execute(query)]
-        return Walked(found[:limit], found[limit - 1] if len(found) > limit else None)
+        return ScanPage(found[:limit], found[limit - 1] if len(found) > limit else None)
     place = func.row_number().over(order_by=_directed(way, keys)).label("place")
     placed = select(*keys, merged.c.fits, place).subquery()
     shown = select(placed).where(or_(placed.c.fits, placed.c.place == reach)).order_by(placed.c.place).limit(limit + 1)
     rows = session.execute(shown).all()
     fitting = [tuple(row)[: len(names)] for row in rows if row.fits]
     if len(fitting) > limit:
-        return Walked(fitting[:limit], fitting[limit - 1])
+        return ScanPage(fitting[:limit], fitting[limit - 1])
     is_cut = bool(rows) and rows[-1].place == reach
-    return Walked(fitting, tuple(rows[-1])[: len(names)] if is_cut else None)
+    return ScanPage(fitting, tuple(rows[-1])[: len(names)] if is_cut else None)
 
 
-def gather(session: Session, way: Way, *, most: int) -> list[Key] | None:
+def collect(session: Session, way: Scan, *, most: int) -> list[Key] | None:
     """The keys of all that fit, in no order, if they are among no more than `most` rows; else None.
 
     Of a way with one branch, and conditions that no index has.
@@ -118,7 +118,7 @@ def gather(session: Session, way: Way, *, most: int) -> list[Key] | None:
     return None if rows and rows[0].place == most + 1 else [tuple(row)[: len(names)] for row in rows]
 
 
-def keep_to_order(session: Session) -> None:
+def force_index_order(session: Session) -> None:
     """Read along indexes in their order for the rest of the transaction, however few rows the planner expects."""
     _say(session, "off")
 
@@ -129,8 +129,8 @@ def _say(session: Session, may_gather: str) -> None:
         session.info[_SAID] = may_gather
 
 
-def pinned(
-    query: Select[*tuple[Any, ...]], pins: Sequence[Pin], *order: InstrumentedAttribute[Any]
+def with_equals(
+    query: Select[*tuple[Any, ...]], pins: Sequence[Equals], *order: InstrumentedAttribute[Any]
 ) -> Select[*tuple[Any, ...]]:
     """A query for the rows that have these values, along the one index that has them first and then this order."""
     columns, values = [column for column, _ in pins], tuple(value for _, value in pins)
@@ -139,7 +139,11 @@ def pinned(
 
 
 def _part(
-    way: Way, conditions: Sequence[ColumnElement[bool]], pins: Sequence[Pin], names: Sequence[str], after: Key | None
+    way: Scan,
+    conditions: Sequence[ColumnElement[bool]],
+    pins: Sequence[Equals],
+    names: Sequence[str],
+    after: Key | None,
 ) -> Select[*tuple[Any, ...]]:
     shown: list[ColumnElement[Any]] = [column.label(name) for column, name in zip(way.order, names, strict=True)]
     if way.others:
@@ -148,7 +152,7 @@ def _part(
     return query.order_by(*_directed(way, [*(column for column, _ in pins), *way.order]))
 
 
-def _bounds(way: Way, pins: Sequence[Pin], after: Key | None) -> list[ColumnElement[bool]]:
+def _bounds(way: Scan, pins: Sequence[Equals], after: Key | None) -> list[ColumnElement[bool]]:
     """Between which keys a page lies: one bound on each side, because an index is entered at one only."""
     columns, values = [*(column for column, _ in pins), *way.order], tuple(value for _, value in pins)
     above, below = (operator.lt, way.until), (operator.ge, way.since)
@@ -178,5 +182,5 @@ def _compared(
     return compare(tuple_(*(column for column, _ in pairs)), tuple_(*(value for _, value in pairs)))
 
 
-def _directed(way: Way, columns: Sequence[Any]) -> list[UnaryExpression[Any]]:
+def _directed(way: Scan, columns: Sequence[Any]) -> list[UnaryExpression[Any]]:
     return [column.desc() if way.is_descending else column.asc() for column in columns]

@@ -25,8 +25,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from receiptsvc.domain.inbox import InboxOutcome
-from receiptsvc.domain.messages import Origin, Outcome
+from receiptsvc.domain.inbox import ReceiptOutcome
+from receiptsvc.domain.messages import Origin, SendOutcome
 from receiptsvc.domain.statuses import Effect, Status
 
 
@@ -213,7 +213,7 @@ class Attempt(Base):
     __tablename__ = "attempts"
     __table_args__ = (
         CheckConstraint(
-            f"outcome IS NULL OR outcome IN ({', '.join(repr(word.value) for word in Outcome)})", name="outcome"
+            f"outcome IS NULL OR outcome IN ({', '.join(repr(word.value) for word in SendOutcome)})", name="outcome"
         ),
     )
 
@@ -251,7 +251,7 @@ class InboxRow(Base):
 
     __tablename__ = "inbox"
     __table_args__ = (
-        _one_of("outcome", InboxOutcome),
+        _one_of("outcome", ReceiptOutcome),
         CheckConstraint("channel IN ('message', 'account', 'inbound')", name="channel"),
         Index(
             "ix_inbox_pending",
@@ -287,7 +287,9 @@ class InboxRow(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)  # made when the callback arrived
     channel: Mapped[str]  # which address it came to
     message_id: Mapped[UUID | None]  # from the token; no foreign key: what a callback says is never refused
-    is_stranger: Mapped[bool] = mapped_column(server_default=false())  # its key was wrong, and it was kept all the same
+    is_unauthenticated: Mapped[bool] = mapped_column(
+        server_default=false()
+    )  # its key was wrong, and it was kept all the same
     received_at: Mapped[datetime]
     method: Mapped[str]
     query: Mapped[bytes]
@@ -337,13 +339,13 @@ class Audit(Base):
     details: Mapped[dict[str, Any]]
 
 
-class Rollup(Base):
-    """A count of an hour, kept in the commits that change what it counts, as `Counter` is. See `store.rollups`."""
+class HourlyCount(Base):
+    """A count of an hour, kept in the commits that change what it counts, as `Counter` is. See `store.messages.hourly_counts`."""
 
-    __tablename__ = "rollups"
+    __tablename__ = "hourly_counts"
     __table_args__ = (
         Index(
-            "ix_rollups_changes",
+            "ix_hourly_counts_changes",
             "hour",
             postgresql_where=text("kind = 'changes'"),
             sqlite_where=text("kind = 'changes'"),
@@ -353,7 +355,7 @@ class Rollup(Base):
     hour: Mapped[datetime] = mapped_column(primary_key=True)  # its beginning
     kind: Mapped[str] = mapped_column(primary_key=True)
     originator: Mapped[str] = mapped_column(primary_key=True)  # empty: the account's own
-    word: Mapped[str] = mapped_column(primary_key=True)
+    label: Mapped[str] = mapped_column(primary_key=True)
     slot: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     value: Mapped[int] = mapped_column(BigInteger)
 
@@ -428,7 +430,7 @@ class Reply(Base):
 
 
 class EventRow(Base):
-    """What one commit changed, packed, or a part of that. Only `store.events` writes and reads it."""
+    """What one commit changed, packed, or a part of that. Only `store.messages.change_feed` writes and reads it."""
 
     __tablename__ = "events"
     __table_args__ = (
@@ -447,22 +449,22 @@ class EventRow(Base):
     changes: Mapped[bytes]
 
 
-class Spoken(Base):
+class ConversationActivity(Base):
     """When a conversation was active: somebody said something in it. What became of a message is no activity."""
 
-    __tablename__ = "conversations"
-    __table_args__ = (Index("ix_conversations_last_at_id", "last_at", "id"),)
+    __tablename__ = "conversation_activity"
+    __table_args__ = (Index("ix_conversation_activity_last_at_id", "last_at", "id"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     first_at: Mapped[datetime]
     last_at: Mapped[datetime]
-    is_answered: Mapped[bool]  # whether the last word is a reply
+    last_from_recipient: Mapped[bool]  # whether the last word is a reply
 
 
-class Sending(Base):
+class SendGate(Base):
     """What holds or slows all sending, for every worker: one row, made by the migration."""
 
-    __tablename__ = "sending"
+    __tablename__ = "send_gate"
     __table_args__ = (CheckConstraint("id = 1", name="id"),)
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
@@ -525,10 +527,10 @@ class Suppression(Base):
     reply_id: Mapped[UUID | None]
 
 
-class RefusedCallback(Base):
+class RejectedCallbackRow(Base):
     """A callback that was answered 403: some of the newest, cut short, for ops to see what comes with what key."""
 
-    __tablename__ = "refused_callbacks"
+    __tablename__ = "rejected_callbacks"
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     received_at: Mapped[datetime]

@@ -19,7 +19,7 @@ _AGAIN_SECONDS = 30.0
 _LOOK_SECONDS = 1.0
 
 
-class Bell:
+class Notifier:
     """Tells the workers. Not for several threads at once."""
 
     def __init__(self, url: str) -> None:

@@ -1,6 +1,6 @@
 """Who is at work: each worker says so every few seconds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select
@@ -22,12 +22,12 @@ def beat(session: Session, process: str, now: datetime) -> None:
     session.execute(delete(Heartbeat).where(Heartbeat.seen_at < now - _FORGET_AFTER))
 
 
-def leave(session: Session, process: str) -> None:
+def deregister(session: Session, process: str) -> None:
     """Say that this process ends well: what it had begun, it has finished."""
     session.execute(delete(Heartbeat).where(Heartbeat.process == process))
 
 
-def bury(session: Session, kind: str, is_gone: Callable[[Heartbeat], bool]) -> int:
+def reap(session: Session, kind: str, is_gone: Callable[[Heartbeat], bool]) -> int:
     """Forget processes of a kind, such as `worker`, that ended without saying so; how many they were.
 
     Each is counted by one caller only.
@@ -42,3 +42,11 @@ def bury(session: Session, kind: str, is_gone: Callable[[Heartbeat], bool]) -> i
     for one in gone:
         session.delete(one)
     return len(gone)
+
+
+def find_alive(session: Session, kind: str, since: datetime) -> Sequence[Heartbeat]:
+    """Processes of a kind, such as `worker`, that were seen at work after `since`."""
+    query = select(Heartbeat).where(
+        Heartbeat.process.startswith(f"{kind}:", autoescape=True), Heartbeat.seen_at > since
+    )
+    return session.scalars(query.order_by(Heartbeat.process)).all()

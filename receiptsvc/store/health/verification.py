@@ -15,17 +15,25 @@ from sqlalchemy import Row, Select, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from receiptsvc import ids
-from receiptsvc.domain.inbox import Channel, InboxOutcome
+from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.statuses import Effect, fold
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import InboxRow, Message, Parked, Reply, SendingAccount, Spoken, Transition
+from receiptsvc.store.core.models import (
+    ConversationActivity,
+    InboxRow,
+    Message,
+    Parked,
+    Reply,
+    SendingAccount,
+    Transition,
+)
 from receiptsvc.store.inbox import counters
 from receiptsvc.store.messages import activity, hourly_counts, transitions
 from receiptsvc.store.messages.activity import Activity
 from receiptsvc.store.outbound import accounts
 
 _EFFECTS = frozenset(effect.value for effect in Effect)
-_REPLY_KEPT = frozenset({InboxOutcome.APPLIED, InboxOutcome.CONFLICTING})  # a duplicate's reply is there already
+_REPLY_KEPT = frozenset({ReceiptOutcome.APPLIED, ReceiptOutcome.CONFLICTING})  # a duplicate's reply is there already
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +56,7 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
     """Every fault of the store, in no order that matters. `tally` is told how much of each kind was looked at."""
     tally = Counter() if tally is None else tally
     slices = _Slices(database, slice_size, tally)
-    hours: Counter[hourly_counts.Key] = Counter()
+    hours: Counter[hourly_counts.CountKey] = Counter()
     yield from slices.check(
         "messages",
         select(Message.id, Message.conversation_id, Message.status, Message.status_at, Message.conflict, *_COUNTED),
@@ -104,14 +112,16 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
         Reply.id,
         _check_replies,
     )
-    yield from slices.check("conversations", select(Spoken.id), Spoken.id, _check_conversations)
+    yield from slices.check(
+        "conversations", select(ConversationActivity.id), ConversationActivity.id, _check_conversations
+    )
     with database.reading() as session:
         counted, rows, callbacks = (
             counters.read(session),
             counters.count_rows(session),
             counters.count_callbacks(session),
         )
-    tally["counters"] += len(InboxOutcome) + 2
+    tally["counters"] += len(ReceiptOutcome) + 2
     yield from _check_counters(counted, rows, callbacks)
     yield from _check_hours(database, hours, tally)
 
@@ -145,17 +155,19 @@ class _Slices:
             page = query.where(key > rows[-1][0])
 
 
-def _check_messages(hours: Counter[hourly_counts.Key], session: Session, rows: _Rows) -> list[Fault]:
+def _check_messages(hours: Counter[hourly_counts.CountKey], session: Session, rows: _Rows) -> list[Fault]:
     """A message's status, statusAt and conflict are what its transitions add up to."""
-    told = transitions.reports(session, [row[0] for row in rows])
+    told = transitions.find_reports(session, [row[0] for row in rows])
     faults = _unnoted(session, rows)
     for message_id, _, status, status_at, conflict, created_at, originator, offered_at in rows:
         where = ids.public("msg", message_id)
         hours.update(
-            hourly_counts.of_message(hourly_counts.Standing(created_at, originator, offered_at, status, status_at))
+            hourly_counts.of_message(
+                hourly_counts.CountedMessage(created_at, originator, offered_at, status, status_at)
+            )
         )
         reports = told[message_id]
-        if all(report.word is None for report in reports):
+        if all(report.status is None for report in reports):
             found = f"{len(reports)} without a word"
             faults.append(Fault(what="message's transitions", where=where, expected="one with a word", found=found))
             continue
@@ -190,11 +202,11 @@ def _check_receipts(_session: Session, rows: _Rows) -> list[Fault]:
     """A receipt's outcome is its transition's effect, and a reply is there once if it was taken in."""
     faults: list[Fault] = []
     for receipt_id, channel, word, effect, is_conflicting, parked in rows:
-        outcome = InboxOutcome(word)
+        outcome = ReceiptOutcome(word)
         where = ids.public("rcp", receipt_id)
         transition, reply = _traces(outcome, is_reply=channel == Channel.INBOUND)
         # An operator may dismiss what no word was known for; its transition stays.
-        if effect != transition and (outcome, effect) != (InboxOutcome.DISMISSED, Effect.UNMAPPED):
+        if effect != transition and (outcome, effect) != (ReceiptOutcome.DISMISSED, Effect.UNMAPPED):
             faults.append(
                 Fault(
                     what=f"transition of a receipt that is {outcome}",
@@ -203,8 +215,8 @@ def _check_receipts(_session: Session, rows: _Rows) -> list[Fault]:
                     found=effect or "none",
                 )
             )
-        is_parked, may_be_parked = parked is not None, outcome in {InboxOutcome.UNMATCHED, InboxOutcome.PENDING}
-        if is_parked > may_be_parked or (outcome is InboxOutcome.UNMATCHED and not is_parked):
+        is_parked, may_be_parked = parked is not None, outcome in {ReceiptOutcome.UNMATCHED, ReceiptOutcome.PENDING}
+        if is_parked > may_be_parked or (outcome is ReceiptOutcome.UNMATCHED and not is_parked):
             what = f"parking of a receipt that is {outcome}"
             faults.append(Fault(what=what, where=where, expected=_yes(may_be_parked), found=_yes(is_parked)))
         found = None if is_conflicting is None else _reply_word(is_conflicting=is_conflicting)
@@ -214,12 +226,12 @@ def _check_receipts(_session: Session, rows: _Rows) -> list[Fault]:
     return faults
 
 
-def _traces(outcome: InboxOutcome, *, is_reply: bool) -> tuple[str | None, str | None]:
+def _traces(outcome: ReceiptOutcome, *, is_reply: bool) -> tuple[str | None, str | None]:
     """What a callback of this outcome has left: the effect of its transition, and what its reply is."""
     if not is_reply:
         return (outcome.value if outcome.value in _EFFECTS else None), None
     if outcome in _REPLY_KEPT:
-        return None, _reply_word(is_conflicting=outcome is InboxOutcome.CONFLICTING)
+        return None, _reply_word(is_conflicting=outcome is ReceiptOutcome.CONFLICTING)
     return None, None
 
 
@@ -231,7 +243,7 @@ def _yes(is_so: bool) -> str:
     return "yes" if is_so else "no"
 
 
-def _check_transitions(hours: Counter[hourly_counts.Key], _session: Session, rows: _Rows) -> list[Fault]:
+def _check_transitions(hours: Counter[hourly_counts.CountKey], _session: Session, rows: _Rows) -> list[Fault]:
     """A transition's message, and the receipt that it names, are there."""
     faults: list[Fault] = []
     for _, message_id, receipt_id, message, receipt, received_at, effect, superseded_at in rows:
@@ -264,7 +276,7 @@ def _unnoted(session: Session, rows: _Rows) -> list[Fault]:
     """What was said is noted of its conversation, which stands second in these rows."""
     return [
         Fault(what="conversation's activity", where=ids.public("cnv", one), expected="noted", found="missing")
-        for one in sorted(activity.find_unnoted(session, [row[1] for row in rows]))
+        for one in sorted(activity.find_missing(session, [row[1] for row in rows]))
     ]
 
 
@@ -284,13 +296,13 @@ def _check_conversations(session: Session, rows: _Rows) -> list[Fault]:
 def _told(activity: Activity | None) -> str:
     if activity is None:
         return "none"
-    last = {True: "theirs", False: "ours", None: "either"}[activity.is_answered]
+    last = {True: "theirs", False: "ours", None: "either"}[activity.last_from_recipient]
     return f"{activity.first_at.isoformat()} to {activity.last_at.isoformat()}, the last word {last}"
 
 
-def _check_counters(counted: counters.Ledger, rows: dict[InboxOutcome, int], callbacks: int) -> list[Fault]:
+def _check_counters(counted: counters.Ledger, rows: dict[ReceiptOutcome, int], callbacks: int) -> list[Fault]:
     """The counters say what the rows say."""
-    pairs = [(outcome.value, rows.get(outcome, 0), counted.outcomes[outcome]) for outcome in InboxOutcome]
+    pairs = [(outcome.value, rows.get(outcome, 0), counted.outcomes[outcome]) for outcome in ReceiptOutcome]
     pairs += [
         (counters.RECEIVED, sum(rows.values()), counted.received),
         (counters.CALLBACKS, callbacks, counted.callbacks),
@@ -302,7 +314,7 @@ def _check_counters(counted: counters.Ledger, rows: dict[InboxOutcome, int], cal
     ]
 
 
-def _check_hours(database: Database, counted: Counter[hourly_counts.Key], tally: Counter[str]) -> Iterator[Fault]:
+def _check_hours(database: Database, counted: Counter[hourly_counts.CountKey], tally: Counter[str]) -> Iterator[Fault]:
     """Every count of an hour is what the rows add up to. One that seems not to be is looked at again, in one snapshot.
 
     The rows were walked in many snapshots, between which the work went on.
@@ -318,20 +330,20 @@ def _check_hours(database: Database, counted: Counter[hourly_counts.Key], tally:
             if rows[key] != kept[key]:
                 yield Fault(
                     what=f"count of an hour's {key.kind}",
-                    where=f"{key.hour.isoformat()} {key.word}",
+                    where=f"{key.hour.isoformat()} {key.label}",
                     expected=str(rows[key]),
                     found=str(kept[key]),
                 )
 
 
-def _count_hour(session: Session, hour: datetime) -> Counter[hourly_counts.Key]:
+def _count_hour(session: Session, hour: datetime) -> Counter[hourly_counts.CountKey]:
     """What the rows of an hour add up to."""
-    counted: Counter[hourly_counts.Key] = Counter()
+    counted: Counter[hourly_counts.CountKey] = Counter()
     following = hour + timedelta(hours=1)
     columns = (*_COUNTED, Message.status, Message.status_at)
     of_hour = select(*columns).where(Message.created_at >= hour, Message.created_at < following)
     for row in session.execute(of_hour.execution_options(yield_per=_AT_ONCE)):
-        counted.update(hourly_counts.of_message(hourly_counts.Standing._make(row)))
+        counted.update(hourly_counts.of_message(hourly_counts.CountedMessage._make(row)))
     effects = (
         select(Transition.effect, func.count())
         .where(

@@ -11,13 +11,13 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain import opt_outs
-from receiptsvc.domain.inbox import InboxOutcome
+from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.messages import Reply as Said
 from receiptsvc.store.core import bulk, upsert
-from receiptsvc.store.core.audits import By
+from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import is_sqlite
 from receiptsvc.store.core.models import Message, Reply
-from receiptsvc.store.inbox.pending import Claimed
+from receiptsvc.store.inbox.pending import ClaimedReceipt
 from receiptsvc.store.messages import activity, change_feed, transitions
 from receiptsvc.store.outbound import suppressions
 from receiptsvc.store.outbound.suppressions import Pair
@@ -47,13 +47,13 @@ def hold(session: Session, msgids: Collection[str]) -> None:
 
 def record(
     session: Session,
-    row: Claimed,
+    row: ClaimedReceipt,
     said: Said,
     now: datetime,
     opt_out_words: Collection[str] = (),
     *,
     within: timedelta = WINDOW,
-) -> tuple[InboxOutcome, str | None]:
+) -> tuple[ReceiptOutcome, str | None]:
     """Record a reply once; the outcome of its inbox row, and what should be said of it. The caller holds its msgid.
 
     `opt_out_words`: folded; one whose whole content is one of them is marked as an opt-out. `within`: how long after a
@@ -94,12 +94,12 @@ def record(
     )
     notes = "; ".join(said.notes) or None
     if kept is None:
-        return InboxOutcome.DUPLICATE, notes
-    activity.speak(session, [conversation], row.received_at, is_reply=True)
-    change_feed.note_reply(session, kept, now)
+        return ReceiptOutcome.DUPLICATE, notes
+    activity.touch(session, [conversation], row.received_at, is_reply=True)
+    change_feed.record_reply(session, kept, now)
     if differing:
-        return InboxOutcome.CONFLICTING, "its msgid came before with another content"
-    return InboxOutcome.APPLIED, notes
+        return ReceiptOutcome.CONFLICTING, "its msgid came before with another content"
+    return ReceiptOutcome.APPLIED, notes
 
 
 def suppress_opt_outs(session: Session, receipt_ids: Collection[UUID], actor: str, now: datetime) -> None:
@@ -123,7 +123,7 @@ def suppress_opt_outs(session: Session, receipt_ids: Collection[UUID], actor: st
             names.add(_digits(row.recipient))
         for name in names or {None}:
             asked.setdefault(Pair(row.sender, suppressions.fold(name)), row.id)
-    suppressions.add(session, asked, By(actor=actor, reason="opted out"), now, reply_ids=asked)
+    suppressions.add(session, asked, Actor(actor=actor, reason="opted out"), now, reply_ids=asked)
 
 
 def _answered(session: Session, said: Said, sender: str, since: datetime) -> tuple[Message | None, str]:
@@ -147,7 +147,7 @@ def _digits(number: str) -> str:
     return bare.removeprefix("00") if bare.isdigit() else number.strip()
 
 
-def _fingerprint(row: Claimed, said: Said) -> UUID:
+def _fingerprint(row: ClaimedReceipt, said: Said) -> UUID:
     """Equal for what the gateway forwarded twice. A reply without a msgid is never taken for another one."""
     parts = (said.msgid, said.sender or "", said.content or "") if said.msgid else ("", row.id.hex)
     return UUID(bytes=blake2b("\0".join(parts).encode(), digest_size=16).digest())

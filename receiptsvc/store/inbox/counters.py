@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.orm import Session
 
-from receiptsvc.domain.inbox import InboxOutcome
+from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.store.core import upsert
 from receiptsvc.store.core.models import Counter, InboxRow
 
@@ -28,7 +28,7 @@ class Ledger:
 
     callbacks: int
     received: int
-    outcomes: Mapping[InboxOutcome, int]
+    outcomes: Mapping[ReceiptOutcome, int]
     refused: int
     slowest_answer_seconds: float
     answers_over_1s: int
@@ -48,7 +48,7 @@ def add(session: Session, counts: Mapping[str, int]) -> None:
 
 
 def move(
-    session: Session, moves: Mapping[tuple[InboxOutcome, InboxOutcome], int], more: Mapping[str, int] | None = None
+    session: Session, moves: Mapping[tuple[ReceiptOutcome, ReceiptOutcome], int], more: Mapping[str, int] | None = None
 ) -> None:
     """Count rows from one outcome to another, and whatever else there is to count in the same step."""
     counts: dict[str, int] = dict(more or {})
@@ -80,20 +80,20 @@ def read(session: Session) -> Ledger:
     return Ledger(
         callbacks=total(CALLBACKS),
         received=total(RECEIVED),
-        outcomes={outcome: total(outcome) for outcome in InboxOutcome},
+        outcomes={outcome: total(outcome) for outcome in ReceiptOutcome},
         refused=total(REFUSED),
         slowest_answer_seconds=summed.get(SLOWEST_ANSWER, (0, 0))[1] / 1000,
         answers_over_1s=total(SLOW_ANSWERS),
         oldest_pending_at=session.scalar(
-            select(func.min(InboxRow.received_at)).where(InboxRow.outcome == InboxOutcome.PENDING)
+            select(func.min(InboxRow.received_at)).where(InboxRow.outcome == ReceiptOutcome.PENDING)
         ),
     )
 
 
-def count_rows(session: Session) -> dict[InboxOutcome, int]:
+def count_rows(session: Session) -> dict[ReceiptOutcome, int]:
     """The rows of each outcome, counted one by one: what the counters should say."""
     rows = session.execute(select(InboxRow.outcome, func.count()).group_by(InboxRow.outcome))
-    return {InboxOutcome(word): int(count) for word, count in rows}
+    return {ReceiptOutcome(word): int(count) for word, count in rows}
 
 
 def count_callbacks(session: Session) -> int:

@@ -14,13 +14,13 @@ from sqlalchemy import ColumnElement, delete, select, text, update
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.domain.inbox import InboxOutcome
+from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.store.core import bulk, upsert
 from receiptsvc.store.core.db import is_sqlite
 from receiptsvc.store.core.models import Audit, InboxRow, Parked
 from receiptsvc.store.inbox import pending
 
-_MOST_AT_ONCE = 1000
+_MAX_AT_ONCE = 1000
 _GAPS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 1440))  # between two looks; then daily
 # One place a lock: PostgreSQL has room for some thousands of locks, and a batch may speak of two thousand things.
 _PLACES = 256
@@ -32,7 +32,7 @@ _SHARED_LOCK = text(_LOCK.text.replace("lock(", "lock_shared("))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stray:
+class UnmatchedReceipt:
     """A receipt to be parked: what it says of its message."""
 
     receipt_id: UUID
@@ -58,7 +58,7 @@ def hold(
         session.execute(_SHARED_LOCK if only_releases else _LOCK, {"kind": _KIND, "places": places})
 
 
-def park(session: Session, strays: Sequence[Stray], now: datetime) -> None:
+def park(session: Session, strays: Sequence[UnmatchedReceipt], now: datetime) -> None:
     """Park receipts whose rows this transaction holds, or park them again: each time for longer."""
     if not strays:
         return
@@ -96,7 +96,7 @@ def release(session: Session, *, transaction_ids: Collection[str], client_refs: 
     if transaction_ids:
         released += _release(session, bulk.among(session, Parked.transaction_id, transaction_ids), now)
     if client_refs:
-        released += _release(session, bulk.among(session, Parked.client_ref, client_refs), now, _MOST_AT_ONCE)
+        released += _release(session, bulk.among(session, Parked.client_ref, client_refs), now, _MAX_AT_ONCE)
     return released
 
 
@@ -105,7 +105,9 @@ def release_due(session: Session, now: datetime, limit: int) -> int:
     return _release(session, Parked.look_at <= now, now, limit)
 
 
-def leave(session: Session, left: Sequence[tuple[UUID, InboxOutcome, str | None]], now: datetime, actor: str) -> None:
+def remove(
+    session: Session, left: Sequence[tuple[UUID, ReceiptOutcome, str | None]], now: datetime, actor: str
+) -> None:
     """Take receipts off the lot that have now another outcome than `unmatched`, and put on record what they have now.
 
     They may have stood elsewhere: then whoever asked for another try has put on record what they were.
@@ -125,7 +127,10 @@ def leave(session: Session, left: Sequence[tuple[UUID, InboxOutcome, str | None]
                 "action": "moved",
                 "subject": ids.public("rcp", receipt_id),
                 "reason": reason,
-                "details": {"from": InboxOutcome.UNMATCHED.value if receipt_id in moved else None, "to": outcome.value},
+                "details": {
+                    "from": ReceiptOutcome.UNMATCHED.value if receipt_id in moved else None,
+                    "to": outcome.value,
+                },
             }
             for receipt_id, outcome, reason in left
         ],
@@ -136,7 +141,7 @@ def _release(session: Session, which: ColumnElement[bool], now: datetime, limit:
     query = (
         select(Parked.receipt_id)
         .join(InboxRow, InboxRow.id == Parked.receipt_id)
-        .where(which, Parked.look_at.is_not(None), InboxRow.outcome == InboxOutcome.UNMATCHED)
+        .where(which, Parked.look_at.is_not(None), InboxRow.outcome == ReceiptOutcome.UNMATCHED)
         .order_by(Parked.look_at if limit else Parked.receipt_id)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -144,5 +149,5 @@ def _release(session: Session, which: ColumnElement[bool], now: datetime, limit:
     released = session.scalars(query).all()
     if released:
         session.execute(update(Parked).where(bulk.among(session, Parked.receipt_id, released)).values(look_at=None))
-        pending.reopen(session, released, InboxOutcome.UNMATCHED, now)
+        pending.reopen(session, released, ReceiptOutcome.UNMATCHED, now)
     return len(released)

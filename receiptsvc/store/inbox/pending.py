@@ -13,31 +13,20 @@ from sqlalchemy import select, tuple_, update
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.domain.inbox import Channel, InboxOutcome
+from receiptsvc.domain.inbox import Arrival, Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Callback
 from receiptsvc.store.core import bulk, upsert
 from receiptsvc.store.core.models import InboxRow
 from receiptsvc.store.inbox import counters
 
 
-class Arrival(NamedTuple):
-    """A callback on its way into the inbox. `id` is made when it arrives, so that keeping it twice keeps it once."""
-
-    id: UUID
-    channel: Channel
-    message_id: UUID | None  # whose signed URL it came to
-    received_at: datetime
-    callback: Callback
-    is_stranger: bool = False  # its key was wrong
-
-
-class Claimed(NamedTuple):
+class ClaimedReceipt(NamedTuple):
     """A row that this transaction holds."""
 
     id: UUID
     channel: str
     message_id: UUID | None
-    is_stranger: bool
+    is_unauthenticated: bool
     received_at: datetime
     method: str
     query: bytes
@@ -62,40 +51,40 @@ def keep(session: Session, arrivals: Sequence[Arrival]) -> int:
             "id": arrival.id,
             "channel": arrival.channel,
             "message_id": arrival.message_id,
-            "is_stranger": arrival.is_stranger,
+            "is_unauthenticated": arrival.is_unauthenticated,
             "received_at": arrival.received_at,
             "method": arrival.callback.method,
             "query": arrival.callback.query,
             "content_type": arrival.callback.content_type,
             "body": arrival.callback.body,
-            "outcome": InboxOutcome.PENDING,
+            "outcome": ReceiptOutcome.PENDING,
             "next_at": arrival.received_at,
             "tries": 0,
         }
         for arrival in arrivals
     ]
     kept = len(session.scalars(statement, rows).all())
-    counters.add(session, {counters.CALLBACKS: kept, counters.RECEIVED: kept, InboxOutcome.PENDING: kept})
+    counters.add(session, {counters.CALLBACKS: kept, counters.RECEIVED: kept, ReceiptOutcome.PENDING: kept})
     return kept
 
 
 def claim(
     session: Session, now: datetime, limit: int, *, after: Mark | None = None, only: UUID | None = None
-) -> list[Claimed]:
+) -> list[ClaimedReceipt]:
     """Up to `limit` pending rows whose time has come, locked until the caller's commit; rows that others hold are left.
 
     `after`: only rows that stand behind it in the queue. `only`: that row and no other, also before its time.
     """
-    query = select(*(getattr(InboxRow, name) for name in Claimed._fields)).where(
-        InboxRow.outcome == InboxOutcome.PENDING, InboxRow.next_at <= now if only is None else InboxRow.id == only
+    query = select(*(getattr(InboxRow, name) for name in ClaimedReceipt._fields)).where(
+        InboxRow.outcome == ReceiptOutcome.PENDING, InboxRow.next_at <= now if only is None else InboxRow.id == only
     )
     if after is not None:
         query = query.where(tuple_(InboxRow.next_at, InboxRow.id) > tuple_(*after))
     ordered = query.order_by(InboxRow.next_at, InboxRow.id).limit(limit).with_for_update(skip_locked=True)
-    return [Claimed._make(row) for row in session.execute(ordered)]
+    return [ClaimedReceipt._make(row) for row in session.execute(ordered)]
 
 
-def add_parts(session: Session, first: Claimed, count: int, now: datetime) -> int:
+def add_parts(session: Session, first: ClaimedReceipt, count: int, now: datetime) -> int:
     """A pending row for each further receipt of a claimed callback, whose own row holds the bytes of all; how many.
 
     `settle` is to be told of them, for the counts.
@@ -103,12 +92,12 @@ def add_parts(session: Session, first: Claimed, count: int, now: datetime) -> in
     shared = {
         "channel": first.channel,
         "message_id": first.message_id,
-        "is_stranger": first.is_stranger,
+        "is_unauthenticated": first.is_unauthenticated,
         "received_at": first.received_at,
         "method": first.method,
         "query": b"",
         "body": b"",
-        "outcome": InboxOutcome.PENDING,
+        "outcome": ReceiptOutcome.PENDING,
         "next_at": now,
         "tries": 0,
         "callback_id": first.id,
@@ -117,12 +106,12 @@ def add_parts(session: Session, first: Claimed, count: int, now: datetime) -> in
     return count - 1
 
 
-def has_parts(session: Session, first: Claimed) -> bool:
+def has_parts(session: Session, first: ClaimedReceipt) -> bool:
     """Whether a callback's further receipts have rows of their own already. They had not if it could not be read."""
     return session.scalar(select(InboxRow.id).where(InboxRow.callback_id == first.id).limit(1)) is not None
 
 
-def callback_of(session: Session, row: Claimed) -> Callback:
+def callback_of(session: Session, row: ClaimedReceipt) -> Callback:
     """The bytes that brought a receipt, which may have brought others too."""
     if row.callback_id is None:
         return Callback(row.method, row.query, row.content_type, row.body)
@@ -132,7 +121,7 @@ def callback_of(session: Session, row: Claimed) -> Callback:
 
 def settle(
     session: Session,
-    verdicts: Collection[tuple[Claimed, InboxOutcome, str | None]],
+    verdicts: Collection[tuple[ClaimedReceipt, ReceiptOutcome, str | None]],
     now: datetime,
     new_parts: int = 0,
 ) -> None:
@@ -144,23 +133,23 @@ def settle(
         {"id": row.id, "outcome": outcome, "reason": reason, "processed_at": now} for row, outcome, reason in verdicts
     ]
     bulk.update_all(session, InboxRow, "id", settled)
-    moves = Counter((InboxOutcome.PENDING, outcome) for _, outcome, _ in verdicts)
-    counters.move(session, moves, {counters.RECEIVED: new_parts, InboxOutcome.PENDING: new_parts})
+    moves = Counter((ReceiptOutcome.PENDING, outcome) for _, outcome, _ in verdicts)
+    counters.move(session, moves, {counters.RECEIVED: new_parts, ReceiptOutcome.PENDING: new_parts})
 
 
-def postpone(session: Session, row: Claimed, until: datetime, reason: str) -> None:
+def postpone(session: Session, row: ClaimedReceipt, until: datetime, reason: str) -> None:
     """Leave a claimed row pending for another try, and say why."""
     later = {"next_at": until, "reason": reason, "tries": row.tries + 1}
     session.execute(update(InboxRow).where(InboxRow.id == row.id).values(later))
 
 
-def explain(session: Session, row: Claimed, reason: str) -> None:
+def explain(session: Session, row: ClaimedReceipt, reason: str) -> None:
     """Say why a claimed row is still pending."""
     session.execute(update(InboxRow).where(InboxRow.id == row.id).values(reason=reason))
 
 
-def reopen(session: Session, receipt_ids: Collection[UUID], outcome: InboxOutcome, now: datetime) -> None:
+def reopen(session: Session, receipt_ids: Collection[UUID], outcome: ReceiptOutcome, now: datetime) -> None:
     """Let receipts of this outcome, which the caller holds, be worked on again."""
-    again = {"outcome": InboxOutcome.PENDING, "next_at": now, "tries": 0}
+    again = {"outcome": ReceiptOutcome.PENDING, "next_at": now, "tries": 0}
     bulk.update_all(session, InboxRow, "id", [{"id": receipt_id, **again} for receipt_id in receipt_ids])
-    counters.move(session, {(outcome, InboxOutcome.PENDING): len(receipt_ids)})
+    counters.move(session, {(outcome, ReceiptOutcome.PENDING): len(receipt_ids)})

@@ -16,26 +16,26 @@ from sqlalchemy.orm import Session, defer
 
 from receiptsvc import ids
 from receiptsvc.domain.errors import ReceiptsvcError, Refused
-from receiptsvc.domain.inbox import Channel, InboxOutcome
+from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.store.core import audits, bulk
-from receiptsvc.store.core.audits import By
-from receiptsvc.store.core.db import LONGEST_SECONDS, Database, is_sqlite
-from receiptsvc.store.core.keyset import REACH, Pin, Way, walk
+from receiptsvc.store.core.audits import Actor
+from receiptsvc.store.core.db import MAX_SECONDS, Database, is_sqlite
+from receiptsvc.store.core.keyset import REACH, Equals, Scan, scan
 from receiptsvc.store.core.models import Audit, InboxRow, Message, Parked, Transition
+from receiptsvc.store.core.paging import Page
 from receiptsvc.store.inbox import counters, pending
-from receiptsvc.store.queries.lookup import Page
 
-RETRIABLE = (InboxOutcome.UNMATCHED, InboxOutcome.QUARANTINED, InboxOutcome.DEAD)
-MATCHABLE = (*RETRIABLE, InboxOutcome.DISMISSED)
-DISMISSIBLE = (InboxOutcome.UNMAPPED, *RETRIABLE)
+RETRIABLE = (ReceiptOutcome.UNMATCHED, ReceiptOutcome.QUARANTINED, ReceiptOutcome.DEAD)
+MATCHABLE = (*RETRIABLE, ReceiptOutcome.DISMISSED)
+DISMISSIBLE = (ReceiptOutcome.UNMAPPED, *RETRIABLE)
 
-MOST_REPLAYED = 100_000  # in one call
+MAX_REPLAYED = 100_000  # in one call
 REPLAYED = "receipts"  # the subject of a replay's audits, which are about many
 
 _SLICE = 500  # rows in one transaction
 
 # What the index of rare outcomes is over, in its very words.
-_COMMON = (InboxOutcome.PENDING, InboxOutcome.APPLIED)
+_COMMON = (ReceiptOutcome.PENDING, ReceiptOutcome.APPLIED)
 _IS_RARE: ColumnElement[bool] = literal_column("(inbox.outcome NOT IN ('pending', 'applied'))")
 _IS_RARE_CHANNEL: ColumnElement[bool] = literal_column("(inbox.channel <> 'message')")
 
@@ -54,7 +54,7 @@ class ReceiptFilter:
     came along with others has its id from when these were told apart.
     """
 
-    outcome: InboxOutcome | None = None
+    outcome: ReceiptOutcome | None = None
     channel: Channel | None = None
     message_id: UUID | None = None
     since: datetime | None = None
@@ -62,7 +62,7 @@ class ReceiptFilter:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class ReceiptEntry:
     """A receipt without its bytes. `message_id`: what it was recorded about, else what it is said to be about."""
 
     row: InboxRow
@@ -72,7 +72,7 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Detail(Entry):
+class ReceiptDetail(ReceiptEntry):
     """A receipt with its bytes, which may stand in another row, what it led to, and what was done to it."""
 
     query: bytes
@@ -83,10 +83,10 @@ class Detail(Entry):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Selection:
+class ReplaySelection:
     """Which receipts to replay. Times are those of receipt; `until` itself is left out."""
 
-    outcomes: Collection[InboxOutcome] = RETRIABLE
+    outcomes: Collection[ReceiptOutcome] = RETRIABLE
     since: datetime | None = None
     until: datetime | None = None
 
@@ -101,16 +101,16 @@ class Replayed:
 
 def list_receipts(
     session: Session, where: ReceiptFilter, *, limit: int, after: UUID | None = None
-) -> Page[Entry, UUID]:
+) -> Page[ReceiptEntry, UUID]:
     """Receipts, the newest first, without their bytes. A page may be short and not be the last: see `walks`."""
-    walked = walk(session, _way(session, where, limit), limit=limit, after=(after,) if after is not None else None)
+    walked = scan(session, _way(session, where, limit), limit=limit, after=(after,) if after is not None else None)
     found = [identifier for (identifier,) in walked.keys]
     query = select(InboxRow).options(*_WITHOUT_BYTES).where(bulk.among(session, InboxRow.id, found))
     rows = session.scalars(query.order_by(InboxRow.id.desc())).all() if found else []
     return Page(items=_entries(session, rows), next=walked.next[0] if walked.next is not None else None)
 
 
-def find_receipt(session: Session, receipt_id: UUID) -> Detail | None:
+def find_receipt(session: Session, receipt_id: UUID) -> ReceiptDetail | None:
     """A receipt, and all there is to know of it."""
     row = session.get(InboxRow, receipt_id)
     if row is None:
@@ -118,7 +118,7 @@ def find_receipt(session: Session, receipt_id: UUID) -> Detail | None:
     callback = (session.get(InboxRow, row.callback_id) if row.callback_id else None) or row
     recorded = select(Transition).where(Transition.receipt_id == receipt_id)
     [entry] = _entries(session, [row])
-    return Detail(
+    return ReceiptDetail(
         row=row,
         message_id=entry.message_id,
         candidates=entry.candidates,
@@ -133,7 +133,7 @@ def find_receipt(session: Session, receipt_id: UUID) -> Detail | None:
     )
 
 
-def match(session: Session, receipt_id: UUID, message_id: UUID, by: By, now: datetime) -> Entry | None:
+def match(session: Session, receipt_id: UUID, message_id: UUID, by: Actor, now: datetime) -> ReceiptEntry | None:
     """Say which message a receipt is about, and have it worked on again; None: there is no such receipt.
 
     Raises Refused, and NoSuchMessage.
@@ -154,47 +154,47 @@ def match(session: Session, receipt_id: UUID, message_id: UUID, by: By, now: dat
     return _work_again(session, row, "matched", by, now, message=ids.public("msg", message_id))
 
 
-def retry(session: Session, receipt_id: UUID, by: By, now: datetime) -> Entry | None:
+def retry(session: Session, receipt_id: UUID, by: Actor, now: datetime) -> ReceiptEntry | None:
     """Have a receipt worked on again; None: there is no such receipt. Raises Refused."""
     row = _hold(session, receipt_id, "retried", RETRIABLE)
     return None if row is None else _work_again(session, row, "retried", by, now)
 
 
-def dismiss(session: Session, receipt_id: UUID, by: By, now: datetime) -> Entry | None:
+def dismiss(session: Session, receipt_id: UUID, by: Actor, now: datetime) -> ReceiptEntry | None:
     """Give a receipt up for good; None: there is no such receipt. What was recorded of it stays. Raises Refused."""
     row = _hold(session, receipt_id, "dismissed", DISMISSIBLE)
     if row is None:
         return None
-    before = InboxOutcome(row.outcome)
+    before = ReceiptOutcome(row.outcome)
     session.execute(delete(Parked).where(Parked.receipt_id == row.id))
-    _audit(session, row, "dismissed", by, now, to=InboxOutcome.DISMISSED)
-    values = {"outcome": InboxOutcome.DISMISSED, "reason": by.reason, "processed_at": now}
+    _audit(session, row, "dismissed", by, now, to=ReceiptOutcome.DISMISSED)
+    values = {"outcome": ReceiptOutcome.DISMISSED, "reason": by.reason, "processed_at": now}
     session.execute(update(InboxRow).where(InboxRow.id == row.id).values(values))
-    counters.move(session, {(before, InboxOutcome.DISMISSED): 1})
+    counters.move(session, {(before, ReceiptOutcome.DISMISSED): 1})
     return _read_again(session, row.id)
 
 
 def replay(
     database: Database,
-    which: Selection,
-    by: By,
+    which: ReplaySelection,
+    by: Actor,
     clock: Callable[[], datetime],
     *,
     after: UUID | None = None,
-    is_dry: bool = False,
-    most: int = MOST_REPLAYED,
+    is_dry_run: bool = False,
+    most: int = MAX_REPLAYED,
     slice_size: int = _SLICE,
 ) -> Replayed:
     """Have up to `most` receipts worked on again, in the order of ids: a slice and a short transaction at a time.
 
-    It stops early when it has taken long. What others hold is left to them. `is_dry`: only count. It commits: what a
+    It stops early when it has taken long. What others hold is left to them. `is_dry_run`: only count. It commits: what a
     slice has moved stays so, whatever becomes of the next.
     """
     count = looked = 0
-    deadline = monotonic() + LONGEST_SECONDS
+    deadline = monotonic() + MAX_SECONDS
     while True:
         size = min(slice_size, most - looked)
-        if is_dry:
+        if is_dry_run:
             with database.reading() as session:
                 found = _find(session, which, after, size + 1)
             moved = len(found[:size])
@@ -208,11 +208,11 @@ def replay(
         after = found[size - 1]
         if looked >= most or monotonic() >= deadline:
             return Replayed(count=count, next=after)
-        if not is_dry:
+        if not is_dry_run:
             database.rest()
 
 
-def _has(session: Session, outcome: InboxOutcome) -> ColumnElement[bool]:
+def _has(session: Session, outcome: ReceiptOutcome) -> ColumnElement[bool]:
     """Whether a row has this outcome; put so that the index of rare outcomes serves."""
     is_so = InboxRow.outcome == outcome
     if outcome in _COMMON or not is_sqlite(session):
@@ -220,10 +220,10 @@ def _has(session: Session, outcome: InboxOutcome) -> ColumnElement[bool]:
     return and_(is_so, _IS_RARE)  # SQLite sees that an index fits only where its own condition stands there as it is
 
 
-def _way(session: Session, where: ReceiptFilter, limit: int) -> Way:
+def _way(session: Session, where: ReceiptFilter, limit: int) -> Scan:
     """The first of these that is asked for finds its rows by an index; what else is asked for is looked at."""
     wanted: dict[str, ColumnElement[bool]] = {}
-    pins: list[Pin] = []
+    pins: list[Equals] = []
     is_few = False
     served: ColumnElement[bool] | None = None
     if where.message_id is not None:
@@ -231,7 +231,7 @@ def _way(session: Session, where: ReceiptFilter, limit: int) -> Way:
         served, is_few = (bulk.among(session, InboxRow.id, found) if found else false()), True
     if where.outcome is not None:
         wanted["outcome"] = _has(session, where.outcome)
-        if served is None and where.outcome is InboxOutcome.PENDING:
+        if served is None and where.outcome is ReceiptOutcome.PENDING:
             served = _queued(session, limit * REACH // 2)
             is_few = served is not None
         elif served is None and where.outcome not in _COMMON:
@@ -242,7 +242,7 @@ def _way(session: Session, where: ReceiptFilter, limit: int) -> Way:
         if served is None and where.channel is not Channel.MESSAGE:
             served, pins = _IS_RARE_CHANNEL, [(InboxRow.channel, where.channel)]
             del wanted["channel"]
-    return Way(
+    return Scan(
         order=(InboxRow.id,),
         branches=[[served] if served is not None else []],
         pins=[pins],
@@ -263,14 +263,14 @@ def _recorded(session: Session, message_id: UUID) -> Sequence[UUID]:
 
 def _queued(session: Session, most: int) -> ColumnElement[bool] | None:
     """What picks out the pending receipts if they are few. If they are not, the newest receipts are pending ones."""
-    queue = select(InboxRow.id).where(InboxRow.outcome == InboxOutcome.PENDING)
+    queue = select(InboxRow.id).where(InboxRow.outcome == ReceiptOutcome.PENDING)
     found = session.scalars(queue.order_by(InboxRow.next_at, InboxRow.id).limit(most + 1)).all()
     if len(found) > most:
         return None
     return bulk.among(session, InboxRow.id, found) if found else false()
 
 
-def _entries(session: Session, rows: Sequence[InboxRow]) -> list[Entry]:
+def _entries(session: Session, rows: Sequence[InboxRow]) -> list[ReceiptEntry]:
     if not rows:
         return []
     receipt_ids = [row.id for row in rows]
@@ -291,7 +291,7 @@ def _entries(session: Session, rows: Sequence[InboxRow]) -> list[Entry]:
         )
     }
     return [
-        Entry(
+        ReceiptEntry(
             row=row,
             message_id=recorded.get(row.id) or row.assigned_to or row.message_id,
             candidates=parked[row.id][0] if row.id in parked else (),
@@ -301,7 +301,7 @@ def _entries(session: Session, rows: Sequence[InboxRow]) -> list[Entry]:
     ]
 
 
-def _hold(session: Session, receipt_id: UUID, deed: str, outcomes: Sequence[InboxOutcome]) -> InboxRow | None:
+def _hold(session: Session, receipt_id: UUID, deed: str, outcomes: Sequence[ReceiptOutcome]) -> InboxRow | None:
     """A receipt, locked. Raises Refused if its outcome is none of these."""
     query = select(InboxRow).options(*_WITHOUT_BYTES).where(InboxRow.id == receipt_id)
     row = session.scalars(query.with_for_update()).one_or_none()
@@ -311,17 +311,17 @@ def _hold(session: Session, receipt_id: UUID, deed: str, outcomes: Sequence[Inbo
     return row
 
 
-def _work_again(session: Session, row: InboxRow, deed: str, by: By, now: datetime, **details: str) -> Entry:
-    before = InboxOutcome(row.outcome)
+def _work_again(session: Session, row: InboxRow, deed: str, by: Actor, now: datetime, **details: str) -> ReceiptEntry:
+    before = ReceiptOutcome(row.outcome)
     # With no look ahead, nobody else takes it up from the parking lot meanwhile; whoever settles it takes it off.
     session.execute(update(Parked).where(Parked.receipt_id == row.id).values(look_at=None))
-    _audit(session, row, deed, by, now, to=InboxOutcome.PENDING, **details)
+    _audit(session, row, deed, by, now, to=ReceiptOutcome.PENDING, **details)
     pending.reopen(session, [row.id], before, now)
     return _read_again(session, row.id)
 
 
 def _audit(
-    session: Session, row: InboxRow, deed: str, by: By, now: datetime, *, to: InboxOutcome, **details: str
+    session: Session, row: InboxRow, deed: str, by: Actor, now: datetime, *, to: ReceiptOutcome, **details: str
 ) -> None:
     moved = {"from": row.outcome, "to": to.value} | ({"was": row.reason} if row.reason else {})
     audits.write(
@@ -335,13 +335,13 @@ def _audit(
     )
 
 
-def _read_again(session: Session, receipt_id: UUID) -> Entry:
+def _read_again(session: Session, receipt_id: UUID) -> ReceiptEntry:
     """A receipt after its row was changed behind the session's back."""
     query = select(InboxRow).options(*_WITHOUT_BYTES).where(InboxRow.id == receipt_id)
     return _entries(session, session.scalars(query.execution_options(populate_existing=True)).all())[0]
 
 
-def _find(session: Session, which: Selection, after: UUID | None, limit: int) -> list[UUID]:
+def _find(session: Session, which: ReplaySelection, after: UUID | None, limit: int) -> list[UUID]:
     """The next `limit` receipts to replay, by id. Each outcome is asked for alone: so an index gives them in order."""
     found: set[UUID] = set()
     for outcome in which.outcomes:
@@ -356,8 +356,10 @@ def _find(session: Session, which: Selection, after: UUID | None, limit: int) ->
     return sorted(found)[:limit]
 
 
-def _replay_slice(session: Session, receipt_ids: Sequence[UUID], which: Selection, by: By, now: datetime) -> int:
-    held: dict[InboxOutcome, list[UUID]] = defaultdict(list)
+def _replay_slice(
+    session: Session, receipt_ids: Sequence[UUID], which: ReplaySelection, by: Actor, now: datetime
+) -> int:
+    held: dict[ReceiptOutcome, list[UUID]] = defaultdict(list)
     query = (
         select(InboxRow.id, InboxRow.outcome)
         .where(bulk.among(session, InboxRow.id, receipt_ids), InboxRow.outcome.in_(which.outcomes))
@@ -365,7 +367,7 @@ def _replay_slice(session: Session, receipt_ids: Sequence[UUID], which: Selectio
         .with_for_update(skip_locked=True)
     )
     for receipt_id, outcome in session.execute(query):
-        held[InboxOutcome(outcome)].append(receipt_id)
+        held[ReceiptOutcome(outcome)].append(receipt_id)
     moved = sorted(receipt_id for every in held.values() for receipt_id in every)
     if not moved:
         return 0

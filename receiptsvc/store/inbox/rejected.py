@@ -8,14 +8,14 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.store.core.models import RefusedCallback
+from receiptsvc.store.core.models import RejectedCallbackRow
 
-MOST_KEPT = 500
-LONGEST_QUERY = 1024  # bytes
+MAX_KEPT = 500
+MAX_QUERY = 1024  # bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Refused:
+class RejectedCallback:
     """A refused callback, without its token. `kid`: of the key that it claims, if it has the form of one."""
 
     received_at: datetime
@@ -26,7 +26,7 @@ class Refused:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
+class RejectedByKey:
     """What was refused with one kid, as far as the sample goes."""
 
     kid: str | None
@@ -34,7 +34,7 @@ class Seen:
     last_at: datetime
 
 
-def sample(session: Session, refused: Sequence[Refused]) -> None:
+def sample(session: Session, refused: Sequence[RejectedCallback]) -> None:
     """Keep these, and let the oldest go."""
     rows = [
         {
@@ -43,17 +43,28 @@ def sample(session: Session, refused: Sequence[Refused]) -> None:
             "method": one.method,
             "address": one.address,
             "kid": one.kid,
-            "query": one.query[:LONGEST_QUERY],
+            "query": one.query[:MAX_QUERY],
         }
         for one in refused
     ]
-    session.execute(insert(RefusedCallback), rows)
-    oldest = select(RefusedCallback.id).order_by(RefusedCallback.id.desc()).offset(MOST_KEPT).limit(1).scalar_subquery()
-    session.execute(delete(RefusedCallback).where(RefusedCallback.id <= oldest))
+    session.execute(insert(RejectedCallbackRow), rows)
+    oldest = (
+        select(RejectedCallbackRow.id)
+        .order_by(RejectedCallbackRow.id.desc())
+        .offset(MAX_KEPT)
+        .limit(1)
+        .scalar_subquery()
+    )
+    session.execute(delete(RejectedCallbackRow).where(RejectedCallbackRow.id <= oldest))
 
 
-def by_kid(session: Session) -> Sequence[Seen]:
+def by_kid(session: Session) -> Sequence[RejectedByKey]:
     """The sample, counted by the kid that was claimed, the most frequent first."""
     count = func.count()
-    query = select(RefusedCallback.kid, count, func.max(RefusedCallback.received_at)).group_by(RefusedCallback.kid)
-    return [Seen(kid=row[0], callbacks=row[1], last_at=row[2]) for row in session.execute(query.order_by(count.desc()))]
+    query = select(RejectedCallbackRow.kid, count, func.max(RejectedCallbackRow.received_at)).group_by(
+        RejectedCallbackRow.kid
+    )
+    return [
+        RejectedByKey(kid=row[0], callbacks=row[1], last_at=row[2])
+        for row in session.execute(query.order_by(count.desc()))
+    ]

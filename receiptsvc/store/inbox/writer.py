@@ -26,19 +26,19 @@ from sqlalchemy.engine import make_url
 
 from receiptsvc import ids
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
+from receiptsvc.domain.inbox import Arrival
 from receiptsvc.store.core import durability, outages, sqlite_files
 from receiptsvc.store.core.db import plain_url
-from receiptsvc.store.inbox.pending import Arrival
 
 _POSTGRESQL = b"""
 WITH kept AS (
-  INSERT INTO inbox (id, channel, message_id, is_stranger, received_at, method, query, content_type, body,
+  INSERT INTO inbox (id, channel, message_id, is_unauthenticated, received_at, method, query, content_type, body,
                      outcome, next_at, tries)
-  SELECT id, channel, message_id, is_stranger, received_at, method, query, content_type, body,
+  SELECT id, channel, message_id, is_unauthenticated, received_at, method, query, content_type, body,
          'pending', received_at, 0
   FROM unnest($2::uuid[], $3::text[], $4::uuid[], $5::boolean[], $6::timestamptz[], $7::text[], $8::bytea[],
               $9::text[], $10::bytea[])
-    AS arrived(id, channel, message_id, is_stranger, received_at, method, query, content_type, body)
+    AS arrived(id, channel, message_id, is_unauthenticated, received_at, method, query, content_type, body)
   ON CONFLICT (id) DO NOTHING
   RETURNING 1
 ), counted AS (SELECT count(*) AS rows FROM kept)
@@ -47,7 +47,7 @@ SELECT name, $1::integer, counted.rows FROM counted, unnest(ARRAY['callbacks', '
 ON CONFLICT (name, slot) DO UPDATE SET value = counters.value + excluded.value
 """
 _SQLITE = """
-INSERT INTO inbox (id, channel, message_id, is_stranger, received_at, method, query, content_type, body,
+INSERT INTO inbox (id, channel, message_id, is_unauthenticated, received_at, method, query, content_type, body,
                    outcome, next_at, tries)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'pending', ?5, 0)
 ON CONFLICT (id) DO NOTHING
@@ -59,7 +59,7 @@ ON CONFLICT (name, slot) DO UPDATE SET value = value + excluded.value
 
 # What a callback takes, in one transaction: its row and its counts. Nobody else ever sees the row.
 _POSTGRESQL_TRIAL = """
-INSERT INTO inbox (id, channel, is_stranger, received_at, method, query, body, outcome, next_at, tries)
+INSERT INTO inbox (id, channel, is_unauthenticated, received_at, method, query, body, outcome, next_at, tries)
 VALUES ('{id}', 'account', false, now(), 'HEAD', decode(repeat('00', {bytes}), 'hex'), '', 'pending', now(), 0);
 INSERT INTO counters (name, slot, value)
 VALUES ('callbacks', {slot}, 0), ('pending', {slot}, 0), ('received', {slot}, 0)
@@ -67,20 +67,20 @@ ON CONFLICT (name, slot) DO UPDATE SET value = counters.value + excluded.value;
 DELETE FROM inbox WHERE id = '{id}'
 """
 _SQLITE_TRIAL = """
-INSERT INTO inbox (id, channel, is_stranger, received_at, method, query, body, outcome, next_at, tries)
+INSERT INTO inbox (id, channel, is_unauthenticated, received_at, method, query, body, outcome, next_at, tries)
 VALUES (?1, 'account', 0, ?2, 'HEAD', zeroblob(?3), x'', 'pending', ?2, 0)
 """
 _SQLITE_TRIAL_END = "DELETE FROM inbox WHERE id = ?1"
 _TRIAL_BYTES = 500  # of the query of a usual receipt
 
 _STATEMENT = b"keep"
-_MOST_BYTES = 4 * 1024 * 1024  # of callbacks in one statement
+_MAX_BYTES = 4 * 1024 * 1024  # of callbacks in one statement
 _NULL = "NULL"
 _BYTES = r"\\x"  # before hexadecimal digits, in an array
 _NO_PREPARING = ("26000", "42P05")  # a prepared statement is not there, or is there twice: another server's session
 
 
-class Door(Protocol):
+class InboxWriter(Protocol):
     """One connection into the inbox. Only `abandon` may be called while another thread is in any other method."""
 
     def connect(self) -> None:
@@ -111,18 +111,18 @@ class Door(Protocol):
         ...
 
 
-def open_door(url: str, slot: int, *, patience_seconds: float) -> Door:
+def open_writer(url: str, slot: int, *, patience_seconds: float) -> InboxWriter:
     """A door to the database of this URL. It does not connect yet.
 
     `slot`: of the counters. `patience_seconds`: how long a connection, or SQLite's one writer, may be waited for.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        return SqliteDoor(parsed.database or "", slot, patience_seconds)
-    return PostgresqlDoor(plain_url(url), slot, patience_seconds)
+        return SqliteWriter(parsed.database or "", slot, patience_seconds)
+    return PostgresqlWriter(plain_url(url), slot, patience_seconds)
 
 
-class PostgresqlDoor:
+class PostgresqlWriter:
     """See Door. It speaks to libpq by psycopg's own module for that: a cursor costs more than the statement does."""
 
     def __init__(self, url: str, slot: int, patience_seconds: float) -> None:
@@ -240,7 +240,7 @@ class PostgresqlDoor:
             self._warnings.append(notice.sqlstate or "")
 
 
-class SqliteDoor:
+class SqliteWriter:
     """See Door. A write to a disk that hangs can't be given up, only waited for.
 
     Once its files were taken away it keeps nothing more: it holds on to its connection, and goes on if they come back.
@@ -331,7 +331,7 @@ def _parts(arrivals: Sequence[Arrival]) -> Iterator[Sequence[Arrival]]:
     start = size = 0
     for place, arrival in enumerate(arrivals):
         size += len(arrival.callback.query) + len(arrival.callback.body)
-        if size > _MOST_BYTES and place > start:
+        if size > _MAX_BYTES and place > start:
             yield arrivals[start:place]
             start, size = place, len(arrival.callback.query) + len(arrival.callback.body)
     yield arrivals[start:]
@@ -368,7 +368,7 @@ def _postgresql_arrays(arrivals: Sequence[Arrival]) -> list[str]:
         _array([arrival.id.hex for arrival in arrivals]),
         _array([arrival.channel.value for arrival in arrivals]),
         _array([arrival.message_id.hex if arrival.message_id else _NULL for arrival in arrivals]),
-        _array(["t" if arrival.is_stranger else "f" for arrival in arrivals]),
+        _array(["t" if arrival.is_unauthenticated else "f" for arrival in arrivals]),
         _array([f'"{arrival.received_at.isoformat()}"' for arrival in arrivals]),
         _array([_quoted(callback.method) for callback in callbacks]),
         _array([_BYTES + callback.query.hex() for callback in callbacks]),
@@ -394,7 +394,7 @@ def _sqlite_row(arrival: Arrival) -> tuple[object, ...]:
         arrival.id.hex,
         arrival.channel.value,
         arrival.message_id.hex if arrival.message_id else None,
-        arrival.is_stranger,
+        arrival.is_unauthenticated,
         _sqlite_time(arrival.received_at),
         callback.method,
         callback.query,

@@ -51,10 +51,10 @@ _WORDS = {letter: word for word, letter in _LETTERS.items()}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-MOST_NUMBERED = 1000  # rows in one transaction
+MAX_NUMBERED = 1000  # rows in one transaction
 
-_MOST_IN_A_ROW = 500  # changes
-_MOST_ROWS = 50  # in one page
+_MAX_IN_A_ROW = 500  # changes
+_MAX_ROWS = 50  # in one page
 _PLACE = re.compile(r"([0-9]{12})\.([0-9]{3})\Z", re.ASCII)
 
 _TABLE = cast("Table", EventRow.__table__)
@@ -81,7 +81,7 @@ class Change(NamedTuple):
     at: datetime
 
 
-class Place(NamedTuple):
+class FeedPosition(NamedTuple):
     """Where an event stands: its row's number, then its part of the row. As text, places have the same order."""
 
     number: int
@@ -91,10 +91,10 @@ class Place(NamedTuple):
         return f"{self.number:012d}.{self.part:03d}"
 
 
-BEGINNING = Place(0, 0)  # before all
+BEGINNING = FeedPosition(0, 0)  # before all
 
 
-class About(NamedTuple):
+class MessageSummary(NamedTuple):
     """What of a message an event tells."""
 
     id: UUID
@@ -109,8 +109,8 @@ class About(NamedTuple):
 class StatusChange:
     """A message has another status. `labels`: what it can be filtered by."""
 
-    place: Place
-    row: About
+    place: FeedPosition
+    row: MessageSummary
     previous_status: str | None
     status: str
     status_at: datetime
@@ -118,15 +118,15 @@ class StatusChange:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReplyCame:
+class NewReply:
     """A reply was recorded. Its labels are those of the message that it answers, its sender being the recipient."""
 
-    place: Place
+    place: FeedPosition
     row: Reply
     labels: frozenset[Label]
 
 
-Event: TypeAlias = StatusChange | ReplyCame
+Event: TypeAlias = StatusChange | NewReply
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,17 +134,17 @@ class Batch:
     """Some events in their order, the place of the last that was looked at, and whether there was no more then."""
 
     events: Sequence[Event]
-    upto: Place
+    upto: FeedPosition
     is_all: bool
 
 
-def parse_place(text: str) -> Place | None:
+def parse_place(text: str) -> FeedPosition | None:
     """The place that is written so; None: it is none."""
     found = _PLACE.match(text)
-    return Place(int(found[1]), int(found[2])) if found else None
+    return FeedPosition(int(found[1]), int(found[2])) if found else None
 
 
-def note(session: Session, changes: Sequence[Change], now: datetime) -> None:
+def record(session: Session, changes: Sequence[Change], now: datetime) -> None:
     """Leave word of changes, in the caller's transaction, which holds the messages. Those of one message in order."""
     _write(
         session,
@@ -156,7 +156,7 @@ def note(session: Session, changes: Sequence[Change], now: datetime) -> None:
     )
 
 
-def note_reply(session: Session, reply_id: UUID, now: datetime) -> None:
+def record_reply(session: Session, reply_id: UUID, now: datetime) -> None:
     """Leave word of a reply, in the caller's transaction."""
     _write(session, [_PACKED.pack(reply_id.bytes, _NOTHING, _REPLY, 0)], now)
 
@@ -170,7 +170,7 @@ def has_unnumbered(session: Session) -> bool:
     return session.scalar(waiting) is not None
 
 
-def number(session: Session, most: int = MOST_NUMBERED) -> int:
+def number(session: Session, most: int = MAX_NUMBERED) -> int:
     """Number up to so many rows that were committed; how many. None of them, if somebody else is at it.
 
     In a transaction of its own, which is short, because it keeps others from numbering.
@@ -181,7 +181,7 @@ def number(session: Session, most: int = MOST_NUMBERED) -> int:
     return done
 
 
-def read(session: Session, after: Place, limit: int = 500) -> Batch:
+def read(session: Session, after: FeedPosition, limit: int = 500) -> Batch:
     """The next events after a place: some `limit` of them, by whole rows, or fewer.
 
     What is about a message or reply that is there no more is left out. Whoever reads after the same place, at any time
@@ -191,31 +191,31 @@ def read(session: Session, after: Place, limit: int = 500) -> Batch:
         select(_TABLE.c.number, _TABLE.c.changes)
         .where(_TABLE.c.number >= after.number)
         .order_by(_TABLE.c.number)
-        .limit(_MOST_ROWS)
+        .limit(_MAX_ROWS)
     )
-    found: list[tuple[Place, tuple[Any, ...]]] = []
+    found: list[tuple[FeedPosition, tuple[Any, ...]]] = []
     rows = 0
     for row_number, packed in session.execute(query):
         rows += 1
         changes = enumerate(_PACKED.iter_unpack(packed))
-        found += [(Place(row_number, part), change) for part, change in changes if (row_number, part) > after]
+        found += [(FeedPosition(row_number, part), change) for part, change in changes if (row_number, part) > after]
         if len(found) >= limit:
             break
     return Batch(
         events=_events(session, found),
         upto=found[-1][0] if found else after,
-        is_all=rows < _MOST_ROWS and len(found) < limit,
+        is_all=rows < _MAX_ROWS and len(found) < limit,
     )
 
 
-def find_last(session: Session) -> Place:
+def find_last(session: Session) -> FeedPosition:
     """Where the last event stands that has a number."""
     query = select(_TABLE.c.number, func.length(_TABLE.c.changes)).where(_TABLE.c.number.is_not(None))
     last = session.execute(query.order_by(_TABLE.c.number.desc()).limit(1)).first()
-    return BEGINNING if last is None else Place(last[0], last[1] // _PACKED.size - 1)
+    return BEGINNING if last is None else FeedPosition(last[0], last[1] // _PACKED.size - 1)
 
 
-def is_kept(session: Session, place: Place) -> bool:
+def is_kept(session: Session, place: FeedPosition) -> bool:
     """Whether every event after this place is still here, and the place is one of ours."""
     if place.number:
         return bool(session.scalar(select(exists().where(EventRow.number == place.number))))
@@ -247,15 +247,15 @@ def prune(session: Session, before: datetime, limit: int = 1000) -> int:
 
 def _write(session: Session, packed: Sequence[bytes], now: datetime) -> None:
     rows = [
-        {"recorded_at": now, "changes": b"".join(packed[start : start + _MOST_IN_A_ROW])}
-        for start in range(0, len(packed), _MOST_IN_A_ROW)
+        {"recorded_at": now, "changes": b"".join(packed[start : start + _MAX_IN_A_ROW])}
+        for start in range(0, len(packed), _MAX_IN_A_ROW)
     ]
     if rows:
         statement = insert(_TABLE)
         session.execute(statement.values(number=_NEXT_NUMBER) if is_sqlite(session) else statement, rows)
 
 
-def _events(session: Session, found: Sequence[tuple[Place, tuple[Any, ...]]]) -> list[Event]:
+def _events(session: Session, found: Sequence[tuple[FeedPosition, tuple[Any, ...]]]) -> list[Event]:
     """The events at these places, with what they are about."""
     told = [
         (place, UUID(bytes=whose), _WORDS.get(before), letter, micros)
@@ -290,34 +290,36 @@ def _events(session: Session, found: Sequence[tuple[Place, tuple[Any, ...]]]) ->
     return events
 
 
-def _abouts(session: Session, message_ids: Collection[UUID]) -> tuple[dict[UUID, About], defaultdict[UUID, set[str]]]:
+def _abouts(
+    session: Session, message_ids: Collection[UUID]
+) -> tuple[dict[UUID, MessageSummary], defaultdict[UUID, set[str]]]:
     """Messages, and every transactionID that each was ever given."""
     transactions: defaultdict[UUID, set[str]] = defaultdict(set)
     if not message_ids:
         return {}, transactions
-    columns = [getattr(Message, name) for name in About._fields]
+    columns = [getattr(Message, name) for name in MessageSummary._fields]
     abouts = session.execute(select(*columns).where(bulk.among(session, Message.id, message_ids)))
     given = select(MessageTransaction.message_id, MessageTransaction.transaction_id)
     for message_id, transaction_id in session.execute(
         given.where(bulk.among(session, MessageTransaction.message_id, message_ids))
     ):
         transactions[message_id].add(transaction_id)
-    return {row[0]: About._make(row) for row in abouts}, transactions
+    return {row[0]: MessageSummary._make(row) for row in abouts}, transactions
 
 
 def _reply_came(
-    place: Place, reply: Reply, abouts: dict[UUID, About], transactions: defaultdict[UUID, set[str]]
-) -> ReplyCame:
+    place: FeedPosition, reply: Reply, abouts: dict[UUID, MessageSummary], transactions: defaultdict[UUID, set[str]]
+) -> NewReply:
     about = abouts.get(reply.message_id) if reply.message_id is not None else None
     labels = {(RECIPIENT, reply.sender)}
     if reply.client_ref is not None:
         labels.add((CLIENT_REF, reply.client_ref))
     if about is not None:
         labels |= _labels(about, transactions[about.id])
-    return ReplyCame(place=place, row=reply, labels=frozenset(labels))
+    return NewReply(place=place, row=reply, labels=frozenset(labels))
 
 
-def _labels(about: About, transaction_ids: Collection[str]) -> frozenset[Label]:
+def _labels(about: MessageSummary, transaction_ids: Collection[str]) -> frozenset[Label]:
     values = ((RECIPIENT, about.recipient), (CLIENT_REF, about.client_ref), (ORIGINATOR, about.originator))
     return frozenset((name, value) for name, value in values if value is not None) | {
         (TRANSACTION_ID, transaction_id) for transaction_id in transaction_ids

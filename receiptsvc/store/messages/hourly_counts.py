@@ -21,26 +21,26 @@ from sqlalchemy.orm import Session
 
 from receiptsvc.domain.statuses import Effect, Status
 from receiptsvc.store.core import upsert
-from receiptsvc.store.core.models import Rollup
+from receiptsvc.store.core.models import HourlyCount
 
 MESSAGES, DELAYS, RECEIPTS, CHANGES = "messages", "delays", "receipts", "changes"
 
 _STEP = 1.1  # a class of delays ends a tenth above the one before it
-_LONGEST_CLASS = 200  # some six years
+_MAX_CLASS = 200  # some six years
 
-KEYS = ("hour", "kind", "originator", "word")
+KEYS = ("hour", "kind", "originator", "label")
 
 
-class Key(NamedTuple):
+class CountKey(NamedTuple):
     """What is counted: see the module."""
 
     hour: datetime
     kind: str
     originator: str
-    word: str
+    label: str
 
 
-class Standing(NamedTuple):
+class CountedMessage(NamedTuple):
     """What of a message is counted."""
 
     created_at: datetime
@@ -50,19 +50,19 @@ class Standing(NamedTuple):
     status_at: datetime
 
 
-def of_message(standing: Standing) -> list[Key]:
+def of_message(standing: CountedMessage) -> list[CountKey]:
     """Where a message counts, as it stands."""
     hour, originator = hour_of(standing.created_at), standing.originator or ""
-    keys = [Key(hour, MESSAGES, originator, standing.status)]
+    keys = [CountKey(hour, MESSAGES, originator, standing.status)]
     if standing.status == Status.DELIVERED and standing.offered_at is not None:
         took = (standing.status_at - standing.offered_at).total_seconds()
-        keys.append(Key(hour, DELAYS, originator, delay_class(took)))
+        keys.append(CountKey(hour, DELAYS, originator, delay_class(took)))
     return keys
 
 
-def of_receipt(received_at: datetime, effect: Effect) -> Key:
+def of_receipt(received_at: datetime, effect: Effect) -> CountKey:
     """Where a receipt counts that found its message."""
-    return Key(hour_of(received_at), RECEIPTS, "", effect)
+    return CountKey(hour_of(received_at), RECEIPTS, "", effect)
 
 
 def hour_of(at: datetime) -> datetime:
@@ -73,12 +73,12 @@ def hour_of(at: datetime) -> datetime:
 def delay_class(seconds: float) -> str:
     """A delay's class, three digits: `000` up to one second, then each a tenth longer than the one before."""
     place = math.ceil(math.log(seconds) / math.log(_STEP)) if seconds > 1 else 0
-    return f"{min(place, _LONGEST_CLASS):03d}"
+    return f"{min(place, _MAX_CLASS):03d}"
 
 
 def delay_classes() -> list[str]:
     """All classes of delays, the shortest first."""
-    return [f"{place:03d}" for place in range(_LONGEST_CLASS + 1)]
+    return [f"{place:03d}" for place in range(_MAX_CLASS + 1)]
 
 
 def longest_delay(word: str) -> float:
@@ -86,22 +86,22 @@ def longest_delay(word: str) -> float:
     return float(_STEP ** int(word))
 
 
-def read(session: Session, hour: datetime | None = None) -> Counter[Key]:
+def read(session: Session, hour: datetime | None = None) -> Counter[CountKey]:
     """The counts as they stand, of all hours or of one; not how often they changed."""
-    columns = [getattr(Rollup, name) for name in KEYS]
-    query = select(*columns, func.sum(Rollup.value)).where(Rollup.kind != CHANGES).group_by(*columns)
+    columns = [getattr(HourlyCount, name) for name in KEYS]
+    query = select(*columns, func.sum(HourlyCount.value)).where(HourlyCount.kind != CHANGES).group_by(*columns)
     if hour is not None:
-        query = query.where(Rollup.hour == hour)
-    return Counter({Key._make(row[:-1]): int(row[-1]) for row in session.execute(query)})
+        query = query.where(HourlyCount.hour == hour)
+    return Counter({CountKey._make(row[:-1]): int(row[-1]) for row in session.execute(query)})
 
 
-def add(session: Session, counts: Counter[Key]) -> None:
+def add(session: Session, counts: Counter[CountKey]) -> None:
     """Add to this process's slot of each count, in the caller's transaction. Others may wait for it: call it late."""
     moved = {key: value for key, value in counts.items() if value}
-    moved |= {Key(hour, CHANGES, "", ""): 1 for hour in {key.hour for key in moved}}
+    moved |= {CountKey(hour, CHANGES, "", ""): 1 for hour in {key.hour for key in moved}}
     # In one order, so that two transactions that share a slot can't wait for each other in a circle.
     rows = [{**key._asdict(), "slot": session.info["slot"], "value": value} for key, value in sorted(moved.items())]
     if rows:
-        statement = upsert.into(session, Rollup)
-        summed = {"value": Rollup.value + statement.excluded.value}
+        statement = upsert.into(session, HourlyCount)
+        summed = {"value": HourlyCount.value + statement.excluded.value}
         session.execute(statement.on_conflict_do_update(index_elements=[*KEYS, "slot"], set_=summed), rows)

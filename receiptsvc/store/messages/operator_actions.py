@@ -17,14 +17,14 @@ from receiptsvc import ids
 from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core import audits
-from receiptsvc.store.core.audits import By
-from receiptsvc.store.core.db import LONGEST_SECONDS, Database
+from receiptsvc.store.core.audits import Actor
+from receiptsvc.store.core.db import MAX_SECONDS, Database
 from receiptsvc.store.core.models import Message
 from receiptsvc.store.messages import transitions
-from receiptsvc.store.messages.transitions import Locked
+from receiptsvc.store.messages.transitions import LockedMessage
 
 RESOLUTIONS = (Status.SUBMITTED, Status.DELIVERED, Status.UNDELIVERED, Status.FAILED)
-MOST_CANCELLED = 100_000  # in one call
+MAX_CANCELLED = 100_000  # in one call
 CANCELLED = "messages"  # the subject of an audit that is about many
 
 _SLICE = 250  # messages in one transaction
@@ -32,7 +32,7 @@ _SQLITE_SLICE = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Selection:
+class CancelSelection:
     """Which messages to cancel: all that every given field fits. Times are those of acceptance; `until` is left out."""
 
     client_ref: str | None = None
@@ -51,9 +51,9 @@ class Cancelled:
     is_complete: bool
 
 
-def cancel(session: Session, message_id: UUID, by: By, now: datetime) -> bool:
+def cancel(session: Session, message_id: UUID, by: Actor, now: datetime) -> bool:
     """Cancel one message; False if there is none. Raises Refused if the gateway may have it, or it is settled."""
-    locked = transitions.lock(session, [message_id])
+    locked = transitions.lock_messages(session, [message_id])
     if not locked:
         return False
     message = locked[message_id]
@@ -67,16 +67,22 @@ def cancel(session: Session, message_id: UUID, by: By, now: datetime) -> bool:
 
 
 def cancel_all(
-    database: Database, which: Selection, by: By, now: datetime, *, is_dry: bool = False, most: int = MOST_CANCELLED
+    database: Database,
+    which: CancelSelection,
+    by: Actor,
+    now: datetime,
+    *,
+    is_dry_run: bool = False,
+    most: int = MAX_CANCELLED,
 ) -> Cancelled:
-    """Cancel up to `most` messages, a slice and a short transaction at a time. `is_dry`: only count.
+    """Cancel up to `most` messages, a slice and a short transaction at a time. `is_dry_run`: only count.
 
     What is in a call is left to it. It commits: what a slice has cancelled stays so, whatever becomes of the next.
     """
-    count, after, deadline = 0, None, monotonic() + LONGEST_SECONDS
-    size = _SQLITE_SLICE if database.is_sqlite and not is_dry else _SLICE
+    count, after, deadline = 0, None, monotonic() + MAX_SECONDS
+    size = _SQLITE_SLICE if database.is_sqlite and not is_dry_run else _SLICE
     while True:
-        if is_dry:
+        if is_dry_run:
             with database.reading() as session:
                 found = _find(session, which, after, size)
             count += len(found)
@@ -92,12 +98,12 @@ def cancel_all(
             return Cancelled(count=count, is_complete=False)
 
 
-def resolve(session: Session, message_id: UUID, status: Status, by: By, now: datetime) -> bool:
+def resolve(session: Session, message_id: UUID, status: Status, by: Actor, now: datetime) -> bool:
     """Settle a message of which nobody knows whether the gateway has it, by an operator's word; False: there is none.
 
     Raises Refused for any other.
     """
-    locked = transitions.lock(session, [message_id])
+    locked = transitions.lock_messages(session, [message_id])
     if not locked:
         return False
     message = locked[message_id]
@@ -116,17 +122,17 @@ def resolve(session: Session, message_id: UUID, status: Status, by: By, now: dat
     return True
 
 
-def _may_be_cancelled(message: Locked) -> bool:
+def _may_be_cancelled(message: LockedMessage) -> bool:
     # One that is accepted, and in no call, was offered in vain, if at all, but for those.
     return message.status == Status.ACCEPTED and message.calling_since is None and message.unclear_since is None
 
 
-def _waits_though_it_may_be_sent(message: Locked) -> bool:
+def _waits_though_it_may_be_sent(message: LockedMessage) -> bool:
     """Whether its answer leaves open if it was sent, and it waits until it is known whether its account is refused."""
     return message.status == Status.ACCEPTED and message.unclear_since is not None
 
 
-def _why_not(message: Locked) -> str:
+def _why_not(message: LockedMessage) -> str:
     if message.status == Status.ACCEPTED and message.calling_since is not None:
         return "It is just being given to the gateway, and can't be cancelled any more."
     if message.status == Status.SEND_UNKNOWN or _waits_though_it_may_be_sent(message):
@@ -135,7 +141,7 @@ def _why_not(message: Locked) -> str:
 
 
 def _find(
-    session: Session, which: Selection, after: tuple[UUID, datetime] | None, size: int
+    session: Session, which: CancelSelection, after: tuple[UUID, datetime] | None, size: int
 ) -> list[tuple[UUID, datetime]]:
     conditions: list[ColumnElement[bool]] = [
         Message.due_at.is_not(None),
@@ -165,10 +171,10 @@ def _find(
     return [(message_id, due_at) for message_id, due_at in session.execute(query) if due_at is not None]
 
 
-def _cancel_slice(session: Session, message_ids: Collection[UUID], by: By, now: datetime) -> int:
+def _cancel_slice(session: Session, message_ids: Collection[UUID], by: Actor, now: datetime) -> int:
     locked = {
         message_id: message
-        for message_id, message in transitions.lock(session, message_ids).items()
+        for message_id, message in transitions.lock_messages(session, message_ids).items()
         if _may_be_cancelled(message)  # a call may have begun since it was found
     }
     if locked:
@@ -185,10 +191,12 @@ def _cancel_slice(session: Session, message_ids: Collection[UUID], by: By, now: 
     return len(locked)
 
 
-def _word(status: Status, rule: str, by: By, now: datetime) -> transitions.Entry:
+def _word(status: Status, rule: str, by: Actor, now: datetime) -> transitions.NewTransition:
     reason = f"{by.actor}: {by.reason}" if by.reason else by.actor
-    return transitions.Entry(report=transitions.own_step(status, now), rule=rule, reason=reason)
+    return transitions.NewTransition(report=transitions.own_report(status, now), rule=rule, reason=reason)
 
 
-def _record(session: Session, locked: Mapping[UUID, Locked], word: transitions.Entry, now: datetime) -> None:
+def _record(
+    session: Session, locked: Mapping[UUID, LockedMessage], word: transitions.NewTransition, now: datetime
+) -> None:
     transitions.record(session, locked, [(message_id, word) for message_id in locked], now)

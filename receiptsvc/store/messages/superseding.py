@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
 from receiptsvc import ids
-from receiptsvc.domain.inbox import InboxOutcome
+from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.messages import Callback
 from receiptsvc.domain.statuses import Effect, Report
 from receiptsvc.store.core import bulk
@@ -18,7 +18,7 @@ from receiptsvc.store.core.models import Audit, InboxRow, Transition
 from receiptsvc.store.inbox import counters
 from receiptsvc.store.messages import hourly_counts, transitions
 
-_EFFECTS = [InboxOutcome(effect.value) for effect in Effect]
+_EFFECTS = [ReceiptOutcome(effect.value) for effect in Effect]
 
 
 class Recorded(NamedTuple):
@@ -97,7 +97,7 @@ def move(session: Session, moved: Sequence[tuple[Recorded, Effect]], now: dateti
         [{"id": one.receipt_id, "outcome": effect.value, "processed_at": now} for one, effect in changed],
     )
     counters.move(
-        session, Counter((InboxOutcome(one.effect.value), InboxOutcome(effect.value)) for one, effect in changed)
+        session, Counter((ReceiptOutcome(one.effect.value), ReceiptOutcome(effect.value)) for one, effect in changed)
     )
     bulk.insert_all(
         session,
@@ -116,5 +116,5 @@ def move(session: Session, moved: Sequence[tuple[Recorded, Effect]], now: dateti
     )
 
 
-def _counted(recorded: Recorded) -> hourly_counts.Key:
+def _counted(recorded: Recorded) -> hourly_counts.CountKey:
     return hourly_counts.of_receipt(recorded.report.received_at, recorded.effect)

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain.messages import Origin
-from receiptsvc.domain.statuses import UNSETTLED, Effect, Report, Source, Status, fold, judge
+from receiptsvc.domain.statuses import UNSETTLED, Effect, Report, Source, Status, classify, fold
 from receiptsvc.store.core import bulk, upsert
 from receiptsvc.store.core.models import Message, MessageTransaction, Transition
 from receiptsvc.store.messages import activity, change_feed, hourly_counts
@@ -21,7 +21,7 @@ from receiptsvc.store.messages.change_feed import Change
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class NewTransition:
     """A report about a message, on its way into the record."""
 
     report: Report
@@ -31,7 +31,7 @@ class Entry:
     map_version: str | None = None
 
 
-class Given(NamedTuple):
+class TransactionLink(NamedTuple):
     """A message that was given a transactionID, and who said so: a send's `answer`, or a `receipt`."""
 
     transaction_id: str
@@ -48,7 +48,7 @@ class Candidate(NamedTuple):
 
 
 @dataclass(slots=True)
-class Locked:
+class LockedMessage:
     """What is to be known of a message that this transaction holds; what `record` writes of it may be changed."""
 
     id: UUID
@@ -80,16 +80,18 @@ class Locked:
         status: str = self.before[1]
         return status
 
-    def standing(self) -> hourly_counts.Standing:
+    def standing(self) -> hourly_counts.CountedMessage:
         """What of it is counted."""
-        return hourly_counts.Standing(self.created_at, self.originator, self.offered_at, self.status, self.status_at)
+        return hourly_counts.CountedMessage(
+            self.created_at, self.originator, self.offered_at, self.status, self.status_at
+        )
 
 
-MOST_CANDIDATES = 50  # that are looked at for one clientRef and recipient
+MAX_CANDIDATES = 50  # that are looked at for one clientRef and recipient
 
-_MOST_LOOKED_AT = 10_000  # messages of one clientRef
+_MAX_LOOKED_AT = 10_000  # messages of one clientRef
 
-_LOCKED = tuple(field.name for field in fields(Locked) if field.name != "before")
+_LOCKED = tuple(field.name for field in fields(LockedMessage) if field.name != "before")
 _SAVED = ("id", "status", "status_at", "conflict", "transaction_id", "due_at")
 _REPORTED = ("source", "status", "received_at", "occurred_at", "provider_status_id", "provider_description")
 _SOURCES: Mapping[str, Source] = {source.value: source for source in Source}
@@ -102,27 +104,27 @@ def conversation_id(*, client_ref: str | None, recipient: str | None, originator
     return UUID(bytes=blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest())
 
 
-def accept(session: Session, messages: Sequence[Message], now: datetime, *, keeps_deliver_after: bool = False) -> None:
+def accept(session: Session, messages: Sequence[Message], now: datetime, *, schedules_messages: bool = False) -> None:
     """Take new messages in: each gets its first transition, and is due. They stay outside the session.
 
-    `keeps_deliver_after`: one with a deliverAfter is due only then; else that is left to the gateway.
+    `schedules_messages`: one with a deliverAfter is due only then; else that is left to the gateway.
     """
     for message in messages:
-        later = message.deliver_after if keeps_deliver_after else None
+        later = message.deliver_after if schedules_messages else None
         vars(message)["due_at"] = max(later, now) if later else now
-    _take_in(session, messages, Entry(report=own_step(Status.ACCEPTED, now), rule="accepted"), now)
+    _take_in(session, messages, NewTransition(report=own_report(Status.ACCEPTED, now), rule="accepted"), now)
 
 
-def adopt(session: Session, messages: Sequence[Message], now: datetime) -> None:
+def accept_external(session: Session, messages: Sequence[Message], now: datetime) -> None:
     """Take in messages that another system gave to the gateway: they are there, and never due."""
-    step = Entry(report=own_step(Status.SUBMITTED, now), rule="adopted", reason="another system sent it")
+    step = NewTransition(report=own_report(Status.SUBMITTED, now), rule="adopted", reason="another system sent it")
     for message in messages:
         message.origin, message.due_at = Origin.EXTERNAL, None
     _take_in(session, messages, step, now)
 
 
-def _take_in(session: Session, messages: Sequence[Message], step: Entry, now: datetime) -> None:
-    word = step.report.word
+def _take_in(session: Session, messages: Sequence[Message], step: NewTransition, now: datetime) -> None:
+    word = step.report.status
     first = {
         "status": word,
         "status_at": now,
@@ -137,23 +139,26 @@ def _take_in(session: Session, messages: Sequence[Message], step: Entry, now: da
     rows = [{name: value for name, value in vars(message).items() if name in columns} for message in messages]
     bulk.insert_all(session, Message, rows)
     _write(session, [(message.id, step, Effect.APPLIED) for message in messages], now)
-    change_feed.note(session, [Change(message.id, None, str(word), now) for message in messages], now)
+    change_feed.record(session, [Change(message.id, None, str(word), now) for message in messages], now)
     hour = hourly_counts.hour_of(now)
     hourly_counts.add(
         session,
         Counter(
-            hourly_counts.Key(hour, hourly_counts.MESSAGES, message.originator or "", str(word)) for message in messages
+            hourly_counts.CountKey(hour, hourly_counts.MESSAGES, message.originator or "", str(word))
+            for message in messages
         ),
     )
-    activity.speak(session, (message.conversation_id for message in messages), now, is_reply=False)
+    activity.touch(session, (message.conversation_id for message in messages), now, is_reply=False)
 
 
-def own_step(word: Status, at: datetime) -> Report:
+def own_report(word: Status, at: datetime) -> Report:
     """A report of our own."""
-    return Report(source=Source.OURSELVES, word=word, received_at=at)
+    return Report(source=Source.OURSELVES, status=word, received_at=at)
 
 
-def lock(session: Session, message_ids: Collection[UUID], *, only_look: bool = False) -> dict[UUID, Locked]:
+def lock_messages(
+    session: Session, message_ids: Collection[UUID], *, only_look: bool = False
+) -> dict[UUID, LockedMessage]:
     """These messages as they stand now, locked till the caller's commit; in the order of ids, against deadlocks.
 
     `only_look`: without a lock, for who will write nothing of them.
@@ -167,13 +172,13 @@ def lock(session: Session, message_ids: Collection[UUID], *, only_look: bool = F
     )
     if not only_look:
         query = query.with_for_update(key_share=True)  # else a reply that points to a message would wait for its lock
-    return {row[0]: Locked(*row) for row in session.execute(query)}
+    return {row[0]: LockedMessage(*row) for row in session.execute(query)}
 
 
 def record(
     session: Session,
-    locked: Mapping[UUID, Locked],
-    entries: Sequence[tuple[UUID, Entry]],
+    locked: Mapping[UUID, LockedMessage],
+    entries: Sequence[tuple[UUID, NewTransition]],
     now: datetime,
     calls: Mapping[UUID, Mapping[str, object]] = MappingProxyType({}),
 ) -> list[Effect]:
@@ -183,14 +188,14 @@ def record(
     is due no more. Also writes what `note_transactions` noted, and `calls`: columns that a call has changed, which
     nobody is shown.
     """
-    told = reports(session, {message_id for message_id, _ in entries})
-    judged: list[tuple[UUID, Entry, Effect]] = []
+    told = find_reports(session, {message_id for message_id, _ in entries})
+    judged: list[tuple[UUID, NewTransition, Effect]] = []
     changes: list[Change] = []
     shown = {message_id: message.saved_status for message_id, message in locked.items()}
-    counts: Counter[hourly_counts.Key] = Counter()
+    counts: Counter[hourly_counts.CountKey] = Counter()
     for message_id, entry in entries:
         message, earlier = locked[message_id], told[message_id]
-        effect, state = judge(entry.report, earlier, Status(message.status))
+        effect, state = classify(entry.report, earlier, Status(message.status))
         judged.append((message_id, entry, effect))
         earlier.append(entry.report)
         message.status, message.status_at, message.conflict = state.status, state.status_at, state.conflict
@@ -203,20 +208,20 @@ def record(
         if message.status not in UNSETTLED and message.calling_since is None:
             message.due_at = None
     _write(session, judged, now)
-    change_feed.note(session, changes, now)
+    change_feed.record(session, changes, now)
     _save(session, locked.values(), calls, counts, now)
     hourly_counts.add(session, counts)
     return [effect for _, _, effect in judged]
 
 
-def fold_again(session: Session, locked: Mapping[UUID, Locked]) -> None:
+def fold_again(session: Session, locked: Mapping[UUID, LockedMessage]) -> None:
     """Let locked messages be what is left of their reports, after some were superseded. `record` writes it."""
-    for message_id, told in reports(session, locked).items():
+    for message_id, told in find_reports(session, locked).items():
         state, message = fold(told), locked[message_id]
         message.status, message.status_at, message.conflict = state.status, state.status_at, state.conflict
 
 
-def transactions(session: Session, transaction_ids: Collection[str]) -> Sequence[Given]:
+def find_transaction_links(session: Session, transaction_ids: Collection[str]) -> Sequence[TransactionLink]:
     """Which messages were ever given one of these transactionIDs."""
     if not transaction_ids:
         return []
@@ -227,10 +232,10 @@ def transactions(session: Session, transaction_ids: Collection[str]) -> Sequence
         MessageTransaction.source,
     )
     query = select(*columns).where(bulk.among(session, MessageTransaction.transaction_id, transaction_ids))
-    return [Given._make(row) for row in session.execute(query)]
+    return [TransactionLink._make(row) for row in session.execute(query)]
 
 
-def candidates(session: Session, wanted: Collection[tuple[str, str]]) -> Sequence[Candidate]:
+def find_candidates(session: Session, wanted: Collection[tuple[str, str]]) -> Sequence[Candidate]:
     """Messages of a clientRef to a recipient whose number ends so: (clientRef, last digits).
 
     Among the newest ten thousand of a clientRef, at most 50 a pair.
@@ -241,20 +246,20 @@ def candidates(session: Session, wanted: Collection[tuple[str, str]]) -> Sequenc
             select(Message.id, Message.client_ref, Message.recipient)
             .where(Message.client_ref == client_ref)
             .order_by(Message.created_at.desc(), Message.id.desc())
-            .limit(_MOST_LOOKED_AT)
+            .limit(_MAX_LOOKED_AT)
             .subquery()
         )
         query = (
             select(newest.c.id, newest.c.client_ref)
             .where(newest.c.recipient.endswith(tail, autoescape=True))
             .order_by(newest.c.id.desc())
-            .limit(MOST_CANDIDATES)
+            .limit(MAX_CANDIDATES)
         )
         found += [Candidate._make(row) for row in session.execute(query)]
     return found
 
 
-def note_transactions(session: Session, noted: Sequence[tuple[Locked, str]], source: str, now: datetime) -> None:
+def link_transactions(session: Session, noted: Sequence[tuple[LockedMessage, str]], source: str, now: datetime) -> None:
     """Remember transactionIDs that locked messages were given. `source`: `answer` (a send's), or `receipt`.
 
     What a send's answer said is worth more than what a receipt let us guess, and replaces it.
@@ -282,7 +287,7 @@ def note_transactions(session: Session, noted: Sequence[tuple[Locked, str]], sou
         bulk.execute_all(session, statement, MessageTransaction, list(rows.values()))
 
 
-def reports(session: Session, message_ids: Collection[UUID]) -> dict[UUID, list[Report]]:
+def find_reports(session: Session, message_ids: Collection[UUID]) -> dict[UUID, list[Report]]:
     """What was ever said of these messages and still counts, in the order recorded."""
     told: dict[UUID, list[Report]] = {message_id: [] for message_id in message_ids}
     if message_ids:
@@ -300,7 +305,7 @@ def report_of(transition: Transition) -> Report:
     """What a recorded transition said, for the fold."""
     return Report(
         source=Source(transition.source),
-        word=Status(transition.status) if transition.status else None,
+        status=Status(transition.status) if transition.status else None,
         received_at=transition.received_at,
         occurred_at=transition.occurred_at,
         provider_status_id=transition.provider_status_id,
@@ -308,13 +313,13 @@ def report_of(transition: Transition) -> Report:
     )
 
 
-def _write(session: Session, judged: Sequence[tuple[UUID, Entry, Effect]], now: datetime) -> None:
+def _write(session: Session, judged: Sequence[tuple[UUID, NewTransition, Effect]], now: datetime) -> None:
     rows = [
         {
             "message_id": message_id,
             "receipt_id": entry.receipt_id,
             "source": entry.report.source,
-            "status": entry.report.word,
+            "status": entry.report.status,
             "effect": effect,
             "rule": entry.rule,
             "reason": entry.reason,
@@ -332,9 +337,9 @@ def _write(session: Session, judged: Sequence[tuple[UUID, Entry, Effect]], now: 
 
 def _save(
     session: Session,
-    locked: Iterable[Locked],
+    locked: Iterable[LockedMessage],
     calls: Mapping[UUID, Mapping[str, object]],
-    counts: Counter[hourly_counts.Key],
+    counts: Counter[hourly_counts.CountKey],
     now: datetime,
 ) -> None:
     """Write what has changed of locked messages, each once, and say how that moves the counts."""

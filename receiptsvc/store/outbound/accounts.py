@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import logs
 from receiptsvc.domain.accounts import OWN, grown
-from receiptsvc.domain.messages import Outcome
+from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.store.core.models import ACCOUNT, Message, SendingAccount
 from receiptsvc.store.outbound import send_gate
 
@@ -27,7 +27,7 @@ waits: ColumnElement[bool] = literal_column("messages.suspicion > 0")
 MAX_SHOWN = 100  # accounts
 
 _FIRST_TRY = timedelta(seconds=1)
-_LONGEST_NAME = 100  # of an account, in a line of the log
+_MAX_NAME = 100  # of an account, in a line of the log
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +104,7 @@ def is_met_again(
     session: Session,
     row: SendingAccount,
     call: Call,
-    outcome: Outcome,
+    outcome: SendOutcome,
     *,
     numbers: Collection[int],
     message_ids: Collection[UUID],
@@ -114,7 +114,7 @@ def is_met_again(
     `outcome`: how it ended. `numbers`: of the suspicions under which its own messages have waited.
     """
     may_be_sent = Message.unclear_since
-    is_alike = may_be_sent.is_(None) if outcome is Outcome.SUSPECT_REFUSED else may_be_sent.is_not(None)
+    is_alike = may_be_sent.is_(None) if outcome is SendOutcome.SUSPECT_REFUSED else may_be_sent.is_not(None)
     others = [_is_open(row), Message.suspicion <= call.knows_up_to, Message.suspicion.not_in(numbers)]
     return _exists(session, is_alike, *others, Message.id.not_in(list(message_ids)))
 
@@ -127,7 +127,7 @@ def suspect(session: Session, row: SendingAccount | None, call: Call, now: datet
         row.suspected_at, row.since_number, row.try_gap_seconds = now, number, 0
         logs.warning("send.account_suspected", **_in_log(call.account))
     if call.is_alone or not row.try_gap_seconds:
-        gap = grown(timedelta(seconds=row.try_gap_seconds), _FIRST_TRY, send_gate.LONGEST_GAP)
+        gap = grown(timedelta(seconds=row.try_gap_seconds), _FIRST_TRY, send_gate.MAX_GAP)
         row.try_at, row.try_gap_seconds = now + gap, round(gap.total_seconds())
     return number
 
@@ -144,7 +144,7 @@ def refuse(
         row = row or _add(session, call.account, number)
         row.since_number = number
     if row.refused_at is None or call.is_alone:
-        gap = grown(timedelta(seconds=row.probe_gap_seconds), send_gate.FIRST_GAP, send_gate.LONGEST_GAP)
+        gap = grown(timedelta(seconds=row.probe_gap_seconds), send_gate.FIRST_GAP, send_gate.MAX_GAP)
         row.refused_at, row.probe_at = row.refused_at or now, now + gap
         row.probe_gap_seconds = round(gap.total_seconds())
         logs.error("send.account_refused", None, next_probe_seconds=row.probe_gap_seconds, **_in_log(call.account))
@@ -235,4 +235,4 @@ def _called(name: str | None) -> str:
 
 
 def _in_log(name: str) -> dict[str, str]:
-    return {} if name == OWN else {"account": name[:_LONGEST_NAME]}
+    return {} if name == OWN else {"account": name[:_MAX_NAME]}

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session, aliased
 
 from receiptsvc.domain.accounts import SUSPECT, Finding, account_of, settle
 from receiptsvc.domain.accounts import find as find_of_account
-from receiptsvc.domain.messages import Outcome, SendResult
+from receiptsvc.domain.messages import SendOutcome, SendResult
 from receiptsvc.domain.statuses import UNSETTLED, Status
 from receiptsvc.store.core import bulk, keyset
 from receiptsvc.store.core.models import ACCOUNT, Attempt, Message, SendingAccount, UtcDateTime
@@ -29,14 +29,14 @@ from receiptsvc.store.messages import transitions
 from receiptsvc.store.outbound import accounts, send_gate
 from receiptsvc.store.outbound.accounts import DISPELLED, Call, Gate
 
-_LONGEST_GAP = timedelta(minutes=5)
-_MAY_BE_SENT = {Outcome.UNCLEAR, Outcome.SUSPECT_UNCLEAR}
+_MAX_GAP = timedelta(minutes=5)
+_MAY_BE_SENT = {SendOutcome.UNCLEAR, SendOutcome.SUSPECT_UNCLEAR}
 _FIRST_GAP = timedelta(seconds=1)
 _SLICE = 100  # of messages that are settled without a call
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Repeats:
+class RepeatPolicy:
     """When a message may be offered again after an answer was lost. `spread`: by how much of a gap it may be longer."""
 
     after: timedelta
@@ -45,14 +45,14 @@ class Repeats:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ended:
+class AttemptResult:
     """How one attempt ended. `number` tells which of the message's attempts."""
 
     number: int
     result: SendResult
 
 
-class Claimed(NamedTuple):
+class ClaimedMessage(NamedTuple):
     """What of a message goes to the gateway, and how often it was offered: `tries`, the attempt begun included."""
 
     id: UUID
@@ -105,9 +105,9 @@ def claim(
     *,
     limit: int,
     lease: timedelta,
-    repeats: Repeats,
+    repeats: RepeatPolicy,
     gates: Sequence[Gate] = (),
-) -> Sequence[Claimed]:
+) -> Sequence[ClaimedMessage]:
     """Up to `limit` due messages for one call, each with an attempt begun and its lease running.
 
     They are of one transport and account, and no two go to the same recipient. Of what has one clientRef and recipient,
@@ -117,12 +117,12 @@ def claim(
 
     `gates`: accounts by which not everything may go out; the caller takes a gate's turn if the call needs it.
     """
-    keyset.keep_to_order(session)  # else all that is due is looked at and sorted, time and again
+    keyset.force_index_order(session)  # else all that is due is looked at and sorted, time and again
     due = _due_through(session, now, limit, repeats, gates) if gates else _due(session, now, limit, repeats, _FREE)
     if not gates and len({message.impersonate_user_name for message in due}) > 1:
         # Else clients that take turns in the queue would make a call of each message.
         due = _due(session, now, limit, repeats, _FREE, _is_of(account_of(due[0].impersonate_user_name)))
-    chosen: dict[str, Claimed] = {}
+    chosen: dict[str, ClaimedMessage] = {}
     for message in due:
         if _kind(message) == _kind(due[0]) and len(chosen) < (message.call_limit or limit):
             chosen.setdefault(message.recipient, message._replace(tries=message.tries + 1))
@@ -132,7 +132,7 @@ def claim(
     return claimed
 
 
-def gate_of(message: Claimed, gates: Sequence[Gate]) -> Gate | None:
+def gate_of(message: ClaimedMessage, gates: Sequence[Gate]) -> Gate | None:
     """The gate whose turn a call takes that begins with this message; None: it needs none."""
     account = account_of(message.impersonate_user_name)
     gate = next((gate for gate in gates if gate.account == account), None)
@@ -149,8 +149,8 @@ _MAY_BE_TRIED = and_(Message.suspicion.is_not(None), or_(Message.unclear_since.i
 
 
 def _due_through(
-    session: Session, now: datetime, limit: int, repeats: Repeats, gates: Sequence[Gate]
-) -> Sequence[Claimed]:
+    session: Session, now: datetime, limit: int, repeats: RepeatPolicy, gates: Sequence[Gate]
+) -> Sequence[ClaimedMessage]:
     """What is due of the account that has waited longest and may send: all of it, or one message through its gate.
 
     A campaign that the gateway dislikes stands together in the queue. So the one message, which is to show what is
@@ -172,7 +172,9 @@ def _due_through(
     return []
 
 
-def _witness(session: Session, now: datetime, repeats: Repeats, *conditions: ColumnElement[bool]) -> Sequence[Claimed]:
+def _witness(
+    session: Session, now: datetime, repeats: RepeatPolicy, *conditions: ColumnElement[bool]
+) -> Sequence[ClaimedMessage]:
     """One message that is to show what is with its account."""
     never_offered = Message.offered_at.is_(None)
     newest = _due(session, now, 1, repeats, *conditions, never_offered, is_newest_first=True)
@@ -183,14 +185,14 @@ def _due(
     session: Session,
     now: datetime,
     limit: int,
-    repeats: Repeats,
+    repeats: RepeatPolicy,
     *conditions: ColumnElement[bool],
     is_newest_first: bool = False,
-) -> Sequence[Claimed]:
+) -> Sequence[ClaimedMessage]:
     """Up to `limit` messages that may be offered now, locked; the one that has been due longest first."""
     order = (Message.due_at, Message.id)
     query = (
-        select(*(getattr(Message, name) for name in Claimed._fields))
+        select(*(getattr(Message, name) for name in ClaimedMessage._fields))
         .where(
             Message.due_at <= now,
             Message.calling_since.is_(None),
@@ -203,7 +205,7 @@ def _due(
         .limit(limit)
         .with_for_update(of=Message, skip_locked=True, key_share=True)
     )
-    return [Claimed._make(row) for row in session.execute(query)]
+    return [ClaimedMessage._make(row) for row in session.execute(query)]
 
 
 def _is_of(account: str) -> ColumnElement[bool]:
@@ -233,13 +235,13 @@ def _accounts_due(session: Session, now: datetime) -> Sequence[str]:
     return [name for _, name in sorted(found)]
 
 
-def _kind(message: Claimed) -> tuple[object, ...]:
+def _kind(message: ClaimedMessage) -> tuple[object, ...]:
     """What all messages of a call have in common."""
     account = account_of(message.impersonate_user_name)
     return message.transport, account, message.call_limit, message.unclear_since is None
 
 
-def _begin(session: Session, claimed: Sequence[Claimed], now: datetime, lease: timedelta) -> None:
+def _begin(session: Session, claimed: Sequence[ClaimedMessage], now: datetime, lease: timedelta) -> None:
     begun = {
         Message.tries: Message.tries + 1,
         Message.calling_since: now,
@@ -264,7 +266,7 @@ def _begin(session: Session, claimed: Sequence[Claimed], now: datetime, lease: t
     )
 
 
-def retire_late(session: Session, now: datetime, repeats: Repeats) -> int:
+def retire_late(session: Session, now: datetime, repeats: RepeatPolicy) -> int:
     """Settle due messages whose time has gone by; how many there were.
 
     One that was never given to the gateway is expired. One that may have been is `send_unknown`, for a receipt to
@@ -277,11 +279,11 @@ def retire_late(session: Session, now: datetime, repeats: Repeats) -> int:
         .limit(_SLICE)
         .with_for_update(skip_locked=True, key_share=True)
     ).all()
-    locked = transitions.lock(session, [row.id for row in late])
-    never_sent = transitions.Entry(
-        report=transitions.own_step(Status.EXPIRED, now), rule="validUntil went by", reason="never sent"
+    locked = transitions.lock_messages(session, [row.id for row in late])
+    never_sent = transitions.NewTransition(
+        report=transitions.own_report(Status.EXPIRED, now), rule="validUntil went by", reason="never sent"
     )
-    entries: list[tuple[UUID, transitions.Entry]] = []
+    entries: list[tuple[UUID, transitions.NewTransition]] = []
     for row in late:
         locked[row.id].due_at = None
         if row.unclear_since is None:
@@ -293,16 +295,18 @@ def retire_late(session: Session, now: datetime, repeats: Repeats) -> int:
     return len(late)
 
 
-def _lost(now: datetime) -> transitions.Entry:
+def _lost(now: datetime) -> transitions.NewTransition:
     """That a message may have been sent."""
-    return transitions.Entry(report=transitions.own_step(Status.SEND_UNKNOWN, now), rule=_RULES[Outcome.UNCLEAR])
+    return transitions.NewTransition(
+        report=transitions.own_report(Status.SEND_UNKNOWN, now), rule=_RULES[SendOutcome.UNCLEAR]
+    )
 
 
 def record_results(
     session: Session,
-    ended: Mapping[UUID, Ended],
+    ended: Mapping[UUID, AttemptResult],
     now: datetime,
-    repeats: Repeats,
+    repeats: RepeatPolicy,
     *,
     is_one_call: bool = False,
     call: Call | None = None,
@@ -313,13 +317,13 @@ def record_results(
     `call`: which one, if it had an answer from which to learn of its account. Gives whether that decided anything for
     messages that wait: then `release` is to be called.
     """
-    locked = transitions.lock(session, ended)
+    locked = transitions.lock_messages(session, ended)
     rows = _called(session, locked)
     attempts = _tried(session, ended)
     judged = _judge_account(session, ended, rows, call, now) if call is not None else _Judged(ended=ended)
     ended = judged.ended
-    entries: list[tuple[UUID, transitions.Entry]] = []
-    given: list[tuple[transitions.Locked, str]] = []
+    entries: list[tuple[UUID, transitions.NewTransition]] = []
+    given: list[tuple[transitions.LockedMessage, str]] = []
     closed: list[dict[str, object]] = []
     calls: dict[UUID, dict[str, object]] = {}
     limit = _next_limit(ended, rows) if is_one_call else None
@@ -327,33 +331,33 @@ def record_results(
     for message_id, message in rows.items():
         end, tried = ended[message_id], attempts[message_id]
         result = end.result
-        if tried[end.number].outcome is None or result.outcome is Outcome.TAKEN:
+        if tried[end.number].outcome is None or result.outcome is SendOutcome.TAKEN:
             closed.append(_closed(message_id, end, now))
             tried[end.number] = tried[end.number]._replace(outcome=result.outcome)
         is_last = message.tries == end.number
         if is_last and message.calling_since is not None:
             message = _after(message, end, tried, judged.number, locked[message_id].status)  # noqa: PLW2901
-            if result.outcome is Outcome.UNCLEAR and limit:
+            if result.outcome is SendOutcome.UNCLEAR and limit:
                 message = message._replace(call_limit=limit)  # noqa: PLW2901
             calls[message_id] = _noted(message)
             locked[message_id].calling_since = None
             locked[message_id].due_at = _next_due(message, tried, result.outcome, now, repeats, stretch=stretch)
-        if result.transaction_id and result.outcome is Outcome.TAKEN:
+        if result.transaction_id and result.outcome is SendOutcome.TAKEN:
             given.append((locked[message_id], result.transaction_id))
         word = _WORDS.get(result.outcome)
-        if word is Status.FAILED and (not is_last or any(a.outcome == Outcome.TAKEN for a in tried.values())):
+        if word is Status.FAILED and (not is_last or any(a.outcome == SendOutcome.TAKEN for a in tried.values())):
             word = None  # another attempt was taken, or still may be: a refusal of this one does not fail the message
         if word is not None:
             reason = _reason(result) if word is not Status.SUBMITTED else None
-            entry = transitions.Entry(
-                report=transitions.own_step(word, now), rule=_RULES[result.outcome], reason=reason
+            entry = transitions.NewTransition(
+                report=transitions.own_report(word, now), rule=_RULES[result.outcome], reason=reason
             )
             entries.append((message_id, entry))
     transaction_ids = {transaction_id for _, transaction_id in given}
     client_refs = {message.client_ref for message in rows.values() if message.client_ref}
     parking.hold(session, transaction_ids, client_refs, only_releases=True)
     bulk.update_all(session, Attempt, ("message_id", "number"), closed)
-    transitions.note_transactions(session, given, "answer", now)
+    transitions.link_transactions(session, given, "answer", now)
     transitions.record(session, locked, entries, now, calls=calls)
     parking.release(session, transaction_ids=transaction_ids, client_refs=client_refs, now=now)
     return judged.has_decided
@@ -366,30 +370,30 @@ class _Judged:
     `number`: of the suspicion under which messages of it wait. `has_decided`: whether other messages wait no more.
     """
 
-    ended: Mapping[UUID, Ended]
+    ended: Mapping[UUID, AttemptResult]
     number: int | None = None
     has_decided: bool = False
 
 
 def _judge_account(
-    session: Session, ended: Mapping[UUID, Ended], rows: Mapping[UUID, _Called], call: Call, now: datetime
+    session: Session, ended: Mapping[UUID, AttemptResult], rows: Mapping[UUID, _Called], call: Call, now: datetime
 ) -> _Judged:
     """Learn of an account from how a call ended, and of the call's messages from what is known of the account."""
     outcomes = {message_id: end.result.outcome for message_id, end in ended.items()}
     suspects = {message_id for message_id, outcome in outcomes.items() if outcome in SUSPECT}
     is_of_credentials = any(end.result.is_of_credentials for end in ended.values())
-    send_gate.note(
+    send_gate.record_outcome(
         session,
-        {Outcome.ACCOUNT_REFUSED} if is_of_credentials else {Outcome.TAKEN} & set(outcomes.values()),
+        {SendOutcome.ACCOUNT_REFUSED} if is_of_credentials else {SendOutcome.TAKEN} & set(outcomes.values()),
         now,
         was_probe=call.is_alone,
     )
-    is_telling = suspects or Outcome.ACCOUNT_REFUSED in outcomes.values()
+    is_telling = suspects or SendOutcome.ACCOUNT_REFUSED in outcomes.values()
     if is_of_credentials or not (is_telling or accounts.is_known(session, call.account)):
         return _Judged(ended=ended)
     if send_gate.hold(session).refused_at is not None and suspects:  # it is as it was, or a call that ran meanwhile
-        send_gate.note(session, {Outcome.ACCOUNT_REFUSED}, now, was_probe=call.is_alone)
-        refused = {one: _ended_so(ended[one], Outcome.ACCOUNT_REFUSED, is_of_credentials=True) for one in suspects}
+        send_gate.record_outcome(session, {SendOutcome.ACCOUNT_REFUSED}, now, was_probe=call.is_alone)
+        refused = {one: _ended_so(ended[one], SendOutcome.ACCOUNT_REFUSED, is_of_credentials=True) for one in suspects}
         return _Judged(ended={**ended, **refused})
     account = accounts.find(session, call.account)
     works_number = account.works_number if account else 0
@@ -400,7 +404,7 @@ def _judge_account(
     cleared = {
         one
         for one in suspects & dispelled
-        if not is_held and (not is_suspected or outcomes[one] is Outcome.SUSPECT_UNCLEAR)
+        if not is_held and (not is_suspected or outcomes[one] is SendOutcome.SUSPECT_UNCLEAR)
     }
     numbers = {row.suspicion for row in rows.values() if row.suspicion}
     met_again = {
@@ -420,7 +424,7 @@ def _judge_account(
         case Finding.SUSPECTED:
             number = accounts.suspect(session, account, call, now)
         case Finding.REFUSED:
-            of_calls = Outcome.SUSPECT_UNCLEAR in met_again or Outcome.ACCOUNT_REFUSED in outcomes.values()
+            of_calls = SendOutcome.SUSPECT_UNCLEAR in met_again or SendOutcome.ACCOUNT_REFUSED in outcomes.values()
             account = accounts.refuse(session, account, call, now, of_calls=of_calls)
             number = send_gate.next_number(session)  # for what that does not explain
         case Finding.WORKS if account is not None:
@@ -436,25 +440,27 @@ def _judge_account(
     return _Judged(ended=settled, number=number, has_decided=has_decided)
 
 
-def _ended_so(end: Ended, outcome: Outcome, *, is_of_credentials: bool = False) -> Ended:
+def _ended_so(end: AttemptResult, outcome: SendOutcome, *, is_of_credentials: bool = False) -> AttemptResult:
     if outcome is end.result.outcome:
         return end
     return replace(end, result=replace(end.result, outcome=outcome, is_of_credentials=is_of_credentials))
 
 
-def _after(message: _Called, end: Ended, tried: Mapping[int, _Tried], number: int | None, status: str) -> _Called:
+def _after(
+    message: _Called, end: AttemptResult, tried: Mapping[int, _Tried], number: int | None, status: str
+) -> _Called:
     """What is noted of a message after its last call ended so. `number`: of the suspicion that it met."""
     began = message.unclear_since or tried[end.number].started_at
     match end.result.outcome:
-        case Outcome.SUSPECT_REFUSED:
+        case SendOutcome.SUSPECT_REFUSED:
             return message._replace(suspicion=number)
-        case Outcome.SUSPECT_UNCLEAR:
+        case SendOutcome.SUSPECT_UNCLEAR:
             return message._replace(suspicion=number, unclear_since=began)
-        case Outcome.UNCLEAR:
+        case SendOutcome.UNCLEAR:
             return message._replace(suspicion=_dispelled(message), unclear_since=began)
-        case Outcome.ACCOUNT_REFUSED if not end.result.is_of_credentials:
+        case SendOutcome.ACCOUNT_REFUSED if not end.result.is_of_credentials:
             return _as_refused_with_account(message, status)
-        case Outcome.TAKEN | Outcome.REFUSED:
+        case SendOutcome.TAKEN | SendOutcome.REFUSED:
             return message._replace(suspicion=None)
         case _:
             return message
@@ -480,12 +486,12 @@ def _noted(message: _Called) -> dict[str, object]:
     }
 
 
-def _stretch(repeats: Repeats) -> float:
+def _stretch(repeats: RepeatPolicy) -> float:
     """By how much gaps are longer: one for all, so that what was in one call stays together."""
     return 1 + repeats.spread * random.random()  # noqa: S311 - no secret
 
 
-def release(session: Session, now: datetime, repeats: Repeats) -> int:
+def release(session: Session, now: datetime, repeats: RepeatPolicy) -> int:
     """Let messages go on whose suspicion was decided, a slice at a time; how many there were.
 
     If their account is refused, nothing was sent of them: they are offered again once it works. (Items that are refused
@@ -507,9 +513,9 @@ def release(session: Session, now: datetime, repeats: Repeats) -> int:
         .order_by(Message.id)
         .limit(_SLICE)
     ).all()
-    locked = transitions.lock(session, found)
+    locked = transitions.lock_messages(session, found)
     rows, attempts = _called(session, locked), _tried(session, locked)
-    entries: list[tuple[UUID, transitions.Entry]] = []
+    entries: list[tuple[UUID, transitions.NewTransition]] = []
     calls: dict[UUID, dict[str, object]] = {}
     stretch = _stretch(repeats)
     names = {account_of(message.impersonate_user_name) for message in rows.values()}
@@ -531,7 +537,7 @@ def release(session: Session, now: datetime, repeats: Repeats) -> int:
             after = message._replace(suspicion=DISPELLED)
             entries.append((message_id, _lost(now)))
             tried = attempts[message_id]
-            mine.due_at = _next_due(after, tried, Outcome.UNCLEAR, now, repeats, stretch=stretch)
+            mine.due_at = _next_due(after, tried, SendOutcome.UNCLEAR, now, repeats, stretch=stretch)
         calls[message_id] = _noted(after)
     transitions.record(session, locked, entries, now, calls=calls)
     accounts.forget(session)
@@ -557,14 +563,14 @@ def _tried(session: Session, message_ids: Collection[UUID]) -> dict[UUID, dict[i
     return found
 
 
-def _next_limit(ended: Mapping[UUID, Ended], rows: Mapping[UUID, _Called]) -> int | None:
+def _next_limit(ended: Mapping[UUID, AttemptResult], rows: Mapping[UUID, _Called]) -> int | None:
     """How many messages the next calls of these may hold: half as many, if no repeat brought any of them an answer."""
-    is_unclear = all(end.result.outcome is Outcome.UNCLEAR for end in ended.values())
+    is_unclear = all(end.result.outcome is SendOutcome.UNCLEAR for end in ended.values())
     is_repeat = all(message.unclear_since is not None for message in rows.values())
     return (len(ended) + 1) // 2 if is_unclear and is_repeat and len(ended) > 1 else None
 
 
-def settle_lost(session: Session, now: datetime, repeats: Repeats, *, all_calls: bool = False) -> int:
+def settle_lost(session: Session, now: datetime, repeats: RepeatPolicy, *, all_calls: bool = False) -> int:
     """Count calls whose lease has ended as lost answers; how many there were.
 
     `all_calls`: whatever the lease says. Only where no other process can be calling.
@@ -575,8 +581,8 @@ def settle_lost(session: Session, now: datetime, repeats: Repeats, *, all_calls:
     rows = session.execute(
         query.order_by(Message.id).limit(_SLICE).with_for_update(skip_locked=True, key_share=True)
     ).all()
-    lost = SendResult(outcome=Outcome.UNCLEAR, description="the process that made this call went away")
-    record_results(session, {row.id: Ended(number=row.tries, result=lost) for row in rows}, now, repeats)
+    lost = SendResult(outcome=SendOutcome.UNCLEAR, description="the process that made this call went away")
+    record_results(session, {row.id: AttemptResult(number=row.tries, result=lost) for row in rows}, now, repeats)
     return len(rows)
 
 
@@ -587,18 +593,18 @@ def count_overdue(session: Session, before: datetime, most: int = 10_000) -> int
 
 
 _WORDS = {
-    Outcome.TAKEN: Status.SUBMITTED,
-    Outcome.REFUSED: Status.FAILED,
-    Outcome.UNCLEAR: Status.SEND_UNKNOWN,
+    SendOutcome.TAKEN: Status.SUBMITTED,
+    SendOutcome.REFUSED: Status.FAILED,
+    SendOutcome.UNCLEAR: Status.SEND_UNKNOWN,
 }
 _RULES = {
-    Outcome.TAKEN: "the gateway took it",
-    Outcome.REFUSED: "the gateway refused it",
-    Outcome.UNCLEAR: "the gateway's answer was lost",
+    SendOutcome.TAKEN: "the gateway took it",
+    SendOutcome.REFUSED: "the gateway refused it",
+    SendOutcome.UNCLEAR: "the gateway's answer was lost",
 }
 
 
-def _is_too_late(now: datetime, repeats: Repeats, message: type[Message] = Message) -> ColumnElement[bool]:
+def _is_too_late(now: datetime, repeats: RepeatPolicy, message: type[Message] = Message) -> ColumnElement[bool]:
     """Whether a message is not to be offered any more. Never null, so that it can be negated."""
     return or_(
         and_(message.valid_until.is_not(None), message.valid_until <= now),
@@ -606,7 +612,7 @@ def _is_too_late(now: datetime, repeats: Repeats, message: type[Message] = Messa
     )
 
 
-def _waits_for_another(now: datetime, repeats: Repeats) -> ColumnElement[bool]:
+def _waits_for_another(now: datetime, repeats: RepeatPolicy) -> ColumnElement[bool]:
     """Whether an earlier message of the same conversation to the same person is still to be offered, or just is.
 
     It is looked for among what is due to that person. A conversation can have a million messages, and many may be
@@ -633,7 +639,7 @@ def _waits_for_another(now: datetime, repeats: Repeats) -> ColumnElement[bool]:
     )
 
 
-def _closed(message_id: UUID, end: Ended, now: datetime) -> dict[str, object]:
+def _closed(message_id: UUID, end: AttemptResult, now: datetime) -> dict[str, object]:
     """An attempt's row as its end leaves it."""
     return {
         "message_id": message_id,
@@ -648,35 +654,41 @@ def _closed(message_id: UUID, end: Ended, now: datetime) -> dict[str, object]:
 
 
 def _next_due(
-    message: _Called, tried: Mapping[int, _Tried], outcome: Outcome, now: datetime, repeats: Repeats, *, stretch: float
+    message: _Called,
+    tried: Mapping[int, _Tried],
+    outcome: SendOutcome,
+    now: datetime,
+    repeats: RepeatPolicy,
+    *,
+    stretch: float,
 ) -> datetime | None:
     """When to look at a message again after its call ended so; None: never."""
     alike = _MAY_BE_SENT if outcome in _MAY_BE_SENT else {outcome}
     before = sum(attempt.outcome in alike for attempt in tried.values()) - 1  # how often it ended so before
     match outcome:
-        case Outcome.ACCOUNT_REFUSED | Outcome.SUSPECT_REFUSED:
+        case SendOutcome.ACCOUNT_REFUSED | SendOutcome.SUSPECT_REFUSED:
             return now  # its account is held, or this message; it did nothing wrong
-        case Outcome.SUSPECT_UNCLEAR:
+        case SendOutcome.SUSPECT_UNCLEAR:
             # Within the time for repeats it may be tried again; then it is settled as one that may have been sent.
             last = _last_repeat(message, now, repeats)
             return last if message.transport != "soap" else min(now + _unclear_gap(repeats, before) * stretch, last)
-        case Outcome.NOT_SENT:
-            return now + min(_doubled(_FIRST_GAP, before), _LONGEST_GAP) * stretch
-        case Outcome.UNCLEAR if message.transport == "soap":
+        case SendOutcome.NOT_SENT:
+            return now + min(_doubled(_FIRST_GAP, before), _MAX_GAP) * stretch
+        case SendOutcome.UNCLEAR if message.transport == "soap":
             due = now + _unclear_gap(repeats, before) * stretch
             return due if due < _last_repeat(message, now, repeats) else None
         case _:  # settled, or without a messageGuid on the wire: then a repeat could be a second SMS
             return None
 
 
-def _last_repeat(message: _Called, now: datetime, repeats: Repeats) -> datetime:
+def _last_repeat(message: _Called, now: datetime, repeats: RepeatPolicy) -> datetime:
     """Before which a message that may have been sent may be offered again."""
     last = (message.unclear_since or now) + repeats.duration
     return min(last, message.valid_until or last)
 
 
-def _unclear_gap(repeats: Repeats, before: int) -> timedelta:
-    return min(_doubled(repeats.after, before), max(repeats.after, _LONGEST_GAP))
+def _unclear_gap(repeats: RepeatPolicy, before: int) -> timedelta:
+    return min(_doubled(repeats.after, before), max(repeats.after, _MAX_GAP))
 
 
 def _doubled(gap: timedelta, times: int) -> timedelta:

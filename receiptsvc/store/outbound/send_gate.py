@@ -13,14 +13,14 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import logs
 from receiptsvc.domain.accounts import grown
-from receiptsvc.domain.messages import Outcome
+from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.store.core import audits
-from receiptsvc.store.core.models import Sending
+from receiptsvc.store.core.models import SendGate
 
 SUBJECT = "sending"  # what audits of a pause are about
 
 FIRST_GAP = timedelta(seconds=30)  # before the first probe
-LONGEST_GAP = timedelta(minutes=5)
+MAX_GAP = timedelta(minutes=5)
 _BURST = timedelta(seconds=1)  # of unused rate that may be made up for
 
 
@@ -36,12 +36,12 @@ class Allowance:
     knows_up_to: int = 0
 
 
-def read(session: Session) -> Sending:
+def read(session: Session) -> SendGate:
     """What restrains sending now."""
-    return session.get_one(Sending, 1)
+    return session.get_one(SendGate, 1)
 
 
-def hold(session: Session) -> Sending:
+def hold(session: Session) -> SendGate:
     """The same as it stands now, locked till the commit."""
     session.flush()  # what was written of it in this transaction would be forgotten
     held = read(session)
@@ -49,13 +49,13 @@ def hold(session: Session) -> Sending:
     return held
 
 
-def words(held: Sending) -> list[str]:
+def describe(held: SendGate) -> list[str]:
     """Why nothing is sent now, for ops; empty: nothing is in the way."""
     said = ["the gateway refuses our credentials"] if held.refused_at else []
     return said + [f"sending is paused by {held.paused_by}"] * (held.paused_at is not None)
 
 
-def allow(session: Session, now: datetime, most: int, per_second: float | None) -> Allowance:
+def request(session: Session, now: datetime, most: int, per_second: float | None) -> Allowance:
     """How many messages this transaction may claim, at most `most`. A probe counts as made when it commits."""
     held = read(session)
     known = held.suspicions
@@ -78,16 +78,16 @@ def spend(session: Session, now: datetime, count: int, per_second: float | None)
         held.next_free_at = _used_up_to(held, now, per_second) + timedelta(seconds=count / per_second)
 
 
-def note(session: Session, outcomes: Collection[Outcome], now: datetime, *, was_probe: bool) -> None:
+def record_outcome(session: Session, outcomes: Collection[SendOutcome], now: datetime, *, was_probe: bool) -> None:
     """Learn of our credentials from how a call ended. Several calls may learn of one refusal, and it counts once."""
-    is_refused, is_taken = Outcome.ACCOUNT_REFUSED in outcomes, Outcome.TAKEN in outcomes
+    is_refused, is_taken = SendOutcome.ACCOUNT_REFUSED in outcomes, SendOutcome.TAKEN in outcomes
     if not is_refused and not is_taken:  # a refusal of a message may be our own, made without a call
         return
     if not is_refused and read(session).refused_at is None:
         return
     held = hold(session)
     if is_refused and (held.refused_at is None or was_probe):
-        gap = grown(timedelta(seconds=held.probe_gap_seconds), FIRST_GAP, LONGEST_GAP)
+        gap = grown(timedelta(seconds=held.probe_gap_seconds), FIRST_GAP, MAX_GAP)
         held.refused_at, held.probe_at = held.refused_at or now, now + gap
         held.probe_gap_seconds = round(gap.total_seconds())
         logs.error("send.account_refused", next_probe_seconds=held.probe_gap_seconds)
@@ -103,7 +103,7 @@ def next_number(session: Session) -> int:
     return held.suspicions
 
 
-def pause(session: Session, actor: str, reason: str, now: datetime) -> Sending:
+def pause(session: Session, actor: str, reason: str, now: datetime) -> SendGate:
     """Let no worker claim anything any more. Calls that are being made are not ended."""
     held = hold(session)
     if held.paused_at is None:
@@ -112,7 +112,7 @@ def pause(session: Session, actor: str, reason: str, now: datetime) -> Sending:
     return held
 
 
-def resume(session: Session, actor: str, reason: str | None, now: datetime) -> Sending:
+def resume(session: Session, actor: str, reason: str | None, now: datetime) -> SendGate:
     """Take a pause back."""
     held = hold(session)
     if held.paused_at is not None:
@@ -121,14 +121,14 @@ def resume(session: Session, actor: str, reason: str | None, now: datetime) -> S
     return held
 
 
-def _takes_probe(session: Session, held: Sending, now: datetime) -> bool:
+def _takes_probe(session: Session, held: SendGate, now: datetime) -> bool:
     if held.probe_at is not None and now < held.probe_at:
         return False
-    taken = update(Sending).where(Sending.id == 1, Sending.probe_at == held.probe_at)
+    taken = update(SendGate).where(SendGate.id == 1, SendGate.probe_at == held.probe_at)
     gap = timedelta(seconds=held.probe_gap_seconds)
-    return session.scalar(taken.values(probe_at=now + gap).returning(Sending.id)) is not None
+    return session.scalar(taken.values(probe_at=now + gap).returning(SendGate.id)) is not None
 
 
-def _used_up_to(held: Sending, now: datetime, per_second: float) -> datetime:
+def _used_up_to(held: SendGate, now: datetime, per_second: float) -> datetime:
     burst = max(_BURST, timedelta(seconds=1 / per_second))
     return max(held.next_free_at or datetime.min.replace(tzinfo=UTC), now - burst)

@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.store.core import audits, bulk, upsert
-from receiptsvc.store.core.audits import By
+from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.models import Suppression
-from receiptsvc.store.queries.lookup import Page
+from receiptsvc.store.core.paging import Page
 
 _A_LOOK = 10_000  # recipients; SQLite takes a parameter for each
 
@@ -72,7 +72,7 @@ def get(session: Session, pair: Pair) -> Suppression | None:
 
 
 def add(
-    session: Session, pairs: Iterable[Pair], by: By, now: datetime, *, reply_ids: dict[Pair, UUID] | None = None
+    session: Session, pairs: Iterable[Pair], by: Actor, now: datetime, *, reply_ids: dict[Pair, UUID] | None = None
 ) -> int:
     """Suppress each pair that is not; how many that were. `reply_ids`: the replies that ask for it.
 
@@ -95,7 +95,7 @@ def add(
     return added
 
 
-def remove(session: Session, pair: Pair, by: By, now: datetime) -> Suppression | None:
+def remove(session: Session, pair: Pair, by: Actor, now: datetime) -> Suppression | None:
     """Let this sender write to this person again; the suppression that is no more. None: there was none."""
     gone = session.get(Suppression, tuple(pair), with_for_update=True)
     if gone is not None:
@@ -109,6 +109,6 @@ def subject(pair: Pair) -> str:
     return f"suppression:{pair.recipient}:{pair.originator}"
 
 
-def _audit(session: Session, pair: Pair, action: str, by: By, now: datetime, *, reply_id: UUID | None) -> None:
+def _audit(session: Session, pair: Pair, action: str, by: Actor, now: datetime, *, reply_id: UUID | None) -> None:
     reply = {"reply": ids.public("rpl", reply_id)} if reply_id is not None else {}
     audits.write(session, at=now, actor=by.actor, action=action, subject=subject(pair), reason=by.reason, details=reply)

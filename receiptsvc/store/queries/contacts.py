@@ -10,15 +10,15 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from receiptsvc.store.core import bulk
-from receiptsvc.store.core.keyset import Way, walk
+from receiptsvc.store.core.keyset import Scan, scan
 from receiptsvc.store.core.models import Message, Reply
+from receiptsvc.store.core.paging import Page
 from receiptsvc.store.messages import transitions
 from receiptsvc.store.queries import listing
-from receiptsvc.store.queries.lookup import Page
-from receiptsvc.store.queries.timeline import Entry
+from receiptsvc.store.queries.timeline import TimelineRow
 
 
-class Moment(NamedTuple):
+class TimeCursor(NamedTuple):
     """Where such a list goes on: after what has this time and id."""
 
     at: datetime
@@ -41,20 +41,22 @@ class ReplyFilter:
 
 
 def list_replies(
-    session: Session, where: ReplyFilter, *, limit: int, after: Moment | None = None
-) -> Page[Reply, Moment]:
+    session: Session, where: ReplyFilter, *, limit: int, after: TimeCursor | None = None
+) -> Page[Reply, TimeCursor]:
     """Replies, the newest first. A page may be short, or empty, and not be the last: see `walks`."""
-    walked = walk(session, _way(where), limit=limit, after=after)
+    walked = scan(session, _way(where), limit=limit, after=after)
     items = _replies(session, [identifier for _, identifier in walked.keys])
-    return Page(items=items, next=Moment._make(walked.next) if walked.next is not None else None)
+    return Page(items=items, next=TimeCursor._make(walked.next) if walked.next is not None else None)
 
 
-def read_person(session: Session, number: str, *, limit: int, after: Moment | None = None) -> Page[Entry, Moment]:
+def read_contact(
+    session: Session, number: str, *, limit: int, after: TimeCursor | None = None
+) -> Page[TimelineRow, TimeCursor]:
     """All that was sent to a person and came from them, the newest first, each at the time when we had it."""
-    sent = Way(order=(Message.created_at, Message.id), branches=[[Message.recipient == number]])
-    said = Way(order=(Reply.received_at, Reply.id), branches=[[Reply.sender == number]])
-    ours = [Moment._make(key) for key in walk(session, sent, limit=limit + 1, after=after).keys]
-    theirs = [Moment._make(key) for key in walk(session, said, limit=limit + 1, after=after).keys]
+    sent = Scan(order=(Message.created_at, Message.id), branches=[[Message.recipient == number]])
+    said = Scan(order=(Reply.received_at, Reply.id), branches=[[Reply.sender == number]])
+    ours = [TimeCursor._make(key) for key in scan(session, sent, limit=limit + 1, after=after).keys]
+    theirs = [TimeCursor._make(key) for key in scan(session, said, limit=limit + 1, after=after).keys]
     found = sorted([*ours, *theirs], reverse=True)
     shown = found[:limit]
     is_theirs = set(theirs)
@@ -62,7 +64,7 @@ def read_person(session: Session, number: str, *, limit: int, after: Moment | No
         listing.look_up(session, [one.id for one in shown if one not in is_theirs])
     )
     rows.update((row.id, row) for row in _replies(session, [one.id for one in shown if one in is_theirs]))
-    entries = [Entry(at=one.at, row=rows[one.id]) for one in shown]
+    entries = [TimelineRow(at=one.at, row=rows[one.id]) for one in shown]
     return Page(items=entries, next=shown[-1] if len(found) > limit else None)
 
 
@@ -73,7 +75,7 @@ def _replies(session: Session, reply_ids: Sequence[UUID]) -> list[Reply]:
     return [found[one] for one in reply_ids]
 
 
-def _way(where: ReplyFilter) -> Way:
+def _way(where: ReplyFilter) -> Scan:
     wanted: dict[str, ColumnElement[bool]] = {}
     if where.sender is not None:
         wanted["sender"] = Reply.sender == where.sender
@@ -89,7 +91,7 @@ def _way(where: ReplyFilter) -> Way:
     branches = [[wanted[name] for name in served]]
     if not wanted:
         branches = [[Reply.is_opt_out == is_opt_out] for is_opt_out in (False, True)]
-    return Way(
+    return Scan(
         order=(Reply.received_at, Reply.id),
         branches=branches,
         since=where.since,

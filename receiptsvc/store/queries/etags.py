@@ -6,7 +6,7 @@ from sqlalchemy import func, select, true
 from sqlalchemy.orm import Session
 
 from receiptsvc.store.core.models import Message, Transition
-from receiptsvc.store.queries.lookup import Story
+from receiptsvc.store.queries.lookup import MessageDetail
 
 Version = tuple[object, ...]
 
@@ -26,7 +26,7 @@ def find(session: Session, message_id: UUID) -> Version | None:
     return tuple(row) if row is not None else None
 
 
-def of(story: Story) -> Version:
+def of(story: MessageDetail) -> Version:
     """The version of a story that has been read."""
     row, last = story.row, story.transitions[-1].id if story.transitions else None
     return row.changed_at, row.status, row.status_at, row.conflict, row.transaction_id, len(story.transitions), last

@@ -30,9 +30,9 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from receiptsvc.store.core.db import is_sqlite
 from receiptsvc.store.core.models import Message, Transition, UtcDateTime
+from receiptsvc.store.core.paging import Page
 from receiptsvc.store.queries import listing
-from receiptsvc.store.queries.listing import MessageFilter, Order, Place
-from receiptsvc.store.queries.lookup import Page
+from receiptsvc.store.queries.listing import ListCursor, MessageFilter, Order
 
 # A cell that begins so is a formula to a spreadsheet. The last four are the first ones' wide forms.
 RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -86,8 +86,8 @@ TRANSITION: Mapping[str, Column] = {
 
 
 def read_messages(
-    session: Session, where: MessageFilter, form: Form, *, limit: int, after: Place | None = None
-) -> Page[Line, Place]:
+    session: Session, where: MessageFilter, form: Form, *, limit: int, after: ListCursor | None = None
+) -> Page[Line, ListCursor]:
     """Messages in the list's order; like one of its pages, a slice may be short or empty and not be the last."""
     query = select(Message.id, _written(tuple(MESSAGE.items()), form, on_sqlite=is_sqlite(session)), null())
     if where == MessageFilter():
@@ -99,8 +99,8 @@ def read_messages(
 
 
 def read_transitions(
-    session: Session, where: MessageFilter, form: Form, *, limit: int, after: Place | None = None
-) -> Page[Line, Place]:
+    session: Session, where: MessageFilter, form: Form, *, limit: int, after: ListCursor | None = None
+) -> Page[Line, ListCursor]:
     """What was recorded of up to `limit` messages: in the list's order, and of each in the order recorded."""
     if where == MessageFilter():
         ids = session.scalars(_newest(select(Message.id), after).limit(limit + 1)).all()
@@ -118,14 +118,14 @@ def read_transitions(
     return Page(items=[line for one in page.items for line in told[one]], next=page.next)
 
 
-def _newest(query: _Query, after: Place | None) -> _Query:
+def _newest(query: _Query, after: ListCursor | None) -> _Query:
     """All messages, the newest first: along their ids alone, which rise with time and which every row has at hand."""
     query = query.order_by(Message.id.desc())
     return query if after is None else query.where(Message.id < after.key[0])
 
 
-def _place(message_id: UUID) -> Place:
-    return Place(Order.CREATED, (message_id,))
+def _place(message_id: UUID) -> ListCursor:
+    return ListCursor(Order.CREATED, (message_id,))
 
 
 def _fetch_of(

@@ -18,15 +18,15 @@ from sqlalchemy.orm import Session
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.db import is_sqlite
-from receiptsvc.store.core.keyset import Key, Pin, Way, gather, walk
+from receiptsvc.store.core.keyset import Equals, Key, Scan, collect, scan
 from receiptsvc.store.core.models import RECIPIENT_END, Message, MessageTransaction
+from receiptsvc.store.core.paging import Page
 from receiptsvc.store.messages import transitions
-from receiptsvc.store.queries.lookup import Page
 
-FEWEST_DIGITS = 4  # of a number's end
-MOST_OF_A_REFERENCE = 20  # messages of one clientRef that a look-up gives
+MIN_DIGITS = 4  # of a number's end
+MAX_PER_CLIENT_REF = 20  # messages of one clientRef that a look-up gives
 
-_RARE_PAGES, _MOST_RARE = 8, 1_000  # rows among which to look for a page, at most; with a walk they are under 20 pages
+_RARE_PAGES, _MAX_RARE = 8, 1_000  # rows among which to look for a page, at most; with a walk they are under 20 pages
 
 _recipient_end: ColumnElement[str] = literal_column(RECIPIENT_END.replace("recipient", "messages.recipient"), Text)
 _LAST_CHARACTER = 0x10FFFF
@@ -41,7 +41,7 @@ class Order(StrEnum):
     CLIENT_REF = "clientRef"  # by code points, then the oldest first
 
 
-class Place(NamedTuple):
+class ListCursor(NamedTuple):
     """Where a list in this order goes on: after the row with this key."""
 
     order: Order
@@ -60,7 +60,7 @@ class MessageFilter:
     transaction_id: str | None = None
     message_guid: str | None = None
     recipient: str | None = None
-    recipient_ends: str | None = None  # at least FEWEST_DIGITS
+    recipient_ends: str | None = None  # at least MIN_DIGITS
     status: str | None = None
     originator: str | None = None
     since: datetime | None = None
@@ -104,20 +104,22 @@ class Lookup:
 
 
 def list_messages(
-    session: Session, where: MessageFilter, *, limit: int, after: Place | None = None
-) -> Page[Message, Place]:
+    session: Session, where: MessageFilter, *, limit: int, after: ListCursor | None = None
+) -> Page[Message, ListCursor]:
     """Messages in the filter's order. A page may be short, or empty, and not be the last: see `walks`."""
     page = find_ids(session, where, limit=limit, after=after)
     return Page(items=read_messages(session, page.items), next=page.next)
 
 
-def find_ids(session: Session, where: MessageFilter, *, limit: int, after: Place | None = None) -> Page[UUID, Place]:
+def find_ids(
+    session: Session, where: MessageFilter, *, limit: int, after: ListCursor | None = None
+) -> Page[UUID, ListCursor]:
     """The ids of what `list_messages` gives. Raises ValueError for a place in a list of another order."""
     order = where.sorting
     if after is not None and after.order is not order:
         raise ValueError("a place in another order")
-    walked = walk(session, _way(session, where, limit), limit=limit, after=after.key if after else None)
-    found = Place(order, walked.next) if walked.next is not None else None
+    walked = scan(session, _way(session, where, limit), limit=limit, after=after.key if after else None)
+    found = ListCursor(order, walked.next) if walked.next is not None else None
     return Page(items=[key[-1] for key in walked.keys], next=found)
 
 
@@ -152,7 +154,7 @@ def look_up(session: Session, message_ids: Sequence[UUID]) -> dict[UUID, Message
 
 def look_up_transactions(session: Session, transaction_ids: Sequence[str]) -> dict[str, list[Message]]:
     """Messages by the transactionIDs that they were ever given."""
-    given = transitions.transactions(session, transaction_ids)
+    given = transitions.find_transaction_links(session, transaction_ids)
     found = look_up(session, list({one.message_id for one in given}))
     by_transaction: dict[str, list[Message]] = defaultdict(list)
     for one in sorted(given):
@@ -161,7 +163,7 @@ def look_up_transactions(session: Session, transaction_ids: Sequence[str]) -> di
 
 
 def look_up_references(session: Session, client_refs: Sequence[str]) -> dict[str, list[Message]]:
-    """Messages by their clientRefs: of each the newest, one more than MOST_OF_A_REFERENCE at most."""
+    """Messages by their clientRefs: of each the newest, one more than MAX_PER_CLIENT_REF at most."""
     if not client_refs:
         return {}
     if is_sqlite(session):
@@ -173,7 +175,7 @@ def look_up_references(session: Session, client_refs: Sequence[str]) -> dict[str
         select(cast(Message.id, Text).label("id"))
         .where(Message.client_ref == given.c.value)
         .order_by(Message.created_at.desc(), Message.id.desc())
-        .limit(MOST_OF_A_REFERENCE + 1)
+        .limit(MAX_PER_CLIENT_REF + 1)
         .correlate(given)
         .subquery()
     )
@@ -199,19 +201,19 @@ def _newest_first(message: Message) -> tuple[datetime, UUID]:
     return message.created_at, message.id
 
 
-def _way(session: Session, where: MessageFilter, limit: int) -> Way:
+def _way(session: Session, where: MessageFilter, limit: int) -> Scan:
     wanted = _wanted(where)
     order, is_descending = _COLUMNS[where.sorting]
     few = _few(session, where)
     if few is None:
         way = _ordered(where, wanted)
-        few = _rare(session, where, wanted, min(_RARE_PAGES * limit, _MOST_RARE)) if way.others else None
+        few = _rare(session, where, wanted, min(_RARE_PAGES * limit, _MAX_RARE)) if way.others else None
         if few is None:
             return way
-    return Way(order=order, branches=[[few, *wanted.values()]], is_descending=is_descending, is_few=True)
+    return Scan(order=order, branches=[[few, *wanted.values()]], is_descending=is_descending, is_few=True)
 
 
-def _ordered(where: MessageFilter, wanted: dict[str, ColumnElement[bool]]) -> Way:
+def _ordered(where: MessageFilter, wanted: dict[str, ColumnElement[bool]]) -> Scan:
     """The way along an index in the order of the list."""
     if where.sorting is Order.CREATED:
         return _created(where, wanted)
@@ -222,7 +224,7 @@ def _ordered(where: MessageFilter, wanted: dict[str, ColumnElement[bool]]) -> Wa
         since, until, served = where.client_ref_prefix, _after(where.client_ref_prefix), "client_ref_prefix"
         branch = [Message.client_ref.is_not(None)]
     others = [condition for name, condition in wanted.items() if name != served]
-    return Way(order=order, branches=[branch], since=since, until=until, others=others, is_descending=is_descending)
+    return Scan(order=order, branches=[branch], since=since, until=until, others=others, is_descending=is_descending)
 
 
 _COLUMNS = {
@@ -256,7 +258,7 @@ def _rare(
         return None
     pins = stretches[0]
     is_by_time = pins[0][0] is not Message.originator or len(pins) > 1
-    way = Way(
+    way = Scan(
         order=(Message.created_at, Message.id) if is_by_time else (Message.status, Message.created_at, Message.id),
         branches=[[column.is_not(None) for column, _ in pins]],  # as some of these indexes have it
         pins=[pins],
@@ -264,16 +266,16 @@ def _rare(
         until=where.until if is_by_time else None,
         others=list(wanted.values()),
     )
-    found = gather(session, way, most=most)
+    found = collect(session, way, most=most)
     if found is None:
         return None
     return bulk.among(session, Message.id, [key[-1] for key in found]) if found else false()
 
 
-def _stretches(where: MessageFilter) -> list[list[Pin]]:
+def _stretches(where: MessageFilter) -> list[list[Equals]]:
     """By which values an index finds some of what is asked for, and may then go on by time: the fewest first."""
-    found: list[list[Pin]] = []
-    status: list[Pin] = [(Message.status, where.status)] if where.status is not None else []
+    found: list[list[Equals]] = []
+    status: list[Equals] = [(Message.status, where.status)] if where.status is not None else []
     if where.recipient is not None:
         found.append([(Message.recipient, where.recipient)])
     if where.client_ref is not None and status:
@@ -282,7 +284,7 @@ def _stretches(where: MessageFilter) -> list[list[Pin]]:
     elif where.client_ref is not None:
         found.append([(Message.client_ref, where.client_ref)])
     if where.recipient_ends is not None:
-        found.append([(_recipient_end, where.recipient_ends[-FEWEST_DIGITS:])])
+        found.append([(_recipient_end, where.recipient_ends[-MIN_DIGITS:])])
     if where.originator is not None:
         found.append([(Message.originator, where.originator), *status])
     elif status:
@@ -290,10 +292,10 @@ def _stretches(where: MessageFilter) -> list[list[Pin]]:
     return found
 
 
-def _created(where: MessageFilter, wanted: dict[str, ColumnElement[bool]]) -> Way:
+def _created(where: MessageFilter, wanted: dict[str, ColumnElement[bool]]) -> Scan:
     """The way for the newest first, along the index that finds the fewest."""
     branches: list[list[ColumnElement[bool]]] = [[]]
-    pins: list[list[Pin]] = [[]]
+    pins: list[list[Equals]] = [[]]
     served = {"since", "until"}
     if where.recipient is not None:
         branches, served = [[wanted["recipient"]]], served | {"recipient"}
@@ -304,8 +306,8 @@ def _created(where: MessageFilter, wanted: dict[str, ColumnElement[bool]]) -> Wa
     elif where.client_ref is not None:
         branches, served = [[wanted["client_ref"]]], served | {"client_ref"}
     elif where.recipient_ends is not None:
-        branches = [[_ends_in(where.recipient_ends[-FEWEST_DIGITS:])]]
-        served |= {"recipient_ends"} if len(where.recipient_ends) == FEWEST_DIGITS else set()
+        branches = [[_ends_in(where.recipient_ends[-MIN_DIGITS:])]]
+        served |= {"recipient_ends"} if len(where.recipient_ends) == MIN_DIGITS else set()
     else:
         # Their indexes have the status before the time, so that they serve both with one and, merged, without.
         statuses = [where.status] if where.status is not None else [status.value for status in Status]
@@ -315,7 +317,7 @@ def _created(where: MessageFilter, wanted: dict[str, ColumnElement[bool]]) -> Wa
         else:
             branches = [[Message.originator.is_not(None)] for _ in statuses]
             pins = [[(Message.originator, where.originator), (Message.status, status)] for status in statuses]
-    return Way(
+    return Scan(
         order=(Message.created_at, Message.id),
         branches=branches,
         pins=pins,

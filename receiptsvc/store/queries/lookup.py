@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, exists, func, select, union_all
@@ -12,31 +12,28 @@ from sqlalchemy.orm import Session
 
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core import bulk
-from receiptsvc.store.core.keyset import Way, pinned, walk
-from receiptsvc.store.core.models import Attempt, Heartbeat, Message, MessageTransaction, Reply, Spoken, Transition
+from receiptsvc.store.core.keyset import Scan, scan, with_equals
+from receiptsvc.store.core.models import (
+    Attempt,
+    ConversationActivity,
+    Message,
+    MessageTransaction,
+    Reply,
+    Transition,
+)
+from receiptsvc.store.core.paging import MAX_ROWS, Page
 
-MOST_ROWS = 500  # in one answer
 LARGE = 300  # messages or replies; a conversation that has more is not counted to its end
 
 _OF_EACH = 50  # messages of one status that are counted of a large conversation
 _COUNTED = select(Message.status, Message.conflict, Message.recipient, Message.client_ref)
 _FEW = 10  # messages that are counted of a conversation in a list
 
-Item = TypeVar("Item")
-Key = TypeVar("Key")
 Row = TypeVar("Row", Message, Reply)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Page(Generic[Item, Key]):
-    """Some rows, and the key after which the next ones begin; None: these were the last."""
-
-    items: Sequence[Item]
-    next: Key | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Story:
+class MessageDetail:
     """A message and what was recorded of it, in that order."""
 
     row: Message
@@ -44,7 +41,7 @@ class Story:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Evidence:
+class MessageEvidence:
     """A message and everything from which its status can be explained, each kind in its own order."""
 
     row: Message
@@ -73,7 +70,7 @@ class Transaction:
 
     transaction_id: str
     summary: Summary
-    messages: Sequence[Story]
+    messages: Sequence[MessageDetail]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,35 +93,35 @@ class Conversation:
     client_ref: str | None
     parties: Sequence[Party]  # by number
     summary: Summary
-    spoken: Spoken | None  # when it was active; None: not since that is noted
+    spoken: ConversationActivity | None  # when it was active; None: not since that is noted
     is_large: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Glimpse:
+class ConversationOverview:
     """A conversation in a list. `sample`: one of its messages, or else of its replies.
 
     `statuses`: its messages by status; None: they are more than ten.
     """
 
-    row: Spoken
+    row: ConversationActivity
     sample: Message | Reply | None
     statuses: Mapping[str, int] | None
 
 
-def find_message(session: Session, message_id: UUID) -> Story | None:
+def find_message(session: Session, message_id: UUID) -> MessageDetail | None:
     """A message with its transitions."""
     message = session.get(Message, message_id)
     return None if message is None else _stories(session, [message])[0]
 
 
-def find_evidence(session: Session, message_id: UUID) -> Evidence | None:
+def find_evidence(session: Session, message_id: UUID) -> MessageEvidence | None:
     """A message with all that was recorded of it, superseded or not, and how it was offered."""
     message = session.get(Message, message_id)
     if message is None:
         return None
     given = select(MessageTransaction).where(MessageTransaction.message_id == message_id)
-    return Evidence(
+    return MessageEvidence(
         row=message,
         transitions=session.scalars(
             select(Transition).where(Transition.message_id == message_id).order_by(Transition.id)
@@ -151,7 +148,7 @@ def find_transaction(session: Session, transaction_id: str) -> Transaction | Non
     if not ids:
         return None
     summary = _summarise(session, bulk.among(session, Message.id, ids))
-    some = bulk.among(session, Message.id, ids[:MOST_ROWS])
+    some = bulk.among(session, Message.id, ids[:MAX_ROWS])
     first = session.scalars(select(Message).where(some).order_by(Message.id)).all()
     return Transaction(transaction_id=transaction_id, summary=summary, messages=_stories(session, first))
 
@@ -172,7 +169,7 @@ def find_conversation(session: Session, conversation_id: UUID) -> Conversation |
         messages = _said_by_status(session, conversation_id)
     statuses = Counter(row.status for row in messages)
     written, answered = Counter(row.recipient for row in messages), Counter(row.sender for row in replies[:LARGE])
-    numbers = sorted(written.keys() | answered.keys())[:MOST_ROWS]
+    numbers = sorted(written.keys() | answered.keys())[:MAX_ROWS]
     return Conversation(
         id=conversation_id,
         client_ref=(messages or replies)[0].client_ref,
@@ -184,31 +181,33 @@ def find_conversation(session: Session, conversation_id: UUID) -> Conversation |
             replies=sum(answered.values()),
             is_bounded=is_large,
         ),
-        spoken=session.get(Spoken, conversation_id),
+        spoken=session.get(ConversationActivity, conversation_id),
         is_large=is_large,
     )
 
 
 def list_conversations(
     session: Session, *, limit: int, after: tuple[Any, ...] | None = None
-) -> Page[Glimpse, tuple[Any, ...]]:
+) -> Page[ConversationOverview, tuple[Any, ...]]:
     """Conversations, the one that was active last first. The key is of that time and the id."""
-    way = Way(order=(Spoken.last_at, Spoken.id), branches=[[]])
-    walked = walk(session, way, limit=limit, after=after)
+    way = Scan(order=(ConversationActivity.last_at, ConversationActivity.id), branches=[[]])
+    walked = scan(session, way, limit=limit, after=after)
     ids = [identifier for _, identifier in walked.keys]
     if not ids:
         return Page(items=[], next=None)
     # Each in the order of an index that has the conversation first, so that no plan looks elsewhere.
-    in_it = select(Message.status).where(Message.conversation_id == Spoken.id).order_by(Message.status)
-    some = in_it.limit(_FEW + 1).correlate(Spoken).subquery()
-    replies_in_it = select(Reply.id).where(Reply.conversation_id == Spoken.id).order_by(Reply.received_at, Reply.id)
+    in_it = select(Message.status).where(Message.conversation_id == ConversationActivity.id).order_by(Message.status)
+    some = in_it.limit(_FEW + 1).correlate(ConversationActivity).subquery()
+    replies_in_it = (
+        select(Reply.id).where(Reply.conversation_id == ConversationActivity.id).order_by(Reply.received_at, Reply.id)
+    )
     query = select(
-        Spoken,
+        ConversationActivity,
         select(func.aggregate_strings(some.c.status, ",")).scalar_subquery().label("statuses"),
         in_it.with_only_columns(Message.id).limit(1).scalar_subquery().label("message_id"),
         replies_in_it.limit(1).scalar_subquery().label("reply_id"),
-    ).where(bulk.among(session, Spoken.id, ids))
-    found = {row.Spoken.id: row for row in session.execute(query)}
+    ).where(bulk.among(session, ConversationActivity.id, ids))
+    found = {row.ConversationActivity.id: row for row in session.execute(query)}
     messages = _by_id(session, Message, [row.message_id for row in found.values() if row.message_id])
     silent = [row.reply_id for row in found.values() if row.reply_id and not row.message_id]
     replies = _by_id(session, Reply, silent)
@@ -216,8 +215,8 @@ def list_conversations(
     for row in (found[identifier] for identifier in ids):
         words = row.statuses.split(",") if row.statuses else []
         glimpses.append(
-            Glimpse(
-                row=row.Spoken,
+            ConversationOverview(
+                row=row.ConversationActivity,
                 sample=messages.get(row.message_id) or replies.get(row.reply_id),
                 statuses=Counter(words) if len(words) <= _FEW else None,
             )
@@ -237,21 +236,13 @@ def has_conversation(session: Session, conversation_id: UUID) -> bool:
     )
 
 
-def find_heartbeats(session: Session, kind: str, since: datetime) -> Sequence[Heartbeat]:
-    """Processes of a kind, such as `worker`, that were seen at work after `since`."""
-    query = select(Heartbeat).where(
-        Heartbeat.process.startswith(f"{kind}:", autoescape=True), Heartbeat.seen_at > since
-    )
-    return session.scalars(query.order_by(Heartbeat.process)).all()
-
-
-def _stories(session: Session, messages: Sequence[Message]) -> list[Story]:
+def _stories(session: Session, messages: Sequence[Message]) -> list[MessageDetail]:
     told: dict[UUID, list[Transition]] = defaultdict(list)
     ids = [message.id for message in messages]
     query = select(Transition).where(Transition.message_id.in_(ids)).order_by(Transition.id)
     for transition in session.scalars(query):
         told[transition.message_id].append(transition)
-    return [Story(row=message, transitions=told[message.id]) for message in messages]
+    return [MessageDetail(row=message, transitions=told[message.id]) for message in messages]
 
 
 def _summarise(session: Session, *conditions: ColumnElement[bool]) -> Summary:
@@ -270,7 +261,7 @@ def _summarise(session: Session, *conditions: ColumnElement[bool]) -> Summary:
 def _said(session: Session, conversation_id: UUID) -> Sequence[Any]:
     """What is counted of a conversation's messages: of all, or of one more than makes it large."""
     pins = [(Message.conversation_id, conversation_id)]
-    query = pinned(_COUNTED, pins, Message.status, Message.created_at, Message.id)
+    query = with_equals(_COUNTED, pins, Message.status, Message.created_at, Message.id)
     return session.execute(query.limit(LARGE + 1)).all()
 
 
@@ -279,7 +270,7 @@ def _said_by_status(session: Session, conversation_id: UUID) -> Sequence[Any]:
     parts = []
     for status in Status:
         pins = [(Message.conversation_id, conversation_id), (Message.status, status.value)]
-        parts.append(pinned(_COUNTED, pins, Message.created_at, Message.id).limit(_OF_EACH).subquery())
+        parts.append(with_equals(_COUNTED, pins, Message.created_at, Message.id).limit(_OF_EACH).subquery())
     return session.execute(union_all(*(select(part) for part in parts))).all()
 
 

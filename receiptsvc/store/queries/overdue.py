@@ -13,7 +13,7 @@ from receiptsvc.domain.statuses import PROGRESS, Status
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.models import OPEN, Message, Transition, UtcDateTime
 
-MOST_COUNTED = 1_000  # messages of one status and age
+MAX_COUNTED = 1_000  # messages of one status and age
 EXAMPLES = 5
 
 
@@ -52,13 +52,13 @@ def find(session: Session, marks: Sequence[datetime]) -> Overdue:
     """Messages without a final report that should have one. `marks`: what is older than the first is overdue.
 
     Marks go back in time, and divide what is overdue by age: that of a message begins when it was accepted, or with its
-    deliverAfter. At most MOST_COUNTED are counted of one status and age, and looked at for silence in all.
+    deliverAfter. At most MAX_COUNTED are counted of one status and age, and looked at for silence in all.
     """
     spans = list(zip([*marks[1:], None], marks, strict=True))
     pieces = [(status, begin, end) for status in PROGRESS for begin, end in spans]
     given = {f"mark_{number}": mark for number, mark in enumerate(marks)}
-    rows = session.execute(_counting(len(marks)), {**given, "most": MOST_COUNTED})
-    counted = {place: min(at_once + later, MOST_COUNTED) for place, at_once, later in rows}
+    rows = session.execute(_counting(len(marks)), {**given, "most": MAX_COUNTED})
+    counted = {place: min(at_once + later, MAX_COUNTED) for place, at_once, later in rows}
     ages = [
         Age(status=status, begin=begin, end=end, count=counted[place])
         for place, (status, begin, end) in enumerate(pieces)
@@ -117,7 +117,7 @@ def _oldest(session: Session, status: Status, end: datetime, most: int) -> Seque
 
 def _silent(session: Session, before: datetime) -> Silent:
     """What was, or may have been, taken by the gateway, and has no receipt."""
-    oldest = [_oldest(session, status, before, MOST_COUNTED) for status in (Status.SUBMITTED, Status.SEND_UNKNOWN)]
+    oldest = [_oldest(session, status, before, MAX_COUNTED) for status in (Status.SUBMITTED, Status.SEND_UNKNOWN)]
     if not any(oldest):
         return Silent(count=0, is_all=True, examples=[])
     receipt = exists().where(Transition.message_id == Message.id, Transition.receipt_id.is_not(None))
@@ -126,5 +126,5 @@ def _silent(session: Session, before: datetime) -> Silent:
         .where(bulk.among(session, Message.id, [one for some in oldest for one in some]), ~receipt)
         .order_by(Message.id)
     ).all()
-    is_all = all(len(some) < MOST_COUNTED for some in oldest)
+    is_all = all(len(some) < MAX_COUNTED for some in oldest)
     return Silent(count=len(silent), is_all=is_all, examples=silent[:EXAMPLES])

@@ -21,12 +21,12 @@ from sqlalchemy.orm import Session
 from receiptsvc.domain.statuses import Effect, Status
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.db import is_sqlite
-from receiptsvc.store.core.models import Rollup, UtcDateTime
+from receiptsvc.store.core.models import HourlyCount, UtcDateTime
 from receiptsvc.store.messages import hourly_counts
 
-MOST_COUNTS = 1_000_000  # rows of the hourly counts that are added up for one question
+MAX_COUNTS = 1_000_000  # rows of the hourly counts that are added up for one question
 
-_MOST_KEPT = 4_000  # lines of some 2 kB each
+_MAX_KEPT = 4_000  # lines of some 2 kB each
 _KEPT_SECONDS = 900  # at least; nothing but us notes what it changes: not a release before this, nor a hand
 
 _SHARES = (0.5, 0.95, 0.99)
@@ -110,7 +110,7 @@ class Memory:
 
     def keep(self, key: _Key, kept: _Kept) -> None:
         """Keep it, in the place of what is there longest."""
-        for old in list(self._kept)[: max(0, len(self._kept) + 1 - _MOST_KEPT)]:
+        for old in list(self._kept)[: max(0, len(self._kept) + 1 - _MAX_KEPT)]:
             self._kept.pop(old, None)  # another thread may have been quicker
         self._kept[key] = kept
 
@@ -148,11 +148,11 @@ def read(
 
 def _changes(session: Session, since: datetime, until: datetime, by: By) -> dict[datetime, int]:
     """How often the counts of each hour or day were changed; what is not there never was."""
-    begin = _start(session, Rollup.hour, by)
+    begin = _start(session, HourlyCount.hour, by)
     noted = (
-        select(begin, func.sum(Rollup.value))
+        select(begin, func.sum(HourlyCount.value))
         .where(text("kind = 'changes'"))  # as its index has it, word by word
-        .where(Rollup.hour >= since, Rollup.hour < until)
+        .where(HourlyCount.hour >= since, HourlyCount.hour < until)
         .group_by(begin)
     )
     return {start: int(times) for start, times in session.execute(noted)}
@@ -175,16 +175,16 @@ def _added_up(
     # Hour by hour, since many that still stand, or of other originators, may be between.
     hours = [start + _HOUR * place for start in starts for place in range(by.length // _HOUR)]
     kept: Select[*tuple[Any, ...]] = (
-        select(Rollup.hour, Rollup.kind, Rollup.word, Rollup.value)
-        .where(bulk.among(session, Rollup.hour, hours), Rollup.kind.in_(kinds))
-        .limit(MOST_COUNTS + 1)
+        select(HourlyCount.hour, HourlyCount.kind, HourlyCount.label, HourlyCount.value)
+        .where(bulk.among(session, HourlyCount.hour, hours), HourlyCount.kind.in_(kinds))
+        .limit(MAX_COUNTS + 1)
     )
     if originator is not None:
-        kept = kept.where(Rollup.originator == originator)
+        kept = kept.where(HourlyCount.originator == originator)
     rows = 0
     for start, read_rows, *counted in session.execute(_summed(session, kept, by)):
         rows += read_rows
-        if rows > MOST_COUNTS:
+        if rows > MAX_COUNTS:
             raise TooMuch
         yield start, _packed(counted)
 
@@ -197,15 +197,15 @@ def _summed(session: Session, kept: Select[*tuple[Any, ...]], by: By) -> Select[
         select(
             start.label("start"),
             counts.c.kind,
-            counts.c.word,
+            counts.c.label,
             func.sum(counts.c.value).label("value"),
             func.count().label("rows"),
         )
-        .group_by(start, counts.c.kind, counts.c.word)
+        .group_by(start, counts.c.kind, counts.c.label)
         .subquery()
     )
     gather = func.json_group_object if is_sqlite(session) else func.json_object_agg
-    told = [gather(words.c.word, words.c.value, type_=JSON()).filter(words.c.kind == kind) for kind in _KINDS]
+    told = [gather(words.c.label, words.c.value, type_=JSON()).filter(words.c.kind == kind) for kind in _KINDS]
     return select(words.c.start, func.sum(words.c.rows), *told).group_by(words.c.start)
 
 

@@ -26,15 +26,15 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store.core.keyset import Way, walk
+from receiptsvc.store.core.keyset import Scan, scan
 from receiptsvc.store.core.models import Message, Reply, Transition
-from receiptsvc.store.queries.lookup import Page
+from receiptsvc.store.core.paging import Page
 
 _MESSAGE, _TRANSITION, _REPLY = range(3)  # the order of what happened at the same time
 _BY_MESSAGE = 3  # in a place: it is one in a large conversation
 
 
-class Key(NamedTuple):
+class TimelineCursor(NamedTuple):
     """Where a timeline's entry stands among the others: by time, then messages, transitions, replies.
 
     In a large conversation by time, id and serial: a transition has its message's time there.
@@ -47,7 +47,7 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class TimelineRow:
     """One entry of a timeline. `to`: whom a transition's message went to."""
 
     at: datetime
@@ -56,8 +56,8 @@ class Entry:
 
 
 def read(
-    session: Session, conversation_id: UUID, *, limit: int, after: Key | None = None, is_large: bool = False
-) -> Page[Entry, Key]:
+    session: Session, conversation_id: UUID, *, limit: int, after: TimelineCursor | None = None, is_large: bool = False
+) -> Page[TimelineRow, TimelineCursor]:
     """What happened in a conversation, the earliest first; of one that `is_large`, message by message.
 
     A message stands at the time it was accepted, a reply and a transition at the provider's time, or without one at
@@ -73,34 +73,39 @@ def read(
         values = (literal(value, column.type) for value, column in zip(after, columns, strict=True))
         query = query.where(tuple_(*columns) > tuple_(*values))
     found = [
-        Key(*row)
+        TimelineCursor(*row)
         for row in session.execute(query.order_by(keys.c.at, keys.c.kind, keys.c.id, keys.c.serial).limit(limit + 1))
     ]
     shown = found[:limit]
     return Page(items=_entries(session, shown), next=shown[-1] if len(found) > limit else None)
 
 
-def is_by_message(after: Key | None, *, is_large: bool) -> bool:
+def is_by_message(after: TimelineCursor | None, *, is_large: bool) -> bool:
     """Whether a conversation is told message by message."""
     return is_large if after is None else after.kind == _BY_MESSAGE
 
 
-def _read_by_message(session: Session, conversation_id: UUID, *, limit: int, after: Key | None) -> Page[Entry, Key]:
+def _read_by_message(
+    session: Session, conversation_id: UUID, *, limit: int, after: TimelineCursor | None
+) -> Page[TimelineRow, TimelineCursor]:
     place = (after.at, after.id) if after is not None else None
     # Each message has a transition at least, so that half as many fill a page.
     statuses = [[(Message.conversation_id, conversation_id), (Message.status, status.value)] for status in Status]
     every: list[list[ColumnElement[bool]]] = [[] for _ in statuses]
-    sent = Way(order=(Message.created_at, Message.id), branches=every, pins=statuses, is_descending=False)
+    sent = Scan(order=(Message.created_at, Message.id), branches=every, pins=statuses, is_descending=False)
     answers = [[Reply.conversation_id == conversation_id]]
-    received = Way(order=(Reply.received_at, Reply.id), branches=answers, is_descending=False)
-    messages = walk(session, sent, limit=limit // 2 + 1, after=place).keys
-    replies = walk(session, received, limit=limit + 1, after=place).keys
+    received = Scan(order=(Reply.received_at, Reply.id), branches=answers, is_descending=False)
+    messages = scan(session, sent, limit=limit // 2 + 1, after=place).keys
+    replies = scan(session, received, limit=limit + 1, after=place).keys
     made_at = {identifier: at for at, identifier in messages}
     rest = made_at | ({after.id: after.at} if after is not None else {})
     told = select(Transition.message_id, Transition.id).where(Transition.message_id.in_(list(rest)))
-    found = [Key(at, _MESSAGE, identifier, 0) for at, identifier in messages]
-    found += [Key(rest[identifier], _TRANSITION, identifier, serial) for identifier, serial in session.execute(told)]
-    found += [Key(at, _REPLY, identifier, 0) for at, identifier in replies]
+    found = [TimelineCursor(at, _MESSAGE, identifier, 0) for at, identifier in messages]
+    found += [
+        TimelineCursor(rest[identifier], _TRANSITION, identifier, serial)
+        for identifier, serial in session.execute(told)
+    ]
+    found += [TimelineCursor(at, _REPLY, identifier, 0) for at, identifier in replies]
     found.sort(key=_by_message)
     if after is not None:
         found = [key for key in found if _by_message(key) > _by_message(after)]
@@ -109,7 +114,7 @@ def _read_by_message(session: Session, conversation_id: UUID, *, limit: int, aft
     return Page(items=_entries(session, shown), next=following)
 
 
-def _by_message(key: Key) -> tuple[datetime, UUID, int]:
+def _by_message(key: TimelineCursor) -> tuple[datetime, UUID, int]:
     return key.at, key.id, key.serial
 
 
@@ -138,7 +143,7 @@ def _keys(conversation_id: UUID) -> CompoundSelect[Any]:
     return union_all(messages, transitions, replies)
 
 
-def _entries(session: Session, keys: Sequence[Key]) -> list[Entry]:
+def _entries(session: Session, keys: Sequence[TimelineCursor]) -> list[TimelineRow]:
     """The rows behind these keys, fetched by kind."""
     messages = {
         row.id: row
@@ -156,14 +161,14 @@ def _entries(session: Session, keys: Sequence[Key]) -> list[Entry]:
         row.id: row
         for row in session.scalars(select(Reply).where(Reply.id.in_([key.id for key in keys if key.kind == _REPLY])))
     }
-    entries: list[Entry] = []
+    entries: list[TimelineRow] = []
     for key in keys:
         if key.kind == _MESSAGE:
-            entries.append(Entry(at=key.at, row=messages[key.id]))
+            entries.append(TimelineRow(at=key.at, row=messages[key.id]))
         elif key.kind == _TRANSITION:
             message, row = messages[key.id], transitions[key.serial]
             at = max(row.occurred_at or row.received_at, message.created_at)
-            entries.append(Entry(at=at, row=row, to=message.recipient))
+            entries.append(TimelineRow(at=at, row=row, to=message.recipient))
         else:
-            entries.append(Entry(at=key.at, row=replies[key.id]))
+            entries.append(TimelineRow(at=key.at, row=replies[key.id]))
     return entries

@@ -10,26 +10,26 @@ from receiptsvc import ids
 from receiptsvc.store.core.models import Message
 from receiptsvc.store.messages import transitions
 from receiptsvc.store.queries import lookup, timeline
-from receiptsvc.store.queries.lookup import Glimpse
+from receiptsvc.store.queries.lookup import ConversationOverview
 from receiptsvc.web.http import context
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.http.auth import requires
-from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import conversations as schemas
 
 _LIST_CURSOR, _TIMELINE_CURSOR = kinds.moment_cursor(), kinds.timeline_cursor()
 
-blueprint = noun("conversations", "Messages, what became of them, and replies, in one timeline.")
+blueprint = new_blueprint("conversations", "Messages, what became of them, and replies, in one timeline.")
 
 
 @endpoint(
     blueprint,
     "GET",
     "/conversations",
-    asks=schemas.ConversationsQuery,
-    gives=schemas.Conversations,
-    fails=(404, 422, 503),
+    query=schemas.ConversationsQuery,
+    response=schemas.Conversations,
+    errors=(404, 422, 503),
 )
 @requires("read")
 def list_conversations(query: dict[str, Any]) -> dict[str, Any]:
@@ -58,9 +58,9 @@ def list_conversations(query: dict[str, Any]) -> dict[str, Any]:
     "GET",
     "/conversations/<anything:client_ref>",
     path={"client_ref": "The clientRef, percent-encoded, `/` included; or a conversation's id, which goes first."},
-    asks=schemas.ConversationQuery,
-    gives=schemas.Conversation,
-    fails=(404, 422, 503),
+    query=schemas.ConversationQuery,
+    response=schemas.Conversation,
+    errors=(404, 422, 503),
 )
 @requires("read")
 def read_conversation(query: dict[str, Any], client_ref: str) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def read_conversation(query: dict[str, Any], client_ref: str) -> dict[str, Any]:
     return _tell(client_ref, **query)
 
 
-def _tell(client_ref: str, limit: int, cursor: timeline.Key | None = None) -> dict[str, Any]:
+def _tell(client_ref: str, limit: int, cursor: timeline.TimelineCursor | None = None) -> dict[str, Any]:
     with context.database().reading() as session:
         conversation = lookup.find_conversation(session, _identify(session, client_ref))
         if conversation is None:
@@ -84,7 +84,7 @@ def _tell(client_ref: str, limit: int, cursor: timeline.Key | None = None) -> di
             "row": conversation.summary,
             "first_activity_at": spoken.first_at if spoken else None,
             "last_activity_at": spoken.last_at if spoken else None,
-            "is_waiting_for_reply": not spoken.is_answered if spoken else None,
+            "is_waiting_for_reply": not spoken.last_from_recipient if spoken else None,
         },
         "timeline": page.items,
         "timeline_order": "message" if timeline.is_by_message(cursor, is_large=conversation.is_large) else "time",
@@ -92,7 +92,7 @@ def _tell(client_ref: str, limit: int, cursor: timeline.Key | None = None) -> di
     }
 
 
-def _glimpse(glimpse: Glimpse) -> dict[str, Any]:
+def _glimpse(glimpse: ConversationOverview) -> dict[str, Any]:
     sample = glimpse.sample
     return {
         "row": glimpse.row,
@@ -102,7 +102,7 @@ def _glimpse(glimpse: Glimpse) -> dict[str, Any]:
         "statuses": glimpse.statuses,
         "first_activity_at": glimpse.row.first_at,
         "last_activity_at": glimpse.row.last_at,
-        "is_waiting_for_reply": not glimpse.row.is_answered,
+        "is_waiting_for_reply": not glimpse.row.last_from_recipient,
     }
 
 

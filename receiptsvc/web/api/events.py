@@ -8,11 +8,11 @@ from receiptsvc.server.event_streams import MAX_STREAMS
 from receiptsvc.store.messages import change_feed
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
-from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas.events import SAMPLE, EventHeaders, EventQuery
 
-blueprint = noun("events", "What changes, told as it does.")
+blueprint = new_blueprint("events", "What changes, told as it does.")
 
 _LABELS = {
     "recipient": change_feed.RECIPIENT,
@@ -28,12 +28,12 @@ _RETRY_AFTER_SECONDS = 5
     blueprint,
     "GET",
     "/events",
-    heeds=EventHeaders,
-    asks=EventQuery,
-    gives=None,
+    headers=EventHeaders,
+    query=EventQuery,
+    response=None,
     streams="text/event-stream",
     sample=SAMPLE,
-    fails=(410, 422, 503),
+    errors=(410, 422, 503),
 )
 @requires("read")
 def stream_events(headers: dict[str, Any], query: dict[str, Any]) -> Response:

@@ -12,10 +12,10 @@ from flask import Response, request
 
 from receiptsvc import ids
 from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.paging import Page
 from receiptsvc.store.queries import exports
 from receiptsvc.store.queries.exports import Form, Line
-from receiptsvc.store.queries.listing import MessageFilter, Place
-from receiptsvc.store.queries.lookup import Page
+from receiptsvc.store.queries.listing import ListCursor, MessageFilter
 from receiptsvc.web.http.errors import Problem
 
 MEDIA = {Form.CSV: "text/csv; charset=utf-8; header=present", Form.JSON: "application/jsonl"}
@@ -31,7 +31,7 @@ class Table:
 
     name: str
     columns: tuple[str, ...]
-    read: Callable[..., Page[Line, Place]]
+    read: Callable[..., Page[Line, ListCursor]]
     write: dict[Form, Write]
 
 
@@ -79,7 +79,7 @@ def answer(database: Database, table: Table, where: MessageFilter, form: Form) -
 
 
 def _pages(database: Database, table: Table, where: MessageFilter, form: Form) -> Iterator[Sequence[Line]]:
-    after: Place | None = None
+    after: ListCursor | None = None
     while True:
         with database.reading() as session:
             page = table.read(session, where, form, limit=_SLICE, after=after)

@@ -9,10 +9,10 @@ from receiptsvc.store.queries.listing import MessageFilter
 from receiptsvc.web.api import export_stream
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
-from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.schemas.exports import ExportQuery
 
-blueprint = noun("export", "All that fits, as CSV or JSON lines, however much that is.")
+blueprint = new_blueprint("export", "All that fits, as CSV or JSON lines, however much that is.")
 
 _FAILS = (422, 503, 505)
 
@@ -25,11 +25,11 @@ def _object(table: export_stream.Table) -> str:
     blueprint,
     "GET",
     "/export/messages.csv",
-    asks=ExportQuery,
+    query=ExportQuery,
     streams="text/csv",
     sample=",".join(export_stream.MESSAGES.columns),
-    gives=None,
-    fails=_FAILS,
+    response=None,
+    errors=_FAILS,
 )
 @requires("read")
 def export_messages_csv(query: dict[str, Any]) -> Response:
@@ -50,11 +50,11 @@ def export_messages_csv(query: dict[str, Any]) -> Response:
     blueprint,
     "GET",
     "/export/messages.jsonl",
-    asks=ExportQuery,
+    query=ExportQuery,
     streams="application/jsonl",
     sample=_object(export_stream.MESSAGES),
-    gives=None,
-    fails=_FAILS,
+    response=None,
+    errors=_FAILS,
 )
 @requires("read")
 def export_messages_jsonl(query: dict[str, Any]) -> Response:
@@ -69,11 +69,11 @@ def export_messages_jsonl(query: dict[str, Any]) -> Response:
     blueprint,
     "GET",
     "/export/transitions.csv",
-    asks=ExportQuery,
+    query=ExportQuery,
     streams="text/csv",
     sample=",".join(export_stream.TRANSITIONS.columns),
-    gives=None,
-    fails=_FAILS,
+    response=None,
+    errors=_FAILS,
 )
 @requires("read")
 def export_transitions_csv(query: dict[str, Any]) -> Response:
@@ -89,11 +89,11 @@ def export_transitions_csv(query: dict[str, Any]) -> Response:
     blueprint,
     "GET",
     "/export/transitions.jsonl",
-    asks=ExportQuery,
+    query=ExportQuery,
     streams="application/jsonl",
     sample=_object(export_stream.TRANSITIONS),
-    gives=None,
-    fails=_FAILS,
+    response=None,
+    errors=_FAILS,
 )
 @requires("read")
 def export_transitions_jsonl(query: dict[str, Any]) -> Response:

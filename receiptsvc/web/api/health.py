@@ -5,13 +5,13 @@ from typing import Any
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import public
-from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.schemas.operations import Liveness, Readiness
 
-blueprint = noun("health", "For whatever watches over the processes.", prefix="")
+blueprint = new_blueprint("health", "For whatever watches over the processes.", prefix="")
 
 
-@endpoint(blueprint, "GET", "/healthz", gives=Liveness)
+@endpoint(blueprint, "GET", "/healthz", response=Liveness)
 @public
 def read_liveness() -> dict[str, Any]:
     """Is this process alive?
@@ -21,7 +21,7 @@ def read_liveness() -> dict[str, Any]:
     return {}
 
 
-@endpoint(blueprint, "GET", "/readyz", gives=Readiness, also={503: Readiness})
+@endpoint(blueprint, "GET", "/readyz", response=Readiness, alt_responses={503: Readiness})
 @public
 def read_readiness() -> Any:
     """Can a callback be kept?

@@ -5,13 +5,13 @@ from typing import Any
 from receiptsvc.store.inbox import counters
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
-from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.schemas.operations import Ledger
 
-blueprint = noun("ledger", "The account of every receipt that was ever kept.")
+blueprint = new_blueprint("ledger", "The account of every receipt that was ever kept.")
 
 
-@endpoint(blueprint, "GET", "/ledger", gives=Ledger, fails=(503,))
+@endpoint(blueprint, "GET", "/ledger", response=Ledger, errors=(503,))
 @requires("ops")
 def read_ledger() -> dict[str, Any]:
     """Read the ledger

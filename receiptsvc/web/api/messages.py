@@ -6,39 +6,39 @@ from flask import Response, request
 
 from receiptsvc import ids
 from receiptsvc.domain import explanation
-from receiptsvc.domain.explanation import Told
+from receiptsvc.domain.explanation import RecordedReport
 from receiptsvc.domain.statuses import Effect
 from receiptsvc.store.messages import transitions
 from receiptsvc.store.outbound import idempotency
 from receiptsvc.store.outbound.idempotency import Claim
 from receiptsvc.store.queries import etags, listing, lookup
 from receiptsvc.store.queries.listing import MessageFilter
-from receiptsvc.store.queries.lookup import Story
+from receiptsvc.store.queries.lookup import MessageDetail
 from receiptsvc.web.http import auth, caching, context
 from receiptsvc.web.http.auth import requires
-from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import messages as schemas
 from receiptsvc.web.schemas.receipts import Explanation
 from receiptsvc.web.schemas.submissions import Submission, SubmissionHeaders, SubmissionQuery
 from receiptsvc.web.submit import drafts
-from receiptsvc.web.submit.idempotent import once
+from receiptsvc.web.submit.idempotent import idempotent
 
-blueprint = noun("messages", "One text to one recipient, from its acceptance to its last receipt.")
+blueprint = new_blueprint("messages", "One text to one recipient, from its acceptance to its last receipt.")
 
 
 @endpoint(
     blueprint,
     "POST",
     "/messages",
-    heeds=SubmissionHeaders,
-    asks=SubmissionQuery,
-    around=once,
-    takes=Submission,
-    gives=schemas.Accepted,
+    headers=SubmissionHeaders,
+    query=SubmissionQuery,
+    decorator=idempotent,
+    body=Submission,
+    response=schemas.Accepted,
     status=202,
-    also={200: schemas.Drafts},
-    fails=(409, 503),
+    alt_responses={200: schemas.Drafts},
+    errors=(409, 503),
 )
 @requires("send")
 def send_messages(
@@ -68,7 +68,9 @@ def _written(body: str, status: int) -> Response:
     return Response(body, status=status, content_type="application/json")
 
 
-@endpoint(blueprint, "GET", "/messages", asks=schemas.MessageListQuery, gives=schemas.MessagePage, fails=(422, 503))
+@endpoint(
+    blueprint, "GET", "/messages", query=schemas.MessageListQuery, response=schemas.MessagePage, errors=(422, 503)
+)
 @requires("read")
 def list_messages(query: dict[str, Any]) -> dict[str, Any]:
     """List messages
@@ -94,12 +96,12 @@ def list_messages(query: dict[str, Any]) -> dict[str, Any]:
     "GET",
     "/messages/<id:message_id>",
     path={"message_id": "The message's id."},
-    gives=schemas.WholeMessage,
-    fails=(404, 503),
+    response=schemas.WholeMessage,
+    errors=(404, 503),
     is_tagged=True,
 )
 @requires("read")
-def read_message(message_id: str) -> Response | tuple[Story, int, dict[str, str]]:
+def read_message(message_id: str) -> Response | tuple[MessageDetail, int, dict[str, str]]:
     """Read a message
 
     Where it stands, and everything that was recorded of it.
@@ -121,8 +123,8 @@ def read_message(message_id: str) -> Response | tuple[Story, int, dict[str, str]
     "GET",
     "/messages/<id:message_id>/explain",
     path={"message_id": "The message's id."},
-    gives=Explanation,
-    fails=(404, 503),
+    response=Explanation,
+    errors=(404, 503),
 )
 @requires("read")
 def explain_message(message_id: str) -> dict[str, Any]:
@@ -137,7 +139,7 @@ def explain_message(message_id: str) -> dict[str, Any]:
     if found is None:
         raise Problem(404, "There is no message with this id.")
     told = [
-        Told(
+        RecordedReport(
             report=transitions.report_of(row),
             effect=Effect(row.effect),
             reason=row.reason,

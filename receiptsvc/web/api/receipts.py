@@ -9,32 +9,32 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain.errors import Refused
-from receiptsvc.domain.inbox import Channel, InboxOutcome
-from receiptsvc.store.core.audits import By
+from receiptsvc.domain.inbox import Channel, ReceiptOutcome
+from receiptsvc.store.core.audits import Actor
+from receiptsvc.store.core.paging import Page
 from receiptsvc.store.inbox import receipts
-from receiptsvc.store.inbox.receipts import Detail, Entry, NoSuchMessage, ReceiptFilter, Selection
-from receiptsvc.store.queries.lookup import Page
+from receiptsvc.store.inbox.receipts import NoSuchMessage, ReceiptDetail, ReceiptEntry, ReceiptFilter, ReplaySelection
 from receiptsvc.web.http import auth, context
 from receiptsvc.web.http.auth import requires
-from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import receipts as schemas
 
-blueprint = noun("receipts", "The ledger's rows: each kept receipt, and what can be done with it by hand.")
+blueprint = new_blueprint("receipts", "The ledger's rows: each kept receipt, and what can be done with it by hand.")
 
 _PATH = {"receipt_id": "The receipt's id."}
 
 
-@endpoint(blueprint, "GET", "/receipts", asks=schemas.ReceiptQuery, gives=schemas.ReceiptPage, fails=(422, 503))
+@endpoint(blueprint, "GET", "/receipts", query=schemas.ReceiptQuery, response=schemas.ReceiptPage, errors=(422, 503))
 @requires("ops")
-def list_receipts(query: dict[str, Any]) -> Page[Entry, Any]:
+def list_receipts(query: dict[str, Any]) -> Page[ReceiptEntry, Any]:
     """List receipts
 
     Those that fit every filter, the newest first.
     """
     limit, cursor = query.pop("limit"), query.pop("cursor", None)
     where = ReceiptFilter(
-        outcome=InboxOutcome(query["outcome"]) if "outcome" in query else None,
+        outcome=ReceiptOutcome(query["outcome"]) if "outcome" in query else None,
         channel=Channel(query["channel"]) if "channel" in query else None,
         message_id=query.get("message_id"),
         since=query.get("since"),
@@ -44,9 +44,9 @@ def list_receipts(query: dict[str, Any]) -> Page[Entry, Any]:
         return receipts.list_receipts(session, where, limit=limit, after=cursor)
 
 
-@endpoint(blueprint, "GET", "/receipts/<id:receipt_id>", path=_PATH, gives=schemas.ReceiptStory, fails=(404, 503))
+@endpoint(blueprint, "GET", "/receipts/<id:receipt_id>", path=_PATH, response=schemas.ReceiptStory, errors=(404, 503))
 @requires("ops")
-def read_receipt(receipt_id: str) -> Detail:
+def read_receipt(receipt_id: str) -> ReceiptDetail:
     """Read a receipt
 
     As it came, with what it led to and what was done to it. One that came along with others has the bytes of them all.
@@ -64,20 +64,20 @@ def read_receipt(receipt_id: str) -> Detail:
     "POST",
     "/receipts/<id:receipt_id>/match",
     path=_PATH,
-    takes=schemas.Match,
-    gives=schemas.Receipt,
+    body=schemas.Match,
+    response=schemas.Receipt,
     status=202,
-    fails=(404, 409, 503),
+    errors=(404, 409, 503),
 )
 @requires("ops")
-def match_receipt(body: dict[str, Any], receipt_id: str) -> Entry:
+def match_receipt(body: dict[str, Any], receipt_id: str) -> ReceiptEntry:
     """Match a receipt to a message
 
     For one that is unmatched, quarantined, dead or dismissed, else 409. It becomes pending and is recorded about this
     message, by the rule `matched by hand`; if it can't be read, it ends quarantined again.
     """
 
-    def match(session: Session, identifier: UUID, by: By, now: datetime) -> Entry | None:
+    def match(session: Session, identifier: UUID, by: Actor, now: datetime) -> ReceiptEntry | None:
         return receipts.match(session, identifier, body["message_id"], by, now)
 
     return _do(match, receipt_id, body.get("reason"))
@@ -88,13 +88,13 @@ def match_receipt(body: dict[str, Any], receipt_id: str) -> Entry:
     "POST",
     "/receipts/<id:receipt_id>/retry",
     path=_PATH,
-    takes=schemas.Retry,
-    gives=schemas.Receipt,
+    body=schemas.Retry,
+    response=schemas.Receipt,
     status=202,
-    fails=(404, 409, 503),
+    errors=(404, 409, 503),
 )
 @requires("ops")
-def retry_receipt(body: dict[str, Any], receipt_id: str) -> Entry:
+def retry_receipt(body: dict[str, Any], receipt_id: str) -> ReceiptEntry:
     """Work on a receipt again
 
     For one that is unmatched, quarantined or dead, else 409. It becomes pending and goes the way of every receipt.
@@ -107,12 +107,12 @@ def retry_receipt(body: dict[str, Any], receipt_id: str) -> Entry:
     "POST",
     "/receipts/<id:receipt_id>/dismiss",
     path=_PATH,
-    takes=schemas.Dismissal,
-    gives=schemas.Receipt,
-    fails=(404, 409, 503),
+    body=schemas.Dismissal,
+    response=schemas.Receipt,
+    errors=(404, 409, 503),
 )
 @requires("ops")
-def dismiss_receipt(body: dict[str, Any], receipt_id: str) -> Entry:
+def dismiss_receipt(body: dict[str, Any], receipt_id: str) -> ReceiptEntry:
     """Dismiss a receipt
 
     For one that is unmapped, unmatched, quarantined or dead, else 409. It is kept, and nobody looks at it any more.
@@ -120,7 +120,7 @@ def dismiss_receipt(body: dict[str, Any], receipt_id: str) -> Entry:
     return _do(receipts.dismiss, receipt_id, body["reason"])
 
 
-@endpoint(blueprint, "POST", "/receipts/replay", takes=schemas.Replay, gives=schemas.Replayed, fails=(503,))
+@endpoint(blueprint, "POST", "/receipts/replay", body=schemas.Replay, response=schemas.Replayed, errors=(503,))
 @requires("ops")
 def replay_receipts(body: dict[str, Any]) -> dict[str, Any]:
     """Work on many receipts again
@@ -130,27 +130,29 @@ def replay_receipts(body: dict[str, Any]) -> dict[str, Any]:
     """
     done = receipts.replay(
         context.database(),
-        Selection(
-            outcomes=sorted({InboxOutcome(word) for word in body["outcomes"]}),
+        ReplaySelection(
+            outcomes=sorted({ReceiptOutcome(word) for word in body["outcomes"]}),
             since=body.get("since"),
             until=body.get("until"),
         ),
-        By(actor=auth.key_name(), reason=body.get("reason")),
+        Actor(actor=auth.key_name(), reason=body.get("reason")),
         context.now,
         after=body.get("cursor"),
-        is_dry=body["dry_run"],
+        is_dry_run=body["dry_run"],
     )
     return {"row": done, "dry_run": body["dry_run"], "is_complete": done.next is None}
 
 
-def _do(deed: Callable[[Session, UUID, By, datetime], Entry | None], receipt_id: str, reason: str | None) -> Entry:
+def _do(
+    deed: Callable[[Session, UUID, Actor, datetime], ReceiptEntry | None], receipt_id: str, reason: str | None
+) -> ReceiptEntry:
     """Do something with a receipt, in a transaction of its own, in the name of the key that the request came with."""
     identifier = ids.parse("rcp", receipt_id)
     if identifier is None:
         raise _no_receipt()
     try:
         with context.database().transaction() as session:
-            entry = deed(session, identifier, By(actor=auth.key_name(), reason=reason), context.now())
+            entry = deed(session, identifier, Actor(actor=auth.key_name(), reason=reason), context.now())
     except Refused as refused:
         raise Problem(409, str(refused)) from None
     except NoSuchMessage:

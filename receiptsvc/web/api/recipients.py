@@ -6,11 +6,11 @@ from receiptsvc.domain import numbers
 from receiptsvc.store.queries import contacts
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
-from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import conversations as schemas
 
-blueprint = noun("recipients", "People: all that was sent to one, and came from them.")
+blueprint = new_blueprint("recipients", "People: all that was sent to one, and came from them.")
 
 
 @endpoint(
@@ -18,9 +18,9 @@ blueprint = noun("recipients", "People: all that was sent to one, and came from 
     "GET",
     "/recipients/<anything:number>",
     path={"number": "The person's number, in any usual writing."},
-    asks=schemas.PersonQuery,
-    gives=schemas.Person,
-    fails=(404, 422, 503),
+    query=schemas.PersonQuery,
+    response=schemas.Person,
+    errors=(404, 422, 503),
 )
 @requires("read")
 def read_recipient(query: dict[str, Any], number: str) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def read_recipient(query: dict[str, Any], number: str) -> dict[str, Any]:
     digits = numbers.normalise(number) or numbers.bare(number)
     cursor = query.get("cursor")
     with context.database().reading() as session:
-        page = contacts.read_person(session, digits, limit=query["limit"], after=cursor) if digits else None
+        page = contacts.read_contact(session, digits, limit=query["limit"], after=cursor) if digits else None
     if digits is None or page is None or not (page.items or cursor):
         raise Problem(404, "Nothing was sent to this number, and nothing came from it.")
     return {"number": digits, "items": page.items, "next_cursor": page.next}

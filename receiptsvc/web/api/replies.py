@@ -3,20 +3,20 @@
 from typing import Any
 
 from receiptsvc.store.core.models import Reply
+from receiptsvc.store.core.paging import Page
 from receiptsvc.store.queries import contacts
-from receiptsvc.store.queries.contacts import Moment, ReplyFilter
-from receiptsvc.store.queries.lookup import Page
+from receiptsvc.store.queries.contacts import ReplyFilter, TimeCursor
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
-from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.schemas import replies as schemas
 
-blueprint = noun("replies", "What people wrote back, each linked to its conversation, with the reason.")
+blueprint = new_blueprint("replies", "What people wrote back, each linked to its conversation, with the reason.")
 
 
-@endpoint(blueprint, "GET", "/inbound", asks=schemas.ReplyQuery, gives=schemas.ReplyPage, fails=(422, 503))
+@endpoint(blueprint, "GET", "/inbound", query=schemas.ReplyQuery, response=schemas.ReplyPage, errors=(422, 503))
 @requires("read")
-def list_replies(query: dict[str, Any]) -> Page[Reply, Moment]:
+def list_replies(query: dict[str, Any]) -> Page[Reply, TimeCursor]:
     """List replies
 
     Those that fit every filter, the newest first.

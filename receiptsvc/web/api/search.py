@@ -12,19 +12,19 @@ from receiptsvc.domain import numbers
 from receiptsvc.store.core.models import InboxRow, Message, Reply
 from receiptsvc.store.messages import transitions
 from receiptsvc.store.queries import contacts, listing, lookup
-from receiptsvc.store.queries.listing import FEWEST_DIGITS, MOST_OF_A_REFERENCE, Lookup, MessageFilter
+from receiptsvc.store.queries.listing import MAX_PER_CLIENT_REF, MIN_DIGITS, Lookup, MessageFilter
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
-from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.fields import parse_transaction_id
 from receiptsvc.web.schemas import search as schemas
 
 _A_FEW = 5  # messages of each kind
 
-blueprint = noun("search", "Finding messages and people by whatever somebody has.")
+blueprint = new_blueprint("search", "Finding messages and people by whatever somebody has.")
 
 
-@endpoint(blueprint, "GET", "/search", asks=schemas.SearchQuery, gives=schemas.Hits, fails=(422, 503))
+@endpoint(blueprint, "GET", "/search", query=schemas.SearchQuery, response=schemas.Hits, errors=(422, 503))
 @requires("read")
 def search(query: dict[str, Any]) -> dict[str, Any]:
     """Search
@@ -36,7 +36,7 @@ def search(query: dict[str, Any]) -> dict[str, Any]:
         return {"items": list(_hits(session, query["q"].strip()))}
 
 
-@endpoint(blueprint, "POST", "/messages/lookup", takes=schemas.Lookup, gives=schemas.Found, fails=(503,))
+@endpoint(blueprint, "POST", "/messages/lookup", body=schemas.Lookup, response=schemas.Found, errors=(503,))
 @requires("read")
 def look_up_messages(body: dict[str, Any]) -> Lookup:
     """Look messages up
@@ -55,11 +55,11 @@ def look_up_messages(body: dict[str, Any]) -> Lookup:
 
 def _found(terms: Sequence[str], found: Mapping[str, Sequence[Message]]) -> Lookup:
     terms = list(dict.fromkeys(terms))
-    items = {row.id: row for term in terms for row in found.get(term, ())[:MOST_OF_A_REFERENCE]}
+    items = {row.id: row for term in terms for row in found.get(term, ())[:MAX_PER_CLIENT_REF]}
     return Lookup(
         items=list(items.values()),
         missing=[term for term in terms if not found.get(term)],
-        cut=[term for term in terms if len(found.get(term, ())) > MOST_OF_A_REFERENCE],
+        cut=[term for term in terms if len(found.get(term, ())) > MAX_PER_CLIENT_REF],
     )
 
 
@@ -93,12 +93,12 @@ def _by_number(session: Session, term: str) -> Iterator[dict[str, Any]]:
     digits = numbers.bare(term)
     number = numbers.normalise(term) or digits
     if number is not None:
-        entries = contacts.read_person(session, number, limit=_A_FEW).items
+        entries = contacts.read_contact(session, number, limit=_A_FEW).items
         written = [entry.row for entry in entries if isinstance(entry.row, Message)]
         answers = [entry.row for entry in entries if isinstance(entry.row, Reply)]
         if entries:
             yield _hit("recipient", f"recipients/{number}", written, answers)
-    if digits is not None and len(digits) >= FEWEST_DIGITS:
+    if digits is not None and len(digits) >= MIN_DIGITS:
         yield from _listed(session, "recipientEnds", MessageFilter(recipient_ends=digits), recipientEnds=digits)
     transaction_id = parse_transaction_id(term)
     if transaction_id is not None:

@@ -11,22 +11,22 @@ from flask import Response, current_app
 from receiptsvc.domain.statuses import FINAL, Status
 from receiptsvc.store.messages import hourly_counts
 from receiptsvc.store.queries import overdue, statistics
-from receiptsvc.store.queries.overdue import MOST_COUNTED, Age
+from receiptsvc.store.queries.overdue import MAX_COUNTED, Age
 from receiptsvc.store.queries.statistics import By, Line, Memory, TooMuch
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
-from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import statistics as schemas
 
-blueprint = noun("stats", "How many, how fast, and what is overdue.")
+blueprint = new_blueprint("stats", "How many, how fast, and what is overdue.")
 
 _MEMORY = "receiptsvc.statistics"
 _USUAL = {By.HOUR: timedelta(days=1), By.DAY: timedelta(days=30)}
 _MARKS = [int(timedelta(hours=hours).total_seconds()) for hours in (6, 24, 72, 168)]  # where ages are divided
 
 
-@endpoint(blueprint, "GET", "/stats", asks=schemas.StatisticsQuery, gives=schemas.Statistics, fails=(422, 503))
+@endpoint(blueprint, "GET", "/stats", query=schemas.StatisticsQuery, response=schemas.Statistics, errors=(422, 503))
 @requires("read")
 def read_statistics(query: dict[str, Any]) -> Response:
     """Read statistics
@@ -57,7 +57,7 @@ def read_statistics(query: dict[str, Any]) -> Response:
     return Response(f'{_json(head)[:-1]},"items":[{items}]}}', content_type="application/json")
 
 
-@endpoint(blueprint, "GET", "/stats/overdue", asks=schemas.OverdueQuery, gives=schemas.Overdue, fails=(422, 503))
+@endpoint(blueprint, "GET", "/stats/overdue", query=schemas.OverdueQuery, response=schemas.Overdue, errors=(422, 503))
 @requires("read")
 def read_overdue(query: dict[str, Any]) -> dict[str, Any]:
     """Find what is overdue
@@ -84,7 +84,7 @@ def read_overdue(query: dict[str, Any]) -> dict[str, Any]:
                         "older_than_seconds": _seconds(now, age.end),
                         "younger_than_seconds": _seconds(now, age.begin) if age.begin else None,
                         "at_least": age.count,
-                        "is_exact": age.count < MOST_COUNTED,
+                        "is_exact": age.count < MAX_COUNTED,
                     }
                     for age in ages[status]
                 ],

@@ -3,26 +3,26 @@
 from typing import Any
 
 from receiptsvc.store.core import models
-from receiptsvc.store.core.audits import By
+from receiptsvc.store.core.audits import Actor
+from receiptsvc.store.core.paging import Page
 from receiptsvc.store.outbound import suppressions
 from receiptsvc.store.outbound.suppressions import Pair
-from receiptsvc.store.queries.lookup import Page
 from receiptsvc.web.http import auth, context
 from receiptsvc.web.http.auth import requires
-from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import suppressions as schemas
 
-blueprint = noun("suppressions", "People who are not to be written to any more, each for one sender.")
+blueprint = new_blueprint("suppressions", "People who are not to be written to any more, each for one sender.")
 
 
 @endpoint(
     blueprint,
     "GET",
     "/suppressions",
-    asks=schemas.SuppressionQuery,
-    gives=schemas.SuppressionPage,
-    fails=(422, 503),
+    query=schemas.SuppressionQuery,
+    response=schemas.SuppressionPage,
+    errors=(422, 503),
 )
 @requires("read")
 def list_suppressions(query: dict[str, Any]) -> Page[models.Suppression, Pair]:
@@ -39,11 +39,11 @@ def list_suppressions(query: dict[str, Any]) -> Page[models.Suppression, Pair]:
     blueprint,
     "POST",
     "/suppressions",
-    takes=schemas.Stop,
-    gives=schemas.Suppression,
+    body=schemas.Stop,
+    response=schemas.Suppression,
     status=201,
-    also={200: schemas.Suppression},
-    fails=(409, 503),
+    alt_responses={200: schemas.Suppression},
+    errors=(409, 503),
 )
 @requires("ops")
 def suppress(body: dict[str, Any]) -> tuple[models.Suppression, int]:
@@ -65,9 +65,9 @@ def suppress(body: dict[str, Any]) -> tuple[models.Suppression, int]:
     blueprint,
     "DELETE",
     "/suppressions",
-    asks=schemas.Stop,
-    gives=schemas.Suppression,
-    fails=(404, 422, 503),
+    query=schemas.Stop,
+    response=schemas.Suppression,
+    errors=(404, 422, 503),
 )
 @requires("ops")
 def allow(query: dict[str, Any]) -> models.Suppression:
@@ -87,5 +87,5 @@ def _pair(given: dict[str, Any]) -> Pair:
     return Pair(given["recipient"], suppressions.fold(given.get("originator")))
 
 
-def _by(given: dict[str, Any]) -> By:
-    return By(actor=auth.key_name(), reason=given.get("reason"))
+def _by(given: dict[str, Any]) -> Actor:
+    return Actor(actor=auth.key_name(), reason=given.get("reason"))

@@ -4,12 +4,12 @@ from receiptsvc.store.queries import lookup
 from receiptsvc.store.queries.lookup import Transaction
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
-from receiptsvc.web.http.endpoints import endpoint, noun
+from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.http.fields import parse_transaction_id
 from receiptsvc.web.schemas import messages as schemas
 
-blueprint = noun("transactions", "The gateway's own ids of what it sent.")
+blueprint = new_blueprint("transactions", "The gateway's own ids of what it sent.")
 
 
 @endpoint(
@@ -17,8 +17,8 @@ blueprint = noun("transactions", "The gateway's own ids of what it sent.")
     "GET",
     "/transactions/<transaction_id>",
     path={"transaction_id": "The gateway's transactionID; leading zeros say nothing."},
-    gives=schemas.Transaction,
-    fails=(404, 503),
+    response=schemas.Transaction,
+    errors=(404, 503),
 )
 @requires("read")
 def read_transaction(transaction_id: str) -> Transaction:

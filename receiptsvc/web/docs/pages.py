@@ -51,7 +51,7 @@ def read_docs() -> Response:
 @public
 def read_static(name: str) -> Response:
     """What pages are dressed with."""
-    return send_from_directory("static", name, max_age=3600)
+    return send_from_directory("docs/static", name, max_age=3600)
 
 
 class _Converter(OpenAPIConverter):

@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 from flask import Flask, Response, request
 
-LEAST_BYTES = 1024  # of an answer that is worth compressing
+MIN_BYTES = 1024  # of an answer that is worth compressing
 
 _TEXTS = frozenset(
     {
@@ -70,7 +70,7 @@ def _compress(response: Response) -> Response:
         or request.cookies
         or "Set-Cookie" in response.headers
         or response.status_code in {204, 304}
-        or not (response.is_streamed or len(response.get_data()) >= LEAST_BYTES)
+        or not (response.is_streamed or len(response.get_data()) >= MIN_BYTES)
     ):
         return response
     response.vary.add("Accept-Encoding")

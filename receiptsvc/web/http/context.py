@@ -11,7 +11,7 @@ from receiptsvc.config import Settings
 from receiptsvc.server.event_streams import Feed
 from receiptsvc.spool.backlog import Backlog, SpoolState
 from receiptsvc.store.core.db import Database
-from receiptsvc.web.http.readiness import FindOut, Looker
+from receiptsvc.web.http.readiness import FindOut, ReadinessProbe
 
 _NAME = "receiptsvc"
 
@@ -20,7 +20,7 @@ _NAME = "receiptsvc"
 class _Context:
     settings: Settings
     database: Database
-    readiness: Looker
+    readiness: ReadinessProbe
     backlog: Backlog | None
     feed: Feed
 
@@ -28,7 +28,7 @@ class _Context:
 def attach(app: Flask, settings: Settings, database: Database, feed: Feed, find_out: FindOut | None) -> None:
     """Give an application its settings, its database, what feeds its event streams, and who knows of keeping."""
     backlog = Backlog(settings.spool_dir) if settings.spool_dir else None
-    looker = Looker(settings, database, backlog, find_out)
+    looker = ReadinessProbe(settings, database, backlog, find_out)
     app.extensions[_NAME] = _Context(settings, database, looker, backlog, feed)
 
 
@@ -42,7 +42,7 @@ def database() -> Database:
     return _current().database
 
 
-def readiness() -> Looker:
+def readiness() -> ReadinessProbe:
     """What tells whether the application at work can do its duty."""
     return _current().readiness
 

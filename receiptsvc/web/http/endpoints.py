@@ -1,4 +1,4 @@
-"""How a view becomes a documented endpoint: its address, what it takes, what it gives, and the ways it can fail.
+"""How a view becomes a documented endpoint: its address, what it body, what it response, and the ways it can fail.
 
 Who may call it is declared below, on the view itself, with `auth.requires` or `auth.public`.
 """
@@ -49,7 +49,7 @@ _IF_NONE_MATCH = {
 }
 
 
-def noun(name: str, description: str, *, prefix: str = PREFIX) -> Blueprint:
+def new_blueprint(name: str, description: str, *, prefix: str = PREFIX) -> Blueprint:
     """A group of endpoints."""
     blueprint = flask_smorest.Blueprint(name, __name__, url_prefix=prefix, description=description)
     blueprint.ARGUMENTS_PARSER = parsing.PARSER
@@ -61,25 +61,25 @@ def endpoint(
     method: str,
     rule: str,
     *,
-    gives: type[Schema] | None,
+    response: type[Schema] | None,
     status: int = 200,
-    takes: type[Schema] | None = None,
-    asks: type[Schema] | None = None,
-    heeds: type[Schema] | None = None,
-    around: Callable[[Any], Any] | None = None,
+    body: type[Schema] | None = None,
+    query: type[Schema] | None = None,
+    headers: type[Schema] | None = None,
+    decorator: Callable[[Any], Any] | None = None,
     path: Mapping[str, str] | None = None,
-    also: Mapping[int, type[Schema]] | None = None,
-    fails: Sequence[int] = (),
+    alt_responses: Mapping[int, type[Schema]] | None = None,
+    errors: Sequence[int] = (),
     streams: str | None = None,
     sample: str = "",
     is_tagged: bool = False,
 ) -> Callable[[View], View]:
-    """Serve a view at `rule`. `takes` is the body's schema, `asks` the query's, `heeds` that of the headers it minds.
+    """Serve a view at `rule`. `body` is the body's schema, `query` the query's, `headers` that of the headers it minds.
 
-    What is read by each is an argument of the view: headers, query, body. `around` decorates the view together with the
+    What is read by each is an argument of the view: headers, query, body. `decorator` decorates the view together with the
     reading of the body: it is given headers and query only, and may answer without the body being checked.
 
-    `path`: the parameters in `rule`, described. `also`: answers with another status than `status`. `fails`: statuses of
+    `path`: the parameters in `rule`, described. `alt_responses`: answers with another status than `status`. `errors`: statuses of
     problems beyond those that follow from the rest. `streams`: the content type of an answer that is text and no JSON;
     `sample`: how such a one begins.
     `is_tagged`: the answer has an ETag, and is 304 to who shows it.
@@ -90,16 +90,16 @@ def endpoint(
         if scope is None:
             raise ValueError(f"{view} does not declare who may call it")
         closed = scope != auth.PUBLIC
-        problems = {*fails, *((401, 403) if closed else ()), *((408, 413, 415, 422) if takes else ()), 500}
+        problems = {*errors, *((401, 403) if closed else ()), *((408, 413, 415, 422) if body else ()), 500}
         if blueprint.url_prefix == PREFIX:
             problems.add(422)  # an unknown parameter
-        given = {"type": "string", "examples": [sample]} if streams else gives
+        given = {"type": "string", "examples": [sample]} if streams else response
         served: Any = blueprint.response(status, given, content_type=streams)(view)
         if is_tagged:
             served = blueprint.alt_response(304, description="What If-None-Match names is the newest.")(served)
-        for other, schema in (also or {}).items():
+        for other, schema in (alt_responses or {}).items():
             served = blueprint.alt_response(other, schema=schema)(served)
-        served = _given_input(blueprint, served, takes=takes, around=around, asks=asks, heeds=heeds)
+        served = _given_input(blueprint, served, body=body, decorator=decorator, query=query, headers=headers)
         for problem in sorted(problems):
             served = blueprint.alt_response(problem, response=HTTPStatus(problem).name)(served)
         served = blueprint.doc(security=[{BEARER: [scope]}] if closed else [], operationId=view.__name__)(served)
@@ -119,20 +119,20 @@ def _given_input(
     blueprint: Blueprint,
     served: Any,
     *,
-    takes: type[Schema] | None,
-    around: Callable[[Any], Any] | None,
-    asks: type[Schema] | None,
-    heeds: type[Schema] | None,
+    body: type[Schema] | None,
+    decorator: Callable[[Any], Any] | None,
+    query: type[Schema] | None,
+    headers: type[Schema] | None,
 ) -> Any:
-    """A view that is given what it asks for. What is wrapped around last is read first."""
-    if takes is not None:
-        served = blueprint.arguments(takes)(served)
-    if around is not None:
-        served = around(served)
-    if asks is not None:
-        served = blueprint.arguments(asks, location="query")(served)
+    """A view that is given what it query for. What is wrapped decorator last is read first."""
+    if body is not None:
+        served = blueprint.arguments(body)(served)
+    if decorator is not None:
+        served = decorator(served)
+    if query is not None:
+        served = blueprint.arguments(query, location="query")(served)
     elif blueprint.url_prefix == PREFIX:
         served = parsing.refuse_query(served)
-    if heeds is not None:
-        served = blueprint.arguments(heeds, location="headers", unknown=EXCLUDE)(served)
+    if headers is not None:
+        served = blueprint.arguments(headers, location="headers", unknown=EXCLUDE)(served)
     return served

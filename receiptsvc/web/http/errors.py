@@ -19,7 +19,7 @@ from receiptsvc.domain.errors import StorageUnavailable
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 
-_LONGEST_NAME = 64  # of a field's name in a path; an unknown one can be anything
+_MAX_NAME = 64  # of a field's name in a path; an unknown one can be anything
 
 _DETAILS = {
     404: "There is nothing at this address.",
@@ -83,7 +83,7 @@ def _walk(messages: object, path: str) -> Iterator[tuple[str, str]]:
             elif isinstance(key, int):
                 yield from _walk(inner, f"{path}[{key}]")
             else:
-                name = str(key)[:_LONGEST_NAME]
+                name = str(key)[:_MAX_NAME]
                 yield from _walk(inner, f"{path}.{name}" if path else name)
     elif isinstance(messages, list):
         for text in messages:
@@ -100,7 +100,7 @@ def _respond_to_http(error: HTTPException) -> WerkzeugResponse:
     detail = _DETAILS.get(status) or error.description or HTTPStatus(status).phrase
     if status == 413:
         most = current_app.config["MAX_CONTENT_LENGTH"] // 1024**2
-        detail = f"The body is larger than {most} MiB (MOST_MEBIBYTES); send several requests."
+        detail = f"The body is larger than {most} MiB (MAX_BODY_MIB); send several requests."
     return respond(Problem(status, detail, headers=headers))
 
 

@@ -16,9 +16,9 @@ from marshmallow import fields, validate
 
 from receiptsvc import ids
 from receiptsvc.domain import countries, numbers
+from receiptsvc.store.core.paging import MAX_ROWS
 from receiptsvc.store.outbound.suppressions import Pair
 from receiptsvc.store.queries import contacts, listing, timeline
-from receiptsvc.store.queries.lookup import MOST_ROWS
 
 Value = TypeVar("Value")
 
@@ -28,7 +28,7 @@ _SENDABLE = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]*$"
 _TRANSACTION_ID = "^[0-9]{1,40}$"
 NUMBER = r"^[+0-9 \t\u00a0\u202f().\u2010-\u2015\u2212/-]{2,40}$"
 
-_LONGEST_REASON = 1000  # characters
+_MAX_REASON = 1000  # characters
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC_3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?(?:([Zz])|([+-]\d\d:\d\d))\Z", re.ASCII
@@ -136,13 +136,13 @@ def query_flag(**options: Any) -> fields.Boolean:
 
 def reason(**options: Any) -> Text:
     """Why somebody does something."""
-    return words(most=_LONGEST_REASON, **options)
+    return words(most=_MAX_REASON, **options)
 
 
 def limit(description: str = "How many at most.") -> fields.Integer:
     """How long a page may be."""
     documented = {"description": description, "examples": [100]}
-    return fields.Integer(load_default=100, validate=validate.Range(1, MOST_ROWS), metadata=documented)
+    return fields.Integer(load_default=100, validate=validate.Range(1, MAX_ROWS), metadata=documented)
 
 
 def moment(**options: Any) -> Coded[datetime]:
@@ -204,17 +204,17 @@ def pair_cursor(**options: Any) -> Coded[Pair]:
     return _string(Coded(read=_read_pair_cursor, write=_write_pair_cursor, **options), pattern=CURSOR)
 
 
-def moment_cursor(**options: Any) -> Coded[contacts.Moment]:
+def moment_cursor(**options: Any) -> Coded[contacts.TimeCursor]:
     """Where a list goes on that is by time and id."""
     return _string(Coded(read=_read_moment_cursor, write=_write_moment_cursor, **options), pattern=CURSOR)
 
 
-def place_cursor(**options: Any) -> Coded[listing.Place]:
+def place_cursor(**options: Any) -> Coded[listing.ListCursor]:
     """Where a list of messages goes on."""
     return _string(Coded(read=_read_place_cursor, write=_write_place_cursor, **options), pattern=CURSOR)
 
 
-def timeline_cursor(**options: Any) -> Coded[timeline.Key]:
+def timeline_cursor(**options: Any) -> Coded[timeline.TimelineCursor]:
     """Where a timeline goes on."""
     return _string(Coded(read=_read_timeline_cursor, write=_write_timeline_cursor, **options), pattern=CURSOR)
 
@@ -306,8 +306,8 @@ def _read_anybody(text: str) -> str:
 
 def _read_number_end(text: str) -> str:
     digits = numbers.bare(text)
-    if digits is None or len(digits) < listing.FEWEST_DIGITS:
-        raise ma.ValidationError(f"Must be at least the last {listing.FEWEST_DIGITS} digits of a number.")
+    if digits is None or len(digits) < listing.MIN_DIGITS:
+        raise ma.ValidationError(f"Must be at least the last {listing.MIN_DIGITS} digits of a number.")
     return digits
 
 
@@ -316,27 +316,27 @@ def _write_moment_cursor(place: tuple[datetime, UUID]) -> str:
     return _wrap(f"{_micros(at)}.{identifier.hex}")
 
 
-def _read_moment_cursor(text: str) -> contacts.Moment:
+def _read_moment_cursor(text: str) -> contacts.TimeCursor:
     found = _unwrap(_MOMENT_CURSOR, text)
     at = _time_of(found[1]) if found else None
     if found is None or at is None:
         raise ma.ValidationError("Must be a nextCursor of this list.")
-    return contacts.Moment(at, UUID(hex=found[2]))
+    return contacts.TimeCursor(at, UUID(hex=found[2]))
 
 
-def _write_place_cursor(place: listing.Place) -> str:
+def _write_place_cursor(place: listing.ListCursor) -> str:
     *before, at, identifier = place.key
     return _wrap(f"{place.order}.{_micros(at)}.{identifier.hex}.{before[0] if before else ''}")
 
 
-def _read_place_cursor(text: str) -> listing.Place:
+def _read_place_cursor(text: str) -> listing.ListCursor:
     found = _unwrap(_PLACE_CURSOR, text)
     at = _time_of(found[2]) if found else None
     if found is None or at is None or "\0" in found[4]:
         raise ma.ValidationError("Must be a nextCursor of this list.")
     order = listing.Order(found[1])
     before = (found[4],) if order is listing.Order.CLIENT_REF else ()
-    return listing.Place(order, (*before, at, UUID(hex=found[3])))
+    return listing.ListCursor(order, (*before, at, UUID(hex=found[3])))
 
 
 def _micros(at: datetime) -> int:
@@ -350,16 +350,16 @@ def _time_of(micros: str) -> datetime | None:
         return None
 
 
-def _write_timeline_cursor(key: timeline.Key) -> str:
+def _write_timeline_cursor(key: timeline.TimelineCursor) -> str:
     return _wrap(f"{_micros(key.at)}.{key.kind}.{key.id.hex}.{key.serial}")
 
 
-def _read_timeline_cursor(text: str) -> timeline.Key:
+def _read_timeline_cursor(text: str) -> timeline.TimelineCursor:
     found = _unwrap(_TIMELINE_CURSOR, text)
     at = _time_of(found[1]) if found else None
     if found is None or at is None:
         raise ma.ValidationError("Must be a nextCursor of this timeline.")
-    return timeline.Key(at, int(found[2]), UUID(hex=found[3]), int(found[4]))
+    return timeline.TimelineCursor(at, int(found[2]), UUID(hex=found[3]), int(found[4]))
 
 
 def _wrap(place: str) -> str:

@@ -23,7 +23,7 @@ from receiptsvc.store.outbound import accounts, attempts, send_gate
 from receiptsvc.store.queries import lookup
 
 UNSEEN_AFTER = timedelta(seconds=15)
-LONGEST_WAIT_SECONDS = 2.0
+MAX_WAIT_SECONDS = 2.0
 
 WORKER_UNSEEN = "worker unseen"
 DATABASE_AWAY = "database away"
@@ -39,7 +39,7 @@ FindOut = Callable[[float], Kept]
 """Where a callback would be kept now, found out within so many seconds. Raises StorageUnavailable if nowhere."""
 
 
-class Looker:
+class ReadinessProbe:
     """Looks at a database, once at a time: a look that hangs is waited for again, not started again."""
 
     def __init__(
@@ -53,9 +53,9 @@ class Looker:
 
     def find_degraded(self, now: datetime) -> list[str]:
         """What is not as it should be, in words. Raises StorageUnavailable if no callback can be kept."""
-        deadline = monotonic() + LONGEST_WAIT_SECONDS
+        deadline = monotonic() + MAX_WAIT_SECONDS
         look = self._begin_look(now)
-        kept = self._find_out(LONGEST_WAIT_SECONDS) if self._find_out is not None else None
+        kept = self._find_out(MAX_WAIT_SECONDS) if self._find_out is not None else None
         away = [DATABASE_AWAY] if kept is Kept.IN_SPOOL else []
         spool = self._look_at_spool()
         try:
@@ -68,7 +68,7 @@ class Looker:
     def look_at_sending(self, now: datetime) -> Mapping[str, int]:
         """What holds sending, as metrics; while the database is away, as it was when it could last be looked at."""
         with suppress(StorageUnavailable):
-            _wait(self._begin_look(now), monotonic() + LONGEST_WAIT_SECONDS)
+            _wait(self._begin_look(now), monotonic() + MAX_WAIT_SECONDS)
         return self._sending
 
     def _look_at_spool(self) -> list[str]:
@@ -107,7 +107,9 @@ class Looker:
             PAUSED: int(held.paused_at is not None),
             OVERDUE: overdue,
         }
-        words += [word for word in accounts.words(amiss) if word not in send_gate.words(held)] + send_gate.words(held)
+        words += [word for word in accounts.words(amiss) if word not in send_gate.describe(held)] + send_gate.describe(
+            held
+        )
         words += [f"{overdue} messages stay send_unknown"] if overdue else []
         return words if self._settings.account else [*words, SENDING_NOT_CONFIGURED]
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import marshmallow as ma
 from marshmallow import fields
 
-_MOST_MEMBERS = 40  # of an object; none has as many names
+_MAX_MEMBERS = 40  # of an object; none has as many names
 
 
 def about(description: str, *examples: object, **more: object) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Request(Schema):
     @ma.pre_load
     def refuse_crowds(self, data: Any, **_: Any) -> Any:
         """Refuse an object with so many members that naming each unknown one would take long."""
-        if isinstance(data, dict) and len(data) > _MOST_MEMBERS:
+        if isinstance(data, dict) and len(data) > _MAX_MEMBERS:
             raise ma.ValidationError(f"Has {len(data)} members; this object knows {len(self.load_fields)}.")
         return data
 

@@ -7,8 +7,9 @@ from marshmallow import fields
 
 from receiptsvc.store.core.models import Message as MessageRow
 from receiptsvc.store.core.models import Transition as TransitionRow
-from receiptsvc.store.queries.lookup import LARGE, MOST_ROWS
-from receiptsvc.store.queries.timeline import Entry
+from receiptsvc.store.core.paging import MAX_ROWS
+from receiptsvc.store.queries.lookup import LARGE
+from receiptsvc.store.queries.timeline import TimelineRow
 from receiptsvc.web.http import context
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
@@ -126,10 +127,10 @@ class TimelineReply(Reply):
     type = fields.Constant("reply", metadata=about("The kind of entry.", type="string", enum=["reply"]))
 
 
-class TimelineEntry(fields.Field[Entry]):
+class TimelineEntry(fields.Field[TimelineRow]):
     """An entry, in the shape of its kind."""
 
-    def _serialize(self, value: Entry | None, *_: Any, **__: Any) -> Any:
+    def _serialize(self, value: TimelineRow | None, *_: Any, **__: Any) -> Any:
         if value is None:
             return None
         if isinstance(value.row, MessageRow):
@@ -152,7 +153,7 @@ class Conversation(Schema):
     )
     parties = fields.List(
         fields.Nested(Party),
-        metadata=about(f"The people in it, by number, at most {MOST_ROWS}; of a bounded summary some of them."),
+        metadata=about(f"The people in it, by number, at most {MAX_ROWS}; of a bounded summary some of them."),
     )
     summary = fields.Nested(ConversationSummary, metadata=about("All of it, counted."))
     timeline_order = fields.String(

@@ -8,7 +8,7 @@ from marshmallow import fields
 
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.messages import change_feed as store
-from receiptsvc.store.messages.change_feed import Event, Place
+from receiptsvc.store.messages.change_feed import Event, FeedPosition
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.replies import Reply
@@ -24,18 +24,20 @@ SAMPLE = (
 _PLACES = r"^[0-9]{12}\.[0-9]{3}$"
 
 
-def _read_place(text: str) -> Place:
+def _read_place(text: str) -> FeedPosition:
     place = store.parse_place(text)
     if place is None:
         raise ma.ValidationError(f"Must be the id of an event, as it was given: such as {_PLACE}.")
     return place
 
 
-def _read_header(text: str) -> Place | None:
+def _read_header(text: str) -> FeedPosition | None:
     return _read_place(text) if text else None  # the standard's word for: none yet
 
 
-def _last_event_id(name: str, read: Callable[[str], Place | None], pattern: str) -> kinds.Coded[Place | None]:
+def _last_event_id(
+    name: str, read: Callable[[str], FeedPosition | None], pattern: str
+) -> kinds.Coded[FeedPosition | None]:
     description = (
         "The id of the last event that you have; the stream goes on after it. 410: something after it is kept no more, "
         "or it is not from here; look at what you need anew, and begin without it."

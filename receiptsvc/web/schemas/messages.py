@@ -11,9 +11,9 @@ from receiptsvc.domain import encoding as encodings
 from receiptsvc.domain.encoding import Encoding
 from receiptsvc.domain.statuses import Effect, Status
 from receiptsvc.store.core import models as store
+from receiptsvc.store.core.paging import MAX_ROWS
 from receiptsvc.store.queries import listing
 from receiptsvc.store.queries.listing import MessageFilter
-from receiptsvc.store.queries.lookup import MOST_ROWS
 from receiptsvc.web.http import context
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
@@ -22,7 +22,7 @@ STATUSES = [status.value for status in Status]
 
 _NO_FILTERS = {"limit", "cursor", "estimate"}
 _A_PIECE = 100  # messages
-_MOST_CHARACTERS = 10  # of one text that are told apart: one in another script has hundreds
+_MAX_CHARACTERS = 10  # of one text that are told apart: one in another script has hundreds
 
 
 class UnicodeCharacter(Schema):
@@ -43,7 +43,7 @@ class UnicodeCharacters(fields.List[Any]):
         super().__init__(fields.Nested(UnicodeCharacter), **options)
 
     def _serialize(self, value: Any, *_: Any, **__: Any) -> list[Any] | None:
-        found = encodings.outsiders(value)[:_MOST_CHARACTERS] if value else ()
+        found = encodings.outsiders(value)[:_MAX_CHARACTERS] if value else ()
         return [
             {"character": each, "codePoint": encodings.code_point(each), "suggestion": encodings.suggestion(each)}
             for each in found
@@ -75,7 +75,7 @@ class Message(Schema):
     unicode_characters = UnicodeCharacters(
         attribute="text",
         dump_only=True,
-        metadata=about(f"Which characters make the text UTF-16; the first {_MOST_CHARACTERS}.", []),
+        metadata=about(f"Which characters make the text UTF-16; the first {_MAX_CHARACTERS}.", []),
     )
     created_at = kinds.moment(metadata=about("When it was accepted.", "2026-01-31T09:30:00.000000Z"))
     status_at = kinds.moment(metadata=about("Since when the status holds.", "2026-01-31T09:30:04.120000Z"))
@@ -165,7 +165,7 @@ class MessageQuery(Request):
     )
     recipient = kinds.phone_number(metadata=about("Whom it went to, in any usual writing.", "+44 7700 900000"))
     recipient_ends = kinds.number_end(
-        metadata=about(f"The last digits of that number, at least {listing.FEWEST_DIGITS}.", "0000")
+        metadata=about(f"The last digits of that number, at least {listing.MIN_DIGITS}.", "0000")
     )
     status = kinds.choice(STATUSES, metadata=about("Where it stands now.", "undelivered"))
     originator = kinds.words(most=16, metadata=about("The sender, exactly as it was given.", "ACME"))
@@ -288,5 +288,5 @@ class Transaction(Schema):
     summary = fields.Nested(Summary, metadata=about("All of its messages, counted."))
     messages = fields.List(
         fields.Nested(MessageStory),
-        metadata=about(f"Its first {MOST_ROWS} messages; the list of messages can filter by transactionID."),
+        metadata=about(f"Its first {MAX_ROWS} messages; the list of messages can filter by transactionID."),
     )

@@ -2,7 +2,7 @@
 
 from marshmallow import fields, validate
 
-from receiptsvc.domain.inbox import InboxOutcome
+from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.web.schemas.base import Schema, about
 
 Ledger = Schema.from_dict(
@@ -11,7 +11,7 @@ Ledger = Schema.from_dict(
         "received": fields.Integer(metadata=about("Receipts that were kept; a callback may carry several.", 12)),
         **{
             outcome.value: fields.Integer(metadata=about(f"How many of them are {outcome.value} now.", 0))
-            for outcome in InboxOutcome
+            for outcome in ReceiptOutcome
         },
         "spooled": fields.Integer(metadata=about("Callbacks that wait in the spool for the database.", 0)),
         "refused": fields.Integer(metadata=about("Callbacks that were refused for a wrong key.", 0)),

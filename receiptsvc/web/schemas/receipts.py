@@ -5,16 +5,16 @@ from typing import ClassVar
 
 from marshmallow import fields, validate
 
-from receiptsvc.domain.inbox import Channel, InboxOutcome
-from receiptsvc.domain.messages import Outcome
+from receiptsvc.domain.inbox import Channel, ReceiptOutcome
+from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.domain.statuses import Effect
-from receiptsvc.store.inbox.receipts import MOST_REPLAYED, RETRIABLE
-from receiptsvc.store.queries.lookup import MOST_ROWS
+from receiptsvc.store.core.paging import MAX_ROWS
+from receiptsvc.store.inbox.receipts import MAX_REPLAYED, RETRIABLE
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.messages import STATUSES, Transition
 
-_OUTCOMES = [outcome.value for outcome in InboxOutcome]
+_OUTCOMES = [outcome.value for outcome in ReceiptOutcome]
 _CHANNELS = [channel.value for channel in Channel]
 _REPLAYED = [outcome.value for outcome in RETRIABLE]
 
@@ -124,7 +124,7 @@ class ReceiptStory(Receipt):
         ReceiptTransition, allow_none=True, metadata=about("What it led to; null: nothing was recorded of it.")
     )
     audits = fields.List(
-        fields.Nested(Audit), metadata=about(f"What was done to it, the earliest first; the newest {MOST_ROWS}.")
+        fields.Nested(Audit), metadata=about(f"What was done to it, the earliest first; the newest {MAX_ROWS}.")
     )
 
 
@@ -194,7 +194,7 @@ class Replayed(Schema):
     """What a replay did."""
 
     count = fields.Integer(
-        metadata=about(f"How many receipts are pending again, or would be; at most {MOST_REPLAYED:,} a call.", 12)
+        metadata=about(f"How many receipts are pending again, or would be; at most {MAX_REPLAYED:,} a call.", 12)
     )
     dry_run = fields.Boolean(metadata=about("Whether they were only counted.", False))
     is_complete = fields.Boolean(
@@ -228,7 +228,7 @@ class Attempt(Schema):
     outcome = fields.String(
         allow_none=True,
         metadata=about(
-            "How it ended; null: it has not.", "taken", enum=[*(outcome.value for outcome in Outcome), None]
+            "How it ended; null: it has not.", "taken", enum=[*(outcome.value for outcome in SendOutcome), None]
         ),
     )
     transaction_id = fields.String(

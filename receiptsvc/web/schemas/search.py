@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from receiptsvc.store.queries.listing import MOST_OF_A_REFERENCE
-from receiptsvc.store.queries.lookup import MOST_ROWS
+from receiptsvc.store.core.paging import MAX_ROWS
+from receiptsvc.store.queries.listing import MAX_PER_CLIENT_REF
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.messages import Message
@@ -32,16 +32,16 @@ class Lookup(Request):
 
     ids = fields.List(
         kinds.message_id(),
-        validate=validate.Length(1, MOST_ROWS),
+        validate=validate.Length(1, MAX_ROWS),
         metadata=about("Ids of messages.", [_A_MESSAGE]),
     )
     client_refs = fields.List(
-        kinds.words(most=64), validate=validate.Length(1, MOST_ROWS), metadata=about("clientRefs.", ["order/1234"])
+        kinds.words(most=64), validate=validate.Length(1, MAX_ROWS), metadata=about("clientRefs.", ["order/1234"])
     )
     transaction_ids = fields.List(
         kinds.transaction_id(),
         data_key="transactionIDs",
-        validate=validate.Length(1, MOST_ROWS),
+        validate=validate.Length(1, MAX_ROWS),
         metadata=about("transactionIDs.", ["1234567"]),
     )
 
@@ -62,7 +62,7 @@ class Found(Schema):
     cut = fields.List(
         fields.String(),
         metadata=about(
-            f"clientRefs that have more messages than the newest {MOST_OF_A_REFERENCE}, which are given: "
+            f"clientRefs that have more messages than the newest {MAX_PER_CLIENT_REF}, which are given: "
             "the list of messages has all.",
             [],
         ),

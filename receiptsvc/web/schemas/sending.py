@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validates_schema
 
-from receiptsvc.store.messages.operator_actions import MOST_CANCELLED, RESOLUTIONS
+from receiptsvc.store.messages.operator_actions import MAX_CANCELLED, RESOLUTIONS
 from receiptsvc.store.outbound.accounts import MAX_SHOWN
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
@@ -121,7 +121,7 @@ class Cancelled(Schema):
     )
     is_complete = fields.Boolean(
         metadata=about(
-            f"Whether these were all; a call goes on for some seconds, and to some {MOST_CANCELLED:,}.", True
+            f"Whether these were all; a call goes on for some seconds, and to some {MAX_CANCELLED:,}.", True
         ),
     )
     dry_run = fields.Boolean(metadata=about("Whether they were only counted.", False))

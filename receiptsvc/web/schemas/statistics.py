@@ -3,7 +3,7 @@
 from marshmallow import fields, validate
 
 from receiptsvc.domain.statuses import PROGRESS, Effect
-from receiptsvc.store.queries.overdue import EXAMPLES, MOST_COUNTED
+from receiptsvc.store.queries.overdue import EXAMPLES, MAX_COUNTED
 from receiptsvc.store.queries.statistics import By
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
@@ -121,7 +121,7 @@ class Age(Schema):
     younger_than_seconds = fields.Integer(
         allow_none=True, metadata=about("And for less than this; null: however long.", 21_600)
     )
-    at_least = fields.Integer(metadata=about(f"How many, counted up to {MOST_COUNTED:,}.", 12))
+    at_least = fields.Integer(metadata=about(f"How many, counted up to {MAX_COUNTED:,}.", 12))
     is_exact = fields.Boolean(metadata=about("Whether that is all of them.", True))
 
 
@@ -141,7 +141,7 @@ class Silent(Schema):
 
     at_least = fields.Integer(
         metadata=about(
-            f"How many, among the {MOST_COUNTED:,} oldest each of those submitted and of those send_unknown.", 3
+            f"How many, among the {MAX_COUNTED:,} oldest each of those submitted and of those send_unknown.", 3
         )
     )
     is_exact = fields.Boolean(metadata=about("Whether that is all of them.", True))

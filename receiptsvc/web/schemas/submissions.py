@@ -15,8 +15,8 @@ from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas.base import Request, about
 
-LONGEST_TEXT = 10_000  # characters
-MOST_OPTIONS = 40
+MAX_TEXT = 10_000  # characters
+MAX_OPTIONS = 40
 
 ORIGINATOR = r"^(?:\+?[0-9]{2,15}|[0-9A-Za-z._ -]{2,11})$"
 _ORIGINATOR = re.compile(ORIGINATOR.replace("$", r"\Z"))
@@ -54,8 +54,8 @@ def _check_country(code: str) -> None:
 
 
 def _check_options(options: dict[str, str]) -> None:
-    if len(options) > MOST_OPTIONS:
-        raise ma.ValidationError(f"Must be at most {MOST_OPTIONS}.")
+    if len(options) > MAX_OPTIONS:
+        raise ma.ValidationError(f"Must be at most {MAX_OPTIONS}.")
 
 
 class NewMessage(Request):
@@ -83,7 +83,7 @@ class NewMessage(Request):
             minItems=1,
         ),
     )
-    text = kinds.words(most=LONGEST_TEXT, required=True, metadata=about("What it says.", "Your parcel arrives today."))
+    text = kinds.words(most=MAX_TEXT, required=True, metadata=about("What it says.", "Your parcel arrives today."))
     originator = kinds.words(
         most=16,
         also=check_originator,
@@ -129,7 +129,7 @@ class NewMessage(Request):
         metadata=about(
             "Options for the carrier.",
             {"dest_addr_ton": "1"},
-            maxProperties=MOST_OPTIONS,
+            maxProperties=MAX_OPTIONS,
         ),
     )
     message_guid = kinds.words(
@@ -243,16 +243,16 @@ class Submission(Request):
         fields.Nested(NewMessage),
         required=True,
         validate=validate.Length(min=1),
-        metadata=about("What to send, to at most 10,000 recipients in all (the setting MOST_RECIPIENTS)."),
+        metadata=about("What to send, to at most 10,000 recipients in all (the setting MAX_RECIPIENTS)."),
     )
 
     @ma.pre_load
     def refuse_masses(self, data: Any, **_: Any) -> Any:
         """Raise Problem 413 if this is more than one request may hold."""
         given = data.get("messages") if isinstance(data, dict) else None
-        most = context.settings().most_recipients
+        most = context.settings().max_recipients
         if isinstance(given, list) and sum(_weight(message) for message in given) > most:
-            raise Problem(413, f"There are more than {most:,} recipients (MOST_RECIPIENTS); send several requests.")
+            raise Problem(413, f"There are more than {most:,} recipients (MAX_RECIPIENTS); send several requests.")
         return data
 
     @ma.validates_schema(skip_on_field_errors=False, pass_original=True)

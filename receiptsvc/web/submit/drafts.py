@@ -22,10 +22,10 @@ from receiptsvc.store.queries import lookup
 from receiptsvc.web.http import context
 from receiptsvc.web.http.errors import Problem
 
-LONGEST_RECEIPT = 6 * 1024  # bytes of an address; routers and servers cut near 8 KiB
+MAX_RECEIPT = 6 * 1024  # bytes of an address; routers and servers cut near 8 KiB
 
-_MOST_WARNINGS = 10  # of one text's characters: a text in another script has hundreds
-_MOST_LEFT_OUT = 100  # that are told one by one
+_MAX_WARNINGS = 10  # of one text's characters: a text in another script has hundreds
+_MAX_LEFT_OUT = 100  # that are told one by one
 _SUPPRESSED = "Is suppressed for this originator; see /v1/suppressions."
 _ANY = UUID(int=0)  # the addresses of all messages are of one length
 _OTHER_PARAMETERS = 160  # bytes of a receipt's query besides its clientRef and its text
@@ -76,9 +76,7 @@ def accept(session: Session, drafted: Draft, now: datetime) -> None:
     """Take in a draft that was admitted. Raises Problem 409 if a messageGuid of it was used meanwhile."""
     try:
         with session.begin_nested():
-            transitions.accept(
-                session, drafted.messages, now, keeps_deliver_after=context.settings().keeps_deliver_after
-            )
+            transitions.accept(session, drafted.messages, now, schedules_messages=context.settings().schedules_messages)
     except IntegrityError:
         _refuse_known(session, drafted)  # another request was faster
         raise
@@ -101,8 +99,8 @@ def _without_suppressed(session: Session, drafted: Draft, settings: Settings) ->
         what = "Every recipient is" if not kept else "Some recipients are"
         errors = {path: [_SUPPRESSED] for path in paths}
         raise Problem(422, f"{what} suppressed for the originator; nothing was sent.", errors=errors)
-    more = len(paths) - _MOST_LEFT_OUT
-    warnings = [f"{path} was left out: it is suppressed for this originator" for path in paths[:_MOST_LEFT_OUT]]
+    more = len(paths) - _MAX_LEFT_OUT
+    warnings = [f"{path} was left out: it is suppressed for this originator" for path in paths[:_MAX_LEFT_OUT]]
     return replace(drafted, messages=kept, warnings=warnings + [f"and {more} more were left out"] * (more > 0))
 
 
@@ -171,8 +169,8 @@ def _messages(given: dict[str, Any], settings: Settings, created_by: str, guids:
 
 
 def _dear(measured: encoding.Measure) -> list[str]:
-    more = len(measured.outsiders) - _MOST_WARNINGS
-    return encoding.warnings(measured, _MOST_WARNINGS) + [f"and {more} more such characters"] * (more > 0)
+    more = len(measured.outsiders) - _MAX_WARNINGS
+    return encoding.warnings(measured, _MAX_WARNINGS) + [f"and {more} more such characters"] * (more > 0)
 
 
 def _long_receipt(given: dict[str, Any], settings: Settings) -> list[str]:
@@ -180,8 +178,6 @@ def _long_receipt(given: dict[str, Any], settings: Settings) -> list[str]:
         return []
     address = tokens.receipt_url(settings, _ANY)
     length = len(address) + _OTHER_PARAMETERS + len(quote(given["text"] + (given.get("client_ref") or ""), safe=""))
-    if length <= LONGEST_RECEIPT:
+    if length <= MAX_RECEIPT:
         return []
-    return [
-        f"with this text a receipt is about {length} bytes long, and may be cut off or lost above {LONGEST_RECEIPT}"
-    ]
+    return [f"with this text a receipt is about {length} bytes long, and may be cut off or lost above {MAX_RECEIPT}"]

@@ -23,7 +23,7 @@ _RETRY_AFTER_SECONDS = 1
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode
 
 
-def once(view: Callable[..., Response]) -> Callable[..., Response]:
+def idempotent(view: Callable[..., Response]) -> Callable[..., Response]:
     """Let a view that sends be called once for each key; a repeat is answered here, before its body is checked.
 
     The view's first arguments are the headers and the query. With a key it is also given its `claim`, which it is to

@@ -31,7 +31,7 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two messages a chunk."""
-    monkeypatch.setattr(bulk_sender, "MOST_MESSAGES", 2)
+    monkeypatch.setattr(bulk_sender, "MAX_MESSAGES", 2)
 
 
 def write(folder: Path, *texts: str, name: str = "messages.csv") -> Path:
@@ -84,11 +84,11 @@ def test_json_lines_and_standard_input_are_sent_too(
     path.write_text(lines)
     assert run("send", "--file", str(path)).exit_code == 0
     assert service.texts() == ["both", "both"]
-    command = ("send", "--file", "-", "--format", "jsonl")
-    assert "--job NAME is needed" in run(*command, stdin=lines.encode()).stderr
-    assert run(*command, "--job", "../x", stdin=lines.encode()).exit_code == 2
+    arguments = ("send", "--file", "-", "--format", "jsonl")
+    assert "--job NAME is needed" in run(*arguments, stdin=lines.encode()).stderr
+    assert run(*arguments, "--job", "../x", stdin=lines.encode()).exit_code == 2
     for _ in range(2):
-        assert run(*command, "--job", "mailing-1", stdin=lines.encode()).exit_code == 0
+        assert run(*arguments, "--job", "mailing-1", stdin=lines.encode()).exit_code == 0
     assert len(service.texts()) == 4
     assert [each.name for each in (tmp_path / "data" / "jobs").iterdir()] == ["mailing-1.receiptsvc.json"]
 

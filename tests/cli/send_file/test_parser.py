@@ -3,7 +3,7 @@
 import pytest
 
 from receiptsvc.cli.send_file import parser
-from receiptsvc.cli.send_file.parser import Faulty
+from receiptsvc.cli.send_file.parser import InvalidFile
 
 NUMBER, SECRET = "447700900001", "a secret text"
 
@@ -13,7 +13,7 @@ def read(text: str, form: str = "csv") -> list[tuple[int, dict[str, object]]]:
 
 
 def faults(data: str | bytes, form: str = "csv") -> list[str]:
-    with pytest.raises(Faulty) as caught:
+    with pytest.raises(InvalidFile) as caught:
         parser.read(data.encode() if isinstance(data, str) else data, form)
     told = [str(fault) for fault in caught.value.faults]
     assert not [one for one in told if NUMBER in one or SECRET in one]

@@ -2,14 +2,14 @@
 
 from threading import Event, Thread
 
-from receiptsvc.store.core.notify import Bell, listen
+from receiptsvc.store.core.notify import Notifier, listen
 
 
 def test_a_word_wakes_who_listens_and_stop_ends_it(postgresql_url: str) -> None:
     woken, stop = Event(), Event()
     listener = Thread(target=listen, args=(postgresql_url, woken.set, stop))
     listener.start()
-    bell = Bell(postgresql_url)
+    bell = Notifier(postgresql_url)
     try:
         for _ in range(100):  # until it listens
             bell.ring()
@@ -27,4 +27,4 @@ def test_a_word_wakes_who_listens_and_stop_ends_it(postgresql_url: str) -> None:
 
 
 def test_a_bell_without_a_database_is_silent() -> None:
-    Bell("postgresql+psycopg://nobody@127.0.0.1:1/nothing").ring()
+    Notifier("postgresql+psycopg://nobody@127.0.0.1:1/nothing").ring()

@@ -10,19 +10,19 @@ from sqlalchemy import UpdateBase, delete, event, update
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.domain.inbox import Channel, InboxOutcome
+from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Reply as Said
 from receiptsvc.domain.statuses import Report, Source, Status
 from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import ConversationActivity, HourlyCount, InboxRow, Message, Parked, Reply, Transition
 from receiptsvc.store.core.models import Counter as Count
-from receiptsvc.store.core.models import InboxRow, Message, Parked, Reply, Rollup, Spoken, Transition
 from receiptsvc.store.health.verification import Fault, verify
 from receiptsvc.store.inbound import replies
 from receiptsvc.store.inbox import parking, pending
-from receiptsvc.store.inbox.parking import Stray
-from receiptsvc.store.inbox.pending import Claimed
+from receiptsvc.store.inbox.parking import UnmatchedReceipt
+from receiptsvc.store.inbox.pending import ClaimedReceipt
 from receiptsvc.store.messages import activity, transitions
-from receiptsvc.worker.activity_repair import recall
+from receiptsvc.worker.activity_repair import repair_activity
 from tests.support import rows
 from tests.support.processes import until
 from tests.support.rows import T0, seconds
@@ -34,7 +34,7 @@ BESIDES = (
 )  # what most changes put out of order too, and has tests of its own
 
 
-def claim(session: Session, receipt_id: UUID) -> Claimed:
+def claim(session: Session, receipt_id: UUID) -> ClaimedReceipt:
     (row,) = pending.claim(session, T0, 1, only=receipt_id)
     return row
 
@@ -44,26 +44,28 @@ def report(database: Database, message_id: UUID, word: Status | None, minutes: i
     receipt_id = rows.keep(database, "statusid=1", message_id=message_id)
     said = Report(
         source=Source.GATEWAY,
-        word=word,
+        status=word,
         received_at=T0,
         occurred_at=seconds(60 * minutes),
         provider_status_id="1",
     )
     with database.transaction() as session:
         row = claim(session, receipt_id)
-        entry = transitions.Entry(report=said, rule="token", receipt_id=receipt_id)
-        (effect,) = transitions.record(session, transitions.lock(session, [message_id]), [(message_id, entry)], T0)
-        pending.settle(session, [(row, InboxOutcome(effect.value), None)], T0)
+        entry = transitions.NewTransition(report=said, rule="token", receipt_id=receipt_id)
+        (effect,) = transitions.record(
+            session, transitions.lock_messages(session, [message_id]), [(message_id, entry)], T0
+        )
+        pending.settle(session, [(row, ReceiptOutcome(effect.value), None)], T0)
     return receipt_id
 
 
-def settle(database: Database, channel: Channel, outcome: InboxOutcome) -> UUID:
+def settle(database: Database, channel: Channel, outcome: ReceiptOutcome) -> UUID:
     """One callback that found no message."""
     receipt_id = rows.keep(database, "statusid=1", channel=channel)
     with database.transaction() as session:
         pending.settle(session, [(claim(session, receipt_id), outcome, "a reason")], T0)
-        if outcome is InboxOutcome.UNMATCHED:
-            parking.park(session, [Stray(receipt_id=receipt_id, transaction_id=None, client_ref=None)], T0)
+        if outcome is ReceiptOutcome.UNMATCHED:
+            parking.park(session, [UnmatchedReceipt(receipt_id=receipt_id, transaction_id=None, client_ref=None)], T0)
     return receipt_id
 
 
@@ -91,10 +93,10 @@ class Store:
             "stale": report(database, self.message, Status.SENT, 1),
             "conflicting": report(database, self.message, Status.EXPIRED, 6),
             "unmapped": report(database, self.message, None, 7),
-            "unmatched": settle(database, Channel.ACCOUNT, InboxOutcome.UNMATCHED),
-            "quarantined": settle(database, Channel.MESSAGE, InboxOutcome.QUARANTINED),
-            "dead": settle(database, Channel.ACCOUNT, InboxOutcome.DEAD),
-            "dismissed": settle(database, Channel.ACCOUNT, InboxOutcome.DISMISSED),
+            "unmatched": settle(database, Channel.ACCOUNT, ReceiptOutcome.UNMATCHED),
+            "quarantined": settle(database, Channel.MESSAGE, ReceiptOutcome.QUARANTINED),
+            "dead": settle(database, Channel.ACCOUNT, ReceiptOutcome.DEAD),
+            "dismissed": settle(database, Channel.ACCOUNT, ReceiptOutcome.DISMISSED),
             "pending": rows.keep(database, "statusid=1", message_id=self.message),
             "reply": answer(database, "yes"),
             "repeated reply": answer(database, "yes"),
@@ -177,7 +179,7 @@ def test_a_message_that_is_not_the_sum_of_its_reports_is_named(
 @pytest.mark.parametrize(
     ("column", "value", "is_ours", "found"),
     [
-        ("is_answered", True, True, "12:00:00+00:00, the last word theirs"),
+        ("last_from_recipient", True, True, "12:00:00+00:00, the last word theirs"),
         ("last_at", seconds(3600), False, "to 2026-01-05T13:00:00+00:00"),
         ("first_at", seconds(-3600), True, "2026-01-05T11:00:00+00:00 to"),
     ],
@@ -188,36 +190,40 @@ def test_an_activity_that_nobody_had_is_named(
     ours = rows.message()
     both = rows.message(client_ref="order-1")  # both spoke at the same time: the last word is either's
     conversation = (ours if is_ours else both).conversation_id
-    store.change(update(Spoken).where(Spoken.id == conversation).values({column: value}))
+    store.change(update(ConversationActivity).where(ConversationActivity.id == conversation).values({column: value}))
     (fault,) = store.verified()
     assert (fault.what, fault.where) == ("conversation's activity", ids.public("cnv", conversation))
     assert found in fault.found
-    assert list(recall(store.database)) == [conversation]
+    assert list(repair_activity(store.database)) == [conversation]
     assert len(store.verified()) == 1
-    assert list(recall(store.database, is_applied=True)) == [conversation]
+    assert list(repair_activity(store.database, is_applied=True)) == [conversation]
     assert store.verified() == []
 
 
 def test_a_conversation_without_a_row_is_named_and_gets_it(store: Store) -> None:
     """As a release from before conversations had rows leaves it, which goes on for a moment after the migration."""
     [later] = rows.accept(store.database, rows.message(client_ref="order-1"), now=seconds(60))
-    store.change(delete(Spoken).where(Spoken.id == rows.message().conversation_id))
-    store.change(delete(Spoken).where(Spoken.id == rows.message(client_ref="order-1").conversation_id))
+    store.change(delete(ConversationActivity).where(ConversationActivity.id == rows.message().conversation_id))
+    store.change(
+        delete(ConversationActivity).where(
+            ConversationActivity.id == rows.message(client_ref="order-1").conversation_id
+        )
+    )
     faults = store.verified()
     assert {fault.what for fault in faults} == {"conversation's activity"}
     assert len({fault.where for fault in faults}) == 2
-    list(recall(store.database, is_applied=True))
+    list(repair_activity(store.database, is_applied=True))
     assert store.verified() == []
     with store.database.reading() as session:
-        row = session.get_one(Spoken, session.get_one(Message, later).conversation_id)
-        assert (row.first_at, row.last_at, row.is_answered) == (T0, seconds(60), False)
+        row = session.get_one(ConversationActivity, session.get_one(Message, later).conversation_id)
+        assert (row.first_at, row.last_at, row.last_from_recipient) == (T0, seconds(60), False)
 
 
 def test_who_speaks_while_an_activity_is_restored_is_not_forgotten(postgresql_database: Database) -> None:
     rows.accept(postgresql_database, rows.message())
     conversation = rows.message().conversation_id
     with postgresql_database.transaction() as session:
-        activity.restore(session, [conversation])
+        activity.repair(session, [conversation])
         made = rows.message()
         speaker = Thread(target=lambda: rows.accept(postgresql_database, made, now=seconds(60)))
         speaker.start()
@@ -234,12 +240,12 @@ def waiting(database: Database) -> bool:
 
 def test_a_count_of_an_hour_that_miscounts_is_named(store: Store) -> None:
     for kind, word in (("messages", "delivered"), ("messages", "accepted"), ("receipts", "duplicate")):
-        row = update(Rollup).where(Rollup.kind == kind, Rollup.word == word)
-        store.change(row.values(value=Rollup.value + 1))
+        row = update(HourlyCount).where(HourlyCount.kind == kind, HourlyCount.label == word)
+        store.change(row.values(value=HourlyCount.value + 1))
         (fault,) = store.verified()
         where = f"2026-01-05T12:00:00+00:00 {word}"
         assert (fault.what, fault.where, fault.expected, fault.found) == (f"count of an hour's {kind}", where, "1", "2")
-        store.change(row.values(value=Rollup.value - 1))
+        store.change(row.values(value=HourlyCount.value - 1))
 
 
 def test_a_message_or_a_transition_that_goes_is_missed_by_its_hour_and_conversation(store: Store) -> None:
@@ -364,7 +370,7 @@ def test_a_message_that_would_wait_for_ever_is_named(database: Database) -> None
 
 
 def test_a_counter_that_miscounts_is_named(store: Store) -> None:
-    for name in ("received", "callbacks", *(outcome.value for outcome in InboxOutcome)):
+    for name in ("received", "callbacks", *(outcome.value for outcome in ReceiptOutcome)):
         row = update(Count).where(Count.name == name)
         store.change(row.values(value=Count.value + 1))
         assert store.faults() == {("counter", name)}

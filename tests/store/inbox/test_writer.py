@@ -11,15 +11,14 @@ from sqlalchemy.engine import make_url
 
 from receiptsvc import ids
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
-from receiptsvc.domain.inbox import Channel
+from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
 from receiptsvc.store.core import durability
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow
 from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import counters, pending
-from receiptsvc.store.inbox.pending import Arrival
-from receiptsvc.store.inbox.writer import Door, open_door
+from receiptsvc.store.inbox.writer import InboxWriter, open_writer
 
 
 def arrivals() -> list[Arrival]:
@@ -49,11 +48,11 @@ def columns(database: Database, row_id: object) -> dict[str, object]:
 
 
 @pytest.fixture
-def door(database_url: str, database: Database) -> Door:
-    return open_door(database_url, database.slot, patience_seconds=2)
+def door(database_url: str, database: Database) -> InboxWriter:
+    return open_writer(database_url, database.slot, patience_seconds=2)
 
 
-def test_the_door_writes_what_the_inbox_writes(door: Door, database: Database) -> None:
+def test_the_door_writes_what_the_inbox_writes(door: InboxWriter, database: Database) -> None:
     slowly, quickly = arrivals(), arrivals()
     with database.transaction() as session:
         pending.keep(session, slowly)
@@ -68,7 +67,7 @@ def test_the_door_writes_what_the_inbox_writes(door: Door, database: Database) -
     assert (counted.callbacks, counted.received, counted.is_balanced) == (10, 10, True)
 
 
-def test_keeping_twice_keeps_and_counts_once(door: Door, database: Database) -> None:
+def test_keeping_twice_keeps_and_counts_once(door: InboxWriter, database: Database) -> None:
     group = arrivals()
     door.keep(group[:2])
     door.keep(group)
@@ -81,7 +80,7 @@ def test_keeping_twice_keeps_and_counts_once(door: Door, database: Database) -> 
 
 def test_whoever_hangs_can_be_abandoned_and_the_next_one_gets_through(postgresql_url: str) -> None:
     database = Database(postgresql_url)
-    door = open_door(postgresql_url, 0, patience_seconds=2)
+    door = open_writer(postgresql_url, 0, patience_seconds=2)
     door.keep(arrivals())
     failures: list[BaseException] = []
 
@@ -108,7 +107,7 @@ def test_whoever_hangs_can_be_abandoned_and_the_next_one_gets_through(postgresql
     database.close()
 
 
-def test_a_trial_writes_what_a_callback_takes_and_leaves_nothing(door: Door, database: Database) -> None:
+def test_a_trial_writes_what_a_callback_takes_and_leaves_nothing(door: InboxWriter, database: Database) -> None:
     door.try_keeping()
     door.keep(arrivals())
     door.try_keeping()
@@ -122,7 +121,7 @@ def test_a_trial_writes_what_a_callback_takes_and_leaves_nothing(door: Door, dat
 def test_every_keeping_writes_something_also_where_all_is_there_already(postgresql_url: str) -> None:
     """Else its commit would wait for no standby, and prove nothing of the commits before it."""
     database = Database(postgresql_url)
-    door = open_door(postgresql_url, 0, patience_seconds=2)
+    door = open_writer(postgresql_url, 0, patience_seconds=2)
     group = arrivals()
     door.keep(group)
     written = sa.text("SELECT max(xmin::text::bigint) FROM counters")
@@ -145,7 +144,7 @@ def test_any_warning_means_not_kept(postgresql_url: str, postgresql_database: Da
             )
         )
         session.execute(sa.text("CREATE TRIGGER warns AFTER INSERT ON inbox EXECUTE FUNCTION warn()"))
-    door = open_door(postgresql_url, 0, patience_seconds=2)
+    door = open_writer(postgresql_url, 0, patience_seconds=2)
     with pytest.raises(StorageUnavailable, match="01000"):
         door.keep(arrivals())
     with pytest.raises(StorageUnavailable, match="01000"):
@@ -155,7 +154,7 @@ def test_any_warning_means_not_kept(postgresql_url: str, postgresql_database: Da
 
 def test_a_database_that_became_unsafe_is_not_written_to(postgresql_url: str) -> None:
     unsafe = f"{postgresql_url}{'&' if '?' in postgresql_url else '?'}options=-csynchronous_commit%3Doff"
-    door = open_door(unsafe, 0, patience_seconds=2)
+    door = open_writer(unsafe, 0, patience_seconds=2)
     with pytest.raises(SettingsError, match="synchronous_commit off"):
         door.connect()
     with pytest.raises(StorageUnavailable, match="synchronous_commit off"):
@@ -173,7 +172,7 @@ def test_below_on_is_a_fault_only_with_standbys_named(commit: str, messages: str
 
 def test_a_database_without_its_file_is_away_and_makes_none(tmp_path: Path) -> None:
     path = tmp_path / "test.db"
-    door, database = open_door(f"sqlite:///{path}", 0, patience_seconds=1), Database(f"sqlite:///{path}")
+    door, database = open_writer(f"sqlite:///{path}", 0, patience_seconds=1), Database(f"sqlite:///{path}")
     with pytest.raises(StorageUnavailable):
         door.keep(arrivals())
     with pytest.raises(StorageUnavailable), database.transaction() as session:

@@ -15,7 +15,7 @@ from receiptsvc.domain.statuses import Report, Source, Status
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import EventRow, Message, Transition
 from receiptsvc.store.messages import change_feed, transitions
-from receiptsvc.store.messages.change_feed import BEGINNING, Event, Place, ReplyCame, StatusChange
+from receiptsvc.store.messages.change_feed import BEGINNING, Event, FeedPosition, NewReply, StatusChange
 from tests.support import rows, stories
 from tests.support.rows import T0, seconds
 
@@ -39,18 +39,18 @@ def three(postgresql_url: str) -> Iterator[tuple[Database, Database, Database]]:
         database.close()
 
 
-def entry(word: Status | None, at: datetime = T0, provider_id: str = "1") -> transitions.Entry:
-    told = Report(source=Source.GATEWAY, word=word, received_at=at, provider_status_id=provider_id)
-    return transitions.Entry(report=told, rule="its address")
+def entry(word: Status | None, at: datetime = T0, provider_id: str = "1") -> transitions.NewTransition:
+    told = Report(source=Source.GATEWAY, status=word, received_at=at, provider_status_id=provider_id)
+    return transitions.NewTransition(report=told, rule="its address")
 
 
-def record(database: Database, message_id: UUID, *entries: transitions.Entry) -> None:
+def record(database: Database, message_id: UUID, *entries: transitions.NewTransition) -> None:
     with database.transaction() as session:
-        locked = transitions.lock(session, [message_id])
+        locked = transitions.lock_messages(session, [message_id])
         transitions.record(session, locked, [(message_id, each) for each in entries], T0)
 
 
-def read(database: Database, after: Place = BEGINNING, limit: int = 500) -> Sequence[Event]:
+def read(database: Database, after: FeedPosition = BEGINNING, limit: int = 500) -> Sequence[Event]:
     """Everything after a place, as a web process reads it."""
     found: list[Event] = []
     while True:
@@ -105,7 +105,7 @@ def test_a_transaction_that_began_first_and_waited_for_a_message_tells_of_it_las
         transitions.accept(first, [rows.message(client_ref="first")], T0)  # a low transaction id, and a row
         transitions.accept(between, [rows.message(client_ref="between")], T0)  # another one, open till the end
         record(reader, message, entry(Status.SENT))
-        locked = transitions.lock(first, [message])
+        locked = transitions.lock_messages(first, [message])
         transitions.record(first, locked, [(message, entry(Status.DELIVERED, provider_id="2"))], T0)
         begun.close()
         of_it = [step for step in steps(read(reader)) if step[0] == message]
@@ -146,7 +146,7 @@ def test_a_reading_that_is_superseded_tells_what_the_message_becomes(database: D
     record(database, message, entry(Status.SENT))
     record(database, message, entry(Status.DELIVERED, provider_id="2"))
     with database.transaction() as session:
-        locked = transitions.lock(session, [message])
+        locked = transitions.lock_messages(session, [message])
         session.execute(update(Transition).where(Transition.status == "delivered").values(superseded_at=seconds(1)))
         transitions.fold_again(session, locked)
         transitions.record(session, locked, [(message, entry(Status.SENT, provider_id="2"))], T0)
@@ -176,7 +176,7 @@ def test_a_reply_is_an_event_with_the_labels_of_what_it_answers(database: Databa
     stories.reply(database, "a", seconds(5))
     stories.reply(database, "other", seconds(6), sender="447700900002")
     answer, other = read(database)[1:]
-    assert isinstance(answer, ReplyCame)
+    assert isinstance(answer, NewReply)
     assert (answer.row.sender, answer.row.content) == ("447700900001", "thanks")
     assert answer.labels == {("recipient", "447700900001"), ("clientRef", "a"), ("originator", "ACME")}
     assert other.labels == {("recipient", "447700900002"), ("clientRef", "other")}
@@ -186,8 +186,8 @@ def test_a_reply_is_an_event_with_the_labels_of_what_it_answers(database: Databa
 def test_reading_on_from_any_place_gives_the_rest(
     database: Database, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    monkeypatch.setattr(change_feed, "_MOST_IN_A_ROW", 3)
-    monkeypatch.setattr(change_feed, "_MOST_ROWS", 2)
+    monkeypatch.setattr(change_feed, "_MAX_IN_A_ROW", 3)
+    monkeypatch.setattr(change_feed, "_MAX_ROWS", 2)
     rows.accept(database, *(rows.message() for _ in range(8)))  # rows of 3, 3 and 2
     rows.accept(database)
     every = read(database)
@@ -221,7 +221,7 @@ def test_pruning_leaves_the_last_and_tells_what_is_kept_no_more(database: Databa
 
     def kept() -> list[bool]:
         with database.reading() as session:
-            return [change_feed.is_kept(session, place) for place in (BEGINNING, *places, Place(5, 0))]
+            return [change_feed.is_kept(session, place) for place in (BEGINNING, *places, FeedPosition(5, 0))]
 
     assert kept() == [True, True, True, True, True, False]
     with database.transaction() as session:
@@ -244,13 +244,13 @@ def test_what_has_no_number_yet_is_not_pruned(postgresql_database: Database) -> 
 
 
 def test_the_last_place_is_that_of_the_last_change(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(change_feed, "_MOST_IN_A_ROW", 3)
+    monkeypatch.setattr(change_feed, "_MAX_IN_A_ROW", 3)
     with database.reading() as session:
         assert change_feed.find_last(session) == BEGINNING
     rows.accept(database, *(rows.message() for _ in range(5)))
     every = read(database)
     with database.reading() as session:
-        assert change_feed.find_last(session) == every[-1].place == Place(2, 1)
+        assert change_feed.find_last(session) == every[-1].place == FeedPosition(2, 1)
 
 
 def write_at_random(database: Database, chosen_from: Sequence[UUID], seed: int) -> None:
@@ -263,12 +263,12 @@ def write_at_random(database: Database, chosen_from: Sequence[UUID], seed: int) 
         with database.transaction() as session:
             if chance.random() < 0.3:  # then its row is there before the locks are
                 transitions.accept(session, [rows.message(client_ref=f"{seed}.{serial}")], T0)
-            transitions.record(session, transitions.lock(session, chosen), said, T0)
+            transitions.record(session, transitions.lock_messages(session, chosen), said, T0)
             threading.Event().wait(chance.random() / 50)
 
 
 def follow_at_random(
-    database: Database, seed: int, seen: list[tuple[Place, Sequence[Event]]], stop: threading.Event
+    database: Database, seed: int, seen: list[tuple[FeedPosition, Sequence[Event]]], stop: threading.Event
 ) -> None:
     """Read after places of all kinds, and note what was found."""
     chance = random.Random(seed)
@@ -284,7 +284,7 @@ def test_readers_that_resume_anywhere_see_each_change_once_and_in_order(database
     """What any reader ever saw after a place is just what stands there at last."""
     database, *processes = of_many(database_url)
     written = rows.accept(database, *(rows.message() for _ in range(12)))
-    seen: list[tuple[Place, Sequence[Event]]] = []
+    seen: list[tuple[FeedPosition, Sequence[Event]]] = []
     stop = threading.Event()
     with ThreadPoolExecutor(5) as pool:
         following = [pool.submit(follow_at_random, database, seed, seen, stop) for seed in (1, 2)]

@@ -5,17 +5,17 @@ from sqlalchemy import select
 
 from receiptsvc import ids
 from receiptsvc.domain.errors import Refused
-from receiptsvc.domain.messages import Outcome
+from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.domain.statuses import Report, Source, Status
-from receiptsvc.store.core.audits import By
+from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Audit
 from receiptsvc.store.messages import operator_actions, transitions
-from receiptsvc.store.messages.operator_actions import Cancelled, Selection
+from receiptsvc.store.messages.operator_actions import Cancelled, CancelSelection
 from tests.support.rows import accept, message, read_message, read_transitions, seconds
 from tests.support.work import ALICE, BOB, answer, assert_sound, offer, send
 
-ANNA = By(actor="anna", reason="wrong text")
+ANNA = Actor(actor="anna", reason="wrong text")
 
 
 def test_what_was_not_given_to_the_gateway_is_cancelled(database: Database) -> None:
@@ -34,7 +34,7 @@ def test_what_was_not_given_to_the_gateway_is_cancelled(database: Database) -> N
 
 
 def test_what_was_offered_in_vain_is_cancelled_too(database: Database) -> None:
-    message_id = send(database, message(), Outcome.NOT_SENT)
+    message_id = send(database, message(), SendOutcome.NOT_SENT)
     with database.transaction() as session:
         assert operator_actions.cancel(session, message_id, ANNA, seconds(1))
     assert read_message(database, message_id).status == "cancelled"
@@ -44,12 +44,12 @@ def test_what_was_offered_in_vain_is_cancelled_too(database: Database) -> None:
     ("outcome", "why"),
     [
         (None, "just being given"),
-        (Outcome.UNCLEAR, "may have it"),
-        (Outcome.TAKEN, "submitted"),
-        (Outcome.REFUSED, "failed"),
+        (SendOutcome.UNCLEAR, "may have it"),
+        (SendOutcome.TAKEN, "submitted"),
+        (SendOutcome.REFUSED, "failed"),
     ],
 )
-def test_what_the_gateway_may_have_is_not_cancelled(database: Database, outcome: Outcome | None, why: str) -> None:
+def test_what_the_gateway_may_have_is_not_cancelled(database: Database, outcome: SendOutcome | None, why: str) -> None:
     (message_id,) = accept(database)
     offer(database)
     if outcome is not None:
@@ -58,7 +58,7 @@ def test_what_the_gateway_may_have_is_not_cancelled(database: Database, outcome:
     with database.transaction() as session, pytest.raises(Refused, match=why):
         operator_actions.cancel(session, message_id, ANNA, seconds(2))
     assert read_message(database, message_id).status == before
-    assert operator_actions.cancel_all(database, Selection(recipient=ALICE), ANNA, seconds(2)).count == 0
+    assert operator_actions.cancel_all(database, CancelSelection(recipient=ALICE), ANNA, seconds(2)).count == 0
 
 
 def test_many_are_cancelled_by_what_they_have_in_common(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,8 +68,8 @@ def test_many_are_cancelled_by_what_they_have_in_common(database: Database, monk
     right = [message(ALICE, client_ref="summer"), message(BOB, client_ref="spring", created_by="desk")]
     accept(database, *wrong, *right)
     (later,) = accept(database, message(client_ref="spring", created_by="shop"), now=seconds(60))
-    which = Selection(client_ref="spring", created_by="shop", until=seconds(60))
-    assert operator_actions.cancel_all(database, which, ANNA, seconds(1), is_dry=True) == Cancelled(
+    which = CancelSelection(client_ref="spring", created_by="shop", until=seconds(60))
+    assert operator_actions.cancel_all(database, which, ANNA, seconds(1), is_dry_run=True) == Cancelled(
         count=10, is_complete=True
     )
     assert read_message(database, wrong[0].id).status == "accepted"
@@ -85,17 +85,19 @@ def test_many_are_cancelled_by_what_they_have_in_common(database: Database, monk
 
 @pytest.mark.parametrize("status", operator_actions.RESOLUTIONS)
 def test_a_person_s_word_settles_what_nobody_knows_and_a_receipt_still_wins(database: Database, status: Status) -> None:
-    message_id = send(database, message(), Outcome.UNCLEAR)
+    message_id = send(database, message(), SendOutcome.UNCLEAR)
     with database.transaction() as session:
         assert operator_actions.resolve(session, message_id, status, ANNA, seconds(5))
         assert not operator_actions.resolve(session, ids.new(), status, ANNA, seconds(5))
     row = read_message(database, message_id)
     assert (row.status, row.due_at) == (status, None)
     assert offer(database, 100) == [], "it is not offered again"
-    report = Report(source=Source.GATEWAY, word=Status.EXPIRED, received_at=seconds(9))
+    report = Report(source=Source.GATEWAY, status=Status.EXPIRED, received_at=seconds(9))
     with database.transaction() as session:
-        locked = transitions.lock(session, [message_id])
-        transitions.record(session, locked, [(message_id, transitions.Entry(report=report, rule="test"))], seconds(9))
+        locked = transitions.lock_messages(session, [message_id])
+        transitions.record(
+            session, locked, [(message_id, transitions.NewTransition(report=report, rule="test"))], seconds(9)
+        )
     assert read_message(database, message_id).status == "expired"
     with database.reading() as session:
         assert [one.details for one in session.scalars(select(Audit))] == [{"status": status.value}]

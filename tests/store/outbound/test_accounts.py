@@ -9,32 +9,32 @@ import pytest
 from sqlalchemy import func, select
 
 from receiptsvc.domain.errors import Refused
-from receiptsvc.domain.messages import Outcome, SendResult
+from receiptsvc.domain.messages import SendOutcome, SendResult
 from receiptsvc.domain.statuses import Report, Source, Status
-from receiptsvc.store.core.audits import By
+from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message, SendingAccount
 from receiptsvc.store.health.verification import verify
 from receiptsvc.store.messages import operator_actions, transitions
 from receiptsvc.store.outbound import accounts, attempts, send_gate
 from receiptsvc.store.outbound.accounts import Call
-from receiptsvc.store.outbound.attempts import Claimed, Ended, Repeats
+from receiptsvc.store.outbound.attempts import AttemptResult, ClaimedMessage, RepeatPolicy
 from tests.support.rows import accept, message, read_attempts, read_message, read_transitions, seconds
 
 LEASE = timedelta(seconds=60)
-REPEATS = Repeats(after=timedelta(seconds=60), duration=timedelta(seconds=3600))
-TAKEN, REFUSED, UNCLEAR = Outcome.TAKEN, Outcome.REFUSED, Outcome.UNCLEAR
-NOT_SENT, ACCOUNT_REFUSED = Outcome.NOT_SENT, Outcome.ACCOUNT_REFUSED
-IN_WORDS, MAYBE_SENT = Outcome.SUSPECT_REFUSED, Outcome.SUSPECT_UNCLEAR
+REPEATS = RepeatPolicy(after=timedelta(seconds=60), duration=timedelta(seconds=3600))
+TAKEN, REFUSED, UNCLEAR = SendOutcome.TAKEN, SendOutcome.REFUSED, SendOutcome.UNCLEAR
+NOT_SENT, ACCOUNT_REFUSED = SendOutcome.NOT_SENT, SendOutcome.ACCOUNT_REFUSED
+IN_WORDS, MAYBE_SENT = SendOutcome.SUSPECT_REFUSED, SendOutcome.SUSPECT_UNCLEAR
 SUSPECT = pytest.mark.parametrize("suspect", [IN_WORDS, MAYBE_SENT])
 
-Answer = Callable[[Claimed], Outcome]
+Answer = Callable[[ClaimedMessage], SendOutcome]
 
 
 class Running:
     """A call that was claimed and has no answer yet."""
 
-    def __init__(self, claimed: Sequence[Claimed], call: Call) -> None:
+    def __init__(self, claimed: Sequence[ClaimedMessage], call: Call) -> None:
         self.claimed, self.call = claimed, call
 
     @property
@@ -45,9 +45,9 @@ class Running:
 def begin(database: Database, at: float, limit: int = 1) -> Running:
     """Claim as a worker does."""
     with database.transaction() as session:
-        allowed = send_gate.allow(session, seconds(at), limit, None)
+        allowed = send_gate.request(session, seconds(at), limit, None)
         gates = accounts.gates(session, seconds(at))
-        claimed: Sequence[Claimed] = ()
+        claimed: Sequence[ClaimedMessage] = ()
         if allowed.most:
             claimed = attempts.claim(
                 session, seconds(at), limit=allowed.most, lease=LEASE, repeats=REPEATS, gates=gates
@@ -65,7 +65,7 @@ def end(
     database: Database,
     at: float,
     call: Running,
-    answer: Answer | Outcome,
+    answer: Answer | SendOutcome,
     *,
     is_401: bool = False,
     releases: bool = True,
@@ -73,8 +73,8 @@ def end(
     """Record its answer, and let go on what that decides, unless the process died in between."""
     ended = {}
     for one in call.claimed:
-        outcome = answer if isinstance(answer, Outcome) else answer(one)
-        ended[one.id] = Ended(number=one.tries, result=SendResult(outcome=outcome, is_of_credentials=is_401))
+        outcome = answer if isinstance(answer, SendOutcome) else answer(one)
+        ended[one.id] = AttemptResult(number=one.tries, result=SendResult(outcome=outcome, is_of_credentials=is_401))
     with database.transaction() as session:
         attempts.record_results(session, ended, seconds(at), REPEATS, is_one_call=True, call=call.call)
     if releases:
@@ -88,7 +88,7 @@ def release(database: Database, at: float) -> None:
                 return
 
 
-def offer(database: Database, at: float, answer: Answer | Outcome, limit: int = 1) -> list[UUID]:
+def offer(database: Database, at: float, answer: Answer | SendOutcome, limit: int = 1) -> list[UUID]:
     """A whole call: whom it held."""
     call = begin(database, at, limit)
     if call.claimed:
@@ -118,7 +118,9 @@ def assert_all_is_well(database: Database) -> None:
 
 
 @SUSPECT
-def test_the_messages_of_a_suspect_call_wait_and_nothing_is_said_of_them(database: Database, suspect: Outcome) -> None:
+def test_the_messages_of_a_suspect_call_wait_and_nothing_is_said_of_them(
+    database: Database, suspect: SendOutcome
+) -> None:
     made = accept(database, *people(3))
     assert offer(database, 0, suspect, limit=3) == made
     assert statuses(database, made) == ["accepted"] * 3
@@ -172,7 +174,7 @@ def test_what_may_have_been_sent_is_a_lost_answer_once_the_account_is_cleared(
 
 @SUSPECT
 def test_an_account_that_a_later_call_finds_refused_too_is_held_and_everything_goes_out_once_it_works(
-    database: Database, suspect: Outcome
+    database: Database, suspect: SendOutcome
 ) -> None:
     made = accept(database, *people(5, transport="rest"))
     assert offer(database, 0, suspect, limit=2) == made[:2]
@@ -221,7 +223,7 @@ def test_a_second_403_proves_that_nothing_was_sent_by_either_though_items_held_t
 
 
 @SUSPECT
-def test_what_was_decided_just_before_a_kill_is_done_afterwards(database: Database, suspect: Outcome) -> None:
+def test_what_was_decided_just_before_a_kill_is_done_afterwards(database: Database, suspect: SendOutcome) -> None:
     made = accept(database, *people(3))
     offer(database, 0, suspect)
     end(database, 1, begin(database, 1), TAKEN, releases=False)
@@ -233,7 +235,7 @@ def test_what_was_decided_just_before_a_kill_is_done_afterwards(database: Databa
 
 
 @SUSPECT
-def test_a_call_that_was_under_way_decides_nothing(database: Database, suspect: Outcome) -> None:
+def test_a_call_that_was_under_way_decides_nothing(database: Database, suspect: SendOutcome) -> None:
     first, second, third, last = accept(database, *people(4))
     calls = [begin(database, 0) for _ in range(3)]
     end(database, 1, calls[0], suspect)
@@ -320,7 +322,7 @@ def test_a_call_that_began_after_the_suspicion_and_was_taken_frees_an_account_th
 
 @SUSPECT
 def test_no_other_is_due_so_it_is_tried_alone_at_growing_gaps_and_nothing_fails(
-    database: Database, suspect: Outcome
+    database: Database, suspect: SendOutcome
 ) -> None:
     (made,) = accept(database)
     times = [0, 0.9, 1, 2.9, 3, 6.9, 7, 14.9, 15, 31, 59, 60, 63, 127, 179, 180, 254, 255, 419, 420, 510, 511, 699]
@@ -354,7 +356,7 @@ def retire_late(database: Database, at: float) -> None:
 @pytest.mark.parametrize(("suspect", "ends"), [(IN_WORDS, "expired"), (MAYBE_SENT, "send_unknown")])
 @pytest.mark.parametrize("transport", ["soap", "rest"])
 def test_only_what_was_surely_not_sent_ends_as_never_sent(
-    database: Database, suspect: Outcome, ends: str, transport: str
+    database: Database, suspect: SendOutcome, ends: str, transport: str
 ) -> None:
     (made,) = accept(database, message(transport=transport, valid_until=seconds(20)))
     offer(database, 0, suspect)
@@ -366,12 +368,12 @@ def test_only_what_was_surely_not_sent_ends_as_never_sent(
 
 
 def test_what_may_have_been_sent_can_be_settled_but_not_cancelled(database: Database) -> None:
-    by = By(actor="anna", reason="seen in the portal")
+    by = Actor(actor="anna", reason="seen in the portal")
     (made,) = accept(database)
     offer(database, 0, MAYBE_SENT)
     with database.transaction() as session, pytest.raises(Refused, match="may have it"):
         operator_actions.cancel(session, made, by, seconds(1))
-    which = operator_actions.Selection(recipient="447700900001")
+    which = operator_actions.CancelSelection(recipient="447700900001")
     assert operator_actions.cancel_all(database, which, by, seconds(1)).count == 0
     with database.transaction() as session:
         assert operator_actions.resolve(session, made, Status.DELIVERED, by, seconds(2))
@@ -384,19 +386,21 @@ def test_what_was_refused_can_be_cancelled_while_it_waits(database: Database) ->
     (made,) = accept(database)
     offer(database, 0, IN_WORDS)
     with database.transaction() as session:
-        assert operator_actions.cancel(session, made, By(actor="anna", reason=None), seconds(1))
+        assert operator_actions.cancel(session, made, Actor(actor="anna", reason=None), seconds(1))
     release(database, 2)
     assert_all_is_well(database)
 
 
 @SUSPECT
-def test_a_receipt_settles_a_message_that_waits(database: Database, suspect: Outcome) -> None:
+def test_a_receipt_settles_a_message_that_waits(database: Database, suspect: SendOutcome) -> None:
     (made,) = accept(database)
     offer(database, 0, suspect)
-    report = Report(source=Source.GATEWAY, word=Status.DELIVERED, received_at=seconds(1))
+    report = Report(source=Source.GATEWAY, status=Status.DELIVERED, received_at=seconds(1))
     with database.transaction() as session:
-        locked = transitions.lock(session, [made])
-        transitions.record(session, locked, [(made, transitions.Entry(report=report, rule="token"))], seconds(1))
+        locked = transitions.lock_messages(session, [made])
+        transitions.record(
+            session, locked, [(made, transitions.NewTransition(report=report, rule="token"))], seconds(1)
+        )
     release(database, 2)
     assert (read_message(database, made).status, begin(database, 100).ids) == ("delivered", [])
     assert_all_is_well(database)
@@ -416,7 +420,7 @@ def test_a_lone_try_whose_process_died_is_a_lost_answer(database: Database) -> N
 
 @pytest.mark.parametrize("outcome", [NOT_SENT, REFUSED])
 def test_a_refusal_of_a_message_and_a_call_that_never_came_through_decide_nothing(
-    database: Database, outcome: Outcome
+    database: Database, outcome: SendOutcome
 ) -> None:
     accept(database, *people(2))
     offer(database, 0, IN_WORDS)
@@ -469,7 +473,7 @@ def test_while_an_account_may_be_refused_again_nobody_fails(database: Database) 
 )
 @pytest.mark.parametrize("at_once", [1, 4])
 def test_many_such_texts_in_a_row_leave_the_others_their_pace(
-    database: Database, suspect: Outcome, limit: int, count: int, most: int, at_once: int
+    database: Database, suspect: SendOutcome, limit: int, count: int, most: int, at_once: int
 ) -> None:
     row = 20
     texts = [*["good"] * count, *["bad"] * row, *["good"] * count]

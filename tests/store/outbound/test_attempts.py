@@ -6,37 +6,41 @@ from uuid import UUID
 
 import pytest
 
-from receiptsvc.domain.messages import Outcome, SendResult
+from receiptsvc.domain.messages import SendOutcome, SendResult
 from receiptsvc.domain.statuses import Report, Source, Status
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.messages import transitions
 from receiptsvc.store.outbound import attempts
-from receiptsvc.store.outbound.attempts import Claimed, Ended, Repeats
+from receiptsvc.store.outbound.attempts import AttemptResult, ClaimedMessage, RepeatPolicy
 from tests.support.rows import accept, message, read_attempts, read_message, read_transitions, seconds
 
 LEASE = timedelta(seconds=60)
-REPEATS = Repeats(after=timedelta(seconds=10), duration=timedelta(seconds=100))
-LONG = Repeats(after=timedelta(seconds=10), duration=timedelta(days=1))
+REPEATS = RepeatPolicy(after=timedelta(seconds=10), duration=timedelta(seconds=100))
+LONG = RepeatPolicy(after=timedelta(seconds=10), duration=timedelta(days=1))
 ALICE, BOB = "447700900001", "447700900002"
 
 
-def claim(database: Database, at: float, limit: int = 10) -> list[Claimed]:
+def claim(database: Database, at: float, limit: int = 10) -> list[ClaimedMessage]:
     repeats = REPEATS if limit == 10 else LONG
     with database.transaction() as session:
         return list(attempts.claim(session, seconds(at), limit=limit, lease=LEASE, repeats=repeats))
 
 
-def end(database: Database, at: float, message_id: UUID, number: int, outcome: Outcome, **said: Any) -> None:
+def end(database: Database, at: float, message_id: UUID, number: int, outcome: SendOutcome, **said: Any) -> None:
     result = SendResult(outcome=outcome, **said)
     with database.transaction() as session:
-        attempts.record_results(session, {message_id: Ended(number=number, result=result)}, seconds(at), REPEATS)
+        attempts.record_results(
+            session, {message_id: AttemptResult(number=number, result=result)}, seconds(at), REPEATS
+        )
 
 
 def receipt(database: Database, message_id: UUID, word: Status, at: float) -> None:
-    report = Report(source=Source.GATEWAY, word=word, received_at=seconds(at))
+    report = Report(source=Source.GATEWAY, status=word, received_at=seconds(at))
     with database.transaction() as session:
-        locked = transitions.lock(session, [message_id])
-        transitions.record(session, locked, [(message_id, transitions.Entry(report=report, rule="test"))], seconds(at))
+        locked = transitions.lock_messages(session, [message_id])
+        transitions.record(
+            session, locked, [(message_id, transitions.NewTransition(report=report, rule="test"))], seconds(at)
+        )
 
 
 def settle_lost(database: Database, at: float, *, all_calls: bool = False) -> int:
@@ -73,19 +77,19 @@ def test_what_has_one_client_ref_and_recipient_is_first_offered_in_its_order(
     (other,) = accept(database, message(BOB, client_ref=client_ref))
     assert [m.id for m in claim(database, 0)] == [first, other]
     assert claim(database, 0) == [], "not while the first is just being offered"
-    end(database, 1, first, 1, Outcome.NOT_SENT)
+    end(database, 1, first, 1, SendOutcome.NOT_SENT)
     assert claim(database, 1) == [], "nor while it waits for another try"
     assert [m.id for m in claim(database, 2)] == [first]
-    end(database, 3, first, 2, Outcome.UNCLEAR)
+    end(database, 3, first, 2, SendOutcome.UNCLEAR)
     assert [m.id for m in claim(database, 3)] == [second], "an unclear one holds up nobody"
-    end(database, 4, second, 1, Outcome.TAKEN)
+    end(database, 4, second, 1, SendOutcome.TAKEN)
     assert [m.id for m in claim(database, 100)] == [third]
 
 
 def test_what_waits_for_its_time_or_has_none_left_holds_up_nobody(database: Database) -> None:
     later, late = message(ALICE, client_ref="a", deliver_after=seconds(50)), message(ALICE, valid_until=seconds(-1))
     with database.transaction() as session:
-        transitions.accept(session, [later, late], seconds(0), keeps_deliver_after=True)
+        transitions.accept(session, [later, late], seconds(0), schedules_messages=True)
     plain, other = accept(database, message(ALICE, client_ref="a"), message(ALICE))
     assert [m.id for m in claim(database, 0)] == [plain]
     assert [m.id for m in claim(database, 0)] == [other]
@@ -97,7 +101,7 @@ def test_a_call_holds_messages_of_one_kind(database: Database) -> None:
     rest = accept(database, *(message(f"44770090001{n}", transport="rest") for n in range(2)))
     assert [m.id for m in claim(database, 0)] == soap
     assert [m.id for m in claim(database, 0)] == rest
-    end(database, 1, soap[0], 1, Outcome.UNCLEAR)
+    end(database, 1, soap[0], 1, SendOutcome.UNCLEAR)
     fresh = accept(database, message("447700900099"), now=seconds(11))
     assert [m.id for m in claim(database, 20)] == [soap[0]], "what may have been taken is not mixed with what is new"
     assert [m.id for m in claim(database, 20)] == fresh
@@ -113,7 +117,7 @@ def test_a_call_that_stays_unclear_is_halved_until_each_message_is_alone(databas
             at += 10
             continue
         sizes.append(len(claimed))
-        lost = {m.id: Ended(number=m.tries, result=SendResult(outcome=Outcome.UNCLEAR)) for m in claimed}
+        lost = {m.id: AttemptResult(number=m.tries, result=SendResult(outcome=SendOutcome.UNCLEAR)) for m in claimed}
         with database.transaction() as session:
             attempts.record_results(session, lost, seconds(at), LONG, is_one_call=True)
     assert sizes == [5, 5, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1]
@@ -125,9 +129,12 @@ def test_a_call_of_which_one_message_was_answered_is_not_halved(database: Databa
     at = 0.0
     for number in (1, 2, 3):
         assert len(claim(database, at, limit=250)) == 4 - (number > 2)
-        ended = {one: Ended(number=number, result=SendResult(outcome=Outcome.UNCLEAR)) for one in made[number > 2 :]}
+        ended = {
+            one: AttemptResult(number=number, result=SendResult(outcome=SendOutcome.UNCLEAR))
+            for one in made[number > 2 :]
+        }
         if number == 2:
-            ended[made[0]] = Ended(number=2, result=SendResult(outcome=Outcome.TAKEN))
+            ended[made[0]] = AttemptResult(number=2, result=SendResult(outcome=SendOutcome.TAKEN))
         with database.transaction() as session:
             attempts.record_results(session, ended, seconds(at), LONG, is_one_call=True)
         at += 1000
@@ -146,7 +153,7 @@ def test_two_claims_at_once_share_the_work(postgresql_database: Database) -> Non
 def test_a_taken_message_is_submitted_and_due_no_more(database: Database) -> None:
     (message_id,) = accept(database)
     claim(database, 0)
-    end(database, 1, message_id, 1, Outcome.TAKEN, transaction_id="815")
+    end(database, 1, message_id, 1, SendOutcome.TAKEN, transaction_id="815")
     row = read_message(database, message_id)
     assert (row.status, row.transaction_id, row.due_at, row.calling_since) == ("submitted", "815", None, None)
     assert claim(database, 10_000) == []
@@ -155,7 +162,7 @@ def test_a_taken_message_is_submitted_and_due_no_more(database: Database) -> Non
 def test_a_refusal_is_final_and_says_why(database: Database) -> None:
     (message_id,) = accept(database)
     claim(database, 0)
-    end(database, 1, message_id, 1, Outcome.REFUSED, code="12", description="No credit", detail="Top up")
+    end(database, 1, message_id, 1, SendOutcome.REFUSED, code="12", description="No credit", detail="Top up")
     assert read_message(database, message_id).status == "failed"
     assert read_transitions(database, message_id)[-1].reason == "12: No credit: Top up"
     assert claim(database, 10_000) == []
@@ -168,7 +175,7 @@ def test_a_lost_answer_is_repeated_with_the_same_guid_at_growing_gaps(database: 
     at = 0.0
     for number in range(1, 5):
         assert [m.message_guid for m in claim(database, at)] == [guid]
-        end(database, at, message_id, number, Outcome.UNCLEAR)
+        end(database, at, message_id, number, SendOutcome.UNCLEAR)
         row = read_message(database, message_id)
         assert row.status == "send_unknown"
         due.append(row.due_at)
@@ -179,7 +186,7 @@ def test_a_lost_answer_is_repeated_with_the_same_guid_at_growing_gaps(database: 
 def test_over_rest_a_lost_answer_is_never_repeated(database: Database) -> None:
     (message_id,) = accept(database, message(transport="rest"))
     claim(database, 0)
-    end(database, 1, message_id, 1, Outcome.UNCLEAR)
+    end(database, 1, message_id, 1, SendOutcome.UNCLEAR)
     assert read_message(database, message_id).status == "send_unknown"
     assert claim(database, 10_000) == []
 
@@ -190,7 +197,7 @@ def test_what_was_not_sent_goes_again_at_growing_gaps_and_keeps_its_status(datab
     at = 0.0
     for number in range(1, 12):
         assert claim(database, at)
-        end(database, at, message_id, number, Outcome.NOT_SENT)
+        end(database, at, message_id, number, SendOutcome.NOT_SENT)
         row = read_message(database, message_id)
         assert row.due_at is not None
         gaps.append((row.due_at - seconds(at)).total_seconds())
@@ -203,7 +210,7 @@ def test_what_was_not_sent_goes_again_at_growing_gaps_and_keeps_its_status(datab
 def test_a_refused_account_fails_nothing(database: Database) -> None:
     (message_id,) = accept(database)
     claim(database, 0)
-    end(database, 1, message_id, 1, Outcome.ACCOUNT_REFUSED, description="logon")
+    end(database, 1, message_id, 1, SendOutcome.ACCOUNT_REFUSED, description="logon")
     assert statuses(database, message_id) == [("accepted", "applied")]
     assert [m.id for m in claim(database, 2)] == [message_id]
 
@@ -212,7 +219,7 @@ def test_a_receipt_before_the_answer_stands_and_ends_the_repeats(database: Datab
     (message_id,) = accept(database)
     claim(database, 0)
     receipt(database, message_id, Status.DELIVERED, 1)
-    end(database, 2, message_id, 1, Outcome.UNCLEAR)
+    end(database, 2, message_id, 1, SendOutcome.UNCLEAR)
     row = read_message(database, message_id)
     assert (row.status, row.status_at, row.due_at, row.calling_since) == ("delivered", seconds(1), None, None)
     assert statuses(database, message_id)[1:] == [("delivered", "applied"), ("send_unknown", "stale")]
@@ -221,7 +228,7 @@ def test_a_receipt_before_the_answer_stands_and_ends_the_repeats(database: Datab
 def test_a_receipt_after_a_lost_answer_ends_the_repeats(database: Database) -> None:
     (message_id,) = accept(database)
     claim(database, 0)
-    end(database, 1, message_id, 1, Outcome.UNCLEAR)
+    end(database, 1, message_id, 1, SendOutcome.UNCLEAR)
     receipt(database, message_id, Status.SENT, 2)
     assert read_message(database, message_id).due_at is None
 
@@ -255,14 +262,17 @@ def test_an_answer_that_comes_after_its_lease_still_counts(database: Database) -
     claim(database, 0)
     settle_lost(database, 61)
     claim(database, 71)
-    end(database, 72, message_id, 1, Outcome.TAKEN, transaction_id="815")
+    end(database, 72, message_id, 1, SendOutcome.TAKEN, transaction_id="815")
     row = read_message(database, message_id)
     assert (row.status, row.transaction_id) == ("submitted", "815")
     assert row.calling_since == seconds(71), "the second call still runs"
-    end(database, 73, message_id, 2, Outcome.TAKEN, transaction_id="816")
+    end(database, 73, message_id, 2, SendOutcome.TAKEN, transaction_id="816")
     assert [a.outcome for a in read_attempts(database, message_id)] == ["taken", "taken"]
     with database.reading() as session:
-        assert {row.transaction_id for row in transitions.transactions(session, ["815", "816"])} == {"815", "816"}
+        assert {row.transaction_id for row in transitions.find_transaction_links(session, ["815", "816"])} == {
+            "815",
+            "816",
+        }
 
 
 def retire_late(database: Database, at: float) -> int:
@@ -282,7 +292,7 @@ def test_a_message_that_is_too_old_is_never_sent(database: Database) -> None:
 def test_a_message_that_may_have_been_taken_does_not_expire_here(database: Database) -> None:
     (message_id,) = accept(database, message(valid_until=seconds(15)))
     claim(database, 0)
-    end(database, 1, message_id, 1, Outcome.UNCLEAR)
+    end(database, 1, message_id, 1, SendOutcome.UNCLEAR)
     assert claim(database, 16) == [], "a repeat comes in time or not at all"
     assert retire_late(database, 16) == 1
     row = read_message(database, message_id)
@@ -292,10 +302,10 @@ def test_a_message_that_may_have_been_taken_does_not_expire_here(database: Datab
 def test_no_repeat_is_made_after_its_time_however_long_the_worker_was_away(database: Database) -> None:
     (message_id,) = accept(database)
     claim(database, 0)
-    end(database, 1, message_id, 1, Outcome.UNCLEAR)
+    end(database, 1, message_id, 1, SendOutcome.UNCLEAR)
     assert claim(database, 101) == []
     assert [m.id for m in claim(database, 99)] == [message_id]
-    end(database, 99, message_id, 2, Outcome.NOT_SENT)
+    end(database, 99, message_id, 2, SendOutcome.NOT_SENT)
     assert claim(database, 101) == [], "also after a try that did not get out"
 
 
@@ -304,20 +314,20 @@ def test_the_first_lost_answer_has_the_first_gap_whatever_went_before(database: 
     at = 0.0
     for number in range(1, 9):
         claim(database, at)
-        end(database, at, message_id, number, Outcome.NOT_SENT)
+        end(database, at, message_id, number, SendOutcome.NOT_SENT)
         at += 1000
     claim(database, at)
-    end(database, at, message_id, 9, Outcome.UNCLEAR)
+    end(database, at, message_id, 9, SendOutcome.UNCLEAR)
     assert read_message(database, message_id).due_at == seconds(at + 10)
 
 
-@pytest.mark.parametrize("outcome", [Outcome.NOT_SENT, Outcome.ACCOUNT_REFUSED])
+@pytest.mark.parametrize("outcome", [SendOutcome.NOT_SENT, SendOutcome.ACCOUNT_REFUSED])
 def test_a_message_that_a_receipt_settled_is_due_no_more_however_its_call_ends(
-    database: Database, outcome: Outcome
+    database: Database, outcome: SendOutcome
 ) -> None:
     (message_id,) = accept(database)
     claim(database, 0)
-    end(database, 1, message_id, 1, Outcome.UNCLEAR)
+    end(database, 1, message_id, 1, SendOutcome.UNCLEAR)
     claim(database, 20)
     receipt(database, message_id, Status.SENT, 21)
     end(database, 22, message_id, 2, outcome)
@@ -329,6 +339,6 @@ def test_a_refusal_that_comes_after_another_attempt_was_taken_fails_nothing(data
     claim(database, 0)
     settle_lost(database, 61)
     claim(database, 71)
-    end(database, 72, message_id, 2, Outcome.TAKEN, transaction_id="815")
-    end(database, 73, message_id, 1, Outcome.REFUSED, code="12")
+    end(database, 72, message_id, 2, SendOutcome.TAKEN, transaction_id="815")
+    end(database, 73, message_id, 1, SendOutcome.REFUSED, code="12")
     assert read_message(database, message_id).status == "submitted"

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select, update
 
-from receiptsvc.domain.inbox import Channel, InboxOutcome
+from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Reply as Said
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core import keyset
@@ -18,8 +18,8 @@ from receiptsvc.store.inbox import pending, receipts
 from receiptsvc.store.inbox.receipts import ReceiptFilter
 from receiptsvc.store.messages import transitions
 from receiptsvc.store.queries import contacts, listing, lookup, timeline
-from receiptsvc.store.queries.contacts import Moment, ReplyFilter
-from receiptsvc.store.queries.listing import MessageFilter, Order, Place
+from receiptsvc.store.queries.contacts import ReplyFilter, TimeCursor
+from receiptsvc.store.queries.listing import ListCursor, MessageFilter, Order
 from tests.support import rows, stories
 from tests.support.rows import seconds
 
@@ -29,7 +29,7 @@ ALICE, BOB = "447700900001", "447700900002"
 def listed(database: Database, where: MessageFilter, limit: int = 2) -> list[UUID]:
     """All that a filter finds, page by page."""
     found: list[UUID] = []
-    after: Place | None = None
+    after: ListCursor | None = None
     while True:
         with database.reading() as session:
             page = listing.list_messages(session, where, limit=limit, after=after)
@@ -60,7 +60,7 @@ def answer(
 
 def answers(database: Database, where: ReplyFilter, limit: int = 2) -> list[Reply]:
     found: list[Reply] = []
-    after: Moment | None = None
+    after: TimeCursor | None = None
     while True:
         with database.reading() as session:
             page = contacts.list_replies(session, where, limit=limit, after=after)
@@ -139,7 +139,7 @@ def test_a_page_that_looked_far_enough_ends_early_and_the_next_goes_on(database:
 
 def test_a_place_in_one_order_is_none_in_another(database: Database) -> None:
     with database.reading() as session, pytest.raises(ValueError, match="order"):
-        listing.list_messages(session, MessageFilter(), limit=1, after=Place(Order.CHANGED, ()))
+        listing.list_messages(session, MessageFilter(), limit=1, after=ListCursor(Order.CHANGED, ()))
 
 
 def test_statuses_that_change_between_pages_lose_and_repeat_nothing(database: Database) -> None:
@@ -154,7 +154,7 @@ def test_statuses_that_change_between_pages_lose_and_repeat_nothing(database: Da
 
 
 def test_references_are_looked_up_by_the_newest_of_each(database: Database) -> None:
-    many = [rows.message(client_ref="many") for _ in range(listing.MOST_OF_A_REFERENCE + 5)]
+    many = [rows.message(client_ref="many") for _ in range(listing.MAX_PER_CLIENT_REF + 5)]
     rows.accept(database, *many, rows.message(client_ref='o"ne,'))
     with database.reading() as session:
         found = listing.look_up_references(session, ["many", 'o"ne,', "none"])
@@ -165,7 +165,7 @@ def test_references_are_looked_up_by_the_newest_of_each(database: Database) -> N
 
 def conversations(database: Database, limit: int = 2) -> list[tuple[str | None, bool, dict[str, int] | None]]:
     """Each by its clientRef or its party, whether it was answered, and its statuses."""
-    found: list[lookup.Glimpse] = []
+    found: list[lookup.ConversationOverview] = []
     after: tuple[object, ...] | None = None
     while True:
         with database.reading() as session:
@@ -176,7 +176,7 @@ def conversations(database: Database, limit: int = 2) -> list[tuple[str | None, 
             return [
                 (
                     glimpse.sample.client_ref if glimpse.sample else None,
-                    glimpse.row.is_answered,
+                    glimpse.row.last_from_recipient,
                     dict(glimpse.statuses) if glimpse.statuses is not None else None,
                 )
                 for glimpse in found
@@ -196,7 +196,7 @@ def test_conversations_stand_by_what_was_said_last(database: Database) -> None:
     answer(database, ALICE, 30, client_ref="a")
     answer(database, BOB, 40, client_ref="theirs")
     answer(database, ALICE, 5, client_ref="c")  # came late: what was said later stands
-    assert [(ref, is_answered) for ref, is_answered, _ in conversations(database)] == [
+    assert [(ref, last_from_recipient) for ref, last_from_recipient, _ in conversations(database)] == [
         ("theirs", True), ("a", True), ("c", False), ("b", False),
     ]  # fmt: skip
     rows.accept(database, rows.message(client_ref="theirs"), now=seconds(50))
@@ -212,7 +212,11 @@ def test_a_conversation_knows_when_it_was_active(database: Database) -> None:
         found = lookup.find_conversation(session, message.conversation_id)
     assert found is not None
     assert found.spoken is not None
-    assert (found.spoken.first_at, found.spoken.last_at, found.spoken.is_answered) == (seconds(1), seconds(9), True)
+    assert (found.spoken.first_at, found.spoken.last_at, found.spoken.last_from_recipient) == (
+        seconds(1),
+        seconds(9),
+        True,
+    )
 
 
 def test_a_large_conversation_is_told_message_by_message_and_counted_in_part(database: Database) -> None:
@@ -229,8 +233,8 @@ def test_a_large_conversation_is_told_message_by_message_and_counted_in_part(dat
     assert found.summary == lookup.Summary(
         messages=51, statuses={"accepted": 50, "delivered": 1}, conflicts=0, replies=1, is_bounded=True
     )
-    entries: list[timeline.Entry] = []
-    after: timeline.Key | None = None
+    entries: list[timeline.TimelineRow] = []
+    after: timeline.TimelineCursor | None = None
     while True:
         with database.reading() as session:  # it goes on as it began
             page = timeline.read(session, found.id, limit=7, after=after, is_large=after is None)
@@ -255,7 +259,7 @@ def test_a_timeline_goes_on_behind_transitions_of_any_number(database: Database)
     with database.transaction() as session:
         session.execute(update(Transition).values(id=Transition.id + 2**40))
     told: list[type] = []
-    after: timeline.Key | None = None
+    after: timeline.TimelineCursor | None = None
     while not told or after is not None:
         with database.reading() as session:
             page = timeline.read(session, message.conversation_id, limit=1, after=after)
@@ -270,7 +274,7 @@ def test_a_large_conversation_that_changes_while_it_is_read_is_told_once_and_who
     rows.accept(database, *made[20:], now=seconds(10))
     answer(database, ALICE, 5, client_ref="a")
     told: list[tuple[type, object]] = []
-    after: timeline.Key | None = None
+    after: timeline.TimelineCursor | None = None
     words = (Status.SENT, Status.DELIVERED)
     for place in range(100):
         with database.reading() as session:
@@ -337,10 +341,10 @@ def test_a_person_has_all_messages_and_replies_merged(database: Database, limit:
     rows.accept(database, rows.message(ALICE, client_ref="b"), now=seconds(10))
     answer(database, ALICE, 15, client_ref="elsewhere")
     told: list[tuple[float, type]] = []
-    after: Moment | None = None
+    after: TimeCursor | None = None
     while True:
         with database.reading() as session:
-            page = contacts.read_person(session, ALICE, limit=limit, after=after)
+            page = contacts.read_contact(session, ALICE, limit=limit, after=after)
         told += [((entry.at - rows.T0).total_seconds(), type(entry.row)) for entry in page.items]
         after = page.next
         if after is None:
@@ -367,9 +371,9 @@ def test_receipts_are_listed_by_channel_outcome_and_arrival(database: Database) 
     assert found(ReceiptFilter()) == [inbound, *own[::-1], *static[::-1]]
     assert found(ReceiptFilter(channel=Channel.ACCOUNT)) == static[::-1]
     assert found(ReceiptFilter(channel=Channel.MESSAGE)) == own[::-1]
-    assert found(ReceiptFilter(channel=Channel.INBOUND, outcome=InboxOutcome.PENDING)) == [inbound]
-    assert found(ReceiptFilter(outcome=InboxOutcome.APPLIED)) == []
-    assert found(ReceiptFilter(outcome=InboxOutcome.DEAD, channel=Channel.ACCOUNT)) == []
+    assert found(ReceiptFilter(channel=Channel.INBOUND, outcome=ReceiptOutcome.PENDING)) == [inbound]
+    assert found(ReceiptFilter(outcome=ReceiptOutcome.APPLIED)) == []
+    assert found(ReceiptFilter(outcome=ReceiptOutcome.DEAD, channel=Channel.ACCOUNT)) == []
     made_at = rows.T0.fromtimestamp((static[2].int >> 80) / 1000, tz=rows.T0.tzinfo)
     assert static[2] in found(ReceiptFilter(since=made_at))
     assert static[2] not in found(ReceiptFilter(until=made_at))

@@ -12,7 +12,7 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message, Reply, Transition
 from receiptsvc.store.messages import transitions
 from receiptsvc.store.queries import listing, lookup, timeline
-from receiptsvc.store.queries.listing import MessageFilter, Place
+from receiptsvc.store.queries.listing import ListCursor, MessageFilter
 from tests.support import rows, stories
 from tests.support.rows import seconds
 
@@ -24,8 +24,8 @@ def listed(database: Database, where: MessageFilter) -> list[UUID]:
 
 def told(database: Database, conversation_id: UUID, limit: int = 100) -> list[tuple[float, str]]:
     """The whole timeline, page by page: seconds since T0, and what."""
-    entries: list[timeline.Entry] = []
-    after: timeline.Key | None = None
+    entries: list[timeline.TimelineRow] = []
+    after: timeline.TimelineCursor | None = None
     while True:
         with database.reading() as session:
             page = timeline.read(session, conversation_id, limit=limit, after=after)
@@ -36,7 +36,7 @@ def told(database: Database, conversation_id: UUID, limit: int = 100) -> list[tu
             return [((entry.at - rows.T0).total_seconds(), _what(entry)) for entry in entries]
 
 
-def _what(entry: timeline.Entry) -> str:
+def _what(entry: timeline.TimelineRow) -> str:
     match entry.row:
         case Message():
             return "message"
@@ -75,7 +75,7 @@ def test_a_message_is_found_by_every_transaction_id_it_was_given(database: Datab
 def test_pages_hold_each_message_once_even_when_new_ones_come_between(database: Database, limit: int) -> None:
     made = [rows.accept(database)[0] for _ in range(5)]
     seen: list[UUID] = []
-    after: Place | None = None
+    after: ListCursor | None = None
     while True:
         with database.reading() as session:
             page = listing.list_messages(session, MessageFilter(), limit=limit, after=after)
