@@ -51,7 +51,7 @@ format: $(VENV)/installed-dev ## put the code into its form
 	$(BIN)/ruff check --fix .
 
 api-docs: $(VENV)/installed ## write docs/api.md from the API's own description
-	@$(BIN)/python -m receiptsvc.web > docs/api.md.new && mv docs/api.md.new docs/api.md
+	@$(BIN)/python -m receiptsvc.web.docs > docs/api.md.new && mv docs/api.md.new docs/api.md
 
 migration: $(VENV)/installed-dev ## draft a migration from the models: make migration NAME="add a column"
 	$(BIN)/alembic upgrade head

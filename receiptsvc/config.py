@@ -31,7 +31,7 @@ DATA = PROJECT / "data"
 TRANSPORTS = ("soap", "rest")
 CALLBACK_ELEMENTS = ("both", "deliveryStatusUrl", "deliveryStatusURL")
 UNAUTHENTICATED_ACTIONS = ("refuse", "quarantine")
-SCHEDULERS = ("gateway", "here")
+SCHEDULERS = ("gateway", "service")
 OPT_OUT_ACTIONS = ("mark", "suppress")
 SUPPRESSED_ACTIONS = ("refuse", "skip")
 OPT_OUT_WORDS = ("stop", "stopall", "stop all", "unsubscribe", "cancel", "end", "quit", "opt out", "optout")
@@ -40,6 +40,15 @@ RETURN_CODE_MEANINGS = ("failed", "retry", "duplicate", "stop")
 SOAP_URL = "https://services.dynmark.com/WebServices/MessagingServicesWS.asmx"
 REST_URL = "https://services.dynmark.com/webapi/message/send"
 MAX_PUBLIC_URL = 100  # the callback URL must stay within 200 characters
+
+# A name that a setting had before → its name now. One that is still set stops the start.
+RENAMED = {
+    "CALLBACK_STRANGERS": "UNAUTHENTICATED_CALLBACKS",
+    "CALLS_AT_ONCE": "SEND_CONCURRENCY",
+    "DELIVER_AFTER_KEPT_BY": "SCHEDULED_BY",
+    "MOST_MEBIBYTES": "MAX_BODY_MIB",
+    "MOST_RECIPIENTS": "MAX_RECIPIENTS",
+}
 
 # Every setting there is.
 # fmt: off
@@ -121,6 +130,7 @@ class Settings:
         """Read the environment. Raises SettingsError with every fault at once."""
         read = _Reader(os.environ if environ is None else environ)
         settings = cls._read(read)
+        read.refuse_renamed()
         if read.faults:
             raise SettingsError(read.faults)
         return settings
@@ -163,9 +173,9 @@ class Settings:
             spool_dir=PROJECT / spool if spool else None,
             batch_size=read.whole("BATCH_SIZE", 250, least=1, most=250),
             send_concurrency=read.whole("SEND_CONCURRENCY", 4, least=1, most=32),
-            sends_per_second=read.seconds("SENDS_PER_SECOND", 0, most=100_000, of="messages") or None,
+            sends_per_second=read.seconds("SENDS_PER_SECOND", 50, most=100_000, of="messages") or None,
             send_only_to=read.prefixes("SEND_ONLY_TO"),
-            schedules_messages=read.choice("SCHEDULED_BY", SCHEDULERS) == "here",
+            schedules_messages=read.choice("SCHEDULED_BY", SCHEDULERS) == "service",
             rest_validity=read.name("DYNMARK_REST_VALIDITY", "validiUntil"),
             max_recipients=read.whole("MAX_RECIPIENTS", 10_000, least=1, most=100_000),
             max_bytes=read.whole("MAX_BODY_MIB", 16, least=1, most=64) * 1024 * 1024,
@@ -185,6 +195,11 @@ class _Reader:
 
     def fault(self, name: str, what: str) -> None:
         self.faults.append(f"{name}: {what}")
+
+    def refuse_renamed(self) -> None:
+        for name, new_name in RENAMED.items():
+            if self.text(name) is not None:
+                self.fault(name, f"is called {new_name} now")
 
     def text(self, name: str) -> str | None:
         """The setting without its outer blanks; None if it is unset or empty."""

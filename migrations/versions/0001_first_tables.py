@@ -1,4 +1,4 @@
-"""The first tables: messages, attempts, transactionIDs, the inbox, transitions, replies, counters, heartbeats."""
+"""The first tables."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,27 +8,104 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+# As SQLite orders text: so one index finds a clientRef and all that begin so.
+_BY_CODE_POINTS = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+_OUTCOMES = (
+    "'pending', 'applied', 'duplicate', 'stale', 'conflicting', "
+    "'unmapped', 'unmatched', 'quarantined', 'dead', 'dismissed'"
+)
+_STATUSES = (
+    "'accepted', 'send_unknown', 'submitted', 'sent', 'delivered', "
+    "'undelivered', 'expired', 'rejected', 'failed', 'cancelled'"
+)
+
 
 def upgrade() -> None:
+    op.create_table(
+        "audits",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("details", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audits")),
+    )
+    op.create_index("ix_audits_subject_id", "audits", ["subject", "id"], unique=False)
+    op.create_table(
+        "conversation_activity",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("first_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_from_recipient", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_conversation_activity")),
+    )
+    op.create_index("ix_conversation_activity_last_at_id", "conversation_activity", ["last_at", "id"], unique=False)
     op.create_table(
         "counters",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("slot", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("value", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("name", "slot", name="pk_counters"),
+        sa.PrimaryKeyConstraint("name", "slot", name=op.f("pk_counters")),
+    )
+    op.create_table(
+        "events",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=True),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("changes", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
+        sa.UniqueConstraint("number", name=op.f("uq_events_number")),
+    )
+    op.create_index(
+        "ix_events_unnumbered",
+        "events",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text("number IS NULL"),
+        sqlite_where=sa.text("number IS NULL"),
     )
     op.create_table(
         "heartbeats",
         sa.Column("process", sa.Text(), nullable=False),
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("trouble", sa.Text(), nullable=True),
-        sa.PrimaryKeyConstraint("process", name="pk_heartbeats"),
+        sa.PrimaryKeyConstraint("process", name=op.f("pk_heartbeats")),
+    )
+    op.create_table(
+        "hourly_counts",
+        sa.Column("hour", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("originator", sa.Text(), nullable=False),
+        sa.Column("label", sa.Text(), nullable=False),
+        sa.Column("slot", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("value", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("hour", "kind", "originator", "label", "slot", name=op.f("pk_hourly_counts")),
+    )
+    op.create_index(
+        "ix_hourly_counts_changes",
+        "hourly_counts",
+        ["hour"],
+        unique=False,
+        postgresql_where=sa.text("kind = 'changes'"),
+        sqlite_where=sa.text("kind = 'changes'"),
+    )
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("api_key", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("begun_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("message_ids", sa.JSON(), nullable=True),
+        sa.PrimaryKeyConstraint("api_key", "key", name=op.f("pk_idempotency_keys")),
     )
     op.create_table(
         "inbox",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("channel", sa.Text(), nullable=False),
         sa.Column("message_id", sa.Uuid(), nullable=True),
+        sa.Column("is_unauthenticated", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("method", sa.Text(), nullable=False),
         sa.Column("query", sa.LargeBinary(), nullable=False),
@@ -39,13 +116,31 @@ def upgrade() -> None:
         sa.Column("next_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("processed_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("channel IN ('message', 'account', 'inbound')", name="ck_inbox_channel"),
+        sa.Column("callback_id", sa.Uuid(), nullable=True),
+        sa.Column("part", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("assigned_to", sa.Uuid(), nullable=True),
+        sa.CheckConstraint("channel IN ('message', 'account', 'inbound')", name=op.f("ck_inbox_channel")),
         sa.CheckConstraint(
-            "outcome IN ('pending', 'applied', 'duplicate', 'stale', 'conflicting', 'unmapped', 'unmatched', "
-            "'quarantined', 'dead', 'dismissed')",
-            name="ck_inbox_outcome",
+            f"outcome IN ({_OUTCOMES})",
+            name=op.f("ck_inbox_outcome"),
         ),
-        sa.PrimaryKeyConstraint("id", name="pk_inbox"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_inbox")),
+    )
+    op.create_index(
+        "ix_inbox_channel_id",
+        "inbox",
+        ["channel", "id"],
+        unique=False,
+        postgresql_where=sa.text("channel <> 'message'"),
+        sqlite_where=sa.text("channel <> 'message'"),
+    )
+    op.create_index(
+        "ix_inbox_outcome_id",
+        "inbox",
+        ["outcome", "id"],
+        unique=False,
+        postgresql_where=sa.text("outcome NOT IN ('pending', 'applied')"),
+        sqlite_where=sa.text("outcome NOT IN ('pending', 'applied')"),
     )
     op.create_index(
         "ix_inbox_pending",
@@ -55,19 +150,29 @@ def upgrade() -> None:
         postgresql_where=sa.text("outcome = 'pending'"),
         sqlite_where=sa.text("outcome = 'pending'"),
     )
+    op.create_index(
+        "uq_inbox_callback_id_part",
+        "inbox",
+        ["callback_id", "part"],
+        unique=True,
+        postgresql_where=sa.text("callback_id IS NOT NULL"),
+        sqlite_where=sa.text("callback_id IS NOT NULL"),
+    )
     op.create_table(
         "messages",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("conversation_id", sa.Uuid(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("origin", sa.Text(), server_default="own", nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("status_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("conflict", sa.Boolean(), nullable=False),
+        sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("recipient", sa.Text(), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
         sa.Column("originator", sa.Text(), nullable=True),
-        sa.Column("client_ref", sa.Text(), nullable=True),
+        sa.Column("client_ref", _BY_CODE_POINTS, nullable=True),
         sa.Column("country_iso_code", sa.Text(), nullable=True),
         sa.Column("deliver_after", sa.DateTime(timezone=True), nullable=True),
         sa.Column("valid_until", sa.DateTime(timezone=True), nullable=True),
@@ -85,26 +190,129 @@ def upgrade() -> None:
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("calling_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("offered_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("unclear_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("call_limit", sa.Integer(), nullable=True),
+        sa.CheckConstraint("origin IN ('own', 'external')", name=op.f("ck_messages_origin")),
         sa.CheckConstraint(
-            "status IN ('accepted', 'send_unknown', 'submitted', 'sent', 'delivered', 'undelivered', 'expired', "
-            "'rejected', 'failed', 'cancelled')",
-            name="ck_messages_status",
+            f"status IN ({_STATUSES})",
+            name=op.f("ck_messages_status"),
         ),
-        sa.PrimaryKeyConstraint("id", name="pk_messages"),
-        sa.UniqueConstraint("message_guid", name="uq_messages_message_guid"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_messages")),
+        sa.UniqueConstraint("message_guid", name=op.f("uq_messages_message_guid")),
     )
-    op.create_index("ix_messages_client_ref_id", "messages", ["client_ref", "id"], unique=False)
-    op.create_index("ix_messages_conversation_id_id", "messages", ["conversation_id", "id"], unique=False)
+    op.create_index("ix_messages_changed_at_id", "messages", ["changed_at", "id"], unique=False)
+    op.create_index(
+        "ix_messages_client_ref_created_at_id",
+        "messages",
+        ["client_ref", "created_at", "id"],
+        unique=False,
+        postgresql_where=sa.text("client_ref IS NOT NULL"),
+        sqlite_where=sa.text("client_ref IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_messages_conversation_id_status_created_at_id",
+        "messages",
+        ["conversation_id", "status", "created_at", "id"],
+        unique=False,
+    )
     op.create_index(
         "ix_messages_due",
         "messages",
-        ["due_at"],
+        ["due_at", "id"],
         unique=False,
         postgresql_where=sa.text("due_at IS NOT NULL"),
         sqlite_where=sa.text("due_at IS NOT NULL"),
     )
-    op.create_index("ix_messages_recipient_id", "messages", ["recipient", "id"], unique=False)
+    op.create_index(
+        "ix_messages_due_recipient_id",
+        "messages",
+        ["recipient", "id"],
+        unique=False,
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_messages_open_created_at",
+        "messages",
+        ["status", "created_at", "id"],
+        unique=False,
+        postgresql_where=sa.text(
+            "status IN ('accepted', 'send_unknown', 'submitted', 'sent') AND deliver_after IS NULL"
+        ),
+        sqlite_where=sa.text("status IN ('accepted', 'send_unknown', 'submitted', 'sent') AND deliver_after IS NULL"),
+    )
+    op.create_index(
+        "ix_messages_open_deliver_after",
+        "messages",
+        ["status", "deliver_after", "id"],
+        unique=False,
+        postgresql_where=sa.text(
+            "status IN ('accepted', 'send_unknown', 'submitted', 'sent') AND deliver_after IS NOT NULL"
+        ),
+        sqlite_where=sa.text(
+            "status IN ('accepted', 'send_unknown', 'submitted', 'sent') AND deliver_after IS NOT NULL"
+        ),
+    )
+    op.create_index(
+        "ix_messages_originator_status_created_at_id",
+        "messages",
+        ["originator", "status", "created_at", "id"],
+        unique=False,
+        postgresql_where=sa.text("originator IS NOT NULL"),
+        sqlite_where=sa.text("originator IS NOT NULL"),
+    )
+    op.create_index("ix_messages_recipient_created_at_id", "messages", ["recipient", "created_at", "id"], unique=False)
+    op.create_index(
+        "ix_messages_recipient_end_created_at_id",
+        "messages",
+        [sa.literal_column("substr(recipient, length(recipient) - 3)"), "created_at", "id"],
+        unique=False,
+    )
+    op.create_index("ix_messages_status_created_at_id", "messages", ["status", "created_at", "id"], unique=False)
+    op.create_index(
+        "ix_messages_unclear_since",
+        "messages",
+        ["unclear_since"],
+        unique=False,
+        postgresql_where=sa.text("status = 'send_unknown'"),
+        sqlite_where=sa.text("status = 'send_unknown'"),
+    )
+    op.create_table(
+        "rejected_callbacks",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("method", sa.Text(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("kid", sa.Text(), nullable=True),
+        sa.Column("query", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rejected_callbacks")),
+    )
+    send_gate = op.create_table(
+        "send_gate",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("paused_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("paused_by", sa.Text(), nullable=True),
+        sa.Column("pause_reason", sa.Text(), nullable=True),
+        sa.Column("refused_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("probe_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("probe_gap_seconds", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("next_free_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint("id = 1", name=op.f("ck_send_gate_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_send_gate")),
+    )
+    op.bulk_insert(send_gate, [{"id": 1}])
+    op.create_table(
+        "suppressions",
+        sa.Column("recipient", sa.Text(), nullable=False),
+        sa.Column("originator", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("reply_id", sa.Uuid(), nullable=True),
+        sa.PrimaryKeyConstraint("recipient", "originator", name=op.f("pk_suppressions")),
+    )
+    op.create_index("ix_suppressions_originator_recipient", "suppressions", ["originator", "recipient"], unique=False)
     op.create_table(
         "attempts",
         sa.Column("message_id", sa.Uuid(), nullable=False),
@@ -120,10 +328,10 @@ def upgrade() -> None:
         sa.Column("return_detail", sa.Text(), nullable=True),
         sa.CheckConstraint(
             "outcome IS NULL OR outcome IN ('taken', 'refused', 'not_sent', 'unclear', 'account_refused')",
-            name="ck_attempts_outcome",
+            name=op.f("ck_attempts_outcome"),
         ),
-        sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name="fk_attempts_message_id"),
-        sa.PrimaryKeyConstraint("message_id", "number", name="pk_attempts"),
+        sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name=op.f("fk_attempts_message_id")),
+        sa.PrimaryKeyConstraint("message_id", "number", name=op.f("pk_attempts")),
     )
     op.create_table(
         "message_transactions",
@@ -132,9 +340,9 @@ def upgrade() -> None:
         sa.Column("recipient", sa.Text(), nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("noted_at", sa.DateTime(timezone=True), nullable=False),
-        sa.CheckConstraint("source IN ('answer', 'receipt')", name="ck_message_transactions_source"),
-        sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name="fk_message_transactions_message_id"),
-        sa.PrimaryKeyConstraint("message_id", "transaction_id", name="pk_message_transactions"),
+        sa.CheckConstraint("source IN ('answer', 'receipt')", name=op.f("ck_message_transactions_source")),
+        sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name=op.f("fk_message_transactions_message_id")),
+        sa.PrimaryKeyConstraint("message_id", "transaction_id", name=op.f("pk_message_transactions")),
     )
     op.create_index(
         "ix_message_transactions_transaction_id_recipient",
@@ -142,6 +350,20 @@ def upgrade() -> None:
         ["transaction_id", "recipient"],
         unique=False,
     )
+    op.create_table(
+        "parked",
+        sa.Column("receipt_id", sa.Uuid(), nullable=False),
+        sa.Column("transaction_id", sa.Text(), nullable=True),
+        sa.Column("client_ref", sa.Text(), nullable=True),
+        sa.Column("candidates", sa.JSON(), nullable=False),
+        sa.Column("looks", sa.Integer(), nullable=False),
+        sa.Column("look_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["receipt_id"], ["inbox.id"], name=op.f("fk_parked_receipt_id")),
+        sa.PrimaryKeyConstraint("receipt_id", name=op.f("pk_parked")),
+    )
+    op.create_index("ix_parked_client_ref", "parked", ["client_ref"], unique=False)
+    op.create_index("ix_parked_look_at", "parked", ["look_at"], unique=False)
+    op.create_index("ix_parked_transaction_id", "parked", ["transaction_id"], unique=False)
     op.create_table(
         "replies",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -159,14 +381,22 @@ def upgrade() -> None:
         sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("fingerprint", sa.Uuid(), nullable=False),
         sa.Column("is_conflicting", sa.Boolean(), nullable=False),
-        sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name="fk_replies_message_id"),
-        sa.ForeignKeyConstraint(["receipt_id"], ["inbox.id"], name="fk_replies_receipt_id"),
-        sa.PrimaryKeyConstraint("id", name="pk_replies"),
-        sa.UniqueConstraint("fingerprint", name="uq_replies_fingerprint"),
-        sa.UniqueConstraint("receipt_id", name="uq_replies_receipt_id"),
+        sa.Column("is_opt_out", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name=op.f("fk_replies_message_id")),
+        sa.ForeignKeyConstraint(["receipt_id"], ["inbox.id"], name=op.f("fk_replies_receipt_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_replies")),
+        sa.UniqueConstraint("fingerprint", name=op.f("uq_replies_fingerprint")),
+        sa.UniqueConstraint("receipt_id", name=op.f("uq_replies_receipt_id")),
     )
-    op.create_index("ix_replies_conversation_id_id", "replies", ["conversation_id", "id"], unique=False)
+    op.create_index(
+        "ix_replies_conversation_id_received_at_id", "replies", ["conversation_id", "received_at", "id"], unique=False
+    )
+    op.create_index(
+        "ix_replies_is_opt_out_received_at_id", "replies", ["is_opt_out", "received_at", "id"], unique=False
+    )
     op.create_index("ix_replies_msgid", "replies", ["msgid"], unique=False)
+    op.create_index("ix_replies_recipient_received_at_id", "replies", ["recipient", "received_at", "id"], unique=False)
+    op.create_index("ix_replies_sender_received_at_id", "replies", ["sender", "received_at", "id"], unique=False)
     op.create_table(
         "transitions",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -183,48 +413,48 @@ def upgrade() -> None:
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("map_version", sa.Text(), nullable=True),
+        sa.Column("superseded_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
-            "effect IN ('applied', 'duplicate', 'stale', 'conflicting', 'unmapped')", name="ck_transitions_effect"
+            "effect IN ('applied', 'duplicate', 'stale', 'conflicting', 'unmapped')", name=op.f("ck_transitions_effect")
         ),
-        sa.CheckConstraint("source IN ('gateway', 'ourselves')", name="ck_transitions_source"),
+        sa.CheckConstraint("source IN ('gateway', 'ourselves')", name=op.f("ck_transitions_source")),
         sa.CheckConstraint(
-            "status IS NULL OR status IN ('accepted', 'send_unknown', 'submitted', 'sent', 'delivered', 'undelivered', "
-            "'expired', 'rejected', 'failed', 'cancelled')",
-            name="ck_transitions_status",
+            f"status IS NULL OR status IN ({_STATUSES})",
+            name=op.f("ck_transitions_status"),
         ),
-        sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name="fk_transitions_message_id"),
-        sa.ForeignKeyConstraint(["receipt_id"], ["inbox.id"], name="fk_transitions_receipt_id"),
-        sa.PrimaryKeyConstraint("id", name="pk_transitions"),
-        sa.UniqueConstraint("receipt_id", name="uq_transitions_receipt_id"),
+        sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name=op.f("fk_transitions_message_id")),
+        sa.ForeignKeyConstraint(["receipt_id"], ["inbox.id"], name=op.f("fk_transitions_receipt_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_transitions")),
     )
     op.create_index("ix_transitions_message_id_id", "transitions", ["message_id", "id"], unique=False)
+    op.create_index(
+        "uq_transitions_receipt_id",
+        "transitions",
+        ["receipt_id"],
+        unique=True,
+        postgresql_where=sa.text("superseded_at IS NULL"),
+        sqlite_where=sa.text("superseded_at IS NULL"),
+    )
 
 
 def downgrade() -> None:
-    op.drop_index("ix_transitions_message_id_id", table_name="transitions")
-    op.drop_table("transitions")
-    op.drop_index("ix_replies_msgid", table_name="replies")
-    op.drop_index("ix_replies_conversation_id_id", table_name="replies")
-    op.drop_table("replies")
-    op.drop_index("ix_message_transactions_transaction_id_recipient", table_name="message_transactions")
-    op.drop_table("message_transactions")
-    op.drop_table("attempts")
-    op.drop_index("ix_messages_recipient_id", table_name="messages")
-    op.drop_index(
-        "ix_messages_due",
-        table_name="messages",
-        postgresql_where=sa.text("due_at IS NOT NULL"),
-        sqlite_where=sa.text("due_at IS NOT NULL"),
-    )
-    op.drop_index("ix_messages_conversation_id_id", table_name="messages")
-    op.drop_index("ix_messages_client_ref_id", table_name="messages")
-    op.drop_table("messages")
-    op.drop_index(
-        "ix_inbox_pending",
-        table_name="inbox",
-        postgresql_where=sa.text("outcome = 'pending'"),
-        sqlite_where=sa.text("outcome = 'pending'"),
-    )
-    op.drop_table("inbox")
-    op.drop_table("heartbeats")
-    op.drop_table("counters")
+    for table in (
+        "transitions",
+        "replies",
+        "parked",
+        "message_transactions",
+        "attempts",
+        "suppressions",
+        "send_gate",
+        "rejected_callbacks",
+        "messages",
+        "inbox",
+        "idempotency_keys",
+        "hourly_counts",
+        "heartbeats",
+        "events",
+        "counters",
+        "conversation_activity",
+        "audits",
+    ):
+        op.drop_table(table)

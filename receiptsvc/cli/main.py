@@ -11,10 +11,10 @@ from receiptsvc.domain.errors import ReceiptsvcError, SettingsError
 
 # Loaded when they are asked for: `urls` has no need of a SOAP library, and `send` none of a database.
 _COMMANDS = {
+    "callback-keys": "receiptsvc.cli.ops:callback_keys",
     "cancel": "receiptsvc.cli.send_control:cancel",
     "conversation": "receiptsvc.cli.lookup:conversation",
     "demo": "receiptsvc.cli.demo:demo",
-    "keys": "receiptsvc.cli.ops:keys",
     "pause": "receiptsvc.cli.send_control:pause",
     "rebuild": "receiptsvc.cli.rebuild:rebuild",
     "replay": "receiptsvc.cli.ops:replay",

@@ -1,4 +1,4 @@
-"""`urls`, `keys`, `verify` and `replay`: what ops ask of the settings and the database, without a running service."""
+"""`urls`, `callback-keys`, `verify`, `replay`: on settings and database alone, without a running service."""
 
 import json
 from collections import Counter
@@ -33,9 +33,9 @@ def urls(*, as_json: bool) -> None:
     click.echo("Whoever knows these addresses can report receipts and replies: keep them secret.", err=True)
 
 
-@click.command()
+@click.command(name="callback-keys")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
-def keys(*, as_json: bool) -> None:
+def callback_keys(*, as_json: bool) -> None:
     """Show the keys of callback URLs, and what came with others.
 
     By their kids: the secrets stay where they are. A kid that was refused and is not listed was taken away too early:

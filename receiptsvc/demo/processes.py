@@ -65,6 +65,7 @@ class Stack:
             "DYNMARK_REST_URL": f"{self.sandbox_url}/webapi/message/send",
             "DYNMARK_TIMEOUT_SECONDS": "5",
             "RESEND_AFTER_SECONDS": "1",
+            "SENDS_PER_SECOND": "100000",
             **(settings or {}),
         }
         kept = {name: value for name, value in os.environ.items() if name not in NAMES and name != "DYNO"}

@@ -22,6 +22,7 @@ def make_settings(**environ: str) -> Settings:
             "DYNMARK_PASSWORD": "password",
             "DYNMARK_SOAP_URL": "http://127.0.0.1:1/",
             "DYNMARK_REST_URL": "http://127.0.0.1:1/",
+            "SENDS_PER_SECOND": "100000",
         }
         | environ
     )

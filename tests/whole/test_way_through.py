@@ -16,9 +16,11 @@ import pytest
 import requests
 from rich.console import Console
 
-from receiptsvc.cli.demo import STORY, Step, play
+from receiptsvc.cli.terminal import display
+from receiptsvc.client import Json
 from receiptsvc.config import PROJECT
 from receiptsvc.demo.processes import Stack
+from receiptsvc.demo.story import STORY, Step, play
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.health import verification
 from tests.whole.conftest import MakeStack
@@ -27,7 +29,12 @@ from tests.whole.conftest import MakeStack
 def told(stack: Stack, **interlude: object) -> str:
     """Play the demo's story; what it printed."""
     console = Console(file=io.StringIO(), width=120)
-    play(stack, console, reference="order-7", **interlude)  # type: ignore[arg-type]  # passed on
+
+    def show(conversation: Json, ledger: Json) -> None:
+        display.print_conversation(console, conversation)
+        display.print_ledger(console, ledger)
+
+    play(stack, reference="order-7", show=show, **interlude)  # type: ignore[arg-type]  # passed on
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -214,7 +221,7 @@ def test_the_story_can_be_played_again_on_kept_data(sqlite_url: str, tmp_path: P
         flags = ["--transaction-start", start, "--msgid-start", start, "--late-seconds", "3"]
         with Stack(tmp_path / start, sqlite_url, sandbox_flags=flags) as stack:
             stack.start_all()
-            play(stack, Console(file=io.StringIO()), reference=f"order-{start}")
+            play(stack, reference=f"order-{start}", show=lambda *_: None)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

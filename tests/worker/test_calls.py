@@ -205,7 +205,7 @@ def test_a_pause_lets_nothing_out_and_what_is_cancelled_meanwhile_never_goes(box
 
 
 @ON_SQLITE
-@pytest.mark.parametrize("keeper", ["gateway", "here"])
+@pytest.mark.parametrize("keeper", ["gateway", "service"])
 def test_what_waits_here_for_its_time_can_be_cancelled_until_then(box: Box, database: Database, keeper: str) -> None:
     settings = settings_of(box, SCHEDULED_BY=keeper)
     client, offer = client_of(create_app(settings, database)), sender(database, settings)

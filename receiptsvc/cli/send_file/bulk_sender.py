@@ -18,7 +18,7 @@ from receiptsvc.cli.send_file.state import Job
 from receiptsvc.client import ApiError, Client, Json, Unreachable
 from receiptsvc.domain.statuses import FINAL
 
-Progress = TypeVar("Told")
+Progress = TypeVar("Progress")
 
 MAX_MESSAGES = 250  # in one chunk: what one call to the gateway holds
 MAX_BYTES = 1024 * 1024  # of a chunk's JSON, unless a single message has more

@@ -340,7 +340,7 @@ class Audit(Base):
 
 
 class HourlyCount(Base):
-    """A count of an hour, kept in the commits that change what it counts, as `Counter` is. See `store.messages.hourly_counts`."""
+    """A count of an hour, kept in the commits that change what it counts. See `store.messages.hourly_counts`."""
 
     __tablename__ = "hourly_counts"
     __table_args__ = (

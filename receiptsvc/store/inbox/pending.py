@@ -13,7 +13,7 @@ from sqlalchemy import select, tuple_, update
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.domain.inbox import Arrival, Channel, ReceiptOutcome
+from receiptsvc.domain.inbox import Arrival, ReceiptOutcome
 from receiptsvc.domain.messages import Callback
 from receiptsvc.store.core import bulk, upsert
 from receiptsvc.store.core.models import InboxRow

@@ -187,8 +187,8 @@ def replay(
 ) -> Replayed:
     """Have up to `most` receipts worked on again, in the order of ids: a slice and a short transaction at a time.
 
-    It stops early when it has taken long. What others hold is left to them. `is_dry_run`: only count. It commits: what a
-    slice has moved stays so, whatever becomes of the next.
+    It stops early when it has taken long. What others hold is left to them. `is_dry_run`: only count. It commits:
+    what a slice has moved stays so, whatever becomes of the next.
     """
     count = looked = 0
     deadline = monotonic() + MAX_SECONDS

@@ -1,6 +1,6 @@
-"""How a view becomes a documented endpoint: its address, what it body, what it response, and the ways it can fail.
+"""Turns a view into a documented endpoint: address, body, query, headers, responses and errors.
 
-Who may call it is declared below, on the view itself, with `auth.requires` or `auth.public`.
+The scope is declared on the view itself, with `auth.requires` or `auth.public`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -74,15 +74,13 @@ def endpoint(
     sample: str = "",
     is_tagged: bool = False,
 ) -> Callable[[View], View]:
-    """Serve a view at `rule`. `body` is the body's schema, `query` the query's, `headers` that of the headers it minds.
+    """Serve a view at `rule`.
 
-    What is read by each is an argument of the view: headers, query, body. `decorator` decorates the view together with the
-    reading of the body: it is given headers and query only, and may answer without the body being checked.
-
-    `path`: the parameters in `rule`, described. `alt_responses`: answers with another status than `status`. `errors`: statuses of
-    problems beyond those that follow from the rest. `streams`: the content type of an answer that is text and no JSON;
-    `sample`: how such a one begins.
-    `is_tagged`: the answer has an ETag, and is 304 to who shows it.
+    `body`, `query`, `headers`: the schemas of the view's arguments, which it takes in the order headers, query, body.
+    `decorator` wraps the view and the reading of its body: it gets headers and query, and may answer without the body
+    being checked. `path` describes the parameters in `rule`. `alt_responses`: answers with another status than
+    `status`. `errors`: statuses of problems beyond those that follow from the rest. `streams`: the content type of an
+    answer that is text instead of JSON; `sample`: how it begins. `is_tagged`: the answer has an ETag and can be 304.
     """
 
     def serve(view: View) -> View:
@@ -124,7 +122,7 @@ def _given_input(
     query: type[Schema] | None,
     headers: type[Schema] | None,
 ) -> Any:
-    """A view that is given what it query for. What is wrapped decorator last is read first."""
+    """Wrap a view in the reading of its arguments. The outermost wrapper is read first."""
     if body is not None:
         served = blueprint.arguments(body)(served)
     if decorator is not None:

@@ -19,8 +19,8 @@ from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.intake.group_commit import Kept
 from receiptsvc.spool.backlog import Backlog
 from receiptsvc.store.core.db import Database
+from receiptsvc.store.health import heartbeats
 from receiptsvc.store.outbound import accounts, attempts, send_gate
-from receiptsvc.store.queries import lookup
 
 UNSEEN_AFTER = timedelta(seconds=15)
 MAX_WAIT_SECONDS = 2.0
@@ -97,7 +97,7 @@ class ReadinessProbe:
 
     def _find_degraded(self, now: datetime) -> list[str]:
         with self._database.reading() as session:
-            workers = lookup.find_heartbeats(session, "worker", now - UNSEEN_AFTER)
+            workers = heartbeats.find_alive(session, "worker", now - UNSEEN_AFTER)
             words = [] if workers else [WORKER_UNSEEN]
             held, amiss = send_gate.read(session), accounts.show(session)
             overdue = attempts.count_overdue(session, now - timedelta(seconds=self._settings.resend_for_seconds))
