@@ -36,7 +36,7 @@ def make() -> Intake:
         door.connect()  # before all others, for whom there may be no connection left; refuses an unsafe database
     except StorageUnavailable as error:
         logs.warning("web.storage_unavailable", error=logs.describe(error))  # until it is back, callbacks are told 503
-    ring = None if settings.is_sqlite else Notifier(settings.database_url).ring
+    ring = None if settings.is_sqlite else Notifier(settings.database_url).notify
     spool = Spool(settings.spool_dir) if settings.spool_dir else None
     keeper = GroupCommit(door, budget_seconds=settings.callback_budget_seconds, spool=spool, on_commit=ring)
     if spool is not None and settings.spool_dir is not None:

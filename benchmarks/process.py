@@ -29,10 +29,10 @@ from receiptsvc.domain.messages import Callback
 from receiptsvc.dynmark import status_map
 from receiptsvc.store.core.db import Database, plain_url
 from receiptsvc.store.inbox.writer import open_writer
-from receiptsvc.worker.process import Queue, Reading, process
+from receiptsvc.worker.process import PendingQueue, ReceiptRules, process
 from tests.support import databases
 
-_READING = Reading(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
+_READING = ReceiptRules(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
 _OURS, _ALONE = "set-wise", "receipt by receipt"
 _BATCHES = {"postgresql": 1000, "sqlite": 100}  # as the worker's own
 _KEPT_AT_ONCE = 500
@@ -113,7 +113,7 @@ def _compare(url: str, rounds: int, count: int, facts: dict[str, str]) -> dict[s
     runs.say(f"{kind}: both ways in turns")
     source = Receipts(url, receipts.accept_messages(url, rounds * count * 21 // 40))
     ways: dict[str, tuple[int, Callable[[datetime], Callable[[], int]]]] = {
-        _OURS: (count, lambda due: partial(process, database, _READING, due, _BATCHES[kind], Queue())),
+        _OURS: (count, lambda due: partial(process, database, _READING, due, _BATCHES[kind], PendingQueue())),
         _ALONE: (count // 20, lambda due: partial(one_by_one.process, database, _READING, due)),
     }
     told: list[dict[str, float]] = []

@@ -22,7 +22,7 @@ from sqlalchemy.exc import ArgumentError
 
 from receiptsvc import keys
 from receiptsvc.domain.errors import SettingsError
-from receiptsvc.domain.statuses import GATEWAY_WORDS, Status
+from receiptsvc.domain.statuses import GATEWAY_STATUSES, Status
 from receiptsvc.keys import SCOPES, ApiKey, CallbackKey
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -165,7 +165,8 @@ class Settings:
             return_codes=read.words("RETURN_CODES", RETURN_CODE_MEANINGS),
             timezone=read.timezone("DYNMARK_TIMEZONE"),
             status_map={
-                code: Status(word) for code, word in read.words("STATUS_MAP", sorted(map(str, GATEWAY_WORDS))).items()
+                code: Status(word)
+                for code, word in read.words("STATUS_MAP", sorted(map(str, GATEWAY_STATUSES))).items()
             },
             adopt_after=None
             if read.text("ADOPT_AFTER_SECONDS") == "never"

@@ -13,10 +13,10 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow, Message, MessageTransaction, Transition
 from receiptsvc.store.inbox import counters
 from receiptsvc.store.messages.transitions import report_of
-from receiptsvc.worker.process import Reading
+from receiptsvc.worker.process import ReceiptRules
 
 
-def process(database: Database, reading: Reading, now: datetime) -> int:
+def process(database: Database, rules: ReceiptRules, now: datetime) -> int:
     """Work on the next pending row; how many there were. What it writes is what the worker writes."""
     with database.transaction() as session:
         row = session.scalar(
@@ -28,7 +28,7 @@ def process(database: Database, reading: Reading, now: datetime) -> int:
         )
         if row is None:
             return 0
-        (said,) = callbacks.read_receipts(Callback(row.method, row.query, row.content_type, row.body), reading.zone)
+        (said,) = callbacks.read_receipts(Callback(row.method, row.query, row.content_type, row.body), rules.zone)
         message = session.scalar(select(Message).where(Message.id == row.message_id).with_for_update())
         if isinstance(said, Unreadable) or message is None:
             raise ValueError("this benchmark has only receipts that can be read and find their message")
@@ -48,7 +48,7 @@ def process(database: Database, reading: Reading, now: datetime) -> int:
         ).all()
         report = Report(
             source=Source.GATEWAY,
-            status=reading.status_map.status_for(said.status_id, said.description),
+            status=rules.status_map.status_for(said.status_id, said.description),
             received_at=row.received_at,
             occurred_at=said.occurred_at,
             provider_status_id=said.status_id,
@@ -70,7 +70,7 @@ def process(database: Database, reading: Reading, now: datetime) -> int:
                 occurred_at=said.occurred_at,
                 received_at=row.received_at,
                 recorded_at=now,
-                map_version=reading.status_map.version,
+                map_version=rules.status_map.version,
             )
         )
         message.status, message.status_at, message.conflict = state.status, state.status_at, state.conflict

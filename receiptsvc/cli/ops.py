@@ -43,7 +43,7 @@ def callback_keys(*, as_json: bool) -> None:
     """
     settings = Settings.from_env()
     with databases.opened(settings) as database, database.reading() as session:
-        refused = rejected.by_kid(session)
+        refused = rejected.count_by_kid(session)
     listed = [key.kid for key in settings.callback_keys]
     if as_json:
         seen = [{"kid": one.kid, "callbacks": one.callbacks, "lastAt": one.last_at.isoformat()} for one in refused]

@@ -11,7 +11,7 @@ from receiptsvc.config import Settings
 from receiptsvc.dynmark import status_map
 from receiptsvc.worker import reprocess as reading_again
 from receiptsvc.worker.activity_repair import repair_activity
-from receiptsvc.worker.process import Reading
+from receiptsvc.worker.process import ReceiptRules
 
 
 @click.command()
@@ -28,11 +28,11 @@ def rebuild(*, is_applied: bool, as_json: bool) -> None:
     """
     settings = Settings.from_env()
     now = datetime.now(UTC)
-    reading = Reading(status_map=status_map.load(settings.status_map), zone=settings.timezone)
+    rules = ReceiptRules(status_map=status_map.load(settings.status_map), zone=settings.timezone)
     counts: Counter[tuple[str, str, str, str]] = Counter()
     with databases.opened(settings, is_written=True) as database:
         with display.progress("receipts read", is_shown=not as_json) as advance:
-            for one in reading_again.rebuild(database, reading, now, is_applied=is_applied, on_progress=advance):
+            for one in reading_again.reprocess(database, rules, now, is_applied=is_applied, on_progress=advance):
                 said = (one.provider_status_id or "-", one.provider_description or "-")
                 counts[*said, one.was or "unmapped", one.now or "unmapped"] += 1
         recalled = len(set(repair_activity(database, is_applied=is_applied)))

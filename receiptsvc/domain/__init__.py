@@ -1,1 +1,1 @@
-"""What the words mean. Standard library only: no vendor, no database, no web."""
+"""The rules of the field, as pure functions and values: standard library and phonenumbers only, no vendor, no I/O."""

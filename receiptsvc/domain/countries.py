@@ -1,6 +1,6 @@
-"""ISO 3166-1 country codes: the three letters that the gateway takes, and the two that phone number plans go by."""
+"""ISO 3166-1 country codes: alpha-3, which the gateway takes, to alpha-2, which phonenumbers takes."""
 
-# Three letters and two, one country after another; Kosovo by the codes that are in common use for it.
+# Alpha-3 and alpha-2 of each country; for Kosovo the codes in common use.
 _CODES = """
     ABWAW AFGAF AGOAO AIAAI ALAAX ALBAL ANDAD AREAE ARGAR ARMAM ASMAS ATAAQ ATFTF ATGAG AUSAU AUTAT AZEAZ BDIBI
     BELBE BENBJ BESBQ BFABF BGDBD BGRBG BHRBH BHSBS BIHBA BLMBL BLRBY BLZBZ BMUBM BOLBO BRABR BRBBB BRNBN BTNBT
@@ -22,5 +22,5 @@ _ALPHA_2 = {code[:3]: code[3:] for code in _CODES.split()}
 
 
 def alpha_2(alpha_3: str) -> str | None:
-    """The two letters of a country, such as GB for GBR; None if there is no such country."""
+    """The alpha-2 code of a country, such as GB for GBR; None if there is no such country."""
     return _ALPHA_2.get(alpha_3)

@@ -1,4 +1,4 @@
-"""How a text will travel, which decides what it costs: in GSM septets or UTF-16 code units, and in how many segments.
+"""Message encoding, which decides the cost: GSM septets or UTF-16 code units, and how many segments.
 
 Sizes from GSM 03.38 and 03.40: 160 septets in one segment and 153 in each of several; 70 and 67 code units for UTF-16.
 """
@@ -15,11 +15,11 @@ _BASIC = (
 _EXTENSION = "\f^{}\\[~]|€"  # two septets each: an escape and the character
 
 # Patterns, because a request can hold millions of characters.
-_OUTSIDER = re.compile(f"[^{re.escape(_BASIC + _EXTENSION)}]")
-_ESCAPED = re.compile(f"[{re.escape(_EXTENSION)}]")
-_PAIRED = re.compile("[\U00010000-\U0010ffff]")  # two code units each
+_NON_GSM = re.compile(f"[^{re.escape(_BASIC + _EXTENSION)}]")
+_TWO_SEPTETS = re.compile(f"[{re.escape(_EXTENSION)}]")
+_TWO_CODE_UNITS = re.compile("[\U00010000-\U0010ffff]")
 
-# What word processors and web pages put in the place of plain characters; Unicode itself knows the many blanks.
+# What word processors and web pages use instead of plain characters; blanks are found by their Unicode category.
 _PLAIN = {
     "'": "\u2018\u2019\u201a\u201b\u2032\u2039\u203a\u00b4\u02bc`",
     '"': "\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb",
@@ -36,60 +36,62 @@ _PLAIN = {
     "<=": "\u2264",
     ">=": "\u2265",
 }
-_SUGGESTIONS = {character: plain for plain, alike in _PLAIN.items() for character in alike}
+_SUGGESTIONS = {character: plain for plain, variants in _PLAIN.items() for character in variants}
 _IN_WORDS = {" ": "a plain space", "": "leaving it out", "\n": "a plain line break"}
 
 
 class Encoding(StrEnum):
-    """The alphabet that a text needs."""
+    """The encoding that a text needs."""
 
     GSM = "GSM"
     UTF16 = "UTF-16"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Measure:
-    """What a text will cost. `outsiders`: the characters that keep it from being GSM, each once, in their order."""
+class Measurement:
+    """What a text costs. `non_gsm`: the characters that keep it from being GSM, each once, in their order."""
 
     encoding: Encoding
     segments: int
-    outsiders: tuple[str, ...]
+    non_gsm: tuple[str, ...]
 
 
-def measure(text: str) -> Measure:
+def measure(text: str) -> Measurement:
     """Encoding and segments of `text` (not empty)."""
-    found = outsiders(text)
-    if found:
-        return Measure(encoding=Encoding.UTF16, segments=_segments(text, _PAIRED, 70, 67), outsiders=found)
-    return Measure(encoding=Encoding.GSM, segments=_segments(text, _ESCAPED, 160, 153), outsiders=())
+    non_gsm = non_gsm_characters(text)
+    if non_gsm:
+        return Measurement(
+            encoding=Encoding.UTF16, segments=_count_segments(text, _TWO_CODE_UNITS, 70, 67), non_gsm=non_gsm
+        )
+    return Measurement(encoding=Encoding.GSM, segments=_count_segments(text, _TWO_SEPTETS, 160, 153), non_gsm=())
 
 
-def outsiders(text: str) -> tuple[str, ...]:
+def non_gsm_characters(text: str) -> tuple[str, ...]:
     """The characters that keep a text from being GSM, each once, in their order."""
-    return tuple(dict.fromkeys(_OUTSIDER.findall(text)))
+    return tuple(dict.fromkeys(_NON_GSM.findall(text)))
 
 
 def suggestion(character: str) -> str | None:
-    """What could stand in a GSM text instead of an outsider, and say much the same; None: nothing is known.
+    """GSM text of much the same meaning to use instead of a character outside GSM; None: none is known.
 
     For a letter with an accent that GSM lacks it is the letter alone; for an invisible character it is empty.
     """
     if character in _SUGGESTIONS:
         return _SUGGESTIONS[character]
-    apart = unicodedata.normalize("NFKD", character)
-    plain = "".join(part for part in apart if not unicodedata.combining(part)).replace("\u2044", "/")
-    says_as_much = plain.strip() or (plain and character.isspace())
-    return plain if says_as_much and not _OUTSIDER.search(plain) else None
+    decomposed = unicodedata.normalize("NFKD", character)
+    plain = "".join(part for part in decomposed if not unicodedata.combining(part)).replace("\u2044", "/")
+    is_meaningful = plain.strip() or (plain and character.isspace())
+    return plain if is_meaningful and not _NON_GSM.search(plain) else None
 
 
 def code_point(character: str) -> str:
-    """A character's number as Unicode writes it, such as `U+2019`."""
+    """A character's code point as Unicode writes it, such as `U+2019`."""
     return f"U+{ord(character):04X}"
 
 
-def warnings(measured: Measure, most: int | None = None) -> list[str]:
-    """Why a text became dear, in words, one a character. `most`: of how many characters."""
-    return [f"{code_point(c)} {c!r} makes this a UTF-16 text{_advice(c)}" for c in measured.outsiders[:most]]
+def warnings(measured: Measurement, limit: int | None = None) -> list[str]:
+    """Why a text is UTF-16, in one sentence for each character outside GSM, of which at most `limit`."""
+    return [f"{code_point(c)} {c!r} makes this a UTF-16 text{_advice(c)}" for c in measured.non_gsm[:limit]]
 
 
 def _advice(character: str) -> str:
@@ -99,8 +101,11 @@ def _advice(character: str) -> str:
     return f"; {_IN_WORDS.get(plain, plain)} would keep it GSM"
 
 
-def _segments(text: str, wide: re.Pattern[str], single: int, each: int) -> int:
-    """How many segments hold this text, its wide characters two units long and none of them split over a boundary."""
+def _count_segments(text: str, wide: re.Pattern[str], single: int, each: int) -> int:
+    """How many segments hold this text. A `wide` character takes two units, which are never split between segments.
+
+    `single`: the units of a lone segment; `each`: of each of several.
+    """
     wide_at = {found.start() + before for before, found in enumerate(wide.finditer(text))}  # in units
     total = len(text) + len(wide_at)
     if total <= single:
@@ -109,6 +114,6 @@ def _segments(text: str, wide: re.Pattern[str], single: int, each: int) -> int:
         return -(-total // each)
     segments, filled = 1, each
     while filled < total:
-        filled -= filled - 1 in wide_at  # it moves over the boundary
+        filled -= filled - 1 in wide_at  # it would be split: it moves to the next segment
         segments, filled = segments + 1, filled + each
     return segments

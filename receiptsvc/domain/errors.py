@@ -1,14 +1,14 @@
-"""The errors that rooms tell each other about. Each says in its class whether another try can help."""
+"""The errors that cross module boundaries. `retry_helps`: whether another try can succeed."""
 
 
 class ReceiptsvcError(Exception):
-    """Anything this service raises on purpose. Its text holds no personal data and no secret."""
+    """The base of all errors that this service raises on purpose. The text holds no personal data and no secret."""
 
     retry_helps = False
 
 
 class SettingsError(ReceiptsvcError):
-    """The settings do not let the service start. `faults`: one line each, naming the setting."""
+    """The service can't start with these settings. `faults`: one line for each, with the setting's name."""
 
     def __init__(self, faults: list[str]) -> None:
         self.faults = faults
@@ -16,14 +16,14 @@ class SettingsError(ReceiptsvcError):
 
 
 class Unreadable(ReceiptsvcError):
-    """A callback that says nothing we can use. The text is the reason that ops will read."""
+    """A callback without anything usable. The text is the reason, for operators."""
 
 
 class Refused(ReceiptsvcError):
-    """What somebody asked for can't be done with this receipt or message as it stands. The text says why."""
+    """A request that does not fit the present state of a receipt or message. The text says why."""
 
 
 class StorageUnavailable(ReceiptsvcError):
-    """The database did not take something. What was offered may or may not be kept."""
+    """The database failed. What was being written may or may not be stored."""
 
     retry_helps = True

@@ -1,4 +1,4 @@
-"""A callback on its way into the inbox: its channel, and later its outcome."""
+"""A kept callback: its channel and its outcome."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -19,24 +19,24 @@ class Channel(StrEnum):
 class ReceiptOutcome(StrEnum):
     """Where a kept callback stands. Each has exactly one."""
 
-    PENDING = "pending"  # not yet worked on
+    PENDING = "pending"  # not yet processed
     APPLIED = "applied"
     DUPLICATE = "duplicate"
     STALE = "stale"
     CONFLICTING = "conflicting"
     UNMAPPED = "unmapped"
-    UNMATCHED = "unmatched"  # it belongs to no message that we know
-    QUARANTINED = "quarantined"  # it can't be read, or contradicts itself
-    DEAD = "dead"  # working on it failed again and again
-    DISMISSED = "dismissed"  # an operator's word
+    UNMATCHED = "unmatched"  # it matches no message
+    QUARANTINED = "quarantined"  # it can't be read, or contradicts its message
+    DEAD = "dead"  # processing it failed again and again
+    DISMISSED = "dismissed"  # an operator gave it up
 
 
 class Arrival(NamedTuple):
-    """A callback on its way into the inbox. `id` is made when it arrives, so that keeping it twice keeps it once."""
+    """A callback that is not stored yet. `id` is made on arrival, so that storing it twice stores it once."""
 
     id: UUID
     channel: Channel
-    message_id: UUID | None  # whose signed URL it came to
+    message_id: UUID | None  # of the signed URL that it came to
     received_at: datetime
     callback: Callback
     is_unauthenticated: bool = False  # its key was wrong

@@ -1,6 +1,6 @@
-"""What travels between the rooms: a message on its way out, how a call ended for it, what a callback said.
+"""The values that modules pass on: an outbound message, the result of sending it, a callback, a receipt, a reply.
 
-Frozen, and made with keywords. Times are aware.
+They are immutable, and their times are aware.
 """
 
 from collections.abc import Mapping
@@ -40,12 +40,12 @@ class Origin(StrEnum):
 
 
 class SendOutcome(StrEnum):
-    """How a call ended for one message. Nothing else can happen to it."""
+    """How a call ended for one message. There are no other ends."""
 
     TAKEN = "taken"  # the gateway has it
     REFUSED = "refused"  # the gateway refused this message: final
-    NOT_SENT = "not_sent"  # nothing reached the gateway, or it asked for another try: offer it again
-    UNCLEAR = "unclear"  # it may or may not have it: never to be offered again without the same guid
+    NOT_SENT = "not_sent"  # nothing reached the gateway, or it asked for a retry: send it again
+    UNCLEAR = "unclear"  # the gateway may have it: never send it again without the same guid
     ACCOUNT_REFUSED = "account_refused"  # the account was refused: nothing was sent, hold all that goes out by it
     # The words of a refused logon, or a 403: the account may be refused, or this call alone. See `domain.accounts`.
     SUSPECT_REFUSED = "suspect_refused"  # this message was refused so: it was not sent
@@ -54,9 +54,9 @@ class SendOutcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SendResult:
-    """How a call ended for one message, and what the gateway said of it.
+    """How a call ended for one message, and what the gateway answered.
 
-    `is_of_credentials`: a refusal of our own credentials, and so of every account that is used with them.
+    `is_of_credentials`: a refusal of our own credentials, and so of every account that uses them.
     """
 
     outcome: SendOutcome
@@ -67,8 +67,8 @@ class SendResult:
     detail: str | None = None
 
 
-class Receipt(NamedTuple):  # a tuple is made in a third of the time, and thousands a second are
-    """What a delivery receipt said, as far as it could be read. None: it did not say."""
+class Receipt(NamedTuple):  # thousands are made every second: a tuple takes a third of a dataclass's time
+    """The fields of a delivery receipt, as far as they could be read. None: absent."""
 
     transaction_id: str | None  # digits, no leading zeros
     recipient: str | None  # as it came
@@ -76,11 +76,11 @@ class Receipt(NamedTuple):  # a tuple is made in a third of the time, and thousa
     status_id: str | None
     description: str | None
     occurred_at: datetime | None
-    notes: tuple[str, ...] = ()  # what could not be read, in words
+    notes: tuple[str, ...] = ()  # what could not be read, as sentences
 
 
 class Reply(NamedTuple):
-    """What an inbound message said, as far as it could be read. None: it did not say."""
+    """The fields of an inbound message, as far as they could be read. None: absent."""
 
     msgid: str | None
     sender: str | None
@@ -92,7 +92,7 @@ class Reply(NamedTuple):
 
 
 class Callback(NamedTuple):
-    """A callback as it was kept: the bytes, secrets cut out, and nothing made of them."""
+    """The bytes of a callback as they were kept, without our secrets."""
 
     method: str
     query: bytes

@@ -1,4 +1,4 @@
-"""Phone numbers as people write them, made the digits that the gateway takes. What is refused is never repeated."""
+"""Phone numbers: from how people write them to the digits that the gateway takes. No error repeats a number."""
 
 import re
 from dataclasses import dataclass
@@ -7,48 +7,48 @@ from functools import cache
 import phonenumbers
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata
 
-_LONGEST = 40
-_ORNAMENT = re.compile("[ \t\u00a0\u202f().\u2010-\u2015\u2212/-]")
+_MAX_LENGTH = 40
+_SEPARATORS = re.compile("[ \t\u00a0\u202f().\u2010-\u2015\u2212/-]")
 _NUMBER = re.compile(r"\+?[0-9]{2,20}")
-_NEVER = "(?!)"
+_NO_MATCH = "(?!)"
 _COUNTRY_CODES = {str(code): code for code in COUNTRY_CODE_TO_REGION_CODE}
 
 
 def normalise(text: str, region: str | None = None) -> str | None:
-    """The digits of the E.164 form without `+`; None if this is no possible number.
+    """The digits of the E.164 form, without `+`; None if this is not a possible number.
 
-    International numbers may begin with `+`, `00` or just the country code. `region` (ISO 3166-1 alpha-2) lets a number
-    without `+` or `00` be a local one of that country first.
+    An international number may begin with `+`, `00` or just the country code. With a `region` (ISO 3166-1 alpha-2), a
+    number without `+` or `00` is first tried as a national number of that country.
     """
-    if len(text) > _LONGEST:
+    if len(text) > _MAX_LENGTH:
         return None
-    compact = _ORNAMENT.sub("", text)
+    compact = _SEPARATORS.sub("", text)
     if not _NUMBER.fullmatch(compact):
         return None
     if compact.startswith("+"):
         return _international(compact[1:])
     if compact.startswith("00"):
         return _international(compact[2:])
-    local = _possible(compact, region) if region else None
-    return local or _international(compact)
+    national = _parse_possible(compact, region) if region else None
+    return national or _international(compact)
 
 
-def bare(text: str) -> str | None:
-    """The digits alone, as of a short code or of the end of a number; None if there is anything else in it."""
-    compact = _ORNAMENT.sub("", text[: _LONGEST + 1])
-    return compact.removeprefix("+") if len(text) <= _LONGEST and _NUMBER.fullmatch(compact) else None
+def digits_only(text: str) -> str | None:
+    """The digits of a short code, or of a part of a number; None if the text holds anything else."""
+    compact = _SEPARATORS.sub("", text[: _MAX_LENGTH + 1])
+    return compact.removeprefix("+") if len(text) <= _MAX_LENGTH and _NUMBER.fullmatch(compact) else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Plan:
-    """What tells whether the digits after a country code are a possible number, if no trunk prefix is among them."""
+    """The numbering plan of a country code: which lengths are possible, for digits without a trunk prefix."""
 
     lengths: frozenset[int]
     trunk: re.Pattern[str]
 
 
 def _international(digits: str) -> str | None:
-    """What `_possible` says of `+` and these digits, found twenty times as fast where they need no rewriting."""
+    """The same as `_parse_possible` of `+` and these digits, twenty times as fast where they need no rewriting."""
     for length in (1, 2, 3):
         plan = _plan(digits[:length])
         if plan is not None:
@@ -56,12 +56,12 @@ def _international(digits: str) -> str | None:
             if plan.trunk.match(national):
                 break
             return digits if len(national) in plan.lengths else None
-    return _possible("+" + digits, None)
+    return _parse_possible("+" + digits, None)
 
 
 @cache
 def _plan(country_code: str) -> _Plan | None:
-    """The plan of a country code; None if these digits are none."""
+    """The plan of a country code; None if these digits are not a country code."""
     code = _COUNTRY_CODES.get(country_code, 0)
     region = phonenumbers.region_code_for_country_code(code)
     metadata = PhoneMetadata.metadata_for_region_or_calling_code(code, region)
@@ -69,11 +69,11 @@ def _plan(country_code: str) -> _Plan | None:
         return None
     return _Plan(
         lengths=frozenset(metadata.general_desc.possible_length + metadata.general_desc.possible_length_local_only),
-        trunk=re.compile(metadata.national_prefix_for_parsing or _NEVER),
+        trunk=re.compile(metadata.national_prefix_for_parsing or _NO_MATCH),
     )
 
 
-def _possible(number: str, region: str | None) -> str | None:
+def _parse_possible(number: str, region: str | None) -> str | None:
     try:
         parsed = phonenumbers.parse(number, region)
     except phonenumbers.NumberParseException:

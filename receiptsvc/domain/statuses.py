@@ -1,7 +1,7 @@
-"""The status words, what each means, and the one fold that turns a message's reports into its status.
+"""The statuses of a message, and the fold that turns its reports into its status.
 
-Nothing here looks at a clock or at the order of arrival: `fold` sees a set of reports. `judge` is the one function
-that knows "before", and only to name what a report did.
+Nothing here looks at a clock or at the order of arrival: `fold` sees a set of reports. Only `classify` knows what was
+recorded before, and only to name the effect of a report.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class Status(StrEnum):
-    """What we believe of a message, in rank order."""
+    """The status of a message, in rank order."""
 
     ACCEPTED = "accepted"  # recorded here
     SEND_UNKNOWN = "send_unknown"  # the gateway's answer was lost
@@ -21,7 +21,7 @@ class Status(StrEnum):
     SENT = "sent"  # handed to a network
     DELIVERED = "delivered"
     UNDELIVERED = "undelivered"
-    EXPIRED = "expired"  # too old to deliver, or never sent because validUntil had gone by
+    EXPIRED = "expired"  # too old to deliver, or never sent because validUntil had passed
     REJECTED = "rejected"
     FAILED = "failed"  # the gateway refused the submission
     CANCELLED = "cancelled"  # never given to the gateway
@@ -29,10 +29,10 @@ class Status(StrEnum):
 
 PROGRESS = (Status.ACCEPTED, Status.SEND_UNKNOWN, Status.SUBMITTED, Status.SENT)
 FINAL = frozenset(Status) - frozenset(PROGRESS)
-GATEWAY_WORDS = frozenset({Status.SENT, Status.DELIVERED, Status.UNDELIVERED, Status.EXPIRED, Status.REJECTED})
-UNSETTLED = frozenset({Status.ACCEPTED, Status.SEND_UNKNOWN})  # it is not known that the gateway has it
+GATEWAY_STATUSES = frozenset({Status.SENT, Status.DELIVERED, Status.UNDELIVERED, Status.EXPIRED, Status.REJECTED})
+UNSETTLED = frozenset({Status.ACCEPTED, Status.SEND_UNKNOWN})  # the gateway is not known to have it
 
-# Among the gateway's final words at the same provider time the greater wins; likewise among our own.
+# Of the gateway's final statuses with the same provider time the greater wins; the same holds among our own.
 _WEIGHT = {
     Status.DELIVERED: 4,
     Status.UNDELIVERED: 3,
@@ -52,20 +52,20 @@ class Source(StrEnum):
 
 
 class Effect(StrEnum):
-    """What a report did when it was recorded, and ever after."""
+    """What a report did when it was recorded. It never changes afterwards."""
 
     APPLIED = "applied"  # it changed the status
-    DUPLICATE = "duplicate"  # the gateway had said just that before
+    DUPLICATE = "duplicate"  # the gateway had reported exactly that before
     STALE = "stale"  # it left the status as it was
-    CONFLICTING = "conflicting"  # the gateway had given another final word before
-    UNMAPPED = "unmapped"  # no word is known for its code
+    CONFLICTING = "conflicting"  # the gateway had reported another final status before
+    UNMAPPED = "unmapped"  # the status map does not know its code
 
 
-class Report(NamedTuple):  # a tuple: the worker makes thousands a second
-    """One thing that was said of a message, by the gateway or by ourselves. Times are aware."""
+class Report(NamedTuple):  # a tuple: the worker makes thousands every second
+    """One report about a message, by the gateway or by ourselves. Times are aware."""
 
     source: Source
-    status: Status | None  # None: no word is known for the gateway's code
+    status: Status | None  # None: the status map does not know the gateway's code
     received_at: datetime  # when it reached us, or when we took our own step
     occurred_at: datetime | None = None  # the gateway's own time
     provider_status_id: str | None = None
@@ -78,13 +78,13 @@ class Report(NamedTuple):  # a tuple: the worker makes thousands a second
 
     @property
     def content(self) -> tuple[str | None, str | None, datetime | None]:
-        """What makes two reports of the gateway the same one, said twice."""
+        """Equal for two reports of the gateway that are duplicates."""
         return self.provider_status_id, self.provider_description, self.occurred_at
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class State:
-    """What a message's reports add up to."""
+    """The fold of a message's reports."""
 
     status: Status
     status_at: datetime
@@ -92,29 +92,29 @@ class State:
 
 
 def fold(reports: Iterable[Report]) -> State:
-    """The status that `reports` (at least one with a word) add up to, whatever their order and number.
+    """The status of `reports` (at least one with a status), whatever their order and number.
 
-    Any word of the gateway beats every final word of our own. Below final the highest rank counts, from the
-    earliest report of that rank. Among final words see `_strength`.
+    Any status of the gateway beats every final status of our own. Below final the highest rank wins, with the time of
+    the earliest report of that rank. Among final statuses `_strength` decides.
     """
-    spoken = [report for report in reports if report.status is not None]
-    gateway = [report for report in spoken if report.source is Source.GATEWAY]
-    finals = [report for report in (gateway or spoken) if report.status in FINAL]
+    mapped = [report for report in reports if report.status is not None]
+    gateway = [report for report in mapped if report.source is Source.GATEWAY]
+    finals = [report for report in (gateway or mapped) if report.status in FINAL]
     conflict = len({report.status for report in gateway if report.status in FINAL}) > 1
     if len(finals) == 1:
         winner = finals[0]
     elif finals:
         winner = max(finals, key=_strength)
     else:
-        progress = [report for report in spoken if report.status in PROGRESS]
+        progress = [report for report in mapped if report.status in PROGRESS]
         winner = min(progress, key=lambda report: (-PROGRESS.index(_status(report)), report.at))
     return State(status=_status(winner), status_at=winner.at, conflict=conflict)
 
 
 def classify(report: Report, earlier: Sequence[Report], before: Status | None = None) -> tuple[Effect, State]:
-    """What `report` does to a message of which `earlier` (never empty) was recorded before, and what it then is.
+    """The effect of `report` on a message with `earlier` reports (never empty), and the state of the message after it.
 
-    `before`: the status that `earlier` adds up to, for those who know it.
+    `before`: the fold's status of `earlier`, if the caller knows it.
     """
     after = fold([*earlier, report])
     if report.status is None:
@@ -133,15 +133,15 @@ def classify(report: Report, earlier: Sequence[Report], before: Status | None = 
 
 def _status(report: Report) -> Status:
     if report.status is None:
-        raise ValueError("a report without a word has no place in the fold")
+        raise ValueError("a report without a status has no place in the fold")
     return report.status
 
 
 def _strength(report: Report) -> tuple[bool, bool, datetime, int, bytes, float]:
-    """The fixed order of final reports: content alone, never our clock.
+    """The sort key of final reports, the greatest wins: by content alone, never by our clock.
 
-    Delivered first; then one with a provider time; then the later; then undelivered, expired, rejected; then a digest.
-    The last place only picks among reports of equal content: the one that was here first.
+    Delivered wins; then a report with a provider time; then the later time; then undelivered, expired, rejected; then a
+    digest of the content. The last element only chooses among reports of equal content: the one received first.
     """
     digest = blake2b(repr(report.content).encode(), digest_size=16).digest()
     return (

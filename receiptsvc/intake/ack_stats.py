@@ -71,5 +71,5 @@ class AckStats:
         with self._database.transaction() as session:
             counters.add(session, counts)
             if refused:
-                rejected.sample(session, refused)
-            counters.raise_to(session, counters.SLOWEST_ANSWER, slowest)
+                rejected.add(session, refused)
+            counters.raise_maximum(session, counters.SLOWEST_ANSWER, slowest)

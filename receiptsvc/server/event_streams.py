@@ -175,11 +175,11 @@ class Feed:
             return self._page(change_feed.read(session, after)) if change_feed.is_kept(session, after) else None
 
     def _page(self, batch: change_feed.Batch) -> Page:
-        return Page([self._frame(event) for event in batch.events], batch.upto, batch.is_all)
+        return Page([self._frame(event) for event in batch.events], batch.end, batch.is_all)
 
     def _frame(self, event: Event) -> Frame:
         name, data = self._write(event)
-        return Frame(event.place, event.labels, f"id: {event.place}\nevent: {name}\ndata: {data}\n\n".encode())
+        return Frame(event.position, event.labels, f"id: {event.position}\nevent: {name}\ndata: {data}\n\n".encode())
 
 
 class Stream:

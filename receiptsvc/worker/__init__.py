@@ -1,1 +1,1 @@
-"""What happens after the answer: kept callbacks become transitions, accepted messages go to the gateway."""
+"""Background work: kept callbacks become transitions and replies, accepted messages go to the gateway."""

@@ -1,9 +1,10 @@
-"""When conversations were active, noted anew where it is missing or wrong: read from their messages and replies.
+"""Repairs the activity rows of conversations where they are missing or wrong, from their messages and replies.
 
-A release from before that was noted goes on for a moment after the migration, and accepts messages without a note.
+While a migration is applied, the previous release still accepts messages for a moment and writes no activity for them.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TypeAlias
 from uuid import UUID
 
 from sqlalchemy import select
@@ -15,42 +16,42 @@ from receiptsvc.store.messages import activity
 
 _SLICE = 500
 
-_Found = Collection[UUID]
+_Ids: TypeAlias = Collection[UUID]
 
 
 def repair_activity(database: Database, *, is_applied: bool = False) -> Iterator[UUID]:
-    """Conversations of which something else is noted than they say; with `is_applied` each slice is put right.
+    """Conversations whose activity row is missing or wrong; with `is_applied` each slice is corrected.
 
-    In short transactions, so that it can run beside the service, be stopped at any point and begun again. Without
-    `is_applied` one of which nothing is noted may be named more than once. Raises StorageUnavailable.
+    In short transactions, so that it can run beside the service, and be stopped at any point and started again.
+    Without `is_applied` a conversation whose row is missing may be yielded more than once. Raises StorageUnavailable.
     """
-    looks: Sequence[tuple[InstrumentedAttribute[UUID], InstrumentedAttribute[UUID], Callable[..., _Found]]] = (
-        (ConversationActivity.id, ConversationActivity.id, _wrong),
+    checks: Sequence[tuple[InstrumentedAttribute[UUID], InstrumentedAttribute[UUID], Callable[..., _Ids]]] = (
+        (ConversationActivity.id, ConversationActivity.id, _find_wrong),
         (Message.id, Message.conversation_id, activity.find_missing),
         (Reply.id, Reply.conversation_id, activity.find_missing),
     )
-    for key, conversation, look in looks:
-        for found in _looked_at(database, key, conversation, look):
+    for key, conversation, find in checks:
+        for conversation_ids in _find_in_slices(database, key, conversation, find):
             if is_applied:
                 with database.transaction() as session:
-                    activity.repair(session, found)
+                    activity.repair(session, conversation_ids)
                 database.rest()
-            yield from found
+            yield from conversation_ids
 
 
-def _looked_at(
+def _find_in_slices(
     database: Database,
     key: InstrumentedAttribute[UUID],
     conversation: InstrumentedAttribute[UUID],
-    look: Callable[[Session, _Found], _Found],
-) -> Iterator[_Found]:
-    """What `look` finds of a table's conversations, a slice and a snapshot at a time."""
+    find: Callable[[Session, _Ids], _Ids],
+) -> Iterator[_Ids]:
+    """What `find` returns for a table's conversations, slice by slice, each read from one snapshot."""
     query = select(key, conversation).order_by(key).limit(_SLICE)
     page = query
     while True:
         with database.reading() as session:
             rows = session.execute(page).all()
-            found = look(session, [row[1] for row in rows])
+            found = find(session, [row[1] for row in rows])
         if found:
             yield sorted(found)
         if len(rows) < _SLICE:
@@ -58,5 +59,5 @@ def _looked_at(
         page = query.where(key > rows[-1][0])
 
 
-def _wrong(session: Session, conversation_ids: _Found) -> _Found:
-    return [one.id for one in activity.find_differences(session, conversation_ids) if one.true is not None]
+def _find_wrong(session: Session, conversation_ids: _Ids) -> _Ids:
+    return [each.id for each in activity.find_differences(session, conversation_ids) if each.actual is not None]

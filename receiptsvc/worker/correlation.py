@@ -1,6 +1,6 @@
-"""Which message a receipt is about: rules in a fixed order, each with the name that its transition will carry.
+"""Finds the message that a receipt is about: rules in a fixed order, each with the name that its transition carries.
 
-Nothing here guesses. A receipt that fits no message, or several, says so and stays in the inbox.
+Nothing here guesses. A receipt that fits no message, or several, is a `NoMatch` that says why.
 """
 
 from collections import defaultdict
@@ -26,12 +26,12 @@ BY_TRANSACTION = "transactionID and recipient"
 BY_LONE_TRANSACTION = "transactionID"
 BY_CLIENT_REF = "clientRef and recipient"
 
-_CLOCKS_DIFFER_BY = timedelta(minutes=5)
+_MAX_CLOCK_SKEW = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Match:
-    """The message that a receipt is about, and the rule that says so."""
+    """The message that a receipt is about, and the rule that found it."""
 
     message_id: UUID
     rule: str
@@ -39,7 +39,7 @@ class Match:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NoMatch:
-    """A receipt that can't be given to a message, and why. `candidates`: those among which nothing decides."""
+    """Why a receipt has no message. `candidates`: the messages between which nothing decides."""
 
     outcome: ReceiptOutcome
     reason: str
@@ -54,60 +54,65 @@ class MatchContext:
     by_transaction: dict[str, list[TransactionLink]]
     by_client_ref: Mapping[str, Sequence[Candidate]]
 
-    def learn(self, receipt: Receipt, found: Match) -> None:
-        """Know of a receipt what the next batch will know of it: how receipts are batched makes no difference."""
+    def learn(self, receipt: Receipt, match: Match) -> None:
+        """Add what the next batch would load about this receipt: how receipts are batched must make no difference."""
         if receipt.transaction_id is None:
             return
-        message, given = self.locked[found.message_id], self.by_transaction.setdefault(receipt.transaction_id, [])
+        message, links = self.locked[match.message_id], self.by_transaction.setdefault(receipt.transaction_id, [])
         if message.transaction_id is None:
             message.transaction_id = receipt.transaction_id
-        if all(one.message_id != message.id for one in given):
-            given.append(TransactionLink(receipt.transaction_id, message.id, message.recipient, "receipt"))
+        if all(link.message_id != message.id for link in links):
+            links.append(TransactionLink(receipt.transaction_id, message.id, message.recipient, "receipt"))
 
 
-def look_up(
-    session: Session, read: Sequence[tuple[ClaimedReceipt, Receipt]], *, only_look: bool = False
+def load_context(
+    session: Session, receipts: Sequence[tuple[ClaimedReceipt, Receipt]], *, locks_messages: bool = True
 ) -> MatchContext:
-    """Find every message that these receipts may be about, and lock those, unless you `only_look`."""
+    """Load every message that these receipts may be about, and lock them unless the caller only looks."""
     by_transaction: dict[str, list[TransactionLink]] = {}
-    for given in transitions.find_transaction_links(
-        session, {receipt.transaction_id for _, receipt in read if receipt.transaction_id}
+    for link in transitions.find_transaction_links(
+        session, {receipt.transaction_id for _, receipt in receipts if receipt.transaction_id}
     ):
-        by_transaction.setdefault(given.transaction_id, []).append(given)
-    wanted = {row.message_id for row, _ in read} | {row.assigned_to for row, _ in read}
-    wanted |= {given.message_id for every in by_transaction.values() for given in every}
-    # By clientRef only where nothing better is said: a campaign's clientRef may be that of a million messages.
-    vague = {
+        by_transaction.setdefault(link.transaction_id, []).append(link)
+    message_ids = {row.message_id for row, _ in receipts} | {row.assigned_to for row, _ in receipts}
+    message_ids |= {link.message_id for links in by_transaction.values() for link in links}
+    # By clientRef only where nothing better is known: a campaign's million messages may share one clientRef.
+    references = {
         (receipt.client_ref, receipt.recipient)
-        for row, receipt in read
+        for row, receipt in receipts
         if row.message_id is None
         and receipt.client_ref
         and receipt.recipient
-        and not _fitting(receipt, by_transaction.get(receipt.transaction_id or "", ()))
+        and not _links_of_recipient(receipt, by_transaction.get(receipt.transaction_id or "", ()))
     }
     by_client_ref = defaultdict(list)
     for candidate in transitions.find_candidates(
-        session, {(ref, tail(number)) for ref, number in vague if ref and number}
+        session, {(client_ref, last_digits(number)) for client_ref, number in references if client_ref and number}
     ):
         by_client_ref[candidate.client_ref].append(candidate)
-        wanted.add(candidate.id)
+        message_ids.add(candidate.id)
     return MatchContext(
-        locked=transitions.lock_messages(session, {one for one in wanted if one is not None}, only_look=only_look),
+        locked=transitions.lock_messages(
+            session, {message_id for message_id in message_ids if message_id is not None}, takes_lock=locks_messages
+        ),
         by_transaction=by_transaction,
         by_client_ref=by_client_ref,
     )
 
 
-def correlate(row: ClaimedReceipt, receipt: Receipt, known: MatchContext) -> Match | NoMatch:
-    """The message that a receipt is about, by the first rule that fits."""
-    if row.assigned_to is not None and row.assigned_to in known.locked:
+def correlate(row: ClaimedReceipt, receipt: Receipt, context: MatchContext) -> Match | NoMatch:
+    """The message that a receipt is about, by the first rule that fits.
+
+    In order: an operator's assignment, the token of its URL, transactionID and recipient, clientRef and recipient.
+    """
+    if row.assigned_to is not None and row.assigned_to in context.locked:
         return Match(message_id=row.assigned_to, rule=BY_HAND)
-    message = known.locked.get(row.message_id) if row.message_id else None
-    given = known.by_transaction.get(receipt.transaction_id, ()) if receipt.transaction_id else ()
+    message = context.locked.get(row.message_id) if row.message_id else None
+    links = context.by_transaction.get(receipt.transaction_id, ()) if receipt.transaction_id else ()
     if message is not None:
-        return _by_token(message, receipt, given)
-    fitting = _fitting(receipt, given)
-    if len({one.message_id for one in fitting}) == 1:
+        return _match_by_token(message, receipt, links)
+    fitting = _links_of_recipient(receipt, links)
+    if len({link.message_id for link in fitting}) == 1:
         return Match(
             message_id=fitting[0].message_id, rule=BY_TRANSACTION if receipt.recipient else BY_LONE_TRANSACTION
         )
@@ -115,71 +120,75 @@ def correlate(row: ClaimedReceipt, receipt: Receipt, known: MatchContext) -> Mat
         return NoMatch(
             outcome=ReceiptOutcome.UNMATCHED,
             reason=f"its transactionID fits {len(fitting)} messages",
-            candidates=[one.message_id for one in fitting],
+            candidates=[link.message_id for link in fitting],
         )
-    return _by_client_ref(row, receipt, given, known)
+    return _match_by_client_ref(row, receipt, links, context)
 
 
-def _fitting(receipt: Receipt, given: Iterable[TransactionLink]) -> list[TransactionLink]:
-    return [one for one in given if receipt.recipient is None or same_number(receipt.recipient, one.recipient)]
+def _links_of_recipient(receipt: Receipt, links: Iterable[TransactionLink]) -> list[TransactionLink]:
+    """The links to messages that went to the receipt's recipient; all of them, if it names none."""
+    return [link for link in links if receipt.recipient is None or same_number(receipt.recipient, link.recipient)]
 
 
-def same_number(written: str, recipient: str) -> bool:
+def same_number(number: str, recipient: str) -> bool:
     """Whether a number, however it is written, is this recipient's (international, digits only)."""
-    if written.strip().lstrip("+") == recipient:
+    if number.strip().lstrip("+") == recipient:
         return True
-    wanted = _parsed(f"+{recipient}")
-    if wanted is None:
+    expected = _parse(f"+{recipient}")
+    if expected is None:
         return False
-    region = phonenumbers.region_code_for_country_code(wanted.country_code or 0)
-    given = (_parsed(written, region), _parsed(f"+{written.strip().lstrip('+0')}"))
+    region = phonenumbers.region_code_for_country_code(expected.country_code or 0)
+    readings = (_parse(number, region), _parse(f"+{number.strip().lstrip('+0')}"))
     return any(
-        (one.country_code, one.national_number) == (wanted.country_code, wanted.national_number) for one in given if one
+        (parsed.country_code, parsed.national_number) == (expected.country_code, expected.national_number)
+        for parsed in readings
+        if parsed
     )
 
 
 @lru_cache(maxsize=4096)
-def _parsed(written: str, region: str | None = None) -> phonenumbers.PhoneNumber | None:
+def _parse(number: str, region: str | None = None) -> phonenumbers.PhoneNumber | None:
     try:
-        return phonenumbers.parse(written, region)
+        return phonenumbers.parse(number, region)
     except phonenumbers.NumberParseException:
         return None
 
 
-def _by_token(message: LockedMessage, receipt: Receipt, given: Sequence[TransactionLink]) -> Match | NoMatch:
+def _match_by_token(message: LockedMessage, receipt: Receipt, links: Sequence[TransactionLink]) -> Match | NoMatch:
+    """The message whose URL the receipt came to, unless its recipient or its transactionID contradicts that."""
     if receipt.recipient is not None and not same_number(receipt.recipient, message.recipient):
         return NoMatch(
             outcome=ReceiptOutcome.QUARANTINED, reason="its recipient is not the one of the message it came for"
         )
-    answered = [one for one in given if one.source == "answer" and one.recipient == message.recipient]
-    if answered and all(one.message_id != message.id for one in answered):
+    answered = [link for link in links if link.source == "answer" and link.recipient == message.recipient]
+    if answered and all(link.message_id != message.id for link in answered):
         return NoMatch(outcome=ReceiptOutcome.QUARANTINED, reason="its transactionID was given to another message")
     return Match(message_id=message.id, rule=BY_TOKEN)
 
 
-def _by_client_ref(
-    row: ClaimedReceipt, receipt: Receipt, given: Sequence[TransactionLink], known: MatchContext
+def _match_by_client_ref(
+    row: ClaimedReceipt, receipt: Receipt, links: Sequence[TransactionLink], context: MatchContext
 ) -> Match | NoMatch:
-    """By clientRef and recipient: only one message, offered before the receipt's time, with no other transactionID."""
-    latest = receipt.occurred_at + _CLOCKS_DIFFER_BY if receipt.occurred_at else row.received_at
+    """By clientRef and recipient: the only message offered before the receipt's time with no other transactionID."""
+    latest = receipt.occurred_at + _MAX_CLOCK_SKEW if receipt.occurred_at else row.received_at
     number = receipt.recipient or ""
     client_ref = receipt.client_ref if number and row.message_id is None else None
-    alike = known.by_client_ref.get(client_ref, ()) if client_ref else ()
-    every = [message for message in map(known.locked.get, (one.id for one in alike)) if message is not None]
-    near = [message for message in every if message.recipient.endswith(tail(number))]
+    candidates = context.by_client_ref.get(client_ref, ()) if client_ref else ()
+    messages = [message for message in map(context.locked.get, (each.id for each in candidates)) if message is not None]
+    similar = [message for message in messages if message.recipient.endswith(last_digits(number))]
     fitting = [
         message
-        for message in near
+        for message in similar
         if (receipt.transaction_id is None or message.transaction_id is None)
         and _was_offered(message, latest)
         and same_number(number, message.recipient)
     ]
-    if len(fitting) > 1 or (fitting and len(near) >= transitions.MAX_CANDIDATES):
-        count = len(fitting) if len(fitting) > 1 else f"{len(near)} or more"
+    if len(fitting) > 1 or (fitting and len(similar) >= transitions.MAX_CANDIDATES):
+        count = len(fitting) if len(fitting) > 1 else f"{len(similar)} or more"
         reason = f"its clientRef and recipient fit {count} messages"
         return NoMatch(outcome=ReceiptOutcome.UNMATCHED, reason=reason, candidates=[message.id for message in fitting])
     if not fitting:
-        return NoMatch(outcome=ReceiptOutcome.UNMATCHED, reason=_why_unmatched(row, receipt, given))
+        return NoMatch(outcome=ReceiptOutcome.UNMATCHED, reason=_explain_no_match(row, receipt, links))
     if receipt.transaction_id is not None and fitting[0].calling_since is not None:
         reason = "the call that gives its message to the gateway has not been answered"
         return NoMatch(outcome=ReceiptOutcome.UNMATCHED, reason=reason, candidates=[fitting[0].id])
@@ -187,21 +196,21 @@ def _by_client_ref(
 
 
 def _was_offered(message: LockedMessage, latest: datetime) -> bool:
-    """Whether the gateway can have had a message by then. When other systems sent theirs is not known."""
+    """Whether the gateway can have had a message by then. Other systems' send times are unknown, so theirs can."""
     if message.origin == Origin.EXTERNAL:
         return True
-    # One that is accepted and in no call was offered in vain: if anything of it had gone out, it would be more.
-    is_here = message.status == Status.ACCEPTED and message.calling_since is None
-    return message.offered_at is not None and message.offered_at <= latest and not is_here
+    # An accepted message that is in no call was not sent: had any byte gone out, its status would be higher.
+    is_unsent = message.status == Status.ACCEPTED and message.calling_since is None
+    return message.offered_at is not None and message.offered_at <= latest and not is_unsent
 
 
-def tail(number: str) -> str:
-    """The digits in which two writings of one number can't differ."""
+def last_digits(number: str) -> str:
+    """The last six digits, which are the same however a number is written."""
     return "".join(letter for letter in number if letter.isdigit())[-6:]
 
 
-def _why_unmatched(row: ClaimedReceipt, receipt: Receipt, given: Iterable[TransactionLink]) -> str:
-    if given:
+def _explain_no_match(row: ClaimedReceipt, receipt: Receipt, links: Iterable[TransactionLink]) -> str:
+    if links:
         return "its transactionID was given for other recipients"
     if row.message_id:
         return "it came for a message that is not here"

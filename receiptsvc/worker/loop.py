@@ -26,7 +26,7 @@ from receiptsvc.store.inbox import parking
 from receiptsvc.store.messages import change_feed
 from receiptsvc.store.outbound import attempts
 from receiptsvc.worker import single_instance
-from receiptsvc.worker.process import Queue, Reading, process
+from receiptsvc.worker.process import PendingQueue, ReceiptRules, process
 from receiptsvc.worker.submit import release, repeats, submit
 
 STOP_SECONDS = 20.0  # a dyno gives 30 s between SIGTERM and SIGKILL
@@ -64,7 +64,7 @@ def run(settings: Settings, database: Database, gateways: Mapping[str, Gateway],
             return
         # No other worker can be calling, so whatever one left unfinished has lost its answer.
         _insist(lambda: _settle_lost(settings, database, all_calls=True), stop)
-    queue = Queue()
+    queue = PendingQueue()
     _insist(lambda: _look_round(database, queue), stop)
     logs.info("worker.started", sends=bool(gateways))
     news = threading.Event()
@@ -85,27 +85,27 @@ def run(settings: Settings, database: Database, gateways: Mapping[str, Gateway],
 
 
 def _duties(
-    settings: Settings, database: Database, gateways: Mapping[str, Gateway], queue: Queue, stop: threading.Event
+    settings: Settings, database: Database, gateways: Mapping[str, Gateway], queue: PendingQueue, stop: threading.Event
 ) -> list[Duty]:
-    reading = Reading(
+    rules = ReceiptRules(
         status_map=status_map.load(settings.status_map),
         zone=settings.timezone,
         adopt_after=settings.adopt_after,
         reply_window=settings.reply_window,
-        opt_out_words=frozenset(map(opt_outs.fold, settings.opt_out_words)),
+        opt_out_words=frozenset(map(opt_outs.normalise, settings.opt_out_words)),
         suppresses_opt_outs=settings.suppresses_opt_outs,
     )
 
     def process_receipts() -> int:
         most = _SQLITE_BATCH if database.is_sqlite else _BATCH
-        done = process(database, reading, datetime.now(UTC), most, queue)
+        done = process(database, rules, datetime.now(UTC), most, queue)
         database.rest()
         return done
 
     def beat() -> int:
         with database.transaction() as session:
             heartbeats.beat(session, _name(), datetime.now(UTC))
-        queue.be_careful(_bury(database))
+        queue.isolate(_bury(database))
         return 0
 
     duties = [
@@ -128,9 +128,9 @@ def _name() -> str:
     return f"worker:{socket.gethostname()}:{os.getpid()}"
 
 
-def _look_round(database: Database, queue: Queue) -> int:
+def _look_round(database: Database, queue: PendingQueue) -> int:
     """At the start: a worker of our own name, as a container gives it to each, is one that was killed."""
-    queue.be_careful(_bury(database, is_starting=True))
+    queue.isolate(_bury(database, is_starting=True))
     with database.transaction() as session:
         heartbeats.beat(session, _name(), datetime.now(UTC))
     return 0

@@ -1,8 +1,11 @@
-"""Kept callbacks become transitions and replies: claim, read, correlate, record, all in one commit.
+"""The receipt pipeline: claim pending callbacks, read them, find their messages, record transitions and replies.
 
-A batch that fails is done again row by row. A row that fails keeps failing alone, with growing gaps, and ends `dead`
-with its error; it never holds up another. Before a row is worked on alone, a mark of that is committed, so that one
-that ends the process itself is found out too.
+A batch is one commit. A batch that fails is redone row by row: a failing row is retried alone with growing gaps, holds
+up no other row, and ends `dead` with its error. Before a row is processed alone, its try is counted in a commit of its
+own, so that a row that kills the process is found out too.
+
+What bytes mean belongs in `dynmark.inbound`, which message they belong to in `correlation`, what a status becomes in
+`domain.statuses`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from threading import Lock
 from time import monotonic
+from typing import TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -33,114 +37,119 @@ from receiptsvc.worker import correlation, external_messages
 from receiptsvc.worker.correlation import Match, NoMatch
 
 _MAX_TRIES = 8
-_MAX_OUTAGES = 3  # in a row, before a batch is suspected
-_FIRST_GAP = timedelta(seconds=5)
-_LAG = timedelta(seconds=2)  # by which a commit may come after its rows' place in the queue
-_WHOLE_LOOK_SECONDS = 8.0
+_MAX_OUTAGES = 3  # in a row, before the batch itself is suspected
+_FIRST_GAP = timedelta(seconds=5)  # doubled with each try
+_COMMIT_LAG = timedelta(seconds=2)  # how much later than its place in the queue a row may be committed
+_FULL_SCAN_SECONDS = 8.0
 _ACTOR = "worker"
-_ENDED = "the process that worked on it ended"
+_PROCESS_ENDED = "the process that worked on it ended"
 
-MatchedReceipt = tuple[ClaimedReceipt, Receipt, Match]
-Verdict = tuple[ClaimedReceipt, ReceiptOutcome, str | None]
+ParsedReceipt: TypeAlias = tuple[ClaimedReceipt, Receipt]
+MatchedReceipt: TypeAlias = tuple[ClaimedReceipt, Receipt, Match]
+Verdict: TypeAlias = tuple[ClaimedReceipt, ReceiptOutcome, str | None]  # with a reason, where there is one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reading:
-    """How the gateway's words and times are read, when a receipt is taken for another system's (None: never), how long
-    after a message a reply belongs to it, and which replies are opt-outs.
+class ReceiptRules:
+    """The settings that decide what receipts and replies mean.
+
+    `adopt_after`: how long a receipt of another system's message waits before a message is made for it; None: for ever.
+    `reply_window`: how long after a message a reply still belongs to it.
     """
 
     status_map: StatusMap
-    zone: ZoneInfo
+    zone: ZoneInfo  # of the gateway's zoneless times
     adopt_after: timedelta | None = None
     reply_window: timedelta = replies.WINDOW
-    opt_out_words: frozenset[str] = frozenset()  # as `opt_outs.fold` gives them
-    suppresses_opt_outs: bool = False  # whether who replies so is written to no more
+    opt_out_words: frozenset[str] = frozenset()  # as `opt_outs.normalise` gives them
+    suppresses_opt_outs: bool = False  # whether an opt-out suppresses further messages to its sender
 
 
-class Queue:
-    """Where in the queue of pending rows to look next, so that what is done need not be walked over each time.
+class PendingQueue:
+    """One worker's cursor in the queue of pending rows, so that finished rows are not walked over again.
 
-    It is only a hint: rows may come to stand before it, by a slow commit or a drained spool. So all of the queue is
-    looked at first of all, and again every few seconds.
+    The cursor is only a hint: a slow commit or a drained spool can add rows before it. So the first claim, and one
+    every few seconds after it, scans the whole queue.
     """
 
-    def __init__(self, *, careful_rows: int = 0) -> None:
-        """`careful_rows`: how many rows to work on alone, because a worker ended in the middle of some."""
-        self.careful_rows = careful_rows
-        self.outages = 0  # in a row, after a claim
+    def __init__(self, *, rows_to_isolate: int = 0) -> None:
+        """`rows_to_isolate`: how many rows to process one by one, because a worker died while it held as many."""
+        self.rows_to_isolate = rows_to_isolate
+        self.outages = 0  # in a row, each after a successful claim
         self._lock = Lock()
-        self._mark: pending.Mark | None = None
-        self._whole_look_at = 0.0
+        self._position: pending.QueuePosition | None = None
+        self._full_scan_at = 0.0
 
-    def be_careful(self, rows: int) -> None:
-        """Work on that many rows more alone, or fewer. Any thread may say so."""
+    def isolate(self, rows: int) -> None:
+        """Process this many more rows one by one; fewer, if negative. Thread-safe."""
         with self._lock:
-            self.careful_rows = max(0, self.careful_rows + rows)
+            self.rows_to_isolate = max(0, self.rows_to_isolate + rows)
 
-    def look_from_the_start(self) -> None:
-        """What was claimed was not worked on, and stands where it stood."""
-        self._mark = None
+    def rewind(self) -> None:
+        """Start again at the head of the queue: claimed rows were not processed and are still there."""
+        self._position = None
 
     def claim(self, session: Session, now: datetime, limit: int) -> list[ClaimedReceipt]:
-        """The next rows, locked."""
-        if monotonic() >= self._whole_look_at:
-            self._mark, self._whole_look_at = None, monotonic() + _WHOLE_LOOK_SECONDS
-        rows = pending.claim(session, now, limit, after=self._mark)
+        """The next rows that are due, locked until the caller's commit."""
+        if monotonic() >= self._full_scan_at:
+            self._position, self._full_scan_at = None, monotonic() + _FULL_SCAN_SECONDS
+        rows = pending.claim(session, now, limit, after=self._position)
         if rows:
             last = rows[-1]
-            self._mark = (last.next_at, last.id) if last.next_at < now - _LAG else None
+            self._position = (last.next_at, last.id) if last.next_at < now - _COMMIT_LAG else None
         return rows
 
 
-def process(database: Database, reading: Reading, now: datetime, limit: int, queue: Queue | None = None) -> int:
-    """Work on up to `limit` kept callbacks that are due; how many. Raises StorageUnavailable."""
-    queue = queue or Queue()
+def process(
+    database: Database, rules: ReceiptRules, now: datetime, limit: int, queue: PendingQueue | None = None
+) -> int:
+    """Process up to `limit` pending callbacks that are due; how many. Raises StorageUnavailable."""
+    queue = queue or PendingQueue()
     claimed: list[ClaimedReceipt] = []
-    alone: list[UUID] = []
+    isolated: list[UUID] = []
     try:
         with database.transaction() as session:
             claimed = queue.claim(session, now, limit)
-            # What failed before, with others or alone, must not take others with it again.
-            is_careful = queue.careful_rows > 0
-            alone = [row.id for row in claimed if row.tries or is_careful]
-            together = [row for row in claimed if not (row.tries or is_careful)]
-            if together:
-                _work(session, together, reading, now)
+            # A row that failed before, in a batch or alone, must not make other rows fail with it again.
+            is_isolating = queue.rows_to_isolate > 0
+            isolated = [row.id for row in claimed if row.tries or is_isolating]
+            batch = [row for row in claimed if not (row.tries or is_isolating)]
+            if batch:
+                _process_batch(session, batch, rules, now)
     except Exception as error:
-        # A database that takes the claim, and fails again and again at what follows, is not away: it is the batch.
+        # A database that grants the claim and then fails again and again is not away: the batch is at fault.
         queue.outages += isinstance(error, StorageUnavailable) and bool(claimed)
-        queue.look_from_the_start()
+        queue.rewind()
         if not claimed or (isinstance(error, StorageUnavailable) and queue.outages < _MAX_OUTAGES):
             raise
         logs.warning("process.batch_failed", rows=len(claimed), error=logs.describe(error))
-        alone = [row.id for row in claimed]
-    for row_id in alone:
-        _process_alone(database, row_id, reading, now, is_doubtful=queue.outages >= _MAX_OUTAGES)
+        isolated = [row.id for row in claimed]
+    for row_id in isolated:
+        _process_alone(database, row_id, rules, now, blames_row=queue.outages >= _MAX_OUTAGES)
     queue.outages = 0
-    queue.be_careful(-len(claimed))
+    queue.isolate(-len(claimed))
     return len(claimed)
 
 
-def _process_alone(database: Database, row_id: UUID, reading: Reading, now: datetime, *, is_doubtful: bool) -> None:
-    """Work on one row. First it is put off and its tries are counted: so it is if it ends this very process.
+def _process_alone(database: Database, row_id: UUID, rules: ReceiptRules, now: datetime, *, blames_row: bool) -> None:
+    """Process one row. First it is postponed and its try counted, in case it kills this process.
 
-    `is_doubtful`: whether what looks like an outage is taken for the row's own fault.
+    `blames_row`: whether an outage counts as the row's own failure.
     """
     with database.transaction() as session:
-        held = pending.claim(session, now, 1, only=row_id)
-        if not held:
+        claimed = pending.claim(session, now, 1, only=row_id)
+        if not claimed:
             return
-        row = held[0]
+        row = claimed[0]
         if row.tries >= _MAX_TRIES:
-            _settle(session, [(row, ReceiptOutcome.DEAD, _ENDED)], now)
+            _settle(session, [(row, ReceiptOutcome.DEAD, _PROCESS_ENDED)], now)
             return
-        pending.postpone(session, row, now + _FIRST_GAP * (1 << row.tries), _ENDED)
+        pending.postpone(session, row, now + _FIRST_GAP * (1 << row.tries), _PROCESS_ENDED)
     try:
         with database.transaction() as session:
-            _work(session, pending.claim(session, now, 1, only=row_id), reading, now)
+            _process_batch(session, pending.claim(session, now, 1, only=row_id), rules, now)
     except Exception as error:
-        if isinstance(error, StorageUnavailable) and not is_doubtful:
+        if isinstance(error, StorageUnavailable) and not blames_row:
             raise
         logs.error("process.row_failed", error, receipt=str(row_id))
         with database.transaction() as session:
@@ -148,175 +157,112 @@ def _process_alone(database: Database, row_id: UUID, reading: Reading, now: date
                 if row.tries >= _MAX_TRIES:
                     _settle(session, [(row, ReceiptOutcome.DEAD, logs.describe(error))], now)
                 else:
-                    pending.explain(session, row, logs.describe(error))
+                    pending.set_reason(session, row, logs.describe(error))
 
 
-def _work(session: Session, rows: Sequence[ClaimedReceipt], reading: Reading, now: datetime) -> None:
+def _process_batch(session: Session, rows: Sequence[ClaimedReceipt], rules: ReceiptRules, now: datetime) -> None:
+    """Read, match, record and settle claimed rows, in the caller's transaction."""
     verdicts: list[Verdict] = []
-    read: list[tuple[ClaimedReceipt, Receipt]] = []
-    answers: list[tuple[ClaimedReceipt, Reply]] = []
-    several: dict[UUID, Sequence[Receipt | Unreadable]] = {}
-    parts = 0
+    receipts: list[ParsedReceipt] = []
+    inbound: list[tuple[ClaimedReceipt, Reply]] = []
+    multi_receipts: dict[UUID, Sequence[Receipt | Unreadable]] = {}
+    new_parts = 0
     for row in rows:
         if row.is_unauthenticated and row.assigned_to is None:
             verdicts.append((row, ReceiptOutcome.QUARANTINED, "its key was wrong"))
         elif row.channel == Channel.INBOUND:
             try:
-                answers.append((row, callbacks.read_reply(pending.callback_of(session, row), reading.zone)))
+                inbound.append((row, callbacks.read_reply(pending.callback_of(session, row), rules.zone)))
             except Unreadable as error:
                 verdicts.append((row, ReceiptOutcome.QUARANTINED, str(error)))
         else:
-            said, new_parts = _read(session, row, reading.zone, several, now)
-            parts += new_parts
-            if isinstance(said, Unreadable):
-                verdicts.append((row, ReceiptOutcome.QUARANTINED, str(said)))
+            receipt, added = _read_and_split(session, row, rules.zone, multi_receipts, now)
+            new_parts += added
+            if isinstance(receipt, Unreadable):
+                verdicts.append((row, ReceiptOutcome.QUARANTINED, str(receipt)))
             else:
-                read.append((row, said))
-    verdicts += _record_receipts(session, read, reading, now)
-    replies.hold(session, [reply.msgid for _, reply in answers if reply.msgid])
-    verdicts += [
-        (row, *replies.record(session, row, reply, now, reading.opt_out_words, within=reading.reply_window))
-        for row, reply in answers
-    ]
-    if reading.suppresses_opt_outs:
-        replies.suppress_opt_outs(session, [row.id for row, _ in answers], _ACTOR, now)
-    _settle(session, verdicts, now, parts)
+                receipts.append((row, receipt))
+    verdicts += _record_receipts(session, receipts, rules, now)
+    verdicts += _record_replies(session, inbound, rules, now)
+    _settle(session, verdicts, now, new_parts)
 
 
-def _read(
+def _read_and_split(
     session: Session,
     row: ClaimedReceipt,
     zone: ZoneInfo,
-    several: dict[UUID, Sequence[Receipt | Unreadable]],
+    multi_receipts: dict[UUID, Sequence[Receipt | Unreadable]],
     now: datetime,
 ) -> tuple[Receipt | Unreadable, int]:
-    """What a row says; if it is the first of a callback that says several things, each other has a row made for it.
+    """Read the receipt of a row; how many rows were added for further receipts of the same callback.
 
-    Those are for the next batches: there can be thousands. Also gives how many were made. `several`: what callbacks of
-    several receipts say; each is read once, however many of its rows there are.
+    The added rows are for the next batches: there can be thousands. `multi_receipts`: callbacks with several receipts
+    that were read before, by callback id, so that each is read once however many of its rows are in the batch.
     """
     callback_id = row.callback_id or row.id
-    said = several.get(callback_id)
-    if said is None:
-        said = callbacks.read_receipts(pending.callback_of(session, row), zone)
-    if len(said) == 1:
-        return said[0], 0
-    several[callback_id] = said
+    receipts = multi_receipts.get(callback_id)
+    if receipts is None:
+        receipts = callbacks.read_receipts(pending.callback_of(session, row), zone)
+    if len(receipts) == 1:
+        return receipts[0], 0
+    multi_receipts[callback_id] = receipts
     if row.callback_id is not None or pending.has_parts(session, row):
-        return said[min(row.part, len(said) - 1)], 0
-    return said[0], pending.add_parts(session, row, len(said), now)
-
-
-def _settle(session: Session, verdicts: Sequence[Verdict], now: datetime, new_parts: int = 0) -> None:
-    pending.settle(session, verdicts, now, new_parts)
-    left = [
-        (row.id, outcome, reason)
-        for row, outcome, reason in verdicts
-        if row.processed_at is not None and outcome is not ReceiptOutcome.UNMATCHED
-    ]
-    parking.remove(session, left, now, _ACTOR)
+        return receipts[min(row.part, len(receipts) - 1)], 0
+    return receipts[0], pending.add_parts(session, row, len(receipts), now)
 
 
 def _record_receipts(
-    session: Session, read: Sequence[tuple[ClaimedReceipt, Receipt]], reading: Reading, now: datetime
+    session: Session, receipts: Sequence[ParsedReceipt], rules: ReceiptRules, now: datetime
 ) -> list[Verdict]:
-    if not read:
+    """Correlate receipts with messages; record those that match, adopt or park those that match none."""
+    if not receipts:
         return []
-    known = correlation.look_up(session, read)
-    found: list[MatchedReceipt] = []
-    strays: list[tuple[ClaimedReceipt, Receipt]] = []
+    context = correlation.load_context(session, receipts)
+    matched: list[MatchedReceipt] = []
+    unmatched: list[ParsedReceipt] = []
     verdicts: list[Verdict] = []
-    for row, receipt in read:
-        match = correlation.correlate(row, receipt, known)
+    for row, receipt in receipts:
+        match = correlation.correlate(row, receipt, context)
         if isinstance(match, Match):
-            known.learn(receipt, match)
-            found.append((row, receipt, match))
+            context.learn(receipt, match)
+            matched.append((row, receipt, match))
         elif match.outcome is ReceiptOutcome.UNMATCHED:
-            strays.append((row, receipt))
+            unmatched.append((row, receipt))
         else:
             verdicts.append((row, match.outcome, match.reason))
-    parking.hold(
+    parking.lock(
         session,
-        {receipt.transaction_id for _, receipt in strays if receipt.transaction_id},
-        {receipt.client_ref for _, receipt in strays if receipt.client_ref},
+        {receipt.transaction_id for _, receipt in unmatched if receipt.transaction_id},
+        {receipt.client_ref for _, receipt in unmatched if receipt.client_ref},
     )
-    verdicts += _record(session, found, known.locked, reading.status_map, now)
-    return verdicts + _keep_strays(session, strays, reading, now)
+    verdicts += _record_matches(session, matched, context.locked, rules.status_map, now)
+    return verdicts + _adopt_or_park(session, unmatched, rules, now)
 
 
-def _record(
+def _record_matches(
     session: Session,
-    found: Sequence[MatchedReceipt],
+    matched: Sequence[MatchedReceipt],
     locked: Mapping[UUID, LockedMessage],
     status_map: StatusMap,
     now: datetime,
 ) -> list[Verdict]:
-    """Record receipts that found their messages."""
-    touched = {match.message_id: locked[match.message_id] for _, _, match in found}
-    noted = [
-        (touched[match.message_id], receipt.transaction_id) for _, receipt, match in found if receipt.transaction_id
+    """Record receipts as transitions of their messages."""
+    messages = {match.message_id: locked[match.message_id] for _, _, match in matched}
+    links = [
+        (messages[match.message_id], receipt.transaction_id) for _, receipt, match in matched if receipt.transaction_id
     ]
-    transitions.link_transactions(session, noted, "receipt", now)
-    entries = [(match.message_id, _entry(row, receipt, match, status_map)) for row, receipt, match in found]
-    effects = transitions.record(session, touched, entries, now)
+    transitions.link_transactions(session, links, "receipt", now)
+    entries = [(match.message_id, _transition_of(row, receipt, match, status_map)) for row, receipt, match in matched]
+    effects = transitions.record(session, messages, entries, now)
     return [
         (row, ReceiptOutcome(effect.value), "; ".join(receipt.notes) or None)
-        for (row, receipt, _), effect in zip(found, effects, strict=True)
+        for (row, receipt, _), effect in zip(matched, effects, strict=True)
     ]
 
 
-def _keep_strays(
-    session: Session, strays: Sequence[tuple[ClaimedReceipt, Receipt]], reading: Reading, now: datetime
-) -> list[Verdict]:
-    """Adopt or park what fits no message, unless one has come to fit meanwhile: that is for the next batch.
-
-    The caller holds what they speak of.
-    """
-    if not strays:
-        return []
-    known = correlation.look_up(session, strays, only_look=True)
-    adopted: list[tuple[ClaimedReceipt, Receipt]] = []
-    parked: list[tuple[ClaimedReceipt, Receipt, NoMatch, datetime | None]] = []
-    later: list[ClaimedReceipt] = []
-    for row, receipt in strays:
-        match = correlation.correlate(row, receipt, known)
-        if isinstance(match, Match) or match.outcome is not ReceiptOutcome.UNMATCHED:
-            later.append(row)
-            continue
-        due_at = None if match.candidates else external_messages.due_at(row, receipt, reading.adopt_after)
-        if due_at is not None and due_at <= now:
-            adopted.append((row, receipt))
-        else:
-            parked.append((row, receipt, match, due_at))
-    parking.park(
-        session,
-        [
-            UnmatchedReceipt(
-                receipt_id=row.id,
-                transaction_id=receipt.transaction_id,
-                client_ref=receipt.client_ref,
-                candidates=why.candidates,
-                not_before=due_at,
-            )
-            for row, receipt, why, due_at in parked
-        ],
-        now,
-    )
-    found, as_well = external_messages.adopt(session, adopted, now)
-    parking.release(
-        session,
-        transaction_ids={receipt.transaction_id for _, receipt, _ in found if receipt.transaction_id},
-        client_refs={receipt.client_ref for _, receipt, _ in found if receipt.client_ref},
-        now=now,
-    )
-    for row in [*later, *as_well]:
-        pending.postpone(session, row._replace(tries=row.tries - 1), now, "its message has come meanwhile")
-    locked = transitions.lock_messages(session, {match.message_id for _, _, match in found})
-    verdicts: list[Verdict] = [(row, ReceiptOutcome.UNMATCHED, why.reason) for row, _, why, _ in parked]
-    return verdicts + _record(session, found, locked, reading.status_map, now)
-
-
-def _entry(row: ClaimedReceipt, receipt: Receipt, match: Match, status_map: StatusMap) -> transitions.NewTransition:
+def _transition_of(
+    row: ClaimedReceipt, receipt: Receipt, match: Match, status_map: StatusMap
+) -> transitions.NewTransition:
     return transitions.NewTransition(
         report=Report(
             source=Source.GATEWAY,
@@ -331,3 +277,79 @@ def _entry(row: ClaimedReceipt, receipt: Receipt, match: Match, status_map: Stat
         receipt_id=row.id,
         map_version=status_map.version,
     )
+
+
+def _adopt_or_park(
+    session: Session, unmatched: Sequence[ParsedReceipt], rules: ReceiptRules, now: datetime
+) -> list[Verdict]:
+    """Adopt or park receipts that match no message; postpone those whose message has appeared meanwhile.
+
+    The caller holds the parking locks of their transactionIDs and clientRefs.
+    """
+    if not unmatched:
+        return []
+    context = correlation.load_context(session, unmatched, locks_messages=False)
+    adoptable: list[ParsedReceipt] = []
+    parked: list[tuple[ClaimedReceipt, Receipt, NoMatch, datetime | None]] = []
+    retried: list[ClaimedReceipt] = []
+    for row, receipt in unmatched:
+        match = correlation.correlate(row, receipt, context)
+        if isinstance(match, Match) or match.outcome is not ReceiptOutcome.UNMATCHED:
+            retried.append(row)
+            continue
+        adopt_at = None if match.candidates else external_messages.adopt_at(row, receipt, rules.adopt_after)
+        if adopt_at is not None and adopt_at <= now:
+            adoptable.append((row, receipt))
+        else:
+            parked.append((row, receipt, match, adopt_at))
+    parking.park(
+        session,
+        [
+            UnmatchedReceipt(
+                receipt_id=row.id,
+                transaction_id=receipt.transaction_id,
+                client_ref=receipt.client_ref,
+                candidates=no_match.candidates,
+                not_before=adopt_at,
+            )
+            for row, receipt, no_match, adopt_at in parked
+        ],
+        now,
+    )
+    adopted, ambiguous = external_messages.adopt(session, adoptable, now)
+    parking.release(
+        session,
+        transaction_ids={receipt.transaction_id for _, receipt, _ in adopted if receipt.transaction_id},
+        client_refs={receipt.client_ref for _, receipt, _ in adopted if receipt.client_ref},
+        now=now,
+    )
+    for row in [*retried, *ambiguous]:
+        # Not a failure: the try is not counted.
+        pending.postpone(session, row._replace(tries=row.tries - 1), now, "its message has come meanwhile")
+    locked = transitions.lock_messages(session, {match.message_id for _, _, match in adopted})
+    verdicts: list[Verdict] = [(row, ReceiptOutcome.UNMATCHED, no_match.reason) for row, _, no_match, _ in parked]
+    return verdicts + _record_matches(session, adopted, locked, rules.status_map, now)
+
+
+def _record_replies(
+    session: Session, inbound: Sequence[tuple[ClaimedReceipt, Reply]], rules: ReceiptRules, now: datetime
+) -> list[Verdict]:
+    replies.lock_msgids(session, [reply.msgid for _, reply in inbound if reply.msgid])
+    verdicts: list[Verdict] = [
+        (row, *replies.record(session, row, reply, now, rules.opt_out_words, window=rules.reply_window))
+        for row, reply in inbound
+    ]
+    if rules.suppresses_opt_outs:
+        replies.suppress_opt_outs(session, [row.id for row, _ in inbound], _ACTOR, now)
+    return verdicts
+
+
+def _settle(session: Session, verdicts: Sequence[Verdict], now: datetime, new_parts: int = 0) -> None:
+    """Give rows their outcomes. Rows that had one before, and are now matched, leave the parking lot."""
+    pending.settle(session, verdicts, now, new_parts)
+    unparked = [
+        (row.id, outcome, reason)
+        for row, outcome, reason in verdicts
+        if row.processed_at is not None and outcome is not ReceiptOutcome.UNMATCHED
+    ]
+    parking.remove(session, unparked, now, _ACTOR)

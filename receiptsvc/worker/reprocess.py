@@ -1,8 +1,7 @@
-"""Reading again what was read before: what a newer map of words, or a newer reader, makes of the bytes that were kept.
+"""Reads kept receipts again with today's status map and reader, and finds those that now mean something else.
 
-Each receipt that found its message is read anew. Where that says something else, a new transition takes the place of
-the old one, in the fold and in the ledger; the old one stays and says when it was superseded. Whose a receipt is, is
-not asked again.
+Only receipts that matched a message are read, and the match itself is not questioned. Where a receipt now means
+something else, a new transition supersedes the old one in the fold and in the ledger. The old one stays visible.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,13 +13,12 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain.errors import Unreadable
-from receiptsvc.domain.messages import Receipt
 from receiptsvc.domain.statuses import Report, Source
 from receiptsvc.dynmark.inbound import callbacks
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.messages import superseding, transitions
-from receiptsvc.store.messages.superseding import Recorded
-from receiptsvc.worker.process import Reading
+from receiptsvc.store.messages.superseding import RecordedReceipt
+from receiptsvc.worker.process import ReceiptRules
 
 _SLICE = 500
 _SQLITE_SLICE = 100  # at most about 50 ms
@@ -28,59 +26,59 @@ _SQLITE_SLICE = 100  # at most about 50 ms
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """A receipt that is read otherwise today. Nothing in it is personal."""
+    """A receipt whose status is read differently today. It holds no personal data."""
 
-    receipt: str
-    message: str
+    receipt: str  # public id
+    message: str  # public id
     provider_status_id: str | None
     provider_description: str | None
-    was: str | None  # the word that it was read as; none: unmapped
+    was: str | None  # the status that it was read as; None: unmapped
     now: str | None
 
 
-def rebuild(
+def reprocess(
     database: Database,
-    reading: Reading,
+    rules: ReceiptRules,
     now: datetime,
     *,
     is_applied: bool = False,
     slice_size: int | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Difference]:
-    """Every receipt that is read otherwise today; with `is_applied` each slice is put right as it is given.
+    """Every receipt that is read differently today; with `is_applied` each slice is corrected before it is yielded.
 
-    Slice by slice, each in a short transaction, so that it can be stopped at any point and begun again. `on_progress`
-    is told how many receipts were read. Raises StorageUnavailable.
+    Each slice is one short transaction, so it can be stopped at any point and started again. `on_progress` gets the
+    number of receipts read. Raises StorageUnavailable.
     """
     after = 0
     slice_size = slice_size or (_SQLITE_SLICE if database.is_sqlite else _SLICE)
     while True:
         with database.reading() as session:
-            slice_ = superseding.standing(session, after, slice_size)
-        read = [(one, _read_again(one, reading)) for one in slice_]
-        changed = [(one, report) for one, report in read if report is not None and _differs(one, report)]
+            receipts = superseding.find_current(session, after, slice_size)
+        reports = [(receipt, _read(receipt, rules)) for receipt in receipts]
+        changed = [(receipt, report) for receipt, report in reports if report is not None and report != receipt.report]
         if is_applied and changed:
             with database.transaction() as session:
-                _apply(session, changed, reading.status_map.version, now)
+                _apply(session, changed, rules.status_map.version, now)
             database.rest()
-        yield from (_difference(one, report) for one, report in changed)
-        on_progress(len(slice_))
-        if len(slice_) < slice_size:
+        yield from (_difference(receipt, report) for receipt, report in changed)
+        on_progress(len(receipts))
+        if len(receipts) < slice_size:
             return
-        after = slice_[-1].transition_id
+        after = receipts[-1].transition_id
 
 
-def _read_again(recorded: Recorded, reading: Reading) -> Report | None:
-    """What a receipt says by today's reading; None if it can't be read any more, which changes nothing."""
-    said: Sequence[Receipt | Unreadable] = callbacks.read_receipts(recorded.callback, reading.zone)
-    if recorded.part >= len(said):
+def _read(recorded: RecordedReceipt, rules: ReceiptRules) -> Report | None:
+    """What a receipt says by today's rules; None if it can't be read any more, which changes nothing."""
+    receipts = callbacks.read_receipts(recorded.callback, rules.zone)
+    if recorded.part >= len(receipts):
         return None
-    receipt = said[recorded.part]
+    receipt = receipts[recorded.part]
     if isinstance(receipt, Unreadable):
         return None
     return Report(
         source=Source.GATEWAY,
-        status=reading.status_map.status_for(receipt.status_id, receipt.description),
+        status=rules.status_map.status_for(receipt.status_id, receipt.description),
         received_at=recorded.report.received_at,
         occurred_at=receipt.occurred_at,
         provider_status_id=receipt.status_id,
@@ -88,31 +86,34 @@ def _read_again(recorded: Recorded, reading: Reading) -> Report | None:
     )
 
 
-def _differs(recorded: Recorded, report: Report) -> bool:
-    return report != recorded.report
-
-
-def _apply(session: Session, changed: Sequence[tuple[Recorded, Report]], version: str, now: datetime) -> None:
-    """Supersede transitions, message by message, and let their receipts have the outcomes of the new ones."""
-    held = superseding.hold(session, [one for one, _ in changed])
-    wanted = [(one, report) for one, report in changed if one.transition_id in held]
-    locked = transitions.lock_messages(session, {one.message_id for one, _ in wanted})
+def _apply(
+    session: Session, changed: Sequence[tuple[RecordedReceipt, Report]], map_version: str, now: datetime
+) -> None:
+    """Supersede transitions, and give their receipts the outcomes of the new ones."""
+    current_ids = superseding.lock_current(session, [receipt for receipt, _ in changed])
+    replaced = [(receipt, report) for receipt, report in changed if receipt.transition_id in current_ids]
+    locked = transitions.lock_messages(session, {receipt.message_id for receipt, _ in replaced})
     entries: list[tuple[UUID, transitions.NewTransition]] = [
         (
-            one.message_id,
+            receipt.message_id,
             transitions.NewTransition(
-                report=report, rule=one.rule, reason="read again", receipt_id=one.receipt_id, map_version=version
+                report=report,
+                rule=receipt.rule,
+                reason="read again",
+                receipt_id=receipt.receipt_id,
+                map_version=map_version,
             ),
         )
-        for one, report in wanted
+        for receipt, report in replaced
     ]
-    superseding.supersede(session, [one for one, _ in wanted], now)
-    transitions.fold_again(session, locked)
+    superseding.supersede(session, [receipt for receipt, _ in replaced], now)
+    transitions.refold(session, locked)
     effects = transitions.record(session, locked, entries, now)
-    superseding.move(session, [(one, effect) for (one, _), effect in zip(wanted, effects, strict=True)], now)
+    outcomes = [(receipt, effect) for (receipt, _), effect in zip(replaced, effects, strict=True)]
+    superseding.move_outcomes(session, outcomes, now)
 
 
-def _difference(recorded: Recorded, report: Report) -> Difference:
+def _difference(recorded: RecordedReceipt, report: Report) -> Difference:
     return Difference(
         receipt=ids.public("rcp", recorded.receipt_id),
         message=ids.public("msg", recorded.message_id),

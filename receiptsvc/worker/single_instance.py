@@ -1,4 +1,7 @@
-"""On SQLite there is one worker: a file lock beside the database, held until the process ends, however it ends."""
+"""The single-instance lock of the worker on SQLite: a file lock beside the database.
+
+The system releases it when the process ends, however that happens.
+"""
 
 import fcntl
 import threading
@@ -14,13 +17,13 @@ _POLL_SECONDS = 0.1
 
 
 class WorkerAlreadyRunning(ReceiptsvcError):
-    """A worker of this database runs already."""
+    """Another worker of this database is running."""
 
 
 def lock_worker(database_url: str, *, patience_seconds: float, stop: threading.Event) -> IO[str] | None:
-    """Become the one worker of a SQLite database. Keep what is given open as long as you work; None: told to stop.
+    """Become the only worker of a SQLite database: the lock is held until the returned file is closed.
 
-    Waits for another one to end, up to `patience_seconds`, then raises AnotherWorker.
+    Waits up to `patience_seconds` for another worker to end, then raises WorkerAlreadyRunning. None: `stop` was set.
     """
     path = Path(f"{make_url(database_url).database}.worker")
     file = path.open("a")

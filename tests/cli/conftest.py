@@ -22,7 +22,7 @@ from receiptsvc.dynmark import status_map
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message
 from receiptsvc.web.app import create_app
-from receiptsvc.worker.process import Reading, process
+from receiptsvc.worker.process import ReceiptRules, process
 from tests.support import databases, rows
 from tests.support.rows import T0
 
@@ -95,8 +95,8 @@ class Service:
             return session.get_one(Message, message_id).originator
 
     def _process(self) -> None:
-        reading = Reading(status_map=status_map.load(self.settings.status_map), zone=self.settings.timezone)
-        assert process(self.database, reading, T0, 10) == 1
+        rules = ReceiptRules(status_map=status_map.load(self.settings.status_map), zone=self.settings.timezone)
+        assert process(self.database, rules, T0, 10) == 1
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ def test_replay_goes_on_where_a_call_of_the_store_has_its_bound(
     whole = receipts.replay
 
     def bounded(*arguments: Any, **options: Any) -> receipts.Replayed:
-        return whole(*arguments, **options, most=2)
+        return whole(*arguments, **options, limit=2)
 
     monkeypatch.setattr(receipts, "replay", bounded)
     assert run("replay", "--dry-run").stdout == "5 receipts would be pending\n"

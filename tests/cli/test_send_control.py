@@ -91,7 +91,7 @@ def test_many_are_counted_asked_about_and_cancelled(
     whole = operator_actions.cancel_all
 
     def bounded(*arguments: Any, **options: Any) -> operator_actions.Cancelled:
-        return whole(*arguments, **options, most=1)
+        return whole(*arguments, **options, limit=1)
 
     monkeypatch.setattr(operator_actions, "cancel_all", bounded)
     monkeypatch.setattr(operator_actions, "_SQLITE_SLICE", 2)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receiptsvc.domain.encoding import Encoding, measure, outsiders, suggestion, warnings
+from receiptsvc.domain.encoding import Encoding, measure, non_gsm_characters, suggestion, warnings
 
 CASES = [
     ("a" * 160, Encoding.GSM, 1),
@@ -67,7 +67,7 @@ def test_the_usual_characters_have_a_plain_one_beside_them(character: str, plain
 def test_what_is_suggested_is_gsm_and_what_has_no_likeness_gets_no_suggestion() -> None:
     for character in map(chr, range(0x20000)):
         plain = suggestion(character)
-        assert plain is None or not outsiders(plain)
+        assert plain is None or not non_gsm_characters(plain)
     for character in ("\u0436", "\u4e00", "\U0001f600", "\u0301", "\u00a8"):
         assert suggestion(character) is None
         assert "would" not in warnings(measure(character))[0]
@@ -106,7 +106,7 @@ def model(text: str) -> tuple[Encoding, int]:
 def test_the_standard_s_tables_are_whole() -> None:
     assert (len("".join(BASIC)), len(SEPTETS)) == (127, 137)
     for character in map(chr, range(0x20000)):
-        assert (character in SEPTETS) == (not outsiders(character))
+        assert (character in SEPTETS) == (not non_gsm_characters(character))
 
 
 @st.composite
@@ -136,7 +136,7 @@ ALPHABETS = [st.sampled_from("a\u20ac^"), st.sampled_from("a\u0436\U0001f600\ud8
 def test_any_text_counts_as_in_the_model(text: str) -> None:
     measured = measure(text)
     assert (measured.encoding, measured.segments) == model(text)
-    assert measured.outsiders == tuple(dict.fromkeys(c for c in text if c not in SEPTETS))
+    assert measured.non_gsm == tuple(dict.fromkeys(c for c in text if c not in SEPTETS))
 
 
 @given(st.text(min_size=1, max_size=400))

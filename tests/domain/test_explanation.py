@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiptsvc.domain.explanation import Delays, RecordedReport, delays, explain, winner
-from receiptsvc.domain.statuses import GATEWAY_WORDS, Effect, Report, Status, classify, fold
+from receiptsvc.domain.statuses import GATEWAY_STATUSES, Effect, Report, Status, classify, fold
 from tests.domain.reports import ACCEPTED, T0, minutes, own, said
 
 
@@ -143,12 +143,12 @@ def test_it_says_that_a_message_waits_because_its_account_may_be_refused() -> No
 
 
 def test_it_says_what_each_report_did() -> None:
-    assert list(explain(recorded(*(report for report, _ in WHYS))).whys) == [why for _, why in WHYS]
+    assert list(explain(recorded(*(report for report, _ in WHYS))).sentences) == [why for _, why in WHYS]
 
 
 def test_our_own_weaker_word_left_the_status_as_it_was() -> None:
     told = recorded(ACCEPTED, own(Status.FAILED, 1), own(Status.EXPIRED, 2))
-    assert explain(told).whys[2] == "It left the status as it was: failed, recorded before, counts more."
+    assert explain(told).sentences[2] == "It left the status as it was: failed, recorded before, counts more."
 
 
 def test_what_was_superseded_counts_no_more() -> None:
@@ -157,7 +157,7 @@ def test_what_was_superseded_counts_no_more() -> None:
     explanation = explain(told)
     assert explanation.winner == 2
     assert explanation.because.endswith("; that is a final word, and it has given no other.")
-    assert list(explanation.whys)[1:] == [
+    assert list(explanation.sentences)[1:] == [
         "Another reading of its receipt took its place at 2026-01-05T13:30:00Z; it counts no more.",
         "It changed the status from accepted to expired.",
     ]
@@ -167,14 +167,16 @@ def test_where_both_say_the_same_at_one_time_it_is_the_gateways_word() -> None:
     assert winner([ACCEPTED, own(Status.EXPIRED, 60), said(Status.EXPIRED, received=60)]) == 2
 
 
-words = st.none() | st.sampled_from(sorted(GATEWAY_WORDS))
+words = st.none() | st.sampled_from(sorted(GATEWAY_STATUSES))
 gateway_reports = st.builds(
     lambda word, at, received: said(word, at, received=received),
     words,
     st.none() | st.integers(0, 3),
     st.integers(0, 5),
 )
-own_reports = st.builds(own, st.sampled_from(sorted(set(Status) - GATEWAY_WORDS | {Status.EXPIRED})), st.integers(0, 5))
+own_reports = st.builds(
+    own, st.sampled_from(sorted(set(Status) - GATEWAY_STATUSES | {Status.EXPIRED})), st.integers(0, 5)
+)
 
 
 @given(st.lists(gateway_reports | own_reports, max_size=8))
@@ -185,9 +187,9 @@ def test_the_winner_alone_adds_up_to_what_all_do(reports: list[Report]) -> None:
     assert explanation.winner is not None
     alone, state = fold([whole[explanation.winner]]), fold(whole)
     assert (alone.status, alone.status_at) == (state.status, state.status_at)
-    assert len(explanation.whys) == len(told)
-    assert all(sentence.endswith(".") for sentence in (explanation.because, *explanation.whys))
-    for one, why in zip(told, explanation.whys, strict=True):
+    assert len(explanation.sentences) == len(told)
+    assert all(sentence.endswith(".") for sentence in (explanation.because, *explanation.sentences))
+    for one, why in zip(told, explanation.sentences, strict=True):
         assert "None" not in why
         if one.effect is Effect.APPLIED:
             assert why.endswith(f" {one.report.status}.")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiptsvc.domain.statuses import GATEWAY_WORDS, Effect, Report, State, Status, classify, fold
+from receiptsvc.domain.statuses import GATEWAY_STATUSES, Effect, Report, State, Status, classify, fold
 from tests.domain.reports import ACCEPTED, minutes, own, said
 
 FOLDS = [
@@ -39,7 +39,7 @@ def test_fold(reports: list[Report], status: Status, at: float, conflict: bool) 
     assert {fold(order) for order in permutations(reports)} == {expected}
 
 
-words = st.sampled_from(sorted(GATEWAY_WORDS))
+words = st.sampled_from(sorted(GATEWAY_STATUSES))
 times = st.none() | st.integers(0, 3)
 gateway_reports = st.builds(
     lambda word, at, received, code: said(word, at, received=received, code=code),

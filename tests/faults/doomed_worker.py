@@ -10,19 +10,19 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbox import parking, pending
 from receiptsvc.store.messages import transitions
 from receiptsvc.worker import correlation
-from receiptsvc.worker.process import Queue, Reading, process
+from receiptsvc.worker.process import PendingQueue, ReceiptRules, process
 from tests.faults import doom
 
 AFTERWARDS = "committed"
 # Between the claim and the commit of a batch, in order.
 POINTS: dict[str, tuple[ModuleType, str]] = {
     "claimed": (pending, "claim"),
-    "looked up": (correlation, "look_up"),
-    "noted": (transitions, "note_transactions"),
+    "looked up": (correlation, "load_context"),
+    "noted": (transitions, "link_transactions"),
     "recorded": (transitions, "record"),
     "parked": (parking, "park"),
     "settled": (pending, "settle"),
-    "left": (parking, "leave"),
+    "left": (parking, "remove"),
 }
 
 
@@ -30,11 +30,11 @@ def main() -> None:
     """Arguments: the database's URL, the point, the times, the rows at once."""
     url, point, times, limit = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     database = Database(url)
-    reading = Reading(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
-    visit, queue = doom.killer(times), Queue()
+    rules = ReceiptRules(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
+    visit, queue = doom.killer(times), PendingQueue()
     if point in POINTS:
         doom.watch(*POINTS[point], visit)
-    while process(database, reading, datetime.now(UTC), limit, queue):
+    while process(database, rules, datetime.now(UTC), limit, queue):
         if point == AFTERWARDS:
             visit()
 

@@ -28,7 +28,7 @@ from receiptsvc.store.core.models import InboxRow, RejectedCallbackRow
 from receiptsvc.store.inbox import counters, rejected
 from receiptsvc.store.inbox.rejected import RejectedCallback
 from receiptsvc.store.inbox.writer import open_writer
-from receiptsvc.worker.process import Reading, process
+from receiptsvc.worker.process import ReceiptRules, process
 from tests.support.rows import T0
 
 ENVIRON = {
@@ -218,7 +218,7 @@ def test_a_sample_of_what_was_refused_tells_the_kid_and_never_the_key(
     desk.tally.close()
     with database.reading() as session:
         sampled = list(session.scalars(select(RejectedCallbackRow).order_by(RejectedCallbackRow.id)))
-        assert {(seen.kid, seen.callbacks) for seen in rejected.by_kid(session)} == {("old", 3), (None, 2)}
+        assert {(seen.kid, seen.callbacks) for seen in rejected.count_by_kid(session)} == {("old", 3), (None, 2)}
     assert [(one.address, one.kid, one.query) for one in sampled] == [
         ("/callbacks/receipts/<token>", "old", b"a=1"),
         ("/callbacks/receipts", None, b"a=2&key=[cut]"),
@@ -236,7 +236,7 @@ def test_the_sample_of_refused_callbacks_is_bounded(database: Database, monkeypa
             for n in range(3)
         ]
         with database.transaction() as session:
-            rejected.sample(session, refused)
+            rejected.add(session, refused)
     with database.reading() as session:
         kept = list(session.scalars(select(RejectedCallbackRow).order_by(RejectedCallbackRow.id)))
     assert [one.kid for one in kept] == ["21", "22", "30", "31", "32"]
@@ -251,7 +251,7 @@ def test_by_a_setting_strangers_are_kept_and_quarantined(desk: Desk, database: D
     static = tokens.static_urls(rotated).receipts.rpartition("/")[2]
     assert call("GET", "/callbacks/receipts", f"key={static}?statusid=1")[0] == 200
     assert call("GET", f"/callbacks/receipts/{static}", "statusid=1")[0] == 200
-    process(database, Reading(status_map=status_map.load({}), zone=ZoneInfo("UTC")), datetime.now(UTC), 10)
+    process(database, ReceiptRules(status_map=status_map.load({}), zone=ZoneInfo("UTC")), datetime.now(UTC), 10)
     assert [(row.outcome, row.reason, row.query) for row in rows(database)] == [
         ("quarantined", "its key was wrong", b"statusid=1")
     ] * 4

@@ -21,11 +21,11 @@ from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import counters, parking
 from receiptsvc.store.outbound import attempts
 from receiptsvc.store.outbound.attempts import AttemptResult, RepeatPolicy
-from receiptsvc.worker.process import Queue, Reading, process
+from receiptsvc.worker.process import PendingQueue, ReceiptRules, process
 from tests.support.processes import until
 from tests.support.rows import accept, read_inbox, read_transitions, seconds
 
-READING = Reading(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
+RULES = ReceiptRules(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
 LEASE = timedelta(seconds=60)
 REPEATS = RepeatPolicy(after=timedelta(seconds=10), duration=timedelta(hours=1))
 ALICE, BOB, CAROL = "447700900001", "447700900002", "447700900003"
@@ -47,10 +47,12 @@ def said(
     )
 
 
-def work(database: Database, at: float = 100, *, adopt_after: float | None = None, queue: Queue | None = None) -> int:
+def work(
+    database: Database, at: float = 100, *, adopt_after: float | None = None, queue: PendingQueue | None = None
+) -> int:
     """One batch of the worker's, at so many seconds after T0; how many rows."""
     patience = None if adopt_after is None else timedelta(seconds=adopt_after)
-    return process(database, replace(READING, adopt_after=patience), seconds(at), 100, queue)
+    return process(database, replace(RULES, adopt_after=patience), seconds(at), 100, queue)
 
 
 def work_off(database: Database, at: float = 100, *, adopt_after: float | None = None) -> None:

@@ -28,7 +28,7 @@ from receiptsvc.worker.process import process
 from tests.support import rows, stories
 from tests.support.callers import ALL, make_settings
 from tests.support.rows import seconds
-from tests.support.work import READING
+from tests.support.work import RULES
 
 COUNT = os.environ.get("RECEIPTSVC_CONTRACT")
 
@@ -88,7 +88,7 @@ def url(desk_database: Database) -> Iterator[str]:
     arrivals = [rows.arrival(f"statusid=4&transactionid={number}") for number in range(10)]
     with desk_database.transaction() as session:
         pending.keep(session, [arrivals[0]._replace(id=received), *arrivals[1:]])
-    process(desk_database, READING, rows.T0, 100)
+    process(desk_database, RULES, rows.T0, 100)
     app = create_app(make_settings(DYNMARK_WSDL=str(BUNDLED_WSDL)), desk_database)
     server = make_server("127.0.0.1", 0, ending(app), threaded=True, request_handler=Quiet)
     thread = Thread(target=server.serve_forever, args=(0.01,))

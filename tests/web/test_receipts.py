@@ -23,7 +23,7 @@ from receiptsvc.store.inbox import counters, receipts
 from receiptsvc.store.inbox.receipts import ReceiptFilter, ReplaySelection
 from receiptsvc.store.messages import hourly_counts
 from receiptsvc.web.app import create_app
-from receiptsvc.worker.process import Reading, process
+from receiptsvc.worker.process import ReceiptRules, process
 from tests.support import rows
 from tests.support.callers import SECRETS, client_of, make_settings
 from tests.support.rows import T0, seconds
@@ -115,8 +115,8 @@ def parked(database: Database, receipt_id: UUID) -> Parked | None:
 def work(database: Database) -> None:
     """Let the worker take up what is pending."""
     settings = make_settings()
-    reading = Reading(status_map=status_map.load(settings.status_map), zone=settings.timezone)
-    process(database, reading, datetime.now(UTC), 100)
+    rules = ReceiptRules(status_map=status_map.load(settings.status_map), zone=settings.timezone)
+    process(database, rules, datetime.now(UTC), 100)
 
 
 def in_order(database: Database) -> bool:
@@ -509,7 +509,7 @@ def test_a_replay_goes_by_slices_and_stops_at_its_bound(database: Database, is_d
 
     def step(after: UUID | None) -> receipts.Replayed:
         return receipts.replay(
-            database, ReplaySelection(), BY, lambda: T0, after=after, is_dry_run=is_dry_run, most=5, slice_size=2
+            database, ReplaySelection(), BY, lambda: T0, after=after, is_dry_run=is_dry_run, limit=5, slice_size=2
         )
 
     first = step(None)
@@ -532,7 +532,7 @@ def test_a_replay_that_takes_long_tells_where_to_go_on(database: Database, monke
 def test_a_replay_that_is_done_with_its_bound_is_complete(database: Database) -> None:
     for _ in range(4):
         settled(database, "dead")
-    done = receipts.replay(database, ReplaySelection(), BY, lambda: T0, most=4, slice_size=2)
+    done = receipts.replay(database, ReplaySelection(), BY, lambda: T0, limit=4, slice_size=2)
     assert (done.count, done.next) == (4, None)
 
 

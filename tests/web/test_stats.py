@@ -157,13 +157,13 @@ def test_only_what_has_changed_is_added_up_again(
     client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     again: list[list[int]] = []
-    add_up = statistics._added_up  # noqa: SLF001
+    add_up = statistics._add_up  # noqa: SLF001
 
     def note(session: Any, starts: Any, *rest: Any) -> Any:
         again.append([start.hour for start in starts])
         return add_up(session, starts, *rest)
 
-    monkeypatch.setattr(statistics, "_added_up", note)
+    monkeypatch.setattr(statistics, "_add_up", note)
     [first] = rows.accept(database, now=T0)
     rows.accept(database, now=T0 + timedelta(hours=3))
     assert get(client, f"/v1/stats?{DAY}")["total"]["messages"] == 2
@@ -180,7 +180,7 @@ def test_only_what_has_changed_is_added_up_again(
 
 @pytest.mark.parametrize("by", list(By))
 def test_what_is_kept_says_the_same_as_counting_all_again(database: Database, by: By) -> None:
-    dealt, memory = random.Random(6), statistics.Memory()
+    dealt, memory = random.Random(6), statistics.StatisticsCache()
     until = rows.T0.replace(hour=0) + timedelta(days=2)
     since = until - timedelta(days=2)
     for _ in range(30):
@@ -196,8 +196,8 @@ def test_what_is_kept_says_the_same_as_counting_all_again(database: Database, by
         for originator in (None, "", "ACME"):
             with database.reading() as session:
                 read = [
-                    statistics.read(session, since, until, by, originator=originator, memory=each)
-                    for each in (memory, statistics.Memory())
+                    statistics.read(session, since, until, by, originator=originator, cache=each)
+                    for each in (memory, statistics.StatisticsCache())
                 ]
             assert asdict(read[0]) == asdict(read[1])
 

@@ -11,9 +11,9 @@ from receiptsvc.domain.messages import Callback
 from receiptsvc.dynmark.inbound import callbacks
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.health import heartbeats
-from receiptsvc.worker.process import Queue, process
+from receiptsvc.worker.process import PendingQueue, process
 from tests.support.rows import seconds
-from tests.support.work import READING
+from tests.support.work import RULES
 
 DEADLY = b"clientref=deadly"
 JUMP = 10_000  # seconds: more than the longest gap
@@ -33,8 +33,8 @@ def start(url: str, at: float) -> None:
     with database.transaction() as session:
         buried = heartbeats.reap(session, "worker", lambda _: True)
         heartbeats.beat(session, name, seconds(at))
-    queue = Queue(careful_rows=buried * 100)
-    while process(database, READING, seconds(at), 100, queue):
+    queue = PendingQueue(rows_to_isolate=buried * 100)
+    while process(database, RULES, seconds(at), 100, queue):
         pass
     with database.transaction() as session:
         heartbeats.deregister(session, name)

@@ -127,7 +127,7 @@ def reports(draw: st.DrawFn) -> Conversation:
     said = st.builds(
         Told,
         about=st.just(0),
-        status_map=st.sampled_from(words),
+        words=st.sampled_from(words),
         occurred=st.sampled_from(times),
         received=st.sampled_from((1, 6, 2000)),
         has_token=st.just(True),

@@ -13,11 +13,11 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Reply, Suppression
 from receiptsvc.store.outbound import suppressions
 from receiptsvc.store.outbound.suppressions import Pair
-from receiptsvc.worker.process import Reading, process
+from receiptsvc.worker.process import ReceiptRules, process
 from tests.support.rows import accept, keep, message, seconds
-from tests.support.work import ALICE, BOB, READING, assert_sound
+from tests.support.work import ALICE, BOB, RULES, assert_sound
 
-MARKS = replace(READING, opt_out_words=frozenset({"stop", "stop all"}))
+MARKS = replace(RULES, opt_out_words=frozenset({"stop", "stop all"}))
 SUPPRESSES = replace(MARKS, suppresses_opt_outs=True)
 
 
@@ -35,8 +35,8 @@ def reply(
     keep(database, query, channel=Channel.INBOUND)
 
 
-def work(database: Database, reading: Reading = SUPPRESSES) -> None:
-    process(database, reading, seconds(10), 100)
+def work(database: Database, rules: ReceiptRules = SUPPRESSES) -> None:
+    process(database, rules, seconds(10), 100)
     assert_sound(database)
 
 
@@ -64,7 +64,7 @@ def test_a_reply_is_marked_by_the_whole_of_what_it_says(database: Database, cont
 
 def test_without_words_nothing_is_an_opt_out(database: Database) -> None:
     reply(database, "")
-    work(database, READING)
+    work(database, RULES)
     assert [row.is_opt_out for row in replies(database)] == [False]
 
 

@@ -139,7 +139,7 @@ def test_however_full_the_lot_a_sweep_is_bounded_and_begins_with_who_waited_long
 def test_a_client_ref_of_very_many_does_not_keep_a_transaction_waiting(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parking, "_MAX_AT_ONCE", 3)
+    monkeypatch.setattr(parking, "_MAX_RELEASED", 3)
     many = [keep(database, said(tx=f"9{number}", ref="x", to=BOB)) for number in range(5)]
     work(database, 0)
     (mine,) = accept(database, message(ALICE, client_ref="x"))
@@ -316,7 +316,7 @@ def test_a_batch_that_speaks_of_thousands_of_things_takes_a_bounded_number_of_lo
 ) -> None:
     with postgresql_database.transaction() as session:
         names = [str(number) for number in range(20_000)]
-        parking.hold(session, names, names)
+        parking.lock(session, names, names)
         query = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
         assert 100 < (session.scalar(query) or 0) <= 1000
 
@@ -324,12 +324,12 @@ def test_a_batch_that_speaks_of_thousands_of_things_takes_a_bounded_number_of_lo
 def test_calls_end_beside_each_other_and_who_parks_waits_for_them(postgresql_database: Database) -> None:
     database = postgresql_database
 
-    def hold_soon(session: Session, *, only_releases: bool = False) -> None:
+    def hold_soon(session: Session, *, is_shared: bool = False) -> None:
         session.execute(text("SET LOCAL lock_timeout = '200ms'"))
-        parking.hold(session, ["815"], ["x"], only_releases=only_releases)
+        parking.lock(session, ["815"], ["x"], is_shared=is_shared)
 
     with database.transaction() as one, database.transaction() as other:
         for session in (one, other):
-            hold_soon(session, only_releases=True)
+            hold_soon(session, is_shared=True)
         with pytest.raises(StorageUnavailable), database.transaction() as parks:
             hold_soon(parks)

@@ -17,7 +17,7 @@ from receiptsvc.store.core.models import Heartbeat
 from receiptsvc.store.health import heartbeats
 from receiptsvc.store.inbox import pending
 from receiptsvc.worker import correlation
-from receiptsvc.worker.process import Queue
+from receiptsvc.worker.process import PendingQueue
 from tests.support.rows import accept, keep, message, read_inbox, seconds
 from tests.support.work import assert_sound, outcome, outcomes, said, work
 
@@ -91,8 +91,8 @@ def test_an_outage_is_no_row_s_fault(database: Database, monkeypatch: pytest.Mon
     def fail(*_: object, **__: object) -> None:
         raise StorageUnavailable("away")
 
-    kept, queue = conversation(database, GOOD, GOOD), Queue()
-    for away in [(pending, "claim")] * 5 + [(correlation, "look_up")]:
+    kept, queue = conversation(database, GOOD, GOOD), PendingQueue()
+    for away in [(pending, "claim")] * 5 + [(correlation, "load_context")]:
         with monkeypatch.context() as outage:
             outage.setattr(*away, fail)
             with pytest.raises(StorageUnavailable):
@@ -104,14 +104,14 @@ def test_an_outage_is_no_row_s_fault(database: Database, monkeypatch: pytest.Mon
 
 def test_after_an_unclean_end_so_many_rows_are_worked_on_alone(database: Database) -> None:
     kept = conversation(database, *[GOOD] * 5)
-    queue = Queue(careful_rows=3)
+    queue = PendingQueue(rows_to_isolate=3)
     work(database, 10, queue=queue)
     later = conversation(database, GOOD)
     work(database, 20, queue=queue)
     assert outcomes(database, [*kept, *later]) == ["applied"] * 6
     tries = [read_inbox(database, one).tries for one in [*kept, *later]]
     assert tries == [1] * 5 + [0], "a mark was committed before each of them"
-    assert queue.careful_rows == 0
+    assert queue.rows_to_isolate == 0
     assert_sound(database, applied=6)
 
 

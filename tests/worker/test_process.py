@@ -17,16 +17,16 @@ from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import counters, pending
 from receiptsvc.store.messages import transitions
 from receiptsvc.worker import correlation
-from receiptsvc.worker.process import Queue, Reading, process
+from receiptsvc.worker.process import PendingQueue, ReceiptRules, process
 from tests.support.rows import accept, keep, message, read_inbox, read_message, read_transitions, seconds
 
-READING = Reading(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
+RULES = ReceiptRules(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
 DELIVERED = "datetime=2026-01-05T12:00:03&recipient=447700900001&statusid=1&statusdescription=Delivered"
 SENT = "datetime=2026-01-05T12:00:02&recipient=447700900001&statusid=2&statusdescription=Message+sent"
 
 
 def run(database: Database, at: float = 10) -> int:
-    return process(database, READING, seconds(at), 100)
+    return process(database, RULES, seconds(at), 100)
 
 
 def outcome(database: Database, receipt_id: UUID) -> str:
@@ -58,7 +58,7 @@ def test_a_receipt_on_a_message_s_own_url_is_applied(database: Database) -> None
     assert (transition.rule, transition.receipt_id, transition.map_version) == (
         "token",
         receipt_id,
-        READING.status_map.version,
+        RULES.status_map.version,
     )
     assert outcome(database, receipt_id) == "applied"
     assert run(database) == 0
@@ -210,11 +210,11 @@ def test_what_looks_like_an_outage_again_and_again_is_the_row_s_own_fault(
         return real(row, receipt, known)
 
     monkeypatch.setattr(correlation, "correlate", fail)
-    queue = Queue()
+    queue = PendingQueue()
     for _ in range(2):
         with pytest.raises(StorageUnavailable):
-            process(database, READING, seconds(10), 100, queue)
-    assert process(database, READING, seconds(10), 100, queue) == 2
+            process(database, RULES, seconds(10), 100, queue)
+    assert process(database, RULES, seconds(10), 100, queue) == 2
     assert (outcome(database, good), outcome(database, bad)) == ("applied", "pending")
     assert read_inbox(database, bad).tries == 1
     assert_balanced(database)
@@ -329,7 +329,7 @@ def test_two_workers_see_one_msgid_with_two_contents_as_conflicting(postgresql_d
 
         def work(barrier: Barrier = barrier) -> None:
             barrier.wait()
-            process(database, READING, seconds(10), 1)
+            process(database, RULES, seconds(10), 1)
 
         threads = [Thread(target=work) for _ in kept]
         for thread in threads:

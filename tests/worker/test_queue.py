@@ -10,9 +10,9 @@ from receiptsvc.domain.messages import Callback
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbox import pending
 from receiptsvc.worker import process
-from receiptsvc.worker.process import Queue
+from receiptsvc.worker.process import PendingQueue
 from tests.support.rows import accept, keep, seconds
-from tests.support.work import READING, assert_sound, outcome, outcomes, said, work
+from tests.support.work import RULES, assert_sound, outcome, outcomes, said, work
 
 WHOLE_LOOK_SECONDS = 10.0  # at the latest
 
@@ -41,7 +41,7 @@ def kept_at(database: Database, message_id: UUID, *times: float) -> list[UUID]:
 def test_a_lower_key_that_is_committed_late_is_worked_on(
     postgresql_database: Database, postgresql_url: str, clock: Clock
 ) -> None:
-    database, queue = postgresql_database, Queue()
+    database, queue = postgresql_database, PendingQueue()
     web = Database(postgresql_url)  # another process
     web.slot = database.slot + 1
     (message_id,) = accept(database)
@@ -62,23 +62,23 @@ def test_a_lower_key_that_is_committed_late_is_worked_on(
 
 
 def test_old_rows_of_a_drained_spool_are_worked_on_however_much_else_there_is(database: Database, clock: Clock) -> None:
-    queue = Queue()
+    queue = PendingQueue()
     (message_id,) = accept(database)
     kept_at(database, message_id, *range(50, 60))
-    assert process.process(database, READING, seconds(100), 1, queue) == 1
+    assert process.process(database, RULES, seconds(100), 1, queue) == 1
     spooled = kept_at(database, message_id, -86_400, -3600, 0)
-    assert process.process(database, READING, seconds(100), 1, queue) == 1
+    assert process.process(database, RULES, seconds(100), 1, queue) == 1
     assert outcomes(database, spooled) == ["pending"] * 3
     clock.now += WHOLE_LOOK_SECONDS
     for _ in spooled:
-        process.process(database, READING, seconds(100), 1, queue)
+        process.process(database, RULES, seconds(100), 1, queue)
     assert "pending" not in outcomes(database, spooled)
     assert work(database, 100, queue=queue) == 8
     assert_sound(database)
 
 
 def test_what_has_just_come_is_seen_though_its_place_is_before_the_last(database: Database, clock: Clock) -> None:
-    queue = Queue()
+    queue = PendingQueue()
     (message_id,) = accept(database)
     for at in (100, 99.5, 99, 98.5):  # commits overtake each other by less than the lag that is allowed for
         kept_at(database, message_id, at)
@@ -89,6 +89,6 @@ def test_what_has_just_come_is_seen_though_its_place_is_before_the_last(database
 def test_the_first_look_of_all_is_a_whole_one(database: Database) -> None:
     (message_id,) = accept(database)
     kept_at(database, message_id, 50)
-    work(database, 100, queue=Queue())
+    work(database, 100, queue=PendingQueue())
     kept_at(database, message_id, 10)
-    assert work(database, 100, queue=Queue()) == 1
+    assert work(database, 100, queue=PendingQueue()) == 1

@@ -12,12 +12,12 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Audit, InboxRow
 from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import counters
-from receiptsvc.worker.process import Reading, process
-from receiptsvc.worker.reprocess import rebuild
+from receiptsvc.worker.process import ReceiptRules, process
+from receiptsvc.worker.reprocess import reprocess
 from tests.support.rows import accept, keep, read_inbox, read_message, read_transitions, seconds
 
-OLD = Reading(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
-NEW = Reading(status_map=status_map.load({"77": Status.DELIVERED}), zone=ZoneInfo("UTC"))
+OLD = ReceiptRules(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
+NEW = ReceiptRules(status_map=status_map.load({"77": Status.DELIVERED}), zone=ZoneInfo("UTC"))
 UNKNOWN = "datetime=2026-01-05T12:00:03&recipient=447700900001&statusid=77&statusdescription=Foo"
 EXPIRED = "datetime=2026-01-05T12:00:09&recipient=447700900001&statusid=5&statusdescription=Expired"
 
@@ -28,12 +28,12 @@ def test_a_difference_is_told_first_and_applied_only_when_asked(database: Databa
     process(database, OLD, seconds(10), 100)
     assert read_message(database, message_id).status == "expired"
 
-    (told,) = rebuild(database, NEW, seconds(20))
+    (told,) = reprocess(database, NEW, seconds(20))
     assert (told.was, told.now, told.provider_status_id) == (None, "delivered", "77")
     assert read_message(database, message_id).status == "expired"
     assert read_inbox(database, unknown).outcome == "unmapped"
 
-    assert list(rebuild(database, NEW, seconds(20), is_applied=True)) == [told]
+    assert list(reprocess(database, NEW, seconds(20), is_applied=True)) == [told]
     row = read_message(database, message_id)
     assert (row.status, row.status_at, row.conflict) == ("delivered", seconds(3), True)
     assert [read_inbox(database, one).outcome for one in (unknown, expired)] == ["conflicting", "applied"]
@@ -48,7 +48,7 @@ def test_a_difference_is_told_first_and_applied_only_when_asked(database: Databa
         (audit,) = session.scalars(select(Audit)).all()
         assert audit.details == {"from": "unmapped", "to": "conflicting"}
         assert counters.read(session).is_balanced
-    assert list(rebuild(database, NEW, seconds(30), is_applied=True)) == []
+    assert list(reprocess(database, NEW, seconds(30), is_applied=True)) == []
 
 
 def test_it_stops_and_begins_again_anywhere(database: Database) -> None:
@@ -56,9 +56,9 @@ def test_it_stops_and_begins_again_anywhere(database: Database) -> None:
     for second in range(5):
         keep(database, UNKNOWN.replace(":03", f":0{second}"), message_id=message_id)
     process(database, OLD, seconds(10), 100)
-    next(rebuild(database, NEW, seconds(20), is_applied=True, slice_size=2))  # and no further
+    next(reprocess(database, NEW, seconds(20), is_applied=True, slice_size=2))  # and no further
     assert list(verify(database)) == []
-    assert len(list(rebuild(database, NEW, seconds(20), is_applied=True, slice_size=2))) == 3
+    assert len(list(reprocess(database, NEW, seconds(20), is_applied=True, slice_size=2))) == 3
     assert list(verify(database)) == []
 
 
@@ -70,7 +70,7 @@ def test_an_operator_s_word_stands(database: Database) -> None:
         row = session.get_one(InboxRow, unknown)
         row.outcome = "dismissed"
         counters.add(session, {"unmapped": -1, "dismissed": 1})
-    assert list(rebuild(database, NEW, seconds(20), is_applied=True)) == []
+    assert list(reprocess(database, NEW, seconds(20), is_applied=True)) == []
     assert read_inbox(database, unknown).outcome == "dismissed"
     assert read_message(database, message_id).status == "accepted"
     assert list(verify(database)) == []
@@ -80,8 +80,8 @@ def test_what_is_only_read_at_another_time_keeps_its_effect(database: Database) 
     (message_id,) = accept(database)
     receipt_id = keep(database, EXPIRED.replace("Expired", "Delivered"), message_id=message_id)
     process(database, OLD, seconds(10), 100)
-    elsewhere = Reading(status_map=OLD.status_map, zone=ZoneInfo("Asia/Tokyo"))
-    assert len(list(rebuild(database, elsewhere, seconds(20), is_applied=True))) == 1
+    elsewhere = ReceiptRules(status_map=OLD.status_map, zone=ZoneInfo("Asia/Tokyo"))
+    assert len(list(reprocess(database, elsewhere, seconds(20), is_applied=True))) == 1
     row = read_message(database, message_id)
     assert (row.status, row.status_at) == ("delivered", seconds(9 - 9 * 3600))
     assert read_inbox(database, receipt_id).outcome == "applied"
@@ -99,7 +99,7 @@ def test_two_at_once_change_each_receipt_once(postgresql_database: Database) -> 
 
     def apply(slice_size: int) -> int:
         together.wait()
-        return len(list(rebuild(database, NEW, seconds(20), is_applied=True, slice_size=slice_size)))
+        return len(list(reprocess(database, NEW, seconds(20), is_applied=True, slice_size=slice_size)))
 
     with ThreadPoolExecutor(2) as threads:
         told = list(threads.map(apply, (7, 11)))

@@ -1,1 +1,1 @@
-"""Callbacks from the gateway: bytes to receipts and replies."""
+"""From the gateway: the bytes of callbacks to receipts and replies."""

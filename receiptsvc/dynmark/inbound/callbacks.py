@@ -1,11 +1,11 @@
-"""A kept callback's bytes → its Receipts, or a Reply. Pure, and by content, not by promise.
+"""Reads the bytes of a kept callback: its Receipts, or a Reply. Pure functions, by content, not by content type.
 
 The gateway's own sample receiver shows GET, a query string and lower-case names, one receipt a callback; its
 documentation promises none of that. So a query, a form, multipart and JSON are all read, names in any case, and several
 receipts at once: as repeated parameters, which belong together by position, or as a JSON array.
 
-Thousands a second are read, most of them like the sample. Two short ways are there for these, `_said_plainly` and
-`_moment_of_the_sample`; each gives what the general way gives, or leaves it to that.
+Thousands a second are read, most of them like the sample. Those have two fast paths, `_parse_plain_form` and
+`_parse_sample_time`. Each returns what the general path returns, or leaves it to that.
 """
 
 import json
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import unquote_to_bytes
 from zoneinfo import ZoneInfo
 
@@ -25,207 +25,217 @@ from werkzeug.http import parse_options_header
 
 from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.messages import Callback, Receipt, Reply
-from receiptsvc.dynmark.inbound.charsets import decoded, narrowed
+from receiptsvc.dynmark.inbound.charsets import decode, to_utf8
 
-_OF_A_RECEIPT = frozenset({"datetime", "recipient", "statusid", "statusdescription", "clientref", "transactionid"})
-_SPELT_AS_THE_SAMPLE = {name: name for name in _OF_A_RECEIPT}
-_OF_A_REPLY = frozenset({"msgid", "datetime", "sender", "recipient", "content", "clientref"})
+_RECEIPT_FIELDS = frozenset({"datetime", "recipient", "statusid", "statusdescription", "clientref", "transactionid"})
+_EXACT_NAMES = {name: name for name in _RECEIPT_FIELDS}
+_REPLY_FIELDS = frozenset({"msgid", "datetime", "sender", "recipient", "content", "clientref"})
 _MAX_RECEIPTS = 10_000  # in one callback
-_MAX_CACHED_NAME = 40  # names are a stranger's choice, and the cache must stay small whatever he chooses
-_MAX_TRANSACTION_ID = 40
-_MAX_NUMBER = 100
-_MAX_CLIENT_REF = 500  # the gateway's own limit is 64
-_MAX_WORDS = 500
-_MAX_MSGID = 200
+_MAX_CACHED_NAME_LENGTH = 40  # names are the caller's choice, and the cache must stay small
+_MAX_TRANSACTION_ID_LENGTH = 40
+_MAX_NUMBER_LENGTH = 100
+_MAX_CLIENT_REF_LENGTH = 500  # the gateway's own limit is 64
+_MAX_STATUS_LENGTH = 500
+_MAX_MSGID_LENGTH = 200
 _PUNCTUATION = re.compile(r"[\W_]+")
-_YEARS = range(2000, 2100)  # outside of these a time is a mistake, and some databases can't give it back
+_YEARS = range(2000, 2100)  # a time outside these is a mistake, and some databases can't return it
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _TIME = r"(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,9}))?)?"
-_ZONE = r"\s*(?P<zone>Z|[+-]?\s?\d\d:?\d\d)?"  # a plus that travelled unescaped arrives as a blank
+_ZONE = r"\s*(?P<zone>Z|[+-]?\s?\d\d:?\d\d)?"  # an unescaped plus arrives as a blank
 _DATETIMES = tuple(
     re.compile(rf"{date}[T\s]+{_TIME}{_ZONE}", re.IGNORECASE | re.ASCII)
     for date in (
         r"(?P<year>\d{4})[-/.](?P<month>\d{1,2})[-/.](?P<day>\d{1,2})",  # 2016-01-11T14:11:45.170, the sample's
         r"(?P<day>\d{1,2})[\s-](?P<name>[a-z]{3})[a-z]*[\s-](?P<year>\d{4})",  # 11 Jan 2016 17:46:51, the replies'
-        r"(?P<day>\d{1,2})[/.](?P<month>\d{1,2})[/.](?P<year>\d{4})",  # 11/01/2016 14:11, the vendor being British
+        r"(?P<day>\d{1,2})[/.](?P<month>\d{1,2})[/.](?P<year>\d{4})",  # 11/01/2016 14:11, British
     )
 )
-_is_as_the_sample = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d\.\d{3}", re.ASCII).fullmatch
+_is_sample_time = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d\.\d{3}", re.ASCII).fullmatch
 
-_Pairs = list[tuple[str, str]]  # known names, folded, each with a value, in the order they came in
-_Said = dict[str, str]  # what one receipt or reply says
+_Pairs: TypeAlias = list[tuple[str, str]]  # known names, folded, with their values, in their order
+_Fields: TypeAlias = dict[str, str]  # of one receipt or reply, by folded name
 
 
 def read_receipts(callback: Callback, zone: ZoneInfo) -> list[Receipt | Unreadable]:
-    """What its delivery receipts say, each in its place. `zone`: of their zoneless times. Never empty, never raises.
+    """The receipts of a callback, in their order; never empty, never raises. `zone`: of their zoneless times.
 
-    A receipt that can't be used is an Unreadable in its place. If they can't be told apart, one stands for them all.
+    An unusable receipt is an Unreadable at its index. If the receipts can't be told apart, one Unreadable is all.
     """
     try:
-        return [said if isinstance(said, Unreadable) else _receipt(said, zone) for said in _all_said(callback)]
+        return [
+            fields if isinstance(fields, Unreadable) else _make_receipt(fields, zone)
+            for fields in _read_fields(callback)
+        ]
     except Unreadable as error:
-        return [Unreadable(str(error))]  # without the traceback, which would hold on to everything that was read
+        return [Unreadable(str(error))]  # without the traceback, which would keep everything that was read alive
 
 
 def read_reply(callback: Callback, zone: ZoneInfo) -> Reply:
-    """What an inbound message says. Raises Unreadable if it does not say who sent what."""
-    pairs, parsed = _body(callback, _OF_A_REPLY)
+    """The reply of a callback. Raises Unreadable without a sender or a content. `zone`: of zoneless times."""
+    pairs, parsed = _parse_body(callback, _REPLY_FIELDS)
     if isinstance(parsed, list):
         raise Unreadable("its JSON body is not one object")
     if parsed is not None:
-        pairs = _json_pairs(parsed, _OF_A_REPLY)
-    said = _agreed([*_form_pairs(callback.query, _OF_A_REPLY), *pairs])
+        pairs = _json_pairs(parsed, _REPLY_FIELDS)
+    fields = _to_fields([*_form_pairs(callback.query, _REPLY_FIELDS), *pairs])
     notes: list[str] = []
-    if not said.get("sender"):
+    if not fields.get("sender"):
         raise Unreadable("no sender could be found in it")
-    if "content" not in said:
+    if "content" not in fields:
         raise Unreadable("no content could be found in it")
-    if len(said.get("msgid", "")) > _MAX_MSGID:
-        raise Unreadable(f"its msgid has more than {_MAX_MSGID} characters")
-    for name, most in (("sender", _MAX_NUMBER), ("recipient", _MAX_NUMBER), ("clientref", _MAX_CLIENT_REF)):
-        if len(said.get(name, "")) > most:
-            raise Unreadable(f"its {name} has more than {most} characters")
+    if len(fields.get("msgid", "")) > _MAX_MSGID_LENGTH:
+        raise Unreadable(f"its msgid has more than {_MAX_MSGID_LENGTH} characters")
+    for name, max_length in (
+        ("sender", _MAX_NUMBER_LENGTH),
+        ("recipient", _MAX_NUMBER_LENGTH),
+        ("clientref", _MAX_CLIENT_REF_LENGTH),
+    ):
+        if len(fields.get(name, "")) > max_length:
+            raise Unreadable(f"its {name} has more than {max_length} characters")
     return Reply(
-        msgid=said.get("msgid") or None,
-        sender=said["sender"],
-        recipient=said.get("recipient") or None,
-        content=said["content"],
-        client_ref=said.get("clientref") or None,
-        occurred_at=_moment(said.get("datetime"), zone, notes),
+        msgid=fields.get("msgid") or None,
+        sender=fields["sender"],
+        recipient=fields.get("recipient") or None,
+        content=fields["content"],
+        client_ref=fields.get("clientref") or None,
+        occurred_at=_parse_time(fields.get("datetime"), zone, notes),
         notes=tuple(notes),
     )
 
 
-def _receipt(said: _Said, zone: ZoneInfo) -> Receipt | Unreadable:
+def _make_receipt(fields: _Fields, zone: ZoneInfo) -> Receipt | Unreadable:
     notes: list[str] = []
-    status_id, description = said.get("statusid") or None, said.get("statusdescription") or None
+    status_id, description = fields.get("statusid") or None, fields.get("statusdescription") or None
     if status_id is None and description is None:
         return Unreadable("neither statusid nor statusdescription could be found in it")
     return Receipt(
-        transaction_id=_transaction_id(said.get("transactionid"), notes),
-        recipient=_bounded(said, "recipient", _MAX_NUMBER, notes),
-        client_ref=_bounded(said, "clientref", _MAX_CLIENT_REF, notes),
-        status_id=status_id and status_id[:_MAX_WORDS],
-        description=description and description[:_MAX_WORDS],
-        occurred_at=_moment(said.get("datetime"), zone, notes),
+        transaction_id=_parse_transaction_id(fields.get("transactionid"), notes),
+        recipient=_bounded(fields, "recipient", _MAX_NUMBER_LENGTH, notes),
+        client_ref=_bounded(fields, "clientref", _MAX_CLIENT_REF_LENGTH, notes),
+        status_id=status_id and status_id[:_MAX_STATUS_LENGTH],
+        description=description and description[:_MAX_STATUS_LENGTH],
+        occurred_at=_parse_time(fields.get("datetime"), zone, notes),
         notes=tuple(notes),
     )
 
 
-def _bounded(said: _Said, name: str, most: int, notes: list[str]) -> str | None:
-    """A value that is not longer than any that can be meant; the bytes stay kept, whatever it is."""
-    value = said.get(name) or None
-    if value is not None and len(value) > most:
-        notes.append(f"its {name} has more than {most} characters")
+def _bounded(fields: _Fields, name: str, max_length: int, notes: list[str]) -> str | None:
+    """A field's value; None, with a note, if it is longer than any that can be meant. The bytes stay kept."""
+    value = fields.get(name) or None
+    if value is not None and len(value) > max_length:
+        notes.append(f"its {name} has more than {max_length} characters")
         return None
     return value
 
 
-def _all_said(callback: Callback) -> Sequence[_Said | Unreadable]:
-    """What each receipt says, by query and body together. Raises Unreadable if that can't be told."""
-    query = _form(callback.query)
+def _read_fields(callback: Callback) -> Sequence[_Fields | Unreadable]:
+    """The fields of each receipt, from query and body together. Raises Unreadable if they can't be told apart."""
+    query = _parse_form(callback.query)
     if not callback.body:
         return query
-    pairs, parsed = _body(callback, _OF_A_RECEIPT)
+    pairs, parsed = _parse_body(callback, _RECEIPT_FIELDS)
     if parsed is None:
-        return _together(query, _paired(pairs))
-    pairs, elements = _unwrapped(parsed)
+        return _merge(query, _split_receipts(pairs))
+    pairs, elements = _unwrap_json(parsed)
     if elements is None:
-        return _together(query, [_agreed(pairs)])
+        return _merge(query, [_to_fields(pairs)])
     if len(query) > 1:
         raise Unreadable(f"its query speaks of {len(query)} receipts beside those that its body lists")
-    _check_number(len(elements))
-    for_all = _agreed([*query[0].items(), *pairs])
+    _check_count(len(elements))
+    shared = _to_fields([*query[0].items(), *pairs])
     return [
-        _agreed_or_why([*for_all.items(), *_json_pairs(element, _OF_A_RECEIPT)])
+        _to_fields_or_error([*shared.items(), *_json_pairs(element, _RECEIPT_FIELDS)])
         if isinstance(element, tuple)
         else Unreadable("it is not a JSON object")
         for element in elements
     ]
 
 
-def _form(data: bytes) -> list[_Said]:
-    said = _said_plainly(data)
-    return _paired(_form_pairs(data, _OF_A_RECEIPT)) if said is None else [said]
+def _parse_form(data: bytes) -> list[_Fields]:
+    fields = _parse_plain_form(data)
+    return _split_receipts(_form_pairs(data, _RECEIPT_FIELDS)) if fields is None else [fields]
 
 
-def _said_plainly(data: bytes) -> _Said | None:
-    """What a form says of its only receipt, the short way. None: this way does not tell."""
+def _parse_plain_form(data: bytes) -> _Fields | None:
+    """The fast path: the fields of a form with one receipt. None: only the general path can tell."""
     if not data.isascii() or b"\0" in data:
         return None
-    # Neither a blank nor a colon can be part of an escape or divide pairs, so that these may be unescaped ahead.
+    # A blank or a colon is never part of an escape or a separator of pairs, so these may be unescaped ahead.
     text = data.decode("ascii").replace("+", " ").replace("%20", " ").replace("%3A", ":").replace("%3a", ":")
     is_escaped = "%" in text
-    said: _Said = {}
+    fields: _Fields = {}
     for piece in text.split("&"):
         name, equals, value = piece.partition("=")
-        key = _SPELT_AS_THE_SAMPLE.get(name) or _form_key(name)
-        if equals and key in _OF_A_RECEIPT:
-            if key in said:
+        key = _EXACT_NAMES.get(name) or _fold_form_name(name)
+        if equals and key in _RECEIPT_FIELDS:
+            if key in fields:
                 return None
-            said[key] = _unquoted(value.encode("ascii")) if is_escaped and "%" in value else value.strip()
-    return said
+            fields[key] = _unquote(value.encode("ascii")) if is_escaped and "%" in value else value.strip()
+    return fields
 
 
-def _paired(pairs: _Pairs) -> list[_Said]:
-    """What each receipt says in a form: the first of each name, the second of each ...; what is said once is for all.
+def _split_receipts(pairs: _Pairs) -> list[_Fields]:
+    """The fields of each receipt in a form: the first value of each name, the second of each, and so on.
 
-    If all names only say the same thing over and over, that is one receipt.
+    A name with one value belongs to all receipts. If every name only repeats the same value, that is one receipt.
     """
-    said = dict(pairs)
-    if len(said) == len(pairs) or len(said) == len(set(pairs)):
-        return [said]
-    values: dict[str, list[str]] = {name: [] for name in said}
+    fields = dict(pairs)
+    if len(fields) == len(pairs) or len(fields) == len(set(pairs)):
+        return [fields]
+    by_name: dict[str, list[str]] = {name: [] for name in fields}
     for name, value in pairs:
-        values[name].append(value)
-    repeated = {name: len(given) for name, given in values.items() if len(given) > 1}
-    number = max(repeated.values())
-    if min(repeated.values()) != number:
-        raise Unreadable(f"it gives {', '.join(f'{count} values for {name}' for name, count in repeated.items())}")
-    _check_number(number)
-    columns = [given if name in repeated else given * number for name, given in values.items()]
-    return [dict(zip(values, row, strict=True)) for row in zip(*columns, strict=True)]
+        by_name[name].append(value)
+    repeated = {name: len(values) for name, values in by_name.items() if len(values) > 1}
+    count = max(repeated.values())
+    if min(repeated.values()) != count:
+        raise Unreadable(f"it gives {', '.join(f'{number} values for {name}' for name, number in repeated.items())}")
+    _check_count(count)
+    columns = [values if name in repeated else values * count for name, values in by_name.items()]
+    return [dict(zip(by_name, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _together(query: list[_Said], body: list[_Said]) -> list[_Said | Unreadable]:
-    """What query and body say together: of as many receipts, or one of them of all that the other speaks of."""
-    number = max(len(query), len(body))
-    if not {len(query), len(body)} <= {1, number}:
+def _merge(query: list[_Fields], body: list[_Fields]) -> list[_Fields | Unreadable]:
+    """The fields of query and body together. Both have as many receipts, or one of them has one, shared by all."""
+    count = max(len(query), len(body))
+    if not {len(query), len(body)} <= {1, count}:
         raise Unreadable(f"its query speaks of {len(query)} receipts and its body of {len(body)}")
-    query, body = (one * (number // len(one)) for one in (query, body))
-    return [_agreed_or_why([*one.items(), *other.items()]) for one, other in zip(query, body, strict=True)]
+    query, body = (part * (count // len(part)) for part in (query, body))
+    return [
+        _to_fields_or_error([*of_query.items(), *of_body.items()])
+        for of_query, of_body in zip(query, body, strict=True)
+    ]
 
 
-def _check_number(number: int) -> None:
-    if number > _MAX_RECEIPTS:
-        raise Unreadable(f"it holds {number} receipts, more than the {_MAX_RECEIPTS} that are read from one callback")
+def _check_count(count: int) -> None:
+    if count > _MAX_RECEIPTS:
+        raise Unreadable(f"it holds {count} receipts, more than the {_MAX_RECEIPTS} that are read from one callback")
 
 
-def _agreed(pairs: _Pairs) -> _Said:
-    """What the pairs say of one receipt or reply. Raises Unreadable if a name says two things."""
-    said: _Said = {}
+def _to_fields(pairs: _Pairs) -> _Fields:
+    """The pairs of one receipt or reply as a dict. Raises Unreadable if a name has two different values."""
+    fields: _Fields = {}
     for name, value in pairs:
-        if said.setdefault(name, value) != value:
+        if fields.setdefault(name, value) != value:
             raise Unreadable(f"it gives two values for {name}")
-    return said
+    return fields
 
 
-def _agreed_or_why(pairs: _Pairs) -> _Said | Unreadable:
+def _to_fields_or_error(pairs: _Pairs) -> _Fields | Unreadable:
     try:
-        return _agreed(pairs)
+        return _to_fields(pairs)
     except Unreadable as error:
         return Unreadable(str(error))
 
 
-def _body(callback: Callback, names: frozenset[str]) -> tuple[_Pairs, Any]:
-    """What the body says of `names` if it is a form of either kind; if it is JSON, no pairs, and what was parsed."""
+def _parse_body(callback: Callback, names: frozenset[str]) -> tuple[_Pairs, Any]:
+    """The body's pairs with these `names`, if it is a form of either kind; for JSON no pairs, but the parsed value."""
     kind, options = parse_options_header(callback.content_type)
     charset = options.get("charset")
     if kind.lower() == "multipart/form-data":
         return _multipart_pairs(callback.body, options, names), None
-    body = narrowed(callback.body, charset).removeprefix(BOM_UTF8).strip()
-    if body[:1] in {b"{", b"["}:  # by content: nobody promised a content type
-        return [], _json(body, charset)
+    body = to_utf8(callback.body, charset).removeprefix(BOM_UTF8).strip()
+    if body[:1] in {b"{", b"["}:  # by content: the gateway promises no content type
+        return [], _parse_json(body, charset)
     return _form_pairs(body, names, charset), None
 
 
@@ -234,28 +244,28 @@ def _form_pairs(data: bytes, names: frozenset[str], charset: str | None = None) 
     for piece in data.split(b"&"):
         name, equals, value = piece.partition(b"=")
         if equals:
-            key = _form_key(name.decode("latin-1"))
+            key = _fold_form_name(name.decode("latin-1"))
             if key in names:
-                pairs.append((key, _unquoted(value, charset)))
+                pairs.append((key, _unquote(value, charset)))
     return pairs
 
 
 def _multipart_pairs(body: bytes, options: dict[str, str], names: frozenset[str]) -> _Pairs:
-    parser = _Multipart(_in_memory, cls=list)  # of pairs, in their order
+    parser = _Multipart(_open_in_memory, cls=list)  # of pairs, in their order
     try:
         form: Any = parser.parse(BytesIO(body), options["boundary"].encode(), len(body))[0]
     except (KeyError, ValueError):
         return []
     charsets = [charset or options.get("charset") for charset in parser.charsets]
     return [
-        (key, _clean(decoded(value.encode("latin-1"), charset)))
+        (key, _clean(decode(value.encode("latin-1"), charset)))
         for (name, value), charset in zip(form, charsets, strict=True)
-        if name and (key := _folded(_clean(name))) in names  # a part may have no name
+        if name and (key := _fold_name(_clean(name))) in names  # a part may have no name
     ]
 
 
 class _Multipart(MultiPartParser):
-    """The library's parser, with each byte of a value as a character: it would replace what is not UTF-8."""
+    """werkzeug's parser, with each byte of a value as one character: by itself it would replace what is not UTF-8."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -266,36 +276,39 @@ class _Multipart(MultiPartParser):
         return "latin-1"
 
 
-def _in_memory(*_: Any, **__: Any) -> BytesIO:
-    """Where a file in a multipart body goes. The library would write big ones to the disk, which may be full."""
+def _open_in_memory(*_: Any, **__: Any) -> BytesIO:
+    """The stream for a file part. By default werkzeug writes big ones to the disk, which may be full."""
     return BytesIO()
 
 
-def _json(body: bytes, charset: str | None) -> Any:
-    """What the JSON says: arrays are lists, objects are tuples of pairs, so that a name given twice is seen."""
+def _parse_json(body: bytes, charset: str | None) -> Any:
+    """Parsed JSON: arrays are lists, objects are tuples of pairs, so that a repeated name is not lost."""
     try:
-        parsed = json.loads(decoded(body, charset), object_pairs_hook=tuple)
+        parsed = json.loads(decode(body, charset), object_pairs_hook=tuple)
     except (ValueError, RecursionError):
         raise Unreadable("its body begins like JSON and is none") from None
     return parsed[0] if isinstance(parsed, list) and len(parsed) == 1 and isinstance(parsed[0], tuple) else parsed
 
 
-def _unwrapped(parsed: Any) -> tuple[_Pairs, list[Any] | None]:
-    """What JSON says of all its receipts, and the list of them; None if it says what it says of one."""
+def _unwrap_json(parsed: Any) -> tuple[_Pairs, list[Any] | None]:
+    """The pairs that all receipts of a JSON body share, and the list of receipts; None if it holds one receipt."""
     if isinstance(parsed, tuple):
-        lists = [value for _, value in parsed if _tells_of_receipts(value)]
+        lists = [value for _, value in parsed if _lists_receipts(value)]
         if len(lists) > 1:
             raise Unreadable("its JSON body holds more than one list of receipts")
-        return _json_pairs(parsed, _OF_A_RECEIPT), lists[0] if lists else None
+        return _json_pairs(parsed, _RECEIPT_FIELDS), lists[0] if lists else None
     if not parsed:
         raise Unreadable("its JSON body is an empty list")
     return [], parsed
 
 
-def _tells_of_receipts(value: Any) -> bool:
-    """Whether it is a list of objects that say something of a receipt. A receipt may have lists of other things."""
+def _lists_receipts(value: Any) -> bool:
+    """Whether a value is a list of receipts. A receipt may itself have lists of other things."""
     return isinstance(value, list) and any(
-        _folded(_clean(name)) in _OF_A_RECEIPT for element in value if isinstance(element, tuple) for name, _ in element
+        _fold_name(_clean(name)) in _RECEIPT_FIELDS
+        for element in value
+        if isinstance(element, tuple)
+        for name, _ in element
     )
 
 
@@ -303,82 +316,84 @@ def _json_pairs(parsed: tuple[tuple[str, Any], ...], names: frozenset[str]) -> _
     pairs = []
     for name, value in parsed:
         if isinstance(value, str | int | float) and not isinstance(value, bool):
-            key = _folded(_clean(name))
+            key = _fold_name(_clean(name))
             if key in names:
                 pairs.append((key, _clean(str(value))))
     return pairs
 
 
-def _folded(name: str) -> str:
-    """A name without case and punctuation."""
+def _fold_name(name: str) -> str:
+    """A name in lower case, without punctuation."""
     return _PUNCTUATION.sub("", name.lower())
 
 
-def _form_key(name: str) -> str:
-    """The same of a name as it stands in a form, a character for each byte."""
-    return _cached_form_key(name) if len(name) <= _MAX_CACHED_NAME else _folded(_unquoted(name.encode("latin-1")))
+def _fold_form_name(name: str) -> str:
+    """`_fold_name` of a name in a form, which has one character for each byte."""
+    if len(name) <= _MAX_CACHED_NAME_LENGTH:
+        return _fold_cached_form_name(name)
+    return _fold_name(_unquote(name.encode("latin-1")))
 
 
 @lru_cache(maxsize=1024)
-def _cached_form_key(name: str) -> str:
-    return _folded(_unquoted(name.encode("latin-1")))
+def _fold_cached_form_name(name: str) -> str:
+    return _fold_name(_unquote(name.encode("latin-1")))
 
 
-def _unquoted(data: bytes, charset: str | None = None) -> str:
-    return _clean(decoded(unquote_to_bytes(data.replace(b"+", b" ")), charset))
+def _unquote(data: bytes, charset: str | None = None) -> str:
+    return _clean(decode(unquote_to_bytes(data.replace(b"+", b" ")), charset))
 
 
 def _clean(text: str) -> str:
-    """The text without what a database can't hold; the raw bytes stay kept beside it."""
+    """The text without what a database can't hold. The raw bytes are kept as they are."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode().strip()
 
 
-def _transaction_id(given: str | None, notes: list[str]) -> str | None:
-    if not given:
+def _parse_transaction_id(text: str | None, notes: list[str]) -> str | None:
+    if not text:
         return None
-    digits = given.lstrip("0")
+    digits = text.lstrip("0")
     if not digits:
         return None
-    if len(digits) > _MAX_TRANSACTION_ID or not (digits.isascii() and digits.isdigit()):
+    if len(digits) > _MAX_TRANSACTION_ID_LENGTH or not (digits.isascii() and digits.isdigit()):
         notes.append("its transaction id is not a number")
         return None
     return digits
 
 
-def _moment(given: str | None, zone: ZoneInfo, notes: list[str]) -> datetime | None:
-    """The provider's time in UTC; None, with a note, if there is none that can be read."""
-    if not given:
+def _parse_time(text: str | None, zone: ZoneInfo, notes: list[str]) -> datetime | None:
+    """The provider's time in UTC; None, with a note, if it is absent or unreadable."""
+    if not text:
         notes.append("it has no provider time")
         return None
-    moment = _moment_of_the_sample(given, zone) if _is_as_the_sample(given) else None
-    if moment is not None:
-        return moment
+    at = _parse_sample_time(text, zone) if _is_sample_time(text) else None
+    if at is not None:
+        return at
     for form in _DATETIMES:
-        match = form.fullmatch(given.strip())
+        match = form.fullmatch(text.strip())
         if match:
-            moment = _assembled(match.groupdict(), zone)
-            if moment is not None:
-                return moment
+            at = _build_time(match.groupdict(), zone)
+            if at is not None:
+                return at
     notes.append("its datetime can't be read")
     return None
 
 
-def _moment_of_the_sample(given: str, zone: ZoneInfo) -> datetime | None:
+def _parse_sample_time(text: str, zone: ZoneInfo) -> datetime | None:
     try:
         if zone.key == "UTC":
-            moment = datetime.fromisoformat(f"{given}+00:00")
-            return moment if moment.year in _YEARS else None
-        moment = datetime.fromisoformat(given)
-        return moment.replace(tzinfo=zone).astimezone(UTC) if moment.year in _YEARS else None
+            at = datetime.fromisoformat(f"{text}+00:00")
+            return at if at.year in _YEARS else None
+        at = datetime.fromisoformat(text)
+        return at.replace(tzinfo=zone).astimezone(UTC) if at.year in _YEARS else None
     except ValueError:
         return None
 
 
-def _assembled(parts: dict[str, str | None], zone: ZoneInfo) -> datetime | None:
+def _build_time(parts: dict[str, str | None], zone: ZoneInfo) -> datetime | None:
     name = parts.get("name")
     try:
         month = _MONTHS.index(name.lower()) + 1 if name else int(parts["month"] or 0)
-        moment = datetime(
+        at = datetime(
             int(parts["year"] or 0),
             month,
             int(parts["day"] or 0),
@@ -391,7 +406,7 @@ def _assembled(parts: dict[str, str | None], zone: ZoneInfo) -> datetime | None:
         if parts["zone"]:
             offset = parts["zone"].upper().replace(" ", "+").replace("Z", "+00:00")
             offset = offset if offset[0] in "+-" else f"+{offset}"
-            moment = datetime.fromisoformat(f"{moment.replace(tzinfo=None).isoformat()}{offset}")
-        return moment.astimezone(UTC) if moment.year in _YEARS else None
+            at = datetime.fromisoformat(f"{at.replace(tzinfo=None).isoformat()}{offset}")
+        return at.astimezone(UTC) if at.year in _YEARS else None
     except (ValueError, OverflowError):
         return None

@@ -1,1 +1,1 @@
-"""What every table shares: the engine, the models, bulk writes, paging, audits, notifications."""
+"""What all wings of the store share: engine, tables, bulk statements, pagination, audits, notifications."""

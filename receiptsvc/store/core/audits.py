@@ -1,4 +1,4 @@
-"""The record of what was done by hand, and of what moved a receipt that had its outcome: who, when, what, and why."""
+"""Audits: who did what to which object by hand, and which process moved a receipt that had an outcome, when and why."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from receiptsvc.store.core.paging import MAX_ROWS
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Actor:
-    """Who does something, and why."""
+    """Who acts, and why. `actor`: the name of an API key, or of one of our processes."""
 
     actor: str
     reason: str | None = None
@@ -30,13 +30,13 @@ def write(
     reason: str | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> None:
-    """Put one deed on record, in the transaction that does it. `subject`: the public id of what it was done to."""
+    """Write one audit, in the transaction of the action. `subject`: the public id of the object that it changes."""
     session.add(
         Audit(at=at, actor=actor, action=action, subject=subject, reason=reason, details=dict(details or {})),
     )
 
 
 def read(session: Session, subject: str) -> Sequence[Audit]:
-    """What was done to this, the earliest first; of very much, the newest."""
+    """The newest MAX_ROWS audits of a subject, the oldest of them first."""
     newest = select(Audit).where(Audit.subject == subject).order_by(Audit.id.desc()).limit(MAX_ROWS)
     return session.scalars(newest).all()[::-1]

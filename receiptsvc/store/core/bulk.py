@@ -1,4 +1,8 @@
-"""Many rows of one table at once: in few statements, and in short turns of Python's one lock; others wait for it."""
+"""Statements for many rows of one table.
+
+Few statements, and short turns of Python's global lock, which other threads wait for. On PostgreSQL the rows travel as
+one JSON parameter.
+"""
 
 import json
 from collections import defaultdict
@@ -36,43 +40,44 @@ _Row: TypeAlias = Mapping[str, Any]
 
 
 def insert_all(session: Session, model: type[DeclarativeBase], rows: Iterable[_Row]) -> None:
-    """Insert rows of a model's table, which become no objects of the session. What a row leaves out has its default."""
+    """Insert rows of a model's table, without objects in the session. Columns that a row lacks get their default."""
     table = model.__table__
     if not isinstance(table, Table):
-        raise TypeError(f"{model.__name__} is no table")
-    for group in _alike(rows):
+        raise TypeError(f"{model.__name__} is not mapped to a table")
+    for group in _group_by_columns(rows):
         if is_sqlite(session):
             session.execute(insert(table), group)
         else:
-            _insert_alike(session, table, group)
+            _insert_group(session, table, group)
 
 
-def _insert_alike(session: Session, table: Table, rows: Sequence[_Row]) -> None:
-    # PostgreSQL takes four times as long over a statement a row. What all rows share travels once, the rest as JSON,
-    # which is read over there; a parameter for each value, or an array for each column, is twice the work over here.
+def _insert_group(session: Session, table: Table, rows: Sequence[_Row]) -> None:
+    # PostgreSQL takes four times as long with one statement a row. Values that all rows share travel once, the others
+    # as JSON, which PostgreSQL parses: a parameter for each value, or an array for each column, costs twice as much
+    # in Python.
     first = rows[0]
-    own = [name for name in first if any(row[name] != first[name] for row in rows)] or list(first)[:1]
-    given = _given(table, own)
+    varying = [name for name in first if any(row[name] != first[name] for row in rows)] or list(first)[:1]
+    source = _json_rows(table, varying)
     values = [
-        given.c[name] if name in own else bindparam(f"all_{name}", first[name], type_=table.c[name].type)
+        source.c[name] if name in varying else bindparam(f"all_{name}", first[name], type_=table.c[name].type)
         for name in first
     ]
     statement = insert(table).from_select(list(first), select(*values))
-    for part in _parts({name: row[name] for name in own} for row in rows):
-        session.execute(statement, {"rows": part})
+    for chunk in _json_chunks({name: row[name] for name in varying} for row in rows):
+        session.execute(statement, {"rows": chunk})
 
 
 def update_all(session: Session, model: type[DeclarativeBase], key: str | Sequence[str], rows: Iterable[_Row]) -> None:
-    """Update the row of each `key` in the columns that are given for it. Objects of the session are not told."""
+    """Update the row of each `key` in the columns given for it. Objects that the session holds are not refreshed."""
     table = model.__table__
     if not isinstance(table, Table):
-        raise TypeError(f"{model.__name__} is no table")
+        raise TypeError(f"{model.__name__} is not mapped to a table")
     keys = [key] if isinstance(key, str) else list(key)
-    for group in _alike(rows):
-        _update_alike(session, table, keys, group)
+    for group in _group_by_columns(rows):
+        _update_group(session, table, keys, group)
 
 
-def _update_alike(session: Session, table: Table, keys: Sequence[str], rows: Sequence[_Row]) -> None:
+def _update_group(session: Session, table: Table, keys: Sequence[str], rows: Sequence[_Row]) -> None:
     columns = [name for name in rows[0] if name not in keys]
     if is_sqlite(session):
         values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in columns}
@@ -85,44 +90,44 @@ def _update_alike(session: Session, table: Table, keys: Sequence[str], rows: Seq
             ],
         )
         return
-    given = _given(table, [*keys, *columns])
-    statement = update(table).where(*(table.c[name] == given.c[name] for name in keys))
-    statement = statement.values({name: given.c[name] for name in columns})
-    for part in _parts(rows):
-        session.connection().execute(statement, {"rows": part})
+    source = _json_rows(table, [*keys, *columns])
+    statement = update(table).where(*(table.c[name] == source.c[name] for name in keys))
+    statement = statement.values({name: source.c[name] for name in columns})
+    for chunk in _json_chunks(rows):
+        session.connection().execute(statement, {"rows": chunk})
 
 
 def execute_all(session: Session, statement: upsert.Insert, model: type[DeclarativeBase], rows: Sequence[_Row]) -> None:
-    """Execute an insert into a model's table, with what it does on a conflict, for rows of the same columns."""
+    """Execute an upsert into a model's table for rows that all have the same columns."""
     table = model.__table__
     if not rows or not isinstance(table, Table):
         return
     if isinstance(statement, sqlite.Insert):
         session.execute(statement, rows)
         return
-    given = _given(table, list(rows[0]))
-    filled = statement.from_select(list(rows[0]), select(*given.c))
-    for part in _parts(rows):
-        session.connection().execute(filled, {"rows": part})
+    source = _json_rows(table, list(rows[0]))
+    filled = statement.from_select(list(rows[0]), select(*source.c))
+    for chunk in _json_chunks(rows):
+        session.connection().execute(filled, {"rows": chunk})
 
 
 def among(session: Session, column: InstrumentedAttribute[Any], values: Collection[Any]) -> ColumnElement[bool]:
-    """Whether a column has one of `values` (not empty): on PostgreSQL as one parameter, however many there are."""
+    """Whether a column has one of `values` (not empty). On PostgreSQL they are one parameter, however many."""
     if is_sqlite(session):
         return column.in_(values)
     return column == any_(literal(list(values), ARRAY(column.type)))
 
 
-def _alike(rows: Iterable[_Row]) -> Iterable[Sequence[_Row]]:
-    """The rows, those of the same columns together."""
-    alike: dict[tuple[str, ...], list[_Row]] = defaultdict(list)
+def _group_by_columns(rows: Iterable[_Row]) -> Iterable[Sequence[_Row]]:
+    """The rows in groups that have the same columns."""
+    groups: dict[tuple[str, ...], list[_Row]] = defaultdict(list)
     for row in rows:
-        alike[tuple(row)].append(row)
-    return alike.values()
+        groups[tuple(row)].append(row)
+    return groups.values()
 
 
-def _given(table: Table, names: Sequence[str]) -> TableValuedAlias:
-    """The rows that travel as JSON, as a table with these columns of `table`."""
+def _json_rows(table: Table, names: Sequence[str]) -> TableValuedAlias:
+    """The rows of the JSON parameter `rows`, as a table with these columns of `table`."""
     return (
         func.json_to_recordset(cast(bindparam("rows", type_=Text), JSON))
         .table_valued(*(column(name, table.c[name].type) for name in names), name="given")
@@ -130,24 +135,24 @@ def _given(table: Table, names: Sequence[str]) -> TableValuedAlias:
     )
 
 
-def _parts(rows: Iterable[_Row]) -> Iterator[str]:
+def _json_chunks(rows: Iterable[_Row]) -> Iterator[str]:
     """The rows as JSON lists of bounded length."""
-    encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, default=_spell).encode
-    part: list[str] = []
+    encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, default=_encode_value).encode
+    chunk: list[str] = []
     length = 0
     for row in rows:
         text = encode(row)
-        if part and length + len(text) > _MAX_CHARACTERS:
-            yield f"[{','.join(part)}]"
-            part, length = [], 0
-        part.append(text)
+        if chunk and length + len(text) > _MAX_CHARACTERS:
+            yield f"[{','.join(chunk)}]"
+            chunk, length = [], 0
+        chunk.append(text)
         length += len(text)
-    yield f"[{','.join(part)}]"
+    yield f"[{','.join(chunk)}]"
 
 
-def _spell(value: object) -> str:
+def _encode_value(value: object) -> str:
     if isinstance(value, UUID):
         return value.hex
     if isinstance(value, datetime) and value.tzinfo is not None:
         return value.isoformat()
-    raise TypeError(f"a {type(value).__name__} can't be inserted by the thousand")
+    raise TypeError(f"a {type(value).__name__} has no JSON form here")

@@ -29,7 +29,7 @@ _PG_CONNECT: dict[str, Any] = {
     "application_name": "receiptsvc",
     "connect_timeout": 5,
     "prepare_threshold": None,  # a pooler in transaction mode would lose prepared statements
-    **outages.NOTICED,
+    **outages.TCP_KEEPALIVE,
 }
 
 

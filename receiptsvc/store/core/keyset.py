@@ -1,14 +1,14 @@
-"""Pages by key that read a bounded number of rows, whatever is asked for and however little fits.
+"""Keyset pagination: pages that read a bounded number of rows, whatever is asked for and however little fits.
 
-A list is read along an index that has some of what was asked for first and the list's order after it, so that a page is
-where its key points. What no index has is looked at row by row, but no further than ten pages: then the page ends
-early, and its key says where to go on. A page may so be short, or empty, and not be the last. Before that another index
-is asked whether it has but few rows for the same question, among which to look instead.
+A list is read along an index that starts with some of the filters and goes on with the list's order, so that a page is
+one range scan. Filters that no index has are checked row by row, but over no more than ten pages of rows: then the page
+ends early, and its key says where to go on. So a page can be short, or empty, without being the last one. Before that,
+`collect` asks another index whether it holds only a few rows for the same filters, among which to look instead.
 
-PostgreSQL chooses its plans by statistics, which know nothing of what was just sent, nor of what never goes together.
-So it is told not to gather all that fits and sort it. And where another index has the same order, along which it might
-pass over what does not fit, a stretch is not asked for by equality: its columns are bounded from both sides and stand
-first in the order, which only the right index has.
+PostgreSQL chooses plans by statistics, which know nothing of what was just inserted, nor of values that never occur
+together. So it is told not to collect all matching rows and sort them. And where another index has the same order, and
+might be scanned past rows that do not fit, an equality is not written as one: its columns are bounded from both sides
+and lead the order, which only the right index has.
 """
 
 import operator
@@ -34,9 +34,9 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from receiptsvc.store.core.db import is_sqlite
 
-_SAID = "walks.may_gather"  # in a session's info
+_SORTING = "keyset.sorting"  # in a session's info: whether its transaction lets the planner sort
 
-REACH = 10  # how many pages of rows are looked at for one page
+MAX_PAGES_SCANNED = 10  # pages of rows that are read for one page
 
 Key: TypeAlias = tuple[Any, ...]
 Equals: TypeAlias = tuple[SQLColumnExpression[Any], Any]  # a column and its value
@@ -46,25 +46,24 @@ Equals: TypeAlias = tuple[SQLColumnExpression[Any], Any]  # a column and its val
 class Scan:
     """How a list is read.
 
-    `order`: its columns, of which the last tells rows apart. `branches`: conditions that an index has before this
-    order; of several branches, each has its own stretch of the index, and they are merged. `pins`: of each branch,
-    columns that the index has before the order too, and their values. `since`, `until`: bounds of the first column of
-    the order, the second left out. `others`: the conditions that no index has; only with one branch. `is_few`: the
-    branches name a few rows outright, which are gathered and sorted.
+    `order`: its columns; the last one is unique. `branches`: conditions that an index has before this order; several
+    branches are separate ranges of the index, whose rows are merged. `equals`: for each branch, columns that the index
+    has before the order too, with their values. `since` ≤ first column of the order < `until`. `filters`: conditions
+    that no index has; only with one branch. `is_small`: the branches name a few rows, which may be sorted.
     """
 
     order: Sequence[InstrumentedAttribute[Any]]
     branches: Sequence[Sequence[ColumnElement[bool]]]
-    pins: Sequence[Sequence[Equals]] = ()
+    equals: Sequence[Sequence[Equals]] = ()
     since: Any = None
     until: Any = None
-    others: Sequence[ColumnElement[bool]] = ()
+    filters: Sequence[ColumnElement[bool]] = ()
     is_descending: bool = True
-    is_few: bool = False
+    is_small: bool = False
 
 
-_MAY_GATHER = text(  # for the rest of the transaction
-    "SELECT set_config('enable_sort', :may, true), set_config('enable_bitmapscan', :may, true)"
+_SET_SORTING = text(  # for the rest of the transaction
+    "SELECT set_config('enable_sort', :sorting, true), set_config('enable_bitmapscan', :sorting, true)"
 )
 
 
@@ -75,112 +74,113 @@ class ScanPage(NamedTuple):
     next: Key | None
 
 
-def scan(session: Session, way: Scan, *, limit: int, after: Key | None = None) -> ScanPage:
+def scan(session: Session, plan: Scan, *, limit: int, after: Key | None = None) -> ScanPage:
     """The keys of the next `limit` rows that fit."""
-    _say(session, "on" if way.is_few else "off")
-    names = [f"key_{place}" for place in range(len(way.order))]
-    reach = limit * REACH if way.others else limit + 1
-    pins = way.pins or [()] * len(way.branches)
+    _set_sorting(session, "on" if plan.is_small else "off")
+    names = [f"key_{index}" for index in range(len(plan.order))]
+    max_rows = limit * MAX_PAGES_SCANNED if plan.filters else limit + 1
+    equals = plan.equals or [()] * len(plan.branches)
     parts = [
-        _part(way, conditions, pinned, names, after).limit(reach).subquery()
-        for conditions, pinned in zip(way.branches, pins, strict=True)
+        _branch_query(plan, conditions, pairs, names, after).limit(max_rows).subquery()
+        for conditions, pairs in zip(plan.branches, equals, strict=True)
     ]
     merged = parts[0] if len(parts) == 1 else union_all(*(select(part) for part in parts)).subquery()
     keys = [merged.c[name] for name in names]
-    if not way.others:
-        query = select(*keys).order_by(*_directed(way, keys)).limit(reach)
+    if not plan.filters:
+        query = select(*keys).order_by(*_directed(plan, keys)).limit(max_rows)
         found = [tuple(row) for row in session.execute(query)]
         return ScanPage(found[:limit], found[limit - 1] if len(found) > limit else None)
-    place = func.row_number().over(order_by=_directed(way, keys)).label("place")
-    placed = select(*keys, merged.c.fits, place).subquery()
-    shown = select(placed).where(or_(placed.c.fits, placed.c.place == reach)).order_by(placed.c.place).limit(limit + 1)
-    rows = session.execute(shown).all()
+    number = func.row_number().over(order_by=_directed(plan, keys)).label("number")
+    numbered = select(*keys, merged.c.fits, number).subquery()
+    # The rows that fit, and the last row that was read: it says where to go on if too few fit.
+    wanted = or_(numbered.c.fits, numbered.c.number == max_rows)
+    rows = session.execute(select(numbered).where(wanted).order_by(numbered.c.number).limit(limit + 1)).all()
     fitting = [tuple(row)[: len(names)] for row in rows if row.fits]
     if len(fitting) > limit:
         return ScanPage(fitting[:limit], fitting[limit - 1])
-    is_cut = bool(rows) and rows[-1].place == reach
+    is_cut = bool(rows) and rows[-1].number == max_rows
     return ScanPage(fitting, tuple(rows[-1])[: len(names)] if is_cut else None)
 
 
-def collect(session: Session, way: Scan, *, most: int) -> list[Key] | None:
-    """The keys of all that fit, in no order, if they are among no more than `most` rows; else None.
+def collect(session: Session, plan: Scan, *, max_rows: int) -> list[Key] | None:
+    """The keys of all rows that fit, in no order; None if more than `max_rows` rows would have to be read.
 
-    Of a way with one branch, and conditions that no index has.
+    For a scan with one branch, and with filters.
     """
-    _say(session, "off")
-    names = [f"key_{place}" for place in range(len(way.order))]
-    [conditions], [pinned] = way.branches, way.pins
-    stretch = _part(way, conditions, pinned, names, None).limit(most + 1).subquery()
-    counted = select(stretch, func.row_number().over().label("place"), func.count().over().label("rows")).subquery()
-    is_last = counted.c.place == most + 1
-    query = select(counted).where(or_(counted.c.fits & (counted.c.rows <= most), is_last))
+    _set_sorting(session, "off")
+    names = [f"key_{index}" for index in range(len(plan.order))]
+    [conditions], [equals] = plan.branches, plan.equals
+    part = _branch_query(plan, conditions, equals, names, None).limit(max_rows + 1).subquery()
+    numbered = select(part, func.row_number().over().label("number"), func.count().over().label("rows")).subquery()
+    is_excess = numbered.c.number == max_rows + 1
+    query = select(numbered).where(or_(numbered.c.fits & (numbered.c.rows <= max_rows), is_excess))
     rows = session.execute(query).all()
-    return None if rows and rows[0].place == most + 1 else [tuple(row)[: len(names)] for row in rows]
+    return None if rows and rows[0].number == max_rows + 1 else [tuple(row)[: len(names)] for row in rows]
 
 
 def force_index_order(session: Session) -> None:
     """Read along indexes in their order for the rest of the transaction, however few rows the planner expects."""
-    _say(session, "off")
+    _set_sorting(session, "off")
 
 
-def _say(session: Session, may_gather: str) -> None:
-    if not is_sqlite(session) and session.info.get(_SAID, "on") != may_gather:
-        session.execute(_MAY_GATHER, {"may": may_gather})
-        session.info[_SAID] = may_gather
+def _set_sorting(session: Session, sorting: str) -> None:
+    if not is_sqlite(session) and session.info.get(_SORTING, "on") != sorting:
+        session.execute(_SET_SORTING, {"sorting": sorting})
+        session.info[_SORTING] = sorting
 
 
 def with_equals(
-    query: Select[*tuple[Any, ...]], pins: Sequence[Equals], *order: InstrumentedAttribute[Any]
+    query: Select[*tuple[Any, ...]], equals: Sequence[Equals], *order: InstrumentedAttribute[Any]
 ) -> Select[*tuple[Any, ...]]:
-    """A query for the rows that have these values, along the one index that has them first and then this order."""
-    columns, values = [column for column, _ in pins], tuple(value for _, value in pins)
-    bounds = (_compared(compare, columns, values) for compare in (operator.ge, operator.le))
+    """A query for the rows with these values, along the one index that has them first and then this order."""
+    columns, values = [column for column, _ in equals], tuple(value for _, value in equals)
+    bounds = (_compare(operation, columns, values) for operation in (operator.ge, operator.le))
     return query.where(*bounds).order_by(*columns, *order)
 
 
-def _part(
-    way: Scan,
+def _branch_query(
+    plan: Scan,
     conditions: Sequence[ColumnElement[bool]],
-    pins: Sequence[Equals],
+    equals: Sequence[Equals],
     names: Sequence[str],
     after: Key | None,
 ) -> Select[*tuple[Any, ...]]:
-    shown: list[ColumnElement[Any]] = [column.label(name) for column, name in zip(way.order, names, strict=True)]
-    if way.others:
-        shown.append(and_(*way.others).label("fits"))
-    query = select(*shown).where(*conditions, *_bounds(way, pins, after))
-    return query.order_by(*_directed(way, [*(column for column, _ in pins), *way.order]))
+    columns: list[ColumnElement[Any]] = [column.label(name) for column, name in zip(plan.order, names, strict=True)]
+    if plan.filters:
+        columns.append(and_(*plan.filters).label("fits"))
+    query = select(*columns).where(*conditions, *_bounds(plan, equals, after))
+    return query.order_by(*_directed(plan, [*(column for column, _ in equals), *plan.order]))
 
 
-def _bounds(way: Scan, pins: Sequence[Equals], after: Key | None) -> list[ColumnElement[bool]]:
-    """Between which keys a page lies: one bound on each side, because an index is entered at one only."""
-    columns, values = [*(column for column, _ in pins), *way.order], tuple(value for _, value in pins)
-    above, below = (operator.lt, way.until), (operator.ge, way.since)
-    near, is_beyond = (way.until, operator.lt) if way.is_descending else (way.since, operator.ge)
+def _bounds(plan: Scan, equals: Sequence[Equals], after: Key | None) -> list[ColumnElement[bool]]:
+    """The bounds of a page's keys: one on each side, because an index range has one start and one end."""
+    columns, values = [*(column for column, _ in equals), *plan.order], tuple(value for _, value in equals)
+    upper, lower = (operator.lt, plan.until), (operator.ge, plan.since)
+    start, is_past_start = (plan.until, operator.lt) if plan.is_descending else (plan.since, operator.ge)
     bounds: list[ColumnElement[bool]] = []
-    if after is not None and (near is None or is_beyond(after[0], near)):
-        compare = operator.lt if way.is_descending else operator.gt
-        bounds.append(_compared(compare, columns, (*values, *after)))
-        sides = [below] if way.is_descending else [above]
+    if after is not None and (start is None or is_past_start(after[0], start)):
+        operation = operator.lt if plan.is_descending else operator.gt
+        bounds.append(_compare(operation, columns, (*values, *after)))
+        sides = [lower] if plan.is_descending else [upper]
     else:
-        sides = [above, below]
-    for compare, bound in sides:
+        sides = [upper, lower]
+    for operation, bound in sides:
         if bound is not None:
-            bounds.append(_compared(compare, columns, (*values, bound)))
-        elif pins:
-            bounds.append(_compared(operator.le if compare is operator.lt else operator.ge, columns, values))
+            bounds.append(_compare(operation, columns, (*values, bound)))
+        elif equals:
+            bounds.append(_compare(operator.le if operation is operator.lt else operator.ge, columns, values))
     return bounds
 
 
-def _compared(
-    compare: Callable[[Any, Any], ColumnElement[bool]], columns: Sequence[Any], values: Key
+def _compare(
+    operation: Callable[[Any, Any], ColumnElement[bool]], columns: Sequence[Any], values: Key
 ) -> ColumnElement[bool]:
-    """The first columns against as many values, as a whole."""
+    """Compare the first columns with as many values, as one row."""
     pairs = [(column, literal(value, column.type)) for column, value in zip(columns, values, strict=False)]
     if len(pairs) == 1:
-        return compare(*pairs[0])
-    return compare(tuple_(*(column for column, _ in pairs)), tuple_(*(value for _, value in pairs)))
+        return operation(*pairs[0])
+    return operation(tuple_(*(column for column, _ in pairs)), tuple_(*(value for _, value in pairs)))
 
 
-def _directed(way: Scan, columns: Sequence[Any]) -> list[UnaryExpression[Any]]:
-    return [column.desc() if way.is_descending else column.asc() for column in columns]
+def _directed(plan: Scan, columns: Sequence[Any]) -> list[UnaryExpression[Any]]:
+    return [column.desc() if plan.is_descending else column.asc() for column in columns]

@@ -1,4 +1,4 @@
-"""The tables, built by the migrations only. How they hang together is drawn in docs/design.md."""
+"""The tables. Only the migrations create them; docs/design.md draws how they relate."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -37,7 +37,7 @@ class UtcDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse a time that does not say where its clock stands."""
+        """To the database. Raises ValueError for a time without a zone."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -46,25 +46,25 @@ class UtcDateTime(TypeDecorator[datetime]):
         return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """The same time, aware."""
+        """From the database, as aware UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
 
 
-_RARE_OUTCOMES = "outcome NOT IN ('pending', 'applied')"  # what ops look for among millions
+_RARE_OUTCOMES = "outcome NOT IN ('pending', 'applied')"  # what operators look for among millions
 _RARE_CHANNELS = "channel <> 'message'"
-OPEN = "status IN ('accepted', 'send_unknown', 'submitted', 'sent')"  # what has no final report yet
+OPEN = "status IN ('accepted', 'send_unknown', 'submitted', 'sent')"  # no final report yet
 
-RECIPIENT_END = "substr(recipient, length(recipient) - 3)"  # its last four digits, in words that both databases know
+RECIPIENT_END = "substr(recipient, length(recipient) - 3)"  # its last four digits, in SQL that both databases have
 
 ACCOUNT = "coalesce(impersonate_user_name, '')"  # by which a message goes out, as `domain.accounts` names it
 
-Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only in a column of this very type
+Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite autoincrements only INTEGER columns
 
 
 class Base(DeclarativeBase):
-    """The models' base: every constraint and index has a name that a migration can speak of."""
+    """The base of the models. Every constraint and index gets a name, so that a migration can refer to it."""
 
     metadata = MetaData(
         naming_convention={
@@ -85,13 +85,13 @@ class Base(DeclarativeBase):
     }
 
 
-def _one_of(column: str, words: type[StrEnum]) -> CheckConstraint:
-    listed = ", ".join(f"'{word.value}'" for word in words)
+def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
+    listed = ", ".join(f"'{value.value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
 class Message(Base):
-    """One text to one recipient, and what we believe of it. Only `store.messages` writes `status` and its kin."""
+    """One text to one recipient, and its status. Only `store.messages.transitions` writes `status` … `conflict`."""
 
     __tablename__ = "messages"
     __table_args__ = (
@@ -176,7 +176,7 @@ class Message(Base):
     status: Mapped[str]
     status_at: Mapped[datetime]
     conflict: Mapped[bool]
-    changed_at: Mapped[datetime]  # when any of this, or the transactionID, was last written
+    changed_at: Mapped[datetime]  # when one of these, or the transactionID, last changed
 
     recipient: Mapped[str]
     text: Mapped[str]
@@ -198,22 +198,23 @@ class Message(Base):
     warnings: Mapped[list[str]]
 
     transaction_id: Mapped[str | None]  # the one given last; all of them are in message_transactions
-    due_at: Mapped[datetime | None]  # when the worker should look at it: to call, or because a call's lease has ended
-    calling_since: Mapped[datetime | None]  # set, and committed, before the first byte of a call goes out
-    tries: Mapped[int]  # calls begun
-    offered_at: Mapped[datetime | None]  # when the first of them began
-    unclear_since: Mapped[datetime | None]  # when the first call began that may have given it to the gateway
+    due_at: Mapped[datetime | None]  # when the worker should act: to send it, or when the lease of a running call ends
+    calling_since: Mapped[datetime | None]  # set and committed before the first byte of a call is sent
+    tries: Mapped[int]  # calls started
+    offered_at: Mapped[datetime | None]  # when the first of them started
+    unclear_since: Mapped[datetime | None]  # when the first call started that may have given it to the gateway
     suspicion: Mapped[int | None] = mapped_column(BigInteger)  # see `SendingAccount`; 0: it was dispelled
-    call_limit: Mapped[int | None]  # how many messages its next call may hold, after whole calls stayed unclear
+    call_limit: Mapped[int | None]  # how many messages its next call may have, after whole calls ended unclear
 
 
 class Attempt(Base):
-    """One try to give a message to the gateway. Without an outcome: it is being made, or its process died."""
+    """One call that offered a message to the gateway. Without an outcome it is running, or its process died."""
 
     __tablename__ = "attempts"
     __table_args__ = (
         CheckConstraint(
-            f"outcome IS NULL OR outcome IN ({', '.join(repr(word.value) for word in SendOutcome)})", name="outcome"
+            f"outcome IS NULL OR outcome IN ({', '.join(repr(outcome.value) for outcome in SendOutcome)})",
+            name="outcome",
         ),
     )
 
@@ -231,7 +232,7 @@ class Attempt(Base):
 
 
 class MessageTransaction(Base):
-    """A transactionID that a message was ever given, and who said so."""
+    """A transactionID of a message. `source`: whether a send's answer gave it, or a receipt."""
 
     __tablename__ = "message_transactions"
     __table_args__ = (
@@ -247,7 +248,7 @@ class MessageTransaction(Base):
 
 
 class InboxRow(Base):
-    """One kept callback: the ledger's row. The bytes are as they came, but for secrets."""
+    """One kept receipt or reply: a row of the ledger. The bytes are as they came, without our secrets."""
 
     __tablename__ = "inbox"
     __table_args__ = (
@@ -285,11 +286,11 @@ class InboxRow(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)  # made when the callback arrived
-    channel: Mapped[str]  # which address it came to
-    message_id: Mapped[UUID | None]  # from the token; no foreign key: what a callback says is never refused
+    channel: Mapped[str]  # the address that it came to
+    message_id: Mapped[UUID | None]  # from the token; no foreign key, as content never refuses a callback
     is_unauthenticated: Mapped[bool] = mapped_column(
         server_default=false()
-    )  # its key was wrong, and it was kept all the same
+    )  # its key was wrong; kept under `quarantine`
     received_at: Mapped[datetime]
     method: Mapped[str]
     query: Mapped[bytes]
@@ -298,16 +299,16 @@ class InboxRow(Base):
 
     outcome: Mapped[str]
     reason: Mapped[str | None]  # why it is quarantined, unmatched or dead, or what could not be read
-    next_at: Mapped[datetime]  # when the worker should (next) take it up
+    next_at: Mapped[datetime]  # when the worker should process it next
     tries: Mapped[int]
     processed_at: Mapped[datetime | None]
-    callback_id: Mapped[UUID | None]  # of a receipt that came along with others: the row that holds the bytes of all
+    callback_id: Mapped[UUID | None]  # of the further receipts of one callback: the row that holds its bytes
     part: Mapped[int] = mapped_column(server_default="0")  # which of the callback's receipts it is
     assigned_to: Mapped[UUID | None]  # the message that an operator says it is about
 
 
 class Parked(Base):
-    """A receipt that fits no message yet: what it says of one, and when to look again. It goes when one is found."""
+    """A receipt that matches no message yet: its references, and when to look again. Deleted once it is matched."""
 
     __tablename__ = "parked"
     __table_args__ = (
@@ -319,13 +320,13 @@ class Parked(Base):
     receipt_id: Mapped[UUID] = mapped_column(ForeignKey("inbox.id"), primary_key=True)
     transaction_id: Mapped[str | None]
     client_ref: Mapped[str | None]
-    candidates: Mapped[list[str]]  # public ids of the messages among which nothing decides
-    looks: Mapped[int]  # how often nothing was found
-    look_at: Mapped[datetime | None]  # none: it is being looked at, or only a person can help
+    candidates: Mapped[list[str]]  # public ids of the messages between which nothing decides
+    looks: Mapped[int]  # how often no message was found
+    look_at: Mapped[datetime | None]  # none: it is pending again
 
 
 class Audit(Base):
-    """What was done by hand, or moved a receipt that had its outcome: who, when, what, and why."""
+    """An action by hand, or a move of a receipt that had an outcome: who, when, what, why."""
 
     __tablename__ = "audits"
     __table_args__ = (Index("ix_audits_subject_id", "subject", "id"),)
@@ -334,13 +335,13 @@ class Audit(Base):
     at: Mapped[datetime]
     actor: Mapped[str]  # the name of an API key, or which of our processes
     action: Mapped[str]
-    subject: Mapped[str]  # the public id of what it was done to
+    subject: Mapped[str]  # the public id of the object that was changed
     reason: Mapped[str | None]
     details: Mapped[dict[str, Any]]
 
 
 class HourlyCount(Base):
-    """A count of an hour, kept in the commits that change what it counts. See `store.messages.hourly_counts`."""
+    """A count of an hour, updated in the commits that change what it counts. See `store.messages.hourly_counts`."""
 
     __tablename__ = "hourly_counts"
     __table_args__ = (
@@ -361,12 +362,12 @@ class HourlyCount(Base):
 
 
 class Transition(Base):
-    """What was recorded of a message: a receipt of it (`receipt_id`), or a step of our own."""
+    """One report about a message: of a receipt (`receipt_id`), or of a step of our own."""
 
     __tablename__ = "transitions"
     __table_args__ = (
         CheckConstraint(
-            f"status IS NULL OR status IN ({', '.join(repr(word.value) for word in Status)})", name="status"
+            f"status IS NULL OR status IN ({', '.join(repr(status.value) for status in Status)})", name="status"
         ),
         _one_of("effect", Effect),
         CheckConstraint("source IN ('gateway', 'ourselves')", name="source"),
@@ -384,21 +385,21 @@ class Transition(Base):
     message_id: Mapped[UUID] = mapped_column(ForeignKey("messages.id"))
     receipt_id: Mapped[UUID | None] = mapped_column(ForeignKey("inbox.id"))
     source: Mapped[str]
-    status: Mapped[str | None]  # the word that was said; none: no word is known for the code
+    status: Mapped[str | None]  # none: the status map does not know the code
     effect: Mapped[str]
-    rule: Mapped[str]  # how it found its message, or which step of ours it is
+    rule: Mapped[str]  # the rule that found the message, or the name of our step
     reason: Mapped[str | None]  # what the gateway said, or why we took the step
     provider_status_id: Mapped[str | None]
     provider_description: Mapped[str | None]
     occurred_at: Mapped[datetime | None]
     received_at: Mapped[datetime]
     recorded_at: Mapped[datetime]
-    map_version: Mapped[str | None]  # which version of the words read it
-    superseded_at: Mapped[datetime | None]  # when another reading of its receipt took its place
+    map_version: Mapped[str | None]  # the version of the status map that read it
+    superseded_at: Mapped[datetime | None]  # when a new transition of the same receipt replaced it
 
 
 class Reply(Base):
-    """An inbound message and the conversation that it belongs to."""
+    """An inbound message, linked to a conversation."""
 
     __tablename__ = "replies"
     __table_args__ = (
@@ -414,7 +415,7 @@ class Reply(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     receipt_id: Mapped[UUID] = mapped_column(ForeignKey("inbox.id"))
     conversation_id: Mapped[UUID]
-    message_id: Mapped[UUID | None] = mapped_column(ForeignKey("messages.id"))  # what it seems to answer
+    message_id: Mapped[UUID | None] = mapped_column(ForeignKey("messages.id"))  # the message that it seems to answer
     link: Mapped[str]  # why it belongs to this conversation
     msgid: Mapped[str | None]
     sender: Mapped[str]
@@ -424,13 +425,13 @@ class Reply(Base):
     occurred_at: Mapped[datetime | None]
     received_at: Mapped[datetime]
     recorded_at: Mapped[datetime]
-    fingerprint: Mapped[UUID]  # of msgid, sender and content: the same reply forwarded twice has it twice
+    fingerprint: Mapped[UUID]  # of msgid, sender and content: equal for a reply that was forwarded twice
     is_conflicting: Mapped[bool]  # its msgid came before with another content
     is_opt_out: Mapped[bool] = mapped_column(server_default=false())  # its content is a word such as STOP
 
 
 class EventRow(Base):
-    """What one commit changed, packed, or a part of that. Only `store.messages.change_feed` writes and reads it."""
+    """The packed changes of one commit, or some of them. Only `store.messages.change_feed` reads and writes it."""
 
     __tablename__ = "events"
     __table_args__ = (
@@ -444,13 +445,13 @@ class EventRow(Base):
     )
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
-    number: Mapped[int | None] = mapped_column(BigInteger)  # its place in the order of commits, once it is known
+    number: Mapped[int | None] = mapped_column(BigInteger)  # its position in the order of commits, once that is known
     recorded_at: Mapped[datetime]
     changes: Mapped[bytes]
 
 
 class ConversationActivity(Base):
-    """When a conversation was active: somebody said something in it. What became of a message is no activity."""
+    """When a conversation was active, by its messages and replies; receipts do not count as activity."""
 
     __tablename__ = "conversation_activity"
     __table_args__ = (Index("ix_conversation_activity_last_at_id", "last_at", "id"),)
@@ -458,11 +459,11 @@ class ConversationActivity(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     first_at: Mapped[datetime]
     last_at: Mapped[datetime]
-    last_from_recipient: Mapped[bool]  # whether the last word is a reply
+    last_from_recipient: Mapped[bool]  # whether a reply came last
 
 
 class SendGate(Base):
-    """What holds or slows all sending, for every worker: one row, made by the migration."""
+    """What pauses or slows all sending, for every worker: one row, inserted by the migration."""
 
     __tablename__ = "send_gate"
     __table_args__ = (CheckConstraint("id = 1", name="id"),)
@@ -472,9 +473,9 @@ class SendGate(Base):
     paused_by: Mapped[str | None]
     pause_reason: Mapped[str | None]
     refused_at: Mapped[datetime | None]  # when the gateway refused our credentials; none: they work
-    probe_at: Mapped[datetime | None]  # when one message may be offered, to see whether they work again
+    probe_at: Mapped[datetime | None]  # when one message may be sent to test whether they work again
     probe_gap_seconds: Mapped[int] = mapped_column(server_default="0")
-    next_free_at: Mapped[datetime | None]  # up to when what the rate allows is used up
+    next_free_at: Mapped[datetime | None]  # until when the allowed rate is used up
     suspicions: Mapped[int] = mapped_column(BigInteger, server_default="0")  # how many numbers were given to them
 
 
@@ -500,7 +501,7 @@ class SendingAccount(Base):
 
 
 class IdempotencyKey(Base):
-    """A request that is done at most once: what it said, and which messages it made."""
+    """A request that is done at most once, and the messages that it made."""
 
     __tablename__ = "idempotency_keys"
 
@@ -510,11 +511,11 @@ class IdempotencyKey(Base):
     begun_at: Mapped[datetime]
     message_ids: Mapped[
         list[str] | None
-    ]  # public ids in the answer's order; none: it is being done, or its process died
+    ]  # public ids in the order of the answer; none: it is running, or its process died
 
 
 class Suppression(Base):
-    """A person whom a sender may not write to any more."""
+    """A recipient that an originator may no longer send to."""
 
     __tablename__ = "suppressions"
     __table_args__ = (Index("ix_suppressions_originator_recipient", "originator", "recipient"),)
@@ -528,7 +529,7 @@ class Suppression(Base):
 
 
 class RejectedCallbackRow(Base):
-    """A callback that was answered 403: some of the newest, cut short, for ops to see what comes with what key."""
+    """A sampled callback that was answered 403, truncated, so that operators see what comes with which key."""
 
     __tablename__ = "rejected_callbacks"
 
@@ -537,11 +538,11 @@ class RejectedCallbackRow(Base):
     method: Mapped[str]
     address: Mapped[str]  # without its token
     kid: Mapped[str | None]  # of the key that it claims
-    query: Mapped[bytes]  # its beginning
+    query: Mapped[bytes]  # its first bytes
 
 
 class Counter(Base):
-    """A count kept apart from the rows that it counts. Each process adds to a slot of its own; readers sum them."""
+    """A counter of the ledger, apart from the rows. Each process adds to its own slot; readers sum the slots."""
 
     __tablename__ = "counters"
 
@@ -551,7 +552,7 @@ class Counter(Base):
 
 
 class Heartbeat(Base):
-    """When a process was last seen at work."""
+    """When a process last reported that it is running."""
 
     __tablename__ = "heartbeats"
 

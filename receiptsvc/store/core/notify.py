@@ -1,8 +1,8 @@
-"""A word from who keeps to who works: there is news. PostgreSQL only, and never needed: everybody looks himself too.
+"""Tells workers that callbacks were stored (LISTEN/NOTIFY, PostgreSQL only). An optimisation: workers also poll.
 
-A NOTIFY takes a lock when its transaction commits, which would put all writers of callbacks in one queue; so it goes
-out on a connection of its own, after their commits. A connection that listens must not be behind a pooler in
-transaction mode: such a set-up names a direct one, or has only the polling.
+A NOTIFY takes a lock when its transaction commits, which would put all commits of callbacks in one queue. So it is sent
+on a connection of its own, after their commits. The listening connection must not go through a pooler in transaction
+mode: such a set-up names a direct URL, or has only the polling.
 """
 
 import threading
@@ -15,23 +15,27 @@ from receiptsvc.store.core import outages
 from receiptsvc.store.core.db import plain_url
 
 _CHANNEL = "receiptsvc_inbox"
-_AGAIN_SECONDS = 30.0
-_LOOK_SECONDS = 1.0
+_RECONNECT_SECONDS = 30.0
+_STOP_CHECK_SECONDS = 1.0
 
 
 class Notifier:
-    """Tells the workers. Not for several threads at once."""
+    """Tells the workers. Not thread-safe."""
 
     def __init__(self, url: str) -> None:
         self._url = plain_url(url)
         self._connection: psycopg.Connection | None = None
 
-    def ring(self) -> None:
-        """Say that there is news, or say nothing: whoever misses it looks within a second."""
+    def notify(self) -> None:
+        """Send a notification. A failure is ignored: a worker that misses it polls within a second."""
         try:
             if self._connection is None:
                 self._connection = psycopg.connect(
-                    self._url, autocommit=True, connect_timeout=2, application_name="receiptsvc bell", **outages.NOTICED
+                    self._url,
+                    autocommit=True,
+                    connect_timeout=2,
+                    application_name="receiptsvc notifier",
+                    **outages.TCP_KEEPALIVE,
                 )
             self._connection.execute(f"NOTIFY {_CHANNEL}")
         except psycopg.Error:
@@ -45,7 +49,7 @@ class Notifier:
 
 
 def listen(url: str, wake: Callable[[], None], stop: threading.Event) -> None:
-    """Call `wake` at every word, until `stop`. Without a connection that can listen it does nothing but try again."""
+    """Call `wake` at every notification, until `stop`. While it can't listen it only tries to reconnect."""
     while not stop.is_set():
         try:
             with psycopg.connect(
@@ -53,12 +57,12 @@ def listen(url: str, wake: Callable[[], None], stop: threading.Event) -> None:
                 autocommit=True,
                 connect_timeout=5,
                 application_name="receiptsvc listener",
-                **outages.NOTICED,
+                **outages.TCP_KEEPALIVE,
             ) as connection:
                 connection.execute(f"LISTEN {_CHANNEL}")
                 while not stop.is_set():
-                    for _ in connection.notifies(timeout=_LOOK_SECONDS, stop_after=1):
+                    for _ in connection.notifies(timeout=_STOP_CHECK_SECONDS, stop_after=1):
                         wake()
         except psycopg.Error as error:
             logs.warning("worker.does_not_listen", error=logs.describe(error))
-            stop.wait(_AGAIN_SECONDS)
+            stop.wait(_RECONNECT_SECONDS)

@@ -1,4 +1,4 @@
-"""A page of rows, and how many rows one answer may hold."""
+"""A page of a list, and how many rows one answer may hold."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page(Generic[Item, Key]):
-    """Some rows, and the key after which the next ones begin; None: these were the last."""
+    """Some rows. `next`: the key after which the next page begins; None: this is the last one."""
 
     items: Sequence[Item]
     next: Key | None

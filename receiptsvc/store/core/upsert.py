@@ -1,4 +1,4 @@
-"""INSERT … ON CONFLICT, which PostgreSQL and SQLite both have and SQLAlchemy spells once for each."""
+"""INSERT … ON CONFLICT: PostgreSQL and SQLite both have it, SQLAlchemy has a construct for each."""
 
 from typing import TypeAlias
 
@@ -11,5 +11,5 @@ Insert: TypeAlias = "postgresql.Insert | sqlite.Insert"
 
 
 def into(session: Session, model: type[DeclarativeBase]) -> Insert:
-    """An insert into `model` that can say what to do on a conflict."""
+    """An insert into `model` with the `on_conflict_*` methods of the session's database."""
     return sqlite.insert(model) if is_sqlite(session) else postgresql.insert(model)

@@ -1,1 +1,1 @@
-"""Whether the store is right, and which processes are at work."""
+"""Health of the store: verification of everything derived, heartbeats of the workers."""

@@ -1,4 +1,4 @@
-"""Who is at work: each worker says so every few seconds."""
+"""Heartbeats: each worker reports every few seconds that it is running. A killed worker leaves its heartbeat behind."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ _FORGET_AFTER = timedelta(days=1)
 
 
 def beat(session: Session, process: str, now: datetime) -> None:
-    """Say that this process is at work, and forget those that have long been silent."""
+    """Store that this process is running, and delete heartbeats older than a day."""
     statement = upsert.into(session, Heartbeat)
     values = {"seen_at": now}
     session.execute(
@@ -23,12 +23,12 @@ def beat(session: Session, process: str, now: datetime) -> None:
 
 
 def deregister(session: Session, process: str) -> None:
-    """Say that this process ends well: what it had begun, it has finished."""
+    """Delete the heartbeat of a process that ends well: it has finished all it began."""
     session.execute(delete(Heartbeat).where(Heartbeat.process == process))
 
 
 def reap(session: Session, kind: str, is_gone: Callable[[Heartbeat], bool]) -> int:
-    """Forget processes of a kind, such as `worker`, that ended without saying so; how many they were.
+    """Delete the heartbeats of processes of a kind, such as `worker`, that died without deregistering; how many.
 
     Each is counted by one caller only.
     """
@@ -38,14 +38,14 @@ def reap(session: Session, kind: str, is_gone: Callable[[Heartbeat], bool]) -> i
         .order_by(Heartbeat.process)
         .with_for_update(skip_locked=True)
     )
-    gone = [one for one in session.scalars(query) if is_gone(one)]
-    for one in gone:
-        session.delete(one)
+    gone = [heartbeat for heartbeat in session.scalars(query) if is_gone(heartbeat)]
+    for heartbeat in gone:
+        session.delete(heartbeat)
     return len(gone)
 
 
 def find_alive(session: Session, kind: str, since: datetime) -> Sequence[Heartbeat]:
-    """Processes of a kind, such as `worker`, that were seen at work after `since`."""
+    """The heartbeats of processes of a kind, such as `worker`, that reported after `since`."""
     query = select(Heartbeat).where(
         Heartbeat.process.startswith(f"{kind}:", autoescape=True), Heartbeat.seen_at > since
     )

@@ -1,7 +1,7 @@
-"""The proof of the store: what was derived is derived again from what was kept, and every difference is named.
+"""Verifies the store: everything derived is derived again from what was kept, and every difference is a fault.
 
-It only reads. Each slice comes from one snapshot, so that work going on meanwhile never looks like a fault. Mending
-what it finds is not done here.
+It only reads. Each slice comes from one snapshot, so that concurrent work never looks like a fault. Repairs belong in
+`worker.reprocess` and `worker.activity_repair`.
 """
 
 from collections import Counter
@@ -33,12 +33,12 @@ from receiptsvc.store.messages.activity import Activity
 from receiptsvc.store.outbound import accounts
 
 _EFFECTS = frozenset(effect.value for effect in Effect)
-_REPLY_KEPT = frozenset({ReceiptOutcome.APPLIED, ReceiptOutcome.CONFLICTING})  # a duplicate's reply is there already
+_REPLY_KEPT = frozenset({ReceiptOutcome.APPLIED, ReceiptOutcome.CONFLICTING})  # a duplicate adds no reply
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """One thing in the store that is not as it must be. Nothing in it is personal."""
+    """A broken rule of the store. It holds no personal data."""
 
     what: str  # which rule is broken
     where: str  # the public id of the row, or the counter's name
@@ -47,15 +47,15 @@ class Fault:
 
 
 _COUNTED = (Message.created_at, Message.originator, Message.offered_at)
-_AT_ONCE = 1000
+_FETCH_ROWS = 1000
 
 _Rows = Sequence[Row[*tuple[Any, ...]]]
 
 
 def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | None = None) -> Iterator[Fault]:
-    """Every fault of the store, in no order that matters. `tally` is told how much of each kind was looked at."""
+    """Every fault of the store, in no particular order. `tally` counts what was checked, by kind."""
     tally = Counter() if tally is None else tally
-    slices = _Slices(database, slice_size, tally)
+    slices = _SliceChecker(database, slice_size, tally)
     hours: Counter[hourly_counts.CountKey] = Counter()
     yield from slices.check(
         "messages",
@@ -116,19 +116,19 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
         "conversations", select(ConversationActivity.id), ConversationActivity.id, _check_conversations
     )
     with database.reading() as session:
-        counted, rows, callbacks = (
+        ledger, rows, callbacks = (
             counters.read(session),
             counters.count_rows(session),
             counters.count_callbacks(session),
         )
     tally["counters"] += len(ReceiptOutcome) + 2
-    yield from _check_counters(counted, rows, callbacks)
+    yield from _check_counters(ledger, rows, callbacks)
     yield from _check_hours(database, hours, tally)
 
 
 @dataclass(frozen=True, slots=True)
-class _Slices:
-    """Walks a table by its key, a slice and a snapshot at a time, so that no transaction is long."""
+class _SliceChecker:
+    """Checks a table in the order of its key, one snapshot for each slice, so that no transaction is long."""
 
     database: Database
     size: int
@@ -141,7 +141,7 @@ class _Slices:
         key: InstrumentedAttribute[Any],
         find: Callable[[Session, _Rows], list[Fault]],
     ) -> Iterator[Fault]:
-        """The faults that `find` sees in each slice of `query`, whose first column is `key`."""
+        """The faults that `find` returns for each slice of `query`, whose first column is `key`."""
         query = query.order_by(key).limit(self.size)
         page = query
         while True:
@@ -156,9 +156,9 @@ class _Slices:
 
 
 def _check_messages(hours: Counter[hourly_counts.CountKey], session: Session, rows: _Rows) -> list[Fault]:
-    """A message's status, statusAt and conflict are what its transitions add up to."""
-    told = transitions.find_reports(session, [row[0] for row in rows])
-    faults = _unnoted(session, rows)
+    """A message's status, statusAt and conflict are the fold of its transitions."""
+    reports_by_message = transitions.find_reports(session, [row[0] for row in rows])
+    faults = _check_activity_exists(session, rows)
     for message_id, _, status, status_at, conflict, created_at, originator, offered_at in rows:
         where = ids.public("msg", message_id)
         hours.update(
@@ -166,7 +166,7 @@ def _check_messages(hours: Counter[hourly_counts.CountKey], session: Session, ro
                 hourly_counts.CountedMessage(created_at, originator, offered_at, status, status_at)
             )
         )
-        reports = told[message_id]
+        reports = reports_by_message[message_id]
         if all(report.status is None for report in reports):
             found = f"{len(reports)} without a word"
             faults.append(Fault(what="message's transitions", where=where, expected="one with a word", found=found))
@@ -199,13 +199,13 @@ def _check_waiting(_session: Session, rows: _Rows) -> list[Fault]:
 
 
 def _check_receipts(_session: Session, rows: _Rows) -> list[Fault]:
-    """A receipt's outcome is its transition's effect, and a reply is there once if it was taken in."""
+    """A receipt's outcome is the effect of its transition; a recorded reply exists once."""
     faults: list[Fault] = []
-    for receipt_id, channel, word, effect, is_conflicting, parked in rows:
-        outcome = ReceiptOutcome(word)
+    for receipt_id, channel, outcome_value, effect, is_conflicting, parked in rows:
+        outcome = ReceiptOutcome(outcome_value)
         where = ids.public("rcp", receipt_id)
-        transition, reply = _traces(outcome, is_reply=channel == Channel.INBOUND)
-        # An operator may dismiss what no word was known for; its transition stays.
+        transition, reply = _expected_traces(outcome, is_reply=channel == Channel.INBOUND)
+        # An operator may dismiss an unmapped receipt; its transition stays.
         if effect != transition and (outcome, effect) != (ReceiptOutcome.DISMISSED, Effect.UNMAPPED):
             faults.append(
                 Fault(
@@ -218,33 +218,35 @@ def _check_receipts(_session: Session, rows: _Rows) -> list[Fault]:
         is_parked, may_be_parked = parked is not None, outcome in {ReceiptOutcome.UNMATCHED, ReceiptOutcome.PENDING}
         if is_parked > may_be_parked or (outcome is ReceiptOutcome.UNMATCHED and not is_parked):
             what = f"parking of a receipt that is {outcome}"
-            faults.append(Fault(what=what, where=where, expected=_yes(may_be_parked), found=_yes(is_parked)))
-        found = None if is_conflicting is None else _reply_word(is_conflicting=is_conflicting)
+            faults.append(
+                Fault(what=what, where=where, expected=_yes_or_no(may_be_parked), found=_yes_or_no(is_parked))
+            )
+        found = None if is_conflicting is None else _describe_reply(is_conflicting=is_conflicting)
         if found != reply:
             what = f"reply of a callback that is {outcome}"
             faults.append(Fault(what=what, where=where, expected=reply or "none", found=found or "none"))
     return faults
 
 
-def _traces(outcome: ReceiptOutcome, *, is_reply: bool) -> tuple[str | None, str | None]:
-    """What a callback of this outcome has left: the effect of its transition, and what its reply is."""
+def _expected_traces(outcome: ReceiptOutcome, *, is_reply: bool) -> tuple[str | None, str | None]:
+    """What a row of this outcome must have left: the effect of its transition, and the description of its reply."""
     if not is_reply:
         return (outcome.value if outcome.value in _EFFECTS else None), None
     if outcome in _REPLY_KEPT:
-        return None, _reply_word(is_conflicting=outcome is ReceiptOutcome.CONFLICTING)
+        return None, _describe_reply(is_conflicting=outcome is ReceiptOutcome.CONFLICTING)
     return None, None
 
 
-def _reply_word(*, is_conflicting: bool) -> str:
+def _describe_reply(*, is_conflicting: bool) -> str:
     return "a conflicting one" if is_conflicting else "one"
 
 
-def _yes(is_so: bool) -> str:
-    return "yes" if is_so else "no"
+def _yes_or_no(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 def _check_transitions(hours: Counter[hourly_counts.CountKey], _session: Session, rows: _Rows) -> list[Fault]:
-    """A transition's message, and the receipt that it names, are there."""
+    """The message of a transition exists, and its receipt."""
     faults: list[Fault] = []
     for _, message_id, receipt_id, message, receipt, received_at, effect, superseded_at in rows:
         where = ids.public("msg", message_id)
@@ -259,8 +261,8 @@ def _check_transitions(hours: Counter[hourly_counts.CountKey], _session: Session
 
 
 def _check_replies(session: Session, rows: _Rows) -> list[Fault]:
-    """The callback that brought a reply is there."""
-    return _unnoted(session, rows) + [
+    """The callback that brought a reply exists."""
+    return _check_activity_exists(session, rows) + [
         Fault(
             what="receipt of a reply",
             where=ids.public("rpl", reply_id),
@@ -272,40 +274,40 @@ def _check_replies(session: Session, rows: _Rows) -> list[Fault]:
     ]
 
 
-def _unnoted(session: Session, rows: _Rows) -> list[Fault]:
-    """What was said is noted of its conversation, which stands second in these rows."""
+def _check_activity_exists(session: Session, rows: _Rows) -> list[Fault]:
+    """The conversation of each row, which is its second column, has an activity row."""
     return [
-        Fault(what="conversation's activity", where=ids.public("cnv", one), expected="noted", found="missing")
-        for one in sorted(activity.find_missing(session, [row[1] for row in rows]))
+        Fault(what="conversation's activity", where=ids.public("cnv", each), expected="noted", found="missing")
+        for each in sorted(activity.find_missing(session, [row[1] for row in rows]))
     ]
 
 
 def _check_conversations(session: Session, rows: _Rows) -> list[Fault]:
-    """What is noted of a conversation is what its messages and replies say."""
+    """A conversation's activity row is what its messages and replies add up to."""
     return [
         Fault(
             what="conversation's activity",
-            where=ids.public("cnv", one.id),
-            expected=_told(one.true),
-            found=_told(one.noted),
+            where=ids.public("cnv", each.id),
+            expected=_describe_activity(each.actual),
+            found=_describe_activity(each.stored),
         )
-        for one in activity.find_differences(session, [row[0] for row in rows])
+        for each in activity.find_differences(session, [row[0] for row in rows])
     ]
 
 
-def _told(activity: Activity | None) -> str:
+def _describe_activity(activity: Activity | None) -> str:
     if activity is None:
         return "none"
     last = {True: "theirs", False: "ours", None: "either"}[activity.last_from_recipient]
     return f"{activity.first_at.isoformat()} to {activity.last_at.isoformat()}, the last word {last}"
 
 
-def _check_counters(counted: counters.Ledger, rows: dict[ReceiptOutcome, int], callbacks: int) -> list[Fault]:
-    """The counters say what the rows say."""
-    pairs = [(outcome.value, rows.get(outcome, 0), counted.outcomes[outcome]) for outcome in ReceiptOutcome]
+def _check_counters(ledger: counters.Ledger, rows: dict[ReceiptOutcome, int], callbacks: int) -> list[Fault]:
+    """The counters agree with the rows."""
+    pairs = [(outcome.value, rows.get(outcome, 0), ledger.outcomes[outcome]) for outcome in ReceiptOutcome]
     pairs += [
-        (counters.RECEIVED, sum(rows.values()), counted.received),
-        (counters.CALLBACKS, callbacks, counted.callbacks),
+        (counters.RECEIVED, sum(rows.values()), ledger.received),
+        (counters.CALLBACKS, callbacks, ledger.callbacks),
     ]
     return [
         Fault(what="counter", where=name, expected=str(expected), found=str(found))
@@ -315,34 +317,34 @@ def _check_counters(counted: counters.Ledger, rows: dict[ReceiptOutcome, int], c
 
 
 def _check_hours(database: Database, counted: Counter[hourly_counts.CountKey], tally: Counter[str]) -> Iterator[Fault]:
-    """Every count of an hour is what the rows add up to. One that seems not to be is looked at again, in one snapshot.
+    """Every hourly count is what the rows add up to. An hour that differs is counted again, in one snapshot.
 
-    The rows were walked in many snapshots, between which the work went on.
+    `counted` comes from many snapshots, between which the counts may have changed.
     """
     with database.reading() as session:
-        kept = hourly_counts.read(session)
-    tally["counts of hours"] += len(counted.keys() | kept.keys())
-    hours = {key.hour for key in counted.keys() | kept.keys() if counted[key] != kept[key]}
+        stored = hourly_counts.read(session)
+    tally["counts of hours"] += len(counted.keys() | stored.keys())
+    hours = {key.hour for key in counted.keys() | stored.keys() if counted[key] != stored[key]}
     for hour in sorted(hours):
         with database.reading() as session:
-            rows, kept = _count_hour(session, hour), hourly_counts.read(session, hour)
-        for key in sorted(rows.keys() | kept.keys()):
-            if rows[key] != kept[key]:
+            rows, stored = _count_hour(session, hour), hourly_counts.read(session, hour)
+        for key in sorted(rows.keys() | stored.keys()):
+            if rows[key] != stored[key]:
                 yield Fault(
                     what=f"count of an hour's {key.kind}",
                     where=f"{key.hour.isoformat()} {key.label}",
                     expected=str(rows[key]),
-                    found=str(kept[key]),
+                    found=str(stored[key]),
                 )
 
 
 def _count_hour(session: Session, hour: datetime) -> Counter[hourly_counts.CountKey]:
-    """What the rows of an hour add up to."""
+    """The counts of an hour by its rows."""
     counted: Counter[hourly_counts.CountKey] = Counter()
     following = hour + timedelta(hours=1)
     columns = (*_COUNTED, Message.status, Message.status_at)
     of_hour = select(*columns).where(Message.created_at >= hour, Message.created_at < following)
-    for row in session.execute(of_hour.execution_options(yield_per=_AT_ONCE)):
+    for row in session.execute(of_hour.execution_options(yield_per=_FETCH_ROWS)):
         counted.update(hourly_counts.of_message(hourly_counts.CountedMessage._make(row)))
     effects = (
         select(Transition.effect, func.count())

@@ -1,1 +1,1 @@
-"""Replies."""
+"""Inbound messages: replies and the opt-outs among them."""

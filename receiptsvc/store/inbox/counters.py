@@ -1,7 +1,8 @@
-"""The counters: kept apart from the rows that they count, in the same transaction, so that the two can disagree.
+"""The ledger's counters: kept apart from the rows that they count, so that the two can be checked against each other.
 
-`received` counts ledger rows and `callbacks` the calls that brought them; every outcome has a counter of its name.
-Each process adds to its own slot, so that no two commits wait for each other; a reader sums the slots.
+They are written in the same transaction as the rows. `received` counts ledger rows and `callbacks` the calls that
+brought them; every outcome has a counter of its name. Each process adds to its own slot, so that commits need not wait
+for each other; a reader sums the slots.
 """
 
 from collections.abc import Mapping
@@ -19,12 +20,12 @@ RECEIVED = "received"
 CALLBACKS = "callbacks"
 REFUSED = "refused"  # callbacks answered 403
 SLOW_ANSWERS = "answers_over_1s"
-SLOWEST_ANSWER = "slowest_answer_milliseconds"  # a greatest, not a sum
+SLOWEST_ANSWER = "slowest_answer_milliseconds"  # a maximum, not a sum
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ledger:
-    """The counters' sums. `outcomes` has every outcome, `pending` among them."""
+    """The sums of the counters. `outcomes` holds every outcome, `pending` included."""
 
     callbacks: int
     received: int
@@ -36,53 +37,53 @@ class Ledger:
 
     @property
     def is_balanced(self) -> bool:
-        """Whether every kept receipt has exactly one outcome, as far as the counters know."""
-        whole = min(self.outcomes.values(), default=0) >= 0 and self.callbacks <= self.received
-        return whole and self.received == sum(self.outcomes.values())
+        """Whether every kept receipt has exactly one outcome, by the counters."""
+        is_plausible = min(self.outcomes.values(), default=0) >= 0 and self.callbacks <= self.received
+        return is_plausible and self.received == sum(self.outcomes.values())
 
 
 def add(session: Session, counts: Mapping[str, int]) -> None:
     """Add to this process's slot of each counter, in the caller's transaction."""
     statement = upsert.into(session, Counter)
-    _put(session, statement, counts, Counter.value + statement.excluded.value)
+    _upsert(session, statement, counts, Counter.value + statement.excluded.value)
 
 
 def move(
-    session: Session, moves: Mapping[tuple[ReceiptOutcome, ReceiptOutcome], int], more: Mapping[str, int] | None = None
+    session: Session, moves: Mapping[tuple[ReceiptOutcome, ReceiptOutcome], int], extra: Mapping[str, int] | None = None
 ) -> None:
-    """Count rows from one outcome to another, and whatever else there is to count in the same step."""
-    counts: dict[str, int] = dict(more or {})
+    """Count moves of rows, given as {(from, to): rows}. `extra`: further counts to add in the same statement."""
+    counts: dict[str, int] = dict(extra or {})
     for (before, after), rows in moves.items():
         counts[before] = counts.get(before, 0) - rows
         counts[after] = counts.get(after, 0) + rows
     add(session, {name: count for name, count in counts.items() if count})
 
 
-def raise_to(session: Session, name: str, value: int) -> None:
-    """Let a counter of the greatest kind be at least `value`."""
+def raise_maximum(session: Session, name: str, value: int) -> None:
+    """Set a counter that holds a maximum to `value`, unless this process's slot holds more."""
     statement = upsert.into(session, Counter)
     greater = case((statement.excluded.value > Counter.value, statement.excluded.value), else_=Counter.value)
-    _put(session, statement, {name: value}, greater)
+    _upsert(session, statement, {name: value}, greater)
 
 
 def read(session: Session) -> Ledger:
-    """The counters as they stand, in one snapshot of the caller's."""
-    summed = {
-        name: (int(total), int(greatest))
-        for name, total, greatest in session.execute(
+    """The sums of the counters. Call it in a transaction that reads one snapshot."""
+    totals = {
+        name: (int(total), int(maximum))
+        for name, total, maximum in session.execute(
             select(Counter.name, func.sum(Counter.value), func.max(Counter.value)).group_by(Counter.name)
         )
     }
 
     def total(name: str) -> int:
-        return summed.get(name, (0, 0))[0]
+        return totals.get(name, (0, 0))[0]
 
     return Ledger(
         callbacks=total(CALLBACKS),
         received=total(RECEIVED),
         outcomes={outcome: total(outcome) for outcome in ReceiptOutcome},
         refused=total(REFUSED),
-        slowest_answer_seconds=summed.get(SLOWEST_ANSWER, (0, 0))[1] / 1000,
+        slowest_answer_seconds=totals.get(SLOWEST_ANSWER, (0, 0))[1] / 1000,
         answers_over_1s=total(SLOW_ANSWERS),
         oldest_pending_at=session.scalar(
             select(func.min(InboxRow.received_at)).where(InboxRow.outcome == ReceiptOutcome.PENDING)
@@ -91,20 +92,20 @@ def read(session: Session) -> Ledger:
 
 
 def count_rows(session: Session) -> dict[ReceiptOutcome, int]:
-    """The rows of each outcome, counted one by one: what the counters should say."""
+    """The rows of each outcome, counted row by row: what the counters should hold."""
     rows = session.execute(select(InboxRow.outcome, func.count()).group_by(InboxRow.outcome))
-    return {ReceiptOutcome(word): int(count) for word, count in rows}
+    return {ReceiptOutcome(outcome): int(count) for outcome, count in rows}
 
 
 def count_callbacks(session: Session) -> int:
-    """The calls that brought the rows, counted one by one."""
+    """The calls that brought the rows, counted row by row."""
     rows = session.scalar(select(func.count()).select_from(InboxRow)) or 0
     parts = session.scalar(select(func.count()).where(InboxRow.callback_id.is_not(None))) or 0
     return rows - parts
 
 
-def _put(session: Session, statement: upsert.Insert, counts: Mapping[str, int], value: ColumnElement[int]) -> None:
-    # In the order of the names: two processes that share a slot then can't wait for each other in a circle.
+def _upsert(session: Session, statement: upsert.Insert, counts: Mapping[str, int], value: ColumnElement[int]) -> None:
+    # In the order of names, so that two processes that share a slot can't deadlock.
     rows = [{"name": str(name), "slot": session.info["slot"], "value": count} for name, count in sorted(counts.items())]
     if rows:
         session.execute(statement.on_conflict_do_update(index_elements=["name", "slot"], set_={"value": value}), rows)

@@ -1,7 +1,7 @@
-"""The parking lot: receipts that fit no message yet, found again by what they say the moment a message says the same.
+"""The parking lot: receipts that match no message yet, found again by their references once a message has the same.
 
-A parked receipt is `unmatched`. To release it is to make it `pending`: it then goes the way of every receipt, and finds
-its message or is parked again. Nothing here decides whose it is.
+A parked receipt is `unmatched`. Releasing it makes it `pending`: it goes through the whole pipeline again, and finds
+its message or is parked again. Which message that is, `worker.correlation` decides.
 """
 
 from collections.abc import Collection, Sequence
@@ -20,103 +20,103 @@ from receiptsvc.store.core.db import is_sqlite
 from receiptsvc.store.core.models import Audit, InboxRow, Parked
 from receiptsvc.store.inbox import pending
 
-_MAX_AT_ONCE = 1000
-_GAPS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 1440))  # between two looks; then daily
-# One place a lock: PostgreSQL has room for some thousands of locks, and a batch may speak of two thousand things.
-_PLACES = 256
-_KIND = 20_160_111  # our locks among those of others
-_LOCK = text(
-    "SELECT pg_advisory_xact_lock(CAST(:kind AS integer), place) FROM unnest(CAST(:places AS integer[])) AS place"
-)
+_MAX_RELEASED = 1000
+_RETRY_GAPS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 1440))  # then daily
+# References share locks: PostgreSQL has room for some thousands, and a batch may have two thousand references.
+_LOCKS = 256
+_LOCK_SPACE = 20_160_111  # the first key of our advisory locks, apart from those of others
+_LOCK = text("SELECT pg_advisory_xact_lock(CAST(:space AS integer), key) FROM unnest(CAST(:keys AS integer[])) AS key")
 _SHARED_LOCK = text(_LOCK.text.replace("lock(", "lock_shared("))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnmatchedReceipt:
-    """A receipt to be parked: what it says of its message."""
+    """A receipt to be parked, with its references to a message."""
 
     receipt_id: UUID
     transaction_id: str | None
     client_ref: str | None
     candidates: Sequence[UUID] = ()
-    not_before: datetime | None = None  # when something will be different, if that is known and to come
+    not_before: datetime | None = None  # when it may be adopted, if it ever may
 
 
-def hold(
-    session: Session, transaction_ids: Collection[str], client_refs: Collection[str], *, only_releases: bool = False
+def lock(
+    session: Session, transaction_ids: Collection[str], client_refs: Collection[str], *, is_shared: bool = False
 ) -> None:
-    """Let nobody else park what speaks of these, until the caller's commit.
+    """Take the advisory locks of these references until the caller's commit.
 
-    Whoever parks looks for the message once more after this; whoever releases has written the message before. So one of
-    the two always sees what the other did. `only_releases`: the caller parks nothing, and may do so beside others like
-    it. SQLite has one writer at a time anyway. Call it once in a transaction, for all, and before counts are added to:
-    so no two wait for each other in a circle.
+    They close a race between parking and releasing: a transaction that parks correlates once more after it has the
+    locks; one that releases has written the message before. So one of the two always sees what the other did.
+
+    `is_shared`: for a caller that only releases; such callers need not wait for each other. Call it once in a
+    transaction, for all references, and before counts are added to, which prevents deadlocks. SQLite has one writer at
+    a time anyway.
     """
-    names = [*(f"transaction {one}" for one in transaction_ids), *(f"clientRef {one}" for one in client_refs)]
-    if names and not is_sqlite(session):
-        places = sorted({crc32(name.encode()) % _PLACES for name in names})
-        session.execute(_SHARED_LOCK if only_releases else _LOCK, {"kind": _KIND, "places": places})
+    references = [*(f"transaction {each}" for each in transaction_ids), *(f"clientRef {each}" for each in client_refs)]
+    if references and not is_sqlite(session):
+        keys = sorted({crc32(reference.encode()) % _LOCKS for reference in references})
+        session.execute(_SHARED_LOCK if is_shared else _LOCK, {"space": _LOCK_SPACE, "keys": keys})
 
 
-def park(session: Session, strays: Sequence[UnmatchedReceipt], now: datetime) -> None:
-    """Park receipts whose rows this transaction holds, or park them again: each time for longer."""
-    if not strays:
+def park(session: Session, receipts: Sequence[UnmatchedReceipt], now: datetime) -> None:
+    """Park receipts whose rows this transaction has locked, each time for longer than the time before."""
+    if not receipts:
         return
     query = select(Parked.receipt_id, Parked.looks).where(
-        bulk.among(session, Parked.receipt_id, [stray.receipt_id for stray in strays])
+        bulk.among(session, Parked.receipt_id, [receipt.receipt_id for receipt in receipts])
     )
-    looks: dict[UUID, int] = {row.receipt_id: row.looks for row in session.execute(query)}
+    looks_by_receipt: dict[UUID, int] = {row.receipt_id: row.looks for row in session.execute(query)}
     rows = []
-    for stray in strays:
-        looked = looks.get(stray.receipt_id, -1) + 1
-        look_at = now + _GAPS[min(looked, len(_GAPS) - 1)]
-        if stray.not_before is not None:
-            look_at = max(now + _GAPS[0], min(stray.not_before, now + _GAPS[-1]))
+    for receipt in receipts:
+        looks = looks_by_receipt.get(receipt.receipt_id, -1) + 1
+        look_at = now + _RETRY_GAPS[min(looks, len(_RETRY_GAPS) - 1)]
+        if receipt.not_before is not None:
+            look_at = max(now + _RETRY_GAPS[0], min(receipt.not_before, now + _RETRY_GAPS[-1]))
         rows.append(
             {
-                "receipt_id": stray.receipt_id,
-                "transaction_id": stray.transaction_id,
-                "client_ref": stray.client_ref,
-                "candidates": [ids.public("msg", candidate) for candidate in stray.candidates],
-                "looks": looked,
+                "receipt_id": receipt.receipt_id,
+                "transaction_id": receipt.transaction_id,
+                "client_ref": receipt.client_ref,
+                "candidates": [ids.public("msg", candidate) for candidate in receipt.candidates],
+                "looks": looks,
                 "look_at": look_at,
             }
         )
     statement = upsert.into(session, Parked)
-    anew = {name: statement.excluded[name] for name in rows[0] if name != "receipt_id"}
-    session.execute(statement.on_conflict_do_update(index_elements=["receipt_id"], set_=anew), rows)
+    new_values = {name: statement.excluded[name] for name in rows[0] if name != "receipt_id"}
+    session.execute(statement.on_conflict_do_update(index_elements=["receipt_id"], set_=new_values), rows)
 
 
 def release(session: Session, *, transaction_ids: Collection[str], client_refs: Collection[str], now: datetime) -> int:
-    """Release what speaks of these, which the caller holds and has just given to messages; how many.
+    """Release receipts with these references, which messages have just got; how many. The caller holds their locks.
 
-    Of the clientRefs the first thousand; more than that, which only one of many messages has, come with the sweep.
+    At most a thousand by clientRef, as one clientRef can be that of many messages; `release_due` releases the rest.
     """
     released = 0
     if transaction_ids:
         released += _release(session, bulk.among(session, Parked.transaction_id, transaction_ids), now)
     if client_refs:
-        released += _release(session, bulk.among(session, Parked.client_ref, client_refs), now, _MAX_AT_ONCE)
+        released += _release(session, bulk.among(session, Parked.client_ref, client_refs), now, _MAX_RELEASED)
     return released
 
 
 def release_due(session: Session, now: datetime, limit: int) -> int:
-    """Release up to `limit` receipts that have waited long enough for another look; how many."""
+    """Release up to `limit` receipts whose time for another look has come; how many."""
     return _release(session, Parked.look_at <= now, now, limit)
 
 
 def remove(
-    session: Session, left: Sequence[tuple[UUID, ReceiptOutcome, str | None]], now: datetime, actor: str
+    session: Session, receipts: Sequence[tuple[UUID, ReceiptOutcome, str | None]], now: datetime, actor: str
 ) -> None:
-    """Take receipts off the lot that have now another outcome than `unmatched`, and put on record what they have now.
+    """Take receipts with a new outcome other than `unmatched` off the lot, and write an audit of each.
 
-    They may have stood elsewhere: then whoever asked for another try has put on record what they were.
+    `receipts`: id, new outcome, reason. Some may not have been parked: what their outcome was before is in the audit of
+    the retry that an operator asked for.
     """
-    if not left:
+    if not receipts:
         return
-    receipt_ids = [receipt_id for receipt_id, _, _ in left]
-    parked = bulk.among(session, Parked.receipt_id, receipt_ids)
-    moved = set(session.scalars(delete(Parked).where(parked).returning(Parked.receipt_id)))
+    is_listed = bulk.among(session, Parked.receipt_id, [receipt_id for receipt_id, _, _ in receipts])
+    unparked = set(session.scalars(delete(Parked).where(is_listed).returning(Parked.receipt_id)))
     bulk.insert_all(
         session,
         Audit,
@@ -128,20 +128,20 @@ def remove(
                 "subject": ids.public("rcp", receipt_id),
                 "reason": reason,
                 "details": {
-                    "from": ReceiptOutcome.UNMATCHED.value if receipt_id in moved else None,
+                    "from": ReceiptOutcome.UNMATCHED.value if receipt_id in unparked else None,
                     "to": outcome.value,
                 },
             }
-            for receipt_id, outcome, reason in left
+            for receipt_id, outcome, reason in receipts
         ],
     )
 
 
-def _release(session: Session, which: ColumnElement[bool], now: datetime, limit: int | None = None) -> int:
+def _release(session: Session, condition: ColumnElement[bool], now: datetime, limit: int | None = None) -> int:
     query = (
         select(Parked.receipt_id)
         .join(InboxRow, InboxRow.id == Parked.receipt_id)
-        .where(which, Parked.look_at.is_not(None), InboxRow.outcome == ReceiptOutcome.UNMATCHED)
+        .where(condition, Parked.look_at.is_not(None), InboxRow.outcome == ReceiptOutcome.UNMATCHED)
         .order_by(Parked.look_at if limit else Parked.receipt_id)
         .limit(limit)
         .with_for_update(skip_locked=True)

@@ -1,6 +1,7 @@
-"""The inbox: callbacks as they came, and where each of them stands.
+"""The queue of pending callbacks: claim, settle, postpone, reopen.
 
-A row is in the ledger's counts from its first commit, and its every move is counted in the commit that makes it.
+Every row is in the ledger's counts from its first commit, and each of its moves is counted in the commit that makes it.
+Which message a row belongs to is decided in `worker.correlation`.
 """
 
 from collections import Counter
@@ -21,7 +22,7 @@ from receiptsvc.store.inbox import counters
 
 
 class ClaimedReceipt(NamedTuple):
-    """A row that this transaction holds."""
+    """An inbox row that this transaction has locked."""
 
     id: UUID
     channel: str
@@ -34,17 +35,17 @@ class ClaimedReceipt(NamedTuple):
     body: bytes
     next_at: datetime
     tries: int
-    processed_at: datetime | None  # when it had an outcome before
+    processed_at: datetime | None  # when it last got an outcome, if it ever had one
     callback_id: UUID | None
     part: int
     assigned_to: UUID | None
 
 
-Mark: TypeAlias = tuple[datetime, UUID]  # a place in the queue of pending rows
+QueuePosition: TypeAlias = tuple[datetime, UUID]  # next_at and id of a pending row
 
 
 def keep(session: Session, arrivals: Sequence[Arrival]) -> int:
-    """Keep `arrivals` (not empty) and count them; how many were not kept before."""
+    """Store `arrivals` (not empty) and count them; how many were not stored before."""
     statement = upsert.into(session, InboxRow).on_conflict_do_nothing(index_elements=["id"]).returning(InboxRow.id)
     rows = [
         {
@@ -69,11 +70,11 @@ def keep(session: Session, arrivals: Sequence[Arrival]) -> int:
 
 
 def claim(
-    session: Session, now: datetime, limit: int, *, after: Mark | None = None, only: UUID | None = None
+    session: Session, now: datetime, limit: int, *, after: QueuePosition | None = None, only: UUID | None = None
 ) -> list[ClaimedReceipt]:
-    """Up to `limit` pending rows whose time has come, locked until the caller's commit; rows that others hold are left.
+    """Up to `limit` pending rows that are due, locked until the caller's commit. Rows locked by others are skipped.
 
-    `after`: only rows that stand behind it in the queue. `only`: that row and no other, also before its time.
+    `after`: only rows after this position of the queue. `only`: only the row with this id, even if it is not due.
     """
     query = select(*(getattr(InboxRow, name) for name in ClaimedReceipt._fields)).where(
         InboxRow.outcome == ReceiptOutcome.PENDING, InboxRow.next_at <= now if only is None else InboxRow.id == only
@@ -85,9 +86,9 @@ def claim(
 
 
 def add_parts(session: Session, first: ClaimedReceipt, count: int, now: datetime) -> int:
-    """A pending row for each further receipt of a claimed callback, whose own row holds the bytes of all; how many.
+    """Add a pending row for each further receipt of a claimed callback, whose own row keeps the bytes; how many.
 
-    `settle` is to be told of them, for the counts.
+    `count`: of all its receipts. Pass the result to `settle`, which counts the new rows.
     """
     shared = {
         "channel": first.channel,
@@ -107,12 +108,12 @@ def add_parts(session: Session, first: ClaimedReceipt, count: int, now: datetime
 
 
 def has_parts(session: Session, first: ClaimedReceipt) -> bool:
-    """Whether a callback's further receipts have rows of their own already. They had not if it could not be read."""
+    """Whether a callback's further receipts already have rows. They have none if it could not be read before."""
     return session.scalar(select(InboxRow.id).where(InboxRow.callback_id == first.id).limit(1)) is not None
 
 
 def callback_of(session: Session, row: ClaimedReceipt) -> Callback:
-    """The bytes that brought a receipt, which may have brought others too."""
+    """The callback that brought a receipt, and perhaps others with it."""
     if row.callback_id is None:
         return Callback(row.method, row.query, row.content_type, row.body)
     columns = (InboxRow.method, InboxRow.query, InboxRow.content_type, InboxRow.body)
@@ -125,9 +126,9 @@ def settle(
     now: datetime,
     new_parts: int = 0,
 ) -> None:
-    """Give claimed rows their outcome, with a reason where there is one; count the moves, and the parts added before.
+    """Give claimed rows their outcome and reason; count the moves, and the rows that `add_parts` added.
 
-    Once in a transaction and late, since others may wait for the counters.
+    Call it once in a transaction, and late: other transactions may wait for the counters.
     """
     settled = [
         {"id": row.id, "outcome": outcome, "reason": reason, "processed_at": now} for row, outcome, reason in verdicts
@@ -138,18 +139,18 @@ def settle(
 
 
 def postpone(session: Session, row: ClaimedReceipt, until: datetime, reason: str) -> None:
-    """Leave a claimed row pending for another try, and say why."""
+    """Leave a claimed row pending until a later try, which is counted here, with the reason."""
     later = {"next_at": until, "reason": reason, "tries": row.tries + 1}
     session.execute(update(InboxRow).where(InboxRow.id == row.id).values(later))
 
 
-def explain(session: Session, row: ClaimedReceipt, reason: str) -> None:
-    """Say why a claimed row is still pending."""
+def set_reason(session: Session, row: ClaimedReceipt, reason: str) -> None:
+    """Store why a claimed row is still pending."""
     session.execute(update(InboxRow).where(InboxRow.id == row.id).values(reason=reason))
 
 
 def reopen(session: Session, receipt_ids: Collection[UUID], outcome: ReceiptOutcome, now: datetime) -> None:
-    """Let receipts of this outcome, which the caller holds, be worked on again."""
-    again = {"outcome": ReceiptOutcome.PENDING, "next_at": now, "tries": 0}
-    bulk.update_all(session, InboxRow, "id", [{"id": receipt_id, **again} for receipt_id in receipt_ids])
+    """Make receipts pending again. The caller has locked them, and all have this outcome."""
+    values = {"outcome": ReceiptOutcome.PENDING, "next_at": now, "tries": 0}
+    bulk.update_all(session, InboxRow, "id", [{"id": receipt_id, **values} for receipt_id in receipt_ids])
     counters.move(session, {(outcome, ReceiptOutcome.PENDING): len(receipt_ids)})

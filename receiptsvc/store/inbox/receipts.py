@@ -1,7 +1,7 @@
-"""Kept receipts as operators see them, and what they may do with one: match, retry, dismiss; or replay many.
+"""Kept receipts as operators see them: list, show, and match, retry, dismiss or replay them.
 
-Each deed is one short transaction that takes the row's lock before it decides, counts the move, and leaves an audit.
-Nothing here reads a receipt: what is to be worked on again becomes `pending`, and the worker does the rest.
+Each action is one short transaction: it locks the row before it decides, counts the move, and writes an audit. Receipts
+are not read or matched here: what is to be processed again becomes `pending`, and the worker does the rest.
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.store.core import audits, bulk
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import MAX_SECONDS, Database, is_sqlite
-from receiptsvc.store.core.keyset import REACH, Equals, Scan, scan
+from receiptsvc.store.core.keyset import MAX_PAGES_SCANNED, Equals, Scan, scan
 from receiptsvc.store.core.models import Audit, InboxRow, Message, Parked, Transition
 from receiptsvc.store.core.paging import Page
 from receiptsvc.store.inbox import counters, pending
@@ -30,11 +30,11 @@ MATCHABLE = (*RETRIABLE, ReceiptOutcome.DISMISSED)
 DISMISSIBLE = (ReceiptOutcome.UNMAPPED, *RETRIABLE)
 
 MAX_REPLAYED = 100_000  # in one call
-REPLAYED = "receipts"  # the subject of a replay's audits, which are about many
+REPLAYED = "receipts"  # the subject of the audits of a replay
 
 _SLICE = 500  # rows in one transaction
 
-# What the index of rare outcomes is over, in its very words.
+# The conditions of two partial indexes, word for word as the migration has them.
 _COMMON = (ReceiptOutcome.PENDING, ReceiptOutcome.APPLIED)
 _IS_RARE: ColumnElement[bool] = literal_column("(inbox.outcome NOT IN ('pending', 'applied'))")
 _IS_RARE_CHANNEL: ColumnElement[bool] = literal_column("(inbox.channel <> 'message')")
@@ -43,15 +43,15 @@ _WITHOUT_BYTES = (defer(InboxRow.query, raiseload=True), defer(InboxRow.body, ra
 
 
 class NoSuchMessage(ReceiptsvcError):
-    """The message that a receipt is said to be about is not here."""
+    """The message that an operator assigns a receipt to does not exist."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReceiptFilter:
-    """Which receipts to list: all that every given field fits. `message_id`: what was recorded about this message.
+    """Which receipts to list: those that fit every given field. `message_id`: those recorded about this message.
 
-    `since`, `until` (itself left out): when the receipt's id was made, which is when its callback arrived; one that
-    came along with others has its id from when these were told apart.
+    `since` ≤ time of the receipt's id < `until`. An id is made when its callback arrives; the further receipts of one
+    callback get theirs when the worker splits it.
     """
 
     outcome: ReceiptOutcome | None = None
@@ -63,7 +63,7 @@ class ReceiptFilter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReceiptEntry:
-    """A receipt without its bytes. `message_id`: what it was recorded about, else what it is said to be about."""
+    """A receipt without its bytes. `message_id`: of its transition, else the one assigned by hand, else its URL's."""
 
     row: InboxRow
     message_id: UUID | None
@@ -73,18 +73,18 @@ class ReceiptEntry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReceiptDetail(ReceiptEntry):
-    """A receipt with its bytes, which may stand in another row, what it led to, and what was done to it."""
+    """A receipt with its bytes, which another row may hold, its transition, and its audits."""
 
     query: bytes
     body: bytes
     content_type: str | None
-    transition: Transition | None  # what stands; else what was last recorded of it
+    transition: Transition | None  # the current one; else the last one that was superseded
     audits: Sequence[Audit]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplaySelection:
-    """Which receipts to replay. Times are those of receipt; `until` itself is left out."""
+    """Which receipts to replay. `since` ≤ time of receipt < `until`."""
 
     outcomes: Collection[ReceiptOutcome] = RETRIABLE
     since: datetime | None = None
@@ -93,7 +93,7 @@ class ReplaySelection:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replayed:
-    """How many receipts were replayed, and after which one to go on; None: those were all."""
+    """How many receipts were replayed. `next`: the id after which to go on; None: there are no more."""
 
     count: int
     next: UUID | None
@@ -102,22 +102,22 @@ class Replayed:
 def list_receipts(
     session: Session, where: ReceiptFilter, *, limit: int, after: UUID | None = None
 ) -> Page[ReceiptEntry, UUID]:
-    """Receipts, the newest first, without their bytes. A page may be short and not be the last: see `walks`."""
-    walked = scan(session, _way(session, where, limit), limit=limit, after=(after,) if after is not None else None)
-    found = [identifier for (identifier,) in walked.keys]
-    query = select(InboxRow).options(*_WITHOUT_BYTES).where(bulk.among(session, InboxRow.id, found))
-    rows = session.scalars(query.order_by(InboxRow.id.desc())).all() if found else []
-    return Page(items=_entries(session, rows), next=walked.next[0] if walked.next is not None else None)
+    """Receipts, the newest first, without their bytes. A short page need not be the last one: see `keyset`."""
+    page = scan(session, _plan_scan(session, where, limit), limit=limit, after=(after,) if after is not None else None)
+    receipt_ids = [receipt_id for (receipt_id,) in page.keys]
+    query = select(InboxRow).options(*_WITHOUT_BYTES).where(bulk.among(session, InboxRow.id, receipt_ids))
+    rows = session.scalars(query.order_by(InboxRow.id.desc())).all() if receipt_ids else []
+    return Page(items=_load_entries(session, rows), next=page.next[0] if page.next is not None else None)
 
 
 def find_receipt(session: Session, receipt_id: UUID) -> ReceiptDetail | None:
-    """A receipt, and all there is to know of it."""
+    """A receipt with everything that is known about it; None if it does not exist."""
     row = session.get(InboxRow, receipt_id)
     if row is None:
         return None
     callback = (session.get(InboxRow, row.callback_id) if row.callback_id else None) or row
-    recorded = select(Transition).where(Transition.receipt_id == receipt_id)
-    [entry] = _entries(session, [row])
+    of_receipt = select(Transition).where(Transition.receipt_id == receipt_id)
+    [entry] = _load_entries(session, [row])
     return ReceiptDetail(
         row=row,
         message_id=entry.message_id,
@@ -127,42 +127,42 @@ def find_receipt(session: Session, receipt_id: UUID) -> ReceiptDetail | None:
         body=callback.body,
         content_type=callback.content_type,
         transition=session.scalars(
-            recorded.order_by(Transition.superseded_at.is_not(None), Transition.id.desc()).limit(1)
+            of_receipt.order_by(Transition.superseded_at.is_not(None), Transition.id.desc()).limit(1)
         ).first(),
         audits=audits.read(session, ids.public("rcp", receipt_id)),
     )
 
 
 def match(session: Session, receipt_id: UUID, message_id: UUID, by: Actor, now: datetime) -> ReceiptEntry | None:
-    """Say which message a receipt is about, and have it worked on again; None: there is no such receipt.
+    """Assign a receipt to a message, and make it pending again; None if there is no such receipt.
 
     Raises Refused, and NoSuchMessage.
     """
-    row = _hold(session, receipt_id, "matched", MATCHABLE)
+    row = _lock(session, receipt_id, "matched", MATCHABLE)
     if row is None:
         return None
     if row.channel == Channel.INBOUND:
         raise Refused("It is a reply; replies belong to conversations and are not matched to a message.")
-    recorded = session.scalar(
+    recorded_id = session.scalar(
         select(Transition.message_id).where(Transition.receipt_id == row.id, Transition.superseded_at.is_(None))
     )
-    if recorded is not None:
-        raise Refused(f"It was recorded about {ids.public('msg', recorded)}, and what was recorded stays.")
+    if recorded_id is not None:
+        raise Refused(f"It was recorded about {ids.public('msg', recorded_id)}, and what was recorded stays.")
     if session.scalar(select(Message.id).where(Message.id == message_id)) is None:
         raise NoSuchMessage("there is no message with this id")
     session.execute(update(InboxRow).where(InboxRow.id == row.id).values(assigned_to=message_id))
-    return _work_again(session, row, "matched", by, now, message=ids.public("msg", message_id))
+    return _reopen(session, row, "matched", by, now, message=ids.public("msg", message_id))
 
 
 def retry(session: Session, receipt_id: UUID, by: Actor, now: datetime) -> ReceiptEntry | None:
-    """Have a receipt worked on again; None: there is no such receipt. Raises Refused."""
-    row = _hold(session, receipt_id, "retried", RETRIABLE)
-    return None if row is None else _work_again(session, row, "retried", by, now)
+    """Make a receipt pending again; None if there is no such receipt. Raises Refused."""
+    row = _lock(session, receipt_id, "retried", RETRIABLE)
+    return None if row is None else _reopen(session, row, "retried", by, now)
 
 
 def dismiss(session: Session, receipt_id: UUID, by: Actor, now: datetime) -> ReceiptEntry | None:
-    """Give a receipt up for good; None: there is no such receipt. What was recorded of it stays. Raises Refused."""
-    row = _hold(session, receipt_id, "dismissed", DISMISSIBLE)
+    """Give a receipt up; None if there is no such receipt. Its transition, if any, stays. Raises Refused."""
+    row = _lock(session, receipt_id, "dismissed", DISMISSIBLE)
     if row is None:
         return None
     before = ReceiptOutcome(row.outcome)
@@ -171,106 +171,109 @@ def dismiss(session: Session, receipt_id: UUID, by: Actor, now: datetime) -> Rec
     values = {"outcome": ReceiptOutcome.DISMISSED, "reason": by.reason, "processed_at": now}
     session.execute(update(InboxRow).where(InboxRow.id == row.id).values(values))
     counters.move(session, {(before, ReceiptOutcome.DISMISSED): 1})
-    return _read_again(session, row.id)
+    return _reload(session, row.id)
 
 
 def replay(
     database: Database,
-    which: ReplaySelection,
+    selection: ReplaySelection,
     by: Actor,
     clock: Callable[[], datetime],
     *,
     after: UUID | None = None,
     is_dry_run: bool = False,
-    most: int = MAX_REPLAYED,
+    limit: int = MAX_REPLAYED,
     slice_size: int = _SLICE,
 ) -> Replayed:
-    """Have up to `most` receipts worked on again, in the order of ids: a slice and a short transaction at a time.
+    """Make up to `limit` receipts pending again, in the order of ids, slice by slice. `is_dry_run`: only count.
 
-    It stops early when it has taken long. What others hold is left to them. `is_dry_run`: only count. It commits:
-    what a slice has moved stays so, whatever becomes of the next.
+    It stops early after MAX_SECONDS, and skips receipts that others have locked. It commits each slice in a short
+    transaction, whatever becomes of the next one.
     """
-    count = looked = 0
+    count = visited = 0
     deadline = monotonic() + MAX_SECONDS
     while True:
-        size = min(slice_size, most - looked)
+        size = min(slice_size, limit - visited)
         if is_dry_run:
             with database.reading() as session:
-                found = _find(session, which, after, size + 1)
+                found = _find_replayable(session, selection, after, size + 1)
             moved = len(found[:size])
         else:
             with database.transaction() as session:
-                found = _find(session, which, after, size + 1)
-                moved = _replay_slice(session, found[:size], which, by, clock()) if found else 0
-        count, looked = count + moved, looked + len(found[:size])
+                found = _find_replayable(session, selection, after, size + 1)
+                moved = _replay_slice(session, found[:size], selection, by, clock()) if found else 0
+        count, visited = count + moved, visited + len(found[:size])
         if len(found) <= size:
             return Replayed(count=count, next=None)
         after = found[size - 1]
-        if looked >= most or monotonic() >= deadline:
+        if visited >= limit or monotonic() >= deadline:
             return Replayed(count=count, next=after)
         if not is_dry_run:
             database.rest()
 
 
-def _has(session: Session, outcome: ReceiptOutcome) -> ColumnElement[bool]:
-    """Whether a row has this outcome; put so that the index of rare outcomes serves."""
-    is_so = InboxRow.outcome == outcome
+def _has_outcome(session: Session, outcome: ReceiptOutcome) -> ColumnElement[bool]:
+    """Whether a row has this outcome, written so that the index of rare outcomes can serve it."""
+    is_equal = InboxRow.outcome == outcome
     if outcome in _COMMON or not is_sqlite(session):
-        return is_so
-    return and_(is_so, _IS_RARE)  # SQLite sees that an index fits only where its own condition stands there as it is
+        return is_equal
+    return and_(is_equal, _IS_RARE)  # SQLite uses a partial index only where the query repeats its condition literally
 
 
-def _way(session: Session, where: ReceiptFilter, limit: int) -> Scan:
-    """The first of these that is asked for finds its rows by an index; what else is asked for is looked at."""
-    wanted: dict[str, ColumnElement[bool]] = {}
-    pins: list[Equals] = []
-    is_few = False
+def _plan_scan(session: Session, where: ReceiptFilter, limit: int) -> Scan:
+    """How to read a page: the first given filter that an index serves picks the rows, the others are checked by row."""
+    unserved: dict[str, ColumnElement[bool]] = {}
+    equals: list[Equals] = []
+    is_small = False
     served: ColumnElement[bool] | None = None
     if where.message_id is not None:
-        found = _recorded(session, where.message_id)
-        served, is_few = (bulk.among(session, InboxRow.id, found) if found else false()), True
+        receipt_ids = _find_recorded(session, where.message_id)
+        served, is_small = (bulk.among(session, InboxRow.id, receipt_ids) if receipt_ids else false()), True
     if where.outcome is not None:
-        wanted["outcome"] = _has(session, where.outcome)
+        unserved["outcome"] = _has_outcome(session, where.outcome)
         if served is None and where.outcome is ReceiptOutcome.PENDING:
-            served = _queued(session, limit * REACH // 2)
-            is_few = served is not None
+            served = _pending_condition(session, limit * MAX_PAGES_SCANNED // 2)
+            is_small = served is not None
         elif served is None and where.outcome not in _COMMON:
-            served, pins = _IS_RARE, [(InboxRow.outcome, where.outcome)]
-            del wanted["outcome"]
+            served, equals = _IS_RARE, [(InboxRow.outcome, where.outcome)]
+            del unserved["outcome"]
     if where.channel is not None:
-        wanted["channel"] = InboxRow.channel == where.channel
+        unserved["channel"] = InboxRow.channel == where.channel
         if served is None and where.channel is not Channel.MESSAGE:
-            served, pins = _IS_RARE_CHANNEL, [(InboxRow.channel, where.channel)]
-            del wanted["channel"]
+            served, equals = _IS_RARE_CHANNEL, [(InboxRow.channel, where.channel)]
+            del unserved["channel"]
     return Scan(
         order=(InboxRow.id,),
         branches=[[served] if served is not None else []],
-        pins=[pins],
+        equals=[equals],
         since=ids.first_at(where.since) if where.since is not None else None,
         until=ids.first_at(where.until) if where.until is not None else None,
-        others=list(wanted.values()),
-        is_few=is_few,
+        filters=list(unserved.values()),
+        is_small=is_small,
     )
 
 
-def _recorded(session: Session, message_id: UUID) -> Sequence[UUID]:
-    """The receipts that were recorded about a message. Asked first: so no plan walks through the ledger for them."""
+def _find_recorded(session: Session, message_id: UUID) -> Sequence[UUID]:
+    """The receipts recorded about a message. A query of its own, so that no plan scans the ledger for them."""
     recorded = select(Transition.receipt_id).where(
         Transition.message_id == message_id, Transition.receipt_id.is_not(None), Transition.superseded_at.is_(None)
     )
     return [receipt_id for receipt_id in session.scalars(recorded) if receipt_id is not None]
 
 
-def _queued(session: Session, most: int) -> ColumnElement[bool] | None:
-    """What picks out the pending receipts if they are few. If they are not, the newest receipts are pending ones."""
+def _pending_condition(session: Session, limit: int) -> ColumnElement[bool] | None:
+    """The condition of the pending receipts, if there are at most `limit`.
+
+    None: there are more. Then the newest receipts are mostly pending, and a scan of all receipts finds them soon.
+    """
     queue = select(InboxRow.id).where(InboxRow.outcome == ReceiptOutcome.PENDING)
-    found = session.scalars(queue.order_by(InboxRow.next_at, InboxRow.id).limit(most + 1)).all()
-    if len(found) > most:
+    receipt_ids = session.scalars(queue.order_by(InboxRow.next_at, InboxRow.id).limit(limit + 1)).all()
+    if len(receipt_ids) > limit:
         return None
-    return bulk.among(session, InboxRow.id, found) if found else false()
+    return bulk.among(session, InboxRow.id, receipt_ids) if receipt_ids else false()
 
 
-def _entries(session: Session, rows: Sequence[InboxRow]) -> list[ReceiptEntry]:
+def _load_entries(session: Session, rows: Sequence[InboxRow]) -> list[ReceiptEntry]:
     if not rows:
         return []
     receipt_ids = [row.id for row in rows]
@@ -301,78 +304,78 @@ def _entries(session: Session, rows: Sequence[InboxRow]) -> list[ReceiptEntry]:
     ]
 
 
-def _hold(session: Session, receipt_id: UUID, deed: str, outcomes: Sequence[ReceiptOutcome]) -> InboxRow | None:
-    """A receipt, locked. Raises Refused if its outcome is none of these."""
+def _lock(session: Session, receipt_id: UUID, action: str, outcomes: Sequence[ReceiptOutcome]) -> InboxRow | None:
+    """A receipt, locked. Raises Refused if it has none of these outcomes. `action`: a participle such as `matched`."""
     query = select(InboxRow).options(*_WITHOUT_BYTES).where(InboxRow.id == receipt_id)
     row = session.scalars(query.with_for_update()).one_or_none()
     if row is not None and row.outcome not in outcomes:
-        *most, last = outcomes
-        raise Refused(f"It is {row.outcome}; only what is {', '.join(most)} or {last} can be {deed}.")
+        *others, last = outcomes
+        raise Refused(f"It is {row.outcome}; only what is {', '.join(others)} or {last} can be {action}.")
     return row
 
 
-def _work_again(session: Session, row: InboxRow, deed: str, by: Actor, now: datetime, **details: str) -> ReceiptEntry:
+def _reopen(session: Session, row: InboxRow, action: str, by: Actor, now: datetime, **details: str) -> ReceiptEntry:
     before = ReceiptOutcome(row.outcome)
-    # With no look ahead, nobody else takes it up from the parking lot meanwhile; whoever settles it takes it off.
+    # Without look_at the parking lot does not release it meanwhile; the worker unparks it when it settles it.
     session.execute(update(Parked).where(Parked.receipt_id == row.id).values(look_at=None))
-    _audit(session, row, deed, by, now, to=ReceiptOutcome.PENDING, **details)
+    _audit(session, row, action, by, now, to=ReceiptOutcome.PENDING, **details)
     pending.reopen(session, [row.id], before, now)
-    return _read_again(session, row.id)
+    return _reload(session, row.id)
 
 
 def _audit(
-    session: Session, row: InboxRow, deed: str, by: Actor, now: datetime, *, to: ReceiptOutcome, **details: str
+    session: Session, row: InboxRow, action: str, by: Actor, now: datetime, *, to: ReceiptOutcome, **details: str
 ) -> None:
-    moved = {"from": row.outcome, "to": to.value} | ({"was": row.reason} if row.reason else {})
+    move = {"from": row.outcome, "to": to.value} | ({"was": row.reason} if row.reason else {})
     audits.write(
         session,
         at=now,
         actor=by.actor,
-        action=deed,
+        action=action,
         subject=ids.public("rcp", row.id),
         reason=by.reason,
-        details=moved | details,
+        details=move | details,
     )
 
 
-def _read_again(session: Session, receipt_id: UUID) -> ReceiptEntry:
-    """A receipt after its row was changed behind the session's back."""
+def _reload(session: Session, receipt_id: UUID) -> ReceiptEntry:
+    """A receipt after a statement has changed its row, which the session has not noticed."""
     query = select(InboxRow).options(*_WITHOUT_BYTES).where(InboxRow.id == receipt_id)
-    return _entries(session, session.scalars(query.execution_options(populate_existing=True)).all())[0]
+    return _load_entries(session, session.scalars(query.execution_options(populate_existing=True)).all())[0]
 
 
-def _find(session: Session, which: ReplaySelection, after: UUID | None, limit: int) -> list[UUID]:
-    """The next `limit` receipts to replay, by id. Each outcome is asked for alone: so an index gives them in order."""
-    found: set[UUID] = set()
-    for outcome in which.outcomes:
-        query = select(InboxRow.id).where(_has(session, outcome))
+def _find_replayable(session: Session, selection: ReplaySelection, after: UUID | None, limit: int) -> list[UUID]:
+    """The next `limit` receipts to replay, by id. One query for each outcome, so that an index gives them in order."""
+    receipt_ids: set[UUID] = set()
+    for outcome in selection.outcomes:
+        query = select(InboxRow.id).where(_has_outcome(session, outcome))
         if after is not None:
             query = query.where(InboxRow.id > after)
-        if which.since is not None:
-            query = query.where(InboxRow.received_at >= which.since)
-        if which.until is not None:
-            query = query.where(InboxRow.received_at < which.until)
-        found.update(session.scalars(query.order_by(InboxRow.id).limit(limit)))
-    return sorted(found)[:limit]
+        if selection.since is not None:
+            query = query.where(InboxRow.received_at >= selection.since)
+        if selection.until is not None:
+            query = query.where(InboxRow.received_at < selection.until)
+        receipt_ids.update(session.scalars(query.order_by(InboxRow.id).limit(limit)))
+    return sorted(receipt_ids)[:limit]
 
 
 def _replay_slice(
-    session: Session, receipt_ids: Sequence[UUID], which: ReplaySelection, by: Actor, now: datetime
+    session: Session, receipt_ids: Sequence[UUID], selection: ReplaySelection, by: Actor, now: datetime
 ) -> int:
-    held: dict[ReceiptOutcome, list[UUID]] = defaultdict(list)
+    locked: dict[ReceiptOutcome, list[UUID]] = defaultdict(list)
     query = (
         select(InboxRow.id, InboxRow.outcome)
-        .where(bulk.among(session, InboxRow.id, receipt_ids), InboxRow.outcome.in_(which.outcomes))
+        .where(bulk.among(session, InboxRow.id, receipt_ids), InboxRow.outcome.in_(selection.outcomes))
         .order_by(InboxRow.id)
         .with_for_update(skip_locked=True)
     )
     for receipt_id, outcome in session.execute(query):
-        held[ReceiptOutcome(outcome)].append(receipt_id)
-    moved = sorted(receipt_id for every in held.values() for receipt_id in every)
+        locked[ReceiptOutcome(outcome)].append(receipt_id)
+    moved = sorted(receipt_id for of_outcome in locked.values() for receipt_id in of_outcome)
     if not moved:
         return 0
-    unlooked = update(Parked).where(bulk.among(session, Parked.receipt_id, moved)).values(look_at=None)
-    session.execute(unlooked.execution_options(synchronize_session=False))
+    clear_look = update(Parked).where(bulk.among(session, Parked.receipt_id, moved)).values(look_at=None)
+    session.execute(clear_look.execution_options(synchronize_session=False))
     audits.write(
         session,
         at=now,
@@ -382,14 +385,14 @@ def _replay_slice(
         reason=by.reason,
         details={
             "count": len(moved),
-            "from": {outcome.value: len(held[outcome]) for outcome in sorted(held)},
+            "from": {outcome.value: len(locked[outcome]) for outcome in sorted(locked)},
             "first": ids.public("rcp", moved[0]),
             "last": ids.public("rcp", moved[-1]),
-            "outcomes": sorted(outcome.value for outcome in which.outcomes),
-            "since": which.since.isoformat() if which.since else None,
-            "until": which.until.isoformat() if which.until else None,
+            "outcomes": sorted(outcome.value for outcome in selection.outcomes),
+            "since": selection.since.isoformat() if selection.since else None,
+            "until": selection.until.isoformat() if selection.until else None,
         },
     )
-    for outcome in sorted(held):  # by name, as the counters are written in: see `ledger`
-        pending.reopen(session, held[outcome], outcome, now)
+    for outcome in sorted(locked):  # by name, the order in which `counters` are written, against deadlocks
+        pending.reopen(session, locked[outcome], outcome, now)
     return len(moved)

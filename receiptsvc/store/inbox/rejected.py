@@ -1,4 +1,4 @@
-"""A sample of the callbacks that were refused for a wrong key: the newest few, so that ops can see what comes."""
+"""A sample of the callbacks that were rejected for a wrong key: the newest few, so that operators see what arrives."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from receiptsvc import ids
 from receiptsvc.store.core.models import RejectedCallbackRow
 
 MAX_KEPT = 500
-MAX_QUERY = 1024  # bytes
+MAX_QUERY = 1024  # bytes of the query that are kept
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RejectedCallback:
-    """A refused callback, without its token. `kid`: of the key that it claims, if it has the form of one."""
+    """A rejected callback, without its token. `kid`: the id of the key that it claims, if it has the form of a kid."""
 
     received_at: datetime
     method: str
@@ -27,25 +27,25 @@ class RejectedCallback:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RejectedByKey:
-    """What was refused with one kid, as far as the sample goes."""
+    """The callbacks of the sample that claim one kid."""
 
     kid: str | None
     callbacks: int
     last_at: datetime
 
 
-def sample(session: Session, refused: Sequence[RejectedCallback]) -> None:
-    """Keep these, and let the oldest go."""
+def add(session: Session, callbacks: Sequence[RejectedCallback]) -> None:
+    """Add callbacks to the sample, and delete the oldest beyond MAX_KEPT."""
     rows = [
         {
             "id": ids.new(),
-            "received_at": one.received_at,
-            "method": one.method,
-            "address": one.address,
-            "kid": one.kid,
-            "query": one.query[:MAX_QUERY],
+            "received_at": each.received_at,
+            "method": each.method,
+            "address": each.address,
+            "kid": each.kid,
+            "query": each.query[:MAX_QUERY],
         }
-        for one in refused
+        for each in callbacks
     ]
     session.execute(insert(RejectedCallbackRow), rows)
     oldest = (
@@ -58,8 +58,8 @@ def sample(session: Session, refused: Sequence[RejectedCallback]) -> None:
     session.execute(delete(RejectedCallbackRow).where(RejectedCallbackRow.id <= oldest))
 
 
-def by_kid(session: Session) -> Sequence[RejectedByKey]:
-    """The sample, counted by the kid that was claimed, the most frequent first."""
+def count_by_kid(session: Session) -> Sequence[RejectedByKey]:
+    """The sample counted by claimed kid, the most frequent first."""
     count = func.count()
     query = select(RejectedCallbackRow.kid, count, func.max(RejectedCallbackRow.received_at)).group_by(
         RejectedCallbackRow.kid

@@ -213,7 +213,7 @@ class PostgresqlWriter:
             autocommit=True,
             connect_timeout=self._connect_seconds,
             application_name="receiptsvc door",
-            **outages.NOTICED,
+            **outages.TCP_KEEPALIVE,
         )
         made.add_notice_handler(self._note)
         with self._lock:

@@ -1,1 +1,1 @@
-"""Messages and what was recorded of them. Only `transitions` writes a status."""
+"""The message record: transitions and what is derived from them. Only `transitions` writes a status."""

@@ -1,8 +1,8 @@
-"""When conversations were last active, each in one small row.
+"""Conversation activity: when each conversation was first and last active, in one small row.
 
-Activity is that somebody says something: a message is accepted, or a reply comes. Receipts are none, of which a
-campaign has millions for one conversation: its row is written once for each request that sends, late in its
-transaction, so that those who share a clientRef wait for each other's last step only.
+Only accepted messages and replies are activity. Receipts are not: a campaign has millions of them for one conversation.
+So its row is written once for each sending request, late in the transaction, and requests that share a clientRef wait
+for each other's last step only.
 """
 
 from collections.abc import Collection, Iterable
@@ -18,7 +18,7 @@ from receiptsvc.store.core.models import ConversationActivity, Message, Reply
 
 
 class Activity(NamedTuple):
-    """When a conversation was active, and whether the last word is a reply; None: both spoke last at the same time."""
+    """When a conversation was active. `last_from_recipient`: None if a message and a reply share the last time."""
 
     first_at: datetime
     last_at: datetime
@@ -26,33 +26,33 @@ class Activity(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """What is noted of a conversation, and what is true. None: nothing is noted, or nothing was said."""
+    """A conversation whose row is wrong. `stored`: None without a row; `actual`: None without message and reply."""
 
     id: UUID
-    noted: Activity | None
-    true: Activity | None
+    stored: Activity | None
+    actual: Activity | None
 
 
 def touch(session: Session, conversation_ids: Iterable[UUID], at: datetime, *, is_reply: bool) -> None:
-    """Note that something was said in these conversations; nothing that was said later is forgotten."""
-    said = {"first_at": at, "last_at": at, "last_from_recipient": is_reply}
-    # In one order, so that two transactions can't wait for each other in a circle.
-    rows = [{"id": one, **said} for one in sorted(set(conversation_ids))]
-    bulk.execute_all(session, _merging(session), ConversationActivity, rows)
+    """Record that these conversations were active at this time; a later time that is stored already stays."""
+    values = {"first_at": at, "last_at": at, "last_from_recipient": is_reply}
+    # In the order of ids, so that two transactions can't deadlock.
+    rows = [{"id": conversation_id, **values} for conversation_id in sorted(set(conversation_ids))]
+    bulk.execute_all(session, _merge_statement(session), ConversationActivity, rows)
 
 
 def find_missing(session: Session, conversation_ids: Collection[UUID]) -> set[UUID]:
     """Which of these conversations have no row."""
-    asked = set(conversation_ids)
-    if not asked:
+    missing = set(conversation_ids)
+    if not missing:
         return set()
-    return asked.difference(
-        session.scalars(select(ConversationActivity.id).where(bulk.among(session, ConversationActivity.id, asked)))
+    return missing.difference(
+        session.scalars(select(ConversationActivity.id).where(bulk.among(session, ConversationActivity.id, missing)))
     )
 
 
 def find_differences(session: Session, conversation_ids: Collection[UUID]) -> list[Difference]:
-    """Of which of these conversations something else is noted than their messages and replies say."""
+    """Which of these conversations have a row that differs from their messages and replies."""
     if not conversation_ids:
         return []
     query = select(
@@ -62,17 +62,17 @@ def find_differences(session: Session, conversation_ids: Collection[UUID]) -> li
         ConversationActivity.last_from_recipient,
     )
     rows = session.execute(query.where(bulk.among(session, ConversationActivity.id, conversation_ids)))
-    noted = {row.id: Activity(*row[1:]) for row in rows}
-    true = _add_up(session, conversation_ids)
+    stored = {row.id: Activity(*row[1:]) for row in rows}
+    actual = _derive(session, conversation_ids)
     return [
-        Difference(one, noted.get(one), true.get(one))
-        for one in sorted(set(conversation_ids))
-        if not _is_same(noted.get(one), true.get(one))
+        Difference(conversation_id, stored.get(conversation_id), actual.get(conversation_id))
+        for conversation_id in sorted(set(conversation_ids))
+        if not _is_same(stored.get(conversation_id), actual.get(conversation_id))
     ]
 
 
 def repair(session: Session, conversation_ids: Collection[UUID]) -> None:
-    """Note what messages and replies say of these conversations; who speaks in one meanwhile waits, or comes after."""
+    """Write the rows of these conversations from their messages and replies. Concurrent activity is not lost."""
     if not conversation_ids:
         return
     query = (
@@ -80,44 +80,46 @@ def repair(session: Session, conversation_ids: Collection[UUID]) -> None:
         .where(bulk.among(session, ConversationActivity.id, conversation_ids))
         .order_by(ConversationActivity.id)
     )
-    held = set(session.scalars(query.with_for_update()))
-    true = _add_up(session, conversation_ids)  # a statement after the lock, so that it sees what was said before it
+    locked = set(session.scalars(query.with_for_update()))
+    actual = _derive(session, conversation_ids)  # read after the lock, so that it sees all that was written before it
     rows = [
         {
-            "id": one,
-            "first_at": said.first_at,
-            "last_at": said.last_at,
-            "last_from_recipient": bool(said.last_from_recipient),
+            "id": conversation_id,
+            "first_at": activity.first_at,
+            "last_at": activity.last_at,
+            "last_from_recipient": bool(activity.last_from_recipient),
         }
-        for one, said in sorted(true.items())
+        for conversation_id, activity in sorted(actual.items())
     ]
-    bulk.update_all(session, ConversationActivity, "id", [row for row in rows if row["id"] in held])
-    bulk.execute_all(session, _merging(session), ConversationActivity, [row for row in rows if row["id"] not in held])
+    bulk.update_all(session, ConversationActivity, "id", [row for row in rows if row["id"] in locked])
+    bulk.execute_all(
+        session, _merge_statement(session), ConversationActivity, [row for row in rows if row["id"] not in locked]
+    )
 
 
-def _merging(session: Session) -> upsert.Insert:
+def _merge_statement(session: Session) -> upsert.Insert:
     statement = upsert.into(session, ConversationActivity)
-    given = statement.excluded
+    new = statement.excluded
     return statement.on_conflict_do_update(
         index_elements=["id"],
         set_={
             "first_at": case(
-                (given.first_at < ConversationActivity.first_at, given.first_at), else_=ConversationActivity.first_at
+                (new.first_at < ConversationActivity.first_at, new.first_at), else_=ConversationActivity.first_at
             ),
             "last_at": case(
-                (given.last_at > ConversationActivity.last_at, given.last_at), else_=ConversationActivity.last_at
+                (new.last_at > ConversationActivity.last_at, new.last_at), else_=ConversationActivity.last_at
             ),
             "last_from_recipient": case(
-                (given.last_at >= ConversationActivity.last_at, given.last_from_recipient),
+                (new.last_at >= ConversationActivity.last_at, new.last_from_recipient),
                 else_=ConversationActivity.last_from_recipient,
             ),
         },
     )
 
 
-def _add_up(session: Session, conversation_ids: Collection[UUID]) -> dict[UUID, Activity]:
-    """What messages and replies say, read from indexes that begin with the conversation."""
-    ours, theirs = (
+def _derive(session: Session, conversation_ids: Collection[UUID]) -> dict[UUID, Activity]:
+    """The activity by messages and replies, read from indexes that begin with the conversation."""
+    message_times, reply_times = (
         {
             row[0]: row[1:]
             for row in session.execute(
@@ -128,16 +130,19 @@ def _add_up(session: Session, conversation_ids: Collection[UUID]) -> dict[UUID, 
         }
         for model, at in ((Message, Message.created_at), (Reply, Reply.received_at))
     )
-    added: dict[UUID, Activity] = {}
-    for one in ours.keys() | theirs.keys():
-        times = [*ours.get(one, ()), *theirs.get(one, ())]
-        sent, answered = ours.get(one, (None, None))[1], theirs.get(one, (None, None))[1]
-        last_from_recipient = None if sent == answered else sent is None or (answered is not None and answered > sent)
-        added[one] = Activity(min(times), max(times), last_from_recipient)
-    return added
+    activities: dict[UUID, Activity] = {}
+    for each in message_times.keys() | reply_times.keys():
+        times = [*message_times.get(each, ()), *reply_times.get(each, ())]
+        sent_at, replied_at = message_times.get(each, (None, None))[1], reply_times.get(each, (None, None))[1]
+        if sent_at == replied_at:
+            last_from_recipient = None
+        else:
+            last_from_recipient = sent_at is None or (replied_at is not None and replied_at > sent_at)
+        activities[each] = Activity(min(times), max(times), last_from_recipient)
+    return activities
 
 
-def _is_same(noted: Activity | None, true: Activity | None) -> bool:
-    if noted is not None and true is not None and true.last_from_recipient is None:
-        return noted[:2] == true[:2]
-    return noted == true
+def _is_same(stored: Activity | None, actual: Activity | None) -> bool:
+    if stored is not None and actual is not None and actual.last_from_recipient is None:
+        return stored[:2] == actual[:2]
+    return stored == actual

@@ -1,13 +1,13 @@
-"""What changed, for those who follow it: status changes and replies, numbered in the order of their commits.
+"""The change feed: status changes and replies, numbered in the order of their commits, for event streams.
 
-An id is drawn before its transaction commits, so a lower one may appear after a higher one was read. So each commit
-leaves what it changed as a row without a number, and whoever wants news numbers first what has been committed since:
-one at a time, by what a single snapshot sees. A number is given only when every lower one can be read, and a long
-transaction holds up nobody: it has its numbers when it ends. What one snapshot sees is numbered in the order of ids,
-which for one message is that of its changes, because they are drawn under its lock. SQLite has one writer at a time:
-there a row has its number at once.
+Ids do not have that order: an id is drawn before its transaction commits, so a lower one may appear after a higher one
+was read. So a commit leaves its changes in a row without a number, and a reader first numbers what has been committed
+since: one reader at a time, by what a single snapshot sees. A number is given only once every lower one can be read. A
+long transaction delays no other: its rows get their numbers when it ends. Within a snapshot rows are numbered by id,
+which for one message is the order of its changes, because ids are drawn under its lock. SQLite has one writer at a
+time: there a row has its number at once.
 
-A row holds the changes packed, 26 bytes each, and none has an index entry of its own: there are as many as receipts.
+A row holds its changes packed, 26 bytes each. A change has no index entry of its own: there are as many as receipts.
 """
 
 import re
@@ -32,9 +32,9 @@ Label: TypeAlias = "tuple[str, str]"  # a name that the API filters by, and a va
 CLIENT_REF, TRANSACTION_ID, RECIPIENT = "clientRef", "transactionID", "recipient"
 STATUS, ORIGINATOR = "status", "originator"
 
-_PACKED = struct.Struct(">16sccq")  # whose, the status before, the status, since when in microseconds
+_PACKED = struct.Struct(">16sccq")  # message or reply id, previous status, status, time in microseconds
 _NOTHING, _REPLY = b"-", b"+"
-_LETTERS: dict[str | None, bytes] = {  # they stand in rows: new ones may come, none may change
+_LETTERS: dict[str | None, bytes] = {  # stored in rows: letters may be added, never changed
     None: _NOTHING,
     Status.ACCEPTED: b"a",
     Status.SEND_UNKNOWN: b"u",
@@ -47,42 +47,42 @@ _LETTERS: dict[str | None, bytes] = {  # they stand in rows: new ones may come, 
     Status.FAILED: b"f",
     Status.CANCELLED: b"c",
 }
-_WORDS = {letter: word for word, letter in _LETTERS.items()}
+_STATUSES = {letter: status for status, letter in _LETTERS.items()}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 MAX_NUMBERED = 1000  # rows in one transaction
 
-_MAX_IN_A_ROW = 500  # changes
-_MAX_ROWS = 50  # in one page
-_PLACE = re.compile(r"([0-9]{12})\.([0-9]{3})\Z", re.ASCII)
+_MAX_CHANGES_PER_ROW = 500
+_MAX_ROWS_PER_READ = 50
+_POSITION = re.compile(r"([0-9]{12})\.([0-9]{3})\Z", re.ASCII)
 
 _TABLE = cast("Table", EventRow.__table__)
-_EVERY = _TABLE.alias()
-_NEXT_NUMBER = select(func.coalesce(func.max(_EVERY.c.number), 0) + 1).scalar_subquery()
+_ALL_ROWS = _TABLE.alias()
+_NEXT_NUMBER = select(func.coalesce(func.max(_ALL_ROWS.c.number), 0) + 1).scalar_subquery()
 
-_ALONE = text("SELECT pg_try_advisory_xact_lock(20160113, 0)")  # until the end of the transaction that numbers
-_NUMBER = text("""
+_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(20160113, 0)")  # until the end of the transaction that numbers
+_ASSIGN_NUMBERS = text("""
     UPDATE events SET number = fresh.number
     FROM (
         SELECT id, (SELECT coalesce(max(number), 0) FROM events) + row_number() OVER (ORDER BY id) AS number
-        FROM (SELECT id FROM events WHERE number IS NULL ORDER BY id LIMIT :most) AS waiting
+        FROM (SELECT id FROM events WHERE number IS NULL ORDER BY id LIMIT :limit) AS waiting
     ) AS fresh
     WHERE events.id = fresh.id
 """)
 
 
 class Change(NamedTuple):
-    """A message's status, which was another one before; None: there was no message."""
+    """A change of a message's status. `previous`: None for a new message."""
 
     message_id: UUID
-    before: str | None
+    previous: str | None
     status: str
     at: datetime
 
 
 class FeedPosition(NamedTuple):
-    """Where an event stands: its row's number, then its part of the row. As text, places have the same order."""
+    """The position of an event: its row's number, and its part of the row. As texts, positions sort the same way."""
 
     number: int
     part: int
@@ -91,11 +91,11 @@ class FeedPosition(NamedTuple):
         return f"{self.number:012d}.{self.part:03d}"
 
 
-BEGINNING = FeedPosition(0, 0)  # before all
+BEGINNING = FeedPosition(0, 0)  # before all events
 
 
 class MessageSummary(NamedTuple):
-    """What of a message an event tells."""
+    """The part of a message that events show."""
 
     id: UUID
     recipient: str
@@ -107,9 +107,9 @@ class MessageSummary(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StatusChange:
-    """A message has another status. `labels`: what it can be filtered by."""
+    """A message's status has changed. `labels`: what the event can be filtered by."""
 
-    place: FeedPosition
+    position: FeedPosition
     row: MessageSummary
     previous_status: str | None
     status: str
@@ -119,9 +119,9 @@ class StatusChange:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewReply:
-    """A reply was recorded. Its labels are those of the message that it answers, its sender being the recipient."""
+    """A reply was recorded. It has the labels of the message that it answers; its sender is the recipient."""
 
-    place: FeedPosition
+    position: FeedPosition
     row: Reply
     labels: frozenset[Label]
 
@@ -131,196 +131,199 @@ Event: TypeAlias = StatusChange | NewReply
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Some events in their order, the place of the last that was looked at, and whether there was no more then."""
+    """Events in order. `end`: the last position that was read; `is_all`: whether there were no more at that time."""
 
     events: Sequence[Event]
-    upto: FeedPosition
+    end: FeedPosition
     is_all: bool
 
 
-def parse_place(text: str) -> FeedPosition | None:
-    """The place that is written so; None: it is none."""
-    found = _PLACE.match(text)
-    return FeedPosition(int(found[1]), int(found[2])) if found else None
+def parse_position(text: str) -> FeedPosition | None:
+    """The position that a text stands for; None if it is not the text of a position."""
+    match = _POSITION.match(text)
+    return FeedPosition(int(match[1]), int(match[2])) if match else None
 
 
 def record(session: Session, changes: Sequence[Change], now: datetime) -> None:
-    """Leave word of changes, in the caller's transaction, which holds the messages. Those of one message in order."""
-    _write(
+    """Add status changes, those of one message in order, in the caller's transaction. It must hold the messages."""
+    _insert(
         session,
         [
-            _PACKED.pack(message_id.bytes, _LETTERS[before], _LETTERS[status], (at - _EPOCH) // _MICROSECOND)
-            for message_id, before, status, at in changes
+            _PACKED.pack(message_id.bytes, _LETTERS[previous], _LETTERS[status], (at - _EPOCH) // _MICROSECOND)
+            for message_id, previous, status, at in changes
         ],
         now,
     )
 
 
 def record_reply(session: Session, reply_id: UUID, now: datetime) -> None:
-    """Leave word of a reply, in the caller's transaction."""
-    _write(session, [_PACKED.pack(reply_id.bytes, _NOTHING, _REPLY, 0)], now)
+    """Add a reply, in the caller's transaction."""
+    _insert(session, [_PACKED.pack(reply_id.bytes, _NOTHING, _REPLY, 0)], now)
 
 
 def has_unnumbered(session: Session) -> bool:
-    """Whether rows were committed that have no number yet."""
+    """Whether there are committed rows without a number."""
     if is_sqlite(session):
         return False
-    # By its order the index of such rows serves it, whatever the planner believes of how many there are.
-    waiting = select(EventRow.id).where(EventRow.number.is_(None)).order_by(EventRow.id).limit(1)
-    return session.scalar(waiting) is not None
+    # The order makes the planner use the partial index of such rows, whatever its statistics say of their number.
+    unnumbered = select(EventRow.id).where(EventRow.number.is_(None)).order_by(EventRow.id).limit(1)
+    return session.scalar(unnumbered) is not None
 
 
-def number(session: Session, most: int = MAX_NUMBERED) -> int:
-    """Number up to so many rows that were committed; how many. None of them, if somebody else is at it.
+def number(session: Session, limit: int = MAX_NUMBERED) -> int:
+    """Number up to `limit` committed rows; how many. Numbers none if another process is numbering.
 
-    In a transaction of its own, which is short, because it keeps others from numbering.
+    Call it in a short transaction of its own: until that ends, no other process can number.
     """
-    if is_sqlite(session) or not session.scalar(_ALONE):
+    if is_sqlite(session) or not session.scalar(_TRY_LOCK):
         return 0
-    done: int = session.execute(_NUMBER, {"most": most}).rowcount  # type: ignore[attr-defined]  # of an update
-    return done
+    numbered: int = session.execute(_ASSIGN_NUMBERS, {"limit": limit}).rowcount  # type: ignore[attr-defined]  # an update's
+    return numbered
 
 
 def read(session: Session, after: FeedPosition, limit: int = 500) -> Batch:
-    """The next events after a place: some `limit` of them, by whole rows, or fewer.
+    """The next events after a position: about `limit` of them, as rows are read whole, or fewer.
 
-    What is about a message or reply that is there no more is left out. Whoever reads after the same place, at any time
-    and from any process, finds the same events in the same order, as far as there are some yet.
+    Events about deleted messages and replies are left out. Every reader finds the same events in the same order after
+    the same position, at any time and from any process.
     """
     query = (
         select(_TABLE.c.number, _TABLE.c.changes)
         .where(_TABLE.c.number >= after.number)
         .order_by(_TABLE.c.number)
-        .limit(_MAX_ROWS)
+        .limit(_MAX_ROWS_PER_READ)
     )
-    found: list[tuple[FeedPosition, tuple[Any, ...]]] = []
+    unpacked: list[tuple[FeedPosition, tuple[Any, ...]]] = []
     rows = 0
     for row_number, packed in session.execute(query):
         rows += 1
         changes = enumerate(_PACKED.iter_unpack(packed))
-        found += [(FeedPosition(row_number, part), change) for part, change in changes if (row_number, part) > after]
-        if len(found) >= limit:
+        unpacked += [(FeedPosition(row_number, part), change) for part, change in changes if (row_number, part) > after]
+        if len(unpacked) >= limit:
             break
     return Batch(
-        events=_events(session, found),
-        upto=found[-1][0] if found else after,
-        is_all=rows < _MAX_ROWS and len(found) < limit,
+        events=_load_events(session, unpacked),
+        end=unpacked[-1][0] if unpacked else after,
+        is_all=rows < _MAX_ROWS_PER_READ and len(unpacked) < limit,
     )
 
 
 def find_last(session: Session) -> FeedPosition:
-    """Where the last event stands that has a number."""
+    """The position of the last numbered event."""
     query = select(_TABLE.c.number, func.length(_TABLE.c.changes)).where(_TABLE.c.number.is_not(None))
     last = session.execute(query.order_by(_TABLE.c.number.desc()).limit(1)).first()
     return BEGINNING if last is None else FeedPosition(last[0], last[1] // _PACKED.size - 1)
 
 
-def is_kept(session: Session, place: FeedPosition) -> bool:
-    """Whether every event after this place is still here, and the place is one of ours."""
-    if place.number:
-        return bool(session.scalar(select(exists().where(EventRow.number == place.number))))
+def is_kept(session: Session, position: FeedPosition) -> bool:
+    """Whether this is a position of ours, and every event after it is still there."""
+    if position.number:
+        return bool(session.scalar(select(exists().where(EventRow.number == position.number))))
     first = session.scalar(select(func.min(EventRow.number)))
-    return place == BEGINNING and first in {None, 1}
+    return position == BEGINNING and first in {None, 1}
 
 
 def prune(session: Session, before: datetime, limit: int = 1000) -> int:
-    """Delete the first rows as far as they are older than `before`, up to so many; how many.
+    """Delete up to `limit` rows older than `before`, the first ones first; how many.
 
-    The last one stays whatever its age: it knows which number comes next.
+    The last row stays, whatever its age: the next number follows from it.
     """
-    first = (
+    oldest = (
         select(EventRow.number, EventRow.recorded_at)
-        .where(EventRow.number < select(func.max(_EVERY.c.number)).scalar_subquery())
+        .where(EventRow.number < select(func.max(_ALL_ROWS.c.number)).scalar_subquery())
         .order_by(EventRow.number)
         .limit(limit)
     )
     last = None
-    for row_number, recorded_at in session.execute(first):
+    for row_number, recorded_at in session.execute(oldest):
         if recorded_at >= before:
             break
         last = row_number
     if last is None:
         return 0
-    gone: int = session.execute(delete(_TABLE).where(_TABLE.c.number <= last)).rowcount  # type: ignore[attr-defined]
-    return gone
+    deleted: int = session.execute(delete(_TABLE).where(_TABLE.c.number <= last)).rowcount  # type: ignore[attr-defined]
+    return deleted
 
 
-def _write(session: Session, packed: Sequence[bytes], now: datetime) -> None:
+def _insert(session: Session, packed: Sequence[bytes], now: datetime) -> None:
     rows = [
-        {"recorded_at": now, "changes": b"".join(packed[start : start + _MAX_IN_A_ROW])}
-        for start in range(0, len(packed), _MAX_IN_A_ROW)
+        {"recorded_at": now, "changes": b"".join(packed[start : start + _MAX_CHANGES_PER_ROW])}
+        for start in range(0, len(packed), _MAX_CHANGES_PER_ROW)
     ]
     if rows:
         statement = insert(_TABLE)
         session.execute(statement.values(number=_NEXT_NUMBER) if is_sqlite(session) else statement, rows)
 
 
-def _events(session: Session, found: Sequence[tuple[FeedPosition, tuple[Any, ...]]]) -> list[Event]:
-    """The events at these places, with what they are about."""
-    told = [
-        (place, UUID(bytes=whose), _WORDS.get(before), letter, micros)
-        for place, (whose, before, letter, micros) in found
+def _load_events(session: Session, unpacked: Sequence[tuple[FeedPosition, tuple[Any, ...]]]) -> list[Event]:
+    """The events of unpacked changes, with the messages and replies that they are about."""
+    changes = [
+        (position, UUID(bytes=subject), _STATUSES.get(previous), letter, micros)
+        for position, (subject, previous, letter, micros) in unpacked
     ]
     replies: dict[UUID, Reply] = {}
-    reply_ids = [whose for _, whose, _, letter, _ in told if letter == _REPLY]
+    reply_ids = [subject for _, subject, _, letter, _ in changes if letter == _REPLY]
     if reply_ids:
         replies = {
             reply.id: reply for reply in session.scalars(select(Reply).where(bulk.among(session, Reply.id, reply_ids)))
         }
-    answered = {reply.message_id for reply in replies.values() if reply.message_id is not None}
-    message_ids = answered | {whose for _, whose, _, letter, _ in told if letter != _REPLY}
-    abouts, transactions = _abouts(session, message_ids)
+    message_ids = {reply.message_id for reply in replies.values() if reply.message_id is not None}
+    message_ids |= {subject for _, subject, _, letter, _ in changes if letter != _REPLY}
+    messages, transaction_ids = _load_messages(session, message_ids)
     events: list[Event] = []
-    for place, whose, before, letter, micros in told:
-        status = _WORDS.get(letter)
-        if letter == _REPLY and whose in replies:
-            events.append(_reply_came(place, replies[whose], abouts, transactions))
-        elif status is not None and whose in abouts:
-            about = abouts[whose]
+    for position, subject, previous, letter, micros in changes:
+        status = _STATUSES.get(letter)
+        if letter == _REPLY and subject in replies:
+            events.append(_new_reply(position, replies[subject], messages, transaction_ids))
+        elif status is not None and subject in messages:
+            message = messages[subject]
             events.append(
                 StatusChange(
-                    place=place,
-                    row=about,
-                    previous_status=before,
+                    position=position,
+                    row=message,
+                    previous_status=previous,
                     status=status,
                     status_at=_EPOCH + timedelta(microseconds=micros),
-                    labels=_labels(about, transactions[whose]) | {(STATUS, status)},
+                    labels=_labels(message, transaction_ids[subject]) | {(STATUS, status)},
                 )
             )
     return events
 
 
-def _abouts(
+def _load_messages(
     session: Session, message_ids: Collection[UUID]
 ) -> tuple[dict[UUID, MessageSummary], defaultdict[UUID, set[str]]]:
-    """Messages, and every transactionID that each was ever given."""
-    transactions: defaultdict[UUID, set[str]] = defaultdict(set)
+    """Messages, and all transactionIDs that each was ever given."""
+    transaction_ids: defaultdict[UUID, set[str]] = defaultdict(set)
     if not message_ids:
-        return {}, transactions
+        return {}, transaction_ids
     columns = [getattr(Message, name) for name in MessageSummary._fields]
-    abouts = session.execute(select(*columns).where(bulk.among(session, Message.id, message_ids)))
-    given = select(MessageTransaction.message_id, MessageTransaction.transaction_id)
+    messages = session.execute(select(*columns).where(bulk.among(session, Message.id, message_ids)))
+    links = select(MessageTransaction.message_id, MessageTransaction.transaction_id)
     for message_id, transaction_id in session.execute(
-        given.where(bulk.among(session, MessageTransaction.message_id, message_ids))
+        links.where(bulk.among(session, MessageTransaction.message_id, message_ids))
     ):
-        transactions[message_id].add(transaction_id)
-    return {row[0]: MessageSummary._make(row) for row in abouts}, transactions
+        transaction_ids[message_id].add(transaction_id)
+    return {row[0]: MessageSummary._make(row) for row in messages}, transaction_ids
 
 
-def _reply_came(
-    place: FeedPosition, reply: Reply, abouts: dict[UUID, MessageSummary], transactions: defaultdict[UUID, set[str]]
+def _new_reply(
+    position: FeedPosition,
+    reply: Reply,
+    messages: dict[UUID, MessageSummary],
+    transaction_ids: defaultdict[UUID, set[str]],
 ) -> NewReply:
-    about = abouts.get(reply.message_id) if reply.message_id is not None else None
+    message = messages.get(reply.message_id) if reply.message_id is not None else None
     labels = {(RECIPIENT, reply.sender)}
     if reply.client_ref is not None:
         labels.add((CLIENT_REF, reply.client_ref))
-    if about is not None:
-        labels |= _labels(about, transactions[about.id])
-    return NewReply(place=place, row=reply, labels=frozenset(labels))
+    if message is not None:
+        labels |= _labels(message, transaction_ids[message.id])
+    return NewReply(position=position, row=reply, labels=frozenset(labels))
 
 
-def _labels(about: MessageSummary, transaction_ids: Collection[str]) -> frozenset[Label]:
-    values = ((RECIPIENT, about.recipient), (CLIENT_REF, about.client_ref), (ORIGINATOR, about.originator))
+def _labels(message: MessageSummary, transaction_ids: Collection[str]) -> frozenset[Label]:
+    values = ((RECIPIENT, message.recipient), (CLIENT_REF, message.client_ref), (ORIGINATOR, message.originator))
     return frozenset((name, value) for name, value in values if value is not None) | {
         (TRANSACTION_ID, transaction_id) for transaction_id in transaction_ids
     }

@@ -1,12 +1,12 @@
-"""Counts by the hour, kept in the commits that change what they count, so that no statistic ever scans the rows.
+"""Hourly counts, updated in the commits that change what they count, so that statistics never scan the rows.
 
-Three kinds, each with a word:
-- `messages`: messages of the hour in which they were accepted, by their status now;
-- `delays`: those of them that are delivered, by how long after their first offer that was, as a `delay_class`;
-- `receipts`: receipts of the hour in which they came, by their effect; of no originator.
+Three kinds, each with a label:
+- `messages`: messages accepted in the hour, by their present status;
+- `delays`: those of them that are delivered, by the `delay_class` of the time from first offer to delivery;
+- `receipts`: receipts received in the hour, by effect; without an originator.
 
-A fourth, `changes`, has no word and no originator: how often any other count of the hour was written. Who has added an
-hour up need not do so again as long as this stands still.
+A fourth, `changes`, has neither label nor originator: how often any other count of the hour was written. A sum of an
+hour stays valid as long as this count stays the same.
 
 Each process adds to its own slot, as with the counters of the ledger; a reader sums the slots.
 """
@@ -25,14 +25,14 @@ from receiptsvc.store.core.models import HourlyCount
 
 MESSAGES, DELAYS, RECEIPTS, CHANGES = "messages", "delays", "receipts", "changes"
 
-_STEP = 1.1  # a class of delays ends a tenth above the one before it
-_MAX_CLASS = 200  # some six years
+_STEP = 1.1  # each class of delays ends a tenth above the one before it
+_MAX_CLASS = 200  # about six years
 
 KEYS = ("hour", "kind", "originator", "label")
 
 
 class CountKey(NamedTuple):
-    """What is counted: see the module."""
+    """What a count counts; see the module."""
 
     hour: datetime
     kind: str
@@ -41,7 +41,7 @@ class CountKey(NamedTuple):
 
 
 class CountedMessage(NamedTuple):
-    """What of a message is counted."""
+    """The values by which a message is counted."""
 
     created_at: datetime
     originator: str | None
@@ -50,18 +50,18 @@ class CountedMessage(NamedTuple):
     status_at: datetime
 
 
-def of_message(standing: CountedMessage) -> list[CountKey]:
-    """Where a message counts, as it stands."""
-    hour, originator = hour_of(standing.created_at), standing.originator or ""
-    keys = [CountKey(hour, MESSAGES, originator, standing.status)]
-    if standing.status == Status.DELIVERED and standing.offered_at is not None:
-        took = (standing.status_at - standing.offered_at).total_seconds()
-        keys.append(CountKey(hour, DELAYS, originator, delay_class(took)))
+def of_message(message: CountedMessage) -> list[CountKey]:
+    """The counts that a message is part of."""
+    hour, originator = hour_of(message.created_at), message.originator or ""
+    keys = [CountKey(hour, MESSAGES, originator, message.status)]
+    if message.status == Status.DELIVERED and message.offered_at is not None:
+        delay_seconds = (message.status_at - message.offered_at).total_seconds()
+        keys.append(CountKey(hour, DELAYS, originator, delay_class(delay_seconds)))
     return keys
 
 
 def of_receipt(received_at: datetime, effect: Effect) -> CountKey:
-    """Where a receipt counts that found its message."""
+    """The count that a matched receipt is part of."""
     return CountKey(hour_of(received_at), RECEIPTS, "", effect)
 
 
@@ -71,23 +71,23 @@ def hour_of(at: datetime) -> datetime:
 
 
 def delay_class(seconds: float) -> str:
-    """A delay's class, three digits: `000` up to one second, then each a tenth longer than the one before."""
-    place = math.ceil(math.log(seconds) / math.log(_STEP)) if seconds > 1 else 0
-    return f"{min(place, _MAX_CLASS):03d}"
+    """The class of a delay, three digits: `000` up to one second, each further one ends a tenth later."""
+    number = math.ceil(math.log(seconds) / math.log(_STEP)) if seconds > 1 else 0
+    return f"{min(number, _MAX_CLASS):03d}"
 
 
 def delay_classes() -> list[str]:
     """All classes of delays, the shortest first."""
-    return [f"{place:03d}" for place in range(_MAX_CLASS + 1)]
+    return [f"{number:03d}" for number in range(_MAX_CLASS + 1)]
 
 
-def longest_delay(word: str) -> float:
+def longest_delay(label: str) -> float:
     """The longest delay of a class, in seconds."""
-    return float(_STEP ** int(word))
+    return float(_STEP ** int(label))
 
 
 def read(session: Session, hour: datetime | None = None) -> Counter[CountKey]:
-    """The counts as they stand, of all hours or of one; not how often they changed."""
+    """The counts of all hours or of one, summed over the slots; without `changes`."""
     columns = [getattr(HourlyCount, name) for name in KEYS]
     query = select(*columns, func.sum(HourlyCount.value)).where(HourlyCount.kind != CHANGES).group_by(*columns)
     if hour is not None:
@@ -97,10 +97,10 @@ def read(session: Session, hour: datetime | None = None) -> Counter[CountKey]:
 
 def add(session: Session, counts: Counter[CountKey]) -> None:
     """Add to this process's slot of each count, in the caller's transaction. Others may wait for it: call it late."""
-    moved = {key: value for key, value in counts.items() if value}
-    moved |= {CountKey(hour, CHANGES, "", ""): 1 for hour in {key.hour for key in moved}}
-    # In one order, so that two transactions that share a slot can't wait for each other in a circle.
-    rows = [{**key._asdict(), "slot": session.info["slot"], "value": value} for key, value in sorted(moved.items())]
+    changed = {key: value for key, value in counts.items() if value}
+    changed |= {CountKey(hour, CHANGES, "", ""): 1 for hour in {key.hour for key in changed}}
+    # In the order of keys, so that two transactions that share a slot can't deadlock.
+    rows = [{**key._asdict(), "slot": session.info["slot"], "value": value} for key, value in sorted(changed.items())]
     if rows:
         statement = upsert.into(session, HourlyCount)
         summed = {"value": HourlyCount.value + statement.excluded.value}

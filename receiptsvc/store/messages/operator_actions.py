@@ -1,7 +1,7 @@
-"""What a person does to messages by hand: cancel what was not given to the gateway, settle what nobody knows.
+"""What operators do to messages: cancel those not yet given to the gateway, resolve those with an unknown fate.
 
-Each deed takes the messages' locks before it decides, and is one more report about them: a receipt that comes later
-still wins. It leaves an audit.
+Each action locks the messages before it decides, is recorded as one more report about them, so that a later receipt
+still wins, and writes an audit.
 """
 
 from collections.abc import Collection, Mapping
@@ -25,7 +25,7 @@ from receiptsvc.store.messages.transitions import LockedMessage
 
 RESOLUTIONS = (Status.SUBMITTED, Status.DELIVERED, Status.UNDELIVERED, Status.FAILED)
 MAX_CANCELLED = 100_000  # in one call
-CANCELLED = "messages"  # the subject of an audit that is about many
+CANCELLED = "messages"  # the subject of an audit of many messages
 
 _SLICE = 250  # messages in one transaction
 _SQLITE_SLICE = 100
@@ -33,7 +33,7 @@ _SQLITE_SLICE = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CancelSelection:
-    """Which messages to cancel: all that every given field fits. Times are those of acceptance; `until` is left out."""
+    """Which messages to cancel: those that fit every given field. `since` ≤ time of acceptance < `until`."""
 
     client_ref: str | None = None
     recipient: str | None = None
@@ -45,21 +45,21 @@ class CancelSelection:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cancelled:
-    """How many messages were cancelled, or could be; and whether these were all."""
+    """How many messages were cancelled, or would be in a dry run. `is_complete`: whether these were all."""
 
     count: int
     is_complete: bool
 
 
 def cancel(session: Session, message_id: UUID, by: Actor, now: datetime) -> bool:
-    """Cancel one message; False if there is none. Raises Refused if the gateway may have it, or it is settled."""
+    """Cancel one message; False if it does not exist. Raises Refused if the gateway may have it, or it is settled."""
     locked = transitions.lock_messages(session, [message_id])
     if not locked:
         return False
     message = locked[message_id]
-    if not _may_be_cancelled(message):
-        raise Refused(_why_not(message))
-    _record(session, locked, _word(Status.CANCELLED, "cancelled by hand", by, now), now)
+    if not _is_cancellable(message):
+        raise Refused(_explain_refusal(message))
+    _record(session, locked, _step(Status.CANCELLED, "cancelled by hand", by, now), now)
     audits.write(
         session, at=now, actor=by.actor, action="cancel", subject=ids.public("msg", message_id), reason=by.reason
     )
@@ -68,40 +68,40 @@ def cancel(session: Session, message_id: UUID, by: Actor, now: datetime) -> bool
 
 def cancel_all(
     database: Database,
-    which: CancelSelection,
+    selection: CancelSelection,
     by: Actor,
     now: datetime,
     *,
     is_dry_run: bool = False,
-    most: int = MAX_CANCELLED,
+    limit: int = MAX_CANCELLED,
 ) -> Cancelled:
-    """Cancel up to `most` messages, a slice and a short transaction at a time. `is_dry_run`: only count.
+    """Cancel up to `limit` messages, slice by slice, or `MAX_SECONDS` long. `is_dry_run`: only count.
 
-    What is in a call is left to it. It commits: what a slice has cancelled stays so, whatever becomes of the next.
+    Messages in a call are left alone. It commits each slice in a short transaction, whatever becomes of the next one.
     """
     count, after, deadline = 0, None, monotonic() + MAX_SECONDS
     size = _SQLITE_SLICE if database.is_sqlite and not is_dry_run else _SLICE
     while True:
         if is_dry_run:
             with database.reading() as session:
-                found = _find(session, which, after, size)
+                found = _find(session, selection, after, size)
             count += len(found)
         else:
             with database.transaction() as session:
-                found = _find(session, which, after, size)
+                found = _find(session, selection, after, size)
                 count += _cancel_slice(session, [message_id for message_id, _ in found], by, now)
             database.rest()
         if len(found) < size:
             return Cancelled(count=count, is_complete=True)
         after = found[-1]
-        if count >= most or monotonic() >= deadline:
+        if count >= limit or monotonic() >= deadline:
             return Cancelled(count=count, is_complete=False)
 
 
 def resolve(session: Session, message_id: UUID, status: Status, by: Actor, now: datetime) -> bool:
-    """Settle a message of which nobody knows whether the gateway has it, by an operator's word; False: there is none.
+    """Settle a `send_unknown` message by an operator's decision; False if it does not exist.
 
-    Raises Refused for any other.
+    Raises Refused for a message of any other status.
     """
     locked = transitions.lock_messages(session, [message_id])
     if not locked:
@@ -109,7 +109,7 @@ def resolve(session: Session, message_id: UUID, status: Status, by: Actor, now: 
     message = locked[message_id]
     if message.status != Status.SEND_UNKNOWN and not _waits_though_it_may_be_sent(message):
         raise Refused(f"Only a message that is send_unknown can be resolved; this one is {message.status}.")
-    _record(session, locked, _word(status, "resolved by hand", by, now), now)
+    _record(session, locked, _step(status, "resolved by hand", by, now), now)
     audits.write(
         session,
         at=now,
@@ -122,8 +122,8 @@ def resolve(session: Session, message_id: UUID, status: Status, by: Actor, now: 
     return True
 
 
-def _may_be_cancelled(message: LockedMessage) -> bool:
-    # One that is accepted, and in no call, was offered in vain, if at all, but for those.
+def _is_cancellable(message: LockedMessage) -> bool:
+    # An accepted message that is in no call is not at the gateway, unless an answer left that open.
     return message.status == Status.ACCEPTED and message.calling_since is None and message.unclear_since is None
 
 
@@ -132,7 +132,7 @@ def _waits_though_it_may_be_sent(message: LockedMessage) -> bool:
     return message.status == Status.ACCEPTED and message.unclear_since is not None
 
 
-def _why_not(message: LockedMessage) -> str:
+def _explain_refusal(message: LockedMessage) -> str:
     if message.status == Status.ACCEPTED and message.calling_since is not None:
         return "It is just being given to the gateway, and can't be cancelled any more."
     if message.status == Status.SEND_UNKNOWN or _waits_though_it_may_be_sent(message):
@@ -141,7 +141,7 @@ def _why_not(message: LockedMessage) -> str:
 
 
 def _find(
-    session: Session, which: CancelSelection, after: tuple[UUID, datetime] | None, size: int
+    session: Session, selection: CancelSelection, after: tuple[UUID, datetime] | None, size: int
 ) -> list[tuple[UUID, datetime]]:
     conditions: list[ColumnElement[bool]] = [
         Message.due_at.is_not(None),
@@ -149,18 +149,18 @@ def _find(
         Message.calling_since.is_(None),
         Message.unclear_since.is_(None),
     ]
-    for column, wanted in (
-        (Message.client_ref, which.client_ref),
-        (Message.recipient, which.recipient),
-        (Message.originator, which.originator),
-        (Message.created_by, which.created_by),
+    for column, value in (
+        (Message.client_ref, selection.client_ref),
+        (Message.recipient, selection.recipient),
+        (Message.originator, selection.originator),
+        (Message.created_by, selection.created_by),
     ):
-        if wanted is not None:
-            conditions.append(column == wanted)
-    if which.since is not None:
-        conditions.append(Message.created_at >= which.since)
-    if which.until is not None:
-        conditions.append(Message.created_at < which.until)
+        if value is not None:
+            conditions.append(column == value)
+    if selection.since is not None:
+        conditions.append(Message.created_at >= selection.since)
+    if selection.until is not None:
+        conditions.append(Message.created_at < selection.until)
     if after is not None:
         last_id, last_due = after
         conditions += [
@@ -175,10 +175,10 @@ def _cancel_slice(session: Session, message_ids: Collection[UUID], by: Actor, no
     locked = {
         message_id: message
         for message_id, message in transitions.lock_messages(session, message_ids).items()
-        if _may_be_cancelled(message)  # a call may have begun since it was found
+        if _is_cancellable(message)  # a call may have begun since it was found
     }
     if locked:
-        _record(session, locked, _word(Status.CANCELLED, "cancelled by hand", by, now), now)
+        _record(session, locked, _step(Status.CANCELLED, "cancelled by hand", by, now), now)
         audits.write(
             session,
             at=now,
@@ -191,12 +191,12 @@ def _cancel_slice(session: Session, message_ids: Collection[UUID], by: Actor, no
     return len(locked)
 
 
-def _word(status: Status, rule: str, by: Actor, now: datetime) -> transitions.NewTransition:
+def _step(status: Status, rule: str, by: Actor, now: datetime) -> transitions.NewTransition:
     reason = f"{by.actor}: {by.reason}" if by.reason else by.actor
     return transitions.NewTransition(report=transitions.own_report(status, now), rule=rule, reason=reason)
 
 
 def _record(
-    session: Session, locked: Mapping[UUID, LockedMessage], word: transitions.NewTransition, now: datetime
+    session: Session, locked: Mapping[UUID, LockedMessage], step: transitions.NewTransition, now: datetime
 ) -> None:
-    transitions.record(session, locked, [(message_id, word) for message_id in locked], now)
+    transitions.record(session, locked, [(message_id, step) for message_id in locked], now)

@@ -1,4 +1,7 @@
-"""What receipts were read as, and the bytes that they were read from: for reading them again."""
+"""Superseding transitions: the store's side of `worker.reprocess`.
+
+It gives recorded receipts with the bytes that they were read from, and replaces their transitions and outcomes.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,8 +24,8 @@ from receiptsvc.store.messages import hourly_counts, transitions
 _EFFECTS = [ReceiptOutcome(effect.value) for effect in Effect]
 
 
-class Recorded(NamedTuple):
-    """A receipt's transition that stands, and its bytes."""
+class RecordedReceipt(NamedTuple):
+    """A receipt's current transition, and the callback that brought it. `part`: which of its receipts it is."""
 
     transition_id: int
     receipt_id: UUID
@@ -34,8 +37,8 @@ class Recorded(NamedTuple):
     part: int
 
 
-def standing(session: Session, after: int, limit: int) -> list[Recorded]:
-    """Receipts' transitions that stand, in the order of their ids; not those of receipts that were dismissed."""
+def find_current(session: Session, after: int, limit: int) -> list[RecordedReceipt]:
+    """Receipts with a transition that is not superseded, in the order of transition ids; no dismissed receipts."""
     carrier = aliased(InboxRow)  # the row that holds the bytes
     query = (
         select(Transition, InboxRow.part, carrier.method, carrier.query, carrier.content_type, carrier.body)
@@ -46,7 +49,7 @@ def standing(session: Session, after: int, limit: int) -> list[Recorded]:
         .limit(limit)
     )
     return [
-        Recorded(
+        RecordedReceipt(
             transition_id=transition.id,
             receipt_id=transition.receipt_id,
             message_id=transition.message_id,
@@ -61,43 +64,45 @@ def standing(session: Session, after: int, limit: int) -> list[Recorded]:
     ]
 
 
-def hold(session: Session, recorded: Sequence[Recorded]) -> set[int]:
-    """Lock receipts; the transitions of them that still stand. An operator's word stands above them."""
-    if not recorded:
+def lock_current(session: Session, receipts: Sequence[RecordedReceipt]) -> set[int]:
+    """Lock receipts; the ids of those transitions that are still current. A dismissed receipt is left alone."""
+    if not receipts:
         return set()
     query = (
         select(InboxRow.id)
-        .where(bulk.among(session, InboxRow.id, [one.receipt_id for one in recorded]), InboxRow.outcome.in_(_EFFECTS))
+        .where(bulk.among(session, InboxRow.id, [each.receipt_id for each in receipts]), InboxRow.outcome.in_(_EFFECTS))
         .order_by(InboxRow.id)
         .with_for_update()
     )
-    held = session.scalars(query).all()
-    if not held:
+    locked = session.scalars(query).all()
+    if not locked:
         return set()
-    standing_still = select(Transition.id).where(
-        bulk.among(session, Transition.receipt_id, held), Transition.superseded_at.is_(None)
+    current = select(Transition.id).where(
+        bulk.among(session, Transition.receipt_id, locked), Transition.superseded_at.is_(None)
     )
-    return set(session.scalars(standing_still))
+    return set(session.scalars(current))
 
 
-def supersede(session: Session, recorded: Sequence[Recorded], now: datetime) -> None:
-    """Take transitions out of the fold. Others must take their places in the same transaction."""
-    rows = [{"id": one.transition_id, "superseded_at": now} for one in recorded]
+def supersede(session: Session, receipts: Sequence[RecordedReceipt], now: datetime) -> None:
+    """Take transitions out of the fold. The caller must record their replacements in the same transaction."""
+    rows = [{"id": each.transition_id, "superseded_at": now} for each in receipts]
     bulk.update_all(session, Transition, "id", rows)
-    hourly_counts.add(session, Counter({key: -n for key, n in Counter(map(_counted, recorded)).items()}))
+    counted = Counter(hourly_counts.of_receipt(each.report.received_at, each.effect) for each in receipts)
+    hourly_counts.add(session, Counter({key: -count for key, count in counted.items()}))
 
 
-def move(session: Session, moved: Sequence[tuple[Recorded, Effect]], now: datetime) -> None:
-    """Give receipts the outcomes of their new transitions, and put that on record."""
-    changed = [(one, effect) for one, effect in moved if one.effect is not effect]
+def move_outcomes(session: Session, effects: Sequence[tuple[RecordedReceipt, Effect]], now: datetime) -> None:
+    """Give receipts the outcomes of their new transitions, and write an audit of each."""
+    changed = [(receipt, effect) for receipt, effect in effects if receipt.effect is not effect]
     bulk.update_all(
         session,
         InboxRow,
         "id",
-        [{"id": one.receipt_id, "outcome": effect.value, "processed_at": now} for one, effect in changed],
+        [{"id": receipt.receipt_id, "outcome": effect.value, "processed_at": now} for receipt, effect in changed],
     )
     counters.move(
-        session, Counter((ReceiptOutcome(one.effect.value), ReceiptOutcome(effect.value)) for one, effect in changed)
+        session,
+        Counter((ReceiptOutcome(receipt.effect.value), ReceiptOutcome(effect.value)) for receipt, effect in changed),
     )
     bulk.insert_all(
         session,
@@ -107,14 +112,10 @@ def move(session: Session, moved: Sequence[tuple[Recorded, Effect]], now: dateti
                 "at": now,
                 "actor": "rebuild",
                 "action": "read again",
-                "subject": ids.public("rcp", one.receipt_id),
+                "subject": ids.public("rcp", receipt.receipt_id),
                 "reason": None,
-                "details": {"from": one.effect.value, "to": effect.value},
+                "details": {"from": receipt.effect.value, "to": effect.value},
             }
-            for one, effect in moved
+            for receipt, effect in effects
         ],
     )
-
-
-def _counted(recorded: Recorded) -> hourly_counts.CountKey:
-    return hourly_counts.of_receipt(recorded.report.received_at, recorded.effect)

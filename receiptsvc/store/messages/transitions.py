@@ -1,4 +1,8 @@
-"""Messages, and the one place that writes a message's status: a report is recorded, and the fold of all stands."""
+"""Records what is reported about messages: the only module that writes a message's status.
+
+A report becomes a transition, and the message's status becomes the fold of all its reports. The fold's rules belong in
+`domain.statuses`, the choice of the message in `worker.correlation`.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -22,17 +26,17 @@ from receiptsvc.store.messages.change_feed import Change
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewTransition:
-    """A report about a message, on its way into the record."""
+    """A report about a message, not yet recorded."""
 
     report: Report
-    rule: str  # how it found the message, or which step of ours it is
+    rule: str  # the rule that found the message, or the name of our own step
     reason: str | None = None
     receipt_id: UUID | None = None
     map_version: str | None = None
 
 
 class TransactionLink(NamedTuple):
-    """A message that was given a transactionID, and who said so: a send's `answer`, or a `receipt`."""
+    """A transactionID of a message. `source`: `answer` if a send's answer gave it, `receipt` if a receipt did."""
 
     transaction_id: str
     message_id: UUID
@@ -49,7 +53,7 @@ class Candidate(NamedTuple):
 
 @dataclass(slots=True)
 class LockedMessage:
-    """What is to be known of a message that this transaction holds; what `record` writes of it may be changed."""
+    """A message that this transaction has locked. The columns in `_SAVED` may be changed; `record` writes them."""
 
     id: UUID
     recipient: str
@@ -65,68 +69,68 @@ class LockedMessage:
     conflict: bool
     transaction_id: str | None
     due_at: datetime | None
-    before: tuple[Any, ...] = ()  # as it was saved last
+    saved_values: tuple[Any, ...] = ()  # of `_SAVED`, as they are in the database
 
     def __post_init__(self) -> None:
-        self.before = self.saved()
+        self.saved_values = self.values()
 
-    def saved(self) -> tuple[Any, ...]:
-        """The values of `_SAVED`."""
+    def values(self) -> tuple[Any, ...]:
+        """The present values of `_SAVED`."""
         return self.id, self.status, self.status_at, self.conflict, self.transaction_id, self.due_at
 
     @property
     def saved_status(self) -> str:
-        """The status that others see."""
-        status: str = self.before[1]
+        """The status in the database, which other transactions see."""
+        status: str = self.saved_values[1]
         return status
 
-    def standing(self) -> hourly_counts.CountedMessage:
-        """What of it is counted."""
+    def counted(self) -> hourly_counts.CountedMessage:
+        """The values by which it is counted."""
         return hourly_counts.CountedMessage(
             self.created_at, self.originator, self.offered_at, self.status, self.status_at
         )
 
 
-MAX_CANDIDATES = 50  # that are looked at for one clientRef and recipient
+MAX_CANDIDATES = 50  # for one clientRef and recipient
 
-_MAX_LOOKED_AT = 10_000  # messages of one clientRef
+_MAX_SCANNED = 10_000  # messages of one clientRef
 
-_LOCKED = tuple(field.name for field in fields(LockedMessage) if field.name != "before")
+_LOCKED = tuple(field.name for field in fields(LockedMessage) if field.name != "saved_values")
 _SAVED = ("id", "status", "status_at", "conflict", "transaction_id", "due_at")
 _REPORTED = ("source", "status", "received_at", "occurred_at", "provider_status_id", "provider_description")
 _SOURCES: Mapping[str, Source] = {source.value: source for source in Source}
-_WORDS: Mapping[str | None, Status | None] = {None: None, **{word.value: word for word in Status}}
+_STATUSES: Mapping[str | None, Status | None] = {None: None, **{status.value: status for status in Status}}
 
 
 def conversation_id(*, client_ref: str | None, recipient: str | None, originator: str | None) -> UUID:
-    """The conversation of all that shares a clientRef, else recipient and originator."""
+    """The id of the conversation that shares a clientRef, else recipient and originator: a digest of these."""
     parts = ("ref", client_ref) if client_ref else ("pair", recipient or "", originator or "")
     return UUID(bytes=blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest())
 
 
 def accept(session: Session, messages: Sequence[Message], now: datetime, *, schedules_messages: bool = False) -> None:
-    """Take new messages in: each gets its first transition, and is due. They stay outside the session.
+    """Insert new messages: each gets its first transition, and is due. They do not become part of the session.
 
-    `schedules_messages`: one with a deliverAfter is due only then; else that is left to the gateway.
+    `schedules_messages`: whether a message with a deliverAfter is due only then; else the gateway schedules it.
     """
     for message in messages:
-        later = message.deliver_after if schedules_messages else None
-        vars(message)["due_at"] = max(later, now) if later else now
-    _take_in(session, messages, NewTransition(report=own_report(Status.ACCEPTED, now), rule="accepted"), now)
+        deliver_after = message.deliver_after if schedules_messages else None
+        vars(message)["due_at"] = max(deliver_after, now) if deliver_after else now
+    _insert(session, messages, NewTransition(report=own_report(Status.ACCEPTED, now), rule="accepted"), now)
 
 
 def accept_external(session: Session, messages: Sequence[Message], now: datetime) -> None:
-    """Take in messages that another system gave to the gateway: they are there, and never due."""
+    """Insert messages that another system gave to the gateway. They are never due."""
     step = NewTransition(report=own_report(Status.SUBMITTED, now), rule="adopted", reason="another system sent it")
     for message in messages:
         message.origin, message.due_at = Origin.EXTERNAL, None
-    _take_in(session, messages, step, now)
+    _insert(session, messages, step, now)
 
 
-def _take_in(session: Session, messages: Sequence[Message], step: NewTransition, now: datetime) -> None:
-    word = step.report.status
-    first = {
-        "status": word,
+def _insert(session: Session, messages: Sequence[Message], step: NewTransition, now: datetime) -> None:
+    status = step.report.status
+    initial = {
+        "status": status,
         "status_at": now,
         "conflict": False,
         "created_at": now,
@@ -134,34 +138,34 @@ def _take_in(session: Session, messages: Sequence[Message], step: NewTransition,
         "tries": 0,
     }
     for message in messages:
-        vars(message).update(first)  # there can be ten thousand, and nobody asks which of these have changed
+        vars(message).update(initial)  # ten thousand at once: SQLAlchemy's tracking of changes is not needed
     columns = set(Message.__table__.columns.keys())
     rows = [{name: value for name, value in vars(message).items() if name in columns} for message in messages]
     bulk.insert_all(session, Message, rows)
-    _write(session, [(message.id, step, Effect.APPLIED) for message in messages], now)
-    change_feed.record(session, [Change(message.id, None, str(word), now) for message in messages], now)
+    _insert_transitions(session, [(message.id, step, Effect.APPLIED) for message in messages], now)
+    change_feed.record(session, [Change(message.id, None, str(status), now) for message in messages], now)
     hour = hourly_counts.hour_of(now)
     hourly_counts.add(
         session,
         Counter(
-            hourly_counts.CountKey(hour, hourly_counts.MESSAGES, message.originator or "", str(word))
+            hourly_counts.CountKey(hour, hourly_counts.MESSAGES, message.originator or "", str(status))
             for message in messages
         ),
     )
     activity.touch(session, (message.conversation_id for message in messages), now, is_reply=False)
 
 
-def own_report(word: Status, at: datetime) -> Report:
-    """A report of our own."""
-    return Report(source=Source.OURSELVES, status=word, received_at=at)
+def own_report(status: Status, at: datetime) -> Report:
+    """A report of our own, not the gateway's."""
+    return Report(source=Source.OURSELVES, status=status, received_at=at)
 
 
 def lock_messages(
-    session: Session, message_ids: Collection[UUID], *, only_look: bool = False
+    session: Session, message_ids: Collection[UUID], *, takes_lock: bool = True
 ) -> dict[UUID, LockedMessage]:
-    """These messages as they stand now, locked till the caller's commit; in the order of ids, against deadlocks.
+    """Messages by id, locked until the caller's commit. Locked in the order of ids, which prevents deadlocks.
 
-    `only_look`: without a lock, for who will write nothing of them.
+    `takes_lock`: False for a caller that writes nothing about them.
     """
     if not message_ids:
         return {}
@@ -170,8 +174,8 @@ def lock_messages(
         .where(bulk.among(session, Message.id, message_ids))
         .order_by(Message.id)
     )
-    if not only_look:
-        query = query.with_for_update(key_share=True)  # else a reply that points to a message would wait for its lock
+    if takes_lock:
+        query = query.with_for_update(key_share=True)  # so that a reply's foreign key need not wait for the lock
     return {row[0]: LockedMessage(*row) for row in session.execute(query)}
 
 
@@ -182,47 +186,47 @@ def record(
     now: datetime,
     calls: Mapping[UUID, Mapping[str, object]] = MappingProxyType({}),
 ) -> list[Effect]:
-    """Record reports about locked messages, in this order, and let each status be the fold of all that was said.
+    """Record reports about locked messages, in this order, and set each status to the fold of all its reports.
 
-    Gives the effect of each entry; what is `locked` is then as it stands. A message that is settled, and not in a call,
-    is due no more. Also writes what `note_transactions` noted, and `calls`: columns that a call has changed, which
-    nobody is shown.
+    Returns the effect of each entry, and brings `locked` up to date. A settled message that is in no call is no longer
+    due. Also saves what `link_transactions` changed, and `calls`: further columns by message, which a call has changed
+    and no reader is shown.
     """
-    told = find_reports(session, {message_id for message_id, _ in entries})
-    judged: list[tuple[UUID, NewTransition, Effect]] = []
+    reports = find_reports(session, {message_id for message_id, _ in entries})
+    recorded: list[tuple[UUID, NewTransition, Effect]] = []
     changes: list[Change] = []
-    shown = {message_id: message.saved_status for message_id, message in locked.items()}
+    feed_statuses = {message_id: message.saved_status for message_id, message in locked.items()}
     counts: Counter[hourly_counts.CountKey] = Counter()
     for message_id, entry in entries:
-        message, earlier = locked[message_id], told[message_id]
+        message, earlier = locked[message_id], reports[message_id]
         effect, state = classify(entry.report, earlier, Status(message.status))
-        judged.append((message_id, entry, effect))
+        recorded.append((message_id, entry, effect))
         earlier.append(entry.report)
         message.status, message.status_at, message.conflict = state.status, state.status_at, state.conflict
-        if state.status != shown[message_id]:
-            changes.append(Change(message_id, shown[message_id], state.status, state.status_at))
-            shown[message_id] = state.status
+        if state.status != feed_statuses[message_id]:
+            changes.append(Change(message_id, feed_statuses[message_id], state.status, state.status_at))
+            feed_statuses[message_id] = state.status
         if entry.receipt_id is not None:
             counts[hourly_counts.of_receipt(entry.report.received_at, effect)] += 1
-    for message in locked.values():  # also those of which there was nothing to record
+    for message in locked.values():  # also those without an entry
         if message.status not in UNSETTLED and message.calling_since is None:
             message.due_at = None
-    _write(session, judged, now)
+    _insert_transitions(session, recorded, now)
     change_feed.record(session, changes, now)
     _save(session, locked.values(), calls, counts, now)
     hourly_counts.add(session, counts)
-    return [effect for _, _, effect in judged]
+    return [effect for _, _, effect in recorded]
 
 
-def fold_again(session: Session, locked: Mapping[UUID, LockedMessage]) -> None:
-    """Let locked messages be what is left of their reports, after some were superseded. `record` writes it."""
-    for message_id, told in find_reports(session, locked).items():
-        state, message = fold(told), locked[message_id]
+def refold(session: Session, locked: Mapping[UUID, LockedMessage]) -> None:
+    """Set locked messages to the fold of their remaining reports, after some were superseded. `record` saves it."""
+    for message_id, reports in find_reports(session, locked).items():
+        state, message = fold(reports), locked[message_id]
         message.status, message.status_at, message.conflict = state.status, state.status_at, state.conflict
 
 
 def find_transaction_links(session: Session, transaction_ids: Collection[str]) -> Sequence[TransactionLink]:
-    """Which messages were ever given one of these transactionIDs."""
+    """The messages that were ever given one of these transactionIDs."""
     if not transaction_ids:
         return []
     columns = (
@@ -235,34 +239,34 @@ def find_transaction_links(session: Session, transaction_ids: Collection[str]) -
     return [TransactionLink._make(row) for row in session.execute(query)]
 
 
-def find_candidates(session: Session, wanted: Collection[tuple[str, str]]) -> Sequence[Candidate]:
-    """Messages of a clientRef to a recipient whose number ends so: (clientRef, last digits).
+def find_candidates(session: Session, pairs: Collection[tuple[str, str]]) -> Sequence[Candidate]:
+    """Messages with this clientRef whose recipient ends with these digits, for pairs of (clientRef, last digits).
 
-    Among the newest ten thousand of a clientRef, at most 50 a pair.
+    Among the newest ten thousand messages of a clientRef, and at most MAX_CANDIDATES for a pair.
     """
-    found: list[Candidate] = []
-    for client_ref, tail in sorted(wanted):
-        newest = (  # a campaign's clientRef may be that of a million
+    candidates: list[Candidate] = []
+    for client_ref, digits in sorted(pairs):
+        newest = (  # a campaign's million messages may share one clientRef
             select(Message.id, Message.client_ref, Message.recipient)
             .where(Message.client_ref == client_ref)
             .order_by(Message.created_at.desc(), Message.id.desc())
-            .limit(_MAX_LOOKED_AT)
+            .limit(_MAX_SCANNED)
             .subquery()
         )
         query = (
             select(newest.c.id, newest.c.client_ref)
-            .where(newest.c.recipient.endswith(tail, autoescape=True))
+            .where(newest.c.recipient.endswith(digits, autoescape=True))
             .order_by(newest.c.id.desc())
             .limit(MAX_CANDIDATES)
         )
-        found += [Candidate._make(row) for row in session.execute(query)]
-    return found
+        candidates += [Candidate._make(row) for row in session.execute(query)]
+    return candidates
 
 
-def link_transactions(session: Session, noted: Sequence[tuple[LockedMessage, str]], source: str, now: datetime) -> None:
-    """Remember transactionIDs that locked messages were given. `source`: `answer` (a send's), or `receipt`.
+def link_transactions(session: Session, links: Sequence[tuple[LockedMessage, str]], source: str, now: datetime) -> None:
+    """Store transactionIDs of locked messages. `source`: `answer` (a send's answer gave them) or `receipt`.
 
-    What a send's answer said is worth more than what a receipt let us guess, and replaces it.
+    An answer is certain and replaces what a receipt suggested; a receipt never replaces anything.
     """
     rows = {
         (message.id, transaction_id): {
@@ -272,9 +276,9 @@ def link_transactions(session: Session, noted: Sequence[tuple[LockedMessage, str
             "source": source,
             "noted_at": now,
         }
-        for message, transaction_id in noted
+        for message, transaction_id in links
     }
-    for message, transaction_id in noted:
+    for message, transaction_id in links:
         if source == "answer" or message.transaction_id is None:
             message.transaction_id = transaction_id
     if rows:
@@ -288,21 +292,21 @@ def link_transactions(session: Session, noted: Sequence[tuple[LockedMessage, str
 
 
 def find_reports(session: Session, message_ids: Collection[UUID]) -> dict[UUID, list[Report]]:
-    """What was ever said of these messages and still counts, in the order recorded."""
-    told: dict[UUID, list[Report]] = {message_id: [] for message_id in message_ids}
+    """The reports about these messages that are not superseded, in the order recorded."""
+    reports: dict[UUID, list[Report]] = {message_id: [] for message_id in message_ids}
     if message_ids:
         query = (
             select(Transition.message_id, *(getattr(Transition, name) for name in _REPORTED))
             .where(bulk.among(session, Transition.message_id, message_ids), Transition.superseded_at.is_(None))
             .order_by(Transition.id)
         )
-        for message_id, source, word, *rest in session.execute(query):
-            told[message_id].append(Report(_SOURCES[source], _WORDS[word], *rest))
-    return told
+        for message_id, source, status, *rest in session.execute(query):
+            reports[message_id].append(Report(_SOURCES[source], _STATUSES[status], *rest))
+    return reports
 
 
 def report_of(transition: Transition) -> Report:
-    """What a recorded transition said, for the fold."""
+    """The report that a transition recorded."""
     return Report(
         source=Source(transition.source),
         status=Status(transition.status) if transition.status else None,
@@ -313,7 +317,9 @@ def report_of(transition: Transition) -> Report:
     )
 
 
-def _write(session: Session, judged: Sequence[tuple[UUID, NewTransition, Effect]], now: datetime) -> None:
+def _insert_transitions(
+    session: Session, recorded: Sequence[tuple[UUID, NewTransition, Effect]], now: datetime
+) -> None:
     rows = [
         {
             "message_id": message_id,
@@ -330,7 +336,7 @@ def _write(session: Session, judged: Sequence[tuple[UUID, NewTransition, Effect]
             "recorded_at": now,
             "map_version": entry.map_version,
         }
-        for message_id, entry, effect in judged
+        for message_id, entry, effect in recorded
     ]
     bulk.insert_all(session, Transition, rows)
 
@@ -342,16 +348,16 @@ def _save(
     counts: Counter[hourly_counts.CountKey],
     now: datetime,
 ) -> None:
-    """Write what has changed of locked messages, each once, and say how that moves the counts."""
-    changed = [message for message in locked if message.saved() != message.before]
+    """Update the locked messages that have changed, each once, and add to `counts` what that changes in them."""
+    changed = [message for message in locked if message.values() != message.saved_values]
     rows = {
-        message.id: dict(zip(_SAVED, message.saved(), strict=True), changed_at=now, **calls.get(message.id, {}))
+        message.id: dict(zip(_SAVED, message.values(), strict=True), changed_at=now, **calls.get(message.id, {}))
         for message in changed
     }
     rows |= {message_id: {"id": message_id, **call} for message_id, call in calls.items() if message_id not in rows}
     bulk.update_all(session, Message, "id", rows.values())
     for message in changed:
-        _, status, status_at, *_ = message.before
-        counts.subtract(hourly_counts.of_message(message.standing()._replace(status=status, status_at=status_at)))
-        counts.update(hourly_counts.of_message(message.standing()))
-        message.before = message.saved()
+        _, status, status_at, *_ = message.saved_values
+        counts.subtract(hourly_counts.of_message(message.counted()._replace(status=status, status_at=status_at)))
+        counts.update(hourly_counts.of_message(message.counted()))
+        message.saved_values = message.values()

@@ -355,7 +355,7 @@ def record_results(
             entries.append((message_id, entry))
     transaction_ids = {transaction_id for _, transaction_id in given}
     client_refs = {message.client_ref for message in rows.values() if message.client_ref}
-    parking.hold(session, transaction_ids, client_refs, only_releases=True)
+    parking.lock(session, transaction_ids, client_refs, is_shared=True)
     bulk.update_all(session, Attempt, ("message_id", "number"), closed)
     transitions.link_transactions(session, given, "answer", now)
     transitions.record(session, locked, entries, now, calls=calls)

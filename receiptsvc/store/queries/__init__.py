@@ -1,1 +1,1 @@
-"""What the API asks. Nothing is written here."""
+"""What the API reads: messages, conversations, contacts, statistics, exports. Nothing is written here."""

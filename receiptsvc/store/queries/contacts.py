@@ -1,4 +1,4 @@
-"""What people wrote, and all that one person was sent and wrote. Nothing is written here."""
+"""Lists of replies, and the history of one recipient: everything sent to it and received from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from receiptsvc.store.queries.timeline import TimelineRow
 
 
 class TimeCursor(NamedTuple):
-    """Where such a list goes on: after what has this time and id."""
+    """The position in a list by time: after the row with this time and id."""
 
     at: datetime
     id: UUID
@@ -27,9 +27,9 @@ class TimeCursor(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplyFilter:
-    """Which replies to list: all that every given field fits. Times are those of receipt; `until` itself is left out.
+    """Which replies to list: those that fit every given field. `since` ≤ time of receipt < `until`.
 
-    `client_ref`: of this conversation, whether or not the reply said so itself.
+    `client_ref`: of the conversation, whether or not the reply itself has it.
     """
 
     sender: str | None = None
@@ -43,58 +43,58 @@ class ReplyFilter:
 def list_replies(
     session: Session, where: ReplyFilter, *, limit: int, after: TimeCursor | None = None
 ) -> Page[Reply, TimeCursor]:
-    """Replies, the newest first. A page may be short, or empty, and not be the last: see `walks`."""
-    walked = scan(session, _way(where), limit=limit, after=after)
-    items = _replies(session, [identifier for _, identifier in walked.keys])
-    return Page(items=items, next=TimeCursor._make(walked.next) if walked.next is not None else None)
+    """Replies, the newest first. A short or empty page need not be the last one: see `keyset`."""
+    page = scan(session, _plan_scan(where), limit=limit, after=after)
+    items = _load_replies(session, [reply_id for _, reply_id in page.keys])
+    return Page(items=items, next=TimeCursor._make(page.next) if page.next is not None else None)
 
 
 def read_contact(
     session: Session, number: str, *, limit: int, after: TimeCursor | None = None
 ) -> Page[TimelineRow, TimeCursor]:
-    """All that was sent to a person and came from them, the newest first, each at the time when we had it."""
+    """Everything sent to a number and received from it, the newest first, by the time at which we got it."""
     sent = Scan(order=(Message.created_at, Message.id), branches=[[Message.recipient == number]])
-    said = Scan(order=(Reply.received_at, Reply.id), branches=[[Reply.sender == number]])
-    ours = [TimeCursor._make(key) for key in scan(session, sent, limit=limit + 1, after=after).keys]
-    theirs = [TimeCursor._make(key) for key in scan(session, said, limit=limit + 1, after=after).keys]
-    found = sorted([*ours, *theirs], reverse=True)
-    shown = found[:limit]
-    is_theirs = set(theirs)
+    received = Scan(order=(Reply.received_at, Reply.id), branches=[[Reply.sender == number]])
+    message_keys = [TimeCursor._make(key) for key in scan(session, sent, limit=limit + 1, after=after).keys]
+    reply_keys = [TimeCursor._make(key) for key in scan(session, received, limit=limit + 1, after=after).keys]
+    keys = sorted([*message_keys, *reply_keys], reverse=True)
+    page_keys = keys[:limit]
+    is_reply = set(reply_keys)
     rows: dict[UUID, Message | Reply] = dict(
-        listing.look_up(session, [one.id for one in shown if one not in is_theirs])
+        listing.find_by_id(session, [key.id for key in page_keys if key not in is_reply])
     )
-    rows.update((row.id, row) for row in _replies(session, [one.id for one in shown if one in is_theirs]))
-    entries = [TimelineRow(at=one.at, row=rows[one.id]) for one in shown]
-    return Page(items=entries, next=shown[-1] if len(found) > limit else None)
+    rows.update((row.id, row) for row in _load_replies(session, [key.id for key in page_keys if key in is_reply]))
+    entries = [TimelineRow(at=key.at, row=rows[key.id]) for key in page_keys]
+    return Page(items=entries, next=page_keys[-1] if len(keys) > limit else None)
 
 
-def _replies(session: Session, reply_ids: Sequence[UUID]) -> list[Reply]:
+def _load_replies(session: Session, reply_ids: Sequence[UUID]) -> list[Reply]:
     if not reply_ids:
         return []
-    found = {row.id: row for row in session.scalars(select(Reply).where(bulk.among(session, Reply.id, reply_ids)))}
-    return [found[one] for one in reply_ids]
+    rows = {row.id: row for row in session.scalars(select(Reply).where(bulk.among(session, Reply.id, reply_ids)))}
+    return [rows[reply_id] for reply_id in reply_ids]
 
 
-def _way(where: ReplyFilter) -> Scan:
-    wanted: dict[str, ColumnElement[bool]] = {}
+def _plan_scan(where: ReplyFilter) -> Scan:
+    conditions: dict[str, ColumnElement[bool]] = {}
     if where.sender is not None:
-        wanted["sender"] = Reply.sender == where.sender
+        conditions["sender"] = Reply.sender == where.sender
     if where.client_ref is not None:
         reference = transitions.conversation_id(client_ref=where.client_ref, recipient=None, originator=None)
-        wanted["client_ref"] = Reply.conversation_id == reference
+        conditions["client_ref"] = Reply.conversation_id == reference
     if where.is_opt_out is not None:
-        wanted["opt_out"] = Reply.is_opt_out == where.is_opt_out
+        conditions["opt_out"] = Reply.is_opt_out == where.is_opt_out
     if where.recipient is not None:
-        wanted["recipient"] = Reply.recipient == where.recipient
-    # By the first of these that is asked for; few replies are opt-outs, and hardly any are not.
-    served = [name for name in wanted if name != "opt_out" or where.is_opt_out or len(wanted) == 1][:1]
-    branches = [[wanted[name] for name in served]]
-    if not wanted:
+        conditions["recipient"] = Reply.recipient == where.recipient
+    # The first condition picks the index. `opt_out` only if it is true or alone: few replies are opt-outs.
+    served = [name for name in conditions if name != "opt_out" or where.is_opt_out or len(conditions) == 1][:1]
+    branches = [[conditions[name] for name in served]]
+    if not conditions:
         branches = [[Reply.is_opt_out == is_opt_out] for is_opt_out in (False, True)]
     return Scan(
         order=(Reply.received_at, Reply.id),
         branches=branches,
         since=where.since,
         until=where.until,
-        others=[condition for name, condition in wanted.items() if name not in served],
+        filters=[condition for name, condition in conditions.items() if name not in served],
     )

@@ -1,6 +1,7 @@
-"""What exports read: slices of lines, which the database itself writes as CSV or JSON. Nothing is written to it.
+"""Slices of lines for exports, which the database itself writes as CSV or JSON.
 
-All but our ids, which it can't spell: Python would take several times as long over the same, and hold up everybody.
+Only our public ids are left to Python, as SQL can't spell them. For the rest Python would take several times as long,
+and block other threads meanwhile.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,10 +35,10 @@ from receiptsvc.store.core.paging import Page
 from receiptsvc.store.queries import listing
 from receiptsvc.store.queries.listing import ListCursor, MessageFilter, Order
 
-# A cell that begins so is a formula to a spreadsheet. The last four are the first ones' wide forms.
+# A cell that begins with one of these is a formula to a spreadsheet. The last four are full-width forms of the first.
 RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
-_AT_ONCE = 100  # rows that the driver turns into Python's values while no other thread gets its turn
+_FETCH_ROWS = 100  # that the driver converts while it blocks other threads
 
 Column: TypeAlias = "InstrumentedAttribute[Any]"
 _Query: TypeAlias = "Select[*tuple[Any, ...]]"
@@ -51,7 +52,7 @@ class Form(StrEnum):
 
 
 class Line(NamedTuple):
-    """A row: the message's id, the other columns written, and for a transition the receipt that it comes from."""
+    """A line: the message's id, the other columns as text, and for a transition the receipt that it comes from."""
 
     message_id: UUID
     text: str
@@ -88,91 +89,94 @@ TRANSITION: Mapping[str, Column] = {
 def read_messages(
     session: Session, where: MessageFilter, form: Form, *, limit: int, after: ListCursor | None = None
 ) -> Page[Line, ListCursor]:
-    """Messages in the list's order; like one of its pages, a slice may be short or empty and not be the last."""
-    query = select(Message.id, _written(tuple(MESSAGE.items()), form, on_sqlite=is_sqlite(session)), null())
+    """Messages in the order of the list. A short or empty slice need not be the last one: see `keyset`."""
+    query = select(Message.id, _line_expression(tuple(MESSAGE.items()), form, on_sqlite=is_sqlite(session)), null())
     if where == MessageFilter():
-        rows = [Line(*row) for row in _fetch(session, _newest(query, after).limit(limit + 1))]
-        return Page(items=rows[:limit], next=_place(rows[limit - 1].message_id) if len(rows) > limit else None)
+        rows = [Line(*row) for row in _fetch(session, _newest_first(query, after).limit(limit + 1))]
+        return Page(items=rows[:limit], next=_cursor(rows[limit - 1].message_id) if len(rows) > limit else None)
     page = listing.find_ids(session, where, limit=limit, after=after)
-    found = {row[0]: Line(*row) for row in _fetch_of(session, query, Message.id, page.items)}
-    return Page(items=[found[one] for one in page.items], next=page.next)
+    lines = {row[0]: Line(*row) for row in _fetch_of_messages(session, query, Message.id, page.items)}
+    return Page(items=[lines[message_id] for message_id in page.items], next=page.next)
 
 
 def read_transitions(
     session: Session, where: MessageFilter, form: Form, *, limit: int, after: ListCursor | None = None
 ) -> Page[Line, ListCursor]:
-    """What was recorded of up to `limit` messages: in the list's order, and of each in the order recorded."""
+    """The transitions of up to `limit` messages in the order of the list, each message's in the order recorded."""
     if where == MessageFilter():
-        ids = session.scalars(_newest(select(Message.id), after).limit(limit + 1)).all()
-        page = Page(items=ids[:limit], next=_place(ids[limit - 1]) if len(ids) > limit else None)
+        ids = session.scalars(_newest_first(select(Message.id), after).limit(limit + 1)).all()
+        page = Page(items=ids[:limit], next=_cursor(ids[limit - 1]) if len(ids) > limit else None)
     else:
         page = listing.find_ids(session, where, limit=limit, after=after)
     columns = (
         Transition.message_id,
-        _written(tuple(TRANSITION.items()), form, on_sqlite=is_sqlite(session)),
+        _line_expression(tuple(TRANSITION.items()), form, on_sqlite=is_sqlite(session)),
         Transition.receipt_id,
     )
-    told: dict[UUID, list[Line]] = {one: [] for one in page.items}
-    for row in _fetch_of(session, select(*columns).order_by(Transition.id), Transition.message_id, page.items):
-        told[row[0]].append(Line(*row))
-    return Page(items=[line for one in page.items for line in told[one]], next=page.next)
+    lines: dict[UUID, list[Line]] = {message_id: [] for message_id in page.items}
+    query = select(*columns).order_by(Transition.id)
+    for row in _fetch_of_messages(session, query, Transition.message_id, page.items):
+        lines[row[0]].append(Line(*row))
+    return Page(items=[line for message_id in page.items for line in lines[message_id]], next=page.next)
 
 
-def _newest(query: _Query, after: ListCursor | None) -> _Query:
-    """All messages, the newest first: along their ids alone, which rise with time and which every row has at hand."""
+def _newest_first(query: _Query, after: ListCursor | None) -> _Query:
+    """All messages, the newest first, by their ids alone: ids rise with time, and are the primary key."""
     query = query.order_by(Message.id.desc())
     return query if after is None else query.where(Message.id < after.key[0])
 
 
-def _place(message_id: UUID) -> ListCursor:
+def _cursor(message_id: UUID) -> ListCursor:
     return ListCursor(Order.CREATED, (message_id,))
 
 
-def _fetch_of(
+def _fetch_of_messages(
     session: Session, query: _Query, column: InstrumentedAttribute[UUID], message_ids: Sequence[UUID]
 ) -> Iterator[Any]:
-    """The rows of some messages. On PostgreSQL their ids travel as one text: an array of them is dear to write."""
+    """The rows of some messages. On PostgreSQL their ids travel as one text: an array costs more to encode."""
     if not message_ids:
         return iter(())
     if is_sqlite(session):
         return _fetch(session, query.where(column.in_(message_ids)))
-    given = func.string_to_array(",".join([one.hex for one in message_ids]), ",")
-    return _fetch(session, query.where(column == any_(cast(given, ARRAY(column.type)))))
+    ids = func.string_to_array(",".join([message_id.hex for message_id in message_ids]), ",")
+    return _fetch(session, query.where(column == any_(cast(ids, ARRAY(column.type)))))
 
 
 def _fetch(session: Session, query: _Query) -> Iterator[Any]:
-    for part in session.connection().execute(query).partitions(_AT_ONCE):
+    for part in session.connection().execute(query).partitions(_FETCH_ROWS):
         yield from part
 
 
-@cache  # to make the expression takes as long as to read some hundred rows by it
-def _written(columns: tuple[tuple[str, Column], ...], form: Form, *, on_sqlite: bool) -> ColumnElement[str]:
-    """A row's columns as one text: `a,b` by RFC 4180, or `{"a": …}`."""
+@cache  # building the expression takes as long as reading some hundred rows with it
+def _line_expression(columns: tuple[tuple[str, Column], ...], form: Form, *, on_sqlite: bool) -> ColumnElement[str]:
+    """The columns of a row as one text: `a,b` by RFC 4180, or `{"a": …}`."""
     if form is Form.CSV:
         line: ColumnElement[str] = literal("", Text)
-        for place, column in enumerate(column for _, column in columns):
-            line = line + ("," if place else "") + _cell(column, on_sqlite=on_sqlite)
+        for index, column in enumerate(column for _, column in columns):
+            line = line + ("," if index else "") + _csv_cell(column, on_sqlite=on_sqlite)
         return line
-    pairs = [each for name, column in columns for each in (name, _value(column, on_sqlite=on_sqlite))]
+    members = [each for name, column in columns for each in (name, _json_value(column, on_sqlite=on_sqlite))]
     if on_sqlite:
-        return func.json_object(*pairs, type_=Text())
-    return cast(func.json_build_object(*(cast(one, Text) if isinstance(one, str) else one for one in pairs)), Text)
+        return func.json_object(*members, type_=Text())
+    return cast(
+        func.json_build_object(*(cast(each, Text) if isinstance(each, str) else each for each in members)), Text
+    )
 
 
-def _value(column: Column, *, on_sqlite: bool) -> ColumnElement[Any]:
+def _json_value(column: Column, *, on_sqlite: bool) -> ColumnElement[Any]:
     if isinstance(column.type, UtcDateTime | DateTime):
-        return _time(column, on_sqlite=on_sqlite)
+        return _time_text(column, on_sqlite=on_sqlite)
     if isinstance(column.type, Boolean) and on_sqlite:
-        return func.json(_flag(column))
+        return func.json(_bool_text(column))
     return type_coerce(column, column.type)
 
 
-def _cell(column: Column, *, on_sqlite: bool) -> ColumnElement[str]:
-    """A column's value as CSV. Text stands in quotes, so that null, which is nothing, differs from the empty text."""
+def _csv_cell(column: Column, *, on_sqlite: bool) -> ColumnElement[str]:
+    """A column's value as CSV. Text is quoted, so that the empty text (`""`) differs from null (nothing)."""
     if isinstance(column.type, UtcDateTime | DateTime):
-        return func.coalesce(_time(column, on_sqlite=on_sqlite), "")
+        return func.coalesce(_time_text(column, on_sqlite=on_sqlite), "")
     if isinstance(column.type, Boolean):
-        return _flag(column)
+        return _bool_text(column)
     if isinstance(column.type, Integer):
         return func.coalesce(cast(column, Text), "")
     guarded = case((func.substr(column, 1, 1).in_(RISKY), literal("'") + column), else_=column)
@@ -180,11 +184,11 @@ def _cell(column: Column, *, on_sqlite: bool) -> ColumnElement[str]:
     return func.coalesce(quoted, "", type_=Text())
 
 
-def _flag(column: Column) -> ColumnElement[str]:
+def _bool_text(column: Column) -> ColumnElement[str]:
     return case((column, "true"), else_="false")
 
 
-def _time(column: Column, *, on_sqlite: bool) -> ColumnElement[str]:
+def _time_text(column: Column, *, on_sqlite: bool) -> ColumnElement[str]:
     """RFC 3339 in UTC, to the microsecond, as the API writes it."""
     if on_sqlite:
         return func.replace(type_coerce(column, Text), " ", "T", type_=Text()) + "Z"

@@ -1,6 +1,6 @@
-"""Lists of messages: what can be asked for, in which order, and along which index each question is answered.
+"""Lists of messages: their filters and orders, and the index along which each combination is read.
 
-A new filter needs a place in `_created`, or it is looked at row by row.
+A new filter needs a place in `_scan_created`, or it is checked row by row.
 """
 
 import json
@@ -23,10 +23,10 @@ from receiptsvc.store.core.models import RECIPIENT_END, Message, MessageTransact
 from receiptsvc.store.core.paging import Page
 from receiptsvc.store.messages import transitions
 
-MIN_DIGITS = 4  # of a number's end
-MAX_PER_CLIENT_REF = 20  # messages of one clientRef that a look-up gives
+MIN_DIGITS = 4  # of `recipient_ends`
+MAX_PER_CLIENT_REF = 20  # messages of one clientRef that a look-up returns
 
-_RARE_PAGES, _MAX_RARE = 8, 1_000  # rows among which to look for a page, at most; with a walk they are under 20 pages
+_COLLECT_PAGES, _MAX_COLLECTED = 8, 1_000  # rows that `collect` may read; with those of `scan` under 20 pages
 
 _recipient_end: ColumnElement[str] = literal_column(RECIPIENT_END.replace("recipient", "messages.recipient"), Text)
 _LAST_CHARACTER = 0x10FFFF
@@ -34,15 +34,15 @@ _SURROGATES = range(0xD800, 0xE000)
 
 
 class Order(StrEnum):
-    """The orders of a list."""
+    """The order of a list."""
 
     CREATED = "created"  # the newest first
-    CHANGED = "changed"  # what changed longest ago first
+    CHANGED = "changed"  # the longest unchanged first
     CLIENT_REF = "clientRef"  # by code points, then the oldest first
 
 
 class ListCursor(NamedTuple):
-    """Where a list in this order goes on: after the row with this key."""
+    """The position in a list of this order: after the row with this key."""
 
     order: Order
     key: Key
@@ -50,9 +50,9 @@ class ListCursor(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MessageFilter:
-    """Which messages to list: all that every given field fits. `until` itself is left out.
+    """Which messages to list: those that fit every given field. `since` ≤ createdAt < `until`.
 
-    `order`: without one it is that which the other fields ask for.
+    `order`: None for the default order of the other fields; see `sorting`.
     """
 
     client_ref: str | None = None
@@ -75,28 +75,28 @@ class MessageFilter:
             return self.order
         if self.changed_since is not None:
             return Order.CHANGED
-        is_by_reference = self.client_ref_prefix is not None and not self._names_few()
-        return Order.CLIENT_REF if is_by_reference else Order.CREATED
+        is_by_client_ref = self.client_ref_prefix is not None and not self._is_selective()
+        return Order.CLIENT_REF if is_by_client_ref else Order.CREATED
 
     @property
     def fault(self) -> str | None:
-        """Why its order can't be had with its other fields; None: it can."""
+        """Why its order does not go with its other fields; None: it does."""
         if self.order is Order.CREATED and self.changed_since is not None:
             return "Must be changed with changedSince."
-        if self.order is Order.CREATED and self.client_ref_prefix is not None and not self._names_few():
+        if self.order is Order.CREATED and self.client_ref_prefix is not None and not self._is_selective():
             return "Must be clientRef or changed with clientRefPrefix, unless a recipient or a clientRef is asked for."
         if self.order is Order.CLIENT_REF and self.client_ref_prefix is None:
             return "Can be clientRef only with clientRefPrefix."
         return None
 
-    def _names_few(self) -> bool:
-        few = (self.client_ref, self.transaction_id, self.message_guid, self.recipient, self.recipient_ends)
-        return any(one is not None for one in few)
+    def _is_selective(self) -> bool:
+        selective = (self.client_ref, self.transaction_id, self.message_guid, self.recipient, self.recipient_ends)
+        return any(value is not None for value in selective)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lookup:
-    """What was found of some terms: the messages, terms without any, and those that have more than were given."""
+    """The messages of some terms. `missing`: terms without a message; `cut`: terms with more messages than returned."""
 
     items: Sequence[Message]
     missing: Sequence[str]
@@ -106,7 +106,7 @@ class Lookup:
 def list_messages(
     session: Session, where: MessageFilter, *, limit: int, after: ListCursor | None = None
 ) -> Page[Message, ListCursor]:
-    """Messages in the filter's order. A page may be short, or empty, and not be the last: see `walks`."""
+    """Messages in the filter's order. A short or empty page need not be the last one: see `keyset`."""
     page = find_ids(session, where, limit=limit, after=after)
     return Page(items=read_messages(session, page.items), next=page.next)
 
@@ -114,117 +114,122 @@ def list_messages(
 def find_ids(
     session: Session, where: MessageFilter, *, limit: int, after: ListCursor | None = None
 ) -> Page[UUID, ListCursor]:
-    """The ids of what `list_messages` gives. Raises ValueError for a place in a list of another order."""
+    """The ids of what `list_messages` returns. Raises ValueError for a cursor of another order."""
     order = where.sorting
     if after is not None and after.order is not order:
-        raise ValueError("a place in another order")
-    walked = scan(session, _way(session, where, limit), limit=limit, after=after.key if after else None)
-    found = ListCursor(order, walked.next) if walked.next is not None else None
-    return Page(items=[key[-1] for key in walked.keys], next=found)
+        raise ValueError("a cursor of another order")
+    page = scan(session, _plan_scan(session, where, limit), limit=limit, after=after.key if after else None)
+    next_cursor = ListCursor(order, page.next) if page.next is not None else None
+    return Page(items=[key[-1] for key in page.keys], next=next_cursor)
 
 
 def estimate(session: Session, where: MessageFilter) -> int | None:
-    """About how many messages a filter finds, as the statistics of PostgreSQL guess it; None: SQLite makes no guess."""
+    """About how many messages a filter finds, by PostgreSQL's planner statistics; None on SQLite, which has none."""
     if is_sqlite(session):
         return None
-    query = select(Message.id).where(*_wanted(where).values())
+    query = select(Message.id).where(*_conditions(where).values())
     if where.message_guid is not None:
         query = query.where(Message.message_guid == where.message_guid)
     if where.transaction_id is not None:
-        given = MessageTransaction.transaction_id == where.transaction_id
-        query = query.where(Message.id.in_(select(MessageTransaction.message_id).where(given)))
+        is_linked = MessageTransaction.transaction_id == where.transaction_id
+        query = query.where(Message.id.in_(select(MessageTransaction.message_id).where(is_linked)))
     compiled = query.compile(dialect=session.get_bind().dialect)
-    explained = session.connection().exec_driver_sql(f"EXPLAIN (FORMAT JSON) {compiled}", dict(compiled.params))
-    return int(explained.scalar_one()[0]["Plan"]["Plan Rows"])
+    plan = session.connection().exec_driver_sql(f"EXPLAIN (FORMAT JSON) {compiled}", dict(compiled.params))
+    return int(plan.scalar_one()[0]["Plan"]["Plan Rows"])
 
 
 def read_messages(session: Session, message_ids: Sequence[UUID]) -> list[Message]:
-    """These messages in this order; what is not there is left out."""
+    """Messages in the order of these ids; ids without a message are left out."""
     if not message_ids:
         return []
     rows = session.scalars(select(Message).where(bulk.among(session, Message.id, message_ids)))
-    found = {row.id: row for row in rows}
-    return [found[one] for one in message_ids if one in found]
+    messages = {row.id: row for row in rows}
+    return [messages[message_id] for message_id in message_ids if message_id in messages]
 
 
-def look_up(session: Session, message_ids: Sequence[UUID]) -> dict[UUID, Message]:
-    """Messages by their ids."""
+def find_by_id(session: Session, message_ids: Sequence[UUID]) -> dict[UUID, Message]:
+    """Messages by id."""
     return {row.id: row for row in read_messages(session, message_ids)}
 
 
-def look_up_transactions(session: Session, transaction_ids: Sequence[str]) -> dict[str, list[Message]]:
-    """Messages by the transactionIDs that they were ever given."""
-    given = transitions.find_transaction_links(session, transaction_ids)
-    found = look_up(session, list({one.message_id for one in given}))
+def find_by_transaction(session: Session, transaction_ids: Sequence[str]) -> dict[str, list[Message]]:
+    """Messages by each transactionID that they were ever given."""
+    links = transitions.find_transaction_links(session, transaction_ids)
+    messages = find_by_id(session, list({link.message_id for link in links}))
     by_transaction: dict[str, list[Message]] = defaultdict(list)
-    for one in sorted(given):
-        by_transaction[one.transaction_id].append(found[one.message_id])
+    for link in sorted(links):
+        by_transaction[link.transaction_id].append(messages[link.message_id])
     return by_transaction
 
 
-def look_up_references(session: Session, client_refs: Sequence[str]) -> dict[str, list[Message]]:
-    """Messages by their clientRefs: of each the newest, one more than MAX_PER_CLIENT_REF at most."""
+def find_by_client_ref(session: Session, client_refs: Sequence[str]) -> dict[str, list[Message]]:
+    """Messages by clientRef, the newest first: of each at most one more than MAX_PER_CLIENT_REF."""
     if not client_refs:
         return {}
     if is_sqlite(session):
-        given = func.json_each(json.dumps(list(client_refs))).table_valued(column("value", Text))
+        terms = func.json_each(json.dumps(list(client_refs))).table_valued(column("value", Text))
     else:
-        terms = cast(literal(json.dumps(list(client_refs)), Text), JSON)
-        given = func.json_array_elements_text(terms).table_valued(column("value", Text))
+        array = cast(literal(json.dumps(list(client_refs)), Text), JSON)
+        terms = func.json_array_elements_text(array).table_valued(column("value", Text))
     newest = (
         select(cast(Message.id, Text).label("id"))
-        .where(Message.client_ref == given.c.value)
+        .where(Message.client_ref == terms.c.value)
         .order_by(Message.created_at.desc(), Message.id.desc())
         .limit(MAX_PER_CLIENT_REF + 1)
-        .correlate(given)
+        .correlate(terms)
         .subquery()
     )
-    listed = select(func.aggregate_strings(newest.c.id, ",")).scalar_subquery()
-    told = session.execute(select(given.c.value, listed))
-    ids = {ref: [UUID(one) for one in some.split(",")] for ref, some in told if some}
-    found = look_up(session, [one for some in ids.values() for one in some])
-    return {ref: sorted((found[one] for one in some), key=_newest_first, reverse=True) for ref, some in ids.items()}
+    id_list = select(func.aggregate_strings(newest.c.id, ",")).scalar_subquery()
+    rows = session.execute(select(terms.c.value, id_list))
+    ids = {client_ref: [UUID(each) for each in id_text.split(",")] for client_ref, id_text in rows if id_text}
+    messages = find_by_id(session, [message_id for message_ids in ids.values() for message_id in message_ids])
+    return {
+        client_ref: sorted((messages[message_id] for message_id in message_ids), key=_creation_order, reverse=True)
+        for client_ref, message_ids in ids.items()
+    }
 
 
-def begin_with(session: Session, prefix: str, limit: int) -> list[Message]:
-    """A message of each of the first clientRefs that begin so, the clientRef itself among them if there is such."""
-    found: list[UUID] = []
+def find_by_prefix(session: Session, prefix: str, limit: int) -> list[Message]:
+    """The oldest message of each of the first clientRefs that begin with a prefix, or are equal to it."""
+    message_ids: list[UUID] = []
     query = select(Message.id, Message.client_ref).order_by(Message.client_ref, Message.created_at, Message.id).limit(1)
     row = session.execute(query.where(_begins_with(prefix))).first()
-    while row is not None and row.client_ref is not None and len(found) < limit:
-        found.append(row.id)  # then past all of that clientRef, of which there can be a million
+    while row is not None and row.client_ref is not None and len(message_ids) < limit:
+        message_ids.append(row.id)  # then skip all other messages of this clientRef: there can be a million
         row = session.execute(query.where(_begins_with(prefix, beyond=row.client_ref))).first()
-    return read_messages(session, found)
+    return read_messages(session, message_ids)
 
 
-def _newest_first(message: Message) -> tuple[datetime, UUID]:
+def _creation_order(message: Message) -> tuple[datetime, UUID]:
     return message.created_at, message.id
 
 
-def _way(session: Session, where: MessageFilter, limit: int) -> Scan:
-    wanted = _wanted(where)
+def _plan_scan(session: Session, where: MessageFilter, limit: int) -> Scan:
+    """How to read a page: among a few messages if something names them, else along an index in the list's order."""
+    conditions = _conditions(where)
     order, is_descending = _COLUMNS[where.sorting]
-    few = _few(session, where)
+    few = _named_messages(session, where)
     if few is None:
-        way = _ordered(where, wanted)
-        few = _rare(session, where, wanted, min(_RARE_PAGES * limit, _MAX_RARE)) if way.others else None
+        plan = _scan_in_order(where, conditions)
+        max_rows = min(_COLLECT_PAGES * limit, _MAX_COLLECTED)
+        few = _rare_messages(session, where, conditions, max_rows) if plan.filters else None
         if few is None:
-            return way
-    return Scan(order=order, branches=[[few, *wanted.values()]], is_descending=is_descending, is_few=True)
+            return plan
+    return Scan(order=order, branches=[[few, *conditions.values()]], is_descending=is_descending, is_small=True)
 
 
-def _ordered(where: MessageFilter, wanted: dict[str, ColumnElement[bool]]) -> Scan:
-    """The way along an index in the order of the list."""
+def _scan_in_order(where: MessageFilter, conditions: dict[str, ColumnElement[bool]]) -> Scan:
+    """The scan along an index in the order of the list."""
     if where.sorting is Order.CREATED:
-        return _created(where, wanted)
+        return _scan_created(where, conditions)
     order, is_descending = _COLUMNS[where.sorting]
     since: object = where.changed_since
     until, served, branch = None, "changed_since", []
     if where.sorting is Order.CLIENT_REF and where.client_ref_prefix is not None:
-        since, until, served = where.client_ref_prefix, _after(where.client_ref_prefix), "client_ref_prefix"
+        since, until, served = where.client_ref_prefix, _end_of_prefix(where.client_ref_prefix), "client_ref_prefix"
         branch = [Message.client_ref.is_not(None)]
-    others = [condition for name, condition in wanted.items() if name != served]
-    return Scan(order=order, branches=[branch], since=since, until=until, others=others, is_descending=is_descending)
+    filters = [condition for name, condition in conditions.items() if name != served]
+    return Scan(order=order, branches=[branch], since=since, until=until, filters=filters, is_descending=is_descending)
 
 
 _COLUMNS = {
@@ -234,139 +239,137 @@ _COLUMNS = {
 }
 
 
-def _few(session: Session, where: MessageFilter) -> ColumnElement[bool] | None:
-    """What picks out a few messages at once, if the filter has such a thing; asked first, so that no plan walks."""
+def _named_messages(session: Session, where: MessageFilter) -> ColumnElement[bool] | None:
+    """The condition of the messages with the filter's messageGuid and transactionID; None if it has neither.
+
+    A query of its own, so that no plan scans a list for them.
+    """
     found: list[set[UUID]] = []
     if where.message_guid is not None:
         found.append(set(session.scalars(select(Message.id).where(Message.message_guid == where.message_guid))))
     if where.transaction_id is not None:
-        given = MessageTransaction.transaction_id == where.transaction_id
-        found.append(set(session.scalars(select(MessageTransaction.message_id).where(given))))
+        is_linked = MessageTransaction.transaction_id == where.transaction_id
+        found.append(set(session.scalars(select(MessageTransaction.message_id).where(is_linked))))
     if not found:
         return None
-    both = set.intersection(*found)
-    return bulk.among(session, Message.id, both) if both else false()
+    message_ids = set.intersection(*found)
+    return bulk.among(session, Message.id, message_ids) if message_ids else false()
 
 
-def _rare(
-    session: Session, where: MessageFilter, wanted: dict[str, ColumnElement[bool]], most: int
+def _rare_messages(
+    session: Session, where: MessageFilter, conditions: dict[str, ColumnElement[bool]], max_rows: int
 ) -> ColumnElement[bool] | None:
-    """What picks out all that fits, if an index that is in another order has at most so many rows for the question."""
+    """The condition of all messages that fit, if an index in another order has at most `max_rows` candidates."""
     is_created = where.sorting is Order.CREATED
-    stretches = _stretches(where)[is_created:]  # the first is the one along which `_created` goes
-    if not stretches:
+    ranges = _index_ranges(where)[is_created:]  # `_scan_created` already reads along the first one
+    if not ranges:
         return None
-    pins = stretches[0]
-    is_by_time = pins[0][0] is not Message.originator or len(pins) > 1
-    way = Scan(
+    equals = ranges[0]
+    is_by_time = equals[0][0] is not Message.originator or len(equals) > 1
+    plan = Scan(
         order=(Message.created_at, Message.id) if is_by_time else (Message.status, Message.created_at, Message.id),
-        branches=[[column.is_not(None) for column, _ in pins]],  # as some of these indexes have it
-        pins=[pins],
+        branches=[[column.is_not(None) for column, _ in equals]],  # the condition of the partial indexes among them
+        equals=[equals],
         since=where.since if is_by_time else None,
         until=where.until if is_by_time else None,
-        others=list(wanted.values()),
+        filters=list(conditions.values()),
     )
-    found = collect(session, way, most=most)
-    if found is None:
+    keys = collect(session, plan, max_rows=max_rows)
+    if keys is None:
         return None
-    return bulk.among(session, Message.id, [key[-1] for key in found]) if found else false()
+    return bulk.among(session, Message.id, [key[-1] for key in keys]) if keys else false()
 
 
-def _stretches(where: MessageFilter) -> list[list[Equals]]:
-    """By which values an index finds some of what is asked for, and may then go on by time: the fewest first."""
-    found: list[list[Equals]] = []
+def _index_ranges(where: MessageFilter) -> list[list[Equals]]:
+    """The values by which indexes find a part of the filter, and then go on by time: the smallest range first."""
+    ranges: list[list[Equals]] = []
     status: list[Equals] = [(Message.status, where.status)] if where.status is not None else []
     if where.recipient is not None:
-        found.append([(Message.recipient, where.recipient)])
+        ranges.append([(Message.recipient, where.recipient)])
     if where.client_ref is not None and status:
         reference = transitions.conversation_id(client_ref=where.client_ref, recipient=None, originator=None)
-        found.append([(Message.conversation_id, reference), *status])
+        ranges.append([(Message.conversation_id, reference), *status])
     elif where.client_ref is not None:
-        found.append([(Message.client_ref, where.client_ref)])
+        ranges.append([(Message.client_ref, where.client_ref)])
     if where.recipient_ends is not None:
-        found.append([(_recipient_end, where.recipient_ends[-MIN_DIGITS:])])
+        ranges.append([(_recipient_end, where.recipient_ends[-MIN_DIGITS:])])
     if where.originator is not None:
-        found.append([(Message.originator, where.originator), *status])
+        ranges.append([(Message.originator, where.originator), *status])
     elif status:
-        found.append(status)
-    return found
+        ranges.append(status)
+    return ranges
 
 
-def _created(where: MessageFilter, wanted: dict[str, ColumnElement[bool]]) -> Scan:
-    """The way for the newest first, along the index that finds the fewest."""
+def _scan_created(where: MessageFilter, conditions: dict[str, ColumnElement[bool]]) -> Scan:
+    """The scan for the newest first, along the index with the smallest range."""
     branches: list[list[ColumnElement[bool]]] = [[]]
-    pins: list[list[Equals]] = [[]]
+    equals: list[list[Equals]] = [[]]
     served = {"since", "until"}
     if where.recipient is not None:
-        branches, served = [[wanted["recipient"]]], served | {"recipient"}
+        branches, served = [[conditions["recipient"]]], served | {"recipient"}
     elif where.client_ref is not None and where.status is not None:
         reference = transitions.conversation_id(client_ref=where.client_ref, recipient=None, originator=None)
-        pins = [[(Message.conversation_id, reference), (Message.status, where.status)]]
+        equals = [[(Message.conversation_id, reference), (Message.status, where.status)]]
         served |= {"client_ref", "status"}
     elif where.client_ref is not None:
-        branches, served = [[wanted["client_ref"]]], served | {"client_ref"}
+        branches, served = [[conditions["client_ref"]]], served | {"client_ref"}
     elif where.recipient_ends is not None:
-        branches = [[_ends_in(where.recipient_ends[-MIN_DIGITS:])]]
+        branches = [[_recipient_end == where.recipient_ends[-MIN_DIGITS:]]]
         served |= {"recipient_ends"} if len(where.recipient_ends) == MIN_DIGITS else set()
     else:
-        # Their indexes have the status before the time, so that they serve both with one and, merged, without.
+        # These indexes have the status before the time: one branch for a status, else one for each, merged.
         statuses = [where.status] if where.status is not None else [status.value for status in Status]
         served |= {"originator", "status"}
         if where.originator is None:
-            branches, pins = [[Message.status == status] for status in statuses], []
+            branches, equals = [[Message.status == status] for status in statuses], []
         else:
             branches = [[Message.originator.is_not(None)] for _ in statuses]
-            pins = [[(Message.originator, where.originator), (Message.status, status)] for status in statuses]
+            equals = [[(Message.originator, where.originator), (Message.status, status)] for status in statuses]
     return Scan(
         order=(Message.created_at, Message.id),
         branches=branches,
-        pins=pins,
+        equals=equals,
         since=where.since,
         until=where.until,
-        others=[condition for name, condition in wanted.items() if name not in served],
+        filters=[condition for name, condition in conditions.items() if name not in served],
     )
 
 
-def _ends_in(digits: str) -> ColumnElement[bool]:
-    """Whether a recipient has these last four digits, in the words of their index."""
-    return _recipient_end == digits
-
-
-def _wanted(where: MessageFilter) -> dict[str, ColumnElement[bool]]:
-    """The condition of each filter."""
-    wanted: dict[str, ColumnElement[bool]] = {}
-    same = {
+def _conditions(where: MessageFilter) -> dict[str, ColumnElement[bool]]:
+    """The condition of each given field, but for messageGuid and transactionID, which `_named_messages` serves."""
+    conditions: dict[str, ColumnElement[bool]] = {}
+    equal_columns = {
         "client_ref": Message.client_ref,
         "recipient": Message.recipient,
         "status": Message.status,
         "originator": Message.originator,
     }
-    for name, attribute in same.items():
+    for name, attribute in equal_columns.items():
         value = getattr(where, name)
         if value is not None:
-            wanted[name] = attribute == value
+            conditions[name] = attribute == value
     if where.client_ref_prefix is not None:
-        wanted["client_ref_prefix"] = _begins_with(where.client_ref_prefix)
+        conditions["client_ref_prefix"] = _begins_with(where.client_ref_prefix)
     if where.recipient_ends is not None:
-        wanted["recipient_ends"] = Message.recipient.endswith(where.recipient_ends, autoescape=True)
+        conditions["recipient_ends"] = Message.recipient.endswith(where.recipient_ends, autoescape=True)
     if where.since is not None:
-        wanted["since"] = Message.created_at >= where.since
+        conditions["since"] = Message.created_at >= where.since
     if where.until is not None:
-        wanted["until"] = Message.created_at < where.until
+        conditions["until"] = Message.created_at < where.until
     if where.changed_since is not None:
-        wanted["changed_since"] = Message.changed_at >= where.changed_since
-    return wanted
+        conditions["changed_since"] = Message.changed_at >= where.changed_since
+    return conditions
 
 
 def _begins_with(prefix: str, beyond: str | None = None) -> ColumnElement[bool]:
-    """Whether a message's clientRef begins so, as a stretch of the index. `beyond`: only what stands behind this."""
+    """Whether a clientRef begins with a prefix, as a range of the index. `beyond`: only those after this one."""
     begins = Message.client_ref >= prefix if beyond is None else Message.client_ref > beyond
-    end = _after(prefix)
+    end = _end_of_prefix(prefix)
     return begins & (Message.client_ref < end) if end else begins
 
 
-def _after(prefix: str) -> str | None:
-    """The first text, by code points, behind all that begin so; None: there is none."""
+def _end_of_prefix(prefix: str) -> str | None:
+    """The first text, by code points, after all that begin with a prefix; None: there is none."""
     head = prefix.rstrip(chr(_LAST_CHARACTER))
     if not head:
         return None

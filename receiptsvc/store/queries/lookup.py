@@ -1,4 +1,4 @@
-"""The reader for API and pages, lists of messages and timelines apart. Nothing is written here."""
+"""Look-ups for the API: one message, one transaction, one conversation, and the list of conversations."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -22,18 +22,18 @@ from receiptsvc.store.core.models import (
 )
 from receiptsvc.store.core.paging import MAX_ROWS, Page
 
-LARGE = 300  # messages or replies; a conversation that has more is not counted to its end
+LARGE = 300  # messages or replies; a conversation with more is only counted in part
 
-_OF_EACH = 50  # messages of one status that are counted of a large conversation
-_COUNTED = select(Message.status, Message.conflict, Message.recipient, Message.client_ref)
-_FEW = 10  # messages that are counted of a conversation in a list
+_MAX_PER_STATUS = 50  # messages of one status that are counted in a large conversation
+_COUNTED_COLUMNS = select(Message.status, Message.conflict, Message.recipient, Message.client_ref)
+_MAX_LISTED = 10  # messages that are counted for a conversation in a list
 
 Row = TypeVar("Row", Message, Reply)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MessageDetail:
-    """A message and what was recorded of it, in that order."""
+    """A message and its transitions in the order recorded."""
 
     row: Message
     transitions: Sequence[Transition]
@@ -41,7 +41,7 @@ class MessageDetail:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MessageEvidence:
-    """A message and everything from which its status can be explained, each kind in its own order."""
+    """A message and everything that explains its status, each kind in its own order."""
 
     row: Message
     transitions: Sequence[Transition]
@@ -51,9 +51,9 @@ class MessageEvidence:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """Messages by status. `statuses` has the words that occur; only a conversation has `replies`.
+    """Counts of messages by status. `statuses` holds those that occur; only a conversation has `replies`.
 
-    `is_bounded`: there are more than were counted. Then at most 50 of each status were, and 300 replies.
+    `is_bounded`: not all were counted, but at most 50 messages of each status, and 300 replies.
     """
 
     messages: int
@@ -65,7 +65,7 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Transaction:
-    """What a transactionID covers: all of it in the summary, the first 500 messages as stories."""
+    """The messages of a transactionID: all of them in the summary, the first 500 in detail."""
 
     transaction_id: str
     summary: Summary
@@ -74,7 +74,7 @@ class Transaction:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Party:
-    """A person in a conversation: how many messages went to them, and how many replies came."""
+    """A number in a conversation: how many messages went to it, and how many replies came from it."""
 
     number: str
     messages: int
@@ -83,24 +83,24 @@ class Party:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conversation:
-    """A conversation as a whole. `client_ref` is None where recipient and originator hold it together.
+    """A conversation as a whole. `client_ref` is None for a conversation of one recipient and one originator.
 
-    `is_large`: more than 300 messages or replies; then `parties` are some of the people in it.
+    `is_large`: more than 300 messages or replies; then `parties` are only some of them.
     """
 
     id: UUID
     client_ref: str | None
     parties: Sequence[Party]  # by number
     summary: Summary
-    spoken: ConversationActivity | None  # when it was active; None: not since that is noted
+    activity: ConversationActivity | None  # None: it was last active under a release that did not store it
     is_large: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConversationOverview:
-    """A conversation in a list. `sample`: one of its messages, or else of its replies.
+    """A conversation in a list. `sample`: one of its messages, or else one of its replies.
 
-    `statuses`: its messages by status; None: they are more than ten.
+    `statuses`: its messages by status; None: it has more than ten.
     """
 
     row: ConversationActivity
@@ -111,15 +111,15 @@ class ConversationOverview:
 def find_message(session: Session, message_id: UUID) -> MessageDetail | None:
     """A message with its transitions."""
     message = session.get(Message, message_id)
-    return None if message is None else _stories(session, [message])[0]
+    return None if message is None else _load_details(session, [message])[0]
 
 
 def find_evidence(session: Session, message_id: UUID) -> MessageEvidence | None:
-    """A message with all that was recorded of it, superseded or not, and how it was offered."""
+    """A message with all its transitions, superseded or not, its attempts and its transactionIDs."""
     message = session.get(Message, message_id)
     if message is None:
         return None
-    given = select(MessageTransaction).where(MessageTransaction.message_id == message_id)
+    links = select(MessageTransaction).where(MessageTransaction.message_id == message_id)
     return MessageEvidence(
         row=message,
         transitions=session.scalars(
@@ -129,32 +129,32 @@ def find_evidence(session: Session, message_id: UUID) -> MessageEvidence | None:
             select(Attempt).where(Attempt.message_id == message_id).order_by(Attempt.number)
         ).all(),
         transactions=session.scalars(
-            given.order_by(MessageTransaction.noted_at, MessageTransaction.transaction_id)
+            links.order_by(MessageTransaction.noted_at, MessageTransaction.transaction_id)
         ).all(),
     )
 
 
-def find_guids(session: Session, guids: Collection[str]) -> dict[str, UUID]:
-    """Which messages have these messageGuids already."""
+def find_by_guid(session: Session, guids: Collection[str]) -> dict[str, UUID]:
+    """The ids of messages by these messageGuids."""
     rows = session.execute(select(Message.message_guid, Message.id).where(Message.message_guid.in_(guids)))
     return {row.message_guid: row.id for row in rows}
 
 
 def find_transaction(session: Session, transaction_id: str) -> Transaction | None:
-    """The messages that were ever given this transactionID."""
-    given = select(MessageTransaction.message_id).where(MessageTransaction.transaction_id == transaction_id)
-    ids = session.scalars(given.order_by(MessageTransaction.message_id)).all()
+    """The messages that were ever given this transactionID; None if there are none."""
+    links = select(MessageTransaction.message_id).where(MessageTransaction.transaction_id == transaction_id)
+    ids = session.scalars(links.order_by(MessageTransaction.message_id)).all()
     if not ids:
         return None
     summary = _summarise(session, bulk.among(session, Message.id, ids))
-    some = bulk.among(session, Message.id, ids[:MAX_ROWS])
-    first = session.scalars(select(Message).where(some).order_by(Message.id)).all()
-    return Transaction(transaction_id=transaction_id, summary=summary, messages=_stories(session, first))
+    is_shown = bulk.among(session, Message.id, ids[:MAX_ROWS])
+    messages = session.scalars(select(Message).where(is_shown).order_by(Message.id)).all()
+    return Transaction(transaction_id=transaction_id, summary=summary, messages=_load_details(session, messages))
 
 
 def find_conversation(session: Session, conversation_id: UUID) -> Conversation | None:
-    """A conversation that at least one message or reply belongs to."""
-    messages = _said(session, conversation_id)
+    """A conversation; None if no message or reply belongs to it."""
+    messages = _read_counted(session, conversation_id)
     replies = session.execute(
         select(Reply.sender, Reply.client_ref)
         .where(Reply.conversation_id == conversation_id)
@@ -165,22 +165,22 @@ def find_conversation(session: Session, conversation_id: UUID) -> Conversation |
         return None
     is_large = max(len(messages), len(replies)) > LARGE
     if len(messages) > LARGE:
-        messages = _said_by_status(session, conversation_id)
+        messages = _read_counted_by_status(session, conversation_id)
     statuses = Counter(row.status for row in messages)
-    written, answered = Counter(row.recipient for row in messages), Counter(row.sender for row in replies[:LARGE])
-    numbers = sorted(written.keys() | answered.keys())[:MAX_ROWS]
+    sent, received = Counter(row.recipient for row in messages), Counter(row.sender for row in replies[:LARGE])
+    numbers = sorted(sent.keys() | received.keys())[:MAX_ROWS]
     return Conversation(
         id=conversation_id,
         client_ref=(messages or replies)[0].client_ref,
-        parties=[Party(number=one, messages=written[one], replies=answered[one]) for one in numbers],
+        parties=[Party(number=number, messages=sent[number], replies=received[number]) for number in numbers],
         summary=Summary(
             messages=len(messages),
             statuses={status.value: statuses[status] for status in Status if statuses[status]},
             conflicts=sum(row.conflict for row in messages),
-            replies=sum(answered.values()),
+            replies=sum(received.values()),
             is_bounded=is_large,
         ),
-        spoken=session.get(ConversationActivity, conversation_id),
+        activity=session.get(ConversationActivity, conversation_id),
         is_large=is_large,
     )
 
@@ -188,39 +188,41 @@ def find_conversation(session: Session, conversation_id: UUID) -> Conversation |
 def list_conversations(
     session: Session, *, limit: int, after: tuple[Any, ...] | None = None
 ) -> Page[ConversationOverview, tuple[Any, ...]]:
-    """Conversations, the one that was active last first. The key is of that time and the id."""
-    way = Scan(order=(ConversationActivity.last_at, ConversationActivity.id), branches=[[]])
-    walked = scan(session, way, limit=limit, after=after)
-    ids = [identifier for _, identifier in walked.keys]
+    """Conversations, the last active one first. The key is (last_at, id)."""
+    plan = Scan(order=(ConversationActivity.last_at, ConversationActivity.id), branches=[[]])
+    page = scan(session, plan, limit=limit, after=after)
+    ids = [conversation_id for _, conversation_id in page.keys]
     if not ids:
         return Page(items=[], next=None)
-    # Each in the order of an index that has the conversation first, so that no plan looks elsewhere.
-    in_it = select(Message.status).where(Message.conversation_id == ConversationActivity.id).order_by(Message.status)
-    some = in_it.limit(_FEW + 1).correlate(ConversationActivity).subquery()
-    replies_in_it = (
+    # Each in the order of an index that has the conversation first, so that no plan uses another one.
+    its_messages = (
+        select(Message.status).where(Message.conversation_id == ConversationActivity.id).order_by(Message.status)
+    )
+    counted = its_messages.limit(_MAX_LISTED + 1).correlate(ConversationActivity).subquery()
+    its_replies = (
         select(Reply.id).where(Reply.conversation_id == ConversationActivity.id).order_by(Reply.received_at, Reply.id)
     )
     query = select(
         ConversationActivity,
-        select(func.aggregate_strings(some.c.status, ",")).scalar_subquery().label("statuses"),
-        in_it.with_only_columns(Message.id).limit(1).scalar_subquery().label("message_id"),
-        replies_in_it.limit(1).scalar_subquery().label("reply_id"),
+        select(func.aggregate_strings(counted.c.status, ",")).scalar_subquery().label("statuses"),
+        its_messages.with_only_columns(Message.id).limit(1).scalar_subquery().label("message_id"),
+        its_replies.limit(1).scalar_subquery().label("reply_id"),
     ).where(bulk.among(session, ConversationActivity.id, ids))
-    found = {row.ConversationActivity.id: row for row in session.execute(query)}
-    messages = _by_id(session, Message, [row.message_id for row in found.values() if row.message_id])
-    silent = [row.reply_id for row in found.values() if row.reply_id and not row.message_id]
-    replies = _by_id(session, Reply, silent)
-    glimpses = []
-    for row in (found[identifier] for identifier in ids):
-        words = row.statuses.split(",") if row.statuses else []
-        glimpses.append(
+    rows = {row.ConversationActivity.id: row for row in session.execute(query)}
+    messages = _load_by_id(session, Message, [row.message_id for row in rows.values() if row.message_id])
+    reply_ids = [row.reply_id for row in rows.values() if row.reply_id and not row.message_id]
+    replies = _load_by_id(session, Reply, reply_ids)
+    overviews = []
+    for row in (rows[conversation_id] for conversation_id in ids):
+        statuses = row.statuses.split(",") if row.statuses else []
+        overviews.append(
             ConversationOverview(
                 row=row.ConversationActivity,
                 sample=messages.get(row.message_id) or replies.get(row.reply_id),
-                statuses=Counter(words) if len(words) <= _FEW else None,
+                statuses=Counter(statuses) if len(statuses) <= _MAX_LISTED else None,
             )
         )
-    return Page(items=glimpses, next=walked.next)
+    return Page(items=overviews, next=page.next)
 
 
 def has_conversation(session: Session, conversation_id: UUID) -> bool:
@@ -235,13 +237,13 @@ def has_conversation(session: Session, conversation_id: UUID) -> bool:
     )
 
 
-def _stories(session: Session, messages: Sequence[Message]) -> list[MessageDetail]:
-    told: dict[UUID, list[Transition]] = defaultdict(list)
+def _load_details(session: Session, messages: Sequence[Message]) -> list[MessageDetail]:
+    transitions: dict[UUID, list[Transition]] = defaultdict(list)
     ids = [message.id for message in messages]
     query = select(Transition).where(Transition.message_id.in_(ids)).order_by(Transition.id)
     for transition in session.scalars(query):
-        told[transition.message_id].append(transition)
-    return [MessageDetail(row=message, transitions=told[message.id]) for message in messages]
+        transitions[transition.message_id].append(transition)
+    return [MessageDetail(row=message, transitions=transitions[message.id]) for message in messages]
 
 
 def _summarise(session: Session, *conditions: ColumnElement[bool]) -> Summary:
@@ -257,23 +259,24 @@ def _summarise(session: Session, *conditions: ColumnElement[bool]) -> Summary:
     )
 
 
-def _said(session: Session, conversation_id: UUID) -> Sequence[Any]:
-    """What is counted of a conversation's messages: of all, or of one more than makes it large."""
-    pins = [(Message.conversation_id, conversation_id)]
-    query = with_equals(_COUNTED, pins, Message.status, Message.created_at, Message.id)
+def _read_counted(session: Session, conversation_id: UUID) -> Sequence[Any]:
+    """The counted columns of a conversation's messages; at most one row more than makes it large."""
+    equals = [(Message.conversation_id, conversation_id)]
+    query = with_equals(_COUNTED_COLUMNS, equals, Message.status, Message.created_at, Message.id)
     return session.execute(query.limit(LARGE + 1)).all()
 
 
-def _said_by_status(session: Session, conversation_id: UUID) -> Sequence[Any]:
-    """The same of the first 50 messages of each status."""
+def _read_counted_by_status(session: Session, conversation_id: UUID) -> Sequence[Any]:
+    """The counted columns of the first 50 messages of each status."""
     parts = []
     for status in Status:
-        pins = [(Message.conversation_id, conversation_id), (Message.status, status.value)]
-        parts.append(with_equals(_COUNTED, pins, Message.created_at, Message.id).limit(_OF_EACH).subquery())
+        equals = [(Message.conversation_id, conversation_id), (Message.status, status.value)]
+        query = with_equals(_COUNTED_COLUMNS, equals, Message.created_at, Message.id)
+        parts.append(query.limit(_MAX_PER_STATUS).subquery())
     return session.execute(union_all(*(select(part) for part in parts))).all()
 
 
-def _by_id(session: Session, model: type[Row], identifiers: Sequence[UUID]) -> dict[UUID, Row]:
-    if not identifiers:
+def _load_by_id(session: Session, model: type[Row], row_ids: Sequence[UUID]) -> dict[UUID, Row]:
+    if not row_ids:
         return {}
-    return {row.id: row for row in session.scalars(select(model).where(bulk.among(session, model.id, identifiers)))}
+    return {row.id: row for row in session.scalars(select(model).where(bulk.among(session, model.id, row_ids)))}

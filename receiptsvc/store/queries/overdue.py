@@ -1,4 +1,4 @@
-"""Which messages wait too long for their last report. Nothing is written; a few bounded pieces of indexes are read."""
+"""Overdue messages: those that should have a final report by now. A few bounded ranges of indexes are read."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,20 +19,17 @@ EXAMPLES = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Age:
-    """Messages of one status that have waited for so long: at least so many, and exactly so if fewer than the most."""
+    """How many messages of one status wait since [begin, end). The count is exact if it is below MAX_COUNTED."""
 
     status: Status
-    begin: datetime | None  # none: whatever is older
+    begin: datetime | None  # none: since any earlier time
     end: datetime
     count: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Silent:
-    """Messages that were, or may have been, given to the gateway, and of which no receipt came, among those looked at.
-
-    `is_all`: nobody was left to be looked at.
-    """
+    """Messages that the gateway has, or may have, and that got no receipt. `is_all`: whether all were checked."""
 
     count: int
     is_all: bool
@@ -41,90 +38,91 @@ class Silent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overdue:
-    """What waits for a final report: by status and age, the oldest of each status, and what got no receipt at all."""
+    """Messages that wait for a final report: by status and age, the oldest of each status, those without receipts."""
 
     ages: Sequence[Age]
     oldest: Mapping[Status, Sequence[UUID]]
     silent: Silent
 
 
-def find(session: Session, marks: Sequence[datetime]) -> Overdue:
-    """Messages without a final report that should have one. `marks`: what is older than the first is overdue.
+def find(session: Session, limits: Sequence[datetime]) -> Overdue:
+    """Messages without a final report that have waited since before the first of `limits`.
 
-    Marks go back in time, and divide what is overdue by age: that of a message begins when it was accepted, or with its
-    deliverAfter. At most MAX_COUNTED are counted of one status and age, and looked at for silence in all.
+    `limits` go back in time and divide the messages by age. A message waits since its acceptance or its deliverAfter.
+    At most MAX_COUNTED messages are counted for one status and age, and as many of each status checked for receipts.
     """
-    spans = list(zip([*marks[1:], None], marks, strict=True))
-    pieces = [(status, begin, end) for status in PROGRESS for begin, end in spans]
-    given = {f"mark_{number}": mark for number, mark in enumerate(marks)}
-    rows = session.execute(_counting(len(marks)), {**given, "most": MAX_COUNTED})
-    counted = {place: min(at_once + later, MAX_COUNTED) for place, at_once, later in rows}
+    spans = list(zip([*limits[1:], None], limits, strict=True))
+    buckets = [(status, begin, end) for status in PROGRESS for begin, end in spans]
+    parameters = {f"limit_{number}": limit for number, limit in enumerate(limits)}
+    rows = session.execute(_count_statement(len(limits)), {**parameters, "max_counted": MAX_COUNTED})
+    counts = {index: min(unscheduled + scheduled, MAX_COUNTED) for index, unscheduled, scheduled in rows}
     ages = [
-        Age(status=status, begin=begin, end=end, count=counted[place])
-        for place, (status, begin, end) in enumerate(pieces)
+        Age(status=status, begin=begin, end=end, count=counts[index])
+        for index, (status, begin, end) in enumerate(buckets)
     ]
-    there = {age.status for age in ages if age.count}
+    occurring = {age.status for age in ages if age.count}
     return Overdue(
         ages=ages,
-        oldest={status: _oldest(session, status, marks[0], EXAMPLES) for status in PROGRESS if status in there},
-        silent=_silent(session, marks[0]),
+        oldest={
+            status: _find_oldest(session, status, limits[0], EXAMPLES) for status in PROGRESS if status in occurring
+        },
+        silent=_find_silent(session, limits[0]),
     )
 
 
 @cache
-def _counting(marks: int) -> TextClause:
-    """What counts every status and age between so many marks, written out: as an expression it takes longer to make
-    than to answer.
-    """
+def _count_statement(limits: int) -> TextClause:
+    """The statement that counts every status and age, as text: building an expression takes longer than its answer."""
     counts = []
-    for place, (status, number) in enumerate((status, number) for status in PROGRESS for number in range(marks)):
+    for index, (status, number) in enumerate((status, number) for status in PROGRESS for number in range(limits)):
         parts = []
         for since, condition in (
             ("created_at", "deliver_after IS NULL"),
-            ("deliver_after", f"deliver_after IS NOT NULL AND created_at < :mark_{number}"),
+            ("deliver_after", f"deliver_after IS NOT NULL AND created_at < :limit_{number}"),
         ):
-            begin = f" AND {since} >= :mark_{number + 1}" if number + 1 < marks else ""
+            begin = f" AND {since} >= :limit_{number + 1}" if number + 1 < limits else ""
             parts.append(
                 f"(SELECT count(*) FROM (SELECT 1 FROM messages WHERE {OPEN} AND status = '{status.value}' "  # noqa: S608 - our own words
-                f"AND {condition} AND {since} < :mark_{number}{begin} LIMIT :most) AS piece)"
+                f"AND {condition} AND {since} < :limit_{number}{begin} LIMIT :max_counted) AS bucket)"
             )
-        counts.append(f"SELECT {place}, {', '.join(parts)}")
-    moments = [bindparam(f"mark_{number}", type_=UtcDateTime()) for number in range(marks)]
-    return text(" UNION ALL ".join(counts)).bindparams(*moments)
+        counts.append(f"SELECT {index}, {', '.join(parts)}")
+    times = [bindparam(f"limit_{number}", type_=UtcDateTime()) for number in range(limits)]
+    return text(" UNION ALL ".join(counts)).bindparams(*times)
 
 
-def _oldest(session: Session, status: Status, end: datetime, most: int) -> Sequence[UUID]:
-    """Messages of a status that should have been on their way since a time before `end`, the oldest first.
+def _find_oldest(session: Session, status: Status, end: datetime, limit: int) -> Sequence[UUID]:
+    """Messages of a status that have waited since a time before `end`, the oldest first.
 
-    Two indexes, since a message is in one by its deliverAfter and in the other by its acceptance. Their conditions are
-    written out as they stand there: SQLite compares them word by word.
+    They are in two indexes: by deliverAfter where a message has one, else by acceptance. The indexes' conditions are
+    written out literally: SQLite compares them word by word.
     """
     accepted_at, deliver_after = Message.created_at, Message.deliver_after
-    at_once = select(Message.id, accepted_at.label("since")).where(deliver_after.is_(None), accepted_at < end)
-    later = select(Message.id, deliver_after.label("since")).where(
+    unscheduled = select(Message.id, accepted_at.label("since")).where(deliver_after.is_(None), accepted_at < end)
+    scheduled = select(Message.id, deliver_after.label("since")).where(
         deliver_after.is_not(None), deliver_after < end, accepted_at < end
     )
     parts = [
         part.where(text(OPEN), Message.status == literal_column(f"'{status.value}'"))
         .order_by(since, Message.id)
-        .limit(most)
+        .limit(limit)
         .subquery()
-        for part, since in ((at_once, accepted_at), (later, deliver_after))
+        for part, since in ((unscheduled, accepted_at), (scheduled, deliver_after))
     ]
-    both = union_all(*map(select, parts)).subquery()
-    return session.scalars(select(both.c.id).order_by(both.c.since, both.c.id).limit(most)).all()
+    merged = union_all(*map(select, parts)).subquery()
+    return session.scalars(select(merged.c.id).order_by(merged.c.since, merged.c.id).limit(limit)).all()
 
 
-def _silent(session: Session, before: datetime) -> Silent:
-    """What was, or may have been, taken by the gateway, and has no receipt."""
-    oldest = [_oldest(session, status, before, MAX_COUNTED) for status in (Status.SUBMITTED, Status.SEND_UNKNOWN)]
-    if not any(oldest):
+def _find_silent(session: Session, before: datetime) -> Silent:
+    """Messages that the gateway has, or may have, and that got no receipt."""
+    by_status = [
+        _find_oldest(session, status, before, MAX_COUNTED) for status in (Status.SUBMITTED, Status.SEND_UNKNOWN)
+    ]
+    if not any(by_status):
         return Silent(count=0, is_all=True, examples=[])
-    receipt = exists().where(Transition.message_id == Message.id, Transition.receipt_id.is_not(None))
+    message_ids = [message_id for of_status in by_status for message_id in of_status]
+    has_receipt = exists().where(Transition.message_id == Message.id, Transition.receipt_id.is_not(None))
     silent = session.scalars(
-        select(Message.id)
-        .where(bulk.among(session, Message.id, [one for some in oldest for one in some]), ~receipt)
-        .order_by(Message.id)
+        select(Message.id).where(bulk.among(session, Message.id, message_ids), ~has_receipt).order_by(Message.id)
     ).all()
-    is_all = all(len(some) < MAX_COUNTED for some in oldest)
+    is_all = all(len(of_status) < MAX_COUNTED for of_status in by_status)
     return Silent(count=len(silent), is_all=is_all, examples=silent[:EXAMPLES])

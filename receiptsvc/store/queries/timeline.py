@@ -1,7 +1,7 @@
-"""A conversation's story: messages, transitions and replies merged by time, in SQL and by pages. Nothing is written.
+"""The timeline of a conversation: messages, transitions and replies merged by time, in SQL and by pages.
 
-A large conversation, such as a campaign's, is told message by message: what became of each follows it at once. To merge
-by time too what became of a million messages, every transition would have to stand in one more index.
+The timeline of a large conversation, such as a campaign's, goes message by message, each followed by its transitions:
+to merge a million messages' transitions by time, every transition would need an entry in one more index.
 """
 
 from collections.abc import Sequence
@@ -30,14 +30,14 @@ from receiptsvc.store.core.keyset import Scan, scan
 from receiptsvc.store.core.models import Message, Reply, Transition
 from receiptsvc.store.core.paging import Page
 
-_MESSAGE, _TRANSITION, _REPLY = range(3)  # the order of what happened at the same time
-_BY_MESSAGE = 3  # in a place: it is one in a large conversation
+_MESSAGE, _TRANSITION, _REPLY = range(3)  # the order of entries with the same time
+_BY_MESSAGE = 3  # marks a cursor of a timeline that goes message by message
 
 
 class TimelineCursor(NamedTuple):
-    """Where a timeline's entry stands among the others: by time, then messages, transitions, replies.
+    """The position of an entry: by time, then messages, transitions, replies.
 
-    In a large conversation by time, id and serial: a transition has its message's time there.
+    In a large conversation by time, id and serial, where a transition has its message's time.
     """
 
     at: datetime
@@ -48,7 +48,7 @@ class TimelineCursor(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimelineRow:
-    """One entry of a timeline. `to`: whom a transition's message went to."""
+    """An entry of a timeline. `to`: the recipient of a transition's message."""
 
     at: datetime
     row: Message | Transition | Reply
@@ -58,11 +58,11 @@ class TimelineRow:
 def read(
     session: Session, conversation_id: UUID, *, limit: int, after: TimelineCursor | None = None, is_large: bool = False
 ) -> Page[TimelineRow, TimelineCursor]:
-    """What happened in a conversation, the earliest first; of one that `is_large`, message by message.
+    """The entries of a conversation, the earliest first; message by message if it `is_large`.
 
-    A message stands at the time it was accepted, a reply and a transition at the provider's time, or without one at
-    the time we received it; a transition never before its message, whatever the provider's clock says. Where it is told
-    message by message, a reply stands at the time we received it. It goes on as it began, however large it has become.
+    A message has the time of its acceptance; a reply and a transition have the provider's time, or without one the time
+    of receipt. A transition is never before its message, whatever the provider's clock says. In a large conversation a
+    reply has its time of receipt. A list with `after` goes on in the way it began, however large it has become.
     """
     if is_by_message(after, is_large=is_large):
         return _read_by_message(session, conversation_id, limit=limit, after=after)
@@ -72,64 +72,70 @@ def read(
         columns = (keys.c.at, keys.c.kind, keys.c.id, keys.c.serial)
         values = (literal(value, column.type) for value, column in zip(after, columns, strict=True))
         query = query.where(tuple_(*columns) > tuple_(*values))
-    found = [
+    cursors = [
         TimelineCursor(*row)
         for row in session.execute(query.order_by(keys.c.at, keys.c.kind, keys.c.id, keys.c.serial).limit(limit + 1))
     ]
-    shown = found[:limit]
-    return Page(items=_entries(session, shown), next=shown[-1] if len(found) > limit else None)
+    page = cursors[:limit]
+    return Page(items=_load_entries(session, page), next=page[-1] if len(cursors) > limit else None)
 
 
 def is_by_message(after: TimelineCursor | None, *, is_large: bool) -> bool:
-    """Whether a conversation is told message by message."""
+    """Whether a timeline goes message by message."""
     return is_large if after is None else after.kind == _BY_MESSAGE
 
 
 def _read_by_message(
     session: Session, conversation_id: UUID, *, limit: int, after: TimelineCursor | None
 ) -> Page[TimelineRow, TimelineCursor]:
-    place = (after.at, after.id) if after is not None else None
-    # Each message has a transition at least, so that half as many fill a page.
-    statuses = [[(Message.conversation_id, conversation_id), (Message.status, status.value)] for status in Status]
-    every: list[list[ColumnElement[bool]]] = [[] for _ in statuses]
-    sent = Scan(order=(Message.created_at, Message.id), branches=every, pins=statuses, is_descending=False)
-    answers = [[Reply.conversation_id == conversation_id]]
-    received = Scan(order=(Reply.received_at, Reply.id), branches=answers, is_descending=False)
-    messages = scan(session, sent, limit=limit // 2 + 1, after=place).keys
-    replies = scan(session, received, limit=limit + 1, after=place).keys
-    made_at = {identifier: at for at, identifier in messages}
-    rest = made_at | ({after.id: after.at} if after is not None else {})
-    told = select(Transition.message_id, Transition.id).where(Transition.message_id.in_(list(rest)))
-    found = [TimelineCursor(at, _MESSAGE, identifier, 0) for at, identifier in messages]
-    found += [
-        TimelineCursor(rest[identifier], _TRANSITION, identifier, serial)
-        for identifier, serial in session.execute(told)
-    ]
-    found += [TimelineCursor(at, _REPLY, identifier, 0) for at, identifier in replies]
-    found.sort(key=_by_message)
+    after_key = (after.at, after.id) if after is not None else None
+    # The index has the status before the time: a branch for each status, merged. Each message has at least one
+    # transition, so half as many messages fill a page.
+    equals = [[(Message.conversation_id, conversation_id), (Message.status, status.value)] for status in Status]
+    branches: list[list[ColumnElement[bool]]] = [[] for _ in equals]
+    sent = Scan(order=(Message.created_at, Message.id), branches=branches, equals=equals, is_descending=False)
+    received = Scan(
+        order=(Reply.received_at, Reply.id),
+        branches=[[Reply.conversation_id == conversation_id]],
+        is_descending=False,
+    )
+    messages = scan(session, sent, limit=limit // 2 + 1, after=after_key).keys
+    replies = scan(session, received, limit=limit + 1, after=after_key).keys
+    message_times = {message_id: at for at, message_id in messages}
     if after is not None:
-        found = [key for key in found if _by_message(key) > _by_message(after)]
-    shown = found[:limit]
-    following = shown[-1]._replace(kind=_BY_MESSAGE) if len(found) > limit else None
-    return Page(items=_entries(session, shown), next=following)
+        message_times[after.id] = after.at
+    of_messages = select(Transition.message_id, Transition.id).where(Transition.message_id.in_(list(message_times)))
+    cursors = [TimelineCursor(at, _MESSAGE, message_id, 0) for at, message_id in messages]
+    cursors += [
+        TimelineCursor(message_times[message_id], _TRANSITION, message_id, serial)
+        for message_id, serial in session.execute(of_messages)
+    ]
+    cursors += [TimelineCursor(at, _REPLY, reply_id, 0) for at, reply_id in replies]
+    cursors.sort(key=_message_order)
+    if after is not None:
+        cursors = [cursor for cursor in cursors if _message_order(cursor) > _message_order(after)]
+    page = cursors[:limit]
+    next_cursor = page[-1]._replace(kind=_BY_MESSAGE) if len(cursors) > limit else None
+    return Page(items=_load_entries(session, page), next=next_cursor)
 
 
-def _by_message(key: TimelineCursor) -> tuple[datetime, UUID, int]:
-    return key.at, key.id, key.serial
+def _message_order(cursor: TimelineCursor) -> tuple[datetime, UUID, int]:
+    return cursor.at, cursor.id, cursor.serial
 
 
 def _keys(conversation_id: UUID) -> CompoundSelect[Any]:
-    none = literal_column("0", BigInteger)  # the type of all serials
-    told_at = func.coalesce(Transition.occurred_at, Transition.received_at)
+    """The cursors of all entries, as a query."""
+    no_serial = literal_column("0", BigInteger)
+    transition_at = func.coalesce(Transition.occurred_at, Transition.received_at)
     messages = select(
         Message.created_at.label("at"),
         literal_column(str(_MESSAGE), Integer).label("kind"),
         Message.id.label("id"),
-        none.label("serial"),
+        no_serial.label("serial"),
     ).where(Message.conversation_id == conversation_id)
     transitions = (
         select(
-            case((told_at < Message.created_at, Message.created_at), else_=told_at),
+            case((transition_at < Message.created_at, Message.created_at), else_=transition_at),
             literal_column(str(_TRANSITION), Integer),
             Transition.message_id,
             Transition.id,
@@ -138,37 +144,41 @@ def _keys(conversation_id: UUID) -> CompoundSelect[Any]:
         .where(Message.conversation_id == conversation_id)
     )
     replies = select(
-        func.coalesce(Reply.occurred_at, Reply.received_at), literal_column(str(_REPLY), Integer), Reply.id, none
+        func.coalesce(Reply.occurred_at, Reply.received_at), literal_column(str(_REPLY), Integer), Reply.id, no_serial
     ).where(Reply.conversation_id == conversation_id)
     return union_all(messages, transitions, replies)
 
 
-def _entries(session: Session, keys: Sequence[TimelineCursor]) -> list[TimelineRow]:
-    """The rows behind these keys, fetched by kind."""
+def _load_entries(session: Session, cursors: Sequence[TimelineCursor]) -> list[TimelineRow]:
+    """The entries at these positions, loaded by kind."""
     messages = {
         row.id: row
         for row in session.scalars(
-            select(Message).where(Message.id.in_({key.id for key in keys if key.kind != _REPLY}))
+            select(Message).where(Message.id.in_({cursor.id for cursor in cursors if cursor.kind != _REPLY}))
         )
     }
     transitions = {
         row.id: row
         for row in session.scalars(
-            select(Transition).where(Transition.id.in_([key.serial for key in keys if key.kind == _TRANSITION]))
+            select(Transition).where(
+                Transition.id.in_([cursor.serial for cursor in cursors if cursor.kind == _TRANSITION])
+            )
         )
     }
     replies = {
         row.id: row
-        for row in session.scalars(select(Reply).where(Reply.id.in_([key.id for key in keys if key.kind == _REPLY])))
+        for row in session.scalars(
+            select(Reply).where(Reply.id.in_([cursor.id for cursor in cursors if cursor.kind == _REPLY]))
+        )
     }
     entries: list[TimelineRow] = []
-    for key in keys:
-        if key.kind == _MESSAGE:
-            entries.append(TimelineRow(at=key.at, row=messages[key.id]))
-        elif key.kind == _TRANSITION:
-            message, row = messages[key.id], transitions[key.serial]
+    for cursor in cursors:
+        if cursor.kind == _MESSAGE:
+            entries.append(TimelineRow(at=cursor.at, row=messages[cursor.id]))
+        elif cursor.kind == _TRANSITION:
+            message, row = messages[cursor.id], transitions[cursor.serial]
             at = max(row.occurred_at or row.received_at, message.created_at)
             entries.append(TimelineRow(at=at, row=row, to=message.recipient))
         else:
-            entries.append(TimelineRow(at=key.at, row=replies[key.id]))
+            entries.append(TimelineRow(at=cursor.at, row=replies[cursor.id]))
     return entries

@@ -77,7 +77,7 @@ def _tell(client_ref: str, limit: int, cursor: timeline.TimelineCursor | None = 
         if conversation is None:
             raise Problem(404, "There is no conversation with this clientRef or id.")
         page = timeline.read(session, conversation.id, limit=limit, after=cursor, is_large=conversation.is_large)
-    spoken = conversation.spoken
+    spoken = conversation.activity
     return {
         "row": conversation,
         "summary": {

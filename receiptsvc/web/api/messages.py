@@ -109,13 +109,13 @@ def read_message(message_id: str) -> Response | tuple[MessageDetail, int, dict[s
     identifier = ids.parse("msg", message_id)
     with context.database().reading() as session:
         if identifier and request.if_none_match:  # who asks again and again mostly has it
-            known = etags.find(session, identifier)
+            known = etags.find_version(session, identifier)
             if known and caching.has_newest(tag := caching.tag_of(known)):
                 return caching.unchanged(tag)
         story = lookup.find_message(session, identifier) if identifier else None
     if story is None:
         raise Problem(404, "There is no message with this id.")
-    return story, 200, caching.tagged(caching.tag_of(etags.of(story)))
+    return story, 200, caching.tagged(caching.tag_of(etags.version_of(story)))
 
 
 @endpoint(
@@ -153,7 +153,7 @@ def explain_message(message_id: str) -> dict[str, Any]:
         "because": why.because,
         "reports": [
             {"row": row, "is_winner": place == why.winner, "why": sentence}
-            for place, (row, sentence) in enumerate(zip(found.transitions, why.whys, strict=True))
+            for place, (row, sentence) in enumerate(zip(found.transitions, why.sentences, strict=True))
         ],
         "attempts": found.attempts,
         "transactions": found.transactions,

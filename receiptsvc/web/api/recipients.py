@@ -28,7 +28,7 @@ def read_recipient(query: dict[str, Any], number: str) -> dict[str, Any]:
 
     Every message to them and every reply of theirs, whatever conversations these belong to, the newest first.
     """
-    digits = numbers.normalise(number) or numbers.bare(number)
+    digits = numbers.normalise(number) or numbers.digits_only(number)
     cursor = query.get("cursor")
     with context.database().reading() as session:
         page = contacts.read_contact(session, digits, limit=query["limit"], after=cursor) if digits else None

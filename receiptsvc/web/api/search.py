@@ -45,12 +45,12 @@ def look_up_messages(body: dict[str, Any]) -> Lookup:
     """
     with context.database().reading() as session:
         if "ids" in body:
-            found = listing.look_up(session, body["ids"])
+            found = listing.find_by_id(session, body["ids"])
             known = {ids.public("msg", one): [row] for one, row in found.items()}
             return _found([ids.public("msg", one) for one in body["ids"]], known)
         if "transaction_ids" in body:
-            return _found(body["transaction_ids"], listing.look_up_transactions(session, body["transaction_ids"]))
-        return _found(body["client_refs"], listing.look_up_references(session, body["client_refs"]))
+            return _found(body["transaction_ids"], listing.find_by_transaction(session, body["transaction_ids"]))
+        return _found(body["client_refs"], listing.find_by_client_ref(session, body["client_refs"]))
 
 
 def _found(terms: Sequence[str], found: Mapping[str, Sequence[Message]]) -> Lookup:
@@ -76,7 +76,7 @@ def _by_id(session: Session, term: str) -> Iterator[dict[str, Any]]:
     if identifier is None:
         return
     if prefix == "msg":
-        found = list(listing.look_up(session, [identifier]).values())
+        found = list(listing.find_by_id(session, [identifier]).values())
         if found:
             yield _hit("message", f"messages/{term}", found)
     elif prefix == "rcp" and session.get(InboxRow, identifier) is not None:
@@ -90,7 +90,7 @@ def _by_id(session: Session, term: str) -> Iterator[dict[str, Any]]:
 
 
 def _by_number(session: Session, term: str) -> Iterator[dict[str, Any]]:
-    digits = numbers.bare(term)
+    digits = numbers.digits_only(term)
     number = numbers.normalise(term) or digits
     if number is not None:
         entries = contacts.read_contact(session, number, limit=_A_FEW).items
@@ -102,7 +102,7 @@ def _by_number(session: Session, term: str) -> Iterator[dict[str, Any]]:
         yield from _listed(session, "recipientEnds", MessageFilter(recipient_ends=digits), recipientEnds=digits)
     transaction_id = parse_transaction_id(term)
     if transaction_id is not None:
-        given = listing.look_up_transactions(session, [transaction_id]).get(transaction_id)
+        given = listing.find_by_transaction(session, [transaction_id]).get(transaction_id)
         if given:
             yield _hit("transactionID", f"transactions/{transaction_id}", given[:_A_FEW])
 
@@ -114,7 +114,7 @@ def _by_name(session: Session, term: str) -> Iterator[dict[str, Any]]:
         newest = listing.list_messages(session, MessageFilter(client_ref=term), limit=_A_FEW).items
         answers = contacts.list_replies(session, contacts.ReplyFilter(client_ref=term), limit=_A_FEW).items
         yield _hit("clientRef", f"conversations/{ids.public('cnv', reference)}", newest, answers)
-    others = [row for row in listing.begin_with(session, term, _A_FEW + 1) if row.client_ref != term]
+    others = [row for row in listing.find_by_prefix(session, term, _A_FEW + 1) if row.client_ref != term]
     if others:
         address = f"messages?{urlencode({'clientRefPrefix': term}, quote_via=quote)}"
         yield _hit("clientRefPrefix", address, others[:_A_FEW])

@@ -12,7 +12,7 @@ from receiptsvc.domain.statuses import FINAL, Status
 from receiptsvc.store.messages import hourly_counts
 from receiptsvc.store.queries import overdue, statistics
 from receiptsvc.store.queries.overdue import MAX_COUNTED, Age
-from receiptsvc.store.queries.statistics import By, Line, Memory, TooMuch
+from receiptsvc.store.queries.statistics import By, Line, StatisticsCache, TooManyCounts
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
@@ -37,11 +37,11 @@ def read_statistics(query: dict[str, Any]) -> Response:
     at, by = context.now(), By(query["by"])
     since, until = _whole(query.get("since"), query.get("until"), by)
     only = Status(query["status"]) if "status" in query else None
-    memory: Memory = current_app.extensions.setdefault(_MEMORY, Memory())
+    memory: StatisticsCache = current_app.extensions.setdefault(_MEMORY, StatisticsCache())
     with context.database().reading() as session:
         try:
-            read = statistics.read(session, since, until, by, originator=query.get("originator"), memory=memory)
-        except TooMuch:
+            read = statistics.read(session, since, until, by, originator=query.get("originator"), cache=memory)
+        except TooManyCounts:
             told = {"since": ["Too much was counted since then: give a later time, or an originator."]}
             raise Problem(422, "The query can't be answered at once.", errors=told) from None
     has_receipts = "originator" not in query

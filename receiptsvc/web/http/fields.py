@@ -298,14 +298,14 @@ def _read_pair_cursor(text: str) -> Pair:
 
 
 def _read_anybody(text: str) -> str:
-    number = numbers.normalise(text) or numbers.bare(text)
+    number = numbers.normalise(text) or numbers.digits_only(text)
     if number is None:
         raise ma.ValidationError("Is neither a phone number nor a short code.")
     return number
 
 
 def _read_number_end(text: str) -> str:
-    digits = numbers.bare(text)
+    digits = numbers.digits_only(text)
     if digits is None or len(digits) < listing.MIN_DIGITS:
         raise ma.ValidationError(f"Must be at least the last {listing.MIN_DIGITS} digits of a number.")
     return digits

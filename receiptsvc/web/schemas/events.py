@@ -25,7 +25,7 @@ _PLACES = r"^[0-9]{12}\.[0-9]{3}$"
 
 
 def _read_place(text: str) -> FeedPosition:
-    place = store.parse_place(text)
+    place = store.parse_position(text)
     if place is None:
         raise ma.ValidationError(f"Must be the id of an event, as it was given: such as {_PLACE}.")
     return place

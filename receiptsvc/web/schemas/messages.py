@@ -43,7 +43,7 @@ class UnicodeCharacters(fields.List[Any]):
         super().__init__(fields.Nested(UnicodeCharacter), **options)
 
     def _serialize(self, value: Any, *_: Any, **__: Any) -> list[Any] | None:
-        found = encodings.outsiders(value)[:_MAX_CHARACTERS] if value else ()
+        found = encodings.non_gsm_characters(value)[:_MAX_CHARACTERS] if value else ()
         return [
             {"character": each, "codePoint": encodings.code_point(each), "suggestion": encodings.suggestion(each)}
             for each in found

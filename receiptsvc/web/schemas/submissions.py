@@ -187,7 +187,7 @@ class NewMessage(Request):
             faults["deliverAfter"] = ["Must be before validUntil."]
         if data.get("message_guid") and len(data.get("recipients") or "1") != 1:
             faults["messageGuid"] = ["Can stand for one recipient only: leave it out, or send single messages."]
-        outsiders = encoding.outsiders(data["text"]) if data.get("reject_unicode") and "text" in data else ()
+        outsiders = encoding.non_gsm_characters(data["text"]) if data.get("reject_unicode") and "text" in data else ()
         if outsiders:
             named = ", ".join(map(encoding.code_point, outsiders[:_NAMED_OUTSIDERS]))
             more = ", and others" if len(outsiders) > _NAMED_OUTSIDERS else ""

@@ -110,7 +110,7 @@ def _places(given: Sequence[dict[str, Any]]) -> Iterator[tuple[int, list[int]]]:
 
 
 def _refuse_known(session: Session, drafted: Draft) -> None:
-    known = lookup.find_guids(session, drafted.guid_paths) if drafted.guid_paths else {}
+    known = lookup.find_by_guid(session, drafted.guid_paths) if drafted.guid_paths else {}
     if known:
         existing = [
             {"path": drafted.guid_paths[guid], "id": ids.public("msg", found), "url": context.message_url(found)}
@@ -168,8 +168,8 @@ def _messages(given: dict[str, Any], settings: Settings, created_by: str, guids:
         yield message
 
 
-def _dear(measured: encoding.Measure) -> list[str]:
-    more = len(measured.outsiders) - _MAX_WARNINGS
+def _dear(measured: encoding.Measurement) -> list[str]:
+    more = len(measured.non_gsm) - _MAX_WARNINGS
     return encoding.warnings(measured, _MAX_WARNINGS) + [f"and {more} more such characters"] * (more > 0)
 
 

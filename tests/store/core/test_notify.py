@@ -1,30 +1,30 @@
-"""The word that there is news reaches who listens, and a listener that hears nothing ends all the same."""
+"""A notification wakes a listener, and a listener that gets none still stops."""
 
 from threading import Event, Thread
 
 from receiptsvc.store.core.notify import Notifier, listen
 
 
-def test_a_word_wakes_who_listens_and_stop_ends_it(postgresql_url: str) -> None:
+def test_a_notification_wakes_a_listener_and_stop_ends_it(postgresql_url: str) -> None:
     woken, stop = Event(), Event()
     listener = Thread(target=listen, args=(postgresql_url, woken.set, stop))
     listener.start()
-    bell = Notifier(postgresql_url)
+    notifier = Notifier(postgresql_url)
     try:
         for _ in range(100):  # until it listens
-            bell.ring()
+            notifier.notify()
             if woken.wait(0.1):
                 break
         assert woken.is_set()
         woken.clear()
-        bell.ring()
-        assert woken.wait(0.9), "sooner than it would look by itself"
+        notifier.notify()
+        assert woken.wait(0.9), "sooner than the next poll"
     finally:
         stop.set()
         listener.join(5)
-        bell.close()
+        notifier.close()
     assert not listener.is_alive()
 
 
-def test_a_bell_without_a_database_is_silent() -> None:
-    Notifier("postgresql+psycopg://nobody@127.0.0.1:1/nothing").ring()
+def test_a_notifier_without_a_database_raises_nothing() -> None:
+    Notifier("postgresql+psycopg://nobody@127.0.0.1:1/nothing").notify()

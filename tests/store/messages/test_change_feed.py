@@ -62,7 +62,7 @@ def read(database: Database, after: FeedPosition = BEGINNING, limit: int = 500) 
         with database.reading() as session:
             batch = change_feed.read(session, after, limit)
         found += batch.events
-        after = batch.upto
+        after = batch.end
         if batch.is_all:
             return found
 
@@ -91,7 +91,7 @@ def test_what_drew_the_lower_id_and_committed_later_comes_later_and_is_not_lost(
         seen = read(reader)
         assert steps(seen) == [(quick.id, None, "accepted")]
     assert row_id(reader, slow.id) < row_id(reader, quick.id)
-    assert steps(read(reader, seen[-1].place)) == [(slow.id, None, "accepted")]
+    assert steps(read(reader, seen[-1].position)) == [(slow.id, None, "accepted")]
     assert steps(read(reader)) == [(quick.id, None, "accepted"), (slow.id, None, "accepted")]
 
 
@@ -148,7 +148,7 @@ def test_a_reading_that_is_superseded_tells_what_the_message_becomes(database: D
     with database.transaction() as session:
         locked = transitions.lock_messages(session, [message])
         session.execute(update(Transition).where(Transition.status == "delivered").values(superseded_at=seconds(1)))
-        transitions.fold_again(session, locked)
+        transitions.refold(session, locked)
         transitions.record(session, locked, [(message, entry(Status.SENT, provider_id="2"))], T0)
     assert steps(read(database))[-2:] == [(message, "sent", "delivered"), (message, "delivered", "sent")]
 
@@ -186,24 +186,24 @@ def test_a_reply_is_an_event_with_the_labels_of_what_it_answers(database: Databa
 def test_reading_on_from_any_place_gives_the_rest(
     database: Database, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    monkeypatch.setattr(change_feed, "_MAX_IN_A_ROW", 3)
-    monkeypatch.setattr(change_feed, "_MAX_ROWS", 2)
+    monkeypatch.setattr(change_feed, "_MAX_CHANGES_PER_ROW", 3)
+    monkeypatch.setattr(change_feed, "_MAX_ROWS_PER_READ", 2)
     rows.accept(database, *(rows.message() for _ in range(8)))  # rows of 3, 3 and 2
     rows.accept(database)
     every = read(database)
     assert len(every) == 9
-    assert [one.place for one in every] == sorted(one.place for one in every)
-    assert [str(one.place) for one in every] == sorted(str(one.place) for one in every)
+    assert [one.position for one in every] == sorted(one.position for one in every)
+    assert [str(one.position) for one in every] == sorted(str(one.position) for one in every)
     for index, event in enumerate(every):
-        assert change_feed.parse_place(str(event.place)) == event.place
-        assert read(database, event.place, limit) == every[index + 1 :]
+        assert change_feed.parse_position(str(event.position)) == event.position
+        assert read(database, event.position, limit) == every[index + 1 :]
 
 
 @pytest.mark.parametrize(
     "word", ["", "1.2", "000000000001.0000", "00000000000a.000", "000000000001.000\n", "٠" * 12 + ".000"]
 )
 def test_what_is_no_place_is_not_taken_for_one(word: str) -> None:
-    assert change_feed.parse_place(word) is None
+    assert change_feed.parse_position(word) is None
 
 
 def test_what_is_about_a_message_that_is_gone_is_left_out(database: Database) -> None:
@@ -217,7 +217,7 @@ def test_what_is_about_a_message_that_is_gone_is_left_out(database: Database) ->
 def test_pruning_leaves_the_last_and_tells_what_is_kept_no_more(database: Database) -> None:
     for age in range(4):
         rows.accept(database, now=seconds(age))
-    places = [one.place for one in read(database)]
+    places = [one.position for one in read(database)]
 
     def kept() -> list[bool]:
         with database.reading() as session:
@@ -231,7 +231,7 @@ def test_pruning_leaves_the_last_and_tells_what_is_kept_no_more(database: Databa
         assert change_feed.prune(session, seconds(9)) == 1, "the last one knows the next number"
     assert kept() == [False, False, False, False, True, False]
     rows.accept(database, now=seconds(10))
-    assert [one.place.number for one in read(database, places[-1])] == [5]
+    assert [one.position.number for one in read(database, places[-1])] == [5]
 
 
 def test_what_has_no_number_yet_is_not_pruned(postgresql_database: Database) -> None:
@@ -244,13 +244,13 @@ def test_what_has_no_number_yet_is_not_pruned(postgresql_database: Database) -> 
 
 
 def test_the_last_place_is_that_of_the_last_change(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(change_feed, "_MAX_IN_A_ROW", 3)
+    monkeypatch.setattr(change_feed, "_MAX_CHANGES_PER_ROW", 3)
     with database.reading() as session:
         assert change_feed.find_last(session) == BEGINNING
     rows.accept(database, *(rows.message() for _ in range(5)))
     every = read(database)
     with database.reading() as session:
-        assert change_feed.find_last(session) == every[-1].place == FeedPosition(2, 1)
+        assert change_feed.find_last(session) == every[-1].position == FeedPosition(2, 1)
 
 
 def write_at_random(database: Database, chosen_from: Sequence[UUID], seed: int) -> None:
@@ -276,7 +276,7 @@ def follow_at_random(
     while not stop.is_set():
         found = read(database, place, limit=chance.choice([1, 5, 500]))
         seen.append((place, found))
-        ways = [place, *(one.place for one in found)]
+        ways = [place, *(one.position for one in found)]
         place = chance.choice([ways[-1], chance.choice(ways), BEGINNING])
 
 
@@ -294,10 +294,10 @@ def test_readers_that_resume_anywhere_see_each_change_once_and_in_order(database
     for task in (*writing, *following):
         task.result()
     every = read(database)
-    at = {one.place: index for index, one in enumerate(every)}
+    at = {one.position: index for index, one in enumerate(every)}
     for place, found in seen:
         begin = at[place] + 1 if place in at else 0
-        assert [one.place for one in found] == [one.place for one in every[begin : begin + len(found)]]
+        assert [one.position for one in found] == [one.position for one in every[begin : begin + len(found)]]
     before: dict[UUID, str | None] = {}
     for message_id, previous, status in steps(every):
         assert before.get(message_id) == previous, "an order that contradicts the message's own"

@@ -73,7 +73,7 @@ def test_many_are_cancelled_by_what_they_have_in_common(database: Database, monk
         count=10, is_complete=True
     )
     assert read_message(database, wrong[0].id).status == "accepted"
-    assert operator_actions.cancel_all(database, which, ANNA, seconds(1), most=6).is_complete is False
+    assert operator_actions.cancel_all(database, which, ANNA, seconds(1), limit=6).is_complete is False
     assert operator_actions.cancel_all(database, which, ANNA, seconds(1)) == Cancelled(count=4, is_complete=True)
     assert {read_message(database, one.id).status for one in wrong} == {"cancelled"}
     assert {read_message(database, one).status for one in (*(m.id for m in right), later)} == {"accepted"}

@@ -55,7 +55,7 @@ def answer(
     said = Said(msgid=None, sender=sender, recipient=to, content=content, client_ref=client_ref, occurred_at=None)
     with database.transaction() as session:
         (row,) = pending.claim(session, seconds(at), 1, only=receipt_id)
-        replies.record(session, row, said, seconds(at), {"stop"}, within=within)
+        replies.record(session, row, said, seconds(at), {"stop"}, window=within)
 
 
 def answers(database: Database, where: ReplyFilter, limit: int = 2) -> list[Reply]:
@@ -126,9 +126,9 @@ def test_a_walk_through_changes_meets_what_changes_meanwhile_again(database: Dat
 def test_a_page_that_looked_far_enough_ends_early_and_the_next_goes_on(database: Database) -> None:
     wanted = [*rows.accept(database, rows.message(originator="RARE"))]
     rows.accept(
-        database, *(rows.message(BOB, originator="RARE") for _ in range(keyset.REACH))
+        database, *(rows.message(BOB, originator="RARE") for _ in range(keyset.MAX_PAGES_SCANNED))
     )  # else it is looked for there
-    rows.accept(database, *(rows.message() for _ in range(2 * keyset.REACH)), now=seconds(1))
+    rows.accept(database, *(rows.message() for _ in range(2 * keyset.MAX_PAGES_SCANNED)), now=seconds(1))
     where = MessageFilter(recipient=ALICE, originator="RARE")
     with database.reading() as session:
         page = listing.list_messages(session, where, limit=1)
@@ -157,8 +157,8 @@ def test_references_are_looked_up_by_the_newest_of_each(database: Database) -> N
     many = [rows.message(client_ref="many") for _ in range(listing.MAX_PER_CLIENT_REF + 5)]
     rows.accept(database, *many, rows.message(client_ref='o"ne,'))
     with database.reading() as session:
-        found = listing.look_up_references(session, ["many", 'o"ne,', "none"])
-        assert listing.look_up_references(session, []) == {}
+        found = listing.find_by_client_ref(session, ["many", 'o"ne,', "none"])
+        assert listing.find_by_client_ref(session, []) == {}
     assert set(found) == {"many", 'o"ne,'}
     assert [row.id for row in found["many"]] == [one.id for one in many[:3:-1]]
 
@@ -211,8 +211,8 @@ def test_a_conversation_knows_when_it_was_active(database: Database) -> None:
     with database.reading() as session:
         found = lookup.find_conversation(session, message.conversation_id)
     assert found is not None
-    assert found.spoken is not None
-    assert (found.spoken.first_at, found.spoken.last_at, found.spoken.last_from_recipient) == (
+    assert found.activity is not None
+    assert (found.activity.first_at, found.activity.last_at, found.activity.last_from_recipient) == (
         seconds(1),
         seconds(9),
         True,

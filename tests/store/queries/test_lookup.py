@@ -207,6 +207,6 @@ def test_a_transition_in_a_timeline_names_its_messages_recipient(database: Datab
 def test_known_guids_are_found_and_others_not(database: Database) -> None:
     [message] = rows.accept(database, rows.message(message_guid="guid-1"))
     with database.reading() as session:
-        assert lookup.find_guids(session, ["guid-1", "guid-2"]) == {"guid-1": message}
-        assert lookup.find_guids(session, []) == {}
+        assert lookup.find_by_guid(session, ["guid-1", "guid-2"]) == {"guid-1": message}
+        assert lookup.find_by_guid(session, []) == {}
         assert lookup.find_message(session, ids.new()) is None
