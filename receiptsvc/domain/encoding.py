@@ -19,7 +19,7 @@ _NON_GSM = re.compile(f"[^{re.escape(_BASIC + _EXTENSION)}]")
 _TWO_SEPTETS = re.compile(f"[{re.escape(_EXTENSION)}]")
 _TWO_CODE_UNITS = re.compile("[\U00010000-\U0010ffff]")
 
-# What word processors and web pages use instead of plain characters; blanks are found by their Unicode category.
+# What word processors and web pages use instead of plain characters. Unicode's NFKD covers the many kinds of blanks.
 _PLAIN = {
     "'": "\u2018\u2019\u201a\u201b\u2032\u2039\u203a\u00b4\u02bc`",
     '"': "\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb",

@@ -1,4 +1,4 @@
-"""Reports of a message, as the tests of what is made of them write them."""
+"""Builders of reports for the tests of fold and explanation."""
 
 from datetime import UTC, datetime, timedelta
 

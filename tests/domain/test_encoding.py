@@ -1,4 +1,4 @@
-"""Where one segment more begins, and what makes a text dear."""
+"""Where the next segment begins, and which characters make a text costly."""
 
 import pytest
 from hypothesis import given, settings
@@ -27,12 +27,12 @@ CASES = [
 
 
 @pytest.mark.parametrize(("text", "encoding", "segments"), CASES)
-def test_measure(text: str, encoding: Encoding, segments: int) -> None:
+def test_a_text_has_this_encoding_and_these_segments(text: str, encoding: Encoding, segments: int) -> None:
     measured = measure(text)
     assert (measured.encoding, measured.segments) == (encoding, segments)
 
 
-def test_a_dear_character_is_named_with_a_cheap_one() -> None:
+def test_a_warning_names_the_costly_character_and_a_gsm_one() -> None:
     (warning,) = warnings(measure("it’s"))
     assert "U+2019" in warning
     assert "' would keep it GSM" in warning
@@ -59,12 +59,12 @@ def test_a_dear_character_is_named_with_a_cheap_one() -> None:
         ("\ufb01", "fi", "fi would"),
     ],
 )
-def test_the_usual_characters_have_a_plain_one_beside_them(character: str, plain: str, words: str) -> None:
+def test_usual_typographic_characters_have_a_suggestion(character: str, plain: str, words: str) -> None:
     assert suggestion(character) == plain
     assert words in warnings(measure(character))[0]
 
 
-def test_what_is_suggested_is_gsm_and_what_has_no_likeness_gets_no_suggestion() -> None:
+def test_every_suggestion_is_gsm() -> None:
     for character in map(chr, range(0x20000)):
         plain = suggestion(character)
         assert plain is None or not non_gsm_characters(plain)
@@ -89,7 +89,7 @@ SEPTETS = dict.fromkeys("".join(BASIC), 1) | dict.fromkeys(EXTENSION, 2)
 
 
 def model(text: str) -> tuple[Encoding, int]:
-    """Each character put into the last part if it fits there, else into a new one."""
+    """Puts each character into the last segment if it fits, else into a new one."""
     if all(character in SEPTETS for character in text):
         encoding, widths, single, each = Encoding.GSM, [SEPTETS[c] for c in text], 160, 153
     else:
@@ -103,7 +103,7 @@ def model(text: str) -> tuple[Encoding, int]:
     return encoding, 1 if sum(widths) <= single else len(parts)
 
 
-def test_the_standard_s_tables_are_whole() -> None:
+def test_the_tables_hold_the_whole_standard() -> None:
     assert (len("".join(BASIC)), len(SEPTETS)) == (127, 137)
     for character in map(chr, range(0x20000)):
         assert (character in SEPTETS) == (not non_gsm_characters(character))
@@ -123,7 +123,7 @@ def at_an_edge(draw: st.DrawFn) -> str:
 
 @settings(max_examples=1000, deadline=None, derandomize=True, database=None)
 @given(at_an_edge())
-def test_at_every_boundary_the_count_is_the_model_s(text: str) -> None:
+def test_the_count_equals_the_models_at_every_boundary(text: str) -> None:
     measured = measure(text)
     assert (measured.encoding, measured.segments) == model(text)
 
@@ -133,7 +133,7 @@ ALPHABETS = [st.sampled_from("a\u20ac^"), st.sampled_from("a\u0436\U0001f600\ud8
 
 @settings(deadline=None, derandomize=True, database=None)
 @given(st.one_of([st.text(alphabet, min_size=1, max_size=400) for alphabet in ALPHABETS]))
-def test_any_text_counts_as_in_the_model(text: str) -> None:
+def test_the_count_equals_the_models_for_any_text(text: str) -> None:
     measured = measure(text)
     assert (measured.encoding, measured.segments) == model(text)
     assert measured.non_gsm == tuple(dict.fromkeys(c for c in text if c not in SEPTETS))

@@ -118,7 +118,7 @@ def test_it_says_which_report_counts_and_why(reports: list[Report], place: int |
     assert (explanation.winner, explanation.because) == (place, because)
 
 
-WHYS = [
+SENTENCES = [
     (ACCEPTED, "It gave the message its first status, accepted."),
     (own(Status.SUBMITTED, 1), "It changed the status from accepted to submitted."),
     (own(Status.SEND_UNKNOWN, 2), "It left the status as it was: submitted, recorded before, is further than send_unknown."),
@@ -143,15 +143,15 @@ def test_it_says_that_a_message_waits_because_its_account_may_be_refused() -> No
 
 
 def test_it_says_what_each_report_did() -> None:
-    assert list(explain(recorded(*(report for report, _ in WHYS))).sentences) == [why for _, why in WHYS]
+    assert list(explain(recorded(*(report for report, _ in SENTENCES))).sentences) == [why for _, why in SENTENCES]
 
 
-def test_our_own_weaker_word_left_the_status_as_it_was() -> None:
+def test_a_weaker_report_of_our_own_left_the_status_as_it_was() -> None:
     told = recorded(ACCEPTED, own(Status.FAILED, 1), own(Status.EXPIRED, 2))
     assert explain(told).sentences[2] == "It left the status as it was: failed, recorded before, counts more."
 
 
-def test_what_was_superseded_counts_no_more() -> None:
+def test_a_superseded_report_does_not_count() -> None:
     old = RecordedReport(report=said(Status.DELIVERED, 1), effect=Effect.APPLIED, superseded_at=minutes(90))
     told = [*recorded(ACCEPTED), old, RecordedReport(report=said(Status.EXPIRED, 1), effect=Effect.APPLIED)]
     explanation = explain(told)
@@ -163,7 +163,7 @@ def test_what_was_superseded_counts_no_more() -> None:
     ]
 
 
-def test_where_both_say_the_same_at_one_time_it_is_the_gateways_word() -> None:
+def test_of_equal_reports_the_gateways_wins() -> None:
     assert winner([ACCEPTED, own(Status.EXPIRED, 60), said(Status.EXPIRED, received=60)]) == 2
 
 
@@ -180,7 +180,7 @@ own_reports = st.builds(
 
 
 @given(st.lists(gateway_reports | own_reports, max_size=8))
-def test_the_winner_alone_adds_up_to_what_all_do(reports: list[Report]) -> None:
+def test_the_winner_alone_folds_to_the_same_state(reports: list[Report]) -> None:
     told = recorded(ACCEPTED, *reports)
     explanation = explain(told)
     whole = [ACCEPTED, *reports]
@@ -195,7 +195,7 @@ def test_the_winner_alone_adds_up_to_what_all_do(reports: list[Report]) -> None:
             assert why.endswith(f" {one.report.status}.")
 
 
-def test_many_reports_are_explained_in_time_that_grows_as_they_do() -> None:
+def test_the_time_to_explain_grows_linearly_with_the_reports() -> None:
     told = recorded(ACCEPTED) + [
         RecordedReport(report=said(Status.SENT, at), effect=Effect.STALE) for at in range(20_000)
     ]
@@ -209,7 +209,7 @@ def test_the_delays_add_up() -> None:
     )
 
 
-def test_a_delay_whose_end_is_not_known_is_none() -> None:
+def test_a_delay_with_an_unknown_end_is_none() -> None:
     nothing = Delays(
         accepted_to_offered=None, offered_to_submitted=None, submitted_to_final=None, provider_to_received=None
     )

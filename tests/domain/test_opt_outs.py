@@ -1,4 +1,4 @@
-"""Which replies say stop, and nothing else."""
+"""Which replies are opt-outs."""
 
 import pytest
 
@@ -22,13 +22,13 @@ WORDS = frozenset({"stop", "stop all", "opt-out", "arr\u00eat"})
         "ARR\u00caT",
     ],
 )
-def test_the_word_alone_is_one(content: str) -> None:
+def test_the_word_alone_is_an_opt_out(content: str) -> None:
     assert is_opt_out(content, WORDS)
 
 
 @pytest.mark.parametrize(
     "content", ["", " ", "!", "stopp", "please stop", "stop it", "s t o p", "don't stop", "opt out", "stop-all"]
 )
-def test_anything_else_is_none(content: str) -> None:
+def test_any_other_content_is_not_an_opt_out(content: str) -> None:
     assert not is_opt_out(content, WORDS)
     assert not is_opt_out("stop", ())

@@ -1,4 +1,4 @@
-"""The fold looks at content alone; the effects are judged against what was recorded before."""
+"""The fold looks at content alone; an effect depends on what was recorded before."""
 
 from itertools import permutations
 
@@ -34,7 +34,7 @@ FOLDS = [
 @pytest.mark.parametrize(
     ("reports", "status", "at", "conflict"), [case[1:] for case in FOLDS], ids=[c[0] for c in FOLDS]
 )
-def test_fold(reports: list[Report], status: Status, at: float, conflict: bool) -> None:
+def test_reports_fold_to_this_state(reports: list[Report], status: Status, at: float, conflict: bool) -> None:
     expected = State(status=status, status_at=minutes(at), conflict=conflict)
     assert {fold(order) for order in permutations(reports)} == {expected}
 
@@ -94,6 +94,6 @@ EFFECTS = [
 
 
 @pytest.mark.parametrize(("earlier", "report", "effect"), [case[1:] for case in EFFECTS], ids=[c[0] for c in EFFECTS])
-def test_effect(earlier: list[Report], report: Report, effect: Effect) -> None:
+def test_a_report_has_this_effect(earlier: list[Report], report: Report, effect: Effect) -> None:
     told = [ACCEPTED, *earlier]
     assert classify(report, told) == classify(report, told, fold(told).status) == (effect, fold([*told, report]))

@@ -1,4 +1,4 @@
-"""Callbacks are read by their content, in every form they may come in."""
+"""Callbacks are read by their content, in every form in which they may come."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -39,14 +39,14 @@ def multipart(form: bytes, query: bytes = b"") -> Callback:
 
 
 def only(form: Callback, zone: ZoneInfo = UTC_ZONE) -> Receipt:
-    """The one receipt that it holds."""
+    """Its only receipt."""
     [receipt] = read_receipts(form, zone)
     assert isinstance(receipt, Receipt)
     return receipt
 
 
 def told(form: Callback) -> list[str]:
-    """Each receipt's status id, recipient and transaction id in one word, or why it can't be read."""
+    """Each receipt's status id, recipient and transaction id, or why it can't be read."""
     return [
         f"{entry.status_id} {entry.recipient} {entry.transaction_id}" if isinstance(entry, Receipt) else str(entry)
         for entry in read_receipts(form, UTC_ZONE)
@@ -76,7 +76,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
-def test_every_form_says_the_same(form: Callback) -> None:
+def test_every_form_gives_the_same_receipt(form: Callback) -> None:
     assert read_receipts(form, UTC_ZONE) == [
         Receipt(
             transaction_id=None,
@@ -126,11 +126,11 @@ def test_datetime_is_read_in_the_zone_of_the_setting(given_time: str, moment: st
     assert receipt.notes == (() if moment else ("its datetime can't be read",))
 
 
-def test_a_missing_datetime_is_said_so() -> None:
+def test_a_missing_datetime_is_noted() -> None:
     assert only(callback(b"statusid=1")).notes == ("it has no provider time",)
 
 
-def test_what_nobody_reads_may_be_said_twice() -> None:
+def test_unknown_fields_may_be_repeated() -> None:
     query = b"tag=a&tag=b&_=1&-=2&" + b"&".join(b"p%d=1" % number for number in range(300)) + b"&" + SAMPLE
     assert only(callback(query)) == only(callback(SAMPLE))
 
@@ -178,7 +178,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("form", UNREADABLE.values(), ids=UNREADABLE.keys())
-def test_what_says_nothing_is_unreadable(form: Callback) -> None:
+def test_a_callback_without_a_status_is_unreadable(form: Callback) -> None:
     [entry] = read_receipts(form, UTC_ZONE)
     assert isinstance(entry, Unreadable)
     assert str(entry)
@@ -296,12 +296,12 @@ SEVERAL = {
 
 
 @pytest.mark.parametrize(("form", "expected"), SEVERAL.values(), ids=SEVERAL.keys())
-def test_several_receipts_come_each_in_its_place(form: Callback, expected: list[str]) -> None:
+def test_several_receipts_keep_their_order(form: Callback, expected: list[str]) -> None:
     assert told(form) == expected
 
 
 @pytest.mark.parametrize("number", [10_000, 10_001])
-def test_there_is_an_end_to_how_many_receipts_are_read(number: int) -> None:
+def test_the_number_of_receipts_in_a_callback_is_bounded(number: int) -> None:
     repeated = b"&".join(b"statusid=%d" % place for place in range(number))
     listed = b"[" + b",".join([b'{"statusid": 1}'] * number) + b"]"
     for form in (callback(repeated), callback(b"recipient=a", repeated), callback(body=listed)):
@@ -368,7 +368,7 @@ def test_a_declared_charset_is_used(charset: str) -> None:
 
 
 @pytest.mark.parametrize("declared", ["iso-8859-1", "windows-1252", "utf-16", "punycode", "zip", "no such", "x" * 900])
-def test_a_charset_that_is_wrong_or_none_does_no_harm(declared: str) -> None:
+def test_a_wrong_or_unknown_charset_does_no_harm(declared: str) -> None:
     for form, one in forms_of("utf-8").items():
         wrong = one._replace(
             content_type=(one.content_type or "").replace("=utf-8", f'="{declared}"').replace("=UTF-8", f"={declared}"),
@@ -379,14 +379,14 @@ def test_a_charset_that_is_wrong_or_none_does_no_harm(declared: str) -> None:
 
 @pytest.mark.parametrize("charset", WIDE)
 @pytest.mark.parametrize("is_declared", [True, False])
-def test_two_and_four_bytes_a_character_are_read(charset: str, is_declared: bool) -> None:
+def test_utf16_and_utf32_are_read(charset: str, is_declared: bool) -> None:
     said = f"; charset={charset}" if is_declared else ""
     form, as_json = "statusid=1&clientref=café 注文", '{"statusid": 1, "clientref": "café 注文"}'
     assert only(callback(b"", form.encode(charset), f"text/plain{said}")).client_ref == "café 注文"
     assert only(callback(b"", as_json.encode(charset), f"application/json{said}")).client_ref == "café 注文"
 
 
-def test_a_nul_at_its_beginning_makes_no_wide_text_of_it() -> None:
+def test_a_leading_nul_does_not_make_a_body_utf16() -> None:
     assert only(callback(b"", b"\0=1&statusid=1&clientref=x")).client_ref == "x"
 
 
@@ -400,12 +400,12 @@ def test_a_reply_is_read_as_the_sample_shows_it() -> None:
     assert reply.client_ref is None
 
 
-def test_a_msgid_that_no_index_holds_is_unreadable() -> None:
+def test_a_msgid_too_long_for_an_index_is_unreadable() -> None:
     with pytest.raises(Unreadable, match="msgid"):
         read_reply(callback(b"sender=1&content=x&msgid=" + b"9" * 201), UTC_ZONE)
 
 
-def test_an_empty_reply_is_a_reply_and_one_without_a_sender_is_none() -> None:
+def test_a_reply_may_be_empty_but_needs_a_sender() -> None:
     assert read_reply(callback(b"msgid=7&sender=1&content="), UTC_ZONE).content == ""
     with pytest.raises(Unreadable, match="sender"):
         read_reply(callback(b"msgid=7&content=x"), UTC_ZONE)
@@ -477,7 +477,7 @@ RECEIPTS = st.builds(
 
 
 @given(st.lists(RECEIPTS, min_size=1, max_size=5))
-def test_what_goes_in_comes_out(receipts: list[Receipt]) -> None:
+def test_receipts_survive_a_round_trip_in_every_form(receipts: list[Receipt]) -> None:
     assert read_receipts(callback(body=listed(receipts)), UTC_ZONE) == receipts
     assert read_receipts(callback(body=b'{"receipts":' + listed(receipts) + b"}"), UTC_ZONE) == receipts
     said_alike = all(receipt == receipts[0] for receipt in receipts)
@@ -511,7 +511,7 @@ def outline(entries: Sequence[Receipt | Unreadable]) -> list[Receipt | str]:
 @example("clientref=%253A%%3A%2%3A&recipient=%2520%252B+", UTC_ZONE)
 @example("clientref=%EF%BB%BFcaf%E9&recipient=%EF%BB&tag", UTC_ZONE)
 @example("datetime=2016-07-11T14%3A11%3a45.170&statusid=1&statusid=2", UTC_ZONE)
-def test_the_short_way_reads_what_the_general_way_reads(query: str, zone: ZoneInfo) -> None:
+def test_the_fast_path_reads_what_the_general_path_reads(query: str, zone: ZoneInfo) -> None:
     short = b"statusdescription=Delivered&" + query.encode()
     general = short + b"&\xff="  # nobody's name, and not ASCII, which the short way leaves to the general one
     assert outline(read_receipts(callback(short), zone)) == outline(read_receipts(callback(general), zone))
@@ -529,7 +529,7 @@ TURNS = st.sampled_from([datetime(2016, 3, 27), datetime(2016, 10, 30)]).flatmap
 @example("2100-01-01T00:00:00.000", UTC_ZONE)
 @example("2016-02-30T00:00:00.000", UTC_ZONE)
 @example("2016-02-29T24:00:00.000", UTC_ZONE)
-def test_the_samples_time_is_read_the_short_way_as_the_general_way(clock: str, zone: ZoneInfo) -> None:
+def test_the_fast_path_reads_the_samples_time_as_the_general_path(clock: str, zone: ZoneInfo) -> None:
     times = (clock, clock.replace("T", " "))  # the short way knows no time with a blank
     short, general = (only(callback(b"statusid=1&datetime=" + time.encode()), zone) for time in times)
     assert short == general
@@ -537,7 +537,7 @@ def test_the_samples_time_is_read_the_short_way_as_the_general_way(clock: str, z
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300), st.none() | st.text(max_size=40))
-def test_no_bytes_do_worse_than_unreadable(query: bytes, body: bytes, content_type: str | None) -> None:
+def test_any_bytes_are_at_worst_unreadable(query: bytes, body: bytes, content_type: str | None) -> None:
     assert_harmless(callback(query, body, content_type))
 
 
@@ -552,7 +552,7 @@ JSON_TEXTS = st.recursive(
 
 
 @given(st.sampled_from([b"", b"statusid=1", b"statusid=1&statusid=2"]), JSON_TEXTS, st.integers(0, 3))
-def test_no_json_does_worse_than_unreadable(query: bytes, text: str, cut: int) -> None:
+def test_any_json_is_at_worst_unreadable(query: bytes, text: str, cut: int) -> None:
     assert_harmless(callback(query, text[: len(text) - cut].encode()))
 
 
@@ -579,7 +579,7 @@ PART_PIECES = [
 
 
 @given(st.lists(st.sampled_from(PART_PIECES), max_size=20).map(b"".join))
-def test_no_parts_do_worse_than_unreadable(body: bytes) -> None:
+def test_any_multipart_body_is_at_worst_unreadable(body: bytes) -> None:
     assert_harmless(callback(b"", body, "multipart/form-data; boundary=b"))
 
 

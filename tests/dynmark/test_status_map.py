@@ -1,4 +1,4 @@
-"""Whole phrases, never parts of one; STATUS_MAP wins."""
+"""Only whole phrases are mapped; STATUS_MAP wins."""
 
 import pytest
 

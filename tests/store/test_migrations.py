@@ -1,4 +1,4 @@
-"""The migrations build what the models say, and can be undone."""
+"""The migrations create what the models declare, and can be undone."""
 
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -9,12 +9,12 @@ from receiptsvc.store.core.models import Base
 from tests.support.databases import migrate
 
 
-def test_migrations_build_what_the_models_say(database: Database) -> None:
+def test_migrations_create_the_tables_of_the_models(database: Database) -> None:
     with database.connection() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 
 
-def test_up_down_up_again_leaves_the_same_tables(database_url: str, database: Database) -> None:
+def test_downgrade_and_upgrade_leave_the_same_tables(database_url: str, database: Database) -> None:
     tables = set(Base.metadata.tables)
     with database.connection() as connection:
         assert set(sa.inspect(connection).get_table_names()) == {*tables, "alembic_version"}
@@ -40,7 +40,7 @@ def test_every_constraint_and_index_is_named(database: Database) -> None:
             assert all(item["name"] for item in named), table
 
 
-def test_sqlite_waits_for_the_disk_and_keeps_its_references(database: Database) -> None:
+def test_sqlite_syncs_its_commits_and_enforces_foreign_keys(database: Database) -> None:
     if not database.is_sqlite:
         with database.reading() as session:
             assert session.scalar(sa.text("SHOW synchronous_commit")) == "on"

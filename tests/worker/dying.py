@@ -1,6 +1,6 @@
 """A worker that a certain receipt kills, started again and again until it ends well: `python -m tests.worker.dying URL`.
 
-Each start is a process of its own and says at its end how it went: `killed` or `well`. Time jumps between two starts.
+Each start is a process of its own, whose end is printed: `killed` or `well`. Time jumps between two starts.
 """
 
 import os
@@ -20,20 +20,20 @@ JUMP = 10_000  # seconds: more than the longest gap
 MAX_STARTS = 20
 
 
-def die_of(callback: Callback, zone: object) -> object:
+def die_on(callback: Callback, zone: object) -> object:
     if DEADLY in callback.query:
         os.kill(os.getpid(), signal.SIGKILL)
     return _read(callback, zone)  # type: ignore[arg-type]  # passed on
 
 
 def start(url: str, at: float) -> None:
-    """One worker's life, as short as it may be."""
-    callbacks.read_receipts = die_of  # type: ignore[assignment]  # it gives what the other gives, if anything
+    """Run one worker until the queue is empty."""
+    callbacks.read_receipts = die_on  # type: ignore[assignment]  # it gives what the other gives, if anything
     database, name = Database(url), f"worker:here:{os.getpid()}"
     with database.transaction() as session:
-        buried = heartbeats.reap(session, "worker", lambda _: True)
+        reaped = heartbeats.reap(session, "worker", lambda _: True)
         heartbeats.beat(session, name, seconds(at))
-    queue = PendingQueue(rows_to_isolate=buried * 100)
+    queue = PendingQueue(rows_to_isolate=reaped * 100)
     while process(database, RULES, seconds(at), 100, queue):
         pass
     with database.transaction() as session:

@@ -1,6 +1,6 @@
-"""Whatever the order, the repetitions and the batches in which receipts come, each message ends the same.
+"""Order, repetitions and batches of receipts make no difference to how a message ends.
 
-What it must end as is worked out here once more, from the rules in docs/statuses.md and without the code that it tests.
+The expected end is derived here from the rules in docs/statuses.md, without the code under test.
 """
 
 import shutil
@@ -27,7 +27,7 @@ LAST = 10_000  # seconds after T0: by then every receipt has come
 LONG = 2 * 86_400  # seconds: more than any gap between two looks into the parking lot
 FIVE_MINUTES = 300
 
-# What the gateway says, and what it means; none: nobody knows.
+# The gateway's descriptions and our statuses; None: unmapped.
 MEANINGS = {
     "Message+sent": "sent",
     "Buffered": "sent",
@@ -66,18 +66,18 @@ LIGHTEST_FIRST = ("rejected", "expired", "undelivered", "delivered")
 
 
 class Sent(NamedTuple):
-    """A message, given to the gateway at `at`."""
+    """A message that was sent at `at`."""
 
     to: str
     ref: str | None
     at: int
     ended: SendOutcome
-    tx: str  # by which the gateway knows it
-    is_told: bool  # the answer of its send said so
+    tx: str  # its transactionID
+    is_told: bool  # whether the answer of its send gave the transactionID
 
 
-class Told(NamedTuple):
-    """A receipt about a message, and which of what the gateway knows it says. Times are seconds after T0."""
+class SentReceipt(NamedTuple):
+    """A receipt about a message, and which of its references it carries. Times are seconds after T0."""
 
     about: int
     words: str
@@ -91,15 +91,15 @@ class Told(NamedTuple):
 
 class Conversation(NamedTuple):
     sent: Sequence[Sent]
-    told: Sequence[Told]
+    told: Sequence[SentReceipt]
 
-    def tx(self, receipt: Told) -> str | None:
+    def tx(self, receipt: SentReceipt) -> str | None:
         return self.sent[receipt.about].tx if receipt.has_tx else None
 
-    def ref(self, receipt: Told) -> str | None:
+    def ref(self, receipt: SentReceipt) -> str | None:
         return self.sent[receipt.about].ref if receipt.has_ref else None
 
-    def to(self, receipt: Told) -> str | None:
+    def to(self, receipt: SentReceipt) -> str | None:
         return self.sent[receipt.about].to if receipt.has_recipient else None
 
 
@@ -111,8 +111,8 @@ class End(NamedTuple):
     conflict: bool
 
 
-class Coming(NamedTuple):
-    """How receipts come: which of them, in this order, and after which the worker works."""
+class Delivery(NamedTuple):
+    """A delivery of receipts: which ones, in this order, and after which of them the worker runs."""
 
     order: Sequence[int]
     works: Sequence[bool]
@@ -120,12 +120,12 @@ class Coming(NamedTuple):
 
 @st.composite
 def reports(draw: st.DrawFn) -> Conversation:
-    """One message, and what is reported of it with its token. Few values for each thing, so that they often meet."""
+    """One message and its receipts, all with its token. Few values for each field, so that they often collide."""
     ended, is_told = draw(st.sampled_from(ENDED))
     words = draw(st.lists(st.sampled_from(sorted(MEANINGS)), min_size=2, max_size=3, unique=True))
     times = draw(st.sampled_from(((5,), (None,), (5, None), (5, 6))))
     said = st.builds(
-        Told,
+        SentReceipt,
         about=st.just(0),
         words=st.sampled_from(words),
         occurred=st.sampled_from(times),
@@ -155,7 +155,7 @@ def conversations(draw: st.DrawFn) -> Conversation:
         occurred = draw(st.sampled_from((None, 10, -FIVE_MINUTES)))
         at, words = sent[about].at, draw(st.sampled_from(("Message+sent", "Delivered")))
         told.append(
-            Told(
+            SentReceipt(
                 about,
                 words,
                 None if occurred is None else at + occurred + number,
@@ -167,10 +167,10 @@ def conversations(draw: st.DrawFn) -> Conversation:
 
 
 @st.composite
-def comings(draw: st.DrawFn, count: int) -> Coming:
+def deliveries(draw: st.DrawFn, count: int) -> Delivery:
     again = draw(st.lists(st.integers(0, count - 1), max_size=3))
     order = draw(st.permutations([*range(count), *again]))
-    return Coming(order, [draw(st.booleans()) for _ in order])
+    return Delivery(order, [draw(st.booleans()) for _ in order])
 
 
 # The model: whose receipt it is, and what the reports about a message add up to
@@ -191,7 +191,7 @@ def placed(talk: Conversation) -> dict[int, set[int]]:
             return found
 
 
-def whose(talk: Conversation, receipt: Told, known: set[tuple[str, int]]) -> int | None:
+def whose(talk: Conversation, receipt: SentReceipt, known: set[tuple[str, int]]) -> int | None:
     tx, ref, to = talk.tx(receipt), talk.ref(receipt), talk.to(receipt)
     if receipt.has_token:
         return receipt.about
@@ -208,7 +208,7 @@ def whose(talk: Conversation, receipt: Told, known: set[tuple[str, int]]) -> int
     return fitting[0] if len(fitting) == 1 else None
 
 
-def end_of(message: Sent, told: Sequence[Told]) -> End:
+def end_of(message: Sent, told: Sequence[SentReceipt]) -> End:
     """What one's own steps and the gateway's reports add up to."""
     own = {"accepted": message.at, OWN_WORDS[message.ended]: message.at}
     spoken = [(MEANINGS[one.words], one) for one in told]
@@ -269,7 +269,7 @@ def begin(database: Database, sent: Sequence[Sent]) -> list[UUID]:
     return [made[index] for index in range(len(sent))]
 
 
-def come(database: Database, talk: Conversation, coming: Coming, made: Sequence[UUID]) -> None:
+def come(database: Database, talk: Conversation, coming: Delivery, made: Sequence[UUID]) -> None:
     """Let receipts come, the worker work in between, and look into the parking lot until all is found that can be."""
     waiting: list[Arrival] = []
     for number, works in zip(coming.order, coming.works, strict=True):
@@ -297,7 +297,7 @@ def keep_and_work(database: Database, waiting: Sequence[Arrival]) -> None:
         work(database, LAST)
 
 
-def assert_ends_as_it_must(desk: Desk, talk: Conversation, ways: Sequence[Coming]) -> None:
+def assert_ends_as_it_must(desk: Desk, talk: Conversation, ways: Sequence[Delivery]) -> None:
     made = desk.begin(talk.sent)
     found = placed(talk)
     must = [end_of(one, [talk.told[number] for number in sorted(found[index])]) for index, one in enumerate(talk.sent)]
@@ -328,5 +328,5 @@ def test_order_repetition_and_batches_make_no_difference(
 ) -> None:
     talk = data.draw(talks)
     count = len(talk.told)
-    as_they_are = Coming(range(count), [False] * count)
-    assert_ends_as_it_must(desk, talk, [as_they_are, data.draw(comings(count))])
+    as_they_are = Delivery(range(count), [False] * count)
+    assert_ends_as_it_must(desk, talk, [as_they_are, data.draw(deliveries(count))])

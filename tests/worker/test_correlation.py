@@ -1,4 +1,4 @@
-"""Which message a receipt is about: each rule, in its place, and what just misses it."""
+"""Which message a receipt is about: each rule in its order, and what just misses it."""
 
 from typing import Any
 from uuid import UUID
@@ -49,7 +49,7 @@ def assigned(database: Database, receipt_id: UUID, message_id: UUID) -> None:
 # 0. An operator's word
 
 
-def test_an_operator_s_word_is_taken_before_all_that_the_receipt_says(database: Database) -> None:
+def test_an_operators_assignment_wins_over_every_other_rule(database: Database) -> None:
     tokened = send(database, message(ALICE, client_ref="a"), tx="1")
     meant = send(database, message(BOB, client_ref="b"), tx="2")
     receipt_id = keep(database, said(tx="1", ref="a", to=ALICE), message_id=tokened)
@@ -59,7 +59,7 @@ def test_an_operator_s_word_is_taken_before_all_that_the_receipt_says(database: 
     assert outcome(database, receipt_id) == "applied"
 
 
-def test_what_was_set_aside_is_applied_when_it_is_matched_by_hand(database: Database) -> None:
+def test_a_quarantined_receipt_is_applied_when_it_is_matched_by_hand(database: Database) -> None:
     (tokened, meant) = send(database, message(ALICE), tx="1"), send(database, message(BOB))
     kept = [keep(database, said(to=BOB), message_id=tokened), keep(database, said("Message+sent", tx="9", to=BOB))]
     work(database)
@@ -75,7 +75,7 @@ def test_what_was_set_aside_is_applied_when_it_is_matched_by_hand(database: Data
 # 1. Our token
 
 
-def test_the_token_wins_and_an_unknown_transaction_is_one_more_of_its_message(database: Database) -> None:
+def test_the_token_wins_and_an_unknown_transaction_is_added_to_its_message(database: Database) -> None:
     mine = send(database, message(ALICE, client_ref="a"), tx="1")
     other = send(database, message(ALICE, client_ref="b"), at=1)
     keep(database, said("Message+sent", tx="77", ref="b"), message_id=mine)
@@ -86,7 +86,7 @@ def test_the_token_wins_and_an_unknown_transaction_is_one_more_of_its_message(da
     assert read_message(database, mine).transaction_id == "1", "what a receipt brought is one more, no other one"
 
 
-def test_a_token_against_what_an_answer_said_of_another_message_quarantines(database: Database) -> None:
+def test_a_token_with_the_transaction_of_another_message_is_quarantined(database: Database) -> None:
     for ref in ("a", "b"):
         send(database, message(ALICE, client_ref=ref), tx="1")
     mine = send(database, message(ALICE), tx="2")
@@ -97,7 +97,7 @@ def test_a_token_against_what_an_answer_said_of_another_message_quarantines(data
     assert_sound(database, quarantined=2)
 
 
-def test_what_seems_to_speak_against_a_token_and_does_not(database: Database) -> None:
+def test_what_seems_to_contradict_a_token_and_does_not(database: Database) -> None:
     send(database, message(BOB), tx="1")  # to another recipient: one transaction can have several
     mine = send(database, message(ALICE), SendOutcome.UNCLEAR)
     keep(database, said(tx="1"), message_id=mine)
@@ -122,7 +122,7 @@ def test_a_token_s_recipient_is_compared_as_a_number(database: Database) -> None
     assert outcomes(database, others) == ["quarantined"] * 2
 
 
-def test_a_token_whose_message_is_not_here_says_too_much_for_a_client_ref(database: Database) -> None:
+def test_a_token_of_a_missing_message_excludes_a_match_by_client_ref(database: Database) -> None:
     here = send(database, message(ALICE, client_ref="x"))
     strange = keep(database, said(ref="x"), message_id=ids.new())
     plain = keep(database, said(ref="x"))  # in one batch with it, whatever it brings to light
@@ -134,7 +134,7 @@ def test_a_token_whose_message_is_not_here_says_too_much_for_a_client_ref(databa
 # 2. The transactionID, and the recipient
 
 
-def test_one_transaction_over_several_recipients_is_told_apart_by_them(database: Database) -> None:
+def test_a_transaction_of_several_recipients_is_matched_by_recipient(database: Database) -> None:
     ones = [send(database, message(to, client_ref="x"), tx="815") for to in (ALICE, BOB)]
     keep(database, said(tx="00815", to="07700 900002", ref="x"))
     keep(database, said(tx="815", to="+447700900001", ref="other"))
@@ -147,14 +147,14 @@ def test_one_transaction_over_several_recipients_is_told_apart_by_them(database:
     assert candidates(database, other) == candidates(database, near) == set()
 
 
-def test_a_transaction_of_one_recipient_needs_none(database: Database) -> None:
+def test_a_transaction_of_one_recipient_is_matched_without_a_recipient(database: Database) -> None:
     only = send(database, message(ALICE, client_ref="x"), tx="815")
     keep(database, said(tx="815", to=None, ref="other"))
     work(database)
     assert rules(database, only) == [BY_LONE_TRANSACTION]
 
 
-def test_one_transaction_of_two_messages_to_one_recipient_is_not_guessed_at(database: Database) -> None:
+def test_a_transaction_of_two_messages_to_one_recipient_is_unmatched(database: Database) -> None:
     both = [send(database, message(ALICE, client_ref=ref), tx="815") for ref in "ab"]
     kept = [keep(database, said(tx="815", to=to, ref="a")) for to in (ALICE, None)]
     work(database)
@@ -165,7 +165,7 @@ def test_one_transaction_of_two_messages_to_one_recipient_is_not_guessed_at(data
 # 3. The clientRef and the recipient
 
 
-def test_a_client_ref_and_recipient_are_enough_if_one_of_the_two_has_no_transaction(database: Database) -> None:
+def test_client_ref_and_recipient_match_if_message_or_receipt_has_no_transaction(database: Database) -> None:
     taken = send(database, message(ALICE, client_ref="taken"), tx="1")
     lost = send(database, message(ALICE, client_ref="lost"), SendOutcome.UNCLEAR)
     calling = accept(database, message(ALICE, client_ref="calling"))[0]
@@ -199,7 +199,7 @@ def test_what_just_misses_a_client_ref_and_recipient(database: Database) -> None
     assert all(not row.candidates for row in parked(database).values())
 
 
-def test_a_receipt_is_about_nothing_that_was_offered_after_it(database: Database) -> None:
+def test_a_message_sent_after_a_receipt_does_not_match_it(database: Database) -> None:
     # Offered at 1000 s. Clocks may differ by five minutes.
     made = [message(ALICE, client_ref=ref) for ref in ("in time", "too late", "no time", "too soon")]
     in_time, too_late, no_time, too_soon = [send(database, one, at=1000) for one in made]
@@ -212,7 +212,7 @@ def test_a_receipt_is_about_nothing_that_was_offered_after_it(database: Database
     assert all(not row.candidates for row in parked(database).values())
 
 
-def test_a_receipt_is_about_nothing_that_never_reached_the_gateway(database: Database) -> None:
+def test_a_message_that_never_reached_the_gateway_does_not_match(database: Database) -> None:
     accept(database, message(ALICE, client_ref="new"), now=seconds(50))
     in_vain = send(database, message(BOB, client_ref="in vain"), SendOutcome.NOT_SENT)
     refused = send(database, message(ALICE, client_ref="refused"), SendOutcome.ACCOUNT_REFUSED)
@@ -228,7 +228,7 @@ def test_a_receipt_is_about_nothing_that_never_reached_the_gateway(database: Dat
         assert row.due_at is not None, "it still has to be sent"
 
 
-def test_while_its_call_runs_the_answer_says_whether_a_transaction_is_its_own(database: Database) -> None:
+def test_a_message_in_a_call_is_matched_by_client_ref_only_after_the_answer(database: Database) -> None:
     mine, other = accept(database, message(ALICE, client_ref="a"), message(BOB, client_ref="b"))
     offer(database)
     kept = [keep(database, said(tx="1", ref="a")), keep(database, said(tx="2", ref="b", to=BOB))]
@@ -244,7 +244,7 @@ def test_while_its_call_runs_the_answer_says_whether_a_transaction_is_its_own(da
     assert_sound(database, applied=1, unmatched=1)
 
 
-def test_among_several_nothing_is_guessed(database: Database) -> None:
+def test_several_fitting_messages_leave_a_receipt_unmatched(database: Database) -> None:
     early = send(database, message(ALICE, client_ref="x"), tx="1", at=0)
     late = send(database, message(ALICE, client_ref="x"), SendOutcome.UNCLEAR, at=1000)
     last = send(database, message(ALICE, client_ref="x"), SendOutcome.UNCLEAR, at=9000)
@@ -258,7 +258,7 @@ def test_among_several_nothing_is_guessed(database: Database) -> None:
     assert candidates(database, lost) == public(late, last)
 
 
-def test_a_transaction_that_others_have_is_not_yet_known_of_this_recipient(database: Database) -> None:
+def test_a_transaction_of_other_recipients_leaves_a_receipt_unmatched(database: Database) -> None:
     send(database, message(BOB, client_ref="x"), tx="815")
     lost = send(database, message(ALICE, client_ref="x"), SendOutcome.UNCLEAR)  # of the same call: its item was missing
     keep(database, said(tx="815", ref="x"))
@@ -266,7 +266,7 @@ def test_a_transaction_that_others_have_is_not_yet_known_of_this_recipient(datab
     assert rules(database, lost) == [BY_CLIENT_REF]
 
 
-def test_among_more_than_are_looked_at_nothing_is_guessed(database: Database) -> None:
+def test_more_candidates_than_are_read_leave_a_receipt_unmatched(database: Database) -> None:
     send(database, message(ALICE, client_ref="x"))
     accept(database, *(message(ALICE, client_ref="x") for _ in range(transitions.MAX_CANDIDATES - 2)), now=seconds(50))
     receipt_id = keep(database, said(ref="x"), now=seconds(60))
@@ -282,7 +282,7 @@ def test_among_more_than_are_looked_at_nothing_is_guessed(database: Database) ->
 
 
 @pytest.mark.parametrize("batches", [1, 2])
-def test_late_receipts_for_an_earlier_text_of_a_conversation_are_its_own(database: Database, batches: int) -> None:
+def test_late_receipts_match_the_earlier_message_of_a_conversation(database: Database, batches: int) -> None:
     earlier = send(database, message(ALICE, "Hello?", client_ref="x"), tx="1", at=0)
     later = send(database, message(ALICE, "Bye", client_ref="x"), SendOutcome.UNCLEAR, at=1000)
     for word in ("Message+sent", "Delivered"):
@@ -294,9 +294,7 @@ def test_late_receipts_for_an_earlier_text_of_a_conversation_are_its_own(databas
 
 
 @pytest.mark.parametrize("batches", [1, 2])
-def test_late_receipts_for_an_earlier_text_of_another_system_wait_for_our_answer(
-    database: Database, batches: int
-) -> None:
+def test_late_receipts_of_another_systems_message_wait_for_our_answer(database: Database, batches: int) -> None:
     (mine,) = accept(database, message(ALICE, client_ref="x"))
     offer(database)
     late = []
@@ -313,7 +311,7 @@ def test_late_receipts_for_an_earlier_text_of_another_system_wait_for_our_answer
 
 
 @pytest.mark.parametrize("batches", [1, 3])
-def test_once_a_message_has_a_transaction_it_has_no_other_by_its_client_ref(database: Database, batches: int) -> None:
+def test_a_message_with_a_transaction_gets_no_other_by_client_ref(database: Database, batches: int) -> None:
     lost = send(database, message(ALICE, client_ref="x"), SendOutcome.UNCLEAR)
     kept = []
     for word, tx in (("Message+sent", "1"), ("Expired", "2"), ("Delivered", "1")):
@@ -325,7 +323,7 @@ def test_once_a_message_has_a_transaction_it_has_no_other_by_its_client_ref(data
     assert rules(database, lost) == [BY_CLIENT_REF, BY_TRANSACTION]
 
 
-def test_what_one_receipt_of_a_batch_brings_helps_the_others(database: Database) -> None:
+def test_a_transaction_learnt_from_one_receipt_matches_others_of_the_batch(database: Database) -> None:
     mine = send(database, message(ALICE), SendOutcome.UNCLEAR)
     kept = [keep(database, said("Message+sent", tx="1"), message_id=mine), keep(database, said(tx="1", at=9))]
     work(database)
@@ -336,7 +334,7 @@ def test_what_one_receipt_of_a_batch_brings_helps_the_others(database: Database)
 # 4. Nothing
 
 
-def test_what_fits_nothing_says_why_and_changes_nothing(database: Database) -> None:
+def test_an_unmatched_receipt_says_why_and_changes_nothing(database: Database) -> None:
     only = send(database, message(ALICE, client_ref="a"), tx="1")
     reasons = {
         said(): "it has no transactionID",

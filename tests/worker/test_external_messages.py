@@ -1,4 +1,4 @@
-"""What another system sent becomes one message of origin `external`, and nothing is ever sent for it."""
+"""A message that another system sent becomes one message of origin `external`, which is never sent."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import permutations, product
@@ -54,7 +54,7 @@ def work_then(database: Database, at: float) -> None:
     work_off(database, at, adopt_after=AFTER)
 
 
-def test_a_receipt_that_fits_nothing_is_adopted_when_it_is_old_enough(database: Database) -> None:
+def test_an_unmatched_receipt_is_adopted_when_it_is_old_enough(database: Database) -> None:
     kept = [
         keep(database, said("Message+sent", tx="815", ref="x", to="+44 7700 900001", at=5)),
         keep(database, said(ref="y", to="00447700900002", at=6)),
@@ -77,20 +77,20 @@ def test_a_receipt_that_fits_nothing_is_adopted_when_it_is_old_enough(database: 
     assert_sound(database, applied=2)
 
 
-def test_an_old_receipt_is_adopted_at_first_sight(database: Database) -> None:
+def test_an_old_receipt_is_adopted_at_once(database: Database) -> None:
     receipt_id = keep(database, said(tx="815"))
     work(database, AFTER, adopt_after=AFTER)
     assert (outcome(database, receipt_id), moves(database, receipt_id)) == ("applied", [])
     assert len(external(database)) == 1
 
 
-def test_nothing_is_adopted_for_those_who_don_t_want_it(database: Database) -> None:
+def test_nothing_is_adopted_when_the_setting_is_off(database: Database) -> None:
     receipt_id = keep(database, said(tx="815"))
     work(database, 10_000_000)
     assert (outcome(database, receipt_id), external(database)) == ("unmatched", [])
 
 
-def test_what_can_t_be_another_system_s_is_never_adopted(database: Database) -> None:
+def test_receipts_that_cannot_be_another_systems_are_never_adopted(database: Database) -> None:
     (calling,) = accept(database, message(ALICE, client_ref="calling"))
     for _ in range(2):
         (message_id,) = accept(database, message(CAROL, client_ref="two"))
@@ -132,7 +132,7 @@ def test_several_receipts_of_one_message_give_one_message(database: Database, qu
 
 
 @pytest.mark.parametrize("is_one_batch", [True, False], ids=["one batch", "many"])
-def test_several_messages_of_one_client_ref_are_told_apart_as_ever(database: Database, is_one_batch: bool) -> None:
+def test_several_messages_of_one_client_ref_are_kept_apart(database: Database, is_one_batch: bool) -> None:
     kept = []
     for query in (said(tx="1", ref="x"), said(tx="2", ref="x"), said(tx="3", ref="x", to=BOB)):
         kept.append(keep(database, query))
@@ -162,7 +162,7 @@ def test_later_receipts_find_an_adopted_message(database: Database) -> None:
     assert (made.status, made.status_at) == ("delivered", seconds(4))
 
 
-def test_a_message_of_ours_that_comes_to_fit_in_time_is_not_adopted(database: Database) -> None:
+def test_a_receipt_whose_own_message_appears_in_time_is_not_adopted(database: Database) -> None:
     (mine,) = accept(database, message(ALICE))
     offer(database)
     keep(database, said(tx="815"))

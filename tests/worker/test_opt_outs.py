@@ -1,4 +1,4 @@
-"""A reply that says stop is marked, and where the settings say so its sender is written to no more."""
+"""A reply that says stop is marked as an opt-out, and suppresses its sender where the settings say so."""
 
 from dataclasses import replace
 from urllib.parse import urlencode
@@ -54,7 +54,7 @@ def suppressed(database: Database) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("content", "is_opt_out"), [("Stop", True), (" \u201cstop\n ALL!\u201d", True), ("stop it", False), ("", False)]
 )
-def test_a_reply_is_marked_by_the_whole_of_what_it_says(database: Database, content: str, is_opt_out: bool) -> None:
+def test_a_reply_is_an_opt_out_by_its_whole_content(database: Database, content: str, is_opt_out: bool) -> None:
     reply(database, content)
     work(database, MARKS)
     [row] = replies(database)
@@ -68,7 +68,7 @@ def test_without_words_nothing_is_an_opt_out(database: Database) -> None:
     assert [row.is_opt_out for row in replies(database)] == [False]
 
 
-def test_the_originator_that_was_answered_and_the_number_written_to_are_both_stopped(database: Database) -> None:
+def test_the_answered_originator_and_the_replys_recipient_are_both_suppressed(database: Database) -> None:
     accept(database, message(ALICE, originator="+4477001", client_ref="order-1"))
     reply(database, sender="+" + ALICE, recipient="+44 77002", ref="order-1")
     reply(database, "thanks", sender=BOB, msgid="2")
@@ -97,7 +97,7 @@ def test_the_originator_that_was_answered_and_the_number_written_to_are_both_sto
         ("60030", "60030", ["60030"]),
     ],
 )
-def test_an_answer_to_the_account_s_own_number_stops_it(
+def test_a_reply_to_the_default_originator_suppresses_it(
     database: Database, originator: str | None, recipient: str | None, names: list[str]
 ) -> None:
     accept(database, message(ALICE, originator=originator))
@@ -107,7 +107,7 @@ def test_an_answer_to_the_account_s_own_number_stops_it(
 
 
 @pytest.mark.parametrize(("recipient", "name"), [("60030", "60030"), (None, "")])
-def test_an_answer_to_nothing_that_is_known_stops_whom_it_was_sent_to(
+def test_a_reply_without_a_known_message_suppresses_its_recipient(
     database: Database, recipient: str | None, name: str
 ) -> None:
     reply(database, recipient=recipient)
@@ -115,7 +115,7 @@ def test_an_answer_to_nothing_that_is_known_stops_whom_it_was_sent_to(
     assert suppressed(database) == [(ALICE, name)]
 
 
-def test_who_says_it_twice_is_stopped_once_and_the_first_word_stays(database: Database) -> None:
+def test_a_repeated_opt_out_keeps_the_first_suppression(database: Database) -> None:
     reply(database)
     work(database)
     reply(database)  # forwarded again

@@ -1,4 +1,4 @@
-"""The parking lot: nothing stays there whose message is known, and nothing leaves it unseen."""
+"""The parking lot: no receipt stays whose message is known, and none leaves without an audit."""
 
 import json
 from collections.abc import Callable
@@ -45,7 +45,7 @@ from tests.support.work import (
 LEFT = [("worker", "unmatched", "applied")]
 
 
-def test_a_send_s_answer_releases_what_speaks_of_its_transaction(database: Database) -> None:
+def test_a_sends_answer_releases_receipts_of_its_transaction(database: Database) -> None:
     (mine,) = accept(database)
     offer(database)
     receipt_id, other = keep(database, said(tx="0815")), keep(database, said(tx="4711"))
@@ -62,7 +62,7 @@ def test_a_send_s_answer_releases_what_speaks_of_its_transaction(database: Datab
 
 
 @pytest.mark.parametrize("ended", [SendOutcome.TAKEN, SendOutcome.UNCLEAR])
-def test_the_end_of_a_call_releases_what_speaks_of_its_client_ref(database: Database, ended: SendOutcome) -> None:
+def test_the_end_of_a_call_releases_receipts_of_its_client_ref(database: Database, ended: SendOutcome) -> None:
     mine, other = accept(database, message(ALICE, client_ref="x"), message(BOB, client_ref="y"))
     offer(database)
     receipt_id = keep(database, said(tx="815", ref="x"))
@@ -76,7 +76,7 @@ def test_the_end_of_a_call_releases_what_speaks_of_its_client_ref(database: Data
     assert moves(database, receipt_id) == LEFT
 
 
-def test_a_call_whose_worker_died_releases_too(database: Database) -> None:
+def test_a_call_whose_worker_died_releases_receipts_too(database: Database) -> None:
     (mine,) = accept(database, message(ALICE, client_ref="x"))
     offer(database)
     keep(database, said(tx="815", ref="x"))
@@ -107,7 +107,7 @@ def test_the_sweep_looks_again_at_growing_gaps(database: Database) -> None:
     assert moves(database, receipt_id) == [], "it never left"
 
 
-def test_the_sweep_finds_what_nobody_announced(database: Database) -> None:
+def test_the_sweep_finds_a_match_without_a_release(database: Database) -> None:
     (mine,) = accept(database, message(ALICE, client_ref="x"))
     offer(database)
     answer(database, mine, SendOutcome.UNCLEAR)
@@ -123,7 +123,7 @@ def test_the_sweep_finds_what_nobody_announced(database: Database) -> None:
     assert_sound(database, applied=1, stale=1)
 
 
-def test_however_full_the_lot_a_sweep_is_bounded_and_begins_with_who_waited_longest(database: Database) -> None:
+def test_a_sweep_is_bounded_and_starts_with_the_longest_waiting(database: Database) -> None:
     kept = []
     for number in range(5):
         kept += [keep(database, said(tx=f"{number}{more}1")) for more in range(10)]
@@ -136,7 +136,7 @@ def test_however_full_the_lot_a_sweep_is_bounded_and_begins_with_who_waited_long
     assert_sound(database, pending=20, unmatched=30)
 
 
-def test_a_client_ref_of_very_many_does_not_keep_a_transaction_waiting(
+def test_a_client_ref_of_many_receipts_does_not_delay_a_transaction(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parking, "_MAX_RELEASED", 3)
@@ -153,7 +153,7 @@ def test_a_client_ref_of_very_many_does_not_keep_a_transaction_waiting(
     assert_sound(database, applied=1, unmatched=5)
 
 
-def test_a_receipt_that_was_looked_at_in_between_is_adopted_no_later(database: Database) -> None:
+def test_looks_in_between_do_not_delay_an_adoption(database: Database) -> None:
     receipt_id = keep(database, said(tx="815", ref="x"))
     work(database, 0, adopt_after=600)
     assert parked(database)[receipt_id].look_at == seconds(600)
@@ -166,7 +166,7 @@ def test_a_receipt_that_was_looked_at_in_between_is_adopted_no_later(database: D
 
 
 @pytest.mark.parametrize("is_poison", [False, True])
-def test_what_leaves_the_lot_for_another_fate_is_on_record_too(
+def test_every_outcome_of_a_parked_receipt_is_audited(
     database: Database, monkeypatch: pytest.MonkeyPatch, is_poison: bool
 ) -> None:
     receipt_id = keep(database, said(tx="815"))
@@ -187,9 +187,7 @@ def test_what_leaves_the_lot_for_another_fate_is_on_record_too(
     assert_sound(database, **{end: 1})
 
 
-def test_a_callback_is_read_once_however_many_of_its_receipts_are_looked_at_again(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_callback_of_many_released_receipts_is_read_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     body = [{"transactionid": str(one), "recipient": ALICE, "statusid": "1"} for one in range(1, 31)]
     callback = Callback("POST", b"", "application/json", json.dumps(body).encode())
     with database.transaction() as session:
@@ -233,7 +231,7 @@ SPEAKING = [("advisory", {"tx": "815"}), ("transactionid", {"tx": "815", "ref": 
 
 
 @pytest.mark.parametrize(("lock", "words"), SPEAKING, ids=["transactionID", "both"])
-def test_a_parking_that_meets_a_release_waits_for_it(
+def test_parking_waits_for_a_concurrent_release(
     postgresql_database: Database, lock: str, words: dict[str, Any]
 ) -> None:
     database = postgresql_database
@@ -252,7 +250,7 @@ def test_a_parking_that_meets_a_release_waits_for_it(
 
 
 @pytest.mark.parametrize(("lock", "words"), SPEAKING, ids=["transactionID", "both"])
-def test_a_release_that_meets_a_parking_waits_for_it(
+def test_a_release_waits_for_concurrent_parking(
     postgresql_database: Database, monkeypatch: pytest.MonkeyPatch, lock: str, words: dict[str, Any]
 ) -> None:
     database = postgresql_database
@@ -296,7 +294,7 @@ def meet(
     return lambda: started[0]
 
 
-def test_an_adoption_and_an_answer_that_share_a_count_don_t_wait_in_a_circle(
+def test_an_adoption_and_an_answer_that_share_a_count_do_not_deadlock(
     postgresql_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = postgresql_database
@@ -311,7 +309,7 @@ def test_an_adoption_and_an_answer_that_share_a_count_don_t_wait_in_a_circle(
     assert_sound(database, applied=1)
 
 
-def test_a_batch_that_speaks_of_thousands_of_things_takes_a_bounded_number_of_locks(
+def test_a_batch_with_thousands_of_references_takes_a_bounded_number_of_locks(
     postgresql_database: Database,
 ) -> None:
     with postgresql_database.transaction() as session:
@@ -321,7 +319,7 @@ def test_a_batch_that_speaks_of_thousands_of_things_takes_a_bounded_number_of_lo
         assert 100 < (session.scalar(query) or 0) <= 1000
 
 
-def test_calls_end_beside_each_other_and_who_parks_waits_for_them(postgresql_database: Database) -> None:
+def test_releases_share_their_locks_and_parking_waits_for_them(postgresql_database: Database) -> None:
     database = postgresql_database
 
     def hold_soon(session: Session, *, is_shared: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""A receipt that can't be worked on ends alone, even one that ends the worker itself; workers that were killed are found."""
+"""A receipt that can't be processed fails alone, even if it kills the worker; killed workers are noticed."""
 
 import subprocess
 import sys
@@ -48,7 +48,7 @@ def conversation(database: Database, *refs: str) -> list[UUID]:
 
 
 @pytest.mark.usefixtures("poisoned")
-def test_poison_is_put_off_alone_at_growing_gaps_and_ends_dead(database: Database) -> None:
+def test_a_failing_receipt_is_retried_alone_at_growing_gaps_and_ends_dead(database: Database) -> None:
     before, poison, after = conversation(database, GOOD, BAD, GOOD)
     assert work(database, 10) == 3
     assert outcomes(database, [before, poison, after]) == ["applied", "pending", "applied"]
@@ -67,7 +67,7 @@ def test_poison_is_put_off_alone_at_growing_gaps_and_ends_dead(database: Databas
     assert_sound(database, applied=9, dead=1)
 
 
-def test_what_was_poison_once_and_is_no_more_is_applied(database: Database, poisoned: Callable[[bool], None]) -> None:
+def test_a_receipt_that_stops_failing_is_applied(database: Database, poisoned: Callable[[bool], None]) -> None:
     (poison,) = conversation(database, BAD)
     work(database, 10)
     work(database, 1000)
@@ -79,7 +79,7 @@ def test_what_was_poison_once_and_is_no_more_is_applied(database: Database, pois
 
 
 @pytest.mark.usefixtures("poisoned")
-def test_several_poisons_do_not_take_each_other_with_them(database: Database) -> None:
+def test_failing_receipts_do_not_make_each_other_fail(database: Database) -> None:
     kept = conversation(database, BAD, GOOD, BAD, GOOD, BAD)
     for number in range(8):
         work(database, 10_000 * (number + 1))
@@ -87,7 +87,7 @@ def test_several_poisons_do_not_take_each_other_with_them(database: Database) ->
     assert_sound(database, applied=2, dead=3)
 
 
-def test_an_outage_is_no_row_s_fault(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_counts_as_no_rows_failure(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise StorageUnavailable("away")
 
@@ -102,7 +102,7 @@ def test_an_outage_is_no_row_s_fault(database: Database, monkeypatch: pytest.Mon
     assert [read_inbox(database, one).tries for one in kept] == [0] * 2
 
 
-def test_after_an_unclean_end_so_many_rows_are_worked_on_alone(database: Database) -> None:
+def test_after_a_worker_was_killed_as_many_rows_are_processed_one_by_one(database: Database) -> None:
     kept = conversation(database, *[GOOD] * 5)
     queue = PendingQueue(rows_to_isolate=3)
     work(database, 10, queue=queue)
@@ -115,7 +115,7 @@ def test_after_an_unclean_end_so_many_rows_are_worked_on_alone(database: Databas
     assert_sound(database, applied=6)
 
 
-def test_a_receipt_that_kills_its_worker_is_found_out(database: Database, database_url: str) -> None:
+def test_a_receipt_that_kills_its_worker_ends_dead(database: Database, database_url: str) -> None:
     kept = conversation(database, GOOD, GOOD, "deadly", GOOD, GOOD)
     done = subprocess.run(
         [sys.executable, "-m", "tests.worker.dying", database_url],
@@ -142,7 +142,7 @@ def names(database: Database) -> list[str]:
         return list(session.scalars(select(Heartbeat.process).order_by(Heartbeat.process)))
 
 
-def test_a_killed_worker_is_buried_once(database: Database) -> None:
+def test_a_killed_worker_is_reaped_once(database: Database) -> None:
     with database.transaction() as session:
         for name, at in (("worker:a:1", 0), ("worker:b:2", 50), ("workers:c:3", 0), ("web:d:4", 0)):
             heartbeats.beat(session, name, seconds(at))
@@ -154,7 +154,7 @@ def test_a_killed_worker_is_buried_once(database: Database) -> None:
     assert names(database) == ["web:d:4", "worker:b:2", "workers:c:3"]
 
 
-def test_two_who_bury_at_once_count_each_once(postgresql_database: Database) -> None:
+def test_two_concurrent_reapers_count_each_worker_once(postgresql_database: Database) -> None:
     database = postgresql_database
     with database.transaction() as session:
         heartbeats.beat(session, "worker:a:1", seconds(0))
@@ -163,7 +163,7 @@ def test_two_who_bury_at_once_count_each_once(postgresql_database: Database) -> 
     assert names(database) == []
 
 
-def test_a_heartbeat_is_one_row_and_goes_with_its_worker(database: Database) -> None:
+def test_a_heartbeat_is_one_row_and_is_deleted_with_its_worker(database: Database) -> None:
     with database.transaction() as session:
         for at in (0, 5):
             heartbeats.beat(session, "worker:a:1", seconds(at))

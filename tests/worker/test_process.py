@@ -1,4 +1,4 @@
-"""Kept callbacks find their messages, each gets one outcome, and none poisons another."""
+"""Kept callbacks find their messages, each gets one outcome, and none makes another fail."""
 
 from threading import Barrier, Thread
 from uuid import UUID
@@ -88,7 +88,7 @@ def test_without_a_token_transaction_and_recipient_find_the_message(database: Da
     assert read_transitions(database, second)[-1].rule == correlation.BY_TRANSACTION
 
 
-def test_a_transaction_of_one_recipient_is_enough_by_itself(database: Database) -> None:
+def test_a_transaction_of_one_recipient_matches_alone(database: Database) -> None:
     (message_id,) = accept(database)
     give_transaction(database, message_id, "815")
     keep(database, "transactionid=815&statusid=1&statusdescription=Delivered")
@@ -96,7 +96,7 @@ def test_a_transaction_of_one_recipient_is_enough_by_itself(database: Database) 
     assert read_transitions(database, message_id)[-1].rule == correlation.BY_LONE_TRANSACTION
 
 
-STRAYS = [
+UNMATCHED = [
     ("statusid=1&statusdescription=Delivered", "it has no transactionID"),
     ("transactionid=4711&statusid=1&statusdescription=Delivered", "no message has its transactionID"),
     ("transactionid=815&statusid=1&statusdescription=Delivered", "its transactionID fits 2 messages"),
@@ -104,8 +104,10 @@ STRAYS = [
 ]
 
 
-@pytest.mark.parametrize(("query", "reason"), STRAYS)
-def test_what_fits_no_one_message_stays_unmatched_and_says_why(database: Database, query: str, reason: str) -> None:
+@pytest.mark.parametrize(("query", "reason"), UNMATCHED)
+def test_a_receipt_without_exactly_one_fitting_message_is_unmatched_and_says_why(
+    database: Database, query: str, reason: str
+) -> None:
     for message_id in accept(database, message("447700900001"), message("447700900002")):
         give_transaction(database, message_id, "815")
     receipt_id = keep(database, query)
@@ -123,7 +125,7 @@ def test_a_receipt_for_another_recipient_is_quarantined(database: Database) -> N
     assert read_message(database, message_id).status == "accepted"
 
 
-def test_a_transaction_that_an_answer_gave_to_another_message_quarantines(database: Database) -> None:
+def test_a_token_with_a_transaction_that_an_answer_gave_to_another_message_is_quarantined(database: Database) -> None:
     first, second = accept(database, message("447700900001"), message("447700900001"))
     give_transaction(database, first, "815")
     receipt_id = keep(database, DELIVERED + "&transactionid=815", message_id=second)
@@ -131,7 +133,7 @@ def test_a_transaction_that_an_answer_gave_to_another_message_quarantines(databa
     assert outcome(database, receipt_id) == "quarantined"
 
 
-def test_a_transaction_that_was_merely_noted_from_a_receipt_never_quarantines(database: Database) -> None:
+def test_a_transaction_known_only_from_a_receipt_never_quarantines(database: Database) -> None:
     first, second = accept(database, message("447700900001"), message("447700900001"))
     give_transaction(database, first, "815", source="receipt")
     receipt_id = keep(database, DELIVERED + "&transactionid=815", message_id=second)
@@ -147,7 +149,7 @@ def test_garbage_is_quarantined_and_stays_as_it_came(database: Database) -> None
     assert (row.outcome, row.query) == ("quarantined", b"%%%\xff\x00garbage")
 
 
-def test_each_receipt_of_one_callback_has_a_row_and_an_outcome_of_its_own(database: Database) -> None:
+def test_each_receipt_of_a_callback_has_its_own_row_and_outcome(database: Database) -> None:
     ids_ = accept(database, message("447700900001"), message("447700900002"))
     for message_id, transaction_id in zip(ids_, ("815", "816"), strict=True):
         give_transaction(database, message_id, transaction_id)
@@ -173,7 +175,7 @@ def test_each_receipt_of_one_callback_has_a_row_and_an_outcome_of_its_own(databa
     assert list(verify(database)) == []
 
 
-def test_a_callback_that_was_set_aside_whole_is_taken_apart_when_it_is_tried_again(
+def test_a_quarantined_callback_is_split_when_it_is_retried(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receipt_id = keep(database, "recipient=447700900001&recipient=447700900002&statusid=1")
@@ -196,7 +198,7 @@ def test_a_callback_that_was_set_aside_whole_is_taken_apart_when_it_is_tried_aga
         assert counters.read(session).received == 2
 
 
-def test_what_looks_like_an_outage_again_and_again_is_the_row_s_own_fault(
+def test_repeated_outages_after_a_claim_count_as_the_rows_failure(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (message_id,) = accept(database)
@@ -204,10 +206,10 @@ def test_what_looks_like_an_outage_again_and_again_is_the_row_s_own_fault(
     good = keep(database, DELIVERED, message_id=message_id)
     real = correlation.correlate
 
-    def fail(row, receipt, known):  # type: ignore[no-untyped-def]  # only its failing matters
+    def fail(row, receipt, context):  # type: ignore[no-untyped-def]  # only its failing matters
         if receipt.client_ref == "bad":
             raise StorageUnavailable("of a kind that never passes")
-        return real(row, receipt, known)
+        return real(row, receipt, context)
 
     monkeypatch.setattr(correlation, "correlate", fail)
     queue = PendingQueue()
@@ -235,7 +237,7 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize(("written", "recipient"), [("694123456", "48694123456"), ("2105551234", "12105551234")])
-def test_a_local_number_that_looks_like_no_country_s_is_compared_too(written: str, recipient: str) -> None:
+def test_a_national_number_is_compared_in_the_recipients_country(written: str, recipient: str) -> None:
     assert correlation.same_number(written, recipient)
 
 
@@ -244,7 +246,7 @@ def test_numbers_are_compared_however_they_are_written(written: str, same: bool)
     assert correlation.same_number(written, "447700900001") is same
 
 
-def test_a_row_that_fails_is_set_aside_alone_and_ends_dead(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_row_is_isolated_and_ends_dead(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     (message_id,) = accept(database)
     poison, good = (
         keep(database, SENT + "&clientref=poison", message_id=message_id),
@@ -252,10 +254,10 @@ def test_a_row_that_fails_is_set_aside_alone_and_ends_dead(database: Database, m
     )
     real = correlation.correlate
 
-    def fail(row, receipt, known):  # type: ignore[no-untyped-def]  # only its failing matters
+    def fail(row, receipt, context):  # type: ignore[no-untyped-def]  # only its failing matters
         if receipt.client_ref == "poison":
             raise ZeroDivisionError
-        return real(row, receipt, known)
+        return real(row, receipt, context)
 
     monkeypatch.setattr(correlation, "correlate", fail)
     at = 10.0
@@ -290,7 +292,7 @@ def test_a_reply_with_a_client_ref_joins_its_conversation(database: Database) ->
     assert_balanced(database)
 
 
-def test_a_reply_without_one_joins_the_last_message_to_that_person(database: Database) -> None:
+def test_a_reply_without_a_client_ref_joins_the_conversation_of_the_last_message(database: Database) -> None:
     accept(database, message(originator="60030", client_ref="old"))
     (last,) = accept(database, message(originator="60030", client_ref="new"))
     accept(database, message(originator="Other", client_ref="else"), message("447700900002", originator="60030"))
@@ -301,7 +303,7 @@ def test_a_reply_without_one_joins_the_last_message_to_that_person(database: Dat
     assert row.conversation_id == read_message(database, last).conversation_id
 
 
-def test_a_reply_to_nothing_begins_a_conversation(database: Database) -> None:
+def test_a_reply_to_no_message_starts_a_conversation(database: Database) -> None:
     keep(database, reply(1), channel=Channel.INBOUND)
     run(database)
     (row,) = replies(database)

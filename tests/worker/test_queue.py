@@ -1,4 +1,4 @@
-"""Whatever comes to stand before the place where the worker looks is found all the same, and soon."""
+"""Rows that appear before the worker's position in the queue are found too, and soon."""
 
 from uuid import UUID
 
@@ -14,11 +14,11 @@ from receiptsvc.worker.process import PendingQueue
 from tests.support.rows import accept, keep, seconds
 from tests.support.work import RULES, assert_sound, outcome, outcomes, said, work
 
-WHOLE_LOOK_SECONDS = 10.0  # at the latest
+FULL_SCAN_SECONDS = 10.0  # at the latest
 
 
 class Clock:
-    """The worker's own clock, which moves only when told."""
+    """The worker's clock, moved by the test."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -38,7 +38,7 @@ def kept_at(database: Database, message_id: UUID, *times: float) -> list[UUID]:
     return [keep(database, said(to=None), message_id=message_id, now=seconds(at)) for at in times]
 
 
-def test_a_lower_key_that_is_committed_late_is_worked_on(
+def test_a_row_that_is_committed_late_is_processed(
     postgresql_database: Database, postgresql_url: str, clock: Clock
 ) -> None:
     database, queue = postgresql_database, PendingQueue()
@@ -54,14 +54,14 @@ def test_a_lower_key_that_is_committed_late_is_worked_on(
     kept_at(database, message_id, 99)
     assert work(database, 100, queue=queue) == 1, "it looks behind its place"
     assert outcome(database, late.id) == "pending"
-    clock.now += WHOLE_LOOK_SECONDS
+    clock.now += FULL_SCAN_SECONDS
     assert work(database, 100, queue=queue) == 1
     assert outcome(database, late.id) != "pending"
     assert_sound(database)
     web.close()
 
 
-def test_old_rows_of_a_drained_spool_are_worked_on_however_much_else_there_is(database: Database, clock: Clock) -> None:
+def test_rows_of_a_drained_spool_are_processed_however_long_the_queue_is(database: Database, clock: Clock) -> None:
     queue = PendingQueue()
     (message_id,) = accept(database)
     kept_at(database, message_id, *range(50, 60))
@@ -69,7 +69,7 @@ def test_old_rows_of_a_drained_spool_are_worked_on_however_much_else_there_is(da
     spooled = kept_at(database, message_id, -86_400, -3600, 0)
     assert process.process(database, RULES, seconds(100), 1, queue) == 1
     assert outcomes(database, spooled) == ["pending"] * 3
-    clock.now += WHOLE_LOOK_SECONDS
+    clock.now += FULL_SCAN_SECONDS
     for _ in spooled:
         process.process(database, RULES, seconds(100), 1, queue)
     assert "pending" not in outcomes(database, spooled)
@@ -77,7 +77,7 @@ def test_old_rows_of_a_drained_spool_are_worked_on_however_much_else_there_is(da
     assert_sound(database)
 
 
-def test_what_has_just_come_is_seen_though_its_place_is_before_the_last(database: Database, clock: Clock) -> None:
+def test_a_new_row_before_the_position_is_found(database: Database, clock: Clock) -> None:
     queue = PendingQueue()
     (message_id,) = accept(database)
     for at in (100, 99.5, 99, 98.5):  # commits overtake each other by less than the lag that is allowed for
@@ -86,7 +86,7 @@ def test_what_has_just_come_is_seen_though_its_place_is_before_the_last(database
     assert clock.now == 1000.0
 
 
-def test_the_first_look_of_all_is_a_whole_one(database: Database) -> None:
+def test_the_first_claim_scans_the_whole_queue(database: Database) -> None:
     (message_id,) = accept(database)
     kept_at(database, message_id, 50)
     work(database, 100, queue=PendingQueue())

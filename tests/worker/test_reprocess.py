@@ -1,4 +1,4 @@
-"""A newer map of words puts right what an older one read, and only that."""
+"""A newer status map corrects what an older one read, and only that."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -22,7 +22,7 @@ UNKNOWN = "datetime=2026-01-05T12:00:03&recipient=447700900001&statusid=77&statu
 EXPIRED = "datetime=2026-01-05T12:00:09&recipient=447700900001&statusid=5&statusdescription=Expired"
 
 
-def test_a_difference_is_told_first_and_applied_only_when_asked(database: Database) -> None:
+def test_a_difference_is_only_applied_on_request(database: Database) -> None:
     (message_id,) = accept(database)
     unknown, expired = (keep(database, query, message_id=message_id) for query in (UNKNOWN, EXPIRED))
     process(database, OLD, seconds(10), 100)
@@ -51,7 +51,7 @@ def test_a_difference_is_told_first_and_applied_only_when_asked(database: Databa
     assert list(reprocess(database, NEW, seconds(30), is_applied=True)) == []
 
 
-def test_it_stops_and_begins_again_anywhere(database: Database) -> None:
+def test_it_can_be_stopped_and_started_again_anywhere(database: Database) -> None:
     (message_id,) = accept(database)
     for second in range(5):
         keep(database, UNKNOWN.replace(":03", f":0{second}"), message_id=message_id)
@@ -62,7 +62,7 @@ def test_it_stops_and_begins_again_anywhere(database: Database) -> None:
     assert list(verify(database)) == []
 
 
-def test_an_operator_s_word_stands(database: Database) -> None:
+def test_a_dismissed_receipt_is_left_alone(database: Database) -> None:
     (message_id,) = accept(database)
     unknown = keep(database, UNKNOWN, message_id=message_id)
     process(database, OLD, seconds(10), 100)
@@ -76,7 +76,7 @@ def test_an_operator_s_word_stands(database: Database) -> None:
     assert list(verify(database)) == []
 
 
-def test_what_is_only_read_at_another_time_keeps_its_effect(database: Database) -> None:
+def test_a_receipt_whose_time_alone_is_read_differently_keeps_its_effect(database: Database) -> None:
     (message_id,) = accept(database)
     receipt_id = keep(database, EXPIRED.replace("Expired", "Delivered"), message_id=message_id)
     process(database, OLD, seconds(10), 100)
@@ -88,7 +88,7 @@ def test_what_is_only_read_at_another_time_keeps_its_effect(database: Database) 
     assert list(verify(database)) == []
 
 
-def test_two_at_once_change_each_receipt_once(postgresql_database: Database) -> None:
+def test_two_concurrent_runs_change_each_receipt_once(postgresql_database: Database) -> None:
     database = postgresql_database
     every = [accept(database)[0] for _ in range(20)]
     for message_id in every:

@@ -91,7 +91,7 @@ def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
 
 
 class Message(Base):
-    """One text to one recipient, and its status. Only `store.messages.transitions` writes `status` … `conflict`."""
+    """One text to one recipient, and its status. Only `store.messages.transitions` writes the status."""
 
     __tablename__ = "messages"
     __table_args__ = (

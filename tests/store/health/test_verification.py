@@ -1,4 +1,4 @@
-"""Whatever somebody changes behind the store's back is named, and work that goes on meanwhile is not."""
+"""Every change made behind the store's back is a fault; concurrent work is not."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def claim(session: Session, receipt_id: UUID) -> ClaimedReceipt:
 
 
 def report(database: Database, message_id: UUID, word: Status | None, minutes: int = 1) -> UUID:
-    """One receipt about a message, worked on the way the worker does it."""
+    """One receipt about a message, recorded as the worker does it."""
     receipt_id = rows.keep(database, "statusid=1", message_id=message_id)
     said = Report(
         source=Source.GATEWAY,
@@ -60,7 +60,7 @@ def report(database: Database, message_id: UUID, word: Status | None, minutes: i
 
 
 def settle(database: Database, channel: Channel, outcome: ReceiptOutcome) -> UUID:
-    """One callback that found no message."""
+    """One callback without a message."""
     receipt_id = rows.keep(database, "statusid=1", channel=channel)
     with database.transaction() as session:
         pending.settle(session, [(claim(session, receipt_id), outcome, "a reason")], T0)
@@ -82,7 +82,7 @@ def answer(database: Database, content: str) -> UUID:
 
 
 class Store:
-    """A store in which everything has happened once, and the ids to speak of it."""
+    """A store with one of everything, and the ids of it."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -136,7 +136,7 @@ def store(database: Database) -> Store:
     return Store(database)
 
 
-def test_a_store_where_everything_has_happened_has_no_fault(store: Store) -> None:
+def test_a_sound_store_has_no_fault(store: Store) -> None:
     tally: Counter[str] = Counter()
     assert list(verify(store.database, slice_size=3, tally=tally)) == []
     assert tally == {
@@ -168,7 +168,7 @@ def test_an_empty_store_has_no_fault(database: Database) -> None:
         ),
     ],
 )
-def test_a_message_that_is_not_the_sum_of_its_reports_is_named(
+def test_a_message_that_is_not_the_fold_of_its_reports_is_a_fault(
     store: Store, *, column: str, value: object, what: str, expected: str, found: str
 ) -> None:
     store.change(update(Message).where(Message.id == store.message).values({column: value}))
@@ -184,7 +184,7 @@ def test_a_message_that_is_not_the_sum_of_its_reports_is_named(
         ("first_at", seconds(-3600), True, "2026-01-05T11:00:00+00:00 to"),
     ],
 )
-def test_an_activity_that_nobody_had_is_named(
+def test_a_wrong_activity_row_is_a_fault_and_is_repaired(
     store: Store, *, column: str, value: object, is_ours: bool, found: str
 ) -> None:
     ours = rows.message()
@@ -200,8 +200,8 @@ def test_an_activity_that_nobody_had_is_named(
     assert store.verified() == []
 
 
-def test_a_conversation_without_a_row_is_named_and_gets_it(store: Store) -> None:
-    """As a release from before conversations had rows leaves it, which goes on for a moment after the migration."""
+def test_a_missing_activity_row_is_a_fault_and_is_repaired(store: Store) -> None:
+    """The previous release leaves such conversations: it runs for a moment after the migration."""
     [later] = rows.accept(store.database, rows.message(client_ref="order-1"), now=seconds(60))
     store.change(delete(ConversationActivity).where(ConversationActivity.id == rows.message().conversation_id))
     store.change(
@@ -219,7 +219,7 @@ def test_a_conversation_without_a_row_is_named_and_gets_it(store: Store) -> None
         assert (row.first_at, row.last_at, row.last_from_recipient) == (T0, seconds(60), False)
 
 
-def test_who_speaks_while_an_activity_is_restored_is_not_forgotten(postgresql_database: Database) -> None:
+def test_activity_during_a_repair_is_not_lost(postgresql_database: Database) -> None:
     rows.accept(postgresql_database, rows.message())
     conversation = rows.message().conversation_id
     with postgresql_database.transaction() as session:
@@ -233,12 +233,12 @@ def test_who_speaks_while_an_activity_is_restored_is_not_forgotten(postgresql_da
 
 
 def waiting(database: Database) -> bool:
-    """Whether anybody waits for a lock."""
+    """Whether a transaction waits for a lock."""
     with database.connection() as connection:
         return bool(connection.exec_driver_sql("SELECT count(*) FROM pg_locks WHERE NOT granted").scalar())
 
 
-def test_a_count_of_an_hour_that_miscounts_is_named(store: Store) -> None:
+def test_a_wrong_hourly_count_is_a_fault(store: Store) -> None:
     for kind, word in (("messages", "delivered"), ("messages", "accepted"), ("receipts", "duplicate")):
         row = update(HourlyCount).where(HourlyCount.kind == kind, HourlyCount.label == word)
         store.change(row.values(value=HourlyCount.value + 1))
@@ -248,7 +248,7 @@ def test_a_count_of_an_hour_that_miscounts_is_named(store: Store) -> None:
         store.change(row.values(value=HourlyCount.value - 1))
 
 
-def test_a_message_or_a_transition_that_goes_is_missed_by_its_hour_and_conversation(store: Store) -> None:
+def test_a_deleted_message_or_transition_is_a_fault_of_its_hour_and_conversation(store: Store) -> None:
     store.change(delete(Message).where(Message.id == store.silent))
     missed = {"count of an hour's messages", "conversation's activity"}
     assert store.besides() == missed
@@ -256,7 +256,7 @@ def test_a_message_or_a_transition_that_goes_is_missed_by_its_hour_and_conversat
     assert store.besides() == missed | {"count of an hour's receipts"}
 
 
-def test_the_parking_lot_holds_what_is_unmatched_and_nothing_else(store: Store) -> None:
+def test_only_unmatched_receipts_may_be_parked(store: Store) -> None:
     store.change(update(InboxRow).where(InboxRow.id == store.receipts["unmatched"]).values(outcome="dead"))
     assert store.besides() == {"parking of a receipt that is dead"}
     store.change(update(InboxRow).where(InboxRow.id == store.receipts["unmatched"]).values(outcome="unmatched"))
@@ -264,7 +264,7 @@ def test_the_parking_lot_holds_what_is_unmatched_and_nothing_else(store: Store) 
     assert store.besides() == {"parking of a receipt that is unmatched"}
 
 
-def test_a_superseded_transition_counts_for_nothing(store: Store) -> None:
+def test_a_superseded_transition_does_not_count(store: Store) -> None:
     of_receipt = Transition.receipt_id == store.receipts["conflicting"]
     store.change(update(Transition).where(of_receipt).values(superseded_at=T0))
     assert store.faults() == {
@@ -273,7 +273,7 @@ def test_a_superseded_transition_counts_for_nothing(store: Store) -> None:
     }
 
 
-def test_a_deleted_transition_is_missed_by_its_receipt_and_its_message(store: Store) -> None:
+def test_a_deleted_transition_is_a_fault_of_its_receipt_and_its_message(store: Store) -> None:
     store.change(delete(Transition).where(Transition.receipt_id == store.receipts["conflicting"]))
     assert store.faults() == {
         ("transition of a receipt that is conflicting", store.where("conflicting")),
@@ -281,17 +281,17 @@ def test_a_deleted_transition_is_missed_by_its_receipt_and_its_message(store: St
     }
 
 
-def test_a_message_without_any_transition_is_named(store: Store) -> None:
+def test_a_message_without_transitions_is_a_fault(store: Store) -> None:
     store.change(delete(Transition).where(Transition.message_id == store.silent))
     assert store.faults() == {("message's transitions", ids.public("msg", store.silent))}
 
 
-def test_a_deleted_message_is_missed_by_its_transition(store: Store) -> None:
+def test_a_deleted_message_is_a_fault_of_its_transition(store: Store) -> None:
     store.change(delete(Message).where(Message.id == store.silent))
     assert store.faults() == {("message of a transition", ids.public("msg", store.silent))}
 
 
-def test_a_deleted_receipt_is_missed_by_its_transition_and_the_counters(store: Store) -> None:
+def test_a_deleted_receipt_is_a_fault_of_its_transition_and_the_counters(store: Store) -> None:
     store.change(delete(InboxRow).where(InboxRow.id == store.receipts["stale"]))
     assert store.faults() == {
         ("receipt of a transition", ids.public("msg", store.message)),
@@ -301,14 +301,14 @@ def test_a_deleted_receipt_is_missed_by_its_transition_and_the_counters(store: S
     }
 
 
-def test_a_deleted_receipt_that_nothing_else_speaks_of_is_missed_by_the_counters(store: Store) -> None:
+def test_a_deleted_receipt_without_references_is_a_fault_of_the_counters(store: Store) -> None:
     for receipt in ("unmatched", "quarantined", "dead", "dismissed", "pending"):
         before = store.faults()
         store.change(delete(InboxRow).where(InboxRow.id == store.receipts[receipt]))
         assert store.faults() == before | {("counter", receipt), ("counter", "received"), ("counter", "callbacks")}
 
 
-def test_a_deleted_receipt_is_missed_by_its_reply(store: Store) -> None:
+def test_a_deleted_receipt_is_a_fault_of_its_reply(store: Store) -> None:
     store.change(delete(InboxRow).where(InboxRow.id == store.receipts["reply"]))
     assert {what for what, _ in store.faults()} == {"receipt of a reply", "counter"}
 
@@ -318,7 +318,7 @@ def test_a_deleted_receipt_is_missed_by_its_reply(store: Store) -> None:
     [("reply", "applied"), ("conflicting reply", "conflicting")],
     ids=["applied", "conflicting"],
 )
-def test_a_deleted_reply_is_missed_by_its_callback(store: Store, reply: str, outcome: str) -> None:
+def test_a_deleted_reply_is_a_fault_of_its_callback(store: Store, reply: str, outcome: str) -> None:
     store.change(delete(Reply).where(Reply.receipt_id == store.receipts[reply]))
     assert store.faults() == {(f"reply of a callback that is {outcome}", store.where(reply))}
 
@@ -339,7 +339,7 @@ FLIPS = [
 ]
 
 
-def test_an_outcome_that_the_records_do_not_bear_out_is_named(store: Store) -> None:
+def test_an_outcome_that_contradicts_the_records_is_a_fault(store: Store) -> None:
     for receipt, before, after, what in FLIPS:
         row = update(InboxRow).where(InboxRow.id == store.receipts[receipt])
         store.change(row.values(outcome=after))
@@ -369,7 +369,7 @@ def test_a_message_that_would_wait_for_ever_is_named(database: Database) -> None
     assert list(verify(database)) == [fault]
 
 
-def test_a_counter_that_miscounts_is_named(store: Store) -> None:
+def test_a_wrong_counter_is_a_fault(store: Store) -> None:
     for name in ("received", "callbacks", *(outcome.value for outcome in ReceiptOutcome)):
         row = update(Count).where(Count.name == name)
         store.change(row.values(value=Count.value + 1))
@@ -377,7 +377,7 @@ def test_a_counter_that_miscounts_is_named(store: Store) -> None:
         store.change(row.values(value=Count.value - 1))
 
 
-def test_a_receipt_that_is_recorded_while_a_slice_is_read_is_no_fault(store: Store) -> None:
+def test_a_receipt_recorded_during_the_check_is_no_fault(store: Store) -> None:
     meanwhile: list[Callable[[], UUID]] = [lambda: report(store.database, store.silent, Status.DELIVERED)]
 
     def intervene(_connection: object, _cursor: object, statement: str, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""Events: which there are, and that whoever reads on finds each of them once, in the order of commits."""
+"""The change feed: which events there are, and that every reader gets each of them once, in the order of commits."""
 
 import random
 import threading
@@ -23,7 +23,7 @@ Step = tuple[UUID, str | None, str]
 
 
 def of_many(url: str) -> Iterator[Database]:
-    """Databases of processes whose counts don't meet."""
+    """Databases of processes that share no slot of the counters."""
     for slot in range(8):
         database = Database(url)
         database.slot = slot
@@ -51,7 +51,7 @@ def record(database: Database, message_id: UUID, *entries: transitions.NewTransi
 
 
 def read(database: Database, after: FeedPosition = BEGINNING, limit: int = 500) -> Sequence[Event]:
-    """Everything after a place, as a web process reads it."""
+    """All events after a position, as a web process reads them."""
     found: list[Event] = []
     while True:
         with database.reading() as session:
@@ -72,7 +72,7 @@ def steps(found: Sequence[Event]) -> list[Step]:
 
 
 def row_id(database: Database, message_id: UUID) -> int:
-    """The id that the row of a message's acceptance drew."""
+    """The id of the feed row of a message's acceptance."""
     with database.reading() as session:
         for identifier, changes in session.execute(select(EventRow.id, EventRow.changes)):
             if message_id.bytes in changes:
@@ -80,7 +80,7 @@ def row_id(database: Database, message_id: UUID) -> int:
     raise AssertionError("there is none")
 
 
-def test_what_drew_the_lower_id_and_committed_later_comes_later_and_is_not_lost(
+def test_a_row_with_a_lower_id_that_commits_later_comes_later(
     three: tuple[Database, Database, Database],
 ) -> None:
     one, other, reader = three
@@ -95,7 +95,7 @@ def test_what_drew_the_lower_id_and_committed_later_comes_later_and_is_not_lost(
     assert steps(read(reader)) == [(quick.id, None, "accepted"), (slow.id, None, "accepted")]
 
 
-def test_a_transaction_that_began_first_and_waited_for_a_message_tells_of_it_last(
+def test_a_transaction_that_waited_for_a_lock_comes_after_the_holder_of_the_lock(
     three: tuple[Database, Database, Database],
 ) -> None:
     one, other, reader = three
@@ -116,7 +116,7 @@ def test_a_transaction_that_began_first_and_waited_for_a_message_tells_of_it_las
         ]
 
 
-def test_two_that_number_at_once_give_no_number_twice(postgresql_database: Database) -> None:
+def test_two_processes_that_number_at_once_give_no_number_twice(postgresql_database: Database) -> None:
     rows.accept(postgresql_database)
     with postgresql_database.transaction() as session:
         assert change_feed.number(session) == 1
@@ -129,7 +129,7 @@ def test_two_that_number_at_once_give_no_number_twice(postgresql_database: Datab
         assert session.scalars(select(EventRow.number).order_by(EventRow.id)).all() == [1, 2, 3]
 
 
-def test_each_change_of_a_status_is_an_event_and_nothing_else(database: Database) -> None:
+def test_only_changes_of_a_status_are_events(database: Database) -> None:
     [message] = rows.accept(database)
     accepted = (message, None, "accepted")
     record(database, message, entry(Status.SENT), entry(Status.UNDELIVERED, provider_id="2"))  # both in one commit
@@ -141,7 +141,7 @@ def test_each_change_of_a_status_is_an_event_and_nothing_else(database: Database
     assert steps(read(database)) == [*told, (message, "undelivered", "delivered")]
 
 
-def test_a_reading_that_is_superseded_tells_what_the_message_becomes(database: Database) -> None:
+def test_a_superseded_transition_gives_an_event_with_the_new_status(database: Database) -> None:
     [message] = rows.accept(database)
     record(database, message, entry(Status.SENT))
     record(database, message, entry(Status.DELIVERED, provider_id="2"))
@@ -153,7 +153,7 @@ def test_a_reading_that_is_superseded_tells_what_the_message_becomes(database: D
     assert steps(read(database))[-2:] == [(message, "sent", "delivered"), (message, "delivered", "sent")]
 
 
-def test_an_event_tells_whose_it_is_and_what_it_can_be_found_by(database: Database) -> None:
+def test_an_event_has_its_message_and_its_labels(database: Database) -> None:
     [message] = rows.accept(database, rows.message(client_ref="a", originator="ACME"))
     stories.give_transaction(database, message, "7")
     stories.give_transaction(database, message, "8")
@@ -171,7 +171,7 @@ def test_an_event_tells_whose_it_is_and_what_it_can_be_found_by(database: Databa
     }
 
 
-def test_a_reply_is_an_event_with_the_labels_of_what_it_answers(database: Database) -> None:
+def test_a_reply_is_an_event_with_the_labels_of_the_message_it_answers(database: Database) -> None:
     rows.accept(database, rows.message(client_ref="a", originator="ACME"))
     stories.reply(database, "a", seconds(5))
     stories.reply(database, "other", seconds(6), sender="447700900002")
@@ -183,7 +183,7 @@ def test_a_reply_is_an_event_with_the_labels_of_what_it_answers(database: Databa
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 500])
-def test_reading_on_from_any_place_gives_the_rest(
+def test_reading_after_any_position_gives_the_rest(
     database: Database, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     monkeypatch.setattr(change_feed, "_MAX_CHANGES_PER_ROW", 3)
@@ -202,11 +202,11 @@ def test_reading_on_from_any_place_gives_the_rest(
 @pytest.mark.parametrize(
     "word", ["", "1.2", "000000000001.0000", "00000000000a.000", "000000000001.000\n", "٠" * 12 + ".000"]
 )
-def test_what_is_no_place_is_not_taken_for_one(word: str) -> None:
+def test_other_texts_are_not_parsed_as_positions(word: str) -> None:
     assert change_feed.parse_position(word) is None
 
 
-def test_what_is_about_a_message_that_is_gone_is_left_out(database: Database) -> None:
+def test_events_of_deleted_messages_are_left_out(database: Database) -> None:
     [gone], [here] = rows.accept(database), rows.accept(database)
     with database.transaction() as session:
         session.execute(text("DELETE FROM transitions"))
@@ -214,7 +214,7 @@ def test_what_is_about_a_message_that_is_gone_is_left_out(database: Database) ->
     assert steps(read(database)) == [(here, None, "accepted")]
 
 
-def test_pruning_leaves_the_last_and_tells_what_is_kept_no_more(database: Database) -> None:
+def test_pruning_leaves_the_last_row_and_earlier_positions_are_no_longer_kept(database: Database) -> None:
     for age in range(4):
         rows.accept(database, now=seconds(age))
     places = [one.position for one in read(database)]
@@ -234,7 +234,7 @@ def test_pruning_leaves_the_last_and_tells_what_is_kept_no_more(database: Databa
     assert [one.position.number for one in read(database, places[-1])] == [5]
 
 
-def test_what_has_no_number_yet_is_not_pruned(postgresql_database: Database) -> None:
+def test_rows_without_a_number_are_not_pruned(postgresql_database: Database) -> None:
     rows.accept(postgresql_database)
     read(postgresql_database)
     rows.accept(postgresql_database, now=seconds(1))
@@ -243,7 +243,7 @@ def test_what_has_no_number_yet_is_not_pruned(postgresql_database: Database) -> 
     assert len(read(postgresql_database)) == 2
 
 
-def test_the_last_place_is_that_of_the_last_change(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_position_is_that_of_the_last_change(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(change_feed, "_MAX_CHANGES_PER_ROW", 3)
     with database.reading() as session:
         assert change_feed.find_last(session) == BEGINNING
@@ -270,7 +270,7 @@ def write_at_random(database: Database, chosen_from: Sequence[UUID], seed: int) 
 def follow_at_random(
     database: Database, seed: int, seen: list[tuple[FeedPosition, Sequence[Event]]], stop: threading.Event
 ) -> None:
-    """Read after places of all kinds, and note what was found."""
+    """Read after positions of all kinds, and collect what was found."""
     chance = random.Random(seed)
     place = BEGINNING
     while not stop.is_set():
@@ -280,8 +280,8 @@ def follow_at_random(
         place = chance.choice([ways[-1], chance.choice(ways), BEGINNING])
 
 
-def test_readers_that_resume_anywhere_see_each_change_once_and_in_order(database_url: str) -> None:
-    """What any reader ever saw after a place is just what stands there at last."""
+def test_readers_that_resume_anywhere_see_each_change_once_in_order(database_url: str) -> None:
+    """What any reader ever saw after a position is exactly what the final feed has there."""
     database, *processes = of_many(database_url)
     written = rows.accept(database, *(rows.message() for _ in range(12)))
     seen: list[tuple[FeedPosition, Sequence[Event]]] = []

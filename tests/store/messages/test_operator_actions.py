@@ -1,4 +1,4 @@
-"""What a person may do by hand: nothing that the gateway may have is cancelled, and a receipt still wins."""
+"""Actions by hand: nothing that the gateway may have is cancelled, and a later receipt still wins."""
 
 import pytest
 from sqlalchemy import select
@@ -18,7 +18,7 @@ from tests.support.work import ALICE, BOB, answer, assert_sound, offer, send
 ANNA = Actor(actor="anna", reason="wrong text")
 
 
-def test_what_was_not_given_to_the_gateway_is_cancelled(database: Database) -> None:
+def test_a_message_that_was_not_sent_can_be_cancelled(database: Database) -> None:
     (message_id,) = accept(database)
     with database.transaction() as session:
         assert operator_actions.cancel(session, message_id, ANNA, seconds(1))
@@ -33,7 +33,7 @@ def test_what_was_not_given_to_the_gateway_is_cancelled(database: Database) -> N
     assert_sound(database)
 
 
-def test_what_was_offered_in_vain_is_cancelled_too(database: Database) -> None:
+def test_a_message_that_did_not_reach_the_gateway_can_be_cancelled(database: Database) -> None:
     message_id = send(database, message(), SendOutcome.NOT_SENT)
     with database.transaction() as session:
         assert operator_actions.cancel(session, message_id, ANNA, seconds(1))
@@ -49,7 +49,9 @@ def test_what_was_offered_in_vain_is_cancelled_too(database: Database) -> None:
         (SendOutcome.REFUSED, "failed"),
     ],
 )
-def test_what_the_gateway_may_have_is_not_cancelled(database: Database, outcome: SendOutcome | None, why: str) -> None:
+def test_a_message_that_the_gateway_may_have_is_not_cancelled(
+    database: Database, outcome: SendOutcome | None, why: str
+) -> None:
     (message_id,) = accept(database)
     offer(database)
     if outcome is not None:
@@ -61,7 +63,7 @@ def test_what_the_gateway_may_have_is_not_cancelled(database: Database, outcome:
     assert operator_actions.cancel_all(database, CancelSelection(recipient=ALICE), ANNA, seconds(2)).count == 0
 
 
-def test_many_are_cancelled_by_what_they_have_in_common(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_are_cancelled_by_a_selection(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operator_actions, "_SLICE", 3)
     monkeypatch.setattr(operator_actions, "_SQLITE_SLICE", 3)
     wrong = [message(f"4477009000{n:02}", client_ref="spring", created_by="shop") for n in range(10)]
@@ -84,7 +86,9 @@ def test_many_are_cancelled_by_what_they_have_in_common(database: Database, monk
 
 
 @pytest.mark.parametrize("status", operator_actions.RESOLUTIONS)
-def test_a_person_s_word_settles_what_nobody_knows_and_a_receipt_still_wins(database: Database, status: Status) -> None:
+def test_an_operator_resolves_a_send_unknown_message_and_a_receipt_still_wins(
+    database: Database, status: Status
+) -> None:
     message_id = send(database, message(), SendOutcome.UNCLEAR)
     with database.transaction() as session:
         assert operator_actions.resolve(session, message_id, status, ANNA, seconds(5))
@@ -103,7 +107,7 @@ def test_a_person_s_word_settles_what_nobody_knows_and_a_receipt_still_wins(data
         assert [one.details for one in session.scalars(select(Audit))] == [{"status": status.value}]
 
 
-def test_only_what_nobody_knows_can_be_settled(database: Database) -> None:
+def test_only_send_unknown_messages_can_be_resolved(database: Database) -> None:
     (message_id,) = accept(database)
     with database.transaction() as session, pytest.raises(Refused, match="accepted"):
         operator_actions.resolve(session, message_id, Status.DELIVERED, ANNA, seconds(1))

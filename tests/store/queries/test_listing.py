@@ -1,4 +1,4 @@
-"""Lists of messages, conversations, replies and people: what they find, in which order, and how pages go on."""
+"""Lists of messages, conversations, replies and contacts: what they find, in which order, and how pages go on."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -71,14 +71,14 @@ def answers(database: Database, where: ReplyFilter, limit: int = 2) -> list[Repl
 
 
 @pytest.mark.parametrize("prefix", ["order/", "order/1", "o", "order/12"])
-def test_a_prefix_finds_all_that_begin_so_by_code_points(database: Database, prefix: str) -> None:
+def test_a_prefix_finds_all_client_refs_that_begin_with_it_by_code_points(database: Database, prefix: str) -> None:
     refs = ["order/1", "order/12", "order/2", "Order/1", "order0", "order/\U0010ffff", "orde", "p", None]
     made = rows.accept(database, *(rows.message(client_ref=ref) for ref in refs))
     wanted = sorted((ref, found) for ref, found in zip(refs, made, strict=True) if ref and ref.startswith(prefix))
     assert listed(database, MessageFilter(client_ref_prefix=prefix)) == [found for _, found in wanted]
 
 
-def test_a_prefix_may_end_in_the_last_character_there_is(database: Database) -> None:
+def test_a_prefix_may_end_in_the_last_code_point(database: Database) -> None:
     [made] = rows.accept(database, rows.message(client_ref="a\U0010ffff\U0010ffffb"))
     rows.accept(database, rows.message(client_ref="b"))
     assert listed(database, MessageFilter(client_ref_prefix="a\U0010ffff")) == [made]
@@ -86,12 +86,12 @@ def test_a_prefix_may_end_in_the_last_character_there_is(database: Database) -> 
 
 
 @pytest.mark.parametrize(("ends", "found"), [("0001", 2), ("900001", 1), ("447700900001", 1), ("9999", 0)])
-def test_the_end_of_a_number_finds_it(database: Database, ends: str, found: int) -> None:
+def test_the_last_digits_of_a_number_find_it(database: Database, ends: str, found: int) -> None:
     rows.accept(database, rows.message(ALICE), rows.message("447700910001"), rows.message(BOB))
     assert len(listed(database, MessageFilter(recipient_ends=ends))) == found
 
 
-def test_a_guid_finds_its_message_if_all_else_fits(database: Database) -> None:
+def test_a_guid_finds_its_message_if_the_other_filters_fit(database: Database) -> None:
     [made] = rows.accept(database, rows.message(message_guid="g"))
     stories.give_transaction(database, made, "7")
     assert listed(database, MessageFilter(message_guid="g", transaction_id="7")) == [made]
@@ -99,7 +99,7 @@ def test_a_guid_finds_its_message_if_all_else_fits(database: Database) -> None:
     assert listed(database, MessageFilter(message_guid="g", status="failed")) == []
 
 
-def test_what_changed_is_listed_by_when_it_did(database: Database) -> None:
+def test_changed_messages_are_listed_by_time_of_change(database: Database) -> None:
     first, second, third = rows.accept(database, *(rows.message() for _ in range(3)))
     stories.report(database, second, Status.SENT, seconds(10), occurred_at=seconds(-99))
     stories.report(database, first, Status.SENT, seconds(20))
@@ -111,7 +111,7 @@ def test_what_changed_is_listed_by_when_it_did(database: Database) -> None:
     assert rows.read_message(database, third).changed_at == rows.T0
 
 
-def test_a_walk_through_changes_meets_what_changes_meanwhile_again(database: Database) -> None:
+def test_a_list_by_change_shows_messages_again_that_change_meanwhile(database: Database) -> None:
     made = rows.accept(database, *(rows.message() for _ in range(4)))
     with database.reading() as session:
         page = listing.list_messages(session, MessageFilter(order=Order.CHANGED), limit=2)
@@ -123,7 +123,7 @@ def test_a_walk_through_changes_meets_what_changes_meanwhile_again(database: Dat
     assert [row.id for row in rest.items] == [made[3], made[0], made[2]]
 
 
-def test_a_page_that_looked_far_enough_ends_early_and_the_next_goes_on(database: Database) -> None:
+def test_a_page_that_scanned_enough_rows_ends_early_and_the_next_goes_on(database: Database) -> None:
     wanted = [*rows.accept(database, rows.message(originator="RARE"))]
     rows.accept(
         database, *(rows.message(BOB, originator="RARE") for _ in range(keyset.MAX_PAGES_SCANNED))
@@ -137,12 +137,12 @@ def test_a_page_that_looked_far_enough_ends_early_and_the_next_goes_on(database:
     assert listed(database, where, limit=1) == wanted
 
 
-def test_a_place_in_one_order_is_none_in_another(database: Database) -> None:
+def test_a_cursor_of_one_order_is_refused_in_another(database: Database) -> None:
     with database.reading() as session, pytest.raises(ValueError, match="order"):
         listing.list_messages(session, MessageFilter(), limit=1, after=ListCursor(Order.CHANGED, ()))
 
 
-def test_statuses_that_change_between_pages_lose_and_repeat_nothing(database: Database) -> None:
+def test_a_status_that_changes_between_pages_loses_and_repeats_no_message(database: Database) -> None:
     made = [*rows.accept(database, *(rows.message(originator="ACME") for _ in range(4)))]
     with database.reading() as session:
         page = listing.list_messages(session, MessageFilter(originator="ACME"), limit=2)
@@ -153,7 +153,7 @@ def test_statuses_that_change_between_pages_lose_and_repeat_nothing(database: Da
     assert [row.id for row in [*page.items, *rest.items]] == made[::-1]
 
 
-def test_references_are_looked_up_by_the_newest_of_each(database: Database) -> None:
+def test_client_refs_are_looked_up_with_the_newest_messages_of_each(database: Database) -> None:
     many = [rows.message(client_ref="many") for _ in range(listing.MAX_PER_CLIENT_REF + 5)]
     rows.accept(database, *many, rows.message(client_ref='o"ne,'))
     with database.reading() as session:
@@ -164,7 +164,7 @@ def test_references_are_looked_up_by_the_newest_of_each(database: Database) -> N
 
 
 def conversations(database: Database, limit: int = 2) -> list[tuple[str | None, bool, dict[str, int] | None]]:
-    """Each by its clientRef or its party, whether it was answered, and its statuses."""
+    """Each by its clientRef or its party, whether a reply came last, and its statuses."""
     found: list[lookup.ConversationOverview] = []
     after: tuple[object, ...] | None = None
     while True:
@@ -183,7 +183,7 @@ def conversations(database: Database, limit: int = 2) -> list[tuple[str | None, 
             ]
 
 
-def test_conversations_stand_by_what_was_said_last(database: Database) -> None:
+def test_conversations_are_listed_by_last_activity(database: Database) -> None:
     rows.accept(database, rows.message(client_ref="a"), rows.message(BOB, client_ref="a"))
     [second] = rows.accept(database, rows.message(client_ref="b"), now=seconds(10))
     rows.accept(database, *(rows.message(client_ref="c") for _ in range(11)), now=seconds(20))
@@ -203,7 +203,7 @@ def test_conversations_stand_by_what_was_said_last(database: Database) -> None:
     assert conversations(database)[0] == ("theirs", False, {"accepted": 1})
 
 
-def test_a_conversation_knows_when_it_was_active(database: Database) -> None:
+def test_a_conversation_has_its_activity(database: Database) -> None:
     message = rows.message(client_ref="a")
     rows.accept(database, message, now=seconds(5))
     answer(database, ALICE, 9, client_ref="a")
@@ -219,7 +219,7 @@ def test_a_conversation_knows_when_it_was_active(database: Database) -> None:
     )
 
 
-def test_a_large_conversation_is_told_message_by_message_and_counted_in_part(database: Database) -> None:
+def test_a_large_conversation_goes_message_by_message_and_is_counted_in_part(database: Database) -> None:
     count = lookup.LARGE + 1
     made = [rows.message(f"4477009{number:05}", client_ref="a") for number in range(count)]
     rows.accept(database, *made[:-1])
@@ -268,7 +268,7 @@ def test_a_timeline_goes_on_behind_transitions_of_any_number(database: Database)
     assert told == [Message, Transition, Transition, Transition]
 
 
-def test_a_large_conversation_that_changes_while_it_is_read_is_told_once_and_whole(database: Database) -> None:
+def test_a_large_conversation_that_changes_while_it_is_read_has_each_entry_once(database: Database) -> None:
     made = [rows.message(f"44770090{place:04}", client_ref="a") for place in range(30)]
     rows.accept(database, *made[:20])  # at one time, as a request's are
     rows.accept(database, *made[20:], now=seconds(10))
@@ -294,7 +294,7 @@ def test_a_large_conversation_that_changes_while_it_is_read_is_told_once_and_who
     assert sum(kind is Reply for kind, _ in told) == 1
 
 
-def test_replies_are_found_by_who_wrote_to_whom_about_what(database: Database) -> None:
+def test_replies_are_filtered_by_sender_recipient_and_client_ref(database: Database) -> None:
     rows.accept(database, rows.message(ALICE, client_ref="a"))
     answer(database, "+447700900001", 1, to="+60030")
     answer(database, BOB, 2, to="60031", client_ref="b")
@@ -326,7 +326,7 @@ def test_a_reply_belongs_to_the_last_message_only_within_the_window(database: Da
     assert (row.message_id == message) == (link == replies.BY_LAST_MESSAGE)
 
 
-def test_a_reply_to_another_originator_begins_a_conversation_of_its_own(database: Database) -> None:
+def test_a_reply_to_another_originator_starts_its_own_conversation(database: Database) -> None:
     rows.accept(database, rows.message(ALICE, originator="+447700900999"))
     answer(database, ALICE, 5, to="60030")
     answer(database, ALICE, 6, to="447700900999")
@@ -335,7 +335,7 @@ def test_a_reply_to_another_originator_begins_a_conversation_of_its_own(database
 
 
 @pytest.mark.parametrize("limit", [1, 2, 10])
-def test_a_person_has_all_messages_and_replies_merged(database: Database, limit: int) -> None:
+def test_a_contact_has_all_messages_and_replies_merged(database: Database, limit: int) -> None:
     rows.accept(database, rows.message(ALICE, client_ref="a"), rows.message(BOB))
     answer(database, ALICE, 5)
     rows.accept(database, rows.message(ALICE, client_ref="b"), now=seconds(10))
@@ -381,7 +381,7 @@ def test_receipts_are_listed_by_channel_outcome_and_arrival(database: Database) 
 
 
 def test_ids_of_a_conversation_are_those_of_its_clientref(database: Database) -> None:
-    """The list by clientRef and status goes by the conversation, which must so be the clientRef's."""
+    """The list by clientRef and status is read by conversation id, so that must be derived from the clientRef."""
     rows.accept(database, rows.message(ALICE, client_ref="a"), rows.message(BOB, client_ref="a"))
     assert len(listed(database, MessageFilter(client_ref="a", status="accepted"))) == 2
     assert transitions.conversation_id(client_ref="a", recipient=ALICE, originator="x") == transitions.conversation_id(

@@ -1,4 +1,4 @@
-"""What API and pages read: filters, pages, summaries, and the order of a timeline."""
+"""What the API reads: filters, pages, summaries, and the order of a timeline."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -102,7 +102,7 @@ def test_a_transaction_counts_its_messages_by_status(database: Database) -> None
     assert [len(story.transitions) for story in found.messages] == [3, 1]
 
 
-def test_stories_are_read_in_a_fixed_number_of_queries(database: Database) -> None:
+def test_details_are_read_in_a_fixed_number_of_queries(database: Database) -> None:
     for number in range(20):
         [message] = rows.accept(database, rows.message(f"4477009000{number:02}"))
         stories.give_transaction(database, message, "42")
@@ -113,7 +113,7 @@ def test_stories_are_read_in_a_fixed_number_of_queries(database: Database) -> No
     assert len(statements) == 4
 
 
-def test_a_conversation_is_summed_up_with_everybody_in_it(database: Database) -> None:
+def test_a_conversation_has_a_summary_and_its_parties(database: Database) -> None:
     first, _ = rows.accept(
         database, rows.message("447700900002", client_ref="a"), rows.message("447700900001", client_ref="a")
     )
@@ -145,7 +145,7 @@ def test_a_conversation_may_consist_of_replies_alone(database: Database) -> None
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
-def test_a_timeline_runs_by_the_time_things_happened_and_pages_lose_nothing(database: Database, limit: int) -> None:
+def test_a_timeline_is_in_the_order_of_time_and_pages_lose_nothing(database: Database, limit: int) -> None:
     message = rows.message(client_ref="a")
     other = rows.message("447700900002", client_ref="a")
     rows.accept(database, message)
@@ -171,7 +171,7 @@ def test_a_timeline_runs_by_the_time_things_happened_and_pages_lose_nothing(data
 
 
 @pytest.mark.parametrize("limit", [1, 100])
-def test_no_transition_stands_before_its_message(database: Database, limit: int) -> None:
+def test_no_transition_comes_before_its_message(database: Database, limit: int) -> None:
     message = rows.message()
     rows.accept(database, message)
     stories.report(database, message.id, Status.SENT, seconds(2), occurred_at=seconds(0) - timedelta(hours=1))
@@ -184,7 +184,7 @@ def test_no_transition_stands_before_its_message(database: Database, limit: int)
     ]
 
 
-def test_many_messages_of_one_moment_page_without_loss(database: Database) -> None:
+def test_messages_with_the_same_time_page_without_loss(database: Database) -> None:
     made = [rows.message(f"4477009000{number:02}", client_ref="a") for number in range(9)]
     rows.accept(database, *made)
     with database.reading() as session:
@@ -204,7 +204,7 @@ def test_a_transition_in_a_timeline_names_its_messages_recipient(database: Datab
     assert [entry.to for entry in page.items] == [None, "447700900005"]
 
 
-def test_known_guids_are_found_and_others_not(database: Database) -> None:
+def test_only_known_guids_are_found(database: Database) -> None:
     [message] = rows.accept(database, rows.message(message_guid="guid-1"))
     with database.reading() as session:
         assert lookup.find_by_guid(session, ["guid-1", "guid-2"]) == {"guid-1": message}
