@@ -174,7 +174,7 @@ def _add_up(
 ) -> Iterator[tuple[datetime, _Sum]]:
     """The sums of those of these hours or days that have counts. Raises TooManyCounts."""
     kinds = _KINDS if originator is None else (hourly_counts.MESSAGES, hourly_counts.DELAYS)
-    # A list of hours, not a range: many cached hours may lie between them.
+    # A list of hours, not a range: many cached hours, or counts of other originators, may lie between them.
     hours = [start + _HOUR * number for start in starts for number in range(by.length // _HOUR)]
     counts: Select[*tuple[Any, ...]] = (
         select(HourlyCount.hour, HourlyCount.kind, HourlyCount.label, HourlyCount.value)
