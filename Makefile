@@ -50,8 +50,8 @@ format: $(VENV)/installed-dev ## put the code into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-api-docs: $(VENV)/installed ## write docs/api.md from the API's own description
-	@$(BIN)/python -m receiptsvc.web.docs > docs/api.md.new && mv docs/api.md.new docs/api.md
+api-docs: $(VENV)/installed ## write docs/api.md and docs/statuses.md from what the code says
+	@$(BIN)/python -m receiptsvc.web docs
 
 migration: $(VENV)/installed-dev ## draft a migration from the models: make migration NAME="add a column"
 	$(BIN)/alembic upgrade head

@@ -103,7 +103,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
         {"flask", "sqlalchemy"},
     ),
     "web/docs": (
-        {"web/http", "web/schemas"},
+        {"domain", "web/http", "web/schemas"},
         {"apispec", "flask", "flask_smorest", "markupsafe", "marshmallow"},
     ),
     "web/api": (

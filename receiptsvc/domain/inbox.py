@@ -17,18 +17,18 @@ class Channel(StrEnum):
 
 
 class ReceiptOutcome(StrEnum):
-    """Where a kept callback stands. Each has exactly one."""
+    """Where a kept receipt stands; each has exactly one. What each means: see `meanings`."""
 
-    PENDING = "pending"  # not yet processed
+    PENDING = "pending"
     APPLIED = "applied"
     DUPLICATE = "duplicate"
     STALE = "stale"
     CONFLICTING = "conflicting"
     UNMAPPED = "unmapped"
-    UNMATCHED = "unmatched"  # it matches no message
-    QUARANTINED = "quarantined"  # it can't be read, or contradicts its message
-    DEAD = "dead"  # processing it failed again and again
-    DISMISSED = "dismissed"  # an operator gave it up
+    UNMATCHED = "unmatched"
+    QUARANTINED = "quarantined"
+    DEAD = "dead"
+    DISMISSED = "dismissed"
 
 
 class Arrival(NamedTuple):

@@ -1,4 +1,4 @@
-"""The statuses of a message, and the fold that turns its reports into its status.
+"""The statuses of a message, and the fold that turns its reports into its status. What each means: see `meanings`.
 
 Nothing here looks at a clock or at the order of arrival: `fold` sees a set of reports. Only `classify` knows what was
 recorded before, and only to name the effect of a report.
@@ -15,16 +15,16 @@ from typing import NamedTuple
 class Status(StrEnum):
     """The status of a message, in rank order."""
 
-    ACCEPTED = "accepted"  # recorded here
-    SEND_UNKNOWN = "send_unknown"  # the gateway's answer was lost
-    SUBMITTED = "submitted"  # the gateway took it
-    SENT = "sent"  # handed to a network
+    ACCEPTED = "accepted"
+    SEND_UNKNOWN = "send_unknown"
+    SUBMITTED = "submitted"
+    SENT = "sent"
     DELIVERED = "delivered"
     UNDELIVERED = "undelivered"
-    EXPIRED = "expired"  # too old to deliver, or never sent because validUntil had passed
+    EXPIRED = "expired"
     REJECTED = "rejected"
-    FAILED = "failed"  # the gateway refused the submission
-    CANCELLED = "cancelled"  # never given to the gateway
+    FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 PROGRESS = (Status.ACCEPTED, Status.SEND_UNKNOWN, Status.SUBMITTED, Status.SENT)
@@ -54,11 +54,11 @@ class Source(StrEnum):
 class Effect(StrEnum):
     """What a report did when it was recorded. It never changes afterwards."""
 
-    APPLIED = "applied"  # it changed the status
-    DUPLICATE = "duplicate"  # the gateway had reported exactly that before
-    STALE = "stale"  # it left the status as it was
-    CONFLICTING = "conflicting"  # the gateway had reported another final status before
-    UNMAPPED = "unmapped"  # the status map does not know its code
+    APPLIED = "applied"
+    DUPLICATE = "duplicate"
+    STALE = "stale"
+    CONFLICTING = "conflicting"
+    UNMAPPED = "unmapped"
 
 
 class Report(NamedTuple):  # a tuple: the worker makes thousands every second

@@ -1,4 +1,7 @@
-"""Prints the API's description as Markdown: what stands in docs/api.md."""
+"""Writes docs/api.md and docs/statuses.md into the folder that is named: `make api-docs`."""
+
+import sys
+from pathlib import Path
 
 from receiptsvc.config import Settings
 from receiptsvc.store.core.db import Database
@@ -14,4 +17,6 @@ _SETTINGS = {
 if __name__ == "__main__":
     settings = Settings.from_env(_SETTINGS)
     app = create_app(settings, Database(settings.database_url))
-    print(reference.markdown(pages.document_of(app)), end="")
+    folder = Path(sys.argv[1])
+    (folder / "api.md").write_text(reference.markdown(pages.document_of(app)))
+    (folder / "statuses.md").write_text(pages.write_prose(app, "statuses.md"))

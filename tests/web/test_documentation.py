@@ -8,8 +8,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from receiptsvc.config import PROJECT
+from receiptsvc.domain import meanings
+from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.statuses import Effect, Status
-from receiptsvc.web.docs import reference
+from receiptsvc.web.docs import pages, reference
 from receiptsvc.web.http import auth
 
 
@@ -87,9 +89,9 @@ def test_an_answer_has_all_of_its_fields_and_a_request_no_others(document: Any) 
     assert schemas["NewMessage"]["additionalProperties"] is False
 
 
-def test_every_status_and_effect_is_explained(document: Any) -> None:
-    for word in (*Status, *Effect):
-        assert f"- `{word.value}`: " in document["info"]["description"]
+def test_every_status_effect_outcome_and_matching_rule_is_explained(document: Any) -> None:
+    for word in (*Status, *Effect, *ReceiptOutcome, *meanings.MATCHING_RULES):
+        assert f"- `{word}`: " in document["info"]["description"]
 
 
 def test_every_call_has_an_example_that_tells_something(document: Any) -> None:
@@ -104,6 +106,17 @@ def test_every_call_has_an_example_that_tells_something(document: Any) -> None:
 def test_the_committed_reference_is_what_the_code_makes(document: Any) -> None:
     committed = (PROJECT / "docs" / "api.md").read_text()
     assert committed == reference.markdown(document), "run: make api-docs"
+
+
+def test_the_committed_page_of_statuses_is_what_the_code_makes(desk: FlaskClient) -> None:
+    committed = (PROJECT / "docs" / "statuses.md").read_text()
+    assert committed == pages.write_prose(desk.application, "statuses.md"), "run: make api-docs"
+
+
+def test_the_page_of_statuses_has_a_row_for_every_word(desk: FlaskClient) -> None:
+    page = pages.write_prose(desk.application, "statuses.md")
+    for word in (*Status, *Effect, *ReceiptOutcome, *meanings.MATCHING_RULES, *meanings.STEPS):
+        assert f"\n| `{word}` | " in page
 
 
 def test_what_is_written_in_a_description_can_not_be_markup() -> None:

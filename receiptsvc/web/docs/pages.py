@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 import flask_smorest
@@ -22,6 +21,8 @@ from flask import (
 )
 from marshmallow import fields
 
+from receiptsvc.domain import meanings
+from receiptsvc.domain.statuses import FINAL
 from receiptsvc.web.docs import reference
 from receiptsvc.web.http import caching, errors
 from receiptsvc.web.http.auth import public
@@ -79,7 +80,7 @@ def describe(app: Flask, server_url: str) -> Any:
         app,
         spec_kwargs={
             "marshmallow_plugin": _Plugin(),
-            "info": {"description": Path(__file__).with_name("templates").joinpath("guide.md").read_text()},
+            "info": {"description": write_prose(app, "guide.md")},
             "servers": [{"url": server_url}],
         },
     )
@@ -94,6 +95,25 @@ def describe(app: Flask, server_url: str) -> Any:
     for schema in (*TIMELINE, *EVENTS):
         api.spec.components.schema(schema.__name__, schema=schema)
     return api
+
+
+def write_prose(app: Flask, name: str) -> str:
+    """A Markdown template with the meanings of statuses, effects, outcomes and rules written into it."""
+    text = app.jinja_env.get_template(name).render(
+        statuses=meanings.STATUSES,
+        progress={status: meaning for status, meaning in meanings.STATUSES.items() if status not in FINAL},
+        final={status: meaning for status, meaning in meanings.STATUSES.items() if status in FINAL},
+        effects=meanings.EFFECTS,
+        outcomes=meanings.OUTCOMES,
+        other_outcomes={
+            outcome: meaning
+            for outcome, meaning in meanings.OUTCOMES.items()
+            if outcome.value not in {effect.value for effect in meanings.EFFECTS}
+        },
+        matching_rules=meanings.MATCHING_RULES,
+        steps=meanings.STEPS,
+    )
+    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
 def _tell_names(converter: Any, field: Any, **_: object) -> dict[str, Any]:

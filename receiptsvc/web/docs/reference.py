@@ -1,4 +1,4 @@
-"""The API's description for people: examples, and the OpenAPI document as Markdown, which stands in docs/api.md.
+"""The API's description for people: examples, and the OpenAPI document as Markdown, which is docs/api.md.
 
 `make api-docs` writes it, by `python -m receiptsvc.web`.
 """

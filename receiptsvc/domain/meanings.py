@@ -1,0 +1,134 @@
+"""What each status, effect, outcome and rule means, in words: the one place where that is written.
+
+`/docs`, docs/api.md and docs/statuses.md are made from it (`make api-docs`). Nothing is decided here: the fold is in
+`statuses`, the rules are applied by the worker.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from receiptsvc.domain.inbox import ReceiptOutcome
+from receiptsvc.domain.statuses import Effect, Status
+
+
+class Meaning(NamedTuple):
+    """A word's meaning. `more`: whole sentences, such as an example; it may be empty."""
+
+    means: str
+    more: str = ""
+
+
+class OutcomeMeaning(NamedTuple):
+    """An outcome's meaning, and what an operator does about a receipt that has it."""
+
+    means: str
+    action: str = "nothing"
+
+
+class StepMeaning(NamedTuple):
+    """A step of our own: the statuses that it may report, and what happened."""
+
+    statuses: tuple[Status, ...]
+    means: str
+
+
+# In rank order.
+STATUSES: Mapping[Status, Meaning] = {
+    Status.ACCEPTED: Meaning(
+        "recorded here, not yet given to the gateway", "If it stays so, `GET /v1/sending` says what holds sending."
+    ),
+    Status.SEND_UNKNOWN: Meaning(
+        "offered to the gateway, whose answer was lost: the gateway may have it",
+        "It is offered again where that cannot make a second SMS; otherwise a receipt settles it, or a person.",
+    ),
+    Status.SUBMITTED: Meaning("the gateway took it", "Or another system sent it, and its receipts made it known here."),
+    Status.SENT: Meaning("handed to a network", 'The gateway says, for example, "Message sent".'),
+    Status.DELIVERED: Meaning("on the handset", 'For example "Delivered".'),
+    Status.UNDELIVERED: Meaning("will not arrive", 'For example "Undeliverable".'),
+    Status.EXPIRED: Meaning(
+        "too old to deliver",
+        'For example "Validity period expired". Or its `validUntil` passed before it was ever offered; then the '
+        'reason is "never sent".',
+    ),
+    Status.REJECTED: Meaning("a network or the gateway refused to carry it", 'For example "Blocked".'),
+    Status.FAILED: Meaning("the gateway refused the submission", "The transition's `reason` is what the gateway said."),
+    Status.CANCELLED: Meaning("taken back before it was given to the gateway", "By `POST /v1/messages/cancel`."),
+}
+
+# In the order in which they are tried: the first that fits is the effect.
+EFFECTS: Mapping[Effect, Meaning] = {
+    Effect.UNMAPPED: Meaning(
+        "its code has no known meaning, so it changes nothing",
+        'For example `statusid=77` with the description "Foo"; `STATUS_MAP` can name it.',
+    ),
+    Effect.DUPLICATE: Meaning(
+        "the gateway had reported exactly this before", "The same provider id, description and provider time."
+    ),
+    Effect.CONFLICTING: Meaning(
+        "a final status, after the gateway had reported a different one", "For example `expired` after `delivered`."
+    ),
+    Effect.STALE: Meaning("it left the status as it was", "For example `sent` after `delivered`."),
+    Effect.APPLIED: Meaning("it changed the status", "For example the first `delivered`."),
+}
+
+OUTCOMES: Mapping[ReceiptOutcome, OutcomeMeaning] = {
+    ReceiptOutcome.PENDING: OutcomeMeaning(
+        "kept; not yet worked on, or to be tried again",
+        "nothing; `oldestPendingSeconds` in the ledger shows whether the worker is behind",
+    ),
+    **{ReceiptOutcome(effect.value): OutcomeMeaning(meaning.means) for effect, meaning in EFFECTS.items()},
+    ReceiptOutcome.UNMAPPED: OutcomeMeaning(
+        EFFECTS[Effect.UNMAPPED].means,
+        "name the code in `STATUS_MAP`, then run `python -m receiptsvc rebuild --apply`",
+    ),
+    ReceiptOutcome.UNMATCHED: OutcomeMeaning(
+        "it fits no message, or several; it waits in the parking lot",
+        "nothing: it is matched when a message comes to fit. Or match it by hand, or dismiss it",
+    ),
+    ReceiptOutcome.QUARANTINED: OutcomeMeaning(
+        "it cannot be read, contradicts itself, or came with a wrong key", "look at it, then retry, match or dismiss it"
+    ),
+    ReceiptOutcome.DEAD: OutcomeMeaning("working on it failed eight times", "look at its reason, then retry it"),
+    ReceiptOutcome.DISMISSED: OutcomeMeaning("an operator set it aside, with a reason"),
+}
+
+# How a receipt found its message, in the order in which the rules are tried.
+MATCHING_RULES: Mapping[str, Meaning] = {
+    "matched by hand": Meaning("an operator said so"),
+    "token": Meaning(
+        "it came to the callback URL that was given with just this message",
+        "It is quarantined if its recipient is not the message's, or if a send's answer gave its transactionID and "
+        "recipient to another message.",
+    ),
+    "transactionID and recipient": Meaning(
+        "a send's answer, or an earlier receipt, gave that transactionID to a message to that recipient"
+    ),
+    "transactionID": Meaning("it names no recipient, and only one message has that transactionID"),
+    "clientRef and recipient": Meaning(
+        "exactly one message has both",
+        "That message was offered to the gateway before the receipt's time plus five minutes, and one of the two has "
+        "no transactionID.",
+    ),
+    "adopted by transactionID and recipient": Meaning(
+        "another system sent the message, which is kept here with origin `external`",
+        "The receipt came to the static URL, and nothing fitted for `ADOPT_AFTER_SECONDS`.",
+    ),
+    "adopted by clientRef and recipient": Meaning("the same, for a receipt without a transactionID"),
+}
+
+STEPS: Mapping[str, StepMeaning] = {
+    "accepted": StepMeaning((Status.ACCEPTED,), "the message was taken in"),
+    "the gateway took it": StepMeaning((Status.SUBMITTED,), "the gateway's answer says so"),
+    "the gateway refused it": StepMeaning((Status.FAILED,), "the reason is what the gateway said"),
+    "the gateway's answer was lost": StepMeaning(
+        (Status.SEND_UNKNOWN,),
+        "over SOAP it is offered again with the same messageGuid, which the gateway takes for the same message",
+    ),
+    "validUntil went by": StepMeaning((Status.EXPIRED,), "it was never sent"),
+    "cancelled by hand": StepMeaning((Status.CANCELLED,), "a person took it back; the reason says who, and why"),
+    "resolved by hand": StepMeaning(
+        (Status.SUBMITTED, Status.DELIVERED, Status.UNDELIVERED, Status.FAILED),
+        "a person settled a `send_unknown`; the reason says who, and why",
+    ),
+    "adopted": StepMeaning((Status.SUBMITTED,), "another system sent it"),
+}
