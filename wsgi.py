@@ -1,4 +1,4 @@
-"""The web process: callbacks go straight to the intake, on the event loop; everything else to Flask, on threads."""
+"""The web process: callbacks go to the intake, on the event loop; everything else goes to Flask, on threads."""
 
 import atexit
 import sys
@@ -10,8 +10,9 @@ from receiptsvc.intake.ack_stats import AckStats
 from receiptsvc.intake.app import Intake
 from receiptsvc.intake.group_commit import GroupCommit
 from receiptsvc.server import event_streams
+from receiptsvc.server.application import Application
 from receiptsvc.server.threads import Loop
-from receiptsvc.server.worker import WsgiBridge
+from receiptsvc.server.wsgi_bridge import WsgiBridge
 from receiptsvc.spool.drainer import Drainer
 from receiptsvc.spool.writer import Spool
 from receiptsvc.store.core.db import Database
@@ -24,39 +25,39 @@ WATCHED = frozenset({"/healthz", "/readyz", "/metrics"})  # also while every oth
 THREADS = 16  # for Flask; each may hold a connection to the database
 
 
-def make() -> Intake:
+def make() -> Application:
     """The application of one web process, from the environment. Raises SettingsError."""
     logs.set_up("web")
     settings = Settings.from_env()
     if settings.api_key_file is not None:
         logs.info("web.api_key_made_here", file=str(settings.api_key_file))
     database = Database(settings.database_url, pool_size=THREADS + event_streams.THREADS)
-    door = open_writer(settings.database_url, database.slot, patience_seconds=settings.callback_budget_seconds)
+    writer = open_writer(settings.database_url, database.slot, patience_seconds=settings.callback_budget_seconds)
     try:
-        door.connect()  # before all others, for whom there may be no connection left; refuses an unsafe database
+        writer.connect()  # first, while a connection is free; refuses an unsafe database
     except StorageUnavailable as error:
-        logs.warning("web.storage_unavailable", error=logs.describe(error))  # until it is back, callbacks are told 503
-    ring = None if settings.is_sqlite else Notifier(settings.database_url).notify
+        logs.warning("web.storage_unavailable", error=logs.describe(error))  # callbacks are answered 503 or spooled
+    notify = None if settings.is_sqlite else Notifier(settings.database_url).notify
     spool = Spool(settings.spool_dir) if settings.spool_dir else None
-    keeper = GroupCommit(door, budget_seconds=settings.callback_budget_seconds, spool=spool, on_commit=ring)
+    group_commit = GroupCommit(writer, budget_seconds=settings.callback_budget_seconds, spool=spool, on_commit=notify)
     if spool is not None and settings.spool_dir is not None:
-        back_door = open_writer(settings.database_url, database.slot, patience_seconds=2)
-        drainage = Drainer(settings.spool_dir, spool, back_door)
+        drain_writer = open_writer(settings.database_url, database.slot, patience_seconds=2)
+        drainer = Drainer(settings.spool_dir, spool, drain_writer)
         atexit.register(spool.close)
-        atexit.register(drainage.close)
-    tally = AckStats(Database(settings.database_url, pool_size=1))
-    atexit.register(tally.close)
-    atexit.register(keeper.close)
+        atexit.register(drainer.close)
+    ack_stats = AckStats(Database(settings.database_url, pool_size=1))
+    atexit.register(ack_stats.close)
+    atexit.register(group_commit.close)
     loop = Loop()
-    app = create_app(settings, database, find_out=lambda seconds: loop.do(seconds, keeper.find_out))
-    flask = WsgiBridge(
-        app,
+    flask = create_app(settings, database, find_out=lambda seconds: loop.do(seconds, group_commit.find_out))
+    api = WsgiBridge(
+        flask,
         threads=THREADS,
         max_bytes=settings.max_bytes,
         find_key=auth.KnownKeys(settings.api_keys).find_name,
         aside=WATCHED,
     )
-    return Intake(flask, settings, keeper, tally)
+    return Application(Intake(api, settings, group_commit, ack_stats), answers_fast=Intake.answers_fast)
 
 
 try:

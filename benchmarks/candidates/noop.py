@@ -5,7 +5,8 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from flask import Flask, Response, request
 
-from receiptsvc.server.access_log import CALLBACKS, ROUTE
+from receiptsvc.server.access_log import CALLBACKS
+from receiptsvc.server.application import ROUTE
 
 flask_app = Flask("noop", static_folder=None)
 

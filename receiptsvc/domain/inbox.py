@@ -1,7 +1,7 @@
 """A kept callback: its channel and its outcome."""
 
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import NamedTuple
 from uuid import UUID
 
@@ -40,3 +40,10 @@ class Arrival(NamedTuple):
     received_at: datetime
     callback: Callback
     is_unauthenticated: bool = False  # its key was wrong
+
+
+class Kept(Enum):
+    """Where a callback is safe."""
+
+    IN_DATABASE = "database"
+    IN_SPOOL = "spool"

@@ -22,10 +22,8 @@ from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
 from receiptsvc.intake.ack_stats import AckStats
 from receiptsvc.intake.group_commit import GroupCommit
-from receiptsvc.server.access_log import ROUTE
-from receiptsvc.server.admission import BodyFault, BodyRefused, ByteBudget, has_body, read_body, stop_reading
-from receiptsvc.server.client import Client
-from receiptsvc.server.connections import UNAUTHENTICATED
+from receiptsvc.server.admission import BodyFault, BodyRefused, ByteBudget, has_body, read_body
+from receiptsvc.server.application import ROUTE, UNAUTHENTICATED, connection_of
 from receiptsvc.store.inbox.rejected import RejectedCallback
 
 MAX_BYTES = 1024 * 1024  # of a body, counted while reading
@@ -102,16 +100,17 @@ class Intake:
                 return "403 Forbidden", []
             address = _Address(channel=_channel(path, claim), message_id=None, secrets=[token], is_unauthenticated=True)
         credential = address.credential
-        client: Client | None = environ.get("gunicorn.socket")
-        if client is not None:
-            client.prove(credential)
+        connection = connection_of(environ)
+        if connection is not None:
+            connection.prove(credential)
         if not has_body(environ):
             return self._keep(environ, address, query, b"")
         with self._budget.incoming(credential) as incoming:
             try:
                 body = read_body(environ, incoming, MAX_BYTES)
             except BodyRefused as refused:
-                stop_reading(environ)
+                if connection is not None:
+                    connection.stop_reading()
                 return refused.fault.value, _LATER if refused.fault is BodyFault.FULL else []
             return self._keep(environ, address, query, body)
 

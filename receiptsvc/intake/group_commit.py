@@ -9,7 +9,6 @@ when connections are few, and tries, if somebody asks, whether a callback could 
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from enum import Enum
 from time import monotonic
 from uuid import UUID
 
@@ -19,7 +18,7 @@ from gevent.lock import Semaphore
 
 from receiptsvc import logs
 from receiptsvc.domain.errors import StorageUnavailable
-from receiptsvc.domain.inbox import Arrival
+from receiptsvc.domain.inbox import Arrival, Kept
 from receiptsvc.server.threads import AbortableThread, NativeThreads
 from receiptsvc.spool.writer import Spool
 from receiptsvc.store.inbox.writer import InboxWriter
@@ -36,13 +35,6 @@ _OUTCOME_TELLS_SECONDS = 2.0  # for how long the outcome of keeping callbacks te
 _TRIAL_TELLS_SECONDS = 1.0  # and the outcome of a trial
 _TRIAL_SECONDS = (1.5, 0.6)  # for the database in a trial, without and with a spool
 _ANSWER_SECONDS = (1.7, 1.2)  # until somebody who asks has his answer; then the spool has GRACE_SECONDS / 2
-
-
-class Kept(Enum):
-    """Where a callback is safe."""
-
-    IN_DATABASE = "database"
-    IN_SPOOL = "spool"
 
 
 class _Group:

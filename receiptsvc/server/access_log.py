@@ -9,8 +9,8 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from receiptsvc import logs
+from receiptsvc.server.application import ROUTE
 
-ROUTE = "receiptsvc.route"  # where in the WSGI environment whoever answers puts the pattern
 CALLBACKS = "/callbacks"
 
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})

@@ -6,14 +6,14 @@ used on the event loop only.
 """
 
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import Enum
 from time import monotonic
 from wsgiref.types import WSGIEnvironment
 
 from gevent import socket
 
-from receiptsvc.server.client import Client
+from receiptsvc.server.application import connection_of
 
 MIN_BYTES_PER_SECOND = 4096  # 32 kbit/s: what a bad mobile uplink still carries
 CREDIT_SECONDS = 10.0  # how long a body may be silent: at its start, and later as far as it was ahead of the least rate
@@ -123,27 +123,18 @@ def read_body(environ: WSGIEnvironment, incoming: IncomingBody, max_bytes: int) 
     claimed = claimed_bytes(environ)
     if claimed is not None and claimed > max_bytes:
         raise BodyRefused(BodyFault.TOO_LARGE)
-    client: Client | None = environ.get("gunicorn.socket")
+    connection = connection_of(environ)
     try:
-        if client is None:  # there is no server, and nothing to wait for
+        if connection is None:  # there is no server, and nothing to wait for
             body: bytes = environ["wsgi.input"].read(max_bytes + 1)
             incoming.arrived(len(body))
         else:
-            with client.reading(incoming):
+            with connection.reading(incoming):
                 body = environ["wsgi.input"].read(max_bytes + 1)
     except OSError:
         body, claimed = b"", 1
     if len(body) > max_bytes:
         raise BodyRefused(BodyFault.TOO_LARGE)
     if claimed is not None and len(body) < claimed:
-        raise BodyRefused(BodyFault.FULL if client is not None and client.is_evicted else BodyFault.CUT)
+        raise BodyRefused(BodyFault.FULL if connection is not None and connection.is_evicted else BodyFault.CUT)
     return body
-
-
-def stop_reading(environ: WSGIEnvironment) -> None:
-    """Take no more from this connection: the rest of a body would have to be read, to throw it away."""
-    client: Client | None = environ.get("gunicorn.socket")
-    if client is not None:
-        client.is_cut = True
-        with suppress(OSError):
-            client.shutdown(socket.SHUT_RD)

@@ -15,6 +15,8 @@ from gevent import socket
 from gunicorn.http.body import LengthReader
 from gunicorn.http.errors import LimitRequestHeaders
 
+from receiptsvc.server.application import IncomingBody
+
 FIRST_BYTE_SECONDS = 5.0  # for a new connection to say something: routers and clients connect when they have a request
 MAX_HEADERS_SECONDS = 10.0  # from a request's first byte to the end of its headers
 MAX_HEAD_BYTES = 32 * 1024  # of a request line and headers: gunicorn's own limits allow 800 KiB of them
@@ -24,10 +26,6 @@ _STUCK_SECONDS = 2.0  # after which a client that takes no answer may lose it, i
 _DISCARD_SECONDS = 10.0  # for what is left of a body after its answer
 _MAX_DISCARDED_BYTES = 16 * 1024 * 1024
 _PIECE = 64 * 1024
-
-
-class _Incoming(Protocol):
-    def receive(self, source: socket.socket, size: int) -> bytes: ...
 
 
 class _Connections(Protocol):
@@ -65,7 +63,7 @@ class Client:
         self._was_asked = False  # anything has come on it
         self._read_until: float | None = None  # of the monotonic clock: by when the headers must be in
         self._head_bytes = 0
-        self._incoming: _Incoming | None = None  # the body that is being read
+        self._incoming: IncomingBody | None = None  # the body that is being read
         self._take_seconds = MAX_TAKE_SECONDS
         self._sending_since: float | None = None  # of the monotonic clock; none: all of an answer went out at once
 
@@ -90,6 +88,12 @@ class Client:
         """Have it closed. One whose body is still on its way in is answered first that there is no room."""
         self.is_evicted = self.is_cut = True
         self.hang_up(socket.SHUT_RDWR if self._incoming is None else socket.SHUT_RD)
+
+    def stop_reading(self) -> None:
+        """Take no more from it: the rest of a body would have to be read, to throw it away."""
+        self.is_cut = True
+        with suppress(OSError):
+            self._inner.shutdown(socket.SHUT_RD)
 
     def hang_up(self, how: int = socket.SHUT_RDWR) -> None:
         """Have whoever waits on it find that it has ended."""
@@ -150,7 +154,7 @@ class Client:
         self.awaits_continue, request._expected_100_continue = request._expected_100_continue, False  # noqa: SLF001
 
     @contextmanager
-    def reading(self, incoming: _Incoming) -> Iterator[None]:
+    def reading(self, incoming: IncomingBody) -> Iterator[None]:
         """While the block lasts, what comes is a body's, and its own rules hold for it."""
         if self.awaits_continue:
             self.awaits_continue = False

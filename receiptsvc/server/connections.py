@@ -11,9 +11,8 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable
 from contextlib import suppress
 
+from receiptsvc.server.application import UNAUTHENTICATED
 from receiptsvc.server.client import Client
-
-UNAUTHENTICATED = "unauthenticated"  # one credential for all whose callbacks are kept without a right key
 
 _MAX_OPEN_FILES = 65_536
 _OTHER_FILES = (

@@ -31,8 +31,6 @@ from receiptsvc.store.messages.change_feed import (
     Label,
 )
 
-STOPPING = "receiptsvc.stopping"  # where in the WSGI environment the server's bell is that rings when it is to stop
-MAX_STREAMS = "receiptsvc.max_streams"  # where in the environment the server says for how many it has connections
 MAX_OPEN_STREAMS = 600  # of one process, however many connections it has
 THREADS = 2  # that ask the database
 

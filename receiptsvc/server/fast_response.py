@@ -15,6 +15,8 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 from gunicorn import SERVER
 from gunicorn.util import http_date
 
+from receiptsvc.server.application import CONNECTION
+
 _WITHOUT_PREFIX = ("CONTENT-TYPE", "CONTENT-LENGTH")
 
 
@@ -61,7 +63,7 @@ def _environ(request: Any, client: Any) -> WSGIEnvironment:
         "PATH_INFO": unquote_to_bytes(request.path).decode("latin-1"),
         "RAW_URI": request.uri,
         "wsgi.input": request.body,
-        "gunicorn.socket": client,
+        CONNECTION: client,
     }
     for name, value in request.headers:
         key = name.replace("-", "_")

@@ -5,7 +5,7 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.routing import BaseConverter
 
 from receiptsvc.config import Settings
-from receiptsvc.server.access_log import ROUTE
+from receiptsvc.server.application import ROUTE
 from receiptsvc.server.event_streams import Feed
 from receiptsvc.store.core.db import Database
 from receiptsvc.web.api import (

@@ -58,7 +58,7 @@ def _rules_in_code() -> Iterator[str]:
                 values = [node.value]
             elif node.targets[0].id == "_RULES" and isinstance(node.value, ast.Dict):
                 values = node.value.values
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_word":
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_step":
             values = node.args[1:2]
         for value in values:
             if isinstance(value, ast.Constant) and isinstance(value.value, str):

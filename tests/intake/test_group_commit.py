@@ -11,9 +11,9 @@ import pytest
 
 from receiptsvc import ids
 from receiptsvc.domain.errors import StorageUnavailable
-from receiptsvc.domain.inbox import Arrival, Channel
+from receiptsvc.domain.inbox import Arrival, Channel, Kept
 from receiptsvc.domain.messages import Callback
-from receiptsvc.intake.group_commit import GroupCommit, Kept
+from receiptsvc.intake.group_commit import GroupCommit
 from receiptsvc.server.threads import Loop
 from receiptsvc.spool.writer import Spool
 from receiptsvc.store.core.db import Database

@@ -5,8 +5,9 @@ from collections.abc import Hashable
 
 import pytest
 
+from receiptsvc.server.application import UNAUTHENTICATED
 from receiptsvc.server.client import Client
-from receiptsvc.server.connections import UNAUTHENTICATED, Connections, capacity
+from receiptsvc.server.connections import Connections, capacity
 
 MOST = 64
 SHARE = MOST // 8

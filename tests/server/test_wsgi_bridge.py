@@ -10,8 +10,8 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import gevent
 import pytest
 
-from receiptsvc.server import worker
-from receiptsvc.server.worker import WsgiBridge
+from receiptsvc.server import wsgi_bridge
+from receiptsvc.server.wsgi_bridge import WsgiBridge
 
 MAX_BYTES = 100
 ASIDE = "/aside"
@@ -83,7 +83,7 @@ def test_half_a_body_is_a_problem(call: Call) -> None:
 
 def test_without_a_key_only_so_many_wait_for_threads(call: Call, inner: Inner) -> None:
     inner.may_answer.clear()
-    waiting = [gevent.spawn(call, key="") for _ in range(worker._MAX_UNAUTHENTICATED)]  # noqa: SLF001 - the bound
+    waiting = [gevent.spawn(call, key="") for _ in range(wsgi_bridge._MAX_UNAUTHENTICATED)]  # noqa: SLF001 - the bound
     with_key = [gevent.spawn(call) for _ in range(5)]
     gevent.sleep(0.1)
     status, body = call(key="")

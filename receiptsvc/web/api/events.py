@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import Response, request
 
-from receiptsvc.server.event_streams import MAX_STREAMS
+from receiptsvc.server.application import MAX_STREAMS
 from receiptsvc.store.messages import change_feed
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires

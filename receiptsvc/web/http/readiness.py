@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import StorageUnavailable
-from receiptsvc.intake.group_commit import Kept
+from receiptsvc.domain.inbox import Kept
 from receiptsvc.spool.backlog import Backlog
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.health import heartbeats

@@ -1,0 +1,168 @@
+"""Serves a blocking WSGI application (Flask) from the event loop, on native threads."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
+from io import BytesIO
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from receiptsvc.server.admission import (
+    BodyFault,
+    BodyRefused,
+    ByteBudget,
+    IncomingBody,
+    claimed_bytes,
+    has_body,
+    read_body,
+)
+from receiptsvc.server.application import STOPPING, Connection, connection_of
+from receiptsvc.server.event_streams import Stream
+from receiptsvc.server.threads import NativeThreads
+
+MAX_PIECE_SECONDS = 60.0  # for a client to take a piece of a long answer: it may have to do something with it
+_THREADS_ASIDE = 2
+_MAX_UNAUTHENTICATED = 32  # requests without a key that wait for threads; more would only keep those with one waiting
+_MIN_BYTES_IN_READING = 64 * 1024 * 1024  # of all bodies; a quarter of it has to hold the longest
+
+
+class _Lane:
+    """Some threads, and how many requests without a key wait for them or are served by them."""
+
+    def __init__(self, crew: NativeThreads) -> None:
+        self.crew = crew
+        self.unauthenticated = 0
+
+
+class WsgiBridge:
+    """A blocking WSGI application, served from the loop on native threads.
+
+    A body is read by the loop first, and only for a key that is known: without one the application is asked with an
+    empty body, to refuse the request in its own words. So it is with a body over `max_bytes`, whose claimed length it
+    then sees, or one byte too many. A `Stream` that it answers with needs no thread: the loop takes it from there.
+    """
+
+    def __init__(
+        self,
+        inner: WSGIApplication,
+        *,
+        threads: int,
+        max_bytes: int,
+        find_key: Callable[[str], str | None],
+        aside: frozenset[str] = frozenset(),
+    ) -> None:
+        """`find_key`: the name of the key in a header Authorization, None without a right one.
+
+        `aside`: paths that have threads of their own, so that they are answered when all others wait.
+        """
+        self._inner, self._aside, self._find_key = inner, aside, find_key
+        self._max_bytes = max_bytes
+        self._lane, self._lane_aside = (
+            _Lane(NativeThreads(threads, gives_way=True)),
+            _Lane(NativeThreads(_THREADS_ASIDE)),
+        )
+        self._budget = ByteBudget(max(_MIN_BYTES_IN_READING, 4 * max_bytes))
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """One request."""
+        lane = self._lane_aside if environ["PATH_INFO"] in self._aside else self._lane
+        key = self._find_key(environ.get("HTTP_AUTHORIZATION", ""))
+        if key is None:
+            return self._answer_unauthenticated(lane, environ, start_response)
+        connection = connection_of(environ)
+        if connection is not None:
+            connection.prove(("key", key))
+            if connection.is_beyond_share():
+                return _refuse(BodyFault.FULL, environ, start_response)
+        if not has_body(environ):
+            return self._answer(lane.crew, environ, start_response, b"")
+        with self._budget.incoming(key) as incoming:
+            return self._answer_with_body(lane.crew, environ, start_response, incoming)
+
+    def _answer_unauthenticated(
+        self, lane: _Lane, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        if lane.unauthenticated >= _MAX_UNAUTHENTICATED:
+            return _refuse(BodyFault.FULL, environ, start_response)
+        lane.unauthenticated += 1
+        try:
+            return self._answer(lane.crew, environ, start_response, b"")
+        finally:
+            lane.unauthenticated -= 1
+
+    def _answer_with_body(
+        self, crew: NativeThreads, environ: WSGIEnvironment, start_response: StartResponse, incoming: IncomingBody
+    ) -> Iterable[bytes]:
+        try:
+            body = read_body(environ, incoming, self._max_bytes)
+        except BodyRefused as refused:
+            if refused.fault is not BodyFault.TOO_LARGE:
+                return _refuse(refused.fault, environ, start_response)
+            if claimed_bytes(environ) is None:
+                environ["CONTENT_LENGTH"] = str(self._max_bytes + 1)
+            return self._answer(crew, environ, start_response, b"")
+        environ["CONTENT_LENGTH"] = str(len(body))
+        return self._answer(crew, environ, start_response, body)
+
+    def _answer(
+        self, crew: NativeThreads, environ: WSGIEnvironment, start_response: StartResponse, body: bytes
+    ) -> Iterable[bytes]:
+        environ["wsgi.input"] = BytesIO(body)
+        started: list[tuple[Any, ...]] = []
+
+        def start(*args: Any) -> Callable[[bytes], object]:
+            started[:] = [args]
+            return bytes  # Flask returns its body and writes nothing
+
+        chunks, pieces, first = crew.do(self._begin, environ, start)
+        start_response(*started[0])
+        if isinstance(chunks, Stream):
+            chunks.heed(environ.get(STOPPING))
+            return chunks
+        return self._rest(crew, chunks, pieces, first, connection_of(environ))
+
+    def _begin(self, environ: WSGIEnvironment, start: StartResponse) -> tuple[Any, Iterator[bytes], bytes | None]:
+        """On a thread: call the application and take the first piece, which for most answers is all there is."""
+        chunks = self._inner(environ, start)
+        if isinstance(chunks, Stream):
+            return chunks, iter(()), None
+        pieces = iter(chunks)
+        return chunks, pieces, next(pieces, None)
+
+    @staticmethod
+    def _rest(
+        crew: NativeThreads, chunks: Any, pieces: Iterator[bytes], first: bytes | None, connection: Connection | None
+    ) -> Iterator[bytes]:
+        """What is left of an answer: a thread for each piece, and none while the client takes it."""
+        try:
+            piece = first
+            while piece is not None:
+                yield piece
+                piece = crew.do(next, pieces, None)
+                if connection is not None:
+                    connection.may_take_seconds(MAX_PIECE_SECONDS)
+        finally:
+            if hasattr(chunks, "close"):
+                crew.do(chunks.close)
+
+
+_DETAILS = {
+    BodyFault.CUT: "The body ended before the length that was claimed for it.",
+    BodyFault.SLOW: "The body came too slowly.",
+    BodyFault.FULL: "There is no room for this at the moment.",
+}
+
+
+def _refuse(fault: BodyFault, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer at once, without a thread, and read no more."""
+    connection = connection_of(environ)
+    if connection is not None:
+        connection.stop_reading()
+    status = int(fault.value[:3])
+    problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": _DETAILS[fault]}
+    body = json.dumps(problem).encode()
+    headers = [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))]
+    if fault is BodyFault.FULL:
+        headers.append(("Retry-After", "1"))
+    start_response(fault.value, headers)
+    return [body]
