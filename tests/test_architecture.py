@@ -32,7 +32,10 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
         {"sqlalchemy"},
     ),
     "store/queries": ({"domain", "store/core", "store/messages"}, {"sqlalchemy"}),
-    "store/health": ({"domain", "ids", "store/core", "store/inbox", "store/messages"}, {"sqlalchemy"}),
+    "store/health": (
+        {"domain", "ids", "store/core", "store/inbox", "store/messages", "store/outbound"},
+        {"sqlalchemy"},
+    ),
     "server": ({"domain", "logs", "metrics", "store/core", "store/messages"}, {"gevent", "gunicorn"}),
     "spool": ({"domain", "ids", "logs", "server", "store/inbox"}, {"gevent"}),
     "intake": (

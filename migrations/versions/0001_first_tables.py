@@ -20,8 +20,10 @@ _STATUSES = (
     "'undelivered', 'expired', 'rejected', 'failed', 'cancelled'"
 )
 
+_SEND_OUTCOMES = "'taken', 'refused', 'not_sent', 'unclear', 'account_refused', 'suspect_refused', 'suspect_unclear'"
 
-def upgrade() -> None:
+
+def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
     op.create_table(
         "audits",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -192,6 +194,7 @@ def upgrade() -> None:
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("offered_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("unclear_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("suspicion", sa.BigInteger(), nullable=True),
         sa.Column("call_limit", sa.Integer(), nullable=True),
         sa.CheckConstraint("origin IN ('own', 'external')", name=op.f("ck_messages_origin")),
         sa.CheckConstraint(
@@ -200,6 +203,14 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_messages")),
         sa.UniqueConstraint("message_guid", name=op.f("uq_messages_message_guid")),
+    )
+    op.create_index(
+        "ix_messages_account_due_at_id",
+        "messages",
+        [sa.literal_column("coalesce(impersonate_user_name, '')"), "due_at", "id"],
+        unique=False,
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+        sqlite_where=sa.text("due_at IS NOT NULL"),
     )
     op.create_index("ix_messages_changed_at_id", "messages", ["changed_at", "id"], unique=False)
     op.create_index(
@@ -271,6 +282,14 @@ def upgrade() -> None:
     )
     op.create_index("ix_messages_status_created_at_id", "messages", ["status", "created_at", "id"], unique=False)
     op.create_index(
+        "ix_messages_suspicion",
+        "messages",
+        ["suspicion"],
+        unique=False,
+        postgresql_where=sa.text("suspicion > 0"),
+        sqlite_where=sa.text("suspicion > 0"),
+    )
+    op.create_index(
         "ix_messages_unclear_since",
         "messages",
         ["unclear_since"],
@@ -298,10 +317,25 @@ def upgrade() -> None:
         sa.Column("probe_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("probe_gap_seconds", sa.Integer(), server_default="0", nullable=False),
         sa.Column("next_free_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("suspicions", sa.BigInteger(), server_default="0", nullable=False),
         sa.CheckConstraint("id = 1", name=op.f("ck_send_gate_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_send_gate")),
     )
     op.bulk_insert(send_gate, [{"id": 1}])
+    op.create_table(
+        "sending_accounts",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("since_number", sa.BigInteger(), nullable=False),
+        sa.Column("works_number", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("suspected_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("try_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("try_gap_seconds", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("refused_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("refuses_calls", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("probe_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("probe_gap_seconds", sa.Integer(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_sending_accounts")),
+    )
     op.create_table(
         "suppressions",
         sa.Column("recipient", sa.Text(), nullable=False),
@@ -327,7 +361,7 @@ def upgrade() -> None:
         sa.Column("return_description", sa.Text(), nullable=True),
         sa.Column("return_detail", sa.Text(), nullable=True),
         sa.CheckConstraint(
-            "outcome IS NULL OR outcome IN ('taken', 'refused', 'not_sent', 'unclear', 'account_refused')",
+            f"outcome IS NULL OR outcome IN ({_SEND_OUTCOMES})",
             name=op.f("ck_attempts_outcome"),
         ),
         sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name=op.f("fk_attempts_message_id")),
@@ -445,6 +479,7 @@ def downgrade() -> None:
         "message_transactions",
         "attempts",
         "suppressions",
+        "sending_accounts",
         "send_gate",
         "rejected_callbacks",
         "messages",

@@ -35,7 +35,8 @@ class StepMeaning(NamedTuple):
 # In rank order.
 STATUSES: Mapping[Status, Meaning] = {
     Status.ACCEPTED: Meaning(
-        "recorded here, not yet given to the gateway", "If it stays so, `GET /v1/sending` says what holds sending."
+        "recorded here, not yet given to the gateway; or it waits because its account may be refused",
+        "If it stays so, `GET /v1/sending` says what holds sending.",
     ),
     Status.SEND_UNKNOWN: Meaning(
         "offered to the gateway, whose answer was lost: the gateway may have it",

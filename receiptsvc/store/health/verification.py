@@ -63,7 +63,7 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
         Message.id,
         partial(_check_messages, hours),
     )
-    yield from _Slices(database, slice_size, Counter()).check(  # these were counted above
+    yield from _SliceChecker(database, slice_size, Counter()).check(  # these were counted above
         "messages",
         select(Message.id, SendingAccount.name)
         .outerjoin(SendingAccount, SendingAccount.name == accounts.of_message)
