@@ -1,1 +1,1 @@
-"""What `make bench-…` runs: measurements of the service against alternatives, on this machine. Nothing imports it."""
+"""The benchmarks of `make bench-…`: the service against alternatives, on this machine."""

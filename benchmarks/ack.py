@@ -1,6 +1,6 @@
-"""`make bench-ack`: what a durable 200 costs, beside what others give for theirs, in one run on this machine.
+"""`make bench-ack`: the cost of a durable 200, compared with other receivers in one run on this machine.
 
-This is the order of the measurements; how each is made stands in the modules beside it.
+This module holds the order of the measurements; each measurement is in a module of its own.
 """
 
 import os
@@ -20,14 +20,14 @@ from benchmarks.lineup import NAMES, OURS, Lineup
 from benchmarks.outcome import Outcome
 from tests.support import databases
 
-_FIXED_RATE = 500.0  # receipts a second where the API is looked at too
-_MAX_BUSY = 0.15  # of the processors' time, by others
+_FIXED_RATE = 500.0  # receipts a second while the API is measured too
+_MAX_BUSY = 0.15  # share of the processors' time that other programs may use
 _FILLING_SECONDS = 10.0  # of one turn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scale:
-    """How long a run takes. `callbacks`: how many are answered when memory is read for the last time, if the time
+    """How long a run takes. `callbacks`: after how many memory is read for the last time, if `max_filling_seconds`
     suffices.
     """
 
@@ -35,13 +35,13 @@ class Scale:
     warm_seconds: float
     seconds: float
     callbacks: int
-    most_filling_seconds: float
-    opinion_seconds: int
+    max_filling_seconds: float
+    wrk_seconds: int
     busy_rounds: int
     visible_seconds: float
 
     def plan(self, rate: float = 0, seconds: float | None = None) -> Plan:
-        """One turn of a candidate, as fast as it can or at a rate."""
+        """The plan of one candidate's turn. `rate`: requests a second; 0: as fast as possible."""
         return Plan(rate=rate, warm_seconds=self.warm_seconds, seconds=seconds or self.seconds)
 
 
@@ -50,8 +50,8 @@ FULL = Scale(
     warm_seconds=1,
     seconds=3,
     callbacks=1_000_000,
-    most_filling_seconds=270,
-    opinion_seconds=3,
+    max_filling_seconds=270,
+    wrk_seconds=3,
     busy_rounds=5,
     visible_seconds=25,
 )
@@ -60,8 +60,8 @@ QUICK = Scale(
     warm_seconds=0.3,
     seconds=0.7,
     callbacks=20_000,
-    most_filling_seconds=5,
-    opinion_seconds=1,
+    max_filling_seconds=5,
+    wrk_seconds=1,
     busy_rounds=1,
     visible_seconds=4,
 )
@@ -69,38 +69,38 @@ QUICK = Scale(
 
 @click.command()
 @click.option("--rounds", type=click.IntRange(1), help="How many turns each candidate has (7).")
-@click.option("--quick", is_flag=True, help="A short run that shows that all works; its numbers say little.")
+@click.option("--quick", is_flag=True, help="A short run that shows that it works; its numbers mean little.")
 def main(rounds: int | None, quick: bool) -> None:
-    """Measure the acknowledgement. PostgreSQL is one of our own, or that of BENCH_DATABASE_URL."""
+    """Measure the acknowledgement, on an embedded PostgreSQL or that of BENCH_DATABASE_URL."""
     scale = QUICK if quick else FULL
     with runs.bench("ack"):
         outcome = measure(replace(scale, rounds=rounds or scale.rounds))
     print(outcome.tables(), "\n")
     for fault in outcome.faults:
         print(f"FAULT: {fault}")
-    runs.keep("ack", outcome.json())
-    runs.tell_values(outcome.values())
+    runs.save("ack", outcome.json())
+    runs.print_values(outcome.values())
     sys.exit(1 if outcome.faults else 0)
 
 
 def measure(scale: Scale) -> Outcome:
-    """All measurements, one after the other. Raises ReceiptsvcError if one can't be made."""
+    """Make all measurements, one after the other. Raises ReceiptsvcError if one can't be made."""
     outcome = Outcome()
-    with tempfile.TemporaryDirectory(prefix="receiptsvc-bench-") as made, _postgresql() as server_url:
-        folder = Path(made)
+    with tempfile.TemporaryDirectory(prefix="receiptsvc-bench-") as scratch, _postgresql() as server_url:
+        folder = Path(scratch)
         outcome.facts |= runs.facts(folder) | machine.postgresql(server_url)
-        before = machine.busy_share()
+        busy_before = machine.busy_share()
         outcome.facts["load"] = (
             f"{generator.CONNECTIONS} kept connections, {scale.rounds} rounds of {scale.seconds:g} s"
         )
-        program = generator.compiled(folder)
-        with lineup.standing(folder, server_url) as standing:
-            held = contest.Contest(program, standing.sites, contest.settler(server_url))
-            _race(outcome, scale, standing, held)
-            _hold_rate(outcome, scale, standing, held)
-            _fill(outcome, scale, standing, program)
-            _prove(outcome, standing)
-            _ask_wrk(outcome, scale, standing)
+        program = generator.compile_program(folder)
+        with lineup.running(folder, server_url) as candidates:
+            rounds = contest.Contest(program, candidates.sites, contest.make_settle(server_url))
+            _measure_maximum(outcome, scale, candidates, rounds)
+            _measure_fixed_rate(outcome, scale, candidates, rounds)
+            _measure_memory(outcome, scale, candidates, program)
+            _verify_answers(outcome, candidates)
+            _measure_with_wrk(outcome, scale, candidates)
         runs.say("callbacks while the API is busy")
         plan = scale.plan(_FIXED_RATE, scale.seconds + 1)
         outcome.while_busy = busy.measure(program, folder, server_url, rounds=scale.busy_rounds, plan=plan)
@@ -108,9 +108,9 @@ def measure(scale: Scale) -> Outcome:
         outcome.until_visible = visible.measure(
             program, folder, server_url, scale.plan(_FIXED_RATE, scale.visible_seconds)
         )
-        after = machine.busy_share()
-    disturbed = " (**these numbers say little**)" if max(before, after) > _MAX_BUSY else ""
-    outcome.facts["processors busy with other things"] = f"{before:.0%} before, {after:.0%} after{disturbed}"
+        busy_after = machine.busy_share()
+    disturbed = " (**these numbers mean little**)" if max(busy_before, busy_after) > _MAX_BUSY else ""
+    outcome.facts["processors busy with other things"] = f"{busy_before:.0%} before, {busy_after:.0%} after{disturbed}"
     if not outcome.until_visible.is_balanced:
         outcome.faults.append("the ledger does not balance")
     for report in (*outcome.while_busy.idle, *outcome.while_busy.busy, outcome.until_visible.report):
@@ -119,71 +119,71 @@ def measure(scale: Scale) -> Outcome:
     return outcome
 
 
-def _race(outcome: Outcome, scale: Scale, standing: Lineup, held: contest.Contest) -> None:
-    """Everybody as fast as it goes."""
+def _measure_maximum(outcome: Outcome, scale: Scale, candidates: Lineup, rounds: contest.Contest) -> None:
+    """Load every candidate as fast as it answers."""
     for number in range(scale.rounds):
         runs.say(f"round {number + 1} of {scale.rounds}, as fast as it goes")
-        reports = held.hold_round(dict.fromkeys(NAMES, scale.plan()))
+        reports = rounds.run_round(dict.fromkeys(NAMES, scale.plan()))
         outcome.fastest.append(reports)
         outcome.faults += [f"{NAMES[name]}: {reports[name]}" for name in OURS if not reports[name].is_clean]
-        _weigh(outcome, standing)
+        _read_memory(outcome, candidates)
 
 
-def _hold_rate(outcome: Outcome, scale: Scale, standing: Lineup, held: contest.Contest) -> None:
-    """Ours and the no-op at half of what the no-op can do."""
+def _measure_fixed_rate(outcome: Outcome, scale: Scale, candidates: Lineup, rounds: contest.Contest) -> None:
+    """Load ours and the no-op at half of the no-op's maximum."""
     for kind in ("pg", "sqlite"):
         fastest = measures.spread([reports[f"noop_{kind}"].per_second for reports in outcome.fastest])
         outcome.rates |= dict.fromkeys((f"ack_{kind}", f"noop_{kind}"), round(fastest.median / 2))
     for number in range(scale.rounds):
         runs.say(f"round {number + 1} of {scale.rounds}, at a fixed rate")
-        reports = held.hold_round({name: scale.plan(rate) for name, rate in outcome.rates.items()})
+        reports = rounds.run_round({name: scale.plan(rate) for name, rate in outcome.rates.items()})
         outcome.steady.append(reports)
         outcome.faults += [f"{NAMES[name]}: {reports[name]}" for name in OURS if not reports[name].is_clean]
-        _weigh(outcome, standing)
+        _read_memory(outcome, candidates)
 
 
-def _fill(outcome: Outcome, scale: Scale, standing: Lineup, program: Path) -> None:
-    """Go on until so many callbacks are answered that a leak would show."""
-    site, deadline = standing.sites["ack_pg"], monotonic() + scale.most_filling_seconds
+def _measure_memory(outcome: Outcome, scale: Scale, candidates: Lineup, program: Path) -> None:
+    """Read the web processes' memory until so many callbacks are answered that a leak would show."""
+    site, deadline = candidates.sites["ack_pg"], monotonic() + scale.max_filling_seconds
     runs.say(f"up to {scale.callbacks:,} callbacks")
     while len(site.acknowledged) < scale.callbacks and monotonic() < deadline:
         site.load(program, Plan(rate=0, warm_seconds=0, seconds=_FILLING_SECONDS))
-        _weigh(outcome, standing)
+        _read_memory(outcome, candidates)
 
 
-def _weigh(outcome: Outcome, standing: Lineup) -> None:
-    outcome.memory.append((len(standing.sites["ack_pg"].acknowledged), standing.web_bytes("ack_pg")))
+def _read_memory(outcome: Outcome, candidates: Lineup) -> None:
+    outcome.memory.append((len(candidates.sites["ack_pg"].acknowledged), candidates.web_bytes("ack_pg")))
 
 
-def _prove(outcome: Outcome, standing: Lineup) -> None:
-    """Look up what was answered 200, ours and the rivals': they too must have done what they were measured at."""
+def _verify_answers(outcome: Outcome, candidates: Lineup) -> None:
+    """Look up every number that was answered 200, ours and the rivals': they too must have kept what they answered."""
     runs.say("looking up every answer")
-    for name, url in standing.urls.items():
-        outcome.proofs[name] = proof = kept.compare(standing.sites[name].acknowledged, kept.numbers(url))
+    for name, url in candidates.urls.items():
+        outcome.proofs[name] = proof = kept.compare(candidates.sites[name].acknowledged, kept.numbers(url))
         if not proof.holds:
             outcome.faults.append(f"{NAMES[name]}: {proof}")
-    tasks = int(servers.ask_redis(standing.redis_port, "LLEN", lineup.QUEUE))
-    promised = len(standing.sites["celery"].acknowledged)
-    if tasks < promised:
-        outcome.faults.append(f"{promised} answers of the queue, {tasks} tasks in it")
+    tasks = int(servers.ask_redis(candidates.redis_port, "LLEN", lineup.QUEUE))
+    acknowledged = len(candidates.sites["celery"].acknowledged)
+    if tasks < acknowledged:
+        outcome.faults.append(f"{acknowledged} answers of the queue, {tasks} tasks in it")
 
 
-def _ask_wrk(outcome: Outcome, scale: Scale, standing: Lineup) -> None:
+def _measure_with_wrk(outcome: Outcome, scale: Scale, candidates: Lineup) -> None:
     runs.say("the same by wrk")
-    for name, site in standing.sites.items():
-        opinion = wrk.load(site, scale.opinion_seconds)
-        outcome.opinions[name] = opinion.per_second
+    for name, site in candidates.sites.items():
+        result = wrk.load(site, scale.wrk_seconds)
+        outcome.by_wrk[name] = result.per_second
         if name in outcome.proofs:
-            rows = sum(1 for _ in kept.numbers(standing.urls[name])) - outcome.proofs[name].rows
-            if not opinion.ok <= rows <= opinion.ok + generator.CONNECTIONS:
-                outcome.faults.append(f"{NAMES[name]}: wrk saw {opinion.ok} answers 200, and {rows} rows are new")
+            rows = sum(1 for _ in kept.numbers(candidates.urls[name])) - outcome.proofs[name].rows
+            if not result.ok <= rows <= result.ok + generator.CONNECTIONS:
+                outcome.faults.append(f"{NAMES[name]}: wrk saw {result.ok} answers 200, and {rows} rows are new")
 
 
 @contextmanager
 def _postgresql() -> Iterator[str]:
-    given = os.environ.get("BENCH_DATABASE_URL")
-    if given:
-        yield given
+    server_url = os.environ.get("BENCH_DATABASE_URL")
+    if server_url:
+        yield server_url
     else:
         with databases.embedded_postgresql() as url:
             yield url

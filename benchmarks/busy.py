@@ -1,4 +1,4 @@
-"""How callbacks are answered while the same processes serve an API under load, against how they are answered alone."""
+"""Measures callbacks while the same processes serve API calls under load, compared with callbacks alone."""
 
 import secrets
 import socket
@@ -31,7 +31,7 @@ _LIST, _EXPORT, _EVENTS = "/v1/messages?limit=500", "/v1/export/messages.csv", "
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """Rounds of idle and busy loads; what kept the service busy; how long the big POSTs took, in seconds."""
+    """The rounds' reports, idle and busy; the names of the API calls; how long each large POST took, in seconds."""
 
     idle: Sequence[Report]
     busy: Sequence[Report]
@@ -41,7 +41,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Api:
-    """A service and a key to it."""
+    """A service's address and a key to it."""
 
     url: str
     key: str
@@ -52,14 +52,14 @@ class _Api:
         return session
 
     def has(self, path: str) -> bool:
-        with self.session() as session, session.get(self.url + path, stream=True, timeout=10) as answer:
-            return answer.status_code == 200
+        with self.session() as session, session.get(self.url + path, stream=True, timeout=10) as response:
+            return response.status_code == 200
 
 
 def measure(generator: Path, folder: Path, server_url: str, *, rounds: int, plan: Plan) -> Outcome:
-    """Idle and busy in turns, on two web processes and a new database; no worker runs. Raises BenchError."""
+    """Measure idle and busy in turns, on two web processes and a new database, without a worker. Raises BenchError."""
     api_key = secrets.token_urlsafe(24)
-    idle, busy, taken = [], [], list[float]()
+    idle, busy, post_seconds = [], [], list[float]()
     with databases.scratch_postgresql(server_url) as url:
         stack = Stack(folder / "busy", url, api_key=api_key, settings={"WEB_CONCURRENCY": "2"})
         with stack:
@@ -73,75 +73,77 @@ def measure(generator: Path, folder: Path, server_url: str, *, rounds: int, plan
             site = Site(name="busy", port=settings.port, targets=targets)
             api = _Api(url=stack.url, key=api_key)
             has_export, has_events = api.has(_EXPORT), api.has(_EVENTS)
-            calls = [partial(_post, api, taken), partial(_walk, api), *[partial(_export, api)] * has_export]
-            with _streams(api, STREAMS if has_events else 0):
+            calls = [partial(_post, api, post_seconds), partial(_list, api), *[partial(_export, api)] * has_export]
+            with _open_streams(api, STREAMS if has_events else 0):
                 for _ in range(rounds):
                     idle.append(site.load(generator, plan))
-                    with _repeated(calls):
+                    with _repeating(calls):
                         busy.append(site.load(generator, plan))
-    named = [f"POST of {MESSAGES:,} messages", "list walk", *["export"] * has_export]
-    return Outcome(idle=idle, busy=busy, calls=[*named, *[f"{STREAMS} idle streams"] * has_events], post_seconds=taken)
+    names = [f"POST of {MESSAGES:,} messages", "list walk", *["export"] * has_export]
+    names += [f"{STREAMS} idle streams"] * has_events
+    return Outcome(idle=idle, busy=busy, calls=names, post_seconds=post_seconds)
 
 
 @contextmanager
-def _repeated(calls: Sequence[Callable[[], object]]) -> Iterator[None]:
-    """Make each of these calls again and again on a thread of its own until the block ends."""
-    over = Event()
+def _repeating(calls: Sequence[Callable[[], object]]) -> Iterator[None]:
+    """Repeat each of these calls on a thread of its own until the block ends."""
+    is_over = Event()
 
     def repeat(call: Callable[[], object]) -> None:
-        while not over.is_set():
+        while not is_over.is_set():
             call()
 
     with ThreadPoolExecutor(len(calls)) as threads:
-        repeating: list[Future[None]] = [threads.submit(repeat, call) for call in calls]
+        futures: list[Future[None]] = [threads.submit(repeat, call) for call in calls]
         try:
             yield
         finally:
-            over.set()
-        for one in repeating:
-            one.result()
+            is_over.set()
+        for future in futures:
+            future.result()
 
 
 @contextmanager
-def _streams(api: _Api, count: int) -> Iterator[None]:
-    """Keep so many event streams open that nobody reads."""
+def _open_streams(api: _Api, count: int) -> Iterator[None]:
+    """Keep `count` event streams open, and read nothing from them."""
     parts = urlsplit(api.url)
-    ask = f"GET {_EVENTS} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {api.key}\r\n\r\n".encode()
-    with ExitStack() as ends:
+    request = f"GET {_EVENTS} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {api.key}\r\n\r\n".encode()
+    with ExitStack() as stack:
         for _ in range(count):
-            stream = ends.enter_context(socket.create_connection((parts.hostname or "", parts.port or 80), 10))
-            stream.sendall(ask)
+            stream = stack.enter_context(socket.create_connection((parts.hostname or "", parts.port or 80), 10))
+            stream.sendall(request)
             if not stream.recv(1024).startswith(b"HTTP/1.1 200"):
                 raise BenchError("an event stream was refused")
         yield
 
 
-def _post(api: _Api, taken: list[float]) -> None:
+def _post(api: _Api, post_seconds: list[float]) -> None:
     messages = [
-        {"recipients": [str(447700900000 + place)], "text": "Your order is on its way."} for place in range(MESSAGES)
+        {"recipients": [str(447700900000 + number)], "text": "Your order is on its way."} for number in range(MESSAGES)
     ]
-    began = monotonic()
+    started = monotonic()
     with api.session() as session:
-        answer = session.post(f"{api.url}/v1/messages", json={"messages": messages}, timeout=_TIMEOUT_SECONDS)
-    if answer.status_code != 202:
-        raise BenchError(f"the POST of {MESSAGES} messages was answered {answer.status_code}")
-    taken.append(monotonic() - began)
+        response = session.post(f"{api.url}/v1/messages", json={"messages": messages}, timeout=_TIMEOUT_SECONDS)
+    if response.status_code != 202:
+        raise BenchError(f"the POST of {MESSAGES} messages was answered {response.status_code}")
+    post_seconds.append(monotonic() - started)
 
 
-def _walk(api: _Api) -> None:
+def _list(api: _Api) -> None:
+    """Read up to 20 pages of the list of messages."""
     with api.session() as session:
-        cursor = ""
+        parameter = ""
         for _ in range(20):
-            answer = session.get(f"{api.url}{_LIST}{cursor}", timeout=_TIMEOUT_SECONDS)
-            answer.raise_for_status()
-            following = answer.json()["nextCursor"]
-            if following is None:
+            response = session.get(f"{api.url}{_LIST}{parameter}", timeout=_TIMEOUT_SECONDS)
+            response.raise_for_status()
+            cursor = response.json()["nextCursor"]
+            if cursor is None:
                 return
-            cursor = f"&cursor={following}"
+            parameter = f"&cursor={cursor}"
 
 
 def _export(api: _Api) -> None:
-    with api.session() as session, session.get(api.url + _EXPORT, stream=True, timeout=_TIMEOUT_SECONDS) as answer:
-        answer.raise_for_status()
-        for _ in answer.iter_content(64 * 1024):
+    with api.session() as session, session.get(api.url + _EXPORT, stream=True, timeout=_TIMEOUT_SECONDS) as response:
+        response.raise_for_status()
+        for _ in response.iter_content(64 * 1024):
             pass

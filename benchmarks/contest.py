@@ -1,4 +1,4 @@
-"""Rounds in which every candidate has its turn, in an order that is dealt anew each time."""
+"""Runs rounds in which every candidate has one turn, in a random order that is repeatable."""
 
 import os
 import random
@@ -10,18 +10,18 @@ import psycopg
 from benchmarks.generator import Plan, Report, Site
 from receiptsvc.store.core.db import plain_url
 
-_SEED = 1  # the same orders in every run
+_SEED = 1  # so that every run has the same orders
 
 
 class Contest:
-    """Loads sites in turns. `settle` is called before each turn, so that nobody pays for what another left to write."""
+    """Loads sites in turns. `settle` is called before each turn, so that no candidate pays for another's writes."""
 
     def __init__(self, generator: Path, sites: Mapping[str, Site], settle: Callable[[], None]) -> None:
         self._generator, self._sites, self._settle = generator, sites, settle
         self._random = random.Random(_SEED)  # noqa: S311 - an order, no secret
 
-    def hold_round(self, plans: Mapping[str, Plan]) -> dict[str, Report]:
-        """One turn for each candidate that `plans` names."""
+    def run_round(self, plans: Mapping[str, Plan]) -> dict[str, Report]:
+        """Run one turn of each candidate in `plans`, and return their reports."""
         reports = {}
         for name in self._random.sample(sorted(plans), len(plans)):
             self._settle()
@@ -29,8 +29,8 @@ class Contest:
         return reports
 
 
-def settler(server_url: str) -> Callable[[], None]:
-    """What brings everything written so far to disk: a checkpoint, and the system's own buffers."""
+def make_settle(server_url: str) -> Callable[[], None]:
+    """A function that flushes everything to disk: a PostgreSQL checkpoint, and the system's buffers."""
     url = plain_url(server_url)
 
     def settle() -> None:

@@ -1,6 +1,6 @@
-"""Load by a program of our own in C (`load.c`): compiled here, run here, its report read here.
+"""Compiles and runs our load generator (`load.c`), and reads its report.
 
-In C because Python would be the bottleneck, and our own because it tells which requests were answered 200.
+In C because Python would be the bottleneck; our own because it reports which requests were answered 200.
 """
 
 import json
@@ -22,7 +22,7 @@ _DRAIN_SECONDS = 12  # as in load.c
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """How to load a server. `rate`: requests a second, whatever the answers do; 0: as fast as they come."""
+    """How to load a server. `rate`: requests a second, however slow the answers; 0: as fast as it answers."""
 
     rate: float
     warm_seconds: float
@@ -31,15 +31,15 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """What came of a load. Latencies are in seconds, counted from when a request was due."""
+    """The results of a load. Latencies are in seconds, counted from when a request was due."""
 
     per_second: float  # answers 200, after the warm-up
     sent: int
     ok: int
-    others: dict[str, int]  # status → answers
-    cut: int  # the server hung up
+    others: dict[str, int]  # other statuses → answers
+    cut: int  # the server closed the connection
     unanswered: int
-    unsent: int  # due, and no connection ever free for them
+    unsent: int  # due, but no connection became free for them
     p50: float
     p90: float
     p99: float
@@ -54,9 +54,9 @@ class Report:
 
 @dataclass(kw_only=True, slots=True)
 class Site:
-    """A server under load, and every number that it answered 200 so far.
+    """A server under load. `acknowledged`: the numbers of all requests that it has answered 200.
 
-    `targets`: a file of paths with queries, a line each, to which the generator adds a request's number.
+    `targets`: a file with one path and query a line, to which the generator appends a request's number.
     """
 
     name: str
@@ -66,56 +66,56 @@ class Site:
     acknowledged: "array[int]" = field(default_factory=lambda: array("I"))
 
     def load(self, generator: Path, plan: Plan) -> Report:
-        """Load it. Raises BenchError if it did not answer at all."""
+        """Load the server. Raises BenchError if the generator fails, as it does without any answer."""
         with tempfile.TemporaryDirectory(prefix="receiptsvc-bench-") as folder:
-            answered = Path(folder) / "answered"
+            acknowledged = Path(folder) / "acknowledged"
             numbers = (self.port, CONNECTIONS, plan.rate, plan.warm_seconds, plan.seconds, self.next_number)
-            done = subprocess.run(
-                [generator, *map(str, numbers), self.targets, answered],
+            completed = subprocess.run(
+                [generator, *map(str, numbers), self.targets, acknowledged],
                 capture_output=True,
                 text=True,
                 check=False,
                 timeout=plan.warm_seconds + plan.seconds + 2 * _DRAIN_SECONDS,
             )
-            if done.returncode:
-                raise BenchError(f"the load on {self.name} failed: {done.stderr.strip()}")
-            self.acknowledged.frombytes(answered.read_bytes())
-        report = read_report(done.stdout, plan.seconds)
+            if completed.returncode:
+                raise BenchError(f"the load on {self.name} failed: {completed.stderr.strip()}")
+            self.acknowledged.frombytes(acknowledged.read_bytes())
+        report = read_report(completed.stdout, plan.seconds)
         self.next_number += report.sent
         return report
 
 
-def compiled(folder: Path) -> Path:
-    """The generator, compiled into `folder`. Raises BenchError."""
+def compile_program(folder: Path) -> Path:
+    """Compile the generator into `folder`, and return its path. Raises BenchError."""
     compiler = shutil.which("cc")
     if compiler is None:
         raise BenchError("a C compiler is needed: install one first (on Debian: apt-get install gcc libc6-dev)")
     program = folder / "load"
-    done = subprocess.run(
+    completed = subprocess.run(
         [compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-o", program, _SOURCE],
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        raise BenchError(f"the load generator does not compile:\n{done.stderr}")
+    if completed.returncode:
+        raise BenchError(f"the load generator does not compile:\n{completed.stderr}")
     return program
 
 
 def read_report(text: str, seconds: float) -> Report:
-    """What the generator printed. `seconds`: how long it measured."""
-    told: dict[str, Any] = json.loads(text)
+    """Read the generator's output: JSON with latencies in microseconds. `seconds`: how long it measured."""
+    values: dict[str, Any] = json.loads(text)
     return Report(
-        per_second=told["in_window"] / seconds,
-        sent=told["sent"],
-        ok=told["ok"],
-        others=told["others"],
-        cut=told["cut"],
-        unanswered=told["unanswered"],
-        unsent=told["unsent"],
-        p50=told["p50"] / 1e6,
-        p90=told["p90"] / 1e6,
-        p99=told["p99"] / 1e6,
-        p999=told["p999"] / 1e6,
-        longest=told["longest"] / 1e6,
+        per_second=values["in_window"] / seconds,
+        sent=values["sent"],
+        ok=values["ok"],
+        others=values["others"],
+        cut=values["cut"],
+        unanswered=values["unanswered"],
+        unsent=values["unsent"],
+        p50=values["p50"] / 1e6,
+        p90=values["p90"] / 1e6,
+        p99=values["p99"] / 1e6,
+        p999=values["p999"] / 1e6,
+        longest=values["longest"] / 1e6,
     )

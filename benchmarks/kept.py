@@ -1,4 +1,4 @@
-"""The proof: what was answered 200, number by number, against what stands in the inbox."""
+"""Compares the numbers that were answered 200 with the rows in the inbox, one by one."""
 
 from array import array
 from collections.abc import Iterable, Iterator
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from receiptsvc.store.core.db import Database
 
-PARAMETER = b"bench"  # of each callback's query, the last one: its number
+PARAMETER = b"bench"  # the last parameter of each callback's query: its number
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,34 +15,34 @@ class Proof:
 
     acknowledged: int
     rows: int
-    missing: int  # answered 200, and not there
+    missing: int  # answered 200, but without a row
     repeated: int  # rows beyond the first with the same number
-    unacknowledged: int  # there, and never answered 200
+    unacknowledged: int  # rows that were never answered 200
 
     @property
     def holds(self) -> bool:
-        """Whether every 200 is one row, and there is something to say so of."""
+        """Whether every 200 has exactly one row, and there is at least one."""
         return self.acknowledged > 0 and not self.missing and not self.repeated
 
 
-def compare(acknowledged: "array[int]", kept: Iterable[int]) -> Proof:
-    """Hold the numbers answered 200 against the numbers of rows."""
-    rows, found = 0, set[int]()
-    for number in kept:
+def compare(acknowledged: "array[int]", row_numbers: Iterable[int]) -> Proof:
+    """Compare the numbers that were answered 200 with the numbers of the rows."""
+    rows, kept = 0, set[int]()
+    for number in row_numbers:
         rows += 1
-        found.add(number)
-    promised = set(acknowledged)
+        kept.add(number)
+    answered = set(acknowledged)
     return Proof(
-        acknowledged=len(promised),
+        acknowledged=len(answered),
         rows=rows,
-        missing=len(promised - found),
-        repeated=rows - len(found),
-        unacknowledged=len(found - promised),
+        missing=len(answered - kept),
+        repeated=rows - len(kept),
+        unacknowledged=len(kept - answered),
     )
 
 
 def numbers(database_url: str) -> Iterator[int]:
-    """The number of each row of an inbox that only this bench has written to."""
+    """The number of each inbox row; -1 for a row that this bench did not write."""
     database = Database(database_url)
     try:
         with database.connection() as connection:

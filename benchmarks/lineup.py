@@ -1,4 +1,4 @@
-"""All candidates, up at the same time and idle until their turn: so each is warm, and no start falls into a round."""
+"""Starts all candidates at the same time. They idle until their turn, so each is warm and none starts in a round."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from receiptsvc.config import Settings
 from receiptsvc.demo.processes import Stack, free_port
 from tests.support import databases
 
-# What a candidate is called in results and what it is called in the table; all but the first of each kind are rivals.
+# A candidate's name in results, and in the table. All but the first of each kind are rivals.
 NAMES: Mapping[str, str] = {
     "ack_pg": "**receiptsvc, PostgreSQL**, 2 processes",
     "noop_pg": "bare Flask no-op, 2 processes",
@@ -24,7 +24,7 @@ NAMES: Mapping[str, str] = {
     "wsgi_sqlite": "raw WSGI no-op, 1 process",
 }
 OURS = ("ack_pg", "ack_sqlite")
-RIVAL_FLAGS = ("--worker-class", "gevent")  # their blocking libraries need the monkey-patching that ours does without
+RIVAL_FLAGS = ("--worker-class", "gevent")  # their blocking libraries need monkey-patching, which ours does not
 QUEUE = "receipts"  # of the Celery candidate
 
 _MESSAGES = 1000
@@ -32,7 +32,7 @@ _MESSAGES = 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lineup:
-    """The candidates. `masters`: gunicorn's first process of each; `urls`: the databases of those that have one."""
+    """The running candidates. `masters`: the pid of each one's gunicorn master; `urls`: the databases, if any."""
 
     sites: Mapping[str, Site]
     masters: Mapping[str, int]
@@ -45,15 +45,15 @@ class Lineup:
 
 
 @contextmanager
-def standing(folder: Path, server_url: str) -> Iterator[Lineup]:
-    """All of them, on databases of their own that go with them. `folder`: on a disk; logs go there too."""
-    with ExitStack() as ends:
-        urls = {name: ends.enter_context(databases.scratch_postgresql(server_url)) for name in ("ack_pg", "orm")}
+def running(folder: Path, server_url: str) -> Iterator[Lineup]:
+    """Start all candidates on scratch databases. `folder`: on a disk, for SQLite, Redis and logs."""
+    with ExitStack() as contexts:
+        urls = {name: contexts.enter_context(databases.scratch_postgresql(server_url)) for name in ("ack_pg", "orm")}
         urls["ack_sqlite"] = f"sqlite:///{folder / 'ack.db'}"
         for url in urls.values():
             databases.migrate(url)
-        redis_port = ends.enter_context(servers.redis(_made(folder / "redis")))
-        extra = {
+        redis_port = contexts.enter_context(servers.redis(_make_empty(folder / "redis")))
+        rival_settings = {
             "BENCH_ORM_URL": urls["orm"],
             "BENCH_REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
             "BENCH_QUEUE": QUEUE,
@@ -76,15 +76,15 @@ def standing(folder: Path, server_url: str) -> Iterator[Lineup]:
                 entries["celery"] = ("benchmarks.candidates.queued:app", RIVAL_FLAGS)
             for name, (application, flags) in entries.items():
                 port = free_port()
-                environ = {**stack.environ, **extra, "PORT": str(port)}
-                masters[name] = ends.enter_context(
+                environ = {**stack.environ, **rival_settings, "PORT": str(port)}
+                masters[name] = contexts.enter_context(
                     servers.gunicorn(application, environ, folder / f"{name}.log", flags)
                 )
                 sites[name] = Site(name=name, port=port, targets=targets)
         yield Lineup(sites=sites, masters=masters, urls=urls, redis_port=redis_port)
 
 
-def _made(folder: Path) -> Path:
+def _make_empty(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder

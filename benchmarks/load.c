@@ -1,10 +1,10 @@
-/* HTTP load on one server of this machine: GETs over kept connections, each with a number of its own in its query.
+/* HTTP load on one server of this machine: GETs over keep-alive connections, each with its own number in its query.
  *
- * RATE 0: closed, each connection asks again as soon as it is answered. Otherwise open: request i is due at i / RATE,
- * and its latency counts from then, whether or not a connection was free, so that a server's pause costs all that
- * would have been asked during it. Everything asked is waited for, DRAIN_SECONDS at most, so the numbers answered 200
- * (ANSWERED, 32 bits each in this machine's order) are exact. Latencies and `in_window` are of what was due after the
- * warm-up. The report is one JSON object, latencies in microseconds.
+ * RATE 0 is a closed loop: each connection sends its next request as soon as it is answered. Otherwise the loop is
+ * open: request i is due at i / RATE, and its latency counts from then, whether or not a connection was free, so that
+ * a server's pause delays every request due during it. Every request sent is waited for, DRAIN_SECONDS at most, so the
+ * numbers answered 200 (ANSWERED, 32 bits each, native byte order) are exact. Latencies and `in_window` are of the
+ * requests due after the warm-up. The report is one JSON object, latencies in microseconds.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -23,10 +23,10 @@
 #include <unistd.h>
 
 #define SECOND 1000000000LL
-#define DRAIN_SECONDS 12 /* the gateway's ten, and a little */
-#define MOST_CONNECTIONS 1024
-#define MOST_TARGETS 65536
-#define MOST_LATENCIES 20000000
+#define DRAIN_SECONDS 12 /* a little more than the gateway's ten */
+#define MAX_CONNECTIONS 1024
+#define MAX_TARGETS 65536
+#define MAX_LATENCIES 20000000
 
 typedef struct {
     int is_waiting;
@@ -36,11 +36,11 @@ typedef struct {
     char buffer[16384];
 } Connection;
 
-static Connection connections[MOST_CONNECTIONS];
-static struct pollfd sockets[MOST_CONNECTIONS];
+static Connection connections[MAX_CONNECTIONS];
+static struct pollfd sockets[MAX_CONNECTIONS];
 static int connection_count;
 static struct sockaddr_in server;
-static char *targets[MOST_TARGETS];
+static char *targets[MAX_TARGETS];
 static uint32_t target_count, first, sent;
 static FILE *answered;
 
@@ -76,7 +76,7 @@ static void reopen(int index) {
     open_connection(index);
 }
 
-static void ask(int index, int64_t due_at) {
+static void send_request(int index, int64_t due_at) {
     Connection *connection = &connections[index];
     char request[16384];
     connection->number = first + sent;
@@ -90,7 +90,7 @@ static void ask(int index, int64_t due_at) {
     if (send(sockets[index].fd, request, (size_t)length, MSG_NOSIGNAL) != length) reopen(index);
 }
 
-/* The length of the whole answer that stands in the buffer; 0 while it is incomplete. */
+/* The length of the complete answer in the buffer; 0 while it is incomplete. */
 static size_t answer_length(Connection *connection) {
     connection->buffer[connection->have] = 0;
     char *body = strstr(connection->buffer, "\r\n\r\n");
@@ -101,7 +101,7 @@ static size_t answer_length(Connection *connection) {
     return length <= connection->have ? length : 0;
 }
 
-static void note(Connection *connection, int status) {
+static void record(Connection *connection, int status) {
     int64_t at = now();
     connection->is_waiting = 0;
     statuses[status]++;
@@ -109,13 +109,13 @@ static void note(Connection *connection, int status) {
         fwrite(&connection->number, sizeof connection->number, 1, answered);
         if (at >= window_from && at < window_to) in_window++;
     }
-    if (connection->due_at >= window_from && connection->due_at < window_to && latency_count < MOST_LATENCIES) {
+    if (connection->due_at >= window_from && connection->due_at < window_to && latency_count < MAX_LATENCIES) {
         int64_t microseconds = (at - connection->due_at) / 1000;
         latencies[latency_count++] = microseconds > UINT32_MAX ? UINT32_MAX : (uint32_t)microseconds;
     }
 }
 
-static void hear(int index) {
+static void receive(int index) {
     Connection *connection = &connections[index];
     ssize_t got = recv(sockets[index].fd, connection->buffer + connection->have,
                        sizeof connection->buffer - 1 - connection->have, 0);
@@ -134,7 +134,7 @@ static void hear(int index) {
         || status > 599)
         errno = 0, die("what came is no answer");
     char *closing = strcasestr(connection->buffer, "\r\nconnection: close");
-    note(connection, status);
+    record(connection, status);
     if (closing && closing < strstr(connection->buffer, "\r\n\r\n")) reopen(index);
 }
 
@@ -144,7 +144,7 @@ static void read_targets(const char *path) {
     ssize_t length;
     FILE *file = fopen(path, "r");
     if (!file) die(path);
-    while ((length = getline(&line, &size, file)) > 0 && target_count < MOST_TARGETS) {
+    while ((length = getline(&line, &size, file)) > 0 && target_count < MAX_TARGETS) {
         line[strcspn(line, "\r\n")] = 0;
         targets[target_count++] = strdup(line);
     }
@@ -181,36 +181,36 @@ static void report(uint32_t unsent) {
     printf("}}\n");
 }
 
-/* Ask while there is something to ask, each connection in its turn; when the next one is due, or `end`. */
-static int64_t ask_what_is_due(int64_t start, int64_t end, double rate, uint32_t total) {
+/* Send the requests that are due on free connections, in turns. Returns when the next one is due, or `end`. */
+static int64_t send_due(int64_t start, int64_t end, double rate, uint32_t total) {
     uint32_t turn = sent;
-    for (int place = 0; place < connection_count; place++) {
-        int index = (int)((turn + (uint32_t)place) % (uint32_t)connection_count);
+    for (int offset = 0; offset < connection_count; offset++) {
+        int index = (int)((turn + (uint32_t)offset) % (uint32_t)connection_count);
         if (connections[index].is_waiting) continue;
         int64_t at = now(), due_at = rate > 0 ? start + (int64_t)((double)sent * (double)SECOND / rate) : at;
         if (rate > 0 ? sent >= total : at >= end) return end;
         if (due_at > at) return due_at;
-        ask(index, due_at);
+        send_request(index, due_at);
     }
     return end;
 }
 
-int main(int count, char **given) {
+int main(int count, char **arguments) {
     if (count != 9) {
         fprintf(stderr, "use: load PORT CONNECTIONS RATE WARM_SECONDS SECONDS FIRST_NUMBER TARGETS ANSWERED\n");
         return 2;
     }
-    server = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(given[1]))};
+    server = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(arguments[1]))};
     server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    connection_count = atoi(given[2]);
-    if (connection_count < 1 || connection_count > MOST_CONNECTIONS) die("CONNECTIONS must be from 1 to 1024");
-    double rate = atof(given[3]), warm_seconds = atof(given[4]), seconds = atof(given[5]);
-    first = (uint32_t)strtoul(given[6], NULL, 10);
-    read_targets(given[7]);
-    answered = fopen(given[8], "wb");
-    latencies = malloc(MOST_LATENCIES * sizeof *latencies); /* touched only as far as it is used */
-    if (!answered || !latencies) die(given[8]);
-    prctl(PR_SET_TIMERSLACK, 1UL); /* else each wait may end 50 us late */
+    connection_count = atoi(arguments[2]);
+    if (connection_count < 1 || connection_count > MAX_CONNECTIONS) die("CONNECTIONS must be from 1 to 1024");
+    double rate = atof(arguments[3]), warm_seconds = atof(arguments[4]), seconds = atof(arguments[5]);
+    first = (uint32_t)strtoul(arguments[6], NULL, 10);
+    read_targets(arguments[7]);
+    answered = fopen(arguments[8], "wb");
+    latencies = malloc(MAX_LATENCIES * sizeof *latencies); /* its pages are committed only as far as they are used */
+    if (!answered || !latencies) die(arguments[8]);
+    prctl(PR_SET_TIMERSLACK, 1UL); /* otherwise each wait may end 50 us late */
     for (int index = 0; index < connection_count; index++) open_connection(index);
 
     int64_t start = now(), at;
@@ -218,7 +218,7 @@ int main(int count, char **given) {
     window_to = window_from + (int64_t)(seconds * (double)SECOND);
     uint32_t total = (uint32_t)(rate * (warm_seconds + seconds));
     for (;;) {
-        int64_t next_at = ask_what_is_due(start, window_to, rate, total);
+        int64_t next_at = send_due(start, window_to, rate, total);
         int busy = 0;
         for (int index = 0; index < connection_count; index++) busy += connections[index].is_waiting;
         at = now();
@@ -228,9 +228,9 @@ int main(int count, char **given) {
         struct timespec patience = {.tv_sec = wait / SECOND, .tv_nsec = wait % SECOND};
         if (ppoll(sockets, (nfds_t)connection_count, &patience, NULL) < 0 && errno != EINTR) die("ppoll");
         for (int index = 0; index < connection_count; index++)
-            if (sockets[index].revents) hear(index);
+            if (sockets[index].revents) receive(index);
     }
-    if (fclose(answered)) die(given[8]);
+    if (fclose(answered)) die(arguments[8]);
     report(rate > 0 ? total - sent : 0);
     return 0;
 }

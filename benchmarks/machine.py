@@ -1,5 +1,6 @@
-"""What the numbers depend on and do not say: the machine, its disk, the database's promises. Read here, and refused
-where a promise is not kept.
+"""Reads what the numbers depend on: the machine, its disk, and the database's durability settings.
+
+A disk that is memory, and a PostgreSQL that does not fsync its commits, are refused.
 """
 
 import os
@@ -16,8 +17,8 @@ import psycopg
 from benchmarks.tools import BenchError
 
 _MEMORY_FILESYSTEMS = frozenset({"tmpfs", "ramfs", "devtmpfs"})
-_SYNCS = 100
-_LOOK_SECONDS = 1.0
+_FSYNCS = 100
+_SAMPLE_SECONDS = 1.0
 
 
 def facts() -> dict[str, str]:
@@ -29,64 +30,64 @@ def facts() -> dict[str, str]:
 
 
 def busy_share() -> float:
-    """How much of the processors' time is in use, from 0 to 1, looked at for a second. To be asked while we rest."""
-    began = _processor_times()
-    sleep(_LOOK_SECONDS)
-    passed = [after - before for before, after in zip(began, _processor_times(), strict=True)]
-    return 1 - (passed[3] + passed[4]) / sum(passed)  # idle, and waiting for a disk
+    """The share of the processors' time in use during one second, from 0 to 1. Call it while the bench is idle."""
+    started = _processor_times()
+    sleep(_SAMPLE_SECONDS)
+    elapsed = [after - before for before, after in zip(started, _processor_times(), strict=True)]
+    return 1 - (elapsed[3] + elapsed[4]) / sum(elapsed)  # without idle and iowait
 
 
 def disk(folder: Path) -> dict[str, str]:
-    """The file system below a folder and what an fsync costs there. Raises BenchError if it is only memory."""
-    told = subprocess.run(
+    """The file system of a folder, and how long an fsync takes there. Raises BenchError if it is memory."""
+    filesystem = subprocess.run(
         ["findmnt", "--noheadings", "--output", "FSTYPE,SOURCE", "--target", str(folder)],  # noqa: S607 - of the system
         capture_output=True,
         text=True,
         check=True,
     ).stdout.split()
-    if told[0] in _MEMORY_FILESYSTEMS:
-        raise BenchError(f"{folder} is on {told[0]}, which is memory: set TMPDIR to a folder on a disk")
-    return {"disk": f"{' on '.join(told[:2])}, fsync of 4 KiB {_sync_seconds(folder) * 1000:.2f} ms"}
+    if filesystem[0] in _MEMORY_FILESYSTEMS:
+        raise BenchError(f"{folder} is on {filesystem[0]}, which is memory: set TMPDIR to a folder on a disk")
+    return {"disk": f"{' on '.join(filesystem[:2])}, fsync of 4 KiB {_fsync_seconds(folder) * 1000:.2f} ms"}
 
 
 def postgresql(url: str) -> dict[str, str]:
-    """Version and promises of a PostgreSQL, and where its data lies. Raises BenchError if a commit is no promise."""
+    """Version and durability settings of a PostgreSQL, and its disk. Raises BenchError if commits are not durable."""
     with psycopg.connect(url, autocommit=True) as connection:
-        told = {
+        settings = {
             name: str(connection.execute(f"SHOW {name}").fetchone()[0])  # type: ignore[index]  # SHOW gives one row
             for name in ("server_version", "fsync", "synchronous_commit", "full_page_writes", "data_directory")
         }
     for name in ("fsync", "synchronous_commit"):
-        if told[name] != "on":
-            raise BenchError(f"PostgreSQL must run with {name} on, not {told[name]}")
-    data = Path(told.pop("data_directory"))
-    where = disk(data)["disk"].partition(",")[0] if data.exists() else "another machine's disk, not looked at"
-    return {"PostgreSQL": _listed(told), "PostgreSQL's data": where}
+        if settings[name] != "on":
+            raise BenchError(f"PostgreSQL must run with {name} on, not {settings[name]}")
+    data = Path(settings.pop("data_directory"))
+    where = disk(data)["disk"].partition(",")[0] if data.exists() else "another machine's disk, not read"
+    return {"PostgreSQL": _join(settings), "PostgreSQL's data": where}
 
 
 def resident_bytes(pid: int) -> int:
-    """The memory of a process that is really there, in bytes."""
-    return _status(pid, "VmRSS") * 1024
+    """A process's resident memory in bytes."""
+    return _read_status(pid, "VmRSS") * 1024
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process started."""
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """The pids of a process's children."""
+    return [int(pid) for pid in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _listed(told: Mapping[str, str]) -> str:
-    return ", ".join(value if name == "server_version" else f"{name} {value}" for name, value in told.items())
+def _join(settings: Mapping[str, str]) -> str:
+    return ", ".join(value if name == "server_version" else f"{name} {value}" for name, value in settings.items())
 
 
-def _status(pid: int, name: str) -> int:
+def _read_status(pid: int, name: str) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1])
-    raise BenchError(f"process {pid} tells no {name}")
+    raise BenchError(f"process {pid} has no {name}")
 
 
 def _processor_times() -> list[int]:
-    return [int(word) for word in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]
+    return [int(ticks) for ticks in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]
 
 
 def _processor() -> str:
@@ -94,13 +95,13 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _sync_seconds(folder: Path) -> float:
-    taken = []
+def _fsync_seconds(folder: Path) -> float:
+    durations = []
     with tempfile.TemporaryFile(dir=folder) as file:
-        for _ in range(_SYNCS):
+        for _ in range(_FSYNCS):
             file.write(bytes(4096))
             file.flush()
-            began = perf_counter()
+            started = perf_counter()
             os.fsync(file.fileno())
-            taken.append(perf_counter() - began)
-    return median(taken)
+            durations.append(perf_counter() - started)
+    return median(durations)

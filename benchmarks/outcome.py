@@ -1,4 +1,4 @@
-"""What a run of `bench-ack` has found, and how it is told: tables to read, `name=value` for programs, JSON to keep."""
+"""The results of a `bench-ack` run: as Markdown tables, as `name=value` for programs, and as JSON to keep."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -9,16 +9,16 @@ from benchmarks.generator import Report
 from benchmarks.lineup import NAMES
 from benchmarks.measures import Spread
 
-Rounds = list[dict[str, Report]]  # candidate → what its turn gave
+Rounds = list[dict[str, Report]]  # candidate → the report of its turn
 
-EARLY_CALLBACKS = 100_000  # from here on memory should not grow
+EARLY_CALLBACKS = 100_000  # after that many, memory should not grow any more
 
 _MEGABYTE = 1024 * 1024
 
 
 @dataclass(kw_only=True, slots=True)
 class Outcome:
-    """Filled while the run goes on; what is empty was not measured."""
+    """Filled during the run. What is empty was not measured."""
 
     facts: dict[str, str] = field(default_factory=dict)
     fastest: Rounds = field(default_factory=list)  # as fast as the answers come
@@ -26,44 +26,45 @@ class Outcome:
     rates: dict[str, float] = field(default_factory=dict)  # of the steady rounds
     memory: list[tuple[int, list[int]]] = field(default_factory=list)  # callbacks answered, bytes of each web process
     proofs: dict[str, kept.Proof] = field(default_factory=dict)
-    opinions: dict[str, float] = field(default_factory=dict)  # answers a second, as wrk counts them
+    by_wrk: dict[str, float] = field(default_factory=dict)  # answers a second, as wrk counts them
     while_busy: busy.Outcome | None = None
     until_visible: visible.Outcome | None = None
     faults: list[str] = field(default_factory=list)
 
     def json(self) -> dict[str, Any]:
-        """Everything, raw."""
+        """All results, raw."""
         return {**asdict(self), "values": self.values()}
 
     def values(self) -> dict[str, float]:
-        """What the goals are held against."""
-        told = {name: one.median for name, _, one in self._ratios()}
+        """The numbers that the goals are checked against, by name."""
+        values = {name: ratio.median for name, _, ratio in self._ratios()}
         for kind in ("pg", "sqlite"):
-            if self.opinions:
-                told[f"ack_vs_noop_{kind}_by_wrk"] = self.opinions[f"ack_{kind}"] / self.opinions[f"noop_{kind}"]
+            if self.by_wrk:
+                values[f"ack_vs_noop_{kind}_by_wrk"] = self.by_wrk[f"ack_{kind}"] / self.by_wrk[f"noop_{kind}"]
         if self.memory:
-            told["web_callbacks"], last = self.memory[-1]
-            told["web_mb"] = max(last) / _MEGABYTE
+            values["web_callbacks"], last = self.memory[-1]
+            values["web_mb"] = max(last) / _MEGABYTE
             early = next((sizes for callbacks, sizes in self.memory if callbacks >= EARLY_CALLBACKS), None)
             if early is not None and early is not last:
-                told["web_growth_mb"] = max(now - then for now, then in zip(last, early, strict=True)) / _MEGABYTE
+                growth = max(after - before for after, before in zip(last, early, strict=True))
+                values["web_growth_mb"] = growth / _MEGABYTE
         if self.while_busy:
-            told["ack_busy_p99_vs_idle"] = self._busy_ratio(self.while_busy).median
+            values["ack_busy_p99_vs_idle"] = self._busy_ratio(self.while_busy).median
         if self.until_visible:
-            told["visible_p99_ms"] = measures.percentile(self.until_visible.delays, 0.99) * 1000
-        told["answers_checked"] = sum(proof.acknowledged for proof in self.proofs.values())
-        told["answers_missing"] = sum(proof.missing for proof in self.proofs.values())
-        return told
+            values["visible_p99_ms"] = measures.percentile(self.until_visible.delays, 0.99) * 1000
+        values["answers_checked"] = sum(proof.acknowledged for proof in self.proofs.values())
+        values["answers_missing"] = sum(proof.missing for proof in self.proofs.values())
+        return values
 
     def tables(self) -> str:
-        """All of it, in Markdown."""
-        parts = [self._facts(), self._candidates(), self._ratio_table(), *self._remarks()]
+        """All results in Markdown."""
+        parts = [self._facts_list(), self._candidate_table(), self._ratio_table(), *self._remarks()]
         return "\n\n".join(part for part in parts if part)
 
-    def _facts(self) -> str:
+    def _facts_list(self) -> str:
         return "\n".join(f"- {name}: {value}" for name, value in self.facts.items())
 
-    def _candidates(self) -> str:
+    def _candidate_table(self) -> str:
         rows = []
         for name, text in NAMES.items():
             per_second = spread_of(self.fastest, name, "per_second").text()
@@ -76,9 +77,11 @@ class Outcome:
         return measures.table(["", "answers/s", "p99 ms", "fixed rate/s", "p99 ms at it"], rows)
 
     def _ratio_table(self) -> str:
-        return measures.table(["ratio", "median (spread)"], [[text, one.text(2)] for _, text, one in self._ratios()])
+        rows = [[text, ratio.text(2)] for _, text, ratio in self._ratios()]
+        return measures.table(["ratio", "median (spread)"], rows)
 
     def _ratios(self) -> Iterator[tuple[str, str, Spread]]:
+        """Each ratio's name, its text, and its spread over the rounds."""
         fastest = [{name: report.per_second for name, report in reports.items()} for reports in self.fastest]
         for name, text, above, below in (
             ("ack_vs_noop_pg", "durable answers ÷ bare Flask no-op, PostgreSQL", "ack_pg", "noop_pg"),
@@ -101,18 +104,18 @@ class Outcome:
                 f"{NAMES[name]}: {proof.acknowledged:,} answers 200 looked up one by one, {proof.missing} missing, "
                 f"{proof.repeated} repeated; {proof.unacknowledged} more kept whose answer never came."
             )
-        if self.opinions:
-            seen = ", ".join(f"{NAMES[name]} {rate:,.0f}/s" for name, rate in self.opinions.items())
-            yield f"One turn each by wrk: {seen}."
+        if self.by_wrk:
+            rates = ", ".join(f"{NAMES[name]} {rate:,.0f}/s" for name, rate in self.by_wrk.items())
+            yield f"One turn each by wrk: {rates}."
         if self.memory:
             yield "Memory of the web processes: " + "; ".join(
                 f"{callbacks:,} callbacks {'/'.join(f'{size / _MEGABYTE:.1f}' for size in sizes)} MB"
-                for callbacks, sizes in (self.memory[0], *self._early(), self.memory[-1])
+                for callbacks, sizes in (self.memory[0], *self._early_memory(), self.memory[-1])
             )
         if self.while_busy:
             idle, loaded = (
-                measures.spread([one.p99 * 1000 for one in each])
-                for each in (self.while_busy.idle, self.while_busy.busy)
+                measures.spread([report.p99 * 1000 for report in reports])
+                for reports in (self.while_busy.idle, self.while_busy.busy)
             )
             posts = measures.spread(self.while_busy.post_seconds).text(1)
             yield (
@@ -128,15 +131,15 @@ class Outcome:
                 f"p99 {p99:.0f} ms, longest {max(delays) * 1000:.0f} ms, of {len(delays)} receipts watched."
             )
 
-    def _early(self) -> Sequence[tuple[int, list[int]]]:
+    def _early_memory(self) -> Sequence[tuple[int, list[int]]]:
         return [sample for sample in self.memory if sample[0] >= EARLY_CALLBACKS][:1]
 
     @staticmethod
-    def _busy_ratio(found: busy.Outcome) -> Spread:
-        pairs = zip(found.busy, found.idle, strict=True)
-        return measures.spread([loaded.p99 / idle.p99 for loaded, idle in pairs])
+    def _busy_ratio(outcome: busy.Outcome) -> Spread:
+        pairs = zip(outcome.busy, outcome.idle, strict=True)
+        return measures.spread([busy_report.p99 / idle_report.p99 for busy_report, idle_report in pairs])
 
 
-def spread_of(rounds: Sequence[Mapping[str, Report]], name: str, what: str, times: float = 1) -> Spread:
-    """One figure of one candidate over all rounds. `what`: a field of Report."""
-    return measures.spread([float(getattr(reports[name], what)) * times for reports in rounds])
+def spread_of(rounds: Sequence[Mapping[str, Report]], name: str, field_name: str, factor: float = 1) -> Spread:
+    """The spread of one candidate's figure over all rounds. `field_name`: a field of Report."""
+    return measures.spread([float(getattr(reports[name], field_name)) * factor for reports in rounds])

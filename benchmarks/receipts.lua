@@ -1,5 +1,5 @@
--- For wrk with one thread: each request is another receipt, and what came of all of them is one JSON object.
--- Arguments: the path with its query, to which a number is added.
+-- For wrk with one thread: each request is a different receipt, and the results are one JSON object.
+-- Argument: the path with its query, to which a number is appended.
 local number = 0
 
 function init(args)

@@ -1,4 +1,4 @@
-"""What every bench does around its measurements: say what it is at, and tell and keep what it found."""
+"""Shared by all benches: signals and errors, progress lines, and printing and saving the results."""
 
 import json
 import signal
@@ -16,7 +16,7 @@ _RESULTS = Path(__file__).parent / "results"
 
 @contextmanager
 def bench(name: str) -> Iterator[None]:
-    """Its measurements. One that can't be made ends the process with 1; told to end, it first stops what it started."""
+    """Run the measurements in the block. A ReceiptsvcError exits with 1; SIGTERM first stops what was started."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield
@@ -26,31 +26,31 @@ def bench(name: str) -> Iterator[None]:
 
 
 def facts(folder: Path) -> dict[str, str]:
-    """What all numbers depend on: the day, the machine, the disk below a folder. Raises BenchError for mere memory."""
+    """What all numbers depend on: date, machine, and the disk of a folder. Raises BenchError if that is memory."""
     return {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", **machine.facts(), **machine.disk(folder)}
 
 
 def say(what: str) -> None:
-    """What begins now."""
+    """Print what starts now."""
     print(f"{datetime.now(UTC):%H:%M:%S} {what} …", flush=True)
 
 
-def tell(name: str, values: Mapping[str, float], facts: Mapping[str, str]) -> None:
-    """Keep all that a bench found in a file, and print it."""
-    keep(name, {"facts": facts, "values": values})
-    for what, fact in facts.items():
-        print(f"- {what}: {fact}")
-    tell_values(values)
+def report(name: str, values: Mapping[str, float], facts: Mapping[str, str]) -> None:
+    """Save a bench's results to a file, and print them."""
+    save(name, {"facts": facts, "values": values})
+    for fact, text in facts.items():
+        print(f"- {fact}: {text}")
+    print_values(values)
 
 
-def tell_values(values: Mapping[str, float]) -> None:
-    """A line each, as `name=value`."""
+def print_values(values: Mapping[str, float]) -> None:
+    """Print each value on a line, as `name=value`."""
     for name, value in values.items():
         print(f"{name}={value:.0f}" if float(value).is_integer() else f"{name}={value:.3f}")
 
 
-def keep(name: str, found: Mapping[str, object]) -> None:
-    """Write what a bench found as JSON into a file named by it and the time."""
+def save(name: str, results: Mapping[str, object]) -> None:
+    """Write a bench's results as JSON to a file named by the bench and the time."""
     _RESULTS.mkdir(exist_ok=True)
     file = _RESULTS / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    file.write_text(json.dumps(found, indent=1, default=str))
+    file.write_text(json.dumps(results, indent=1, default=str))

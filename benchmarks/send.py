@@ -1,7 +1,7 @@
-"""`make bench-send`: how fast messages go out, what they cost to hand in, and what the API feels of it.
+"""`make bench-send`: how fast messages are sent, what it costs to submit them, and how the API answers meanwhile.
 
-Service, worker and the sandbox are real processes on this machine. The sandbox takes 200 ms over each answer, so that
-four calls at once of 250 messages could carry 5,000 a second: that is the ideal.
+Service, worker and sandbox are real processes on this machine. The sandbox takes 200 ms for each answer, so four
+concurrent calls of 250 messages could send 5,000 a second: that is the ideal.
 """
 
 import tempfile
@@ -24,7 +24,7 @@ from tests.support import databases
 
 _ANSWER_SECONDS, _CALLS, _BATCH = 0.2, 4, 250
 _IDEAL = _CALLS * _BATCH / _ANSWER_SECONDS
-_ASKS_A_SECOND = 50
+_READS_PER_SECOND = 50
 _IDLE_SECONDS = 4.0
 _SETTINGS = {"SEND_CONCURRENCY": str(_CALLS), "BATCH_SIZE": str(_BATCH), "WEB_CONCURRENCY": "2"}
 _FLAGS = ("--ignore-numbers", "--default", "no-receipts", "--answer-ms", f"{_ANSWER_SECONDS * 1000:g}")
@@ -35,107 +35,108 @@ _TIMEOUT_SECONDS = 120
 @click.option("--rounds", type=click.IntRange(1), default=5, help="How often each is measured (5).")
 @click.option("--messages", "count", type=click.IntRange(1000), default=10_000, help="That go out in a round (10,000).")
 def main(rounds: int, count: int) -> None:
-    """Measure sending, on a PostgreSQL of our own."""
+    """Measure sending, on an embedded PostgreSQL."""
     with runs.bench("send"):
         values, facts = measure(rounds, count)
-    runs.tell("send", values, facts)
+    runs.report("send", values, facts)
 
 
 def measure(rounds: int, count: int) -> tuple[dict[str, float], dict[str, str]]:
-    """All measurements. Raises ReceiptsvcError."""
-    with tempfile.TemporaryDirectory(prefix="receiptsvc-bench-") as made, databases.embedded_postgresql() as server:
-        folder = Path(made)
+    """Make all measurements; returns values and facts by name. Raises ReceiptsvcError."""
+    with tempfile.TemporaryDirectory(prefix="receiptsvc-bench-") as scratch, databases.embedded_postgresql() as server:
+        folder = Path(scratch)
         facts = runs.facts(folder)
         facts |= machine.postgresql(server) | {"processors busy with other things": f"{machine.busy_share():.0%}"}
         with databases.scratch_postgresql(server) as url:
             stack = Stack(folder / "stack", url, settings=_SETTINGS, sandbox_flags=_FLAGS)
-            with stack, psycopg.connect(plain_url(url), autocommit=True) as ask:
+            with stack, psycopg.connect(plain_url(url), autocommit=True) as connection:
                 stack.migrate()
                 stack.start("sandbox", "web")
                 stack.wait_until("the sandbox", lambda: answers(f"{stack.sandbox_url}/sandbox/report"))
                 stack.wait_until("the web process", lambda: answers(f"{stack.url}/readyz"))
-                values = _hand_in(stack, rounds, facts)
+                values = _measure_submission(stack, rounds, facts)
                 stack.start("worker")
-                _until_sent(stack, ask)
-                values |= _send(stack, ask, rounds, count, facts)
+                _wait_until_sent(stack, connection)
+                values |= _measure_sending(stack, connection, rounds, count, facts)
     return values, facts
 
 
-def _hand_in(stack: Stack, rounds: int, facts: dict[str, str]) -> dict[str, float]:
-    """250 messages in one request, and one by one over the same kept connection, in turns; no worker runs."""
-    at_once, one_by_one = [], []
+def _measure_submission(stack: Stack, rounds: int, facts: dict[str, str]) -> dict[str, float]:
+    """250 messages in one request, and one by one over one keep-alive connection, in turns; no worker runs."""
+    together, one_by_one = [], []
     with _session(stack) as session:
         for number in range(rounds):
-            runs.say(f"handing in, round {number + 1} of {rounds}")
-            messages = _messages(_BATCH, number)
-            began = perf_counter()
+            runs.say(f"submitting, round {number + 1} of {rounds}")
+            messages = _make_messages(_BATCH, number)
+            started = perf_counter()
             _post(session, stack, messages)
-            at_once.append(perf_counter() - began)
-            began = perf_counter()
+            together.append(perf_counter() - started)
+            started = perf_counter()
             for message in messages:
                 _post(session, stack, [message])
-            one_by_one.append(perf_counter() - began)
-    ratios = measures.spread([whole / single for whole, single in zip(at_once, one_by_one, strict=True)])
-    facts[f"{_BATCH} messages in one request"] = f"{measures.spread([s * 1000 for s in at_once]).text()} ms"
+            one_by_one.append(perf_counter() - started)
+    ratios = measures.spread([batch / single for batch, single in zip(together, one_by_one, strict=True)])
+    facts[f"{_BATCH} messages in one request"] = f"{measures.spread([s * 1000 for s in together]).text()} ms"
     facts[f"{_BATCH} requests"] = f"{measures.spread([s * 1000 for s in one_by_one]).text()} ms"
     facts["one request ÷ many"] = ratios.text(3)
     return {"send_one_request_vs_many": ratios.median}
 
 
-def _send(stack: Stack, ask: psycopg.Connection, rounds: int, count: int, facts: dict[str, str]) -> dict[str, float]:
-    """How fast so many messages go out, while somebody asks the API; and how it answers while nothing goes out."""
+def _measure_sending(
+    stack: Stack, connection: psycopg.Connection, rounds: int, count: int, facts: dict[str, str]
+) -> dict[str, float]:
+    """How fast `count` messages are sent; and how fast the API answers reads meanwhile, and while nothing is sent."""
     speeds, idle, busy = [], [], []
     with _session(stack) as session:
         for number in range(rounds):
             runs.say(f"sending, round {number + 1} of {rounds}")
-            with _asking(stack) as seconds:
+            with _reading(stack) as seconds:
                 sleep(_IDLE_SECONDS)
             idle.append(measures.percentile(seconds, 0.95))
-            _pause(session, stack, "pause")
-            _post(session, stack, _messages(count, 1000 + number))
-            _pause(session, stack, "resume")
-            with _asking(stack) as seconds:
-                began = perf_counter()
-                _until_sent(stack, ask)
-                speeds.append(count / (perf_counter() - began))
+            _control_sending(session, stack, "pause")
+            _post(session, stack, _make_messages(count, 1000 + number))
+            _control_sending(session, stack, "resume")
+            with _reading(stack) as seconds:
+                started = perf_counter()
+                _wait_until_sent(stack, connection)
+                speeds.append(count / (perf_counter() - started))
             busy.append(measures.percentile(seconds, 0.95))
-    told = stack.client().ledger()
-    if not told["balanced"]:
+    if not stack.client().ledger()["balanced"]:
         raise BenchError("the ledger does not balance")
     report = requests.get(f"{stack.sandbox_url}/sandbox/report", timeout=_TIMEOUT_SECONDS).json()
     if report["doubles"] or report["messageGuids"] != rounds * (count + 2 * _BATCH):
         raise BenchError(f"the gateway got {report['messageGuids']} messages, {report['doubles']} of them twice")
     ratios = measures.spread([speed / _IDEAL for speed in speeds])
-    slower = measures.spread([one / other for one, other in zip(busy, idle, strict=True)])
+    busy_ratio = measures.spread([busy_p95 / idle_p95 for busy_p95, idle_p95 in zip(busy, idle, strict=True)])
     facts["messages sent a second"] = f"{measures.spread(speeds).text()}, of {_IDEAL:,.0f} that the gateway could take"
     facts["API p95 idle; busy"] = (
-        "; ".join(measures.spread([s * 1000 for s in one]).text(1) for one in (idle, busy)) + " ms"
+        "; ".join(measures.spread([s * 1000 for s in p95s]).text(1) for p95s in (idle, busy)) + " ms"
     )
-    facts["busy ÷ idle"] = slower.text(2)
-    return {"send_vs_ideal": ratios.median, "send_api_p95_vs_idle": slower.median}
+    facts["busy ÷ idle"] = busy_ratio.text(2)
+    return {"send_vs_ideal": ratios.median, "send_api_p95_vs_idle": busy_ratio.median}
 
 
 @contextmanager
-def _asking(stack: Stack) -> Iterator[list[float]]:
-    """Somebody who asks for a message again and again while the block lasts; how long each answer took."""
-    over, seconds = Event(), list[float]()
+def _reading(stack: Stack) -> Iterator[list[float]]:
+    """Read one message 50 times a second during the block. Gives how long each answer took, in seconds."""
+    is_over, seconds = Event(), list[float]()
 
-    def ask() -> None:
+    def read() -> None:
         with _session(stack) as session:
-            listed = session.get(f"{stack.url}/v1/messages?limit=1", timeout=_TIMEOUT_SECONDS).json()
-            url = listed["items"][0]["url"]
-            while not over.is_set():
-                began = perf_counter()
+            page = session.get(f"{stack.url}/v1/messages?limit=1", timeout=_TIMEOUT_SECONDS).json()
+            url = page["items"][0]["url"]
+            while not is_over.is_set():
+                started = perf_counter()
                 session.get(url, timeout=_TIMEOUT_SECONDS).raise_for_status()
-                seconds.append(perf_counter() - began)
-                over.wait(max(0.0, 1 / _ASKS_A_SECOND - seconds[-1]))
+                seconds.append(perf_counter() - started)
+                is_over.wait(max(0.0, 1 / _READS_PER_SECOND - seconds[-1]))
 
-    thread = Thread(target=ask)
+    thread = Thread(target=read)
     thread.start()
     try:
         yield seconds
     finally:
-        over.set()
+        is_over.set()
         thread.join()
     if not seconds:
         raise BenchError("the API gave no answer")
@@ -147,27 +148,32 @@ def _session(stack: Stack) -> requests.Session:
     return session
 
 
-def _messages(count: int, salt: int) -> list[dict[str, Any]]:
+def _make_messages(count: int, salt: int) -> list[dict[str, Any]]:
     return [
-        {"recipients": [str(447700000000 + place)], "text": "Your order is on its way.", "clientRef": f"{salt}-{place}"}
-        for place in range(count)
+        {
+            "recipients": [str(447700000000 + number)],
+            "text": "Your order is on its way.",
+            "clientRef": f"{salt}-{number}",
+        }
+        for number in range(count)
     ]
 
 
 def _post(session: requests.Session, stack: Stack, messages: Sequence[dict[str, Any]]) -> None:
-    answer = session.post(f"{stack.url}/v1/messages", json={"messages": messages}, timeout=_TIMEOUT_SECONDS)
-    if answer.status_code != 202:
-        raise BenchError(f"a POST of {len(messages)} messages was answered {answer.status_code}")
+    response = session.post(f"{stack.url}/v1/messages", json={"messages": messages}, timeout=_TIMEOUT_SECONDS)
+    if response.status_code != 202:
+        raise BenchError(f"a POST of {len(messages)} messages was answered {response.status_code}")
 
 
-def _pause(session: requests.Session, stack: Stack, word: str) -> None:
+def _control_sending(session: requests.Session, stack: Stack, command: str) -> None:
+    """`pause` or `resume`."""
     body = {"reason": "a benchmark"}
-    session.post(f"{stack.url}/v1/sending/{word}", json=body, timeout=_TIMEOUT_SECONDS).raise_for_status()
+    session.post(f"{stack.url}/v1/sending/{command}", json=body, timeout=_TIMEOUT_SECONDS).raise_for_status()
 
 
-def _until_sent(stack: Stack, ask: psycopg.Connection) -> None:
+def _wait_until_sent(stack: Stack, connection: psycopg.Connection) -> None:
     def is_sent() -> bool:
-        row = ask.execute("SELECT 1 FROM messages WHERE due_at IS NOT NULL LIMIT 1").fetchone()
+        row = connection.execute("SELECT 1 FROM messages WHERE due_at IS NOT NULL LIMIT 1").fetchone()
         return row is None
 
     stack.wait_until("all messages are sent", is_sent, seconds=_TIMEOUT_SECONDS)

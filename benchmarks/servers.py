@@ -1,4 +1,4 @@
-"""The servers that are measured, started and stopped: all by one gunicorn configuration, the service's own."""
+"""Starts and stops the servers that are measured. All run under the service's own gunicorn configuration."""
 
 import os
 import signal
@@ -17,24 +17,24 @@ from receiptsvc.demo.processes import free_port
 
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 30.0
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 
 
 @contextmanager
 def gunicorn(application: str, environ: Mapping[str, str], log: Path, flags: Sequence[str] = ()) -> Iterator[int]:
-    """An application under the service's gunicorn.conf.py, on the PORT of `environ`; the master's process id.
+    """Run an application under the service's gunicorn.conf.py, on the PORT of `environ`. Gives the master's pid.
 
-    `flags` stand over the configuration. Raises BenchError if it does not come up.
+    `flags` override the configuration. Raises BenchError if it does not come up.
     """
     command = [sys.executable, "-m", "gunicorn", application, *flags]
     url = f"http://127.0.0.1:{environ['PORT']}/healthz"
-    with _running(command, environ, log, lambda: _answers(url)) as process_id:
-        yield process_id
+    with _running(command, environ, log, lambda: _answers(url)) as pid:
+        yield pid
 
 
 @contextmanager
 def redis(folder: Path) -> Iterator[int]:
-    """The port of a Redis that appends each write to a file in `folder` and syncs it before it answers."""
+    """Run a Redis that appends each write to a file in `folder` and fsyncs it before it answers. Gives its port."""
     program, port = need("redis-server", "redis-server"), free_port()
     flags = ["--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
     command = [program, "--port", str(port), "--dir", str(folder), *flags]
@@ -45,13 +45,13 @@ def redis(folder: Path) -> Iterator[int]:
 
 
 def ask_redis(port: int, *words: str) -> str:
-    """The answer of a Redis on this machine to one command; empty if there is none."""
+    """The answer of this machine's Redis to one command; empty if it does not answer."""
     command = [need("redis-cli", "redis-tools"), "-p", str(port), *words]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _answers(url: str) -> bool:
-    """Whether an application is there; most of them know no such address, and say so."""
+    """Whether an application answers. Any status below 500 will do: most of them have no /healthz."""
     try:
         return requests.get(url, timeout=2).status_code < 500
     except requests.RequestException:
@@ -71,7 +71,7 @@ def _running(
         while not is_ready():
             if process.poll() is not None or monotonic() > deadline:
                 raise BenchError(f"{' '.join(command)} did not come up:\n{log.read_text(errors='replace')[-2000:]}")
-            sleep(_LOOK_SECONDS)
+            sleep(_POLL_SECONDS)
         yield process.pid
     finally:
         process.terminate()

@@ -1,4 +1,4 @@
-"""Programs from outside that the benches need: found, or installed with Debian's package manager."""
+"""Finds the external programs that the benches need, or installs them with apt-get."""
 
 import os
 import shutil
@@ -8,23 +8,23 @@ from receiptsvc.domain.errors import ReceiptsvcError
 
 
 class BenchError(ReceiptsvcError):
-    """A bench can't go on, or what it measured is not what it set out to measure."""
+    """A bench can't continue, or did not measure what it should."""
 
 
 def need(program: str, package: str) -> str:
-    """The path of a program; it is installed if it is missing. Raises BenchError if that can't be done."""
-    found = shutil.which(program)
-    if found:
-        return found
+    """The path of a program, which is installed if it is missing. Raises BenchError if that fails."""
+    path = shutil.which(program)
+    if path:
+        return path
     apt = shutil.which("apt-get")
     if apt is None or os.geteuid() != 0:
         raise BenchError(f"{program} is needed: install it first (on Debian: apt-get install {package})")
     print(f"Installing {package} …", flush=True)
-    # The package would start a server of its own; at run level 1 it is told not to.
-    quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    # At run level 1 the package does not start a server of its own.
+    environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     for command in ([apt, "-q", "update"], [apt, "-q", "install", "-y", package]):
-        done = subprocess.run(command, env=quiet, capture_output=True, text=True, check=False)
-    found = shutil.which(program)
-    if found is None:
-        raise BenchError(f"{package} could not be installed, and {program} is needed:\n{done.stderr[-500:]}")
-    return found
+        completed = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    path = shutil.which(program)
+    if path is None:
+        raise BenchError(f"{package} could not be installed, and {program} is needed:\n{completed.stderr[-500:]}")
+    return path

@@ -1,4 +1,4 @@
-"""What the benchmarks' numbers rest on: the load generator tells the truth, and the maths is right."""
+"""The benchmarks' foundations: the load generator counts right, and the statistics are right."""
 
 import re
 import shutil
@@ -36,11 +36,11 @@ Answer = Callable[[int], bytes]
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("cc") is None:
         pytest.skip("no C compiler: the load generator can't be tried")
-    return generator.compiled(tmp_path_factory.mktemp("generator"))
+    return generator.compile_program(tmp_path_factory.mktemp("generator"))
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Answers number by number as it is told; an empty answer hangs up. `asked` counts what came."""
+    """Answers each request by its number; an empty answer closes the connection. `requests`: the count of each target."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -48,7 +48,7 @@ class Server(socketserver.ThreadingTCPServer):
     def __init__(self, answer: Answer) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.answer = answer
-        self.asked: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
         self.lock = threading.Lock()
 
 
@@ -61,7 +61,7 @@ class Handler(socketserver.StreamRequestHandler):
                 pass
             target = line.split()[1]
             with self.server.lock:
-                self.server.asked[target] += 1
+                self.server.requests[target] += 1
             answer = self.server.answer(int(target.rpartition("=")[2]))
             self.wfile.write(answer)
             if not answer or b"close" in answer:
@@ -89,20 +89,20 @@ def site_of(server: Server, folder: Path) -> Site:
 FAST = Plan(rate=0, warm_seconds=0.1, seconds=0.4)
 
 
-def test_every_request_is_another_one_and_every_200_is_told_by_its_number(program: Path, tmp_path: Path) -> None:
+def test_every_request_has_its_own_number_and_every_200_is_reported_by_it(program: Path, tmp_path: Path) -> None:
     with serving(lambda _: OK) as server:
         site = site_of(server, tmp_path)
         first = site.load(program, FAST)
         second = site.load(program, FAST)
     assert first.is_clean
     assert second.is_clean
-    assert first.sent + second.sent == site.next_number == len(server.asked) > CONNECTIONS
-    assert set(server.asked.values()) == {1}
+    assert first.sent + second.sent == site.next_number == len(server.requests) > CONNECTIONS
+    assert set(server.requests.values()) == {1}
     assert sorted(site.acknowledged) == list(range(site.next_number))
     assert 0 < first.per_second <= first.ok / FAST.seconds
 
 
-def test_what_was_not_answered_200_is_no_acknowledgement(program: Path, tmp_path: Path) -> None:
+def test_only_a_200_is_an_acknowledgement(program: Path, tmp_path: Path) -> None:
     answers = {0: OK, 1: BUSY, 2: b"", 3: LAST}
     with serving(lambda number: answers[number % 4]) as server:
         site = site_of(server, tmp_path)
@@ -115,17 +115,17 @@ def test_what_was_not_answered_200_is_no_acknowledgement(program: Path, tmp_path
     assert {number % 4 for number in site.acknowledged} == {0, 3}
 
 
-def test_a_fixed_rate_is_kept_and_everything_due_is_sent(program: Path, tmp_path: Path) -> None:
+def test_a_fixed_rate_is_kept_and_every_due_request_is_sent(program: Path, tmp_path: Path) -> None:
     with serving(lambda _: OK) as server:
-        began = monotonic()
+        started = monotonic()
         report = site_of(server, tmp_path).load(program, Plan(rate=200, warm_seconds=0.5, seconds=0.5))
-        taken = monotonic() - began
+        elapsed = monotonic() - started
     assert report.is_clean
     assert report.sent == report.ok == 200
-    assert taken >= 199 / 200
+    assert elapsed >= 199 / 200
 
 
-def test_a_pause_of_the_server_costs_all_that_was_due_during_it(program: Path, tmp_path: Path) -> None:
+def test_a_pause_of_the_server_delays_every_request_due_during_it(program: Path, tmp_path: Path) -> None:
     pause_from = monotonic() + 0.5
     pause_to = pause_from + 0.5
 
@@ -144,7 +144,7 @@ def test_a_pause_of_the_server_costs_all_that_was_due_during_it(program: Path, t
     assert report.p90 >= 0.2
 
 
-def test_a_server_that_is_not_there_is_an_error(program: Path, tmp_path: Path) -> None:
+def test_an_unreachable_server_is_an_error(program: Path, tmp_path: Path) -> None:
     with serving(lambda _: OK) as server:
         site = site_of(server, tmp_path)
     with pytest.raises(BenchError, match="load on test failed"):
@@ -164,7 +164,7 @@ def test_a_percentile_is_a_value_that_was_measured(values: list[float], share: f
     assert measures.percentile(values, share) == expected
 
 
-def test_a_table_is_markdown_with_numbers_to_the_right() -> None:
+def test_a_table_is_markdown_with_right_aligned_numbers() -> None:
     assert measures.table(["what", "ms"], [["a", "1,000"], ["longer", "2"]]).splitlines() == [
         "| what   |    ms |",
         "| ------ | ----: |",
@@ -186,10 +186,10 @@ def test_a_table_is_markdown_with_numbers_to_the_right() -> None:
 def test_a_proof_holds_only_if_every_200_is_one_row(
     acknowledged: list[int], rows: list[int], proof: dict[str, int], holds: bool
 ) -> None:
-    found = kept.compare(array("I", acknowledged), rows)
-    assert {name: getattr(found, name) for name in proof} == proof
-    assert found.rows == len(rows)
-    assert found.holds is holds
+    result = kept.compare(array("I", acknowledged), rows)
+    assert {name: getattr(result, name) for name in proof} == proof
+    assert result.rows == len(rows)
+    assert result.holds is holds
 
 
 def report(per_second: float, p99: float) -> Report:
@@ -209,14 +209,18 @@ def report(per_second: float, p99: float) -> Report:
     )
 
 
-def test_an_outcome_prints_the_numbers_that_the_goals_name() -> None:
+def test_an_outcome_has_the_values_that_the_goals_name() -> None:
     speeds = dict.fromkeys(NAMES, 100.0) | {"ack_pg": 500.0, "orm": 50.0, "ack_sqlite": 120.0}
     proof = Proof(acknowledged=7, rows=7, missing=0, repeated=0, unacknowledged=0)
     megabyte = 1024 * 1024
     outcome = Outcome(
         fastest=[{name: report(speed, 0.01) for name, speed in speeds.items()}],
         steady=[
-            {f"{who}_{kind}": report(1, p99) for who, p99 in (("ack", 3), ("noop", 2)) for kind in ("pg", "sqlite")}
+            {
+                f"{candidate}_{kind}": report(1, p99)
+                for candidate, p99 in (("ack", 3), ("noop", 2))
+                for kind in ("pg", "sqlite")
+            }
         ],
         rates=dict.fromkeys(("ack_pg", "noop_pg", "ack_sqlite", "noop_sqlite"), 50),
         memory=[(count, [size * megabyte]) for count, size in ((10, 60), (100_000, 70), (1_000_000, 72))],
@@ -240,12 +244,12 @@ def test_an_outcome_prints_the_numbers_that_the_goals_name() -> None:
     assert re.search(r"bare Flask no-op, PostgreSQL +\| +5\.00 \(5\.00-5\.00\) \|", outcome.tables())
 
 
-def test_seeded_messages_are_what_the_service_would_have_made_of_them(database_url: str, database: Database) -> None:
-    told: list[int] = []
-    seed(database_url, 300, told.append)
-    assert sum(told) == 300
+def test_seeded_rows_are_those_that_the_service_would_write(database_url: str, database: Database) -> None:
+    progress: list[int] = []
+    seed(database_url, 300, progress.append)
+    assert sum(progress) == 300
     with database.reading() as session:
         assert session.scalar(select(func.count()).select_from(Message)) == 300
         assert session.scalar(select(func.count()).select_from(Transition)) == 300 + 150 + 297
-    # Nobody kept receipts of them; all else adds up.
+    # Their receipts have no inbox rows; everything else adds up.
     assert {fault.what for fault in verify(database)} == {"counter", "count of an hour's receipts"}

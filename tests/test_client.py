@@ -1,4 +1,4 @@
-"""What the client makes of the service, of answers that no receiptsvc gives, and of settings."""
+"""The client: against the real service, against answers that receiptsvc would not give, and its settings."""
 
 import json
 import socket
@@ -26,7 +26,7 @@ KEY = "a-key-of-sixteen-or-more"
 
 @contextmanager
 def answering(answer: Callable[[Request], Response]) -> Iterator[Client]:
-    """A client of a server that answers so."""
+    """A client of a server that gives these answers."""
     server = make_server("127.0.0.1", 0, Request.application(answer), threaded=True)
     thread = Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -43,7 +43,7 @@ def give(content: object, status: int = 200, headers: dict[str, str] | None = No
     return lambda _: Response(body, status, headers, content_type="application/json")
 
 
-def test_the_key_goes_as_a_bearer_token_and_no_netrc_replaces_it(
+def test_the_key_is_sent_as_a_bearer_token_and_no_netrc_replaces_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     netrc = tmp_path / "netrc"
@@ -54,7 +54,7 @@ def test_the_key_goes_as_a_bearer_token_and_no_netrc_replaces_it(
         assert client.ledger() == {"key": f"Bearer {KEY}"}
 
 
-def test_no_proxy_stands_between_two_processes_of_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loopback_service_is_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     with answering(give({"balanced": True})) as client:
         assert client.ledger() == {"balanced": True}
@@ -74,7 +74,7 @@ def test_lists_are_read_page_by_page_with_the_filters_kept() -> None:
     assert [query["clientRef"] for query in asked] == [["ä/b&c"]] * 3
 
 
-def test_a_cursor_that_leads_nowhere_new_ends_the_list() -> None:
+def test_a_repeated_cursor_ends_the_list() -> None:
     with answering(give({"items": [{"id": 1}], "nextCursor": "same"})) as client:
         assert len(list(client.messages())) == 2
 
@@ -95,12 +95,12 @@ def test_a_conversation_has_the_timeline_of_all_its_pages() -> None:
     assert told["nextCursor"] is None
 
 
-def test_an_id_cannot_leave_its_place_in_the_path() -> None:
+def test_an_id_is_one_segment_of_the_path() -> None:
     with answering(lambda request: Response(json.dumps({"path": request.environ["REQUEST_URI"]}))) as client:
         assert client.message("a/../b?c=d")["path"] == "/v1/messages/a%2F..%2Fb%3Fc%3Dd"
 
 
-def test_a_problem_says_what_and_where() -> None:
+def test_an_api_error_has_the_problems_detail_and_errors() -> None:
     problem = {"title": "Unprocessable", "detail": "two faults", "errors": {"messages[0].text": ["too long"]}}
     with answering(give(problem, 422)) as client, pytest.raises(ApiError) as caught:
         client.send([{"text": "secret text"}])
@@ -121,7 +121,7 @@ def test_a_problem_says_what_and_where() -> None:
         (502, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, None, True),
     ],
 )
-def test_a_refusal_says_whether_and_when_to_ask_again(
+def test_an_api_error_says_whether_and_when_to_retry(
     status: int, headers: dict[str, str], seconds: int | None, retry_helps: bool
 ) -> None:
     with answering(give({"title": "x"}, status, headers)) as client, pytest.raises(ApiError) as caught:
@@ -129,7 +129,7 @@ def test_a_refusal_says_whether_and_when_to_ask_again(
     assert (caught.value.retry_after_seconds, caught.value.retry_helps) == (seconds, retry_helps)
 
 
-def test_a_key_and_a_dry_run_go_along_with_what_is_sent() -> None:
+def test_an_idempotency_key_and_a_dry_run_are_sent_along() -> None:
     asked: list[tuple[str, str | None]] = []
 
     def answer(request: Request) -> Response:
@@ -142,12 +142,12 @@ def test_a_key_and_a_dry_run_go_along_with_what_is_sent() -> None:
     assert asked == [("", "k-1"), ("dryRun=true", None)]
 
 
-def test_a_service_that_takes_a_dry_run_for_a_send_is_found_out() -> None:
+def test_a_service_that_ignores_dry_run_is_an_error() -> None:
     with answering(give({"messages": [{"id": "msg_1"}]}, 202)) as client, pytest.raises(ApiError, match="no dry run"):
         client.send([{}], dry_run=True)
 
 
-def test_messages_are_looked_up_so_many_at_once() -> None:
+def test_lookups_are_split_into_calls_of_500() -> None:
     known = [f"msg_{number}" for number in range(1100)]
     asked: list[int] = []
 
@@ -165,7 +165,7 @@ def test_messages_are_looked_up_so_many_at_once() -> None:
 
 @pytest.fixture
 def served(sqlite_url: str) -> Iterator[Client]:
-    """A client of the real application, with a conversation in its database."""
+    """A client of the real application, whose database has a conversation."""
     database = Database(sqlite_url)
     first, _ = rows.accept(
         database,
@@ -183,7 +183,7 @@ def served(sqlite_url: str) -> Iterator[Client]:
     database.close()
 
 
-def test_every_list_is_read_to_its_end_whatever_its_pages(served: Client) -> None:
+def test_every_list_is_read_to_its_end(served: Client) -> None:
     lists: list[tuple[Callable[..., Iterator[Json]], list[str], int]] = [
         (served.messages, [], 3),
         (served.conversations, [], 2),
@@ -198,7 +198,7 @@ def test_every_list_is_read_to_its_end_whatever_its_pages(served: Client) -> Non
         assert list(call(*terms, limit="1")) == at_once
 
 
-def test_what_is_asked_for_is_found(served: Client) -> None:
+def test_single_objects_are_read(served: Client) -> None:
     [found] = served.messages(transactionID="42")
     assert [(hit["as"], len(hit["messages"])) for hit in served.search("../a b")] == [("clientRef", 2)]
     assert list(served.lookup([found["id"]])) == [found]
@@ -214,7 +214,7 @@ def test_what_is_asked_for_is_found(served: Client) -> None:
     assert served.receipt(reply["receiptId"])["channel"] == "inbound"
 
 
-def test_statistics_are_given(served: Client) -> None:
+def test_statistics_are_read(served: Client) -> None:
     told = served.statistics(by="day", since="2026-01-05T00:00:00Z", until="2026-01-06T00:00:00Z")
     assert told["total"]["statuses"] == {"accepted": 2, "delivered": 1}
     [waiting] = served.overdue(60)["statuses"]
@@ -222,7 +222,7 @@ def test_statistics_are_given(served: Client) -> None:
     assert served.sending()["paused"] is False
 
 
-def test_a_refusal_of_the_service_says_what_was_wrong(served: Client) -> None:
+def test_an_error_of_the_real_service_names_the_fault(served: Client) -> None:
     with pytest.raises(ApiError) as caught:
         list(served.messages(recipent="447700900001"))
     assert caught.value.errors == {"recipent": ["Is not known here; the nearest known name is recipient."]}
@@ -230,7 +230,7 @@ def test_a_refusal_of_the_service_says_what_was_wrong(served: Client) -> None:
         list(served.recipient("447700900009"))
 
 
-def test_a_fingerprint_tells_keys_and_services_apart() -> None:
+def test_a_fingerprint_differs_by_key_and_service() -> None:
     prints = {
         Client(url, key).fingerprint(salt)
         for url in ("http://a.example", "http://b.example")
@@ -275,7 +275,7 @@ CALLS: list[tuple[Callable[[Client], object], tuple[str, str, object]]] = [
 
 
 @pytest.mark.parametrize(("call", "expected"), CALLS, ids=[expected[1] for _, expected in CALLS])
-def test_each_call_goes_to_its_address(call: Callable[[Client], object], expected: tuple[str, str, object]) -> None:
+def test_each_method_calls_its_address(call: Callable[[Client], object], expected: tuple[str, str, object]) -> None:
     asked: list[tuple[str, str, object]] = []
 
     def answer(request: Request) -> Response:
@@ -299,7 +299,7 @@ def test_each_call_goes_to_its_address(call: Callable[[Client], object], expecte
     ],
     ids=["no JSON", "an error that is no JSON", "no object", "a redirect", "a strange problem"],
 )
-def test_what_is_no_answer_of_the_service_is_an_error(content: object, status: int, headers: dict[str, str]) -> None:
+def test_an_answer_that_is_not_receiptsvcs_is_an_error(content: object, status: int, headers: dict[str, str]) -> None:
     with answering(give(content, status, headers)) as client, pytest.raises(ApiError) as caught:
         client.ledger()
     assert caught.value.status == status
@@ -312,14 +312,14 @@ def test_a_list_without_items_is_an_error(content: object) -> None:
         list(client.messages())
 
 
-def test_nobody_there_is_unreachable() -> None:
+def test_a_refused_connection_is_unreachable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(Unreachable, match="can't be reached"):
         Client(f"http://127.0.0.1:{port}", KEY).ledger()
 
 
-def test_an_answer_that_does_not_come_is_unreachable() -> None:
+def test_a_timeout_is_unreachable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = Client(f"http://127.0.0.1:{silent.getsockname()[1]}", KEY, timeout_seconds=0.05)
         with pytest.raises(Unreachable, match="in time"):
@@ -335,7 +335,7 @@ def test_an_answer_that_does_not_come_is_unreachable() -> None:
         ({"RECEIPTSVC_URL": " ", "PUBLIC_URL": ""}, "http://127.0.0.1:8000"),
     ],
 )
-def test_the_address_is_the_first_that_is_set(environ: dict[str, str], url: str) -> None:
+def test_the_url_is_the_first_setting_that_is_set(environ: dict[str, str], url: str) -> None:
     client = Client.from_env({**environ, "RECEIPTSVC_API_KEY": KEY})
     assert client.url == url
 
@@ -354,7 +354,7 @@ def test_the_address_is_the_first_that_is_set(environ: dict[str, str], url: str)
         ({"RECEIPTSVC_API_KEY": "schlüssel\r\nX: y"}, "RECEIPTSVC_API_KEY"),
     ],
 )
-def test_a_bad_setting_is_named_and_not_repeated(environ: dict[str, str], name: str) -> None:
+def test_a_bad_setting_is_named_and_not_quoted(environ: dict[str, str], name: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Client.from_env({"RECEIPTSVC_API_KEY": KEY, **environ})
     assert len(caught.value.faults) == 1
@@ -362,14 +362,14 @@ def test_a_bad_setting_is_named_and_not_repeated(environ: dict[str, str], name: 
     assert environ[name] not in str(caught.value)
 
 
-def test_without_a_key_every_fault_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_fault_of_the_environment_is_reported_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "key_path", lambda: tmp_path / "api_key")
     with pytest.raises(SettingsError) as caught:
         Client.from_env({"RECEIPTSVC_URL": "x"})
     assert [fault.partition(":")[0] for fault in caught.value.faults] == ["RECEIPTSVC_URL", "RECEIPTSVC_API_KEY"]
 
 
-def test_the_key_in_the_data_folder_serves_where_none_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_in_the_data_folder_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "api_key").write_text(KEY + "\n")
     monkeypatch.setattr(environment, "key_path", lambda: tmp_path / "api_key")
     with answering(lambda request: Response(json.dumps({"key": request.headers["Authorization"]}))) as server:

@@ -1,1 +1,1 @@
-"""What the acknowledgement is measured against: each module is an application for gunicorn, nothing of ours in it."""
+"""What the service is compared with. Except `one_by_one`, each module is an application for gunicorn."""

@@ -1,4 +1,4 @@
-"""The worker's work as it is usually done: receipt by receipt, through the ORM, one commit each."""
+"""Processes receipts in the usual way: one by one through the ORM, one commit each."""
 
 from datetime import datetime
 
@@ -17,7 +17,7 @@ from receiptsvc.worker.process import ReceiptRules
 
 
 def process(database: Database, rules: ReceiptRules, now: datetime) -> int:
-    """Work on the next pending row; how many there were. What it writes is what the worker writes."""
+    """Process the next pending row, if any, and write what the worker would. Returns how many rows there were."""
     with database.transaction() as session:
         row = session.scalar(
             select(InboxRow)
@@ -28,33 +28,33 @@ def process(database: Database, rules: ReceiptRules, now: datetime) -> int:
         )
         if row is None:
             return 0
-        (said,) = callbacks.read_receipts(Callback(row.method, row.query, row.content_type, row.body), rules.zone)
+        (receipt,) = callbacks.read_receipts(Callback(row.method, row.query, row.content_type, row.body), rules.zone)
         message = session.scalar(select(Message).where(Message.id == row.message_id).with_for_update())
-        if isinstance(said, Unreadable) or message is None:
+        if isinstance(receipt, Unreadable) or message is None:
             raise ValueError("this benchmark has only receipts that can be read and find their message")
-        if said.transaction_id and session.get(MessageTransaction, (message.id, said.transaction_id)) is None:
+        if receipt.transaction_id and session.get(MessageTransaction, (message.id, receipt.transaction_id)) is None:
             session.add(
                 MessageTransaction(
                     message_id=message.id,
-                    transaction_id=said.transaction_id,
+                    transaction_id=receipt.transaction_id,
                     recipient=message.recipient,
                     source="receipt",
                     noted_at=now,
                 )
             )
-            message.transaction_id = message.transaction_id or said.transaction_id
-        told = session.scalars(
+            message.transaction_id = message.transaction_id or receipt.transaction_id
+        transitions = session.scalars(
             select(Transition).where(Transition.message_id == message.id).order_by(Transition.id)
         ).all()
         report = Report(
             source=Source.GATEWAY,
-            status=rules.status_map.status_for(said.status_id, said.description),
+            status=rules.status_map.status_for(receipt.status_id, receipt.description),
             received_at=row.received_at,
-            occurred_at=said.occurred_at,
-            provider_status_id=said.status_id,
-            provider_description=said.description,
+            occurred_at=receipt.occurred_at,
+            provider_status_id=receipt.status_id,
+            provider_description=receipt.description,
         )
-        earlier = [report_of(one) for one in told]
+        earlier = [report_of(transition) for transition in transitions]
         effect, _ = classify(report, earlier)
         state = fold([*earlier, report])
         session.add(
@@ -65,9 +65,9 @@ def process(database: Database, rules: ReceiptRules, now: datetime) -> int:
                 status=report.status,
                 effect=effect,
                 rule="token",
-                provider_status_id=said.status_id,
-                provider_description=said.description,
-                occurred_at=said.occurred_at,
+                provider_status_id=receipt.status_id,
+                provider_description=receipt.description,
+                occurred_at=receipt.occurred_at,
                 received_at=row.received_at,
                 recorded_at=now,
                 map_version=rules.status_map.version,

@@ -1,6 +1,6 @@
-"""The usual durable receiver: Flask, one ORM row and one commit a request, the same table as ours.
+"""The usual durable receiver: Flask, one ORM row and one commit for each request, in the same table as ours.
 
-It runs under gunicorn's own gevent worker, monkey-patched, with a connection for each load connection.
+It runs under gunicorn's own gevent worker, monkey-patched, with a database connection for each load connection.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The usual quick receiver: Flask hands the callback to a Celery task by way of Redis. No worker takes it up.
+"""The usual fast receiver: Flask queues a Celery task in Redis. No worker runs the tasks.
 
 It runs under gunicorn's own gevent worker, monkey-patched, with a broker connection for each load connection.
 """
@@ -18,7 +18,7 @@ _celery.conf.update(
 
 
 def _process(method: str, query: str, body: str) -> None:
-    """What a worker would do with it."""
+    """The task's body, which no worker runs."""
 
 
 _task = _celery.task(name="receive")(_process)

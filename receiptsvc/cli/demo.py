@@ -1,4 +1,4 @@
-"""`demo`: the main job, shown on real processes and the sandbox: a conversation goes out, its receipts come back."""
+"""`demo`: runs the demo on real processes and shows it. Story and processes are in `receiptsvc.demo`."""
 
 import math
 import secrets
@@ -29,8 +29,8 @@ def demo(stay: bool) -> None:
         setup.folder(keep=stay) as folder,
         setup.make_stack(folder, url, stay=stay) as stack,
     ):
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda number, _: stack.interrupt(number))
+        for signal_number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signal_number, lambda number, _: stack.interrupt(number))
         console.print(f"Starting web, worker and sandbox on {'SQLite' if url.startswith('sqlite') else 'PostgreSQL'} …")
         stack.start_all()
         play(stack, reference=f"order-{secrets.token_hex(4)}", show=partial(_show, console))
@@ -48,8 +48,8 @@ def _stay(stack: Stack, console: Console) -> None:
     console.print(f"\n  API       {stack.url}/docs      (key: {key_path()})")
     console.print(f"  Sandbox   {stack.sandbox_url}/sandbox/report")
     console.print(f"  Logs      {stack.folder}")
-    elsewhere = "" if stack.url.endswith(f":{setup.WEB_PORT}") else f"RECEIPTSVC_URL={stack.url} "
-    console.print(f"\nTry: {elsewhere}.venv/bin/python -m receiptsvc status {ADA}\nCtrl-C ends it; the data stays.")
+    variable = "" if stack.url.endswith(f":{setup.WEB_PORT}") else f"RECEIPTSVC_URL={stack.url} "
+    console.print(f"\nTry: {variable}.venv/bin/python -m receiptsvc status {ADA}\nCtrl-C ends it; the data stays.")
     try:
         stack.wait_until("the end", lambda: False, seconds=math.inf)
     except KeyboardInterrupt:

@@ -1,6 +1,6 @@
-"""The group of all commands: which module holds each, and how an error ends a process.
+"""The table of all commands, and how an error ends the process.
 
-Exit codes: 0 fine, 1 found a fault, 2 wrong use, 130 interrupted. What a command does stands in its own module.
+Exit codes: 0 fine, 1 found a fault, 2 wrong use, 130 interrupted. Each command is in its own module.
 """
 
 import importlib
@@ -9,15 +9,15 @@ import click
 
 from receiptsvc.domain.errors import ReceiptsvcError, SettingsError
 
-# Loaded when they are asked for: `urls` has no need of a SOAP library, and `send` none of a database.
+# Imported only when they are run: `urls` needs no SOAP library, and `send` no database.
 _COMMANDS = {
-    "callback-keys": "receiptsvc.cli.ops:callback_keys",
+    "callback-keys": "receiptsvc.cli.callback_urls:callback_keys",
     "cancel": "receiptsvc.cli.send_control:cancel",
     "conversation": "receiptsvc.cli.lookup:conversation",
     "demo": "receiptsvc.cli.demo:demo",
     "pause": "receiptsvc.cli.send_control:pause",
     "rebuild": "receiptsvc.cli.rebuild:rebuild",
-    "replay": "receiptsvc.cli.ops:replay",
+    "replay": "receiptsvc.cli.replay:replay",
     "resolve": "receiptsvc.cli.send_control:resolve",
     "resume": "receiptsvc.cli.send_control:resume",
     "sandbox": "receiptsvc.cli.sandbox:sandbox",
@@ -25,14 +25,14 @@ _COMMANDS = {
     "sending": "receiptsvc.cli.send_control:sending",
     "status": "receiptsvc.cli.lookup:status",
     "suppressions": "receiptsvc.cli.suppressions:suppressions",
-    "urls": "receiptsvc.cli.ops:urls",
-    "verify": "receiptsvc.cli.ops:verify",
+    "urls": "receiptsvc.cli.callback_urls:urls",
+    "verify": "receiptsvc.cli.verify:verify",
     "worker": "receiptsvc.cli.worker:worker",
 }
 
 
 class _Commands(click.Group):
-    """Finds commands by the table, and turns our own errors into one message and an exit code."""
+    """Imports commands by the table, and turns our own errors into one message and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_COMMANDS)
@@ -43,7 +43,7 @@ class _Commands(click.Group):
         module, _, attribute = _COMMANDS[cmd_name].partition(":")
         command = getattr(importlib.import_module(module), attribute)
         if not isinstance(command, click.Command):
-            raise TypeError(f"{_COMMANDS[cmd_name]} is no command")
+            raise TypeError(f"{_COMMANDS[cmd_name]} is not a command")
         return command
 
     def invoke(self, ctx: click.Context) -> object:

@@ -1,6 +1,6 @@
-"""The command `sandbox`: the simulated gateway as a process of its own.
+"""`sandbox`: runs the simulated gateway as a process of its own.
 
-Flags become options here; what the options do is the sandbox's business.
+Here flags become options. What the options do is in `receiptsvc.sandbox`.
 """
 
 import json
@@ -40,14 +40,14 @@ POST /sandbox/callback    url and fields, or url, method, contentType, body: one
 
 
 class _Chance(click.ParamType[tuple[str, float]]):
-    """NAME=PROBABILITY."""
+    """A parameter of the form NAME=PROBABILITY."""
 
     name = "name=probability"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
-        name, equals, chance = str(value).partition("=")
+        name, equals, probability = str(value).partition("=")
         try:
-            return name, float(chance)
+            return name, float(probability)
         except ValueError:
             self.fail(
                 f"must be a behaviour and a probability, such as duplicate=0.1{'' if equals else ' (no = found)'}",
@@ -57,10 +57,10 @@ class _Chance(click.ParamType[tuple[str, float]]):
 
 
 def _stop_event() -> threading.Event:
-    """Set by SIGTERM and SIGINT."""
+    """An event that SIGTERM and SIGINT set."""
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, lambda *_: stop.set())
     return stop
 
 
@@ -142,14 +142,14 @@ def sandbox(
     retry_gap_ms: float,
     **others: Any,
 ) -> None:
-    """A gateway to try things on: it takes messages by SOAP and by REST, reaches nobody, and sends receipts.
+    """Run a simulated gateway: it takes messages by SOAP and REST, sends receipts, and never sends an SMS.
 
     It stops on SIGTERM or Ctrl-C with exit code 0 and its report on stderr, one line of JSON.
     """
-    lost = () if lose_answers is None else (("lost-answer", lose_answers),)
-    given: dict[str, Any] = {
+    lost_answers = () if lose_answers is None else (("lost-answer", lose_answers),)
+    values: dict[str, Any] = {
         **others,
-        "chances": dict((*chances, *lost)),
+        "chances": dict((*chances, *lost_answers)),
         "by_number": not ignore_numbers,
         "answer_seconds": answer_ms / 1000,
         "drip_seconds": drip_ms / 1000,
@@ -158,17 +158,17 @@ def sandbox(
         "retry_gap_seconds": retry_gap_ms / 1000,
     }
     try:
-        chosen = options.Options(**given)
-    except ValueError as faults:
-        raise click.UsageError(str(faults)) from faults
+        box_options = options.Options(**values)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     try:
-        with running(chosen) as box:
+        with running(box_options) as box:
             stop = _stop_event()
             click.echo(f"sandbox listening on {box.url}")
             sys.stdout.flush()
             stop.wait()
-    except OSError as unable:
-        raise click.ClickException(f"cannot listen there: {unable.strerror}") from unable
+    except OSError as error:
+        raise click.ClickException(f"cannot listen there: {error.strerror}") from error
     click.echo(json.dumps(box.report()), err=True)
 
 

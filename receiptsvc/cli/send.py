@@ -1,4 +1,4 @@
-"""`send`: a text to some people, or a file of many texts, over HTTP like any other client's."""
+"""`send`: sends one text to some people over the API. Sending a file is in `send_file`."""
 
 import math
 import secrets
@@ -9,14 +9,14 @@ import click
 
 from receiptsvc.cli.send_file import command
 from receiptsvc.cli.terminal import display
-from receiptsvc.cli.terminal.answers import print_json, refusals_told
+from receiptsvc.cli.terminal.answers import api_errors_shown, print_json
 from receiptsvc.cli.terminal.options import with_all
 from receiptsvc.client import Client, Json, Unreachable
 
-# What describes a single message: the name of its option's parameter is the API's.
+# The options of a single message. Each parameter has the API's name.
 _MESSAGE = (
-    click.option("--to", "recipients", multiple=True, metavar="NUMBER", help="Whom to; may be repeated."),
-    click.option("--text", help="What to say; - reads it from standard input."),
+    click.option("--to", "recipients", multiple=True, metavar="NUMBER", help="The recipient; may be repeated."),
+    click.option("--text", help="The text; - reads it from standard input."),
     click.option("--from", "--originator", "originator", help="The sender to show; unset: the account's own number."),
     click.option("--client-ref", "clientRef", help="Your reference, at most 64 characters; it names the conversation."),
     click.option(
@@ -59,7 +59,7 @@ _MESSAGE = (
 @click.option(
     "--again", "is_again", is_flag=True, help="Send the whole file once more, whatever was sent of it before."
 )
-@click.option("--dry-run", "is_dry_run", is_flag=True, help="Only check, and tell what it would cost.")
+@click.option("--dry-run", "is_dry_run", is_flag=True, help="Only check, and show what it would cost.")
 @click.option(
     "--wait",
     "wait_seconds",
@@ -67,7 +67,7 @@ _MESSAGE = (
     flag_value=math.inf,
     type=click.FloatRange(min=0),
     metavar="[SECONDS]",
-    help="Follow the receipts until every message is settled, or for so long; exit code 1 if some are not by then.",
+    help="Follow the receipts until every message is final, or for SECONDS; exit code 1 if some are not final by then.",
 )
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 def send(
@@ -86,24 +86,24 @@ def send(
 
     A file's columns (the members of its lines of JSON) are recipient or recipients, text, originator, clientRef,
     deliverAfter, validUntil, countryIsoCode, rejectUnicode, includeMessageText, filterSetName, impersonateUserName,
-    messageGuid. All of it is checked before anything is sent. If it is stopped, run the same command again: it goes on,
-    and nothing goes out twice.
+    messageGuid. The whole file is checked before anything is sent. If the command is stopped, run it again: it
+    continues, and nothing goes out twice.
     """
     message = {name: value for name, value in described.items() if value not in (None, (), False)}
     if source is not None:
         if message or idempotency_key:
-            raise click.UsageError("--file takes no options that describe a message: they stand in the file.")
-        order = command.SendFileRequest(
+            raise click.UsageError("--file takes no options that describe a message: the file says all that.")
+        request = command.SendFileRequest(
             source=source, form=form, job=job, is_again=is_again, wait_seconds=wait_seconds, as_json=as_json
         )
-        (command.estimate if is_dry_run else command.send)(order)
+        (command.estimate if is_dry_run else command.send)(request)
         return
     if form or job or is_again:
         raise click.UsageError("--format, --job and --again go with --file.")
     if not {"recipients", "text"} <= message.keys():
-        raise click.UsageError("Say whom to and what with --to and --text, or give a --file.")
+        raise click.UsageError("Give a recipient and a text with --to and --text, or a --file.")
     client = Client.from_env()
-    message |= {"recipients": list(message["recipients"]), "text": _text(message["text"])}
+    message |= {"recipients": list(message["recipients"]), "text": _read_text(message["text"])}
     if is_dry_run:
         _estimate(client, message, as_json=as_json)
     else:
@@ -111,7 +111,7 @@ def send(
 
 
 def _estimate(client: Client, message: Json, *, as_json: bool) -> None:
-    with refusals_told():
+    with api_errors_shown():
         items = client.send([message], dry_run=True)
     if as_json:
         print_json({"messages": items})
@@ -126,7 +126,7 @@ def _estimate(client: Client, message: Json, *, as_json: bool) -> None:
 
 def _send(client: Client, message: Json, key: str, *, wait_seconds: float | None, as_json: bool) -> None:
     try:
-        with refusals_told():
+        with api_errors_shown():
             items = {str(item["id"]): item for item in client.send([message], key)}
     except Unreachable as error:
         raise click.ClickException(
@@ -137,7 +137,7 @@ def _send(client: Client, message: Json, key: str, *, wait_seconds: float | None
         display.print_sent(display.console(), items.values())
     is_settled = True
     if wait_seconds is not None:
-        with refusals_told():
+        with api_errors_shown():
             is_settled = command.wait(client, items, seconds=wait_seconds, is_shown=not as_json)
     if as_json:
         print_json({"messages": list(items.values())})
@@ -147,10 +147,10 @@ def _send(client: Client, message: Json, key: str, *, wait_seconds: float | None
         raise click.exceptions.Exit(1)
 
 
-def _text(given: str) -> str:
-    """What to say, from the command line or from standard input without its last line break."""
-    if given != "-":
-        return given
+def _read_text(option: str) -> str:
+    """The text as given, or for `-` from standard input without its last line break."""
+    if option != "-":
+        return option
     try:
         return sys.stdin.buffer.read().decode().removesuffix("\n")
     except UnicodeDecodeError as error:

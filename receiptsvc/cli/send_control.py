@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import click
 
 from receiptsvc.cli.terminal import display
-from receiptsvc.cli.terminal.answers import print_json, refusals_told
+from receiptsvc.cli.terminal.answers import api_errors_shown, print_json
 from receiptsvc.cli.terminal.options import with_all
 from receiptsvc.client import Client, Json, Unreachable
 
@@ -35,7 +35,7 @@ def sending(*, as_json: bool) -> None:
 
     A person's pause, a gateway that refuses our credentials, and how many messages wait to be resolved.
     """
-    with refusals_told():
+    with api_errors_shown():
         _tell(Client.from_env().sending(), as_json=as_json)
 
 
@@ -50,7 +50,7 @@ def pause(*, reason: str, as_json: bool) -> None:
     \b
       python -m receiptsvc pause --reason "wrong texts"
     """
-    with refusals_told():
+    with api_errors_shown():
         _tell(Client.from_env().pause(reason), as_json=as_json)
 
 
@@ -63,7 +63,7 @@ def resume(*, reason: str | None, as_json: bool) -> None:
     \b
       python -m receiptsvc resume --reason "the wrong ones are cancelled"
     """
-    with refusals_told():
+    with api_errors_shown():
         _tell(Client.from_env().resume(reason), as_json=as_json)
 
 
@@ -99,7 +99,7 @@ def cancel(
     if is_dry_run and not filters:
         raise click.UsageError("--dry-run goes with a filter.")
     client = Client.from_env()
-    with refusals_told(is_conflict_wrong_use=False):
+    with api_errors_shown(is_conflict_wrong_use=False):
         if message_id is not None:
             _show(client.cancel(message_id, reason), as_json=as_json)
             return
@@ -128,7 +128,7 @@ def resolve(*, message_id: str, status: str, reason: str, as_json: bool) -> None
     \b
       python -m receiptsvc resolve msg_01k8z3r5t6e8vbyq0h4n2m7c9d submitted --reason "it is in the portal"
     """
-    with refusals_told(is_conflict_wrong_use=False):
+    with api_errors_shown(is_conflict_wrong_use=False):
         _show(Client.from_env().resolve(message_id, status, reason), as_json=as_json)
 
 

@@ -1,9 +1,9 @@
-"""`suppressions`: who may not be written to by whom any more, over HTTP like any other client's."""
+"""`suppressions`: lists, adds and deletes opt-outs over the API."""
 
 import click
 
 from receiptsvc.cli.terminal import display
-from receiptsvc.cli.terminal.answers import print_json, refusals_told
+from receiptsvc.cli.terminal.answers import api_errors_shown, print_json
 from receiptsvc.client import Client, Json
 
 _sender = click.option(
@@ -15,7 +15,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of
 
 @click.group()
 def suppressions() -> None:
-    """List, add and delete people whom a sender may not write to.
+    """List, add and delete opt-outs: people to whom a sender's messages are not sent.
 
     \b
       python -m receiptsvc suppressions add 447700900000 --from ACME --reason "asked us by phone"
@@ -29,10 +29,11 @@ def suppressions() -> None:
 @click.option("--from", "--originator", "originator", help="Of this sender, in any case.")
 @_as_json
 def list_all(*, recipient: str | None, originator: str | None, as_json: bool) -> None:
-    """List them by number and sender: all, or those that every option fits."""
-    given = {"recipient": recipient, "originator": originator}
-    with refusals_told():
-        items = list(Client.from_env().suppressions(**{name: word for name, word in given.items() if word is not None}))
+    """List opt-outs by number and sender: all, or those that fit every option."""
+    options = {"recipient": recipient, "originator": originator}
+    filters = {name: value for name, value in options.items() if value is not None}
+    with api_errors_shown():
+        items = list(Client.from_env().suppressions(**filters))
     if as_json:
         print_json({"items": items})
     else:
@@ -45,8 +46,8 @@ def list_all(*, recipient: str | None, originator: str | None, as_json: bool) ->
 @_why
 @_as_json
 def add(*, recipient: str, originator: str | None, reason: str | None, as_json: bool) -> None:
-    """Keep a sender from writing to NUMBER. What was accepted before still goes out."""
-    with refusals_told():
+    """Stop a sender's messages to NUMBER. What was accepted before still goes out."""
+    with api_errors_shown():
         _show(Client.from_env().suppress(recipient, originator, reason), as_json=as_json)
 
 
@@ -56,8 +57,8 @@ def add(*, recipient: str, originator: str | None, reason: str | None, as_json: 
 @_why
 @_as_json
 def delete(*, recipient: str, originator: str | None, reason: str | None, as_json: bool) -> None:
-    """Let a sender write to NUMBER again. Exit code 1 if nothing kept it from that."""
-    with refusals_told():
+    """Let a sender write to NUMBER again. Exit code 1 if there was no such opt-out."""
+    with api_errors_shown():
         _show(Client.from_env().allow(recipient, originator, reason), as_json=as_json)
 
 

@@ -1,4 +1,4 @@
-"""`worker`: process receipts and send messages until told to stop."""
+"""`worker`: runs the worker process until it is told to stop. Its duties are in `worker.loop`."""
 
 import gc
 import os
@@ -17,8 +17,8 @@ from receiptsvc.dynmark.outbound.soap import SoapGateway
 from receiptsvc.store.core.db import Database
 from receiptsvc.worker import loop
 
-_GIVES_WAY = 10  # where web processes share the processors: somebody waits for their answers
-_SELDOM = (50_000, 10, 10)  # a batch has many objects, which are alive together and then go without its help
+_NICENESS = 10  # web processes may share the processors, and callers wait for their answers
+_GC_THRESHOLDS = (50_000, 10, 10)  # a batch's many objects live together and are then freed by reference counts
 
 
 @click.command()
@@ -26,23 +26,23 @@ def worker() -> None:
     """Process receipts and send messages, until SIGTERM."""
     logs.set_up("worker")
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, lambda *_: stop.set())
     settings = Settings.from_env()
-    # One connection for each thread: the duties, and the calls at once.
+    # One connection for each thread: the duties, and the concurrent calls.
     database = Database(settings.database_url, pool_size=settings.send_concurrency + 4, is_worker=True)
     try:
         database.refuse_unsafe()
     except StorageUnavailable as error:
-        logs.warning("worker.storage_unavailable", error=logs.describe(error))  # it may come; the duties wait for it
+        logs.warning("worker.storage_unavailable", error=logs.describe(error))  # the duties wait until it is there
     gateways = _gateways(settings)
-    os.nice(_GIVES_WAY)
+    os.nice(_NICENESS)
     gc.collect()
-    gc.freeze()  # else each full collection looks through all that was imported, with Python's lock held
-    gc.set_threshold(*_SELDOM)
+    gc.freeze()  # otherwise each full collection scans all imported objects and holds the GIL meanwhile
+    gc.set_threshold(*_GC_THRESHOLDS)
     loop.run(settings, database, gateways, stop)
 
 
 def _gateways(settings: Settings) -> Mapping[str, Gateway]:
-    """By transport: a message keeps the one that it was accepted for, whatever the setting is today."""
+    """A gateway by transport. Both, because a message keeps the transport that was set when it was accepted."""
     return {"soap": SoapGateway(settings), "rest": RestGateway(settings)} if settings.account else {}

@@ -1,4 +1,4 @@
-"""Which service the environment names, and with which key."""
+"""Reads the service's address and API key from the environment."""
 
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -8,30 +8,30 @@ from receiptsvc.domain.errors import SettingsError
 
 
 def read(environ: Mapping[str, str]) -> tuple[str, str]:
-    """The service's address and the key's secret. Raises SettingsError."""
+    """The service's address and the key's secret. Raises SettingsError with every fault."""
     faults: list[str] = []
-    url, key = _url(environ, faults), _key(environ, faults)
+    url, key = _read_url(environ, faults), _read_key(environ, faults)
     if faults:
         raise SettingsError(faults)
     return url, key
 
 
-def _url(environ: Mapping[str, str], faults: list[str]) -> str:
+def _read_url(environ: Mapping[str, str], faults: list[str]) -> str:
     name = next((name for name in ("RECEIPTSVC_URL", "PUBLIC_URL") if environ.get(name, "").strip()), "PORT")
-    given = environ.get(name, "").strip()
-    url = f"http://127.0.0.1:{given or 8000}" if name == "PORT" else given
+    value = environ.get(name, "").strip()
+    url = f"http://127.0.0.1:{value or 8000}" if name == "PORT" else value
     try:
         parts = urlsplit(url)
-        is_fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        is_valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        is_fine = False
-    if not is_fine or parts.query or parts.fragment or parts.username or not (url.isascii() and url.isprintable()):
-        wanted = "a port's number" if name == "PORT" else "an http:// or https:// address without user or query"
-        faults.append(f"{name}: must be {wanted}")
+        is_valid = False
+    if not is_valid or parts.query or parts.fragment or parts.username or not (url.isascii() and url.isprintable()):
+        rule = "a port's number" if name == "PORT" else "an http:// or https:// address without user or query"
+        faults.append(f"{name}: must be {rule}")
     return url
 
 
-def _key(environ: Mapping[str, str], faults: list[str]) -> str:
+def _read_key(environ: Mapping[str, str], faults: list[str]) -> str:
     name = "RECEIPTSVC_API_KEY"
     key = environ.get(name, "").strip()
     if not key:

@@ -1,6 +1,6 @@
-"""How the client talks HTTP: the key, time limits, answers and refusals, pages, and streams of events.
+"""The client's HTTP layer: the key, time-outs, errors, pages and event streams.
 
-It knows the form of the API's answers, and none of its addresses.
+It knows the form of the API's answers; the addresses are in `Client`.
 """
 
 import hashlib
@@ -14,19 +14,18 @@ import requests
 
 from receiptsvc.domain.errors import ReceiptsvcError
 
-Json = dict[str, Any]  # an object of the API, as docs/api.md tells it
+Json = dict[str, Any]  # an object of the API, as documented in docs/api.md
 
 _CONNECT_SECONDS = 5.0
-_SILENT_SECONDS = 40.0  # of a stream that says something every 15
+_MAX_SILENCE_SECONDS = 40.0  # of a stream; the service sends something every 15 s
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class ApiError(ReceiptsvcError):
-    """The service refused a call, or answered what is none of its answers.
+    """The service refused a call, or the answer is not one of receiptsvc's.
 
-    `detail` and `errors` (field path → what is wrong with it) are the service's words and may quote what was sent;
-    the exception's own text does not hold them. `retry_after_seconds`: when the service would be asked again, if it
-    said so.
+    `detail` and `errors` (field path → faults) are the service's words and may quote what was sent; the exception's own
+    text does not hold them. `retry_after_seconds`: the service's Retry-After, if it gave one.
     """
 
     def __init__(
@@ -47,13 +46,13 @@ class ApiError(ReceiptsvcError):
 
 
 class Unreachable(ReceiptsvcError):
-    """No answer came. Whether the service did what was asked is not known."""
+    """No answer came. Whether the service carried out the request is not known."""
 
     retry_helps = True
 
 
 class Event(NamedTuple):
-    """Something that happened, as documented at /docs. `kind`: `status` or `reply`."""
+    """A server-sent event, as documented at /docs. `kind`: `status` or `reply`."""
 
     id: str
     kind: str
@@ -61,18 +60,18 @@ class Event(NamedTuple):
 
 
 class Wire:
-    """A way to one service with one key. Not for use by several threads at once."""
+    """An HTTP session with one service and one key. Not thread-safe."""
 
     def __init__(self, url: str, key: str, *, timeout_seconds: float = 30.0) -> None:
         self.url = url.rstrip("/")
         self._key = key
         self._timeout = (min(_CONNECT_SECONDS, timeout_seconds), timeout_seconds)
         self._session = requests.Session()
-        self._session.trust_env = urlsplit(url).hostname not in _LOOPBACK  # no proxy leads to this machine
+        self._session.trust_env = urlsplit(url).hostname not in _LOOPBACK  # a proxy can't reach this machine's loopback
         self._session.auth = _Bearer(key)
 
     def fingerprint(self, salt: str) -> str:
-        """16 hexadecimal digits that tell this service and this key from others. Nothing can be had back from them."""
+        """16 hexadecimal digits that identify this service and key, and do not reveal them."""
         return hashlib.blake2b(f"{self.url} {self._key}".encode(), key=salt.encode(), digest_size=8).hexdigest()
 
     def call(
@@ -83,9 +82,9 @@ class Wire:
         body: object = None,
         headers: Mapping[str, str] | None = None,
     ) -> Json:
-        """What the service answers. Raises ApiError and Unreachable."""
+        """Make one request and return the JSON object of its answer. Raises ApiError and Unreachable."""
         try:
-            answer = self._session.request(
+            response = self._session.request(
                 method,
                 self.url + path,
                 params=parameters,
@@ -99,20 +98,20 @@ class Wire:
         except requests.RequestException as error:
             raise Unreachable(f"{self.url} can't be reached") from error
         try:
-            content = answer.json()
+            content = response.json()
         except ValueError:
             content = None
-        if answer.ok and answer.status_code < 300 and isinstance(content, dict):
+        if response.ok and response.status_code < 300 and isinstance(content, dict):
             return content
-        raise _refusal(answer, content)
+        raise _api_error(response, content)
 
     def listed(self, path: str, filters: Mapping[str, str], *, name: str = "items") -> Iterator[Json]:
-        """The objects of a list, or of what else its pages have under `name`; asks for more pages as it goes."""
+        """The objects that a list's pages have under `name`. Requests further pages as needed."""
         for page in self.pages(path, filters):
             yield from objects(page, name)
 
     def pages(self, path: str, parameters: Mapping[str, str]) -> Iterator[Json]:
-        """The pages of a list, as long as each names the next."""
+        """The pages of a list, one after the other by `nextCursor`."""
         parameters = dict(parameters)
         while True:
             page = self.call("GET", path, parameters)
@@ -123,80 +122,81 @@ class Wire:
             parameters["cursor"] = str(cursor)
 
     def follow(self, path: str, last_event_id: str | None, filters: Mapping[str, str]) -> Iterator[Event]:
-        """The events of a stream without end: where it is cut, it comes again after what it gave last."""
+        """The events of an endless stream. When it is cut, it reconnects after the last event it gave."""
         feed = _Feed(last_event_id)
         while True:
             try:
-                with self._stream(path, feed.last_id, filters) as answer:
+                with self._open_stream(path, feed.last_id, filters) as response:
                     feed.is_open = True
-                    yield from feed.read(answer)
+                    yield from feed.read(response)
             except (ApiError, Unreachable) as error:
                 if not error.retry_helps or not feed.is_open:
                     raise
             time.sleep(feed.retry_seconds)
 
-    def _stream(self, path: str, last_event_id: str | None, filters: Mapping[str, str]) -> requests.Response:
+    def _open_stream(self, path: str, last_event_id: str | None, filters: Mapping[str, str]) -> requests.Response:
         try:
-            answer = self._session.get(
+            response = self._session.get(
                 self.url + path,
                 params=filters,
                 headers={"Last-Event-ID": last_event_id} if last_event_id is not None else None,
-                timeout=(self._timeout[0], _SILENT_SECONDS),
+                timeout=(self._timeout[0], _MAX_SILENCE_SECONDS),
                 stream=True,
                 allow_redirects=False,
             )
         except requests.RequestException as error:
             raise Unreachable(f"{self.url} can't be reached") from error
-        if answer.status_code == 200 and answer.headers.get("Content-Type", "").startswith("text/event-stream"):
-            return answer
+        if response.status_code == 200 and response.headers.get("Content-Type", "").startswith("text/event-stream"):
+            return response
         try:
-            content = answer.json()
+            content = response.json()
         except (ValueError, requests.RequestException):
             content = None
-        raise _refusal(answer, content)
+        raise _api_error(response, content)
 
 
 def objects(answer: Json, name: str) -> list[Json]:
-    """The list of objects that an answer must hold under `name`."""
-    listed = answer.get(name)
-    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+    """The list of objects that an answer must have under `name`. Raises ApiError."""
+    members = answer.get(name)
+    if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
         raise ApiError(200, f"an answer without {name}; is RECEIPTSVC_URL the address of receiptsvc?")
-    return listed
+    return members
 
 
 class _Feed:
-    """What a stream of server-sent events says, and where it goes on when it was cut."""
+    """Parses server-sent events, and remembers the id and the pause to reconnect with."""
 
     def __init__(self, last_id: str | None) -> None:
         self.last_id, self.retry_seconds, self.is_open = last_id, 1.0, False
 
-    def read(self, answer: requests.Response) -> Iterator[Event]:
-        """Its events, until it ends or is cut."""
-        said: dict[str, str] = {}
+    def read(self, response: requests.Response) -> Iterator[Event]:
+        """The response's events, until it ends or is cut."""
+        fields: dict[str, str] = {}
         try:
-            for line in answer.iter_lines(chunk_size=None, decode_unicode=False):
+            for line in response.iter_lines(chunk_size=None, decode_unicode=False):
                 name, _, value = line.decode().partition(":")
                 if name:
-                    said[name] = value.removeprefix(" ")
+                    fields[name] = value.removeprefix(" ")
                 elif not line:
-                    event = self._heard(said)
-                    said = {}
+                    event = self._dispatch(fields)
+                    fields = {}
                     if event is not None:
                         yield event
         except requests.RequestException:
             return
 
-    def _heard(self, said: Mapping[str, str]) -> Event | None:
-        self.last_id = said.get("id", self.last_id)
-        if said.get("retry", "").isdecimal():
-            self.retry_seconds = int(said["retry"]) / 1000
-        if "data" not in said:
+    def _dispatch(self, fields: Mapping[str, str]) -> Event | None:
+        """The event of these fields; None if it has no data. Notes its id and `retry`."""
+        self.last_id = fields.get("id", self.last_id)
+        if fields.get("retry", "").isdecimal():
+            self.retry_seconds = int(fields["retry"]) / 1000
+        if "data" not in fields:
             return None
-        return Event(id=str(self.last_id), kind=said.get("event", "message"), data=json.loads(said["data"]))
+        return Event(id=str(self.last_id), kind=fields.get("event", "message"), data=json.loads(fields["data"]))
 
 
 class _Bearer(requests.auth.AuthBase):
-    """Adds the key. As a header of the session's, a .netrc would replace it."""
+    """Adds the key to each request. As a session header it would be replaced by a .netrc's credentials."""
 
     def __init__(self, key: str) -> None:
         self._key = key
@@ -206,21 +206,21 @@ class _Bearer(requests.auth.AuthBase):
         return request
 
 
-def _refusal(answer: requests.Response, content: object) -> ApiError:
-    """The error that an answer tells of (RFC 9457), or that it tells nothing we know."""
-    if not isinstance(content, dict) or answer.status_code < 400:
+def _api_error(response: requests.Response, content: object) -> ApiError:
+    """The error of a problem document (RFC 9457), or of an answer that receiptsvc would not give."""
+    if not isinstance(content, dict) or response.status_code < 400:
         title = "not an answer of receiptsvc; is RECEIPTSVC_URL its address?"
-        return ApiError(answer.status_code, title, retry_after_seconds=_retry_after(answer))
+        return ApiError(response.status_code, title, retry_after_seconds=_retry_after(response))
     errors = content.get("errors")
     return ApiError(
-        answer.status_code,
-        str(content.get("title") or answer.reason),
+        response.status_code,
+        str(content.get("title") or response.reason),
         str(content.get("detail") or ""),
         errors if isinstance(errors, dict) else {},
-        _retry_after(answer),
+        _retry_after(response),
     )
 
 
-def _retry_after(answer: requests.Response) -> int | None:
-    given = answer.headers.get("Retry-After", "")
-    return int(given) if given.isascii() and given.isdigit() and len(given) < 6 else None
+def _retry_after(response: requests.Response) -> int | None:
+    seconds = response.headers.get("Retry-After", "")
+    return int(seconds) if seconds.isascii() and seconds.isdigit() and len(seconds) < 6 else None

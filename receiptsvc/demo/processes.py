@@ -1,7 +1,7 @@
-"""The service as its real processes on this machine: web, worker and the sandbox, on free ports, with logs in files.
+"""Starts and stops the real processes on this machine: web, worker and sandbox, on free ports, with logs in files.
 
-What the demo shows and what the tests kill. Whatever the environment says of the gateway is left out, so that nothing
-started here can ever reach a real person.
+Used by the demo, the tests and the benchmarks. The environment's own settings of the service are dropped, so that
+nothing started here can ever reach a real person.
 """
 
 import os
@@ -28,13 +28,13 @@ _POLL_SECONDS = 0.05
 
 
 class StackError(ReceiptsvcError):
-    """A process did not start, ended by itself, or did not do what it was waited for."""
+    """A process did not start, ended by itself, or did not do in time what was awaited."""
 
 
 class Stack:
-    """web, worker and sandbox. Start them by name; a with block ends them all.
+    """The processes `web`, `worker` and `sandbox`. Start them by name; a with block stops them all.
 
-    `ports`: of web and sandbox; `settings`: over those that the stack makes for itself. `api_key` has every scope.
+    `ports`: of web and sandbox; `settings`: override those that the stack makes. `api_key` has every scope.
     `open_files`: how many files the web process may have open at most.
     """
 
@@ -53,7 +53,7 @@ class Stack:
         web, sandbox = ports or (free_port(), free_port())
         self.url, self.sandbox_url = f"http://127.0.0.1:{web}", f"http://127.0.0.1:{sandbox}"
         self.api_key = api_key or secrets.token_urlsafe(24)
-        own = {
+        defaults = {
             "DATABASE_URL": database_url,
             "PORT": str(web),
             "PUBLIC_URL": self.url,
@@ -66,10 +66,9 @@ class Stack:
             "DYNMARK_TIMEOUT_SECONDS": "5",
             "RESEND_AFTER_SECONDS": "1",
             "SENDS_PER_SECOND": "100000",
-            **(settings or {}),
         }
-        kept = {name: value for name, value in os.environ.items() if name not in NAMES and name != "DYNO"}
-        self.environ = {**kept, **own, "PYTHONUNBUFFERED": "1"}
+        inherited = {name: value for name, value in os.environ.items() if name not in NAMES and name != "DYNO"}
+        self.environ = {**inherited, **defaults, **(settings or {}), "PYTHONUNBUFFERED": "1"}
         python = sys.executable
         self._commands: Mapping[str, list[str]] = {
             "sandbox": [python, "-m", "receiptsvc", "sandbox", "--port", str(sandbox), *sandbox_flags],
@@ -77,7 +76,7 @@ class Stack:
             "worker": [python, "-m", "receiptsvc", "worker"],
         }
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._told_to_stop: int | None = None
+        self._interrupted_by: int | None = None  # a signal's number
         folder.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> "Stack":
@@ -91,9 +90,9 @@ class Stack:
                 self.stop(name)
 
     def migrate(self) -> None:
-        """Bring the database to the newest tables. Raises StackError."""
+        """Migrate the database to the newest revision. Raises StackError."""
         with self._log("migrations").open("ab") as log:
-            done = subprocess.run(
+            completed = subprocess.run(
                 [sys.executable, "-m", "alembic", "upgrade", "head"],
                 cwd=PROJECT,
                 env=self.environ,
@@ -101,11 +100,11 @@ class Stack:
                 stderr=log,
                 check=False,
             )
-        if done.returncode:
+        if completed.returncode:
             raise StackError(f"the migrations failed:\n{self.tail('migrations')}")
 
     def start(self, *names: str) -> None:
-        """Start processes, each with its log in the stack's folder."""
+        """Start processes by name, each with its log in the stack's folder."""
         for name in names:
             with self._log(name).open("ab") as log:
                 self._running[name] = subprocess.Popen(
@@ -113,14 +112,14 @@ class Stack:
                 )
 
     def start_all(self) -> None:
-        """Migrate, start everything, and wait until it answers. Raises StackError."""
+        """Migrate, start all processes, and wait until web and sandbox answer. Raises StackError."""
         self.migrate()
         self.start("sandbox", "web", "worker")
         self.wait_until("the sandbox", lambda: answers(f"{self.sandbox_url}/sandbox/report"))
         self.wait_until("the web process", lambda: answers(f"{self.url}/readyz"))
 
     def stop(self, name: str) -> int:
-        """End a process as a deployment does, and be patient; its exit code. One that hangs is killed."""
+        """Stop a process with SIGTERM, as a deployment does, and return its exit code. One that hangs is killed."""
         process = self._running.pop(name)
         process.terminate()
         try:
@@ -130,10 +129,10 @@ class Stack:
             return process.wait()
         finally:
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # whatever child it may have left
+                os.killpg(process.pid, signal.SIGKILL)  # children that it may have left
 
     def kill(self, name: str) -> None:
-        """End a process and its children at once, as a power cut does."""
+        """Kill a process and its children at once with SIGKILL."""
         process = self._running.pop(name)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -143,14 +142,14 @@ class Stack:
         return self._running[name].pid
 
     def wait_until(self, what: str, is_so: Callable[[], bool], *, seconds: float = _READY_SECONDS) -> None:
-        """Poll until it is so. Raises StackError after a while, or as soon as a process has ended by itself.
+        """Poll until `is_so()`. Raises StackError after `seconds`, or as soon as a process has ended by itself.
 
         Raises SystemExit once `interrupt` was called.
         """
         deadline = time.monotonic() + seconds
         while not is_so():
-            if self._told_to_stop is not None:
-                sys.exit(128 + self._told_to_stop)
+            if self._interrupted_by is not None:
+                sys.exit(128 + self._interrupted_by)
             for name, process in self._running.items():
                 if process.poll() is not None:
                     raise StackError(f"{name} ended with exit code {process.returncode}:\n{self.tail(name)}")
@@ -159,8 +158,8 @@ class Stack:
             time.sleep(_POLL_SECONDS)
 
     def interrupt(self, signal_number: int) -> None:
-        """End whatever waits, at its next look: a signal's handler that raised could do so while a process starts."""
-        self._told_to_stop = signal_number
+        """End `wait_until` at its next poll. For signal handlers: raising in one could lose a process being started."""
+        self._interrupted_by = signal_number
 
     def client(self) -> Client:
         """A client of this stack's API with every scope."""
@@ -181,7 +180,7 @@ def _limited(open_files: int | None) -> list[str]:
 
 
 def answers(url: str) -> bool:
-    """Whether an address answers 200 now."""
+    """Whether a URL answers 200 now."""
     try:
         return requests.get(url, timeout=2).status_code == 200
     except requests.RequestException:
@@ -189,7 +188,7 @@ def answers(url: str) -> bool:
 
 
 def free_port() -> int:
-    """A TCP port of this machine that nobody listens on."""
+    """A free TCP port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -197,6 +196,6 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on a port of this machine."""
+    """Whether a TCP port of this machine is free."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0

@@ -1,4 +1,4 @@
-"""Where the demo runs: its folder, its database, and the processes on it. Scratch, or kept from run to run."""
+"""Sets up the demo: its folder, its database and its processes, scratch or kept from run to run."""
 
 import os
 import secrets
@@ -19,43 +19,47 @@ from receiptsvc.worker import single_instance
 
 WEB_PORT, SANDBOX_PORT = 8000, 9100
 
-_SLOWLY = ("--delay-ms", "150", "--late-seconds", "3")  # a message is sent again before its receipts come
+_SLOW_RECEIPTS = ("--delay-ms", "150", "--late-seconds", "3")  # so that a message is repeated before its receipts come
 
 
 def make_stack(folder: Path, url: str, *, stay: bool) -> Stack:
+    """The demo's processes, not started yet. `stay`: with the keys in the data folder, on the usual ports if free.
+
+    Raises DemoFailed if another run with `stay` is up on the same SQLite file.
+    """
     if not stay:
-        return Stack(folder, url, sandbox_flags=_SLOWLY)
-    desk = Settings.from_env({})  # its keys in the data folder, which the command line finds by itself
+        return Stack(folder, url, sandbox_flags=_SLOW_RECEIPTS)
+    settings = Settings.from_env({})  # with the keys in the data folder, which the command line finds by itself
     web, sandbox = (port if is_free(port) else free_port() for port in (WEB_PORT, SANDBOX_PORT))
-    if desk.is_sqlite:
-        _refuse_second(desk.database_url)
+    if settings.is_sqlite:
+        _refuse_second_run(settings.database_url)
     now = str(int(time.time()))
-    signing = ",".join(f"{key.kid}:{key.secret}" for key in desk.callback_keys)
+    callback_keys = ",".join(f"{key.kid}:{key.secret}" for key in settings.callback_keys)
     return Stack(
         folder,
         url,
         ports=(web, sandbox),
-        api_key=desk.api_keys[0].secret,
-        settings={"CALLBACK_KEYS": signing},
-        # Its ids go on where an earlier run's ended: the kept data knows those.
-        sandbox_flags=(*_SLOWLY, "--transaction-start", now, "--msgid-start", now),
+        api_key=settings.api_keys[0].secret,
+        settings={"CALLBACK_KEYS": callback_keys},
+        # Ids must be above those of earlier runs, which the kept data has.
+        sandbox_flags=(*_SLOW_RECEIPTS, "--transaction-start", now, "--msgid-start", now),
     )
 
 
-def _refuse_second(database_url: str) -> None:
-    """Raise DemoFailed if a worker is at work on the desk's database."""
+def _refuse_second_run(database_url: str) -> None:
+    """Raise DemoFailed if a worker is running on this database."""
     Path(make_url(database_url).database or "").parent.mkdir(parents=True, exist_ok=True)
     try:
         lock = single_instance.lock_worker(database_url, patience_seconds=0, stop=threading.Event())
     except single_instance.WorkerAlreadyRunning:
-        raise DemoFailed("it is up already: end the other one first") from None
+        raise DemoFailed("it is running already: stop the other one first") from None
     if lock is not None:
         lock.close()
 
 
 @contextmanager
 def folder(*, keep: bool) -> Iterator[Path]:
-    """Where the logs go."""
+    """The folder of the logs."""
     if keep:
         yield DATA / "logs"
     else:
@@ -66,9 +70,9 @@ def folder(*, keep: bool) -> Iterator[Path]:
 @contextmanager
 def database(*, keep: bool) -> Iterator[str]:
     """A scratch SQLite file, or a scratch schema in the PostgreSQL that DATABASE_URL names; `keep`: always the same."""
-    given = os.environ.get("DATABASE_URL", "").strip()
-    if given.startswith(("postgres://", "postgresql")):
-        with _schema(given, keep=keep) as url:
+    database_url = os.environ.get("DATABASE_URL", "").strip()
+    if database_url.startswith(("postgres://", "postgresql")):
+        with _schema(database_url, keep=keep) as url:
             yield url
     elif keep:
         yield Settings.from_env({}).database_url
@@ -78,8 +82,8 @@ def database(*, keep: bool) -> Iterator[str]:
 
 
 @contextmanager
-def _schema(given: str, *, keep: bool) -> Iterator[str]:
-    url = make_url(given.replace("postgres://", "postgresql://", 1)).set(drivername="postgresql")
+def _schema(database_url: str, *, keep: bool) -> Iterator[str]:
+    url = make_url(database_url.replace("postgres://", "postgresql://", 1)).set(drivername="postgresql")
     name = "receiptsvc_run" if keep else f"receiptsvc_demo_{secrets.token_hex(6)}"
     try:
         admin = psycopg.connect(url.render_as_string(hide_password=False), autocommit=True, connect_timeout=10)

@@ -1,6 +1,6 @@
 """The demo's story: a conversation of six messages and a reply, played on real processes and the sandbox.
 
-It ends well only if every message reached the status that it should have, and the ledger balances.
+It fails unless every message reached its expected status and the ledger balances.
 """
 
 from collections.abc import Callable
@@ -19,16 +19,16 @@ from receiptsvc.domain.errors import ReceiptsvcError
 ADA, BEN, CLEO = "447700900001", "447700900002", "447700900003"
 SHOP = "Mayflower"
 
-_SETTLED_SECONDS = 90.0
+_MAX_WAIT_SECONDS = 90.0
 
 
 class DemoFailed(ReceiptsvcError):
-    """The demo did not end as it should; says what was otherwise."""
+    """The demo did not end as expected. The text lists the differences."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """One message of the conversation, what the sandbox does to it, and where it should end."""
+    """One message of the conversation, the sandbox's behaviour for it, and its expected final status."""
 
     recipient: str
     text: str
@@ -56,30 +56,33 @@ def play(
 ) -> None:
     """Send the story as the conversation `reference` and wait until it is over. Raises DemoFailed.
 
-    `show` is given the conversation and the ledger as the API answers them. `interlude` is called after each message
-    was accepted, while it is on its way.
+    `show` gets the conversation and the ledger as the API answers them. `interlude` is called after each message was
+    accepted, while it is on its way.
     """
     client = stack.client()
-    before = client.ledger()
-    _order(stack, "behaviour", reply_url=_reply_url(stack))
+    ledger_before = client.ledger()
+    _control_sandbox(stack, "behaviour", reply_url=_reply_url(stack))
     for step in STORY:
-        _order(stack, "behaviour", numbers={step.recipient: list(step.behaviour)})
-        wanted = {"recipients": [step.recipient], "text": step.text, "originator": SHOP, "clientRef": reference}
-        (item,) = client.send([wanted])
+        _control_sandbox(stack, "behaviour", numbers={step.recipient: list(step.behaviour)})
+        message = {"recipients": [step.recipient], "text": step.text, "originator": SHOP, "clientRef": reference}
+        (item,) = client.send([message])
         interlude(step)
-        stack.wait_until("the gateway has it", partial(_was_offered, client, str(item["id"])), seconds=_SETTLED_SECONDS)
-    stack.wait_until("every message is settled", lambda: _is_over(stack, client, reference), seconds=_SETTLED_SECONDS)
-    _let_a_second_begin(stack)  # the time of a reply has no fractions: it would seem to come before what it answers
-    _order(stack, "reply", sender=ADA, recipient=SHOP, content=ANSWER, clientRef=reference)
-    stack.wait_until("the reply is processed", lambda: _is_over(stack, client, reference), seconds=_SETTLED_SECONDS)
+        was_offered = partial(_was_offered, client, str(item["id"]))
+        stack.wait_until("the gateway has it", was_offered, seconds=_MAX_WAIT_SECONDS)
+    is_over = partial(_is_over, stack, client, reference)
+    stack.wait_until("every message is settled", is_over, seconds=_MAX_WAIT_SECONDS)
+    _wait_for_next_second(stack)  # a reply's time has no fractions, and would else be before the message it answers
+    _control_sandbox(stack, "reply", sender=ADA, recipient=SHOP, content=ANSWER, clientRef=reference)
+    stack.wait_until("the reply is processed", is_over, seconds=_MAX_WAIT_SECONDS)
     ledger = client.ledger()
     show(client.conversation(reference), ledger)
-    faults = _faults(client, reference, _report(stack)) + _ledger_faults(before, ledger)
+    faults = _find_faults(client, reference, _read_report(stack)) + _find_ledger_faults(ledger_before, ledger)
     if faults:
         raise DemoFailed("the demo did not end as it should:\n" + "\n".join(f"  - {fault}" for fault in faults))
 
 
-def _faults(client: Client, reference: str, report: Json) -> list[str]:
+def _find_faults(client: Client, reference: str, report: Json) -> list[str]:
+    """How messages, replies and the sandbox's report differ from the story."""
     items = sorted(client.messages(clientRef=reference), key=lambda item: str(item["id"]))
     faults = [
         f"{step.text!r} is {item['status']}, not {step.expected}"
@@ -96,8 +99,8 @@ def _faults(client: Client, reference: str, report: Json) -> list[str]:
     return faults
 
 
-def _ledger_faults(before: Json, after: Json) -> list[str]:
-    """What the story added to the ledger that it should not have."""
+def _find_ledger_faults(before: Json, after: Json) -> list[str]:
+    """Whether the ledger balances, and the story added only receipts that found their message."""
     faults = [] if after["balanced"] else ["the ledger does not balance"]
     if any(after[outcome] > before[outcome] for outcome in ("pending", "unmatched", "quarantined", "dead")):
         faults.append("not every receipt was applied to its message")
@@ -105,14 +108,14 @@ def _ledger_faults(before: Json, after: Json) -> list[str]:
 
 
 def _is_over(stack: Stack, client: Client, reference: str) -> bool:
-    """Whether nothing is on its way any more: no receipt to come, none to process, no message to repeat."""
-    if _report(stack)["pending"] or client.ledger()["pending"]:
+    """Whether everything has settled: no receipt is to come or to be processed, and no message to be repeated."""
+    if _read_report(stack)["pending"] or client.ledger()["pending"]:
         return False
     items = list(client.messages(clientRef=reference))
     return all(item["status"] not in {"accepted", "send_unknown", "submitted", "sent"} for item in items)
 
 
-def _let_a_second_begin(stack: Stack) -> None:
+def _wait_for_next_second(stack: Stack) -> None:
     now = datetime.now(UTC)
     stack.wait_until("a new second", lambda: datetime.now(UTC).replace(microsecond=0) > now)
 
@@ -125,14 +128,11 @@ def _reply_url(stack: Stack) -> str:
     return tokens.static_urls(Settings.from_env(stack.environ)).inbound
 
 
-def _order(stack: Stack, order: str, **wanted: object) -> Json:
-    """Tell the sandbox what to do; what came of it."""
-    answer = requests.post(f"{stack.sandbox_url}/sandbox/{order}", json=wanted, timeout=15)
-    answer.raise_for_status()
-    told: Json = answer.json()
-    return told
+def _control_sandbox(stack: Stack, command: str, **members: object) -> None:
+    """Send a command to the sandbox's control API."""
+    requests.post(f"{stack.sandbox_url}/sandbox/{command}", json=members, timeout=15).raise_for_status()
 
 
-def _report(stack: Stack) -> Json:
+def _read_report(stack: Stack) -> Json:
     report: Json = requests.get(f"{stack.sandbox_url}/sandbox/report", timeout=15).json()
     return report

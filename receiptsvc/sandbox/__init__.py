@@ -1,4 +1,4 @@
-"""The simulated gateway, over real HTTP. Knows the wire and nothing of the service.
+"""The simulated gateway, over real HTTP. It knows the gateway's wire format and nothing of the service.
 
 with sandbox.running(sandbox.Options(default=("duplicate",))) as box:
     ...  # send to box.soap_url, then box.wait_idle(5) and look at box.report() and box.messages()

@@ -1,4 +1,4 @@
-"""What the gateway keeps of a message that it took, and how that is shown."""
+"""A message that the simulated gateway took, as it is remembered and as /sandbox/messages shows it."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,20 +8,20 @@ from receiptsvc.sandbox import wire
 
 @dataclass(kw_only=True, slots=True)
 class Accepted:
-    """One message to one recipient. `calls` grows with each callback that was made for it."""
+    """One message to one recipient. `calls`: the callbacks made for it so far."""
 
     message: wire.Message
     recipient: str
     transaction_id: int
     guid: str | None  # None: by REST, which has none
-    callback_url: str | None  # of the spelling that was understood
+    callback_url: str | None  # from the spelling of the element that was understood
     at: datetime
     behaviours: tuple[str, ...]
     planned: tuple[str, ...]  # keys of `behaviour.STATUSES`, in their order of arrival
     calls: list[dict[str, object]] = field(default_factory=list)
 
     def described(self) -> dict[str, object]:
-        """As JSON, in the gateway's own words where it has them."""
+        """As JSON, with the gateway's own names where it has them."""
         return {
             "transport": self.message.transport,
             "transactionID": str(self.transaction_id),

@@ -1,7 +1,7 @@
-"""Callbacks: when each is made, from which thread, and whether it was answered 200 in time.
+"""Schedules callbacks: makes each at its time from a pool of threads, retries it, and counts the answers.
 
-What a callback says is `receipts`' business. Requests of one chain are made one after the other, each once the one
-before it has ended, so that their order is the one that was planned.
+The content of a callback is in `receipts`, the HTTP in `http_client`. The requests of one chain are made one after the
+other, each once the one before it has ended, so that they arrive in the planned order.
 """
 
 import heapq
@@ -20,7 +20,7 @@ _WATCH_SECONDS = 0.05
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """One callback of a chain, `wait_seconds` after the one before it, tried up to `tries` times."""
+    """One callback of a chain: `wait_seconds` after the one before it, tried up to `tries` times."""
 
     request: Request
     wait_seconds: float
@@ -32,7 +32,7 @@ class Step:
 
 @dataclass(kw_only=True, slots=True)
 class Chain:
-    """Callbacks to be made one after the other. `calls` grows with each that was made; `done` is set at the end."""
+    """Callbacks to be made one after the other. `calls`: those made so far; `done` is set after the last."""
 
     steps: deque[Step]
     calls: list[dict[str, object]]
@@ -41,7 +41,7 @@ class Chain:
 
 
 class Scheduler:
-    """Makes chains' callbacks at their time from a bounded number of threads."""
+    """Makes the callbacks of chains at their time, from a bounded number of threads."""
 
     def __init__(self, *, limit_seconds: float, retry_gap_seconds: float, senders: int) -> None:
         self.limit_seconds = limit_seconds
@@ -64,14 +64,14 @@ class Scheduler:
 
     def start(self) -> None:
         """Start the threads."""
-        named = [("sandbox-clock", self._keep_time), ("sandbox-watch", self._watch)]
-        named += [(f"sandbox-sender-{number}", self._send_due) for number in range(self._senders)]
-        self._threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in named]
+        targets = [("sandbox-clock", self._queue_due), ("sandbox-watch", self._cut_overdue)]
+        targets += [(f"sandbox-sender-{number}", self._send_due) for number in range(self._senders)]
+        self._threads = [threading.Thread(target=target, name=name, daemon=True) for name, target in targets]
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """End at once: what is under way is cut, what is planned is never made. The counts stay readable."""
+        """Stop at once: running requests are cut, planned ones are never made. The counts stay readable."""
         with self._changed:
             self._stopped = True
             planned, self._heap = self._heap, []
@@ -82,7 +82,7 @@ class Scheduler:
         for _ in range(self._senders):
             self._due.put(None)
         for _, _, chain in planned:
-            _end(chain)
+            _set_done(chain)
         for thread in self._threads:
             thread.join(timeout=2)
 
@@ -93,14 +93,14 @@ class Scheduler:
             self._plan(chain, chain.steps[0].wait_seconds if chain.steps else None)
 
     def call_now(self, request: Request) -> Answer:
-        """Make one callback from this thread, once, and count it."""
+        """Make one callback from the calling thread, once, and count it."""
         caller = self._new_caller()
         try:
             answer = caller.call(request, self.limit_seconds)
         finally:
             self._drop(caller)
         with self._changed:
-            self._count(answer, {}, last=True)
+            self._count(answer, {}, is_last=True)
         return answer
 
     def wait_idle(self, seconds: float) -> bool:
@@ -110,11 +110,11 @@ class Scheduler:
 
     @property
     def pending(self) -> int:
-        """Callbacks still to be made or under way."""
+        """How many callbacks are planned or running."""
         return self._pending
 
     def report(self) -> dict[str, object]:
-        """Counts of calls: each retry counts as made. `failures` names no person and no address."""
+        """Counts of callbacks; each retry counts as made. `failures` names no person and no address."""
         with self._changed:
             return {
                 "made": self._made,
@@ -126,16 +126,17 @@ class Scheduler:
             }
 
     def _plan(self, chain: Chain, wait_seconds: float | None) -> None:
-        """Under the lock: put the chain's next callback on the heap, or end it where there is none."""
+        """Put the chain's next callback on the heap, or end the chain if there is none. Needs the lock."""
         if wait_seconds is None or self._stopped:
-            _end(chain)
+            _set_done(chain)
             return
         due = time.monotonic() + wait_seconds
         heapq.heappush(self._heap, (due, next(self._order), chain))
         if self._heap[0][2] is chain:
             self._changed.notify_all()
 
-    def _keep_time(self) -> None:
+    def _queue_due(self) -> None:
+        """Hand chains to the senders when their next callback is due."""
         while True:
             with self._changed:
                 if self._stopped:
@@ -147,8 +148,8 @@ class Scheduler:
                 _, _, chain = heapq.heappop(self._heap)
             self._due.put(chain)
 
-    def _watch(self) -> None:
-        """Cut what has passed its limit: a socket's own time-out starts anew with each byte."""
+    def _cut_overdue(self) -> None:
+        """Cut requests past their limit: a socket's own time-out starts again with each byte."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopped, timeout=_WATCH_SECONDS)
@@ -164,7 +165,7 @@ class Scheduler:
         try:
             while (chain := self._due.get()) is not None:
                 if self._stopped:
-                    _end(chain)
+                    _set_done(chain)
                     continue
                 step = chain.steps[0]
                 answer = caller.call(step.request, self.limit_seconds)
@@ -185,9 +186,10 @@ class Scheduler:
         with self._changed:
             chain.calls.append(call)
             chain.tried += 1
-            again = not answer.is_accepted and chain.tried < step.tries
-            self._count(answer, {"transactionID": str(step.transaction_id), "statusid": step.status_id}, last=not again)
-            if again:
+            is_retried = not answer.is_accepted and chain.tried < step.tries
+            about: dict[str, object] = {"transactionID": str(step.transaction_id), "statusid": step.status_id}
+            self._count(answer, about, is_last=not is_retried)
+            if is_retried:
                 self._plan(chain, self.retry_gap_seconds)
                 return
             chain.steps.popleft()
@@ -197,17 +199,18 @@ class Scheduler:
             if self._pending == 0:
                 self._changed.notify_all()
 
-    def _count(self, answer: Answer, about: dict[str, object], *, last: bool) -> None:
+    def _count(self, answer: Answer, about: dict[str, object], *, is_last: bool) -> None:
+        """Count one answer. `about`: what a failure's entry says of the receipt; `is_last`: no retry follows."""
         self._made += 1
         self._slowest = max(self._slowest, answer.seconds)
         if answer.is_accepted:
             self._accepted += 1
             return
         self._failed += 1
-        self._given_up += last
+        self._given_up += is_last
         at = answer.at.isoformat(timespec="milliseconds")
-        said = {"at": at, "answer": answer.status, "error": answer.error, "seconds": round(answer.seconds, 3)}
-        self._failures.append({**said, **about, "givenUp": last})
+        failure = {"at": at, "answer": answer.status, "error": answer.error, "seconds": round(answer.seconds, 3)}
+        self._failures.append({**failure, **about, "givenUp": is_last})
 
     def _new_caller(self) -> Caller:
         caller = Caller()
@@ -221,6 +224,6 @@ class Scheduler:
         caller.close()
 
 
-def _end(chain: Chain) -> None:
+def _set_done(chain: Chain) -> None:
     if chain.done is not None:
         chain.done.set()

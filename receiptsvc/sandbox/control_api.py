@@ -1,6 +1,6 @@
-"""Orders given to the sandbox while it runs, as JSON under /sandbox/.
+"""The sandbox's control API: commands while it runs, as JSON under /sandbox/.
 
-Each takes the gateway and an object, and gives back what is answered; ValueError says what would be right.
+Each command takes the gateway and a JSON object, and returns the JSON of the answer. ValueError says what is wrong.
 """
 
 import json
@@ -11,51 +11,52 @@ from receiptsvc.sandbox.gateway import Gateway
 from receiptsvc.sandbox.http_client import Answer, Request
 
 
-def follow(path: str, body: bytes, gateway: Gateway) -> object:
-    """Do what was ordered at `path`, a key of ORDERS. Raises ValueError for what cannot be done."""
-    return ORDERS[path](gateway, _json_object(body))
+def run(path: str, body: bytes, gateway: Gateway) -> object:
+    """Run the command at `path`, a key of COMMANDS. Raises ValueError for a body that it can't use."""
+    return COMMANDS[path](gateway, _parse_object(body))
 
 
-def _reply(gateway: Gateway, given: Mapping[str, object]) -> object:
+def _reply(gateway: Gateway, members: Mapping[str, object]) -> object:
     """sender, recipient, content; perhaps clientRef (null: none), msgid, datetime."""
-    fields: dict[str, str | None] = {name: _text(given, name) for name in ("sender", "recipient", "content")}
-    fields |= {name: _text(given, name) for name in ("msgid", "datetime") if name in given}
-    if "clientRef" in given:
-        fields["clientRef"] = None if given["clientRef"] is None else _text(given, "clientRef")
+    fields: dict[str, str | None] = {name: _get_text(members, name) for name in ("sender", "recipient", "content")}
+    fields |= {name: _get_text(members, name) for name in ("msgid", "datetime") if name in members}
+    if "clientRef" in members:
+        fields["clientRef"] = None if members["clientRef"] is None else _get_text(members, "clientRef")
     msgid, answer = gateway.reply(fields)
-    return {"msgid": msgid, **_answer(answer)}
+    return {"msgid": msgid, **_describe(answer)}
 
 
-def _behave(gateway: Gateway, given: Mapping[str, object]) -> object:
-    gateway.change(given)
-    return {"changed": sorted(given)}
+def _change_options(gateway: Gateway, members: Mapping[str, object]) -> object:
+    """Any options by their names."""
+    gateway.change(members)
+    return {"changed": sorted(members)}
 
 
-def _call_back(gateway: Gateway, given: Mapping[str, object]) -> object:
+def _call_back(gateway: Gateway, members: Mapping[str, object]) -> object:
     """url; with fields for a GET, or else method, contentType and body."""
-    url, fields = _text(given, "url"), given.get("fields")
+    url, fields = _get_text(members, "url"), members.get("fields")
     if fields is None:
-        body = _text(given, "body").encode() if "body" in given else None
-        kind = _text(given, "contentType") if "contentType" in given else None
-        method = _text(given, "method") if "method" in given else "GET"
-        return _answer(gateway.call_back(Request(method=method, url=url, content_type=kind, body=body)))
+        body = _get_text(members, "body").encode() if "body" in members else None
+        content_type = _get_text(members, "contentType") if "contentType" in members else None
+        method = _get_text(members, "method") if "method" in members else "GET"
+        return _describe(gateway.call_back(Request(method=method, url=url, content_type=content_type, body=body)))
     if not isinstance(fields, dict) or not all(isinstance(value, str) for value in fields.values()):
         raise ValueError("fields: must be an object of texts")
-    return _answer(gateway.call_back(receipts.reply(url, fields)))
+    return _describe(gateway.call_back(receipts.reply(url, fields)))
 
 
-def _json_object(body: bytes) -> Mapping[str, object]:
+def _parse_object(body: bytes) -> Mapping[str, object]:
     try:
-        given = json.loads(body)
-    except (ValueError, RecursionError) as broken:
-        raise ValueError("the body must be JSON") from broken
-    if not isinstance(given, dict):
+        members = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("the body must be JSON") from error
+    if not isinstance(members, dict):
         raise ValueError("the body must be a JSON object")
-    return given
+    return members
 
 
-def _text(given: Mapping[str, object], name: str) -> str:
-    value = given.get(name)
+def _get_text(members: Mapping[str, object], name: str) -> str:
+    value = members.get(name)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
@@ -63,12 +64,12 @@ def _text(given: Mapping[str, object], name: str) -> str:
     return value
 
 
-def _answer(answer: Answer) -> dict[str, object]:
+def _describe(answer: Answer) -> dict[str, object]:
     return {"answer": answer.status, "error": answer.error, "seconds": round(answer.seconds, 3)}
 
 
-ORDERS: Mapping[str, Callable[[Gateway, Mapping[str, object]], object]] = {
+COMMANDS: Mapping[str, Callable[[Gateway, Mapping[str, object]], object]] = {
     "/sandbox/reply": _reply,
-    "/sandbox/behaviour": _behave,
+    "/sandbox/behaviour": _change_options,
     "/sandbox/callback": _call_back,
 }

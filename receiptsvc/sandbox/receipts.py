@@ -1,6 +1,6 @@
-"""A message's receipts as HTTP requests, in the order and with the gaps in which they will be made.
+"""Builds a message's receipts as HTTP requests, in their order and with the gaps between them.
 
-Making the requests is `callbacks`' work.
+The requests are made in `callbacks`.
 """
 
 import json
@@ -21,17 +21,10 @@ _BOUNDARY = "sandbox-boundary"
 _GARBAGE = "%ZZ=%&&&==%00%FF%FE;datetime&statusid=%C3%28&%=%%%"
 
 
-def _documented(at: datetime) -> str:
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}"
-
-
-def _words(at: datetime) -> str:
-    return f"{at:%d %b %Y %H:%M:%S}"
-
-
 DATETIME_STYLES: Mapping[str, Callable[[datetime], str]] = {
-    "documented": _documented,  # the sample receiver's: yyyy-MM-ddTHH:mm:ss.SSS, no zone
-    "words": _words,  # documented for replies
+    # The sample receiver's: yyyy-MM-ddTHH:mm:ss.SSS, no zone.
+    "documented": lambda at: f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}",
+    "words": lambda at: f"{at:%d %b %Y %H:%M:%S}",  # documented for replies
     "seconds": lambda at: f"{at:%Y-%m-%dT%H:%M:%S}",
     "zoned": lambda at: at.astimezone(timezone(timedelta(hours=2))).isoformat(timespec="milliseconds"),
     "slashes": lambda at: f"{at:%d/%m/%Y %H:%M:%S}",
@@ -41,7 +34,7 @@ DATETIME_STYLES: Mapping[str, Callable[[datetime], str]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """What receipts are about. `at`: when the gateway took it, aware."""
+    """The message that receipts are for. `at`: when the gateway took it, aware."""
 
     message: wire.Message
     recipient: str
@@ -51,32 +44,34 @@ class Subject:
 
 
 def planned(plan: behaviour.Plan, *, forward_sent: bool) -> tuple[str, ...]:
-    """The statuses to come, keys of `behaviour.STATUSES`, in their order of arrival, each as often as it comes."""
+    """The statuses of the receipts, keys of `behaviour.STATUSES`, in their order of arrival, copies included."""
     finals = plan.finals if plan.receipts else ()
     sent = ("sent",) if forward_sent and finals else ()
     order = (*finals, *sent) if plan.final_first else (*sent, *finals)
-    return tuple(word for word in order for _ in range(plan.copies))
+    return tuple(status for status in order for _ in range(plan.copies))
 
 
 def steps(subject: Subject, plan: behaviour.Plan, options: Options, spread: float) -> list[Step]:
-    """The requests for one recipient. `spread`: from 0 to 1, how much of the spread each gap has."""
+    """The requests for one recipient. `spread`: from 0 to 1, the share of `spread_seconds` that each gap gets."""
     gap = options.delay_seconds + spread * options.spread_seconds
     tries = max(1 + options.retries, _PERSISTENT_TRIES if plan.persistent else 1)
-    words = planned(plan, forward_sent=subject.message.forward_sent)
-    # The times tell the true order, whatever the order of arrival; a millisecond apart, the wire's grain.
-    history = dict.fromkeys(sorted(words, key=lambda word: word != "sent"))
+    statuses = planned(plan, forward_sent=subject.message.forward_sent)
+    # The receipts' times show the true order, whatever the order of arrival; at least a millisecond apart, because the
+    # wire has no smaller unit.
+    true_order = dict.fromkeys(sorted(statuses, key=lambda status: status != "sent"))
     times = {
-        word: subject.at + timedelta(seconds=max(gap, 0.001) * place) for place, word in enumerate(history, start=1)
+        status: subject.at + timedelta(seconds=max(gap, 0.001) * number)
+        for number, status in enumerate(true_order, start=1)
     }
-    made = []
-    for place, word in enumerate(words):
-        status_id, description = behaviour.STATUSES[word]
+    requests = []
+    for index, status in enumerate(statuses):
+        status_id, description = behaviour.STATUSES[status]
         wait = 0 if plan.early else gap
-        if plan.late and place == 0:
+        if plan.late and index == 0:
             wait += options.late_seconds
-        made.append(
+        requests.append(
             Step(
-                request=_request(subject.callback_url, _fields(subject, plan, word, times[word]), plan),
+                request=_request(subject.callback_url, _fields(subject, plan, status, times[status]), plan),
                 wait_seconds=wait,
                 tries=tries,
                 transaction_id=subject.transaction_id,
@@ -84,16 +79,16 @@ def steps(subject: Subject, plan: behaviour.Plan, options: Options, spread: floa
                 description=description,
             )
         )
-    return made
+    return requests
 
 
 def reply(url: str, fields: Mapping[str, str]) -> Request:
-    """A reply, or a callback made by hand: GET with these fields."""
+    """A reply, or a callback by hand: a GET with these fields."""
     return Request(method="GET", url=_with_query(url, urlencode(fields, quote_via=quote)))
 
 
-def _fields(subject: Subject, plan: behaviour.Plan, word: str, at: datetime) -> dict[str, str]:
-    status_id, description = behaviour.STATUSES[word]
+def _fields(subject: Subject, plan: behaviour.Plan, status: str, at: datetime) -> dict[str, str]:
+    status_id, description = behaviour.STATUSES[status]
     fields = {
         "datetime": DATETIME_STYLES[plan.datetime_style](at),
         "recipient": subject.recipient,
@@ -103,8 +98,8 @@ def _fields(subject: Subject, plan: behaviour.Plan, word: str, at: datetime) -> 
         "transactionid": str(subject.transaction_id),
     }
     if plan.long_text:
-        once = quote(subject.message.text + " ")
-        fields["messagetext"] = (subject.message.text + " ") * max(1, _LONG_TEXT_BYTES // len(once))
+        text = subject.message.text + " "
+        fields["messagetext"] = text * max(1, _LONG_TEXT_BYTES // len(quote(text)))
     elif subject.message.include_text:
         fields["messagetext"] = subject.message.text
     if plan.extra:
@@ -118,7 +113,7 @@ def _fields(subject: Subject, plan: behaviour.Plan, word: str, at: datetime) -> 
 
 def _request(url: str, fields: Mapping[str, str], plan: behaviour.Plan) -> Request:
     form = urlencode(fields, quote_via=quote)
-    whole = {name: int(value) if name in {"statusid", "transactionid"} else value for name, value in fields.items()}
+    members = {name: int(value) if name in {"statusid", "transactionid"} else value for name, value in fields.items()}
     match plan.form:
         case Form.GET | Form.HEAD:
             return Request(method=plan.form.upper(), url=_with_query(url, form))
@@ -127,9 +122,9 @@ def _request(url: str, fields: Mapping[str, str], plan: behaviour.Plan) -> Reque
         case Form.POST_FORM:
             return Request(method="POST", url=url, content_type="application/x-www-form-urlencoded", body=form.encode())
         case Form.POST_JSON:
-            return Request(method="POST", url=url, content_type="application/json", body=json.dumps(whole).encode())
+            return Request(method="POST", url=url, content_type="application/json", body=json.dumps(members).encode())
         case Form.BROKEN_JSON:
-            body = json.dumps(whole).encode()
+            body = json.dumps(members).encode()
             return Request(method="POST", url=url, content_type="application/json", body=body[: len(body) // 2])
         case Form.POST_MULTIPART:
             return Request(

@@ -1,6 +1,6 @@
-"""The send call by REST as JSON: what a request says, what the gateway would refuse in it, and the answers.
+"""The send call by REST: parses a request, finds what the gateway would refuse, and writes the answers.
 
-What is remembered from one call to the next is `gateway`'s.
+The state between calls is in `gateway`.
 """
 
 import base64
@@ -20,7 +20,7 @@ _TEXTS = frozenset(
     | {"impersonateUserName"}
 )
 _BAD_JSON = "ErrBadJson"  # the only failureKey that is documented
-# property and failureCode by returnCode. But for ToInvalid they are the sandbox's own invention.
+# property and failureCode by returnCode. Except for ToInvalid they are the sandbox's own invention.
 _FAILURES: Mapping[int, tuple[str, str]] = {
     201: ("to", "ToInvalid"),
     202: ("from", "FromInvalid"),
@@ -41,7 +41,7 @@ _GSM = frozenset(
 
 
 class BadJson(Exception):
-    """Nothing of the call was read. `faults`: property, details and failureKey of each reason."""
+    """The call can't be read, and nothing of it is taken. `faults`: property, details and failureKey of each."""
 
     def __init__(self, faults: Sequence[Mapping[str, str]]) -> None:
         self.faults = faults
@@ -49,7 +49,7 @@ class BadJson(Exception):
 
 
 def logon(authorization: str | None) -> tuple[str, str] | None:
-    """The name and password of an Authorization header; None where it holds none."""
+    """The name and password of an Authorization header; None if it has none."""
     scheme, _, token = (authorization or "").partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -61,21 +61,21 @@ def logon(authorization: str | None) -> tuple[str, str] | None:
 
 
 def parse(body: bytes, validity: str) -> tuple[wire.Message, ...]:
-    """Read a request. `validity`: how validUntil is spelled. Raises BadJson for what is no such request."""
+    """Parse a request. `validity`: the spelling of validUntil. Raises BadJson with every fault."""
     try:
-        given = json.loads(body)
+        items = json.loads(body)
     except (ValueError, RecursionError):
         raise BadJson([_fault("message", "Unexpected character encountered while parsing value.")]) from None
-    if not isinstance(given, list):
+    if not isinstance(items, list):
         raise BadJson([_fault("message", "Cannot deserialize the current JSON into an array.")])
-    faults = [fault for place, each in enumerate(given) for fault in _faults(place, each, validity)]
+    faults = [fault for index, item in enumerate(items) for fault in _find_faults(index, item, validity)]
     if faults:
         raise BadJson(faults)
-    return tuple(map(_message, given))
+    return tuple(map(_parse_message, items))
 
 
 def refusal(message: wire.Message) -> wire.Refusal | None:
-    """What the documented limits say against a message, or None."""
+    """Why a message breaks the documented limits; None if it keeps them."""
     country = message.fields.get("countryIsoCode")
     if country is not None and not re.fullmatch("[A-Z]{3}", country):
         return wire.Refusal(code=207, detail="countryIsoCode: three capital letters")
@@ -85,32 +85,32 @@ def refusal(message: wire.Message) -> wire.Refusal | None:
 
 
 def answer(results: Iterable[wire.Result]) -> tuple[int, bytes]:
-    """Status and body with one item a result: 200, or 202 where any is refused, which is the sandbox's invention."""
-    items = [_item(result) for result in results]
+    """Status and body with one item a result: 200, or 202 if any is refused, which is the sandbox's invention."""
+    items = [_write_item(result) for result in results]
     has_refused = any("failureDescription" in item or item.get("successful") is False for item in items)
     return 202 if has_refused else 200, json.dumps(items).encode()
 
 
 def bad_json(bad: BadJson) -> bytes:
-    """The body of the 400 for a call of which nothing was read."""
+    """The body of the 400 for a call that can't be read."""
     return json.dumps(list(bad.faults)).encode()
 
 
-def _faults(place: int, given: Any, validity: str) -> list[Mapping[str, str]]:
-    if not isinstance(given, dict):
-        return [_fault(f"message[{place}]", f"Error converting value to type 'Message'. Path '[{place}]'.")]
+def _find_faults(index: int, item: Any, validity: str) -> list[Mapping[str, str]]:
+    if not isinstance(item, dict):
+        return [_fault(f"message[{index}]", f"Error converting value to type 'Message'. Path '[{index}]'.")]
     faults = []
-    for name, value in given.items():
-        path = f"[{place}].{name}"
+    for name, value in item.items():
+        path = f"[{index}].{name}"
         if name not in _TEXTS | {"rejectUnicode", validity}:
-            words = f"Could not find member '{name}' on object of type 'Message'. Path '{path}'."
-            faults.append(_fault(f"message{path}", words))
-        elif value is not None and not _fits(name, value, validity):
+            details = f"Could not find member '{name}' on object of type 'Message'. Path '{path}'."
+            faults.append(_fault(f"message{path}", details))
+        elif value is not None and not _has_right_type(name, value, validity):
             faults.append(_fault(f"message{path}", f"Could not convert the value. Path '{path}'."))
     return faults
 
 
-def _fits(name: str, value: object, validity: str) -> bool:
+def _has_right_type(name: str, value: object, validity: str) -> bool:
     if name == "rejectUnicode":
         return isinstance(value, bool)
     if not isinstance(value, str):
@@ -127,28 +127,28 @@ def _fault(name: str, details: str) -> Mapping[str, str]:
     return {"property": name, "details": details, "failureKey": _BAD_JSON}
 
 
-def _message(given: Mapping[str, Any]) -> wire.Message:
-    said = {
+def _parse_message(item: Mapping[str, Any]) -> wire.Message:
+    fields = {
         name: str(value).lower() if isinstance(value, bool) else value
-        for name, value in given.items()
+        for name, value in item.items()
         if value is not None
     }
-    recipient, url = said.pop("to", ""), said.pop("deliveryStatusUrl", "").strip()
+    recipient, url = fields.pop("to", ""), fields.pop("deliveryStatusUrl", "").strip()
     return wire.Message(
         transport=TRANSPORT,
         recipients=(recipient,) if recipient else (),
-        text=said.pop("body", ""),
-        originator=said.pop("from", None),
-        client_ref=said.pop("clientRef", None),
+        text=fields.pop("body", ""),
+        originator=fields.pop("from", None),
+        client_ref=fields.pop("clientRef", None),
         message_guid=None,
         callback_urls={"deliveryStatusUrl": url} if url else {},
         forward_sent=False,
         include_text=False,
-        fields=said,
+        fields=fields,
     )
 
 
-def _item(result: wire.Result) -> dict[str, Any]:
+def _write_item(result: wire.Result) -> dict[str, Any]:
     if result.recipients is None:
         return {}
     to = {"to": result.recipients[0]} if result.recipients else {}
@@ -157,6 +157,6 @@ def _item(result: wire.Result) -> dict[str, Any]:
         return {"failureDescription": wire.LOGON_REFUSED}
     if not code:
         return {**to, "successful": True, "validationFailures": []}
-    name, key = _FAILURES[code]
-    failure = {"property": name, "failureCode": key, "details": result.detail}
+    name, failure_code = _FAILURES[code]
+    failure = {"property": name, "failureCode": failure_code, "details": result.detail}
     return {**to, "successful": False, "validationFailures": [failure]}

@@ -1,6 +1,6 @@
-"""The sandbox's HTTP front: reads calls, acts out how each ends on the socket, and takes orders under /sandbox/.
+"""The sandbox's HTTP server: reads calls, ends each as planned on the socket, and serves the control API.
 
-What a call comes to is decided in `gateway`. Nothing is written to the log: requests carry texts and numbers.
+What becomes of a call is decided in `gateway`. Nothing is logged: requests carry texts and numbers.
 """
 
 import contextlib
@@ -79,7 +79,7 @@ def _error(text: str) -> bytes:
 
 
 class Box:
-    """A sandbox at work, in threads of this process."""
+    """A running sandbox, in threads of this process."""
 
     def __init__(self, options: Options) -> None:
         scheduler = Scheduler(
@@ -99,12 +99,12 @@ class Box:
         self.rest_url = self.url + REST_PATH
 
     def start(self) -> None:
-        """Answer calls from now on. The port is open since the box was made."""
+        """Start to answer calls. The port has been open since the box was made."""
         self._scheduler.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop at once, cutting what is under way. Counts stay readable."""
+        """Stop at once and cut running requests. The counts stay readable."""
         self._server.stopping.set()
         self._server.shutdown()
         self._server.server_close()
@@ -113,11 +113,11 @@ class Box:
         self._thread.join(timeout=2)
 
     def report(self) -> dict[str, Any]:
-        """What GET /sandbox/report says."""
+        """The answer of GET /sandbox/report."""
         return self._gateway.report()
 
     def messages(self) -> list[dict[str, Any]]:
-        """What GET /sandbox/messages says."""
+        """The answer of GET /sandbox/messages."""
         return self._gateway.messages()
 
     def change(self, **changes: object) -> None:
@@ -125,14 +125,14 @@ class Box:
         self._gateway.change(changes)
 
     def wait_idle(self, seconds: float) -> None:
-        """Wait until no callback is planned or under way. Raises TimeoutError."""
+        """Wait until no callback is planned or running. Raises TimeoutError."""
         if not self._scheduler.wait_idle(seconds):
             raise TimeoutError(f"{self._scheduler.pending} callbacks still to be made after {seconds:g} s")
 
 
 @contextmanager
 def running(options: Options | None = None) -> Iterator[Box]:
-    """A sandbox for the length of a with block. Raises OSError where it cannot listen."""
+    """Run a sandbox for the length of a with block. Raises OSError if it cannot listen."""
     box = Box(options or Options())
     box.start()
     try:
@@ -177,7 +177,7 @@ class _Server(ThreadingHTTPServer):
                     connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # Callers that go away are this server's daily bread; anything else is a fault of its own.
+        # Clients that disconnect are normal here; anything else is a bug.
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
@@ -191,7 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
         gateway, parts = self.server.gateway, urlsplit(self.path)
@@ -205,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._say_json(404, {"error": f"there are {SOAP_PATH}, /sandbox/report and /sandbox/messages"})
 
     def do_POST(self) -> None:
-        body = self._body()
+        body = self._read_body()
         if body is None:
             return
         path = urlsplit(self.path).path
@@ -213,16 +213,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._call(body)
         elif path == REST_PATH:
             self._call_by_rest(body)
-        elif path in control_api.ORDERS:
+        elif path in control_api.COMMANDS:
             try:
-                self._say_json(200, control_api.follow(path, body, self.server.gateway))
-            except ValueError as refused:
-                self._say_json(400, {"error": str(refused)})
+                self._say_json(200, control_api.run(path, body, self.server.gateway))
+            except ValueError as error:
+                self._say_json(400, {"error": str(error)})
         else:
-            self._say_json(404, {"error": f"there are {SOAP_PATH}, {REST_PATH}, {', '.join(control_api.ORDERS)}"})
+            self._say_json(404, {"error": f"there are {SOAP_PATH}, {REST_PATH}, {', '.join(control_api.COMMANDS)}"})
 
-    def _body(self) -> bytes | None:
-        """The request's body; None where it has been answered with what is wrong."""
+    def _read_body(self) -> bytes | None:
+        """The request's body; None if it can't be read and an error has been answered."""
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdigit()):
             self.close_connection = True
@@ -314,7 +314,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._act(verdict, said)
 
     def _act(self, verdict: Verdict, said: _Said) -> None:
-        """End the call as it was decided."""
+        """End the call as the gateway decided."""
         for done in verdict.early:
             done.wait()
         options, stopping, ending = self.server.gateway.options, self.server.stopping, verdict.end.ending

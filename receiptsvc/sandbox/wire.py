@@ -1,7 +1,6 @@
-"""SendMessageCollection as XML: what a request says, what the gateway would refuse in it, and the answers.
+"""The send call by SOAP: parses a request, finds what the gateway would refuse, and writes the answers.
 
-What both transports have in common stands here too: messages, results, limits.
-What is remembered from one call to the next is `gateway`'s.
+The types and limits that both transports share are here too. The state between calls is in `gateway`.
 """
 
 import re
@@ -41,7 +40,7 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 class Fault(Exception):
-    """The whole call is answered with a SOAP fault. `code` is Client or Server, as SOAP 1.1 names them."""
+    """The whole call is answered with a SOAP fault. `code`: Client or Server, as SOAP 1.1 names them."""
 
     def __init__(self, code: str, text: str) -> None:
         self.code = code
@@ -50,7 +49,7 @@ class Fault(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """Why one message is not taken: a key of RETURN_CODES, and more words."""
+    """Why one message is not taken: a key of RETURN_CODES, and details."""
 
     code: int
     detail: str
@@ -58,7 +57,7 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:
-    """One Message object as it came. `fields`: its other simple elements, by name, known or not."""
+    """One Message object as it came. `fields`: its other simple elements by name, known or not."""
 
     transport: str = "soap"
     recipients: tuple[str, ...]
@@ -94,17 +93,17 @@ class Result:
 
 
 def parse(body: bytes) -> Call:
-    """Read a request. Elements outside the service's namespace count for nothing, as in a service of its make.
+    """Parse a request. Elements outside the service's namespace are ignored, as an ASP.NET service does.
 
-    Raises Fault for what is no such request.
+    Raises Fault if it is not a SendMessageCollection request.
     """
     parser = etree.XMLParser(
         resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True, remove_pis=True
     )
     try:
         root = etree.fromstring(body, parser)
-    except (etree.XMLSyntaxError, ValueError) as broken:
-        raise Fault("Client", "The request is not well-formed XML") from broken
+    except (etree.XMLSyntaxError, ValueError) as error:
+        raise Fault("Client", "The request is not well-formed XML") from error
     if root.getroottree().docinfo.doctype:
         raise Fault("Client", "For security reasons DTD is prohibited in this XML document")
     envelope = etree.QName(root).namespace
@@ -115,14 +114,14 @@ def parse(body: bytes) -> Call:
         raise Fault("Client", f"The Body must hold SendMessageCollection of {NAMESPACE}")
     return Call(
         envelope=envelope or SOAP_11,
-        name=_said(call, "name") or "",
-        password=_said(call, "password") or "",
-        messages=tuple(map(_message, call.iterfind(f"{_tag('message')}/{_tag('Message')}"))),
+        name=_child_text(call, "name") or "",
+        password=_child_text(call, "password") or "",
+        messages=tuple(map(_parse_message, call.iterfind(f"{_tag('message')}/{_tag('Message')}"))),
     )
 
 
 def refusal(message: Message, number: re.Pattern[str] = INTERNATIONAL) -> Refusal | None:
-    """What the documented limits say against a message, or None. `number`: what its recipients must be."""
+    """Why a message breaks the documented limits; None if it keeps them. `number`: the form of its recipients."""
     if not message.recipients or not all(map(number.fullmatch, message.recipients)):
         return Refusal(code=201, detail="recipients: international numbers, digits only, without + or 00")
     if message.originator is not None and not _ORIGINATOR.fullmatch(message.originator):
@@ -137,7 +136,7 @@ def refusal(message: Message, number: re.Pattern[str] = INTERNATIONAL) -> Refusa
 
 
 def refused(message: Message, why: Refusal) -> Result:
-    """A message's part of the answer when it is not taken."""
+    """The result of a message that is not taken."""
     return Result(
         transaction_id=None,
         recipients=message.recipients,
@@ -160,14 +159,14 @@ def answer(results: Iterable[Result], envelope: str) -> bytes:
             recipients = etree.SubElement(item, _tag("recipients"))
             for recipient in result.recipients:
                 etree.SubElement(recipients, _tag("string")).text = recipient
-        for name, said in (
+        for name, text in (
             ("returnCode", result.code),
             ("returnDescription", result.description),
             ("returnDetail", result.detail),
         ):
-            if said is not None:
-                etree.SubElement(item, _tag(name)).text = said
-    return _written(root)
+            if text is not None:
+                etree.SubElement(item, _tag(name)).text = text
+    return _to_bytes(root)
 
 
 def fault(fault: Fault, envelope: str) -> bytes:
@@ -185,55 +184,55 @@ def fault(fault: Fault, envelope: str) -> bytes:
     else:
         etree.SubElement(outer, "faultcode").text = f"soap:{fault.code}"
         etree.SubElement(outer, "faultstring").text = str(fault)
-    return _written(root)
+    return _to_bytes(root)
 
 
-def _message(element: etree._Element) -> Message:
-    said = {
+def _parse_message(element: etree._Element) -> Message:
+    fields = {
         etree.QName(child).localname: child.text or ""
         for child in element
         if child.tag != _tag("recipients") and etree.QName(child).namespace == NAMESPACE and len(child) == 0
     }
     for name in ("validUntil", "deliverAfter"):
-        _check_time(name, said.get(name))
+        _check_time(name, fields.get(name))
     return Message(
         recipients=tuple(
-            (each.text or "").strip() for each in element.iterfind(f"{_tag('recipients')}/{_tag('string')}")
+            (string.text or "").strip() for string in element.iterfind(f"{_tag('recipients')}/{_tag('string')}")
         ),
-        text=said.pop("text", ""),
-        originator=said.pop("originator", None),
-        client_ref=said.pop("clientRef", None),
-        message_guid=said.pop("messageGuid", None) or None,
-        callback_urls={name: url for name in CALLBACK_ELEMENTS if (url := said.pop(name, "").strip())},
-        forward_sent=_is_true("forwardSubmissionDeliveryStatus", said),
-        include_text=_is_true("includeMessageTextInDeliveryStatus", said),
-        fields=said | _options(element),
+        text=fields.pop("text", ""),
+        originator=fields.pop("originator", None),
+        client_ref=fields.pop("clientRef", None),
+        message_guid=fields.pop("messageGuid", None) or None,
+        callback_urls={name: url for name in CALLBACK_ELEMENTS if (url := fields.pop(name, "").strip())},
+        forward_sent=_pop_boolean(fields, "forwardSubmissionDeliveryStatus"),
+        include_text=_pop_boolean(fields, "includeMessageTextInDeliveryStatus"),
+        fields=fields | _parse_options(element),
     )
 
 
-def _options(element: etree._Element) -> dict[str, str]:
+def _parse_options(element: etree._Element) -> dict[str, str]:
     """additionalOptions in the shape of the sandbox's own WSDL, each as `additionalOptions.<key>`."""
     pairs = element.iterfind(f"{_tag('additionalOptions')}/{_tag('KeyValuePair')}")
-    return {f"additionalOptions.{_said(pair, 'key')}": _said(pair, "value") or "" for pair in pairs}
+    return {f"additionalOptions.{_child_text(pair, 'key')}": _child_text(pair, "value") or "" for pair in pairs}
 
 
-def _is_true(name: str, said: dict[str, str]) -> bool:
-    given = said.pop(name, "false").strip()
-    if given not in _BOOLEANS:
+def _pop_boolean(fields: dict[str, str], name: str) -> bool:
+    text = fields.pop(name, "false").strip()
+    if text not in _BOOLEANS:
         raise Fault("Client", f"There is an error in XML document: {name} must be true or false")
-    return _BOOLEANS[given]
+    return _BOOLEANS[text]
 
 
-def _check_time(name: str, given: str | None) -> None:
-    if given is None:
+def _check_time(name: str, text: str | None) -> None:
+    if text is None:
         return
     try:
-        datetime.fromisoformat(given.strip())
-    except ValueError as broken:
-        raise Fault("Client", f"There is an error in XML document: {name} must be an XML date-time") from broken
+        datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise Fault("Client", f"There is an error in XML document: {name} must be an XML date-time") from error
 
 
-def _said(element: etree._Element, name: str) -> str | None:
+def _child_text(element: etree._Element, name: str) -> str | None:
     child = element.find(_tag(name))
     return None if child is None else child.text
 
@@ -247,5 +246,5 @@ def _envelope(namespace: str) -> tuple[etree._Element, etree._Element]:
     return root, etree.SubElement(root, f"{{{namespace}}}Body")
 
 
-def _written(root: etree._Element) -> bytes:
+def _to_bytes(root: etree._Element) -> bytes:
     return etree.tostring(root, xml_declaration=True, encoding="utf-8")

@@ -1,6 +1,6 @@
-"""The service description that the sandbox serves, in the shape of an ASP.NET one.
+"""The WSDL that the sandbox serves, in the shape of an ASP.NET service's.
 
-Written after the documented fields; where no document gives a type (returnCode, additionalOptions) it is the
+Its fields are the documented ones. Where no document gives a type (returnCode, additionalOptions), the type is the
 sandbox's own invention.
 """
 
@@ -118,5 +118,5 @@ _WSDL = Template(
 
 
 def render(address: str, callback_element: str) -> bytes:
-    """The description for a service at `address` that knows one spelling of the callback's element."""
+    """The WSDL of a service at `address` that knows one spelling of the callback's element."""
     return _WSDL.substitute(address=quoteattr(address), callback_element=callback_element).encode()

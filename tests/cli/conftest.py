@@ -1,4 +1,4 @@
-"""The real API on a free port, the commands that talk to it, and the receipts that change what they say."""
+"""The real API on a free port, a runner of commands, and receipts and replies to change what they show."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -36,13 +36,13 @@ class Run(Protocol):
     def __call__(self, *arguments: str, stdin: bytes | None = None) -> Result: ...
 
 
-class Weather:
-    """Lies between the API and its callers, and lets come over requests to send what the test wishes."""
+class Interference:
+    """WSGI middleware that can answer a request to send instead of the API, before or after the API has handled it."""
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app
-        self.before: Callable[[], WSGIApplication | None] = lambda: None  # may answer in the service's place
-        self.after: Callable[[], WSGIApplication | None] = lambda: None  # likewise, after the service has done it
+        self.before: Callable[[], WSGIApplication | None] = lambda: None  # may answer instead of the service
+        self.after: Callable[[], WSGIApplication | None] = lambda: None  # may replace the service's answer
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] != "POST" or "dryRun" in environ["QUERY_STRING"]:
@@ -61,32 +61,34 @@ class Service:
     url: str
     settings: Settings
     database: Database
-    weather: Weather
+    interference: Interference
 
     def accept(self, text: str, recipient: str = "447700900001", **fields: object) -> str:
-        """A message, taken in at T0; its public id."""
+        """Accept a message at T0, and return its public id."""
         (message_id,) = rows.accept(self.database, rows.message(recipient, text, **fields))
         return ids.public("msg", message_id)
 
     def report(self, message: str, **fields: str) -> None:
-        """A receipt about a message, kept and processed."""
+        """Keep and process a receipt for a message."""
         rows.keep(self.database, urlencode(fields), message_id=ids.parse("msg", message))
         self._process()
 
     def reply(self, **fields: str) -> None:
-        """A reply, kept and processed."""
+        """Keep and process a reply."""
         rows.keep(self.database, urlencode(fields), channel=Channel.INBOUND)
         self._process()
 
     def texts(self) -> list[str]:
-        """What all the messages say that were taken in, in that order."""
+        """The texts of all messages, in the order of acceptance."""
         with self.database.reading() as session:
             return list(session.scalars(select(Message.text).order_by(Message.id)))
 
     def ids(self) -> list[str]:
-        """The public ids of all the messages, in that order."""
+        """The public ids of all messages, in the order of acceptance."""
         with self.database.reading() as session:
-            return [ids.public("msg", one) for one in session.scalars(select(Message.id).order_by(Message.id))]
+            return [
+                ids.public("msg", message_id) for message_id in session.scalars(select(Message.id).order_by(Message.id))
+            ]
 
     def originator_of(self, message: str) -> str | None:
         message_id = ids.parse("msg", message)
@@ -125,14 +127,14 @@ def service(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterato
     settings = Settings.from_env(environ)
     databases.migrate(settings.database_url)
     database = Database(settings.database_url)
-    weather = Weather(create_app(settings, database))
-    server = make_server("127.0.0.1", 0, weather, threaded=True)
+    interference = Interference(create_app(settings, database))
+    server = make_server("127.0.0.1", 0, interference, threaded=True)
     thread = Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     url = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setenv("RECEIPTSVC_URL", url)
     try:
-        yield Service(url, settings, database, weather)
+        yield Service(url, settings, database, interference)
     finally:
         server.shutdown()
         thread.join()

@@ -26,7 +26,7 @@ def test_send_lists_one_message_for_each_recipient(service: Service, run: Run) -
 
 
 @pytest.mark.usefixtures("service")
-def test_send_passes_every_option_on(run: Run) -> None:
+def test_send_passes_every_option_to_the_api(run: Run) -> None:
     result = run(
         *("send", "--to", "07700 900001", "--country", "GBR", "--text", "-", "--originator", "SHOP"),
         *(
@@ -51,7 +51,7 @@ def test_send_passes_every_option_on(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("service")
-def test_send_warns_of_a_dear_text(run: Run) -> None:
+def test_send_warns_of_characters_outside_gsm(run: Run) -> None:
     result = run("send", "--to", "447700900001", "--text", "it\u2019s")
     assert "U+2019" in result.stdout
     refused = run("send", "--to", "447700900001", "--text", "it\u2019s", "--reject-unicode")
@@ -73,7 +73,9 @@ def test_send_refuses_standard_input_that_is_not_utf_8(run: Run) -> None:
     assert "must be UTF-8" in result.stderr
 
 
-def test_send_to_nobody_there_says_that_the_outcome_is_not_known(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_send_to_an_unreachable_service_says_that_the_outcome_is_not_known(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RECEIPTSVC_URL", "http://127.0.0.1:9")
     result = run("send", "--to", "447700900001", "--text", "Hello")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -82,7 +84,7 @@ def test_send_to_nobody_there_says_that_the_outcome_is_not_known(run: Run, monke
 
 @pytest.mark.usefixtures("service")
 @pytest.mark.parametrize(("key", "title"), [(READER, "403"), ("nobody's-key-at-all", "401")])
-def test_a_key_that_may_not_is_wrong_use_and_never_shown(
+def test_an_api_error_for_the_key_is_wrong_use_and_the_key_is_never_shown(
     run: Run, monkeypatch: pytest.MonkeyPatch, key: str, title: str
 ) -> None:
     monkeypatch.setenv("RECEIPTSVC_API_KEY", key)
@@ -109,21 +111,21 @@ def delivered(service: Service) -> str:
 
 
 @pytest.mark.parametrize("term", ["70000001", "447700900001", "+44 (7700) 900-001", "0044 7700 900001", "order-1"])
-def test_status_finds_a_message_by_anything_and_tells_its_story(delivered: str, run: Run, term: str) -> None:
+def test_status_finds_a_message_by_any_reference_and_shows_its_transitions(delivered: str, run: Run, term: str) -> None:
     result = run("status", term)
     assert (result.exit_code, result.stderr) == (0, "")
-    items, _, story = result.stdout.partition("\n\n")
+    items, _, transitions = result.stdout.partition("\n\n")
     heading, line = items.splitlines()
     assert heading.split() == ["id", "recipient", "clientRef", "status", "statusAt", "transactionID", "conflict"]
     assert line.split() == [
         *(delivered, "447700900001", "order-1", "delivered", "2026-01-05", "12:00:09Z", "70000001", "no")
     ]
-    assert [line.split()[2:4] for line in story.splitlines()[1:]] == [
+    assert [line.split()[2:4] for line in transitions.splitlines()[1:]] == [
         ["accepted", "applied"],
         ["delivered", "applied"],
         ["sent", "stale"],
     ]
-    assert "Delivered to handset [2]" in story
+    assert "Delivered to handset [2]" in transitions
 
 
 def test_status_finds_a_message_by_its_id(delivered: str, run: Run) -> None:
@@ -160,19 +162,19 @@ def test_status_gives_at_most_the_limit_of_a_kind(service: Service, run: Run) ->
     ],
 )
 @pytest.mark.usefixtures("delivered")
-def test_status_of_nothing_says_what_was_tried(run: Run, term: str, tried: str) -> None:
+def test_status_without_a_hit_says_what_was_tried(run: Run, term: str, tried: str) -> None:
     result = run("status", term)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == f"Nothing found for {term}. Tried: {tried}.\n"
 
 
 @pytest.mark.parametrize("term", ["", " ", "\udcff"])
-def test_a_term_that_cannot_travel_is_wrong_use(run: Run, term: str) -> None:
+def test_a_term_that_cannot_be_encoded_is_wrong_use(run: Run, term: str) -> None:
     assert run("status", term).exit_code == 2
     assert run("conversation", term).exit_code == 2
 
 
-def test_conversation_reads_as_it_went(service: Service, run: Run) -> None:
+def test_conversation_shows_the_timeline_and_the_summary(service: Service, run: Run) -> None:
     first = service.accept("Your order is on its way.", client_ref="order/1 ä", originator="SHOP")
     service.accept("Take it in?", recipient="447700900002", client_ref="order/1 ä")
     service.report(first, statusid="4", statusdescription="Absent subscriber", datetime="2026-01-06T09:00:00.000")
@@ -191,10 +193,10 @@ def test_conversation_reads_as_it_went(service: Service, run: Run) -> None:
         "12:00:00 · #1 accepted",
         "12:00:00 · #2 accepted",
         "12:00:09 · #1 delivered: delivered [2]",
-        "12:00:09 · #1 delivered: delivered [2] (duplicate: said before)",
+        "12:00:09 · #1 delivered: delivered [2] (duplicate: reported before)",
         "12:30:00 ← #1 from 447700900001: Thanks!",
         "2026-01-06",
-        "09:00:00 · #1 no known word: Absent subscriber [4] (unmapped)",
+        "09:00:00 · #1 no known status: Absent subscriber [4] (unmapped)",
         "",
         "2 messages; 1 accepted, 1 delivered; 1 reply; no conflicts",
     ]
@@ -204,13 +206,13 @@ def test_conversation_reads_as_it_went(service: Service, run: Run) -> None:
 
 
 @pytest.mark.usefixtures("service")
-def test_conversation_that_is_not_there_is_a_fault(run: Run) -> None:
+def test_a_conversation_that_does_not_exist_ends_with_1(run: Run) -> None:
     result = run("conversation", "..")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "the service answered 404" in result.stderr
 
 
-def test_what_others_wrote_cannot_steer_the_terminal(service: Service, run: Run) -> None:
+def test_text_from_outside_cannot_control_the_terminal(service: Service, run: Run) -> None:
     message = service.accept(f"[red]{ESCAPE}\nforged line", client_ref="ref-1", originator="SHOP")
     service.report(message, statusid=ESCAPE, statusdescription=f"[bold]{ESCAPE}\u202e\r\n2026 forged")
     service.reply(msgid=ESCAPE, sender=f"{ESCAPE}", content=f"{ESCAPE}[/]\u2028x", clientref="ref-1")

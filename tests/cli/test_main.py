@@ -1,4 +1,4 @@
-"""How a process ends, and that no command loads what it has no need of."""
+"""The table of commands, exit codes, and that no command loads what it does not need."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from tests.cli.conftest import Run
 PYTHON = (sys.executable, "-m", "receiptsvc")
 
 
-def test_every_command_of_the_table_is_there() -> None:
+def test_every_command_of_the_table_can_be_loaded_and_has_a_help_text() -> None:
     context = click.Context(commands)
     for name in commands.list_commands(context):
         command = commands.get_command(context, name)
@@ -72,7 +72,7 @@ def test_an_interrupt_ends_with_130(environ: dict[str, str]) -> None:
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
-            connection, _ = silent.accept()  # it waits for an answer now
+            connection, _ = silent.accept()  # the command now waits for an answer
             with connection:
                 process.send_signal(signal.SIGINT)
                 _, stderr = process.communicate(timeout=30)
@@ -80,7 +80,7 @@ def test_an_interrupt_ends_with_130(environ: dict[str, str]) -> None:
     assert "Traceback" not in stderr
 
 
-def test_a_reader_that_goes_away_is_met_in_silence(environ: dict[str, str]) -> None:
+def test_a_closed_standard_output_ends_with_1_and_no_message(environ: dict[str, str]) -> None:
     read, write = os.pipe()
     os.close(read)
     try:

@@ -16,7 +16,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., sandbox.Box]]:
-    """Start a quick sandbox with these options; it ends with the test."""
+    """Start a sandbox with short delays and these options; it is stopped with the test."""
     with ExitStack() as stack:
 
         def start_box(**options: Any) -> sandbox.Box:

@@ -1,4 +1,4 @@
-"""A local receiver of callbacks that keeps what arrived and answers as it is told, and the requests to send with."""
+"""A local receiver of callbacks that records them and answers as set, and send requests for the sandbox."""
 
 import json
 import threading
@@ -30,7 +30,7 @@ class Arrival:
 
     @property
     def fields(self) -> dict[str, str]:
-        """The parameters, wherever they travelled."""
+        """The parameters, from the query or the body."""
         if self.content_type == "application/x-www-form-urlencoded":
             return dict(parse_qsl(self.body.decode(), keep_blank_values=True, strict_parsing=True))
         if self.content_type == "application/json":
@@ -41,7 +41,7 @@ class Arrival:
 
 
 class Receiver(ThreadingHTTPServer):
-    """`answer` gives the status for each arrival and may take its time; None: the connection is cut."""
+    """`answer` returns the status for each arrival and may block; None: the connection is cut."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -54,7 +54,7 @@ class Receiver(ThreadingHTTPServer):
         self.released = threading.Event()
 
     def hang(self, _: Arrival) -> int:
-        """An answer that does not come before the test's end."""
+        """An answer that does not come before the test ends."""
         self.released.wait(10)
         return 200
 
@@ -136,7 +136,7 @@ def post(url: str, body: str | bytes, *, version: str = SOAP_11, timeout: float 
 
 
 def send(url: str, *messages: str) -> list[dict[str, str]]:
-    """Send and read the results: each element's text, `recipients` joined by commas."""
+    """Send, and return the results: each element's text, `recipients` joined by commas."""
     return results(post(url, envelope(*messages)))
 
 

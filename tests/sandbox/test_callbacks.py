@@ -1,4 +1,4 @@
-"""The rule that a callback counts only if it is answered 200 in time, and what the sandbox reports of it."""
+"""A callback counts only if it is answered 200 in time, and the sandbox's report says how many were."""
 
 import socket
 import threading
@@ -68,7 +68,7 @@ def test_anything_but_200_is_a_failure(box: Box, receiver: Receiver, status: int
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "ftp://127.0.0.1/", "http://[broken/", "no address"])
-def test_an_address_that_nobody_answers_at_is_a_failure(box: Box, url: str) -> None:
+def test_an_address_without_a_server_is_a_failure(box: Box, url: str) -> None:
     send(box.soap_url, message(PERSON, url=url))
     box.wait_idle(5)
     [failure] = box.report()["callbacks"]["failures"]
@@ -89,7 +89,7 @@ def failing(times: int) -> Callable[[Arrival], int]:
     ("447700900914", 0, 3, 4, 0),
     ("447700900914", 0, 4, 4, 1),
 ])  # fmt: skip
-def test_failed_callbacks_come_again_as_often_as_asked(
+def test_failed_callbacks_are_retried_as_often_as_set(
     start: Callable[..., Box],
     receiver: Receiver,
     *,
@@ -109,14 +109,14 @@ def test_failed_callbacks_come_again_as_often_as_asked(
     assert len(receiver.arrivals) == len(box.messages()[0]["callbacks"]) == made
 
 
-def test_a_failed_receipt_does_not_keep_the_next_one_from_coming(box: Box, receiver: Receiver) -> None:
+def test_a_failed_receipt_does_not_hold_up_the_next_one(box: Box, receiver: Receiver) -> None:
     receiver.answer = failing(1)
     send(box.soap_url, message(PERSON, url=receiver.url, forwardSubmissionDeliveryStatus="true"))
     box.wait_idle(5)
     assert [arrival.fields["statusid"] for arrival in receiver.arrivals] == ["2", "1"]
 
 
-def test_parameters_are_added_to_a_query_that_is_there(box: Box, receiver: Receiver) -> None:
+def test_parameters_are_added_to_an_existing_query(box: Box, receiver: Receiver) -> None:
     send(box.soap_url, message(PERSON, url=receiver.url + "?key=a%2Fb", clientRef="50% & more/ü"))
     box.wait_idle(5)
     [arrival] = receiver.arrivals
@@ -132,7 +132,9 @@ def test_pending_counts_what_is_still_to_be_made(start: Callable[..., Box], rece
         box.wait_idle(0.01)
 
 
-def test_it_stops_at_once_with_callbacks_planned_and_under_way(start: Callable[..., Box], receiver: Receiver) -> None:
+def test_it_stops_at_once_while_callbacks_are_planned_and_running(
+    start: Callable[..., Box], receiver: Receiver
+) -> None:
     box = start(senders=1)
     reached = threading.Event()
 
@@ -148,7 +150,7 @@ def test_it_stops_at_once_with_callbacks_planned_and_under_way(start: Callable[.
     assert time.monotonic() - started < 2
 
 
-def test_many_receipts_all_arrive_over_few_connections(start: Callable[..., Box], receiver: Receiver) -> None:
+def test_many_receipts_arrive_over_few_connections(start: Callable[..., Box], receiver: Receiver) -> None:
     box = start(senders=3)
     for batch in range(4):
         send(box.soap_url, *(message(f"4477008{batch}{place:04}", url=receiver.url) for place in range(50)))

@@ -18,7 +18,7 @@ from tests.sandbox.receiver import Receiver, envelope, message, post, send
 
 @contextmanager
 def process(*flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command on a free port, and its URL."""
+    """Run the command on a free port; gives the process and its URL."""
     given = [sys.executable, "-m", "receiptsvc.cli.sandbox", "--port", "0", *flags]
     with subprocess.Popen(given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         try:
@@ -82,7 +82,7 @@ def test_wrong_flags_are_wrong_use(flag: str, value: str, word: str) -> None:
     assert word in " ".join(shown.output.split())
 
 
-def test_a_taken_port_is_a_fault_in_plain_words() -> None:
+def test_a_used_port_ends_with_one_message() -> None:
     with process() as (_, url):
         shown = CliRunner().invoke(sandbox, ["--port", url.rpartition(":")[2]])
     assert shown.exit_code == 1

@@ -1,4 +1,4 @@
-"""The sandbox by REST: what it takes, refuses and answers, how it misbehaves, and the receipts that follow."""
+"""The sandbox by REST: what it takes, refuses and answers, its behaviours, and their receipts."""
 
 import time
 from collections.abc import Callable
@@ -75,7 +75,9 @@ def test_every_documented_member_is_taken_and_its_receipt_comes(box: Box, receiv
         (message(number("refuse")), ("to", "ToRefused")),
     ],
 )
-def test_what_the_documents_forbid_is_refused_alone(box: Box, given: dict[str, Any], failure: tuple[str, str]) -> None:
+def test_a_message_beyond_the_documented_limits_is_refused_alone(
+    box: Box, given: dict[str, Any], failure: tuple[str, str]
+) -> None:
     status, (refused, taken) = send(box, given, message(OTHER))
     assert (status, taken["successful"], refused["successful"]) == (202, True, False)
     assert refused.get("to") == given.get("to")
@@ -88,7 +90,7 @@ def test_what_the_documents_forbid_is_refused_alone(box: Box, given: dict[str, A
 @pytest.mark.parametrize(
     "given", [message("07700900000", countryIsoCode="GBR"), message(rejectUnicode=True, body="Grüße [€]\n")]
 )
-def test_what_the_documents_allow_is_taken(box: Box, given: dict[str, Any]) -> None:
+def test_a_message_within_the_documented_limits_is_taken(box: Box, given: dict[str, Any]) -> None:
     assert send(box, given)[0] == 200
 
 
@@ -112,13 +114,13 @@ def test_one_bad_member_fails_the_whole_call(box: Box, bad: object, named: list[
     assert box.messages() == []
 
 
-def test_what_is_no_json_is_a_400(box: Box) -> None:
+def test_a_body_that_is_not_json_is_400(box: Box) -> None:
     headers = {"Content-Type": "application/json"}
     answered = requests.post(box.rest_url, data=b'[{"to"', headers=headers, auth=("a", "b"), timeout=5)
     assert (answered.status_code, answered.json()[0]["failureKey"]) == (400, "ErrBadJson")
 
 
-def test_the_spelling_of_valid_until_can_be_the_other(start: Callable[..., Box]) -> None:
+def test_the_spelling_of_valid_until_is_an_option(start: Callable[..., Box]) -> None:
     box = start(rest_validity="validUntil")
     assert send(box, message(validUntil="2030-01-01T00:00:00Z"))[0] == 200
     assert send(box, message(validiUntil="2030-01-01T00:00:00Z"))[0] == 400
@@ -169,7 +171,7 @@ def test_receipts_arrive_as_planned_without_the_one_for_sent(
 
 
 @pytest.mark.parametrize("name", ["post-json", "upper-case", "no-transactionid"])
-def test_a_receipt_travels_in_its_shape(box: Box, receiver: Receiver, name: str) -> None:
+def test_a_receipt_arrives_in_the_form_of_its_behaviour(box: Box, receiver: Receiver, name: str) -> None:
     send(box, message(number(name), deliveryStatusUrl=receiver.url))
     box.wait_idle(5)
     [arrival] = receiver.arrivals
@@ -189,7 +191,7 @@ ENDS = {
 
 
 def how_it_ended(box: Box, given: dict[str, Any]) -> str:
-    """One word for the end of a call, or its status and the beginning of its body."""
+    """How a call ended in one word, or its status and the beginning of its body."""
     started = time.monotonic()
     try:
         response = post(box, [given])
@@ -230,14 +232,14 @@ def test_a_call_ends_badly_and_its_repeat_is_a_double_if_it_was_taken(
         ("answer-code-empty", ["own", PERSON]),
     ],
 )
-def test_an_item_is_answered_in_its_way(box: Box, name: str, items: list[str | None]) -> None:
+def test_an_item_is_answered_by_its_behaviour(box: Box, name: str, items: list[str | None]) -> None:
     status, answered = send(box, message(number(name)), message())
     assert [item.get("to") for item in answered] == [number(name) if to == "own" else to for to in items]
     assert status == 200
     assert len(box.messages()) == 2
 
 
-def test_a_refusal_can_be_for_once(box: Box) -> None:
+def test_a_refusal_can_be_once_only(box: Box) -> None:
     assert [send(box, message(number("refuse-once")))[0] for _ in range(2)] == [202, 200]
 
 

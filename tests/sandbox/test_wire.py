@@ -1,4 +1,4 @@
-"""What the sandbox takes, refuses and answers: the send call on the wire."""
+"""The sandbox by SOAP: what it takes, refuses and answers."""
 
 import re
 from collections.abc import Callable
@@ -27,14 +27,14 @@ def fault_of(response: requests.Response) -> str:
     ("simple_send.xml", ["447700900000"]),
     ("batch_send.xml", ["447700900000", "447700900111"]),
 ])  # fmt: skip
-def test_documented_request_is_taken_as_it_stands(box: Box, sample: str, recipients: list[str]) -> None:
+def test_the_documented_request_is_taken(box: Box, sample: str, recipients: list[str]) -> None:
     answered = results(post(box.soap_url, (SAMPLES / sample).read_bytes()))
     assert [result["recipients"] for result in answered] == recipients
     assert [int(result["transactionID"]) for result in answered] == [70_000_001, 70_000_002][: len(recipients)]
     assert not any("returnCode" in result for result in answered)
 
 
-def test_documented_request_with_receipts_gets_its_receipt(box: Box, receiver: Receiver) -> None:
+def test_the_documented_request_with_receipts_gets_its_receipt(box: Box, receiver: Receiver) -> None:
     sample = (SAMPLES / "send_with_receipts.xml").read_text()
     here = sample.replace("https://inbound.example.com/SmsReceipts", receiver.url)
     [answered] = results(post(box.soap_url, here))
@@ -55,7 +55,7 @@ def test_documented_request_with_receipts_gets_its_receipt(box: Box, receiver: R
 
 
 @pytest.mark.parametrize("version", [SOAP_11, SOAP_12])
-def test_both_soap_versions_are_answered_in_kind(box: Box, version: str) -> None:
+def test_both_soap_versions_are_answered_in_the_same_version(box: Box, version: str) -> None:
     response = post(box.soap_url, envelope(message(PERSON), version=version), version=version)
     assert etree.QName(etree.fromstring(response.content)).namespace == version
     assert len(results(response)) == 1
@@ -78,7 +78,7 @@ def test_both_soap_versions_are_answered_in_kind(box: Box, version: str) -> None
     ("204", message(PERSON, clientRef="x" * 65)),
     ("205", message(PERSON, messageGuid="x" * 37)),
 ])  # fmt: skip
-def test_what_the_documents_forbid_is_refused_with_a_return_code(box: Box, code: str, given: str) -> None:
+def test_a_message_beyond_the_documented_limits_gets_a_return_code(box: Box, code: str, given: str) -> None:
     good = message("447700900111")
     refused, taken = send(box.soap_url, given, good)
     assert refused["returnCode"] == code
@@ -100,7 +100,7 @@ def test_what_the_documents_forbid_is_refused_with_a_return_code(box: Box, code:
     {"messageGuid": "x" * 36},
     {"somethingNew": "ignored"},
 ])  # fmt: skip
-def test_what_the_documents_allow_is_taken(box: Box, fields: dict[str, str]) -> None:
+def test_a_message_within_the_documented_limits_is_taken(box: Box, fields: dict[str, str]) -> None:
     [taken] = send(box.soap_url, message(PERSON, **fields))
     assert "returnCode" not in taken
 
@@ -119,7 +119,7 @@ def test_250_recipients_fit_in_a_call_and_251_do_not(box: Box, recipients: int, 
     envelope(message(PERSON, forwardSubmissionDeliveryStatus="yes")),
     envelope(message(PERSON, validUntil="tomorrow")),
 ])  # fmt: skip
-def test_what_cannot_be_read_is_a_fault_and_nothing_is_taken(box: Box, body: str) -> None:
+def test_an_unreadable_request_is_a_fault_and_nothing_is_taken(box: Box, body: str) -> None:
     assert fault_of(post(box.soap_url, body))
     assert box.messages() == []
 
@@ -131,7 +131,7 @@ def test_what_cannot_be_read_is_a_fault_and_nothing_is_taken(box: Box, body: str
     ({"Content-Type": "text/xml", "SOAPAction": '"http://www.services.dynmark.com/SendMessageCollection"'}, 200),
     ({"SOAPAction": ""}, 200),
 ])  # fmt: skip
-def test_headers_must_fit_the_call(box: Box, headers: dict[str, str], status: int) -> None:
+def test_headers_must_fit_the_envelope(box: Box, headers: dict[str, str], status: int) -> None:
     response = requests.post(box.soap_url, data=envelope(message(PERSON)).encode(), headers=headers, timeout=5)
     assert response.status_code == status
 
@@ -247,7 +247,7 @@ def test_a_client_made_from_the_wsdl_can_send_every_documented_field(
     ("/elsewhere", 404),
     ("/sandbox/report", 200),
 ])  # fmt: skip
-def test_addresses(box: Box, path: str, status: int) -> None:
+def test_urls_of_the_sandbox(box: Box, path: str, status: int) -> None:
     assert requests.get(box.url + path, timeout=5).status_code == status
 
 

@@ -13,13 +13,13 @@ from tests.support.callers import client_of, make_settings
 
 @pytest.fixture
 def client(database: Database) -> FlaskClient:
-    """Somebody with a key to everything, on each database engine."""
+    """A caller with every scope, on each database engine."""
     return client_of(create_app(make_settings(), database))
 
 
 @pytest.fixture(scope="module")
 def desk_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """A migrated SQLite database that a whole file of tests shares: for what never depends on the rows."""
+    """A migrated SQLite database that the tests of one module share: for tests that do not depend on its rows."""
     url = f"sqlite:///{tmp_path_factory.mktemp('desk') / 'test.db'}"
     databases.migrate(url)
     database = Database(url)
@@ -29,5 +29,5 @@ def desk_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database
 
 @pytest.fixture(scope="module")
 def desk(desk_database: Database) -> FlaskClient:
-    """Somebody with a key to everything, on the shared database."""
+    """A caller with every scope, on the shared database."""
     return client_of(create_app(make_settings(), desk_database))

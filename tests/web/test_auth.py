@@ -1,4 +1,4 @@
-"""Who may call what."""
+"""API keys, scopes, and that every route declares its scope."""
 
 from typing import Any
 
@@ -16,35 +16,35 @@ ADDRESSES = (("/v1/messages", "POST", "send"), ("/v1/messages", "GET", "read"), 
 
 
 @pytest.fixture(scope="module")
-def stranger(desk: FlaskClient) -> FlaskClient:
-    """Somebody without a key."""
+def unauthenticated(desk: FlaskClient) -> FlaskClient:
+    """A caller without a key."""
     return desk.application.test_client()
 
 
-def test_every_route_declares_who_may_call_it(desk: FlaskClient) -> None:
+def test_every_route_declares_its_scope(desk: FlaskClient) -> None:
     app = desk.application
     declared = {rule.rule: auth.declared(app.view_functions[rule.endpoint]) for rule in app.url_map.iter_rules()}
     assert None not in declared.values()
     assert {rule for rule, scope in declared.items() if scope == auth.PUBLIC} == PUBLIC
 
 
-def test_a_view_cannot_declare_it_twice() -> None:
+def test_a_view_cannot_declare_its_scope_twice() -> None:
     with pytest.raises(ValueError, match="declares twice"):
         auth.public(auth.requires("read")(lambda: None))
 
 
-def test_a_view_that_does_not_declare_it_is_closed(desk_database: Database) -> None:
+def test_a_view_without_a_declared_scope_is_closed(desk_database: Database) -> None:
     app = create_app(make_settings(), desk_database)
     app.add_url_rule("/open", view_func=lambda: "hello", endpoint="open")
     assert app.test_client().get("/open", headers=bearer(ALL)).status_code == 500
 
 
 @pytest.mark.parametrize(("path", "method", "scope"), ADDRESSES)
-def test_a_key_opens_what_its_scope_names_and_nothing_else(
-    stranger: FlaskClient, path: str, method: str, scope: str
+def test_a_key_opens_only_the_views_of_its_scope(
+    unauthenticated: FlaskClient, path: str, method: str, scope: str
 ) -> None:
     for other, secret in SECRETS.items():
-        answer: Any = stranger.open(path, method=method, headers=bearer(secret))
+        answer: Any = unauthenticated.open(path, method=method, headers=bearer(secret))
         if other == scope:
             assert answer.status_code not in {401, 403}
         else:
@@ -69,17 +69,17 @@ def test_a_key_opens_what_its_scope_names_and_nothing_else(
     ],
     ids=str,
 )
-def test_without_a_known_key_it_is_401(stranger: FlaskClient, headers: dict[str, str]) -> None:
-    answer: TestResponse = stranger.get("/v1/messages", headers=headers)
+def test_without_a_known_key_it_is_401(unauthenticated: FlaskClient, headers: dict[str, str]) -> None:
+    answer: TestResponse = unauthenticated.get("/v1/messages", headers=headers)
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="receiptsvc"')
     assert answer.content_type == "application/problem+json"
 
 
-def test_the_word_bearer_may_be_written_in_any_case(stranger: FlaskClient) -> None:
-    assert stranger.get("/v1/messages", headers={"Authorization": f"bearer {ALL}"}).status_code == 200
+def test_the_word_bearer_may_be_written_in_any_case(unauthenticated: FlaskClient) -> None:
+    assert unauthenticated.get("/v1/messages", headers={"Authorization": f"bearer {ALL}"}).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/conversations/x"])
-def test_options_needs_no_answer(stranger: FlaskClient, path: str) -> None:
-    assert stranger.options(path).status_code == 405
+def test_options_is_405(unauthenticated: FlaskClient, path: str) -> None:
+    assert unauthenticated.options(path).status_code == 405

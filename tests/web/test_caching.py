@@ -1,4 +1,4 @@
-"""What spares work and bytes: ETags, compression, and who may keep what."""
+"""ETags, gzip and Cache-Control."""
 
 import gzip
 import zlib
@@ -20,7 +20,7 @@ from tests.support.rows import seconds
 GZIP = {"Accept-Encoding": "br, gzip;q=0.5"}
 
 
-def test_a_message_that_is_as_it_was_is_not_read_again(client: FlaskClient, database: Database) -> None:
+def test_an_unchanged_message_is_304(client: FlaskClient, database: Database) -> None:
     [message] = rows.accept(database)
     path = f"/v1/messages/{ids.public('msg', message)}"
     first = client.get(path)
@@ -36,7 +36,7 @@ def test_a_message_that_is_as_it_was_is_not_read_again(client: FlaskClient, data
     assert client.get(path, headers={"If-None-Match": '"other"'}).json == first.json
 
 
-def test_whatever_changes_a_messages_story_changes_its_tag(client: FlaskClient, database: Database) -> None:
+def test_any_change_of_a_message_changes_its_etag(client: FlaskClient, database: Database) -> None:
     [message] = rows.accept(database)
     path = f"/v1/messages/{ids.public('msg', message)}"
     tags = [client.get(path).headers["ETag"]]
@@ -55,13 +55,13 @@ def test_whatever_changes_a_messages_story_changes_its_tag(client: FlaskClient, 
     assert client.get(path, headers={"If-None-Match": tags[-1]}).status_code == 304
 
 
-def test_a_tag_does_not_make_up_a_message(client: FlaskClient) -> None:
+def test_an_unknown_message_is_404_whatever_the_etag(client: FlaskClient) -> None:
     answer = client.get("/v1/messages/msg_00000000000000000000000000", headers={"If-None-Match": "*"})
     assert answer.status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/docs"])
-def test_the_documentation_is_given_to_whom_it_is_new(desk: FlaskClient, path: str) -> None:
+def test_unchanged_documentation_is_304(desk: FlaskClient, path: str) -> None:
     first = desk.get(path)
     assert first.headers["Cache-Control"] == "no-cache"
     again = desk.get(path, headers={"If-None-Match": first.headers["ETag"]})
@@ -77,7 +77,7 @@ def test_the_page_keeps_its_policy(desk: FlaskClient) -> None:
     assert "default-src 'none'" in desk.get("/docs").headers["Content-Security-Policy"]
 
 
-def test_what_is_personal_or_of_the_moment_is_kept_by_nobody(client: FlaskClient) -> None:
+def test_personal_and_passing_answers_are_not_cached(client: FlaskClient) -> None:
     for path in (
         "/readyz",
         "/metrics",
@@ -91,7 +91,7 @@ def test_what_is_personal_or_of_the_moment_is_kept_by_nobody(client: FlaskClient
         assert client.get(path).headers["Cache-Control"] == "no-store", path
 
 
-def test_long_answers_are_compressed_for_who_can_read_it(client: FlaskClient, database: Database) -> None:
+def test_long_answers_are_compressed_if_the_client_accepts_it(client: FlaskClient, database: Database) -> None:
     rows.accept(database, *(rows.message(f"4477009000{place:02}") for place in range(10)))
     plain = client.get("/v1/messages")
     packed = client.get("/v1/messages", headers=GZIP)
@@ -105,14 +105,14 @@ def test_long_answers_are_compressed_for_who_can_read_it(client: FlaskClient, da
 
 
 def answered(response: Response, **headers: str) -> TestResponse:
-    """An answer as an application gives it to somebody who takes gzip."""
+    """An application's answer to a client that accepts gzip."""
     app = Flask(__name__)
     caching.register(app)
     app.add_url_rule("/", view_func=lambda: response)
     return app.test_client(use_cookies=False).get("/", headers={**GZIP, **headers})
 
 
-def test_short_or_foreign_or_cookied_answers_are_left_alone() -> None:
+def test_short_answers_other_types_and_answers_with_cookies_are_not_compressed() -> None:
     long = "x" * caching.MIN_BYTES
     assert "Content-Encoding" in answered(Response(long, mimetype="application/json")).headers
     cookied = Response(long, mimetype="text/html")
@@ -128,7 +128,7 @@ def test_short_or_foreign_or_cookied_answers_are_left_alone() -> None:
     assert "Content-Encoding" not in answered(Response(long, mimetype="text/html"), Cookie="session=1").headers
 
 
-def test_each_piece_of_a_stream_can_be_read_when_it_was_written() -> None:
+def test_each_chunk_of_a_compressed_stream_can_be_read_at_once() -> None:
     pieces = caching.compressed(iter([b"first", b"second"]))
     unpacker = zlib.decompressobj(31)
     assert unpacker.decompress(next(pieces)) == b"first"

@@ -1,4 +1,4 @@
-"""The API keeps to its own description: schemathesis asks all that its OpenAPI document allows, and much that it doesn't.
+"""The API keeps to its OpenAPI document: schemathesis sends what the document allows, and much that it does not.
 
 It asks the same in each run. `RECEIPTSVC_CONTRACT=200` makes up that many requests where the usual run makes a few, and
 others each time: five minutes.
@@ -39,8 +39,8 @@ BEYOND_SCHEMAS = re.compile(
     r"|Must be changed with changedSince\.|Must be clientRef or changed with .*|Can be clientRef only with .*"
     r"|Is no possible phone number.*|Is neither a phone number nor a short code\.|Must be at least the last 4 digits .*"
     r"|Must be a country's three letters .*|Holds characters that are not GSM, and rejectUnicode is set.*"
-    r"|Can stand for one recipient only.*|Stands in this request before\.|There is no message with this id\."
-    r"|Stands for another request already.*"
+    r"|Can stand for one recipient only.*|Occurs twice in this request\.|There is no message with this id\."
+    r"|Belongs to another request already.*"
 )
 
 # What can be done once with each message or receipt: chance decides which of these finds one to do it with.
@@ -48,7 +48,7 @@ ONCE = re.compile(r"/(match|retry|dismiss|resolve|cancel)$")
 
 
 class Quiet(WSGIRequestHandler):
-    """HTTP/1.1, without which there are no exports; and nothing to read."""
+    """Speaks HTTP/1.1, which exports need, and logs nothing."""
 
     protocol_version = "HTTP/1.1"
 
@@ -57,7 +57,7 @@ class Quiet(WSGIRequestHandler):
 
 
 def ending(app: Flask) -> Callable[..., Any]:
-    """The application, but that its event streams end where they begin."""
+    """The application, with event streams that end at once."""
 
     def answer(environ: dict[str, Any], start_response: Any) -> Any:
         pieces = app(environ, start_response)
@@ -68,8 +68,8 @@ def ending(app: Flask) -> Callable[..., Any]:
 
 @pytest.fixture
 def url(desk_database: Database) -> Iterator[str]:
-    """Where the API is served, with a little of everything in its database."""
-    known = ids.parse("msg", "msg_01k8z3r5t6e8vbyq0h4n2m7c9d")  # which stands in the examples, as does the rest
+    """The URL of a served API whose database has a little of everything."""
+    known = ids.parse("msg", "msg_01k8z3r5t6e8vbyq0h4n2m7c9d")  # the ids and references of the OpenAPI examples
     first, second, _ = rows.accept(
         desk_database,
         rows.message("447700900000", id=known, client_ref="order/1234", originator="ACME"),
@@ -100,7 +100,7 @@ def url(desk_database: Database) -> Iterator[str]:
 
 
 def is_beyond_schemas(answer: Any) -> bool:
-    """Whether a request was refused only for what a schema can't say."""
+    """Whether a request was refused only for rules that a schema can't express."""
     if answer.status_code == 410:  # a Last-Event-ID must be one that was given
         return True
     faults = answer.json().get("errors", {}).values() if answer.status_code == 422 else ()

@@ -39,7 +39,7 @@ def references(value: object) -> Iterator[str]:
             yield from references(inner)
 
 
-def test_it_is_openapi_3_1_and_every_reference_leads_somewhere(document: Any) -> None:
+def test_it_is_openapi_3_1_and_every_reference_resolves(document: Any) -> None:
     assert document["openapi"] == "3.1.0"
     for path in set(references(document)):
         value = document
@@ -61,7 +61,7 @@ def test_every_route_of_the_api_is_in_it_with_its_security(desk: FlaskClient, do
     assert documented == {}
 
 
-def test_every_operation_tells_its_problems(document: Any) -> None:
+def test_every_operation_lists_its_problems(document: Any) -> None:
     for path, method, operation in operations(document):
         wanted = {"401", "403", "500"} if operation["security"] else {"500"}
         assert wanted <= set(operation["responses"]), (path, method)
@@ -94,7 +94,7 @@ def test_every_status_effect_outcome_and_matching_rule_is_explained(document: An
         assert f"- `{word}`: " in document["info"]["description"]
 
 
-def test_every_call_has_an_example_that_tells_something(document: Any) -> None:
+def test_every_operation_has_an_example(document: Any) -> None:
     for _, calls in reference.by_noun(document):
         for call in calls:
             head, _, rest = reference.sample(document, call).partition("\n")
@@ -119,7 +119,7 @@ def test_the_page_of_statuses_has_a_row_for_every_word(desk: FlaskClient) -> Non
         assert f"\n| `{word}` | " in page
 
 
-def test_what_is_written_in_a_description_can_not_be_markup() -> None:
+def test_descriptions_are_escaped_in_the_page() -> None:
     told = reference.html("## A\n\n- `<b>` **c**\n- <i>\n\n```\n<u>\n```\n\n<p>")
     assert re.sub(r"\s", "", told) == (
         "<h2>A</h2><ul><li><code>&lt;b&gt;</code><strong>c</strong></li><li>&lt;i&gt;</li></ul>"

@@ -1,4 +1,4 @@
-"""POST /v1/messages?dryRun=true tells what would happen, and nothing does."""
+"""POST /v1/messages?dryRun=true answers what would be sent, and keeps nothing."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def kept(database: Database) -> dict[str, int]:
         return {table.name: session.scalar(select(func.count()).select_from(table)) or 0 for table in tables}
 
 
-def test_it_tells_what_sending_tells_and_keeps_nothing(client: FlaskClient, database: Database) -> None:
+def test_it_answers_what_sending_answers_and_keeps_nothing(client: FlaskClient, database: Database) -> None:
     given = (
         GOOD | {"recipients": ["+44 7700 900000", "447700900001", "447700900000"], "clientRef": "order/1"},
         GOOD | {"text": "it\u2019s " * 20, "originator": "ACME"},
@@ -44,12 +44,12 @@ def test_it_tells_what_sending_tells_and_keeps_nothing(client: FlaskClient, data
         {name: value for name, value in item.items() if name not in OF_A_MESSAGE} for item in sent.json["messages"]
     ]
     first, _, dear = dry.json["messages"]
-    assert "stood 2 times" in first["warnings"][0]
+    assert "given 2 times" in first["warnings"][0]
     assert (dear["encoding"], dear["segments"], len(dear["unicodeCharacters"])) == ("UTF-16", 2, 1)
     assert dry.json["warnings"] == []
 
 
-def test_every_fault_is_told_as_when_sending(client: FlaskClient, database: Database) -> None:
+def test_every_fault_is_reported_as_when_sending(client: FlaskClient, database: Database) -> None:
     assert post(client, GOOD | {"messageGuid": "guid-1"}, query="").status_code == 202
     with database.transaction() as session:
         suppressions.add(session, [Pair("447700900001", "")], Actor(actor="test"), rows.T0)
@@ -67,7 +67,7 @@ def test_every_fault_is_told_as_when_sending(client: FlaskClient, database: Data
 @pytest.mark.parametrize(
     "query", ["?dryRun=yes", "?dryRun=", "?dryRun=True", "?dryrun=true", "?dryRun=true&dryRun=true"]
 )
-def test_what_is_not_clearly_meant_is_not_done(client: FlaskClient, database: Database, query: str) -> None:
+def test_an_unclear_dry_run_parameter_is_refused(client: FlaskClient, database: Database, query: str) -> None:
     before = kept(database)
     answer = post(client, GOOD, query=query)
     assert answer.status_code == 422

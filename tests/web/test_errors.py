@@ -1,4 +1,4 @@
-"""Every way to go wrong has the one shape, and none of them is our fault unless it is."""
+"""Every error is a problem document, and only our own faults are 500."""
 
 import json
 import logging
@@ -61,7 +61,7 @@ def is_problem(answer: Any, status: int) -> bool:
     ],
     ids=lambda value: repr(value[:40]) if isinstance(value, bytes) else str(value),
 )
-def test_a_body_that_cannot_be_understood_is_told_so(desk: FlaskClient, body: bytes, status: int) -> None:
+def test_a_malformed_body_is_refused(desk: FlaskClient, body: bytes, status: int) -> None:
     assert is_problem(desk.post("/v1/messages", data=body, content_type=JSON), status)
 
 
@@ -81,7 +81,7 @@ def test_a_body_that_is_not_json_by_its_type_is_415(desk: FlaskClient, headers: 
     assert is_problem(desk.post("/v1/messages", data=b"{}", headers=headers), 415)
 
 
-def test_a_charset_beside_the_type_is_no_fault(desk: FlaskClient) -> None:
+def test_a_charset_in_the_content_type_is_accepted(desk: FlaskClient) -> None:
     body = json.dumps({"messages": [{"recipients": ["447700900000"], "text": "caf\u00e9"}]}, ensure_ascii=False)
     answer = desk.post("/v1/messages", data=body.encode(), content_type=f"{JSON}; charset=utf-8")
     assert answer.status_code == 202
@@ -94,7 +94,7 @@ def test_an_unknown_address_is_a_problem_wherever_it_is(desk: FlaskClient, path:
     assert is_problem(desk.get(path), 404)
 
 
-def test_a_method_that_an_address_does_not_know_names_those_it_knows(desk: FlaskClient) -> None:
+def test_a_wrong_method_is_405_and_names_the_right_ones(desk: FlaskClient) -> None:
     answer = desk.delete("/v1/messages")
     assert is_problem(answer, 405)
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "POST"}
@@ -113,7 +113,7 @@ def failing(database: Database, error: Exception) -> Flask:
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What was logged, as it would be written but for the error's own text, which the formatter leaves out."""
+    """What was logged, without the errors' own texts, which the formatter leaves out."""
     caplog.set_level(logging.INFO, "receiptsvc")
     return lambda: [f"{record.getMessage()} {vars(record).get('fields')}" for record in caplog.records]
 
@@ -127,7 +127,7 @@ def test_a_bug_is_500_without_details_and_logged_by_the_pattern_of_its_address(
     assert logged() == ["request.failed {'method': 'GET', 'route': '/fail/<number>'}"]
 
 
-def test_a_database_that_is_away_is_503_with_a_time_to_come_back(
+def test_an_unreachable_database_is_503_with_retry_after(
     desk_database: Database, logged: Callable[[], list[str]]
 ) -> None:
     answer = client_of(failing(desk_database, StorageUnavailable("gone"))).get("/fail/447700900000")

@@ -1,4 +1,4 @@
-"""Asking for a stream of events: who may, from where on, and what an event looks like."""
+"""Opening an event stream: scopes, filters, where it starts, and the form of an event."""
 
 import json
 from collections.abc import Iterator
@@ -86,7 +86,9 @@ def test_an_event_is_one_line_of_json(client: FlaskClient, database: Database) -
     }
 
 
-def test_it_goes_on_after_the_last_event_id_and_the_header_goes_first(client: FlaskClient, database: Database) -> None:
+def test_it_continues_after_the_last_event_id_and_the_header_takes_precedence(
+    client: FlaskClient, database: Database
+) -> None:
     rows.accept(database, *(rows.message(client_ref=f"{serial}") for serial in range(4)))
     every = read(client, 4, f"?lastEventId={BEGINNING}")
     places = [place for place, _, _ in every]
@@ -95,7 +97,7 @@ def test_it_goes_on_after_the_last_event_id_and_the_header_goes_first(client: Fl
     assert read(client, 1, f"?lastEventId={places[0]}", **{"Last-Event-ID": places[2]}) == every[3:]
 
 
-def test_a_stream_is_not_kept_compressed_or_buffered(client: FlaskClient) -> None:
+def test_a_stream_is_not_cached_compressed_or_buffered(client: FlaskClient) -> None:
     answer = client.get("/v1/events", headers={"Accept-Encoding": "gzip"}, buffered=False)
     headers = answer.headers
     answer.close()
@@ -129,7 +131,7 @@ def test_filters_are_those_of_the_list(
     assert len(listed) == 1
 
 
-def test_who_has_no_key_or_not_the_scope_gets_no_stream(desk: FlaskClient) -> None:
+def test_a_stream_needs_a_key_with_the_scope_read(desk: FlaskClient) -> None:
     answer = desk.get("/v1/events", headers={"Authorization": ""})
     assert answer.status_code == 401
     assert desk.get("/v1/events", headers=bearer(SECRETS["send"])).status_code == 403
@@ -146,15 +148,15 @@ def test_who_has_no_key_or_not_the_scope_gets_no_stream(desk: FlaskClient) -> No
         ("?clientref=a", "clientref"),
     ],
 )
-def test_what_can_not_be_understood_is_told_by_its_name(desk: FlaskClient, query: str, field: str) -> None:
+def test_a_wrong_parameter_is_named(desk: FlaskClient, query: str, field: str) -> None:
     assert list(refuse(desk, 422, query).json["errors"]) == [field]
 
 
-def test_a_header_that_is_no_event_id_is_told_too(desk: FlaskClient) -> None:
+def test_a_wrong_last_event_id_header_is_named(desk: FlaskClient) -> None:
     assert list(refuse(desk, 422, **{"Last-Event-ID": "7"}).json["errors"]) == ["Last-Event-ID"]
 
 
-def test_what_is_kept_no_more_or_was_never_here_is_gone(client: FlaskClient, database: Database) -> None:
+def test_an_event_id_that_is_no_longer_or_never_was_here_is_410(client: FlaskClient, database: Database) -> None:
     for age in range(3):
         rows.accept(database, now=seconds(age))
     found = read(client, 3, f"?lastEventId={BEGINNING}")
@@ -166,6 +168,6 @@ def test_what_is_kept_no_more_or_was_never_here_is_gone(client: FlaskClient, dat
     assert read(client, 1, **{"Last-Event-ID": found[1][0]}) == found[2:]
 
 
-def test_one_more_stream_than_there_may_be_is_put_off(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_stream_too_many_is_503(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_streams, "MAX_OPEN_STREAMS", 0)
     assert refuse(client, 503).headers["Retry-After"] == "5"

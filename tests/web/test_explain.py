@@ -1,4 +1,4 @@
-"""A message's status explained, as the API tells it."""
+"""The explanation of a message's status over the API."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def explain(client: FlaskClient, message: str, status: int = 200) -> Any:
     return answer.json
 
 
-def test_it_tells_the_whole_story_of_a_status(client: FlaskClient, database: Database) -> None:
+def test_it_explains_a_status_with_every_report_and_attempt(client: FlaskClient, database: Database) -> None:
     [message_id] = rows.accept(database)
     receipt_id = rows.keep(database, "statusid=9", message_id=message_id)
     with database.transaction() as session:
@@ -123,7 +123,7 @@ def test_it_tells_the_whole_story_of_a_status(client: FlaskClient, database: Dat
     }
 
 
-def test_a_message_of_which_nothing_was_heard_is_explained_too(client: FlaskClient, database: Database) -> None:
+def test_a_message_without_reports_is_explained_too(client: FlaskClient, database: Database) -> None:
     [message_id] = rows.accept(database, now=T0)
     told = explain(client, ids.public("msg", message_id))
     assert told["because"] == "It was accepted here at 2026-01-05T12:00:00Z; nothing further has been reported."
@@ -141,7 +141,7 @@ def test_contradicting_final_words_are_explained(client: FlaskClient, database: 
     assert [each["isWinner"] for each in told["reports"]] == [False, True, False]
 
 
-def test_a_message_that_is_not_there_is_404(desk: FlaskClient) -> None:
+def test_an_unknown_message_is_404(desk: FlaskClient) -> None:
     for message in ("msg_00000000000000000000000000", "rcp_00000000000000000000000000", "nonsense"):
         assert explain(desk, message, 404)["detail"] == "There is no message with this id."
 

@@ -1,4 +1,4 @@
-"""Exports: every row once, cells that do no harm, slices that hold nothing open, and no part that looks like the whole."""
+"""Exports: every row once, no formulas, no open transaction between slices, and no part that looks complete."""
 
 import csv
 import gzip
@@ -44,7 +44,7 @@ def read_lines(client: FlaskClient, path: str) -> list[Any]:
     return [json.loads(line) for line in answer.get_data(as_text=True).split("\n")[:-1]]
 
 
-def test_every_message_is_there_once_in_the_lists_order(
+def test_every_message_is_exported_once_in_the_lists_order(
     client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export_stream, "_SLICE", 3)
@@ -71,7 +71,7 @@ def test_values_are_those_of_the_list(client: FlaskClient, database: Database) -
     assert row == told
 
 
-def test_transitions_come_with_their_messages(client: FlaskClient, database: Database) -> None:
+def test_transitions_are_exported_with_their_message_ids(client: FlaskClient, database: Database) -> None:
     first, second = rows.accept(database, rows.message(), rows.message("447700900002", client_ref="b"))
     stories.report(database, first, Status.DELIVERED, seconds(3), occurred_at=seconds(2))
     read = client.get(f"/v1/messages/{ids.public('msg', first)}").json
@@ -97,14 +97,14 @@ def test_transitions_come_with_their_messages(client: FlaskClient, database: Dat
         ("since=2026-01-05T12:00:00Z", 2),
     ],
 )
-def test_the_lists_filters_are_heeded(client: FlaskClient, database: Database, query: str, count: int) -> None:
+def test_the_filters_are_those_of_the_list(client: FlaskClient, database: Database, query: str, count: int) -> None:
     first, _ = rows.accept(database, rows.message(client_ref="a", originator="ACME"), rows.message("447700900002"))
     stories.report(database, first, Status.DELIVERED, seconds(3))
     assert len(read_csv(client, f"/v1/export/messages.csv?{query}")) == count
     assert len(read_lines(client, f"/v1/export/messages.jsonl?{query}")) == count
 
 
-def test_nothing_is_a_head_alone(desk: FlaskClient) -> None:
+def test_an_empty_export_has_only_the_header(desk: FlaskClient) -> None:
     answer = desk.get("/v1/export/messages.csv")
     assert answer.get_data(as_text=True) == ",".join(export_stream.MESSAGES.columns) + "\r\n"
     assert answer.headers["Content-Disposition"] == 'attachment; filename="messages.csv"'
@@ -113,7 +113,7 @@ def test_nothing_is_a_head_alone(desk: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("query", ["limit=5", "cursor=x", "status=lost", "client=x"])
-def test_what_an_export_does_not_know_is_refused(desk: FlaskClient, query: str) -> None:
+def test_an_unknown_parameter_of_an_export_is_refused(desk: FlaskClient, query: str) -> None:
     assert desk.get(f"/v1/export/messages.csv?{query}").status_code == 422
 
 
@@ -131,7 +131,7 @@ def test_no_cell_is_a_formula(client: FlaskClient, database: Database) -> None:
     assert written[::-1] == [f"'{cell}" for cell in cells] + plain
 
 
-def test_formulas_are_harmless_in_every_column_that_others_fill(client: FlaskClient, database: Database) -> None:
+def test_formulas_are_escaped_in_every_column_with_outside_text(client: FlaskClient, database: Database) -> None:
     rows.accept(database, rows.message(text="=1", client_ref="@x", originator="+44770", transaction_id="-5"))
     [row] = read_csv(client, "/v1/export/messages.csv")
     assert [row[name] for name in ("text", "clientRef", "originator", "transactionID")] == [
@@ -192,7 +192,7 @@ def test_an_outage_before_the_first_row_is_a_problem_and_one_after_it_breaks_off
 
 @pytest.fixture
 def stack(postgresql_url: str, tmp_path: Path) -> Iterator[Stack]:
-    """A real web process on a database with more than fits into any socket's buffers."""
+    """A real web process on a database with more rows than fit into socket buffers."""
     database = Database(postgresql_url)
     for start in range(0, MANY, 1000):
         made = (rows.message(str(447700000000 + start + place), text=LONG) for place in range(1000))
@@ -206,14 +206,14 @@ def stack(postgresql_url: str, tmp_path: Path) -> Iterator[Stack]:
 
 @pytest.fixture
 def admin(postgresql_url: str) -> Iterator[psycopg.Connection]:
-    """Somebody who looks at the server from another database."""
+    """A connection that observes the server from another database."""
     server = make_url(postgresql_url).set(drivername="postgresql", database="postgres")
     with psycopg.connect(server.render_as_string(hide_password=False), autocommit=True) as connection:
         yield connection
 
 
 def export(stack: Stack) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-    """An export whose first bytes have come."""
+    """An export whose first bytes have arrived."""
     connection = http.client.HTTPConnection("127.0.0.1", int(stack.environ["PORT"]), timeout=60)
     connection.connect()
     connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # so that little is under way
@@ -225,7 +225,7 @@ def export(stack: Stack) -> tuple[http.client.HTTPConnection, http.client.HTTPRe
 
 
 def sessions(admin: psycopg.Connection, url: str, states: str) -> int:
-    """How many sessions of ours in that database are in one of these states."""
+    """How many of our sessions in that database are in one of these states."""
     row = admin.execute(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND application_name = 'receiptsvc' AND state = ANY(%s)",
         (make_url(url).database, states.split(",")),
@@ -250,7 +250,7 @@ def test_a_slow_client_holds_no_transaction_and_no_memory(
     assert resident_megabytes(process) - idle < 50
 
 
-def test_an_export_whose_database_goes_away_breaks_off_and_is_no_whole_file(
+def test_an_export_breaks_off_when_the_database_goes_away(
     stack: Stack, admin: psycopg.Connection, postgresql_url: str
 ) -> None:
     connection, answer = export(stack)
@@ -264,7 +264,9 @@ def test_an_export_whose_database_goes_away_breaks_off_and_is_no_whole_file(
     until("the service is back", lambda: answers(f"{stack.url}/readyz"))
 
 
-def test_a_client_that_goes_away_ends_its_export(stack: Stack, admin: psycopg.Connection, postgresql_url: str) -> None:
+def test_an_export_ends_when_its_client_disconnects(
+    stack: Stack, admin: psycopg.Connection, postgresql_url: str
+) -> None:
     for _ in range(20):  # more than there are threads
         connection, answer = export(stack)
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""A request with an Idempotency-Key is done once, however often and by however many it is sent."""
+"""A request with an Idempotency-Key is done once, however often and concurrently it is sent."""
 
 import json
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def is_replay(answer: Any) -> bool:
     return bool(answer.status_code == 202 and answer.headers.get("Idempotency-Replayed") == "true")
 
 
-def test_a_repeat_gives_the_same_messages_as_they_stand_now(client: FlaskClient, database: Database) -> None:
+def test_a_repeat_gives_the_same_messages_with_their_present_statuses(client: FlaskClient, database: Database) -> None:
     several = GOOD | {"recipients": ["447700900002", "447700900000", "447700900001"]}
     first = post(client, several, GOOD)
     assert first.status_code == 202
@@ -77,7 +77,7 @@ def test_another_body_under_the_same_key_is_refused(client: FlaskClient, databas
     assert count(database) == 1
 
 
-def test_a_key_belongs_to_an_api_key(client: FlaskClient, database: Database) -> None:
+def test_an_idempotency_key_belongs_to_an_api_key(client: FlaskClient, database: Database) -> None:
     other = client_of(client.application, SECRETS["send"])
     assert not is_replay(post(client, GOOD))
     assert not is_replay(post(other, GOOD))
@@ -85,27 +85,27 @@ def test_a_key_belongs_to_an_api_key(client: FlaskClient, database: Database) ->
     assert count(database) == 2
 
 
-def test_without_a_key_every_request_is_one_of_its_own(client: FlaskClient, database: Database) -> None:
+def test_without_a_key_every_request_is_a_new_one(client: FlaskClient, database: Database) -> None:
     for _ in range(2):
         assert client.post("/v1/messages", json={"messages": [GOOD]}).status_code == 202
     assert (count(database), count(database, IdempotencyKey)) == (2, 0)
 
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256, "tab\there", "\x7f"])
-def test_a_key_that_is_none_is_refused_by_its_header(desk: FlaskClient, key: str) -> None:
+def test_a_malformed_key_is_refused_by_its_header(desk: FlaskClient, key: str) -> None:
     answer = post(desk, GOOD, key=key)
     assert answer.status_code == 422
     assert list(answer.json["errors"]) == ["Idempotency-Key"]
 
 
-def test_any_visible_key_serves(client: FlaskClient) -> None:
+def test_any_visible_ascii_key_is_accepted(client: FlaskClient) -> None:
     for key in ("x" * 255, "!", "".join(map(chr, range(0x21, 0x7F)))):
         assert not is_replay(post(client, GOOD, key=key))
         assert is_replay(post(client, GOOD, key=key))
 
 
 @pytest.mark.parametrize("body", [b"[" * 900 + b"]" * 900, b'{"messages": 5}', b"5", b"{", b""])
-def test_no_body_with_a_key_is_our_fault_and_each_leaves_it_free(client: FlaskClient, body: bytes) -> None:
+def test_a_malformed_body_leaves_its_key_free(client: FlaskClient, body: bytes) -> None:
     headers = {"Idempotency-Key": "key-1"}
     assert client.post("/v1/messages", data=body, content_type="application/json", headers=headers).status_code == 422
     assert post(client, GOOD).status_code == 202
@@ -121,14 +121,14 @@ def test_a_request_that_failed_frees_its_key(client: FlaskClient, database: Data
     assert not is_replay(answer)
 
 
-def test_a_dry_run_uses_up_no_key(client: FlaskClient, database: Database) -> None:
+def test_a_dry_run_does_not_use_its_key(client: FlaskClient, database: Database) -> None:
     assert post(client, GOOD, query="?dryRun=true").status_code == 200
     assert count(database, IdempotencyKey) == 0
     assert not is_replay(post(client, GOOD, query="?dryRun=false"))
     assert post(client, GOOD | {"text": "else"}, query="?dryRun=true").status_code == 200
 
 
-def test_a_repeat_is_not_checked_again(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repeat_is_not_validated_again(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     until_then = GOOD | {"validUntil": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}
     assert post(client, until_then).status_code == 202
     monkeypatch.setattr(context, "now", lambda: datetime.now(UTC) + timedelta(hours=2))
@@ -159,7 +159,7 @@ def make_claim(at: float, digest: bytes = b"digest") -> Claim:
     return Claim(api_key="desk", key="key-1", digest=digest, begun_at=seconds(at))
 
 
-def test_who_was_taken_for_dead_can_accept_nothing_any_more(database: Database) -> None:
+def test_a_request_that_counted_as_dead_can_no_longer_accept_messages(database: Database) -> None:
     slow, quick = make_claim(0), make_claim(60)
     message = rows.message()
     with database.transaction() as session:
@@ -207,7 +207,7 @@ def at_once(app: Flask, given: dict[str, Any], number: int) -> list[Any]:
     return answers
 
 
-def test_of_eight_at_once_one_is_done(client: FlaskClient, database: Database) -> None:
+def test_of_eight_concurrent_requests_one_is_done(client: FlaskClient, database: Database) -> None:
     given = GOOD | {"recipients": [str(447700900000 + n) for n in range(50)]}
     answers = at_once(client.application, given, 8)
     assert len(answers) == 8
@@ -221,12 +221,12 @@ def test_of_eight_at_once_one_is_done(client: FlaskClient, database: Database) -
 
 
 class Undo(Exception):
-    """Leaves a transaction without a trace."""
+    """Rolls a transaction back."""
 
 
 @contextmanager
 def guid_taken(database: Database, guid: str) -> Iterator[None]:
-    """While this lasts, whoever accepts a message with this guid waits; then it is free again."""
+    """Make every request that accepts a message with this guid wait during the block; then the guid is free again."""
     try:
         with database.transaction() as session:
             transitions.accept(session, [rows.message(message_guid=guid)], rows.T0)
@@ -236,7 +236,7 @@ def guid_taken(database: Database, guid: str) -> Iterator[None]:
         pass
 
 
-def test_while_the_first_is_really_at_it_a_repeat_is_told_to_come_back(postgresql_database: Database) -> None:
+def test_while_the_first_request_runs_a_repeat_is_409_with_retry_after(postgresql_database: Database) -> None:
     database = postgresql_database
     app = create_app(make_settings(), database)
     given = GOOD | {"messageGuid": "guid-1"}

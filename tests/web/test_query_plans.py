@@ -1,4 +1,4 @@
-"""Every list of the API reads a bounded number of rows, with any two filters, also for rare and absent values.
+"""Every list of the API reads a bounded number of rows, with any two filters, for rare and absent values too.
 
 The rows are counted by PostgreSQL itself: each statement that an answer runs is explained and analysed, and of every
 node that reads a table or an index those count that it gave and those that it read in vain. There are 200,000 messages,
@@ -97,7 +97,7 @@ def seeded(postgresql_template: str) -> Iterator[Database]:
         campaign = transitions.conversation_id(client_ref="campaign", recipient=None, originator=None)
         with database.transaction() as session:
             session.execute(text("SET LOCAL session_replication_role = replica"))  # what is made here need no checks
-            indexes = session.execute(_INDEXES).all()  # made anew at the end, which is faster
+            indexes = session.execute(_INDEXES).all()  # recreated at the end, which is faster
             for name, _ in indexes:
                 session.execute(text(f"DROP INDEX {name}"))
             for statement in _SEED.strip().split(";\n"):
@@ -117,14 +117,14 @@ def reader(seeded: Database) -> FlaskClient:
 
 
 class Counted:
-    """How many rows the statements of an answer read, and the plans that did."""
+    """Counts the rows that an answer's statements read, and keeps their plans."""
 
     def __init__(self) -> None:
         self.rows = 0
         self.plans: list[str] = []
 
     def explain(self, connection: Connection, statement: str, parameters: Any) -> None:
-        """Run a statement once more, analysed."""
+        """Run a statement again with EXPLAIN ANALYZE."""
         cursor = connection.connection.cursor()
         try:
             cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON, TIMING OFF) " + statement, parameters)
@@ -144,14 +144,14 @@ class Counted:
 
 
 def count(database: Database, client: FlaskClient, path: str, body: object = None) -> tuple[Counted, Any]:
-    """What an answer reads, and the answer."""
+    """Make a request; return what its statements read, and the answer."""
     counted = Counted()
 
     def explain(connection: Connection, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         if statement.lstrip().upper().startswith(("SELECT", "WITH")):
             counted.explain(connection, statement, parameters)
 
-    engine = database._engine  # noqa: SLF001 - whoever asks, each statement goes through it
+    engine = database._engine  # noqa: SLF001 - every statement goes through it
     event.listen(engine, "before_cursor_execute", explain)
     try:
         answer = client.post(path, json=body) if body else client.get(path)
@@ -205,7 +205,7 @@ LISTS = {
 
 
 def questions(path: str) -> Iterator[dict[str, str]]:
-    """Without a filter, with each value of each, and with any two."""
+    """Queries without a filter, with each value of each filter, and with any two."""
     single = [(name, value) for name, values in LISTS[path].items() for value in values]
     yield {}
     for name, value in single:
@@ -247,14 +247,14 @@ def test_any_two_filters_read_at_most_twenty_pages(seeded: Database, reader: Fla
     ],
     ids=str,
 )
-def test_what_few_fit_is_there_at_once_and_whole(
+def test_a_filter_that_few_messages_fit_finds_all_of_them_in_one_page(
     seeded: Database, reader: FlaskClient, question: dict[str, str]
 ) -> None:
     _, answer = count(seeded, reader, f"/v1/messages?{urlencode(question)}")
     assert answer["nextCursor"] is None
 
 
-def test_a_page_in_the_midst_reads_no_more_than_the_first(seeded: Database, reader: FlaskClient) -> None:
+def test_a_later_page_reads_no_more_than_the_first(seeded: Database, reader: FlaskClient) -> None:
     walks: list[dict[str, str]] = [{"until": END.isoformat()}, {"clientRefPrefix": "order/"}, {"clientRef": "campaign"}]
     for question in [*walks, {"changedSince": LONG_AGO.isoformat()}, {"recipient": "447700900000", "originator": "X"}]:
         cursor: dict[str, str] = {}
@@ -285,7 +285,7 @@ def test_a_page_in_the_midst_reads_no_more_than_the_first(seeded: Database, read
         "/v1/search?q=nothing",
     ],
 )
-def test_whatever_else_is_asked_reads_at_most_twenty_pages(seeded: Database, reader: FlaskClient, path: str) -> None:
+def test_every_other_read_reads_at_most_twenty_pages(seeded: Database, reader: FlaskClient, path: str) -> None:
     if path == "/v1/conversations/order%2F3":
         return  # its id is not that of the service: found by the list only
     counted, answer = count(seeded, reader, path)
@@ -296,15 +296,15 @@ def test_whatever_else_is_asked_reads_at_most_twenty_pages(seeded: Database, rea
         assert further.rows <= MOST, further.plans
 
 
-def test_a_look_up_reads_a_few_rows_a_term(seeded: Database, reader: FlaskClient) -> None:
+def test_a_lookup_reads_a_few_rows_for_each_term(seeded: Database, reader: FlaskClient) -> None:
     terms = ["campaign", *(f"order/{number}" for number in range(200)), "nobody"]
     counted, answer = count(seeded, reader, "/v1/messages/lookup", {"clientRefs": terms})
     assert counted.rows <= 20 * len(terms), counted.plans
     assert (answer["missing"][-1], answer["cut"]) == ("nobody", ["campaign"])
 
 
-def test_short_pages_lead_to_all_that_fits(reader: FlaskClient) -> None:
-    """In the order of changes sixteen of the last minutes stand behind all others, whose originator has 33,000."""
+def test_short_pages_lead_to_every_message_that_fits(reader: FlaskClient) -> None:
+    """In the order of changes, sixteen recent messages come after all others; their originator has 33,000."""
     found: list[str] = []
     empty = 0
     cursor: dict[str, str] = {}
@@ -322,8 +322,8 @@ def test_short_pages_lead_to_all_that_fits(reader: FlaskClient) -> None:
     assert len(found) == len([n for n in numbers if n % 2 and n % 9 and n % 3 == 1])
 
 
-def test_what_few_fit_is_paged_as_everything_else(seeded: Database, reader: FlaskClient) -> None:
-    """A hundred failed, which is few enough to be gathered: in the order of changes, forty by forty."""
+def test_a_filter_that_few_messages_fit_is_paged_like_any_other(seeded: Database, reader: FlaskClient) -> None:
+    """A hundred failed messages, few enough to be sorted: read in the order of changes, forty a page."""
     found: list[str] = []
     cursor: dict[str, str] = {}
     while True:

@@ -20,7 +20,7 @@ def get(client: FlaskClient, path: str, status: int = 200) -> Any:
     return answer.json
 
 
-def test_a_message_tells_its_story_in_the_order_recorded(client: FlaskClient, database: Database) -> None:
+def test_a_message_has_its_transitions_in_the_order_recorded(client: FlaskClient, database: Database) -> None:
     [message] = rows.accept(database, rows.message(client_ref="a"))
     stories.report(database, message, Status.DELIVERED, seconds(6), occurred_at=seconds(5))
     stories.report(database, message, Status.SENT, seconds(8), occurred_at=seconds(3))
@@ -72,7 +72,7 @@ def test_a_message_tells_its_story_in_the_order_recorded(client: FlaskClient, da
         "/V1/messages",
     ],
 )
-def test_what_does_not_exist_is_404(desk: FlaskClient, path: str) -> None:
+def test_an_unknown_id_is_404(desk: FlaskClient, path: str) -> None:
     answer: Any = desk.get(path)
     assert answer.status_code == 404
     assert answer.content_type == "application/problem+json"
@@ -139,9 +139,7 @@ def test_the_list_filters(client: FlaskClient, database: Database, query: str) -
         ("/v1/conversations/x?clientRef=y", "clientRef"),
     ],
 )
-def test_a_query_that_cannot_be_understood_is_refused_at_its_parameter(
-    desk: FlaskClient, path: str, fault: str
-) -> None:
+def test_a_wrong_parameter_is_refused_by_its_name(desk: FlaskClient, path: str, fault: str) -> None:
     assert list(get(desk, path, 422)["errors"]) == [fault]
 
 
@@ -149,7 +147,7 @@ def test_an_unknown_parameter_is_answered_with_the_nearest_known_one(desk: Flask
     assert "clientRef." in get(desk, "/v1/messages?clientref=a", 422)["errors"]["clientref"][0]
 
 
-def test_a_transaction_tells_its_messages_with_their_stories(client: FlaskClient, database: Database) -> None:
+def test_a_transaction_has_its_messages_with_their_transitions(client: FlaskClient, database: Database) -> None:
     [message] = rows.accept(database)
     stories.give_transaction(database, message, "42")
     stories.report(database, message, Status.REJECTED, seconds(1))
@@ -161,7 +159,7 @@ def test_a_transaction_tells_its_messages_with_their_stories(client: FlaskClient
         assert [step["status"] for step in read["messages"][0]["transitions"]] == ["accepted", "rejected"]
 
 
-def test_a_conversation_tells_what_happened_page_by_page(client: FlaskClient, database: Database) -> None:
+def test_a_conversation_has_its_timeline_page_by_page(client: FlaskClient, database: Database) -> None:
     message = rows.message(client_ref="order/1", originator="ACME")
     rows.accept(database, message)
     stories.report(database, message.id, Status.DELIVERED, seconds(3))
@@ -203,7 +201,7 @@ def test_a_conversation_without_a_client_ref_is_read_by_its_id(client: FlaskClie
     assert get(client, f"/v1/conversations?clientRef={identifier}")["id"] == identifier
 
 
-def test_a_client_ref_that_looks_like_an_id_gives_way_to_the_id_only_if_there_is_one(
+def test_a_client_ref_that_looks_like_an_id_is_one_only_if_that_conversation_exists(
     client: FlaskClient, database: Database
 ) -> None:
     pair = rows.message()
@@ -220,7 +218,7 @@ CLIENT_REFS = (
 )
 
 
-def test_any_client_ref_can_stand_in_the_address(client: FlaskClient, database: Database) -> None:
+def test_any_client_ref_can_be_part_of_the_address(client: FlaskClient, database: Database) -> None:
     rows.accept(database, *(rows.message(client_ref=client_ref) for client_ref in CLIENT_REFS))
     for client_ref in CLIENT_REFS:
         assert get(client, f"/v1/conversations?clientRef={quote(client_ref, safe='')}")["clientRef"] == client_ref
@@ -229,7 +227,7 @@ def test_any_client_ref_can_stand_in_the_address(client: FlaskClient, database: 
 
 
 def path_info(client_ref: str) -> str:
-    """The address as a server hands it over: decoded, its bytes as characters (PEP 3333)."""
+    """The path as a WSGI server passes it on: decoded, its bytes as characters (PEP 3333)."""
     return f"/v1/conversations/{client_ref}".encode().decode("latin-1")
 
 
@@ -247,7 +245,7 @@ def test_the_ledger_has_every_counter(client: FlaskClient, database: Database) -
     assert kept["oldestPendingSeconds"] > 0
 
 
-def test_a_reply_that_wants_no_more_messages_is_marked(client: FlaskClient, database: Database) -> None:
+def test_an_opt_out_reply_is_marked(client: FlaskClient, database: Database) -> None:
     stories.reply(database, "theirs", seconds(1), content="Stop!")
     [reply] = get(client, "/v1/conversations/theirs")["timeline"]
     assert reply["isOptOut"] is True

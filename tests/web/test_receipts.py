@@ -1,4 +1,4 @@
-"""Operators' tools: kept receipts listed, read, matched, retried, dismissed and replayed, and the books after it."""
+"""Receipts for operators: listing, reading, matching, retrying, dismissing, replaying, and the ledger after each."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ def settled(
     now: datetime = T0,
     candidates: Sequence[str] = (),
 ) -> UUID:
-    """A kept receipt of this outcome, counted; parked if it is unmatched."""
+    """Keep a receipt with this outcome, with its counters; parked if it is unmatched."""
     receipt_id = rows.keep(database, query, channel=channel, message_id=message_id, now=now)
     with database.transaction() as session:
         values = {"outcome": outcome, "reason": "a reason", "processed_at": now, "tries": 3}
@@ -78,7 +78,7 @@ def settled(
 def recorded(
     database: Database, receipt_id: UUID, message_id: UUID, effect: Effect, superseded_at: datetime | None = None
 ) -> None:
-    """A transition of a receipt that changes no status."""
+    """Record a receipt's transition that changes no status."""
     with database.transaction() as session:
         session.add(
             Transition(
@@ -100,7 +100,7 @@ def recorded(
 
 
 def unmapped(database: Database) -> tuple[UUID, UUID]:
-    """A receipt for whose code there is no word, and its message."""
+    """Keep an unmapped receipt; return it and its message."""
     [message_id] = rows.accept(database)
     receipt_id = settled(database, "unmapped", channel=Channel.MESSAGE, message_id=message_id)
     recorded(database, receipt_id, message_id, Effect.UNMAPPED)
@@ -113,20 +113,20 @@ def parked(database: Database, receipt_id: UUID) -> Parked | None:
 
 
 def work(database: Database) -> None:
-    """Let the worker take up what is pending."""
+    """Process the pending receipts."""
     settings = make_settings()
     rules = ReceiptRules(status_map=status_map.load(settings.status_map), zone=settings.timezone)
     process(database, rules, datetime.now(UTC), 100)
 
 
 def in_order(database: Database) -> bool:
-    """Whether the books balance and the proof finds nothing."""
+    """Whether the ledger balances and `verify` finds no fault."""
     assert list(verify(database)) == []
     with database.reading() as session:
         return counters.read(session).is_balanced
 
 
-def test_a_receipt_in_the_list_tells_where_it_stands(client: FlaskClient, database: Database) -> None:
+def test_a_listed_receipt_has_its_outcome(client: FlaskClient, database: Database) -> None:
     [message_id] = rows.accept(database)
     receipt_id = settled(database, "unmatched", candidates=[msg(message_id)])
     assert get(client, "/v1/receipts") == {
@@ -193,9 +193,7 @@ def test_each_filter_finds_its_receipts_and_all_must_fit(client: FlaskClient, da
         ("outcomes=dead", "outcomes"),
     ],
 )
-def test_a_query_that_cannot_be_understood_is_refused_at_its_parameter(
-    desk: FlaskClient, query: str, fault: str
-) -> None:
+def test_a_wrong_parameter_is_refused_by_its_name(desk: FlaskClient, query: str, fault: str) -> None:
     assert list(get(desk, f"/v1/receipts?{query}", 422)["errors"]) == [fault]
 
 
@@ -246,7 +244,7 @@ def test_a_receipt_shows_its_bytes_and_what_it_led_to(client: FlaskClient, datab
     ]
 
 
-def test_what_was_superseded_is_shown_where_nothing_else_stands(client: FlaskClient, database: Database) -> None:
+def test_a_superseded_transition_is_shown_if_there_is_no_other(client: FlaskClient, database: Database) -> None:
     [message_id] = rows.accept(database)
     receipt_id = settled(database, "dead")
     assert get(client, f"/v1/receipts/{rcp(receipt_id)}")["transition"] is None
@@ -255,7 +253,7 @@ def test_what_was_superseded_is_shown_where_nothing_else_stands(client: FlaskCli
     assert (read["transition"]["superseded"], read["messageId"]) == (True, None)
 
 
-def test_a_part_shows_the_bytes_of_its_callback(client: FlaskClient, database: Database) -> None:
+def test_one_of_several_receipts_shows_the_bytes_of_its_callback(client: FlaskClient, database: Database) -> None:
     whole = settled(database, "dead", "statusid=4&statusid=1")
     part = settled(database, "dead", "")
     with database.transaction() as session:
@@ -301,7 +299,7 @@ def test_a_matched_receipt_is_recorded_about_its_message(client: FlaskClient, da
 
 
 @pytest.mark.parametrize("outcome", ["pending", "applied", "duplicate", "stale", "conflicting", "unmapped"])
-def test_what_has_found_its_message_or_waits_cannot_be_matched(
+def test_a_receipt_that_found_its_message_or_is_pending_cannot_be_matched(
     client: FlaskClient, database: Database, outcome: str
 ) -> None:
     [message_id] = rows.accept(database)
@@ -314,7 +312,7 @@ def test_what_has_found_its_message_or_waits_cannot_be_matched(
     assert (row.outcome, row.assigned_to) == (outcome, None)
 
 
-def test_what_was_recorded_before_it_was_dismissed_cannot_be_matched(client: FlaskClient, database: Database) -> None:
+def test_a_dismissed_receipt_that_was_recorded_cannot_be_matched(client: FlaskClient, database: Database) -> None:
     receipt_id, message_id = unmapped(database)
     post(client, f"/v1/receipts/{rcp(receipt_id)}/dismiss", {"reason": "noise"}, 200)
     [other] = rows.accept(database)
@@ -330,7 +328,7 @@ def test_a_reply_cannot_be_matched(client: FlaskClient, database: Database) -> N
     assert "reply" in problem["detail"]
 
 
-def test_a_message_that_is_not_here_changes_nothing(client: FlaskClient, database: Database) -> None:
+def test_matching_to_an_unknown_message_changes_nothing(client: FlaskClient, database: Database) -> None:
     receipt_id = settled(database, "unmatched")
     problem = post(client, f"/v1/receipts/{rcp(receipt_id)}/match", {"message": msg(ids.new())}, 422)
     assert list(problem["errors"]) == ["message"]
@@ -343,7 +341,7 @@ def test_a_message_that_is_not_here_changes_nothing(client: FlaskClient, databas
 
 
 @pytest.mark.parametrize("outcome", RETRIABLE)
-def test_a_retried_receipt_is_worked_on_again(client: FlaskClient, database: Database, outcome: str) -> None:
+def test_a_retried_receipt_is_processed_again(client: FlaskClient, database: Database, outcome: str) -> None:
     receipt_id = settled(database, outcome, "garbage=1")
     item = post(client, f"/v1/receipts/{rcp(receipt_id)}/retry", {}, 202)
     assert (item["outcome"], item["tries"], item["lookAt"]) == ("pending", 0, None)
@@ -359,14 +357,16 @@ def test_a_retried_receipt_is_worked_on_again(client: FlaskClient, database: Dat
 @pytest.mark.parametrize(
     "outcome", ["pending", "applied", "duplicate", "stale", "conflicting", "unmapped", "dismissed"]
 )
-def test_what_needs_no_retry_is_left(client: FlaskClient, database: Database, outcome: str) -> None:
+def test_a_receipt_with_any_other_outcome_cannot_be_retried(
+    client: FlaskClient, database: Database, outcome: str
+) -> None:
     receipt_id = settled(database, outcome)
     problem = post(client, f"/v1/receipts/{rcp(receipt_id)}/retry", {"reason": "again"}, 409)
     assert problem["detail"] == f"It is {outcome}; only what is unmatched, quarantined or dead can be retried."
 
 
 @pytest.mark.parametrize("outcome", RETRIABLE)
-def test_a_dismissed_receipt_is_kept_and_left_alone(client: FlaskClient, database: Database, outcome: str) -> None:
+def test_a_dismissed_receipt_is_kept_and_not_processed(client: FlaskClient, database: Database, outcome: str) -> None:
     receipt_id = settled(database, outcome)
     item = post(client, f"/v1/receipts/{rcp(receipt_id)}/dismiss", {"reason": "a test"}, 200)
     assert (item["outcome"], item["reason"], item["candidates"], item["lookAt"]) == ("dismissed", "a test", [], None)
@@ -379,7 +379,7 @@ def test_a_dismissed_receipt_is_kept_and_left_alone(client: FlaskClient, databas
     assert rows.read_inbox(database, receipt_id).outcome == "dismissed"
 
 
-def test_what_has_no_word_may_be_dismissed_and_its_transition_stays(client: FlaskClient, database: Database) -> None:
+def test_an_unmapped_receipt_can_be_dismissed_and_its_transition_stays(client: FlaskClient, database: Database) -> None:
     receipt_id, message_id = unmapped(database)
     post(client, f"/v1/receipts/{rcp(receipt_id)}/dismiss", {"reason": "a test"}, 200)
     read = get(client, f"/v1/receipts/{rcp(receipt_id)}")
@@ -392,14 +392,14 @@ def test_what_has_no_word_may_be_dismissed_and_its_transition_stays(client: Flas
 
 
 @pytest.mark.parametrize("outcome", ["pending", "applied", "duplicate", "stale", "conflicting", "dismissed"])
-def test_what_counts_cannot_be_dismissed(client: FlaskClient, database: Database, outcome: str) -> None:
+def test_a_receipt_that_counts_cannot_be_dismissed(client: FlaskClient, database: Database, outcome: str) -> None:
     receipt_id = settled(database, outcome)
     problem = post(client, f"/v1/receipts/{rcp(receipt_id)}/dismiss", {"reason": "a test"}, 409)
     assert problem["detail"].startswith(f"It is {outcome}; only what is unmapped, unmatched,")
 
 
 @pytest.mark.parametrize("receipt", [NOBODY, "msg_00000000000000000000000000", "nonsense", "rcp_%FF"])
-def test_a_receipt_that_is_not_there_is_404(desk: FlaskClient, receipt: str) -> None:
+def test_an_unknown_receipt_is_404(desk: FlaskClient, receipt: str) -> None:
     get(desk, f"/v1/receipts/{receipt}", 404)
     post(desk, f"/v1/receipts/{receipt}/match", {"message": "msg_00000000000000000000000000"}, 404)
     post(desk, f"/v1/receipts/{receipt}/retry", {}, 404)
@@ -426,14 +426,14 @@ def test_a_receipt_that_is_not_there_is_404(desk: FlaskClient, receipt: str) -> 
         ("replay", {"cursor": "x"}, ["cursor"]),
     ],
 )
-def test_a_body_that_cannot_be_understood_is_refused_at_its_field(
+def test_a_wrong_body_is_refused_by_its_field(
     desk: FlaskClient, path: str, body: dict[str, Any], faults: list[str]
 ) -> None:
     assert sorted(post(desk, f"/v1/receipts/{path}", body, 422)["errors"]) == faults
 
 
 @pytest.mark.parametrize("scope", ["read", "send"])
-def test_all_of_it_needs_the_scope_ops(desk: FlaskClient, scope: str) -> None:
+def test_every_receipt_endpoint_needs_the_scope_ops(desk: FlaskClient, scope: str) -> None:
     caller = client_of(desk.application, SECRETS[scope])
     get(caller, "/v1/receipts", 403)
     get(caller, f"/v1/receipts/{NOBODY}", 403)
@@ -449,7 +449,7 @@ def test_an_audit_names_the_key_that_did_it(database: Database) -> None:
     assert (audit["actor"], audit["reason"]) == ("opser", "mended")
 
 
-def test_a_replay_moves_all_that_fit_and_leaves_one_audit(client: FlaskClient, database: Database) -> None:
+def test_a_replay_moves_every_receipt_that_fits_and_leaves_one_audit(client: FlaskClient, database: Database) -> None:
     moved = [settled(database, outcome) for outcome in RETRIABLE]
     kept = settled(database, "dismissed")
     assert post(client, "/v1/receipts/replay", {"dryRun": True}, 200) == {
@@ -522,27 +522,27 @@ def test_a_replay_goes_by_slices_and_stops_at_its_bound(database: Database, is_d
     assert in_order(database)
 
 
-def test_a_replay_that_takes_long_tells_where_to_go_on(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replay_that_takes_long_says_where_to_continue(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     made = [settled(database, "dead") for _ in range(3)]
     monkeypatch.setattr(receipts, "MAX_SECONDS", 0)
     done = receipts.replay(database, ReplaySelection(), BY, lambda: T0, slice_size=2)
     assert (done.count, done.next) == (2, made[1])
 
 
-def test_a_replay_that_is_done_with_its_bound_is_complete(database: Database) -> None:
+def test_a_replay_that_ends_exactly_at_its_bound_is_complete(database: Database) -> None:
     for _ in range(4):
         settled(database, "dead")
     done = receipts.replay(database, ReplaySelection(), BY, lambda: T0, limit=4, slice_size=2)
     assert (done.count, done.next) == (4, None)
 
 
-def test_a_replay_of_nothing_leaves_no_audit(database: Database) -> None:
+def test_a_replay_that_moves_nothing_leaves_no_audit(database: Database) -> None:
     assert receipts.replay(database, ReplaySelection(), BY, lambda: T0).count == 0
     with database.reading() as session:
         assert session.scalars(select(Audit)).all() == []
 
 
-def test_a_replay_leaves_to_others_what_they_hold(postgresql_database: Database) -> None:
+def test_a_replay_skips_rows_that_are_locked(postgresql_database: Database) -> None:
     held, free = settled(postgresql_database, "dead"), settled(postgresql_database, "dead")
     with postgresql_database.transaction() as session:
         session.execute(select(InboxRow.id).where(InboxRow.id == held).with_for_update())
@@ -552,7 +552,7 @@ def test_a_replay_leaves_to_others_what_they_hold(postgresql_database: Database)
     assert rows.read_inbox(postgresql_database, free).outcome == "pending"
 
 
-def test_the_list_knows_a_filter_for_every_outcome(database: Database) -> None:
+def test_the_list_can_filter_by_every_outcome(database: Database) -> None:
     made = {outcome: settled(database, outcome) for outcome in ReceiptOutcome}
     with database.reading() as session:
         for outcome, receipt_id in made.items():

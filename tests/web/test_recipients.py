@@ -1,4 +1,4 @@
-"""What the short way says of a number is what phonenumbers says of it."""
+"""The fast path of number parsing agrees with phonenumbers."""
 
 import phonenumbers
 import pytest
@@ -42,5 +42,5 @@ def test_every_country_code_and_every_length_is_read_alike(begin: str) -> None:
 
 
 @pytest.mark.parametrize("written", ["00", "000", "+0", "+00", "+44", "0044", "44", "+000000000000"])
-def test_what_is_too_short_to_say_anything_is_no_number(written: str) -> None:
+def test_too_few_digits_are_not_a_number(written: str) -> None:
     assert numbers.normalise(written) is None

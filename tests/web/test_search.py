@@ -1,4 +1,4 @@
-"""Searching, looking up, and the lists of conversations, replies and people over HTTP."""
+"""Search, lookup, and the lists of conversations, replies and a person's history."""
 
 from typing import Any
 from urllib.parse import quote
@@ -36,7 +36,7 @@ def look_up(client: FlaskClient, body: dict[str, list[str]], status: int = 200) 
         "clientRefPrefix=order&recipient=447700900001&order=created",
     ],
 )
-def test_the_list_filters_by_these_too(client: FlaskClient, database: Database, query: str) -> None:
+def test_the_list_has_further_filters_and_orders(client: FlaskClient, database: Database, query: str) -> None:
     [wanted] = rows.accept(database, rows.message(client_ref="order/1", message_guid="guid-1"))
     rows.accept(database, rows.message("447700900002"), now=seconds(-60))
     assert [item["id"] for item in get(client, f"/v1/messages?{query}")["items"]] == [ids.public("msg", wanted)]
@@ -54,11 +54,11 @@ def test_the_list_filters_by_these_too(client: FlaskClient, database: Database, 
         ("changedsince=2026-01-05T12:00:00Z", "changedsince"),
     ],
 )
-def test_what_cannot_be_had_is_refused_at_its_parameter(desk: FlaskClient, query: str, fault: str) -> None:
+def test_an_impossible_filter_or_order_is_refused_by_its_parameter(desk: FlaskClient, query: str, fault: str) -> None:
     assert list(get(desk, f"/v1/messages?{query}", 422)["errors"]) == [fault]
 
 
-def test_a_cursor_goes_on_in_its_own_order_only(client: FlaskClient, database: Database) -> None:
+def test_a_cursor_continues_only_in_its_own_order(client: FlaskClient, database: Database) -> None:
     made = rows.accept(database, *(rows.message(client_ref=f"r/{number}.\u00e9") for number in range(3)))
     for order in ("order=created", "order=changed", "clientRefPrefix=r%2F"):
         first = get(client, f"/v1/messages?limit=2&{order}")
@@ -68,7 +68,7 @@ def test_a_cursor_goes_on_in_its_own_order_only(client: FlaskClient, database: D
         assert list(get(client, f"/v1/messages?{other}&cursor={first['nextCursor']}", 422)["errors"]) == ["cursor"]
 
 
-def test_how_many_there_are_is_guessed_where_that_is_asked_for(client: FlaskClient, database: Database) -> None:
+def test_the_number_of_messages_is_estimated_on_request(client: FlaskClient, database: Database) -> None:
     rows.accept(database, rows.message(message_guid="g", client_ref="a"))
     filters = "clientRef=a&messageGuid=g&transactionID=7&status=accepted&since=2026-01-05T12:00:00Z&recipientEnds=0001"
     assert get(client, "/v1/messages")["estimatedCount"] is None
@@ -89,7 +89,7 @@ def test_an_unknown_parameter_is_refused_where_none_is_known(desk: FlaskClient, 
     assert name in path
 
 
-def test_messages_are_looked_up_by_what_names_them(client: FlaskClient, database: Database) -> None:
+def test_messages_are_looked_up_by_ids_client_refs_and_transaction_ids(client: FlaskClient, database: Database) -> None:
     made = rows.accept(database, rows.message(client_ref="a"), rows.message("447700900002", client_ref="b"))
     first, second = (ids.public("msg", one) for one in made)
     stories.give_transaction(database, made[1], "42")
@@ -115,11 +115,11 @@ def test_messages_are_looked_up_by_what_names_them(client: FlaskClient, database
         ({"clientRef": ["a"]}, "clientRef"),
     ],
 )
-def test_a_look_up_that_cannot_be_understood_is_refused(desk: FlaskClient, body: Any, fault: str) -> None:
+def test_a_wrong_lookup_is_refused(desk: FlaskClient, body: Any, fault: str) -> None:
     assert list(look_up(desk, body, 422)["errors"]) == [fault]
 
 
-def test_the_box_lists_everything_that_a_term_may_mean(client: FlaskClient, database: Database) -> None:
+def test_a_search_lists_everything_that_the_term_may_mean(client: FlaskClient, database: Database) -> None:
     message = rows.message(client_ref="order/1", message_guid="guid-1")
     rows.accept(database, message, rows.message("447700900002", client_ref="order/12"))
     stories.give_transaction(database, message.id, "900001")

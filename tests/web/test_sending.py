@@ -1,4 +1,4 @@
-"""POST /v1/messages: what is accepted, what is refused, and that a refusal leaves nothing behind."""
+"""POST /v1/messages: what is accepted, what is refused, and that a refused request stores nothing."""
 
 import json
 from dataclasses import replace
@@ -75,7 +75,7 @@ def test_each_recipient_becomes_a_message_of_its_own(client: FlaskClient, databa
     assert read.json["id"] == first["id"]
 
 
-def test_one_fault_and_nothing_of_the_request_is_kept(client: FlaskClient, database: Database) -> None:
+def test_one_fault_refuses_the_whole_request(client: FlaskClient, database: Database) -> None:
     answer = post(client, GOOD, GOOD | {"recipients": ["447700900001", "12"]})
     assert answer.status_code == 422
     assert list(answer.json["errors"]) == ["messages[1].recipients[1]"]
@@ -83,7 +83,7 @@ def test_one_fault_and_nothing_of_the_request_is_kept(client: FlaskClient, datab
         assert session.scalar(select(func.count()).select_from(Message)) == 0
 
 
-def test_every_fault_is_told_at_once_by_its_path(desk: FlaskClient) -> None:
+def test_every_fault_is_reported_by_its_path(desk: FlaskClient) -> None:
     answer = post(desk, {"recipients": ["x", 7], "originator": "?"}, 5, {"recipients": [], "text": ""}, GOOD | {"a": 1})
     assert answer.status_code == 422
     assert set(answer.json["errors"]) == {
@@ -141,17 +141,17 @@ def test_a_number_in_any_usual_writing_is_taken(
         "\u0664\u0664\u0667\u0667\u0660\u0660\u0669\u0660\u0660\u0660\u0660\u0660",
     ],
 )
-def test_what_is_no_possible_number_is_refused_without_repeating_it(desk: FlaskClient, written: str) -> None:
+def test_an_impossible_number_is_refused_without_quoting_it(desk: FlaskClient, written: str) -> None:
     answer = post(desk, GOOD | {"recipients": [written]})
     assert answer.status_code == 422
     assert list(answer.json["errors"]) == ["messages[0].recipients[0]"]
     assert len(written) < 5 or written not in answer.get_data(as_text=True)
 
 
-def test_a_person_named_twice_gets_one_message_and_the_sender_a_warning(desk: FlaskClient) -> None:
+def test_a_recipient_given_twice_gets_one_message_and_the_sender_a_warning(desk: FlaskClient) -> None:
     answer = post(desk, GOOD | {"recipients": ["447700900000", "447700900001", "+44 7700 900000"]})
     first, second = answer.json["messages"]
-    assert "stood 2 times" in first["warnings"][0]
+    assert "given 2 times" in first["warnings"][0]
     assert second["warnings"] == []
 
 
@@ -201,13 +201,13 @@ def test_a_person_named_twice_gets_one_message_and_the_sender_a_warning(desk: Fl
         ("messageGuid", 5),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_refused_at_its_path(desk: FlaskClient, field: str, value: object) -> None:
+def test_a_value_of_the_wrong_type_is_refused_by_its_path(desk: FlaskClient, field: str, value: object) -> None:
     answer = post(desk, GOOD | {field: value})
     assert answer.status_code == 422
     assert list(answer.json["errors"]) == [f"messages[0].{field}"]
 
 
-def test_an_illegal_character_is_named_with_its_place(desk: FlaskClient) -> None:
+def test_an_illegal_character_is_named_with_its_index(desk: FlaskClient) -> None:
     answer = post(desk, GOOD | {"text": "secret\x00text"})
     assert "U+0000 at index 6" in answer.json["errors"]["messages[0].text"][0]
     assert "secret" not in answer.get_data(as_text=True)
@@ -245,7 +245,7 @@ def test_reject_unicode_refuses_a_text_that_is_not_gsm_and_names_the_characters(
     assert post(desk, GOOD | {"text": "it's fine", "rejectUnicode": True}).status_code == 202
 
 
-def test_a_text_in_another_script_is_warned_of_briefly(desk: FlaskClient) -> None:
+def test_warnings_about_a_text_in_another_script_are_few(desk: FlaskClient) -> None:
     answer = post(desk, GOOD | {"text": "".join(map(chr, range(0x4E00, 0x4E40)))})
     [item] = answer.json["messages"]
     assert item["encoding"] == "UTF-16"
@@ -253,7 +253,7 @@ def test_a_text_in_another_script_is_warned_of_briefly(desk: FlaskClient) -> Non
     assert item["warnings"][-1] == "and 54 more such characters"
 
 
-def test_a_receipt_that_would_be_too_long_is_warned_of(desk: FlaskClient) -> None:
+def test_a_receipt_that_would_be_too_long_gives_a_warning(desk: FlaskClient) -> None:
     text = "\u4e00" * 700  # nine characters each in an address
     assert len(post(desk, GOOD | {"text": text}).json["messages"][0]["warnings"]) == 1
     [_, warning] = post(desk, GOOD | {"text": text, "includeMessageText": True}).json["messages"][0]["warnings"]
@@ -269,7 +269,7 @@ def test_an_unknown_field_is_answered_with_the_nearest_known_one(desk: FlaskClie
     assert answer.json["errors"][f"messages[0].{field}"] == [f"Is not known here; the nearest known name is {nearest}."]
 
 
-def test_unknown_fields_beyond_counting_are_not_named_one_by_one(desk: FlaskClient) -> None:
+def test_very_many_unknown_fields_are_not_named_one_by_one(desk: FlaskClient) -> None:
     answer = post(desk, GOOD | {f"x{n}": n for n in range(100)})
     assert list(answer.json["errors"]) == ["messages[0]"]
 
@@ -283,7 +283,7 @@ def test_unknown_fields_beyond_counting_are_not_named_one_by_one(desk: FlaskClie
         ("rest", "includeMessageText", True, "REST"),
     ],
 )
-def test_what_the_transport_cannot_carry_is_refused_with_the_reason(
+def test_a_field_that_the_transport_lacks_is_refused_with_the_reason(
     desk_database: Database, transport: str, field: str, value: object, named: str
 ) -> None:
     client = client_of(create_app(replace(make_settings(), transport=transport), desk_database))
@@ -292,7 +292,7 @@ def test_what_the_transport_cannot_carry_is_refused_with_the_reason(
     assert named in answer.json["errors"][f"messages[0].{field}"][0]
 
 
-def test_options_for_the_carrier_travel_with_a_live_wsdl(desk_database: Database) -> None:
+def test_additional_options_are_accepted_with_a_live_wsdl(desk_database: Database) -> None:
     client = client_of(create_app(make_settings(DYNMARK_WSDL="http://127.0.0.1:1/?wsdl"), desk_database))
     assert post(client, GOOD | {"additionalOptions": {"a": "b"}}).status_code == 202
     answer = post(client, GOOD | {"additionalOptions": {"a": 5}})
@@ -304,7 +304,7 @@ def test_a_message_guid_is_for_one_recipient(desk: FlaskClient) -> None:
     assert list(post(desk, both).json["errors"]) == ["messages[0].messageGuid"]
 
 
-def test_a_message_guid_cannot_stand_twice_in_a_request(desk: FlaskClient) -> None:
+def test_a_message_guid_cannot_be_used_twice_in_a_request(desk: FlaskClient) -> None:
     twin = GOOD | {"messageGuid": "guid-twin"}
     assert list(post(desk, twin, twin).json["errors"]) == ["messages[1].messageGuid"]
 
@@ -318,7 +318,7 @@ def test_a_known_message_guid_is_a_conflict_that_names_the_message(client: Flask
         assert session.scalar(select(func.count()).select_from(Message)) == 1
 
 
-def test_a_message_guid_that_another_request_is_just_taking_is_a_conflict_too(
+def test_a_message_guid_that_a_concurrent_request_uses_is_a_conflict_too(
     client: FlaskClient, database: Database
 ) -> None:
     answers: list[Any] = []
@@ -342,9 +342,7 @@ def test_without_an_account_nothing_is_accepted(desk_database: Database) -> None
     assert "DYNMARK_PASSWORD" in answer.json["detail"]
 
 
-def test_what_is_kept_is_what_was_given_and_the_answer_what_its_schema_gives(
-    client: FlaskClient, database: Database
-) -> None:
+def test_the_row_has_what_was_given_and_the_answer_is_the_schemas(client: FlaskClient, database: Database) -> None:
     odd = 'quote " back\\slash \u20ac \u0436 \U0001f600 {}[], \t\r\n null %s :x'
     given: dict[str, Any] = {
         "text": odd, "originator": "+447700900009", "clientRef": odd[:64], "deliverAfter": "2999-01-01T00:00:00.000001Z",
@@ -389,7 +387,7 @@ def test_ten_thousand_recipients_are_one_request_and_one_more_is_too_many(desk: 
     assert len(answer.json["messages"]) == 10_000
 
 
-def test_limits_are_settings_and_a_refusal_names_them(desk_database: Database) -> None:
+def test_limits_are_settings_and_errors_name_them(desk_database: Database) -> None:
     client = client_of(create_app(make_settings(MAX_RECIPIENTS="2", MAX_BODY_MIB="1"), desk_database))
     answer = post(client, GOOD | {"recipients": ["447700900000"] * 3})
     assert answer.status_code == 413
@@ -414,7 +412,7 @@ def test_a_staging_service_sends_to_some_numbers_only_and_does_not_list_them(des
     assert "900000" not in answer.get_data(as_text=True)
 
 
-def test_each_answer_names_the_characters_that_make_a_text_dear(desk: FlaskClient) -> None:
+def test_each_answer_lists_the_characters_outside_gsm(desk: FlaskClient) -> None:
     texts = ["plain", "it\u2019s \u0436 \u2019", "".join(map(chr, range(0x4E00, 0x4E40)))]
     plain, mixed, foreign = post(desk, *(GOOD | {"text": text} for text in texts)).json["messages"]
     assert plain["unicodeCharacters"] == []
@@ -443,7 +441,7 @@ BODY = JSON | st.fixed_dictionaries({"messages": st.lists(MESSAGE | JSON, max_si
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(message=MESSAGE | MESSAGE.map(lambda message: GOOD | message))
-def test_the_short_way_reads_what_the_whole_way_reads(desk: FlaskClient, message: dict[str, Any]) -> None:
+def test_the_fast_path_loads_what_the_schema_loads(desk: FlaskClient, message: dict[str, Any]) -> None:
     def outcome(load: Any) -> object:
         try:
             return load(NewMessage(), message)
@@ -456,7 +454,7 @@ def test_the_short_way_reads_what_the_whole_way_reads(desk: FlaskClient, message
 
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(body=BODY)
-def test_no_body_is_our_fault(desk: FlaskClient, body: object) -> None:
+def test_no_body_causes_a_500(desk: FlaskClient, body: object) -> None:
     answer: Any = desk.post("/v1/messages", data=json.dumps(body), content_type="application/json")
     assert answer.status_code in {202, 409, 422}
     if answer.status_code == 422:

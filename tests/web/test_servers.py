@@ -1,4 +1,4 @@
-"""The same over real HTTP: what an address looks like after a real server has read it."""
+"""The API over real HTTP servers: how they pass on addresses."""
 
 import http.client
 import json
@@ -93,7 +93,7 @@ def port(request: pytest.FixtureRequest) -> int:
 
 
 def call(port: int, method: str, target: str, body: bytes | None = None, **headers: str) -> tuple[int, object]:
-    """Call with the address exactly as it stands; no client between that would tidy it up."""
+    """Call with exactly this address, without a client that would normalise it."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request(method, target, body, bearer(ALL) | headers)
@@ -104,18 +104,18 @@ def call(port: int, method: str, target: str, body: bytes | None = None, **heade
 
 
 @pytest.mark.parametrize("client_ref", CLIENT_REFS)
-def test_any_client_ref_can_stand_in_the_address(port: int, client_ref: str) -> None:
+def test_any_client_ref_can_be_part_of_the_address(port: int, client_ref: str) -> None:
     status, read = call(port, "GET", f"/v1/conversations/{quote(client_ref, safe='')}")
     assert status == 200
     assert isinstance(read, dict)
     assert read["clientRef"] == client_ref
 
 
-def test_dots_need_no_percents(port: int) -> None:
+def test_dots_need_not_be_percent_encoded(port: int) -> None:
     assert call(port, "GET", "/v1/conversations/..")[0] == 200
 
 
-def test_a_message_travels_from_post_to_get(port: int) -> None:
+def test_a_posted_message_can_be_read(port: int) -> None:
     body = json.dumps({"messages": [{"recipients": ["+44 7700 900123"], "text": "caf\u00e9"}]}).encode()
     status, accepted = call(port, "POST", "/v1/messages", body, **{"Content-Type": "application/json"})
     assert status == 202

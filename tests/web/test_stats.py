@@ -33,7 +33,7 @@ def get(client: FlaskClient, path: str, status: int = 200) -> Any:
 
 
 def counted(database: Database, **counts: int) -> None:
-    """Hourly counts of T0's hour, as `kind__word=count`; delays by their class, such as `delays__003`."""
+    """Write hourly counts of T0's hour, as `kind__label=count`; delays by their class, such as `delays__003`."""
     keys = {
         hourly_counts.CountKey(hourly_counts.hour_of(T0), name.partition("__")[0], "", name.partition("__")[2]): count
         for name, count in counts.items()
@@ -42,7 +42,7 @@ def counted(database: Database, **counts: int) -> None:
         hourly_counts.add(session, Counter(keys))
 
 
-def test_an_hour_tells_statuses_rate_and_receipts_as_they_are_now(client: FlaskClient, database: Database) -> None:
+def test_an_hour_has_present_statuses_delivery_rate_and_receipts(client: FlaskClient, database: Database) -> None:
     first, second, _ = rows.accept(database, rows.message(), rows.message("447700900002"), rows.message("447700900003"))
     [late] = rows.accept(database, now=T0 + timedelta(hours=2))
     stories.report(database, first, Status.SENT, seconds(1))
@@ -111,7 +111,7 @@ def test_a_status_is_counted_alone_but_the_rate_stays_that_of_all(client: FlaskC
     assert item["secondsToDelivery"] == {"p50": 1.0, "p95": 1.0, "p99": 1.0}
 
 
-def test_without_a_time_it_is_the_last_day_or_thirty_days_up_to_now(client: FlaskClient, database: Database) -> None:
+def test_the_default_period_is_the_last_day_or_thirty_days(client: FlaskClient, database: Database) -> None:
     now = datetime.now(UTC)
     rows.accept(database, now=now)
     rows.accept(database, now=now - timedelta(days=10))
@@ -132,11 +132,11 @@ def test_without_a_time_it_is_the_last_day_or_thirty_days_up_to_now(client: Flas
         ("originators=ACME", "originators"),
     ],
 )
-def test_what_is_too_much_or_unclear_is_refused(desk: FlaskClient, query: str, field: str) -> None:
+def test_a_wrong_or_too_long_period_is_refused(desk: FlaskClient, query: str, field: str) -> None:
     assert list(get(desk, f"/v1/stats?{query}", 422)["errors"]) == [field]
 
 
-def test_the_longest_times_are_answered(desk: FlaskClient) -> None:
+def test_the_longest_periods_are_answered(desk: FlaskClient) -> None:
     assert get(desk, "/v1/stats?since=2026-01-01T00:00:00Z&until=2026-02-01T00:00:00Z")["items"] == []
     assert get(desk, "/v1/stats?by=day&since=2025-01-01T00:00:00Z&until=2026-01-02T00:00:00Z")["items"] == []
     assert get(desk, "/v1/stats?until=1970-01-01T00:00:00Z&since=1970-01-01T00:00:00Z", 422)
@@ -153,7 +153,7 @@ def test_more_counts_than_are_read_at_once_are_refused(
     assert list(get(client, f"/v1/stats?by=day&{DAY}", 422)["errors"]) == ["since"]
 
 
-def test_only_what_has_changed_is_added_up_again(
+def test_only_what_has_changed_is_add_up_again(
     client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     again: list[list[int]] = []
@@ -179,8 +179,8 @@ def test_only_what_has_changed_is_added_up_again(
 
 
 @pytest.mark.parametrize("by", list(By))
-def test_what_is_kept_says_the_same_as_counting_all_again(database: Database, by: By) -> None:
-    dealt, memory = random.Random(6), statistics.StatisticsCache()
+def test_cached_sums_equal_counting_again(database: Database, by: By) -> None:
+    dealt, cache = random.Random(6), statistics.StatisticsCache()
     until = rows.T0.replace(hour=0) + timedelta(days=2)
     since = until - timedelta(days=2)
     for _ in range(30):
@@ -197,12 +197,12 @@ def test_what_is_kept_says_the_same_as_counting_all_again(database: Database, by
             with database.reading() as session:
                 read = [
                     statistics.read(session, since, until, by, originator=originator, cache=each)
-                    for each in (memory, statistics.StatisticsCache())
+                    for each in (cache, statistics.StatisticsCache())
                 ]
             assert asdict(read[0]) == asdict(read[1])
 
 
-def test_what_a_hand_or_an_older_release_wrote_is_seen_after_a_while(
+def test_counts_written_by_hand_or_an_older_release_are_seen_after_a_while(
     client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted(database, messages__delivered=3)
@@ -215,7 +215,7 @@ def test_what_a_hand_or_an_older_release_wrote_is_seen_after_a_while(
     assert get(client, f"/v1/stats?{DAY}")["total"]["messages"] == 5
 
 
-def test_statistics_look_at_no_message(client: FlaskClient, database: Database) -> None:
+def test_statistics_read_no_message(client: FlaskClient, database: Database) -> None:
     statements: list[str] = []
     with database.reading() as session:
         event.listen(session.connection().engine, "before_cursor_execute", lambda *call: statements.append(call[2]))
@@ -244,7 +244,7 @@ def test_changes_are_found_by_their_index(postgresql_database: Database) -> None
 
 
 def overdue(database: Database, age: timedelta, status: Status = Status.ACCEPTED, **fields: Any) -> str:
-    """A message of that age; its public id."""
+    """Accept a message of this age, and return its public id."""
     now = datetime.now(UTC)
     [made] = rows.accept(database, rows.message(**fields), now=now - age)
     if status is not Status.ACCEPTED:
@@ -254,7 +254,7 @@ def overdue(database: Database, age: timedelta, status: Status = Status.ACCEPTED
     return ids.public("msg", made)
 
 
-def test_overdue_messages_are_told_by_status_and_age(client: FlaskClient, database: Database) -> None:
+def test_overdue_messages_are_counted_by_status_and_age(client: FlaskClient, database: Database) -> None:
     old = overdue(database, timedelta(hours=30), Status.SUBMITTED)
     newer = overdue(database, timedelta(hours=2), Status.SUBMITTED)
     waiting = overdue(database, timedelta(hours=2))
@@ -290,7 +290,7 @@ def test_a_message_is_not_overdue_before_its_deliver_after(client: FlaskClient, 
     assert [age["atLeast"] for age in accepted["ages"]] == [1, 0, 0, 0, 0]
 
 
-def test_sends_that_got_no_receipt_at_all_are_named(client: FlaskClient, database: Database) -> None:
+def test_overdue_messages_without_any_receipt_are_listed(client: FlaskClient, database: Database) -> None:
     silent = overdue(database, timedelta(hours=2), Status.SUBMITTED)
     lost = overdue(database, timedelta(hours=3), Status.SEND_UNKNOWN)
     overdue(database, timedelta(hours=2))  # never given to the gateway

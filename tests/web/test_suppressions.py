@@ -1,4 +1,4 @@
-"""Who is suppressed is written to no more by that sender, and everybody can see who did it."""
+"""Suppressions: a sender's messages to a suppressed person are not sent, and every change is audited."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +36,7 @@ def moves(database: Database, recipient: str, originator: str = "") -> list[tupl
         return [(audit.actor, audit.action, audit.reason) for audit in told]
 
 
-def test_a_suppression_comes_is_listed_and_goes_each_with_an_audit(client: FlaskClient, database: Database) -> None:
+def test_a_suppression_is_added_listed_and_removed_with_audits(client: FlaskClient, database: Database) -> None:
     made = suppress(client, "+44 7700 900001", originator="ACME", reason="she called")
     assert made.status_code == 201
     assert made.json == {
@@ -65,7 +65,7 @@ def test_a_suppression_comes_is_listed_and_goes_each_with_an_audit(client: Flask
     assert moves(database, ALICE) == [("desk", "suppressed", None)]
 
 
-def test_a_list_goes_by_pages_and_filters(client: FlaskClient) -> None:
+def test_the_list_has_pages_and_filters(client: FlaskClient) -> None:
     for recipient in (BOB, ALICE):
         for originator in ("ACME", None, "447700900999"):
             suppress(client, recipient, originator=originator)
@@ -88,7 +88,7 @@ def test_a_list_goes_by_pages_and_filters(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(("method", "scope"), [("GET", "read"), ("POST", "ops"), ("DELETE", "ops")])
-def test_who_may(desk: FlaskClient, method: str, scope: str) -> None:
+def test_each_call_needs_its_scope(desk: FlaskClient, method: str, scope: str) -> None:
     for other, secret in SECRETS.items():
         answer = client_of(desk.application, secret).open(PATH, method=method)
         assert (answer.status_code == 403) == (other != scope)
@@ -103,7 +103,7 @@ def test_who_may(desk: FlaskClient, method: str, scope: str) -> None:
         ({"recipient": ALICE, "reason": ""}, "reason"),
     ],
 )
-def test_what_can_not_be_understood_is_told_by_its_path(desk: FlaskClient, given: dict[str, str], field: str) -> None:
+def test_a_wrong_value_is_named_by_its_path(desk: FlaskClient, given: dict[str, str], field: str) -> None:
     for answer in (desk.post(PATH, json=given), desk.delete(PATH, query_string=given)):
         body: Any = answer.json
         assert (answer.status_code, list(body["errors"])) == (422, [field])
@@ -129,7 +129,7 @@ def test_an_originator_is_the_same_in_any_case_and_with_or_without_plus(
     assert send(client, ALICE, originator=given).status_code == (422 if is_stopped else 202)
 
 
-def test_a_suppressed_recipient_is_refused_wherever_it_stands_and_nothing_is_sent(
+def test_every_suppressed_recipient_is_refused_by_its_path_and_nothing_is_sent(
     client: FlaskClient, database: Database
 ) -> None:
     suppress(client, ALICE)
@@ -145,7 +145,7 @@ def test_a_suppressed_recipient_is_refused_wherever_it_stands_and_nothing_is_sen
     assert send(client, ALICE).status_code == 202
 
 
-def test_a_service_may_leave_them_out_with_a_warning(database: Database) -> None:
+def test_suppressed_recipients_are_left_out_with_a_warning_if_so_set(database: Database) -> None:
     client = client_of(create_app(make_settings(SUPPRESSED_ACTION="skip"), database))
     suppress(client, ALICE)
     answer = send(client, BOB, ALICE, "447700900003")
@@ -161,7 +161,7 @@ def test_a_service_may_leave_them_out_with_a_warning(database: Database) -> None
     assert send(client, BOB).json["warnings"] == []
 
 
-def test_of_very_many_left_out_some_are_named(database: Database) -> None:
+def test_of_very_many_recipients_left_out_only_some_are_named(database: Database) -> None:
     client = client_of(create_app(make_settings(SUPPRESSED_ACTION="skip"), database))
     numbers = [str(447700900000 + n) for n in range(150)]
     with database.transaction() as session:
@@ -174,7 +174,7 @@ def test_of_very_many_left_out_some_are_named(database: Database) -> None:
 
 @contextmanager
 def statements() -> Iterator[list[str]]:
-    """The SQL that any engine is given meanwhile."""
+    """The SQL statements of all engines during the block."""
     heard: list[str] = []
 
     def hear(_connection: object, _cursor: object, statement: str, *_: object) -> None:
@@ -187,7 +187,7 @@ def statements() -> Iterator[list[str]]:
         event.remove(Engine, "before_cursor_execute", hear)
 
 
-def test_ten_thousand_recipients_are_asked_after_at_once(client: FlaskClient) -> None:
+def test_ten_thousand_recipients_are_checked_in_one_query(client: FlaskClient) -> None:
     suppress(client, ALICE, originator="other")
     numbers = [str(447700000000 + n) for n in range(10_000)]
     with statements() as heard:

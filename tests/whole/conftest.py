@@ -1,4 +1,4 @@
-"""The service as its real processes, on either database."""
+"""The service as its real processes, on both databases."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,7 +13,7 @@ MakeStack = Callable[..., Stack]
 
 @pytest.fixture
 def make_stack(database_url: str, tmp_path: Path) -> Iterator[MakeStack]:
-    """Makes a stack on a new database; everything it started is ended with the test."""
+    """Make a stack on a new database; its processes are stopped with the test."""
     with ExitStack() as running:
 
         def make(**options: object) -> Stack:

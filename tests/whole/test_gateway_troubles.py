@@ -1,4 +1,4 @@
-"""A gateway that is slow, away, refuses the account, or chokes on one message: what becomes of all the others."""
+"""A gateway that is slow, unreachable, refuses the account, or fails on one message: the other messages still go out."""
 
 import time
 from typing import Any
@@ -42,7 +42,7 @@ def report(stack: Stack) -> dict[str, Any]:
 
 
 def taken(stack: Stack) -> tuple[int, int]:
-    """How many messages the gateway took, and how many of them it took again."""
+    """How many messages the gateway took, and how many of them twice."""
     told = report(stack)
     return told["messageGuids"] + told["restMessages"], told["doubles"] + told["lookalikes"]
 
@@ -51,7 +51,7 @@ def change(stack: Stack, **options: object) -> None:
     requests.post(f"{stack.sandbox_url}/sandbox/behaviour", json=options, timeout=5).raise_for_status()
 
 
-def test_one_message_that_faults_every_call_holds_up_no_other(make_stack: MakeStack, database: Database) -> None:
+def test_one_message_that_faults_every_call_does_not_hold_up_others(make_stack: MakeStack, database: Database) -> None:
     stack = make_stack(settings={"RESEND_AFTER_SECONDS": "0.1", "BATCH_SIZE": "50"}, sandbox_flags=QUIET)
     stack.start_all()
     # By its digits the whole call ends so, every time: in a fault, in one in the words of a refused logon, in a 403.
@@ -63,7 +63,7 @@ def test_one_message_that_faults_every_call_holds_up_no_other(make_stack: MakeSt
     assert list(verify(database)) == []
 
 
-def test_by_rest_a_faulted_call_is_over_and_one_that_was_not_read_goes_again_without_its_culprit(
+def test_by_rest_a_faulted_call_is_not_repeated_and_an_unread_one_is_without_the_faulty_message(
     make_stack: MakeStack, database: Database
 ) -> None:
     settings = {"DYNMARK_TRANSPORT": "rest", "RESEND_AFTER_SECONDS": "0.1", "BATCH_SIZE": "50"}
@@ -89,7 +89,7 @@ def test_by_rest_a_faulted_call_is_over_and_one_that_was_not_read_goes_again_wit
         ("rest", {"submitted": 14, "failed": 2, "send_unknown": 2}),  # missing, and unnamed where one is missing
     ],
 )
-def test_each_message_of_a_call_has_its_own_end(
+def test_each_message_of_a_call_has_its_own_outcome(
     make_stack: MakeStack, database: Database, transport: str, ends: dict[str, int]
 ) -> None:
     settings = {"DYNMARK_TRANSPORT": transport, "RESEND_AFTER_SECONDS": "0.5"}
@@ -128,7 +128,7 @@ def test_a_refused_account_fails_nothing_says_so_and_resumes_by_itself(
 
 
 @BOTH
-def test_a_gateway_that_is_away_gets_everything_once_it_is_back(
+def test_an_unreachable_gateway_gets_every_message_once_it_is_back(
     make_stack: MakeStack, database: Database, transport: str
 ) -> None:
     stack = make_stack(settings={"DYNMARK_TRANSPORT": transport}, sandbox_flags=QUIET)
@@ -148,7 +148,7 @@ def test_a_gateway_that_is_away_gets_everything_once_it_is_back(
 
 
 @BOTH
-def test_while_the_gateway_is_slow_the_api_and_the_receipts_are_not(
+def test_a_slow_gateway_slows_neither_the_api_nor_receipts(
     make_stack: MakeStack, database: Database, transport: str
 ) -> None:
     settings = {"DYNMARK_TRANSPORT": transport, "BATCH_SIZE": "1", "DYNMARK_TIMEOUT_SECONDS": "300"}

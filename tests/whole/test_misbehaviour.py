@@ -1,4 +1,4 @@
-"""Every way in which the sandbox's gateway can misbehave, end to end: what becomes of each message and each receipt."""
+"""Every behaviour of the sandbox, end to end: the outcome of each message and each receipt."""
 
 import json
 import time
@@ -22,7 +22,7 @@ _STATUS_MAP = {"1": "delivered", "2": "sent", "3": "undelivered", "4": "expired"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ends:
-    """What becomes of messages by the last digits of their numbers; `receipts`: the effects of each one's receipts.
+    """The expected statuses by the last digits of the number; `receipts`: the effects of each message's receipts.
 
     Every other message is delivered, and each of its receipts is applied.
     """
@@ -38,7 +38,7 @@ SOAP = Ends(
         "901": "undelivered",
         "902": "expired",
         "903": "rejected",
-        "904": "sent",  # its last word is known to nobody
+        "904": "sent",  # its final status is not mapped
         "906": "submitted",
         "938": "submitted",  # what came for it names no status that is known
         "939": "submitted",  # what came for it can't be read
@@ -58,7 +58,7 @@ SOAP = Ends(
     usual=["applied", "applied"],
     unreadable=2,
 )
-# There nobody is told of "sent", and what was lost stays so: the gateway has 941, and never had the other four.
+# By REST no "sent" is reported, and a lost answer stays lost: the gateway has 941, and never had the other four.
 REST = Ends(
     statuses=SOAP.statuses | {"904": "submitted"} | dict.fromkeys(("941", "942", "950", "951", "953"), "send_unknown"),
     receipts={
@@ -94,7 +94,7 @@ def settled(stack: Stack, message_ids: dict[str, str]) -> dict[str, tuple[str, l
     indirect=["database_url"],
     ids=["soap-sqlite", "soap-postgresql", "rest"],
 )
-def test_whatever_the_gateway_does_each_message_and_each_receipt_ends_as_it_must(
+def test_under_any_gateway_behaviour_each_message_and_receipt_ends_as_expected(
     make_stack: MakeStack, database: Database, transport: str, ends: Ends
 ) -> None:
     settings = {"DYNMARK_TRANSPORT": transport, "BATCH_SIZE": "1", "STATUS_MAP": json.dumps(_STATUS_MAP)}

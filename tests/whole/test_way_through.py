@@ -1,4 +1,4 @@
-"""The whole way, through real processes: out by SOAP, back by HTTP, whatever is killed meanwhile."""
+"""End to end through real processes: out by SOAP, back by HTTP, whatever is killed meanwhile."""
 
 import io
 import json
@@ -27,7 +27,7 @@ from tests.whole.conftest import MakeStack
 
 
 def told(stack: Stack, **interlude: object) -> str:
-    """Play the demo's story; what it printed."""
+    """Run the demo's story, and return what it printed."""
     console = Console(file=io.StringIO(), width=120)
 
     def show(conversation: Json, ledger: Json) -> None:
@@ -52,7 +52,7 @@ def assert_verified(database_url: str) -> None:
         database.close()
 
 
-def test_a_conversation_goes_out_and_its_receipts_come_back(make_stack: MakeStack, database_url: str) -> None:
+def test_the_demo_reaches_every_expected_status(make_stack: MakeStack, database_url: str) -> None:
     stack = make_stack()
     stack.start_all()
     printed = told(stack)
@@ -68,7 +68,7 @@ def test_a_conversation_goes_out_and_its_receipts_come_back(make_stack: MakeStac
 
 
 def assert_logs_are_discreet(stack: Stack) -> None:
-    """Each line of our own processes is JSON with an action, and tells no number, text, token or secret."""
+    """Each log line of our own processes is JSON with an action, and has no number, text, token or secret."""
     secret = re.compile(
         r"4477009000|Mayflower|parcel|/callbacks/receipts/[0-9a-z]{20}|"
         + "|".join(re.escape(stack.environ[name]) for name in ("DYNMARK_PASSWORD", "CALLBACK_KEYS"))
@@ -81,7 +81,7 @@ def assert_logs_are_discreet(stack: Stack) -> None:
             assert not secret.search(line), line
 
 
-def test_killing_the_worker_in_the_middle_changes_nothing(make_stack: MakeStack, database_url: str) -> None:
+def test_killing_the_worker_in_the_middle_changes_no_result(make_stack: MakeStack, database_url: str) -> None:
     stack = make_stack(sandbox_flags=["--answer-ms", "300"])
     stack.start_all()
     client = stack.client()
@@ -100,7 +100,7 @@ def test_killing_the_worker_in_the_middle_changes_nothing(make_stack: MakeStack,
     assert_verified(database_url)
 
 
-def test_killing_the_web_process_loses_no_receipt_that_was_answered(make_stack: MakeStack, database_url: str) -> None:
+def test_killing_the_web_process_loses_no_acknowledged_receipt(make_stack: MakeStack, database_url: str) -> None:
     stack = make_stack(sandbox_flags=["--retries", "50", "--delay-ms", "5", "--spread-ms", "4000", "--ignore-numbers"])
     stack.start_all()
     client = stack.client()
@@ -137,7 +137,7 @@ def counts(stack: Stack) -> dict[str, int]:
     return {status: statuses.count(status) for status in set(statuses)}
 
 
-def test_told_to_stop_a_worker_leaves_a_call_that_hangs_to_its_lease(sqlite_url: str, tmp_path: Path) -> None:
+def test_a_stopped_worker_leaves_a_hanging_call_to_its_lease(sqlite_url: str, tmp_path: Path) -> None:
     flags, settings = ["--answer-ms", "60000"], {"DYNMARK_TIMEOUT_SECONDS": "60"}
     with Stack(tmp_path / "stack", sqlite_url, sandbox_flags=flags, settings=settings) as stack:
         stack.start_all()
@@ -156,7 +156,7 @@ def recorded(stack: Stack, item: dict[str, object]) -> list[str]:
     return [str(transition["status"]) for transition in stack.client().message(str(item["id"]))["transitions"]]
 
 
-def test_a_second_worker_on_sqlite_gives_way(sqlite_url: str, tmp_path: Path) -> None:
+def test_a_second_worker_on_sqlite_exits(sqlite_url: str, tmp_path: Path) -> None:
     with Stack(tmp_path / "stack", sqlite_url) as stack:
         stack.start("worker")
         stack.wait_until("the worker works", lambda: "worker.started" in stack.tail("worker"))
@@ -188,7 +188,7 @@ def test_bad_settings_stop_every_process_with_one_message(command: list[str], tm
 
 
 @pytest.mark.parametrize("command", [["-m", "receiptsvc", "worker"], ["-m", "gunicorn", "wsgi"]])
-def test_a_postgresql_that_forgets_is_refused(postgresql_url: str, tmp_path: Path, command: list[str]) -> None:
+def test_a_postgresql_without_fsync_is_refused(postgresql_url: str, tmp_path: Path, command: list[str]) -> None:
     forgetful = f"{postgresql_url}{'&' if '?' in postgresql_url else '?'}options=-csynchronous_commit%3Doff"
     done = subprocess.run(
         [sys.executable, *command],
@@ -203,7 +203,7 @@ def test_a_postgresql_that_forgets_is_refused(postgresql_url: str, tmp_path: Pat
     assert "synchronous_commit off" in done.stderr
 
 
-def test_a_dead_worker_s_call_is_sent_again_when_its_lease_ends(postgresql_url: str, tmp_path: Path) -> None:
+def test_a_dead_workers_call_is_sent_again_when_its_lease_ends(postgresql_url: str, tmp_path: Path) -> None:
     settings = {"DYNMARK_TIMEOUT_SECONDS": "1"}  # and so a lease of 31 s
     flags = ["--answer-ms", "800", "--default", "no-receipts"]
     with Stack(tmp_path / "stack", postgresql_url, settings=settings, sandbox_flags=flags) as stack:
@@ -216,7 +216,7 @@ def test_a_dead_worker_s_call_is_sent_again_when_its_lease_ends(postgresql_url: 
         assert (report(stack)["submissions"], report(stack)["duplicates"], report(stack)["doubles"]) == (2, 1, 0)
 
 
-def test_the_story_can_be_played_again_on_kept_data(sqlite_url: str, tmp_path: Path) -> None:
+def test_the_demo_can_run_again_on_kept_data(sqlite_url: str, tmp_path: Path) -> None:
     for start in ("1000", "2000"):
         flags = ["--transaction-start", start, "--msgid-start", start, "--late-seconds", "3"]
         with Stack(tmp_path / start, sqlite_url, sandbox_flags=flags) as stack:
@@ -225,7 +225,7 @@ def test_the_story_can_be_played_again_on_kept_data(sqlite_url: str, tmp_path: P
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_demo_that_is_told_to_stop_leaves_nothing_running(number: signal.Signals) -> None:
+def test_a_demo_that_is_stopped_leaves_no_process_running(number: signal.Signals) -> None:
     mark = f"receiptsvc-test-{secrets.token_hex(8)}"
     environ = {**os.environ, "RECEIPTSVC_TEST_MARK": mark}
     demo = subprocess.Popen(
@@ -242,7 +242,7 @@ def test_a_demo_that_is_told_to_stop_leaves_nothing_running(number: signal.Signa
 
 
 def marked(mark: str) -> list[Path]:
-    """The running processes that have this mark in their environment."""
+    """The running processes with this marker in their environment."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:

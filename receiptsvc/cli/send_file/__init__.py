@@ -1,1 +1,1 @@
-"""`send --file`: parse a file of messages, send it in parts, go on after an interruption."""
+"""`send --file`: parses a file of messages, sends it in chunks, and resumes after an interruption."""

@@ -1,6 +1,6 @@
-"""Many messages on their way to the service: checked as a whole, offered in chunks, followed to their last receipts.
+"""Sends many messages over the API: checks all of them, submits them in chunks, and follows their statuses.
 
-It waits out what passes by itself. What is said of it on the screen is not its business.
+It retries what may pass by itself. Output is in `command`, reading the file in `parser`, the resume state in `state`.
 """
 
 import json
@@ -18,12 +18,12 @@ from receiptsvc.cli.send_file.state import Job
 from receiptsvc.client import ApiError, Client, Json, Unreachable
 from receiptsvc.domain.statuses import FINAL
 
-Progress = TypeVar("Progress")
+Answer = TypeVar("Answer")
 
 MAX_MESSAGES = 250  # in one chunk: what one call to the gateway holds
 MAX_BYTES = 1024 * 1024  # of a chunk's JSON, unless a single message has more
 
-CHECK_PATIENCE_SECONDS = 20.0  # nothing is lost if it ends early
+CHECK_PATIENCE_SECONDS = 20.0  # for retries; a check can be given up early, because nothing is sent
 SEND_PATIENCE_SECONDS = 300.0
 NOT_KNOWN = "not known"
 _FIRST_GAP_SECONDS, _MAX_GAP_SECONDS = 0.5, 30.0
@@ -31,33 +31,33 @@ _REFUSED = frozenset({409, 422})
 
 
 @dataclass(kw_only=True, slots=True)
-class Warned:
-    """How many messages a warning is about, and in which lines they stand, as far as that is clear."""
+class Affected:
+    """How many messages a warning is about, and their lines in the file, as far as those are known."""
 
     messages: int = 0
     lines: list[int] = field(default_factory=list)
 
 
-class Warnings(dict[str, Warned]):
-    """What was warned of."""
+class Warnings(dict[str, Affected]):
+    """The service's warnings by text."""
 
     def note(self, text: str, line: int | None) -> None:
         """Count a warning about one message."""
-        warned = self.setdefault(text, Warned())
-        warned.messages += 1
-        if line is not None and line not in warned.lines[-1:]:
-            warned.lines.append(line)
+        affected = self.setdefault(text, Affected())
+        affected.messages += 1
+        if line is not None and line not in affected.lines[-1:]:
+            affected.lines.append(line)
 
     def note_left_out(self, rows: Sequence[Row], answer: Json) -> None:
-        """Count whom the service left out of some rows."""
-        for said in answer.get("warnings") or []:
-            line, text = locate_warning(rows, str(said))
+        """Count the recipients that the service left out of some rows."""
+        for warning in answer.get("warnings") or []:
+            line, text = locate_warning(rows, str(warning))
             self.note(text, line)
 
 
 @dataclass(kw_only=True, slots=True)
 class Cost:
-    """What messages would cost."""
+    """What messages would cost, with the service's warnings."""
 
     messages: int = 0  # one for each recipient
     segments: int = 0
@@ -65,10 +65,10 @@ class Cost:
     warnings: Warnings = field(default_factory=Warnings)
 
     def add(self, rows: Sequence[Row], answer: Json) -> None:
-        """Count what a dry run made of some rows: an item for each recipient, in their order."""
+        """Add the answer to a dry run of some rows: an item for each recipient, in their order."""
         items = answer["messages"]
-        lines: list[int | None] = [row.line for row in rows for _ in range(_weight(row))]
-        if len(lines) != len(items):  # somebody stood twice in a row, or was left out: whose the items are is not clear
+        lines: list[int | None] = [row.line for row in rows for _ in range(_count_recipients(row))]
+        if len(lines) != len(items):  # a row repeats a recipient, or one was left out: the items' lines are not known
             lines = [None] * len(items)
         for line, item in zip(lines, items, strict=True):
             self.messages += 1
@@ -81,39 +81,42 @@ class Cost:
 
 @dataclass(kw_only=True, slots=True)
 class Sent:
-    """What was taken now: the items by their ids, and who was left out."""
+    """What this run submitted: the items by id, and warnings about recipients that were left out."""
 
     items: dict[str, Json] = field(default_factory=dict)
     warnings: Warnings = field(default_factory=Warnings)
 
 
 def chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """The rows in their order, in pieces that make one request each."""
+    """The rows in their order, in chunks of one request each."""
     chunk: list[Row] = []
     recipients = size = 0
     for row in rows:
-        weight, length = _weight(row), len(json.dumps(row.message))
-        if chunk and (recipients + weight > MAX_MESSAGES or size + length > MAX_BYTES):
+        row_recipients, row_size = _count_recipients(row), len(json.dumps(row.message))
+        if chunk and (recipients + row_recipients > MAX_MESSAGES or size + row_size > MAX_BYTES):
             yield chunk
             chunk, recipients, size = [], 0, 0
         chunk.append(row)
-        recipients, size = recipients + weight, size + length
+        recipients, size = recipients + row_recipients, size + row_size
     if chunk:
         yield chunk
 
 
 def check(client: Client, rows: Sequence[Row], on_progress: Callable[[int], object]) -> Cost:
-    """What the rows would cost. Nothing is sent. Raises Faulty with the faults of all rows, ApiError or Unreachable."""
+    """Dry-run all rows; nothing is sent. `on_progress` gets the number of rows that each request checked.
+
+    Raises InvalidFile with the faults of all rows, ApiError or Unreachable.
+    """
     cost = Cost()
     faults: list[Fault] = []
     for chunk in chunks(rows):
         try:
-            answer = _patiently(partial(client.submit, _bodies(chunk), dry_run=True), CHECK_PATIENCE_SECONDS)
+            answer = _retry(partial(client.submit, _messages(chunk), dry_run=True), CHECK_PATIENCE_SECONDS)
         except ApiError as error:
-            found = _faults(error, chunk)
-            if not found:
+            chunk_faults = _locate_faults(error, chunk)
+            if not chunk_faults:
                 raise
-            faults += found
+            faults += chunk_faults
         else:
             cost.add(chunk, answer)
         on_progress(len(chunk))
@@ -123,34 +126,34 @@ def check(client: Client, rows: Sequence[Row], on_progress: Callable[[int], obje
 
 
 def send(client: Client, rows: Sequence[Row], job: Job, on_progress: Callable[[int], object]) -> Sent:
-    """Offer what the service has not taken of a job's rows, each chunk by the same name however often.
+    """Submit the chunks that the service has not taken yet, each with its own Idempotency-Key, the same on every run.
 
-    Raises Faulty if a chunk is refused: of it and of what comes after
-    it nothing was sent. Raises ApiError, Unreachable or StateError if it goes on no further for now.
+    Raises InvalidFile if a chunk is refused: neither it nor any later chunk was sent. Raises ApiError, Unreachable or
+    StateError if sending can't continue now.
     """
     sent = Sent()
-    waiting = iter(rows)
-    for place, chunk in enumerate(job.chunks):
-        these = list(islice(waiting, chunk.messages))
+    remaining = iter(rows)
+    for index, chunk in enumerate(job.chunks):
+        chunk_rows = list(islice(remaining, chunk.messages))
         if chunk.ids is not None:
             continue
         if not chunk.is_begun:
             chunk.is_begun = True
             job.save()
         try:
-            answer = _patiently(partial(client.submit, _bodies(these), job.key(place)), SEND_PATIENCE_SECONDS)
+            answer = _retry(partial(client.submit, _messages(chunk_rows), job.key(index)), SEND_PATIENCE_SECONDS)
         except ApiError as error:
-            found = _faults(error, these)
-            if not found:
+            faults = _locate_faults(error, chunk_rows)
+            if not faults:
                 raise
             chunk.is_begun = False
             job.save()
-            raise InvalidFile(found) from error
+            raise InvalidFile(faults) from error
         items = {str(item["id"]): item for item in answer["messages"]}
         chunk.ids = list(items)
         job.save()
         sent.items |= items
-        sent.warnings.note_left_out(these, answer)
+        sent.warnings.note_left_out(chunk_rows, answer)
         on_progress(chunk.messages)
     return sent
 
@@ -158,68 +161,67 @@ def send(client: Client, rows: Sequence[Row], job: Job, on_progress: Callable[[i
 def follow(
     client: Client, items: dict[str, Json], *, seconds: float, on_change: Callable[[Counter[str]], object]
 ) -> bool:
-    """Keep messages, by their ids, up to date until all are final, or for so long; whether all are.
+    """Update `items` (messages by id) until all are final or `seconds` have passed. Returns whether all are final.
 
-    Raises ApiError if the service refuses to tell.
+    Raises ApiError if the service refuses a lookup.
     """
     deadline = time.monotonic() + seconds
     gap = _FIRST_GAP_SECONDS
     while unsettled := [message_id for message_id, item in items.items() if item.get("status") not in FINAL]:
         on_change(count(items))
-        left = deadline - time.monotonic()
-        if left <= 0:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
             return False
-        time.sleep(min(gap, left))
-        began = time.monotonic()
+        time.sleep(min(gap, remaining))
+        started = time.monotonic()
         try:
             refresh(client, items, unsettled)
         except (ApiError, Unreachable) as error:
             if not error.retry_helps:
                 raise
-        # The more there is to look up, the less often.
-        gap = min(max(gap, 5 * (time.monotonic() - began)), _MAX_GAP_SECONDS)
+        # The longer a lookup takes, the longer the pause.
+        gap = min(max(gap, 5 * (time.monotonic() - started)), _MAX_GAP_SECONDS)
     on_change(count(items))
     return True
 
 
 def refresh(client: Client, items: dict[str, Json], message_ids: Sequence[str]) -> None:
-    """Look up some of the messages. Raises ApiError or Unreachable."""
+    """Update these messages in `items` (by id). Raises ApiError or Unreachable."""
     for item in client.lookup(message_ids):
         items[str(item["id"])] = item
 
 
 def count(items: Mapping[str, Json]) -> Counter[str]:
-    """How many messages have which status; of those that were not looked up it is `not known`."""
+    """How many messages have which status; those that were not looked up count as `not known`."""
     return Counter(str(item.get("status", NOT_KNOWN)) for item in items.values())
 
 
-def _patiently(call: Callable[[], Progress], seconds: float) -> Progress:
-    """What a call gives that may be repeated without harm. Raises ApiError or Unreachable if it fails for so long."""
+def _retry(call: Callable[[], Answer], seconds: float) -> Answer:
+    """Call an idempotent function until it succeeds. Raises ApiError or Unreachable after `seconds` of failures."""
     deadline = time.monotonic() + seconds
     gap = _FIRST_GAP_SECONDS
     while True:
         try:
             return call()
         except (ApiError, Unreachable) as error:
-            asked = error.retry_after_seconds if isinstance(error, ApiError) else None
-            pause = max(gap * random.uniform(0.8, 1.2), asked or 0)  # noqa: S311 - not a secret
+            retry_after = error.retry_after_seconds if isinstance(error, ApiError) else None
+            pause = max(gap * random.uniform(0.8, 1.2), retry_after or 0)  # noqa: S311 - not a secret
             if not error.retry_helps or time.monotonic() + pause > deadline:
                 raise
         time.sleep(pause)
         gap = min(2 * gap, _MAX_GAP_SECONDS)
 
 
-def _weight(row: Row) -> int:
-    """How many recipients a row has."""
-    listed = row.message.get("recipients")
-    return len(listed) if isinstance(listed, list) else 1
+def _count_recipients(row: Row) -> int:
+    recipients = row.message.get("recipients")
+    return len(recipients) if isinstance(recipients, list) else 1
 
 
-def _bodies(rows: Sequence[Row]) -> list[Json]:
+def _messages(rows: Sequence[Row]) -> list[Json]:
     return [row.message for row in rows]
 
 
-def _faults(error: ApiError, rows: Sequence[Row]) -> list[Fault]:
-    """The faults of messages that a refusal tells of, if they are why it refused."""
-    found = locate(rows, error.errors) if error.status in _REFUSED and not error.retry_helps else []
-    return found if all(fault.line for fault in found) else []
+def _locate_faults(error: ApiError, rows: Sequence[Row]) -> list[Fault]:
+    """The faults of single messages in an error; empty if it has another cause."""
+    faults = locate(rows, error.errors) if error.status in _REFUSED and not error.retry_helps else []
+    return faults if all(fault.line for fault in faults) else []

@@ -1,7 +1,7 @@
-"""A job: a file on its way out, chunk by chunk, and the small file that tells how far it is.
+"""The resume state of a file that is being sent: a small JSON file that says which chunks the service has taken.
 
-Whoever runs the same job again offers the same chunks by the same names, so that the service knows what it has already.
-The state holds ids only, no number and no text, and is replaced as a whole: a kill leaves the old one or the new one.
+A job that is run again submits the same chunks with the same Idempotency-Keys, so that the service recognises them.
+The state holds ids only, no number and no text, and is replaced atomically: a kill leaves the old one or the new one.
 """
 
 import json
@@ -21,21 +21,21 @@ _VERSION = 1
 
 
 class StateError(ReceiptsvcError):
-    """A job's state that can't be read or written, or that is not of what should be sent. Says what to do."""
+    """The job's state can't be read or written, or does not fit the file. The text says what to do."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Chunk:
-    """Messages of one request."""
+    """The messages of one request."""
 
     messages: int
-    is_begun: bool = False  # whether it was offered: without ids, what became of that is not known
-    ids: list[str] | None = None  # of the messages that the service made of it
+    is_begun: bool = False  # whether it was submitted; begun without ids: the answer was lost
+    ids: list[str] | None = None  # of the messages that the service made from it
 
 
 @dataclass(kw_only=True, slots=True)
 class Job:
-    """What is sent, and how far it is. `save` makes a change last."""
+    """What is sent, and how far it is. `save` persists changes."""
 
     path: Path
     id: str
@@ -51,12 +51,12 @@ class Job:
 
     @property
     def is_unclear(self) -> bool:
-        """Whether a chunk was offered and never answered."""
+        """Whether a chunk was submitted and never answered."""
         return any(chunk.is_begun and chunk.ids is None for chunk in self.chunks)
 
     @property
     def messages(self) -> int:
-        """How many messages of the file there are."""
+        """How many messages the file has."""
         return sum(chunk.messages for chunk in self.chunks)
 
     @property
@@ -66,44 +66,44 @@ class Job:
 
     @property
     def ids(self) -> list[str]:
-        """What the service made of them: one id for each recipient."""
-        return [one for chunk in self.chunks for one in chunk.ids or ()]
+        """The ids of the messages that the service made: one for each recipient."""
+        return [message_id for chunk in self.chunks for message_id in chunk.ids or ()]
 
-    def key(self, place: int) -> str:
+    def key(self, index: int) -> str:
         """The Idempotency-Key of a chunk."""
-        return f"{self.id}-{place}"
+        return f"{self.id}-{index}"
 
     def save(self, *, is_new: bool = False) -> None:
-        """Put the state on the disk. Raises StateError; also if it `is_new` and another run has just begun one."""
-        written = {**asdict(self), "version": _VERSION}
-        del written["path"]
+        """Write the state with fsync. Raises StateError; also if it `is_new` and another run has just started one."""
+        state = {**asdict(self), "version": _VERSION}
+        del state["path"]
         scratch = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                json.dump(written, file)
+                json.dump(state, file)
                 file.flush()
                 os.fsync(file.fileno())
             if is_new:
-                os.link(scratch, self.path)  # unlike a rename, this never takes the place of another run's
+                os.link(scratch, self.path)  # unlike a rename, this never replaces another run's state
                 scratch.unlink()
             else:
                 scratch.replace(self.path)
-            _sync(self.path.parent)
+            _fsync(self.path.parent)
         except OSError as error:
             with suppress(OSError):
                 scratch.unlink()
             if isinstance(error, FileExistsError):
                 raise StateError(
-                    "another run has just begun to send this; run it again to go on with that one"
+                    "another run has just started to send this; run it again to continue that one"
                 ) from error
             raise StateError(
-                f"{self.path}: the state of sending can't be written ({error.strerror}), and without it nothing is "
-                "sent; --job NAME keeps it in the data folder"
+                f"{self.path}: the state of sending can't be written ({error.strerror}), and nothing is sent without "
+                "it; --job NAME keeps it in the data folder"
             ) from error
 
 
 def start(path: Path, *, digest: str, chunks: Sequence[int], sender: str, is_again: bool) -> Job:
-    """A new job, its state on the disk. `is_again`: in place of what may be there. Raises StateError."""
+    """Start a job and save its state. `is_again`: replace a state that may be there. Raises StateError."""
     job = Job(
         path=path,
         id=secrets.token_hex(12),
@@ -117,24 +117,24 @@ def start(path: Path, *, digest: str, chunks: Sequence[int], sender: str, is_aga
 
 
 def load(path: Path) -> Job | None:
-    """The job whose state stands there, if any does. Raises StateError."""
+    """The job saved at `path`; None if there is no file. Raises StateError."""
     try:
-        given = json.loads(path.read_bytes())
-        if given.pop("version") != _VERSION:
+        state = json.loads(path.read_bytes())
+        if state.pop("version") != _VERSION:
             raise ValueError
-        return Job(path=path, **{**given, "chunks": [Chunk(**chunk) for chunk in given["chunks"]]})
+        return Job(path=path, **{**state, "chunks": [Chunk(**chunk) for chunk in state["chunks"]]})
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StateError(f"{path}: the state of sending can't be read ({error.strerror})") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StateError(
-            f"{path}: this is no state of sending that can be read. If nothing of the file was ever sent, delete it; "
-            "else look with `status` at what was, and send the rest from another file"
+            f"{path}: this is not a readable state of sending. If nothing of the file was ever sent, delete it; "
+            "otherwise look with `status` at what was sent, and send the rest from another file"
         ) from error
 
 
-def _sync(folder: Path) -> None:
+def _fsync(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

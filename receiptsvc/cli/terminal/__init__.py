@@ -1,1 +1,1 @@
-"""What every command shares: output, refusals, options, the database."""
+"""Shared by all commands: output, API errors, options, and the database."""

@@ -1,4 +1,4 @@
-"""What commands make of the API's answers: a refusal told in its own words with its exit code, JSON for programs."""
+"""Turns the API's errors into the command line's errors with exit codes, and prints answers as JSON."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -10,22 +10,22 @@ import click
 from receiptsvc.cli.terminal import display
 from receiptsvc.client import ApiError
 
-_WRONG_USE = frozenset({400, 401, 403, 409, 413, 422})  # statuses that tell the caller to ask otherwise
+_WRONG_USE = frozenset({400, 401, 403, 409, 413, 422})  # statuses that mean: the caller must change the request
 
 
 @contextmanager
-def refusals_told(*, is_conflict_wrong_use: bool = True) -> Iterator[None]:
-    """Tell of a refusal in the service's own words, every fault by its path, and exit as the refusal says."""
+def api_errors_shown(*, is_conflict_wrong_use: bool = True) -> Iterator[None]:
+    """Turn an ApiError within the block into a ClickException: see `click_error`."""
     try:
         yield
     except ApiError as error:
-        raise refusal(error, is_conflict_wrong_use=is_conflict_wrong_use) from error
+        raise click_error(error, is_conflict_wrong_use=is_conflict_wrong_use) from error
 
 
-def refusal(error: ApiError, *, then: str = "", is_conflict_wrong_use: bool = True) -> click.ClickException:
-    """An error of the service's as one of the command line's. `then`: what to say after it.
+def click_error(error: ApiError, *, hint: str = "", is_conflict_wrong_use: bool = True) -> click.ClickException:
+    """The service's error in its own words, every fault by its path, then `hint`. Exit code 2 for wrong use, else 1.
 
-    `is_conflict_wrong_use`: whether 409 is the caller's mistake, and not how things happen to stand.
+    `is_conflict_wrong_use`: whether 409 is the caller's mistake, and not due to the present state.
     """
     lines = [display.plain(error), *([display.plain(error.detail)] if error.detail else [])]
     for path, faults in error.errors.items():
@@ -33,9 +33,9 @@ def refusal(error: ApiError, *, then: str = "", is_conflict_wrong_use: bool = Tr
         lines += [f"  {display.plain(path)}: {display.plain(fault)}" for fault in listed]
     is_wrong_use = error.status in _WRONG_USE and (is_conflict_wrong_use or error.status != 409)
     kind: type[click.ClickException] = click.UsageError if is_wrong_use else click.ClickException
-    return kind("\n".join(lines + [then] * bool(then)))
+    return kind("\n".join(lines + [hint] * bool(hint)))
 
 
 def print_json(answer: Mapping[str, Any]) -> None:
-    """An answer for a program."""
+    """Print an answer as JSON, for programs."""
     click.echo(json.dumps(answer, indent=2))

@@ -1,4 +1,4 @@
-"""The database as a command opens it: closed at the end, and its trouble told in words."""
+"""Opens the database for a command: closes it at the end, and turns its errors into one line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,16 +14,19 @@ from receiptsvc.store.core.db import Database
 
 @contextmanager
 def opened(settings: Settings, *, is_written: bool = False) -> Iterator[Database]:
-    """The settings' database. Raises ClickException if it is away or not as it should be."""
+    """The settings' database. Raises ClickException if it is unreachable or lacks migrations.
+
+    `is_written`: whether the command writes, so that the message says what became of that.
+    """
     database = Database(settings.database_url)
     try:
         yield database
     except (DBAPIError, StorageUnavailable) as error:
-        trouble = logs.describe(error)
+        description = logs.describe(error)
         raise click.ClickException(
-            f"the database did not do it ({trouble}); what was done before that stays done"
+            f"the database did not do it ({description}); what was done before that stays done"
             if is_written
-            else f"the database can't be read ({trouble}); have its migrations run?"
+            else f"the database can't be read ({description}); have its migrations run?"
         ) from error
     finally:
         database.close()

@@ -1,7 +1,7 @@
-"""What people read on a terminal, made from the API's JSON: tables, a conversation's timeline, the ledger.
+"""Renders the API's JSON for a terminal: tables, a conversation's timeline, the ledger.
 
 Texts, references and reasons come from outside, so all of them go through `plain` or `words`: none can move the
-cursor, change the colours or forge a line. Asking the API is not done here.
+cursor, change the colours or forge a line. No API calls here.
 """
 
 import io
@@ -20,9 +20,9 @@ from rich.text import Text
 
 Json = Mapping[str, Any]
 
-_PIPED_WIDTH = 200  # columns where nobody is looking: enough for every table to keep its ids on one line
+_PIPED_WIDTH = 200  # columns without a terminal: enough for every table to keep its ids on one line
 _UNSAFE = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control characters, lone surrogates, line and paragraph separators
-_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 _STYLES = {
     "accepted": "dim",
@@ -36,12 +36,12 @@ _STYLES = {
     "failed": "red",
     "cancelled": "yellow",
 }
-_RANKS = {word: rank for rank, word in enumerate(_STYLES)}
-_SHOWN_LINES = 8  # of a file, where it has many of a kind
+_RANKS = {status: rank for rank, status in enumerate(_STYLES)}
+_MAX_SHOWN_LINES = 8  # line numbers beside one warning
 _EFFECTS = {
-    "duplicate": "duplicate: said before",
+    "duplicate": "duplicate: reported before",
     "stale": "stale: changed nothing",
-    "conflicting": "conflicting: another final word came before",
+    "conflicting": "conflicting: another final status came before",
 }
 _OUTCOMES = (
     "pending",
@@ -58,10 +58,10 @@ _OUTCOMES = (
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console for this process's output. Where no terminal is, it is wide and without colours."""
+    """A console for this process's output. Without a terminal it is wide and has no colours."""
     stream = sys.stderr if stderr else sys.stdout
     if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="replace")  # an arrow that the terminal's encoding lacks is no reason to fail
+        stream.reconfigure(errors="replace")  # do not fail on an arrow that the terminal's encoding lacks
     return Console(
         file=stream, width=None if stream.isatty() else _PIPED_WIDTH, highlight=False, markup=False, emoji=False
     )
@@ -69,33 +69,33 @@ def console(*, stderr: bool = False) -> Console:
 
 @contextmanager
 def progress(what: str, *, is_shown: bool, total: int | None = None, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """A line on standard error that counts on, if anybody is looking. It is told how many more there are.
+    """A progress line on standard error, if that is a terminal. Gives the function that adds to its count.
 
-    With a `total` it has a bar, of which `done` is full at once.
+    With a `total` it has a bar, which starts at `done`.
     """
     columns = (SpinnerColumn(), *([BarColumn()] if total else []), MofNCompleteColumn(), TextColumn(what))
     out = console(stderr=True)
     disabled = not (is_shown and out.is_terminal)
-    with Progress(*columns, TimeElapsedColumn(), console=out, disable=disabled, transient=True) as bar:
-        task = bar.add_task(what, total=total, completed=done)
-        yield lambda more: bar.advance(task, more)
+    with Progress(*columns, TimeElapsedColumn(), console=out, disable=disabled, transient=True) as progress_line:
+        task = progress_line.add_task(what, total=total, completed=done)
+        yield lambda count: progress_line.advance(task, count)
 
 
 @contextmanager
 def live_counts(*, is_shown: bool) -> Iterator[Callable[[Mapping[str, int]], None]]:
-    """A table of statuses on standard error that follows what it is told, if anybody is looking."""
+    """A table of statuses on standard error, if that is a terminal. Gives the function that updates its counts."""
     out = console(stderr=True)
     if not (is_shown and out.is_terminal):
         yield lambda _: None
         return
     with Live(console=out, transient=True) as live:
-        yield lambda counts: live.update(_counted(counts))
+        yield lambda counts: live.update(_counts_table(counts))
 
 
 def plain(value: object) -> str:
-    """`value` on one line, without any character that a terminal would obey."""
+    """`value` on one line, without any character that controls a terminal."""
     joined = " ⏎ ".join(str(value).splitlines())
-    return "".join("\ufffd" if unicodedata.category(c) in _UNSAFE or c in _TURNING else c for c in joined)
+    return "".join("\ufffd" if unicodedata.category(c) in _UNSAFE or c in _BIDI_CONTROLS else c for c in joined)
 
 
 def words(value: object, style: str = "") -> Text:
@@ -104,12 +104,12 @@ def words(value: object, style: str = "") -> Text:
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:
-    """Such as `1 fault` or `no faults`."""
+    """A number with its noun, such as `1 fault` or `no faults`."""
     return f"1 {noun}" if number == 1 else f"{number or 'no'} {plural or noun + 's'}"
 
 
 def print_sent(out: Console, items: Iterable[Json]) -> None:
-    """What a submission was answered: one line for each recipient."""
+    """The answer to a submission: one line for each recipient."""
     table = _table("id", "recipient", "status", "segments", "warnings")
     for item in items:
         table.add_row(
@@ -123,7 +123,7 @@ def print_sent(out: Console, items: Iterable[Json]) -> None:
 
 
 def print_draft(out: Console, items: Iterable[Json]) -> None:
-    """What a text would cost, a line for each recipient."""
+    """The cost of a text: one line for each recipient."""
     table = _table("recipient", "encoding", "segments", "warnings")
     for item in items:
         table.add_row(
@@ -136,29 +136,29 @@ def print_draft(out: Console, items: Iterable[Json]) -> None:
 
 
 def print_cost(out: Console, *, messages: int, segments: int, encodings: Mapping[str, int]) -> None:
-    """What many messages would cost."""
+    """The total cost of many messages."""
     parts = ", ".join(f"{number} in {plain(name)}" for name, number in encodings.items())
     out.print(words(f"{count(messages, 'message')} ({parts}), {count(segments, 'segment')} to pay for."))
 
 
 def print_warnings(out: Console, warnings: Iterable[Json]) -> None:
-    """What is to be said of a file's messages: each `warning`, of how many `messages`, and in which `lines`."""
+    """The warnings about a file's messages: each `warning`, its number of `messages`, and their `lines`."""
     table = _table("messages", "lines", "warning")
-    for warned in warnings:
-        lines = [str(line) for line in warned["lines"]]
-        shown = ", ".join([*lines[:_SHOWN_LINES], *["…"] * (len(lines) > _SHOWN_LINES)])
-        table.add_row(words(warned["messages"]), words(shown or None), words(warned["warning"]))
+    for warning in warnings:
+        lines = [str(line) for line in warning["lines"]]
+        shown = ", ".join([*lines[:_MAX_SHOWN_LINES], *["…"] * (len(lines) > _MAX_SHOWN_LINES)])
+        table.add_row(words(warning["messages"]), words(shown or None), words(warning["warning"]))
     if table.row_count:
         out.print(table)
 
 
 def print_counts(out: Console, counts: Mapping[str, int]) -> None:
     """How many messages have which status."""
-    out.print(_counted(counts))
+    out.print(_counts_table(counts))
 
 
 def print_messages(out: Console, items: Iterable[Json]) -> None:
-    """Messages and where each stands."""
+    """Messages with their statuses."""
     table = _table("id", "recipient", "clientRef", "status", "statusAt", "transactionID", "conflict")
     for item in items:
         table.add_row(
@@ -166,7 +166,7 @@ def print_messages(out: Console, items: Iterable[Json]) -> None:
             words(item.get("recipient")),
             words(item.get("clientRef")),
             _status(item.get("status")),
-            words(_moment(item.get("statusAt"))),
+            words(_format_time(item.get("statusAt"))),
             words(item.get("transactionID")),
             words("yes", "red") if item.get("conflict") else words("no"),
         )
@@ -176,10 +176,10 @@ def print_messages(out: Console, items: Iterable[Json]) -> None:
 def print_sending(out: Console, state: Json) -> None:
     """Whether messages go out, and what holds them."""
     if state.get("paused"):
-        since, who = _moment(state.get("pausedAt")), state.get("pausedBy")
+        since, who = _format_time(state.get("pausedAt")), state.get("pausedBy")
         out.print(words(f"Paused since {since} by {who}: {state.get('reason')}", "bold red"))
     if state.get("accountRefusedAt"):
-        since, next_at = _moment(state["accountRefusedAt"]), _moment(state.get("nextProbeAt"))
+        since, next_at = _format_time(state["accountRefusedAt"]), _format_time(state.get("nextProbeAt"))
         line = f"The gateway refuses our credentials since {since}; one message tries them again at {next_at}"
         out.print(words(line, "bold red"))
     accounts: Sequence[Json] = state.get("accounts") or []
@@ -194,34 +194,39 @@ def print_sending(out: Console, state: Json) -> None:
 
 def _print_account(out: Console, account: Json) -> None:
     """What is amiss with one account; the one without a name is told of elsewhere if it is refused."""
-    name, next_at = account.get("name"), _moment(account.get("nextTryAt"))
+    name, next_at = account.get("name"), _format_time(account.get("nextTryAt"))
     called = "our credentials" if name is None else f"the account {name}"
     if account.get("suspectedAt"):
-        waiting, since = count(int(account.get("waiting") or 0), "message"), _moment(account["suspectedAt"])
+        waiting, since = count(int(account.get("waiting") or 0), "message"), _format_time(account["suspectedAt"])
         line = f"The gateway may refuse {called} since {since}: {waiting} wait until another one is taken or refused"
         out.print(words(f"{line}; without another, one of them is tried at {next_at}", "yellow"))
     elif name is not None:
-        since = _moment(account.get("refusedAt"))
+        since = _format_time(account.get("refusedAt"))
         out.print(
             words(f"The gateway refuses {called} since {since}; one message tries it again at {next_at}", "bold red")
         )
 
 
 def print_suppressions(out: Console, items: Iterable[Json]) -> None:
-    """Who may not be written to by whom."""
+    """Suppressions: recipient, originator, since when, by whom and why."""
     table = _table("recipient", "originator", "since", "by", "reason")
     for item in items:
-        names = ("recipient", "originator", "createdAt", "createdBy", "reason")
-        table.add_row(*(words(_moment(item.get(name)) if name == "createdAt" else item.get(name)) for name in names))
+        table.add_row(
+            words(item.get("recipient")),
+            words(item.get("originator")),
+            words(_format_time(item.get("createdAt"))),
+            words(item.get("createdBy")),
+            words(item.get("reason")),
+        )
     out.print(table)
 
 
 def print_transitions(out: Console, transitions: Iterable[Json]) -> None:
-    """What was recorded of one message, in that order."""
-    table = _table("at", "status", "effect", "rule", "what was said")
+    """One message's transitions, in the order recorded."""
+    table = _table("at", "status", "effect", "rule", "report")
     for transition in transitions:
         table.add_row(
-            words(_moment(transition.get("occurredAt") or transition.get("receivedAt"))),
+            words(_format_time(transition.get("occurredAt") or transition.get("receivedAt"))),
             _status(transition.get("status")),
             words(transition.get("effect")),
             words(transition.get("rule")),
@@ -231,27 +236,27 @@ def print_transitions(out: Console, transitions: Iterable[Json]) -> None:
 
 
 def print_conversation(out: Console, conversation: Json) -> None:
-    """A conversation as it went: what was said by whom, what became of it, and how it stands. Times are UTC."""
+    """A conversation's timeline (times are UTC), and its summary."""
     name = conversation.get("clientRef") or conversation.get("id")
-    out.print(Text.assemble("Conversation ", (plain(name), "bold"), f" with {_parties(conversation)}"))
+    out.print(Text.assemble("Conversation ", (plain(name), "bold"), f" with {_describe_parties(conversation)}"))
     timeline: Sequence[Json] = conversation.get("timeline") or []
-    sent = [entry.get("id") for entry in timeline if entry.get("type") == "message"]
-    numbers = {message_id: f"#{place}" for place, message_id in enumerate(sent, start=1)}
-    day = ""
-    table = _timeline()
+    message_ids = [entry.get("id") for entry in timeline if entry.get("type") == "message"]
+    numbers = {message_id: f"#{number}" for number, message_id in enumerate(message_ids, start=1)}
+    last_date = ""
+    table = _timeline_table()
     for entry in timeline:
-        date, time = _day_and_time(entry.get("at"))
-        if date != day:
+        date, time = _split_time(entry.get("at"))
+        if date != last_date:
             table.add_row(words(date, "bold"))
-            day = date
-        table.add_row(words(time, "dim"), *_cells(entry, numbers))
+            last_date = date
+        table.add_row(words(time, "dim"), *_timeline_cells(entry, numbers))
     out.print(table)
     out.print()
-    out.print(words(_summary(conversation)))
+    out.print(words(_describe_summary(conversation)))
 
 
 def print_ledger(out: Console, ledger: Json) -> None:
-    """What was received and what became of it, and whether the two add up."""
+    """The ledger: receipts by outcome, and whether it balances."""
     out.print(Text("\nLedger", "bold"))
     table = _table("outcome", "receipts")
     table.columns[1].justify = "right"
@@ -277,15 +282,15 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _counted(counts: Mapping[str, int]) -> Table:
+def _counts_table(counts: Mapping[str, int]) -> Table:
     table = _table("status", "messages")
     table.columns[1].justify = "right"
-    for word in sorted(counts, key=lambda word: _RANKS.get(word, len(_RANKS))):
-        table.add_row(_status(word), words(counts[word]))
+    for status in sorted(counts, key=lambda status: _RANKS.get(status, len(_RANKS))):
+        table.add_row(_status(status), words(counts[status]))
     return table
 
 
-def _timeline() -> Table:
+def _timeline_table() -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     for column in ("time", "arrow", "number"):
         table.add_column(column, no_wrap=True)
@@ -293,8 +298,8 @@ def _timeline() -> Table:
     return table
 
 
-def _cells(entry: Json, numbers: Mapping[object, str]) -> tuple[Text, Text, Text]:
-    """An arrow, the number of the message that it is about, and what happened."""
+def _timeline_cells(entry: Json, numbers: Mapping[object, str]) -> tuple[Text, Text, Text]:
+    """An entry's arrow, the number of its message, and its text. `numbers`: by message id."""
     match entry.get("type"):
         case "message":
             sender = f" (from {plain(entry['originator'])})" if entry.get("originator") else ""
@@ -309,52 +314,51 @@ def _cells(entry: Json, numbers: Mapping[object, str]) -> tuple[Text, Text, Text
                 line.append(f" ({_EFFECTS.get(effect, plain(effect))})", "dim")
             return Text("·", "dim"), words(numbers.get(entry.get("messageId"), "")), line
         case "reply":
-            answered = numbers.get(entry.get("messageId"), "")
             line = Text.assemble(f"from {plain(entry.get('sender'))}: ", (plain(entry.get("content")), "bold"))
             if entry.get("conflict"):
-                line.append(" (its msgid came before with another content)", "red")
-            return Text("←", "bold magenta"), words(answered), line
+                line.append(" (its msgid came before with other content)", "red")
+            return Text("←", "bold magenta"), words(numbers.get(entry.get("messageId"), "")), line
         case other:
             return Text(" "), Text(""), words(other)
 
 
-def _status(word: object) -> Text:
-    return words("no known word" if word is None else word, _STYLES.get(str(word), ""))
+def _status(status: object) -> Text:
+    return words("no known status" if status is None else status, _STYLES.get(str(status), ""))
 
 
 def _reason(transition: Json) -> str:
-    """What the gateway said, its code behind it, and our own reason where there is one."""
-    said, code = transition.get("providerDescription"), transition.get("providerStatusId")
-    parts = [str(said)] if said else []
+    """The gateway's description with its code in brackets, and our own reason; empty if there is none of them."""
+    description, code = transition.get("providerDescription"), transition.get("providerStatusId")
+    parts = [str(description)] if description else []
     if code:
         parts.append(f"[{code}]")
     reason = transition.get("reason")
     return "; ".join(part for part in (" ".join(parts), str(reason or "")) if part)
 
 
-def _parties(conversation: Json) -> str:
+def _describe_parties(conversation: Json) -> str:
     parties: Sequence[Json] = conversation.get("parties") or []
     return plain(", ".join(str(party.get("number")) for party in parties)) or "nobody"
 
 
-def _summary(conversation: Json) -> str:
+def _describe_summary(conversation: Json) -> str:
     summary: Json = conversation.get("summary") or {}
     statuses: Mapping[str, object] = summary.get("statuses") or {}
     parts = [
         count(int(summary.get("messages") or 0), "message"),
-        ", ".join(f"{number} {word}" for word, number in statuses.items()),
+        ", ".join(f"{number} {status}" for status, number in statuses.items()),
         count(int(summary.get("replies") or 0), "reply", "replies"),
         count(int(summary.get("conflicts") or 0), "conflict"),
     ]
     return "; ".join(part for part in parts if part)
 
 
-def _moment(value: object) -> str | None:
-    return None if value is None else " ".join(_day_and_time(value)) + "Z"
+def _format_time(value: object) -> str | None:
+    return None if value is None else " ".join(_split_time(value)) + "Z"
 
 
-def _day_and_time(value: object) -> tuple[str, str]:
-    """A time of the API's in UTC, to the second; what is no time stands as it is."""
+def _split_time(value: object) -> tuple[str, str]:
+    """Date and time of one of the API's times, in UTC, to the second. Anything else: an empty date, and the value."""
     try:
         at = datetime.fromisoformat(str(value)).astimezone(UTC)
     except (ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""Several options for a command at once."""
+"""Adds several options to a command at once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -7,11 +7,11 @@ Decorator: TypeAlias = Callable[[Any], Any]
 
 
 def with_all(options: Sequence[Decorator]) -> Decorator:
-    """Give a command all of these, so that its help tells of them in this order."""
+    """A decorator that adds all options; the command's help lists them in this order."""
 
-    def give(command: Any) -> Any:
+    def decorate(command: Any) -> Any:
         for option in reversed(options):
             command = option(command)
         return command
 
-    return give
+    return decorate

@@ -1,1 +1,1 @@
-"""The views, by noun: each says who may call it, what it takes and gives, and asks the store."""
+"""The API's views, one module a noun. A view declares scope, input and output, and calls the store."""

@@ -1,4 +1,7 @@
-"""Conversations: all that shares a clientRef, else recipient and originator."""
+"""Conversations: the list, and one conversation with its timeline.
+
+A conversation is everything with the same clientRef, or without one the same recipient and originator.
+"""
 
 from typing import Any
 from uuid import UUID
@@ -20,7 +23,7 @@ from receiptsvc.web.schemas import conversations as schemas
 
 _LIST_CURSOR, _TIMELINE_CURSOR = kinds.moment_cursor(), kinds.timeline_cursor()
 
-blueprint = new_blueprint("conversations", "Messages, what became of them, and replies, in one timeline.")
+blueprint = new_blueprint("conversations", "Messages, their transitions and replies, in one timeline.")
 
 
 @endpoint(
@@ -35,21 +38,21 @@ blueprint = new_blueprint("conversations", "Messages, what became of them, and r
 def list_conversations(query: dict[str, Any]) -> dict[str, Any]:
     """List conversations, or find one
 
-    Those in which somebody said something last come first: a message of ours was accepted, or a reply came. What became
-    of messages moves no conversation; to follow that, list messages with `order=changed`.
+    The most recently active first: those in which a message was last accepted, or a reply received. A change of a
+    message's status moves no conversation; to follow such changes, list messages with `order=changed`.
 
     With `clientRef` the answer is the same as reading that conversation by its address, for a clientRef that an address
     would mangle, such as `..`.
     """
     limit, cursor = query["limit"], query.get("cursor")
     if "client_ref" in query:
-        told = _tell(query["client_ref"], limit, _read(_TIMELINE_CURSOR, cursor))
-        return told | {"next_cursor": _write(_TIMELINE_CURSOR, told["next_cursor"])}
+        conversation = _read_page(query["client_ref"], limit, _decode_cursor(_TIMELINE_CURSOR, cursor))
+        return conversation | {"next_cursor": _encode_cursor(_TIMELINE_CURSOR, conversation["next_cursor"])}
     with context.database().reading() as session:
-        page = lookup.list_conversations(session, limit=limit, after=_read(_LIST_CURSOR, cursor))
+        page = lookup.list_conversations(session, limit=limit, after=_decode_cursor(_LIST_CURSOR, cursor))
     return {
-        "conversations": [_glimpse(glimpse) for glimpse in page.items],
-        "next_cursor": _write(_LIST_CURSOR, page.next),
+        "conversations": [_describe(overview) for overview in page.items],
+        "next_cursor": _encode_cursor(_LIST_CURSOR, page.next),
     }
 
 
@@ -57,7 +60,7 @@ def list_conversations(query: dict[str, Any]) -> dict[str, Any]:
     blueprint,
     "GET",
     "/conversations/<anything:client_ref>",
-    path={"client_ref": "The clientRef, percent-encoded, `/` included; or a conversation's id, which goes first."},
+    path={"client_ref": "The clientRef, percent-encoded, `/` included; or a conversation's id, which is tried first."},
     query=schemas.ConversationQuery,
     response=schemas.Conversation,
     errors=(404, 422, 503),
@@ -66,25 +69,26 @@ def list_conversations(query: dict[str, Any]) -> dict[str, Any]:
 def read_conversation(query: dict[str, Any], client_ref: str) -> dict[str, Any]:
     """Read a conversation
 
-    What happened in it, the earliest first, a page at a time; and all of it counted.
+    Its parties and summary, and its timeline, the earliest first, a page at a time.
     """
-    return _tell(client_ref, **query)
+    return _read_page(client_ref, **query)
 
 
-def _tell(client_ref: str, limit: int, cursor: timeline.TimelineCursor | None = None) -> dict[str, Any]:
+def _read_page(term: str, limit: int, cursor: timeline.TimelineCursor | None = None) -> dict[str, Any]:
+    """A conversation with one page of its timeline. `term`: a clientRef or public id. Raises Problem 404."""
     with context.database().reading() as session:
-        conversation = lookup.find_conversation(session, _identify(session, client_ref))
+        conversation = lookup.find_conversation(session, _identify(session, term))
         if conversation is None:
             raise Problem(404, "There is no conversation with this clientRef or id.")
         page = timeline.read(session, conversation.id, limit=limit, after=cursor, is_large=conversation.is_large)
-    spoken = conversation.activity
+    activity = conversation.activity
     return {
         "row": conversation,
         "summary": {
             "row": conversation.summary,
-            "first_activity_at": spoken.first_at if spoken else None,
-            "last_activity_at": spoken.last_at if spoken else None,
-            "is_waiting_for_reply": not spoken.last_from_recipient if spoken else None,
+            "first_activity_at": activity.first_at if activity else None,
+            "last_activity_at": activity.last_at if activity else None,
+            "is_waiting_for_reply": not activity.last_from_recipient if activity else None,
         },
         "timeline": page.items,
         "timeline_order": "message" if timeline.is_by_message(cursor, is_large=conversation.is_large) else "time",
@@ -92,22 +96,22 @@ def _tell(client_ref: str, limit: int, cursor: timeline.TimelineCursor | None = 
     }
 
 
-def _glimpse(glimpse: ConversationOverview) -> dict[str, Any]:
-    sample = glimpse.sample
+def _describe(overview: ConversationOverview) -> dict[str, Any]:
+    sample = overview.sample
     return {
-        "row": glimpse.row,
+        "row": overview.row,
         "client_ref": sample.client_ref if sample else None,
         "party": sample.recipient if isinstance(sample, Message) else sample.sender if sample else None,
         "originator": sample.originator if isinstance(sample, Message) else None,
-        "statuses": glimpse.statuses,
-        "first_activity_at": glimpse.row.first_at,
-        "last_activity_at": glimpse.row.last_at,
-        "is_waiting_for_reply": not glimpse.row.last_from_recipient,
+        "statuses": overview.statuses,
+        "first_activity_at": overview.row.first_at,
+        "last_activity_at": overview.row.last_at,
+        "is_waiting_for_reply": not overview.row.last_from_recipient,
     }
 
 
-def _read(field: kinds.Coded[Any], cursor: str | None) -> Any:
-    """What a cursor says, of which only what else was asked for tells the kind. Raises Problem 422."""
+def _decode_cursor(field: kinds.Coded[Any], cursor: str | None) -> Any:
+    """Decode a cursor whose kind depends on the other parameters. Raises Problem 422."""
     try:
         return field.deserialize(cursor) if cursor is not None else None
     except ma.ValidationError as error:
@@ -115,14 +119,14 @@ def _read(field: kinds.Coded[Any], cursor: str | None) -> Any:
         raise Problem(422, "The query can't be understood; nothing was done.", errors=errors) from None
 
 
-def _write(field: kinds.Coded[Any], place: object) -> str | None:
-    written: str | None = field.serialize("place", {"place": place})
-    return written
+def _encode_cursor(field: kinds.Coded[Any], position: object) -> str | None:
+    cursor: str | None = field.serialize("position", {"position": position})
+    return cursor
 
 
 def _identify(session: Session, term: str) -> UUID:
-    """The conversation that a term means: the one with this id if there is one, else that of the clientRef."""
-    given = ids.parse("cnv", term)
-    if given is not None and lookup.has_conversation(session, given):
-        return given
+    """The conversation with this public id if there is one, else the conversation of this clientRef."""
+    conversation_id = ids.parse("cnv", term)
+    if conversation_id is not None and lookup.has_conversation(session, conversation_id):
+        return conversation_id
     return transitions.conversation_id(client_ref=term, recipient=None, originator=None)

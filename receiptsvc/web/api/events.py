@@ -1,4 +1,4 @@
-"""Server-sent events: what changes, as it does. The loop serves the stream; here it is only asked for and allowed."""
+"""Server-sent events: authorises and opens a stream. The event loop serves it (`server.event_streams`)."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas.events import SAMPLE, EventHeaders, EventQuery
 
-blueprint = new_blueprint("events", "What changes, told as it does.")
+blueprint = new_blueprint("events", "Changes of statuses and new replies, as they happen.")
 
 _LABELS = {
     "recipient": change_feed.RECIPIENT,
@@ -40,17 +40,18 @@ def stream_events(headers: dict[str, Any], query: dict[str, Any]) -> Response:
     """Follow what happens
 
     Server-sent events, one for each change of a message's status (`event: status`) and each reply (`event: reply`), in
-    the order in which they were recorded. It begins with what happens from now on, or after the event whose id is given
-    as the header `Last-Event-ID`, or by programs that can't set one as `lastEventId`; the header goes first. Ids rise
-    and are the same in every process. The stream is cut at times, by us too: come again with the last id that you have,
-    and nothing is missed or told twice. In silence a comment comes every 15 s, with an id to come again with.
+    the order in which they were recorded. The stream begins with what happens from now on, or after the event whose id
+    is given in the header `Last-Event-ID`, or as `lastEventId` by programs that can't set headers; the header takes
+    precedence. Ids rise and are the same in every process. A stream may be cut at any time, by us too: reconnect with
+    the last id that you have, and no event is missed or sent twice. When there are no events, a comment comes every
+    15 s, with an id to reconnect with.
     """
-    given = query.pop("last_event_id", None)
-    after = headers.get("last_event_id") or given
+    parameter = query.pop("last_event_id", None)
+    after = headers.get("last_event_id") or parameter
     labels = frozenset((_LABELS[name], value) for name, value in query.items())
     with context.database().reading() as session:
         has_unnumbered = change_feed.has_unnumbered(session)
-    if has_unnumbered:  # these happened before now
+    if has_unnumbered:  # they happened before now: number them, so that this stream does not begin with them
         with context.database().transaction() as session:
             change_feed.number(session)
     with context.database().reading() as session:
@@ -62,7 +63,7 @@ def stream_events(headers: dict[str, Any], query: dict[str, Any]) -> Response:
     if stream is None:
         headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
         raise Problem(503, "There are as many streams open as there may be.", headers=headers)
-    # Not buffered by nginx; and passed through as it is, for the server to recognise.
-    answer = Response(stream, content_type="text/event-stream", direct_passthrough=True)
-    answer.headers["X-Accel-Buffering"] = "no"
-    return answer
+    # Passed through untouched, so that the server recognises the stream; not buffered by nginx.
+    response = Response(stream, content_type="text/event-stream", direct_passthrough=True)
+    response.headers["X-Accel-Buffering"] = "no"
+    return response

@@ -1,7 +1,7 @@
-"""Exports: any number of rows as CSV or JSON lines, in slices, each read in a short transaction of its own.
+"""Streams exports: any number of rows as CSV or JSON lines, in slices, each read in a short transaction of its own.
 
-No transaction is open and no thread is held while a client takes its time. If the database goes away in the midst, the
-answer breaks off without its end, so that nobody takes a part for the whole.
+No transaction is open and no thread is held while a slow client reads. If the database goes away meanwhile, the answer
+breaks off without its last chunk, so that a part is not taken for the whole.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,31 +20,28 @@ from receiptsvc.web.http.errors import Problem
 
 MEDIA = {Form.CSV: "text/csv; charset=utf-8; header=present", Form.JSON: "application/jsonl"}
 
-_SLICE = 1000  # messages, or those whose transitions they are
+_SLICE = 1000  # messages, or messages whose transitions are read
 
-Write = Callable[[Line], str]
+LineWriter = Callable[[Line], str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """What can be exported: the names of its columns, how a slice of rows is read, and how a row becomes a line."""
+    """What can be exported: its columns, how a slice of rows is read, and how a row becomes a line."""
 
     name: str
     columns: tuple[str, ...]
     read: Callable[..., Page[Line, ListCursor]]
-    write: dict[Form, Write]
+    write: dict[Form, LineWriter]
 
 
-def _receipt(line: Line) -> str | None:
-    return ids.public("rcp", line.receipt_id) if line.receipt_id is not None else None
+def _write_transition_csv(line: Line) -> str:
+    receipt = ids.public("rcp", line.receipt_id) if line.receipt_id is not None else ""
+    return f"msg_{ids.to_text(line.message_id)},{line.text},{receipt}\r\n"
 
 
-def _transition_csv(line: Line) -> str:
-    return f"msg_{ids.to_text(line.message_id)},{line.text},{_receipt(line) or ''}\r\n"
-
-
-def _transition_json(line: Line) -> str:
-    receipt = f'"{_receipt(line)}"' if line.receipt_id is not None else "null"
+def _write_transition_json(line: Line) -> str:
+    receipt = f'"{ids.public("rcp", line.receipt_id)}"' if line.receipt_id is not None else "null"
     return f'{{"messageId":"msg_{ids.to_text(line.message_id)}",{line.text[1:-1]},"receiptId":{receipt}}}\n'
 
 
@@ -61,24 +58,24 @@ TRANSITIONS = Table(
     name="transitions",
     columns=("messageId", *exports.TRANSITION, "receiptId"),
     read=exports.read_transitions,
-    write={Form.CSV: _transition_csv, Form.JSON: _transition_json},
+    write={Form.CSV: _write_transition_csv, Form.JSON: _write_transition_json},
 )
 
 
-def answer(database: Database, table: Table, where: MessageFilter, form: Form) -> Response:
-    """All rows that fit, as a stream. Raises StorageUnavailable, as long as nothing was written; Problem 505."""
+def respond(database: Database, table: Table, where: MessageFilter, form: Form) -> Response:
+    """Stream all rows that fit. Raises Problem 505, and StorageUnavailable if the first slice can't be read."""
     if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
         raise Problem(505, "An export needs HTTP/1.1: by HTTP/1.0 one that broke off looks like a whole one.")
-    pages = _pages(database, table, where, form)
+    pages = _read_pages(database, table, where, form)
     first = next(pages)
     return Response(
-        _pieces(table, form, chain([first], pages)),
+        _write_chunks(table, form, chain([first], pages)),
         content_type=MEDIA[form],
         headers={"Content-Disposition": f'attachment; filename="{table.name}.{form}"'},
     )
 
 
-def _pages(database: Database, table: Table, where: MessageFilter, form: Form) -> Iterator[Sequence[Line]]:
+def _read_pages(database: Database, table: Table, where: MessageFilter, form: Form) -> Iterator[Sequence[Line]]:
     after: ListCursor | None = None
     while True:
         with database.reading() as session:
@@ -89,10 +86,10 @@ def _pages(database: Database, table: Table, where: MessageFilter, form: Form) -
             return
 
 
-def _pieces(table: Table, form: Form, pages: Iterator[Sequence[Line]]) -> Iterator[bytes]:
-    """A slice at a time, the names of the columns before the first of CSV."""
-    head = ",".join(table.columns) + "\r\n" if form is Form.CSV else ""
+def _write_chunks(table: Table, form: Form, pages: Iterator[Sequence[Line]]) -> Iterator[bytes]:
+    """One chunk a page; CSV's first chunk begins with the header."""
+    header = ",".join(table.columns) + "\r\n" if form is Form.CSV else ""
     write = table.write[form]
     for page in pages:
-        yield (head + "".join([write(line) for line in page])).encode()
-        head = ""
+        yield (header + "".join([write(line) for line in page])).encode()
+        header = ""

@@ -1,4 +1,4 @@
-"""Exports: the list's messages, or their transitions, in one answer of any length."""
+"""Exports: the list's messages or their transitions as one streamed answer, CSV or JSON lines."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.schemas.exports import ExportQuery
 
-blueprint = new_blueprint("export", "All that fits, as CSV or JSON lines, however much that is.")
+blueprint = new_blueprint("export", "Everything that fits, as CSV or JSON lines, however much it is.")
 
-_FAILS = (422, 503, 505)
+_ERRORS = (422, 503, 505)
 
 
-def _object(table: export_stream.Table) -> str:
+def _make_sample(table: export_stream.Table) -> str:
     return "{" + ", ".join(f'"{name}": …' for name in table.columns) + "}"
 
 
@@ -29,7 +29,7 @@ def _object(table: export_stream.Table) -> str:
     streams="text/csv",
     sample=",".join(export_stream.MESSAGES.columns),
     response=None,
-    errors=_FAILS,
+    errors=_ERRORS,
 )
 @requires("read")
 def export_messages_csv(query: dict[str, Any]) -> Response:
@@ -37,13 +37,13 @@ def export_messages_csv(query: dict[str, Any]) -> Response:
 
     Those that fit every filter, the newest first, with the names of the columns in the first line; by RFC 4180, in
     UTF-8. A cell that a spreadsheet would take for a formula (`=`, `+`, `-`, `@`, a tab or line end at its beginning)
-    begins with an apostrophe. Numbers of phones and transactionIDs stand there as digits: import these columns as text.
-    Text stands in quotes; a value that is null is nothing at all.
+    begins with an apostrophe. Phone numbers and transactionIDs are plain digits: import these columns as text. Text is
+    quoted; a null value is an empty cell without quotes.
 
-    Messages accepted after the export began are not in it, and each one's status is that of the moment at which its
-    line was written. An answer that breaks off (its chunked transfer has no end) is not whole.
+    Messages accepted after the export began are not in it, and each status is that of the time at which its line was
+    written. An answer that breaks off (its chunked transfer has no last chunk) is not complete.
     """
-    return _answer(export_stream.MESSAGES, query, Form.CSV)
+    return _export(export_stream.MESSAGES, query, Form.CSV)
 
 
 @endpoint(
@@ -52,17 +52,17 @@ def export_messages_csv(query: dict[str, Any]) -> Response:
     "/export/messages.jsonl",
     query=ExportQuery,
     streams="application/jsonl",
-    sample=_object(export_stream.MESSAGES),
+    sample=_make_sample(export_stream.MESSAGES),
     response=None,
-    errors=_FAILS,
+    errors=_ERRORS,
 )
 @requires("read")
 def export_messages_jsonl(query: dict[str, Any]) -> Response:
     """Export messages as JSON lines
 
-    The same as CSV, an object a line, and every value as it is.
+    The same as CSV, one object a line, and every value unchanged.
     """
-    return _answer(export_stream.MESSAGES, query, Form.JSON)
+    return _export(export_stream.MESSAGES, query, Form.JSON)
 
 
 @endpoint(
@@ -73,16 +73,16 @@ def export_messages_jsonl(query: dict[str, Any]) -> Response:
     streams="text/csv",
     sample=",".join(export_stream.TRANSITIONS.columns),
     response=None,
-    errors=_FAILS,
+    errors=_ERRORS,
 )
 @requires("read")
 def export_transitions_csv(query: dict[str, Any]) -> Response:
     """Export transitions as CSV
 
-    What was recorded of the messages that fit every filter: of the newest message first, and of each in the order
-    recorded. Written as messages are.
+    The transitions of the messages that fit every filter: those of the newest message first, each message's in the
+    order recorded. In the same form as messages.
     """
-    return _answer(export_stream.TRANSITIONS, query, Form.CSV)
+    return _export(export_stream.TRANSITIONS, query, Form.CSV)
 
 
 @endpoint(
@@ -91,18 +91,18 @@ def export_transitions_csv(query: dict[str, Any]) -> Response:
     "/export/transitions.jsonl",
     query=ExportQuery,
     streams="application/jsonl",
-    sample=_object(export_stream.TRANSITIONS),
+    sample=_make_sample(export_stream.TRANSITIONS),
     response=None,
-    errors=_FAILS,
+    errors=_ERRORS,
 )
 @requires("read")
 def export_transitions_jsonl(query: dict[str, Any]) -> Response:
     """Export transitions as JSON lines
 
-    The same as CSV, an object a line, and every value as it is.
+    The same as CSV, one object a line, and every value unchanged.
     """
-    return _answer(export_stream.TRANSITIONS, query, Form.JSON)
+    return _export(export_stream.TRANSITIONS, query, Form.JSON)
 
 
-def _answer(table: export_stream.Table, query: dict[str, Any], form: Form) -> Response:
-    return export_stream.answer(context.database(), table, MessageFilter(**query), form)
+def _export(table: export_stream.Table, query: dict[str, Any], form: Form) -> Response:
+    return export_stream.respond(context.database(), table, MessageFilter(**query), form)

@@ -1,4 +1,4 @@
-"""The ledger: where every kept receipt stands."""
+"""The ledger: how many receipts were kept, and how many have which outcome."""
 
 from typing import Any
 
@@ -16,16 +16,16 @@ blueprint = new_blueprint("ledger", "The account of every receipt that was ever 
 def read_ledger() -> dict[str, Any]:
     """Read the ledger
 
-    How many receipts were kept, and how many of them have which outcome, as the counters have it.
+    How many receipts were kept, and how many of them have which outcome, by the counters.
     """
     with context.database().reading() as session:
-        read = counters.read(session)
+        ledger = counters.read(session)
     spool = context.spooled()
-    waited = (context.now() - read.oldest_pending_at).total_seconds() if read.oldest_pending_at else None
+    waited = (context.now() - ledger.oldest_pending_at).total_seconds() if ledger.oldest_pending_at else None
     return {
-        "row": read,
-        **{outcome.value: count for outcome, count in read.outcomes.items()},
+        "row": ledger,
+        **{outcome.value: count for outcome, count in ledger.outcomes.items()},
         "spooled": spool.records if spool else 0,
         "oldest_pending_seconds": waited,
-        "balanced": read.is_balanced,
+        "balanced": ledger.is_balanced,
     }

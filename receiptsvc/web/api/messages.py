@@ -1,4 +1,4 @@
-"""Messages: sending, listing, reading one."""
+"""Messages: sending, listing, reading and explaining them."""
 
 from typing import Any
 
@@ -47,24 +47,24 @@ def send_messages(
     """Send messages
 
     All of them are accepted, or none: 422 names every fault by its path. 202 means that they are kept and will be
-    offered to the gateway; each answer's `url` tells what became of it. 200 answers a dry run, which keeps nothing.
+    offered to the gateway; each message's `url` shows what became of it. 200 answers a dry run, which keeps nothing.
     """
     settings = context.settings()
-    draft = drafts.draft(body["messages"], settings, auth.key_name())
+    draft = drafts.make_draft(body["messages"], settings, auth.key_name())
     if query["dry_run"]:
         with context.database().reading() as session:
             draft = drafts.admit(session, draft, settings)
-        return _written(schemas.write_messages(draft.messages, draft.warnings, schema=schemas.Draft), 200)
+        return _json_response(schemas.write_messages(draft.messages, draft.warnings, schema=schemas.Draft), 200)
     drafts.require_account(settings)
     with context.database().transaction() as session:
         draft = drafts.admit(session, draft, settings)
         if claim is not None:
             idempotency.finish(session, claim, [message.id for message in draft.messages])
         drafts.accept(session, draft, context.now())
-    return _written(schemas.write_messages(draft.messages, draft.warnings), 202)
+    return _json_response(schemas.write_messages(draft.messages, draft.warnings), 202)
 
 
-def _written(body: str, status: int) -> Response:
+def _json_response(body: str, status: int) -> Response:
     return Response(body, status=status, content_type="application/json")
 
 
@@ -75,13 +75,13 @@ def _written(body: str, status: int) -> Response:
 def list_messages(query: dict[str, Any]) -> dict[str, Any]:
     """List messages
 
-    Those that fit every filter, the newest first unless `order` says otherwise. Go on with `nextCursor` until it is
-    null: where few fit, a page may be short, or empty, and not be the last. What is accepted meanwhile moves nothing.
+    Those that fit every filter, the newest first unless `order` says otherwise. Continue with `nextCursor` until it is
+    null: where few fit, a page may be short, or empty, and not be the last. Messages accepted meanwhile shift no page.
 
-    A program that keeps a copy asks with `order=changed`, walks to the end, and notes the greatest `changedAt` that it
-    saw. Next time it asks with `changedSince` one minute before that, because what is committed a moment later may
-    bear an earlier time; it takes each message by its `id`, whether or not it has seen it before. A message that
-    changes while it walks comes again at the end.
+    To keep a copy, list with `order=changed` to the end and note the greatest `changedAt`. Next time list with
+    `changedSince` one minute before it, because a change committed later may have an earlier time, and store each
+    message by its `id`, whether or not you have it already. A message that changes while you list comes again at the
+    end.
     """
     limit, cursor, is_estimated = query.pop("limit"), query.pop("cursor", None), query.pop("estimate")
     where = MessageFilter(**query)
@@ -104,18 +104,18 @@ def list_messages(query: dict[str, Any]) -> dict[str, Any]:
 def read_message(message_id: str) -> Response | tuple[MessageDetail, int, dict[str, str]]:
     """Read a message
 
-    Where it stands, and everything that was recorded of it.
+    Its status, its transitions, and everything that its sender asked for.
     """
     identifier = ids.parse("msg", message_id)
     with context.database().reading() as session:
-        if identifier and request.if_none_match:  # who asks again and again mostly has it
-            known = etags.find_version(session, identifier)
-            if known and caching.has_newest(tag := caching.tag_of(known)):
+        if identifier and request.if_none_match:  # a client that polls mostly has the newest version
+            version = etags.find_version(session, identifier)
+            if version and caching.has_newest(tag := caching.tag_of(version)):
                 return caching.unchanged(tag)
-        story = lookup.find_message(session, identifier) if identifier else None
-    if story is None:
+        detail = lookup.find_message(session, identifier) if identifier else None
+    if detail is None:
         raise Problem(404, "There is no message with this id.")
-    return story, 200, caching.tagged(caching.tag_of(etags.version_of(story)))
+    return detail, 200, caching.tagged(caching.tag_of(etags.version_of(detail)))
 
 
 @endpoint(
@@ -135,29 +135,29 @@ def explain_message(message_id: str) -> dict[str, Any]:
     """
     identifier = ids.parse("msg", message_id)
     with context.database().reading() as session:
-        found = lookup.find_evidence(session, identifier) if identifier else None
-    if found is None:
+        evidence = lookup.find_evidence(session, identifier) if identifier else None
+    if evidence is None:
         raise Problem(404, "There is no message with this id.")
-    told = [
+    reports = [
         RecordedReport(
             report=transitions.report_of(row),
             effect=Effect(row.effect),
             reason=row.reason,
             superseded_at=row.superseded_at,
         )
-        for row in found.transitions
+        for row in evidence.transitions
     ]
-    why = explanation.explain(told, is_waiting=bool(found.row.suspicion))
+    explained = explanation.explain(reports, is_waiting=bool(evidence.row.suspicion))
     return {
-        "row": found.row,
-        "because": why.because,
+        "row": evidence.row,
+        "because": explained.because,
         "reports": [
-            {"row": row, "is_winner": place == why.winner, "why": sentence}
-            for place, (row, sentence) in enumerate(zip(found.transitions, why.sentences, strict=True))
+            {"row": row, "is_winner": index == explained.winner, "why": why}
+            for index, (row, why) in enumerate(zip(evidence.transitions, explained.sentences, strict=True))
         ],
-        "attempts": found.attempts,
-        "transactions": found.transactions,
+        "attempts": evidence.attempts,
+        "transactions": evidence.transactions,
         "delays": explanation.delays(
-            told, why.winner, accepted_at=found.row.created_at, offered_at=found.row.offered_at
+            reports, explained.winner, accepted_at=evidence.row.created_at, offered_at=evidence.row.offered_at
         ),
     }

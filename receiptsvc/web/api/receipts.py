@@ -1,4 +1,4 @@
-"""Receipts as they were kept, and what operators do with those that found no message or could not be read."""
+"""Receipts: the ledger's rows, and what operators do with them: match, retry, dismiss, replay."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -20,7 +20,7 @@ from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import receipts as schemas
 
-blueprint = new_blueprint("receipts", "The ledger's rows: each kept receipt, and what can be done with it by hand.")
+blueprint = new_blueprint("receipts", "The ledger's rows: each kept receipt, and what operators can do with it.")
 
 _PATH = {"receipt_id": "The receipt's id."}
 
@@ -49,14 +49,15 @@ def list_receipts(query: dict[str, Any]) -> Page[ReceiptEntry, Any]:
 def read_receipt(receipt_id: str) -> ReceiptDetail:
     """Read a receipt
 
-    As it came, with what it led to and what was done to it. One that came along with others has the bytes of them all.
+    As it came, with the transition it led to and what was done to it. One of several in a callback has the bytes of
+    all.
     """
     identifier = ids.parse("rcp", receipt_id)
     with context.database().reading() as session:
-        found = receipts.find_receipt(session, identifier) if identifier else None
-    if found is None:
+        receipt = receipts.find_receipt(session, identifier) if identifier else None
+    if receipt is None:
         raise _no_receipt()
-    return found
+    return receipt
 
 
 @endpoint(
@@ -73,14 +74,14 @@ def read_receipt(receipt_id: str) -> ReceiptDetail:
 def match_receipt(body: dict[str, Any], receipt_id: str) -> ReceiptEntry:
     """Match a receipt to a message
 
-    For one that is unmatched, quarantined, dead or dismissed, else 409. It becomes pending and is recorded about this
-    message, by the rule `matched by hand`; if it can't be read, it ends quarantined again.
+    For one that is unmatched, quarantined, dead or dismissed, else 409. It becomes pending and is recorded for this
+    message, by the rule `matched by hand`; if it can't be read, it is quarantined again.
     """
 
     def match(session: Session, identifier: UUID, by: Actor, now: datetime) -> ReceiptEntry | None:
         return receipts.match(session, identifier, body["message_id"], by, now)
 
-    return _do(match, receipt_id, body.get("reason"))
+    return _change(match, receipt_id, body.get("reason"))
 
 
 @endpoint(
@@ -95,11 +96,12 @@ def match_receipt(body: dict[str, Any], receipt_id: str) -> ReceiptEntry:
 )
 @requires("ops")
 def retry_receipt(body: dict[str, Any], receipt_id: str) -> ReceiptEntry:
-    """Work on a receipt again
+    """Process a receipt again
 
-    For one that is unmatched, quarantined or dead, else 409. It becomes pending and goes the way of every receipt.
+    For one that is unmatched, quarantined or dead, else 409. It becomes pending, and the worker processes it like any
+    other.
     """
-    return _do(receipts.retry, receipt_id, body.get("reason"))
+    return _change(receipts.retry, receipt_id, body.get("reason"))
 
 
 @endpoint(
@@ -115,23 +117,23 @@ def retry_receipt(body: dict[str, Any], receipt_id: str) -> ReceiptEntry:
 def dismiss_receipt(body: dict[str, Any], receipt_id: str) -> ReceiptEntry:
     """Dismiss a receipt
 
-    For one that is unmapped, unmatched, quarantined or dead, else 409. It is kept, and nobody looks at it any more.
+    For one that is unmapped, unmatched, quarantined or dead, else 409. It is kept, but not processed any more.
     """
-    return _do(receipts.dismiss, receipt_id, body["reason"])
+    return _change(receipts.dismiss, receipt_id, body["reason"])
 
 
 @endpoint(blueprint, "POST", "/receipts/replay", body=schemas.Replay, response=schemas.Replayed, errors=(503,))
 @requires("ops")
 def replay_receipts(body: dict[str, Any]) -> dict[str, Any]:
-    """Work on many receipts again
+    """Process many receipts again
 
-    All that fit become pending, some hundred at a time, each time for good: if the call ends early, what it has done
-    stays done. A call moves a bounded number; `isComplete` tells whether that was all, `nextCursor` where to go on.
+    All that fit become pending, some hundreds in each transaction: if the call ends early, what it has done stays done.
+    A call moves a bounded number; `isComplete` says whether that was all, `nextCursor` where to continue.
     """
-    done = receipts.replay(
+    replayed = receipts.replay(
         context.database(),
         ReplaySelection(
-            outcomes=sorted({ReceiptOutcome(word) for word in body["outcomes"]}),
+            outcomes=sorted({ReceiptOutcome(outcome) for outcome in body["outcomes"]}),
             since=body.get("since"),
             until=body.get("until"),
         ),
@@ -140,24 +142,27 @@ def replay_receipts(body: dict[str, Any]) -> dict[str, Any]:
         after=body.get("cursor"),
         is_dry_run=body["dry_run"],
     )
-    return {"row": done, "dry_run": body["dry_run"], "is_complete": done.next is None}
+    return {"row": replayed, "dry_run": body["dry_run"], "is_complete": replayed.next is None}
 
 
-def _do(
-    deed: Callable[[Session, UUID, Actor, datetime], ReceiptEntry | None], receipt_id: str, reason: str | None
+def _change(
+    operation: Callable[[Session, UUID, Actor, datetime], ReceiptEntry | None], receipt_id: str, reason: str | None
 ) -> ReceiptEntry:
-    """Do something with a receipt, in a transaction of its own, in the name of the key that the request came with."""
+    """Run an operation on one receipt in its own transaction, in the name of the request's API key.
+
+    Raises Problem 404, 409 and 422.
+    """
     identifier = ids.parse("rcp", receipt_id)
     if identifier is None:
         raise _no_receipt()
     try:
         with context.database().transaction() as session:
-            entry = deed(session, identifier, Actor(actor=auth.key_name(), reason=reason), context.now())
+            entry = operation(session, identifier, Actor(actor=auth.key_name(), reason=reason), context.now())
     except Refused as refused:
         raise Problem(409, str(refused)) from None
     except NoSuchMessage:
         errors = {"message": ["There is no message with this id."]}
-        raise Problem(422, "The body names a message that is not here; nothing was done.", errors=errors) from None
+        raise Problem(422, "The body names a message that does not exist; nothing was done.", errors=errors) from None
     if entry is None:
         raise _no_receipt()
     return entry

@@ -1,4 +1,4 @@
-"""People: all that was sent to one, and came from them."""
+"""A person's history: all messages to one number, and all replies from it."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import conversations as schemas
 
-blueprint = new_blueprint("recipients", "People: all that was sent to one, and came from them.")
+blueprint = new_blueprint("recipients", "All messages to one person, and all replies from them.")
 
 
 @endpoint(
@@ -26,7 +26,7 @@ blueprint = new_blueprint("recipients", "People: all that was sent to one, and c
 def read_recipient(query: dict[str, Any], number: str) -> dict[str, Any]:
     """Read all of a person's messages
 
-    Every message to them and every reply of theirs, whatever conversations these belong to, the newest first.
+    Every message to them and every reply from them, in whatever conversation, the newest first.
     """
     digits = numbers.normalise(number) or numbers.digits_only(number)
     cursor = query.get("cursor")

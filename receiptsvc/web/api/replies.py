@@ -1,4 +1,4 @@
-"""Replies: what people wrote back."""
+"""Replies: the list of what people wrote back."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Search: one box for whatever somebody has, and messages by the hundred by what names them."""
+"""Search by one term of any kind, and the lookup of many messages by ids, clientRefs or transactionIDs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,9 +19,9 @@ from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.fields import parse_transaction_id
 from receiptsvc.web.schemas import search as schemas
 
-_A_FEW = 5  # messages of each kind
+_SAMPLE_SIZE = 5  # messages, and as many replies, of each hit
 
-blueprint = new_blueprint("search", "Finding messages and people by whatever somebody has.")
+blueprint = new_blueprint("search", "Finding messages and people by a term of any kind.")
 
 
 @endpoint(blueprint, "GET", "/search", query=schemas.SearchQuery, response=schemas.Hits, errors=(422, 503))
@@ -29,11 +29,11 @@ blueprint = new_blueprint("search", "Finding messages and people by whatever som
 def search(query: dict[str, Any]) -> dict[str, Any]:
     """Search
 
-    Takes the term for everything that it may be, and gives each of these that there is, with a few of its messages and
-    the address at which to read on. What was searched for stands in no log.
+    Tries the term as everything that it may be, and gives each hit with a few of its messages and the address of the
+    rest. Search terms are never logged.
     """
     with context.database().reading() as session:
-        return {"items": list(_hits(session, query["q"].strip()))}
+        return {"items": list(_find_hits(session, query["q"].strip()))}
 
 
 @endpoint(blueprint, "POST", "/messages/lookup", body=schemas.Lookup, response=schemas.Found, errors=(503,))
@@ -45,87 +45,94 @@ def look_up_messages(body: dict[str, Any]) -> Lookup:
     """
     with context.database().reading() as session:
         if "ids" in body:
-            found = listing.find_by_id(session, body["ids"])
-            known = {ids.public("msg", one): [row] for one, row in found.items()}
-            return _found([ids.public("msg", one) for one in body["ids"]], known)
+            rows = listing.find_by_id(session, body["ids"])
+            messages = {ids.public("msg", message_id): [row] for message_id, row in rows.items()}
+            return _make_lookup([ids.public("msg", message_id) for message_id in body["ids"]], messages)
         if "transaction_ids" in body:
-            return _found(body["transaction_ids"], listing.find_by_transaction(session, body["transaction_ids"]))
-        return _found(body["client_refs"], listing.find_by_client_ref(session, body["client_refs"]))
+            terms = body["transaction_ids"]
+            return _make_lookup(terms, listing.find_by_transaction(session, terms))
+        terms = body["client_refs"]
+        return _make_lookup(terms, listing.find_by_client_ref(session, terms))
 
 
-def _found(terms: Sequence[str], found: Mapping[str, Sequence[Message]]) -> Lookup:
+def _make_lookup(terms: Sequence[str], messages: Mapping[str, Sequence[Message]]) -> Lookup:
+    """The answer to a lookup. `messages`: those of each term, newest first, one more than a clientRef may give."""
     terms = list(dict.fromkeys(terms))
-    items = {row.id: row for term in terms for row in found.get(term, ())[:MAX_PER_CLIENT_REF]}
+    items = {row.id: row for term in terms for row in messages.get(term, ())[:MAX_PER_CLIENT_REF]}
     return Lookup(
         items=list(items.values()),
-        missing=[term for term in terms if not found.get(term)],
-        cut=[term for term in terms if len(found.get(term, ())) > MAX_PER_CLIENT_REF],
+        missing=[term for term in terms if not messages.get(term)],
+        cut=[term for term in terms if len(messages.get(term, ())) > MAX_PER_CLIENT_REF],
     )
 
 
-def _hits(session: Session, term: str) -> Iterator[dict[str, Any]]:
+def _find_hits(session: Session, term: str) -> Iterator[dict[str, Any]]:
     if term:
-        yield from _by_id(session, term)
-        yield from _by_number(session, term)
-        yield from _by_name(session, term)
+        yield from _find_by_id(session, term)
+        yield from _find_by_number(session, term)
+        yield from _find_by_name(session, term)
 
 
-def _by_id(session: Session, term: str) -> Iterator[dict[str, Any]]:
+def _find_by_id(session: Session, term: str) -> Iterator[dict[str, Any]]:
     prefix, _, _ = term.partition("_")
     identifier = ids.parse(prefix, term)
     if identifier is None:
         return
     if prefix == "msg":
-        found = list(listing.find_by_id(session, [identifier]).values())
-        if found:
-            yield _hit("message", f"messages/{term}", found)
+        messages = list(listing.find_by_id(session, [identifier]).values())
+        if messages:
+            yield _make_hit("message", f"messages/{term}", messages)
     elif prefix == "rcp" and session.get(InboxRow, identifier) is not None:
-        yield _hit("receipt", f"receipts/{term}")
+        yield _make_hit("receipt", f"receipts/{term}")
     elif prefix == "rpl":
         reply = session.get(Reply, identifier)
         if reply is not None:
-            yield _hit("reply", f"conversations/{ids.public('cnv', reply.conversation_id)}", answers=[reply])
+            yield _make_hit("reply", f"conversations/{ids.public('cnv', reply.conversation_id)}", replies=[reply])
     elif prefix == "cnv" and lookup.has_conversation(session, identifier):
-        yield _hit("conversation", f"conversations/{term}")
+        yield _make_hit("conversation", f"conversations/{term}")
 
 
-def _by_number(session: Session, term: str) -> Iterator[dict[str, Any]]:
+def _find_by_number(session: Session, term: str) -> Iterator[dict[str, Any]]:
     digits = numbers.digits_only(term)
     number = numbers.normalise(term) or digits
     if number is not None:
-        entries = contacts.read_contact(session, number, limit=_A_FEW).items
-        written = [entry.row for entry in entries if isinstance(entry.row, Message)]
-        answers = [entry.row for entry in entries if isinstance(entry.row, Reply)]
+        entries = contacts.read_contact(session, number, limit=_SAMPLE_SIZE).items
+        messages = [entry.row for entry in entries if isinstance(entry.row, Message)]
+        replies = [entry.row for entry in entries if isinstance(entry.row, Reply)]
         if entries:
-            yield _hit("recipient", f"recipients/{number}", written, answers)
+            yield _make_hit("recipient", f"recipients/{number}", messages, replies)
     if digits is not None and len(digits) >= MIN_DIGITS:
-        yield from _listed(session, "recipientEnds", MessageFilter(recipient_ends=digits), recipientEnds=digits)
+        yield from _find_in_list(session, "recipientEnds", MessageFilter(recipient_ends=digits), recipientEnds=digits)
     transaction_id = parse_transaction_id(term)
     if transaction_id is not None:
-        given = listing.find_by_transaction(session, [transaction_id]).get(transaction_id)
-        if given:
-            yield _hit("transactionID", f"transactions/{transaction_id}", given[:_A_FEW])
+        in_transaction = listing.find_by_transaction(session, [transaction_id]).get(transaction_id)
+        if in_transaction:
+            yield _make_hit("transactionID", f"transactions/{transaction_id}", in_transaction[:_SAMPLE_SIZE])
 
 
-def _by_name(session: Session, term: str) -> Iterator[dict[str, Any]]:
-    yield from _listed(session, "messageGuid", MessageFilter(message_guid=term), messageGuid=term)
-    reference: UUID = transitions.conversation_id(client_ref=term, recipient=None, originator=None)
-    if lookup.has_conversation(session, reference):
-        newest = listing.list_messages(session, MessageFilter(client_ref=term), limit=_A_FEW).items
-        answers = contacts.list_replies(session, contacts.ReplyFilter(client_ref=term), limit=_A_FEW).items
-        yield _hit("clientRef", f"conversations/{ids.public('cnv', reference)}", newest, answers)
-    others = [row for row in listing.find_by_prefix(session, term, _A_FEW + 1) if row.client_ref != term]
-    if others:
-        address = f"messages?{urlencode({'clientRefPrefix': term}, quote_via=quote)}"
-        yield _hit("clientRefPrefix", address, others[:_A_FEW])
+def _find_by_name(session: Session, term: str) -> Iterator[dict[str, Any]]:
+    yield from _find_in_list(session, "messageGuid", MessageFilter(message_guid=term), messageGuid=term)
+    conversation_id: UUID = transitions.conversation_id(client_ref=term, recipient=None, originator=None)
+    if lookup.has_conversation(session, conversation_id):
+        messages = listing.list_messages(session, MessageFilter(client_ref=term), limit=_SAMPLE_SIZE).items
+        replies = contacts.list_replies(session, contacts.ReplyFilter(client_ref=term), limit=_SAMPLE_SIZE).items
+        yield _make_hit("clientRef", f"conversations/{ids.public('cnv', conversation_id)}", messages, replies)
+    longer = [row for row in listing.find_by_prefix(session, term, _SAMPLE_SIZE + 1) if row.client_ref != term]
+    if longer:
+        path = f"messages?{urlencode({'clientRefPrefix': term}, quote_via=quote)}"
+        yield _make_hit("clientRefPrefix", path, longer[:_SAMPLE_SIZE])
 
 
-def _listed(session: Session, found_as: str, where: MessageFilter, **asked: str) -> Iterator[dict[str, Any]]:
-    found = listing.list_messages(session, where, limit=_A_FEW).items
-    if found:
-        yield _hit(found_as, f"messages?{urlencode(asked, quote_via=quote)}", found)
+def _find_in_list(session: Session, found_as: str, where: MessageFilter, **parameters: str) -> Iterator[dict[str, Any]]:
+    """The messages that fit `where`, as one hit. `parameters`: the same filter as query parameters of its URL."""
+    messages = listing.list_messages(session, where, limit=_SAMPLE_SIZE).items
+    if messages:
+        yield _make_hit(found_as, f"messages?{urlencode(parameters, quote_via=quote)}", messages)
 
 
-def _hit(found_as: str, address: str, written: Sequence[Message] = (), answers: Sequence[Reply] = ()) -> dict[str, Any]:
-    url = f"{context.settings().public_url}/v1/{address}"
-    return {"found_as": found_as, "url": url, "messages": written, "replies": answers}
+def _make_hit(
+    found_as: str, path: str, messages: Sequence[Message] = (), replies: Sequence[Reply] = ()
+) -> dict[str, Any]:
+    """A hit as `schemas.Hit` takes it. `path`: relative to /v1/."""
+    url = f"{context.settings().public_url}/v1/{path}"
+    return {"found_as": found_as, "url": url, "messages": messages, "replies": replies}

@@ -1,4 +1,7 @@
-"""Statistics: what the hourly counts say, and what waits too long."""
+"""Statistics from the hourly counts, and overdue messages.
+
+The statistics are written as JSON here, not by their schema: an answer has up to 744 lines, and most are cached.
+"""
 
 import json
 from collections import defaultdict
@@ -21,9 +24,9 @@ from receiptsvc.web.schemas import statistics as schemas
 
 blueprint = new_blueprint("stats", "How many, how fast, and what is overdue.")
 
-_MEMORY = "receiptsvc.statistics"
-_USUAL = {By.HOUR: timedelta(days=1), By.DAY: timedelta(days=30)}
-_MARKS = [int(timedelta(hours=hours).total_seconds()) for hours in (6, 24, 72, 168)]  # where ages are divided
+_CACHE = "receiptsvc.statistics"
+_DEFAULT_LENGTH = {By.HOUR: timedelta(days=1), By.DAY: timedelta(days=30)}
+_AGE_BOUNDS = [int(timedelta(hours=hours).total_seconds()) for hours in (6, 24, 72, 168)]  # seconds
 
 
 @endpoint(blueprint, "GET", "/stats", query=schemas.StatisticsQuery, response=schemas.Statistics, errors=(422, 503))
@@ -31,30 +34,30 @@ _MARKS = [int(timedelta(hours=hours).total_seconds()) for hours in (6, 24, 72, 1
 def read_statistics(query: dict[str, Any]) -> Response:
     """Read statistics
 
-    Messages by status, their delivery rate and time to delivery, and receipts, by hour or day, from counts that are
-    kept as the messages change. No message is looked at, so it is quick however many there are.
+    Messages by status, their delivery rate and delivery times, and receipts, by hour or day. They come from counts that
+    are updated as messages change, not from the messages, so the answer is quick however many there are.
     """
     at, by = context.now(), By(query["by"])
-    since, until = _whole(query.get("since"), query.get("until"), by)
+    since, until = _round(query.get("since"), query.get("until"), by)
     only = Status(query["status"]) if "status" in query else None
-    memory: StatisticsCache = current_app.extensions.setdefault(_MEMORY, StatisticsCache())
+    cache: StatisticsCache = current_app.extensions.setdefault(_CACHE, StatisticsCache())
     with context.database().reading() as session:
         try:
-            read = statistics.read(session, since, until, by, originator=query.get("originator"), cache=memory)
+            counts = statistics.read(session, since, until, by, originator=query.get("originator"), cache=cache)
         except TooManyCounts:
-            told = {"since": ["Too much was counted since then: give a later time, or an originator."]}
-            raise Problem(422, "The query can't be answered at once.", errors=told) from None
+            errors = {"since": ["Too much was counted since then: give a later time, or an originator."]}
+            raise Problem(422, "The query can't be answered at once.", errors=errors) from None
     has_receipts = "originator" not in query
     hours = (until - since) / timedelta(hours=1)
     head = {
-        "at": _written(at),
-        "since": _written(since),
-        "until": _written(until),
+        "at": _format_time(at),
+        "since": _format_time(since),
+        "until": _format_time(until),
         "by": by.value,
-        "total": _count(read.total, only, hours, has_receipts=has_receipts),
+        "total": _describe(counts.total, only, hours, has_receipts=has_receipts),
     }
-    items = ",".join([_item(line, only, by, has_receipts=has_receipts) for line in read.lines])
-    return Response(f'{_json(head)[:-1]},"items":[{items}]}}', content_type="application/json")
+    items = ",".join([_write_item(line, only, by, has_receipts=has_receipts) for line in counts.lines])
+    return Response(f'{_to_json(head)[:-1]},"items":[{items}]}}', content_type="application/json")
 
 
 @endpoint(blueprint, "GET", "/stats/overdue", query=schemas.OverdueQuery, response=schemas.Overdue, errors=(422, 503))
@@ -62,15 +65,15 @@ def read_statistics(query: dict[str, Any]) -> Response:
 def read_overdue(query: dict[str, Any]) -> dict[str, Any]:
     """Find what is overdue
 
-    Messages that should have had a final receipt by now, by status and age, with some to look at; and those of them of
-    which the gateway never said anything. Counts are bounded, so that it stays quick when everything is overdue.
+    Messages that should have a final receipt by now, by status and age, with examples; and those of them without any
+    receipt. Counts are bounded, so that the answer is quick even when everything is overdue.
     """
     older_than, now = query["older_than"], context.now()
-    seconds = [older_than, *(mark for mark in _MARKS if mark > older_than)]
+    bounds = [older_than, *(bound for bound in _AGE_BOUNDS if bound > older_than)]
     with context.database().reading() as session:
-        found = overdue.find(session, [now - timedelta(seconds=each) for each in seconds])
+        waiting = overdue.find(session, [now - timedelta(seconds=bound) for bound in bounds])
     ages: dict[Status, list[Age]] = defaultdict(list)
-    for age in found.ages:
+    for age in waiting.ages:
         ages[age.status].append(age)
     return {
         "at": now,
@@ -89,46 +92,47 @@ def read_overdue(query: dict[str, Any]) -> dict[str, Any]:
                     for age in ages[status]
                 ],
             }
-            for status, oldest in found.oldest.items()
+            for status, oldest in waiting.oldest.items()
         ],
         "without_receipt": {
-            "at_least": found.silent.count,
-            "is_exact": found.silent.is_all,
-            "examples": found.silent.examples,
+            "at_least": waiting.silent.count,
+            "is_exact": waiting.silent.is_all,
+            "examples": waiting.silent.examples,
         },
     }
 
 
-def _whole(since: datetime | None, until: datetime | None, by: By) -> tuple[datetime, datetime]:
-    """Whole hours or days, those in which the given times lie included. Raises Problem 422."""
-    end = _begin(until or context.now(), by)
+def _round(since: datetime | None, until: datetime | None, by: By) -> tuple[datetime, datetime]:
+    """Extend a range to whole hours or UTC days; fill in its defaults. Raises Problem 422."""
+    end = _start_of(until or context.now(), by)
     if until is None or end < until:
         end += by.length
-    begin = _begin(since or end - _USUAL[by], by)
+    begin = _start_of(since or end - _DEFAULT_LENGTH[by], by)
     if begin >= end:
-        raise _unclear("Must be earlier than until.")
+        raise _bad_since("Must be earlier than until.")
     if end - begin > timedelta(days=schemas.DAYS_BY[by]):
         longer = f", or {schemas.DAYS_BY[By.DAY]} by day" if by is By.HOUR else ""
-        raise _unclear(f"Must be at most {schemas.DAYS_BY[by]} days before until{longer}.")
+        raise _bad_since(f"Must be at most {schemas.DAYS_BY[by]} days before until{longer}.")
     return begin, end
 
 
-def _unclear(fault: str) -> Problem:
+def _bad_since(fault: str) -> Problem:
     return Problem(422, "The query can't be understood.", errors={"since": [fault]})
 
 
-def _begin(time: datetime, by: By) -> datetime:
+def _start_of(time: datetime, by: By) -> datetime:
     hour = hourly_counts.hour_of(time)
     return hour if by is By.HOUR else hour.replace(hour=0)
 
 
-@lru_cache(maxsize=4_000)  # of up to 400 bytes; most lines are those of the question before
-def _item(line: Line, only: Status | None, by: By, *, has_receipts: bool) -> str:
+@lru_cache(maxsize=4_000)  # of up to 400 bytes each; successive answers share most lines
+def _write_item(line: Line, only: Status | None, by: By, *, has_receipts: bool) -> str:
     hours = by.length / timedelta(hours=1)
-    return _json({"start": _written(line.start), **_count(line, only, hours, has_receipts=has_receipts)})
+    return _to_json({"start": _format_time(line.start), **_describe(line, only, hours, has_receipts=has_receipts)})
 
 
-def _count(line: Line, only: Status | None, hours: float, *, has_receipts: bool) -> dict[str, Any]:
+def _describe(line: Line, only: Status | None, hours: float, *, has_receipts: bool) -> dict[str, Any]:
+    """A line as the schema `Count`. `only`: count this status alone; `hours`: the length of its period."""
     final = sum(count for status, count in line.statuses.items() if status in FINAL)
     statuses = {status.value: count for status, count in line.statuses.items() if only is None or status is only}
     delays = line.delays
@@ -142,11 +146,11 @@ def _count(line: Line, only: Status | None, hours: float, *, has_receipts: bool)
     }
 
 
-def _json(value: object) -> str:
+def _to_json(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _written(time: datetime) -> str:
+def _format_time(time: datetime) -> str:
     return time.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 

@@ -1,4 +1,4 @@
-"""Suppressions: who may not be written to any more, and by which sender."""
+"""Suppressions (opt-outs): listing, adding and removing them, each a recipient and an originator."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import suppressions as schemas
 
-blueprint = new_blueprint("suppressions", "People who are not to be written to any more, each for one sender.")
+blueprint = new_blueprint("suppressions", "Opt-outs: people to whom one sender's messages are not sent.")
 
 
 @endpoint(
@@ -49,16 +49,16 @@ def list_suppressions(query: dict[str, Any]) -> Page[models.Suppression, Pair]:
 def suppress(body: dict[str, Any]) -> tuple[models.Suppression, int]:
     """Suppress a person
 
-    This sender's messages to them are refused from now on, or left out, as the service is set. What was accepted before
-    still goes out. 200: they were suppressed already, and who did it first, and why, stays.
+    From now on this sender's messages to them are refused or left out (SUPPRESSED_ACTION). What was accepted before
+    still goes out. 200: they were suppressed already; the first `createdBy` and `reason` stay.
     """
     pair = _pair(body)
     with context.database().transaction() as session:
-        added = suppressions.add(session, [pair], _by(body), context.now())
-        stands = suppressions.get(session, pair)
-    if stands is None:
-        raise Problem(409, "Somebody else has let go of it this very moment; ask again.")
-    return stands, 201 if added else 200
+        added = suppressions.add(session, [pair], _actor(body), context.now())
+        suppression = suppressions.get(session, pair)
+    if suppression is None:
+        raise Problem(409, "Another request has removed the suppression at the same time; ask again.")
+    return suppression, 201 if added else 200
 
 
 @endpoint(
@@ -71,21 +71,21 @@ def suppress(body: dict[str, Any]) -> tuple[models.Suppression, int]:
 )
 @requires("ops")
 def allow(query: dict[str, Any]) -> models.Suppression:
-    """Let a person be written to again
+    """Remove a suppression
 
-    Gives the suppression that is no more; 404: this sender was free to write to them.
+    This sender may write to the person again. The answer is the removed suppression; 404: there was none.
     """
     pair = _pair(query)
     with context.database().transaction() as session:
-        gone = suppressions.remove(session, pair, _by(query), context.now())
-    if gone is None:
+        removed = suppressions.remove(session, pair, _actor(query), context.now())
+    if removed is None:
         raise Problem(404, "This person is not suppressed for this originator.")
-    return gone
+    return removed
 
 
-def _pair(given: dict[str, Any]) -> Pair:
-    return Pair(given["recipient"], suppressions.fold(given.get("originator")))
+def _pair(arguments: dict[str, Any]) -> Pair:
+    return Pair(arguments["recipient"], suppressions.fold(arguments.get("originator")))
 
 
-def _by(given: dict[str, Any]) -> Actor:
-    return Actor(actor=auth.key_name(), reason=given.get("reason"))
+def _actor(arguments: dict[str, Any]) -> Actor:
+    return Actor(actor=auth.key_name(), reason=arguments.get("reason"))

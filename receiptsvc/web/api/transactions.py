@@ -1,4 +1,4 @@
-"""What the gateway calls a transaction."""
+"""Transactions: the messages of one transactionID of the gateway."""
 
 from receiptsvc.store.queries import lookup
 from receiptsvc.store.queries.lookup import Transaction
@@ -9,14 +9,14 @@ from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.http.fields import parse_transaction_id
 from receiptsvc.web.schemas import messages as schemas
 
-blueprint = new_blueprint("transactions", "The gateway's own ids of what it sent.")
+blueprint = new_blueprint("transactions", "Messages by the gateway's transactionID.")
 
 
 @endpoint(
     blueprint,
     "GET",
     "/transactions/<transaction_id>",
-    path={"transaction_id": "The gateway's transactionID; leading zeros say nothing."},
+    path={"transaction_id": "The gateway's transactionID; leading zeros are ignored."},
     response=schemas.Transaction,
     errors=(404, 503),
 )
@@ -24,11 +24,11 @@ blueprint = new_blueprint("transactions", "The gateway's own ids of what it sent
 def read_transaction(transaction_id: str) -> Transaction:
     """Read a transaction
 
-    Every message that was ever given this transactionID, with what was recorded of it, and how many stand where.
+    Every message that was ever given this transactionID, with its transitions, and a summary by status.
     """
     digits = parse_transaction_id(transaction_id)
     with context.database().reading() as session:
-        found = lookup.find_transaction(session, digits) if digits else None
-    if found is None:
+        transaction = lookup.find_transaction(session, digits) if digits else None
+    if transaction is None:
         raise Problem(404, "No message was given this transactionID.")
-    return found
+    return transaction

@@ -1,1 +1,1 @@
-"""The API's description as pages and as Markdown."""
+"""The API's description: the OpenAPI document, a page, and Markdown."""

@@ -1,4 +1,4 @@
-"""The API's own description: the OpenAPI document, and a page made from it that needs no other host."""
+"""The OpenAPI document and the page made from it, which loads nothing from other hosts."""
 
 import inspect
 from collections.abc import Callable
@@ -38,33 +38,37 @@ blueprint = Blueprint("documentation", __name__)
 @public
 def read_openapi() -> Response:
     """The OpenAPI document."""
-    return _once("document", lambda: jsonify(_document()))
+    return _respond_cached("document", lambda: jsonify(document_of(current_app)))
 
 
 @blueprint.get("/docs")
 @public
 def read_docs() -> Response:
-    """The same as a page."""
-    return _once("page", lambda: make_response(render_template("docs.html", document=_document(), told=reference)))
+    """The OpenAPI document as a page."""
+
+    def render() -> Response:
+        return make_response(render_template("docs.html", document=document_of(current_app), reference=reference))
+
+    return _respond_cached("page", render)
 
 
 @blueprint.get("/static/<path:name>")
 @public
 def read_static(name: str) -> Response:
-    """What pages are dressed with."""
+    """The stylesheets of the pages."""
     return send_from_directory("docs/static", name, max_age=3600)
 
 
 class _Converter(OpenAPIConverter):
-    """Tells of an object also what its schema says of it as a whole."""
+    """Adds a schema's docstring and its `rules` to its JSON Schema."""
 
     def schema2jsonschema(self, schema: Any) -> dict[str, Any]:
         """The schema as JSON Schema."""
-        told: dict[str, Any] = super().schema2jsonschema(schema)  # type: ignore[no-untyped-call] # as apispec has it
-        known = resolve_schema_instance(schema)
-        if isinstance(known, Schema):  # and none of flask-smorest's own
-            told |= {"description": inspect.cleandoc(known.__doc__ or ""), **known.rules}
-        return told
+        json_schema: dict[str, Any] = super().schema2jsonschema(schema)  # type: ignore[no-untyped-call] # apispec's
+        instance = resolve_schema_instance(schema)
+        if isinstance(instance, Schema):  # not one of flask-smorest's own
+            json_schema |= {"description": inspect.cleandoc(instance.__doc__ or ""), **instance.rules}
+        return json_schema
 
 
 class _Plugin(MarshmallowPlugin):
@@ -72,7 +76,7 @@ class _Plugin(MarshmallowPlugin):
 
 
 def describe(app: Flask, server_url: str) -> Any:
-    """Begin the description of `app`; endpoints are registered with the flask-smorest API that this returns."""
+    """Set up the description of `app`. Endpoints are registered with the flask-smorest API that this returns."""
     app.config.update(API_TITLE="receiptsvc", API_VERSION="v1", OPENAPI_VERSION="3.1.0")
     api = flask_smorest.Api()
     api.ERROR_SCHEMA, api.DEFAULT_ERROR_RESPONSE_NAME = Problem, None
@@ -84,14 +88,14 @@ def describe(app: Flask, server_url: str) -> Any:
             "servers": [{"url": server_url}],
         },
     )
-    api.ma_plugin.converter.add_attribute_function(_tell_names)
+    api.ma_plugin.converter.add_attribute_function(_describe_property_names)
     api.spec.components.security_scheme(
         BEARER, {"type": "http", "scheme": "bearer", "description": "An API key. Its scopes are send, read and ops."}
     )
     for status, meaning in PROBLEMS.items():
-        answer = {"description": meaning, "content": {errors.CONTENT_TYPE: {"schema": Problem}}}
-        api.spec.components.response(HTTPStatus(status).name, answer, lazy=True)
-    del api.spec.components.schemas["PaginationMetadata"]  # flask-smorest's; our pages go by nextCursor
+        response = {"description": meaning, "content": {errors.CONTENT_TYPE: {"schema": Problem}}}
+        api.spec.components.response(HTTPStatus(status).name, response, lazy=True)
+    del api.spec.components.schemas["PaginationMetadata"]  # flask-smorest's; our pages have nextCursor
     for schema in (*TIMELINE, *EVENTS):
         api.spec.components.schema(schema.__name__, schema=schema)
     return api
@@ -116,19 +120,19 @@ def write_prose(app: Flask, name: str) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
-def _tell_names(converter: Any, field: Any, **_: object) -> dict[str, Any]:
-    """What the names of an object's members must keep to, where they must."""
+def _describe_property_names(converter: Any, field: Any, **_: object) -> dict[str, Any]:
+    """JSON Schema's `propertyNames` for a Dict field whose keys are validated."""
     names = field.key_field if isinstance(field, fields.Dict) else None
     return {"propertyNames": converter.field2property(names)} if names is not None and names.validators else {}
 
 
-def _once(name: str, make: Callable[[], Response]) -> Response:
-    """An answer that stays the same as long as the process lives: made once, and given to whom it is new."""
-    made = current_app.extensions.setdefault("receiptsvc.documentation", {})
-    if name not in made:
-        first = make()
-        made[name] = caching.tag_of(first.get_data()), first.get_data(), first.content_type
-    tag, body, content_type = made[name]
+def _respond_cached(name: str, make: Callable[[], Response]) -> Response:
+    """A response that never changes while the process lives: made once, and 304 for clients that have it."""
+    cache = current_app.extensions.setdefault("receiptsvc.documentation", {})
+    if name not in cache:
+        response = make()
+        cache[name] = caching.tag_of(response.get_data()), response.get_data(), response.content_type
+    tag, body, content_type = cache[name]
     headers = {**caching.tagged(tag), "Cache-Control": "no-cache"}
     if caching.has_newest(tag):
         return Response(status=304, headers=headers)
@@ -138,7 +142,3 @@ def _once(name: str, make: Callable[[], Response]) -> Response:
 def document_of(app: Flask) -> Any:
     """The OpenAPI document of an application."""
     return app.extensions["flask-smorest"]["apis"][""]["ext_obj"].spec.to_dict()
-
-
-def _document() -> Any:
-    return document_of(current_app)

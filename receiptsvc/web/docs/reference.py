@@ -1,6 +1,6 @@
-"""The API's description for people: examples, and the OpenAPI document as Markdown, which is docs/api.md.
+"""The OpenAPI document for people: its parts for the page, with examples, and all of it as Markdown.
 
-`make api-docs` writes it, by `python -m receiptsvc.web`.
+`make api-docs` writes the Markdown to docs/api.md with `python -m receiptsvc.web`.
 """
 
 import json
@@ -23,37 +23,39 @@ Operation = dict[str, Any]  # one of its operations, with `method`, `path` and a
 def by_noun(document: Document) -> Iterator[tuple[dict[str, str], list[Operation]]]:
     """Each tag with its operations, in the document's order."""
     for tag in document["tags"]:
-        found = [
-            {**ways[method], "method": method.upper(), "path": path}
-            | {"parameters": ways.get("parameters", []) + ways[method].get("parameters", [])}
-            for path, ways in document["paths"].items()
+        operations = [
+            {**item[method], "method": method.upper(), "path": path}
+            | {"parameters": item.get("parameters", []) + item[method].get("parameters", [])}
+            for path, item in document["paths"].items()
             for method in METHODS
-            if method in ways and tag["name"] in ways[method]["tags"]
+            if method in item and tag["name"] in item[method]["tags"]
         ]
-        yield tag, found
+        yield tag, operations
 
 
 def problems(document: Document) -> dict[str, str]:
-    """What each status of a problem means."""
-    known = {str(HTTPStatus[name].value): answer for name, answer in document["components"]["responses"].items()}
-    return {status: known[status]["description"] for status in sorted(known)}
+    """The meaning of each problem, by status."""
+    responses = {
+        str(HTTPStatus[name].value): response for name, response in document["components"]["responses"].items()
+    }
+    return {status: responses[status]["description"] for status in sorted(responses)}
 
 
 def answers(operation: Operation) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Each answer that is no problem: status, content type, schema. One without a body has neither."""
-    for status, answer in sorted(operation["responses"].items()):
-        if "$ref" not in answer:
-            for content_type, content in answer.get("content", {"": {"schema": {}}}).items():
+    """Each response that is not a problem: status, content type, schema. Without a body the last two are empty."""
+    for status, response in sorted(operation["responses"].items()):
+        if "$ref" not in response:
+            for content_type, content in response.get("content", {"": {"schema": {}}}).items():
                 yield status, content_type, content["schema"]
 
 
 def errors(operation: Operation) -> list[str]:
     """The statuses of the problems that an operation may have."""
-    return sorted(status for status, answer in operation["responses"].items() if "$ref" in answer)
+    return sorted(status for status, response in operation["responses"].items() if "$ref" in response)
 
 
 def example(document: Document, schema: dict[str, Any]) -> Any:
-    """A value that fits a schema: its own example, or made of those of its parts."""
+    """A value that fits a schema: its own example, or one made of its parts' examples."""
     if "$ref" in schema:
         return example(document, document["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
     if schema.get("examples"):
@@ -61,8 +63,8 @@ def example(document: Document, schema: dict[str, Any]) -> Any:
     if "anyOf" in schema and "properties" not in schema:
         return example(document, schema["anyOf"][0])
     if "items" in schema:
-        kinds = schema["items"].get("oneOf", [schema["items"]])
-        return [example(document, kind) for kind in kinds]
+        alternatives = schema["items"].get("oneOf", [schema["items"]])
+        return [example(document, alternative) for alternative in alternatives]
     if "properties" in schema:
         names = schema["anyOf"][0]["required"] if "anyOf" in schema else schema["properties"]
         return {name: example(document, schema["properties"][name]) for name in names}
@@ -70,7 +72,7 @@ def example(document: Document, schema: dict[str, Any]) -> Any:
 
 
 def address(operation: Operation) -> str:
-    """An operation's address with examples in it: for its path, and for what its query must have."""
+    """An operation's address with examples for its path parameters and its required query parameters."""
     path: str = operation["path"]
     query: list[str] = []
     for parameter in operation["parameters"]:
@@ -83,7 +85,7 @@ def address(operation: Operation) -> str:
 
 
 def kind(schema: dict[str, Any]) -> str:
-    """A schema's type in words. Names of other schemas stand in brackets."""
+    """A schema's type in words, with the names of other schemas in brackets."""
     if "$ref" in schema:
         return f"[{schema['$ref'].rpartition('/')[2]}]"
     if "anyOf" in schema and "properties" not in schema:
@@ -96,56 +98,57 @@ def kind(schema: dict[str, Any]) -> str:
         return f"list of {kind(schema['items'])}"
     types: list[str] = schema["type"] if isinstance(schema.get("type"), list) else [schema.get("type", "anything")]
     if isinstance(schema.get("additionalProperties"), dict):
-        types = [f"object of {kind(schema['additionalProperties'])}" if one == "object" else one for one in types]
+        values = kind(schema["additionalProperties"])
+        types = [f"object of {values}" if name == "object" else name for name in types]
     return " or ".join(types)
 
 
 def bounds(schema: dict[str, Any]) -> str:
-    """What a value must keep to, in words; empty if that is nothing."""
-    told = [f"{name} {json.dumps(schema[name])}" for name in _BOUNDS if name in schema and schema[name] != "date-time"]
+    """A value's limits in words; empty if it has none."""
+    parts = [f"{name} {json.dumps(schema[name])}" for name in _BOUNDS if name in schema and schema[name] != "date-time"]
     if "enum" in schema and len(schema["enum"]) > 1:
-        told.append("one of " + ", ".join(f"`{json.dumps(word)}`" for word in schema["enum"]))
-    return "; ".join(told)
+        parts.append("one of " + ", ".join(f"`{json.dumps(value)}`" for value in schema["enum"]))
+    return "; ".join(parts)
 
 
 def is_needed(schema: dict[str, Any], field: str) -> bool:
-    """Whether a request must have this field. Of an answer, which has them all, there is no need to say so."""
+    """Whether a request must have this field. False for answers, which always have all of theirs."""
     return schema.get("additionalProperties") is False and field in schema.get("required", ())
 
 
 def markdown(document: Document) -> str:
-    """The whole document for people."""
+    """The whole document as Markdown."""
     return "\n".join(_lines(document)) + "\n"
 
 
 def html(text: str) -> Markup:
-    """The few things of Markdown that our descriptions use: paragraphs, headings, lists, code and bold words."""
-    return Markup("\n").join(map(_block, re.split(r"\n{2,}", text.strip())))
+    """Markdown as HTML, as far as our descriptions use it: paragraphs, headings, lists, code and bold words."""
+    return Markup("\n").join(map(_block_html, re.split(r"\n{2,}", text.strip())))
 
 
-def _block(text: str) -> Markup:
+def _block_html(text: str) -> Markup:
     if text.startswith("```"):
         return Markup("<pre>{}</pre>").format(text.strip("`\n"))
     if text.startswith("## "):
         return Markup("<h2>{}</h2>").format(inline(text[3:]))
-    for mark, tag in ((r"- ", "ul"), (r"\d+\. ", "ol")):
-        if re.match(mark, text):
-            items = re.split(rf"(?:^|\n){mark}", text)[1:]
-            return Markup(f"<{tag}>{{}}</{tag}>").format(  # noqa: S704 - of two words of ours
+    for marker, tag in ((r"- ", "ul"), (r"\d+\. ", "ol")):
+        if re.match(marker, text):
+            items = re.split(rf"(?:^|\n){marker}", text)[1:]
+            return Markup(f"<{tag}>{{}}</{tag}>").format(  # noqa: S704 - the tag is one of ours
                 Markup("").join(Markup("<li>{}</li>").format(inline(item)) for item in items)
             )
     return Markup("<p>{}</p>").format(inline(text))
 
 
 def inline(text: str) -> Markup:
-    """Text of one paragraph, its code and bold words marked."""
-    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
-    return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", marked))  # noqa: S704 - escaped above
+    """One paragraph's text as HTML, with its code and bold words."""
+    with_code = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+    return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", with_code))  # noqa: S704 - escaped above
 
 
 def _lines(document: Document) -> Iterator[str]:
     yield f"# The API of {document['info']['title']}"
-    yield "\n<!-- Made of the OpenAPI document by `make api-docs`. -->\n"
+    yield "\n<!-- Made from the OpenAPI document by `make api-docs`. -->\n"
     yield document["info"]["description"].strip() + "\n"
     yield from _table(["status", "means"], ([f"`{status}`", text] for status, text in problems(document).items()))
     yield "## Calls\n"
@@ -156,21 +159,25 @@ def _lines(document: Document) -> Iterator[str]:
     for tag, operations in by_noun(document):
         yield f"\n## {tag['name'].capitalize()}\n\n{tag['description']}"
         for operation in operations:
-            yield from _call(document, operation)
+            yield from _operation_lines(document, operation)
     yield "\n## Objects"
     for name, schema in document["components"]["schemas"].items():
         yield f"\n### {name}\n\n{schema['description']}\n"
         yield from _table(
             ["field", "type", "meaning"],
             (
-                [f"`{field}`" + (" (needed)" if is_needed(schema, field) else ""), _linked(kind(one)), _meaning(one)]
-                for field, one in schema["properties"].items()
+                [
+                    f"`{name}`" + (" (needed)" if is_needed(schema, name) else ""),
+                    _link_schemas(kind(field)),
+                    _meaning(field),
+                ]
+                for name, field in schema["properties"].items()
             ),
         )
 
 
-def _call(document: Document, operation: Operation) -> Iterator[str]:
-    scope = next((scopes[0] for each in operation["security"] for scopes in each.values()), None)
+def _operation_lines(document: Document, operation: Operation) -> Iterator[str]:
+    scope = next((scopes[0] for schemes in operation["security"] for scopes in schemes.values()), None)
     yield f"\n### {operation['summary']}\n"
     yield f"`{operation['method']} {operation['path']}`: {f'scope `{scope}`' if scope else 'needs no key'}\n"
     if operation.get("description"):
@@ -180,64 +187,70 @@ def _call(document: Document, operation: Operation) -> Iterator[str]:
             ["parameter", "in", "type", "meaning"],
             (
                 [
-                    f"`{one['name']}`" + (" (needed)" if one.get("required") else ""),
-                    one["in"],
-                    kind(one["schema"]),
-                    _meaning({**one["schema"], "description": one["description"]}),
+                    f"`{parameter['name']}`" + (" (needed)" if parameter.get("required") else ""),
+                    parameter["in"],
+                    kind(parameter["schema"]),
+                    _meaning({**parameter["schema"], "description": parameter["description"]}),
                 ]
-                for one in operation["parameters"]
+                for parameter in operation["parameters"]
             ),
         )
-    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
-    given = [
-        f"{status} {_linked(kind(schema)) if content_type == 'application/json' else content_type}".strip()
+    body = _body_schema(operation)
+    responses = [
+        f"{status} {_link_schemas(kind(schema)) if content_type == 'application/json' else content_type}".strip()
         for status, content_type, schema in answers(operation)
     ]
-    takes = f"Body: {_linked(kind(body))}. " if body else ""
-    failing = ", ".join(errors(operation))
-    yield f"{takes}Answers: {', '.join(given)}. Errors: {failing}.\n"
+    body_words = f"Body: {_link_schemas(kind(body))}. " if body else ""
+    yield f"{body_words}Answers: {', '.join(responses)}. Errors: {', '.join(errors(operation))}.\n"
     yield "```\n" + sample(document, operation) + "\n```"
 
 
+def _body_schema(operation: Operation) -> dict[str, Any] | None:
+    schema: dict[str, Any] | None = (
+        operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+    )
+    return schema
+
+
 def sample(document: Document, operation: Operation) -> str:
-    """A call and its answer, as an example."""
+    """An example request and its response."""
     lines = [f"{operation['method']} {address(operation)}"]
-    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+    body = _body_schema(operation)
     if body:
-        lines.append(_json(example(document, body)))
+        lines.append(_to_json(example(document, body)))
     status, content_type, schema = next(iter(answers(operation)))
     if operation["operationId"] == "send_messages":  # its 200 is that of a dry run
         status, content_type, schema = list(answers(operation))[-1]
     value = example(document, schema)
-    lines += ["", status, _json(value) if content_type == "application/json" else str(value).strip()]
+    lines += ["", status, _to_json(value) if content_type == "application/json" else str(value).strip()]
     return "\n".join(lines)
 
 
-def _json(value: Any) -> str:
+def _to_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def _meaning(schema: dict[str, Any]) -> str:
-    told = [schema.get("description", "")]
+    parts = [schema.get("description", "")]
     if bounds(schema):
-        told.append(f"({bounds(schema)})")
+        parts.append(f"({bounds(schema)})")
     if schema.get("examples"):
-        told.append(f"Such as `{json.dumps(schema['examples'][0], ensure_ascii=False)}`.")
-    return " ".join(filter(None, told))
+        parts.append(f"Such as `{json.dumps(schema['examples'][0], ensure_ascii=False)}`.")
+    return " ".join(filter(None, parts))
 
 
-def _linked(words: str) -> str:
-    return re.sub(r"\[(\w+)\]", lambda found: f"[{found[1]}](#{_anchor(found[1])})", words)
+def _link_schemas(text: str) -> str:
+    return re.sub(r"\[(\w+)\]", lambda match: f"[{match[1]}](#{_anchor(match[1])})", text)
 
 
 def _anchor(heading: str) -> str:
-    """As GitHub makes it."""
+    """A heading's anchor as GitHub makes it."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def _table(heads: Sequence[str], rows: Iterator[list[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(heads) + " |"
-    yield "|" + "---|" * len(heads)
+def _table(header: Sequence[str], rows: Iterator[list[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(header) + " |"
+    yield "|" + "---|" * len(header)
     for row in rows:
         yield "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |"
     yield ""

@@ -1,4 +1,4 @@
-"""What spares work and bytes: tags that tell a client that it has the newest, compression, and who may keep what."""
+"""ETags, gzip and Cache-Control."""
 
 import zlib
 from collections.abc import Iterable, Iterator
@@ -6,9 +6,9 @@ from hashlib import blake2b
 
 from flask import Flask, Response, request
 
-MIN_BYTES = 1024  # of an answer that is worth compressing
+MIN_BYTES = 1024  # smaller answers are not worth compressing
 
-_TEXTS = frozenset(
+_COMPRESSIBLE = frozenset(
     {
         "application/json",
         "application/jsonl",
@@ -18,53 +18,51 @@ _TEXTS = frozenset(
         "text/plain",
     }
 )
-_LEVEL = 4  # 100 MB/s or so, and nearly as small as the slower ones
-_GZIP = 16 + zlib.MAX_WBITS  # zlib's word for: with gzip's head and tail
+_LEVEL = 4  # about 100 MB/s, and nearly as small as the slower levels
+_GZIP = 16 + zlib.MAX_WBITS  # zlib's code for the gzip format
 
 
 def register(app: Flask) -> None:
-    """Compress the answers of `app`, and say what may be kept of them."""
-    app.after_request(_say_who_may_keep)
-    app.after_request(_compress)  # the last to be registered is asked first; the others see what it made
+    """Compress the answers of `app`, and set Cache-Control on all of them."""
+    app.after_request(_set_cache_control)
+    app.after_request(_compress)  # Flask runs the last registered first, so the other one sees its result
 
 
 def tag_of(*parts: object) -> str:
-    """A tag that differs where any of `parts` does, as they are written by `repr`."""
+    """The ETag of `parts`: a digest of their `repr`."""
     return blake2b(repr(parts).encode(), digest_size=12).hexdigest()
 
 
 def has_newest(tag: str) -> bool:
-    """Whether the client says that it has just this."""
+    """Whether the request's If-None-Match names this tag."""
     return request.if_none_match.contains_weak(tag)
 
 
 def unchanged(tag: str) -> Response:
-    """304: what the client has is the newest."""
+    """The 304 for a client that has the newest version."""
     return Response(status=304, headers=tagged(tag))
 
 
 def tagged(tag: str) -> dict[str, str]:
-    """The header of an answer. Weak, because an answer is the same however it is compressed."""
+    """The ETag header. Weak, because compressed and plain answers share it."""
     return {"ETag": f'W/"{tag}"'}
 
 
-def _say_who_may_keep(response: Response) -> Response:
-    if request.path.startswith(
-        "/v1/"
-    ):  # personal: kept by nobody but who asked, and only to ask whether it is the newest
+def _set_cache_control(response: Response) -> Response:
+    if request.path.startswith("/v1/"):  # personal data: only the client may keep it, and must revalidate it
         response.headers["Cache-Control"] = "private, no-cache" if "ETag" in response.headers else "no-store"
-    response.headers.setdefault("Cache-Control", "no-store")  # of the moment, such as /readyz and errors
+    response.headers.setdefault("Cache-Control", "no-store")  # such as /readyz and errors
     return response
 
 
 def _compress(response: Response) -> Response:
-    """Compress what is long and known to be text, where nothing secret can be guessed from its length.
+    """Compress long text answers, except where their length could give away a secret (BREACH).
 
-    A page of another site can make a browser ask again and again, and watch the lengths, only by its cookies; so where
-    a cookie comes or goes, nothing is compressed.
+    Another site's page can make a browser repeat a request and watch the lengths only with the browser's cookies. So
+    nothing is compressed where a cookie comes or goes.
     """
     if (
-        response.mimetype not in _TEXTS
+        response.mimetype not in _COMPRESSIBLE
         or response.direct_passthrough
         or "Content-Encoding" in response.headers
         or request.cookies
@@ -85,12 +83,12 @@ def _compress(response: Response) -> Response:
     return response
 
 
-def compressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Each piece compressed as far as it goes, so that a client sees it when it was written. Unlocks Python meanwhile.
+def compressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Compress and flush each chunk, so that the client can read it at once. Releases the GIL while it compresses.
 
-    Where `pieces` break off, so does this, without gzip's end.
+    If `chunks` break off, so does this, without the gzip trailer.
     """
     compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
-    for piece in pieces:
-        yield compressor.compress(piece) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    for chunk in chunks:
+        yield compressor.compress(chunk) + compressor.flush(zlib.Z_SYNC_FLUSH)
     yield compressor.flush()

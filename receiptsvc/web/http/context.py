@@ -1,4 +1,4 @@
-"""What every view may ask of the application that it runs in."""
+"""The current application's settings, database, readiness probe, spool state and event feed, for its views."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from receiptsvc.spool.backlog import Backlog, SpoolState
 from receiptsvc.store.core.db import Database
 from receiptsvc.web.http.readiness import FindOut, ReadinessProbe
 
-_NAME = "receiptsvc"
+_EXTENSION = "receiptsvc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,53 +26,53 @@ class _Context:
 
 
 def attach(app: Flask, settings: Settings, database: Database, feed: Feed, find_out: FindOut | None) -> None:
-    """Give an application its settings, its database, what feeds its event streams, and who knows of keeping."""
+    """Give `app` the context that this module's functions read. `find_out`: see `ReadinessProbe`."""
     backlog = Backlog(settings.spool_dir) if settings.spool_dir else None
-    looker = ReadinessProbe(settings, database, backlog, find_out)
-    app.extensions[_NAME] = _Context(settings, database, looker, backlog, feed)
+    probe = ReadinessProbe(settings, database, backlog, find_out)
+    app.extensions[_EXTENSION] = _Context(settings, database, probe, backlog, feed)
 
 
 def settings() -> Settings:
-    """The settings of the application at work."""
+    """The current application's settings."""
     return _current().settings
 
 
 def database() -> Database:
-    """The database of the application at work."""
+    """The current application's database."""
     return _current().database
 
 
 def readiness() -> ReadinessProbe:
-    """What tells whether the application at work can do its duty."""
+    """The current application's readiness probe."""
     return _current().readiness
 
 
 def feed() -> Feed:
-    """What feeds the event streams of the application at work."""
+    """The feed of the current application's event streams."""
     return _current().feed
 
 
 def spooled() -> SpoolState | None:
-    """What waits in the spool of this host; None if there is no spool."""
+    """The callbacks that wait in this host's spool; None if there is no spool."""
     backlog = _current().backlog
     return backlog.look() if backlog is not None else None
 
 
 def now() -> datetime:
-    """The time."""
+    """The current time, UTC."""
     return datetime.now(UTC)
 
 
 def message_url(message_id: UUID) -> str:
-    """Where a message can be read."""
+    """The public URL of a message."""
     return f"{settings().public_url}/v1/messages/{ids.public('msg', message_id)}"
 
 
 def conversation_url(conversation_id: UUID) -> str:
-    """Where a conversation can be read."""
+    """The public URL of a conversation."""
     return f"{settings().public_url}/v1/conversations/{ids.public('cnv', conversation_id)}"
 
 
 def _current() -> _Context:
-    context: _Context = current_app.extensions[_NAME]
+    context: _Context = current_app.extensions[_EXTENSION]
     return context

@@ -23,18 +23,18 @@ PROBLEMS = {
     403: "The key lacks the scope that this needs.",
     404: "There is no such thing.",
     408: "The body came too slowly: less than 4 KiB a second, or nothing for 10 s.",
-    409: "It can't be done as things stand; `detail` says why. With `Retry-After`, ask again.",
-    410: "It is kept no more.",
+    409: "It can't be done in the present state; `detail` says why. With `Retry-After`, ask again.",
+    410: "It is no longer kept.",
     413: "The body is larger, or holds more, than one request may; send several.",
     415: "The body is not JSON, sent as `application/json` and not compressed.",
     422: "The request can't be understood; `errors` names each fault by its path, and nothing was done.",
-    500: "A fault of ours; it has been noted. What was asked for may or may not have been done.",
+    500: "An error of ours; it has been logged. What was asked for may or may not have been done.",
     503: "The service can't do it now; ask again after `Retry-After` seconds. What was asked for may or may not have "
     "been done.",
-    505: "The request came by HTTP/1.0, in which an answer that breaks off can't be told from a whole one.",
+    505: "The request came by HTTP/1.0, where a truncated answer looks like a whole one.",
 }
 
-_IN_PATHS = {  # what a parameter there looks like
+_PATH_SCHEMAS = {  # by the parameter's name
     "message_id": {"type": "string", "pattern": ids.pattern("msg"), "examples": ["msg_01k8z3r5t6e8vbyq0h4n2m7c9d"]},
     "receipt_id": {"type": "string", "pattern": ids.pattern("rcp"), "examples": ["rcp_01k8z4a0b1c2d3e4f5g6h7j8k8"]},
     "transaction_id": {"type": "string", "pattern": "^[0-9]{1,40}$", "examples": ["1234567"]},
@@ -50,7 +50,7 @@ _IF_NONE_MATCH = {
 
 
 def new_blueprint(name: str, description: str, *, prefix: str = PREFIX) -> Blueprint:
-    """A group of endpoints."""
+    """A blueprint for one group of endpoints: a tag in the OpenAPI document."""
     blueprint = flask_smorest.Blueprint(name, __name__, url_prefix=prefix, description=description)
     blueprint.ARGUMENTS_PARSER = parsing.PARSER
     return blueprint
@@ -87,22 +87,22 @@ def endpoint(
         scope = auth.declared(view)
         if scope is None:
             raise ValueError(f"{view} does not declare who may call it")
-        closed = scope != auth.PUBLIC
-        problems = {*errors, *((401, 403) if closed else ()), *((408, 413, 415, 422) if body else ()), 500}
+        needs_key = scope != auth.PUBLIC
+        problems = {*errors, *((401, 403) if needs_key else ()), *((408, 413, 415, 422) if body else ()), 500}
         if blueprint.url_prefix == PREFIX:
             problems.add(422)  # an unknown parameter
-        given = {"type": "string", "examples": [sample]} if streams else response
-        served: Any = blueprint.response(status, given, content_type=streams)(view)
+        schema = {"type": "string", "examples": [sample]} if streams else response
+        served: Any = blueprint.response(status, schema, content_type=streams)(view)
         if is_tagged:
             served = blueprint.alt_response(304, description="What If-None-Match names is the newest.")(served)
-        for other, schema in (alt_responses or {}).items():
-            served = blueprint.alt_response(other, schema=schema)(served)
-        served = _given_input(blueprint, served, body=body, decorator=decorator, query=query, headers=headers)
+        for alt_status, alt_schema in (alt_responses or {}).items():
+            served = blueprint.alt_response(alt_status, schema=alt_schema)(served)
+        served = _parse_arguments(blueprint, served, body=body, decorator=decorator, query=query, headers=headers)
         for problem in sorted(problems):
             served = blueprint.alt_response(problem, response=HTTPStatus(problem).name)(served)
-        served = blueprint.doc(security=[{BEARER: [scope]}] if closed else [], operationId=view.__name__)(served)
+        served = blueprint.doc(security=[{BEARER: [scope]}] if needs_key else [], operationId=view.__name__)(served)
         parameters: list[dict[str, Any]] = [
-            {"in": "path", "name": name, "description": text, "schema": _IN_PATHS[name]}
+            {"in": "path", "name": name, "description": text, "schema": _PATH_SCHEMAS[name]}
             for name, text in (path or {}).items()
         ]
         if is_tagged:
@@ -113,7 +113,7 @@ def endpoint(
     return serve
 
 
-def _given_input(
+def _parse_arguments(
     blueprint: Blueprint,
     served: Any,
     *,
@@ -122,7 +122,7 @@ def _given_input(
     query: type[Schema] | None,
     headers: type[Schema] | None,
 ) -> Any:
-    """Wrap a view in the reading of its arguments. The outermost wrapper is read first."""
+    """Wrap a view in the parsers of its arguments. The outermost wrapper parses first."""
     if body is not None:
         served = blueprint.arguments(body)(served)
     if decorator is not None:

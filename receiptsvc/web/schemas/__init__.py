@@ -1,1 +1,1 @@
-"""The shapes of what the API takes and gives, by noun. No schema asks the database."""
+"""The API's request and response schemas, one module a noun. No schema queries the database."""

@@ -1,4 +1,4 @@
-"""What all schemas share, those of answers and those of requests; and the schema of a problem."""
+"""The base classes of all request and response schemas, and the schema of a problem (RFC 9457)."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -7,57 +7,57 @@ from typing import Any, ClassVar
 import marshmallow as ma
 from marshmallow import fields
 
-_MAX_MEMBERS = 40  # of an object; none has as many names
+_MAX_MEMBERS = 40  # of a request's object; no schema has as many fields
 
 
 def about(description: str, *examples: object, **more: object) -> dict[str, Any]:
-    """A field's documentation."""
+    """A field's `metadata`: its description and examples for OpenAPI; `more`: further members of its JSON Schema."""
     return {"description": description, **({"examples": list(examples)} if examples else {}), **more}
 
 
 class Schema(ma.Schema):
-    """The base: camelCase outside, and attributes found on a `row` too, where an object is about one."""
+    """The base: names are camelCase in JSON, and an attribute that the value lacks is read from its `row`."""
 
     class Meta:
-        unknown = ma.EXCLUDE  # in the documentation: more fields may come
+        unknown = ma.EXCLUDE  # so that OpenAPI allows further fields in answers
 
-    RULES: ClassVar[Mapping[str, object]] = {}  # what the documentation (JSON Schema) says of the object as a whole
+    RULES: ClassVar[Mapping[str, object]] = {}  # JSON Schema keywords of the object as a whole
 
     @property
     def rules(self) -> Mapping[str, object]:
-        """The same. An answer has all of its fields, unless RULES says which."""
+        """RULES for OpenAPI. An answer has all of its fields, unless RULES says which."""
         return {"required": [str(field.data_key) for field in self.dump_fields.values()], **self.RULES}
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
-        """Name a field in JSON, unless it has a name there."""
+        """Give a field its camelCase name in JSON, unless it has one."""
         if field_obj.data_key is None:
             head, *rest = field_name.split("_")
-            field_obj.data_key = head + "".join(word.capitalize() for word in rest)
+            field_obj.data_key = head + "".join(part.capitalize() for part in rest)
 
     def get_attribute(self, obj: Any, attr: str, default: Any) -> Any:
-        """A value of what is given out, a dictionary or an object, or of the row that it is about.
+        """Read an attribute of a dictionary or an object, or else of its `row`.
 
-        The library's own way, which knows paths and places too, would take a third of the time of a page.
+        marshmallow's own function also resolves dotted paths and indexes, and takes a third of the time of a page.
         """
-        found = _value(obj, attr)
-        if found is ma.missing:
-            found = _value(_value(obj, "row"), attr)
-        return default if found is ma.missing else found
+        value = _get(obj, attr)
+        if value is ma.missing:
+            value = _get(_get(obj, "row"), attr)
+        return default if value is ma.missing else value
 
 
-def _value(obj: Any, name: str) -> Any:
+def _get(obj: Any, name: str) -> Any:
     return obj.get(name, ma.missing) if isinstance(obj, dict) else getattr(obj, name, ma.missing)
 
 
 class Request(Schema):
-    """The base of what comes in: an unknown name is answered with the nearest known one."""
+    """The base of what comes in. An unknown name is refused, and the error gives the nearest known one."""
 
     class Meta:
         unknown = ma.RAISE
 
     @property
     def rules(self) -> Mapping[str, object]:
-        """What the documentation says of the object as a whole; which fields it must have, they say themselves."""
+        """RULES for OpenAPI. Required fields say so themselves."""
         return self.RULES
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
@@ -68,14 +68,14 @@ class Request(Schema):
             raise TypeError(f"{type(self).__name__}.{field_name}: text that comes in must be a fields.Text")
 
     @ma.pre_load
-    def refuse_crowds(self, data: Any, **_: Any) -> Any:
-        """Refuse an object with so many members that naming each unknown one would take long."""
+    def refuse_too_many_members(self, data: Any, **_: Any) -> Any:
+        """Refuse an object with so many members that finding the nearest name of each would take long."""
         if isinstance(data, dict) and len(data) > _MAX_MEMBERS:
             raise ma.ValidationError(f"Has {len(data)} members; this object knows {len(self.load_fields)}.")
         return data
 
     def handle_error(self, error: ma.ValidationError, *_: Any, **__: Any) -> None:
-        """Name the nearest known field where one is unknown."""
+        """Give the nearest known name for each unknown one."""
         known = {str(field.data_key).lower(): str(field.data_key) for field in self.load_fields.values()}
         if isinstance(error.messages, dict):
             for name, texts in error.messages.items():

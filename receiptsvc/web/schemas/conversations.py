@@ -1,4 +1,4 @@
-"""Conversations as the API gives them: who takes part, how it stands, and what happened."""
+"""Conversations: parties, summary and timeline; and all messages and replies of one person."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -18,19 +18,20 @@ from receiptsvc.web.schemas.replies import Reply
 
 
 class ConversationQuery(Request):
-    """How much of a timeline to give."""
+    """Which page of a timeline."""
 
     limit = kinds.limit("How many entries at most.")
     cursor = kinds.timeline_cursor(metadata=about("The nextCursor of the page before."))
 
 
 class ConversationsQuery(Request):
-    """Which conversations: without a clientRef all of them."""
+    """Which conversations to list. With a clientRef: which page of that conversation's timeline."""
 
     client_ref = kinds.words(
         most=64,
         metadata=about(
-            "Only the one of this clientRef, or with this id, as reading it by its address gives it.", "order/1234"
+            "Only the conversation of this clientRef, or with this id: the answer of reading it by its address.",
+            "order/1234",
         ),
     )
     limit = kinds.limit("How many at most: conversations, or entries of the one.")
@@ -38,7 +39,7 @@ class ConversationsQuery(Request):
 
 
 class PersonQuery(Request):
-    """How much of what a person was sent and wrote."""
+    """Which page of a person's messages and replies."""
 
     limit = kinds.limit()
     cursor = kinds.moment_cursor(metadata=about("The nextCursor of the page before."))
@@ -47,9 +48,9 @@ class PersonQuery(Request):
 class Party(Schema):
     """A person in a conversation."""
 
-    number = fields.String(metadata=about("Their number.", "447700900000"))
-    messages = fields.Integer(metadata=about("How many messages went to them.", 2))
-    replies = fields.Integer(metadata=about("How many replies came from them.", 1))
+    number = fields.String(metadata=about("The person's number.", "447700900000"))
+    messages = fields.Integer(metadata=about("How many messages were sent to it.", 2))
+    replies = fields.Integer(metadata=about("How many replies came from it.", 1))
 
 
 class ConversationSummary(Summary):
@@ -59,14 +60,14 @@ class ConversationSummary(Summary):
     is_bounded = fields.Boolean(
         metadata=about(
             f"Whether it has more than {LARGE} messages or replies, and not all are counted here: "
-            "then of each status 50 messages at most. The list of messages has them all.",
+            "then at most 50 messages of each status are. The list of messages has them all.",
             False,
         )
     )
     first_activity_at = kinds.moment(
         allow_none=True,
         metadata=about(
-            "When its first message was accepted, or reply received; null: before that was kept.",
+            "When its first message was accepted, or reply received; null: before such times were kept.",
             "2026-01-31T09:30:00.000000Z",
         ),
     )
@@ -75,12 +76,12 @@ class ConversationSummary(Summary):
         metadata=about("When its last message was accepted, or reply received.", "2026-01-31T09:41:12.310000Z"),
     )
     is_waiting_for_reply = fields.Boolean(
-        allow_none=True, metadata=about("Whether the last word is ours; false: it is theirs.", False)
+        allow_none=True, metadata=about("Whether a message of ours came last; false: a reply did.", False)
     )
 
 
 class TimelineMessage(Schema):
-    """A message, where it was accepted."""
+    """A message, at the time it was accepted."""
 
     at = kinds.moment(metadata=about("When it was accepted.", "2026-01-31T09:30:00.000000Z"))
     type = fields.Constant("message", metadata=about("The kind of entry.", type="string", enum=["message"]))
@@ -88,10 +89,10 @@ class TimelineMessage(Schema):
     conversation_id = kinds.public_id(
         "cnv", metadata=about("The conversation that it belongs to.", "cnv_4fzzzz2n7q0c8w5kx1r9m3t6vb")
     )
-    recipient = fields.String(metadata=about("Whom it goes to.", "447700900000"))
+    recipient = fields.String(metadata=about("The number it goes to.", "447700900000"))
     originator = fields.String(allow_none=True, metadata=about("The sender shown.", "ACME"))
-    text = fields.String(metadata=about("What it says.", "Your parcel arrives today."))
-    status = fields.String(metadata=about("Where it stands now.", "delivered", enum=STATUSES))
+    text = fields.String(metadata=about("Its text.", "Your parcel arrives today."))
+    status = fields.String(metadata=about("Its status now.", "delivered", enum=STATUSES))
     transaction_id = fields.String(
         data_key="transactionID", allow_none=True, metadata=about("The gateway's id.", "1234567")
     )
@@ -104,22 +105,22 @@ class TimelineMessage(Schema):
 
 
 class TimelineTransition(Transition):
-    """Something recorded of one of the messages."""
+    """A report or step recorded for one of the messages."""
 
     at = kinds.moment(
         metadata=about(
-            "When it happened: the gateway's time, or without one the time of receipt; never before its message, "
-            "because the gateway's clock may stand elsewhere.",
+            "When it happened: the gateway's time, or without one the time of receipt; never earlier than its message, "
+            "because the gateway's clock may differ from ours.",
             "2026-01-31T09:30:04.120000Z",
         )
     )
     type = fields.Constant("transition", metadata=about("The kind of entry.", type="string", enum=["transition"]))
-    message_id = kinds.public_id("msg", metadata=about("Whose it is.", "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"))
-    recipient = fields.String(attribute="to", metadata=about("Whom that message goes to.", "447700900000"))
+    message_id = kinds.public_id("msg", metadata=about("The message's id.", "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"))
+    recipient = fields.String(attribute="to", metadata=about("The number that message goes to.", "447700900000"))
 
 
 class TimelineReply(Reply):
-    """A message that came back."""
+    """A reply, at its time."""
 
     at = kinds.moment(
         metadata=about("The gateway's time, or without one the time of receipt.", "2026-01-31T09:41:12.000000Z")
@@ -128,7 +129,7 @@ class TimelineReply(Reply):
 
 
 class TimelineEntry(fields.Field[TimelineRow]):
-    """An entry, in the shape of its kind."""
+    """An entry, dumped with the schema of its kind."""
 
     def _serialize(self, value: TimelineRow | None, *_: Any, **__: Any) -> Any:
         if value is None:
@@ -158,8 +159,8 @@ class Conversation(Schema):
     summary = fields.Nested(ConversationSummary, metadata=about("All of it, counted."))
     timeline_order = fields.String(
         metadata=about(
-            f"time: what happened stands at its time. message: the conversation has more than {LARGE} messages or "
-            "replies, and what became of a message follows it at once.",
+            f"time: all entries are ordered by time. message: the conversation has more than {LARGE} messages or "
+            "replies, and each message is followed by its transitions.",
             "time",
             enum=["time", "message"],
         )
@@ -181,13 +182,13 @@ class ConversationItem(Schema):
         allow_none=True,
         metadata=about("What holds it together; null: recipient and originator do.", "order/1234"),
     )
-    party = fields.String(allow_none=True, metadata=about("Somebody in it.", "447700900000"))
-    originator = fields.String(allow_none=True, metadata=about("Who writes to them; null: not known.", "ACME"))
+    party = fields.String(allow_none=True, metadata=about("The number of a person in it.", "447700900000"))
+    originator = fields.String(allow_none=True, metadata=about("The sender shown to them; null: not known.", "ACME"))
     statuses = fields.Dict(
         keys=fields.String(),
         values=fields.Integer(),
         allow_none=True,
-        metadata=about("Its messages by status; null: they are more than ten.", {"delivered": 3}),
+        metadata=about("How many of its messages have which status; null: it has more than ten.", {"delivered": 3}),
     )
     first_activity_at = kinds.moment(
         metadata=about("When its first message was accepted, or reply received.", "2026-01-31T09:30:00.000000Z")
@@ -195,7 +196,9 @@ class ConversationItem(Schema):
     last_activity_at = kinds.moment(
         metadata=about("When its last message was accepted, or reply received.", "2026-01-31T09:41:12.310000Z")
     )
-    is_waiting_for_reply = fields.Boolean(metadata=about("Whether the last word is ours; false: it is theirs.", False))
+    is_waiting_for_reply = fields.Boolean(
+        metadata=about("Whether a message of ours came last; false: a reply did.", False)
+    )
     url = kinds.Coded(
         attribute="id",
         dump_only=True,
@@ -205,7 +208,7 @@ class ConversationItem(Schema):
 
 
 class Conversations(Conversation):
-    """A page of conversations, which has `items`; or the one that was asked for, which has everything else."""
+    """A page of conversations (only `items` and `nextCursor`), or one conversation (everything but `items`)."""
 
     RULES: ClassVar[Mapping[str, object]] = {
         "required": ["nextCursor"],
@@ -218,7 +221,7 @@ class Conversations(Conversation):
     items = fields.List(
         fields.Nested(ConversationItem),
         attribute="conversations",
-        metadata=about("The conversations, the one that was active last first."),
+        metadata=about("The conversations, the most recently active first."),
     )
     next_cursor = kinds.Coded[Any](
         allow_none=True, metadata=about("Ask with it for the next page; null: this is the last.", type="string")
@@ -226,7 +229,7 @@ class Conversations(Conversation):
 
 
 class Person(Schema):
-    """What a person was sent and wrote."""
+    """All messages to a person and all replies of theirs."""
 
     number = fields.String(metadata=about("Their number: international, digits only.", "447700900000"))
     items = fields.List(
@@ -237,7 +240,7 @@ class Person(Schema):
                 ]
             }
         ),
-        metadata=about("Messages when they were accepted and replies when they were received, the newest first."),
+        metadata=about("Messages by acceptance and replies by receipt, the newest first."),
     )
     next_cursor = kinds.moment_cursor(
         allow_none=True, metadata=about("Ask with it for the next page; null: this is the last.")

@@ -1,4 +1,4 @@
-"""Events as a stream gives them, and how to ask for one."""
+"""Server-sent events: the filters of a stream, and each event's name and data."""
 
 import json
 from collections.abc import Callable
@@ -14,72 +14,72 @@ from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.replies import Reply
 
 _STATUSES = [status.value for status in Status]
-_PLACE = "000000001234.017"
+_EVENT_ID = "000000001234.017"
 SAMPLE = (
-    f'id: {_PLACE}\nevent: status\ndata: {{"id":"msg_01k8z3r5t6e8vbyq0h4n2m7c9d","recipient":"447700900000",'
+    f'id: {_EVENT_ID}\nevent: status\ndata: {{"id":"msg_01k8z3r5t6e8vbyq0h4n2m7c9d","recipient":"447700900000",'
     '"clientRef":"order/1234","originator":"ACME","status":"delivered","previousStatus":"sent",'
     '"statusAt":"2026-01-31T09:30:04.120000Z","transactionID":"1234567",'
     '"conversationId":"cnv_4fzzzz2n7q0c8w5kx1r9m3t6vb"}'
 )
-_PLACES = r"^[0-9]{12}\.[0-9]{3}$"
+_EVENT_ID_PATTERN = r"^[0-9]{12}\.[0-9]{3}$"
 
 
-def _read_place(text: str) -> FeedPosition:
-    place = store.parse_position(text)
-    if place is None:
-        raise ma.ValidationError(f"Must be the id of an event, as it was given: such as {_PLACE}.")
-    return place
+def _read_event_id(text: str) -> FeedPosition:
+    position = store.parse_position(text)
+    if position is None:
+        raise ma.ValidationError(f"Must be the id of an event, as it was given: such as {_EVENT_ID}.")
+    return position
 
 
 def _read_header(text: str) -> FeedPosition | None:
-    return _read_place(text) if text else None  # the standard's word for: none yet
+    return _read_event_id(text) if text else None  # the standard sends an empty id before the first event
 
 
 def _last_event_id(
     name: str, read: Callable[[str], FeedPosition | None], pattern: str
 ) -> kinds.Coded[FeedPosition | None]:
     description = (
-        "The id of the last event that you have; the stream goes on after it. 410: something after it is kept no more, "
-        "or it is not from here; look at what you need anew, and begin without it."
+        "The id of the last event that you have; the stream continues after it. 410: some events after it are no "
+        "longer kept, or it is not from here; read again what you need, and start without it."
     )
-    return kinds.Coded(data_key=name, read=read, metadata=about(description, _PLACE, pattern=pattern, type="string"))
+    return kinds.Coded(data_key=name, read=read, metadata=about(description, _EVENT_ID, pattern=pattern, type="string"))
 
 
 class EventHeaders(Request):
-    """Where a stream goes on."""
+    """Where a stream continues."""
 
-    last_event_id = _last_event_id("Last-Event-ID", _read_header, f"^$|{_PLACES}")
+    last_event_id = _last_event_id("Last-Event-ID", _read_header, f"^$|{_EVENT_ID_PATTERN}")
 
 
 class EventQuery(Request):
-    """Which events to give: those that fit every filter. A reply has what the message has that it answers."""
+    """Which events to give: those that fit every filter. A reply has the attributes of the message it answers."""
 
     client_ref = kinds.words(most=64, metadata=about("The message's or the reply's clientRef.", "order/1234"))
     transaction_id = kinds.transaction_id(
         data_key="transactionID", metadata=about("Any transactionID that the message was ever given.", "1234567")
     )
     recipient = kinds.phone_number(
-        metadata=about("Whom the message went to, or who wrote the reply; in any usual writing.", "+44 7700 900000")
+        metadata=about("The message's recipient or the reply's sender, in any usual writing.", "+44 7700 900000")
     )
     status = kinds.choice(
         _STATUSES, metadata=about("The message's new status; then no replies are given.", "undelivered")
     )
     originator = kinds.words(most=16, metadata=about("The sender, exactly as it was given.", "ACME"))
-    last_event_id = _last_event_id("lastEventId", _read_place, _PLACES)
+    last_event_id = _last_event_id("lastEventId", _read_event_id, _EVENT_ID_PATTERN)
 
 
 class StatusEvent(Schema):
-    """`event: status`: a message has another status, or is new."""
+    """`event: status`: a message is new, or its status has changed."""
 
     id = kinds.public_id("msg", metadata=about("The message's id.", "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"))
-    recipient = fields.String(metadata=about("Whom it goes to.", "447700900000"))
+    recipient = fields.String(metadata=about("The number it goes to.", "447700900000"))
     client_ref = fields.String(allow_none=True, metadata=about("Your own reference.", "order/1234"))
     originator = fields.String(allow_none=True, metadata=about("The sender shown.", "ACME"))
-    status = fields.String(metadata=about("What it became.", "delivered", enum=_STATUSES))
+    status = fields.String(metadata=about("Its new status.", "delivered", enum=_STATUSES))
     previous_status = fields.String(
-        allow_none=True, metadata=about("What it was before; null: it is new.", "sent", enum=[*_STATUSES, None])
+        allow_none=True, metadata=about("Its status before; null: it is new.", "sent", enum=[*_STATUSES, None])
     )
-    status_at = kinds.moment(metadata=about("Since when that holds.", "2026-01-31T09:30:04.120000Z"))
+    status_at = kinds.moment(metadata=about("Since when it has this status.", "2026-01-31T09:30:04.120000Z"))
     transaction_id = fields.String(
         data_key="transactionID", allow_none=True, metadata=about("The id that the gateway gave last.", "1234567")
     )
@@ -89,7 +89,7 @@ class StatusEvent(Schema):
 
 
 class ReplyEvent(Reply):
-    """`event: reply`: a message came back."""
+    """`event: reply`: a reply was received."""
 
 
 EVENTS = (StatusEvent, ReplyEvent)
@@ -98,7 +98,7 @@ _STATUS, _REPLY = StatusEvent(), ReplyEvent()
 
 
 def write(event: Event) -> tuple[str, str]:
-    """An event's name, and its data in one line."""
+    """The event's name, and its data as JSON on one line."""
     if isinstance(event, store.StatusChange):
         return "status", json.dumps(_STATUS.dump(event), separators=(",", ":"))
     return "reply", json.dumps(_REPLY.dump(event), separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""What an export may be asked for: all that the list may, but for its pages."""
+"""The filters of an export: those of the list of messages, without its pages."""
 
 from receiptsvc.web.schemas.base import Request
 from receiptsvc.web.schemas.messages import MessageQuery

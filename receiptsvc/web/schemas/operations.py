@@ -1,4 +1,4 @@
-"""How the service itself is doing, as the API tells it."""
+"""The state of the service: its ledger, liveness and readiness."""
 
 from marshmallow import fields, validate
 
@@ -16,7 +16,8 @@ Ledger = Schema.from_dict(
         "spooled": fields.Integer(metadata=about("Callbacks that wait in the spool for the database.", 0)),
         "refused": fields.Integer(metadata=about("Callbacks that were refused for a wrong key.", 0)),
         "oldest_pending_seconds": fields.Float(
-            allow_none=True, metadata=about("How long the oldest pending receipt has waited; null: none is.", 0.4)
+            allow_none=True,
+            metadata=about("How long the oldest pending receipt has waited; null: none is pending.", 0.4),
         ),
         "slowest_answer_seconds": fields.Float(metadata=about("The slowest answer to a callback.", 0.021)),
         "answers_over_1s": fields.Integer(
@@ -26,7 +27,7 @@ Ledger = Schema.from_dict(
     },
     name="Ledger",
 )
-Ledger.__doc__ = "What was received and what became of it, as the counters have it."
+Ledger.__doc__ = "How many receipts were kept, and how many have which outcome, by the counters."
 
 
 class Liveness(Schema):
@@ -36,10 +37,10 @@ class Liveness(Schema):
 
 
 class Readiness(Schema):
-    """Whether a callback can be kept, and what else is not as it should be."""
+    """Whether a callback can be kept, and what else is wrong."""
 
     status = fields.String(
         validate=validate.OneOf(["ok", "degraded", "unavailable"]),
         metadata=about("unavailable: no callback can be kept now.", "ok", enum=["ok", "degraded", "unavailable"]),
     )
-    degraded = fields.List(fields.String(), metadata=about("What is not as it should be.", ["worker unseen"]))
+    degraded = fields.List(fields.String(), metadata=about("What is wrong.", ["worker unseen"]))

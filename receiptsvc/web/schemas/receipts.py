@@ -1,4 +1,4 @@
-"""Kept receipts as operators see them, what is done with them, and how reports explain a message's status."""
+"""Receipts as operators see them, what can be done with them, and the explanation of a message's status."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -28,46 +28,48 @@ def _decode(data: bytes) -> str:
 
 
 class Receipt(Schema):
-    """A kept receipt, and where it stands."""
+    """A kept receipt and its outcome."""
 
     id = kinds.public_id("rcp", metadata=about("The receipt's id.", _A_RECEIPT))
     outcome = fields.String(metadata=about("What became of it.", "unmatched", enum=_OUTCOMES))
     reason = fields.String(
         allow_none=True,
         metadata=about(
-            "Why it has this outcome, or what could not be read; of one that is pending again, why it had the last.",
+            "Why it has this outcome, or what could not be read; while it is pending again, the last such reason.",
             "no message has its transactionID",
         ),
     )
     channel = fields.String(
-        metadata=about("The address it came to: a message's own, the account's, or replies.", "account", enum=_CHANNELS)
+        metadata=about(
+            "The address it came to: a message's own, the account's, or that of replies.", "account", enum=_CHANNELS
+        )
     )
     received_at = kinds.moment(metadata=about("When it reached us.", _A_TIME))
     processed_at = kinds.moment(
         allow_none=True, metadata=about("When it was last given an outcome; null: never yet.", _A_TIME)
     )
-    tries = fields.Integer(metadata=about("How often working on it has failed since it became pending.", 0))
+    tries = fields.Integer(metadata=about("How often processing it has failed since it became pending.", 0))
     method = fields.String(metadata=about("The HTTP method it came by.", "GET"))
     message_id = kinds.public_id(
         "msg",
         allow_none=True,
         metadata=about(
-            "What it was recorded about; else the message that an operator gave it, or that its address names.",
+            "The message it was recorded for; else the one that an operator matched it to, or that its address names.",
             _A_MESSAGE,
         ),
     )
     callback_id = kinds.public_id(
         "rcp",
         allow_none=True,
-        metadata=about("The receipt that it came along with, which holds the bytes of both; null: it came by itself."),
+        metadata=about("The first receipt of its callback, which holds the bytes of all; null: it is the first."),
     )
     part = fields.Integer(metadata=about("Which of its callback's receipts it is; 0 for the first.", 0))
     candidates = fields.List(
-        fields.String(), metadata=about("Ids of the messages among which nothing decides.", [_A_MESSAGE])
+        fields.String(), metadata=about("Ids of the messages that it fits equally well.", [_A_MESSAGE])
     )
     look_at = kinds.moment(
         allow_none=True,
-        metadata=about("When it will be looked at again by itself; null: it won't be.", _A_TIME),
+        metadata=about("When the worker tries to match it again; null: never.", _A_TIME),
     )
 
 
@@ -76,32 +78,32 @@ class ReceiptTransition(Schema):
 
     status = fields.String(
         allow_none=True,
-        metadata=about("The word; null: none is known for the code.", "delivered", enum=[*STATUSES, None]),
+        metadata=about("The reported status; null: its code is not mapped.", "delivered", enum=[*STATUSES, None]),
     )
     effect = fields.String(
-        metadata=about("What it did when it was recorded.", "applied", enum=[word.value for word in Effect])
+        metadata=about("What it did when it was recorded.", "applied", enum=[effect.value for effect in Effect])
     )
     rule = fields.String(metadata=about("How it found its message.", "token"))
     provider_status_id = fields.String(allow_none=True, metadata=about("The gateway's code, as it came.", "4"))
-    provider_description = fields.String(allow_none=True, metadata=about("The gateway's words.", "Delivered"))
+    provider_description = fields.String(allow_none=True, metadata=about("The gateway's description.", "Delivered"))
     occurred_at = kinds.moment(allow_none=True, metadata=about("The gateway's time; null: it gave none.", _A_TIME))
     recorded_at = kinds.moment(metadata=about("When it was recorded.", _A_TIME))
     superseded = fields.Function(
         lambda transition: transition.superseded_at is not None,
-        metadata=about("Whether another reading took its place and it counts no more.", False, type="boolean"),
+        metadata=about("Whether a later reading replaced it, so that it no longer counts.", False, type="boolean"),
     )
 
 
 class Audit(Schema):
-    """Something that was done to a receipt."""
+    """One change to a receipt: by whom, when and why."""
 
-    at = kinds.moment(metadata=about("When.", _A_TIME))
+    at = kinds.moment(metadata=about("When it was done.", _A_TIME))
     actor = fields.String(metadata=about("The API key's name, the command line, or one of our processes.", "desk"))
-    action = fields.String(metadata=about("What.", "matched"))
-    reason = fields.String(allow_none=True, metadata=about("Why, where somebody said so.", "the customer called"))
+    action = fields.String(metadata=about("What was done.", "matched"))
+    reason = fields.String(allow_none=True, metadata=about("The reason, where one was given.", "the customer called"))
     details = fields.Dict(
         keys=fields.String(),
-        metadata=about("The outcomes before and after, and what else there is to tell.", {"from": "unmatched"}),
+        metadata=about("The outcomes before and after, and further details.", {"from": "unmatched"}),
     )
 
 
@@ -111,17 +113,17 @@ class ReceiptStory(Receipt):
     query = kinds.Coded(
         write=_decode,
         metadata=about(
-            "The query of its callback as it came, our own secrets cut out; bytes that are no UTF-8 as \\xNN.",
+            "The query of its callback as it came, our own secrets cut out; bytes that are not UTF-8 as \\xNN.",
             "statusid=4&transactionid=1234567",
             type="string",
         ),
     )
-    body = kinds.Coded(write=_decode, metadata=about("The body of its callback, likewise.", "", type="string"))
+    body = kinds.Coded(write=_decode, metadata=about("The body of its callback, in the same form.", "", type="string"))
     content_type = fields.String(
-        allow_none=True, metadata=about("What its callback said that the body is.", "application/json")
+        allow_none=True, metadata=about("The Content-Type of its callback.", "application/json")
     )
     transition = fields.Nested(
-        ReceiptTransition, allow_none=True, metadata=about("What it led to; null: nothing was recorded of it.")
+        ReceiptTransition, allow_none=True, metadata=about("What it led to; null: nothing was recorded.")
     )
     audits = fields.List(
         fields.Nested(Audit), metadata=about(f"What was done to it, the earliest first; the newest {MAX_ROWS}.")
@@ -134,12 +136,14 @@ class ReceiptQuery(Request):
     outcome = kinds.choice(_OUTCOMES, metadata=about("What became of it.", "unmatched"))
     channel = kinds.choice(_CHANNELS, metadata=about("The address it came to.", "account"))
     message = kinds.message_id(
-        attribute="message_id", metadata=about("The message that it was recorded about.", _A_MESSAGE)
+        attribute="message_id", metadata=about("The message that it was recorded for.", _A_MESSAGE)
     )
     since = kinds.query_moment(
-        metadata=about("Arrived at this time or later, to the millisecond, as its id tells.", "2026-01-31T00:00:00Z")
+        metadata=about("Arrived at this time or later, to the millisecond, by its id.", "2026-01-31T00:00:00Z")
     )
-    until = kinds.query_moment(metadata=about("Arrived before this time, likewise.", "2026-02-01T00:00:00Z"))
+    until = kinds.query_moment(
+        metadata=about("Arrived before this time, to the millisecond, by its id.", "2026-02-01T00:00:00Z")
+    )
     limit = kinds.limit()
     cursor = kinds.message_cursor(metadata=about("The nextCursor of the page before."))
 
@@ -154,7 +158,7 @@ class ReceiptPage(Schema):
 
 
 class Retry(Request):
-    """Why to work on a receipt again."""
+    """Why to process a receipt again."""
 
     reason = kinds.reason(allow_none=True, metadata=about("Why; it is kept.", "the parser was mended"))
 
@@ -166,13 +170,13 @@ class Match(Retry):
 
 
 class Dismissal(Request):
-    """Why to give a receipt up."""
+    """Why to dismiss a receipt."""
 
     reason = kinds.reason(required=True, metadata=about("Why; it is kept.", "it is another system's test"))
 
 
 class Replay(Retry):
-    """Which receipts to work on again, and why."""
+    """Which receipts to process again, and why."""
 
     RULES: ClassVar[Mapping[str, object]] = {"examples": [{"outcomes": ["unmatched"], "dryRun": True}]}
 
@@ -180,13 +184,13 @@ class Replay(Retry):
         kinds.choice(_REPLAYED),
         load_default=_REPLAYED,
         validate=validate.Length(min=1),
-        metadata=about("Those of these outcomes.", ["unmatched"]),
+        metadata=about("Receipts with one of these outcomes.", ["unmatched"]),
     )
     since = kinds.moment(allow_none=True, metadata=about("Received at this time or later.", "2026-01-31T00:00:00Z"))
     until = kinds.moment(allow_none=True, metadata=about("Received before this time.", "2026-02-01T00:00:00Z"))
     dry_run = kinds.Flag(load_default=False, metadata=about("Only count them.", False))
     cursor = kinds.message_cursor(
-        allow_none=True, metadata=about("The nextCursor of a call that was not complete, to go on from there.")
+        allow_none=True, metadata=about("The nextCursor of a call that was not complete, to continue from there.")
     )
 
 
@@ -198,7 +202,7 @@ class Replayed(Schema):
     )
     dry_run = fields.Boolean(metadata=about("Whether they were only counted.", False))
     is_complete = fields.Boolean(
-        metadata=about("Whether those were all that fit; a call also ends when it has taken long.", True)
+        metadata=about("Whether those were all that fit; a call also stops when it has taken long.", True)
     )
     next_cursor = kinds.message_cursor(
         attribute="next", allow_none=True, metadata=about("Ask with it for the rest; null: there is none.")
@@ -210,7 +214,7 @@ class ExplainedReport(Transition):
 
     superseded_at = kinds.moment(
         allow_none=True,
-        metadata=about("When another reading of its receipt took its place; null: it counts.", None),
+        metadata=about("When a later reading of its receipt replaced it; null: it counts.", None),
     )
     is_winner = fields.Boolean(metadata=about("Whether the status comes from it.", True))
     why = fields.String(
@@ -222,7 +226,7 @@ class Attempt(Schema):
     """One try to give the message to the gateway."""
 
     number = fields.Integer(metadata=about("1 for the first.", 1))
-    transport = fields.String(metadata=about("How.", "soap"))
+    transport = fields.String(metadata=about("The transport it used.", "soap"))
     started_at = kinds.moment(metadata=about("When it began.", _A_TIME))
     ended_at = kinds.moment(allow_none=True, metadata=about("When it ended; null: it has not.", _A_TIME))
     outcome = fields.String(
@@ -232,43 +236,43 @@ class Attempt(Schema):
         ),
     )
     transaction_id = fields.String(
-        data_key="transactionID", allow_none=True, metadata=about("What the gateway called it.", "1234567")
+        data_key="transactionID", allow_none=True, metadata=about("The id that the gateway answered.", "1234567")
     )
     return_code = fields.String(allow_none=True, metadata=about("The gateway's code.", "0"))
-    return_description = fields.String(allow_none=True, metadata=about("The gateway's words, or ours.", None))
-    return_detail = fields.String(allow_none=True, metadata=about("The gateway's further words.", None))
+    return_description = fields.String(allow_none=True, metadata=about("The gateway's description, or ours.", None))
+    return_detail = fields.String(allow_none=True, metadata=about("The gateway's longer description.", None))
 
 
 class GivenTransaction(Schema):
-    """A transactionID that the message was given."""
+    """A transactionID of the message."""
 
     transaction_id = fields.String(data_key="transactionID", metadata=about("The gateway's id.", "1234567"))
     source = fields.String(
-        metadata=about("Who said so: the answer to a call, or a receipt.", "answer", enum=["answer", "receipt"])
+        metadata=about("Where it came from: the answer to a call, or a receipt.", "answer", enum=["answer", "receipt"])
     )
-    noted_at = kinds.moment(metadata=about("When it was first said.", _A_TIME))
+    noted_at = kinds.moment(metadata=about("When it was first recorded.", _A_TIME))
 
 
 class Delays(Schema):
-    """How long each part of the way took, in seconds; null where an end of it is not known."""
+    """How long each part of the way took, in seconds; null where its start or end is not known."""
 
     accepted_to_offered = fields.Float(
-        allow_none=True, metadata=about("Until the first call that gives it to the gateway began.", 0.2)
+        allow_none=True, metadata=about("From its acceptance to the start of the first call to the gateway.", 0.2)
     )
     offered_to_submitted = fields.Float(
-        allow_none=True, metadata=about("From there until it was known that the gateway took it.", 0.3)
+        allow_none=True, metadata=about("From there until we knew that the gateway took it.", 0.3)
     )
     submitted_to_final = fields.Float(
         allow_none=True,
         metadata=about(
-            "From there to the final word, by the gateway's time where it gave one; its clock may stand elsewhere, so "
-            "it may be below 0.",
+            "From there to the final report, by the gateway's time where it gave one. Its clock may differ from ours, "
+            "so this may be below 0.",
             3.6,
         ),
     )
     provider_to_received = fields.Float(
         allow_none=True,
-        metadata=about("From the gateway's time in the report that the status comes from until it reached us.", 1.2),
+        metadata=about("From the gateway's time in the deciding report until that reached us.", 1.2),
     )
 
 
@@ -276,7 +280,7 @@ class Explanation(Schema):
     """Why a message has its status."""
 
     id = kinds.public_id("msg", metadata=about("The message's id.", _A_MESSAGE))
-    status = fields.String(metadata=about("Where it stands.", "delivered", enum=STATUSES))
+    status = fields.String(metadata=about("Its status.", "delivered", enum=STATUSES))
     status_at = kinds.moment(metadata=about("Since when the status holds.", _A_TIME))
     conflict = fields.Boolean(metadata=about("Whether the gateway's reports hold more than one final word.", False))
     because = fields.String(
@@ -287,7 +291,8 @@ class Explanation(Schema):
         )
     )
     reports = fields.List(
-        fields.Nested(ExplainedReport), metadata=about("Everything that was recorded, in the order in which it was.")
+        fields.Nested(ExplainedReport),
+        metadata=about("Everything recorded for it, superseded readings too, in the order recorded."),
     )
     attempts = fields.List(fields.Nested(Attempt), metadata=about("Every try to give it to the gateway."))
     transactions = fields.List(

@@ -1,4 +1,4 @@
-"""Looking messages up by what names them, and searching by whatever somebody has."""
+"""The search box (one term of any kind), and the lookup of many messages by ids, clientRefs or transactionIDs."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -22,7 +22,7 @@ _A_MESSAGE = "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"
 
 
 class Lookup(Request):
-    """What names the messages: one of the three, and of it up to 500."""
+    """Up to 500 ids, clientRefs or transactionIDs: exactly one of the three."""
 
     RULES: ClassVar[Mapping[str, object]] = {
         "minProperties": 1,
@@ -47,7 +47,7 @@ class Lookup(Request):
 
     @ma.validates_schema
     def check_one(self, data: dict[str, Any], **_: Any) -> None:
-        """Refuse none of them, and several."""
+        """Refuse a body with none or several of the three."""
         if len(data) != 1:
             raise ma.ValidationError("Must have exactly one of ids, clientRefs and transactionIDs.")
 
@@ -55,46 +55,44 @@ class Lookup(Request):
 class Found(Schema):
     """The messages that were looked up."""
 
-    items = fields.List(fields.Nested(Message), metadata=about("The messages, in the order of what was asked for."))
-    missing = fields.List(
-        fields.String(), metadata=about("Of what was asked for, that which no message has.", ["order/1235"])
-    )
+    items = fields.List(fields.Nested(Message), metadata=about("The messages, in the order of the terms."))
+    missing = fields.List(fields.String(), metadata=about("The terms that no message has.", ["order/1235"]))
     cut = fields.List(
         fields.String(),
         metadata=about(
-            f"clientRefs that have more messages than the newest {MAX_PER_CLIENT_REF}, which are given: "
-            "the list of messages has all.",
+            f"clientRefs with more than {MAX_PER_CLIENT_REF} messages, of which the newest are given: the list of "
+            "messages has all.",
             [],
         ),
     )
 
 
 class SearchQuery(Request):
-    """What somebody has."""
+    """The term to search for."""
 
     q = kinds.words(
         most=64,
         required=True,
         metadata=about(
             "An id of ours, a phone number in any usual writing, its last digits, a transactionID, a messageGuid, a "
-            "clientRef or its beginning.",
+            "clientRef or the beginning of one.",
             "order/12",
         ),
     )
 
 
 class Hit(Schema):
-    """One thing that a term may mean, where it can be read, and a few of its messages and replies."""
+    """One thing that the term may mean, its address, and a few of its messages and replies."""
 
     found_as = fields.String(data_key="as", metadata=about("What the term is taken for.", "clientRef", enum=FOUND_AS))
     url = fields.String(
-        metadata=about("Where all of it can be read.", "https://example.com/v1/conversations/order%2F1234")
+        metadata=about("The address of all of it.", "https://example.com/v1/conversations/order%2F1234")
     )
     messages = fields.List(fields.Nested(Message), metadata=about("Some of its messages; of most kinds the newest."))
     replies = fields.List(fields.Nested(Reply), metadata=about("Its newest replies."))
 
 
 class Hits(Schema):
-    """Everything that a term may mean, and that there is."""
+    """Everything that the term may mean and that exists."""
 
-    items = fields.List(fields.Nested(Hit), metadata=about("The surest first; empty: there is no such thing."))
+    items = fields.List(fields.Nested(Hit), metadata=about("The hits, the surest first."))

@@ -1,4 +1,4 @@
-"""Statistics as the API asks for them and gives them."""
+"""Statistics by hour or day, and overdue messages."""
 
 from marshmallow import fields, validate
 
@@ -15,11 +15,11 @@ _DAY_SECONDS = 86_400
 
 
 class StatisticsQuery(Request):
-    """Which time, and what of it."""
+    """The period, its unit, and which messages to count."""
 
     since = kinds.query_moment(
         metadata=about(
-            "From the hour or UTC day in which this time lies; without it a day by hour, or 30 days by day.",
+            "From the hour or UTC day that contains this time; without it one day by hour, or 30 days by day.",
             "2026-01-30T00:00:00Z",
         )
     )
@@ -30,7 +30,7 @@ class StatisticsQuery(Request):
         [word.value for word in By],
         load_default=By.HOUR.value,
         metadata=about(
-            f"How long a time each item is about: hour for up to {DAYS_BY[By.HOUR]} days, "
+            f"The length of each item's period: hour for up to {DAYS_BY[By.HOUR]} days, "
             f"day for up to {DAYS_BY[By.DAY]}.",
             "hour",
         ),
@@ -49,8 +49,8 @@ class StatisticsQuery(Request):
 class DeliveryTimes(Schema):
     """How long messages took from their first offer to their delivery, in seconds.
 
-    They are counted in classes, each a tenth longer than the one before; given is the end of a class. So a number may
-    be up to a tenth too long, is never too short, and all that took less than a second reads 1.
+    Counted in classes, each a tenth longer than the one before; a number is the end of a class. So it may be up to a
+    tenth too long and is never too short, and everything under a second reads 1.
     """
 
     p50 = fields.Float(metadata=about("Half of them took no longer.", 4.177))
@@ -59,77 +59,83 @@ class DeliveryTimes(Schema):
 
 
 class Count(Schema):
-    """What was counted in a time."""
+    """The counts of a period."""
 
-    messages = fields.Integer(metadata=about("Messages accepted in this time.", 120))
+    messages = fields.Integer(metadata=about("Messages accepted in this period.", 120))
     statuses = fields.Dict(
         keys=fields.String(),
         values=fields.Integer(),
-        metadata=about("How many of them have which status now; only those that occur.", {"delivered": 118, "sent": 2}),
+        metadata=about(
+            "How many of them have which status now; only statuses that occur.", {"delivered": 118, "sent": 2}
+        ),
     )
     delivery_rate = fields.Float(
         allow_none=True,
-        metadata=about("Delivered ones among those that have a final status, 0 to 1; null: none has.", 0.983),
+        metadata=about("The share of delivered among those with a final status, 0 to 1; null: none has one.", 0.983),
     )
     seconds_to_delivery = fields.Nested(
-        DeliveryTimes, allow_none=True, metadata={"description": "Of the delivered ones; null: none is."}
+        DeliveryTimes,
+        allow_none=True,
+        metadata={"description": "Delivery times of the delivered messages; null: none is delivered."},
     )
     receipts = fields.Dict(
         keys=fields.String(),
         values=fields.Integer(),
         allow_none=True,
         metadata=about(
-            "Receipts that came in this time and found their message, by "
+            "Receipts that came in this period and found their message, by "
             f"effect ({', '.join(effect.value for effect in Effect)}); null: an originator was asked for.",
             {"applied": 230, "duplicate": 4},
         ),
     )
-    receipts_per_hour = fields.Float(allow_none=True, metadata=about("The same by the hour; null likewise.", 234.0))
+    receipts_per_hour = fields.Float(
+        allow_none=True, metadata=about("The same per hour; null: an originator was asked for.", 234.0)
+    )
 
 
 class Period(Count):
-    """What was counted in one hour or UTC day."""
+    """The counts of one hour or UTC day."""
 
-    start = kinds.moment(metadata=about("Its beginning.", "2026-01-30T09:00:00.000000Z"))
+    start = kinds.moment(metadata=about("When it begins.", "2026-01-30T09:00:00.000000Z"))
 
 
 class Statistics(Schema):
-    """What was counted, by hour or day. Times in which nothing happened are left out."""
+    """The counts by hour or day. Periods in which nothing happened are left out."""
 
     at = kinds.moment(metadata=about("When it was counted.", "2026-01-31T09:30:00.000000Z"))
-    since = kinds.moment(metadata=about("The beginning of the first one asked for.", "2026-01-30T00:00:00.000000Z"))
-    until = kinds.moment(metadata=about("The end of the last one asked for.", "2026-01-31T00:00:00.000000Z"))
-    by = fields.String(metadata=about("How long each is.", "hour", enum=[word.value for word in By]))
-    total = fields.Nested(Count, metadata={"description": "All of it together."})
-    items = fields.List(fields.Nested(Period), metadata=about("Each in which something happened, by time."))
+    since = kinds.moment(metadata=about("The beginning of the first period.", "2026-01-30T00:00:00.000000Z"))
+    until = kinds.moment(metadata=about("The end of the last period.", "2026-01-31T00:00:00.000000Z"))
+    by = fields.String(metadata=about("The length of each period.", "hour", enum=[by.value for by in By]))
+    total = fields.Nested(Count, metadata={"description": "The sum of all periods."})
+    items = fields.List(fields.Nested(Period), metadata=about("The periods in which something happened, by time."))
 
 
 class OverdueQuery(Request):
-    """When a message's final report is overdue."""
+    """After how long a message's final report is overdue."""
 
     older_than = fields.Integer(
         load_default=3600,
         validate=validate.Range(0, 366 * _DAY_SECONDS),
-        metadata=about("After how many seconds, counted from its acceptance or its deliverAfter.", 3600),
+        metadata=about("Seconds without a final report, counted from its acceptance or its deliverAfter.", 3600),
     )
 
 
 class Age(Schema):
-    """Messages of one status that have waited for so long."""
+    """Messages of one status, by how long they have waited."""
 
-    older_than_seconds = fields.Integer(metadata=about("They have waited for at least so long.", 3600))
+    older_than_seconds = fields.Integer(metadata=about("They have waited for at least this long.", 3600))
     younger_than_seconds = fields.Integer(
-        allow_none=True, metadata=about("And for less than this; null: however long.", 21_600)
+        allow_none=True, metadata=about("And for less than this; null: no upper bound.", 21_600)
     )
-    at_least = fields.Integer(metadata=about(f"How many, counted up to {MAX_COUNTED:,}.", 12))
-    is_exact = fields.Boolean(metadata=about("Whether that is all of them.", True))
+    at_least = fields.Integer(metadata=about(f"How many there are, counted up to {MAX_COUNTED:,}.", 12))
+    is_exact = fields.Boolean(metadata=about("Whether all of them were counted.", True))
 
 
 class Waiting(Schema):
     """Overdue messages of one status."""
 
-    status = fields.String(metadata=about("The status.", "submitted", enum=[word.value for word in PROGRESS]))
-    ages = fields.List(fields.Nested(Age), metadata=about("How many, the youngest first."))
+    status = fields.String(metadata=about("The status.", "submitted", enum=[status.value for status in PROGRESS]))
+    ages = fields.List(fields.Nested(Age), metadata=about("How many there are by age, the youngest first."))
     oldest = fields.List(
         kinds.public_id("msg"),
         metadata=about(f"Ids of the {EXAMPLES} oldest.", ["msg_01k8z3r5t6e8vbyq0h4n2m7c9d"]),
@@ -137,14 +143,16 @@ class Waiting(Schema):
 
 
 class Silent(Schema):
-    """Overdue messages that the gateway took, or may have taken, and of which no receipt came at all."""
+    """Overdue messages that the gateway took or may have taken, and that have no receipt at all."""
 
     at_least = fields.Integer(
         metadata=about(
-            f"How many, among the {MAX_COUNTED:,} oldest each of those submitted and of those send_unknown.", 3
+            f"How many there are among the {MAX_COUNTED:,} oldest submitted and the {MAX_COUNTED:,} oldest "
+            "send_unknown messages.",
+            3,
         )
     )
-    is_exact = fields.Boolean(metadata=about("Whether that is all of them.", True))
+    is_exact = fields.Boolean(metadata=about("Whether all of them were counted.", True))
     examples = fields.List(
         kinds.public_id("msg"),
         metadata=about(f"Ids of up to {EXAMPLES}, the oldest.", ["msg_01k8z3r5t6e8vbyq0h4n2m7c9d"]),
@@ -154,13 +162,13 @@ class Silent(Schema):
 class Overdue(Schema):
     """Messages that should have had a final report by now."""
 
-    at = kinds.moment(metadata=about("When it was looked at.", "2026-01-31T09:30:00.000000Z"))
+    at = kinds.moment(metadata=about("When they were counted.", "2026-01-31T09:30:00.000000Z"))
     older_than = fields.Integer(metadata=about("After how many seconds a message is overdue here.", 3600))
-    statuses = fields.List(fields.Nested(Waiting), metadata=about("By status, those that occur."))
+    statuses = fields.List(fields.Nested(Waiting), metadata=about("The overdue messages by status."))
     without_receipt = fields.Nested(
         Silent,
         metadata={
-            "description": "No receipt at all: many of these mean that the gateway does not call us. See PUBLIC_URL "
-            "and DYNMARK_CALLBACK_ELEMENT."
+            "description": "Those without any receipt: many of them mean that the gateway does not call us. See "
+            "PUBLIC_URL and DYNMARK_CALLBACK_ELEMENT."
         },
     )

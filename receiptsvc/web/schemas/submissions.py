@@ -1,4 +1,4 @@
-"""The body that asks for messages to be sent, and every rule that it must keep before anything is kept of it."""
+"""The request that sends messages, and every rule it must keep before anything is stored."""
 
 import re
 from collections.abc import Mapping
@@ -21,13 +21,13 @@ MAX_OPTIONS = 40
 ORIGINATOR = r"^(?:\+?[0-9]{2,15}|[0-9A-Za-z._ -]{2,11})$"
 _ORIGINATOR = re.compile(ORIGINATOR.replace("$", r"\Z"))
 _IDEMPOTENCY_KEY = "^[!-~]{1,255}$"
-_NAMED_OUTSIDERS = 5  # of the characters that keep a text from being GSM
+_MAX_NAMED_OUTSIDERS = 5  # in the error: of the characters that keep a text from being GSM
 
-_NOT_HERE = "Can't be written to from here: this installation sends to some numbers only (SEND_ONLY_TO)."
+_NOT_ALLOWED_HERE = "Can't be written to from here: this installation sends to some numbers only (SEND_ONLY_TO)."
 
-# What a transport has no place for, and why.
+# By transport: the fields it does not support, each with the reason.
 _REST_LACKS = "Can't travel by REST, which this service sends by (DYNMARK_TRANSPORT); leave it out."
-_LACKING: dict[str, dict[str, str]] = {
+_UNSUPPORTED: dict[str, dict[str, str]] = {
     "rest": {
         "messageGuid": _REST_LACKS,
         "additionalOptions": _REST_LACKS,
@@ -41,7 +41,7 @@ _LACKING: dict[str, dict[str, str]] = {
 
 
 def check_originator(text: str) -> None:
-    """Raise ValidationError if this is no originator."""
+    """Raise ValidationError if `text` can't be an originator."""
     if not _ORIGINATOR.match(text):
         raise ma.ValidationError(
             "Must be 2 to 15 digits, with or without a leading +, or 2 to 11 of 0-9 a-z A-Z - _ . and space."
@@ -75,22 +75,22 @@ class NewMessage(Request):
     recipients = kinds.Recipients(
         required=True,
         metadata=about(
-            "Whom it goes to; each becomes a message of its own. International, with or without + or 00; or local "
-            "with countryIsoCode, which then is tried first for numbers without + or 00.",
+            "The numbers it goes to; each becomes a message of its own. International, with or without + or 00; or "
+            "local with countryIsoCode, which is then tried first for numbers without + or 00.",
             ["447700900000"],
             type="array",
             items={"type": "string", "pattern": kinds.NUMBER},
             minItems=1,
         ),
     )
-    text = kinds.words(most=MAX_TEXT, required=True, metadata=about("What it says.", "Your parcel arrives today."))
+    text = kinds.words(most=MAX_TEXT, required=True, metadata=about("Its text.", "Your parcel arrives today."))
     originator = kinds.words(
         most=16,
         also=check_originator,
         allow_none=True,
         metadata=about(
             "The sender shown: 2 to 15 digits, with or without +, or 2 to 11 of 0-9 a-z A-Z - _ . and space. "
-            "Without it the account's default number, so that people can reply.",
+            "Without it the account's default number is used, so that people can reply.",
             "ACME",
             pattern=ORIGINATOR,
         ),
@@ -98,11 +98,13 @@ class NewMessage(Request):
     client_ref = kinds.words(
         most=64,
         allow_none=True,
-        metadata=about("Your own reference: it comes back everywhere and names the conversation.", "order/1234"),
+        metadata=about("Your own reference: every answer has it, and it names the conversation.", "order/1234"),
     )
-    deliver_after = kinds.moment(allow_none=True, metadata=about("Not to be delivered before.", "2027-01-31T09:30:00Z"))
+    deliver_after = kinds.moment(
+        allow_none=True, metadata=about("Do not deliver it before this time.", "2027-01-31T09:30:00Z")
+    )
     valid_until = kinds.moment(
-        allow_none=True, metadata=about("Not to be delivered after.", "2027-01-31T21:30:00+01:00")
+        allow_none=True, metadata=about("Do not deliver it after this time.", "2027-01-31T21:30:00+01:00")
     )
     country_iso_code = kinds.Text(
         validate=_check_country,
@@ -110,11 +112,9 @@ class NewMessage(Request):
         metadata=about("Where local numbers are at home: ISO 3166-1 alpha-3.", "GBR", pattern="^[A-Za-z]{3}$"),
     )
     reject_unicode = kinds.Flag(
-        load_default=False, metadata=about("Refuse the text if it is not all GSM characters.", False)
+        load_default=False, metadata=about("Refuse the text if it has characters outside GSM.", False)
     )
-    include_message_text = kinds.Flag(
-        load_default=False, metadata=about("Let the text come back with each receipt.", False)
-    )
+    include_message_text = kinds.Flag(load_default=False, metadata=about("Have each receipt carry the text.", False))
     filter_set_name = kinds.words(
         most=100, allow_none=True, metadata=about("The filter set that the gateway should apply.", "Night hours")
     )
@@ -136,39 +136,39 @@ class NewMessage(Request):
         most=36,
         allow_none=True,
         metadata=about(
-            "Never used before; the gateway ignores a second message with it. For a single recipient only. "
-            "Without it one is made.",
+            "A GUID that was never used before; the gateway ignores a second message with it. For a single recipient "
+            "only. Without it one is made.",
             "0b9b0e0e-5c3e-4d57-9c4e-2f6f0a6f3f10",
         ),
     )
 
     def load(self, data: Any, **options: Any) -> Any:
-        """Read a message. One without fault goes a short way; any other goes the whole way, which tells every fault."""
+        """Load a message: a valid one on a fast path, any other through marshmallow, which reports every fault."""
         if isinstance(data, dict) and not any(options.values()):
             try:
-                return self._load_faultless(data)
+                return self._load_valid(data)
             except (KeyError, ma.ValidationError):
                 pass
         return super().load(data, **options)
 
-    def _load_faultless(self, data: dict[str, Any]) -> dict[str, Any]:
-        """What `load` gives, in a third of the time. Raises KeyError or ValidationError if there is any fault."""
-        read = dict(self._absent)
+    def _load_valid(self, data: dict[str, Any]) -> dict[str, Any]:
+        """What `load` gives, in a third of the time. Raises KeyError or ValidationError at the first fault."""
+        loaded = dict(self._defaults)
         for name, value in data.items():
-            attribute, field = self._named[name]
-            read[attribute] = field.deserialize(value, name, data)
-        if ma.missing in read.values():
+            attribute, field = self._fields_by_name[name]
+            loaded[attribute] = field.deserialize(value, name, data)
+        if ma.missing in loaded.values():
             raise KeyError
-        self.check(read, original_data=data)
-        return read
+        self.check(loaded, original_data=data)
+        return loaded
 
     @cached_property
-    def _named(self) -> dict[str, tuple[str, fields.Field[Any]]]:
+    def _fields_by_name(self) -> dict[str, tuple[str, fields.Field[Any]]]:
         return {str(field.data_key): (attribute, field) for attribute, field in self.load_fields.items()}
 
     @cached_property
-    def _absent(self) -> dict[str, Any]:
-        """What stands for a field that is not there, if anything does; `missing` for those that must be."""
+    def _defaults(self) -> dict[str, Any]:
+        """The values of absent fields that have a default; `missing` for required fields."""
         return {
             attribute: field.load_default
             for attribute, field in self.load_fields.items()
@@ -177,7 +177,7 @@ class NewMessage(Request):
 
     @ma.validates_schema(skip_on_field_errors=False, pass_original=True)
     def check(self, data: dict[str, Any], original_data: Any, **_: Any) -> None:
-        """Check what lies between the fields, and what the settings allow."""
+        """Check rules between fields, and what the settings allow."""
         faults: dict[str, Any] = {}
         settings = context.settings()
         until, after = data.get("valid_until"), data.get("deliver_after")
@@ -189,55 +189,55 @@ class NewMessage(Request):
             faults["messageGuid"] = ["Can stand for one recipient only: leave it out, or send single messages."]
         outsiders = encoding.non_gsm_characters(data["text"]) if data.get("reject_unicode") and "text" in data else ()
         if outsiders:
-            named = ", ".join(map(encoding.code_point, outsiders[:_NAMED_OUTSIDERS]))
-            more = ", and others" if len(outsiders) > _NAMED_OUTSIDERS else ""
-            faults["text"] = [f"Holds characters that are not GSM, and rejectUnicode is set: {named}{more}."]
+            code_points = ", ".join(map(encoding.code_point, outsiders[:_MAX_NAMED_OUTSIDERS]))
+            more = ", and others" if len(outsiders) > _MAX_NAMED_OUTSIDERS else ""
+            faults["text"] = [f"Holds characters that are not GSM, and rejectUnicode is set: {code_points}{more}."]
         if settings.send_only_to is not None:
-            faults |= self._out_of_bounds(data.get("recipients") or {}, settings.send_only_to)
-        faults |= self._lacking(original_data, settings)
+            faults |= self._find_not_allowed(data.get("recipients") or {}, settings.send_only_to)
+        faults |= self._find_unsupported(original_data, settings)
         if faults:
             raise ma.ValidationError(faults)
 
     @staticmethod
-    def _out_of_bounds(people: dict[str, list[int]], allowed: tuple[str, ...]) -> dict[str, Any]:
-        places = [places for number, places in people.items() if not number.startswith(allowed)]
-        return {"recipients": {place: [_NOT_HERE] for each in places for place in each}} if places else {}
+    def _find_not_allowed(recipients: dict[str, list[int]], allowed: tuple[str, ...]) -> dict[str, Any]:
+        indexes = [index for number, at in recipients.items() if not number.startswith(allowed) for index in at]
+        return {"recipients": {index: [_NOT_ALLOWED_HERE] for index in indexes}} if indexes else {}
 
     @staticmethod
-    def _lacking(original: Any, settings: Settings) -> dict[str, Any]:
+    def _find_unsupported(original: Any, settings: Settings) -> dict[str, Any]:
         if not isinstance(original, dict) or (settings.transport == "soap" and settings.wsdl is not None):
             return {}
-        return {name: [why] for name, why in _LACKING[settings.transport].items() if original.get(name)}
+        return {name: [why] for name, why in _UNSUPPORTED[settings.transport].items() if original.get(name)}
 
 
 class SubmissionHeaders(Request):
-    """What a request to send says beside its body."""
+    """The headers of a request that sends messages."""
 
     idempotency_key = kinds.Text(
         data_key="Idempotency-Key",
         validate=validate.Regexp(_IDEMPOTENCY_KEY, error="Must be 1 to 255 visible ASCII characters."),
         metadata=about(
-            "Lets this request be done once, however often it is sent: 1 to 255 visible ASCII characters, the same for "
-            "each repeat. A repeat of what was done gives the same messages as they stand then, and the header "
-            "Idempotency-Replayed: true. With another body it is refused (422), and while the first still runs too "
-            "(409, with Retry-After). A request that failed leaves the key free; one that was done keeps it as long as "
-            "its messages.",
+            "Makes a repeat of this request harmless: 1 to 255 visible ASCII characters, the same for each repeat. A "
+            "repeat of a request that succeeded gives the same messages with their present statuses, and the header "
+            "Idempotency-Replayed: true. With another body it is refused (422), and also while the first still runs "
+            "(409, with Retry-After). A request that failed leaves the key free; one that succeeded keeps it as long "
+            "as its messages are kept.",
             "order-1234-confirmation",
         ),
     )
 
 
 class SubmissionQuery(Request):
-    """Whether a request to send is meant."""
+    """Whether a request to send is a dry run."""
 
     dry_run = kinds.query_flag(
         load_default=False,
-        metadata=about("Only tell what would be sent and what it costs, or every fault; nothing is kept.", False),
+        metadata=about("Only report what would be sent and what it costs, or every fault; nothing is kept.", False),
     )
 
 
 class Submission(Request):
-    """Messages to send: all of them, or none if any is at fault."""
+    """Messages to send: all of them, or none if any of them is invalid."""
 
     messages = fields.List(
         fields.Nested(NewMessage),
@@ -247,30 +247,30 @@ class Submission(Request):
     )
 
     @ma.pre_load
-    def refuse_masses(self, data: Any, **_: Any) -> Any:
-        """Raise Problem 413 if this is more than one request may hold."""
-        given = data.get("messages") if isinstance(data, dict) else None
-        most = context.settings().max_recipients
-        if isinstance(given, list) and sum(_weight(message) for message in given) > most:
-            raise Problem(413, f"There are more than {most:,} recipients (MAX_RECIPIENTS); send several requests.")
+    def refuse_too_many(self, data: Any, **_: Any) -> Any:
+        """Raise Problem 413 if there are more recipients than one request may have."""
+        messages = data.get("messages") if isinstance(data, dict) else None
+        limit = context.settings().max_recipients
+        if isinstance(messages, list) and sum(map(_count_recipients, messages)) > limit:
+            raise Problem(413, f"There are more than {limit:,} recipients (MAX_RECIPIENTS); send several requests.")
         return data
 
     @ma.validates_schema(skip_on_field_errors=False, pass_original=True)
-    def refuse_twins(self, _data: Any, original_data: Any, **_: Any) -> None:
-        """Refuse a messageGuid that stands twice in one request."""
-        given = original_data.get("messages") if isinstance(original_data, dict) else None
+    def refuse_repeated_guids(self, _data: Any, original_data: Any, **_: Any) -> None:
+        """Refuse a messageGuid that occurs twice in one request."""
+        messages = original_data.get("messages") if isinstance(original_data, dict) else None
         faults: dict[int, dict[str, list[str]]] = {}
         seen: set[str] = set()
-        for index, message in enumerate(given if isinstance(given, list) else []):
+        for index, message in enumerate(messages if isinstance(messages, list) else []):
             guid = message.get("messageGuid") if isinstance(message, dict) else None
             if isinstance(guid, str) and guid in seen:
-                faults[index] = {"messageGuid": ["Stands in this request before."]}
+                faults[index] = {"messageGuid": ["Occurs twice in this request."]}
             elif isinstance(guid, str):
                 seen.add(guid)
         if faults:
             raise ma.ValidationError({"messages": faults})
 
 
-def _weight(message: Any) -> int:
-    listed = message.get("recipients") if isinstance(message, dict) else None
-    return len(listed) if isinstance(listed, list) and listed else 1
+def _count_recipients(message: Any) -> int:
+    recipients = message.get("recipients") if isinstance(message, dict) else None
+    return len(recipients) if isinstance(recipients, list) and recipients else 1

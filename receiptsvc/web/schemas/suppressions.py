@@ -1,4 +1,4 @@
-"""Who may not be written to any more, as the API tells it and is told."""
+"""Suppressions (opt-outs): the list's filters, an item, and the body that adds or removes one."""
 
 from marshmallow import fields
 
@@ -11,20 +11,20 @@ _A_REPLY = "rpl_01k8z4a0b1c2d3e4f5g6h7j8k9"
 
 
 class Suppression(Schema):
-    """A person whom a sender may not write to any more."""
+    """An opt-out: this originator's messages to this recipient are not sent."""
 
-    recipient = fields.String(metadata=about("Who: international, digits only.", "447700900000"))
+    recipient = fields.String(metadata=about("The number: international, digits only.", "447700900000"))
     originator = fields.Function(
         lambda row: row.originator or None,
         metadata=about(
-            "Which sender, in small letters and without +; null: the account's default number.",
+            "The sender, in lower case and without +; null: the account's default number.",
             "acme",
             type=["string", "null"],
         ),
     )
-    created_at = kinds.moment(metadata=about("Since when.", _A_TIME))
+    created_at = kinds.moment(metadata=about("Since when it holds.", _A_TIME))
     created_by = fields.String(metadata=about("The API key's name; worker: the person replied so.", "worker"))
-    reason = fields.String(allow_none=True, metadata=about("Why, where somebody said so.", "opted out"))
+    reason = fields.String(allow_none=True, metadata=about("The reason, where one was given.", "opted out"))
     reply_id = kinds.public_id(
         "rpl", allow_none=True, metadata=about("The reply that asked for it; null: none did.", _A_REPLY)
     )
@@ -42,7 +42,7 @@ class SuppressionPage(Schema):
 class SuppressionQuery(Request):
     """Which suppressions to list: those that fit every filter."""
 
-    recipient = kinds.phone_number(metadata=about("Of this person, in any usual writing.", "+44 7700 900000"))
+    recipient = kinds.phone_number(metadata=about("Of this number, in any usual writing.", "+44 7700 900000"))
     originator = kinds.words(
         most=16,
         also=check_originator,
@@ -53,15 +53,17 @@ class SuppressionQuery(Request):
 
 
 class Stop(Request):
-    """Who by which sender, and why: for suppressing, and for letting go of it."""
+    """Which recipient to suppress for which originator, or to release, and why."""
 
-    recipient = kinds.phone_number(required=True, metadata=about("Who, in any usual writing.", "+44 7700 900000"))
+    recipient = kinds.phone_number(
+        required=True, metadata=about("The number, in any usual writing.", "+44 7700 900000")
+    )
     originator = kinds.words(
         most=16,
         also=check_originator,
         allow_none=True,
         metadata=about(
-            "Which sender, in any case, with or without +; without it the account's default number.",
+            "The sender, in any case, with or without +; without it the account's default number.",
             "ACME",
             pattern=ORIGINATOR,
         ),

@@ -1,1 +1,1 @@
-"""Checked submissions made into messages, each request at most once."""
+"""Turns checked submissions into messages, each idempotent request at most once."""

@@ -1,4 +1,8 @@
-"""A checked submission made into messages: one row a recipient, with what its sender should be warned of."""
+"""Turns a checked submission into messages: one row a recipient, with warnings for its sender.
+
+Suppressed recipients and used messageGuids are refused here, because only the database knows them; all other rules are
+in `schemas.submissions`.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,126 +28,138 @@ from receiptsvc.web.http.errors import Problem
 
 MAX_RECEIPT = 6 * 1024  # bytes of an address; routers and servers cut near 8 KiB
 
-_MAX_WARNINGS = 10  # of one text's characters: a text in another script has hundreds
-_MAX_LEFT_OUT = 100  # that are told one by one
+_MAX_WARNINGS = 10  # about one text's characters: a text in another script has hundreds
+_MAX_LEFT_OUT = 100  # recipients that are named one by one
 _SUPPRESSED = "Is suppressed for this originator; see /v1/suppressions."
-_ANY = UUID(int=0)  # the addresses of all messages are of one length
+_ANY_ID = UUID(int=0)  # callback URLs of all messages have the same length
 _OTHER_PARAMETERS = 160  # bytes of a receipt's query besides its clientRef and its text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draft:
-    """Messages on their way into the store, what they were made of, and what their sender should be warned of."""
+    """Messages that are not stored yet, the request's objects they were made from, and warnings for their sender."""
 
     messages: Sequence[Message]
-    given: Sequence[dict[str, Any]]
-    guid_paths: Mapping[str, str]  # where in the request each messageGuid that was given stands
+    submissions: Sequence[dict[str, Any]]
+    guid_paths: Mapping[str, str]  # the path in the request of each messageGuid that the caller chose
     warnings: Sequence[str] = ()
 
 
 def require_account(settings: Settings) -> None:
-    """Raise Problem 503 if this service has no account to send with."""
+    """Raise Problem 503 if this service has no gateway account."""
     if settings.account is None:
         raise Problem(503, "Nothing can be sent: DYNMARK_USERNAME and DYNMARK_PASSWORD must be set.")
 
 
-def draft(given: Sequence[dict[str, Any]], settings: Settings, created_by: str) -> Draft:
-    """The messages of a checked body."""
-    guids = _new_guids(sum(len(each["recipients"]) for each in given))
+def make_draft(submissions: Sequence[dict[str, Any]], settings: Settings, created_by: str) -> Draft:
+    """Make the messages of a request's checked objects. `created_by`: the API key's name. Nothing is stored."""
+    guids = _new_guids(sum(len(submission["recipients"]) for submission in submissions))
     return Draft(
-        messages=[message for each in given for message in _messages(each, settings, created_by, guids)],
-        given=given,
+        messages=[
+            message for submission in submissions for message in _make_messages(submission, settings, created_by, guids)
+        ],
+        submissions=submissions,
         guid_paths={
-            each["message_guid"]: f"messages[{index}].messageGuid"
-            for index, each in enumerate(given)
-            if each.get("message_guid")
+            submission["message_guid"]: f"messages[{index}].messageGuid"
+            for index, submission in enumerate(submissions)
+            if submission.get("message_guid")
         },
     )
 
 
-def admit(session: Session, drafted: Draft, settings: Settings) -> Draft:
-    """What of a draft may be sent, as far as the store knows: nothing to people who are suppressed for its originators.
+def admit(session: Session, draft: Draft, settings: Settings) -> Draft:
+    """Refuse or leave out suppressed recipients, and refuse used messageGuids; what is left may be accepted.
 
-    Raises Problem 422 if there are such people and the settings don't let them be left out, or nobody else is there;
-    and Problem 409 if a messageGuid was used before.
+    Raises Problem 422 if recipients are suppressed and SUPPRESSED_ACTION is not `skip`, or if all of them are; Problem
+    409 if a messageGuid was used before.
     """
-    admitted = _without_suppressed(session, drafted, settings)
-    _refuse_known(session, admitted)
+    admitted = _leave_out_suppressed(session, draft, settings)
+    _refuse_used_guids(session, admitted)
     return admitted
 
 
-def accept(session: Session, drafted: Draft, now: datetime) -> None:
-    """Take in a draft that was admitted. Raises Problem 409 if a messageGuid of it was used meanwhile."""
+def accept(session: Session, draft: Draft, now: datetime) -> None:
+    """Store an admitted draft. Raises Problem 409 if one of its messageGuids was used meanwhile."""
     try:
         with session.begin_nested():
-            transitions.accept(session, drafted.messages, now, schedules_messages=context.settings().schedules_messages)
+            transitions.accept(session, draft.messages, now, schedules_messages=context.settings().schedules_messages)
     except IntegrityError:
-        _refuse_known(session, drafted)  # another request was faster
+        _refuse_used_guids(session, draft)  # another request used it first
         raise
 
 
-def _without_suppressed(session: Session, drafted: Draft, settings: Settings) -> Draft:
-    stopped = suppressions.find(session, {message.recipient for message in drafted.messages})
-    if not stopped:
-        return drafted
+def _leave_out_suppressed(session: Session, draft: Draft, settings: Settings) -> Draft:
+    suppressed = suppressions.find(session, {message.recipient for message in draft.messages})
+    if not suppressed:
+        return draft
     kept: list[Message] = []
     paths: list[str] = []
-    for message, (index, places) in zip(drafted.messages, _places(drafted.given), strict=True):
-        if Pair(message.recipient, suppressions.fold(message.originator)) in stopped:
-            paths += [f"messages[{index}].recipients[{place}]" for place in places]
+    for message, (index, recipients) in zip(draft.messages, _locate(draft.submissions), strict=True):
+        if Pair(message.recipient, suppressions.fold(message.originator)) in suppressed:
+            paths += [f"messages[{index}].recipients[{recipient}]" for recipient in recipients]
         else:
             kept.append(message)
     if not paths:
-        return drafted
+        return draft
     if not (settings.skips_suppressed and kept):
         what = "Every recipient is" if not kept else "Some recipients are"
         errors = {path: [_SUPPRESSED] for path in paths}
         raise Problem(422, f"{what} suppressed for the originator; nothing was sent.", errors=errors)
     more = len(paths) - _MAX_LEFT_OUT
     warnings = [f"{path} was left out: it is suppressed for this originator" for path in paths[:_MAX_LEFT_OUT]]
-    return replace(drafted, messages=kept, warnings=warnings + [f"and {more} more were left out"] * (more > 0))
+    return replace(draft, messages=kept, warnings=warnings + [f"and {more} more were left out"] * (more > 0))
 
 
-def _places(given: Sequence[dict[str, Any]]) -> Iterator[tuple[int, list[int]]]:
-    """For each message that is made of a body: which of its objects it comes from, and where its recipient stands."""
-    return ((index, places) for index, each in enumerate(given) for places in each["recipients"].values())
+def _locate(submissions: Sequence[dict[str, Any]]) -> Iterator[tuple[int, list[int]]]:
+    """For each message of a draft: the index of its object in the request, and the indexes of its recipient there."""
+    return (
+        (index, recipients)
+        for index, submission in enumerate(submissions)
+        for recipients in submission["recipients"].values()
+    )
 
 
-def _refuse_known(session: Session, drafted: Draft) -> None:
-    known = lookup.find_by_guid(session, drafted.guid_paths) if drafted.guid_paths else {}
-    if known:
+def _refuse_used_guids(session: Session, draft: Draft) -> None:
+    used = lookup.find_by_guid(session, draft.guid_paths) if draft.guid_paths else {}
+    if used:
         existing = [
-            {"path": drafted.guid_paths[guid], "id": ids.public("msg", found), "url": context.message_url(found)}
-            for guid, found in known.items()
+            {
+                "path": draft.guid_paths[guid],
+                "id": ids.public("msg", message_id),
+                "url": context.message_url(message_id),
+            }
+            for guid, message_id in used.items()
         ]
-        errors = {each["path"]: [f"Was used before, by {each['id']}."] for each in existing}
+        errors = {entry["path"]: [f"Was used before, by {entry['id']}."] for entry in existing}
         raise Problem(409, "A messageGuid was used before; nothing was sent.", errors=errors, existing=existing)
 
 
 def _new_guids(count: int) -> Iterator[str]:
-    # One reading of randomness for all: each lets go of Python's lock and takes it back at once, and a thread that
-    # waits for the lock then begins its waiting anew.
+    # One urandom call for all: each call releases the GIL and takes it back at once, and a thread that waits for the
+    # GIL then starts to wait again.
     random = urandom(16 * count)
     return (str(UUID(bytes=random[start : start + 16], version=4)) for start in range(0, len(random), 16))
 
 
-def _messages(given: dict[str, Any], settings: Settings, created_by: str, guids: Iterator[str]) -> Iterator[Message]:
-    client_ref, originator = given.get("client_ref"), given.get("originator")
-    measured = encoding.measure(given["text"])
-    warnings = _dear(measured) + _long_receipt(given, settings)
+def _make_messages(
+    submission: dict[str, Any], settings: Settings, created_by: str, guids: Iterator[str]
+) -> Iterator[Message]:
+    client_ref, originator = submission.get("client_ref"), submission.get("originator")
+    measured = encoding.measure(submission["text"])
+    warnings = _warn_of_characters(measured) + _warn_of_long_receipt(submission, settings)
     shared = {
         "created_by": created_by,
-        "text": given["text"],
+        "text": submission["text"],
         "originator": originator,
         "client_ref": client_ref,
-        "country_iso_code": given.get("country_iso_code"),
-        "deliver_after": given.get("deliver_after"),
-        "valid_until": given.get("valid_until"),
-        "reject_unicode": given["reject_unicode"],
-        "include_message_text": given["include_message_text"],
-        "filter_set_name": given.get("filter_set_name"),
-        "impersonate_user_name": given.get("impersonate_user_name"),
-        "additional_options": given.get("additional_options") or {},
+        "country_iso_code": submission.get("country_iso_code"),
+        "deliver_after": submission.get("deliver_after"),
+        "valid_until": submission.get("valid_until"),
+        "reject_unicode": submission["reject_unicode"],
+        "include_message_text": submission["include_message_text"],
+        "filter_set_name": submission.get("filter_set_name"),
+        "impersonate_user_name": submission.get("impersonate_user_name"),
+        "additional_options": submission.get("additional_options") or {},
         "transport": settings.transport,
         "encoding": measured.encoding,
         "segments": measured.segments,
@@ -151,33 +167,33 @@ def _messages(given: dict[str, Any], settings: Settings, created_by: str, guids:
         "calling_since": None,
         "unclear_since": None,
     }
-    for recipient, places in given["recipients"].items():
-        times = len(places)
-        merged = [f"this person stood {times} times among the recipients; one message goes out"] * (times > 1)
+    for recipient, indexes in submission["recipients"].items():
+        times = len(indexes)
+        merged = [f"this recipient was given {times} times; one message goes out"] * (times > 1)
         message = Message()
-        vars(message).update(  # not one by one: SQLAlchemy's notes of each change take ten times as long
+        vars(message).update(  # past SQLAlchemy's change tracking, which takes ten times as long
             shared,
             id=ids.new(),
             conversation_id=transitions.conversation_id(
                 client_ref=client_ref, recipient=recipient, originator=originator
             ),
             recipient=recipient,
-            message_guid=given.get("message_guid") or next(guids),
+            message_guid=submission.get("message_guid") or next(guids),
             warnings=merged + warnings,
         )
         yield message
 
 
-def _dear(measured: encoding.Measurement) -> list[str]:
+def _warn_of_characters(measured: encoding.Measurement) -> list[str]:
     more = len(measured.non_gsm) - _MAX_WARNINGS
     return encoding.warnings(measured, _MAX_WARNINGS) + [f"and {more} more such characters"] * (more > 0)
 
 
-def _long_receipt(given: dict[str, Any], settings: Settings) -> list[str]:
-    if not given["include_message_text"]:
+def _warn_of_long_receipt(submission: dict[str, Any], settings: Settings) -> list[str]:
+    if not submission["include_message_text"]:
         return []
-    address = tokens.receipt_url(settings, _ANY)
-    length = len(address) + _OTHER_PARAMETERS + len(quote(given["text"] + (given.get("client_ref") or ""), safe=""))
+    variable = submission["text"] + (submission.get("client_ref") or "")
+    length = len(tokens.receipt_url(settings, _ANY_ID)) + _OTHER_PARAMETERS + len(quote(variable, safe=""))
     if length <= MAX_RECEIPT:
         return []
     return [f"with this text a receipt is about {length} bytes long, and may be cut off or lost above {MAX_RECEIPT}"]

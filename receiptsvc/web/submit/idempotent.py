@@ -1,4 +1,7 @@
-"""A request to send that is done once, however often it comes: its header Idempotency-Key says that it is the same."""
+"""The decorator that makes a request to send idempotent by its Idempotency-Key header.
+
+How keys are claimed and kept is in `store.outbound.idempotency`.
+"""
 
 import json
 from collections.abc import Callable
@@ -24,75 +27,76 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular
 
 
 def idempotent(view: Callable[..., Response]) -> Callable[..., Response]:
-    """Let a view that sends be called once for each key; a repeat is answered here, before its body is checked.
+    """Call a view once for each key, and answer a repeat before its body is validated.
 
-    The view's first arguments are the headers and the query. With a key it is also given its `claim`, which it is to
-    `finish` in the transaction that accepts the messages. Raises Problem 409 and 422.
+    The view's first arguments are the headers and the query. With a key it also gets `claim`, and must call
+    `idempotency.finish` with it in the transaction that accepts the messages. Raises Problem 409 and 422.
     """
 
     @wraps(view)
-    def answer(headers: dict[str, Any], query: dict[str, Any]) -> Response:
+    def respond(headers: dict[str, Any], query: dict[str, Any]) -> Response:
         key = headers.get("idempotency_key")
         if key is None or query["dry_run"]:
             return view(headers, query)
         claim = Claim(
             api_key=auth.key_name(), key=key, digest=_digest(parsing.read_json(request)), begun_at=context.now()
         )
-        done = _begin(claim)
-        if done is not None:
-            return _replay(done)
+        message_ids = _begin(claim)
+        if message_ids is not None:
+            return _replay(message_ids)
         try:
             return view(headers, query, claim=claim)
         except StillRunning:
-            raise _busy() from None
+            raise _still_running() from None
         except Exception:
             _free(claim)
             raise
 
-    return answer
+    return respond
 
 
 def _begin(claim: Claim) -> list[str] | None:
+    """Claim the key. Returns the ids of the messages if the request was done before. Raises Problem 409 and 422."""
     try:
         with context.database().transaction() as session:
             return idempotency.begin(session, claim)
     except StillRunning:
-        raise _busy() from None
+        raise _still_running() from None
     except OtherRequest:
-        errors = {KEY: ["Stands for another request already; each request needs a key of its own."]}
+        errors = {KEY: ["Belongs to another request already; each request needs a key of its own."]}
         raise Problem(422, f"The {KEY} was used with another body; nothing was done.", errors=errors) from None
 
 
 def _replay(message_ids: list[str]) -> Response:
     with context.database().reading() as session:
         messages = idempotency.read_messages(session, message_ids)
-    answer = Response(write_messages(messages), status=202, content_type="application/json")
-    answer.headers[REPLAYED] = "true"
-    return answer
+    response = Response(write_messages(messages), status=202, content_type="application/json")
+    response.headers[REPLAYED] = "true"
+    return response
 
 
 def _free(claim: Claim) -> None:
     try:
         with context.database().transaction() as session:
             idempotency.free(session, claim)
-    except StorageUnavailable as error:  # then it is taken for dead after a while
+    except StorageUnavailable as error:  # then the claim counts as dead after a while
         logs.warning("idempotency.not_freed", error=logs.describe(error))
 
 
-def _busy() -> Problem:
-    detail = f"The request with this {KEY} is still being done; ask again for what came of it."
+def _still_running() -> Problem:
+    detail = f"The request with this {KEY} is still being done; ask again for its result."
     return Problem(409, detail, headers={"Retry-After": str(_RETRY_AFTER_SECONDS)})
 
 
 def _digest(body: Any) -> bytes:
-    """What a body says, in whatever order its members stand. Raises Problem 422.
+    """A digest of a JSON body, whatever the order of its members. Raises Problem 422 if it is nested too deeply.
 
-    Message by message, because while one is written no other thread gets its turn.
+    Message by message, because the JSON encoder holds the GIL while it writes one.
     """
-    listed = body.get("messages") if isinstance(body, dict) and len(body) == 1 else None
+    messages = body.get("messages") if isinstance(body, dict) and len(body) == 1 else None
     digest = sha256()
     try:
-        for part in listed if isinstance(listed, list) else [body]:
+        for part in messages if isinstance(messages, list) else [body]:
             digest.update(_encode(part).encode() + b"\n")
     except RecursionError:
         raise Problem(422, "The body is nested too deeply.") from None

@@ -1,4 +1,4 @@
-"""`send --file` against the real API: checked as a whole, sent in chunks, gone on with after whatever ended it."""
+"""`send --file` against the real API: checked as a whole, sent in chunks, resumed after any interruption."""
 
 import json
 import os
@@ -23,19 +23,19 @@ NUMBER = "447700900001"
 
 
 @pytest.fixture(autouse=True)
-def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for a test's gaps."""
+def _short_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the pauses between retries short."""
     monkeypatch.setattr(bulk_sender, "_FIRST_GAP_SECONDS", 0.01)
 
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two messages a chunk."""
+    """Chunks of two messages."""
     monkeypatch.setattr(bulk_sender, "MAX_MESSAGES", 2)
 
 
 def write(folder: Path, *texts: str, name: str = "messages.csv") -> Path:
-    """A file of a message for each text."""
+    """A file with one message for each text."""
     path = folder / name
     path.write_text("recipient,text\n" + "".join(f"{NUMBER},{text}\n" for text in texts))
     return path
@@ -46,7 +46,7 @@ def state_of(path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_a_file_goes_out_in_its_order_and_is_summed_up(service: Service, run: Run, tmp_path: Path) -> None:
+def test_a_file_is_sent_in_its_order_and_summed_up(service: Service, run: Run, tmp_path: Path) -> None:
     path = write(tmp_path, "a", "b", "c", "d", "e")
     result = run("send", "--file", str(path))
     assert (result.exit_code, result.stderr) == (0, "")
@@ -59,7 +59,7 @@ def test_a_file_goes_out_in_its_order_and_is_summed_up(service: Service, run: Ru
     assert NUMBER not in state.read_text()
 
 
-def test_a_file_that_was_sent_is_not_sent_again_unless_that_is_said(service: Service, run: Run, tmp_path: Path) -> None:
+def test_a_file_that_was_sent_is_sent_again_only_with_again(service: Service, run: Run, tmp_path: Path) -> None:
     path = write(tmp_path, "a", "b")
     first = json.loads(run("send", "--file", str(path), "--json").stdout)
     assert (first["sentNow"], first["messages"], first["statuses"]) == (2, 2, {"accepted": 2})
@@ -94,7 +94,7 @@ def test_json_lines_and_standard_input_are_sent_too(
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_every_fault_of_every_chunk_is_told_by_its_line_and_nothing_is_sent(
+def test_every_fault_of_every_chunk_is_listed_by_its_line_and_nothing_is_sent(
     service: Service, run: Run, tmp_path: Path
 ) -> None:
     path = tmp_path / "messages.csv"
@@ -124,7 +124,7 @@ def test_every_fault_of_every_chunk_is_told_by_its_line_and_nothing_is_sent(
     assert not state_of(path).exists()
 
 
-def test_faults_of_the_form_are_told_without_the_service(environ: dict[str, str], run: Run, tmp_path: Path) -> None:
+def test_faults_of_the_form_are_listed_without_the_service(environ: dict[str, str], run: Run, tmp_path: Path) -> None:
     assert environ
     path = tmp_path / "messages.csv"
     path.write_bytes(b"recipient,text\n447700900001,M\xfcller\n")
@@ -160,37 +160,37 @@ def test_a_message_guid_that_was_used_before_is_a_fault_of_its_line(service: Ser
 def test_wrong_use_ends_with_2(service: Service, run: Run, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     path = write(tmp_path, "a")
     path.with_name("FILE.txt").write_text("a")
-    given = [str(path) if one == "FILE" else str(tmp_path / one) if one == "FILE.txt" else one for one in arguments]
-    assert run("send", *given).exit_code == 2
+    paths = {"FILE": str(path), "FILE.txt": str(tmp_path / "FILE.txt")}
+    assert run("send", *(paths.get(argument, argument) for argument in arguments)).exit_code == 2
     assert service.texts() == []
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_a_changed_file_is_not_taken_for_the_one_that_was_sent(service: Service, run: Run, tmp_path: Path) -> None:
+def test_a_file_that_has_changed_since_it_was_sent_is_refused(service: Service, run: Run, tmp_path: Path) -> None:
     path = write(tmp_path, "a")
     assert run("send", "--file", str(path)).exit_code == 0
     write(tmp_path, "b")
     result = run("send", "--file", str(path))
     assert result.exit_code == 1
-    assert "is not what it was when it was sent" in result.stderr
+    assert "has changed since it was sent" in result.stderr
     assert "--again" in result.stderr
     assert service.texts() == ["a"]
     assert run("send", "--file", str(path), "--again").exit_code == 0
     assert service.texts() == ["a", "b"]
 
 
-def answers(*given: Response | None) -> Callable[[], Response | None]:
-    """Those answers one after the other, and then none any more."""
-    left = iter(given)
-    return lambda: next(left, None)
+def answers(*responses: Response | None) -> Callable[[], Response | None]:
+    """A function that returns these responses one after the other, and then None."""
+    remaining = iter(responses)
+    return lambda: next(remaining, None)
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_lost_answers_and_errors_that_pass_are_waited_out_and_nothing_goes_twice(
+def test_lost_answers_and_passing_errors_are_retried_and_nothing_is_sent_twice(
     service: Service, run: Run, tmp_path: Path
 ) -> None:
-    service.weather.after = answers(Response(status=502), Response("<html>", 504), None, Response(status=500))
-    service.weather.before = answers(None, Response("{}", 409, {"Retry-After": "0"}), Response("{}", 503))
+    service.interference.after = answers(Response(status=502), Response("<html>", 504), None, Response(status=500))
+    service.interference.before = answers(None, Response("{}", 409, {"Retry-After": "0"}), Response("{}", 503))
     texts = [f"text {number}" for number in range(7)]
     result = run("send", "--file", str(write(tmp_path, *texts)))
     assert (result.exit_code, result.stderr) == (0, "")
@@ -198,16 +198,16 @@ def test_lost_answers_and_errors_that_pass_are_waited_out_and_nothing_goes_twice
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_it_gives_up_after_a_while_and_goes_on_when_it_is_run_again(
+def test_it_gives_up_after_a_while_and_resumes_when_it_is_run_again(
     service: Service, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk_sender, "SEND_PATIENCE_SECONDS", 0.1)
     tries = count()
-    service.weather.after = lambda: Response(status=502) if next(tries) else None  # only the first answer comes
+    service.interference.after = lambda: Response(status=502) if next(tries) else None  # only the first answer comes
     path = write(tmp_path, "a", "b", "c", "d", "e")
     result = run("send", "--file", str(path))
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "2 of 5 messages were taken for certain. Run the same command again to go on" in result.stderr
+    assert "2 of 5 messages were taken for certain. Run the same command again to continue" in result.stderr
     assert service.texts() == ["a", "b", "c", "d"], "the answer was lost, the messages were taken"
 
     write(tmp_path, "a", "b", "c", "d", "x")
@@ -216,7 +216,7 @@ def test_it_gives_up_after_a_while_and_goes_on_when_it_is_run_again(
     assert "put the old content back" in changed.stderr
 
     write(tmp_path, "a", "b", "c", "d", "e")
-    service.weather.after = lambda: None
+    service.interference.after = lambda: None
     again = run("send", "--file", str(path))
     assert (again.exit_code, again.stderr) == (0, "")
     assert "Sent the last 3 of 5 messages" in again.stdout
@@ -225,14 +225,14 @@ def test_it_gives_up_after_a_while_and_goes_on_when_it_is_run_again(
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_what_may_have_been_taken_is_not_offered_with_another_key(
+def test_an_unclear_chunk_is_not_sent_with_another_key(
     service: Service, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk_sender, "SEND_PATIENCE_SECONDS", 0.05)
-    service.weather.after = lambda: Response(status=502)
+    service.interference.after = lambda: Response(status=502)
     path = write(tmp_path, "a", "b", "c")
     assert run("send", "--file", str(path)).exit_code == 1
-    service.weather.after = lambda: None
+    service.interference.after = lambda: None
     with monkeypatch.context() as patch:
         patch.setenv("RECEIPTSVC_API_KEY", "another-key-that-may-send")
         result = run("send", "--file", str(path))
@@ -243,11 +243,9 @@ def test_what_may_have_been_taken_is_not_offered_with_another_key(
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_a_chunk_that_is_refused_after_all_says_from_which_line_on_nothing_was_sent(
-    service: Service, run: Run, tmp_path: Path
-) -> None:
+def test_a_refused_chunk_says_from_which_line_on_nothing_was_sent(service: Service, run: Run, tmp_path: Path) -> None:
     problem = json.dumps({"title": "Unprocessable", "errors": {"messages[1].validUntil": ["Has gone by already."]}})
-    service.weather.before = answers(None, Response(problem, 422))
+    service.interference.before = answers(None, Response(problem, 422))
     path = write(tmp_path, "a", "b", "c", "d", "e")
     result = run("send", "--file", str(path))
     assert (result.exit_code, result.stdout) == (1, "")
@@ -267,7 +265,7 @@ def test_a_key_that_may_not_send_is_wrong_use(
     assert service.texts() == []
 
 
-def test_a_service_that_is_not_there_was_sent_nothing(
+def test_an_unreachable_service_ends_with_nothing_was_sent(
     environ: dict[str, str], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert environ
@@ -281,7 +279,7 @@ def test_a_service_that_is_not_there_was_sent_nothing(
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_a_dry_run_tells_what_a_file_costs_and_sends_nothing(service: Service, run: Run, tmp_path: Path) -> None:
+def test_a_dry_run_shows_what_a_file_costs_and_sends_nothing(service: Service, run: Run, tmp_path: Path) -> None:
     path = write(tmp_path, "plain", "it\u2019s", "x" * 161, "that\u2019s", "plain")
     result = run("send", "--file", str(path), "--dry-run")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -290,14 +288,14 @@ def test_a_dry_run_tells_what_a_file_costs_and_sends_nothing(service: Service, r
     assert warning.split()[:4] == ["2", "3,", "5", "U+2019"]
     assert "would keep it GSM" in warning
     assert last == "Nothing was sent."
-    told = json.loads(run("send", "--file", str(path), "--dry-run", "--json").stdout)
-    assert (told["messages"], told["segments"], told["encodings"]) == (5, 6, {"GSM": 3, "UTF-16": 2})
-    assert [(one["messages"], one["lines"]) for one in told["warnings"]] == [(2, [3, 5])]
+    cost = json.loads(run("send", "--file", str(path), "--dry-run", "--json").stdout)
+    assert (cost["messages"], cost["segments"], cost["encodings"]) == (5, 6, {"GSM": 3, "UTF-16": 2})
+    assert [(entry["messages"], entry["lines"]) for entry in cost["warnings"]] == [(2, [3, 5])]
     assert service.texts() == []
     assert not state_of(path).exists()
 
 
-def test_a_dry_run_of_a_text_tells_what_it_costs(service: Service, run: Run) -> None:
+def test_a_dry_run_of_a_text_shows_what_it_costs(service: Service, run: Run) -> None:
     arguments = ("send", "--to", NUMBER, "--to", "447700900002", "--text", "it\u2019s", "--dry-run")
     result = run(*arguments)
     assert (result.exit_code, result.stderr) == (0, "")
@@ -310,21 +308,21 @@ def test_a_dry_run_of_a_text_tells_what_it_costs(service: Service, run: Run) -> 
     assert service.texts() == []
 
 
-def test_a_send_that_is_run_again_with_its_key_goes_out_once(service: Service, run: Run) -> None:
+def test_a_send_that_is_run_again_with_its_key_is_sent_once(service: Service, run: Run) -> None:
     arguments = ("send", "--to", NUMBER, "--text", "x", "--idempotency-key", "k-1", "--json")
     first, again = (json.loads(run(*arguments).stdout)["messages"] for _ in range(2))
     assert first == again
     assert service.texts() == ["x"]
 
 
-def in_the_meantime(deed: Callable[[], object]) -> Thread:
-    thread = Thread(target=deed)
+def in_background(function: Callable[[], object]) -> Thread:
+    thread = Thread(target=function)
     thread.start()
     return thread
 
 
 def deliver_all(service: Service, number: int) -> None:
-    """Report each message as delivered, once so many are there."""
+    """Report each message as delivered, once `number` of them are there."""
     until("all are there", lambda: len(service.texts()) == number)
     for message in service.ids():
         service.report(message, statusdescription="delivered")
@@ -332,7 +330,7 @@ def deliver_all(service: Service, number: int) -> None:
 
 def test_wait_follows_the_receipts_until_all_are_final(service: Service, run: Run, tmp_path: Path) -> None:
     path = write(tmp_path, *(f"text {number}" for number in range(30)))  # more than are read one by one
-    gateway = in_the_meantime(lambda: deliver_all(service, 30))
+    gateway = in_background(lambda: deliver_all(service, 30))
     result = run("send", "--file", str(path), "--json", "--wait", "60")
     gateway.join()
     assert result.exit_code == 0
@@ -340,7 +338,7 @@ def test_wait_follows_the_receipts_until_all_are_final(service: Service, run: Ru
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_at_a_terminal_a_bar_counts_on_from_what_was_sent_before(
+def test_at_a_terminal_the_progress_bar_starts_at_what_was_sent_before(
     service: Service, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path, "a", "b", "c")
@@ -350,18 +348,18 @@ def test_at_a_terminal_a_bar_counts_on_from_what_was_sent_before(
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", run("send", "--file", str(path), *more).stderr)
 
     requests = count()
-    service.weather.before = lambda: Response(status=400) if next(requests) else None  # after the first chunk
+    service.interference.before = lambda: Response(status=400) if next(requests) else None  # after the first chunk
     assert "3/3 messages checked" in shown()
-    service.weather.before = lambda: None
-    goes_on = shown("--wait", "0")
-    assert "2/3 messages sent" in goes_on
-    assert "3/3 messages sent" in goes_on
-    assert re.search(r"status +messages", goes_on), "and then it follows the receipts"
+    service.interference.before = lambda: None
+    resumed = shown("--wait", "0")
+    assert "2/3 messages sent" in resumed
+    assert "3/3 messages sent" in resumed
+    assert re.search(r"status +messages", resumed), "and then it follows the receipts"
     assert len(service.texts()) == 3
 
 
-def test_wait_of_a_text_shows_how_it_ended(service: Service, run: Run) -> None:
-    gateway = in_the_meantime(lambda: deliver_all(service, 1))
+def test_wait_of_a_text_shows_its_final_status(service: Service, run: Run) -> None:
+    gateway = in_background(lambda: deliver_all(service, 1))
     result = run("send", "--to", NUMBER, "--text", "x", "--wait")
     gateway.join()
     assert result.exit_code == 0
@@ -375,16 +373,16 @@ def test_wait_ends_with_1_if_some_are_not_final_in_time(service: Service, run: R
     assert service.texts() == ["a"]
 
 
-class Assassin:
-    """Kills the process that sends, at the so-many-th moment of a run. Each request has two: before and after it."""
+class Killer:
+    """Kills the sending process at one moment of a run. Moments are counted from 0: each request has two, before and after."""
 
     def __init__(self) -> None:
         self.victim: subprocess.Popen[bytes] | None = None
         self._moments: Iterator[int] = count()
         self._moment: int | None = None
 
-    def wait_for(self, moment: int | None) -> None:
-        """Let a new run begin, and strike then; none: never."""
+    def start_run(self, moment: int | None) -> None:
+        """Begin a new run, and kill it at `moment`; None: never."""
         self._moments, self._moment, self.victim = count(), moment, None
 
     def __call__(self) -> None:
@@ -398,17 +396,17 @@ class Assassin:
 def test_killed_at_any_point_and_run_again_it_sends_each_message_once(service: Service, tmp_path: Path) -> None:
     texts = [f"text {number}" for number in range(1100)]  # five chunks
     path = write(tmp_path, *texts)
-    assassin = Assassin()
-    service.weather.before = service.weather.after = assassin
+    killer = Killer()
+    service.interference.before = service.interference.after = killer
     command = [sys.executable, "-m", "receiptsvc", "send", "--file", str(path), "--json"]
     for moment in (0, 1, 2, 3, 1, 2, None):
-        assassin.wait_for(moment)
+        killer.start_run(moment)
         process = subprocess.Popen(command, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        assassin.victim = process
+        killer.victim = process
         stdout, stderr = process.communicate(timeout=120)
         assert process.returncode == (0 if moment is None else -signal.SIGKILL), stderr.decode()
     assert Counter(service.texts()) == Counter(texts)
-    told = json.loads(stdout)
-    assert 0 < told["sentNow"] < len(texts)
-    assert (told["messages"], told["statuses"]) == (1100, {"accepted": 1100})
-    assert told["ids"] == service.ids()
+    summary = json.loads(stdout)
+    assert 0 < summary["sentNow"] < len(texts)
+    assert (summary["messages"], summary["statuses"]) == (1100, {"accepted": 1100})
+    assert summary["ids"] == service.ids()

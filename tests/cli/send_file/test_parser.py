@@ -1,4 +1,4 @@
-"""Files of messages: what is read from them, and that every fault is told by its line without repeating the file."""
+"""Parsing files of messages: what is read, and that every fault is listed by its line without quoting the file."""
 
 import pytest
 
@@ -15,9 +15,9 @@ def read(text: str, form: str = "csv") -> list[tuple[int, dict[str, object]]]:
 def faults(data: str | bytes, form: str = "csv") -> list[str]:
     with pytest.raises(InvalidFile) as caught:
         parser.read(data.encode() if isinstance(data, str) else data, form)
-    told = [str(fault) for fault in caught.value.faults]
-    assert not [one for one in told if NUMBER in one or SECRET in one]
-    return told
+    lines = [str(fault) for fault in caught.value.faults]
+    assert not [line for line in lines if NUMBER in line or SECRET in line]
+    return lines
 
 
 def test_csv_is_read_as_people_write_it() -> None:
@@ -43,7 +43,7 @@ def test_csv_is_read_as_people_write_it() -> None:
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_a_cell_may_hold_several_recipients_whatever_parts_the_columns(delimiter: str) -> None:
+def test_a_cell_may_hold_several_recipients_whatever_the_delimiter(delimiter: str) -> None:
     text = f'text{delimiter}recipients\nHello{delimiter}"447700900001; 447700900002,"\n'
     assert read(text) == [(2, {"text": "Hello", "recipients": ["447700900001", "447700900002"]})]
 
@@ -59,7 +59,7 @@ def test_json_lines_are_read_as_the_api_takes_them() -> None:
         (
             3,
             {"recipients": ["447700900001", 7], "text": 5, "rejectUnicode": "yes"},
-        ),  # values are the service's to judge
+        ),  # the service checks the values
     ]
 
 
@@ -71,25 +71,24 @@ def test_a_file_without_a_message_is_a_fault(data: str, form: str) -> None:
     assert faults(data, form) == ["There is no message in it."]
 
 
-def test_what_is_not_utf_8_is_named_by_its_line() -> None:
+def test_bytes_that_are_not_utf_8_are_reported_by_their_line() -> None:
     assert faults(b"\xef\xbb\xbfrecipient,text\n1,fine\n2,M\xfcller\n") == [
         "line 3: Is not UTF-8: save the file as UTF-8."
     ]
 
 
 def test_a_header_with_faults_names_the_columns_and_the_nearest_names() -> None:
-    told = faults(f"recipent,text,text,{SECRET},additionalOptions\n{NUMBER},x,y,z,\n")
-    assert len(told) == 4
-    assert told[0] == (
-        "line 1, column 1: Is no name that is known here; the header names the columns, and the nearest known name is "
-        "recipient."
+    lines = faults(f"recipent,text,text,{SECRET},additionalOptions\n{NUMBER},x,y,z,\n")
+    assert len(lines) == 4
+    assert lines[0] == (
+        "line 1, column 1: Is not a known name; the header names the columns, and the nearest known name is recipient."
     )
-    assert told[1] == "line 1, text: Stands in the header twice."
-    assert told[2].startswith("line 1, column 4: Is no name that is known here")
-    assert told[3] == "line 1, column 5: additionalOptions can stand in JSON lines only."
+    assert lines[1] == "line 1, text: Occurs twice in the header."
+    assert lines[2].startswith("line 1, column 4: Is not a known name")
+    assert lines[3] == "line 1, column 5: additionalOptions can be used in JSON lines only."
 
 
-def test_a_header_must_name_whom_and_what() -> None:
+def test_a_header_must_have_a_recipient_and_a_text() -> None:
     assert faults("originator,clientRef\nA,B\n") == [
         "line 1, recipient: The header has no column of this name.",
         "line 1, text: The header has no column of this name.",
@@ -99,31 +98,31 @@ def test_a_header_must_name_whom_and_what() -> None:
     ]
 
 
-def test_a_file_without_a_header_is_not_repeated() -> None:
+def test_a_file_without_a_header_is_not_quoted() -> None:
     assert len(faults(f"{NUMBER},{SECRET}\n{NUMBER},{SECRET}\n")) == 2
 
 
-def test_every_fault_of_every_line_is_told_in_their_order() -> None:
-    told = faults(
+def test_every_fault_of_every_line_is_listed_in_order() -> None:
+    lines = faults(
         f"recipient,text,rejectUnicode,messageGuid\n{NUMBER},,perhaps,g-1\n{NUMBER},{SECRET}\n,{SECRET},,g-1\n"
     )
-    assert told == [
+    assert lines == [
         "line 2, rejectUnicode: Must be true or false, or empty.",
         "line 2, text: Is missing.",
-        "line 3: Has 2 cells, and the header 4; a text with commas stands in double quotes.",
+        "line 3: Has 2 cells, and the header 4; put a text with commas into double quotes.",
         "line 4, recipient: Is missing.",
-        "line 4, messageGuid: Stands in line 2 already.",
+        "line 4, messageGuid: Is used in line 2 already.",
     ]
 
 
 @pytest.mark.parametrize("quoted", [f'"{SECRET}', f'"{SECRET}" and more', '"' + "x" * 200_000])
-def test_bad_quoting_is_named_where_it_begins(quoted: str) -> None:
-    (told,) = faults(f'recipient,text\n{NUMBER},"two\nlines"\n{NUMBER},{quoted}\n{NUMBER},fine\n')
-    assert told.startswith("line 4: Is no CSV from here on")
+def test_bad_quoting_is_reported_at_the_line_where_it_begins(quoted: str) -> None:
+    (fault,) = faults(f'recipient,text\n{NUMBER},"two\nlines"\n{NUMBER},{quoted}\n{NUMBER},fine\n')
+    assert fault.startswith("line 4: Is not CSV from here on")
 
 
-def test_faults_of_json_lines() -> None:
-    told = faults(
+def test_every_fault_of_json_lines_is_listed_by_its_line() -> None:
+    lines = faults(
         "\n".join(
             [
                 '{"recipient": "447700900001", "text": ',
@@ -138,16 +137,16 @@ def test_faults_of_json_lines() -> None:
         ),
         "jsonl",
     )
-    assert [one.partition(":")[0] for one in told] == [
+    assert [line.partition(":")[0] for line in lines] == [
         *("line 1", "line 2", "line 3", "line 4", "line 5, member 1", "line 5, recipient"),
         *("line 6, member 2", "line 6, text", "line 7", "line 8"),
     ]
-    assert "nearest known name is text" in told[6]
+    assert "nearest known name is text" in lines[6]
 
 
-def test_what_the_service_says_of_a_path_is_found_in_its_line() -> None:
+def test_the_services_errors_by_path_become_faults_of_lines() -> None:
     rows = parser.read(b"recipient,text\n1,a\n\n2,b\n", "csv")
-    told = parser.locate(
+    lines = parser.locate(
         rows,
         {
             "messages[1].recipients[0]": ["wrong", "bad"],
@@ -156,7 +155,7 @@ def test_what_the_service_says_of_a_path_is_found_in_its_line() -> None:
             "body": ["?"],
         },
     )
-    assert list(map(str, told)) == [
+    assert list(map(str, lines)) == [
         "line 4, recipient: wrong",
         "line 4, recipient: bad",
         "line 2, text: long",

@@ -1,4 +1,4 @@
-"""The state of a job: it is there as a whole or not at all, and nobody else's."""
+"""The resume state of a job: written atomically, and readable only by its owner."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def start(path: Path, *, is_again: bool = False) -> Job:
     return state.start(path, digest="d", chunks=[2, 1], sender="s", is_again=is_again)
 
 
-def test_a_state_is_read_as_it_was_saved_and_is_the_owners_only(tmp_path: Path) -> None:
+def test_a_state_is_read_as_it_was_saved_and_only_by_its_owner(tmp_path: Path) -> None:
     path = tmp_path / "messages.csv.receiptsvc.json"
     assert state.load(path) is None
     job = start(path)
@@ -27,9 +27,9 @@ def test_a_state_is_read_as_it_was_saved_and_is_the_owners_only(tmp_path: Path) 
     assert job.key(0) != job.key(1)
 
 
-def test_two_runs_at_once_never_begin_two_jobs(tmp_path: Path) -> None:
+def test_two_runs_at_the_same_time_never_start_two_jobs(tmp_path: Path) -> None:
     first = start(tmp_path / "state")
-    with pytest.raises(StateError, match="another run has just begun"):
+    with pytest.raises(StateError, match="another run has just started"):
         start(tmp_path / "state")
     assert state.load(tmp_path / "state") == first
     again = start(tmp_path / "state", is_again=True)
@@ -39,14 +39,14 @@ def test_two_runs_at_once_never_begin_two_jobs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"version": 2}', '{"version": 1, "chunks": [{"x": 1}]}', "\xff"])
-def test_what_is_no_state_is_told_and_kept(tmp_path: Path, content: str) -> None:
+def test_a_file_that_is_not_a_state_is_reported_and_kept(tmp_path: Path, content: str) -> None:
     path = tmp_path / "state"
     path.write_text(content, encoding="latin-1")
-    with pytest.raises(StateError, match="no state of sending that can be read"):
+    with pytest.raises(StateError, match="not a readable state of sending"):
         state.load(path)
     assert path.read_text(encoding="latin-1") == content
 
 
-def test_a_state_that_cannot_be_written_names_a_way_out(tmp_path: Path) -> None:
+def test_a_state_that_cannot_be_written_names_the_job_option(tmp_path: Path) -> None:
     with pytest.raises(StateError, match=r"--job NAME"):
         start(tmp_path / "no such folder" / "state")

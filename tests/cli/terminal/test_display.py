@@ -1,4 +1,4 @@
-"""What a terminal shows of the API's JSON, and what it never obeys."""
+"""The rendering of the API's JSON, and that text from outside cannot control the terminal."""
 
 import io
 
@@ -9,13 +9,13 @@ from receiptsvc.cli.terminal import display
 
 
 def console(width: int = 200) -> tuple[Console, io.StringIO]:
-    """A console as wide as said, with what it prints."""
+    """A console of this width, and the buffer that it prints to."""
     printed = io.StringIO()
     return Console(file=printed, width=width, highlight=False), printed
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"),
+    ("value", "shown"),
     [
         ("plain ä 😀", "plain ä 😀"),
         ("two\nlines\r\nthree", "two ⏎ lines ⏎ three"),
@@ -27,8 +27,8 @@ def console(width: int = 200) -> tuple[Console, io.StringIO]:
         (7, "7"),
     ],
 )
-def test_plain_keeps_what_is_read_and_drops_what_is_obeyed(given: object, shown: str) -> None:
-    assert display.plain(given) == shown
+def test_plain_keeps_text_and_replaces_control_characters(value: object, shown: str) -> None:
+    assert display.plain(value) == shown
 
 
 def test_an_id_is_never_cut_short_however_narrow_the_terminal_is() -> None:
@@ -38,7 +38,7 @@ def test_an_id_is_never_cut_short_however_narrow_the_terminal_is() -> None:
     assert "…" not in printed.getvalue()
 
 
-def test_a_ledger_that_balances_and_one_that_does_not() -> None:
+def test_a_ledger_says_whether_it_balances() -> None:
     out, printed = console()
     ledger = {"received": 3, "applied": 2, "pending": 1, "callbacks": 3, "refused": 0, "balanced": True}
     display.print_ledger(out, ledger)
@@ -47,13 +47,13 @@ def test_a_ledger_that_balances_and_one_that_does_not() -> None:
     assert "the ledger does not balance." in printed.getvalue()
 
 
-def test_entries_of_a_kind_not_yet_known_are_shown_and_never_fail() -> None:
+def test_timeline_entries_of_an_unknown_type_are_shown() -> None:
     out, printed = console()
     display.print_conversation(out, {"id": "cnv_1", "timeline": [{"type": "later [bold]kind", "at": "not a time"}]})
     assert "later [bold]kind" in printed.getvalue()
 
 
-def test_statuses_have_colours_only_where_there_is_a_terminal() -> None:
+def test_statuses_have_colours_only_on_a_terminal() -> None:
     printed = io.StringIO()
     display.print_messages(Console(file=printed, width=200), [{"id": "msg_1", "status": "delivered"}])
     assert "\x1b" not in printed.getvalue()
@@ -65,5 +65,5 @@ def test_statuses_have_colours_only_where_there_is_a_terminal() -> None:
 
 
 @pytest.mark.parametrize(("number", "words"), [(0, "no replies"), (1, "1 reply"), (2, "2 replies")])
-def test_counts_read_as_words(number: int, words: str) -> None:
+def test_counts_are_written_with_their_noun(number: int, words: str) -> None:
     assert display.count(number, "reply", "replies") == words

@@ -1,0 +1,59 @@
+"""`urls` and `callback-keys`: the addresses at which the gateway reaches us, and the keys that protect them."""
+
+import json
+from dataclasses import asdict
+
+import click
+
+from receiptsvc import tokens
+from receiptsvc.cli.terminal import databases, display
+from receiptsvc.config import Settings
+from receiptsvc.store.inbox import rejected
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+def urls(*, as_json: bool) -> None:
+    """Print the gateway portal's addresses.
+
+    They go into the gateway's portal once, and they hold secrets. The last part of the receipts' address also opens
+    /callbacks/receipts, as ?key= or as the password of HTTP Basic.
+    """
+    static = tokens.static_urls(Settings.from_env())
+    if as_json:
+        click.echo(json.dumps(asdict(static), indent=2))
+        return
+    click.echo(f"receipts  {static.receipts}")
+    click.echo(f"replies   {static.inbound}")
+    click.echo("Keep these addresses secret: with them anyone can report receipts and replies.", err=True)
+
+
+@click.command(name="callback-keys")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+def callback_keys(*, as_json: bool) -> None:
+    """Show the keys of callback URLs, and what came with others.
+
+    Only their kids; no secret is shown. A kid that was refused and is not listed was removed too early: messages whose
+    URLs it signed are still on their way. List it again, behind the first.
+    """
+    settings = Settings.from_env()
+    with databases.opened(settings) as database, database.reading() as session:
+        refused = rejected.count_by_kid(session)
+    listed = [key.kid for key in settings.callback_keys]
+    if as_json:
+        entries = [
+            {"kid": entry.kid, "callbacks": entry.callbacks, "lastAt": entry.last_at.isoformat()} for entry in refused
+        ]
+        click.echo(json.dumps({"listed": listed, "refused": entries}, indent=2))
+        return
+    for index, kid in enumerate(listed):
+        click.echo(f"{kid:<10}{'signs and verifies' if index == 0 else 'verifies'}")
+    for entry in refused:
+        callbacks = f"{display.count(entry.callbacks, 'callback')}, last {entry.last_at:%Y-%m-%d %H:%M:%SZ}"
+        click.echo(f"{entry.kid or '-':<10}refused {callbacks}: {_explain_refusal(entry.kid, listed)}")
+
+
+def _explain_refusal(kid: str | None, listed: list[str]) -> str:
+    if kid is None:
+        return "not of our form"
+    return "its secret is another" if kid in listed else "not listed"

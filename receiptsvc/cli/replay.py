@@ -1,0 +1,73 @@
+"""`replay`: makes unmatched, quarantined or dead receipts pending again. The worker then processes them."""
+
+import json
+from datetime import UTC, datetime
+
+import click
+
+from receiptsvc.cli.terminal import databases, display
+from receiptsvc.config import Settings
+from receiptsvc.domain.inbox import ReceiptOutcome
+from receiptsvc.store.core.audits import Actor
+from receiptsvc.store.inbox import receipts
+
+
+def _parse_time(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        time = datetime.fromisoformat(value)
+        if time.tzinfo is not None:
+            return time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise click.BadParameter("must be a time with its offset, such as 2026-01-31T09:30:00Z")
+
+
+@click.command()
+@click.option(
+    "--outcome",
+    "outcomes",
+    multiple=True,
+    type=click.Choice([outcome.value for outcome in receipts.RETRIABLE]),
+    help="Only those of this outcome. May be given several times; without it: all three.",
+)
+@click.option("--since", metavar="TIME", callback=_parse_time, help="Received at this time or later.")
+@click.option("--until", metavar="TIME", callback=_parse_time, help="Received before this time.")
+@click.option("--dry-run", "is_dry_run", is_flag=True, help="Only count them.")
+@click.option("--reason", help="Why; it is kept with the record of this.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+def replay(
+    *,
+    outcomes: tuple[str, ...],
+    since: datetime | None,
+    until: datetime | None,
+    is_dry_run: bool,
+    reason: str | None,
+    as_json: bool,
+) -> None:
+    """Process receipts again that are unmatched, quarantined or dead.
+
+    They become pending, some hundreds in each transaction, and the worker processes them. It may run beside the
+    service; if it is stopped, what it has done stays done.
+    """
+    selection = receipts.ReplaySelection(
+        outcomes=sorted({ReceiptOutcome(outcome) for outcome in outcomes}) or receipts.RETRIABLE,
+        since=since,
+        until=until,
+    )
+    actor = Actor(actor="command line", reason=reason)
+    with databases.opened(Settings.from_env(), is_written=True) as database:
+        replayed = receipts.replay(database, selection, actor, _now, is_dry_run=is_dry_run)
+        count = replayed.count
+        while replayed.next is not None:
+            replayed = receipts.replay(database, selection, actor, _now, after=replayed.next, is_dry_run=is_dry_run)
+            count += replayed.count
+    if as_json:
+        click.echo(json.dumps({"count": count, "dryRun": is_dry_run, "isComplete": True}))
+    else:
+        click.echo(f"{display.count(count, 'receipt')} {'would be' if is_dry_run else 'became'} pending")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

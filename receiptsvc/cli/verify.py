@@ -1,0 +1,35 @@
+"""`verify`: checks statuses, outcomes and counters against the kept receipts. What is checked: `store.health`."""
+
+import json
+from collections import Counter
+from dataclasses import asdict
+
+import click
+
+from receiptsvc.cli.terminal import databases, display
+from receiptsvc.config import Settings
+from receiptsvc.store.health import verification
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+@click.pass_context
+def verify(ctx: click.Context, *, as_json: bool) -> None:
+    """Prove that statuses, outcomes and counters add up.
+
+    Derives again what was derived from the kept receipts, counts again what was counted, and names each difference.
+    It may run beside the service. Exit code 1 if there is any fault.
+    """
+    tally: Counter[str] = Counter()
+    faults: list[verification.Fault] = []
+    with databases.opened(Settings.from_env()) as database:
+        for fault in verification.verify(database, tally=tally):
+            faults.append(fault)
+            if not as_json:
+                click.echo(f"{fault.what}, {fault.where}: expected {fault.expected}, found {fault.found}")
+    if as_json:
+        click.echo(json.dumps({"checked": tally, "faults": [asdict(fault) for fault in faults]}, indent=2))
+    else:
+        checked = ", ".join(f"{kind} {count}" for kind, count in tally.items())
+        click.echo(f"{display.count(len(faults), 'fault')} ({checked})")
+    ctx.exit(1 if faults else 0)

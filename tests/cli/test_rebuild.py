@@ -1,0 +1,26 @@
+"""`rebuild` as people and programs call it."""
+
+import json
+
+import pytest
+
+from tests.cli.conftest import Run, Service
+
+
+def test_rebuild_shows_the_difference_and_changes_it_only_with_apply(
+    service: Service, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = service.accept("Hello")
+    service.report(message, statusid="77", statusdescription="Foo")
+    assert run("rebuild").stdout == "no receipts would change; --apply puts them right\n"
+    monkeypatch.setenv("STATUS_MAP", '{"77": "delivered"}')
+    line = "1 receipt with statusid 77, 'Foo': unmapped → delivered\n"
+    assert run("rebuild").stdout == line + "1 receipt would change; --apply puts them right\n"
+    assert json.loads(run("rebuild", "--json").stdout) == {
+        "applied": False,
+        "differences": [{"statusId": "77", "description": "Foo", "was": "unmapped", "now": "delivered", "receipts": 1}],
+        "conversations": 0,
+    }
+    assert run("rebuild", "--apply").stdout == line + "1 receipt put right\n"
+    assert run("rebuild").stdout.startswith("no receipts")
+    assert run("verify").exit_code == 0

@@ -1,0 +1,73 @@
+"""`replay` as people and programs call it."""
+
+import json
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from receiptsvc.domain.inbox import ReceiptOutcome
+from receiptsvc.store.core.models import Audit, InboxRow
+from receiptsvc.store.inbox import counters, receipts
+from tests.cli.conftest import Run, Service
+from tests.support import rows
+
+
+def keep_dead(service: Service, at: float) -> None:
+    """Keep a dead receipt that was received `at` seconds after T0."""
+    receipt_id = rows.keep(service.database, "statusid=1", now=rows.seconds(at))
+    with service.database.transaction() as session:
+        session.execute(update(InboxRow).where(InboxRow.id == receipt_id).values(outcome="dead", processed_at=rows.T0))
+        counters.move(session, {(ReceiptOutcome.PENDING, ReceiptOutcome.DEAD): 1})
+
+
+def test_replay_makes_receipts_pending_and_says_how_many(service: Service, run: Run) -> None:
+    for at in (0, 10, 20):
+        keep_dead(service, at)
+    between = ("--since", "2026-01-05T12:00:10Z", "--until", "2026-01-05T13:00:20+01:00")
+    assert run("replay", "--outcome", "unmatched").stdout == "no receipts became pending\n"
+    assert run("replay", *between, "--dry-run").stdout == "1 receipt would be pending\n"
+    assert run("replay", *between, "--reason", "mended").stdout == "1 receipt became pending\n"
+    result = run("replay", "--outcome", "dead", "--outcome", "quarantined", "--json")
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"count": 2, "dryRun": False, "isComplete": True})
+    with service.database.reading() as session:
+        audits = session.scalars(select(Audit).order_by(Audit.id)).all()
+    assert [(audit.actor, audit.reason, audit.details["count"]) for audit in audits] == [
+        ("command line", "mended", 1),
+        ("command line", None, 2),
+    ]
+    assert run("verify").exit_code == 0
+
+
+def test_replay_continues_where_one_call_of_the_store_stops(
+    service: Service, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(5):
+        keep_dead(service, 0)
+    unbounded = receipts.replay
+
+    def bounded(*arguments: Any, **options: Any) -> receipts.Replayed:
+        return unbounded(*arguments, **options, limit=2)
+
+    monkeypatch.setattr(receipts, "replay", bounded)
+    assert run("replay", "--dry-run").stdout == "5 receipts would be pending\n"
+    assert run("replay").stdout == "5 receipts became pending\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--outcome", "applied"),
+        ("--since", "yesterday"),
+        ("--until", "2026-01-05"),
+        ("--since", "0001-01-01T00:00+14:00"),
+    ],
+)
+def test_replay_refuses_a_wrong_outcome_or_time(run: Run, arguments: tuple[str, ...]) -> None:
+    assert run("replay", *arguments).exit_code == 2
+
+
+def test_replay_without_tables_is_one_line(run: Run) -> None:
+    result = run("replay")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1

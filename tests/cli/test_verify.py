@@ -1,0 +1,59 @@
+"""`verify` as people and programs call it."""
+
+import json
+
+import pytest
+from sqlalchemy import update
+
+from receiptsvc import ids
+from receiptsvc.store.core.models import Message
+from tests.cli.conftest import Run, Service
+
+
+def test_verify_says_what_it_checked(service: Service, run: Run) -> None:
+    service.report(service.accept("Hello"), statusdescription="delivered")
+    result = run("verify")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "no faults (messages 1, receipts 1, transitions 2, replies 0, conversations 1, counters 12, counts of hours 3)\n",
+    )
+
+
+def test_verify_names_each_fault_and_fails(service: Service, run: Run) -> None:
+    message = service.accept("Hello")
+    with service.database.transaction() as session:
+        session.execute(update(Message).where(Message.id == ids.parse("msg", message)).values(conflict=True))
+    result = run("verify")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        f"message's conflict, {message}: expected False, found True",
+        "1 fault (messages 1, receipts 0, transitions 1, replies 0, conversations 1, counters 12, counts of hours 1)",
+    ]
+    as_json = run("verify", "--json")
+    assert as_json.exit_code == 1
+    assert json.loads(as_json.stdout) == {
+        "checked": {
+            "messages": 1,
+            "receipts": 0,
+            "transitions": 1,
+            "replies": 0,
+            "conversations": 1,
+            "counters": 12,
+            "counts of hours": 1,
+        },
+        "faults": [{"what": "message's conflict", "where": message, "expected": "False", "found": "True"}],
+    }
+
+
+def test_verify_without_tables_is_one_line(run: Run) -> None:
+    result = run("verify")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "have its migrations run?" in result.stderr
+
+
+def test_verify_without_a_database_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user:password@127.0.0.1:9/none")
+    result = run("verify")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "password" not in result.stderr
