@@ -83,6 +83,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
             "store/core",
             "store/inbox",
             "store/messages",
+            "store/outbound",
             "store/queries",
             "web/http",
         },
