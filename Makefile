@@ -3,9 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes, each of which would compile everything anew
+
+# Much of a test's time is waiting, for processes and disks: four beside each other keep two cores at work.
+SIDE_BY_SIDE := -n 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run desk test test-faults bench bench-ack bench-process bench-send bench-query lint format api-docs migration pins clean
+.PHONY: help demo run desk test test-fast test-faults bench bench-ack bench-process bench-send bench-query lint format api-docs migration pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,10 +26,13 @@ desk: $(VENV)/installed-dev ## web and worker with the settings of .env, on port
 	@$(BIN)/honcho -f Procfile.desk start
 
 test: $(VENV)/installed-dev ## every test, on SQLite and on a real PostgreSQL
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
-test-faults: $(VENV)/installed-dev ## the long fault tests: killed processes, a frozen database, full disks
-	RECEIPTSVC_FAULTS=long $(BIN)/python -m pytest -o timeout=1200 tests/faults $(ARGS)
+test-fast: $(VENV)/installed-dev ## for who is editing: every test that starts no processes, in a minute or so
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --ignore=tests/web/test_contract.py $(ARGS)
+
+test-faults: $(VENV)/installed-dev ## the long form of fault tests and properties: hundreds of kills, thousands of examples
+	RECEIPTSVC_FAULTS=long $(BIN)/python -m pytest -o timeout=1200 -m "long or on_postgresql" $(ARGS)
 
 bench: bench-ack bench-process bench-send bench-query ## every benchmark
 

@@ -25,6 +25,8 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message, Transition
 from receiptsvc.store.health.verification import verify
 
+pytestmark = pytest.mark.slow
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nOK\n"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 LAST = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"

@@ -1,5 +1,6 @@
 """The real API on a free port, a runner of commands, and receipts and replies to change what they show."""
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,12 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message
 from receiptsvc.web.app import create_app
 from receiptsvc.worker.process import ReceiptRules, process
-from tests.support import databases, rows
+from tests.support import rows
 from tests.support.rows import T0
 
 KEY = "the-key-of-the-tests"
+_FILE = "cli.db"
+
 READER = "a-key-that-may-only-read"
 
 
@@ -105,7 +108,7 @@ class Service:
 def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The settings of a service on a new SQLite file, in this process's environment too."""
     settings = {
-        "DATABASE_URL": f"sqlite:///{tmp_path / 'cli.db'}",
+        "DATABASE_URL": f"sqlite:///{tmp_path / _FILE}",
         "PUBLIC_URL": "http://receipts.example",
         "CALLBACK_KEYS": "k1:a-secret-that-signs-urls",
         "API_KEYS": f"all:ops+read+send:{KEY},reader:read:{READER}",
@@ -122,10 +125,12 @@ def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 @pytest.fixture
-def service(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+def service(
+    environ: dict[str, str], sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Service]:
     """The API, and the environment in which the commands find it."""
     settings = Settings.from_env(environ)
-    databases.migrate(settings.database_url)
+    shutil.copy(sqlite_template, tmp_path / _FILE)
     database = Database(settings.database_url)
     interference = Interference(create_app(settings, database))
     server = make_server("127.0.0.1", 0, interference, threaded=True)

@@ -41,6 +41,7 @@ def test_bad_settings_end_with_2_and_every_fault_in_one_message(
     assert "BATCH_SIZE: must be" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "unneeded"),
     [
@@ -61,6 +62,7 @@ print(sorted(sys.modules), file=sys.stderr)
     assert not {name for name in unneeded if repr(name) in done.stderr}
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_with_130(environ: dict[str, str]) -> None:
     with create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(30)
@@ -80,6 +82,7 @@ def test_an_interrupt_ends_with_130(environ: dict[str, str]) -> None:
     assert "Traceback" not in stderr
 
 
+@pytest.mark.slow
 def test_a_closed_standard_output_ends_with_1_and_no_message(environ: dict[str, str]) -> None:
     read, write = os.pipe()
     os.close(read)

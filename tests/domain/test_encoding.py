@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiptsvc.domain.encoding import Encoding, measure, non_gsm_characters, suggestion, warnings
+from tests.support.forms import examples
 
 CASES = [
     ("a" * 160, Encoding.GSM, 1),
@@ -121,7 +122,8 @@ def at_an_edge(draw: st.DrawFn) -> str:
     return filler * ahead + wide * draw(st.integers(0, 3)) + filler * behind
 
 
-@settings(max_examples=1000, deadline=None, derandomize=True, database=None)
+@pytest.mark.long
+@settings(max_examples=examples(300), deadline=None, derandomize=True, database=None)
 @given(at_an_edge())
 def test_the_count_equals_the_models_at_every_boundary(text: str) -> None:
     measured = measure(text)

@@ -339,6 +339,7 @@ def test_the_end_of_a_call_is_the_end_for_each_message(
     assert len(server.requests) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "items",
     [

@@ -1,6 +1,5 @@
 """The fault tests' two forms, the PostgreSQL that they break, and the service that must not mind."""
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,6 +12,7 @@ import pytest
 from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
 from receiptsvc.demo.processes import Stack, answers
+from tests.support.forms import IS_LONG
 from tests.support.postgres import Server
 
 
@@ -46,7 +46,7 @@ class StartWeb(Protocol):
 @pytest.fixture(scope="session")
 def form() -> Form:
     """Short, or with RECEIPTSVC_FAULTS=long as long as it takes."""
-    return LONG if os.environ.get("RECEIPTSVC_FAULTS") == "long" else SHORT
+    return LONG if IS_LONG else SHORT
 
 
 @pytest.fixture(scope="session")
@@ -70,6 +70,13 @@ def server(one_server: Server) -> Server:
 def postgresql_url(server: Server) -> str:
     """A new, migrated database on the PostgreSQL that can be broken."""
     return server.new_database()
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A new folder on a disk, not in memory as for other tests: here it matters what has come to the disk."""
+    with tempfile.TemporaryDirectory(prefix="receiptsvc-faults-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -24,13 +24,13 @@ from receiptsvc.store.health.verification import verify
 from tests.faults import doom, doomed_sender
 from tests.faults.conftest import Form
 from tests.support import rows
+from tests.support.forms import IS_LONG
 from tests.support.processes import until
 
 SILENT = ("--ignore-numbers", "--default", "no-receipts")
 LOSSES = ("--chance", "lost-answer=0.05", "--chance", "cut-answer=0.03", "--chance", "lost-request=0.04")
 
 # A killed worker's calls are lost when its lease ends: half a minute on PostgreSQL. The long form waits for it.
-IS_LONG = os.environ.get("RECEIPTSVC_FAULTS") == "long"
 SENT = 10_000 if IS_LONG else 4_000
 SENT_BY_REST = SENT // 4
 KILLED_ON = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"] if IS_LONG else ["sqlite"], indirect=True)

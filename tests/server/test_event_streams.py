@@ -14,6 +14,8 @@ from receiptsvc.store.messages.change_feed import BEGINNING, Event, FeedPosition
 from tests.support import rows
 from tests.support.rows import seconds
 
+pytestmark = pytest.mark.on_postgresql  # tests/store has what each database does for them
+
 PATIENCE_SECONDS = 20
 
 
@@ -55,18 +57,40 @@ def told(pieces: Iterator[bytes], count: int) -> list[str]:
     return found
 
 
-def begin(stream: Stream) -> Iterator[bytes]:
-    """A stream that listens: its beginning is read, and what comes next has been waited for."""
-    pieces = iter(stream)
+class Pieces(Iterator[bytes]):
+    """What a stream gives."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream, self._pieces = stream, iter(stream)
+
+    def __next__(self) -> bytes:
+        return next(self._pieces)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the stream has joined its feed."""
+        return self._stream._is_live  # noqa: SLF001 - from outside nothing shows it
+
+
+def begin(stream: Stream) -> Pieces:
+    """A stream whose beginning is read."""
+    pieces = Pieces(stream)
     assert next(pieces).startswith(b"retry: ")
     return pieces
 
 
-def wait_on(pieces: Iterator[bytes]) -> "gevent.Greenlet[..., bytes]":
-    """Wait for the next piece aside, so that the stream joins the feed."""
+def wait_on(pieces: Pieces) -> "gevent.Greenlet[..., bytes]":
+    """Wait for the next piece aside, and until the stream has joined the feed."""
     waiting = gevent.spawn(lambda: next(pieces))  # not `next` itself: who kills it would free what it runs
-    gevent.sleep(0.05)
+    while not (pieces.is_live or waiting.ready()):
+        gevent.sleep(0.005)
     return waiting
+
+
+def has_given_out_all(feed: Feed, database: Database) -> bool:
+    """Whether the poller has given out all that has happened."""
+    with database.reading() as session:
+        return not change_feed.has_unnumbered(session) and feed.place == change_feed.find_last(session)
 
 
 def test_it_begins_with_when_to_come_again_and_its_place(feed: Feed, database: Database) -> None:
@@ -139,8 +163,9 @@ def test_who_falls_behind_is_left_to_its_own_pace_and_misses_nothing(
     every = [f"{serial}" for serial in range(30)]
     for client_ref in every:
         accept(database, client_ref)
-    gevent.sleep(1)  # the poller has long given them out; nobody has taken more than the first piece
-    assert len(stream.waiting) <= 3
+    while not has_given_out_all(feed, database):
+        gevent.sleep(0.01)
+    assert len(stream.waiting) <= 3  # nobody has taken more than the first piece
     found = told(iter([waiting.get()]), 1)
     found += told(pieces, len(every) - len(found))
     assert found == every
@@ -177,9 +202,10 @@ def test_while_nobody_listens_nothing_is_asked(feed: Feed, database: Database, m
         gevent.sleep(0.05)
     waiting.kill()
     stream.close()
-    gevent.sleep(0.5)
+    while feed.is_polling:
+        gevent.sleep(0.01)
     so_far = len(looks)
-    gevent.sleep(0.5)
+    gevent.sleep(0.3)  # in which a poller would look
     assert len(looks) == so_far
     waiting = wait_on(begin(open_stream(feed, database)))
     accept(database, "a")

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from receiptsvc.server.fast_request import recognise
+from tests.support.forms import examples
 
 LINE = b"GET /callbacks/receipts/abc?statusid=1 HTTP/1.1\r\n"
 
@@ -54,7 +55,8 @@ def read_by_gunicorn(data: bytes) -> tuple[Request, bytes]:
     return request, body + unreader.read()
 
 
-@settings(max_examples=1000)
+@pytest.mark.long
+@settings(max_examples=examples(500))
 @given(st.sampled_from([b"GET ", LINE, LINE + b"Host: here\r\n"]), st.lists(PIECES, max_size=12).map(b"".join))
 @example(LINE, b"Host: here\r\n\r\n")
 @example(LINE, b"Host: here\r\nConnection: keep-alive\r\n\r\n")

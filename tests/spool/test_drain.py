@@ -343,6 +343,7 @@ def test_a_dead_drainer_is_followed_by_the_next(folder: Path) -> None:
     assert drained(folder) == group
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seal", [(), ("--seal",)], ids=["one file", "many files"])
 def test_draining_while_others_append_loses_nothing(folder: Path, seal: tuple[str, ...]) -> None:
     Spool(folder)

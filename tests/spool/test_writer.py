@@ -282,6 +282,7 @@ def test_what_was_promised_is_on_a_disk_that_then_fails_to_sync(tmp_path: Path) 
             assert drained(disk / "spool") == kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups_seen", [1, 7, 40])
 def test_whatever_a_killed_process_was_told_is_kept_is_there(folder: Path, groups_seen: int) -> None:
     with process("append", str(folder), "100000") as appender:

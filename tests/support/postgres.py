@@ -17,6 +17,8 @@ from tests.support.processes import children, is_alive, until
 
 MAX_CONNECTIONS = 40
 
+_TEMPLATE = "migrated"
+
 
 class Server:
     """The embedded PostgreSQL, over TCP. `folder`: an empty one that its unprivileged user may reach."""
@@ -32,6 +34,7 @@ class Server:
             *("-D", str(installed.pgdata), "-h", "127.0.0.1", "-p", str(self._port)),
             *("-c", "unix_socket_directories=", "-c", f"max_connections={MAX_CONNECTIONS}"),
         ]
+        self._has_template = False
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -87,10 +90,12 @@ class Server:
         """The URL of a new, migrated database. It goes with the server."""
         name = f"faults_{uuid4().hex}"
         with self.connect() as admin:
-            admin.execute(f'CREATE DATABASE "{name}"')
-        url = self._url("postgresql+psycopg", name)
-        databases.migrate(url)
-        return url
+            if not self._has_template:
+                admin.execute(f'CREATE DATABASE "{_TEMPLATE}"')
+                databases.migrate(self._url("postgresql+psycopg", _TEMPLATE))
+                self._has_template = True
+            admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{_TEMPLATE}"')
+        return self._url("postgresql+psycopg", name)
 
     def _name_standbys(self, change: str, expected: str) -> None:
         with self.connect() as admin:

@@ -1,13 +1,14 @@
 """The application on a real database, called without a server in between."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
 from receiptsvc.store.core.db import Database
 from receiptsvc.web.app import create_app
-from tests.support import databases
 from tests.support.callers import client_of, make_settings
 
 
@@ -18,11 +19,11 @@ def client(database: Database) -> FlaskClient:
 
 
 @pytest.fixture(scope="module")
-def desk_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+def desk_database(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Database]:
     """A migrated SQLite database that the tests of one module share: for tests that do not depend on its rows."""
-    url = f"sqlite:///{tmp_path_factory.mktemp('desk') / 'test.db'}"
-    databases.migrate(url)
-    database = Database(url)
+    path = tmp_path_factory.mktemp("desk") / "test.db"
+    shutil.copy(sqlite_template, path)
+    database = Database(f"sqlite:///{path}")
     yield database
     database.close()
 

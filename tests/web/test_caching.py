@@ -17,6 +17,8 @@ from receiptsvc.web.http import caching
 from tests.support import rows, stories
 from tests.support.rows import seconds
 
+pytestmark = pytest.mark.on_postgresql  # nothing here is the database's
+
 GZIP = {"Accept-Encoding": "br, gzip;q=0.5"}
 
 

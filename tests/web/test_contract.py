@@ -107,6 +107,7 @@ def is_beyond_schemas(answer: Any) -> bool:
     return bool(faults) and all(BEYOND_SCHEMAS.fullmatch(text) for texts in faults for text in texts)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(0 if COUNT else 300)
 def test_no_request_finds_a_fault(url: str) -> None:
     config = schemathesis.Config.from_dict(

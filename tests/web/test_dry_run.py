@@ -15,6 +15,8 @@ from receiptsvc.web.app import create_app
 from tests.support import rows
 from tests.support.callers import client_of, make_settings
 
+pytestmark = pytest.mark.on_postgresql  # nothing here is the database's
+
 GOOD: dict[str, Any] = {"recipients": ["447700900000"], "text": "hello"}
 OF_A_MESSAGE = {"id", "status", "transactionID", "createdAt", "statusAt", "changedAt", "conflict", "url"}
 

@@ -17,6 +17,8 @@ from tests.support import rows, stories
 from tests.support.callers import SECRETS, bearer
 from tests.support.rows import seconds
 
+pytestmark = pytest.mark.on_postgresql  # nothing here is the database's
+
 BEGINNING = "000000000000.000"
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from flask.testing import FlaskClient
 
 from receiptsvc import ids
@@ -11,6 +12,8 @@ from receiptsvc.store.core.models import Attempt, Message, MessageTransaction, T
 from tests.support import rows, stories
 from tests.support.callers import SECRETS, client_of
 from tests.support.rows import T0, seconds
+
+pytestmark = pytest.mark.on_postgresql  # nothing here is the database's
 
 
 def explain(client: FlaskClient, message: str, status: int = 200) -> Any:

@@ -234,6 +234,7 @@ def sessions(admin: psycopg.Connection, url: str, states: str) -> int:
     return int(row[0])
 
 
+@pytest.mark.slow
 def test_a_slow_client_holds_no_transaction_and_no_memory(
     stack: Stack, admin: psycopg.Connection, postgresql_url: str
 ) -> None:
@@ -250,6 +251,7 @@ def test_a_slow_client_holds_no_transaction_and_no_memory(
     assert resident_megabytes(process) - idle < 50
 
 
+@pytest.mark.slow
 def test_an_export_breaks_off_when_the_database_goes_away(
     stack: Stack, admin: psycopg.Connection, postgresql_url: str
 ) -> None:
@@ -264,6 +266,7 @@ def test_an_export_breaks_off_when_the_database_goes_away(
     until("the service is back", lambda: answers(f"{stack.url}/readyz"))
 
 
+@pytest.mark.slow
 def test_an_export_ends_when_its_client_disconnects(
     stack: Stack, admin: psycopg.Connection, postgresql_url: str
 ) -> None:

@@ -17,6 +17,8 @@ from tests.support.callers import SECRETS, client_of, make_settings
 from tests.support.rows import accept, message
 from tests.support.work import LEASE, REPEATS, send
 
+pytestmark = pytest.mark.on_postgresql  # nothing here is the database's
+
 WHY = {"reason": "wrong texts"}
 
 

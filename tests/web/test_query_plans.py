@@ -24,6 +24,8 @@ from receiptsvc.web.app import create_app
 from tests.support import databases
 from tests.support.callers import client_of, make_settings
 
+pytestmark = pytest.mark.slow
+
 MESSAGES = 200_000
 PAGE = 100
 MOST = 20 * PAGE

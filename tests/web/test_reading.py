@@ -12,6 +12,8 @@ from receiptsvc.store.core.db import Database
 from tests.support import rows, stories
 from tests.support.rows import seconds
 
+pytestmark = pytest.mark.on_postgresql  # tests/store has these questions on each
+
 
 def get(client: FlaskClient, path: str, status: int = 200) -> Any:
     answer: Any = client.get(path)

@@ -298,6 +298,7 @@ def test_a_matched_receipt_is_recorded_about_its_message(client: FlaskClient, da
     assert in_order(database)
 
 
+@pytest.mark.on_postgresql
 @pytest.mark.parametrize("outcome", ["pending", "applied", "duplicate", "stale", "conflicting", "unmapped"])
 def test_a_receipt_that_found_its_message_or_is_pending_cannot_be_matched(
     client: FlaskClient, database: Database, outcome: str
@@ -354,6 +355,7 @@ def test_a_retried_receipt_is_processed_again(client: FlaskClient, database: Dat
     assert in_order(database)
 
 
+@pytest.mark.on_postgresql
 @pytest.mark.parametrize(
     "outcome", ["pending", "applied", "duplicate", "stale", "conflicting", "unmapped", "dismissed"]
 )
@@ -391,6 +393,7 @@ def test_an_unmapped_receipt_can_be_dismissed_and_its_transition_stays(client: F
     assert in_order(database)
 
 
+@pytest.mark.on_postgresql
 @pytest.mark.parametrize("outcome", ["pending", "applied", "duplicate", "stale", "conflicting", "dismissed"])
 def test_a_receipt_that_counts_cannot_be_dismissed(client: FlaskClient, database: Database, outcome: str) -> None:
     receipt_id = settled(database, outcome)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiptsvc.domain import numbers
+from tests.support.forms import examples
 
 CODES = sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)
 DIGITS = st.text("0123456789", max_size=18) | st.text("01589", max_size=18)
@@ -21,7 +22,8 @@ def as_phonenumbers_says(number: str, region: str | None = None) -> str | None:
     return written.removeprefix("+") if phonenumbers.is_possible_number(parsed) else None
 
 
-@settings(max_examples=2000, deadline=None, derandomize=True, database=None)
+@pytest.mark.long
+@settings(max_examples=examples(300), deadline=None, derandomize=True, database=None)
 @given(digits=NUMBERS.filter(lambda digits: 3 <= len(digits) <= 18))
 def test_an_international_number_is_read_as_phonenumbers_reads_it(digits: str) -> None:
     expected = as_phonenumbers_says(f"+{digits}")

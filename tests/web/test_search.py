@@ -24,6 +24,7 @@ def look_up(client: FlaskClient, body: dict[str, list[str]], status: int = 200) 
     return answer.json
 
 
+@pytest.mark.on_postgresql
 @pytest.mark.parametrize(
     "query",
     [
@@ -194,6 +195,7 @@ def test_replies_are_listed_with_the_reason_of_their_link(client: FlaskClient, d
     assert list(get(client, "/v1/inbound?sender=ab%20c", 422)["errors"]) == ["sender"]
 
 
+@pytest.mark.on_postgresql
 @pytest.mark.parametrize("number", ["447700900001", "%2B44%207700%20900001", "0044-7700/900001"])
 def test_a_person_is_read_by_any_writing_of_the_number(client: FlaskClient, database: Database, number: str) -> None:
     rows.accept(database, rows.message())

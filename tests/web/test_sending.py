@@ -24,6 +24,7 @@ from receiptsvc.web.schemas.messages import Accepted, UnicodeCharacter
 from receiptsvc.web.schemas.submissions import NewMessage
 from tests.support import rows
 from tests.support.callers import client_of, make_settings
+from tests.support.forms import examples
 
 GOOD: dict[str, Any] = {"recipients": ["447700900000"], "text": "hello"}
 LONDON = {"countryIsoCode": "GBR"}
@@ -379,6 +380,7 @@ def test_the_row_has_what_was_given_and_the_answer_is_the_schemas(client: FlaskC
     assert len({row.message_guid for row in rows}) == len(rows)
 
 
+@pytest.mark.slow
 def test_ten_thousand_recipients_are_one_request_and_one_more_is_too_many(desk: FlaskClient) -> None:
     numbers = [str(447700000000 + n) for n in range(10_001)]
     answer = post(desk, GOOD | {"recipients": numbers[:5_000]}, GOOD | {"recipients": numbers[5_000:]})
@@ -439,7 +441,8 @@ MESSAGE = st.dictionaries(NAMES | st.text(max_size=8), LIKELY | JSON | st.text(L
 BODY = JSON | st.fixed_dictionaries({"messages": st.lists(MESSAGE | JSON, max_size=3) | JSON})
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@pytest.mark.long
+@settings(max_examples=examples(150), deadline=None, derandomize=True, database=None)
 @given(message=MESSAGE | MESSAGE.map(lambda message: GOOD | message))
 def test_the_fast_path_loads_what_the_schema_loads(desk: FlaskClient, message: dict[str, Any]) -> None:
     def outcome(load: Any) -> object:
@@ -452,7 +455,8 @@ def test_the_fast_path_loads_what_the_schema_loads(desk: FlaskClient, message: d
         assert outcome(NewMessage.load) == outcome(ma.Schema.load)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@pytest.mark.long
+@settings(max_examples=examples(50), deadline=None, derandomize=True, database=None)
 @given(body=BODY)
 def test_no_body_causes_a_500(desk: FlaskClient, body: object) -> None:
     answer: Any = desk.post("/v1/messages", data=json.dumps(body), content_type="application/json")

@@ -19,6 +19,8 @@ from receiptsvc.web.app import create_app
 from tests.support import databases, rows
 from tests.support.callers import ALL, bearer, make_settings
 
+pytestmark = pytest.mark.slow
+
 CLIENT_REFS = [
     "a/b",
     "a//b",

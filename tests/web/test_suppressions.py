@@ -109,6 +109,7 @@ def test_a_wrong_value_is_named_by_its_path(desk: FlaskClient, given: dict[str, 
         assert (answer.status_code, list(body["errors"])) == (422, [field])
 
 
+@pytest.mark.on_postgresql
 @pytest.mark.parametrize(
     ("suppressed", "given", "is_stopped"),
     [
@@ -187,6 +188,7 @@ def statements() -> Iterator[list[str]]:
         event.remove(Engine, "before_cursor_execute", hear)
 
 
+@pytest.mark.slow
 def test_ten_thousand_recipients_are_checked_in_one_query(client: FlaskClient) -> None:
     suppress(client, ALICE, originator="other")
     numbers = [str(447700000000 + n) for n in range(10_000)]

@@ -20,6 +20,7 @@ from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback, SendOutcome
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbox import pending
+from tests.support.forms import examples
 from tests.support.rows import message, read_message, seconds
 from tests.support.work import ALICE, BOB, assert_sound, said, send, sweep, work, work_off
 
@@ -320,9 +321,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Ite
     desk.database.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("talks", [reports(), conversations()], ids=["one message", "a conversation"])
 @given(data=st.data())
-@settings(max_examples=45, deadline=None, derandomize=True)
+@settings(max_examples=examples(15), deadline=None, derandomize=True)
 def test_order_repetition_and_batches_make_no_difference(
     desk: Desk, talks: st.SearchStrategy[Conversation], data: st.DataObject
 ) -> None:

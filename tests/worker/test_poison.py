@@ -115,6 +115,7 @@ def test_after_a_worker_was_killed_as_many_rows_are_processed_one_by_one(databas
     assert_sound(database, applied=6)
 
 
+@pytest.mark.slow
 def test_a_receipt_that_kills_its_worker_ends_dead(database: Database, database_url: str) -> None:
     kept = conversation(database, GOOD, GOOD, "deadly", GOOD, GOOD)
     done = subprocess.run(

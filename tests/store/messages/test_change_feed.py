@@ -25,7 +25,7 @@ Step = tuple[UUID, str | None, str]
 def of_many(url: str) -> Iterator[Database]:
     """Databases of processes that share no slot of the counters."""
     for slot in range(8):
-        database = Database(url)
+        database = Database(url, busy_seconds=60)  # on a busy machine SQLite's one writer's turn may take long to come
         database.slot = slot
         yield database
 
