@@ -123,7 +123,8 @@ STEPS: Mapping[str, StepMeaning] = {
     "the gateway refused it": StepMeaning((Status.FAILED,), "the reason is what the gateway said"),
     "the gateway's answer was lost": StepMeaning(
         (Status.SEND_UNKNOWN,),
-        "over SOAP it is offered again with the same messageGuid, which the gateway takes for the same message",
+        "it was lost, or proves nothing; over SOAP it is offered again with the same messageGuid, which the gateway "
+        "takes for the same message",
     ),
     "validUntil went by": StepMeaning((Status.EXPIRED,), "it was never sent"),
     "cancelled by hand": StepMeaning((Status.CANCELLED,), "a person took it back; the reason says who, and why"),

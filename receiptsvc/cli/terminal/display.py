@@ -199,7 +199,8 @@ def _print_account(out: Console, account: Json) -> None:
     if account.get("suspectedAt"):
         waiting, since = count(int(account.get("waiting") or 0), "message"), _format_time(account["suspectedAt"])
         line = f"The gateway may refuse {called} since {since}: {waiting} wait until another one is taken or refused"
-        out.print(words(f"{line}; without another, one of them is tried at {next_at}", "yellow"))
+        alone = f"; without another, one of them is tried at {next_at}" if account.get("nextTryAt") else ""
+        out.print(words(line + alone, "yellow"))
     elif name is not None:
         since = _format_time(account.get("refusedAt"))
         out.print(

@@ -24,6 +24,9 @@ DISPELLED = 0  # the suspicion of a message that met one, before its account was
 of_message: ColumnElement[str] = literal_column(ACCOUNT.replace("impersonate", "messages.impersonate"), Text)
 waits: ColumnElement[bool] = literal_column("messages.suspicion > 0")
 
+# What may be tried by itself while nothing else shows it: without a guid, never what may have been sent.
+may_be_tried = and_(Message.suspicion.is_not(None), or_(Message.unclear_since.is_(None), Message.transport == "soap"))
+
 MAX_SHOWN = 100  # accounts
 
 _FIRST_TRY = timedelta(seconds=1)
@@ -58,7 +61,10 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shown:
-    """An account that is not as it should be, for ops. `name`: None for the one without an impersonateUserName."""
+    """An account that is not as it should be, for ops. `name`: None for the one without an impersonateUserName.
+
+    `next_try_at`: of its probe, or of a message that waits, should no other be due; None: none of those may be tried.
+    """
 
     name: str | None
     refused_at: datetime | None
@@ -180,9 +186,11 @@ def forget(session: Session) -> None:
 
 def show(session: Session) -> Sequence[Shown]:
     """The accounts that are not as they should be, at most MAX_SHOWN: first what is refused, then the longest."""
-    waiting = select(func.count(Message.id)).where(waits, of_message == SendingAccount.name).scalar_subquery()
+    is_waiting = and_(waits, of_message == SendingAccount.name)
+    waiting = select(func.count(Message.id)).where(is_waiting).scalar_subquery()
+    due_at = select(func.min(Message.due_at)).where(is_waiting, may_be_tried).scalar_subquery()
     query = (
-        select(SendingAccount, waiting)
+        select(SendingAccount, waiting, due_at)
         .where(_is_amiss)
         .order_by(SendingAccount.refused_at.is_(None), SendingAccount.refused_at, SendingAccount.suspected_at)
         .limit(MAX_SHOWN)
@@ -192,10 +200,10 @@ def show(session: Session) -> Sequence[Shown]:
             name=row.name or None,
             refused_at=row.refused_at,
             suspected_at=row.suspected_at,
-            next_try_at=row.probe_at if row.refused_at else row.try_at,
+            next_try_at=row.probe_at if row.refused_at else max(row.try_at or due_at, due_at) if due_at else None,
             waiting=count,
         )
-        for row, count in session.execute(query)
+        for row, count, due_at in session.execute(query)
     ]
 
 

@@ -144,8 +144,6 @@ def gate_of(message: ClaimedMessage, gates: Sequence[Gate]) -> Gate | None:
 _FREE = or_(Message.suspicion.is_(None), Message.suspicion == DISPELLED)
 # Fit to show what is with an account, as `gate_of` has it: what was refused so before may be so again for its own sake.
 _IS_WITNESS = or_(Message.suspicion.is_(None), and_(Message.suspicion == DISPELLED, Message.unclear_since.is_not(None)))
-# What may be tried by itself while nothing else shows it: without a guid, never what may have been sent.
-_MAY_BE_TRIED = and_(Message.suspicion.is_not(None), or_(Message.unclear_since.is_(None), Message.transport == "soap"))
 
 
 def _due_through(
@@ -166,7 +164,7 @@ def _due_through(
         else:
             found = _witness(session, now, repeats, _IS_WITNESS, of_account)
             if not found and gate.is_open:
-                found = _due(session, now, 1, repeats, _MAY_BE_TRIED, of_account)
+                found = _due(session, now, 1, repeats, accounts.may_be_tried, of_account)
         if found:
             return found
     return []

@@ -34,7 +34,11 @@ class AccountState(Schema):
     )
     next_try_at = kinds.moment(
         allow_none=True,
-        metadata=about("When one message is offered to see; one that waits, only if no other is due.", _A_TIME),
+        metadata=about(
+            "When one message is offered to see; one that waits, only if no other is due. Null: none that waits may be "
+            "offered again before another one shows it.",
+            _A_TIME,
+        ),
     )
     waiting = fields.Integer(metadata=about("How many messages wait until that is decided.", 0))
 
