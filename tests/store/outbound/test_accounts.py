@@ -469,8 +469,8 @@ def test_while_an_account_may_be_refused_again_nobody_fails(database: Database) 
 @pytest.mark.parametrize(
     ("suspect", "limit", "count", "most"),
     [
-        (IN_WORDS, 1, 60, 1 + 1),  # each text in the row costs the call that clears the account of it
-        (MAYBE_SENT, 1, 60, 1 + 1),
+        (IN_WORDS, 1, 40, 1 + 1),  # each text in the row costs the call that clears the account of it
+        (MAYBE_SENT, 1, 40, 1 + 1),
         (IN_WORDS, 50, 1000, 1 + 1),
     ],
 )
