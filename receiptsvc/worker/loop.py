@@ -24,7 +24,7 @@ from receiptsvc.store.core.notify import listen
 from receiptsvc.store.health import heartbeats
 from receiptsvc.store.inbox import parking
 from receiptsvc.store.messages import change_feed
-from receiptsvc.store.outbound import attempts
+from receiptsvc.store.outbound import call_results
 from receiptsvc.worker import single_instance
 from receiptsvc.worker.process import PendingQueue, ReceiptRules, process
 from receiptsvc.worker.submit import release, repeats, submit
@@ -172,7 +172,7 @@ def _tidy(settings: Settings, database: Database) -> int:
     Gives more than 0 if there may be more to do at once.
     """
     with database.transaction() as session:
-        retired = attempts.retire_late(session, datetime.now(UTC), repeats(settings))
+        retired = call_results.retire_late(session, datetime.now(UTC), repeats(settings))
     with database.transaction() as session:
         released = parking.release_due(session, datetime.now(UTC), _MAX_LOOKED_AT_AGAIN)
     settled = _settle_lost(settings, database)
@@ -198,7 +198,7 @@ def _insist(step: Callable[[], int], stop: threading.Event) -> None:
 
 def _settle_lost(settings: Settings, database: Database, *, all_calls: bool = False) -> int:
     with database.transaction() as session:
-        return attempts.settle_lost(session, datetime.now(UTC), repeats(settings), all_calls=all_calls)
+        return call_results.settle_lost(session, datetime.now(UTC), repeats(settings), all_calls=all_calls)
 
 
 def _start(duty: Duty, stop: threading.Event, news: threading.Event) -> threading.Thread:

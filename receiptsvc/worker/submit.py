@@ -15,11 +15,13 @@ from receiptsvc.domain.accounts import account_of
 from receiptsvc.domain.countries import alpha_2
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.messages import OutboundMessage, SendResult
+from receiptsvc.domain.retry_policy import RepeatPolicy
 from receiptsvc.dynmark.gateway import Gateway
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.outbound import accounts, attempts, send_gate
+from receiptsvc.store.outbound import accounts, call_results, claims, send_gate
 from receiptsvc.store.outbound.accounts import Call, Gate
-from receiptsvc.store.outbound.attempts import AttemptResult, ClaimedMessage, RepeatPolicy
+from receiptsvc.store.outbound.call_results import AttemptResult
+from receiptsvc.store.outbound.claims import ClaimedMessage
 
 _SPREAD = 0.2  # so that what failed together, everywhere, does not come back together
 _RECORD_AGAIN_SECONDS = 1.0
@@ -43,7 +45,7 @@ def submit(database: Database, gateways: Mapping[str, Gateway], settings: Settin
             claimed = _claim(session, started, allowed.most, settings, gates)
             if stop.is_set() or not claimed:  # the claim may have waited for its turn; no new call starts now
                 raise _Stopped
-            gate = attempts.gate_of(claimed[0], gates)
+            gate = claims.gate_of(claimed[0], gates)
             if gate is not None and not accounts.take_turn(session, gate, started):
                 raise _Stopped
             send_gate.spend(session, started, len(claimed), settings.sends_per_second)
@@ -71,7 +73,7 @@ def _claim(
     if not most:
         return ()
     lease = timedelta(seconds=settings.lease_seconds)
-    return attempts.claim(session, now, limit=most, lease=lease, repeats=repeats(settings), gates=gates)
+    return claims.claim(session, now, limit=most, lease=lease, repeats=repeats(settings), gates=gates)
 
 
 def release(database: Database, settings: Settings) -> None:
@@ -79,7 +81,7 @@ def release(database: Database, settings: Settings) -> None:
     is_more = True
     while is_more:
         with database.transaction() as session:
-            is_more = attempts.release(session, datetime.now(UTC), repeats(settings)) > 0
+            is_more = call_results.release(session, datetime.now(UTC), repeats(settings)) > 0
 
 
 def _record(
@@ -93,7 +95,7 @@ def _record(
     while True:
         try:
             with database.transaction() as session:
-                has_decided = attempts.record_results(
+                has_decided = call_results.record_results(
                     session, ended, now, repeats(settings), is_one_call=True, call=call
                 )
         except StorageUnavailable as error:

@@ -11,17 +11,17 @@ from receiptsvc.dynmark.outbound import exchange
 from receiptsvc.dynmark.outbound.rest import RestGateway
 from receiptsvc.dynmark.outbound.soap import SoapGateway
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.outbound import attempts
+from receiptsvc.store.outbound import call_results, claims
 from receiptsvc.worker import submit
 from tests.faults import doom
 
 # Whose end, or with `before` whose beginning, is the point; in order. None: the gateway's.
 POINTS: dict[str, tuple[ModuleType | None, str, bool]] = {
-    "claimed": (attempts, "claim", False),
+    "claimed": (claims, "claim", False),
     "claim committed": (None, "send", True),
     "answered": (exchange, "post", False),
     "answer read": (None, "send", False),
-    "recorded": (attempts, "record_results", False),
+    "recorded": (call_results, "record_results", False),
 }
 
 
@@ -32,7 +32,7 @@ def main() -> None:
     database, stop = Database(settings.database_url), threading.Event()
     gateway: Gateway = RestGateway(settings) if settings.transport == "rest" else SoapGateway(settings)
     with database.transaction() as session:
-        while attempts.settle_lost(session, datetime.now(UTC), submit.repeats(settings), all_calls=True):
+        while call_results.settle_lost(session, datetime.now(UTC), submit.repeats(settings), all_calls=True):
             pass
     if point != doom.NEVER:
         place, name, is_before = POINTS[point]

@@ -13,14 +13,15 @@ from sqlalchemy import select, text
 from receiptsvc import ids
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.messages import SendOutcome, SendResult
+from receiptsvc.domain.retry_policy import RepeatPolicy
 from receiptsvc.domain.statuses import Source
 from receiptsvc.dynmark import status_map
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Audit, Message, Parked
 from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import counters, parking
-from receiptsvc.store.outbound import attempts
-from receiptsvc.store.outbound.attempts import AttemptResult, RepeatPolicy
+from receiptsvc.store.outbound import call_results, claims
+from receiptsvc.store.outbound.call_results import AttemptResult
 from receiptsvc.worker.process import PendingQueue, ReceiptRules, process
 from tests.support.processes import until
 from tests.support.rows import accept, read_inbox, read_transitions, seconds
@@ -66,7 +67,7 @@ def work_off(database: Database, at: float = 100, *, adopt_after: float | None =
 def offer(database: Database, at: float = 0) -> list[UUID]:
     """Claim what is due, as before a call; no two to one recipient."""
     with database.transaction() as session:
-        return [one.id for one in attempts.claim(session, seconds(at), limit=99, lease=LEASE, repeats=REPEATS)]
+        return [one.id for one in claims.claim(session, seconds(at), limit=99, lease=LEASE, repeats=REPEATS)]
 
 
 def answer(
@@ -80,7 +81,7 @@ def answer(
     """Record how a message's first call ended."""
     result = SendResult(outcome=outcome, transaction_id=tx)
     with database.transaction() as session:
-        attempts.record_results(session, {message_id: AttemptResult(number=1, result=result)}, seconds(at), REPEATS)
+        call_results.record_results(session, {message_id: AttemptResult(number=1, result=result)}, seconds(at), REPEATS)
 
 
 def send(

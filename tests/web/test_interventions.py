@@ -8,9 +8,9 @@ from receiptsvc import ids
 from receiptsvc.domain.messages import SendOutcome, SendResult
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message
-from receiptsvc.store.outbound import attempts
+from receiptsvc.store.outbound import call_results, claims
 from receiptsvc.store.outbound.accounts import Call
-from receiptsvc.store.outbound.attempts import AttemptResult
+from receiptsvc.store.outbound.call_results import AttemptResult
 from receiptsvc.web.app import create_app
 from receiptsvc.web.http import context
 from tests.support.callers import SECRETS, client_of, make_settings
@@ -84,12 +84,12 @@ def test_each_account_that_is_not_as_it_should_be_is_told(client: FlaskClient, d
     ):
         (message_id,) = accept(database, message(recipient, impersonate_user_name=name), now=context.now())
         with database.transaction() as session:
-            [claimed] = attempts.claim(session, context.now(), limit=1, lease=LEASE, repeats=REPEATS)
+            [claimed] = claims.claim(session, context.now(), limit=1, lease=LEASE, repeats=REPEATS)
             assert claimed.id == message_id
         ended = {message_id: AttemptResult(number=1, result=SendResult(outcome=outcome))}
         with database.transaction() as session:
             call = Call(account=name or "", knows_up_to=0)
-            attempts.record_results(session, ended, context.now(), REPEATS, call=call)
+            call_results.record_results(session, ended, context.now(), REPEATS, call=call)
         if outcome is SendOutcome.SUSPECT_REFUSED:
             because = client.get(f"/v1/messages/{ids.public('msg', message_id)}/explain").get_json()["because"]
             assert "waits until another message shows whether its account is refused" in because

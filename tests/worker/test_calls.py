@@ -21,8 +21,8 @@ from receiptsvc.dynmark.outbound.soap import SoapGateway
 from receiptsvc.sandbox.server import Box
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message
-from receiptsvc.store.outbound import attempts
-from receiptsvc.store.outbound.attempts import AttemptResult
+from receiptsvc.store.outbound import call_results
+from receiptsvc.store.outbound.call_results import AttemptResult
 from receiptsvc.web.app import create_app
 from receiptsvc.worker.submit import repeats, submit
 from tests.dynmark import wire
@@ -254,7 +254,7 @@ def test_repeats_are_spread_and_never_come_too_soon(database: Database) -> None:
     work.offer(database)
     for message_id in made:  # each as a call of its own
         with database.transaction() as session:
-            attempts.record_results(session, {message_id: AttemptResult(number=1, result=lost)}, T0, when)
+            call_results.record_results(session, {message_id: AttemptResult(number=1, result=lost)}, T0, when)
     gaps = {(read_message(database, message_id).due_at or T0) - T0 for message_id in made}
     assert all(timedelta(seconds=60) <= gap <= timedelta(seconds=72) for gap in gaps)
     assert len(gaps) > 1

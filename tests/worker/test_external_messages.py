@@ -12,7 +12,7 @@ from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Origin
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message
-from receiptsvc.store.outbound import attempts
+from receiptsvc.store.outbound import call_results
 from receiptsvc.worker import external_messages
 from receiptsvc.worker.correlation import BY_CLIENT_REF as LATER_BY_CLIENT_REF
 from receiptsvc.worker.correlation import BY_LONE_TRANSACTION
@@ -184,8 +184,8 @@ def test_an_adopted_message_is_never_due_and_never_sent(database: Database) -> N
     for at in (AFTER, 1_000_000_000):
         assert offer(database, at) == []
         with database.transaction() as session:
-            assert attempts.retire_late(session, seconds(at), REPEATS) == 0
-            assert attempts.settle_lost(session, seconds(at), REPEATS, all_calls=True) == 0
+            assert call_results.retire_late(session, seconds(at), REPEATS) == 0
+            assert call_results.settle_lost(session, seconds(at), REPEATS, all_calls=True) == 0
     assert_sound(database, applied=2, unmapped=1)
 
 

@@ -18,8 +18,8 @@ from receiptsvc.domain.messages import Callback, SendOutcome, SendResult
 from receiptsvc.dynmark.inbound import callbacks
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbox import parking, pending
-from receiptsvc.store.outbound import attempts
-from receiptsvc.store.outbound.attempts import AttemptResult
+from receiptsvc.store.outbound import call_results
+from receiptsvc.store.outbound.call_results import AttemptResult
 from receiptsvc.worker import external_messages
 from receiptsvc.worker.correlation import BY_CLIENT_REF, BY_TRANSACTION
 from tests.support.rows import T0, accept, keep, message, read_inbox, read_message, seconds
@@ -82,7 +82,7 @@ def test_a_call_whose_worker_died_releases_receipts_too(database: Database) -> N
     keep(database, said(tx="815", ref="x"))
     work(database)
     with database.transaction() as session:
-        assert attempts.settle_lost(session, seconds(200), REPEATS) == 1
+        assert call_results.settle_lost(session, seconds(200), REPEATS) == 1
     work(database, 200)
     assert rules(database, mine) == [BY_CLIENT_REF]
     assert_sound(database, applied=1)
@@ -220,7 +220,7 @@ class Recording(AbstractContextManager["Recording"]):
         }
 
     def __enter__(self) -> "Recording":
-        attempts.record_results(self._transaction.__enter__(), self._ended, seconds(1), REPEATS)
+        call_results.record_results(self._transaction.__enter__(), self._ended, seconds(1), REPEATS)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -9,8 +9,8 @@ import pytest
 from receiptsvc.domain.messages import SendOutcome, SendResult
 from receiptsvc.domain.statuses import Source
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.outbound import attempts
-from receiptsvc.store.outbound.attempts import AttemptResult
+from receiptsvc.store.outbound import call_results
+from receiptsvc.store.outbound.call_results import AttemptResult
 from receiptsvc.worker.correlation import BY_CLIENT_REF, BY_TOKEN, BY_TRANSACTION
 from tests.support.rows import accept, keep, message, read_message, read_transitions, seconds
 from tests.support.work import (
@@ -63,7 +63,7 @@ def test_a_receipt_is_applied_once_whenever_it_comes(database: Database, moment:
         assert work(database) == 6
         assert outcomes(database, kept) == ["applied"] * 3 + ["unmatched"] * 2 + ["applied"]
     with ThreadPoolExecutor(1) as threads, database.transaction() as session:
-        attempts.record_results(session, ended, seconds(1), REPEATS)
+        call_results.record_results(session, ended, seconds(1), REPEATS)
         worker = threads.submit(work, database) if moment == "between" else None
         if worker and not database.is_sqlite:  # there everybody waits at the door, and nobody can look at it
             wait_until_blocked(database, "transactionid")

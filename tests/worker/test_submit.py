@@ -2,7 +2,7 @@
 
 from receiptsvc.config import Settings
 from receiptsvc.store.core.models import Message
-from receiptsvc.store.outbound.attempts import ClaimedMessage
+from receiptsvc.store.outbound.claims import ClaimedMessage
 from receiptsvc.worker.submit import outbound
 from tests.support.rows import message, seconds
 

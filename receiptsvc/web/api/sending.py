@@ -14,7 +14,7 @@ from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.models import SendGate
 from receiptsvc.store.messages import operator_actions
 from receiptsvc.store.messages.operator_actions import CancelSelection
-from receiptsvc.store.outbound import accounts, attempts, send_gate
+from receiptsvc.store.outbound import accounts, call_results, send_gate
 from receiptsvc.store.queries import lookup
 from receiptsvc.store.queries.lookup import MessageDetail
 from receiptsvc.web.http import auth, context
@@ -144,5 +144,5 @@ def _told(session: Session, held: SendGate) -> dict[str, Any]:
         "account_refused_at": held.refused_at if is_all or own is None else own.refused_at,
         "next_probe_at": held.probe_at if is_all or own is None else own.next_try_at,
         "accounts": shown,
-        "overdue": attempts.count_overdue(session, given_up_before),
+        "overdue": call_results.count_overdue(session, given_up_before),
     }

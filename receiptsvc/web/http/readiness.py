@@ -20,7 +20,7 @@ from receiptsvc.domain.inbox import Kept
 from receiptsvc.spool.backlog import Backlog
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.health import heartbeats
-from receiptsvc.store.outbound import accounts, attempts, send_gate
+from receiptsvc.store.outbound import accounts, call_results, send_gate
 
 UNSEEN_AFTER = timedelta(seconds=15)
 MAX_WAIT_SECONDS = 2.0
@@ -100,7 +100,7 @@ class ReadinessProbe:
             workers = heartbeats.find_alive(session, "worker", now - UNSEEN_AFTER)
             words = [] if workers else [WORKER_UNSEEN]
             held, amiss = send_gate.read(session), accounts.show(session)
-            overdue = attempts.count_overdue(session, now - timedelta(seconds=self._settings.resend_for_seconds))
+            overdue = call_results.count_overdue(session, now - timedelta(seconds=self._settings.resend_for_seconds))
         self._sending = {
             ACCOUNT_REFUSED: (held.refused_at is not None) + sum(one.refused_at is not None for one in amiss),
             ACCOUNT_SUSPECTED: sum(one.suspected_at is not None for one in amiss),

@@ -10,15 +10,17 @@ from sqlalchemy import func, select
 
 from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.messages import SendOutcome, SendResult
+from receiptsvc.domain.retry_policy import RepeatPolicy
 from receiptsvc.domain.statuses import Report, Source, Status
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message, SendingAccount
 from receiptsvc.store.health.verification import verify
 from receiptsvc.store.messages import operator_actions, transitions
-from receiptsvc.store.outbound import accounts, attempts, send_gate
+from receiptsvc.store.outbound import accounts, call_results, claims, send_gate
 from receiptsvc.store.outbound.accounts import Call
-from receiptsvc.store.outbound.attempts import AttemptResult, ClaimedMessage, RepeatPolicy
+from receiptsvc.store.outbound.call_results import AttemptResult
+from receiptsvc.store.outbound.claims import ClaimedMessage
 from tests.support.rows import accept, message, read_attempts, read_message, read_transitions, seconds
 
 LEASE = timedelta(seconds=60)
@@ -49,10 +51,8 @@ def begin(database: Database, at: float, limit: int = 1) -> Running:
         gates = accounts.gates(session, seconds(at))
         claimed: Sequence[ClaimedMessage] = ()
         if allowed.most:
-            claimed = attempts.claim(
-                session, seconds(at), limit=allowed.most, lease=LEASE, repeats=REPEATS, gates=gates
-            )
-        gate = attempts.gate_of(claimed[0], gates) if claimed else None
+            claimed = claims.claim(session, seconds(at), limit=allowed.most, lease=LEASE, repeats=REPEATS, gates=gates)
+        gate = claims.gate_of(claimed[0], gates) if claimed else None
         assert gate is None or accounts.take_turn(session, gate, seconds(at))
         account = claimed[0].impersonate_user_name if claimed else None
         is_alone = allowed.is_probe or gate is not None
@@ -76,7 +76,7 @@ def end(
         outcome = answer if isinstance(answer, SendOutcome) else answer(one)
         ended[one.id] = AttemptResult(number=one.tries, result=SendResult(outcome=outcome, is_of_credentials=is_401))
     with database.transaction() as session:
-        attempts.record_results(session, ended, seconds(at), REPEATS, is_one_call=True, call=call.call)
+        call_results.record_results(session, ended, seconds(at), REPEATS, is_one_call=True, call=call.call)
     if releases:
         release(database, at)
 
@@ -84,7 +84,7 @@ def end(
 def release(database: Database, at: float) -> None:
     while True:
         with database.transaction() as session:
-            if not attempts.release(session, seconds(at), REPEATS):
+            if not call_results.release(session, seconds(at), REPEATS):
                 return
 
 
@@ -353,7 +353,7 @@ def test_without_a_guid_what_may_have_been_sent_is_not_tried_again_and_is_settle
 
 def retire_late(database: Database, at: float) -> None:
     with database.transaction() as session:
-        attempts.retire_late(session, seconds(at), REPEATS)
+        call_results.retire_late(session, seconds(at), REPEATS)
 
 
 @pytest.mark.parametrize(("suspect", "ends"), [(IN_WORDS, "expired"), (MAYBE_SENT, "send_unknown")])
@@ -414,7 +414,7 @@ def test_a_lone_try_whose_process_died_is_a_lost_answer(database: Database) -> N
     offer(database, 0, IN_WORDS)
     assert begin(database, 1).ids == [made]
     with database.transaction() as session:
-        assert attempts.settle_lost(session, seconds(100), REPEATS) == 1
+        assert call_results.settle_lost(session, seconds(100), REPEATS) == 1
     row = read_message(database, made)
     assert (row.status, row.suspicion, row.unclear_since) == ("send_unknown", None, seconds(1))
     release(database, 101)

@@ -7,11 +7,13 @@ from uuid import UUID
 import pytest
 
 from receiptsvc.domain.messages import SendOutcome, SendResult
+from receiptsvc.domain.retry_policy import RepeatPolicy
 from receiptsvc.domain.statuses import Report, Source, Status
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.messages import transitions
-from receiptsvc.store.outbound import attempts
-from receiptsvc.store.outbound.attempts import AttemptResult, ClaimedMessage, RepeatPolicy
+from receiptsvc.store.outbound import call_results, claims
+from receiptsvc.store.outbound.call_results import AttemptResult
+from receiptsvc.store.outbound.claims import ClaimedMessage
 from tests.support.rows import accept, message, read_attempts, read_message, read_transitions, seconds
 
 LEASE = timedelta(seconds=60)
@@ -23,13 +25,13 @@ ALICE, BOB = "447700900001", "447700900002"
 def claim(database: Database, at: float, limit: int = 10) -> list[ClaimedMessage]:
     repeats = REPEATS if limit == 10 else LONG
     with database.transaction() as session:
-        return list(attempts.claim(session, seconds(at), limit=limit, lease=LEASE, repeats=repeats))
+        return list(claims.claim(session, seconds(at), limit=limit, lease=LEASE, repeats=repeats))
 
 
 def end(database: Database, at: float, message_id: UUID, number: int, outcome: SendOutcome, **said: Any) -> None:
     result = SendResult(outcome=outcome, **said)
     with database.transaction() as session:
-        attempts.record_results(
+        call_results.record_results(
             session, {message_id: AttemptResult(number=number, result=result)}, seconds(at), REPEATS
         )
 
@@ -45,7 +47,7 @@ def receipt(database: Database, message_id: UUID, word: Status, at: float) -> No
 
 def settle_lost(database: Database, at: float, *, all_calls: bool = False) -> int:
     with database.transaction() as session:
-        return attempts.settle_lost(session, seconds(at), REPEATS, all_calls=all_calls)
+        return call_results.settle_lost(session, seconds(at), REPEATS, all_calls=all_calls)
 
 
 def statuses(database: Database, message_id: UUID) -> list[tuple[str | None, str]]:
@@ -119,7 +121,7 @@ def test_a_call_that_stays_unclear_is_halved_until_each_message_is_alone(databas
         sizes.append(len(claimed))
         lost = {m.id: AttemptResult(number=m.tries, result=SendResult(outcome=SendOutcome.UNCLEAR)) for m in claimed}
         with database.transaction() as session:
-            attempts.record_results(session, lost, seconds(at), LONG, is_one_call=True)
+            call_results.record_results(session, lost, seconds(at), LONG, is_one_call=True)
     assert sizes == [5, 5, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1]
     assert {read_message(database, message_id).call_limit for message_id in made} <= {1, 2}
 
@@ -136,7 +138,7 @@ def test_a_call_of_which_one_message_was_answered_is_not_halved(database: Databa
         if number == 2:
             ended[made[0]] = AttemptResult(number=2, result=SendResult(outcome=SendOutcome.TAKEN))
         with database.transaction() as session:
-            attempts.record_results(session, ended, seconds(at), LONG, is_one_call=True)
+            call_results.record_results(session, ended, seconds(at), LONG, is_one_call=True)
         at += 1000
     assert read_message(database, made[1]).call_limit == 2, "only the third stayed unclear as a whole"
 
@@ -145,8 +147,8 @@ def test_two_claims_at_once_share_the_work(postgresql_database: Database) -> Non
     database = postgresql_database
     made = accept(database, *(message(f"4477009000{n:02}") for n in range(10)))
     with database.transaction() as one, database.transaction() as other:
-        first = attempts.claim(one, seconds(0), limit=6, lease=LEASE, repeats=REPEATS)
-        second = attempts.claim(other, seconds(0), limit=6, lease=LEASE, repeats=REPEATS)
+        first = claims.claim(one, seconds(0), limit=6, lease=LEASE, repeats=REPEATS)
+        second = claims.claim(other, seconds(0), limit=6, lease=LEASE, repeats=REPEATS)
     assert sorted(m.id for m in [*first, *second]) == made
 
 
@@ -277,7 +279,7 @@ def test_an_answer_that_comes_after_its_lease_still_counts(database: Database) -
 
 def retire_late(database: Database, at: float) -> int:
     with database.transaction() as session:
-        return attempts.retire_late(session, seconds(at), REPEATS)
+        return call_results.retire_late(session, seconds(at), REPEATS)
 
 
 def test_a_message_that_is_too_old_is_never_sent(database: Database) -> None:

@@ -1,47 +1,35 @@
-"""What is due to go to the gateway: claims under a lease, and how each call ended.
+"""How calls to the gateway ended: recorded after each call, or by the lease of one that never came back.
 
-A call has three commits: `claim` before its first byte, nothing while it runs, `record_results` after it. If the second
-commit never comes, the lease ends and `settle_lost` says so. No row that was read before a call is written after it.
-
-A call is by one account. What casts doubt on the account (`domain.accounts`) makes its messages wait under a number;
-`release` lets them go on once another call has decided.
+No row that was read before a call is written after it. What casts doubt on an account (`domain.accounts`) makes the
+call's messages wait under a number; `release` lets them go on once another call has decided. When a message is offered
+again is `domain.retry_policy`'s business.
 """
 
-import random
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, not_, or_, select, text, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import Session
 
+from receiptsvc.domain import retry_policy
 from receiptsvc.domain.accounts import SUSPECT, Finding, account_of, settle
 from receiptsvc.domain.accounts import find as find_of_account
 from receiptsvc.domain.messages import SendOutcome, SendResult
-from receiptsvc.domain.statuses import UNSETTLED, Status
-from receiptsvc.store.core import bulk, keyset
-from receiptsvc.store.core.models import ACCOUNT, Attempt, Message, SendingAccount, UtcDateTime
+from receiptsvc.domain.retry_policy import RepeatPolicy
+from receiptsvc.domain.statuses import Status
+from receiptsvc.store.core import bulk
+from receiptsvc.store.core.models import Attempt, Message, SendingAccount
 from receiptsvc.store.inbox import parking
 from receiptsvc.store.messages import transitions
 from receiptsvc.store.outbound import accounts, send_gate
-from receiptsvc.store.outbound.accounts import DISPELLED, Call, Gate
+from receiptsvc.store.outbound.accounts import DISPELLED, Call
+from receiptsvc.store.outbound.claims import is_too_late
 
-_MAX_GAP = timedelta(minutes=5)
-_MAY_BE_SENT = {SendOutcome.UNCLEAR, SendOutcome.SUSPECT_UNCLEAR}
-_FIRST_GAP = timedelta(seconds=1)
 _SLICE = 100  # of messages that are settled without a call
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RepeatPolicy:
-    """When a message may be offered again after an answer was lost. `spread`: by how much of a gap it may be longer."""
-
-    after: timedelta
-    duration: timedelta
-    spread: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,30 +38,6 @@ class AttemptResult:
 
     number: int
     result: SendResult
-
-
-class ClaimedMessage(NamedTuple):
-    """What of a message goes to the gateway, and how often it was offered: `tries`, the attempt begun included."""
-
-    id: UUID
-    recipient: str
-    text: str
-    message_guid: str
-    transport: str
-    tries: int
-    call_limit: int | None
-    unclear_since: datetime | None
-    suspicion: int | None
-    originator: str | None
-    client_ref: str | None
-    country_iso_code: str | None
-    deliver_after: datetime | None
-    valid_until: datetime | None
-    reject_unicode: bool
-    include_message_text: bool
-    filter_set_name: str | None
-    impersonate_user_name: str | None
-    additional_options: dict[str, Any]
 
 
 class _Called(NamedTuple):
@@ -99,171 +63,6 @@ class _Tried(NamedTuple):
     outcome: str | None
 
 
-def claim(
-    session: Session,
-    now: datetime,
-    *,
-    limit: int,
-    lease: timedelta,
-    repeats: RepeatPolicy,
-    gates: Sequence[Gate] = (),
-) -> Sequence[ClaimedMessage]:
-    """Up to `limit` due messages for one call, each with an attempt begun and its lease running.
-
-    They are of one transport and account, and no two go to the same recipient. Of what has one clientRef and recipient,
-    the first is offered first; once its answer was lost it holds nothing up. A message that may have been taken is
-    offered again only within its time: nobody knows how long the gateway remembers a guid. It shares its calls with
-    others that may have been, and only with so many as its last calls allow.
-
-    `gates`: accounts by which not everything may go out; the caller takes a gate's turn if the call needs it.
-    """
-    keyset.force_index_order(session)  # else all that is due is looked at and sorted, time and again
-    due = _due_through(session, now, limit, repeats, gates) if gates else _due(session, now, limit, repeats, _FREE)
-    if not gates and len({message.impersonate_user_name for message in due}) > 1:
-        # Else clients that take turns in the queue would make a call of each message.
-        due = _due(session, now, limit, repeats, _FREE, _is_of(account_of(due[0].impersonate_user_name)))
-    chosen: dict[str, ClaimedMessage] = {}
-    for message in due:
-        if _kind(message) == _kind(due[0]) and len(chosen) < (message.call_limit or limit):
-            chosen.setdefault(message.recipient, message._replace(tries=message.tries + 1))
-    claimed = list(chosen.values())
-    if claimed:
-        _begin(session, claimed, now, lease)
-    return claimed
-
-
-def gate_of(message: ClaimedMessage, gates: Sequence[Gate]) -> Gate | None:
-    """The gate whose turn a call takes that begins with this message; None: it needs none."""
-    account = account_of(message.impersonate_user_name)
-    gate = next((gate for gate in gates if gate.account == account), None)
-    is_witness = message.suspicion is None or (message.suspicion == DISPELLED and message.unclear_since is not None)
-    return None if gate is None or (is_witness and not gate.is_refused) else gate
-
-
-# Not under a suspicion.
-_FREE = or_(Message.suspicion.is_(None), Message.suspicion == DISPELLED)
-# Fit to show what is with an account, as `gate_of` has it: what was refused so before may be so again for its own sake.
-_IS_WITNESS = or_(Message.suspicion.is_(None), and_(Message.suspicion == DISPELLED, Message.unclear_since.is_not(None)))
-
-
-def _due_through(
-    session: Session, now: datetime, limit: int, repeats: RepeatPolicy, gates: Sequence[Gate]
-) -> Sequence[ClaimedMessage]:
-    """What is due of the account that has waited longest and may send: all of it, or one message through its gate.
-
-    A campaign that the gateway dislikes stands together in the queue. So the one message, which is to show what is
-    with the account, is the newest that was never offered.
-    """
-    closed = {gate.account: gate for gate in gates}
-    for account in _accounts_due(session, now):
-        of_account, gate = _is_of(account), closed.get(account)
-        if gate is None:
-            found = _due(session, now, limit, repeats, _FREE, of_account)
-        elif gate.is_refused:
-            found = _witness(session, now, repeats, _FREE, of_account) if gate.is_open else []
-        else:
-            found = _witness(session, now, repeats, _IS_WITNESS, of_account)
-            if not found and gate.is_open:
-                found = _due(session, now, 1, repeats, accounts.may_be_tried, of_account)
-        if found:
-            return found
-    return []
-
-
-def _witness(
-    session: Session, now: datetime, repeats: RepeatPolicy, *conditions: ColumnElement[bool]
-) -> Sequence[ClaimedMessage]:
-    """One message that is to show what is with its account."""
-    never_offered = Message.offered_at.is_(None)
-    newest = _due(session, now, 1, repeats, *conditions, never_offered, is_newest_first=True)
-    return newest or _due(session, now, 1, repeats, *conditions)
-
-
-def _due(
-    session: Session,
-    now: datetime,
-    limit: int,
-    repeats: RepeatPolicy,
-    *conditions: ColumnElement[bool],
-    is_newest_first: bool = False,
-) -> Sequence[ClaimedMessage]:
-    """Up to `limit` messages that may be offered now, locked; the one that has been due longest first."""
-    order = (Message.due_at, Message.id)
-    query = (
-        select(*(getattr(Message, name) for name in ClaimedMessage._fields))
-        .where(
-            Message.due_at <= now,
-            Message.calling_since.is_(None),
-            Message.status.in_(UNSETTLED),
-            not_(_is_too_late(now, repeats)),
-            or_(Message.offered_at.is_not(None), not_(_waits_for_another(now, repeats))),
-            *conditions,
-        )
-        .order_by(*(column.desc() for column in order) if is_newest_first else order)
-        .limit(limit)
-        .with_for_update(of=Message, skip_locked=True, key_share=True)
-    )
-    return [ClaimedMessage._make(row) for row in session.execute(query)]
-
-
-def _is_of(account: str) -> ColumnElement[bool]:
-    return accounts.of_message == account
-
-
-_ACCOUNTS_DUE = text(  # from one account to the next in the index, however much is due of each
-    f"""
-    WITH RECURSIVE names(name) AS (
-        SELECT (SELECT {ACCOUNT} FROM messages WHERE due_at IS NOT NULL ORDER BY {ACCOUNT} LIMIT 1)
-        UNION ALL
-        SELECT (
-            SELECT {ACCOUNT} FROM messages WHERE due_at IS NOT NULL AND {ACCOUNT} > names.name
-            ORDER BY {ACCOUNT} LIMIT 1
-        ) FROM names WHERE names.name IS NOT NULL
-    )
-    SELECT name, (
-        SELECT due_at FROM messages WHERE due_at IS NOT NULL AND {ACCOUNT} = names.name ORDER BY due_at LIMIT 1
-    ) AS due_at FROM names WHERE name IS NOT NULL
-    """  # noqa: S608 - our own words
-).columns(due_at=UtcDateTime())
-
-
-def _accounts_due(session: Session, now: datetime) -> Sequence[str]:
-    """The accounts of what is due, the one that has waited longest first."""
-    found = [(due_at, name) for name, due_at in session.execute(_ACCOUNTS_DUE) if due_at is not None and due_at <= now]
-    return [name for _, name in sorted(found)]
-
-
-def _kind(message: ClaimedMessage) -> tuple[object, ...]:
-    """What all messages of a call have in common."""
-    account = account_of(message.impersonate_user_name)
-    return message.transport, account, message.call_limit, message.unclear_since is None
-
-
-def _begin(session: Session, claimed: Sequence[ClaimedMessage], now: datetime, lease: timedelta) -> None:
-    begun = {
-        Message.tries: Message.tries + 1,
-        Message.calling_since: now,
-        Message.due_at: now + lease,
-        Message.offered_at: func.coalesce(Message.offered_at, now),
-    }
-    ours = bulk.among(session, Message.id, [message.id for message in claimed])
-    session.execute(update(Message).where(ours).values(begun).execution_options(synchronize_session=False))
-    bulk.insert_all(
-        session,
-        Attempt,
-        [
-            {
-                "message_id": message.id,
-                "number": message.tries,
-                "transport": message.transport,
-                "message_guid": message.message_guid,
-                "started_at": now,
-            }
-            for message in claimed
-        ],
-    )
-
-
 def retire_late(session: Session, now: datetime, repeats: RepeatPolicy) -> int:
     """Settle due messages whose time has gone by; how many there were.
 
@@ -272,7 +71,7 @@ def retire_late(session: Session, now: datetime, repeats: RepeatPolicy) -> int:
     """
     late = session.execute(
         select(Message.id, Message.unclear_since, Message.status)
-        .where(Message.due_at <= now, Message.calling_since.is_(None), _is_too_late(now, repeats))
+        .where(Message.due_at <= now, Message.calling_since.is_(None), is_too_late(now, repeats))
         .order_by(Message.id)
         .limit(_SLICE)
         .with_for_update(skip_locked=True, key_share=True)
@@ -325,7 +124,7 @@ def record_results(
     closed: list[dict[str, object]] = []
     calls: dict[UUID, dict[str, object]] = {}
     limit = _next_limit(ended, rows) if is_one_call else None
-    stretch = _stretch(repeats)
+    stretch = retry_policy.stretch(repeats)
     for message_id, message in rows.items():
         end, tried = ended[message_id], attempts[message_id]
         result = end.result
@@ -484,11 +283,6 @@ def _noted(message: _Called) -> dict[str, object]:
     }
 
 
-def _stretch(repeats: RepeatPolicy) -> float:
-    """By how much gaps are longer: one for all, so that what was in one call stays together."""
-    return 1 + repeats.spread * random.random()  # noqa: S311 - no secret
-
-
 def release(session: Session, now: datetime, repeats: RepeatPolicy) -> int:
     """Let messages go on whose suspicion was decided, a slice at a time; how many there were.
 
@@ -515,7 +309,7 @@ def release(session: Session, now: datetime, repeats: RepeatPolicy) -> int:
     rows, attempts = _called(session, locked), _tried(session, locked)
     entries: list[tuple[UUID, transitions.NewTransition]] = []
     calls: dict[UUID, dict[str, object]] = {}
-    stretch = _stretch(repeats)
+    stretch = retry_policy.stretch(repeats)
     names = {account_of(message.impersonate_user_name) for message in rows.values()}
     standing = {name: accounts.find(session, name) for name in names}
     for message_id, message in rows.items():
@@ -561,13 +355,6 @@ def _tried(session: Session, message_ids: Collection[UUID]) -> dict[UUID, dict[i
     return found
 
 
-def _next_limit(ended: Mapping[UUID, AttemptResult], rows: Mapping[UUID, _Called]) -> int | None:
-    """How many messages the next calls of these may hold: half as many, if no repeat brought any of them an answer."""
-    is_unclear = all(end.result.outcome is SendOutcome.UNCLEAR for end in ended.values())
-    is_repeat = all(message.unclear_since is not None for message in rows.values())
-    return (len(ended) + 1) // 2 if is_unclear and is_repeat and len(ended) > 1 else None
-
-
 def settle_lost(session: Session, now: datetime, repeats: RepeatPolicy, *, all_calls: bool = False) -> int:
     """Count calls whose lease has ended as lost answers; how many there were.
 
@@ -602,41 +389,6 @@ _RULES = {
 }
 
 
-def _is_too_late(now: datetime, repeats: RepeatPolicy, message: type[Message] = Message) -> ColumnElement[bool]:
-    """Whether a message is not to be offered any more. Never null, so that it can be negated."""
-    return or_(
-        and_(message.valid_until.is_not(None), message.valid_until <= now),
-        and_(message.unclear_since.is_not(None), message.unclear_since <= now - repeats.duration),
-    )
-
-
-def _waits_for_another(now: datetime, repeats: RepeatPolicy) -> ColumnElement[bool]:
-    """Whether an earlier message of the same conversation to the same person is still to be offered, or just is.
-
-    It is looked for among what is due to that person. A conversation can have a million messages, and many may be
-    accepted, so the indexes that begin with these are kept out of it: coalesce() makes no use of them.
-    """
-    earlier = aliased(Message)
-    conversation_id, status = (
-        func.coalesce(column, column, type_=column.type) for column in (earlier.conversation_id, earlier.status)
-    )
-    return (
-        select(earlier.id)
-        .where(
-            earlier.recipient == Message.recipient,
-            earlier.due_at.is_not(None),
-            earlier.id < Message.id,
-            conversation_id == Message.conversation_id,
-            status == Status.ACCEPTED,
-            earlier.unclear_since.is_(None),
-            or_(earlier.suspicion.is_(None), earlier.tries == 1),  # else it was tried by itself, in vain
-            or_(earlier.offered_at.is_not(None), earlier.due_at <= now),  # else it waits for its deliverAfter
-            or_(earlier.calling_since.is_not(None), not_(_is_too_late(now, repeats, earlier))),
-        )
-        .exists()
-    )
-
-
 def _closed(message_id: UUID, end: AttemptResult, now: datetime) -> dict[str, object]:
     """An attempt's row as its end leaves it."""
     return {
@@ -651,6 +403,11 @@ def _closed(message_id: UUID, end: AttemptResult, now: datetime) -> dict[str, ob
     }
 
 
+def _reason(result: SendResult) -> str | None:
+    said = [part for part in (result.code, result.description, result.detail) if part]
+    return ": ".join(said) or None
+
+
 def _next_due(
     message: _Called,
     tried: Mapping[int, _Tried],
@@ -660,39 +417,18 @@ def _next_due(
     *,
     stretch: float,
 ) -> datetime | None:
-    """When to look at a message again after its call ended so; None: never."""
-    alike = _MAY_BE_SENT if outcome in _MAY_BE_SENT else {outcome}
-    before = sum(attempt.outcome in alike for attempt in tried.values()) - 1  # how often it ended so before
-    match outcome:
-        case SendOutcome.ACCOUNT_REFUSED | SendOutcome.SUSPECT_REFUSED:
-            return now  # its account is held, or this message; it did nothing wrong
-        case SendOutcome.SUSPECT_UNCLEAR:
-            # Within the time for repeats it may be tried again; then it is settled as one that may have been sent.
-            last = _last_repeat(message, now, repeats)
-            return last if message.transport != "soap" else min(now + _unclear_gap(repeats, before) * stretch, last)
-        case SendOutcome.NOT_SENT:
-            return now + min(_doubled(_FIRST_GAP, before), _MAX_GAP) * stretch
-        case SendOutcome.UNCLEAR if message.transport == "soap":
-            due = now + _unclear_gap(repeats, before) * stretch
-            return due if due < _last_repeat(message, now, repeats) else None
-        case _:  # settled, or without a messageGuid on the wire: then a repeat could be a second SMS
-            return None
+    return retry_policy.next_due(
+        outcome,
+        ended_before=[attempt.outcome for attempt in tried.values()],
+        can_repeat=message.transport == "soap",
+        unclear_since=message.unclear_since,
+        valid_until=message.valid_until,
+        now=now,
+        repeats=repeats,
+        stretch=stretch,
+    )
 
 
-def _last_repeat(message: _Called, now: datetime, repeats: RepeatPolicy) -> datetime:
-    """Before which a message that may have been sent may be offered again."""
-    last = (message.unclear_since or now) + repeats.duration
-    return min(last, message.valid_until or last)
-
-
-def _unclear_gap(repeats: RepeatPolicy, before: int) -> timedelta:
-    return min(_doubled(repeats.after, before), max(repeats.after, _MAX_GAP))
-
-
-def _doubled(gap: timedelta, times: int) -> timedelta:
-    return gap * (1 << min(times, 10))
-
-
-def _reason(result: SendResult) -> str | None:
-    said = [part for part in (result.code, result.description, result.detail) if part]
-    return ": ".join(said) or None
+def _next_limit(ended: Mapping[UUID, AttemptResult], rows: Mapping[UUID, _Called]) -> int | None:
+    is_repeat = all(message.unclear_since is not None for message in rows.values())
+    return retry_policy.next_call_limit([end.result.outcome for end in ended.values()], is_repeat=is_repeat)
