@@ -33,6 +33,9 @@ class Ends:
     unreadable: int  # callbacks, for 939
 
 
+NEVER_TAKEN = ("955", "956", "957", "960", "961", "968")
+# What casts doubt on the account is called as often as it takes to know better.
+SUSPICIOUS = frozenset({"955", "956", "957", "958", "968", "969"})
 SOAP = Ends(
     statuses={
         "901": "undelivered",
@@ -44,8 +47,12 @@ SOAP = Ends(
         "939": "submitted",  # what came for it can't be read
         "941": "submitted",  # taken again by its guid, and silent
         "950": "send_unknown",
+        "955": "send_unknown",
+        "956": "send_unknown",
+        "957": "send_unknown",
         "960": "failed",
         "961": "failed",
+        "968": "failed",  # the account works for others: the words are about this message
     },
     receipts={
         "904": ["applied", "unmapped"],
@@ -53,7 +60,7 @@ SOAP = Ends(
         "910": ["applied", "applied", "duplicate", "duplicate"],
         "911": ["applied", "stale"],
         "938": ["unmapped", "unmapped"],
-        **{number: [] for number in ("906", "939", "941", "950", "960", "961")},
+        **{number: [] for number in ("906", "939", "941", "950", *NEVER_TAKEN)},
     },
     usual=["applied", "applied"],
     unreadable=2,
@@ -66,7 +73,7 @@ REST = Ends(
         "905": ["applied", "conflicting"],
         "910": ["applied", "duplicate"],
         "938": ["unmapped"],
-        **{number: [] for number in ("906", "939", "941", "942", "950", "951", "953", "960", "961")},
+        **{number: [] for number in ("906", "939", "941", "942", "950", "951", "953", *NEVER_TAKEN)},
     },
     usual=["applied"],
     unreadable=1,
@@ -139,4 +146,5 @@ def assert_each_was_offered_once(stack: Stack, database: Database, numbers: list
 
     until("every call is over", lambda: None not in dict(calls()).values())  # a receipt may have come before its end
     kinds = dict.fromkeys(LOST, "unclear") | {"960": "refused", "961": "refused"}
-    assert calls() == [(number, kinds.get(number, "taken")) for number in numbers]
+    plain = [call for call in calls() if call[0] not in SUSPICIOUS]
+    assert plain == [(number, kinds.get(number, "taken")) for number in numbers if number not in SUSPICIOUS]
