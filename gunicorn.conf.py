@@ -29,7 +29,7 @@ if not Path(os.environ.get(_METRICS, "")).name.startswith(_prefix):
 _listening = listening(_settings.listen_address, _settings.port)
 bind = _listening.addresses
 workers = _settings.web_concurrency
-worker_class = "receiptsvc.server.worker.GunicornWorker"
+worker_class = "receiptsvc.server.gunicorn_worker.GunicornWorker"
 worker_connections = 4096  # at most, of each process: they take 15 KiB each, 60 MiB of a small dyno's 512
 http_parser = "python"  # the default, auto, takes whatever C parser is importable: another one than is tested
 limit_request_line = 8190  # gunicorn's most: a receipt with its message's text is long

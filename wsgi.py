@@ -7,7 +7,7 @@ from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
 from receiptsvc.intake.ack_stats import AckStats
-from receiptsvc.intake.app import Intake
+from receiptsvc.intake.callbacks import Intake
 from receiptsvc.intake.group_commit import GroupCommit
 from receiptsvc.server import event_streams
 from receiptsvc.server.application import Application

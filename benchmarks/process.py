@@ -28,7 +28,7 @@ from receiptsvc.domain.messages import Callback
 from receiptsvc.dynmark import status_map
 from receiptsvc.store.core.db import Database, plain_url
 from receiptsvc.store.inbox.writer import open_writer
-from receiptsvc.worker.process import PendingQueue, ReceiptRules, process
+from receiptsvc.worker.receipt_processor import PendingQueue, ReceiptRules, process
 from tests.support import databases
 
 _RULES = ReceiptRules(status_map=status_map.load({}), zone=ZoneInfo("UTC"))

@@ -8,12 +8,12 @@ from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.messages import Callback
 from receiptsvc.domain.statuses import Report, Source, classify, fold
-from receiptsvc.dynmark.inbound import callbacks
+from receiptsvc.dynmark.inbound import parser
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow, Message, MessageTransaction, Transition
 from receiptsvc.store.inbox import counters
 from receiptsvc.store.messages.transitions import report_of
-from receiptsvc.worker.process import ReceiptRules
+from receiptsvc.worker.receipt_processor import ReceiptRules
 
 
 def process(database: Database, rules: ReceiptRules, now: datetime) -> int:
@@ -28,7 +28,7 @@ def process(database: Database, rules: ReceiptRules, now: datetime) -> int:
         )
         if row is None:
             return 0
-        (receipt,) = callbacks.read_receipts(Callback(row.method, row.query, row.content_type, row.body), rules.zone)
+        (receipt,) = parser.read_receipts(Callback(row.method, row.query, row.content_type, row.body), rules.zone)
         message = session.scalar(select(Message).where(Message.id == row.message_id).with_for_update())
         if isinstance(receipt, Unreadable) or message is None:
             raise ValueError("this benchmark has only receipts that can be read and find their message")

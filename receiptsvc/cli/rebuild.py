@@ -14,7 +14,7 @@ from receiptsvc.config import Settings
 from receiptsvc.dynmark import status_map
 from receiptsvc.worker import reprocess
 from receiptsvc.worker.activity_repair import repair_activity
-from receiptsvc.worker.process import ReceiptRules
+from receiptsvc.worker.receipt_processor import ReceiptRules
 
 
 @click.command()

@@ -12,7 +12,7 @@ from collections.abc import Hashable
 from contextlib import suppress
 
 from receiptsvc.server.application import UNAUTHENTICATED
-from receiptsvc.server.client import Client
+from receiptsvc.server.connection import Client
 
 _MAX_OPEN_FILES = 65_536
 _OTHER_FILES = (

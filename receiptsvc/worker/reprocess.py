@@ -14,11 +14,11 @@ from sqlalchemy.orm import Session
 from receiptsvc import ids
 from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.statuses import Report, Source
-from receiptsvc.dynmark.inbound import callbacks
+from receiptsvc.dynmark.inbound import parser
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.messages import superseding, transitions
 from receiptsvc.store.messages.superseding import RecordedReceipt
-from receiptsvc.worker.process import ReceiptRules
+from receiptsvc.worker.receipt_processor import ReceiptRules
 
 _SLICE = 500
 _SQLITE_SLICE = 100  # at most about 50 ms
@@ -70,7 +70,7 @@ def reprocess(
 
 def _read(recorded: RecordedReceipt, rules: ReceiptRules) -> Report | None:
     """What a receipt says by today's rules; None if it can't be read any more, which changes nothing."""
-    receipts = callbacks.read_receipts(recorded.callback, rules.zone)
+    receipts = parser.read_receipts(recorded.callback, rules.zone)
     if recorded.part >= len(receipts):
         return None
     receipt = receipts[recorded.part]

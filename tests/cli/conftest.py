@@ -23,7 +23,7 @@ from receiptsvc.dynmark import status_map
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message
 from receiptsvc.web.app import create_app
-from receiptsvc.worker.process import ReceiptRules, process
+from receiptsvc.worker.receipt_processor import ReceiptRules, process
 from tests.support import rows
 from tests.support.rows import T0
 

@@ -12,7 +12,7 @@ from receiptsvc.dynmark.outbound.rest import RestGateway
 from receiptsvc.dynmark.outbound.soap import SoapGateway
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.outbound import call_results, claims
-from receiptsvc.worker import submit
+from receiptsvc.worker import sender
 from tests.faults import doom
 
 # Whose end, or with `before` whose beginning, is the point; in order. None: the gateway's.
@@ -32,12 +32,12 @@ def main() -> None:
     database, stop = Database(settings.database_url), threading.Event()
     gateway: Gateway = RestGateway(settings) if settings.transport == "rest" else SoapGateway(settings)
     with database.transaction() as session:
-        while call_results.settle_lost(session, datetime.now(UTC), submit.repeats(settings), all_calls=True):
+        while call_results.settle_lost(session, datetime.now(UTC), sender.repeats(settings), all_calls=True):
             pass
     if point != doom.NEVER:
         place, name, is_before = POINTS[point]
         doom.watch(place or type(gateway), name, doom.killer(times), is_before=is_before)
-    while submit.submit(database, {settings.transport: gateway}, settings, stop):
+    while sender.submit(database, {settings.transport: gateway}, settings, stop):
         pass
 
 

@@ -10,7 +10,7 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbox import parking, pending
 from receiptsvc.store.messages import transitions
 from receiptsvc.worker import correlation
-from receiptsvc.worker.process import PendingQueue, ReceiptRules, process
+from receiptsvc.worker.receipt_processor import PendingQueue, ReceiptRules, process
 from tests.faults import doom
 
 AFTERWARDS = "committed"

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 import pytest
 
 from receiptsvc.server.application import UNAUTHENTICATED
-from receiptsvc.server.client import Client
+from receiptsvc.server.connection import Client
 from receiptsvc.server.connections import Connections, capacity
 
 MOST = 64

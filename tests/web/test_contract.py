@@ -24,7 +24,7 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbox import pending
 from receiptsvc.web.app import create_app
 from receiptsvc.web.docs import reference
-from receiptsvc.worker.process import process
+from receiptsvc.worker.receipt_processor import process
 from tests.support import rows, stories
 from tests.support.callers import ALL, make_settings
 from tests.support.rows import seconds

@@ -23,7 +23,7 @@ from receiptsvc.store.inbox import counters, receipts
 from receiptsvc.store.inbox.receipts import ReceiptFilter, ReplaySelection
 from receiptsvc.store.messages import hourly_counts
 from receiptsvc.web.app import create_app
-from receiptsvc.worker.process import ReceiptRules, process
+from receiptsvc.worker.receipt_processor import ReceiptRules, process
 from tests.support import rows
 from tests.support.callers import SECRETS, client_of, make_settings
 from tests.support.rows import T0, seconds

@@ -8,10 +8,10 @@ import signal
 import sys
 
 from receiptsvc.domain.messages import Callback
-from receiptsvc.dynmark.inbound import callbacks
+from receiptsvc.dynmark.inbound import parser
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.health import heartbeats
-from receiptsvc.worker.process import PendingQueue, process
+from receiptsvc.worker.receipt_processor import PendingQueue, process
 from tests.support.rows import seconds
 from tests.support.work import RULES
 
@@ -28,7 +28,7 @@ def die_on(callback: Callback, zone: object) -> object:
 
 def start(url: str, at: float) -> None:
     """Run one worker until the queue is empty."""
-    callbacks.read_receipts = die_on  # type: ignore[assignment]  # it gives what the other gives, if anything
+    parser.read_receipts = die_on  # type: ignore[assignment]  # it gives what the other gives, if anything
     database, name = Database(url), f"worker:here:{os.getpid()}"
     with database.transaction() as session:
         reaped = heartbeats.reap(session, "worker", lambda _: True)
@@ -55,7 +55,7 @@ def main(url: str) -> None:
             break
 
 
-_read = callbacks.read_receipts
+_read = parser.read_receipts
 
 if __name__ == "__main__":
     main(sys.argv[1])

@@ -24,7 +24,7 @@ from receiptsvc.store.core.models import Message
 from receiptsvc.store.outbound import call_results
 from receiptsvc.store.outbound.call_results import AttemptResult
 from receiptsvc.web.app import create_app
-from receiptsvc.worker.submit import repeats, submit
+from receiptsvc.worker.sender import repeats, submit
 from tests.dynmark import wire
 from tests.support import work
 from tests.support.callers import client_of, make_settings

@@ -13,7 +13,7 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Reply, Suppression
 from receiptsvc.store.outbound import suppressions
 from receiptsvc.store.outbound.suppressions import Pair
-from receiptsvc.worker.process import ReceiptRules, process
+from receiptsvc.worker.receipt_processor import ReceiptRules, process
 from tests.support.rows import accept, keep, message, seconds
 from tests.support.work import ALICE, BOB, RULES, assert_sound
 

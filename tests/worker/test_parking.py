@@ -15,7 +15,7 @@ from receiptsvc import ids
 from receiptsvc.domain.errors import StorageUnavailable, Unreadable
 from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback, SendOutcome, SendResult
-from receiptsvc.dynmark.inbound import callbacks
+from receiptsvc.dynmark.inbound import parser
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbox import parking, pending
 from receiptsvc.store.outbound import call_results
@@ -178,7 +178,7 @@ def test_every_outcome_of_a_parked_receipt_is_audited(
             raise ZeroDivisionError
         return [Unreadable("of late it can't be read")]
 
-    monkeypatch.setattr(callbacks, "read_receipts", read)
+    monkeypatch.setattr(parser, "read_receipts", read)
     for number in range(8):
         work(database, 100_000 * (number + 1))
     end = "dead" if is_poison else "quarantined"
@@ -194,13 +194,13 @@ def test_a_callback_of_many_released_receipts_is_read_once(database: Database, m
         pending.keep(session, [Arrival(ids.new(), Channel.ACCOUNT, None, T0, callback)])
     work_off(database)
     assert_sound(database, unmatched=30)
-    real, times = callbacks.read_receipts, []
+    real, times = parser.read_receipts, []
 
     def read(callback: Callback, zone: object) -> object:
         times.append(1)
         return real(callback, zone)  # type: ignore[arg-type]  # passed on
 
-    monkeypatch.setattr(callbacks, "read_receipts", read)
+    monkeypatch.setattr(parser, "read_receipts", read)
     sweep(database, 1000)
     assert work(database, 1000) == 30
     assert len(times) == 1

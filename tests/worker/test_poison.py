@@ -11,13 +11,13 @@ from sqlalchemy import select
 from receiptsvc.config import PROJECT
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.messages import Callback
-from receiptsvc.dynmark.inbound import callbacks
+from receiptsvc.dynmark.inbound import parser
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Heartbeat
 from receiptsvc.store.health import heartbeats
 from receiptsvc.store.inbox import pending
 from receiptsvc.worker import correlation
-from receiptsvc.worker.process import PendingQueue
+from receiptsvc.worker.receipt_processor import PendingQueue
 from tests.support.rows import accept, keep, message, read_inbox, seconds
 from tests.support.work import assert_sound, outcome, outcomes, said, work
 
@@ -27,14 +27,14 @@ GOOD, BAD = "fine", "poison"
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Whether reading a receipt with the clientRef `poison` fails: at first it does."""
-    real, is_on = callbacks.read_receipts, [True]
+    real, is_on = parser.read_receipts, [True]
 
     def read(callback: Callback, zone: object) -> object:
         if is_on[0] and b"poison" in callback.query:
             raise ZeroDivisionError
         return real(callback, zone)  # type: ignore[arg-type]  # passed on
 
-    monkeypatch.setattr(callbacks, "read_receipts", read)
+    monkeypatch.setattr(parser, "read_receipts", read)
     return lambda is_poison: is_on.__setitem__(0, is_poison)
 
 

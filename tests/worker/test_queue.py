@@ -9,8 +9,8 @@ from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbox import pending
-from receiptsvc.worker import process
-from receiptsvc.worker.process import PendingQueue
+from receiptsvc.worker import receipt_processor
+from receiptsvc.worker.receipt_processor import PendingQueue
 from tests.support.rows import accept, keep, seconds
 from tests.support.work import RULES, assert_sound, outcome, outcomes, said, work
 
@@ -30,7 +30,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(process, "monotonic", clock)
+    monkeypatch.setattr(receipt_processor, "monotonic", clock)
     return clock
 
 
@@ -65,13 +65,13 @@ def test_rows_of_a_drained_spool_are_processed_however_long_the_queue_is(databas
     queue = PendingQueue()
     (message_id,) = accept(database)
     kept_at(database, message_id, *range(50, 60))
-    assert process.process(database, RULES, seconds(100), 1, queue) == 1
+    assert receipt_processor.process(database, RULES, seconds(100), 1, queue) == 1
     spooled = kept_at(database, message_id, -86_400, -3600, 0)
-    assert process.process(database, RULES, seconds(100), 1, queue) == 1
+    assert receipt_processor.process(database, RULES, seconds(100), 1, queue) == 1
     assert outcomes(database, spooled) == ["pending"] * 3
     clock.now += FULL_SCAN_SECONDS
     for _ in spooled:
-        process.process(database, RULES, seconds(100), 1, queue)
+        receipt_processor.process(database, RULES, seconds(100), 1, queue)
     assert "pending" not in outcomes(database, spooled)
     assert work(database, 100, queue=queue) == 8
     assert_sound(database)

@@ -12,7 +12,7 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Audit, InboxRow
 from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import counters
-from receiptsvc.worker.process import ReceiptRules, process
+from receiptsvc.worker.receipt_processor import ReceiptRules, process
 from receiptsvc.worker.reprocess import reprocess
 from tests.support.rows import accept, keep, read_inbox, read_message, read_transitions, seconds
 

@@ -10,14 +10,14 @@ from sqlalchemy import select
 from receiptsvc.domain.errors import StorageUnavailable, Unreadable
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.dynmark import status_map
-from receiptsvc.dynmark.inbound import callbacks
+from receiptsvc.dynmark.inbound import parser
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow, Reply
 from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import counters, pending
 from receiptsvc.store.messages import transitions
 from receiptsvc.worker import correlation
-from receiptsvc.worker.process import PendingQueue, ReceiptRules, process
+from receiptsvc.worker.receipt_processor import PendingQueue, ReceiptRules, process
 from tests.support.rows import accept, keep, message, read_inbox, read_message, read_transitions, seconds
 
 RULES = ReceiptRules(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
@@ -180,7 +180,7 @@ def test_a_quarantined_callback_is_split_when_it_is_retried(
 ) -> None:
     receipt_id = keep(database, "recipient=447700900001&recipient=447700900002&statusid=1")
     with monkeypatch.context() as broken:
-        broken.setattr(callbacks, "read_receipts", lambda *_: [Unreadable("not yet")])
+        broken.setattr(parser, "read_receipts", lambda *_: [Unreadable("not yet")])
         run(database)
     with database.transaction() as session:
         pending.reopen(session, [receipt_id], ReceiptOutcome.QUARANTINED, seconds(20))

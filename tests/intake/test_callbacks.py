@@ -19,16 +19,16 @@ from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
 from receiptsvc.domain.inbox import Arrival, Channel, ReceiptOutcome
 from receiptsvc.dynmark import status_map
-from receiptsvc.intake import app
+from receiptsvc.intake import callbacks
 from receiptsvc.intake.ack_stats import AckStats
-from receiptsvc.intake.app import MAX_BYTES, Intake
+from receiptsvc.intake.callbacks import MAX_BYTES, Intake
 from receiptsvc.intake.group_commit import GRACE_SECONDS, GroupCommit
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow, RejectedCallbackRow
 from receiptsvc.store.inbox import counters, rejected
 from receiptsvc.store.inbox.rejected import RejectedCallback
 from receiptsvc.store.inbox.writer import open_writer
-from receiptsvc.worker.process import ReceiptRules, process
+from receiptsvc.worker.receipt_processor import ReceiptRules, process
 from tests.support.rows import T0
 
 ENVIRON = {
@@ -272,7 +272,7 @@ def test_the_ledger_tells_the_slowest_answer_and_how_many_were_slow(
     desk: Desk, call: Call, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 0.25, 10.0, 11.5, 20.0, 24.125, 30.0, 31.0])
-    monkeypatch.setattr(app, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(callbacks, "monotonic", lambda: next(clock))
     for _ in range(4):
         assert call("GET", PATH)[0] == 200
     desk.tally.close()
@@ -363,7 +363,7 @@ def test_a_callback_that_the_database_refuses_does_not_refuse_its_neighbours(des
 
 
 def test_bodies_on_their_way_to_a_commit_have_so_much_room_in_all(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "_MAX_BYTES_OF_BODIES", 100)
+    monkeypatch.setattr(callbacks, "_MAX_BYTES_OF_BODIES", 100)
     call, commits = caller(desk), gevent.event.Event()
     keep = desk.keeper.keep
 

@@ -24,7 +24,7 @@ from receiptsvc.domain.errors import StorageUnavailable, Unreadable
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Receipt, Reply
 from receiptsvc.domain.statuses import Report, Source
-from receiptsvc.dynmark.inbound import callbacks
+from receiptsvc.dynmark.inbound import parser
 from receiptsvc.dynmark.status_map import StatusMap
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbound import replies
@@ -172,7 +172,7 @@ def _process_batch(session: Session, rows: Sequence[ClaimedReceipt], rules: Rece
             verdicts.append((row, ReceiptOutcome.QUARANTINED, "its key was wrong"))
         elif row.channel == Channel.INBOUND:
             try:
-                inbound.append((row, callbacks.read_reply(pending.callback_of(session, row), rules.zone)))
+                inbound.append((row, parser.read_reply(pending.callback_of(session, row), rules.zone)))
             except Unreadable as error:
                 verdicts.append((row, ReceiptOutcome.QUARANTINED, str(error)))
         else:
@@ -202,7 +202,7 @@ def _read_and_split(
     callback_id = row.callback_id or row.id
     receipts = multi_receipts.get(callback_id)
     if receipts is None:
-        receipts = callbacks.read_receipts(pending.callback_of(session, row), zone)
+        receipts = parser.read_receipts(pending.callback_of(session, row), zone)
     if len(receipts) == 1:
         return receipts[0], 0
     multi_receipts[callback_id] = receipts

@@ -20,7 +20,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from receiptsvc import logs, metrics
 from receiptsvc.server.application import CONNECTION, MAX_STREAMS, STOPPING, Application
-from receiptsvc.server.client import Client
+from receiptsvc.server.connection import Client
 from receiptsvc.server.connections import Connections, capacity, raise_open_files
 from receiptsvc.server.fast_request import recognise
 from receiptsvc.server.fast_response import FastResponder

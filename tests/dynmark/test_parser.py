@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.messages import Callback, Receipt
-from receiptsvc.dynmark.inbound.callbacks import read_receipts, read_reply
+from receiptsvc.dynmark.inbound.parser import read_receipts, read_reply
 
 UTC_ZONE = ZoneInfo("UTC")
 SAMPLE = (

@@ -3,7 +3,7 @@
 from receiptsvc.config import Settings
 from receiptsvc.store.core.models import Message
 from receiptsvc.store.outbound.claims import ClaimedMessage
-from receiptsvc.worker.submit import outbound
+from receiptsvc.worker.sender import outbound
 from tests.support.rows import message, seconds
 
 KEYS = {"CALLBACK_KEYS": "a" * 16, "API_KEYS": "a:read:" + "b" * 16}
