@@ -1,4 +1,4 @@
-"""The web process: callbacks go to the intake, on the event loop; everything else goes to Flask, on threads."""
+"""Builds the web process: the intake answers callbacks on the event loop, Flask everything else on threads."""
 
 import atexit
 import sys
@@ -11,7 +11,7 @@ from receiptsvc.intake.callbacks import Intake
 from receiptsvc.intake.group_commit import GroupCommit
 from receiptsvc.server import event_streams
 from receiptsvc.server.application import Application
-from receiptsvc.server.threads import Loop
+from receiptsvc.server.threads import EventLoop
 from receiptsvc.server.wsgi_bridge import WsgiBridge
 from receiptsvc.spool.drainer import Drainer
 from receiptsvc.spool.writer import Spool
@@ -21,7 +21,7 @@ from receiptsvc.store.inbox.writer import open_writer
 from receiptsvc.web.app import create_app
 from receiptsvc.web.http import auth
 
-WATCHED = frozenset({"/healthz", "/readyz", "/metrics"})  # also while every other thread waits for the database
+MONITORING_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})  # answered while all threads wait for the database
 THREADS = 16  # for Flask; each may hold a connection to the database
 
 
@@ -34,7 +34,7 @@ def make() -> Application:
     database = Database(settings.database_url, pool_size=THREADS + event_streams.THREADS)
     writer = open_writer(settings.database_url, database.slot, patience_seconds=settings.callback_budget_seconds)
     try:
-        writer.connect()  # first, while a connection is free; refuses an unsafe database
+        writer.connect()  # first, while a connection is free; raises SettingsError if commits are not durable
     except StorageUnavailable as error:
         logs.warning("web.storage_unavailable", error=logs.describe(error))  # callbacks are answered 503 or spooled
     notify = None if settings.is_sqlite else Notifier(settings.database_url).notify
@@ -48,14 +48,14 @@ def make() -> Application:
     ack_stats = AckStats(Database(settings.database_url, pool_size=1))
     atexit.register(ack_stats.close)
     atexit.register(group_commit.close)
-    loop = Loop()
-    flask = create_app(settings, database, find_out=lambda seconds: loop.do(seconds, group_commit.find_out))
+    loop = EventLoop()
+    flask = create_app(settings, database, probe_intake=lambda seconds: loop.run(seconds, group_commit.probe))
     api = WsgiBridge(
         flask,
         threads=THREADS,
         max_bytes=settings.max_bytes,
         find_key=auth.KnownKeys(settings.api_keys).find_name,
-        aside=WATCHED,
+        reserved_paths=MONITORING_PATHS,
     )
     return Application(Intake(api, settings, group_commit, ack_stats), answers_fast=Intake.answers_fast)
 
@@ -63,6 +63,6 @@ def make() -> Application:
 try:
     application = make()
 except SettingsError as error:
-    # gunicorn reads this exit status as "do not try again".
+    # gunicorn does not start a worker again after this exit status.
     sys.stderr.write(f"{error}\n")
     sys.exit(4)

@@ -1,1 +1,1 @@
-"""The callbacks' way in: check the token, keep the bytes, answer. No parsing, no look-ups, no vendor."""
+"""Receives callbacks: checks the token, keeps the bytes, answers. No parsing, no look-ups, no vendor."""

@@ -1,4 +1,4 @@
-"""What a process counted of its answers, added to the ledger now and then: once a second, and only if there is news."""
+"""Counts the answers of one process and adds them to the ledger once a second, if anything has changed."""
 
 from time import monotonic
 
@@ -11,28 +11,28 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbox import counters, rejected
 from receiptsvc.store.inbox.rejected import RejectedCallback
 
-_SECONDS = 1.0
-_MAX_WAIT_SECONDS = 5.0
+_INTERVAL_SECONDS = 1.0
+_MAX_CLOSE_SECONDS = 5.0
 _SLOW_SECONDS = 1.0
-_SAMPLE_A_SECOND = 10
+_MAX_SAMPLES_PER_WRITE = 10
 
 
 class AckStats:
-    """Counts of one process. Only the event loop counts; a native thread writes."""
+    """The counts of one process. Only the event loop counts; a native thread writes."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._counts = {counters.REFUSED: 0, counters.SLOW_ANSWERS: 0}
         self._refused: list[RejectedCallback] = []
         self._slowest_milliseconds = self._written_milliseconds = 0
-        self._crew = NativeThreads(1)
+        self._thread = NativeThreads(1)
         self._closing = Event()
         self._greenlet = gevent.spawn(self._run)
 
     def count_refused(self, refused: RejectedCallback) -> None:
-        """Count a callback that was answered 403, and keep some of them for ops to look at."""
+        """Count a callback that was answered 403, and keep a sample of them for operators."""
         self._counts[counters.REFUSED] += 1
-        if len(self._refused) < _SAMPLE_A_SECOND:
+        if len(self._refused) < _MAX_SAMPLES_PER_WRITE:
             self._refused.append(refused)
 
     def count_answer(self, seconds: float) -> None:
@@ -42,12 +42,12 @@ class AckStats:
         self._slowest_milliseconds = max(self._slowest_milliseconds, round(seconds * 1000))
 
     def close(self) -> None:
-        """Write what was counted, and stop."""
+        """Write the counts, and stop. Waits for 5 seconds at most."""
         self._closing.set()
-        self._greenlet.join(_MAX_WAIT_SECONDS)
+        self._greenlet.join(_MAX_CLOSE_SECONDS)
 
     def _run(self) -> None:
-        while not self._closing.wait(_SECONDS):
+        while not self._closing.wait(_INTERVAL_SECONDS):
             self._write()
         self._write()
 
@@ -58,9 +58,11 @@ class AckStats:
             return
         started = monotonic()
         try:
-            self._crew.do(self._commit, counts, slowest, list(self._refused))
-        except Exception as error:  # noqa: BLE001 - the counts stay here and go along next time
-            logs.warning("intake.tally_not_kept", error=logs.describe(error), seconds=round(monotonic() - started, 1))
+            self._thread.run(self._commit, counts, slowest, list(self._refused))
+        except Exception as error:  # noqa: BLE001 - the counts stay here, and the next write includes them
+            logs.warning(
+                "intake.ack_stats_not_kept", error=logs.describe(error), seconds=round(monotonic() - started, 1)
+            )
             return
         self._written_milliseconds = slowest
         self._refused.clear()

@@ -1,10 +1,10 @@
-"""Keeping callbacks: all that are in flight in this process go into one transaction, and each waits for its end.
+"""Group commit: all callbacks in flight in this process go into one transaction, and each request waits for its end.
 
-A request joins the group that is forming and waits, on the event loop, for its end. One greenlet writes group after
-group through the door, on a native thread. What the database can't take in time goes to the spool, if there is one.
+A request joins the group that is forming and waits on the event loop. One greenlet writes one group after the other
+with the inbox writer, on a native thread. What the database can't take in time goes to the spool, if there is one.
 
-Between groups the same greenlet sees to it that the door's connection is there, so that nobody else takes its place
-when connections are few, and tries, if somebody asks, whether a callback could be kept.
+Between groups the same greenlet keeps the inbox writer's connection open, so that no other client takes its place when
+connections are few. When a readiness probe asks, it also tries whether a callback could be kept.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,61 +26,58 @@ from receiptsvc.store.inbox.writer import InboxWriter
 GRACE_SECONDS = 1.0  # beyond its budget, for the spool and for the loop itself
 
 _MAX_BYTES_IN_FLIGHT = 64 * 1024 * 1024
-_AGAIN_SECONDS = 0.02
-_PROBE_SECONDS = 0.3  # how long a database that is known to be away may keep a group from the spool
-_NEWS_SECONDS = 0.02
-_IDLE_SECONDS = 0.25  # between looks after the connection while no callback comes
-_CONNECT_SECONDS = 0.3  # how long a callback may have to wait for such a look
-_OUTCOME_TELLS_SECONDS = 2.0  # for how long the outcome of keeping callbacks tells whether another could be kept
-_TRIAL_TELLS_SECONDS = 1.0  # and the outcome of a trial
+_RETRY_SECONDS = 0.02
+_OUTAGE_TRY_SECONDS = 0.3  # how long a database that is known to be away may keep a group from the spool
+_NOTIFY_INTERVAL_SECONDS = 0.02
+_IDLE_SECONDS = 0.25  # between checks of the connection while no callback comes
+_CONNECT_SECONDS = 0.3  # how long a callback may have to wait for such a check
+_OUTCOME_VALID_SECONDS = 2.0  # for how long the outcome of keeping callbacks answers a probe
+_TRIAL_VALID_SECONDS = 1.0  # for how long the outcome of a trial answers a probe
 _TRIAL_SECONDS = (1.5, 0.6)  # for the database in a trial, without and with a spool
-_ANSWER_SECONDS = (1.7, 1.2)  # until somebody who asks has his answer; then the spool has GRACE_SECONDS / 2
+_PROBE_SECONDS = (1.7, 1.2)  # for a probe to wait, without and with a spool; then the spool has GRACE_SECONDS / 2
 
 
 class _Group:
-    """Callbacks that share a commit. `lost`: those of it that could not be kept, once it has ended."""
+    """Callbacks that share a commit. `failed_ids`: those that could not be kept, once the group has ended."""
 
-    __slots__ = ("arrivals", "began_at", "ended", "lost")
+    __slots__ = ("arrivals", "began_at", "ended", "failed_ids")
 
     def __init__(self) -> None:
         self.arrivals: list[Arrival] = []
         self.began_at = 0.0  # of the monotonic clock: when its first callback joined
         self.ended = Event()
-        self.lost: frozenset[UUID] = frozenset()
+        self.failed_ids: frozenset[UUID] = frozenset()
 
 
 class GroupCommit:
-    """The one writer of a process's callbacks."""
+    """Keeps the callbacks of one process. Every method must be called on the event loop."""
 
     def __init__(
         self,
-        door: InboxWriter,
+        inbox_writer: InboxWriter,
         *,
         budget_seconds: float,
         spool: Spool | None = None,
         on_commit: Callable[[], None] | None = None,
     ) -> None:
         """`on_commit` is called after commits, on a native thread, at most once in 20 ms."""
-        self._door, self._spool, self._budget_seconds = door, spool, budget_seconds
-        self._at_door, self._at_spool, self._at_trial = (
-            AbortableThread(door.abandon),
-            AbortableThread(),
-            AbortableThread(),
-        )
-        self._trial_turn = Semaphore()
+        self._inbox_writer, self._spool, self._budget_seconds = inbox_writer, spool, budget_seconds
+        self._database_thread = AbortableThread(inbox_writer.abandon)
+        self._spool_thread, self._trial_thread = AbortableThread(), AbortableThread()
+        self._trial_lock = Semaphore()
         self._forming = _Group()
-        self._wake = Event()
+        self._has_work = Event()
         self._bytes_in_flight = 0
         self._is_closing = False
-        self._is_asked = False
-        self._kept: Kept | None = None  # by the last outcome; none: it was not kept
-        self._kept_until = 0.0  # of the monotonic clock: how long that tells something
+        self._is_probe_waiting = False
+        self._last_outcome: Kept | None = None  # None: the last callback or trial could not be kept
+        self._outcome_valid_until = 0.0  # of the monotonic clock
         self._next_outcome = Event()
         self.is_database_away = False
-        self._writer = gevent.spawn(self._write)
-        self._news = Event()
+        self._greenlet = gevent.spawn(self._run)
+        self._has_committed = Event()
         if on_commit is not None:
-            gevent.spawn(self._tell, on_commit)
+            gevent.spawn(self._notify, on_commit)
 
     def keep(self, arrival: Arrival) -> None:
         """Return once the callback is on disk. Raises StorageUnavailable after its budget and a second at most.
@@ -95,156 +92,158 @@ class GroupCommit:
         if not group.arrivals:
             group.began_at = monotonic()
         group.arrivals.append(arrival)
-        self._wake.set()
-        group.ended.wait()  # the writer ends every group within its budget and the grace, whatever hangs
-        if arrival.id in group.lost:
+        self._has_work.set()
+        group.ended.wait()  # `_run` ends every group within its budget and the grace, whatever hangs
+        if arrival.id in group.failed_ids:
             raise StorageUnavailable("it could not be kept")
 
-    def find_out(self) -> Kept:
+    def probe(self) -> Kept:
         """Where a callback would be kept now: where the last ones were, or else where a trial is, within 2 s.
 
-        Raises StorageUnavailable if nowhere.
+        Raises StorageUnavailable if neither database nor spool can keep one.
         """
-        if not self._is_known():
-            self._is_asked = True
+        if not self._is_outcome_valid():
+            self._is_probe_waiting = True
             outcome = self._next_outcome
-            self._wake.set()
-            outcome.wait(_ANSWER_SECONDS[self._spool is not None])
-        if not self._is_known():  # the writer is busy with a group, which the spool would take in the end
-            with self._trial_turn:
-                if not self._is_known():
+            self._has_work.set()
+            outcome.wait(_PROBE_SECONDS[self._spool is not None])
+        if not self._is_outcome_valid():  # `_run` is busy with a group, which the spool would take in the end
+            with self._trial_lock:
+                if not self._is_outcome_valid():
                     self._try_spool(StorageUnavailable("keeping takes too long"))
-        if self._kept is None:
+        if self._last_outcome is None:
             raise StorageUnavailable("a callback could not be kept")
-        return self._kept
+        return self._last_outcome
 
     def close(self) -> None:
         """Keep what was handed over, and stop."""
         self._is_closing = True
-        self._wake.set()
-        self._writer.join(self._budget_seconds + GRACE_SECONDS)
+        self._has_work.set()
+        self._greenlet.join(self._budget_seconds + GRACE_SECONDS)
 
-    def _write(self) -> None:
+    def _run(self) -> None:
         while self._forming.arrivals or not self._is_closing:
-            is_idle = not self._wake.wait(_IDLE_SECONDS)
-            self._wake.clear()
+            is_idle = not self._has_work.wait(_IDLE_SECONDS)
+            self._has_work.clear()
             while self._forming.arrivals:
                 group, self._forming = self._forming, _Group()
                 try:
-                    group.lost = self._settle(group)
-                except Exception as error:  # noqa: BLE001 - the one writer of this process must live
+                    group.failed_ids = self._keep_group(group)
+                except Exception as error:  # noqa: BLE001 - the process keeps nothing without this greenlet
                     logs.error("intake.writer_failed", error)
-                    self._note(None, _OUTCOME_TELLS_SECONDS)
-                    group.lost = frozenset(arrival.id for arrival in group.arrivals)
+                    self._set_outcome(None, _OUTCOME_VALID_SECONDS)
+                    group.failed_ids = frozenset(arrival.id for arrival in group.arrivals)
                 finally:
                     self._bytes_in_flight -= sum(map(_size, group.arrivals))
                     group.ended.set()
-            if self._is_asked and not self._is_closing:
-                self._try_keeping()
+            if self._is_probe_waiting and not self._is_closing:
+                self._try_database()
             elif is_idle:
-                with suppress(Exception):  # callbacks and trials make enough noise about it
-                    self._at_door.do(_CONNECT_SECONDS, self._door.connect, is_patient=True)
+                with suppress(Exception):  # callbacks and trials log the same failure
+                    self._database_thread.run(_CONNECT_SECONDS, self._inbox_writer.connect, abort_on_timeout=False)
 
-    def _tell(self, on_commit: Callable[[], None]) -> None:
-        crew = NativeThreads(1)
+    def _notify(self, on_commit: Callable[[], None]) -> None:
+        thread = NativeThreads(1)
         while not self._is_closing:
-            self._news.wait()
-            self._news.clear()
-            crew.do(on_commit)
-            gevent.sleep(_NEWS_SECONDS)
+            self._has_committed.wait()
+            self._has_committed.clear()
+            thread.run(on_commit)
+            gevent.sleep(_NOTIFY_INTERVAL_SECONDS)
 
-    def _settle(self, group: _Group) -> frozenset[UUID]:
-        """Keep a group by whatever means; the ids of those that were not."""
+    def _keep_group(self, group: _Group) -> frozenset[UUID]:
+        """Keep a group in the database, or else in the spool. Returns the ids of those that could not be kept."""
         arrivals, deadline = group.arrivals, group.began_at + self._budget_seconds
         try:
-            self._through_door(arrivals, deadline)
+            self._write_to_database(arrivals, deadline)
         except StorageUnavailable as error:
-            return self._into_spool(arrivals, error)
+            return self._write_to_spool(arrivals, error)
         except Exception as error:  # noqa: BLE001 - one callback that the database refuses must not refuse the others
             logs.warning("intake.group_failed", callbacks=len(arrivals), error=logs.describe(error))
-            return frozenset(arrival.id for arrival in arrivals if not self._is_kept_alone(arrival, deadline))
+            return frozenset(arrival.id for arrival in arrivals if not self._keep_alone(arrival, deadline))
         return frozenset()
 
-    def _through_door(self, arrivals: Sequence[Arrival], deadline: float) -> None:
-        """Commit, again and again while somebody waits. Raises StorageUnavailable."""
-        self._insist(lambda: self._door.keep(arrivals), deadline)
-        self._news.set()
-        self._note(Kept.IN_DATABASE, _OUTCOME_TELLS_SECONDS)
+    def _keep_alone(self, arrival: Arrival, deadline: float) -> bool:
+        """Keep one callback of a group that failed. Returns whether it is kept."""
+        try:
+            self._write_to_database([arrival], deadline)
+        except StorageUnavailable as error:
+            return not self._write_to_spool([arrival], error)
+        except Exception as error:  # noqa: BLE001 - its sender is answered 503, and the log says why
+            logs.error("intake.not_kept", error, callbacks=1)
+            return False
+        return True
 
-    def _insist(self, task: Callable[[], None], deadline: float) -> None:
+    def _write_to_database(self, arrivals: Sequence[Arrival], deadline: float) -> None:
+        """Commit, with retries until the deadline. Raises StorageUnavailable, and what the content makes it raise."""
+        self._retry_until(deadline, lambda: self._inbox_writer.keep(arrivals))
+        self._has_committed.set()
+        self._set_outcome(Kept.IN_DATABASE, _OUTCOME_VALID_SECONDS)
+
+    def _retry_until(self, deadline: float, task: Callable[[], None]) -> None:
         if self.is_database_away and self._spool is not None:
-            deadline = min(deadline, monotonic() + _PROBE_SECONDS)
+            deadline = min(deadline, monotonic() + _OUTAGE_TRY_SECONDS)
         while True:
             try:
-                self._at_door.do(deadline - monotonic(), task)
+                self._database_thread.run(deadline - monotonic(), task)
             except StorageUnavailable:
                 self.is_database_away = True
-                if monotonic() + _AGAIN_SECONDS > deadline:
+                if monotonic() + _RETRY_SECONDS > deadline:
                     raise
             else:
                 self.is_database_away = False
                 return
-            gevent.sleep(_AGAIN_SECONDS)
+            gevent.sleep(_RETRY_SECONDS)
 
-    def _into_spool(self, arrivals: Sequence[Arrival], why: StorageUnavailable) -> frozenset[UUID]:
+    def _write_to_spool(self, arrivals: Sequence[Arrival], why: StorageUnavailable) -> frozenset[UUID]:
+        """Append to the spool. `why`: what the database said. Returns the ids of those that could not be kept."""
         if self._spool is not None:
             spool = self._spool
             try:
-                self._at_spool.do(GRACE_SECONDS / 2, lambda: spool.append(arrivals))
+                self._spool_thread.run(GRACE_SECONDS / 2, lambda: spool.append(arrivals))
             except StorageUnavailable as error:
                 logs.error("intake.not_spooled", error, callbacks=len(arrivals))
             else:
                 logs.warning("intake.spooled", callbacks=len(arrivals), error=logs.describe(why))
-                self._note(Kept.IN_SPOOL, _OUTCOME_TELLS_SECONDS)
+                self._set_outcome(Kept.IN_SPOOL, _OUTCOME_VALID_SECONDS)
                 return frozenset()
         logs.warning("intake.not_kept", callbacks=len(arrivals), error=logs.describe(why))
-        self._note(None, _OUTCOME_TELLS_SECONDS)
+        self._set_outcome(None, _OUTCOME_VALID_SECONDS)
         return frozenset(arrival.id for arrival in arrivals)
 
-    def _try_keeping(self) -> None:
-        """Find out for those who ask, by a commit of what a callback takes, and where it fails by the spool."""
+    def _try_database(self) -> None:
+        """Answer the waiting probes by a commit of what a callback takes; if it fails, by a write to the spool."""
         seconds = min(_TRIAL_SECONDS[self._spool is not None], self._budget_seconds / 2)
         try:
-            self._insist(self._door.try_keeping, monotonic() + seconds)
+            self._retry_until(monotonic() + seconds, self._inbox_writer.try_keeping)
         except StorageUnavailable as error:
             self._try_spool(error)
-        except Exception as error:  # noqa: BLE001 - the one writer of this process must live
+        except Exception as error:  # noqa: BLE001 - the process keeps nothing without this greenlet
             logs.error("intake.trial_failed", error)
-            self._note(None, _TRIAL_TELLS_SECONDS)
+            self._set_outcome(None, _TRIAL_VALID_SECONDS)
         else:
-            self._note(Kept.IN_DATABASE, _TRIAL_TELLS_SECONDS)
+            self._set_outcome(Kept.IN_DATABASE, _TRIAL_VALID_SECONDS)
 
     def _try_spool(self, why: StorageUnavailable) -> None:
-        kept = None
+        outcome = None
         if self._spool is not None:
             try:
-                self._at_trial.do(GRACE_SECONDS / 2, self._spool.try_appending)
+                self._trial_thread.run(GRACE_SECONDS / 2, self._spool.try_appending)
             except StorageUnavailable as error:
                 logs.error("intake.spool_trial_failed", error)
             else:
-                kept = Kept.IN_SPOOL
-        logs.warning("intake.trial_not_in_database", error=logs.describe(why), is_spooled=kept is not None)
-        if not self._is_known():
-            self._note(kept, _TRIAL_TELLS_SECONDS)
+                outcome = Kept.IN_SPOOL
+        logs.warning("intake.trial_not_in_database", error=logs.describe(why), is_spooled=outcome is not None)
+        if not self._is_outcome_valid():
+            self._set_outcome(outcome, _TRIAL_VALID_SECONDS)
 
-    def _note(self, kept: Kept | None, tells_seconds: float) -> None:
-        self._kept, self._kept_until = kept, monotonic() + tells_seconds
-        self._is_asked = False
-        outcome, self._next_outcome = self._next_outcome, Event()
-        outcome.set()
+    def _set_outcome(self, outcome: Kept | None, valid_seconds: float) -> None:
+        self._last_outcome, self._outcome_valid_until = outcome, monotonic() + valid_seconds
+        self._is_probe_waiting = False
+        known, self._next_outcome = self._next_outcome, Event()
+        known.set()
 
-    def _is_known(self) -> bool:
-        return monotonic() < self._kept_until
-
-    def _is_kept_alone(self, arrival: Arrival, deadline: float) -> bool:
-        try:
-            self._through_door([arrival], deadline)
-        except StorageUnavailable as error:
-            return not self._into_spool([arrival], error)
-        except Exception as error:  # noqa: BLE001 - its sender is told 503, and ops why
-            logs.error("intake.not_kept", error, callbacks=1)
-            return False
-        return True
+    def _is_outcome_valid(self) -> bool:
+        return monotonic() < self._outcome_valid_until
 
 
 def _size(arrival: Arrival) -> int:

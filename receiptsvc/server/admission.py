@@ -1,8 +1,8 @@
-"""Admission control for request bodies: a byte budget, counted as bytes arrive, and a least rate.
+"""Admission control for request bodies: a byte budget, counted as bytes arrive, and a minimum rate.
 
-What a body claims to be is never believed: a claim costs its sender nothing. Nobody waits for another's bytes. A body
-that finds no room is refused at once, and one that comes too slowly is refused when it falls behind. Everything here is
-used on the event loop only.
+The claimed length of a body reserves nothing, since a claim costs its sender nothing. No body waits for another one. A
+body that does not fit the budget is refused at once, and one that falls behind the minimum rate is refused then.
+Everything here is used on the event loop only.
 """
 
 from collections.abc import Hashable, Iterator
@@ -16,22 +16,22 @@ from gevent import socket
 from receiptsvc.server.application import connection_of
 
 MIN_BYTES_PER_SECOND = 4096  # 32 kbit/s: what a bad mobile uplink still carries
-CREDIT_SECONDS = 10.0  # how long a body may be silent: at its start, and later as far as it was ahead of the least rate
+CREDIT_SECONDS = 10.0  # how long a body may be silent: at its start, and later if it was ahead of the minimum rate
 
-_MAX_PIECE = 64 * 1024
+_MAX_READ_BYTES = 64 * 1024
 
 
 class BodyFault(Enum):
     """Why a body was not read to its end, as a status line."""
 
     TOO_LARGE = "413 Content Too Large"
-    CUT = "400 Bad Request"  # its sender left before its end
+    CUT = "400 Bad Request"  # its sender left before the end
     SLOW = "408 Request Timeout"
     FULL = "503 Service Unavailable"
 
 
 class BodyRefused(Exception):
-    """A body that is not read any further."""
+    """A body is not read any further. `fault` says why."""
 
     def __init__(self, fault: BodyFault) -> None:
         super().__init__(fault.value)
@@ -39,10 +39,11 @@ class BodyRefused(Exception):
 
 
 class ByteBudget:
-    """So many bytes of bodies at once.
+    """How many bytes of bodies a process holds at once.
 
-    From half of that on, one holder (a callback's token, an API key) may have a quarter of it at most. So one alone can
-    use up to half, never shuts the others out, and a body of a quarter always fits its holder's share.
+    While more than half of the budget is taken, one holder (a callback's token, an API key) may have a quarter of it at
+    most. So a single holder can use up to half and never shuts the others out, and a body of a quarter always fits its
+    holder's share.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -52,7 +53,7 @@ class ByteBudget:
 
     @contextmanager
     def incoming(self, holder: Hashable) -> Iterator["IncomingBody"]:
-        """A body of this holder. Its bytes count until the block ends."""
+        """A body of this holder. Its bytes count against the budget until the block ends."""
         body = IncomingBody(self, holder)
         try:
             yield body
@@ -60,7 +61,7 @@ class ByteBudget:
             self._release(holder, body.size)
 
     def take(self, holder: Hashable, size: int) -> bool:
-        """Count so many more bytes for a holder; False, and none are counted, where they find no room."""
+        """Take bytes of the budget for a holder. Returns False, and takes none, if they don't fit."""
         taken, taken_by_holder = self._taken + size, self._taken_by.get(holder, 0) + size
         if taken > self._max_bytes:
             return False
@@ -71,15 +72,15 @@ class ByteBudget:
 
     def _release(self, holder: Hashable, size: int) -> None:
         self._taken -= size
-        left = self._taken_by.get(holder, 0) - size
-        if left > 0:
-            self._taken_by[holder] = left
+        remaining = self._taken_by.get(holder, 0) - size
+        if remaining > 0:
+            self._taken_by[holder] = remaining
         else:
             self._taken_by.pop(holder, None)
 
 
 class IncomingBody:
-    """One body on its way in. `size`: what has come of it, with what frames its chunks."""
+    """A body that is being received. `size`: the bytes that have come, with the framing of chunks."""
 
     def __init__(self, budget: ByteBudget, holder: Hashable) -> None:
         self._budget, self._holder = budget, holder
@@ -87,17 +88,17 @@ class IncomingBody:
         self.size = 0
 
     def receive(self, source: socket.socket, size: int) -> bytes:
-        """The next bytes from a socket, nothing at its end. Raises BodyRefused: too late, or no room for them."""
+        """The next bytes from a socket, b"" at its end. Raises BodyRefused if they are too late or don't fit."""
         source.settimeout(max(self._due_at - monotonic(), 0.0))
         try:
-            data: bytes = source.recv(min(size, _MAX_PIECE))
+            data: bytes = source.recv(min(size, _MAX_READ_BYTES))
         except (TimeoutError, BlockingIOError):
             raise BodyRefused(BodyFault.SLOW) from None
-        self.arrived(len(data))
+        self.count(len(data))
         return data
 
-    def arrived(self, size: int) -> None:
-        """Count bytes that came. Raises BodyRefused: there is no room for them, or they are behind all the same."""
+    def count(self, size: int) -> None:
+        """Count bytes that came. Raises BodyRefused if they don't fit the budget or the body is still behind."""
         if not self._budget.take(self._holder, size):
             raise BodyRefused(BodyFault.FULL)
         self.size += size
@@ -108,12 +109,12 @@ class IncomingBody:
 
 
 def has_body(environ: WSGIEnvironment) -> bool:
-    """Whether a request has a body, empty ones that say their length included."""
+    """Whether a request has a body, or claims one: an empty body with a length counts."""
     return bool(environ.get("CONTENT_LENGTH")) or "HTTP_TRANSFER_ENCODING" in environ
 
 
 def claimed_bytes(environ: WSGIEnvironment) -> int | None:
-    """How long a body claims to be; None if it does not."""
+    """The length that a body claims to have, in bytes; None if it claims none."""
     claimed = environ.get("CONTENT_LENGTH") or ""
     return int(claimed) if claimed.isdigit() else None
 
@@ -125,9 +126,9 @@ def read_body(environ: WSGIEnvironment, incoming: IncomingBody, max_bytes: int) 
         raise BodyRefused(BodyFault.TOO_LARGE)
     connection = connection_of(environ)
     try:
-        if connection is None:  # there is no server, and nothing to wait for
+        if connection is None:  # another server has read the body already
             body: bytes = environ["wsgi.input"].read(max_bytes + 1)
-            incoming.arrived(len(body))
+            incoming.count(len(body))
         else:
             with connection.reading(incoming):
                 body = environ["wsgi.input"].read(max_bytes + 1)

@@ -1,7 +1,7 @@
 """The interface between the server and the application that it serves. Nothing else passes between them.
 
-The application is WSGI. Whoever builds it says which paths are answered the fast way (`Application`). The server puts
-into the WSGI environment of each request the connection that it came on (`Connection`), and reads the route from it.
+The application is WSGI. `Application` adds which paths get the fast response. The server puts the connection of each
+request into its WSGI environment (`Connection`), and reads the route from there for the access log.
 """
 
 from collections.abc import Callable, Hashable, Iterable
@@ -13,51 +13,51 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from gevent import socket
 
 # Keys of the WSGI environment.
-CONNECTION = "gunicorn.socket"  # gunicorn's own name for what it reads from and writes to
+CONNECTION = "gunicorn.socket"  # gunicorn's own key for the socket of a request
 ROUTE = "receiptsvc.route"  # set by the application: the pattern of the address, for the access log
-STOPPING = "receiptsvc.stopping"  # an event that is set when the server stops
+STOPPING = "receiptsvc.stopping"  # a gevent event that is set when the server stops
 MAX_STREAMS = "receiptsvc.max_streams"  # how many event streams the server has connections for
 
 UNAUTHENTICATED = "unauthenticated"  # one credential for all callbacks that are kept without a right key
 
 
 class IncomingBody(Protocol):
-    """Reads a body from a socket by its own rules."""
+    """A body that is being received, with its own limits of time and size."""
 
     def receive(self, source: socket.socket, size: int) -> bytes:
-        """The next bytes, nothing at the end. Raises if the body is refused."""
+        """The next bytes, b"" at the end. Raises if the body is refused."""
         ...
 
 
 class Connection(Protocol):
     """The connection that a request came on, as far as an application may use it."""
 
-    is_evicted: bool  # it is being closed to make room
+    is_evicted: bool  # it is being closed to make room for others
 
     def prove(self, credential: Hashable) -> None:
-        """The request has a right token or key."""
+        """Note that the request has a right token or key."""
         ...
 
     def is_beyond_share(self) -> bool:
-        """Whether its token or key has more connections than its share while there are many."""
+        """Whether its token or key has more than its share of connections while there are many."""
         ...
 
     def reading(self, incoming: IncomingBody) -> AbstractContextManager[None]:
-        """While the block lasts, `incoming` reads what comes."""
+        """While the block lasts, `incoming` reads from the socket."""
         ...
 
     def stop_reading(self) -> None:
-        """Read no more: the rest of a body would have to be read, to throw it away."""
+        """Read no more: the rest of a body would only be thrown away."""
         ...
 
     def may_take_seconds(self, seconds: float) -> None:
-        """How long the client may take over each piece of an answer from here on."""
+        """Set how long the client may take to read each piece of an answer."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """A WSGI application, and which paths it answers without the parts of WSGI that a callback never needs."""
+    """A WSGI application. `answers_fast`: whether a path needs only the parts of WSGI that callbacks need."""
 
     wsgi: WSGIApplication
     answers_fast: Callable[[str], bool] | None = None

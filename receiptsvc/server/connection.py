@@ -1,6 +1,6 @@
-"""A client's connection as the server sees it: how far a request has come, how long it may take, and whose it is.
+"""A client's connection as the server sees it: how far a request has come, how long it may take, and what it proved.
 
-It stands in for the socket that gunicorn reads and writes. It bounds every wait; which connections are worth keeping is
+It wraps the socket that gunicorn reads and writes, and bounds every wait on it. Which connections are worth keeping is
 decided in `connections`.
 """
 
@@ -17,15 +17,15 @@ from gunicorn.http.errors import LimitRequestHeaders
 
 from receiptsvc.server.application import IncomingBody
 
-FIRST_BYTE_SECONDS = 5.0  # for a new connection to say something: routers and clients connect when they have a request
+FIRST_BYTE_SECONDS = 5.0  # for a new connection's first byte: routers and clients connect when they have a request
 MAX_HEADERS_SECONDS = 10.0  # from a request's first byte to the end of its headers
 MAX_HEAD_BYTES = 32 * 1024  # of a request line and headers: gunicorn's own limits allow 800 KiB of them
-MAX_TAKE_SECONDS = 10.0  # for a client to take an answer
+MAX_TAKE_SECONDS = 10.0  # for a client to read an answer
 
-_STUCK_SECONDS = 2.0  # after which a client that takes no answer may lose it, if its place is wanted back
-_DISCARD_SECONDS = 10.0  # for what is left of a body after its answer
+_STUCK_SECONDS = 2.0  # after which a client that does not read its answer may be evicted
+_DISCARD_SECONDS = 10.0  # for the rest of a body after its answer
 _MAX_DISCARDED_BYTES = 16 * 1024 * 1024
-_PIECE = 64 * 1024
+_READ_BYTES = 64 * 1024
 
 
 class _Connections(Protocol):
@@ -35,10 +35,9 @@ class _Connections(Protocol):
 
 
 class Client:
-    """A client's socket that knows how far a request has come. Everything else is the socket's own.
+    """A client's socket that knows how far a request has come. Every other attribute is the socket's own.
 
-    Usual requests that begin where nothing else is under way are answered right here, and gunicorn's parser never hears
-    of them.
+    A fast request that comes when nothing else is under way is answered in `recv`; gunicorn's parser never sees it.
     """
 
     def __init__(
@@ -48,36 +47,39 @@ class Client:
         answer_fast: Callable[[bytes, "Client"], bool | None],
         connections: _Connections,
     ) -> None:
-        """`answer_fast`: whether the connection may be kept after its answer; None if it had none to give."""
+        """`kept_seconds`: how long an idle connection is kept.
+
+        `answer_fast`: answers these bytes, and returns whether the connection may be kept, or None if it can't.
+        """
         self._inner, self._kept_seconds, self._answer_fast = inner, kept_seconds, answer_fast
         self._connections = connections
         self.is_between_requests = False
         self.is_working = False  # the headers of a request are in, and its answer is not out yet
-        self.is_cut = False  # no more is read from it, so that no other request can follow
-        self.is_evicted = False  # its place is wanted back: nothing more is read or answered
-        self.awaits_continue = False  # it may send its body only when told to
-        self.credential: Hashable | None = None  # what it proved, and that of its first proof; set by `connections`
+        self.is_cut = False  # nothing more is read from it, so no other request can follow
+        self.is_evicted = False  # it is closed to make room: nothing more is read or answered
+        self.awaits_continue = False  # the client waits for "100 Continue" before it sends its body
+        self.credential: Hashable | None = None  # the first token or key that it proved; set by `connections`
         self.is_router = False  # it proved several; set by `connections`
-        self._is_hung_up = False  # we have ended it ourselves
-        self._is_fresh = True  # all that was sent on it has been answered
-        self._was_asked = False  # anything has come on it
-        self._read_until: float | None = None  # of the monotonic clock: by when the headers must be in
+        self._is_hung_up = False  # we have shut it down ourselves
+        self._is_fresh = True  # everything that came on it has been answered
+        self._has_received = False
+        self._read_until: float | None = None  # of the monotonic clock: the deadline for the headers
         self._head_bytes = 0
         self._incoming: IncomingBody | None = None  # the body that is being read
         self._take_seconds = MAX_TAKE_SECONDS
-        self._sending_since: float | None = None  # of the monotonic clock; none: all of an answer went out at once
+        self._sending_since: float | None = None  # of the monotonic clock; None while no answer waits for the client
 
     def prove(self, credential: Hashable) -> None:
-        """It brought a request with a right token or key."""
+        """Note that it brought a request with a right token or key."""
         if not self.is_router and credential != self.credential:
             self._connections.prove(self, credential)
 
     def is_beyond_share(self) -> bool:
-        """Whether its token or key has more connections than its share while there are many."""
+        """Whether its token or key has more than its share of connections while there are many."""
         return self._connections.is_beyond_share(self)
 
     def may_be_evicted(self) -> bool:
-        """Whether closing it takes no answer away that it waits for, or that it takes."""
+        """Whether it can be closed without the loss of an answer that the client waits for or is reading."""
         if not self.is_working or self._incoming is not None:
             return True
         if self._sending_since is None:
@@ -85,18 +87,18 @@ class Client:
         return self.credential is None or monotonic() - self._sending_since > _STUCK_SECONDS
 
     def evict(self) -> None:
-        """Have it closed. One whose body is still on its way in is answered first that there is no room."""
+        """Close it to make room. If its body is still being received, it is answered 503 first."""
         self.is_evicted = self.is_cut = True
         self.hang_up(socket.SHUT_RDWR if self._incoming is None else socket.SHUT_RD)
 
     def stop_reading(self) -> None:
-        """Take no more from it: the rest of a body would have to be read, to throw it away."""
+        """Read no more: the rest of a body would only be thrown away."""
         self.is_cut = True
         with suppress(OSError):
             self._inner.shutdown(socket.SHUT_RD)
 
     def hang_up(self, how: int = socket.SHUT_RDWR) -> None:
-        """Have whoever waits on it find that it has ended."""
+        """Shut it down; every read or write that waits on it ends."""
         self._is_hung_up = True
         with suppress(OSError):  # it may be closed by now
             self._inner.shutdown(how)
@@ -119,43 +121,45 @@ class Client:
             return self._incoming.receive(self._inner, size)
         try:
             if self._read_until is not None:
-                left = self._read_until - monotonic()
-                if left <= 0:
+                seconds_left = self._read_until - monotonic()
+                if seconds_left <= 0:
                     return b""
                 if self._head_bytes > MAX_HEAD_BYTES:
                     raise LimitRequestHeaders("max head")
-                self._inner.settimeout(left)
+                self._inner.settimeout(seconds_left)
             data: bytes = self._inner.recv(size)
         except TimeoutError:
-            return b""  # whoever stops in the middle of a request is as good as gone
+            return b""  # a client that stops in the middle of a request is taken for gone
         except OSError:
-            if self._is_hung_up:  # gevent lets no wait outlast a shutdown, and calls that a bad file
+            if self._is_hung_up:  # gevent ends every wait at a shutdown, with EBADF
                 return b""
             raise
         if self._is_hung_up:
             return b""
         if self.is_between_requests:
-            self.is_between_requests, self._was_asked = False, True
+            self.is_between_requests, self._has_received = False, True
             self._read_until, self._head_bytes = monotonic() + MAX_HEADERS_SECONDS, 0
         self._head_bytes += len(data)
         return data
 
     def begin_wait(self) -> None:
-        """From here on silence is no offence, for so long as a connection is kept."""
+        """Wait for the next request, for as long as an idle connection is kept."""
         self.is_between_requests, self._read_until = True, None
         self.is_working = False
-        self._inner.settimeout(self._kept_seconds if self._was_asked else min(FIRST_BYTE_SECONDS, self._kept_seconds))
+        self._inner.settimeout(
+            self._kept_seconds if self._has_received else min(FIRST_BYTE_SECONDS, self._kept_seconds)
+        )
 
     def end_headers(self, request: Any) -> None:
-        """A request is to be answered. Its headers may have come along with the request before."""
+        """Note that a request's headers are in. They may have come together with the previous request."""
         self.is_between_requests, self._read_until = False, None
-        self.is_working = self._was_asked = True
-        # gunicorn would tell it to send its body before anybody has looked at its key.
+        self.is_working = self._has_received = True
+        # gunicorn would send "100 Continue" before the key has been checked.
         self.awaits_continue, request._expected_100_continue = request._expected_100_continue, False  # noqa: SLF001
 
     @contextmanager
     def reading(self, incoming: IncomingBody) -> Iterator[None]:
-        """While the block lasts, what comes is a body's, and its own rules hold for it."""
+        """While the block lasts, `incoming` reads from the socket, with its own limits."""
         if self.awaits_continue:
             self.awaits_continue = False
             self.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -166,18 +170,18 @@ class Client:
             self._incoming = None
 
     def end_request(self, request: Any) -> bool:
-        """A request was answered. Read what is left of its body; whether that came to its end, so that more can follow.
+        """Note that a request was answered, and read the rest of its body: True if another request can follow.
 
-        Its sender would lose the answer if the connection were closed while it still sends.
+        The client would lose the answer if the connection were closed while it still sends.
         """
         self.is_working, self._take_seconds = False, MAX_TAKE_SECONDS
         if self.is_cut or self.awaits_continue or request.body.failed:
             return False
         try:
             with self.reading(_Discarded()):
-                while request.body.read(_PIECE):
-                    gevent.sleep(0)  # it may come faster than others get their turn
-        except Exception:  # noqa: BLE001 - whatever it is: where another request would begin is unknown
+                while request.body.read(_READ_BYTES):
+                    gevent.sleep(0)  # a fast sender must not keep the loop from the others
+        except Exception:  # noqa: BLE001 - after any error it is unknown where the next request begins
             return False
         body = request.body.reader
         is_at_end = not isinstance(body, LengthReader) or body.length == 0
@@ -185,7 +189,7 @@ class Client:
         return is_at_end
 
     def may_take_seconds(self, seconds: float) -> None:
-        """How long it may take over each piece of an answer from here on."""
+        """Set how long the client may take to read each piece of an answer."""
         self._take_seconds = seconds
 
     def sendall(self, data: bytes) -> None:
@@ -200,7 +204,7 @@ class Client:
         try:
             self._inner.sendall(memoryview(data)[sent:])
         except OSError as error:
-            if isinstance(error, TimeoutError) or self._is_hung_up:  # whoever takes nothing of an answer is gone too
+            if isinstance(error, TimeoutError) or self._is_hung_up:  # a client that does not read is taken for gone
                 raise OSError(errno.EPIPE, "nothing was read for too long") from None
             raise
         finally:
@@ -211,15 +215,15 @@ class Client:
 
 
 class _Discarded:
-    """What is left of a body whose request was answered without it."""
+    """The rest of a body whose request was answered without it."""
 
     def __init__(self) -> None:
-        self._until, self._left = monotonic() + _DISCARD_SECONDS, _MAX_DISCARDED_BYTES
+        self._deadline, self._bytes_left = monotonic() + _DISCARD_SECONDS, _MAX_DISCARDED_BYTES
 
     def receive(self, source: socket.socket, size: int) -> bytes:
-        source.settimeout(max(self._until - monotonic(), 0.0))
-        data: bytes = source.recv(min(size, _PIECE))
-        self._left -= len(data)
-        if self._left < 0:
+        source.settimeout(max(self._deadline - monotonic(), 0.0))
+        data: bytes = source.recv(min(size, _READ_BYTES))
+        self._bytes_left -= len(data)
+        if self._bytes_left < 0:
             raise TimeoutError
         return data

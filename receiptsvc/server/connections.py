@@ -1,9 +1,10 @@
 """Which connections a process keeps when they become too many, and how many it can hold.
 
-A connection is worth what was proved on it: a callback's token or an API key. When the pool is nearly full, connections
-are closed on which nothing was proved, the oldest first; then those of one token or key beyond its share. A connection
-within its share is never closed, nor one that carried several tokens or keys: that is a router's or the gateway's, and
-its next request may be on its way. These are only told `Connection: close` in an answer, when they alone are too many.
+A connection is valued by what was proved on it: a callback's token or an API key. When the pool is nearly full,
+connections without a proof are closed first, the oldest first; then those of a token or key beyond its share. Never
+closed are connections within the share of their token or key, and those that carried several tokens or keys: these are
+a router's or the gateway's, and their next request may be on its way. They only get `Connection: close` in an answer,
+when they alone are too many.
 """
 
 import resource
@@ -15,18 +16,17 @@ from receiptsvc.server.application import UNAUTHENTICATED
 from receiptsvc.server.connection import Client
 
 _MAX_OPEN_FILES = 65_536
-_OTHER_FILES = (
-    192  # at most: connections to the database (three files each on SQLite), spool, metrics, listeners, pipes
-)
+# At most: connections to the database (three files each on SQLite), spool, metrics, listeners, pipes.
+_OTHER_FILES = 192
 
 
 def raise_open_files() -> int:
-    """Raise the soft limit of open files to the hard one, up to 65,536. How many files may be open now."""
+    """Raise the soft limit of open files to the hard one, up to 65,536. Returns the limit that holds now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):  # some systems have a lower bound that they do not tell
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    target = _MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < target:
+        with suppress(OSError, ValueError):  # some systems have a lower limit that they do not report
+            resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MAX_OPEN_FILES if soft == resource.RLIM_INFINITY else soft
 
@@ -41,20 +41,20 @@ class Connections:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.closed: Counter[str] = Counter()  # how many were closed to make room, by why
-        self.unrelieved = 0  # how many came when it was nearly full and none could be closed for them
-        self._nearly_full = capacity - max(capacity // 8, 1)  # what is left is for those that arrive at the same moment
+        self.closed: Counter[str] = Counter()  # how many were closed to make room, by reason
+        self.unrelieved = 0  # how many came when the pool was nearly full and none could be closed for them
+        self._nearly_full = capacity - max(capacity // 8, 1)  # the rest is for those that arrive at the same moment
         self._many = capacity * 3 // 4
         self._share = max(capacity // 8, 1)
-        self._newcomers = max(capacity // 16, 1)  # the youngest without a proof, which have not had their say
+        self._newcomers = max(capacity // 16, 1)  # the youngest without a proof: they had no time to send one yet
         self._count = 0
-        self._protected = 0  # of them: routers', and those within the share of their token or key
-        self._unproven: dict[Client, None] = {}  # the oldest first, as in each of the others
+        self._protected = 0  # of `_count`: routers', and those within the share of their token or key
+        self._unproven: dict[Client, None] = {}  # the oldest first, as in each of `_proven`
         self._proven: defaultdict[Hashable, dict[Client, None]] = defaultdict(dict)
         self._beyond_share: set[Hashable] = set()
 
     def add(self, client: Client) -> None:
-        """Have a new connection, and close others if they are too many."""
+        """Add a new connection, and close others if there are too many."""
         self._count += 1
         self._unproven[client] = None
         while self._count > self._nearly_full:
@@ -63,7 +63,7 @@ class Connections:
                 return
 
     def remove(self, client: Client) -> None:
-        """A connection has ended, or is about to."""
+        """Remove a connection that has ended or is about to."""
         if client.is_evicted:
             return
         self._count -= 1
@@ -75,17 +75,17 @@ class Connections:
             self._leave(client, self._proven[client.credential])
 
     def prove(self, client: Client, credential: Hashable) -> None:
-        """A connection brought a request with a right token or key."""
-        known = client.credential
-        if client.is_router or credential == known or client.is_evicted:
+        """Note that a connection brought a request with a right token or key."""
+        previous = client.credential
+        if client.is_router or credential == previous or client.is_evicted:
             return
-        if known is None:
+        if previous is None:
             del self._unproven[client]
         elif credential == UNAUTHENTICATED:
             return  # it proves nothing more
         else:
-            self._leave(client, self._proven[known])
-            if known != UNAUTHENTICATED:
+            self._leave(client, self._proven[previous])
+            if previous != UNAUTHENTICATED:
                 client.is_router = True
                 self._protected += 1
                 return
@@ -97,8 +97,8 @@ class Connections:
         else:
             self._beyond_share.add(credential)
 
-    def is_wanted_back(self, client: Client) -> bool:
-        """Whether an answer is to end its connection: there are too many that are worth no less."""
+    def should_close(self, client: Client) -> bool:
+        """Whether an answer should close its connection: there are too many of the same value or more."""
         if self._count <= self._many:
             return False
         if client.credential is None:
@@ -106,7 +106,7 @@ class Connections:
         return self._protected > self._many or self.is_beyond_share(client)
 
     def is_beyond_share(self, client: Client) -> bool:
-        """Whether its token or key has more connections than its share, and those with a proof are many."""
+        """Whether its token or key has more than its share of connections, and those with a proof are many."""
         if client.is_router or client.credential not in self._beyond_share:
             return False
         return self._count - len(self._unproven) > self._many
@@ -116,16 +116,16 @@ class Connections:
             for client in self._unproven:
                 if client.may_be_evicted():
                     return self._evict(client, "unproven")
-        for credential in sorted(self._beyond_share, key=lambda one: -len(self._proven[one])):
+        for credential in sorted(self._beyond_share, key=lambda key: -len(self._proven[key])):
             for client in self._proven[credential]:
                 if client.may_be_evicted():
                     return self._evict(client, "beyond_share")
         return False
 
-    def _evict(self, client: Client, why: str) -> bool:
+    def _evict(self, client: Client, reason: str) -> bool:
         self.remove(client)
         client.evict()
-        self.closed[why] += 1
+        self.closed[reason] += 1
         return True
 
     def _leave(self, client: Client, group: dict[Client, None]) -> None:

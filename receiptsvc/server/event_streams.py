@@ -1,8 +1,9 @@
-"""Event streams: each a greenlet on the event loop, all fed by one poller that reads what is new once for all of them.
+"""Event streams: each a greenlet on the event loop. One poller reads new events once for all of them.
 
-A stream that begins at an earlier event first reads, page by page and at its own pace, up to where the poller is, and
-then joins it; one whose reader falls far behind leaves it and does so again. So whatever a stream holds is bounded, and
-none is served by more than its greenlet. The database is asked on native threads, and while nobody listens not at all.
+A stream that begins at an earlier event first catches up: it reads page by page, at its own pace, until it reaches the
+poller's position, and then goes live. A live stream whose reader falls far behind catches up again in the same way. So
+the memory of a stream is bounded, and a stream takes no more than its greenlet. The database is read on native threads,
+and only while there are streams.
 """
 
 from collections import defaultdict, deque
@@ -13,7 +14,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 import gevent
-from gevent.event import Event as Bell
+from gevent.event import Event as GeventEvent
 
 from receiptsvc import logs
 from receiptsvc.domain.errors import StorageUnavailable
@@ -32,133 +33,133 @@ from receiptsvc.store.messages.change_feed import (
 )
 
 MAX_OPEN_STREAMS = 600  # of one process, however many connections it has
-THREADS = 2  # that ask the database
+THREADS = 2  # that read from the database
 
 BEAT_SECONDS = 15.0  # after so long without an event a comment is sent
 
-_LOOK_SECONDS = 0.2  # between two looks for what is new
-_NEXT_LOOK_SECONDS = 0.05  # after one that found something
+_POLL_SECONDS = 0.2  # between two reads
+_BUSY_POLL_SECONDS = 0.05  # after a read that found events
 _OUTAGE_SECONDS = 1.0
-_MAX_WAITING = 1000  # events for one stream, beyond which it is left to its own pace
-_MAX_AT_ONCE = 100  # events in one write
-_RETRY_MILLISECONDS = (1000, 3000)  # not all at once after a restart
+_MAX_WAITING = 1000  # events for one stream, beyond which it has to catch up
+_MAX_EVENTS_PER_WRITE = 100
+_RETRY_MILLISECONDS = (1000, 3000)  # spread out, so that clients don't all reconnect at once after a restart
 _FINEST_FIRST = (RECIPIENT, TRANSACTION_ID, CLIENT_REF, ORIGINATOR, STATUS)
 
 
 class Frame(NamedTuple):
-    """An event as it goes out, and by what it can be filtered."""
+    """An event as it is sent, its position, and the labels that filters match."""
 
-    place: FeedPosition
+    position: FeedPosition
     labels: frozenset[Label]
     text: bytes
 
 
 class Page(NamedTuple):
-    """Some frames, the place of the last event that was looked at, and whether there was no more."""
+    """Some frames, the position of the last event that was read, and whether there were no more events."""
 
     frames: Sequence[Frame]
-    upto: FeedPosition
+    end: FeedPosition
     is_all: bool
 
 
 class Feed:
-    """What a process's streams are fed by. Only `open` may be called elsewhere than on the loop.
+    """Feeds all streams of a process. Only `open` may be called from another thread than the loop's.
 
-    `write` gives an event's name and its data as one line of JSON; it is called on a thread of the feed.
+    `write` returns an event's name and its data as one line of JSON; it is called on a thread of the feed.
     """
 
     def __init__(self, database: Database, write: Callable[[Event], tuple[str, str]]) -> None:
         self.is_ending = self.is_polling = False
-        self.place = change_feed.BEGINNING  # up to which the streams that are live have been given everything
+        self.position = change_feed.BEGINNING  # the live streams have been given everything up to here
         self._database, self._write = database, write
         self.streams: set[Stream] = set()
         self._live: defaultdict[Label | None, set[Stream]] = defaultdict(set)  # by the finest label of each
-        self._heeds = False
+        self._ends_on_stop = False
 
     def open(
-        self, after: FeedPosition, last: FeedPosition, labels: frozenset[Label], most: int | None = None
+        self, after: FeedPosition, last: FeedPosition, labels: frozenset[Label], max_streams: int | None = None
     ) -> "Stream | None":
-        """A stream of what comes after a place and has all these labels. `last`: where the last event stands now.
+        """A stream of the events after a position that have all these labels; None if there are too many streams.
 
-        None: there are as many streams as there may be. `most`: what the server has room for.
+        `last`: the position of the last event now. `max_streams`: how many the server has connections for.
         """
-        most = MAX_OPEN_STREAMS if most is None else min(most, MAX_OPEN_STREAMS)
-        return Stream(self, after, last, labels) if len(self.streams) < most else None
+        limit = MAX_OPEN_STREAMS if max_streams is None else min(max_streams, MAX_OPEN_STREAMS)
+        return Stream(self, after, last, labels) if len(self.streams) < limit else None
 
-    def heed(self, stopping: Any) -> None:
-        """End every stream when this bell rings."""
-        if stopping is not None and not self._heeds:
-            self._heeds = True
+    def end_on(self, stopping: Any) -> None:
+        """End every stream when this gevent event is set; None if there is no server that could stop."""
+        if stopping is not None and not self._ends_on_stop:
+            self._ends_on_stop = True
             stopping.rawlink(lambda _: self.end())
 
     def end(self) -> None:
-        """End every stream, those that begin later too."""
+        """End every stream, and each that begins later at once."""
         self.is_ending = True
         for stream in self.streams:
-            stream.has_news.set()
+            stream.wake_up.set()
 
     def enter(self, stream: "Stream", last: FeedPosition) -> None:
-        """Have a stream among those that the poller is there for. `last`: where the last event stands."""
+        """Register a stream, and start the poller if it does not run. `last`: the position of the last event."""
         self.streams.add(stream)
         if not self.is_polling:
-            self.is_polling, self.place = True, last
+            self.is_polling, self.position = True, last
             gevent.spawn(self._poll)
 
-    def forget(self, stream: "Stream") -> None:
-        """A stream has ended."""
+    def remove(self, stream: "Stream") -> None:
+        """Remove a stream that has ended."""
         self.streams.discard(stream)
         self.leave(stream)
 
     def join(self, stream: "Stream") -> None:
-        """Give a stream that has come up to the feed's place all that comes after."""
+        """Make a stream live: it has reached the feed's position and gets every later event."""
         self._live[stream.finest].add(stream)
 
     def leave(self, stream: "Stream") -> None:
-        """Give a stream nothing more."""
+        """Give a stream no more events: it ends, or has to catch up."""
         live = self._live[stream.finest]
         live.discard(stream)
         if not live:
             del self._live[stream.finest]
 
     def read(self, after: FeedPosition) -> Page | None:
-        """What comes after a place; None: some of it is kept no more. Raises StorageUnavailable."""
-        return self._hand_behind.do(self._read, after)
+        """The events after a position; None if some of them have been deleted. Raises StorageUnavailable."""
+        return self._catch_up_thread.run(self._read, after)
 
     @cached_property
-    def _hand_ahead(self) -> NativeThreads:
-        """For the poller. Made on the loop, to which it belongs."""
-        return NativeThreads(1, gives_way=True)
+    def _poller_thread(self) -> NativeThreads:
+        """For the poller. It must be made on the loop, to which it belongs."""
+        return NativeThreads(1, is_low_priority=True)
 
     @cached_property
-    def _hand_behind(self) -> NativeThreads:
-        """For the streams that catch up, so that they can't keep the poller waiting."""
-        return NativeThreads(1, gives_way=True)
+    def _catch_up_thread(self) -> NativeThreads:
+        """For the streams that catch up, so that they can't delay the poller."""
+        return NativeThreads(1, is_low_priority=True)
 
     def _poll(self) -> None:
         while self.streams:
-            rest = _LOOK_SECONDS
+            pause = _POLL_SECONDS
             try:
-                page = self._hand_ahead.do(self.look, self.place)
+                page = self._poller_thread.run(self.poll, self.position)
             except Exception as error:  # noqa: BLE001 - without its poller every stream would fall silent
                 logs.error("events.not_read", error)
-                rest = _OUTAGE_SECONDS
+                pause = _OUTAGE_SECONDS
             else:
                 for frame in page.frames:
-                    self._hand_out(frame)
-                self.place = page.upto
+                    self._distribute(frame)
+                self.position = page.end
                 if page.frames:
-                    rest = _NEXT_LOOK_SECONDS if page.is_all else 0
-            gevent.sleep(rest)
+                    pause = _BUSY_POLL_SECONDS if page.is_all else 0
+            gevent.sleep(pause)
         self.is_polling = False
 
-    def _hand_out(self, frame: Frame) -> None:
+    def _distribute(self, frame: Frame) -> None:
         for label in (None, *frame.labels):
             for stream in list(self._live.get(label, ())):
                 if stream.labels <= frame.labels:
-                    stream.take(frame)
+                    stream.add(frame)
 
-    def look(self, after: FeedPosition) -> Page:
-        """On a thread: number what is new and read it."""
+    def poll(self, after: FeedPosition) -> Page:
+        """On a thread: number the new events and read those after a position. Raises StorageUnavailable."""
         with self._database.reading() as session:
             if not change_feed.has_unnumbered(session):
                 return self._page(change_feed.read(session, after))
@@ -181,28 +182,29 @@ class Feed:
 
 
 class Stream:
-    """One stream: to be iterated once, on the loop. Its pieces are text/event-stream.
+    """One stream, to be iterated once, on the loop. Its pieces are text/event-stream.
 
-    It begins with its place, and silence is broken by it, so that who comes again need not be given the way once more.
+    It sends its position at its start and in its heartbeats: a client that reconnects begins there, and no event that
+    did not match has to be read again.
     """
 
     def __init__(self, feed: Feed, after: FeedPosition, last: FeedPosition, labels: frozenset[Label]) -> None:
         self.labels = labels
         self.finest = min(labels, key=lambda label: _FINEST_FIRST.index(label[0])) if labels else None
-        self.has_news = Bell()
+        self.wake_up = GeventEvent()
         self._feed, self._last = feed, last
-        self._place = after  # up to which everything has been given out or passed over
+        self._position = after  # everything up to here has been sent or did not match
         self.waiting: deque[Frame] = deque()
         self._is_live = False
-        self._said_at = monotonic()
+        self._sent_at = monotonic()
 
-    def heed(self, stopping: Any) -> None:
-        """End when the server is to stop. `stopping`: its bell, if there is a server."""
-        self._feed.heed(stopping)
+    def end_on(self, stopping: Any) -> None:
+        """End when this gevent event is set; None if there is no server that could stop."""
+        self._feed.end_on(stopping)
 
-    def take(self, frame: Frame) -> None:
-        """Have a frame to give out. One that fell too far behind forgets them all, and reads them when it can."""
-        if frame.place <= self._place:
+    def add(self, frame: Frame) -> None:
+        """Queue a frame. If too many wait, drop them all and leave the live streams: `_catch_up` reads them again."""
+        if frame.position <= self._position:
             return
         if len(self.waiting) >= _MAX_WAITING:
             self._is_live = False
@@ -210,59 +212,59 @@ class Stream:
             self._feed.leave(self)
         else:
             self.waiting.append(frame)
-        self.has_news.set()
+        self.wake_up.set()
 
     def __iter__(self) -> Iterator[bytes]:
         feed = self._feed
-        yield b"%sid: %s\n\n" % (_retry(), str(self._place).encode())
+        yield b"%sid: %s\n\n" % (_retry(), str(self._position).encode())
         feed.enter(self, self._last)
         try:
             while not feed.is_ending:
                 piece = self._next_piece()
                 if piece is None:
                     break
-                if piece or monotonic() - self._said_at >= BEAT_SECONDS:
-                    yield piece or self._beat()
-                    self._said_at = monotonic()
+                if piece or monotonic() - self._sent_at >= BEAT_SECONDS:
+                    yield piece or self._heartbeat()
+                    self._sent_at = monotonic()
         finally:
             self.close()
         yield b": come again\n%s\n" % _retry()
 
     def close(self) -> None:
-        """Nobody listens any more."""
-        self._feed.forget(self)
+        """End the stream: its client has left, or it can't go on."""
+        self._feed.remove(self)
 
     def _next_piece(self) -> bytes | None:
-        """What is to be said next, if anything; None: it can't go on. Waits for a while if there is nothing."""
+        """What to send next, b"" after a wait for nothing; None if the stream can't go on."""
         feed = self._feed
         if self.waiting:
-            frames = [self.waiting.popleft() for _ in range(min(len(self.waiting), _MAX_AT_ONCE))]
-            self._place = frames[-1].place
+            frames = [self.waiting.popleft() for _ in range(min(len(self.waiting), _MAX_EVENTS_PER_WRITE))]
+            self._position = frames[-1].position
             return b"".join(frame.text for frame in frames)
         if self._is_live:
-            self._place = max(self._place, feed.place)  # what did not fit was passed over
-            self.has_news.clear()
-            self.has_news.wait(max(0.0, self._said_at + BEAT_SECONDS - monotonic()))
+            self._position = max(self._position, feed.position)  # what was not queued did not match
+            self.wake_up.clear()
+            self.wake_up.wait(max(0.0, self._sent_at + BEAT_SECONDS - monotonic()))
             return b""
-        if self._place >= feed.place:
+        if self._position >= feed.position:
             self._is_live = True
             feed.join(self)
             return b""
-        return self._read_on()
+        return self._catch_up()
 
-    def _read_on(self) -> bytes | None:
+    def _catch_up(self) -> bytes | None:
         try:
-            page = self._feed.read(self._place)
+            page = self._feed.read(self._position)
         except StorageUnavailable:
             return None
-        if page is None or page.upto == self._place:
+        if page is None or page.end == self._position:
             return None
-        self._place = page.upto
+        self._position = page.end
         return b"".join(frame.text for frame in page.frames if self.labels <= frame.labels)
 
-    def _beat(self) -> bytes:
-        return b":\nid: %s\n\n" % str(self._place).encode()
+    def _heartbeat(self) -> bytes:
+        return b":\nid: %s\n\n" % str(self._position).encode()
 
 
 def _retry() -> bytes:
-    return b"retry: %d\n" % randrange(*_RETRY_MILLISECONDS)  # noqa: S311 - nobody is to be kept from guessing it
+    return b"retry: %d\n" % randrange(*_RETRY_MILLISECONDS)  # noqa: S311 - it may be guessed

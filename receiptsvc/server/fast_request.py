@@ -1,7 +1,7 @@
-"""The usual request: a GET without a body that came in one piece, in which nearly every callback comes.
+"""The fast request: a GET without a body that came in one piece, as nearly every callback does.
 
-It is recognised as a whole, by one pattern, at a small part of what a general parser costs. What is not exactly so is
-left to gunicorn's parser with all its bytes: this one refuses nothing and guesses nothing.
+One pattern recognises the whole of it, at a fraction of a general parser's cost. Everything else goes to gunicorn's
+parser with all its bytes: this module refuses nothing and guesses nothing.
 """
 
 import re
@@ -10,7 +10,7 @@ from io import BytesIO
 _REQUEST = re.compile(
     rb"GET (/(?!/)[!\"$->@-~]*(?:\?[!-~]*)?) HTTP/1\.1\r\n"
     rb"(?:"
-    rb"(?!(?i:content-|transfer-|trailer|te:|expect|upgrade|http2-|proxy-))"  # what may change where a request ends
+    rb"(?!(?i:content-|transfer-|trailer|te:|expect|upgrade|http2-|proxy-))"  # these may change where a request ends
     rb"(?!(?i:authorization:))"  # the key of the static address: the only header that the intake asks for
     rb"(?!(?i:connection:)(?! ?(?i:keep-alive)\r\n))"
     rb"[A-Za-z0-9-]{1,64}:[\t -~]*\r\n"
@@ -19,7 +19,7 @@ _REQUEST = re.compile(
 
 
 class FastRequest:
-    """What `plain.Plain` reads of gunicorn's requests. Its headers are not kept: none of them changes the answer."""
+    """The part of gunicorn's request that `FastResponder` reads. Its headers are dropped: none changes the answer."""
 
     __slots__ = ("path", "uri")
 
@@ -33,11 +33,11 @@ class FastRequest:
         self.path = uri.partition("?")[0]
 
     def should_close(self) -> bool:
-        """As gunicorn's: whether the client asked for that."""
+        """Whether the client asked to close the connection, as gunicorn's request says it."""
         return False
 
 
 def recognise(data: bytes) -> FastRequest | None:
-    """The request that these bytes are, if they are one usual request and nothing more."""
-    found = _REQUEST.fullmatch(data)
-    return FastRequest(found[1].decode()) if found else None
+    """The request in these bytes, if they are one fast request and nothing more; else None."""
+    match = _REQUEST.fullmatch(data)
+    return FastRequest(match[1].decode()) if match else None

@@ -1,6 +1,7 @@
-"""Native threads for the event loop: where whatever may block is done, how the loop waits for it, and the way back.
+"""Native threads for the event loop: blocking tasks run on them, and greenlets wait for their results.
 
-What a task raises is raised where it is waited for, and nowhere else: gevent itself would print it, texts and all.
+An error of a task is raised where the task is waited for, and nowhere else: gevent itself would print it, with texts
+and all.
 """
 
 import os
@@ -17,91 +18,91 @@ from gevent.threadpool import ThreadPool, ThreadResult
 from receiptsvc.domain.errors import StorageUnavailable
 
 _MIN_SECONDS = 0.05
-_NICENESS = 10  # of threads that give way: the loop's has 0
+_LOW_PRIORITY = 10  # niceness; the loop's thread has 0
 
 Result = TypeVar("Result")
 
 
 class NativeThreads:
-    """Some native threads. If it `gives_way`, the system lets the loop run before them."""
+    """A pool of native threads. The loop runs before threads with `is_low_priority`, as far as the system can do it."""
 
-    def __init__(self, threads: int, *, gives_way: bool = False) -> None:
+    def __init__(self, threads: int, *, is_low_priority: bool = False) -> None:
         self._pool = ThreadPool(threads)
-        self._do = self._politely if gives_way else _caught
+        self._call = self._call_at_low_priority if is_low_priority else _catch
         self._thread = threading.local()
 
-    def do(self, task: Callable[..., Result], *arguments: object) -> Result:
-        """Do a task on one of them, and wait for its end."""
-        ended: Result | _Raised = self._pool.apply(self._do, (task, *arguments))
-        return _outcome(ended)
+    def run(self, task: Callable[..., Result], *arguments: object) -> Result:
+        """Run a task on one of the threads, wait for its end and return its result. Raises what it raises."""
+        outcome: Result | _Raised = self._pool.apply(self._call, (task, *arguments))
+        return _unwrap(outcome)
 
-    def _politely(self, task: Callable[..., Result], *arguments: object) -> "Result | _Raised":
-        if not hasattr(self._thread, "is_nice"):
-            self._thread.is_nice = True
+    def _call_at_low_priority(self, task: Callable[..., Result], *arguments: object) -> "Result | _Raised":
+        if not hasattr(self._thread, "has_low_priority"):
+            self._thread.has_low_priority = True
             with suppress(OSError):  # only Linux takes a thread for a process here
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-        return _caught(task, *arguments)
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
+        return _catch(task, *arguments)
 
 
 class AbortableThread:
-    """One native thread for work that may hang: one task at a time, and whoever waits for it can give up.
+    """One native thread for work that may hang: it runs one task at a time, and the caller can stop waiting.
 
-    `give_up` is called on the loop when that happens, to make the task end if that is possible, and again when the next
-    one finds it hanging still: it may not have come to what can be given up before.
+    `abort` is called on the loop when a task takes too long, to make it end if that is possible. It is called again
+    when the next task finds it still hanging: the first call may have come before there was anything to abort.
     """
 
-    def __init__(self, give_up: Callable[[], None] = lambda: None) -> None:
-        self._give_up = give_up
+    def __init__(self, abort: Callable[[], None] = lambda: None) -> None:
+        self._abort = abort
         self._pool = ThreadPool(1)
         self._hanging: ThreadResult | None = None
 
-    def do(self, seconds: float, task: Callable[[], None], *, is_patient: bool = False) -> None:
-        """Do a task, or raise StorageUnavailable after so many seconds. It may still be done later.
+    def run(self, seconds: float, task: Callable[[], None], *, abort_on_timeout: bool = True) -> None:
+        """Run a task, or raise StorageUnavailable after so many seconds. The task may still end later.
 
-        `is_patient`: leave it to go on until the next task has waited for it in vain.
+        Without `abort_on_timeout` it goes on until the next task has waited for it in vain.
         """
         deadline = monotonic() + max(seconds, _MIN_SECONDS)
         if self._hanging is not None:
             self._hanging.wait(timeout=deadline - monotonic())
             if not self._hanging.ready():
-                self._give_up()
+                self._abort()
                 raise StorageUnavailable("an earlier write still hangs")
             self._hanging = None
-        doing = self._pool.spawn(_caught, task)
-        doing.wait(timeout=max(deadline - monotonic(), _MIN_SECONDS))
-        if not doing.ready():
-            self._hanging = doing
-            if not is_patient:
-                self._give_up()
+        result = self._pool.spawn(_catch, task)
+        result.wait(timeout=max(deadline - monotonic(), _MIN_SECONDS))
+        if not result.ready():
+            self._hanging = result
+            if abort_on_timeout:
+                self._abort()
             raise StorageUnavailable("it took too long")
-        _outcome(doing.get())
+        _unwrap(result.get())
 
 
-class Loop:
-    """The event loop of the thread that makes this, for native threads that need something done there."""
+class EventLoop:
+    """The event loop of the thread that makes this object, for native threads that need something done on it."""
 
     def __init__(self) -> None:
         self._loop = gevent.get_hub().loop
 
-    def do(self, seconds: float, task: Callable[[], Result]) -> Result:
-        """Do a task in a greenlet and wait for its end. Raises StorageUnavailable after so many seconds."""
-        ended: Future[Result | _Raised] = Future()
-        self._loop.run_callback_threadsafe(gevent.spawn, lambda: ended.set_result(_caught(task)))
+    def run(self, seconds: float, task: Callable[[], Result]) -> Result:
+        """Run a task in a greenlet and wait for its result. Raises StorageUnavailable after so many seconds."""
+        future: Future[Result | _Raised] = Future()
+        self._loop.run_callback_threadsafe(gevent.spawn, lambda: future.set_result(_catch(task)))
         try:
-            return _outcome(ended.result(seconds))
+            return _unwrap(future.result(seconds))
         except TimeoutError:
             raise StorageUnavailable("the event loop takes too long") from None
 
 
-def _caught(task: Callable[..., Result], *arguments: object) -> "Result | _Raised":
+def _catch(task: Callable[..., Result], *arguments: object) -> "Result | _Raised":
     try:
         return task(*arguments)
-    except Exception as error:  # noqa: BLE001 - raised again by whoever waits
+    except Exception as error:  # noqa: BLE001 - `_unwrap` raises it again where the task is waited for
         return _Raised(error)
 
 
 class _Raised:
-    """An error on its way from a thread to whoever waits."""
+    """An error on its way from a thread to where its task is waited for."""
 
     __slots__ = ("error",)
 
@@ -109,7 +110,7 @@ class _Raised:
         self.error = error
 
 
-def _outcome(ended: "Result | _Raised") -> Result:
-    if isinstance(ended, _Raised):
-        raise ended.error
-    return ended
+def _unwrap(outcome: "Result | _Raised") -> Result:
+    if isinstance(outcome, _Raised):
+        raise outcome.error
+    return outcome

@@ -20,26 +20,26 @@ from receiptsvc.server.application import STOPPING, Connection, connection_of
 from receiptsvc.server.event_streams import Stream
 from receiptsvc.server.threads import NativeThreads
 
-MAX_PIECE_SECONDS = 60.0  # for a client to take a piece of a long answer: it may have to do something with it
-_THREADS_ASIDE = 2
-_MAX_UNAUTHENTICATED = 32  # requests without a key that wait for threads; more would only keep those with one waiting
-_MIN_BYTES_IN_READING = 64 * 1024 * 1024  # of all bodies; a quarter of it has to hold the longest
+MAX_PIECE_SECONDS = 60.0  # for a client to take a piece of a long answer: it may have to process it first
+_RESERVED_THREADS = 2
+_MAX_UNAUTHENTICATED = 32  # requests without a key that wait for threads; more would only delay those with a key
+_MIN_BUDGET_BYTES = 64 * 1024 * 1024  # of all bodies; a quarter of it has to hold the longest
 
 
 class _Lane:
-    """Some threads, and how many requests without a key wait for them or are served by them."""
+    """A thread pool, and how many requests without a key wait for it or are served by it."""
 
-    def __init__(self, crew: NativeThreads) -> None:
-        self.crew = crew
+    def __init__(self, threads: NativeThreads) -> None:
+        self.threads = threads
         self.unauthenticated = 0
 
 
 class WsgiBridge:
     """A blocking WSGI application, served from the loop on native threads.
 
-    A body is read by the loop first, and only for a key that is known: without one the application is asked with an
-    empty body, to refuse the request in its own words. So it is with a body over `max_bytes`, whose claimed length it
-    then sees, or one byte too many. A `Stream` that it answers with needs no thread: the loop takes it from there.
+    The loop reads a body first, and only if the key is right. Without a right key the application gets an empty body,
+    and refuses the request in its own words. It also gets an empty body in place of one over `max_bytes`: it then sees
+    the claimed length, or `max_bytes` + 1. A `Stream` that it answers with needs no thread: the loop serves it.
     """
 
     def __init__(
@@ -49,23 +49,21 @@ class WsgiBridge:
         threads: int,
         max_bytes: int,
         find_key: Callable[[str], str | None],
-        aside: frozenset[str] = frozenset(),
+        reserved_paths: frozenset[str] = frozenset(),
     ) -> None:
         """`find_key`: the name of the key in a header Authorization, None without a right one.
 
-        `aside`: paths that have threads of their own, so that they are answered when all others wait.
+        `reserved_paths`: paths with threads of their own, so that they are answered while all other threads are busy.
         """
-        self._inner, self._aside, self._find_key = inner, aside, find_key
+        self._inner, self._reserved_paths, self._find_key = inner, reserved_paths, find_key
         self._max_bytes = max_bytes
-        self._lane, self._lane_aside = (
-            _Lane(NativeThreads(threads, gives_way=True)),
-            _Lane(NativeThreads(_THREADS_ASIDE)),
-        )
-        self._budget = ByteBudget(max(_MIN_BYTES_IN_READING, 4 * max_bytes))
+        self._lane = _Lane(NativeThreads(threads, is_low_priority=True))
+        self._reserved_lane = _Lane(NativeThreads(_RESERVED_THREADS))
+        self._budget = ByteBudget(max(_MIN_BUDGET_BYTES, 4 * max_bytes))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """One request."""
-        lane = self._lane_aside if environ["PATH_INFO"] in self._aside else self._lane
+        lane = self._reserved_lane if environ["PATH_INFO"] in self._reserved_paths else self._lane
         key = self._find_key(environ.get("HTTP_AUTHORIZATION", ""))
         if key is None:
             return self._answer_unauthenticated(lane, environ, start_response)
@@ -75,9 +73,9 @@ class WsgiBridge:
             if connection.is_beyond_share():
                 return _refuse(BodyFault.FULL, environ, start_response)
         if not has_body(environ):
-            return self._answer(lane.crew, environ, start_response, b"")
+            return self._answer(lane.threads, environ, start_response, b"")
         with self._budget.incoming(key) as incoming:
-            return self._answer_with_body(lane.crew, environ, start_response, incoming)
+            return self._answer_with_body(lane.threads, environ, start_response, incoming)
 
     def _answer_unauthenticated(
         self, lane: _Lane, environ: WSGIEnvironment, start_response: StartResponse
@@ -86,12 +84,12 @@ class WsgiBridge:
             return _refuse(BodyFault.FULL, environ, start_response)
         lane.unauthenticated += 1
         try:
-            return self._answer(lane.crew, environ, start_response, b"")
+            return self._answer(lane.threads, environ, start_response, b"")
         finally:
             lane.unauthenticated -= 1
 
     def _answer_with_body(
-        self, crew: NativeThreads, environ: WSGIEnvironment, start_response: StartResponse, incoming: IncomingBody
+        self, threads: NativeThreads, environ: WSGIEnvironment, start_response: StartResponse, incoming: IncomingBody
     ) -> Iterable[bytes]:
         try:
             body = read_body(environ, incoming, self._max_bytes)
@@ -100,29 +98,29 @@ class WsgiBridge:
                 return _refuse(refused.fault, environ, start_response)
             if claimed_bytes(environ) is None:
                 environ["CONTENT_LENGTH"] = str(self._max_bytes + 1)
-            return self._answer(crew, environ, start_response, b"")
+            return self._answer(threads, environ, start_response, b"")
         environ["CONTENT_LENGTH"] = str(len(body))
-        return self._answer(crew, environ, start_response, body)
+        return self._answer(threads, environ, start_response, body)
 
     def _answer(
-        self, crew: NativeThreads, environ: WSGIEnvironment, start_response: StartResponse, body: bytes
+        self, threads: NativeThreads, environ: WSGIEnvironment, start_response: StartResponse, body: bytes
     ) -> Iterable[bytes]:
         environ["wsgi.input"] = BytesIO(body)
-        started: list[tuple[Any, ...]] = []
+        calls: list[tuple[Any, ...]] = []
 
         def start(*args: Any) -> Callable[[bytes], object]:
-            started[:] = [args]
+            calls[:] = [args]
             return bytes  # Flask returns its body and writes nothing
 
-        chunks, pieces, first = crew.do(self._begin, environ, start)
-        start_response(*started[0])
+        chunks, pieces, first = threads.run(self._begin, environ, start)
+        start_response(*calls[0])
         if isinstance(chunks, Stream):
-            chunks.heed(environ.get(STOPPING))
+            chunks.end_on(environ.get(STOPPING))
             return chunks
-        return self._rest(crew, chunks, pieces, first, connection_of(environ))
+        return self._rest(threads, chunks, pieces, first, connection_of(environ))
 
     def _begin(self, environ: WSGIEnvironment, start: StartResponse) -> tuple[Any, Iterator[bytes], bytes | None]:
-        """On a thread: call the application and take the first piece, which for most answers is all there is."""
+        """On a thread: call the application and take the first piece, which is the whole of most answers."""
         chunks = self._inner(environ, start)
         if isinstance(chunks, Stream):
             return chunks, iter(()), None
@@ -131,19 +129,19 @@ class WsgiBridge:
 
     @staticmethod
     def _rest(
-        crew: NativeThreads, chunks: Any, pieces: Iterator[bytes], first: bytes | None, connection: Connection | None
+        threads: NativeThreads, chunks: Any, pieces: Iterator[bytes], first: bytes | None, connection: Connection | None
     ) -> Iterator[bytes]:
-        """What is left of an answer: a thread for each piece, and none while the client takes it."""
+        """The rest of an answer: each piece is made on a thread, and none is held while the client takes a piece."""
         try:
             piece = first
             while piece is not None:
                 yield piece
-                piece = crew.do(next, pieces, None)
+                piece = threads.run(next, pieces, None)
                 if connection is not None:
                     connection.may_take_seconds(MAX_PIECE_SECONDS)
         finally:
             if hasattr(chunks, "close"):
-                crew.do(chunks.close)
+                threads.run(chunks.close)
 
 
 _DETAILS = {
@@ -154,7 +152,7 @@ _DETAILS = {
 
 
 def _refuse(fault: BodyFault, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer at once, without a thread, and read no more."""
+    """Answer on the loop, without a thread, and read no more."""
     connection = connection_of(environ)
     if connection is not None:
         connection.stop_reading()

@@ -21,7 +21,7 @@ class Drainer:
 
     def __init__(self, folder: Path, spool: Spool, door: InboxWriter) -> None:
         self._folder, self._spool, self._door = folder, spool, door
-        self._crew = NativeThreads(1)
+        self._thread = NativeThreads(1)
         self._closing = Event()
         gevent.spawn(self._run)
 
@@ -34,7 +34,7 @@ class Drainer:
         while not self._closing.wait(pause):
             pause = _SECONDS
             try:
-                if not self._crew.do(self._drain):
+                if not self._thread.run(self._drain):
                     pause = _LONG_SECONDS
             except StorageUnavailable:
                 continue  # the callbacks themselves make enough noise about it

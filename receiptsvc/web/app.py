@@ -27,7 +27,7 @@ from receiptsvc.web.api import (
 )
 from receiptsvc.web.docs import pages
 from receiptsvc.web.http import auth, caching, context, errors
-from receiptsvc.web.http.readiness import FindOut
+from receiptsvc.web.http.readiness import ProbeIntake
 from receiptsvc.web.schemas.events import write as write_event
 
 _POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -46,8 +46,8 @@ class Id(BaseConverter):
     regex = r"(?!(?:cancel|lookup|replay)\Z)[^/]+"
 
 
-def create_app(settings: Settings, database: Database, *, find_out: FindOut | None = None) -> Flask:
-    """The application for these settings, on this database. `find_out`: tells whether callbacks can be kept."""
+def create_app(settings: Settings, database: Database, *, probe_intake: ProbeIntake | None = None) -> Flask:
+    """The application for these settings, on this database. `probe_intake`: tells whether callbacks can be kept."""
     app = Flask("receiptsvc.web", static_folder=None, template_folder="docs/templates")
     app.config.update(MAX_CONTENT_LENGTH=settings.max_bytes, PROVIDE_AUTOMATIC_OPTIONS=False)
     json = DefaultJSONProvider(app)
@@ -55,7 +55,7 @@ def create_app(settings: Settings, database: Database, *, find_out: FindOut | No
     app.json = json
     app.url_map.converters |= {"anything": Anything, "id": Id}
     app.url_map.merge_slashes = False  # a clientRef may hold several in a row
-    context.attach(app, settings, database, Feed(database, write_event), find_out)
+    context.attach(app, settings, database, Feed(database, write_event), probe_intake)
     auth.guard(app, auth.KnownKeys(settings.api_keys))
     api = pages.describe(app, settings.public_url)
     for noun in (

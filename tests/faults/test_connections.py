@@ -31,11 +31,11 @@ def logged(stack: Stack, action: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["action"] == action]
 
 
-def most_connections(stack: Stack) -> int:
+def connection_capacity(stack: Stack) -> int:
     """How many connections the one web process says that it can hold."""
     (line,) = logged(stack, "web.connections")
-    most: int = line["most"]
-    return most
+    capacity: int = line["capacity"]
+    return capacity
 
 
 def ask(connection: socket.socket, url: str, serial: int) -> Answer | None:
@@ -63,8 +63,8 @@ def test_callbacks_are_answered_among_twice_as_many_hostile_connections_as_it_ca
     sqlite_url: str, start_web: StartWeb
 ) -> None:
     stack = start_web(sqlite_url, OPEN_FILES, CALLBACK_BUDGET_SECONDS="7")
-    most = most_connections(stack)
-    assert OPEN_FILES // 2 <= most < OPEN_FILES
+    capacity = connection_capacity(stack)
+    assert OPEN_FILES // 2 <= capacity < OPEN_FILES
     url = callback_url(stack)
 
     def call(serial: int) -> tuple[Answer | None, float]:
@@ -78,11 +78,11 @@ def test_callbacks_are_answered_among_twice_as_many_hostile_connections_as_it_ca
         assert ask(idle, url, FIRST_SERIAL + NEW) == Answer(status=200, says_close=False)
         for serial in range(2):
             assert ask(routers, callback_url(stack), FIRST_SERIAL + NEW + 1 + serial) is not None
-        with Hostile(url, 2 * most) as hostile, Load(url, connections=8) as load, ThreadPoolExecutor(4) as pool:
+        with Hostile(url, 2 * capacity) as hostile, Load(url, connections=8) as load, ThreadPoolExecutor(4) as pool:
             load.wait_for(200, times=1000)
             new = list(pool.map(call, range(FIRST_SERIAL, FIRST_SERIAL + NEW)))
             load.wait_for(200, times=1000)
-            assert hostile.opened > 3 * most, "nobody had to go"
+            assert hostile.opened > 3 * capacity, "nobody had to go"
             assert not has_ended(idle)
             assert not has_ended(routers)
             for connection in (idle, routers):
@@ -109,8 +109,8 @@ def test_one_token_s_connections_beyond_its_share_make_room_and_a_router_s_never
     sqlite_url: str, start_web: StartWeb
 ) -> None:
     stack = start_web(sqlite_url, OPEN_FILES, CALLBACK_BUDGET_SECONDS="7")
-    most, leaked = most_connections(stack), callback_url(stack)
-    share = most // 8
+    capacity, leaked = connection_capacity(stack), callback_url(stack)
+    share = capacity // 8
     with ExitStack() as opened:
 
         def open_and_ask(serial: int, *urls: str) -> tuple[socket.socket, Answer | None]:
@@ -120,18 +120,18 @@ def test_one_token_s_connections_beyond_its_share_make_room_and_a_router_s_never
                     answer = ask(connection, url, serial + times)
             return connection, answer
 
-        of_one = [open_and_ask(serial, leaked)[0] for serial in range(most)]
+        of_one = [open_and_ask(serial, leaked)[0] for serial in range(capacity)]
         of_routers = [
-            open_and_ask(1000 + 2 * serial, callback_url(stack), callback_url(stack)) for serial in range(most // 4)
+            open_and_ask(1000 + 2 * serial, callback_url(stack), callback_url(stack)) for serial in range(capacity // 4)
         ]
 
         def left() -> int:
             return sum(not has_ended(connection) for connection in of_one)
 
-        until("the others had room", lambda: left() <= most - len(of_routers))
+        until("the others had room", lambda: left() <= capacity - len(of_routers))
         assert share <= left()
         more = [
-            open_and_ask(2000 + 2 * serial, callback_url(stack), callback_url(stack)) for serial in range(most // 2)
+            open_and_ask(2000 + 2 * serial, callback_url(stack), callback_url(stack)) for serial in range(capacity // 2)
         ]
         assert share <= left()
         answers = {answer for _, answer in (*of_routers, *more)}
@@ -139,7 +139,7 @@ def test_one_token_s_connections_beyond_its_share_make_room_and_a_router_s_never
         told = {connection for connection, answer in (*of_routers, *more) if answer and answer.says_close}
         until("those that were told are closed", lambda: all(map(has_ended, told)))
         assert not [one for one, _ in (*of_routers, *more) if one not in told and has_ended(one)]
-        last = [open_and_ask(4000 + serial, callback_url(stack))[1] for serial in range(most // 4)]
+        last = [open_and_ask(4000 + serial, callback_url(stack))[1] for serial in range(capacity // 4)]
         assert {answer and answer.status for answer in last} == {200}
 
 

@@ -115,4 +115,4 @@ def test_a_setting_names_the_address_and_the_open_file_limit_is_raised(sqlite_ur
             answer(family, host, port_of(stack))
     (line,) = logged(stack, "web.connections")
     assert line["open_files"] == min(hard, 65_536) if hard != resource.RLIM_INFINITY else 65_536
-    assert line["most"] > 256
+    assert line["capacity"] > 256

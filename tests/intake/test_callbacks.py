@@ -1,4 +1,4 @@
-"""The callbacks' way in: 200 means kept, content never refuses, and no secret is kept."""
+"""The intake: 200 means kept, no callback is refused for its content, and no secret is kept."""
 
 import base64
 from collections.abc import Callable, Iterator
@@ -53,30 +53,30 @@ def flask(_environ: WSGIEnvironment, start_response: StartResponse) -> list[byte
 
 
 @dataclass(frozen=True)
-class Desk:
-    """What stands behind the intake in a test."""
+class Parts:
+    """The parts of an intake in a test."""
 
-    keeper: GroupCommit
-    tally: AckStats
-
-
-@pytest.fixture
-def desk(database_url: str, database: Database) -> Iterator[Desk]:
-    door = open_writer(database_url, database.slot, patience_seconds=5)
-    desk = Desk(GroupCommit(door, budget_seconds=5), AckStats(database))
-    yield desk
-    desk.keeper.close()
-    desk.tally.close()
-    door.close()
+    group_commit: GroupCommit
+    stats: AckStats
 
 
 @pytest.fixture
-def call(desk: Desk) -> Call:
-    return caller(desk)
+def parts(database_url: str, database: Database) -> Iterator[Parts]:
+    writer = open_writer(database_url, database.slot, patience_seconds=5)
+    parts = Parts(GroupCommit(writer, budget_seconds=5), AckStats(database))
+    yield parts
+    parts.group_commit.close()
+    parts.stats.close()
+    writer.close()
 
 
-def caller(desk: Desk, settings: Settings = SETTINGS) -> Call:
-    intake = Intake(flask, settings, desk.keeper, desk.tally)
+@pytest.fixture
+def call(parts: Parts) -> Call:
+    return make_call(parts)
+
+
+def make_call(parts: Parts, settings: Settings = SETTINGS) -> Call:
+    intake = Intake(flask, settings, parts.group_commit, parts.stats)
 
     def call(
         method: str, path: str, query: str = "", body: bytes = b"", **more: object
@@ -87,7 +87,7 @@ def caller(desk: Desk, settings: Settings = SETTINGS) -> Call:
             status: str, headers: list[tuple[str, str]], _error: object = None
         ) -> Callable[[bytes], object]:
             answer.update(status=int(status[:3]), headers=dict(headers))
-            return bytes  # what an application may write with; ours returns its body
+            return bytes  # the legacy write(); ours returns its body
 
         environ = {
             "REQUEST_METHOD": method,
@@ -118,10 +118,10 @@ def test_200_means_that_the_bytes_are_in_the_inbox(call: Call, database: Databas
     assert (row.channel, row.message_id, row.method, row.query) == ("message", MESSAGE_ID, "GET", b"a=%00&b=%ff&&=")
     with database.reading() as session:
         counted = counters.read(session)
-    assert (counted.callbacks, counted.received, counted.outcomes["pending"]) == (1, 1, 1)  # type: ignore[index]  # a StrEnum is its word
+    assert (counted.callbacks, counted.received, counted.outcomes["pending"]) == (1, 1, 1)  # type: ignore[index]  # a StrEnum equals its value
 
 
-FORMS = [
+ADDRESSES = [
     ("GET", PATH, "a=1", b"", Channel.MESSAGE),
     ("GET", PATH + "/", "a=1", b"", Channel.MESSAGE),
     ("GET", "/callbacks/receipts/" + TOKEN.upper(), "a=1", b"", Channel.MESSAGE),
@@ -139,7 +139,7 @@ FORMS = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path", "query", "body", "channel"), FORMS)
+@pytest.mark.parametrize(("method", "path", "query", "body", "channel"), ADDRESSES)
 def test_every_form_of_callback_is_kept(
     call: Call, database: Database, method: str, path: str, query: str, body: bytes, channel: Channel
 ) -> None:
@@ -156,7 +156,7 @@ def test_a_basic_password_opens_the_static_address(call: Call, database: Databas
     assert [row.query for row in rows(database)] == [b"a=1"]
 
 
-def test_a_second_question_mark_behind_a_token_is_kept_as_it_came(call: Call, database: Database) -> None:
+def test_a_second_question_mark_after_a_token_is_kept_as_it_came(call: Call, database: Database) -> None:
     assert call("GET", PATH, "a=1?b=2&c=?")[0] == 200
     assert [row.query for row in rows(database)] == [b"a=1?b=2&c=?"]
 
@@ -192,20 +192,20 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("path", "query", "headers"), WRONG)
-def test_a_wrong_key_is_refused_alike_and_counted(
-    call: Call, desk: Desk, database: Database, path: str, query: str, headers: dict[str, str]
+def test_every_wrong_key_gets_the_same_403_and_is_counted(
+    call: Call, parts: Parts, database: Database, path: str, query: str, headers: dict[str, str]
 ) -> None:
     status, sent, content = call("GET", path, query, **headers)
     assert (status, content) == (403, b"Forbidden\n")
     assert set(sent) == {"Content-Type", "Content-Length"}
-    desk.tally.close()
+    parts.stats.close()
     with database.reading() as session:
         assert counters.read(session).refused == 1
     assert rows(database) == []
 
 
-def test_a_sample_of_what_was_refused_tells_the_kid_and_never_the_key(
-    call: Call, desk: Desk, database: Database
+def test_a_sample_of_refused_callbacks_holds_the_kid_and_never_the_key(
+    call: Call, parts: Parts, database: Database
 ) -> None:
     rotated = Settings.from_env({**ENVIRON, "CALLBACK_KEYS": "old:another-secret-of-ours"})
     token = tokens.receipt_url(rotated, MESSAGE_ID).rpartition("/")[2]
@@ -215,11 +215,11 @@ def test_a_sample_of_what_was_refused_tells_the_kid_and_never_the_key(
     call("GET", "/callbacks/inbound/nonsense", "a=3")
     call("GET", "/callbacks/receipts", f"key={static}?a=4&echo={static}")
     call("GET", f"/callbacks/receipts/{static}", f"a=5&echo={static}")
-    desk.tally.close()
+    parts.stats.close()
     with database.reading() as session:
         sampled = list(session.scalars(select(RejectedCallbackRow).order_by(RejectedCallbackRow.id)))
-        assert {(seen.kid, seen.callbacks) for seen in rejected.count_by_kid(session)} == {("old", 3), (None, 2)}
-    assert [(one.address, one.kid, one.query) for one in sampled] == [
+        assert {(group.kid, group.callbacks) for group in rejected.count_by_kid(session)} == {("old", 3), (None, 2)}
+    assert [(row.address, row.kid, row.query) for row in sampled] == [
         ("/callbacks/receipts/<token>", "old", b"a=1"),
         ("/callbacks/receipts", None, b"a=2&key=[cut]"),
         ("/callbacks/inbound/<token>", None, b"a=3"),
@@ -238,13 +238,15 @@ def test_the_sample_of_refused_callbacks_is_bounded(database: Database, monkeypa
         with database.transaction() as session:
             rejected.add(session, refused)
     with database.reading() as session:
-        kept = list(session.scalars(select(RejectedCallbackRow).order_by(RejectedCallbackRow.id)))
-    assert [one.kid for one in kept] == ["21", "22", "30", "31", "32"]
-    assert {len(one.query) for one in kept} == {rejected.MAX_QUERY}
+        sampled = list(session.scalars(select(RejectedCallbackRow).order_by(RejectedCallbackRow.id)))
+    assert [row.kid for row in sampled] == ["21", "22", "30", "31", "32"]
+    assert {len(row.query) for row in sampled} == {rejected.MAX_QUERY}
 
 
-def test_by_a_setting_strangers_are_kept_and_quarantined(desk: Desk, database: Database) -> None:
-    call = caller(desk, Settings.from_env({**ENVIRON, "UNAUTHENTICATED_CALLBACKS": "quarantine"}))
+def test_unauthenticated_callbacks_are_kept_and_quarantined_if_a_setting_says_so(
+    parts: Parts, database: Database
+) -> None:
+    call = make_call(parts, Settings.from_env({**ENVIRON, "UNAUTHENTICATED_CALLBACKS": "quarantine"}))
     assert call("GET", "/callbacks/receipts/nonsense", "statusid=1")[0] == 200
     assert call("GET", "/callbacks/receipts", "statusid=1&key=wrong")[0] == 200
     rotated = Settings.from_env({**ENVIRON, "CALLBACK_KEYS": "old:another-secret-of-ours"})
@@ -256,26 +258,26 @@ def test_by_a_setting_strangers_are_kept_and_quarantined(desk: Desk, database: D
         ("quarantined", "its key was wrong", b"statusid=1")
     ] * 4
     assert [row.channel for row in rows(database)] == ["message", "account", "account", "account"]
-    desk.tally.close()
+    parts.stats.close()
     with database.reading() as session:
         assert counters.read(session).refused == 4
         assert counters.read(session).is_balanced
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get", "BREW"])
-def test_another_method_is_told_which_there_are(call: Call, method: str) -> None:
+def test_another_method_is_answered_405_with_the_allowed_methods(call: Call, method: str) -> None:
     status, headers, _ = call(method, PATH, "a=1")
     assert (status, headers["Allow"]) == (405, "GET, POST, HEAD")
 
 
-def test_the_ledger_tells_the_slowest_answer_and_how_many_were_slow(
-    desk: Desk, call: Call, database: Database, monkeypatch: pytest.MonkeyPatch
+def test_the_ledger_holds_the_slowest_answer_and_how_many_were_slow(
+    parts: Parts, call: Call, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 0.25, 10.0, 11.5, 20.0, 24.125, 30.0, 31.0])
     monkeypatch.setattr(callbacks, "monotonic", lambda: next(clock))
     for _ in range(4):
         assert call("GET", PATH)[0] == 200
-    desk.tally.close()
+    parts.stats.close()
     with database.reading() as session:
         counted = counters.read(session)
     assert (counted.slowest_answer_seconds, counted.answers_over_1s) == (4.125, 2)
@@ -291,7 +293,7 @@ def test_a_body_may_have_a_mebibyte_and_no_more(call: Call, database: Database) 
     assert len(rows(database)) == 2
 
 
-def test_half_a_body_is_not_a_callback(call: Call, database: Database) -> None:
+def test_a_body_that_ends_early_is_not_kept(call: Call, database: Database) -> None:
     assert call("POST", PATH, body=b"half", CONTENT_LENGTH="8")[0] == 400
     assert rows(database) == []
 
@@ -305,46 +307,46 @@ def test_no_secret_of_ours_is_kept(call: Call, database: Database) -> None:
         assert KEY.encode() not in row.query + row.body
 
 
-def test_anything_else_is_flask_s(call: Call) -> None:
+def test_every_other_path_is_left_to_flask(call: Call) -> None:
     for path in ("/", "/callbacks", "/callbacks/receiptsx", "/callbacks/other/x", "/v1/messages"):
         assert call("GET", path)[2] == b"flask"
 
 
-def test_storage_that_does_not_answer_within_the_budget_is_a_503(database_url: str, database: Database) -> None:
-    door = open_writer(database_url, database.slot, patience_seconds=0.3)
-    desk = Desk(GroupCommit(door, budget_seconds=0.3), AckStats(database))
-    call = caller(desk)
+def test_without_a_commit_within_the_budget_a_callback_is_answered_503(database_url: str, database: Database) -> None:
+    writer = open_writer(database_url, database.slot, patience_seconds=0.3)
+    parts = Parts(GroupCommit(writer, budget_seconds=0.3), AckStats(database))
+    call = make_call(parts)
     with database.connection() as other:
-        other.begin()  # on SQLite that is to be its one writer
+        other.begin()  # on SQLite this takes the one write lock
         if not database.is_sqlite:
             other.execute(sa.text("LOCK TABLE inbox IN ACCESS EXCLUSIVE MODE"))
-        started = monotonic()
+        started_at = monotonic()
         status, headers, _ = call("GET", PATH, "a=1")
         assert (status, headers["Retry-After"]) == (503, "5")
-        assert monotonic() - started < 0.3 + GRACE_SECONDS + 0.5
+        assert monotonic() - started_at < 0.3 + GRACE_SECONDS + 0.5
         other.rollback()
     assert call("GET", PATH, "a=2")[0] == 200, "it recovers by itself"
-    desk.keeper.close()
-    desk.tally.close()
-    door.close()
-    # The first was told 503 and may be kept all the same, once: that is allowed, and the ledger knows.
+    parts.group_commit.close()
+    parts.stats.close()
+    writer.close()
+    # The first was answered 503 and may still be kept, once: that is allowed, and the ledger counts it.
     assert len(rows(database)) in {1, 2}
     with database.reading() as session:
         assert counters.read(session).received == len(rows(database))
 
 
-def test_callbacks_in_flight_share_a_commit_and_each_is_kept(desk: Desk, database: Database) -> None:
-    call = caller(desk)
+def test_callbacks_in_flight_share_a_commit_and_each_is_kept(parts: Parts, database: Database) -> None:
+    call = make_call(parts)
     calls = [gevent.spawn(call, "GET", PATH, f"n={number}") for number in range(200)]
     gevent.joinall(calls, timeout=20)
-    assert [one.value[0] for one in calls] == [200] * 200
+    assert [greenlet.value[0] for greenlet in calls] == [200] * 200
     assert {row.query for row in rows(database)} == {b"n=%d" % number for number in range(200)}
     with database.reading() as session:
         counted = counters.read(session)
     assert (counted.callbacks, counted.received, counted.outcomes[ReceiptOutcome.PENDING]) == (200, 200, 200)
 
 
-def test_a_callback_that_the_database_refuses_does_not_refuse_its_neighbours(desk: Desk, database: Database) -> None:
+def test_a_callback_that_the_database_refuses_does_not_refuse_its_neighbours(parts: Parts, database: Database) -> None:
     with database.transaction() as session:
         if database.is_sqlite:
             session.execute(
@@ -355,23 +357,23 @@ def test_a_callback_that_the_database_refuses_does_not_refuse_its_neighbours(des
             )
         else:
             session.execute(sa.text("ALTER TABLE inbox ADD CONSTRAINT refuse CHECK (query <> 'bad=1'::bytea)"))
-    call = caller(desk)
+    call = make_call(parts)
     calls = [gevent.spawn(call, "GET", PATH, query) for query in ("good=1", "bad=1", "good=2")]
     gevent.joinall(calls, timeout=20)
-    assert [one.value[0] for one in calls] == [200, 503, 200]
+    assert [greenlet.value[0] for greenlet in calls] == [200, 503, 200]
     assert {row.query for row in rows(database)} == {b"good=1", b"good=2"}
 
 
-def test_bodies_on_their_way_to_a_commit_have_so_much_room_in_all(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bodies_that_wait_for_their_commit_share_a_byte_budget(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callbacks, "_MAX_BYTES_OF_BODIES", 100)
-    call, commits = caller(desk), gevent.event.Event()
-    keep = desk.keeper.keep
+    call, commits = make_call(parts), gevent.event.Event()
+    keep = parts.group_commit.keep
 
     def keep_later(arrival: Arrival) -> None:
         commits.wait()
         keep(arrival)
 
-    monkeypatch.setattr(desk.keeper, "keep", keep_later)
+    monkeypatch.setattr(parts.group_commit, "keep", keep_later)
     first = gevent.spawn(call, "POST", PATH, body=b"x" * 40)
     gevent.sleep(0)
     status, headers, _ = call("POST", PATH, body=b"x" * 40)
@@ -380,5 +382,5 @@ def test_bodies_on_their_way_to_a_commit_have_so_much_room_in_all(desk: Desk, mo
     gevent.sleep(0)
     commits.set()
     assert first.get(timeout=5)[0] == second.get(timeout=5)[0] == 200
-    assert call("POST", PATH, body=b"x" * 60)[0] == 503, "alone in it, one token may use half"
+    assert call("POST", PATH, body=b"x" * 60)[0] == 503, "a token alone in the budget may use half of it"
     assert call("POST", PATH, body=b"x" * 50)[0] == 200

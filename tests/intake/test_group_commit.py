@@ -1,4 +1,4 @@
-"""The writer of callbacks tells others of its commits, and not at each of them; and tells whether it could keep one."""
+"""Group commit: it notifies after commits, not after each, and answers probes whether it could keep a callback."""
 
 import threading
 from datetime import UTC, datetime
@@ -14,12 +14,12 @@ from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.inbox import Arrival, Channel, Kept
 from receiptsvc.domain.messages import Callback
 from receiptsvc.intake.group_commit import GroupCommit
-from receiptsvc.server.threads import Loop
+from receiptsvc.server.threads import EventLoop
 from receiptsvc.spool.writer import Spool
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbox.writer import open_writer
 
-FOR_SECONDS = 0.5
+RUN_SECONDS = 0.5
 
 
 def arrival() -> Arrival:
@@ -32,34 +32,34 @@ def arrival() -> Arrival:
     )
 
 
-def test_news_are_told_after_commits_and_at_most_once_in_20_ms(database_url: str, database: Database) -> None:
-    door = open_writer(database_url, database.slot, patience_seconds=5)
-    told: list[float] = []
-    keeper = GroupCommit(door, budget_seconds=5, on_commit=lambda: told.append(monotonic()))
-    began, commits = monotonic(), 0
-    while monotonic() < began + FOR_SECONDS:
-        keeper.keep(arrival())  # alone in its group
+def test_on_commit_is_called_after_commits_and_at_most_once_in_20_ms(database_url: str, database: Database) -> None:
+    writer = open_writer(database_url, database.slot, patience_seconds=5)
+    called_at: list[float] = []
+    group_commit = GroupCommit(writer, budget_seconds=5, on_commit=lambda: called_at.append(monotonic()))
+    started_at, commits = monotonic(), 0
+    while monotonic() < started_at + RUN_SECONDS:
+        group_commit.keep(arrival())  # alone in its group
         commits += 1
-    last = monotonic()
+    last_at = monotonic()
     with gevent.Timeout(5):
-        while told[-1] < last - 0.02:  # the word of the last commit may have gone out before we looked at the clock
+        while called_at[-1] < last_at - 0.02:  # the call for the last commit may have come just before `last_at`
             gevent.sleep(0.005)
-    keeper.close()
-    door.close()
-    gaps = [later - sooner for sooner, later in pairwise(told)]
+    group_commit.close()
+    writer.close()
+    gaps = [later - sooner for sooner, later in pairwise(called_at)]
     assert min(gaps) >= 0.02
-    assert commits > len(told) > 1, "each told of several"
+    assert commits > len(called_at) > 1, "each call is for several commits"
     with database.reading() as session:
         assert session.connection().exec_driver_sql("select count(*) from inbox").scalar() == commits
 
 
-class Storage:
-    """A door that counts, and fails as it is told to."""
+class FakeWriter:
+    """An inbox writer that counts its calls, and raises `error` or hangs if a test says so."""
 
     def __init__(self) -> None:
         self.trials = self.connects = 0
         self.error: Exception | None = None
-        self.is_open = threading.Event()  # while it is not set, everything hangs
+        self.is_open = threading.Event()  # while it is not set, writes hang
         self.is_open.set()
 
     def connect(self) -> None:
@@ -81,56 +81,56 @@ class Storage:
         pass
 
 
-def test_the_outcome_of_keeping_tells_and_without_one_a_trial_at_most_once_a_second() -> None:
-    storage = Storage()
-    keeper = GroupCommit(storage, budget_seconds=5)
-    keeper.keep(arrival())
-    assert keeper.find_out() is Kept.IN_DATABASE
-    assert storage.trials == 0, "a callback has just been kept"
-    fresh = GroupCommit(storage, budget_seconds=5)
-    began, asked = monotonic(), 0
+def test_a_probe_uses_the_last_outcome_or_else_a_trial_at_most_once_a_second() -> None:
+    writer = FakeWriter()
+    group_commit = GroupCommit(writer, budget_seconds=5)
+    group_commit.keep(arrival())
+    assert group_commit.probe() is Kept.IN_DATABASE
+    assert writer.trials == 0, "a callback has just been kept"
+    fresh = GroupCommit(writer, budget_seconds=5)
+    started_at, probes = monotonic(), 0
     with gevent.Timeout(10):
-        while storage.trials < 3:
-            asked += 1
-            assert fresh.find_out() is Kept.IN_DATABASE
+        while writer.trials < 3:
+            probes += 1
+            assert fresh.probe() is Kept.IN_DATABASE
             gevent.sleep(0.01)
-    assert monotonic() - began > 2, "the first at once"
-    assert asked > 3
-    keeper.close()
+    assert monotonic() - started_at > 2, "the first trial is at once"
+    assert probes > 3
+    group_commit.close()
     fresh.close()
 
 
-def test_many_who_ask_at_once_share_a_trial() -> None:
-    storage = Storage()
-    keeper = GroupCommit(storage, budget_seconds=5)
-    asked = [gevent.spawn(keeper.find_out) for _ in range(20)]
-    gevent.joinall(asked, timeout=5)
-    assert [one.value for one in asked] == [Kept.IN_DATABASE] * 20
-    assert storage.trials == 1
-    keeper.close()
+def test_probes_at_the_same_time_share_a_trial() -> None:
+    writer = FakeWriter()
+    group_commit = GroupCommit(writer, budget_seconds=5)
+    probes = [gevent.spawn(group_commit.probe) for _ in range(20)]
+    gevent.joinall(probes, timeout=5)
+    assert [probe.value for probe in probes] == [Kept.IN_DATABASE] * 20
+    assert writer.trials == 1
+    group_commit.close()
 
 
-def test_what_was_refused_for_its_content_tells_nothing() -> None:
-    storage = Storage()
-    keeper = GroupCommit(storage, budget_seconds=5)
-    storage.error = ValueError("a bad callback")
+def test_a_callback_refused_for_its_content_does_not_answer_a_probe() -> None:
+    writer = FakeWriter()
+    group_commit = GroupCommit(writer, budget_seconds=5)
+    writer.error = ValueError("a bad callback")
     with pytest.raises(StorageUnavailable):
-        keeper.keep(arrival())
-    storage.error = None
-    assert keeper.find_out() is Kept.IN_DATABASE
-    assert storage.trials == 1
-    keeper.close()
+        group_commit.keep(arrival())
+    writer.error = None
+    assert group_commit.probe() is Kept.IN_DATABASE
+    assert writer.trials == 1
+    group_commit.close()
 
 
-def test_what_could_not_be_kept_tells_so_and_a_spool_stands_in(tmp_path: Path) -> None:
-    storage = Storage()
-    storage.error = StorageUnavailable("away")
+def test_a_probe_fails_without_the_database_unless_there_is_a_spool(tmp_path: Path) -> None:
+    writer = FakeWriter()
+    writer.error = StorageUnavailable("away")
     spool = Spool(tmp_path / "spool")
-    without, spooled = GroupCommit(storage, budget_seconds=0.1), GroupCommit(storage, budget_seconds=0.1, spool=spool)
-    for _ in range(2):  # at first by a trial
+    without, spooled = GroupCommit(writer, budget_seconds=0.1), GroupCommit(writer, budget_seconds=0.1, spool=spool)
+    for _ in range(2):  # by a trial, then by the last outcome
         with pytest.raises(StorageUnavailable):
-            without.find_out()
-        assert spooled.find_out() is Kept.IN_SPOOL
+            without.probe()
+        assert spooled.probe() is Kept.IN_SPOOL
         with pytest.raises(StorageUnavailable):
             without.keep(arrival())
         spooled.keep(arrival())
@@ -139,55 +139,55 @@ def test_what_could_not_be_kept_tells_so_and_a_spool_stands_in(tmp_path: Path) -
     spooled.close()
 
 
-def test_while_a_group_hangs_somebody_who_asks_is_answered_within_two_seconds(tmp_path: Path) -> None:
-    hanging = Storage()
+def test_a_probe_is_answered_within_two_seconds_while_a_group_hangs(tmp_path: Path) -> None:
+    hanging = FakeWriter()
     hanging.is_open.clear()
     spool = Spool(tmp_path / "spool")
     without, spooled = GroupCommit(hanging, budget_seconds=4), GroupCommit(hanging, budget_seconds=4, spool=spool)
-    calls = [gevent.spawn(keeper.keep, arrival()) for keeper in (without, spooled)]
+    calls = [gevent.spawn(group_commit.keep, arrival()) for group_commit in (without, spooled)]
     gevent.sleep(0.05)
-    began = monotonic()
-    answers = [gevent.spawn(keeper.find_out) for keeper in (without, spooled)]
+    started_at = monotonic()
+    answers = [gevent.spawn(group_commit.probe) for group_commit in (without, spooled)]
     gevent.joinall(answers, timeout=5)
-    assert monotonic() - began < 2
+    assert monotonic() - started_at < 2
     assert isinstance(answers[0].exception, StorageUnavailable)
     assert answers[1].value is Kept.IN_SPOOL
     hanging.is_open.set()
     gevent.joinall(calls, timeout=10)
-    assert without.find_out() is Kept.IN_DATABASE
+    assert without.probe() is Kept.IN_DATABASE
     spool.close()
     without.close()
     spooled.close()
 
 
-def test_the_connection_is_seen_to_while_nothing_comes() -> None:
-    storage = Storage()
-    keeper = GroupCommit(storage, budget_seconds=5)
+def test_the_connection_is_checked_while_no_callback_comes() -> None:
+    writer = FakeWriter()
+    group_commit = GroupCommit(writer, budget_seconds=5)
     with gevent.Timeout(5):
-        while storage.connects < 2:
+        while writer.connects < 2:
             gevent.sleep(0.01)
-    keeper.close()
+    group_commit.close()
 
 
-def test_a_native_thread_can_ask_and_is_told_errors_too() -> None:
-    storage = Storage()
-    told: list[Kept | StorageUnavailable] = []
-    keeper, loop = GroupCommit(storage, budget_seconds=0.1), Loop()
+def test_a_native_thread_can_probe_and_gets_errors_too() -> None:
+    writer = FakeWriter()
+    outcomes: list[Kept | StorageUnavailable] = []
+    group_commit, loop = GroupCommit(writer, budget_seconds=0.1), EventLoop()
 
-    def ask() -> None:
+    def probe() -> None:
         try:
-            told.append(loop.do(2, keeper.find_out))
+            outcomes.append(loop.run(2, group_commit.probe))
         except StorageUnavailable as error:
-            told.append(error)
+            outcomes.append(error)
 
     with gevent.Timeout(10):
         for error in (None, StorageUnavailable("away")):
-            storage.error = error
-            thread = threading.Thread(target=ask)
+            writer.error = error
+            thread = threading.Thread(target=probe)
             thread.start()
             while thread.is_alive() or not thread.ident:
                 gevent.sleep(0.01)
-            gevent.sleep(1)  # a trial tells for so long
-    keeper.close()
-    assert told[0] is Kept.IN_DATABASE
-    assert isinstance(told[1], StorageUnavailable)
+            gevent.sleep(1)  # a trial's outcome is valid for so long
+    group_commit.close()
+    assert outcomes[0] is Kept.IN_DATABASE
+    assert isinstance(outcomes[1], StorageUnavailable)

@@ -1,4 +1,4 @@
-"""Admission control: bytes count as they arrive, nobody's claim or drip takes another's room, and there is a least rate."""
+"""Admission control: bytes count as they arrive, no claim takes budget from others, and there is a minimum rate."""
 
 import socket as blocking
 from collections.abc import Iterator
@@ -46,63 +46,63 @@ def fault(raised: pytest.ExceptionInfo[BodyRefused]) -> BodyFault:
     return raised.value.fault
 
 
-def test_nothing_is_taken_before_it_arrives(budget: ByteBudget) -> None:
+def test_a_body_takes_no_budget_before_its_bytes_arrive(budget: ByteBudget) -> None:
     with ExitStack() as opened:
         for number in range(100):
             opened.enter_context(budget.incoming(number))
         last = opened.enter_context(budget.incoming("a"))
-        last.arrived(500)
+        last.count(500)
 
 
-def test_one_holder_may_use_half_and_under_pressure_a_quarter(budget: ByteBudget) -> None:
+def test_one_holder_may_use_half_the_budget_and_a_quarter_once_half_is_taken(budget: ByteBudget) -> None:
     with budget.incoming("a") as first, budget.incoming("a") as second:
-        first.arrived(500)
+        first.count(500)
         with pytest.raises(BodyRefused) as raised:
-            second.arrived(1)
+            second.count(1)
         assert fault(raised) is BodyFault.FULL
         with budget.incoming("b") as other:
-            other.arrived(250)
+            other.count(250)
             with pytest.raises(BodyRefused):
-                other.arrived(1)
+                other.count(1)
             with budget.incoming("c") as last:
-                last.arrived(250)
+                last.count(250)
                 with budget.incoming("d") as too_many, pytest.raises(BodyRefused):
-                    too_many.arrived(1)
+                    too_many.count(1)
 
 
-def test_what_is_released_can_be_taken_again(budget: ByteBudget) -> None:
+def test_released_bytes_can_be_taken_again(budget: ByteBudget) -> None:
     for _ in range(10):
         with budget.incoming("a") as body:
-            body.arrived(400)
+            body.count(400)
             with pytest.raises(BodyRefused):
-                body.arrived(601)
+                body.count(601)
     with budget.incoming("b") as body:
-        body.arrived(500)
+        body.count(500)
 
 
 PATTERNS = {
     "nothing comes": ([(CREDIT_SECONDS + 0.1, 1)], BodyFault.SLOW),
     "a byte a second": ([(1.0, 1)] * 11, BodyFault.SLOW),
     "just too slowly": ([(1.0, MIN_BYTES_PER_SECOND * 9 // 10)] * 150, BodyFault.SLOW),
-    "at the least rate": ([(1.0, MIN_BYTES_PER_SECOND)] * 150, None),
-    "at the least rate, with stalls": ([(9.0, 9 * MIN_BYTES_PER_SECOND)] * 20, None),
+    "at the minimum rate": ([(1.0, MIN_BYTES_PER_SECOND)] * 150, None),
+    "at the minimum rate, with stalls": ([(9.0, 9 * MIN_BYTES_PER_SECOND)] * 20, None),
     "much at once, then nothing": ([(0.0, 100 * MIN_BYTES_PER_SECOND), (CREDIT_SECONDS + 0.1, 1)], BodyFault.SLOW),
 }
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_a_body_has_a_least_rate_and_some_credit(clock: Clock, pattern: str) -> None:
+def test_a_body_has_a_minimum_rate_and_some_credit(clock: Clock, pattern: str) -> None:
     steps, expected = PATTERNS[pattern]
     body = IncomingBody(ByteBudget(1 << 30), "a")
-    ended = None
+    actual = None
     for seconds, size in steps:
         clock.seconds += seconds
         try:
-            body.arrived(size)
+            body.count(size)
         except BodyRefused as refused:
-            ended = refused.fault
+            actual = refused.fault
             break
-    assert ended is expected
+    assert actual is expected
 
 
 @pytest.fixture
@@ -112,7 +112,9 @@ def pair() -> Iterator[tuple[socket.socket, blocking.socket]]:
         yield source, theirs
 
 
-def test_what_waited_while_we_were_late_still_counts(clock: Clock, pair: tuple[socket.socket, blocking.socket]) -> None:
+def test_bytes_that_waited_in_the_socket_while_we_were_late_count(
+    clock: Clock, pair: tuple[socket.socket, blocking.socket]
+) -> None:
     source, sender = pair
     body = IncomingBody(ByteBudget(1 << 30), "a")
     sender.sendall(b"x" * MIN_BYTES_PER_SECOND * 2)
@@ -128,7 +130,7 @@ def test_what_waited_while_we_were_late_still_counts(clock: Clock, pair: tuple[s
     ("claimed", "sent", "expected"),
     [("11", b"x" * 11, BodyFault.TOO_LARGE), ("", b"x" * 11, BodyFault.TOO_LARGE), ("9", b"x" * 8, BodyFault.CUT)],
 )
-def test_a_body_that_is_not_what_it_may_be_is_refused(
+def test_a_body_that_is_too_long_or_ends_early_is_refused(
     budget: ByteBudget, claimed: str, sent: bytes, expected: BodyFault
 ) -> None:
     with budget.incoming("a") as body, pytest.raises(BodyRefused) as raised:

@@ -1,4 +1,4 @@
-"""Which connections go when there are too many, and that those that may not go never do."""
+"""Which connections are closed when there are too many, and which never are."""
 
 import random
 from collections.abc import Hashable
@@ -9,9 +9,9 @@ from receiptsvc.server.application import UNAUTHENTICATED
 from receiptsvc.server.connection import Client
 from receiptsvc.server.connections import Connections, capacity
 
-MOST = 64
-SHARE = MOST // 8
-NEARLY_FULL = MOST - MOST // 8
+CAPACITY = 64
+SHARE = CAPACITY // 8
+NEARLY_FULL = CAPACITY - CAPACITY // 8
 
 
 class Connection(Client):
@@ -28,10 +28,10 @@ class Connection(Client):
 
 @pytest.fixture
 def pool() -> Connections:
-    return Connections(MOST)
+    return Connections(CAPACITY)
 
 
-def opened(pool: Connections, times: int, *credentials: Hashable) -> list[Connection]:
+def connect(pool: Connections, times: int, *credentials: Hashable) -> list[Connection]:
     connections = []
     for _ in range(times):
         connection = Connection(pool)
@@ -41,74 +41,74 @@ def opened(pool: Connections, times: int, *credentials: Hashable) -> list[Connec
     return connections
 
 
-def kept(connections: list[Connection]) -> int:
+def count_open(connections: list[Connection]) -> int:
     return sum(not connection.was_closed for connection in connections)
 
 
-def test_those_that_proved_nothing_go_first_and_the_oldest_of_them(pool: Connections) -> None:
-    silent = opened(pool, NEARLY_FULL)
-    assert kept(silent) == NEARLY_FULL
-    proven = opened(pool, 5, "a")
+def test_connections_without_a_proof_are_closed_first_the_oldest_first(pool: Connections) -> None:
+    silent = connect(pool, NEARLY_FULL)
+    assert count_open(silent) == NEARLY_FULL
+    proven = connect(pool, 5, "a")
     assert [connection.was_closed for connection in silent[:6]] == [True] * 5 + [False]
-    assert kept(proven) == 5
+    assert count_open(proven) == 5
 
 
-def test_then_those_of_one_token_beyond_its_share(pool: Connections) -> None:
-    leaked = opened(pool, MOST, "a")
-    others = [opened(pool, 1, number)[0] for number in range(30)]
-    assert kept(others) == 30
-    assert SHARE <= kept(leaked) == NEARLY_FULL - 30
+def test_then_connections_of_a_token_beyond_its_share_are_closed(pool: Connections) -> None:
+    leaked = connect(pool, CAPACITY, "a")
+    others = [connect(pool, 1, number)[0] for number in range(30)]
+    assert count_open(others) == 30
+    assert SHARE <= count_open(leaked) == NEARLY_FULL - 30
     assert leaked[0].was_closed
     assert not leaked[-1].was_closed
 
 
-def test_within_a_share_and_a_router_s_none_is_ever_closed(pool: Connections) -> None:
-    routers = opened(pool, 30, "a", "b")
-    within = [connection for name in "cdef" for connection in opened(pool, SHARE, name)]
-    opened(pool, 200)
-    opened(pool, 200, "leaked")
-    assert kept(routers) == 30
-    assert kept(within) == 4 * SHARE
+def test_no_connection_within_its_share_nor_a_router_s_is_ever_closed(pool: Connections) -> None:
+    routers = connect(pool, 30, "a", "b")
+    within = [connection for name in "cdef" for connection in connect(pool, SHARE, name)]
+    connect(pool, 200)
+    connect(pool, 200, "leaked")
+    assert count_open(routers) == 30
+    assert count_open(within) == 4 * SHARE
 
 
-def test_newcomers_have_their_say_when_nearly_all_others_may_not_be_closed(pool: Connections) -> None:
-    opened(pool, NEARLY_FULL, "a", "b")
-    (newcomer,) = opened(pool, 1)
+def test_the_newest_connections_stay_open_when_nearly_all_others_may_not_be_closed(pool: Connections) -> None:
+    connect(pool, NEARLY_FULL, "a", "b")
+    (newcomer,) = connect(pool, 1)
     assert not newcomer.was_closed
     newcomer.prove("c")
-    assert pool.is_wanted_back(newcomer)
+    assert pool.should_close(newcomer)
 
 
-def test_only_when_they_alone_are_many_are_those_that_stay_told_to_close(pool: Connections) -> None:
-    routers = opened(pool, MOST // 2, "a", "b")
-    silent = opened(pool, 200)
-    leaked = opened(pool, 200, "leaked")
-    assert not pool.is_wanted_back(routers[0])
-    assert pool.is_wanted_back(silent[-1])
-    assert pool.is_wanted_back(leaked[-1])
-    opened(pool, MOST // 3, "c", "d")
-    assert pool.is_wanted_back(routers[0])
+def test_protected_connections_are_told_to_close_only_when_they_alone_are_too_many(pool: Connections) -> None:
+    routers = connect(pool, CAPACITY // 2, "a", "b")
+    silent = connect(pool, 200)
+    leaked = connect(pool, 200, "leaked")
+    assert not pool.should_close(routers[0])
+    assert pool.should_close(silent[-1])
+    assert pool.should_close(leaked[-1])
+    connect(pool, CAPACITY // 3, "c", "d")
+    assert pool.should_close(routers[0])
 
 
-def test_a_request_that_is_being_worked_on_is_not_cut(pool: Connections) -> None:
-    leaked = opened(pool, MOST, "a")
+def test_a_connection_whose_request_is_being_answered_is_not_closed(pool: Connections) -> None:
+    leaked = connect(pool, CAPACITY, "a")
     for connection in leaked:
         connection.is_working = True
-    working = kept(leaked)
-    opened(pool, MOST, "a", "b")
-    assert kept(leaked) == working
+    working = count_open(leaked)
+    connect(pool, CAPACITY, "a", "b")
+    assert count_open(leaked) == working
 
 
-def test_without_a_right_key_all_together_are_one_and_prove_nothing_more(pool: Connections) -> None:
-    (connection,) = opened(pool, 1, "a", UNAUTHENTICATED)
+def test_an_unauthenticated_callback_makes_no_router_of_a_connection(pool: Connections) -> None:
+    (connection,) = connect(pool, 1, "a", UNAUTHENTICATED)
     assert not connection.is_router
-    (connection,) = opened(pool, 1, UNAUTHENTICATED, "a")
+    (connection,) = connect(pool, 1, UNAUTHENTICATED, "a")
     assert (connection.is_router, connection.credential) == (False, "a")
 
 
-def test_whatever_happens_the_counts_add_up() -> None:
+def test_the_counts_add_up_after_any_order_of_events() -> None:
     chance = random.Random(7)
-    pool = Connections(MOST)
+    pool = Connections(CAPACITY)
     alive: list[Connection] = []
     for _ in range(20_000):
         act = chance.random()
@@ -122,7 +122,7 @@ def test_whatever_happens_the_counts_add_up() -> None:
         if chance.random() < 0.002:
             while alive:
                 pool.remove(alive.pop())
-            assert (pool._count, pool._protected) == (0, 0)  # noqa: SLF001 - what must not drift
+            assert (pool._count, pool._protected) == (0, 0)  # noqa: SLF001 - the counts must not drift
             assert not pool._unproven  # noqa: SLF001
             assert not pool._proven  # noqa: SLF001
             assert not pool._beyond_share  # noqa: SLF001
@@ -132,5 +132,5 @@ def test_whatever_happens_the_counts_add_up() -> None:
     ("open_files", "listeners", "expected"),
     [(65_536, 1, 4096), (10_000, 1, 4096), (1024, 1, 832), (1024, 2, 416), (256, 1, 64), (64, 1, 16)],
 )
-def test_as_many_connections_fit_as_there_are_files_for(open_files: int, listeners: int, expected: int) -> None:
+def test_the_open_file_limit_bounds_the_connections(open_files: int, listeners: int, expected: int) -> None:
     assert capacity(open_files, 4096, listeners) == expected

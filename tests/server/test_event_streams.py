@@ -1,4 +1,4 @@
-"""Streams on the loop: what each is given, how it catches up, and what it costs when nothing happens."""
+"""Event streams on the loop: which events each gets, how it catches up, and that an idle feed reads nothing."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +14,7 @@ from receiptsvc.store.messages.change_feed import BEGINNING, Event, FeedPosition
 from tests.support import rows
 from tests.support.rows import seconds
 
-pytestmark = pytest.mark.on_postgresql  # tests/store has what each database does for them
+pytestmark = pytest.mark.on_postgresql  # tests/store covers both databases
 
 PATIENCE_SECONDS = 20
 
@@ -49,16 +49,16 @@ def accept(database: Database, *client_refs: str) -> None:
     rows.accept(database, *(rows.message(client_ref=client_ref) for client_ref in client_refs))
 
 
-def told(pieces: Iterator[bytes], count: int) -> list[str]:
-    """The data of so many events, or somewhat more if they came together."""
-    found: list[str] = []
-    while len(found) < count:
-        found += [line[6:] for line in next(pieces).decode().splitlines() if line.startswith("data: ")]
-    return found
+def read_events(pieces: Iterator[bytes], count: int) -> list[str]:
+    """The data of `count` events, or of a few more if they came in one piece."""
+    events: list[str] = []
+    while len(events) < count:
+        events += [line[6:] for line in next(pieces).decode().splitlines() if line.startswith("data: ")]
+    return events
 
 
 class Pieces(Iterator[bytes]):
-    """What a stream gives."""
+    """The pieces of a stream."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream, self._pieces = stream, iter(stream)
@@ -69,41 +69,41 @@ class Pieces(Iterator[bytes]):
     @property
     def is_live(self) -> bool:
         """Whether the stream has joined its feed."""
-        return self._stream._is_live  # noqa: SLF001 - from outside nothing shows it
+        return self._stream._is_live  # noqa: SLF001 - nothing public shows it
 
 
 def begin(stream: Stream) -> Pieces:
-    """A stream whose beginning is read."""
+    """A stream whose first piece has been read."""
     pieces = Pieces(stream)
     assert next(pieces).startswith(b"retry: ")
     return pieces
 
 
 def wait_on(pieces: Pieces) -> "gevent.Greenlet[..., bytes]":
-    """Wait for the next piece aside, and until the stream has joined the feed."""
-    waiting = gevent.spawn(lambda: next(pieces))  # not `next` itself: who kills it would free what it runs
+    """Read the next piece in a greenlet; returns once the stream has joined the feed."""
+    waiting = gevent.spawn(lambda: next(pieces))  # with `next` itself, a kill would free the iterator that it runs
     while not (pieces.is_live or waiting.ready()):
         gevent.sleep(0.005)
     return waiting
 
 
-def has_given_out_all(feed: Feed, database: Database) -> bool:
-    """Whether the poller has given out all that has happened."""
+def has_distributed_all(feed: Feed, database: Database) -> bool:
+    """Whether the poller has distributed every event."""
     with database.reading() as session:
-        return not change_feed.has_unnumbered(session) and feed.place == change_feed.find_last(session)
+        return not change_feed.has_unnumbered(session) and feed.position == change_feed.find_last(session)
 
 
-def test_it_begins_with_when_to_come_again_and_its_place(feed: Feed, database: Database) -> None:
+def test_a_stream_begins_with_its_retry_time_and_its_position(feed: Feed, database: Database) -> None:
     accept(database, "a", "b")
     first = next(iter(open_stream(feed, database))).decode()
-    retry, place, *rest = first.split("\n")
+    retry, position, *rest = first.split("\n")
     assert retry.startswith("retry: ")
     assert 1000 <= int(retry[7:]) < 3000
-    assert place == f"id: {FeedPosition(1, 1)}"
+    assert position == f"id: {FeedPosition(1, 1)}"
     assert rest == ["", ""]
 
 
-def test_it_tells_what_happens_from_now_on(feed: Feed, database: Database) -> None:
+def test_a_stream_without_a_position_sends_only_later_events(feed: Feed, database: Database) -> None:
     accept(database, "before")
     pieces = begin(open_stream(feed, database))
     waiting = wait_on(pieces)
@@ -111,26 +111,28 @@ def test_it_tells_what_happens_from_now_on(feed: Feed, database: Database) -> No
     assert waiting.get() == f"id: {FeedPosition(2, 0)}\nevent: event\ndata: after\n\n".encode()
 
 
-def test_it_goes_on_after_a_place_and_joins_the_others_without_gap_or_repeat(feed: Feed, database: Database) -> None:
+def test_a_stream_catches_up_from_a_position_and_goes_live_without_gap_or_repeat(
+    feed: Feed, database: Database
+) -> None:
     live = wait_on(begin(open_stream(feed, database)))  # the poller runs
     accept(database, "a", "b", "c")
     assert live.get().count(b"data: ") == 3
     pieces = begin(open_stream(feed, database, after=FeedPosition(1, 0)))
-    assert told(pieces, 2) == ["b", "c"]
+    assert read_events(pieces, 2) == ["b", "c"]
     for client_ref in ("d", "e"):
         waiting = wait_on(pieces)
         accept(database, client_ref)
-        assert told(iter([waiting.get()]), 1) == [client_ref]
+        assert read_events(iter([waiting.get()]), 1) == [client_ref]
 
 
-def test_each_stream_is_given_what_fits_all_its_filters(feed: Feed, database: Database) -> None:
-    wanted: Sequence[tuple[Label, ...]] = [
+def test_each_stream_gets_the_events_that_match_all_its_filters(feed: Feed, database: Database) -> None:
+    filters: Sequence[tuple[Label, ...]] = [
         (("clientRef", "a"),),
         (("recipient", "447700900001"), ("clientRef", "b")),
         (("status", "accepted"), ("originator", "ACME")),
     ]
-    listening = [begin(open_stream(feed, database, *labels)) for labels in wanted]
-    waiting = [wait_on(pieces) for pieces in listening]
+    streams = [begin(open_stream(feed, database, *labels)) for labels in filters]
+    waiting = [wait_on(pieces) for pieces in streams]
     rows.accept(
         database,
         rows.message(client_ref="a"),
@@ -138,10 +140,10 @@ def test_each_stream_is_given_what_fits_all_its_filters(feed: Feed, database: Da
         rows.message(client_ref="b"),
         rows.message(client_ref="c", originator="ACME"),
     )
-    assert [told(iter([each.get()]), 1) for each in waiting] == [["a"], ["b"], ["c"]]
+    assert [read_events(iter([each.get()]), 1) for each in waiting] == [["a"], ["b"], ["c"]]
 
 
-def test_silence_is_broken_by_a_comment_with_the_place_that_was_reached(
+def test_a_silent_stream_sends_a_heartbeat_with_the_position_it_has_reached(
     feed: Feed, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_streams, "BEAT_SECONDS", 0.5)
@@ -153,31 +155,31 @@ def test_silence_is_broken_by_a_comment_with_the_place_that_was_reached(
             pass
 
 
-def test_who_falls_behind_is_left_to_its_own_pace_and_misses_nothing(
+def test_a_stream_that_falls_behind_catches_up_and_misses_nothing(
     feed: Feed, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_streams, "_MAX_WAITING", 3)
     stream = open_stream(feed, database)
     pieces = begin(stream)
     waiting = wait_on(pieces)
-    every = [f"{serial}" for serial in range(30)]
-    for client_ref in every:
+    expected = [f"{serial}" for serial in range(30)]
+    for client_ref in expected:
         accept(database, client_ref)
-    while not has_given_out_all(feed, database):
+    while not has_distributed_all(feed, database):
         gevent.sleep(0.01)
-    assert len(stream.waiting) <= 3  # nobody has taken more than the first piece
-    found = told(iter([waiting.get()]), 1)
-    found += told(pieces, len(every) - len(found))
-    assert found == every
+    assert len(stream.waiting) <= 3  # only the first piece has been read
+    events = read_events(iter([waiting.get()]), 1)
+    events += read_events(pieces, len(expected) - len(events))
+    assert events == expected
     waiting = wait_on(pieces)
     accept(database, "live again")
-    assert told(iter([waiting.get()]), 1) == ["live again"]
+    assert read_events(iter([waiting.get()]), 1) == ["live again"]
 
 
-def test_told_to_stop_every_stream_ends_and_says_to_come_again(feed: Feed, database: Database) -> None:
+def test_when_the_server_stops_every_stream_ends_with_a_retry_time(feed: Feed, database: Database) -> None:
     stopping = gevent.event.Event()
     stream = open_stream(feed, database)
-    stream.heed(stopping)
+    stream.end_on(stopping)
     pieces = begin(stream)
     waiting = wait_on(pieces)
     stopping.set()
@@ -187,49 +189,51 @@ def test_told_to_stop_every_stream_ends_and_says_to_come_again(feed: Feed, datab
     assert [piece[:12] for piece in late] == [b": come again"]
 
 
-def test_while_nobody_listens_nothing_is_asked(feed: Feed, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[FeedPosition] = []
-    look = Feed.look
+def test_without_streams_the_feed_does_not_read_the_database(
+    feed: Feed, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    polls: list[FeedPosition] = []
+    poll = Feed.poll
 
     def counted(feed: Feed, after: FeedPosition) -> event_streams.Page:
-        looks.append(after)
-        return look(feed, after)
+        polls.append(after)
+        return poll(feed, after)
 
-    monkeypatch.setattr(Feed, "look", counted)
+    monkeypatch.setattr(Feed, "poll", counted)
     stream = open_stream(feed, database)
     waiting = wait_on(begin(stream))
-    while len(looks) < 3:
+    while len(polls) < 3:
         gevent.sleep(0.05)
     waiting.kill()
     stream.close()
     while feed.is_polling:
         gevent.sleep(0.01)
-    so_far = len(looks)
-    gevent.sleep(0.3)  # in which a poller would look
-    assert len(looks) == so_far
+    so_far = len(polls)
+    gevent.sleep(0.3)  # a poller would read the database in this time
+    assert len(polls) == so_far
     waiting = wait_on(begin(open_stream(feed, database)))
     accept(database, "a")
-    assert told(iter([waiting.get()]), 1) == ["a"]
+    assert read_events(iter([waiting.get()]), 1) == ["a"]
 
 
 def test_an_outage_leaves_no_gap(feed: Feed, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_streams, "_OUTAGE_SECONDS", 0.1)
     outages = [StorageUnavailable("away"), ValueError("odd")]
-    look = Feed.look
+    poll = Feed.poll
 
     def failing(feed: Feed, after: FeedPosition) -> event_streams.Page:
         if outages:
             raise outages.pop()
-        return look(feed, after)
+        return poll(feed, after)
 
-    monkeypatch.setattr(Feed, "look", failing)
+    monkeypatch.setattr(Feed, "poll", failing)
     waiting = wait_on(begin(open_stream(feed, database)))
     accept(database, "a")
-    assert told(iter([waiting.get()]), 1) == ["a"]
+    assert read_events(iter([waiting.get()]), 1) == ["a"]
     assert outages == []
 
 
-def test_a_stream_that_can_not_catch_up_ends(feed: Feed, database: Database) -> None:
+def test_a_stream_whose_next_events_were_deleted_ends(feed: Feed, database: Database) -> None:
     for client_ref in "abc":
         accept(database, client_ref)
     stream = open_stream(feed, database, after=FeedPosition(1, 0))
@@ -238,7 +242,7 @@ def test_a_stream_that_can_not_catch_up_ends(feed: Feed, database: Database) -> 
     assert [piece[:6] for piece in stream][-1] == b": come"
 
 
-def test_there_are_so_many_streams_and_no_more(feed: Feed, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_are_at_most_max_open_streams(feed: Feed, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_streams, "MAX_OPEN_STREAMS", 1)
     stream = open_stream(feed, database)
     waiting = wait_on(begin(stream))

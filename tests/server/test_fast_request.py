@@ -1,4 +1,4 @@
-"""Whatever is taken for a usual request is the same request to gunicorn's parser, and nothing is left behind it."""
+"""A recognised fast request is the same request to gunicorn's parser, with no bytes left over."""
 
 import pytest
 from gunicorn.config import Config
@@ -87,7 +87,7 @@ def test_what_is_recognised_is_what_gunicorn_reads(beginning: bytes, rest: bytes
         b"host: here\r\nX-Forwarded-For: 1.2.3.4\r\nX-Request-Id: 0-1\r\nVia: 1.1 router\r\n",
     ],
 )
-def test_a_usual_request_is_recognised(headers: bytes) -> None:
+def test_a_fast_request_is_recognised(headers: bytes) -> None:
     request = recognise(LINE + headers + b"\r\n")
     assert request is not None
     assert (request.path, request.uri) == ("/callbacks/receipts/abc", "/callbacks/receipts/abc?statusid=1")
@@ -116,7 +116,7 @@ def test_a_usual_request_is_recognised(headers: bytes) -> None:
         b"X: a\0b",
     ],
 )
-def test_anything_else_is_left_to_gunicorn(header: bytes) -> None:
+def test_a_request_with_any_other_header_is_left_to_gunicorn(header: bytes) -> None:
     assert recognise(LINE + b"Host: here\r\n\r\n") is not None
     assert recognise(LINE + b"Host: here\r\n" + header + b"\r\n\r\n") is None
 
@@ -137,5 +137,5 @@ def test_anything_else_is_left_to_gunicorn(header: bytes) -> None:
         b"",
     ],
 )
-def test_other_forms_are_left_to_gunicorn(data: bytes) -> None:
+def test_a_request_in_any_other_form_is_left_to_gunicorn(data: bytes) -> None:
     assert recognise(data) is None

@@ -1,4 +1,4 @@
-"""The application on threads: whose body is read for it, and who waits for its threads."""
+"""The application on threads: which bodies are read for it, and how many requests wait for its threads."""
 
 import json
 import threading
@@ -14,11 +14,11 @@ from receiptsvc.server import wsgi_bridge
 from receiptsvc.server.wsgi_bridge import WsgiBridge
 
 MAX_BYTES = 100
-ASIDE = "/aside"
+RESERVED = "/reserved"
 
 
 class Inner:
-    """An application that says what it was given, once it may."""
+    """An application that answers with the length and the body it received, once it may."""
 
     def __init__(self) -> None:
         self.may_answer = threading.Event()
@@ -45,7 +45,9 @@ def call(inner: Inner) -> Call:
     def find_key(authorization: str) -> str | None:
         return authorization.removeprefix("Bearer ") or None
 
-    application = WsgiBridge(inner, threads=2, max_bytes=MAX_BYTES, find_key=find_key, aside=frozenset({ASIDE}))
+    application = WsgiBridge(
+        inner, threads=2, max_bytes=MAX_BYTES, find_key=find_key, reserved_paths=frozenset({RESERVED})
+    )
 
     def call(body: bytes = b"", *, key: str = "a", path: str = "/", **more: object) -> tuple[int, bytes]:
         started: list[Any] = []
@@ -57,18 +59,18 @@ def call(inner: Inner) -> Call:
             "wsgi.input": BytesIO(body),
             **more,
         }
-        chunks = b"".join(application(environ, lambda *given: started.extend(given)))  # type: ignore[arg-type]  # nothing is written
+        chunks = b"".join(application(environ, lambda *arguments: started.extend(arguments)))  # type: ignore[arg-type]  # nothing is written
         return int(started[0][:3]), chunks
 
     return call
 
 
-def test_a_body_is_read_for_a_known_key_alone(call: Call) -> None:
+def test_a_body_is_read_only_with_a_right_key(call: Call) -> None:
     assert call(b"body") == (200, b"4 body")
     assert call(b"body", key="") == (200, b"4 ")
 
 
-def test_a_body_that_is_too_long_is_left_to_the_application_to_refuse(call: Call) -> None:
+def test_the_application_refuses_a_body_that_is_too_long(call: Call) -> None:
     assert call(b"x" * MAX_BYTES) == (200, b"100 " + b"x" * MAX_BYTES)
     assert call(b"x" * 150) == (200, b"150 ")
     chunked = {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"}
@@ -76,20 +78,20 @@ def test_a_body_that_is_too_long_is_left_to_the_application_to_refuse(call: Call
     assert call(b"x" * MAX_BYTES, **chunked)[0] == 200
 
 
-def test_half_a_body_is_a_problem(call: Call) -> None:
+def test_a_body_that_ends_early_is_answered_with_a_problem(call: Call) -> None:
     status, body = call(b"half", CONTENT_LENGTH="8")
     assert (status, json.loads(body)["status"]) == (400, 400)
 
 
-def test_without_a_key_only_so_many_wait_for_threads(call: Call, inner: Inner) -> None:
+def test_requests_without_a_key_beyond_a_limit_are_answered_503(call: Call, inner: Inner) -> None:
     inner.may_answer.clear()
     waiting = [gevent.spawn(call, key="") for _ in range(wsgi_bridge._MAX_UNAUTHENTICATED)]  # noqa: SLF001 - the bound
     with_key = [gevent.spawn(call) for _ in range(5)]
     gevent.sleep(0.1)
     status, body = call(key="")
     assert (status, json.loads(body)["status"]) == (503, 503)
-    aside = gevent.spawn(call, key="", path=ASIDE)
+    reserved = gevent.spawn(call, key="", path=RESERVED)
     inner.may_answer.set()
-    gevent.joinall([*waiting, *with_key, aside], timeout=10)
-    assert {one.value[0] for one in (*waiting, *with_key, aside)} == {200}
+    gevent.joinall([*waiting, *with_key, reserved], timeout=10)
+    assert {request.value[0] for request in (*waiting, *with_key, reserved)} == {200}
     assert call(key="")[0] == 200

@@ -35,7 +35,7 @@ ACCOUNT_REFUSED, ACCOUNT_SUSPECTED = "sending_account_refused", "sending_account
 PAUSED, OVERDUE = "sending_paused", "send_unknown_overdue"
 
 
-FindOut = Callable[[float], Kept]
+ProbeIntake = Callable[[float], Kept]
 """Where a callback would be kept now, found out within so many seconds. Raises StorageUnavailable if nowhere."""
 
 
@@ -43,10 +43,14 @@ class ReadinessProbe:
     """Looks at a database, once at a time: a look that hangs is waited for again, not started again."""
 
     def __init__(
-        self, settings: Settings, database: Database, backlog: Backlog | None = None, find_out: FindOut | None = None
+        self,
+        settings: Settings,
+        database: Database,
+        backlog: Backlog | None = None,
+        probe_intake: ProbeIntake | None = None,
     ) -> None:
-        """Without `find_out` nothing here keeps callbacks; then all depends on whether the database can be read."""
-        self._settings, self._database, self._backlog, self._find_out = settings, database, backlog, find_out
+        """Without `probe_intake` nothing here keeps callbacks; then all depends on whether the database can be read."""
+        self._settings, self._database, self._backlog, self._probe_intake = settings, database, backlog, probe_intake
         self._lock = Lock()
         self._look: Future[list[str]] | None = None
         self._sending: Mapping[str, int] = {}  # as the last look saw it
@@ -55,13 +59,13 @@ class ReadinessProbe:
         """What is not as it should be, in words. Raises StorageUnavailable if no callback can be kept."""
         deadline = monotonic() + MAX_WAIT_SECONDS
         look = self._begin_look(now)
-        kept = self._find_out(MAX_WAIT_SECONDS) if self._find_out is not None else None
+        kept = self._probe_intake(MAX_WAIT_SECONDS) if self._probe_intake is not None else None
         away = [DATABASE_AWAY] if kept is Kept.IN_SPOOL else []
         spool = self._look_at_spool()
         try:
             return away + _wait(look, deadline) + spool
         except StorageUnavailable:
-            if self._find_out is None:
+            if self._probe_intake is None:
                 raise
             return (away or [NOT_LOOKED_AT]) + spool
 
