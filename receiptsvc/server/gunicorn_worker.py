@@ -33,7 +33,7 @@ _IPV4_IN_IPV6 = "::ffff:"
 
 
 class GunicornWorker(GeventWorker):
-    """gunicorn's gevent worker without monkey-patching. It cuts slow requests, and closes idle connections at its stop."""
+    """gunicorn's gevent worker without monkey-patching. It cuts slow requests and, at its end, idle connections."""
 
     sockets: list[Any]
     wsgi: Any

@@ -1,1 +1,1 @@
-"""Callbacks that the database could not take: written to files, counted, and handed over later."""
+"""Callbacks that the database could not take: written to files, counted, and moved to the database later."""

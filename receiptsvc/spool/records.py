@@ -1,11 +1,10 @@
-"""The bytes of a spool file: a header, then one record a callback. Which files there are and whose is not known here.
+"""The bytes of a spool file: a header, then one record for each callback. Files, names and locks are not handled here.
 
-A file's header holds eight random bytes, its mark, and every record begins with them. So old bytes of another file that
-a crash left on the disk are never taken for a record, reading can go on behind a damaged one, and nobody who sends us
-a callback can put a record of his own into its body: he does not know the mark.
+A file's header holds eight random bytes, its sync marker, and every record begins with them. So old bytes of another
+file that a crash left on the disk are never taken for a record, and reading can continue after a damaged one. A sender
+can't put a record into the body of a callback either, because the marker is unknown outside.
 
-The checksum is CRC-32, which costs next to nothing: it is there against torn writes and failing disks, not against
-people.
+The checksum is CRC-32, which costs next to nothing: it detects torn writes and failing disks, not attacks.
 """
 
 import json
@@ -21,17 +20,17 @@ from receiptsvc.domain.errors import ReceiptsvcError
 from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
 
-MARK_BYTES = 8
+MARKER_BYTES = 8
 
 _MAGIC = b"rcspool"
 _VERSION = 1
-_HEADER = struct.Struct("<7sB8s")  # magic, version, mark
-_RECORD = struct.Struct("<8sII")  # mark, length of the content, checksum of length and content
+_HEADER = struct.Struct("<7sB8s")  # magic, version, marker
+_RECORD = struct.Struct("<8sII")  # marker, length of the content, checksum of length and content
 _CHUNK_BYTES = 64 * 1024
 
 
 class OtherVersion(ReceiptsvcError):
-    """A spool file that another release wrote, in a form that this one can't read."""
+    """A spool file that another release wrote, in a version that this one can't read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +42,15 @@ class Piece:
     content: bytes | None
 
 
-def header(mark: bytes) -> bytes:
-    """How a file begins whose records carry this `mark` of MARK_BYTES random bytes."""
-    return _HEADER.pack(_MAGIC, _VERSION, mark)
+def header(marker: bytes) -> bytes:
+    """The header of a file. `marker`: MARKER_BYTES random bytes, with which each of its records begins."""
+    return _HEADER.pack(_MAGIC, _VERSION, marker)
 
 
-def encode(mark: bytes, arrival: Arrival) -> bytes:
-    """One callback as it stands in a file: a line of JSON, then the query's and the body's bytes as they came."""
+def encode(marker: bytes, arrival: Arrival) -> bytes:
+    """One callback as a record: a line of JSON, then the query's and the body's bytes as they came."""
     callback = arrival.callback
-    head = {
+    fields = {
         "id": arrival.id.hex,
         "channel": arrival.channel.value,
         "message_id": arrival.message_id.hex if arrival.message_id else None,
@@ -62,28 +61,28 @@ def encode(mark: bytes, arrival: Arrival) -> bytes:
         "query_bytes": len(callback.query),
         "body_bytes": len(callback.body),
     }
-    content = b"\n".join((json.dumps(head, separators=(",", ":")).encode(), callback.query + callback.body))
-    return _RECORD.pack(mark, len(content), _checksum(content)) + content
+    content = b"\n".join((json.dumps(fields, separators=(",", ":")).encode(), callback.query + callback.body))
+    return _RECORD.pack(marker, len(content), _checksum(content)) + content
 
 
 def decode(content: bytes) -> Arrival:
-    """The callback that `encode` wrote. Raises ValueError if it did not write this."""
+    """The callback in a record that `encode` wrote. Raises ValueError for any other content."""
     line, _, rest = content.partition(b"\n")
     try:
-        head = json.loads(line)
-        query_bytes = head["query_bytes"]
-        if len(rest) != query_bytes + head["body_bytes"]:
+        fields = json.loads(line)
+        query_bytes = fields["query_bytes"]
+        if len(rest) != query_bytes + fields["body_bytes"]:
             raise ValueError("the lengths of query and body do not add up")
         return Arrival(
-            id=UUID(head["id"]),
-            channel=Channel(head["channel"]),
-            message_id=UUID(head["message_id"]) if head["message_id"] else None,
-            is_unauthenticated=bool(head.get("is_unauthenticated", False)),
-            received_at=datetime.fromisoformat(head["received_at"]).astimezone(UTC),
+            id=UUID(fields["id"]),
+            channel=Channel(fields["channel"]),
+            message_id=UUID(fields["message_id"]) if fields["message_id"] else None,
+            is_unauthenticated=bool(fields.get("is_unauthenticated", False)),
+            received_at=datetime.fromisoformat(fields["received_at"]).astimezone(UTC),
             callback=Callback(
-                method=head["method"],
+                method=fields["method"],
                 query=rest[:query_bytes],
-                content_type=head["content_type"],
+                content_type=fields["content_type"],
                 body=rest[query_bytes:],
             ),
         )
@@ -92,7 +91,7 @@ def decode(content: bytes) -> Arrival:
 
 
 def read_pieces(file: BinaryIO, end: int, start: int = 0) -> Iterator[Piece]:
-    """What stands in the file between two offsets, without a gap; `start` is 0 or the end of an earlier piece.
+    """The pieces of a file between two offsets, without a gap; `start` is 0 or the end of an earlier piece.
 
     A file whose header is damaged is one damaged piece. Raises OtherVersion, and OSError where the disk fails.
     """
@@ -102,40 +101,40 @@ def read_pieces(file: BinaryIO, end: int, start: int = 0) -> Iterator[Piece]:
         if start < end:
             yield Piece(start, end, None)
         return
-    _, version, mark = _HEADER.unpack(head)
+    _, version, marker = _HEADER.unpack(head)
     if version != _VERSION:
         raise OtherVersion(f"a spool file of version {version}; this release reads version {_VERSION}")
     start = max(start, _HEADER.size)
     while start < end:
-        content = _content(file, mark, start, end)
-        stop = _next_mark(file, mark, start + 1, end) if content is None else start + _RECORD.size + len(content)
+        content = _read_record(file, marker, start, end)
+        stop = _find_marker(file, marker, start + 1, end) if content is None else start + _RECORD.size + len(content)
         yield Piece(start, stop, content)
         start = stop
 
 
-def _content(file: BinaryIO, mark: bytes, start: int, end: int) -> bytes | None:
-    """The content of the record at `start`; None if no whole, sound record stands there."""
+def _read_record(file: BinaryIO, marker: bytes, start: int, end: int) -> bytes | None:
+    """The content of the record at `start`; None if there is no whole, sound record."""
     file.seek(start)
     head = file.read(min(_RECORD.size, end - start))
     if len(head) < _RECORD.size:
         return None
-    given, length, checksum = _RECORD.unpack(head)
-    if given != mark or length > end - start - _RECORD.size:
+    record_marker, length, checksum = _RECORD.unpack(head)
+    if record_marker != marker or length > end - start - _RECORD.size:
         return None
     content = file.read(length)
     return content if len(content) == length and _checksum(content) == checksum else None
 
 
-def _next_mark(file: BinaryIO, mark: bytes, start: int, end: int) -> int:
-    """Where the mark stands next; `end` if nowhere."""
+def _find_marker(file: BinaryIO, marker: bytes, start: int, end: int) -> int:
+    """The offset of the next marker; `end` if there is none."""
     file.seek(start)
     tail = b""
     while chunk := file.read(min(_CHUNK_BYTES, end - start)):
-        found = (tail + chunk).find(mark)
-        if found >= 0:
-            return start - len(tail) + found
+        index = (tail + chunk).find(marker)
+        if index >= 0:
+            return start - len(tail) + index
         start += len(chunk)
-        tail = (tail + chunk)[1 - MARK_BYTES :]
+        tail = (tail + chunk)[1 - MARKER_BYTES :]
     return end
 
 

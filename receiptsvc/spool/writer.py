@@ -1,8 +1,8 @@
-"""The spool: files in which a process keeps callbacks that the database can't take. Appending, and whose a file is.
+"""The spool: files in which a process keeps callbacks that the database can't take. Appending to them and owning them.
 
-A process writes to one file, which it holds locked for as long as it may write to it; nobody else ever appends to that
-file. What stands in a file is `records`' business, emptying files is `drain`'s, counting what waits `backlog`'s.
-Nothing here knows of an event loop: every call may block, and belongs on a native thread.
+A process writes to one file, which it keeps locked for as long as it may write to it; no other process ever appends to
+that file. `records` owns the bytes of a file, `drainer` empties files, `backlog` counts what waits. Nothing here uses
+the event loop: every call may block, and belongs on a native thread.
 """
 
 import errno
@@ -22,25 +22,25 @@ from receiptsvc.domain.inbox import Arrival
 from receiptsvc.spool import records
 
 SUFFIX = ".spool"  # callbacks that wait for the database
-TORN_SUFFIX = ".torn"  # bytes in which no record could be read
-REFUSED_SUFFIX = ".refused"  # whole records, in a spool file's form, that the database would not take even alone
+TORN_SUFFIX = ".torn"  # bytes that are no readable record
+REFUSED_SUFFIX = ".refused"  # a spool file of records that the database refused even alone
 
-_TRIAL_BYTES = 4096  # a block of most disks: a file of a few bytes may find room where no callback does
-_LARGEST_FILE_BYTES = 16 * 1024 * 1024  # so that a long outage's callbacks leave the disk bit by bit
+_TRIAL_BYTES = 4096  # a block of most disks: a few bytes may fit where no callback does
+_MAX_FILE_BYTES = 16 * 1024 * 1024  # so that the callbacks of a long outage leave the disk file by file
 
 
 @dataclass(eq=False, slots=True)
 class _OpenFile:
     path: Path
     descriptor: int
-    mark: bytes
+    marker: bytes
     durable_bytes: int = 0
 
 
 class Spool:
-    """One process's way into the spool folder. To be made after a fork: a lock is shared with a forked child.
+    """Appends one process's callbacks to the spool. It must be made after a fork: a forked child shares its lock.
 
-    `fsync` and `largest_file_bytes` are there for tests.
+    `fsync` and `max_file_bytes` are there for tests.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class Spool:
         folder: Path,
         *,
         fsync: Callable[[int], None] = os.fsync,
-        largest_file_bytes: int = _LARGEST_FILE_BYTES,
+        max_file_bytes: int = _MAX_FILE_BYTES,
     ) -> None:
         """Make the folder and try it. Raises SettingsError if no file there can be made, written, synced and locked."""
         self._folder = folder
         self._fsync = fsync
-        self._largest_file_bytes = largest_file_bytes
+        self._max_file_bytes = max_file_bytes
         self._lock = threading.Lock()
         self._file: _OpenFile | None = None
         self._is_closed = False
@@ -67,23 +67,23 @@ class Spool:
     def append(self, arrivals: Sequence[Arrival]) -> None:
         """Keep `arrivals` (not empty), and return when all of them are on the disk. Raises StorageUnavailable.
 
-        After an error nothing new is in the file, as far as the disk still does what it is told, and the file is never
-        written again: a system that failed to sync a page may say the next time that it has.
+        After an error nothing new is in the file, as far as the disk still works, and the file is never written again:
+        a system that failed to sync a page may report success the next time.
         """
         with self._lock:
             if self._is_closed:
                 raise StorageUnavailable("the spool is closed")
             try:
-                file = self._file or self._begin()
+                file = self._file or self._create_file()
                 self._write(file, arrivals)
             except OSError as error:
-                self._give_up()
+                self._abandon_file()
                 raise StorageUnavailable(f"the spool could not be written: {error.strerror}") from error
-            if file.durable_bytes >= self._largest_file_bytes:
+            if file.durable_bytes >= self._max_file_bytes:
                 self._release()
 
     def try_appending(self) -> None:
-        """Write and sync what a callback might take, and leave nothing. Raises StorageUnavailable."""
+        """Write and sync as much as a callback takes, and leave nothing. Raises StorageUnavailable."""
         if self._is_closed:
             raise StorageUnavailable("the spool is closed")
         try:
@@ -92,12 +92,12 @@ class Spool:
             raise StorageUnavailable(f"the spool could not be written: {error.strerror}") from error
 
     def seal(self) -> None:
-        """Write no more to the present file, so that it can be drained. The next append begins another."""
+        """Write no more to the current file, so that it can be drained. The next append makes a new one."""
         with self._lock:
             self._release()
 
     def close(self) -> None:
-        """Seal, and take nothing more."""
+        """Seal the current file, and refuse every later append."""
         with self._lock:
             self._is_closed = True
             self._release()
@@ -108,41 +108,41 @@ class Spool:
         for folder in missing:
             sync_folder(folder.parent, self._fsync)
         with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".probe-") as probe:
-            left = memoryview(bytes(_TRIAL_BYTES))
-            while left:
-                left = left[os.write(probe.fileno(), left) :]
+            unwritten = memoryview(bytes(_TRIAL_BYTES))
+            while unwritten:
+                unwritten = unwritten[os.write(probe.fileno(), unwritten) :]
             self._fsync(probe.fileno())
             fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
         sync_folder(self._folder, self._fsync)
 
-    def _begin(self) -> _OpenFile:
-        """A new file that is locked. Its name sorts by the time it was made."""
+    def _create_file(self) -> _OpenFile:
+        """Make and lock a new file. Names sort by the time they were made."""
         while True:
             path = self._folder / f"{ids.to_text(ids.new())}{SUFFIX}"
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-            self._file = _OpenFile(path, descriptor, secrets.token_bytes(records.MARK_BYTES))
-            if owns(descriptor):
+            self._file = _OpenFile(path, descriptor, secrets.token_bytes(records.MARKER_BYTES))
+            if try_lock(descriptor):
                 return self._file
-            self._release()  # the drainer was quicker with the lock than we; the file is empty, and goes
+            self._release()  # a drainer locked it first, and removes it because it is empty
 
     def _write(self, file: _OpenFile, arrivals: Sequence[Arrival]) -> None:
         is_new = file.durable_bytes == 0
-        left = memoryview(
-            (records.header(file.mark) if is_new else b"")
-            + b"".join(records.encode(file.mark, arrival) for arrival in arrivals)
+        unwritten = memoryview(
+            (records.header(file.marker) if is_new else b"")
+            + b"".join(records.encode(file.marker, arrival) for arrival in arrivals)
         )
-        while left:
-            left = left[os.write(file.descriptor, left) :]
+        while unwritten:
+            unwritten = unwritten[os.write(file.descriptor, unwritten) :]
         self._fsync(file.descriptor)
         if is_new:
             sync_folder(self._folder, self._fsync)
-        written = os.fstat(file.descriptor)
-        if not os.path.samestat(written, file.path.stat()):  # removed or moved: nobody would ever drain it
+        status = os.fstat(file.descriptor)
+        if not os.path.samestat(status, file.path.stat()):  # removed or moved: it would never be drained
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-        file.durable_bytes = written.st_size
+        file.durable_bytes = status.st_size
 
-    def _give_up(self) -> None:
-        """Take out of the present file what was not promised, and never write to it again."""
+    def _abandon_file(self) -> None:
+        """Cut the current file back to its durable bytes, and never write to it again."""
         if self._file is None:
             return
         with suppress(OSError):
@@ -156,12 +156,12 @@ class Spool:
     def _release(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            with suppress(OSError):  # what was promised is on the disk already
+            with suppress(OSError):  # everything that was promised is on the disk already
                 os.close(file.descriptor)
 
 
-def owns(descriptor: int) -> bool:
-    """Lock an open file for as long as it stays open; False if somebody else has it, or has removed it."""
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file for as long as it stays open. Returns False if another process has locked or removed it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -170,7 +170,7 @@ def owns(descriptor: int) -> bool:
 
 
 def sync_folder(folder: Path, fsync: Callable[[int], None] = os.fsync) -> None:
-    """Make it durable which files a folder holds. Raises OSError."""
+    """Make a folder's list of files durable. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Disks on which things really go wrong. Making the small ones takes root and a system that lets it mount."""
+"""Real disks that fail: full, read-only, or unable to sync. Most need root and a system that allows mounts."""
 
 import os
 import resource
@@ -12,8 +12,8 @@ import pytest
 
 
 @contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """For this process every file is full at `size` bytes."""
+def limit_file_size(size: int) -> Iterator[None]:
+    """For this process no file can grow beyond `size` bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -23,37 +23,37 @@ def files_no_larger_than(size: int) -> Iterator[None]:
 
 
 @contextmanager
-def mounted(folder: Path, *words: str) -> Iterator[Path]:
-    """A folder with something mounted on it; skips the test, and says so, where that is impossible."""
+def mounted(folder: Path, *arguments: str) -> Iterator[Path]:
+    """A folder with something mounted on it; skips the test, with a reason, where that is impossible."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small disk takes root")
     folder.mkdir(exist_ok=True)
-    done = subprocess.run(["mount", *words, str(folder)], capture_output=True, text=True, check=False)  # noqa: S607 - the system's
-    if done.returncode:
-        pytest.skip(f"this system mounts nothing: {done.stderr.strip()}")
+    completed = subprocess.run(["mount", *arguments, str(folder)], capture_output=True, text=True, check=False)  # noqa: S607 - the system's own program
+    if completed.returncode:
+        pytest.skip(f"this system allows no mounts: {completed.stderr.strip()}")
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True, capture_output=True)  # noqa: S607 - the system's
+        subprocess.run(["umount", str(folder)], check=True, capture_output=True)  # noqa: S607 - the system's own program
 
 
 @contextmanager
-def small(folder: Path, kilobytes: int) -> Iterator[Path]:
-    """A disk in memory that is soon full."""
+def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
+    """A small disk in memory."""
     with mounted(folder, "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs") as disk:
         yield disk
 
 
 @contextmanager
-def promising_too_much(folder: Path) -> Iterator[Path]:
-    """The image of a disk of 16 MiB with 2 MiB behind it, to be mounted: it takes writes, and then fails to sync them.
+def overcommitted_disk(folder: Path) -> Iterator[Path]:
+    """The image of a 16 MiB disk with 2 MiB of space, to be mounted: it accepts writes and then fails to sync them.
 
-    It has a journal, as any disk does that may be trusted: ext4 without one loses here what it had synced before.
+    It has a journal, as every trustworthy disk does: ext4 without one loses here what it had synced before.
     """
     mkfs = shutil.which("mkfs.ext4", path=f"{os.environ.get('PATH', '')}:/sbin:/usr/sbin")
     if mkfs is None:
         pytest.skip("there is no mkfs.ext4")
-    with small(folder, 2048) as backing:
+    with small_disk(folder, 2048) as backing:
         image = backing / "image"
         with image.open("wb") as file:
             file.truncate(16 * 1024 * 1024)
@@ -61,7 +61,7 @@ def promising_too_much(folder: Path) -> Iterator[Path]:
         yield image
 
 
-def mend(backing: Path) -> None:
-    """Put space behind a disk that promised too much."""
-    words = ["mount", "-o", "remount,size=32m", str(backing)]
-    subprocess.run(words, check=True, capture_output=True)
+def add_space(backing: Path) -> None:
+    """Give an overcommitted disk the space that it lacks."""
+    arguments = ["mount", "-o", "remount,size=32m", str(backing)]
+    subprocess.run(arguments, check=True, capture_output=True)

@@ -1,7 +1,7 @@
-"""Callbacks for the spool's tests, and processes of their own that append to a spool or drain it.
+"""Callbacks for the spool's tests, and separate processes that append to a spool or drain it.
 
-`python -m tests.spool.spooling append FOLDER GROUPS [--seal]` prints the ids of each group that was kept, a line a
-group. `… drain FOLDER` says `writing` before its first group, waits for a line, and then prints the ids it was handed.
+`python -m tests.spool.spooling append FOLDER GROUPS [--seal]` prints the ids of each kept group on a line.
+`… drain FOLDER` prints `writing` before each group, waits for a line of input, and then prints the ids of the group.
 """
 
 import subprocess
@@ -16,12 +16,12 @@ from receiptsvc import ids
 from receiptsvc.config import PROJECT
 from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
-from receiptsvc.spool.drain import drain
+from receiptsvc.spool.drainer import drain
 from receiptsvc.spool.writer import Spool
 
 
 def arrival(query: bytes = b"statusid=1", body: bytes = b"") -> Arrival:
-    """A callback that just came."""
+    """A callback that has just arrived."""
     return Arrival(
         id=ids.new(),
         channel=Channel.MESSAGE,
@@ -32,28 +32,28 @@ def arrival(query: bytes = b"statusid=1", body: bytes = b"") -> Arrival:
 
 
 def arrivals(number: int, *, body: bytes = b"") -> list[Arrival]:
-    """Several of them."""
+    """Several callbacks that have just arrived."""
     return [arrival(body=body) for _ in range(number)]
 
 
 def only_file(folder: Path) -> Path:
-    """The one spool file there is."""
+    """The only spool file in a folder."""
     (path,) = folder.glob("*.spool")
     return path
 
 
-def drained(folder: Path) -> list[Arrival]:
-    """What draining the folder hands over, in order."""
-    taken: list[Arrival] = []
-    assert drain(folder, taken.extend, stop=lambda: False) == len(taken)
-    return taken
+def drain_all(folder: Path) -> list[Arrival]:
+    """Drain the folder. Returns the records in the order in which they were written."""
+    written: list[Arrival] = []
+    assert drain(folder, written.extend, stop=lambda: False) == len(written)
+    return written
 
 
 @contextmanager
-def process(*words: str) -> Iterator["subprocess.Popen[str]"]:
+def process(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
     """This module as a process with these arguments; killed at the end."""
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.spool.spooling", *words],
+        [sys.executable, "-m", "tests.spool.spooling", *arguments],
         cwd=PROJECT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -66,18 +66,18 @@ def process(*words: str) -> Iterator["subprocess.Popen[str]"]:
 
 
 def line(started: "subprocess.Popen[str]") -> str:
-    """The next line that a process prints; empty if it ended."""
+    """The next line that a process prints; empty if it has ended."""
     assert started.stdout is not None
     return started.stdout.readline().strip()
 
 
 def uuids(printed: str) -> list[UUID]:
-    """The ids on the whole lines among what was printed. The last may have been cut off when the process was killed."""
-    whole = printed[: printed.rfind("\n") + 1]
-    return [UUID(word) for word in whole.split()]
+    """The ids on the whole lines of an output. A kill may have cut off the last line."""
+    whole_lines = printed[: printed.rfind("\n") + 1]
+    return [UUID(text) for text in whole_lines.split()]
 
 
-def _say(*words: object) -> None:
+def _print(*words: object) -> None:
     sys.stdout.write(" ".join(map(str, words)) + "\n")
     sys.stdout.flush()
 
@@ -87,16 +87,16 @@ def _append(folder: Path, groups: int, *, seals: bool) -> None:
     for _ in range(groups):
         group = arrivals(20)
         spool.append(group)
-        _say(*(each.id for each in group))
+        _print(*(callback.id for callback in group))
         if seals:
             spool.seal()
 
 
 def _drain(folder: Path) -> None:
     def write(group: Sequence[Arrival]) -> None:
-        _say("writing")
+        _print("writing")
         sys.stdin.readline()
-        _say(*(each.id for each in group))
+        _print(*(callback.id for callback in group))
 
     drain(folder, write, stop=lambda: False)
 

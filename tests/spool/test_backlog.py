@@ -1,13 +1,13 @@
-"""What waits in the spool: right for every process, at every moment."""
+"""Counting what waits in the spool: the count is right in every process, at every moment."""
 
 from pathlib import Path
 
 import pytest
 
 from receiptsvc.spool.backlog import Backlog, SpoolState
-from receiptsvc.spool.drain import drain
+from receiptsvc.spool.drainer import drain
 from receiptsvc.spool.writer import Spool
-from tests.spool.spooling import arrivals, drained, line, only_file, process
+from tests.spool.spooling import arrivals, drain_all, line, only_file, process
 
 EMPTY = SpoolState(records=0, bytes=0, oldest_at=None, aside_files=0, aside_bytes=0)
 
@@ -22,11 +22,11 @@ def backlog(folder: Path) -> Backlog:
     return Backlog(folder)
 
 
-def test_nothing_waits_where_there_is_no_folder(backlog: Backlog) -> None:
+def test_without_a_folder_nothing_waits(backlog: Backlog) -> None:
     assert backlog.look() == EMPTY
 
 
-def test_each_look_counts_what_is_new(folder: Path, backlog: Backlog) -> None:
+def test_each_look_adds_what_is_new(folder: Path, backlog: Backlog) -> None:
     spool = Spool(folder)
     first = arrivals(3)
     spool.append(first)
@@ -44,7 +44,7 @@ def test_each_look_counts_what_is_new(folder: Path, backlog: Backlog) -> None:
     )
     assert state == backlog.look() == Backlog(folder).look()
     spool.close()
-    assert len(drained(folder)) == 12
+    assert len(drain_all(folder)) == 12
     assert backlog.look() == EMPTY
 
 
@@ -61,14 +61,14 @@ def test_a_record_that_is_being_written_counts_when_it_is_whole(folder: Path, ba
     spool.close()
     path = only_file(folder)
     whole = path.read_bytes()
-    seen = []
+    counts = []
     for size in range(0, len(whole) + 1, 5):
         path.write_bytes(whole[:size])
-        seen.append(backlog.look().records)
+        counts.append(backlog.look().records)
     path.write_bytes(whole)
-    seen.append(backlog.look().records)
-    assert seen == sorted(seen)
-    assert set(seen) == {0, 1, 2, 3}
+    counts.append(backlog.look().records)
+    assert counts == sorted(counts)
+    assert set(counts) == {0, 1, 2, 3}
 
 
 def test_a_file_that_has_not_grown_is_not_read_again(folder: Path, backlog: Backlog) -> None:
@@ -82,20 +82,20 @@ def test_a_file_that_has_not_grown_is_not_read_again(folder: Path, backlog: Back
     assert Backlog(folder).look().records == 0
 
 
-def test_what_its_owner_took_back_counts_no_more(folder: Path, backlog: Backlog) -> None:
+def test_records_that_the_owner_cut_off_are_not_counted(folder: Path, backlog: Backlog) -> None:
     spool = Spool(folder)
     spool.append(arrivals(2))
     path = only_file(folder)
-    promised = path.stat().st_size
+    durable_bytes = path.stat().st_size
     spool.append(arrivals(2))
     assert backlog.look().records == 4
     with path.open("r+b") as file:
-        file.truncate(promised)
+        file.truncate(durable_bytes)
     assert backlog.look().records == 2
     spool.close()
 
 
-def test_records_behind_a_damage_count(folder: Path, backlog: Backlog) -> None:
+def test_records_after_a_damaged_one_are_counted(folder: Path, backlog: Backlog) -> None:
     spool = Spool(folder)
     spool.append(arrivals(3))
     spool.close()
@@ -106,7 +106,7 @@ def test_records_behind_a_damage_count(folder: Path, backlog: Backlog) -> None:
     assert backlog.look().records == 2
 
 
-def test_what_is_set_aside_is_counted_apart(folder: Path, backlog: Backlog) -> None:
+def test_files_set_aside_are_counted_separately(folder: Path, backlog: Backlog) -> None:
     spool = Spool(folder)
     group = arrivals(3)
     spool.append(group)
@@ -124,7 +124,7 @@ def test_what_is_set_aside_is_counted_apart(folder: Path, backlog: Backlog) -> N
     assert state.aside_bytes == sum(path.with_suffix(end).stat().st_size for end in (".torn", ".refused"))
 
 
-def test_a_file_of_another_version_counts_with_its_bytes(folder: Path, backlog: Backlog) -> None:
+def test_only_the_bytes_of_a_file_of_another_version_are_counted(folder: Path, backlog: Backlog) -> None:
     spool = Spool(folder)
     spool.append(arrivals(3))
     spool.close()

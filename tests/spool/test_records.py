@@ -1,4 +1,4 @@
-"""A spool file's bytes: whatever came is read back as it came."""
+"""A spool file's bytes: every callback is read back exactly as it came."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from io import BytesIO
@@ -15,7 +15,7 @@ from receiptsvc.domain.messages import Callback
 from receiptsvc.spool import records
 from tests.spool.spooling import arrival
 
-MARK = b"\x01marked\xff"
+MARKER = b"\x01marked\xff"
 
 CALLBACK_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "method": st.text(),
@@ -38,42 +38,42 @@ def contents(data: bytes) -> list[bytes | None]:
     return [piece.content for piece in records.read_pieces(BytesIO(data), len(data))]
 
 
-@pytest.mark.parametrize(("what", "tried"), [(Arrival, ARRIVAL_FIELDS), (Callback, CALLBACK_FIELDS)])
-def test_every_field_of_a_callback_is_tried(what: type[Arrival | Callback], tried: dict[str, object]) -> None:
-    assert set(what._fields) == set(tried)
+@pytest.mark.parametrize(("record_type", "strategies"), [(Arrival, ARRIVAL_FIELDS), (Callback, CALLBACK_FIELDS)])
+def test_the_strategies_cover_every_field(record_type: type[Arrival | Callback], strategies: dict[str, object]) -> None:
+    assert set(record_type._fields) == set(strategies)
 
 
 @given(st.lists(ARRIVALS, max_size=5))
 @settings(deadline=None, derandomize=True, database=None)
-def test_whatever_came_is_read_back_as_it_came(group: list[Arrival]) -> None:
-    data = records.header(MARK) + b"".join(records.encode(MARK, each) for each in group)
+def test_a_file_is_read_back_as_it_was_written(group: list[Arrival]) -> None:
+    data = records.header(MARKER) + b"".join(records.encode(MARKER, callback) for callback in group)
     assert [records.decode(content) for content in contents(data) if content is not None] == group
 
 
 @given(st.binary(max_size=400), st.booleans())
 @settings(deadline=None, derandomize=True, database=None)
-def test_no_byte_falls_between_two_pieces(noise: bytes, has_header: bool) -> None:
-    data = records.header(MARK) * has_header + noise + records.encode(MARK, arrival()) * has_header + noise
-    place = len(records.header(MARK)) * has_header
+def test_pieces_cover_a_file_without_a_gap(noise: bytes, has_header: bool) -> None:
+    data = records.header(MARKER) * has_header + noise + records.encode(MARKER, arrival()) * has_header + noise
+    offset = len(records.header(MARKER)) * has_header
     for piece in records.read_pieces(BytesIO(data), len(data)):
-        assert piece.start == place
-        place = piece.end
-    assert place == len(data)
+        assert piece.start == offset
+        offset = piece.end
+    assert offset == len(data)
 
 
 @pytest.mark.parametrize("distance", [1, 7, 8, 9, 64 * 1024 - 4, 64 * 1024, 200_000])
-def test_reading_goes_on_behind_a_damage_of_any_length(distance: int) -> None:
-    wanted = arrival()
-    data = records.header(MARK) + b"\x01" * distance + records.encode(MARK, wanted)
+def test_reading_continues_after_damage_of_any_length(distance: int) -> None:
+    expected = arrival()
+    data = records.header(MARKER) + b"\x01" * distance + records.encode(MARKER, expected)
     damaged, sound = records.read_pieces(BytesIO(data), len(data))
     assert damaged.content is None
     assert damaged.end - damaged.start == distance
     assert sound.content is not None
-    assert records.decode(sound.content) == wanted
+    assert records.decode(sound.content) == expected
 
 
-def test_a_file_of_another_version_is_not_guessed_at() -> None:
-    data = bytearray(records.header(MARK))
+def test_a_file_of_another_version_is_not_read() -> None:
+    data = bytearray(records.header(MARKER))
     data[7] = 2
     with pytest.raises(records.OtherVersion, match="version 2"):
         contents(bytes(data))
@@ -91,25 +91,25 @@ def test_a_file_of_another_version_is_not_guessed_at() -> None:
         b'{"query_bytes":3,"body_bytes":0}\nab',
     ],
 )
-def test_content_that_was_never_written_is_refused(content: bytes) -> None:
+def test_content_that_encode_never_wrote_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - its text differs, its type is the promise
         records.decode(content)
 
 
-def test_a_record_holds_the_bytes_as_they_came_for_people_to_read(tmp_path: Path) -> None:
+def test_a_record_holds_the_query_and_body_unencoded(tmp_path: Path) -> None:
     path = tmp_path / "record"
-    path.write_bytes(records.encode(MARK, arrival(query=b"a=%20\xff&b", body=b"\0\n<xml/>")))
+    path.write_bytes(records.encode(MARKER, arrival(query=b"a=%20\xff&b", body=b"\0\n<xml/>")))
     assert b"a=%20\xff&b\0\n<xml/>" in path.read_bytes()
 
 
 def test_ids_and_times_keep_their_full_precision() -> None:
-    one = Arrival(
+    callback = Arrival(
         id=ids.new(),
         channel=Channel.ACCOUNT,
         message_id=None,
         received_at=datetime(2024, 2, 29, 23, 59, 59, 999_999, tzinfo=UTC),
         callback=Callback(method="POST", query=b"", content_type="text/plain", body=b""),
     )
-    (content,) = contents(records.header(MARK) + records.encode(MARK, one))
+    (content,) = contents(records.header(MARKER) + records.encode(MARKER, callback))
     assert content is not None
-    assert records.decode(content) == one
+    assert records.decode(content) == callback
