@@ -32,7 +32,7 @@ def worker() -> None:
     # One connection for each thread: the duties, and the concurrent calls.
     database = Database(settings.database_url, pool_size=settings.send_concurrency + 4, is_worker=True)
     try:
-        database.refuse_unsafe()
+        database.check_durability()
     except StorageUnavailable as error:
         logs.warning("worker.storage_unavailable", error=logs.describe(error))  # the duties wait until it is there
     gateways = _gateways(settings)

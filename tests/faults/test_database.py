@@ -108,7 +108,7 @@ def test_without_a_free_connection_nobody_hangs(
     prove(stack, postgresql_url, load, spool_dir)
 
 
-DOORS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'receiptsvc door'"
+DOORS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'receiptsvc inbox writer'"
 
 
 def test_a_callback_never_lacks_the_connection_that_others_have_taken(

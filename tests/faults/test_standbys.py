@@ -74,7 +74,9 @@ def test_commits_that_were_given_up_do_not_use_the_connections_up(
     with server.connect() as admin, server.waiting_for_a_standby():
         for serial in range(15):
             assert call(url, serial) == 200
-        counted = admin.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'receiptsvc door'")
+        counted = admin.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'receiptsvc inbox writer'"
+        )
         (connections,) = counted.fetchone() or (0,)
         assert connections < 10
     wait_until_drained(tmp_path / "spool")

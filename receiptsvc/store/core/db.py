@@ -1,7 +1,7 @@
 """The database: one engine a process, and the two ways to open a transaction.
 
-Every commit of data stands in the caller as `with database.transaction() as session:`. On SQLite such a transaction
-is `BEGIN IMMEDIATE`, so that it waits for its turn at the start and never fails half-way; a reading one is deferred.
+Every commit of data is visible in the caller as `with database.transaction() as session:`. On SQLite such a transaction
+is `BEGIN IMMEDIATE`: it waits for the write lock at its start and never fails half-way. A reading one is deferred.
 """
 
 import secrets
@@ -20,10 +20,10 @@ from sqlalchemy.orm import Session
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
 from receiptsvc.store.core import durability, outages, sqlite_files
 
-MAX_SECONDS = 15.0  # that one call works through rows: routers cut a request off after 30 s
+MAX_SECONDS = 15.0  # for one call to work through rows: routers cut a request off after 30 s
 
 _SQLITE_REST_SECONDS = 0.01
-_BEGIN = "sqlite_begin"  # the execution option that tells a reading transaction from a writing one
+_BEGIN = "sqlite_begin"  # an execution option: the BEGIN of a reading transaction differs from a writing one's
 
 _PG_CONNECT: dict[str, Any] = {
     "application_name": "receiptsvc",
@@ -34,7 +34,7 @@ _PG_CONNECT: dict[str, Any] = {
 
 
 class Database:
-    """A way to the tables. Threads share it; processes each make their own."""
+    """The engine and its transactions. Threads share one; each process makes its own."""
 
     def __init__(
         self,
@@ -45,18 +45,18 @@ class Database:
         is_worker: bool = False,
         may_create: bool = False,
     ) -> None:
-        """`busy_seconds`: how long to wait for a connection of ours, and on SQLite for its one writer's turn.
+        """`busy_seconds`: how long to wait for a connection of the pool, and on SQLite for the write lock.
 
-        `is_worker`: its transactions are long, so that it never shares a slot of the counters with who keeps callbacks.
-        `may_create`: for the migrations: make SQLite's file if there is none. Otherwise that is an outage.
+        `is_worker`: its transactions are long, so it never shares a slot of the counters with a process that keeps
+        callbacks. `may_create`: for the migrations: make SQLite's file if there is none. Otherwise that is an outage.
         """
         parsed = make_url(url)
-        # Where this process adds to the counters: sharing a slot costs time, not truth.
+        # The slot that this process adds to in the counters: a shared slot costs time, not correctness.
         self.slot = secrets.randbelow(64) + 64 * is_worker
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         arguments: dict[str, Any] = {"timeout": busy_seconds} if self.is_sqlite else _PG_CONNECT
         path = parsed.database or ""
-        self._files = sqlite_files.files_of(path)  # on PostgreSQL never opened, and so never missed
+        self._files = sqlite_files.files_of(path)  # on PostgreSQL never opened, so never checked
         if self.is_sqlite:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         if self.is_sqlite and not may_create:
@@ -71,7 +71,7 @@ class Database:
             connect_args=arguments,
             hide_parameters=True,  # parameters are phone numbers and texts; errors get logged
         )
-        event.listen(self._engine, "handle_error", _name_unfit)
+        event.listen(self._engine, "handle_error", _raise_data_error)
         if self.is_sqlite:
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "connect", lambda *_: self._files.opened())
@@ -90,13 +90,13 @@ class Database:
     def transaction(self) -> Iterator[Session]:
         """A session that commits at the end of the block, or leaves nothing behind.
 
-        Raises StorageUnavailable if the database is away, full or too busy, or if SQLite's files were taken away: then
-        the commit may or may not have been.
-        A value that it can't hold or compare is SQLAlchemy's DataError on every engine.
+        Raises StorageUnavailable if the database is away, full or too busy, or if SQLite's files were removed: then the
+        commit may or may not have happened. Raises SQLAlchemy's DataError, on both databases, for a value that the
+        database can't hold or compare.
         """
         info = {"slot": self.slot}
         self._files.check()
-        with _outages_named(), Session(self._engine, expire_on_commit=False, info=info) as session, session.begin():
+        with _translate_errors(), Session(self._engine, expire_on_commit=False, info=info) as session, session.begin():
             yield session
         self._files.check()
 
@@ -104,7 +104,7 @@ class Database:
     def reading(self) -> Iterator[Session]:
         """A session that only reads, all of it from one snapshot. Raises StorageUnavailable."""
         self._files.check()
-        with _outages_named(), Session(self._reading, expire_on_commit=False) as session:
+        with _translate_errors(), Session(self._reading, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
@@ -114,19 +114,19 @@ class Database:
             yield connection
 
     def rest(self) -> None:
-        """Pause between two writing transactions of many: SQLite has no queue, and others must find its door open."""
+        """Pause between two writing transactions of many: SQLite has no queue, and other writers must get their turn."""
         if self.is_sqlite:
             sleep(_SQLITE_REST_SECONDS)
 
-    def refuse_unsafe(self) -> None:
-        """Raise SettingsError if PostgreSQL would answer before its commits are where they are safe.
+    def check_durability(self) -> None:
+        """Raise SettingsError if PostgreSQL would answer before its commits are durable.
 
-        Raises StorageUnavailable if the database can't be asked.
+        Raises StorageUnavailable if the database can't be read.
         """
         if self.is_sqlite:
             return
-        with _outages_named(), self._reading.connect() as connection:
-            faults = durability.find_faults(*connection.execute(text(durability.ASK)).one())
+        with _translate_errors(), self._reading.connect() as connection:
+            faults = durability.find_faults(*connection.execute(text(durability.SETTINGS_QUERY)).one())
         if faults:
             raise SettingsError(faults)
 
@@ -136,17 +136,17 @@ class Database:
 
 
 def is_sqlite(session: Session) -> bool:
-    """Whether a session is one of SQLite's; else it is PostgreSQL's."""
+    """Whether a session uses SQLite; otherwise it uses PostgreSQL."""
     return session.get_bind().dialect.name == "sqlite"
 
 
 def plain_url(url: str) -> str:
-    """The URL of a PostgreSQL as its driver takes it when it is used alone."""
+    """The URL of a PostgreSQL database in libpq's form, without SQLAlchemy's driver name."""
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 @contextmanager
-def _outages_named() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except PoolTimeout as error:
@@ -157,21 +157,21 @@ def _outages_named() -> Iterator[None]:
         raise
 
 
-def _name_unfit(context: ExceptionContext) -> None:
-    """A value that a driver can't even write for its database is a DataError too, like SQLSTATE class 22."""
+def _raise_data_error(context: ExceptionContext) -> None:
+    """Raise DataError for a value that the driver itself can't convert, as for SQLSTATE class 22."""
     error = context.original_exception
     if isinstance(error, OverflowError | UnicodeError):
         raise DataError(context.statement, None, error, hide_parameters=True) from error
 
 
 def _set_utc(connection: Any, _record: object) -> None:
-    # A server's own zone would shift the ends of time out of what can be read back.
+    # In the server's own zone the first and last possible times would be shifted out of Python's range.
     connection.execute("SET TIME ZONE 'UTC'")
     connection.commit()
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # the driver's own BEGINs are deferred; ours are given below
+    connection.isolation_level = None  # the driver's own BEGINs are deferred; `_begin_sqlite` sends ours
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")

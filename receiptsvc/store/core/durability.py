@@ -1,6 +1,6 @@
-"""What makes a commit of PostgreSQL durable, and which of its settings would answer before it is."""
+"""Checks PostgreSQL's settings: with some of them a commit returns before it is durable."""
 
-ASK = (
+SETTINGS_QUERY = (
     "SELECT current_setting('fsync'), current_setting('synchronous_commit'),"
     " current_setting('synchronous_standby_names'), current_setting('client_min_messages')"
 )
@@ -9,7 +9,7 @@ _WAITS_FOR_STANDBYS = ("on", "remote_apply")
 
 
 def find_faults(fsync: str, synchronous_commit: str, standbys: str, client_min_messages: str) -> list[str]:
-    """What is wrong with the answers to ASK, a line each. A session's own settings count: a role may have others."""
+    """The faults in a row of SETTINGS_QUERY, a line each. It reads the session's settings, since a role may have its own."""
     lost = "a receipt answered 200 could be lost"
     faults = [
         f"DATABASE_URL: PostgreSQL runs with {name} off; {lost}"

@@ -1,4 +1,4 @@
-"""Tells outages of a database apart from errors about data. An outage passes; a data error repeats with every try."""
+"""Classifies database errors: an outage passes, while an error about data repeats with every try."""
 
 import sqlite3
 from typing import Any
@@ -9,7 +9,7 @@ import psycopg
 _PG_DATA = ("22", "23", "54")  # SQLSTATE classes: data, constraints, limits
 _SQLITE_DATA = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH})
 
-# psycopg's options that notice a vanished host within seconds, instead of the system's two hours.
+# psycopg's options that detect a vanished host within seconds, instead of the system's two hours.
 TCP_KEEPALIVE: dict[str, Any] = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -19,7 +19,7 @@ TCP_KEEPALIVE: dict[str, Any] = {
 
 
 def is_outage(error: BaseException | None) -> bool:
-    """Whether a driver's error is about the database itself, not about the data it was given."""
+    """Whether a driver's error is about the database itself, not about the data."""
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", None)
         return code is not None and code & 0xFF not in _SQLITE_DATA  # the low byte is the primary code

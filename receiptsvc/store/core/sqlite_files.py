@@ -1,8 +1,8 @@
-"""Whether SQLite's files still stand where its connections opened them.
+"""Checks whether SQLite's files are still those that its connections opened.
 
-SQLite goes on writing to files that were removed or replaced under it and reports success; all of that is gone when
-the last connection closes. Don't open these files here, only look at their names: closing any descriptor of a file
-drops the locks (POSIX) that SQLite holds on it in this process.
+SQLite continues to write to files that were removed or replaced, and reports success; all of that is lost when the last
+connection closes. Never open these files here, only stat their paths: closing any descriptor of a file drops the locks
+(POSIX) that SQLite holds on it in this process.
 """
 
 import threading
@@ -17,36 +17,36 @@ _Identity = tuple[int, int]  # device and inode
 class SqliteFiles:
     """The files that all connections of this process to one database share: the database itself, its -wal and its -shm.
 
-    They are known from the first connection to the last one's end. As long as one is open, no inode of theirs can be
-    given to another file, and SQLite itself removes none of them.
+    Their identities are held from the first connection to the end of the last one. While one is open, no inode of
+    theirs can be reused by another file, and SQLite itself removes none of them.
     """
 
     def __init__(self, path: str) -> None:
         self._paths = tuple(Path(f"{path}{suffix}") for suffix in ("", "-wal", "-shm"))
-        self._known: tuple[_Identity | None, ...] | None = None
+        self._opened: tuple[_Identity | None, ...] | None = None
         self._connections = 0
-        self.are_lost = False  # at the last check
+        self.are_lost = False  # by the last check
         self._lock = threading.Lock()
 
     def opened(self) -> None:
         """Note that a connection was opened and is in WAL mode, which makes all three files."""
         with self._lock:
             self._connections += 1
-            if self._known is None:
-                self._known = tuple(map(_identity, self._paths))
+            if self._opened is None:
+                self._opened = tuple(map(_identity, self._paths))
 
     def closed(self) -> None:
         """Note that a connection was closed. After the last one SQLite may remove -wal and -shm, as it should."""
         with self._lock:
             self._connections -= 1
             if self._connections == 0:
-                self._known = None
+                self._opened = None
 
     def check(self) -> None:
-        """Raise StorageUnavailable if a file is not the one that was opened. One that comes back is fine again."""
-        known = self._known
-        self.are_lost = known is not None and any(
-            identity is None or identity != _identity(path) for identity, path in zip(known, self._paths, strict=True)
+        """Raise StorageUnavailable if a file is not the one that was opened. If it comes back, all is well again."""
+        opened = self._opened
+        self.are_lost = opened is not None and any(
+            identity is None or identity != _identity(path) for identity, path in zip(opened, self._paths, strict=True)
         )
         if self.are_lost:
             raise StorageUnavailable(
@@ -57,18 +57,18 @@ class SqliteFiles:
 
 @cache
 def files_of(path: str) -> SqliteFiles:
-    """Those of the database at this path. One for a process: a new connection must not open what others have lost."""
+    """The files of the database at this path, one object a process: a new connection must not open replaced files."""
     return SqliteFiles(path)
 
 
 def uri(path: str) -> str:
-    """How SQLite is told to open a file that must be there already: it would make an empty one in silence."""
+    """A URI with which SQLite opens only a file that exists: otherwise it would silently make an empty one."""
     return f"{Path(path).absolute().as_uri()}?mode=rw"
 
 
 def _identity(path: Path) -> _Identity | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino

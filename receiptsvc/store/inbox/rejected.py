@@ -39,13 +39,13 @@ def add(session: Session, callbacks: Sequence[RejectedCallback]) -> None:
     rows = [
         {
             "id": ids.new(),
-            "received_at": each.received_at,
-            "method": each.method,
-            "address": each.address,
-            "kid": each.kid,
-            "query": each.query[:MAX_QUERY],
+            "received_at": callback.received_at,
+            "method": callback.method,
+            "address": callback.address,
+            "kid": callback.kid,
+            "query": callback.query[:MAX_QUERY],
         }
-        for each in callbacks
+        for callback in callbacks
     ]
     session.execute(insert(RejectedCallbackRow), rows)
     oldest = (

@@ -1,12 +1,12 @@
-"""The way into the inbox for callbacks as they come: one raw connection, one statement a group, one transaction.
+"""The inbox writer: writes callbacks as they arrive, with one raw connection and one statement in one transaction a group.
 
-Beside `inbox.keep` because here every microsecond is waited for: no session, no compiling, no pool. What it writes is
-what `inbox.keep` would write; a test holds the two against each other. Keeping twice keeps once.
+It exists beside `pending.keep` because callbacks wait for every microsecond here: no session, no compiling, no pool. It
+writes the same as `pending.keep`; a test compares the two. Keeping a callback twice stores it once.
 
-Every statement writes at least its counters, also where it finds all its rows there already. A PostgreSQL with
-synchronous standbys commits on its own disk first, shows the rows to everybody, and then waits for the standbys; who
-cancels that wait gets COMMAND_OK and a WARNING. A later "do nothing" on the same ids would wait for nothing. A commit
-that wrote something waits until the standbys have all that was written before it, whoever wrote that.
+Every statement writes at least its counters, even if all its rows are stored already. A PostgreSQL with synchronous
+standbys commits on its own disk first, makes the rows visible, and then waits for the standbys; if that wait is
+cancelled, the client gets COMMAND_OK and a WARNING. A later "do nothing" on the same ids would not wait at all. A commit
+that wrote something waits until the standbys have everything that was written before it, by any connection.
 """
 
 import select
@@ -57,7 +57,7 @@ INSERT INTO counters (name, slot, value) VALUES ('callbacks', ?1, ?2), ('pending
 ON CONFLICT (name, slot) DO UPDATE SET value = value + excluded.value
 """
 
-# What a callback takes, in one transaction: its row and its counts. Nobody else ever sees the row.
+# What a callback takes, in one transaction: its row and its counts. The row is never visible to other transactions.
 _POSTGRESQL_TRIAL = """
 INSERT INTO inbox (id, channel, is_unauthenticated, received_at, method, query, body, outcome, next_at, tries)
 VALUES ('{id}', 'account', false, now(), 'HEAD', decode(repeat('00', {bytes}), 'hex'), '', 'pending', now(), 0);
@@ -71,39 +71,40 @@ INSERT INTO inbox (id, channel, is_unauthenticated, received_at, method, query, 
 VALUES (?1, 'account', 0, ?2, 'HEAD', zeroblob(?3), x'', 'pending', ?2, 0)
 """
 _SQLITE_TRIAL_END = "DELETE FROM inbox WHERE id = ?1"
-_TRIAL_BYTES = 500  # of the query of a usual receipt
+_TRIAL_BYTES = 500  # the length of a typical receipt's query
 
 _STATEMENT = b"keep"
 _MAX_BYTES = 4 * 1024 * 1024  # of callbacks in one statement
 _NULL = "NULL"
-_BYTES = r"\\x"  # before hexadecimal digits, in an array
-_NO_PREPARING = ("26000", "42P05")  # a prepared statement is not there, or is there twice: another server's session
+_BYTES_PREFIX = r"\\x"  # of hexadecimal digits, in an array
+# A prepared statement is missing, or exists already: a pooler has mixed up the server's sessions.
+_PREPARED_STATEMENT_ERRORS = ("26000", "42P05")
 
 
 class InboxWriter(Protocol):
-    """One connection into the inbox. Only `abandon` may be called while another thread is in any other method."""
+    """One connection that writes to the inbox. Only `abandon` may be called while another thread is in a method."""
 
     def connect(self) -> None:
-        """Open the connection, unless it is open and, as far as can be seen without asking, alive.
+        """Open the connection, unless it is open and, as far as this side knows without a round trip, alive.
 
-        Raises StorageUnavailable, and SettingsError if the database would answer before its commits are safe. The other
-        methods connect by themselves where they must, and raise StorageUnavailable in both cases.
+        Raises StorageUnavailable, and SettingsError if the database would answer before its commits are durable. The
+        other methods connect by themselves if they must, and raise StorageUnavailable in both cases.
         """
         ...
 
     def keep(self, arrivals: Sequence[Arrival]) -> None:
-        """Keep these and count them; when it returns they are on disk.
+        """Store these callbacks and count them; when it returns they are on disk.
 
-        Raises StorageUnavailable: then they may or may not be kept. Any other error is about their content.
+        Raises StorageUnavailable: then they may or may not be stored. Any other error is about their content.
         """
         ...
 
     def try_keeping(self) -> None:
-        """Commit what a callback takes, and leave nothing. Raises what `keep` raises."""
+        """Commit as much as a callback takes, and leave nothing. Raises what `keep` raises."""
         ...
 
     def abandon(self) -> None:
-        """Give up on whoever is in `keep`: it ends soon with StorageUnavailable. The next one connects anew."""
+        """Make a running `keep` end soon with StorageUnavailable. The next call opens a new connection."""
         ...
 
     def close(self) -> None:
@@ -112,9 +113,9 @@ class InboxWriter(Protocol):
 
 
 def open_writer(url: str, slot: int, *, patience_seconds: float) -> InboxWriter:
-    """A door to the database of this URL. It does not connect yet.
+    """An inbox writer for the database of this URL. It does not connect yet.
 
-    `slot`: of the counters. `patience_seconds`: how long a connection, or SQLite's one writer, may be waited for.
+    `slot`: of the counters. `patience_seconds`: how long to wait for a connection, or for SQLite's write lock.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
@@ -123,43 +124,43 @@ def open_writer(url: str, slot: int, *, patience_seconds: float) -> InboxWriter:
 
 
 class PostgresqlWriter:
-    """See Door. It speaks to libpq by psycopg's own module for that: a cursor costs more than the statement does."""
+    """An `InboxWriter` that calls libpq through psycopg's own wrapper: a cursor costs more than the statement itself."""
 
     def __init__(self, url: str, slot: int, patience_seconds: float) -> None:
         self._url, self._slot = url, slot
-        self._connect_seconds = max(2, round(patience_seconds))  # libpq takes no less
-        self._is_preparing = True  # until a pooler in transaction mode mixes prepared statements up
+        self._connect_seconds = max(2, round(patience_seconds))  # libpq's minimum is 2
+        self._is_preparing = True  # until a pooler in transaction mode mixes up prepared statements
         self._connection: psycopg.Connection | None = None
         self._lock = threading.Lock()
-        self._warnings: list[str] = []  # SQLSTATEs, of the statement that runs
+        self._warnings: list[str] = []  # SQLSTATEs that the running statement has raised
 
     def connect(self) -> None:
-        """See Door."""
+        """See `InboxWriter`."""
         with self._lock:
             connection = self._connection
         if connection is not None and _is_alive(connection):
             return
         self.close()
         try:
-            self._connected()
+            self._ensure_connection()
         except psycopg.Error as error:
-            raise self._unavailable(error) from error
+            raise self._classify(error) from error
 
     def keep(self, arrivals: Sequence[Arrival]) -> None:
-        """See Door."""
-        # Each part is a transaction of its own; whoever tries again keeps none of them twice.
+        """See `InboxWriter`."""
+        # Each part is a transaction of its own; a retry stores no callback twice.
         self._commit(
-            partial(self._execute, parameters=[str(self._slot), *_postgresql_arrays(part)]) for part in _parts(arrivals)
+            partial(self._execute, parameters=[str(self._slot), *_postgresql_arrays(part)]) for part in _split(arrivals)
         )
 
     def try_keeping(self) -> None:
-        """See Door."""
+        """See `InboxWriter`."""
         trial = _POSTGRESQL_TRIAL.format(id=ids.new(), slot=self._slot, bytes=_TRIAL_BYTES).encode()
         self._commit([lambda connection: connection.exec_(trial)])
 
     def _commit(self, transactions: Iterable[Callable[[PGconn], PGresult]]) -> None:
         try:
-            connection = self._connected()
+            connection = self._ensure_connection()
             for commit in transactions:
                 self._warnings.clear()
                 _check(commit(connection.pgconn))
@@ -168,11 +169,11 @@ class PostgresqlWriter:
         except SettingsError as error:
             raise StorageUnavailable(" ".join(error.faults)) from error
         except psycopg.Error as error:
-            raise self._unavailable(error) from error
+            raise self._classify(error) from error
 
-    def _unavailable(self, error: psycopg.Error) -> StorageUnavailable:
-        """How an outage is called, with the connection closed. Raises the error itself if it is about the content."""
-        if error.sqlstate in _NO_PREPARING:
+    def _classify(self, error: psycopg.Error) -> StorageUnavailable:
+        """Close the connection and return an outage's error. Raises the error itself if it is about the content."""
+        if error.sqlstate in _PREPARED_STATEMENT_ERRORS:
             self._is_preparing = False
         elif not outages.is_outage(error):
             raise error
@@ -186,65 +187,66 @@ class PostgresqlWriter:
         return connection.exec_params(_POSTGRESQL, values)
 
     def abandon(self) -> None:
-        """See Door."""
+        """See `InboxWriter`."""
         with self._lock:
             connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(OSError, psycopg.Error), socket.socket(fileno=connection.fileno()) as wire:
                 try:
-                    wire.shutdown(socket.SHUT_RDWR)  # whoever reads from it is told that it has ended
+                    wire.shutdown(socket.SHUT_RDWR)  # the thread that reads from it sees its end
                 finally:
-                    wire.detach()  # it is still the connection's
+                    wire.detach()  # the connection still owns the descriptor
 
     def close(self) -> None:
-        """See Door."""
+        """See `InboxWriter`."""
         with self._lock:
             connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
 
-    def _connected(self) -> psycopg.Connection:
+    def _ensure_connection(self) -> psycopg.Connection:
         with self._lock:
             if self._connection is not None:
                 return self._connection
-        made = psycopg.connect(
+        connection = psycopg.connect(
             self._url,
             autocommit=True,
             connect_timeout=self._connect_seconds,
-            application_name="receiptsvc door",
+            application_name="receiptsvc inbox writer",
             **outages.TCP_KEEPALIVE,
         )
-        made.add_notice_handler(self._note)
+        connection.add_notice_handler(self._collect_warning)
         with self._lock:
-            self._connection = made  # from here on it can be abandoned
+            self._connection = connection  # from here on it can be abandoned
         try:
-            self._prepare(made)
+            self._prepare(connection)
         except SettingsError:
             self.close()
             raise
-        return made
+        return connection
 
-    def _prepare(self, made: psycopg.Connection) -> None:
-        answers = made.execute(durability.ASK).fetchone() or ()
-        faults = durability.find_faults(*answers)
-        if faults:  # also after a start without the database, or when another server has taken its place
+    def _prepare(self, connection: psycopg.Connection) -> None:
+        settings = connection.execute(durability.SETTINGS_QUERY).fetchone() or ()
+        faults = durability.find_faults(*settings)
+        if faults:  # checked at every connect: the process may have started without the database, or it was replaced
             raise SettingsError(faults)
-        # A backend whose client has given up else waits for its locks for good, and holds one of the few connections.
-        made.pgconn.exec_(b"SET client_connection_check_interval = '1s'")  # not every system can; then it is as it is
+        # Without this a backend whose client has gone waits for its locks forever, and holds one of the few
+        # connections. Not every system supports it, so its result is not checked.
+        connection.pgconn.exec_(b"SET client_connection_check_interval = '1s'")
         if self._is_preparing:
-            _check(made.pgconn.prepare(_STATEMENT, _POSTGRESQL))
+            _check(connection.pgconn.prepare(_STATEMENT, _POSTGRESQL))
 
-    def _note(self, notice: psycopg.errors.Diagnostic) -> None:
+    def _collect_warning(self, notice: psycopg.errors.Diagnostic) -> None:
         if notice.severity_nonlocalized == "WARNING":
             self._warnings.append(notice.sqlstate or "")
 
 
 class SqliteWriter:
-    """See Door. A write to a disk that hangs can't be given up, only waited for.
+    """An `InboxWriter` for SQLite. A write to a disk that hangs can't be aborted, only waited for.
 
-    Once its files were taken away it keeps nothing more: it holds on to its connection, and goes on if they come back.
-    To open whatever stands there instead could mix two databases, since other processes still have the old files open.
+    Once its files are removed it stores nothing more: it holds its connection, and continues if they come back. Opening
+    the files that replaced them could mix two databases, since other processes still have the old ones open.
     """
 
     def __init__(self, path: str, slot: int, patience_seconds: float) -> None:
@@ -253,24 +255,24 @@ class SqliteWriter:
         self._files = sqlite_files.files_of(path)
 
     def connect(self) -> None:
-        """See Door."""
+        """See `InboxWriter`."""
         self._commit([])
 
     def keep(self, arrivals: Sequence[Arrival]) -> None:
-        """See Door."""
-        self._commit([partial(self._keep, arrivals=arrivals)])
+        """See `InboxWriter`."""
+        self._commit([partial(self._insert, arrivals=arrivals)])
 
     def try_keeping(self) -> None:
-        """See Door."""
-        self._commit([self._try])
+        """See `InboxWriter`."""
+        self._commit([self._insert_trial])
 
     def abandon(self) -> None:
-        """See Door."""
+        """See `InboxWriter`."""
         if self._connection is not None:
             self._connection.interrupt()
 
     def close(self) -> None:
-        """See Door."""
+        """See `InboxWriter`."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._files.closed()
@@ -281,7 +283,7 @@ class SqliteWriter:
         if self._connection is None or self._files.are_lost:
             self._files.check()
         try:
-            connection = self._connected()
+            connection = self._ensure_connection()
             for write in transactions:
                 connection.execute("BEGIN IMMEDIATE")
                 try:
@@ -297,60 +299,60 @@ class SqliteWriter:
             self._files.check()
             self.close()
             raise StorageUnavailable(outages.describe(error)) from error
-        self._files.check()  # a commit into a file without a name is lost with its last connection
+        self._files.check()  # a commit to a removed file is lost with the file's last connection
 
-    def _keep(self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
-        kept = connection.executemany(_SQLITE, map(_sqlite_row, arrivals)).rowcount
-        connection.execute(_SQLITE_COUNT, (self._slot, max(kept, 0)))  # -1 is said of no rows at all
+    def _insert(self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
+        inserted = connection.executemany(_SQLITE, map(_sqlite_row, arrivals)).rowcount
+        connection.execute(_SQLITE_COUNT, (self._slot, max(inserted, 0)))  # rowcount is -1 without any arrivals
 
-    def _try(self, connection: sqlite3.Connection) -> None:
+    def _insert_trial(self, connection: sqlite3.Connection) -> None:
         row_id = ids.new().hex
         connection.execute(_SQLITE_TRIAL, (row_id, _sqlite_time(datetime.now(UTC)), _TRIAL_BYTES))
         connection.execute(_SQLITE_COUNT, (self._slot, 0))
         connection.execute(_SQLITE_TRIAL_END, (row_id,))
 
-    def _connected(self) -> sqlite3.Connection:
+    def _ensure_connection(self) -> sqlite3.Connection:
         if self._connection is None:
-            made = sqlite3.connect(
+            connection = sqlite3.connect(
                 sqlite_files.uri(self._path),
                 uri=True,
                 timeout=self._patience_seconds,
                 isolation_level=None,
                 check_same_thread=False,
             )
-            made.execute("PRAGMA journal_mode = WAL")
-            made.execute("PRAGMA synchronous = FULL")
-            made.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
             self._files.opened()
-            self._connection = made
+            self._connection = connection
         return self._connection
 
 
-def _parts(arrivals: Sequence[Arrival]) -> Iterator[Sequence[Arrival]]:
-    """Arrivals in their order, some megabytes at a time: as a parameter they take several times their room."""
+def _split(arrivals: Sequence[Arrival]) -> Iterator[Sequence[Arrival]]:
+    """Arrivals in their order, some megabytes at a time: as parameters they take several times their size in memory."""
     start = size = 0
-    for place, arrival in enumerate(arrivals):
+    for index, arrival in enumerate(arrivals):
         size += len(arrival.callback.query) + len(arrival.callback.body)
-        if size > _MAX_BYTES and place > start:
-            yield arrivals[start:place]
-            start, size = place, len(arrival.callback.query) + len(arrival.callback.body)
+        if size > _MAX_BYTES and index > start:
+            yield arrivals[start:index]
+            start, size = index, len(arrival.callback.query) + len(arrival.callback.body)
     yield arrivals[start:]
 
 
 def _is_alive(connection: psycopg.Connection) -> bool:
-    """Whether a connection on which nothing is under way is still there, as far as this side knows."""
+    """Whether an idle connection is still open, as far as this side knows."""
     try:
-        if _has_news(connection.fileno()):
-            connection.pgconn.consume_input()  # raises if the news is its end
+        if _has_input(connection.fileno()):
+            connection.pgconn.consume_input()  # raises if the connection has ended
     except (OSError, psycopg.Error):
         return False
     return not connection.closed
 
 
-def _has_news(descriptor: int) -> bool:
-    waiting = select.poll()
-    waiting.register(descriptor, select.POLLIN)
-    return bool(waiting.poll(0))
+def _has_input(descriptor: int) -> bool:
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def _check(result: PGresult) -> None:
@@ -362,7 +364,7 @@ def _check(result: PGresult) -> None:
 
 
 def _postgresql_arrays(arrivals: Sequence[Arrival]) -> list[str]:
-    """The statement's columns, each as PostgreSQL writes an array."""
+    """The statement's columns, each as an array literal of PostgreSQL."""
     callbacks = [arrival.callback for arrival in arrivals]
     return [
         _array([arrival.id.hex for arrival in arrivals]),
@@ -371,9 +373,9 @@ def _postgresql_arrays(arrivals: Sequence[Arrival]) -> list[str]:
         _array(["t" if arrival.is_unauthenticated else "f" for arrival in arrivals]),
         _array([f'"{arrival.received_at.isoformat()}"' for arrival in arrivals]),
         _array([_quoted(callback.method) for callback in callbacks]),
-        _array([_BYTES + callback.query.hex() for callback in callbacks]),
+        _array([_BYTES_PREFIX + callback.query.hex() for callback in callbacks]),
         _array([_quoted(callback.content_type) for callback in callbacks]),
-        _array([_BYTES + callback.body.hex() for callback in callbacks]),
+        _array([_BYTES_PREFIX + callback.body.hex() for callback in callbacks]),
     ]
 
 
@@ -403,6 +405,6 @@ def _sqlite_row(arrival: Arrival) -> tuple[object, ...]:
     )
 
 
-def _sqlite_time(at: datetime) -> str:
+def _sqlite_time(time: datetime) -> str:
     """A time as SQLAlchemy writes it."""
-    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")

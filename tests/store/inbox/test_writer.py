@@ -1,4 +1,4 @@
-"""The door writes what the inbox's own function writes, only faster."""
+"""The inbox writer stores the same as `pending.keep`, and reports every doubt about a commit as an outage."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,45 +48,45 @@ def columns(database: Database, row_id: object) -> dict[str, object]:
 
 
 @pytest.fixture
-def door(database_url: str, database: Database) -> InboxWriter:
+def writer(database_url: str, database: Database) -> InboxWriter:
     return open_writer(database_url, database.slot, patience_seconds=2)
 
 
-def test_the_door_writes_what_the_inbox_writes(door: InboxWriter, database: Database) -> None:
-    slowly, quickly = arrivals(), arrivals()
+def test_the_inbox_writer_stores_what_pending_keep_stores(writer: InboxWriter, database: Database) -> None:
+    reference_arrivals, fast_arrivals = arrivals(), arrivals()
     with database.transaction() as session:
-        pending.keep(session, slowly)
-    door.keep(quickly)
-    door.close()
-    for slow, quick in zip(slowly, quickly, strict=True):
-        expected, written = columns(database, slow.id), columns(database, quick.id)
+        pending.keep(session, reference_arrivals)
+    writer.keep(fast_arrivals)
+    writer.close()
+    for reference, fast in zip(reference_arrivals, fast_arrivals, strict=True):
+        expected, written = columns(database, reference.id), columns(database, fast.id)
         assert {**expected, "message_id": None} == {**written, "message_id": None}
-        assert written["message_id"] == quick.message_id
+        assert written["message_id"] == fast.message_id
     with database.reading() as session:
         counted = counters.read(session)
     assert (counted.callbacks, counted.received, counted.is_balanced) == (10, 10, True)
 
 
-def test_keeping_twice_keeps_and_counts_once(door: InboxWriter, database: Database) -> None:
+def test_keeping_a_callback_twice_stores_and_counts_it_once(writer: InboxWriter, database: Database) -> None:
     group = arrivals()
-    door.keep(group[:2])
-    door.keep(group)
-    door.keep(group)
-    door.close()
+    writer.keep(group[:2])
+    writer.keep(group)
+    writer.keep(group)
+    writer.close()
     with database.reading() as session:
         assert session.scalar(select(sa.func.count()).select_from(InboxRow)) == 5
         assert counters.read(session).received == 5
 
 
-def test_whoever_hangs_can_be_abandoned_and_the_next_one_gets_through(postgresql_url: str) -> None:
+def test_a_hanging_keep_can_be_abandoned_and_the_next_one_succeeds(postgresql_url: str) -> None:
     database = Database(postgresql_url)
-    door = open_writer(postgresql_url, 0, patience_seconds=2)
-    door.keep(arrivals())
+    writer = open_writer(postgresql_url, 0, patience_seconds=2)
+    writer.keep(arrivals())
     failures: list[BaseException] = []
 
     def hang() -> None:
         try:
-            door.keep(arrivals())
+            writer.keep(arrivals())
         except StorageUnavailable as error:
             failures.append(error)
 
@@ -97,45 +97,45 @@ def test_whoever_hangs_can_be_abandoned_and_the_next_one_gets_through(postgresql
         waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
         while not other.execute(waiting).scalar_one():
             pass
-        door.abandon()
+        writer.abandon()
         thread.join(5)
         assert not thread.is_alive()
         other.rollback()
     assert len(failures) == 1
-    door.keep(arrivals())
-    door.close()
+    writer.keep(arrivals())
+    writer.close()
     database.close()
 
 
-def test_a_trial_writes_what_a_callback_takes_and_leaves_nothing(door: InboxWriter, database: Database) -> None:
-    door.try_keeping()
-    door.keep(arrivals())
-    door.try_keeping()
-    door.close()
+def test_a_trial_writes_what_a_callback_takes_and_leaves_nothing(writer: InboxWriter, database: Database) -> None:
+    writer.try_keeping()
+    writer.keep(arrivals())
+    writer.try_keeping()
+    writer.close()
     with database.reading() as session:
         assert session.scalar(select(sa.func.count()).select_from(InboxRow)) == 5
         assert counters.read(session).received == 5
     assert list(verify(database)) == []
 
 
-def test_every_keeping_writes_something_also_where_all_is_there_already(postgresql_url: str) -> None:
-    """Else its commit would wait for no standby, and prove nothing of the commits before it."""
+def test_keeping_stored_callbacks_again_still_writes_something(postgresql_url: str) -> None:
+    """Otherwise its commit would wait for no standby, and would prove nothing about the commits before it."""
     database = Database(postgresql_url)
-    door = open_writer(postgresql_url, 0, patience_seconds=2)
+    writer = open_writer(postgresql_url, 0, patience_seconds=2)
     group = arrivals()
-    door.keep(group)
+    writer.keep(group)
     written = sa.text("SELECT max(xmin::text::bigint) FROM counters")
     transactions = []
-    for again in (group, group, []):
-        door.keep(again)
+    for batch in (group, group, []):
+        writer.keep(batch)
         with database.reading() as session:
             transactions.append(session.scalar(written))
-    door.close()
+    writer.close()
     database.close()
     assert len(set(transactions)) == 3
 
 
-def test_any_warning_means_not_kept(postgresql_url: str, postgresql_database: Database) -> None:
+def test_any_warning_of_the_database_is_an_outage(postgresql_url: str, postgresql_database: Database) -> None:
     with postgresql_database.transaction() as session:
         session.execute(
             sa.text(
@@ -144,43 +144,43 @@ def test_any_warning_means_not_kept(postgresql_url: str, postgresql_database: Da
             )
         )
         session.execute(sa.text("CREATE TRIGGER warns AFTER INSERT ON inbox EXECUTE FUNCTION warn()"))
-    door = open_writer(postgresql_url, 0, patience_seconds=2)
+    writer = open_writer(postgresql_url, 0, patience_seconds=2)
     with pytest.raises(StorageUnavailable, match="01000"):
-        door.keep(arrivals())
+        writer.keep(arrivals())
     with pytest.raises(StorageUnavailable, match="01000"):
-        door.try_keeping()
-    door.close()
+        writer.try_keeping()
+    writer.close()
 
 
-def test_a_database_that_became_unsafe_is_not_written_to(postgresql_url: str) -> None:
+def test_a_database_without_durable_commits_is_not_written_to(postgresql_url: str) -> None:
     unsafe = f"{postgresql_url}{'&' if '?' in postgresql_url else '?'}options=-csynchronous_commit%3Doff"
-    door = open_writer(unsafe, 0, patience_seconds=2)
+    writer = open_writer(unsafe, 0, patience_seconds=2)
     with pytest.raises(SettingsError, match="synchronous_commit off"):
-        door.connect()
+        writer.connect()
     with pytest.raises(StorageUnavailable, match="synchronous_commit off"):
-        door.keep(arrivals())
-    door.close()
+        writer.keep(arrivals())
+    writer.close()
 
 
 @pytest.mark.parametrize("commit", ["local", "remote_write", "on", "remote_apply"])
 @pytest.mark.parametrize("messages", ["error", "warning", "notice"])
-def test_below_on_is_a_fault_only_with_standbys_named(commit: str, messages: str) -> None:
+def test_weaker_commits_and_hidden_warnings_are_faults_only_with_standbys(commit: str, messages: str) -> None:
     assert durability.find_faults("on", commit, " ", messages) == []
     faults = durability.find_faults("on", commit, "ANY 1 (a, b)", messages)
     assert len(faults) == (commit in {"local", "remote_write"}) + (messages == "error")
 
 
-def test_a_database_without_its_file_is_away_and_makes_none(tmp_path: Path) -> None:
+def test_a_missing_sqlite_file_is_an_outage_and_is_not_made(tmp_path: Path) -> None:
     path = tmp_path / "test.db"
-    door, database = open_writer(f"sqlite:///{path}", 0, patience_seconds=1), Database(f"sqlite:///{path}")
+    writer, database = open_writer(f"sqlite:///{path}", 0, patience_seconds=1), Database(f"sqlite:///{path}")
     with pytest.raises(StorageUnavailable):
-        door.keep(arrivals())
+        writer.keep(arrivals())
     with pytest.raises(StorageUnavailable), database.transaction() as session:
         session.execute(sa.text("SELECT 1"))
     assert not path.exists()
 
 
-def test_a_transaction_on_a_file_that_is_gone_is_an_outage(sqlite_url: str) -> None:
+def test_a_transaction_on_a_removed_sqlite_file_is_an_outage(sqlite_url: str) -> None:
     path = Path(make_url(sqlite_url).database or "")
     database = Database(sqlite_url)
 
