@@ -1,4 +1,4 @@
-"""How gunicorn serves the web process. Port and workers come from the same settings as everything else."""
+"""gunicorn's configuration for the web process. Port and workers come from the service's own settings."""
 
 import os
 import shutil
@@ -18,9 +18,9 @@ except SettingsError as error:
     sys.stderr.write(f"{error}\n")
     sys.exit(2)
 
-# Where all workers count. Each finds it as it imports receiptsvc.metrics. Nothing here may import prometheus_client,
-# which decides then whether counts are shared. SIGHUP runs this file again in the same process: the folder stays, so
-# that no count goes back.
+# The folder in which all workers count. Each reads this variable when it imports receiptsvc.metrics. Nothing here may
+# import prometheus_client, which decides at its import whether counts are shared. SIGHUP runs this file again in the
+# same process: the folder stays, so that no count decreases.
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 _prefix = f"receiptsvc-metrics-{os.getpid()}-"
 if not Path(os.environ.get(_METRICS, "")).name.startswith(_prefix):
@@ -31,12 +31,12 @@ bind = _listening.addresses
 workers = _settings.web_concurrency
 worker_class = "receiptsvc.server.gunicorn_worker.GunicornWorker"
 worker_connections = 4096  # at most, of each process: they take 15 KiB each, 60 MiB of a small dyno's 512
-http_parser = "python"  # the default, auto, takes whatever C parser is importable: another one than is tested
-limit_request_line = 8190  # gunicorn's most: a receipt with its message's text is long
+http_parser = "python"  # the default, auto, takes any C parser that can be imported: not the one that is tested
+limit_request_line = 8190  # gunicorn's maximum: a receipt with its message's text is long
 timeout = 60
 graceful_timeout = 20  # a dyno gives 30 s between SIGTERM and SIGKILL
-keepalive = 95  # Heroku's router keeps its connections for 90 s: who is asked must not be the first to close one
-control_socket_disable = True  # nothing of ours listens beside the port
+keepalive = 95  # Heroku's router keeps its connections for 90 s: the server must not close one first
+control_socket_disable = True  # the service listens on its port only
 logger_class = "receiptsvc.server.access_log.AccessLog"  # a request line holds tokens, keys and phone numbers
 logconfig_dict = {
     "version": 1,
@@ -49,10 +49,10 @@ logconfig_dict = {
 
 
 def when_ready(_server: Any) -> None:
-    """It listens."""
+    """Log where the server listens."""
     logs.info("web.listening", addresses=_listening.addresses, families=_listening.families)
 
 
 def on_exit(_server: Any) -> None:
-    """The server ends, and its counts with it."""
+    """Remove the counts when the server ends."""
     shutil.rmtree(os.environ[_METRICS], ignore_errors=True)

@@ -379,7 +379,7 @@ class _Reader:
             self.fault(name, f"must be set: {form}")
         elif given is None:
             try:
-                return keys.made(DATA / file)
+                return keys.read_or_make(DATA / file)
             except OSError as error:
                 self.fault(name, f"could not be made in the data folder ({error.strerror}); set it: {form}")
         return given

@@ -1,6 +1,6 @@
 """Our ids: UUIDv7 inside, `prefix_` and 26 characters of Crockford base32 outside (the TypeID form).
 
-UUIDv7 sorts by the time it was made, so a table's newest rows lie together and an id is known before its row is.
+UUIDv7 sorts by the time it was made, so a table's newest rows are adjacent. An id is known before its row is written.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -11,9 +11,9 @@ from uuid_utils.compat import uuid7
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
-# To the digits that int() knows in base 32. What Crockford leaves out, and upper case, become none of them.
-_NONE = "ilou" + ascii_uppercase
-_DIGITS = str.maketrans(_ALPHABET + _NONE, "0123456789abcdefghijklmnopqrstuv" + "." * len(_NONE))
+# From Crockford's digits to those of int() in base 32. The letters that Crockford excludes, and upper case, become ".".
+_EXCLUDED = "ilou" + ascii_uppercase
+_DIGITS = str.maketrans(_ALPHABET + _EXCLUDED, "0123456789abcdefghijklmnopqrstuv" + "." * len(_EXCLUDED))
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -21,12 +21,12 @@ LENGTH = 26  # characters of base32 that hold 128 bits
 
 
 def new() -> UUID:
-    """A new id, greater than every one this process made before."""
+    """A new id, greater than every id that this process made before."""
     return uuid7()
 
 
 def first_at(time: datetime) -> UUID:
-    """What no id is less than that was made at this time (aware) or later; to the millisecond."""
+    """The lower bound of the ids made at this time (aware) or later; to the millisecond."""
     return UUID(int=max(0, (time - _EPOCH) // timedelta(milliseconds=1)) << 80)
 
 
@@ -34,7 +34,7 @@ def base32(data: bytes) -> str:
     """`data` as lower-case Crockford base32, big-endian, `ceil(bits / 5)` characters."""
     length = -(-len(data) * 8 // 5)
     number = int.from_bytes(data, "big")
-    return "".join(_ALPHABET[(number >> (5 * place)) & 31] for place in reversed(range(length)))
+    return "".join(_ALPHABET[(number >> (5 * index)) & 31] for index in reversed(range(length)))
 
 
 def to_text(identifier: UUID) -> str:
@@ -44,7 +44,7 @@ def to_text(identifier: UUID) -> str:
 
 
 def from_text(text: str) -> UUID | None:
-    """The id that `to_text` wrote as `text`; None if it wrote no such thing."""
+    """The id that `to_text` writes as `text`; None if there is none."""
     if len(text) != LENGTH or not text.isascii():
         return None
     digits = text.translate(_DIGITS)
@@ -60,11 +60,11 @@ def public(prefix: str, identifier: UUID) -> str:
 
 
 def pattern(prefix: str) -> str:
-    """What `public` writes, as a regular expression of JSON Schema."""
+    """A regular expression for JSON Schema that matches what `public` writes."""
     return f"^{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{25}}$"
 
 
 def parse(prefix: str, text: str) -> UUID | None:
-    """The id behind `text` if it is one of this prefix, else None."""
+    """The id that `public` writes as `text` with this prefix, else None."""
     head, _, tail = text.partition("_")
     return from_text(tail) if head == prefix else None

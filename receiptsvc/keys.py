@@ -1,6 +1,6 @@
-"""Our secrets: the keys that sign callback URLs and those that open the API, and the ones that a desk makes for itself.
+"""Our secrets: the keys that sign callback URLs, the keys of the API, and those that a local checkout makes itself.
 
-Parsing says what is wrong with an entry by its place, never by what stands in it.
+A parsing error names an entry by its position, never by its content.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ _KEY_ID = re.compile(r"[0-9a-z]{1,8}")
 _KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MIN_SECRET = 16
 
-Complain = Callable[[str], None]
+ReportFault = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackKey:
-    """A key that signs callback URLs. `kid` tells which of several verified."""
+    """A key that signs callback URLs. `kid` identifies it among several."""
 
     kid: str
     secret: str = field(repr=False)
@@ -33,52 +33,52 @@ class CallbackKey:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key to the API and what it may do."""
+    """A key of the API and its scopes."""
 
     name: str
     scopes: frozenset[str]
     secret: str = field(repr=False)
 
 
-def parse_callback_keys(given: str, complain: Complain) -> tuple[CallbackKey, ...]:
-    """`[kid:]secret[,…]`."""
+def parse_callback_keys(text: str, report: ReportFault) -> tuple[CallbackKey, ...]:
+    """Parse `[kid:]secret[,…]`. Each fault goes to `report`, and its entry is left out."""
     keys: list[CallbackKey] = []
-    for place, entry in enumerate(_entries(given, complain), start=1):
+    for position, entry in enumerate(_split_entries(text, report), start=1):
         kid, colon, secret = entry.partition(":")
         if not colon:
             kid, secret = _key_id(entry), entry
         if not _KEY_ID.fullmatch(kid):
-            complain(f"entry {place}: a kid is 1 to 8 of 0-9 a-z")
+            report(f"entry {position}: a kid is 1 to 8 of 0-9 a-z")
         elif len(secret) < _MIN_SECRET:
-            complain(f"entry {place}: a secret has at least {_MIN_SECRET} characters")
+            report(f"entry {position}: a secret has at least {_MIN_SECRET} characters")
         elif kid in {key.kid for key in keys}:
-            complain(f"entry {place}: its kid stands twice")
+            report(f"entry {position}: its kid stands twice")
         else:
             keys.append(CallbackKey(kid, secret))
     return tuple(keys)
 
 
-def parse_api_keys(given: str, complain: Complain) -> tuple[ApiKey, ...]:
-    """`name:scope+scope:secret[,…]`."""
+def parse_api_keys(text: str, report: ReportFault) -> tuple[ApiKey, ...]:
+    """Parse `name:scope+scope:secret[,…]`. Each fault goes to `report`, and its entry is left out."""
     keys: list[ApiKey] = []
-    for place, entry in enumerate(_entries(given, complain), start=1):
+    for position, entry in enumerate(_split_entries(text, report), start=1):
         parts = entry.split(":", 2)
         scopes = frozenset(parts[1].split("+")) if len(parts) == 3 else frozenset()
         if len(parts) != 3 or not _KEY_NAME.fullmatch(parts[0]):
-            complain(f"entry {place}: must be name:scope+scope:secret")
+            report(f"entry {position}: must be name:scope+scope:secret")
         elif not scopes <= SCOPES:
-            complain(f"entry {place}: the scopes are {', '.join(sorted(SCOPES))}")
+            report(f"entry {position}: the scopes are {', '.join(sorted(SCOPES))}")
         elif len(parts[2]) < _MIN_SECRET:
-            complain(f"entry {place}: a secret has at least {_MIN_SECRET} characters")
+            report(f"entry {position}: a secret has at least {_MIN_SECRET} characters")
         elif any(key.name == parts[0] or key.secret == parts[2] for key in keys):
-            complain(f"entry {place}: its name or its secret stands twice")
+            report(f"entry {position}: its name or its secret stands twice")
         else:
             keys.append(ApiKey(parts[0], scopes, parts[2]))
     return tuple(keys)
 
 
-def made(path: Path) -> str:
-    """The secret kept in a file of mode 0600, made if there is none; whichever process is first makes it.
+def read_or_make(path: Path) -> str:
+    """Read the secret in a file, after making it (mode 0600) if there is none. Processes may do so at the same time.
 
     Raises OSError.
     """
@@ -99,17 +99,17 @@ def made(path: Path) -> str:
 
 
 def subkey(key: CallbackKey, purpose: str) -> bytes:
-    """32 bytes for one purpose; the signing secret can't be had back from them."""
+    """Derive 32 bytes for one purpose; the signing secret can't be computed from them."""
     return hmac.new(key.secret.encode(), f"receiptsvc/{purpose}".encode(), hashlib.sha256).digest()
 
 
-def _entries(given: str, complain: Complain) -> list[str]:
-    entries = [entry.strip() for entry in given.split(",") if entry.strip()]
+def _split_entries(text: str, report: ReportFault) -> list[str]:
+    entries = [entry.strip() for entry in text.split(",") if entry.strip()]
     if not entries:
-        complain("holds no key")
+        report("holds no key")
     return entries
 
 
 def _key_id(secret: str) -> str:
-    """The kid of a key that was given none: it stays the same wherever in the list the key moves."""
+    """The kid of a key without one: derived from its secret, so that it does not depend on the key's position."""
     return ids.base32(hashlib.sha256(b"kid:" + secret.encode()).digest()[:5])[:4]

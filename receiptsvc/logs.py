@@ -1,7 +1,7 @@
-"""Logs: one JSON line a record, each with a constant `action`, and nothing that tells a person or a secret.
+"""Logs: one JSON line a record, each with a constant `action`, and nothing that identifies a person or is secret.
 
-An exception is logged as its type and the places it came through, never with its text: texts of database and network
-errors carry values.
+An exception is logged as its type and its trace, never with its text: texts of database and network errors hold
+values.
 """
 
 import json
@@ -22,42 +22,42 @@ def set_up(process: str, level: int = logging.INFO) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(process))
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for chatty in ("zeep", "urllib3", "alembic.runtime.plugins"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for noisy in ("zeep", "urllib3", "alembic.runtime.plugins"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def info(action: str, **fields: object) -> None:
-    """One line about something that went as it should. `fields`: counts, ids, names of settings; nothing personal."""
+    """Log one line about normal operation. `fields`: counts, ids, names of settings; nothing personal."""
     _log.info(action, extra={"fields": fields})
 
 
 def warning(action: str, **fields: object) -> None:
-    """One line about something that somebody should look at by day."""
+    """Log one line about something that an operator should look at in working hours."""
     _log.warning(action, extra={"fields": fields})
 
 
 def error(action: str, cause: BaseException | None = None, **fields: object) -> None:
-    """One line about something that somebody should look at now."""
+    """Log one line about something that an operator should look at now."""
     _log.error(action, extra={"fields": fields}, exc_info=cause)
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON: at, level, process, action, its fields, and the way of an exception."""
+    """A record as one line of JSON: at, level, process, action, its fields, and the error and trace of an exception."""
 
     def __init__(self, process: str) -> None:
         super().__init__()
         self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
-        ours = record.name == "receiptsvc"
+        is_ours = record.name == "receiptsvc"
         line: dict[str, Any] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "process": self._process,
-            "action": record.msg if ours else record.name,
+            "action": record.msg if is_ours else record.name,
         }
-        if not ours:
-            # A library's own words without the values: the pattern, or where it filled it in itself, how it begins.
+        if not is_ours:
+            # A library's message without its values: the pattern, or the beginning of one that it formatted itself.
             line["text"] = str(record.msg) if record.args else re.split("[:='\"]", str(record.msg), maxsplit=1)[0][:80]
         line |= getattr(record, "fields", {})
         if record.exc_info and record.exc_info[1] is not None:
@@ -70,7 +70,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def describe(error: BaseException) -> str:
-    """An exception without what it may hold: its type, our own errors' text, and a database error's SQLSTATE."""
+    """An exception without personal data: its type, our own errors' text, and a database error's SQLSTATE."""
     if isinstance(error, ReceiptsvcError):
         return f"{type(error).__name__}: {error}"
     names = [type(error).__name__]

@@ -1,8 +1,8 @@
-"""What Prometheus is told of a web process. Numbers and results only: nothing here names a person or an address.
+"""The Prometheus metrics of a web process. Numbers and results only: no label names a person or an address.
 
 With PROMETHEUS_MULTIPROC_DIR set, as gunicorn.conf.py does, every process of a server counts into files of that folder,
-and any of them can tell all. The file of a process that has ended stays: counts never go back. A gauge that is kept
-here would need `multiprocess.mark_process_dead` when a process ends; there is none.
+and any process can report all counts. The file of a process that has ended stays, so that counts never decrease. A
+gauge that is stored here would need `multiprocess.mark_process_dead` when a process ends; there is none.
 """
 
 import os
@@ -28,7 +28,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 if os.environ.get(_FOLDER) and values.ValueClass is values.MutexValue:
-    # It decided as it was imported, before the folder was named: each process would count for itself, and none tell.
+    # It chose its storage at its import, without the folder: each process would count alone, and no report be whole.
     raise RuntimeError(f"prometheus_client was imported before {_FOLDER} was set")
 
 _ANSWERS = Histogram(
@@ -51,39 +51,39 @@ def answers(status: str) -> Histogram:
     return _ANSWERS.labels(status)
 
 
-answers("200")  # so that it is told from the start, and a process's file is whole before anybody looks for it
+answers("200")  # reported from the start, and the process's file is complete before the first scrape
 
 
 @cache
-def connections_closed(why: str) -> Counter:
+def connections_closed(reason: str) -> Counter:
     """The counter of the connections that were closed to have room for others: `unproven` or `beyond_share`."""
-    return _CONNECTIONS_CLOSED.labels(why)
+    return _CONNECTIONS_CLOSED.labels(reason)
 
 
-for _why in ("unproven", "beyond_share"):  # so that both are told from the start
-    connections_closed(_why)
+for _reason in ("unproven", "beyond_share"):  # reported from the start
+    connections_closed(_reason)
 
 
-class _Present(Collector):
-    """Gauges that are not kept anywhere: they are as they are asked for."""
+class _GaugeCollector(Collector):
+    """Gauges that are stored nowhere: their values are given for each report."""
 
-    def __init__(self, now: Mapping[str, tuple[str, float]]) -> None:
-        self._now = now
+    def __init__(self, gauges: Mapping[str, tuple[str, float]]) -> None:
+        self._gauges = gauges
 
     def collect(self) -> Iterator[Metric]:
-        for name, (description, value) in self._now.items():
+        for name, (description, value) in self._gauges.items():
             yield GaugeMetricFamily(f"receiptsvc_{name}", description, value=value)
 
 
-def tell(now: Mapping[str, tuple[str, float]]) -> bytes:
+def render(gauges: Mapping[str, tuple[str, float]]) -> bytes:
     """All counts of this server's processes in Prometheus' text form.
 
-    `now`: what is so at this moment, whichever process looks: a gauge's name to its description and value.
+    `gauges`: current values that are the same in every process: a gauge's name to its description and value.
     """
-    present = CollectorRegistry()
-    present.register(_Present(now))
-    counted = REGISTRY
+    current = CollectorRegistry()
+    current.register(_GaugeCollector(gauges))
+    counts = REGISTRY
     if os.environ.get(_FOLDER):
-        counted = CollectorRegistry()
-        MultiProcessCollector(counted)
-    return generate_latest(counted) + generate_latest(present)
+        counts = CollectorRegistry()
+        MultiProcessCollector(counts)
+    return generate_latest(counts) + generate_latest(current)

@@ -1,8 +1,8 @@
 """The signed tokens in our callback URLs, and the keys of the static ones; checked in constant time, without a store.
 
 A token is only `0-9a-z`: 32 hexadecimal digits of the message's id (absent where there is no message), 32 of MAC
-(128 bits), then the key's kid. Any key that is still listed verifies; the first one signs. So the tokens of messages
-and the key of the static receipts address, which may stand in the same place, have different lengths.
+(128 bits), then the key's kid. Any key that is still listed verifies; the first one signs. The tokens of messages and
+the key of the static receipts address may stand at the same place of a URL; they differ in length.
 """
 
 import hmac
@@ -22,34 +22,34 @@ INBOUND = "/callbacks/inbound"
 
 _MAC_BYTES = 16
 _DIGITS = 2 * _MAC_BYTES  # of a MAC, and of an id
-_NOTHING = bytes(_MAC_BYTES)
+_NO_MESSAGE = bytes(_MAC_BYTES)
 _FORM = re.compile(r"([0-9a-f]{32})?[0-9a-f]{32}([0-9a-z]{1,8})")
 
 
 @dataclass(frozen=True, slots=True)
 class StaticUrls:
-    """The addresses for the gateway's portal, the same for every message. They hold secrets."""
+    """The URLs to set in the gateway's portal, the same for every message. They hold secrets."""
 
     receipts: str
     inbound: str
 
 
 class Claim(NamedTuple):
-    """What a token says of itself, whoever made it."""
+    """What a token says about itself, verified or not."""
 
     kid: str
     has_message: bool
 
 
 def receipt_url(settings: Settings, message_id: UUID) -> str:
-    """Where the receipts of one message are to go: at most 200 characters."""
+    """The callback URL for the receipts of one message: at most 200 characters."""
     key = settings.callback_keys[0]
     token = message_id.hex + _signature(key, "receipts", message_id.bytes)
     return f"{settings.public_url}{RECEIPTS}/{token}"
 
 
 def static_urls(settings: Settings) -> StaticUrls:
-    """Where receipts of messages that others sent, and replies, are to go."""
+    """The callback URLs for replies, and for receipts of messages that other systems sent."""
     key = settings.callback_keys[0]
     return StaticUrls(
         receipts=f"{settings.public_url}{RECEIPTS}/{account_key(key)}",
@@ -58,32 +58,32 @@ def static_urls(settings: Settings) -> StaticUrls:
 
 
 def message_of(keys: Sequence[CallbackKey], token: str) -> UUID | None:
-    """The message whose receipts may come to this token; None if no listed key signed it."""
+    """The message that this token was signed for; None if no listed key signed it."""
     token = token.lower()
-    message_id = _bytes_of(token[:_DIGITS])
-    # A malformed id is checked like any other, so that nothing can be learnt from the time that it takes.
-    signed = _is_signed(keys, "receipts", message_id or _NOTHING, token[_DIGITS:])
+    message_id = _parse_hex(token[:_DIGITS])
+    # A malformed id is checked like any other, so that the time of a check reveals nothing.
+    signed = _is_signed(keys, "receipts", message_id or _NO_MESSAGE, token[_DIGITS:])
     return UUID(bytes=message_id) if signed and message_id is not None else None
 
 
 def opens_inbound(keys: Sequence[CallbackKey], token: str) -> bool:
-    """Whether replies may come to this token."""
+    """Whether this is the token of the inbound address."""
     return _is_signed(keys, "inbound", b"", token.lower())
 
 
-def opens_account(keys: Sequence[CallbackKey], given: str) -> bool:
-    """Whether this is the key of the static receipts address, in whichever way it was given."""
-    return _is_signed(keys, "account", b"", given.lower())
+def opens_account(keys: Sequence[CallbackKey], candidate: str) -> bool:
+    """Whether this is the key of the static receipts address. Upper and lower case are the same."""
+    return _is_signed(keys, "account", b"", candidate.lower())
 
 
 def claim(token: str) -> Claim | None:
-    """What a token claims; None if it has not the form of one of ours."""
-    found = _FORM.fullmatch(token.lower())
-    return Claim(kid=found[2], has_message=found[1] is not None) if found else None
+    """What a token claims; None if it does not have the form of our tokens."""
+    match = _FORM.fullmatch(token.lower())
+    return Claim(kid=match[2], has_message=match[1] is not None) if match else None
 
 
 def account_key(key: CallbackKey) -> str:
-    """The key of the static receipts address: derived, so that the signing secret stays here."""
+    """The key of the static receipts address. It is derived, so that the signing secret never leaves the service."""
     return _signature(key, "account", b"")
 
 
@@ -91,26 +91,26 @@ def _signature(key: CallbackKey, purpose: str, data: bytes) -> str:
     return _mac(key, purpose, data).hex() + key.kid
 
 
-def _is_signed(keys: Sequence[CallbackKey], purpose: str, data: bytes, given: str) -> bool:
-    mac, kid = _bytes_of(given[:_DIGITS]) or b"", given[_DIGITS:].encode()
+def _is_signed(keys: Sequence[CallbackKey], purpose: str, data: bytes, signature: str) -> bool:
+    mac, kid = _parse_hex(signature[:_DIGITS]) or b"", signature[_DIGITS:].encode()
     is_signed = False
-    for key in keys:  # all of them, always
+    for key in keys:  # always all of them: constant time
         is_signed |= hmac.compare_digest(_mac(key, purpose, data), mac) & hmac.compare_digest(key.kid.encode(), kid)
     return is_signed
 
 
 def _mac(key: CallbackKey, purpose: str, data: bytes) -> bytes:
-    # Keyed BLAKE2 is a MAC by itself (RFC 7693), and one call of it costs a tenth of what HMAC does.
+    # Keyed BLAKE2 is itself a MAC (RFC 7693), and costs a tenth of an HMAC.
     return blake2b(data, digest_size=_MAC_BYTES, key=_subkey(key, purpose)).digest()
 
 
-def _bytes_of(digits: str) -> bytes | None:
-    """The 16 bytes that these hexadecimal digits stand for; None if they are none."""
+def _parse_hex(digits: str) -> bytes | None:
+    """The 16 bytes of these hexadecimal digits; None for any other text."""
     try:
         data = bytes.fromhex(digits)
     except ValueError:
         return None
-    return data if len(digits) == _DIGITS and len(data) == _MAC_BYTES else None  # blanks are skipped, not counted
+    return data if len(digits) == _DIGITS and len(data) == _MAC_BYTES else None  # fromhex() skips blanks
 
 
 _subkey = lru_cache(maxsize=64)(subkey)

@@ -1,4 +1,4 @@
-"""The signed callback URLs: short, plain, and worth nothing when a character is changed."""
+"""The signed callback URLs: short, alphanumeric, and invalid after any change of a character."""
 
 import hmac
 import re
@@ -23,7 +23,7 @@ SETTINGS = Settings.from_env(
 )
 
 
-def test_a_url_is_short_and_plain_and_leads_to_its_message() -> None:
+def test_a_receipt_url_is_short_and_alphanumeric_and_identifies_its_message() -> None:
     message_id = ids.new()
     url = tokens.receipt_url(SETTINGS, message_id)
     token = urlsplit(url).path.removeprefix("/callbacks/receipts/")
@@ -35,10 +35,10 @@ def test_a_url_is_short_and_plain_and_leads_to_its_message() -> None:
     assert tokens.message_of([OLD], token) is None
 
 
-def test_any_changed_character_is_noticed() -> None:
+def test_a_token_with_any_changed_character_is_refused() -> None:
     token = tokens.receipt_url(SETTINGS, ids.new()).rpartition("/")[2]
-    for place, letter in enumerate(token):
-        changed = token[:place] + ("0" if letter != "0" else "1") + token[place + 1 :]
+    for index, letter in enumerate(token):
+        changed = token[:index] + ("0" if letter != "0" else "1") + token[index + 1 :]
         assert tokens.message_of([OLD, NEW], changed) is None
 
 
@@ -55,7 +55,7 @@ def test_a_key_for_one_purpose_opens_nothing_else() -> None:
     assert NEW.secret not in urls.receipts + urls.inbound
 
 
-def test_the_static_address_is_plain_and_any_listed_key_opens_it() -> None:
+def test_the_static_url_is_alphanumeric_and_any_listed_key_verifies_it() -> None:
     address, _, token = tokens.static_urls(SETTINGS).receipts.rpartition("/")
     assert address == f"{SETTINGS.public_url}/callbacks/receipts"
     assert re.fullmatch(r"[0-9a-z]+", token)
@@ -64,10 +64,10 @@ def test_the_static_address_is_plain_and_any_listed_key_opens_it() -> None:
     assert not tokens.opens_account([OLD], token)
 
 
-def test_a_token_claims_a_kid_and_by_its_length_a_message() -> None:
+def test_a_token_claims_a_kid_and_its_length_says_whether_it_has_a_message() -> None:
     static = tokens.static_urls(SETTINGS)
-    of_message = tokens.receipt_url(SETTINGS, ids.new()).rpartition("/")[2]
-    assert tokens.claim(of_message) == tokens.claim(of_message.upper()) == ("newkey01", True)
+    message_token = tokens.receipt_url(SETTINGS, ids.new()).rpartition("/")[2]
+    assert tokens.claim(message_token) == tokens.claim(message_token.upper()) == ("newkey01", True)
     for url in (static.receipts, static.inbound):
         assert tokens.claim(url.rpartition("/")[2]) == ("newkey01", False)
     for longest, shortest in (("0" * 40, "0" * 33), ("0" * 72, "0" * 65)):
@@ -78,26 +78,28 @@ def test_a_token_claims_a_kid_and_by_its_length_a_message() -> None:
 
 
 @given(st.text(max_size=90))
-def test_nothing_made_up_opens_anything(text: str) -> None:
+def test_no_invented_token_is_accepted(text: str) -> None:
     assert tokens.message_of([OLD, NEW], text) is None
     assert not tokens.opens_inbound([OLD, NEW], text)
     assert not tokens.opens_account([OLD, NEW], text)
 
 
 @pytest.mark.parametrize(
-    "given_token", ["", "x", "0" * 64 + "old", "0" * 64 + "newkey01", "0" * 64, "é" * 70, "0" * 500]
+    "wrong_token", ["", "x", "0" * 64 + "old", "0" * 64 + "newkey01", "0" * 64, "é" * 70, "0" * 500]
 )
-def test_a_refusal_costs_the_same_whatever_is_wrong(given_token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_makes_the_same_comparisons_for_every_wrong_token(
+    wrong_token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compared: list[tuple[int, int]] = []
 
-    def compare(one: bytes, other: bytes) -> bool:
-        compared.append((len(one), len(other)))
-        return hmac.compare_digest(one, other)
+    def compare(left: bytes, right: bytes) -> bool:
+        compared.append((len(left), len(right)))
+        return hmac.compare_digest(left, right)
 
     monkeypatch.setattr(tokens, "hmac", SimpleNamespace(compare_digest=compare))
     for check in (tokens.message_of, tokens.opens_inbound, tokens.opens_account):
         compared.clear()
-        assert not check([OLD, NEW], given_token)
+        assert not check([OLD, NEW], wrong_token)
         assert [len(compared), compared[0][0], compared[2][0]] == [4, 16, 16], (
             "MAC and kid, of every key that is listed"
         )

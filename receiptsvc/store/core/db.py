@@ -114,7 +114,7 @@ class Database:
             yield connection
 
     def rest(self) -> None:
-        """Pause between two writing transactions of many: SQLite has no queue, and other writers must get their turn."""
+        """Pause between two writing transactions of many: SQLite has no queue, and others need their turn."""
         if self.is_sqlite:
             sleep(_SQLITE_REST_SECONDS)
 

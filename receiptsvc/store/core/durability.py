@@ -9,7 +9,7 @@ _WAITS_FOR_STANDBYS = ("on", "remote_apply")
 
 
 def find_faults(fsync: str, synchronous_commit: str, standbys: str, client_min_messages: str) -> list[str]:
-    """The faults in a row of SETTINGS_QUERY, a line each. It reads the session's settings, since a role may have its own."""
+    """The faults in a row of SETTINGS_QUERY, a line each. The session's settings count: a role may have others."""
     lost = "a receipt answered 200 could be lost"
     faults = [
         f"DATABASE_URL: PostgreSQL runs with {name} off; {lost}"

@@ -1,12 +1,12 @@
-"""The inbox writer: writes callbacks as they arrive, with one raw connection and one statement in one transaction a group.
+"""The inbox writer: stores a group of new callbacks with one statement, in one transaction, on one raw connection.
 
 It exists beside `pending.keep` because callbacks wait for every microsecond here: no session, no compiling, no pool. It
 writes the same as `pending.keep`; a test compares the two. Keeping a callback twice stores it once.
 
 Every statement writes at least its counters, even if all its rows are stored already. A PostgreSQL with synchronous
 standbys commits on its own disk first, makes the rows visible, and then waits for the standbys; if that wait is
-cancelled, the client gets COMMAND_OK and a WARNING. A later "do nothing" on the same ids would not wait at all. A commit
-that wrote something waits until the standbys have everything that was written before it, by any connection.
+cancelled, the client gets COMMAND_OK and a WARNING. A later "do nothing" on the same ids would not wait at all. A
+commit that wrote something waits until the standbys have everything that was written before it, by any connection.
 """
 
 import select
@@ -124,7 +124,7 @@ def open_writer(url: str, slot: int, *, patience_seconds: float) -> InboxWriter:
 
 
 class PostgresqlWriter:
-    """An `InboxWriter` that calls libpq through psycopg's own wrapper: a cursor costs more than the statement itself."""
+    """An `InboxWriter` for PostgreSQL. It calls libpq through `psycopg.pq`: a cursor costs more than the statement."""
 
     def __init__(self, url: str, slot: int, patience_seconds: float) -> None:
         self._url, self._slot = url, slot

@@ -32,4 +32,4 @@ def read_metrics() -> Response:
         }
     sending = context.readiness().look_at_sending(context.now())
     now |= {name: (_OF_SENDING[name], value) for name, value in sending.items()}
-    return Response(metrics.tell(now), content_type=metrics.CONTENT_TYPE)
+    return Response(metrics.render(now), content_type=metrics.CONTENT_TYPE)
