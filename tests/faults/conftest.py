@@ -1,4 +1,4 @@
-"""The fault tests' two forms, the PostgreSQL that they break, and the service that must not mind."""
+"""The fault tests' two forms, the PostgreSQL that they break, and the web process that must survive it."""
 
 import tempfile
 from collections.abc import Iterator
@@ -18,18 +18,18 @@ from tests.support.postgres import Server
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Form:
-    """How long and how often. `slack_seconds`: what a client on this same machine may measure on top."""
+    """How long and how often the tests run. `slack_seconds`: what a client on the same machine may measure in addition."""
 
     times: int
-    restarts: int  # of what takes long to start
+    restarts: int  # of processes that start slowly
     frozen_seconds: float
     budget_seconds: float
     fuzzed: int
     slack_seconds: float = 0.5
 
     @property
-    def longest_seconds(self) -> float:
-        """Nobody may wait longer for an answer: the budget, and a second."""
+    def max_answer_seconds(self) -> float:
+        """The longest that an answer may take: the budget, a second and the slack."""
         return self.budget_seconds + 1 + self.slack_seconds
 
 
@@ -45,7 +45,7 @@ class StartWeb(Protocol):
 
 @pytest.fixture(scope="session")
 def form() -> Form:
-    """Short, or with RECEIPTSVC_FAULTS=long as long as it takes."""
+    """The short form, or with RECEIPTSVC_FAULTS=long the long one."""
     return LONG if IS_LONG else SHORT
 
 
@@ -61,7 +61,7 @@ def one_server() -> Iterator[Server]:
 
 @pytest.fixture
 def server(one_server: Server) -> Server:
-    """A PostgreSQL of our own to break, running."""
+    """The PostgreSQL to break, running."""
     one_server.start()
     return one_server
 
@@ -74,7 +74,7 @@ def postgresql_url(server: Server) -> str:
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """A new folder on a disk, not in memory as for other tests: here it matters what has come to the disk."""
+    """A new folder on a disk, not in memory as for other tests: here it matters what has reached the disk."""
     with tempfile.TemporaryDirectory(prefix="receiptsvc-faults-") as folder:
         yield Path(folder)
 
@@ -96,5 +96,5 @@ def start_web(tmp_path: Path, form: Form) -> Iterator[StartWeb]:
 
 
 def callback_url(stack: Stack) -> str:
-    """A URL of the kind that is given to the gateway with a message."""
+    """A callback URL as the gateway gets it with a message."""
     return tokens.receipt_url(Settings.from_env(stack.environ), ids.new())

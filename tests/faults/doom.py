@@ -1,4 +1,4 @@
-"""Killing this very process at a point of its work: for the processes that tests start so as to lose them."""
+"""Kills its own process at a point of its work: for the processes that tests start in order to lose them."""
 
 import os
 import signal
@@ -10,21 +10,21 @@ NEVER = "never"
 
 
 def killer(times: int) -> Callable[[], None]:
-    """What counts visits, and kills this process at the so-many-th."""
-    left = times
+    """A function that kills this process at its `times`-th call."""
+    remaining = times
 
     def visit() -> None:
-        nonlocal left
-        left -= 1
-        if left <= 0:
+        nonlocal remaining
+        remaining -= 1
+        if remaining <= 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return visit
 
 
-def watch(place: ModuleType | type, name: str, visit: Callable[[], None], *, is_before: bool = False) -> None:
-    """Have the function or method of this name visit at its end, or at its beginning."""
-    real = getattr(place, name)
+def watch(owner: ModuleType | type, name: str, visit: Callable[[], None], *, is_before: bool = False) -> None:
+    """Replace a function or method of `owner` by one that calls `visit` at its end, or at its beginning."""
+    real = getattr(owner, name)
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         if is_before:
@@ -34,4 +34,4 @@ def watch(place: ModuleType | type, name: str, visit: Callable[[], None], *, is_
             visit()
         return result
 
-    setattr(place, name, watched)
+    setattr(owner, name, watched)

@@ -15,7 +15,7 @@ from receiptsvc.store.outbound import call_results, claims
 from receiptsvc.worker import sender
 from tests.faults import doom
 
-# Whose end, or with `before` whose beginning, is the point; in order. None: the gateway's.
+# The points in order: the end of a function, or if the last field is true its beginning. None: a method of the gateway.
 POINTS: dict[str, tuple[ModuleType | None, str, bool]] = {
     "claimed": (claims, "claim", False),
     "claim committed": (None, "send", True),
@@ -26,7 +26,7 @@ POINTS: dict[str, tuple[ModuleType | None, str, bool]] = {
 
 
 def main() -> None:
-    """Arguments: the point, the times. It sends with the environment's settings what is due, and settles lost calls."""
+    """Arguments: the point, and at which visit to die. Sends what is due, with the environment's settings."""
     point, times = sys.argv[1], int(sys.argv[2])
     settings = Settings.from_env()
     database, stop = Database(settings.database_url), threading.Event()
@@ -35,8 +35,8 @@ def main() -> None:
         while call_results.settle_lost(session, datetime.now(UTC), sender.repeats(settings), all_calls=True):
             pass
     if point != doom.NEVER:
-        place, name, is_before = POINTS[point]
-        doom.watch(place or type(gateway), name, doom.killer(times), is_before=is_before)
+        owner, name, is_before = POINTS[point]
+        doom.watch(owner or type(gateway), name, doom.killer(times), is_before=is_before)
     while sender.submit(database, {settings.transport: gateway}, settings, stop):
         pass
 

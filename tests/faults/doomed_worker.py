@@ -1,4 +1,4 @@
-"""A worker that is killed at a named point of its work, the so-many-th time that it comes there: `python -m` this."""
+"""A worker that is killed at the n-th visit to a named point of its work: `python -m` this."""
 
 import sys
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ POINTS: dict[str, tuple[ModuleType, str]] = {
 
 
 def main() -> None:
-    """Arguments: the database's URL, the point, the times, the rows at once."""
+    """Arguments: the database's URL, the point, at which visit to die, the rows per batch."""
     url, point, times, limit = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     database = Database(url)
     rules = ReceiptRules(status_map=status_map.load({}), zone=ZoneInfo("UTC"))

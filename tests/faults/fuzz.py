@@ -1,4 +1,4 @@
-"""Callbacks that nobody in his right mind would send, made from a seed, each with what it must be answered."""
+"""Absurd and malformed callbacks, made from a seed, each with the answers that are allowed."""
 
 import random
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 _VISIBLE = bytes(range(0x21, 0x7F))
-_TEXT = _VISIBLE + bytes(range(0x80, 0x100))  # what may stand in a header; in a request line it is no HTTP
+_TEXT = _VISIBLE + bytes(range(0x80, 0x100))  # allowed in a header, but not in a request line
 _NAME = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
 _CONTENT_TYPES = (b"application/x-www-form-urlencoded", b"application/json", b"text/plain; charset=utf-16", b"//;;=")
 _OTHER_METHODS = (b"PUT", b"DELETE", b"PATCH", b"OPTIONS", b"TRACE", b"PROPFIND", b"CONNECT")
@@ -15,7 +15,7 @@ _TOO_LARGE = 1024 * 1024 + 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """The bytes of one request. `allowed`: what it may be answered; empty where anything but a 5xx is fine.
+    """The bytes of one request. `allowed`: the statuses of its answer; empty: any but a 5xx.
 
     With a `serial` it must be kept, its query and its body byte for byte.
     """
@@ -29,7 +29,7 @@ class Case:
 
 
 def cases(url: str, number: int, seed: int) -> Iterator[Case]:
-    """So many of all kinds, in no order, for the signed URL of a message."""
+    """`number` cases of all kinds, in random order, for the signed URL of a message."""
     dice = random.Random(seed)
     path = urlsplit(url).path.encode()
     kinds = [
@@ -40,13 +40,13 @@ def cases(url: str, number: int, seed: int) -> Iterator[Case]:
         _wrong_method,
     ]
     for serial in range(number):
-        # Large ones are rare: they would take all of the time.
+        # Large ones are rare: they take most of the time.
         make = _too_large if serial % 100 == 99 else dice.choice(kinds)
         yield make(dice, path, serial)
 
 
 def _sound(dice: random.Random, path: bytes, serial: int) -> Case:
-    """Well-formed HTTP that carries anything at all."""
+    """Well-formed HTTP with arbitrary content."""
     method = dice.choice((b"GET", b"GET", b"POST", b"HEAD"))
     longest = 7_500 if dice.random() < 0.05 else 300
     query = b"fuzz=%d&" % serial + _bytes(dice, _VISIBLE, longest)
@@ -66,12 +66,12 @@ def _sound(dice: random.Random, path: bytes, serial: int) -> Case:
 
 
 def _mangled(dice: random.Random, path: bytes, serial: int) -> Case:
-    """A sound one with some of its bytes changed, removed or put in."""
+    """A sound request with some bytes changed, removed or inserted."""
     wire = bytearray(_sound(dice, path, serial).wire.replace(b"fuzz=", b"torn=", 1))
     for _ in range(dice.randrange(1, 8)):
-        # Mostly in its beginning, where a server must understand it.
-        place = dice.randrange(min(len(wire), 300) if dice.random() < 0.8 else len(wire))
-        wire[place : place + dice.choice((0, 1, 1, 1, 8))] = dice.choice(
+        # Mostly at its beginning, which a server has to parse.
+        start = dice.randrange(min(len(wire), 300) if dice.random() < 0.8 else len(wire))
+        wire[start : start + dice.choice((0, 1, 1, 1, 8))] = dice.choice(
             (b"", dice.randbytes(1), dice.randbytes(3), b"\r\n", b"\n", b"\0", b"%", b"%zz", b" ", b"\xff" * 40)
         )
     return Case(kind="mangled", wire=bytes(wire))
@@ -82,10 +82,10 @@ def _noise(dice: random.Random, _path: bytes, _serial: int) -> Case:
 
 
 def _wrong_key(dice: random.Random, path: bytes, _serial: int) -> Case:
-    places = range(path.rindex(b"/") + 1, len(path))
+    token = range(path.rindex(b"/") + 1, len(path))
     wrong = bytearray(path)
-    for place in dice.sample(places, 3):
-        wrong[place] = dice.choice(b"_~!ilo")  # none of them stands in a token
+    for index in dice.sample(token, 3):
+        wrong[index] = dice.choice(b"_~!ilo")  # a token holds none of them
     wire = _wire(b"GET", bytes(wrong) + b"?" + _bytes(dice, _VISIBLE, 100), [b"Host: receipts", *_headers(dice)], b"")
     return Case(kind="wrong key", wire=wire, allowed=frozenset({403}))
 
@@ -96,11 +96,11 @@ def _wrong_method(dice: random.Random, path: bytes, _serial: int) -> Case:
 
 
 def _too_large(dice: random.Random, path: bytes, _serial: int) -> Case:
-    """A body over the bound: claimed and not sent, or sent in chunks without a word of warning."""
+    """A body over the limit: claimed and not sent, or sent in chunks without a length."""
     if dice.random() < 0.5:
         headers, body = [b"Content-Length: %d" % dice.randrange(_TOO_LARGE, 1 << 80)], b""
     else:
-        headers, body = [b"Transfer-Encoding: chunked"], _chunked(dice, bytes(_TOO_LARGE), largest=300_000)
+        headers, body = [b"Transfer-Encoding: chunked"], _chunked(dice, bytes(_TOO_LARGE), max_chunk=300_000)
     wire = _wire(b"POST", path, [b"Host: receipts", *headers], body)
     return Case(kind="too large", wire=wire, allowed=frozenset({413}))
 
@@ -113,14 +113,14 @@ def _headers(dice: random.Random) -> list[bytes]:
     return [b"X" + _bytes(dice, _NAME, 30) + b": " + _bytes(dice, _TEXT + b" ", 200) for _ in range(dice.randrange(20))]
 
 
-def _chunked(dice: random.Random, body: bytes, *, largest: int = 300) -> bytes:
+def _chunked(dice: random.Random, body: bytes, *, max_chunk: int = 300) -> bytes:
     pieces = []
     while body:
-        size = dice.randrange(1, largest)
+        size = dice.randrange(1, max_chunk)
         piece, body = body[:size], body[size:]
         pieces.append(b"%x\r\n%b\r\n" % (len(piece), piece))
     return b"".join([*pieces, b"0\r\n\r\n"])
 
 
-def _bytes(dice: random.Random, alphabet: bytes, longest: int) -> bytes:
-    return bytes(dice.choices(alphabet, k=dice.randrange(longest)))
+def _bytes(dice: random.Random, alphabet: bytes, max_bytes: int) -> bytes:
+    return bytes(dice.choices(alphabet, k=dice.randrange(max_bytes)))

@@ -1,4 +1,4 @@
-"""What must be true when a fault is over: each callback that was answered 200 is in the inbox, once, and it adds up."""
+"""What must hold after a fault: each callback that was answered 200 is in the inbox, once, and the ledger balances."""
 
 import re
 from collections import Counter
@@ -18,7 +18,7 @@ _SERIAL = re.compile(rb"serial=([0-9]+)&")
 
 
 def assert_nothing_lost(database_url: str, kept: Iterable[int]) -> None:
-    """Each of the serials is one row, no callback is there twice, and the ledger balances."""
+    """Assert that each of the serials is one row, no callback is stored twice, and the ledger balances."""
     database = Database(database_url)
     try:
         with database.reading() as session:
@@ -35,12 +35,12 @@ def assert_nothing_lost(database_url: str, kept: Iterable[int]) -> None:
 
 
 def wait_until_drained(folder: Path) -> None:
-    """Wait until no file of the spool waits for the database."""
+    """Wait until no file is left in the spool."""
     until("the spool is empty", lambda: not list(folder.glob(f"*{writer.SUFFIX}")), seconds=60)
 
 
 def set_aside(folder: Path) -> list[str]:
-    """The files of a spool that people would have to look at."""
+    """The files of a spool that an operator would have to look at."""
     return sorted(path.name for path in folder.iterdir() if path.suffix in {writer.TORN_SUFFIX, writer.REFUSED_SUFFIX})
 
 

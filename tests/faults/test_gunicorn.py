@@ -1,4 +1,4 @@
-"""What gunicorn.conf.py promises, by the web process as the Procfile starts it."""
+"""gunicorn.conf.py: the web process as the Procfile starts it."""
 
 import os
 import re
@@ -42,7 +42,7 @@ class LimitRequestLine(Exception):
 
 @contextmanager
 def alone(pid: int, stack: Stack) -> Iterator[None]:
-    """While the block lasts, this web process takes every connection, because the others are frozen."""
+    """Freeze the other web processes while the block lasts, so that this one takes every connection."""
     others = [other for other in children(stack.pid("web")) if other != pid]
     for other in others:
         os.kill(other, signal.SIGSTOP)
@@ -55,15 +55,15 @@ def alone(pid: int, stack: Stack) -> Iterator[None]:
 
 
 def call(stack: Stack, pid: int, times: int) -> None:
-    """Let this web process answer callbacks, and one with a wrong key."""
+    """Send callbacks to this web process, and one with a wrong key."""
     with alone(pid, stack):
         for _ in range(times):
             assert requests.get(f"{callback_url(stack)}?statusid=1", timeout=10).status_code == 200
         assert requests.get(f"{callback_url(stack)}x?statusid=1", timeout=10).status_code == 403
 
 
-def told(stack: Stack) -> set[tuple[float, float]]:
-    """How many callbacks were answered 200 and 403, as each of the web processes tells it."""
+def read_counts(stack: Stack) -> set[tuple[float, float]]:
+    """How many callbacks were answered 200 and 403, as each of the web processes reports it."""
     read = set()
     for pid in children(stack.pid("web")):
         with alone(pid, stack):
@@ -75,13 +75,13 @@ def told(stack: Stack) -> set[tuple[float, float]]:
     return read
 
 
-def test_any_web_process_tells_what_all_of_them_ever_counted(postgresql_url: str, start_web: StartWeb) -> None:
+def test_every_web_process_reports_the_counts_of_all(postgresql_url: str, start_web: StartWeb) -> None:
     stack = start_web(postgresql_url, WEB_CONCURRENCY="2")
     first, second = children(stack.pid("web"))
-    assert told(stack) == {(0, 0)}, "it is told from the start"
+    assert read_counts(stack) == {(0, 0)}, "reported from the start"
     call(stack, first, 3)
     call(stack, second, 2)
-    assert told(stack) == {(5, 2)}
+    assert read_counts(stack) == {(5, 2)}
 
     os.kill(second, signal.SIGKILL)
     until("another process takes its place", lambda: len(set(children(stack.pid("web"))) - {second}) == 2)
@@ -89,15 +89,15 @@ def test_any_web_process_tells_what_all_of_them_ever_counted(postgresql_url: str
     with alone(third, stack):
         assert requests.get(f"{stack.url}/healthz", timeout=30).status_code == 200
     call(stack, third, 1)
-    assert told(stack) == {(6, 3)}
+    assert read_counts(stack) == {(6, 3)}
 
     os.kill(stack.pid("web"), signal.SIGHUP)
     until("the processes were replaced", lambda: not is_alive(first) and not is_alive(third))
     until("they are two again", lambda: len(children(stack.pid("web"))) == 2)
-    assert told(stack) == {(6, 3)}
+    assert read_counts(stack) == {(6, 3)}
 
 
-def test_a_process_that_would_count_for_itself_does_not_start(tmp_path: Path) -> None:
+def test_a_process_that_would_count_alone_does_not_start(tmp_path: Path) -> None:
     early = f"import os, prometheus_client; os.environ['PROMETHEUS_MULTIPROC_DIR'] = {str(tmp_path)!r}"
     done = subprocess.run(
         [sys.executable, "-c", f"{early}; import receiptsvc.metrics"],
@@ -111,13 +111,15 @@ def test_a_process_that_would_count_for_itself_does_not_start(tmp_path: Path) ->
     assert "RuntimeError: prometheus_client was imported before PROMETHEUS_MULTIPROC_DIR was set" in done.stderr
 
 
-def test_every_metric_is_told(postgresql_url: str, start_web: StartWeb, tmp_path: Path) -> None:
+def test_every_metric_is_reported(postgresql_url: str, start_web: StartWeb, tmp_path: Path) -> None:
     stack = start_web(postgresql_url, WEB_CONCURRENCY="2", SPOOL_DIR=str(tmp_path / "spool"))
     text = requests.get(f"{stack.url}/metrics", timeout=10).text
     assert set(re.findall(r"^(receiptsvc_\w+)", text, re.MULTILINE)) == NAMES
 
 
-def test_the_folder_of_the_counts_goes_with_the_server(sqlite_url: str, start_web: StartWeb, tmp_path: Path) -> None:
+def test_the_folder_of_the_counts_is_removed_with_the_server(
+    sqlite_url: str, start_web: StartWeb, tmp_path: Path
+) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     stack = start_web(sqlite_url, TMPDIR=str(scratch))
@@ -126,7 +128,7 @@ def test_the_folder_of_the_counts_goes_with_the_server(sqlite_url: str, start_we
     assert list(scratch.iterdir()) == []
 
 
-def test_requests_are_read_by_the_parser_that_is_tested_whatever_else_is_installed(
+def test_the_tested_parser_reads_requests_whatever_else_is_installed(
     sqlite_url: str, start_web: StartWeb, tmp_path: Path
 ) -> None:
     (tmp_path / "gunicorn_h1c.py").write_text(FAKE_PARSER)

@@ -1,4 +1,4 @@
-"""Hostile callers: whatever they send, no 500, nothing hangs, nothing leaks, and the others' callbacks are kept."""
+"""Hostile clients: no bytes cause a 500, a hang or a leak, and other clients' callbacks are kept."""
 
 import re
 import select as system_select
@@ -37,7 +37,7 @@ FUZZ = re.compile(rb"fuzz=([0-9]+)&")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What became of a case. No status: the connection was closed without a word."""
+    """The outcome of a case. No status: the connection was closed without an answer."""
 
     kind: str
     allowed: frozenset[int]
@@ -50,19 +50,21 @@ class Outcome:
         if not self.is_over:
             return False
         if self.kind == "too large" and self.status is None:
-            return True  # its answer met a sender who still talked
+            return True  # it was answered while it still sent
         if self.allowed:
             return self.status in self.allowed
-        return self.status is None or self.status < 500 or self.status in {501, 505}  # it says what it can't do
+        return (
+            self.status is None or self.status < 500 or self.status in {501, 505}
+        )  # not implemented, or not supported
 
 
 def provoke(url: str, case: Case) -> Outcome:
-    """Send the bytes, and nothing more, and wait until the server ends the connection."""
+    """Send the bytes and wait until the server ends the connection."""
     started = time.monotonic()
     received, is_over = b"", False
     with connect(url) as connection:
         try:
-            with suppress(OSError):  # it may have heard enough before the end
+            with suppress(OSError):  # the server may close before it has read everything
                 connection.sendall(case.wire)
                 connection.shutdown(socket.SHUT_WR)
             while more := connection.recv(65_536):
@@ -82,7 +84,7 @@ def web_megabytes(stack: Stack) -> float:
     return sum(map(resident_megabytes, children(stack.pid("web"))))
 
 
-def test_no_bytes_make_it_fail_hang_or_forget(database_url: str, start_web: StartWeb, form: Form) -> None:
+def test_no_bytes_make_it_fail_hang_or_lose_a_callback(database_url: str, start_web: StartWeb, form: Form) -> None:
     stack = start_web(database_url, CALLBACK_BUDGET_SECONDS="7")
     url = callback_url(stack)
     made = cases(url, form.fuzzed, SEED)
@@ -105,7 +107,7 @@ def test_no_bytes_make_it_fail_hang_or_forget(database_url: str, start_web: Star
 
 
 def changed(database_url: str, sent: Iterable[Case]) -> list[tuple[bytes, bytes]]:
-    """The queries of the sound cases that were not kept byte for byte, body included; and what was kept of them."""
+    """The sound cases that were not kept byte for byte: the sent query, and the stored one."""
     database = Database(database_url)
     try:
         with database.reading() as session:
@@ -134,9 +136,9 @@ SLOW = {
 SLOW_OF_EACH = 25
 
 
-def test_slow_requests_tie_up_nothing_and_are_cut(sqlite_url: str, start_web: StartWeb) -> None:
+def test_slow_requests_block_nothing_and_are_cut(sqlite_url: str, start_web: StartWeb) -> None:
     stack = start_web(sqlite_url, CALLBACK_BUDGET_SECONDS="7")
-    told: dict[str, set[bytes]] = {kind: set() for kind in SLOW}
+    answers: dict[str, set[bytes]] = {kind: set() for kind in SLOW}
     url = callback_url(stack)
     path = urlsplit(url).path.encode()
     with ExitStack() as opened, Load(url, connections=8) as load:
@@ -150,16 +152,16 @@ def test_slow_requests_tie_up_nothing_and_are_cut(sqlite_url: str, start_web: St
         deadline = time.monotonic() + CUT_WITHIN_SECONDS
         while slow and time.monotonic() < deadline:
             for connection in waiting_to_be_read(slow):
-                said = read_more(connection)
-                if said:
-                    told[slow[connection]].add(said[:12])
+                received = read_more(connection)
+                if received:
+                    answers[slow[connection]].add(received[:12])
                 else:
                     del slow[connection]
             for connection, kind in slow.items():
                 with suppress(ConnectionError):
                     connection.sendall(SLOW[kind][1])
     assert set(slow.values()) == set(), f"not cut within {CUT_WITHIN_SECONDS:g} s"
-    assert {kind: said for kind, said in told.items() if said} == {
+    assert {kind: received for kind, received in answers.items() if received} == {
         kind: {b"HTTP/1.1 408"} for kind in SLOW if kind.startswith(("body", "chunk"))
     }
     assert load.statuses == {200}
@@ -168,13 +170,13 @@ def test_slow_requests_tie_up_nothing_and_are_cut(sqlite_url: str, start_web: St
 
 
 def waiting_to_be_read(connections: Iterable[socket.socket]) -> list[socket.socket]:
-    """Those that the server has said something on, looked for over a quarter of a second."""
+    """The connections with bytes from the server, within a quarter of a second."""
     found: list[socket.socket] = system_select.select(list(connections), [], [], DRIP_SECONDS)[0]
     return found
 
 
 def read_more(connection: socket.socket) -> bytes:
-    """What was said on a connection; nothing once it has ended."""
+    """Bytes from a connection; b"" once it has ended."""
     try:
         return connection.recv(65_536)
     except ConnectionError:

@@ -1,4 +1,4 @@
-"""PostgreSQL with synchronous standbys: a wait for them that is cut short has kept nothing, as far as we can know."""
+"""PostgreSQL with synchronous standbys: a commit whose wait for them was cancelled does not count as kept."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ WAITING = """
 
 
 def cancel_waits(admin: psycopg.Connection) -> int:
-    """Cut short whatever commits of ours wait for a standby; how many."""
+    """Cancel our commits that wait for a standby. Returns how many."""
     return len(admin.execute(WAITING).fetchall())
 
 
@@ -32,7 +32,7 @@ def call(url: str, serial: int) -> int:
     return requests.get(f"{url}?serial={serial}&statusid=1", timeout=30).status_code
 
 
-def test_a_wait_for_a_standby_that_was_cut_short_is_no_200(
+def test_a_cancelled_wait_for_a_standby_is_not_answered_200(
     server: Server, postgresql_url: str, start_web: StartWeb
 ) -> None:
     url = callback_url(start_web(postgresql_url, WEB_CONCURRENCY="1", CALLBACK_BUDGET_SECONDS="2"))
@@ -45,7 +45,7 @@ def test_a_wait_for_a_standby_that_was_cut_short_is_no_200(
     assert_nothing_lost(postgresql_url, {2})
 
 
-def test_a_spooled_callback_stays_until_a_commit_was_not_cut_short(
+def test_a_spooled_callback_stays_until_a_commit_has_reached_a_standby(
     server: Server, postgresql_url: str, start_web: StartWeb, tmp_path: Path
 ) -> None:
     folder = tmp_path / "spool"
@@ -66,7 +66,7 @@ def test_a_spooled_callback_stays_until_a_commit_was_not_cut_short(
     assert_nothing_lost(postgresql_url, {1})
 
 
-def test_commits_that_were_given_up_do_not_use_the_connections_up(
+def test_abandoned_commits_do_not_use_up_the_connections(
     server: Server, postgresql_url: str, start_web: StartWeb, tmp_path: Path
 ) -> None:
     settings = {"WEB_CONCURRENCY": "1", "SPOOL_DIR": str(tmp_path / "spool"), "CALLBACK_BUDGET_SECONDS": "0.3"}
@@ -90,7 +90,7 @@ def test_commits_that_were_given_up_do_not_use_the_connections_up(
         (["-m", "gunicorn", "wsgi"], "synchronous_commit=remote_write", "synchronous_commit remote_write"),
     ],
 )
-def test_with_standbys_named_a_session_that_does_not_wait_for_them_is_refused_at_the_start(
+def test_a_session_that_does_not_wait_for_named_standbys_stops_the_start(
     server: Server, postgresql_url: str, tmp_path: Path, command: list[str], option: str, fault: str
 ) -> None:
     url = f"{postgresql_url}?options=-c{option.replace('=', '%3D')}"

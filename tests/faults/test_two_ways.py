@@ -1,7 +1,4 @@
-"""A callback's own way through the server answers as gunicorn's general one does, which an escaped address still takes.
-
-And it keeps the same.
-"""
+"""The fast response answers and keeps the same as gunicorn's general path, which a request with an escaped URL takes."""
 
 import re
 import socket
@@ -88,24 +85,26 @@ STATIC: list[tuple[str, str, int, str | None]] = [
 
 
 def exchange(address: tuple[str, int], *requests: str) -> str:
-    """All that comes for requests, each sent after an answer to the one before, but for the time of day."""
-    said = b""
+    """All bytes that answer the requests, each sent after the previous answer, without the Date."""
+    received = b""
     with socket.create_connection(address, 10) as connection:
         connection.settimeout(10)
         try:
             for request in requests[:-1]:
                 connection.sendall(request.encode())
-                said += connection.recv(65536)  # an answer is written at once
+                received += connection.recv(65536)  # an answer comes in one piece
             connection.sendall(requests[-1].encode())
             while piece := connection.recv(65536):
-                said += piece
-        except (ConnectionResetError, BrokenPipeError):  # what was sent behind an answer that closes is never read
+                received += piece
+        except (ConnectionResetError, BrokenPipeError):  # bytes after an answer that closes are never read
             pass
-    return re.sub(r"Date: [^\r]+", "Date: …", said.decode("latin-1"))
+    return re.sub(r"Date: [^\r]+", "Date: …", received.decode("latin-1"))
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
-def test_both_ways_give_the_same_answers(sqlite_url: str, start_web: StartWeb, method: str) -> None:
+def test_the_fast_response_and_the_general_path_give_the_same_answers(
+    sqlite_url: str, start_web: StartWeb, method: str
+) -> None:
     stack = start_web(sqlite_url)
     parts = urlsplit(callback_url(stack))
     address = (parts.hostname or "", parts.port or 80)
@@ -116,7 +115,7 @@ def test_both_ways_give_the_same_answers(sqlite_url: str, start_web: StartWeb, m
         assert direct == general, request
 
 
-def test_a_usual_request_is_answered_as_by_the_general_way(sqlite_url: str, start_web: StartWeb) -> None:
+def test_a_fast_request_is_answered_as_by_the_general_path(sqlite_url: str, start_web: StartWeb) -> None:
     stack = start_web(sqlite_url)
     parts = urlsplit(callback_url(stack))
     address = (parts.hostname or "", parts.port or 80)
@@ -141,7 +140,7 @@ def test_a_usual_request_is_answered_as_by_the_general_way(sqlite_url: str, star
         "GET /v1/nothing HTTP/1.1\r\nHost: here\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n{usual}",
     ],
 )
-def test_what_stands_in_a_body_is_never_a_request(sqlite_url: str, start_web: StartWeb, around: str) -> None:
+def test_bytes_of_a_body_are_never_read_as_a_request(sqlite_url: str, start_web: StartWeb, around: str) -> None:
     stack = start_web(sqlite_url)
     url = callback_url(stack)
     parts = urlsplit(url)
@@ -150,26 +149,26 @@ def test_what_stands_in_a_body_is_never_a_request(sqlite_url: str, start_web: St
     with socket.create_connection((parts.hostname or "", parts.port or 80), 10) as connection:
         connection.settimeout(10)
         connection.sendall(head.encode())
-        said = connection.recv(65536)  # by now it waits for the body, or has answered without it
+        received = connection.recv(65536)  # the server waits for the body now, or has answered without it
         try:
             connection.sendall(usual.encode())
             until("it is read", lambda: unread_bytes(parts.port or 0) == 0)
             connection.sendall(f"{rest}{PROBE}".encode())
             while piece := connection.recv(65536):
-                said += piece
+                received += piece
         except (ConnectionResetError, BrokenPipeError):
             pass
-    assert said.startswith(b"HTTP/1.1 ")
-    assert b" 200 " not in said
+    assert received.startswith(b"HTTP/1.1 ")
+    assert b" 200 " not in received
 
 
 def kept(stack: Stack) -> list[tuple[Any, ...]]:
-    """What stands in the inbox of each callback."""
+    """The channel, method, query and body of each callback in the inbox."""
     with closing(sqlite3.connect(stack.environ["DATABASE_URL"].removeprefix("sqlite:///"))) as database:
         return database.execute("SELECT channel, method, query, body FROM inbox ORDER BY id").fetchall()
 
 
-def test_the_static_address_opens_in_every_form_on_both_ways(sqlite_url: str, start_web: StartWeb) -> None:
+def test_the_static_address_accepts_every_form_of_its_key_on_both_paths(sqlite_url: str, start_web: StartWeb) -> None:
     stack = start_web(sqlite_url)
     static = tokens.static_urls(Settings.from_env(stack.environ))
     key, inbound = (url.rpartition("/")[2] for url in (static.receipts, static.inbound))
@@ -184,17 +183,17 @@ def test_the_static_address_opens_in_every_form_on_both_ways(sqlite_url: str, st
         "wrong": f"authorization: basic {b64encode(f'us:{inbound}'.encode()).decode()}\r\n",
     }
     before = f"GET {urlsplit(callback_url(stack)).path} HTTP/1.1\r\nHost: here\r\n\r\n"
-    said_before = exchange(address, before, PROBE).removesuffix(exchange(address, PROBE))
+    earlier_answer = exchange(address, before, PROBE).removesuffix(exchange(address, PROBE))
     for target, headers, status, query in STATIC:
         request = "{method} " + target + " HTTP/1.1\r\nHost: here\r\n" + headers + "{length}\r\n{body}"
         count = len(kept(stack))
         answers = set()
-        for way in (request, request.replace("/c", "/%63", 1)):
-            get, head = (way.format(method=method, length="", body="", **secrets) for method in ("GET", "HEAD"))
-            post = way.format(method="POST", length="Content-Length: 3\r\n", body="b=1", **secrets)
+        for form in (request, request.replace("/c", "/%63", 1)):
+            get, head = (form.format(method=method, length="", body="", **secrets) for method in ("GET", "HEAD"))
+            post = form.format(method="POST", length="Content-Length: 3\r\n", body="b=1", **secrets)
             answers.add(exchange(address, get, PROBE))
-            answers.add(exchange(address, before, get, PROBE).removeprefix(said_before))
-            assert {exchange(address, one, PROBE).split()[1] for one in (head, post)} == {str(status)}, target
+            answers.add(exchange(address, before, get, PROBE).removeprefix(earlier_answer))
+            assert {exchange(address, other, PROBE).split()[1] for other in (head, post)} == {str(status)}, target
         (answer,) = answers
         assert answer.startswith(f"HTTP/1.1 {status} "), target
         sent = [("GET", b""), ("GET", b""), ("HEAD", b""), ("POST", b"b=1")] if status == 200 else []

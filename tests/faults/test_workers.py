@@ -1,4 +1,4 @@
-"""Workers killed in the middle of their work: every receipt is worked on once, whoever began it."""
+"""Workers killed in the middle of their work: every receipt is processed once, by any of them."""
 
 import random
 import signal
@@ -32,8 +32,8 @@ WORKERS = 4
 
 
 def keep_receipts(url: str, message_ids: list[UUID], at: int) -> int:
-    """A `sent` and a `delivered` for each message, some of them twice, and some that fit none; how many."""
-    door = open_writer(url, 0, patience_seconds=5)
+    """Keep a `sent` and a `delivered` for each message, some of them twice, and some without a message. Returns how many."""
+    writer = open_writer(url, 0, patience_seconds=5)
     queries = [
         (
             message_id,
@@ -47,8 +47,8 @@ def keep_receipts(url: str, message_ids: list[UUID], at: int) -> int:
     random.Random(at).shuffle(told)
     kept = [arrival(query, message_id=message_id) for message_id, query in told]
     for start in range(0, len(kept), 50):
-        door.keep(kept[start : start + 50])
-    door.close()
+        writer.keep(kept[start : start + 50])
+    writer.close()
     return len(kept)
 
 
