@@ -116,7 +116,7 @@ class Connections:
             for client in self._unproven:
                 if client.may_be_evicted():
                     return self._evict(client, "unproven")
-        for credential in sorted(self._beyond_share, key=lambda key: -len(self._proven[key])):
+        for credential in sorted(self._beyond_share, key=lambda credential: -len(self._proven[credential])):
             for client in self._proven[credential]:
                 if client.may_be_evicted():
                     return self._evict(client, "beyond_share")

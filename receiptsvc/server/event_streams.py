@@ -35,7 +35,7 @@ from receiptsvc.store.messages.change_feed import (
 MAX_OPEN_STREAMS = 600  # of one process, however many connections it has
 THREADS = 2  # that read from the database
 
-BEAT_SECONDS = 15.0  # after so long without an event a comment is sent
+HEARTBEAT_SECONDS = 15.0  # after so long without an event a heartbeat is sent
 
 _POLL_SECONDS = 0.2  # between two reads
 _BUSY_POLL_SECONDS = 0.05  # after a read that found events
@@ -223,7 +223,7 @@ class Stream:
                 piece = self._next_piece()
                 if piece is None:
                     break
-                if piece or monotonic() - self._sent_at >= BEAT_SECONDS:
+                if piece or monotonic() - self._sent_at >= HEARTBEAT_SECONDS:
                     yield piece or self._heartbeat()
                     self._sent_at = monotonic()
         finally:
@@ -244,7 +244,7 @@ class Stream:
         if self._is_live:
             self._position = max(self._position, feed.position)  # what was not queued did not match
             self.wake_up.clear()
-            self.wake_up.wait(max(0.0, self._sent_at + BEAT_SECONDS - monotonic()))
+            self.wake_up.wait(max(0.0, self._sent_at + HEARTBEAT_SECONDS - monotonic()))
             return b""
         if self._position >= feed.position:
             self._is_live = True

@@ -146,7 +146,7 @@ def test_each_stream_gets_the_events_that_match_all_its_filters(feed: Feed, data
 def test_a_silent_stream_sends_a_heartbeat_with_the_position_it_has_reached(
     feed: Feed, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_streams, "BEAT_SECONDS", 0.5)
+    monkeypatch.setattr(event_streams, "HEARTBEAT_SECONDS", 0.5)
     pieces = begin(open_stream(feed, database, ("clientRef", "nobody's")))
     assert next(pieces) == f":\nid: {BEGINNING}\n\n".encode()
     accept(database, "a")
