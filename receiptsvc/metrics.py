@@ -28,7 +28,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 if os.environ.get(_FOLDER) and values.ValueClass is values.MutexValue:
-    # It chose its storage at its import, without the folder: each process would count alone, and no report be whole.
+    # It chose its storage at its import, without the folder: each process would count alone and report only its own.
     raise RuntimeError(f"prometheus_client was imported before {_FOLDER} was set")
 
 _ANSWERS = Histogram(
