@@ -30,32 +30,32 @@ def faults(environ: dict[str, str]) -> list[str]:
     return caught.value.faults
 
 
-def test_a_desk_needs_no_setting_at_all(data_folder: Path) -> None:
+def test_a_local_set_up_needs_no_setting(data_folder: Path) -> None:
     settings = Settings.from_env({})
     assert settings.is_sqlite
     assert settings.public_url == "http://127.0.0.1:8000"
     assert settings.web_concurrency == 1
     assert settings.account is None
-    assert (settings.max_recipients, settings.max_bytes) == (10_000, 16 * 1024 * 1024)
+    assert (settings.max_recipients, settings.max_body_bytes) == (10_000, 16 * 1024 * 1024)
     for name in ("callback_keys", "api_key"):
         assert stat.S_IMODE((data_folder / name).stat().st_mode) == 0o600
     assert Settings.from_env({}).callback_keys == settings.callback_keys
 
 
-def test_heroku_s_database_url_is_reached_with_psycopg() -> None:
+def test_a_heroku_database_url_names_the_psycopg_driver() -> None:
     settings = Settings.from_env(POSTGRESQL)
     assert settings.database_url == "postgresql+psycopg://user:hunter2hunter2@db/name"
     assert settings.web_concurrency == 2
 
 
-def test_a_relative_sqlite_file_is_under_the_project_wherever_one_stands(
+def test_a_relative_sqlite_path_is_under_the_project_whatever_the_working_directory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert Settings.from_env({"DATABASE_URL": "sqlite:///data/x.db"}).database_url == f"sqlite:///{PROJECT}/data/x.db"
 
 
-def test_every_fault_stands_in_one_message() -> None:
+def test_one_error_names_every_fault() -> None:
     environ = {
         "DATABASE_URL": "mysql://u:p@h/d",
         "PORT": "eighty",
@@ -70,8 +70,8 @@ def test_every_fault_stands_in_one_message() -> None:
         "DYNMARK_TIMEZONE": "Mars/Olympus",
         "BATCH_SIZE": "251",
     }
-    named = [fault.partition(":")[0] for fault in faults(environ)]
-    assert sorted(set(named)) == sorted({*environ, "DYNMARK_PASSWORD"} - {"DYNMARK_USERNAME"})
+    names = {fault.partition(":")[0] for fault in faults(environ)}
+    assert sorted(names) == sorted({*environ, "DYNMARK_PASSWORD"} - {"DYNMARK_USERNAME"})
 
 
 BAD = [
@@ -118,7 +118,7 @@ def test_a_broken_gateway_address_is_a_fault_with_an_account_too() -> None:
     assert [f.partition(":")[0] for f in faults({"DYNMARK_SOAP_URL": "http://[", **account})] == ["DYNMARK_SOAP_URL"]
 
 
-def test_postgresql_needs_its_keys_given() -> None:
+def test_with_postgresql_the_keys_must_be_set() -> None:
     assert [f.partition(":")[0] for f in faults({"DATABASE_URL": POSTGRESQL["DATABASE_URL"]})] == [
         "CALLBACK_KEYS",
         "API_KEYS",
@@ -145,7 +145,7 @@ def test_a_private_address_is_refused_with_a_public_gateway_once_we_can_send(pub
     Settings.from_env({"PUBLIC_URL": "https://sms.example.org", **account})
 
 
-def test_of_the_two_gateway_addresses_the_chosen_transport_s_counts() -> None:
+def test_the_gateway_address_of_the_chosen_transport_is_the_one_checked() -> None:
     by_rest = {"DYNMARK_USERNAME": "me", "DYNMARK_PASSWORD": "secret", "DYNMARK_TRANSPORT": "rest"}
     (fault,) = faults({"DYNMARK_SOAP_URL": "http://127.0.0.1:9100/x.asmx", **by_rest})
     assert "DYNMARK_REST_URL is public" in fault
@@ -157,7 +157,7 @@ def test_a_dyno_without_a_database_is_refused() -> None:
     assert any("DATABASE_URL" in fault for fault in faults({"DYNO": "web.1", "DATABASE_URL": "sqlite:///x.db"}))
 
 
-def test_no_secret_shows_in_the_settings() -> None:
+def test_the_settings_repr_holds_no_secret() -> None:
     settings = Settings.from_env(
         {**POSTGRESQL, "DYNMARK_USERNAME": "me", "DYNMARK_PASSWORD": SECRET, "PUBLIC_URL": "https://x.org"}
     )
@@ -166,17 +166,17 @@ def test_no_secret_shows_in_the_settings() -> None:
 
 
 def test_a_key_keeps_its_kid_when_it_moves() -> None:
-    alone = Settings.from_env({"CALLBACK_KEYS": SECRET}).callback_keys[0]
+    only = Settings.from_env({"CALLBACK_KEYS": SECRET}).callback_keys[0]
     moved = Settings.from_env({"CALLBACK_KEYS": f"new:{SECRET}-2,{SECRET}"}).callback_keys
-    assert moved[1] == alone
+    assert moved[1] == only
     assert moved[0].kid == "new"
 
 
-def test_status_map_is_read_into_words() -> None:
+def test_status_map_is_read_as_statuses() -> None:
     assert Settings.from_env({"STATUS_MAP": '{"1": "delivered"}'}).status_map == {"1": Status.DELIVERED}
 
 
-def test_every_setting_is_shown_in_the_example_and_no_other() -> None:
+def test_the_example_shows_every_setting_and_no_other() -> None:
     lines = (PROJECT / ".env.example").read_text().splitlines()
     shown = {line[1:].partition("=")[0] for line in lines if line.startswith("#") and not line.startswith("# ")}
     assert shown == NAMES

@@ -31,7 +31,7 @@ def rebuild(*, is_applied: bool, as_json: bool) -> None:
     """
     settings = Settings.from_env()
     now = datetime.now(UTC)
-    rules = ReceiptRules(status_map=status_map.load(settings.status_map), zone=settings.timezone)
+    rules = ReceiptRules(status_map=status_map.load(settings.status_map), zone=settings.gateway_timezone)
     counts: Counter[tuple[str, str, str, str]] = Counter()
     with databases.opened(settings, is_written=True) as database:
         with display.progress("receipts read", is_shown=not as_json) as advance:

@@ -60,7 +60,7 @@ class Intake:
     def __init__(self, inner: WSGIApplication, settings: Settings, group_commit: GroupCommit, stats: AckStats) -> None:
         self._inner = inner
         self._keys = settings.callback_keys
-        self._keeps_unauthenticated = settings.keeps_unauthenticated
+        self._keeps_unauthenticated = settings.quarantines_unauthenticated
         self._group_commit, self._stats = group_commit, stats
         self._budget = ByteBudget(_MAX_BYTES_OF_BODIES)
 

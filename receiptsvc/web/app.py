@@ -49,7 +49,7 @@ class Id(BaseConverter):
 def create_app(settings: Settings, database: Database, *, probe_intake: ProbeIntake | None = None) -> Flask:
     """The application for these settings, on this database. `probe_intake`: tells whether callbacks can be kept."""
     app = Flask("receiptsvc.web", static_folder=None, template_folder="docs/templates")
-    app.config.update(MAX_CONTENT_LENGTH=settings.max_bytes, PROVIDE_AUTOMATIC_OPTIONS=False)
+    app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, PROVIDE_AUTOMATIC_OPTIONS=False)
     json = DefaultJSONProvider(app)
     json.sort_keys = False
     app.json = json

@@ -70,7 +70,9 @@ def run(settings: Settings, database: Database, gateways: Mapping[str, Gateway],
     news = threading.Event()
     threads = [_start(duty, stop, news) for duty in _duties(settings, database, gateways, queue, stop)]
     if not database.is_sqlite:
-        threading.Thread(target=listen, args=(settings.listen_url, news.set, stop), name="listen", daemon=True).start()
+        threading.Thread(
+            target=listen, args=(settings.database_listen_url, news.set, stop), name="listen", daemon=True
+        ).start()
     stop.wait()
     deadline = monotonic() + STOP_SECONDS
     for thread in threads:
@@ -89,7 +91,7 @@ def _duties(
 ) -> list[Duty]:
     rules = ReceiptRules(
         status_map=status_map.load(settings.status_map),
-        zone=settings.timezone,
+        zone=settings.gateway_timezone,
         adopt_after=settings.adopt_after,
         reply_window=settings.reply_window,
         opt_out_words=frozenset(map(opt_outs.normalise, settings.opt_out_words)),

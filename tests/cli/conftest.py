@@ -100,7 +100,7 @@ class Service:
             return session.get_one(Message, message_id).originator
 
     def _process(self) -> None:
-        rules = ReceiptRules(status_map=status_map.load(self.settings.status_map), zone=self.settings.timezone)
+        rules = ReceiptRules(status_map=status_map.load(self.settings.status_map), zone=self.settings.gateway_timezone)
         assert process(self.database, rules, T0, 10) == 1
 
 

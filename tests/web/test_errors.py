@@ -20,7 +20,7 @@ from receiptsvc.web.schemas.base import Request
 from tests.support.callers import client_of, make_settings
 
 JSON = "application/json"
-MAX_BODY = make_settings().max_bytes
+MAX_BODY = make_settings().max_body_bytes
 
 
 def is_problem(answer: Any, status: int) -> bool:

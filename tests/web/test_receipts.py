@@ -115,7 +115,7 @@ def parked(database: Database, receipt_id: UUID) -> Parked | None:
 def work(database: Database) -> None:
     """Process the pending receipts."""
     settings = make_settings()
-    rules = ReceiptRules(status_map=status_map.load(settings.status_map), zone=settings.timezone)
+    rules = ReceiptRules(status_map=status_map.load(settings.status_map), zone=settings.gateway_timezone)
     process(database, rules, datetime.now(UTC), 100)
 
 

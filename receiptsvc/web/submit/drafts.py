@@ -82,7 +82,9 @@ def accept(session: Session, draft: Draft, now: datetime) -> None:
     """Store an admitted draft. Raises Problem 409 if one of its messageGuids was used meanwhile."""
     try:
         with session.begin_nested():
-            transitions.accept(session, draft.messages, now, schedules_messages=context.settings().schedules_messages)
+            transitions.accept(
+                session, draft.messages, now, schedules_messages=context.settings().is_scheduled_by_service
+            )
     except IntegrityError:
         _refuse_used_guids(session, draft)  # another request used it first
         raise
