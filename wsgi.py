@@ -49,7 +49,7 @@ def make() -> Application:
     atexit.register(ack_stats.close)
     atexit.register(group_commit.close)
     loop = EventLoop()
-    flask = create_app(settings, database, probe_intake=lambda seconds: loop.run(seconds, group_commit.probe))
+    flask = create_app(settings, database, probe_storage=lambda seconds: loop.run(seconds, group_commit.probe))
     api = WsgiBridge(
         flask,
         threads=THREADS,

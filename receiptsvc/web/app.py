@@ -1,4 +1,4 @@
-"""The Flask application: everything but the callbacks, which are kept without Flask."""
+"""The Flask application: the API, its documentation, health and metrics. Callbacks don't pass through Flask."""
 
 from flask import Flask, Response, request
 from flask.json.provider import DefaultJSONProvider
@@ -27,38 +27,40 @@ from receiptsvc.web.api import (
 )
 from receiptsvc.web.docs import pages
 from receiptsvc.web.http import auth, caching, context, errors
-from receiptsvc.web.http.readiness import ProbeIntake
+from receiptsvc.web.http.readiness import ProbeStorage
 from receiptsvc.web.schemas.events import write as write_event
 
-_POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
-class Anything(BaseConverter):
-    """The rest of an address, whatever it holds: slashes, empty parts, dots, line ends."""
+class RestOfPath(BaseConverter):
+    """The rest of a URL's path, with any characters: slashes, empty segments, dots, line ends."""
 
     regex = r"[\s\S]+"
     part_isolating = False
 
 
 class Id(BaseConverter):
-    """Whatever is given as an id, but for the words that stand in its place elsewhere: those know other methods."""
+    """Any path segment as an id, except those that are routes of their own with other methods."""
 
     regex = r"(?!(?:cancel|lookup|replay)\Z)[^/]+"
 
 
-def create_app(settings: Settings, database: Database, *, probe_intake: ProbeIntake | None = None) -> Flask:
-    """The application for these settings, on this database. `probe_intake`: tells whether callbacks can be kept."""
+def create_app(settings: Settings, database: Database, *, probe_storage: ProbeStorage | None = None) -> Flask:
+    """The application for these settings, on this database. `probe_storage`: see `ReadinessProbe`."""
     app = Flask("receiptsvc.web", static_folder=None, template_folder="docs/templates")
     app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, PROVIDE_AUTOMATIC_OPTIONS=False)
     json = DefaultJSONProvider(app)
     json.sort_keys = False
     app.json = json
-    app.url_map.converters |= {"anything": Anything, "id": Id}
+    app.url_map.converters |= {"anything": RestOfPath, "id": Id}
     app.url_map.merge_slashes = False  # a clientRef may hold several in a row
-    context.attach(app, settings, database, Feed(database, write_event), probe_intake)
+    context.attach(app, settings, database, Feed(database, write_event), probe_storage)
     auth.guard(app, auth.KnownKeys(settings.api_keys))
     api = pages.describe(app, settings.public_url)
-    for noun in (
+    for module in (
         messages,
         sending,
         transactions,
@@ -74,7 +76,7 @@ def create_app(settings: Settings, database: Database, *, probe_intake: ProbeInt
         receipts,
         health,
     ):
-        api.register_blueprint(noun.blueprint)
+        api.register_blueprint(module.blueprint)
     app.register_blueprint(pages.blueprint)
     app.register_blueprint(metrics.blueprint)
     errors.register(app)
@@ -88,5 +90,5 @@ def _harden(response: Response) -> Response:
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"
     if response.mimetype == "text/html":
-        response.headers["Content-Security-Policy"] = _POLICY
+        response.headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
     return response

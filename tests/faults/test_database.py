@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 from receiptsvc.demo.processes import Stack
 from receiptsvc.domain.errors import ReceiptsvcError, StorageUnavailable
 from receiptsvc.store.inbox.writer import open_writer
-from receiptsvc.web.http.readiness import MAX_WAIT_SECONDS, NOT_LOOKED_AT
+from receiptsvc.web.http.readiness import DATABASE_UNREADABLE, MAX_WAIT_SECONDS
 from tests.faults.conftest import Form, StartWeb, callback_url
 from tests.faults.proof import assert_nothing_lost, set_aside, wait_until_drained
 from tests.support.load import Load
@@ -145,7 +145,7 @@ def test_a_locked_heartbeats_table_does_not_make_it_unready(
         started = time.monotonic()
         answer = requests.get(f"{stack.url}/readyz", timeout=10)
         assert time.monotonic() - started < MAX_WAIT_SECONDS + 1
-        assert (answer.status_code, answer.json()["degraded"]) == (200, [NOT_LOOKED_AT])
+        assert (answer.status_code, answer.json()["degraded"]) == (200, [DATABASE_UNREADABLE])
 
 
 def test_health_and_metrics_are_answered_while_every_thread_waits_for_the_database(

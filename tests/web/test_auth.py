@@ -1,4 +1,4 @@
-"""API keys, scopes, and that every route declares its scope."""
+"""API keys and scopes; every route declares its scope."""
 
 from typing import Any
 
@@ -23,9 +23,9 @@ def unauthenticated(desk: FlaskClient) -> FlaskClient:
 
 def test_every_route_declares_its_scope(desk: FlaskClient) -> None:
     app = desk.application
-    declared = {rule.rule: auth.declared(app.view_functions[rule.endpoint]) for rule in app.url_map.iter_rules()}
-    assert None not in declared.values()
-    assert {rule for rule, scope in declared.items() if scope == auth.PUBLIC} == PUBLIC
+    scopes = {rule.rule: auth.declared_scope(app.view_functions[rule.endpoint]) for rule in app.url_map.iter_rules()}
+    assert None not in scopes.values()
+    assert {rule for rule, scope in scopes.items() if scope == auth.PUBLIC} == PUBLIC
 
 
 def test_a_view_cannot_declare_its_scope_twice() -> None:
@@ -76,7 +76,7 @@ def test_without_a_known_key_it_is_401(unauthenticated: FlaskClient, headers: di
     assert answer.content_type == "application/problem+json"
 
 
-def test_the_word_bearer_may_be_written_in_any_case(unauthenticated: FlaskClient) -> None:
+def test_the_scheme_bearer_is_case_insensitive(unauthenticated: FlaskClient) -> None:
     assert unauthenticated.get("/v1/messages", headers={"Authorization": f"bearer {ALL}"}).status_code == 200
 
 

@@ -56,7 +56,7 @@ def test_every_route_of_the_api_is_in_it_with_its_security(desk: FlaskClient, do
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         for method in (rule.methods or set()) - {"HEAD"}:
             operation = documented.pop((path, method.lower()))
-            scope = auth.declared(app.view_functions[rule.endpoint])
+            scope = auth.declared_scope(app.view_functions[rule.endpoint])
             assert operation["security"] == ([] if scope == auth.PUBLIC else [{"bearer": [scope]}])
     assert documented == {}
 

@@ -77,7 +77,7 @@ def test_a_malformed_body_is_refused(desk: FlaskClient, body: bytes, status: int
     ],
     ids=str,
 )
-def test_a_body_that_is_not_json_by_its_type_is_415(desk: FlaskClient, headers: dict[str, str]) -> None:
+def test_a_body_of_another_content_type_is_415(desk: FlaskClient, headers: dict[str, str]) -> None:
     assert is_problem(desk.post("/v1/messages", data=b"{}", headers=headers), 415)
 
 
@@ -90,7 +90,7 @@ def test_a_charset_in_the_content_type_is_accepted(desk: FlaskClient) -> None:
 @pytest.mark.parametrize(
     "path", ["/", "/nothing", "/v1", "/v1/", "/v2/messages", "/static/", "/static/../app.py", "//"]
 )
-def test_an_unknown_address_is_a_problem_wherever_it_is(desk: FlaskClient, path: str) -> None:
+def test_an_unknown_address_is_404_under_every_prefix(desk: FlaskClient, path: str) -> None:
     assert is_problem(desk.get(path), 404)
 
 
@@ -137,7 +137,7 @@ def test_an_unreachable_database_is_503_with_retry_after(
 
 
 @pytest.mark.parametrize("value", [2**70, "\ud800", "a\0b"], ids=["a number", "half a character", "NUL"])
-def test_a_value_that_the_database_cannot_take_is_422_and_noted_without_it(
+def test_a_value_that_the_database_cannot_take_is_422_and_logged_without_it(
     database: Database, logged: Callable[[], list[str]], value: int | str
 ) -> None:
     if database.is_sqlite and value == "a\0b":
@@ -166,16 +166,16 @@ def test_no_request_can_hold_text_that_is_not_checked(field: fields.Field[Any]) 
 
 
 @pytest.mark.parametrize("text", ["\0", "a\x0bb", "\ud800", "\ufffe"])
-def test_text_that_cannot_be_kept_is_told_by_its_field_with_what_to_do(desk: FlaskClient, text: str) -> None:
+def test_text_that_cannot_be_stored_is_refused_by_its_field_with_the_remedy(desk: FlaskClient, text: str) -> None:
     answers = [desk.post("/v1/messages/lookup", json={"clientRefs": ["good", text]})]
     if text.isprintable() or text.isascii():  # an address can't hold half a character
         answers.append(desk.get("/v1/stats", query_string={"originator": text}))
     for answer, name in zip(answers, ("clientRefs[1]", "originator"), strict=False):
         assert is_problem(answer, 422)
         assert answer.json is not None
-        (told,) = answer.json["errors"][name]
-        assert told.startswith("Holds U+")
-        assert told.endswith(": leave it out.")
+        (fault,) = answer.json["errors"][name]
+        assert fault.startswith("Holds U+")
+        assert fault.endswith(": leave it out.")
 
 
 def test_a_real_outage_is_503() -> None:

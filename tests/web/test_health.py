@@ -30,18 +30,18 @@ def beat(database: Database, process: str = "worker:1", *, ago: float = 0) -> No
         heartbeats.beat(session, process, context.now() - ago * UNSEEN_AFTER)
 
 
-def test_a_fresh_worker_and_an_account_are_all_it_takes(database: Database) -> None:
+def test_with_a_live_worker_and_an_account_it_is_ok(database: Database) -> None:
     beat(database)
     assert ready(database) == (200, {"status": "ok", "degraded": []})
 
 
-def test_a_look_keeps_nothing(database: Database) -> None:
+def test_the_probe_stores_no_callback(database: Database) -> None:
     ready(database)
     with database.reading() as session:
         assert session.scalar(select(func.count()).select_from(InboxRow)) == 0
 
 
-def test_what_does_not_hinder_callbacks_is_only_told(database: Database) -> None:
+def test_what_does_not_hinder_callbacks_is_degraded_and_200(database: Database) -> None:
     settings = make_settings(DYNMARK_USERNAME="", DYNMARK_PASSWORD="")
     beat(database, ago=1.5)
     beat(database, "web:1")
@@ -49,7 +49,7 @@ def test_what_does_not_hinder_callbacks_is_only_told(database: Database) -> None
     assert ready(database, settings) == (200, degraded)
 
 
-def test_what_holds_sending_is_told(database: Database) -> None:
+def test_what_holds_sending_is_degraded(database: Database) -> None:
     beat(database)
     with database.transaction() as session:
         send_gate.record_outcome(session, {SendOutcome.ACCOUNT_REFUSED}, context.now(), was_probe=False)
@@ -64,14 +64,14 @@ def test_without_the_tables_it_is_not_ready(tmp_path: Path) -> None:
     database.close()
 
 
-def test_without_the_database_it_lives_but_is_not_ready() -> None:
+def test_without_the_database_it_is_alive_but_not_ready() -> None:
     database = Database("postgresql+psycopg://nobody@127.0.0.1:1/nowhere")
     assert ready(database)[0] == 503
     answer = create_app(make_settings(), database).test_client().get("/healthz")
     assert (answer.status_code, answer.json) == (200, {"status": "ok"})
 
 
-def test_a_database_that_hangs_is_not_waited_for(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_hangs_is_503_within_the_time_limit(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("receiptsvc.web.http.readiness.MAX_WAIT_SECONDS", 0.05)
     database = Database(database_url, pool_size=1)
     app = create_app(make_settings(), database)
@@ -85,7 +85,7 @@ def test_a_database_that_hangs_is_not_waited_for(database_url: str, monkeypatch:
     database.close()
 
 
-def test_metrics_are_told_to_anybody_in_prometheus_form(client: FlaskClient) -> None:
+def test_metrics_need_no_key_and_have_prometheus_text_format(client: FlaskClient) -> None:
     metrics.answers("200").observe(0.003)
     answer = client.get("/metrics")
     assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""Pause, cancel and resolve over the API: who may, what is told, and what is refused."""
+"""Pause, cancel and resolve over the API: scopes, responses and refusals."""
 
 import pytest
 from flask.testing import FlaskClient
@@ -17,13 +17,13 @@ from tests.support.callers import SECRETS, client_of, make_settings
 from tests.support.rows import accept, message
 from tests.support.work import LEASE, REPEATS, send
 
-pytestmark = pytest.mark.on_postgresql  # nothing here is the database's
+pytestmark = pytest.mark.on_postgresql  # nothing here depends on the kind of database
 
 WHY = {"reason": "wrong texts"}
 
 
 def test_sending_is_paused_and_resumed(client: FlaskClient) -> None:
-    nothing: dict[str, object] = {
+    idle: dict[str, object] = {
         "paused": False,
         "pausedAt": None,
         "pausedBy": None,
@@ -33,13 +33,13 @@ def test_sending_is_paused_and_resumed(client: FlaskClient) -> None:
         "accounts": [],
         "overdue": 0,
     }
-    assert client.get("/v1/sending").json == nothing
+    assert client.get("/v1/sending").json == idle
     paused = client.post("/v1/sending/pause", json=WHY)
     assert paused.status_code == 200
     assert paused.json is not None
     assert (paused.json["paused"], paused.json["pausedBy"], paused.json["reason"]) == (True, "desk", "wrong texts")
     assert client.get("/v1/sending").json == paused.json
-    assert client.post("/v1/sending/resume", json={}).json == nothing
+    assert client.post("/v1/sending/resume", json={}).json == idle
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_sending_is_paused_and_resumed(client: FlaskClient) -> None:
         ("/v1/messages/msg_x/cancel", "send"),
     ],
 )
-def test_each_needs_its_scope(desk_database: Database, path: str, scope: str) -> None:
+def test_each_route_needs_its_scope(desk_database: Database, path: str, scope: str) -> None:
     app = create_app(make_settings(), desk_database)
     for other in SECRETS.keys() - {scope}:
         assert client_of(app, SECRETS[other]).post(path, json=WHY).status_code == 403
@@ -76,7 +76,7 @@ def test_a_message_is_cancelled_once(client: FlaskClient, database: Database) ->
     assert client.post("/v1/messages/nothing/cancel", json={}).status_code == 404
 
 
-def test_each_account_that_is_not_as_it_should_be_is_told(client: FlaskClient, database: Database) -> None:
+def test_each_refused_or_suspected_account_is_listed(client: FlaskClient, database: Database) -> None:
     for recipient, name, outcome in (
         ("447700900001", "a", SendOutcome.ACCOUNT_REFUSED),
         ("447700900002", "b", SendOutcome.SUSPECT_REFUSED),
@@ -96,11 +96,12 @@ def test_each_account_that_is_not_as_it_should_be_is_told(client: FlaskClient, d
         with database.transaction() as session:
             session.execute(update(Message).values(due_at=context.now() + LEASE))  # out of the next claim's way
     state = client.get("/v1/sending").get_json()
-    told = [
-        (one["name"], bool(one["refusedAt"]), bool(one["suspectedAt"]), one["waiting"]) for one in state["accounts"]
+    accounts = [
+        (account["name"], bool(account["refusedAt"]), bool(account["suspectedAt"]), account["waiting"])
+        for account in state["accounts"]
     ]
-    assert told == [("a", True, False, 0), (None, True, False, 0), ("b", False, True, 1)]
-    assert all(one["nextTryAt"] for one in state["accounts"])
+    assert accounts == [("a", True, False, 0), (None, True, False, 0), ("b", False, True, 1)]
+    assert all(account["nextTryAt"] for account in state["accounts"])
     assert (state["accountRefusedAt"], state["nextProbeAt"]) == (
         state["accounts"][1]["refusedAt"],
         state["accounts"][1]["nextTryAt"],
@@ -116,7 +117,7 @@ def test_each_account_that_is_not_as_it_should_be_is_told(client: FlaskClient, d
     assert "receiptsvc_sending_account_suspected 1.0" in metrics
 
 
-def test_many_are_cancelled_by_a_filter_that_says_something(client: FlaskClient, database: Database) -> None:
+def test_many_are_cancelled_by_filter_and_never_without_one(client: FlaskClient, database: Database) -> None:
     accept(database, *(message(f"44770090000{n}", client_ref="spring") for n in range(3)))
     accept(database, message(client_ref="summer"))
     dry = client.post("/v1/messages/cancel", json={"clientRef": "spring", "dryRun": True})
@@ -130,7 +131,7 @@ def test_many_are_cancelled_by_a_filter_that_says_something(client: FlaskClient,
     assert client.post("/v1/messages/cancel", json={"client_ref": "summer"}).status_code == 422
 
 
-def test_what_nobody_will_ever_know_is_counted_until_it_is_settled(client: FlaskClient, database: Database) -> None:
+def test_a_lost_answer_past_resending_is_overdue_until_it_is_resolved(client: FlaskClient, database: Database) -> None:
     long_ago = send(database, message(), SendOutcome.UNCLEAR)  # in January
     assert client.get("/v1/sending").json["overdue"] == 1  # type: ignore[index]
     assert "1 messages stay send_unknown" in client.get("/readyz").json["degraded"]  # type: ignore[index]
@@ -142,12 +143,12 @@ def test_what_nobody_will_ever_know_is_counted_until_it_is_settled(client: Flask
     assert client.get("/v1/sending").json["overdue"] == 0  # type: ignore[index]
 
 
-def test_what_nobody_knows_is_settled_by_a_person(client: FlaskClient, database: Database) -> None:
-    unknown, known = send(database, message(), SendOutcome.UNCLEAR), send(database, message("447700900002"))
+def test_only_a_send_unknown_message_can_be_resolved(client: FlaskClient, database: Database) -> None:
+    unknown, submitted = send(database, message(), SendOutcome.UNCLEAR), send(database, message("447700900002"))
     path = f"/v1/messages/{ids.public('msg', unknown)}/resolve"
     for body in ({"status": "sent", **WHY}, {"status": "delivered"}, {"status": "delivered", "reason": ""}):
         assert client.post(path, json=body).status_code == 422
     resolved = client.post(path, json={"status": "delivered", **WHY})
     assert (resolved.status_code, resolved.json and resolved.json["status"]) == (200, "delivered")
-    refused = client.post(f"/v1/messages/{ids.public('msg', known)}/resolve", json={"status": "delivered", **WHY})
+    refused = client.post(f"/v1/messages/{ids.public('msg', submitted)}/resolve", json={"status": "delivered", **WHY})
     assert refused.status_code == 409

@@ -21,7 +21,7 @@ from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import conversations as schemas
 
-_LIST_CURSOR, _TIMELINE_CURSOR = kinds.moment_cursor(), kinds.timeline_cursor()
+_LIST_CURSOR, _TIMELINE_CURSOR = kinds.time_cursor(), kinds.timeline_cursor()
 
 blueprint = new_blueprint("conversations", "Messages, their transitions and replies, in one timeline.")
 

@@ -1,4 +1,4 @@
-"""Whether this process lives, and whether it can do its duty."""
+"""Liveness and readiness of this process."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from receiptsvc.web.http.auth import public
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.schemas.operations import Liveness, Readiness
 
-blueprint = new_blueprint("health", "For whatever watches over the processes.", prefix="")
+blueprint = new_blueprint("health", "Liveness and readiness, for monitoring.", prefix="")
 
 
 @endpoint(blueprint, "GET", "/healthz", response=Liveness)
@@ -26,7 +26,7 @@ def read_liveness() -> dict[str, Any]:
 def read_readiness() -> Any:
     """Can a callback be kept?
 
-    200 as long as one can, 503 otherwise. What else is not as it should be stands in the body.
+    200 while one can, else 503. The body lists what else is degraded.
     """
     try:
         degraded = context.readiness().find_degraded(context.now())

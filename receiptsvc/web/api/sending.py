@@ -1,4 +1,4 @@
-"""What a person may do while messages are on their way: pause all, cancel some, settle one."""
+"""What an operator can do about messages that are on their way: pause all, cancel some, resolve one."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -34,7 +34,7 @@ _PATH = {"message_id": "The message's id."}
 def read_sending() -> dict[str, Any]:
     """Read what holds sending"""
     with context.database().reading() as session:
-        return _told(session, send_gate.read(session))
+        return _describe_state(session, send_gate.read(session))
 
 
 @endpoint(blueprint, "POST", "/sending/pause", body=schemas.Pause, response=schemas.SendingState, errors=(503,))
@@ -46,10 +46,12 @@ def pause_sending(body: dict[str, Any]) -> dict[str, Any]:
     ended. If it is paused already, who did it first, and why, stays.
     """
     with context.database().transaction() as session:
-        return _told(session, send_gate.pause(session, auth.key_name(), body["reason"], context.now()))
+        return _describe_state(session, send_gate.pause(session, auth.key_name(), body["reason"], context.now()))
 
 
-@endpoint(blueprint, "POST", "/sending/resume", body=schemas.Because, response=schemas.SendingState, errors=(503,))
+@endpoint(
+    blueprint, "POST", "/sending/resume", body=schemas.OptionalReason, response=schemas.SendingState, errors=(503,)
+)
 @requires("ops")
 def resume_sending(body: dict[str, Any]) -> dict[str, Any]:
     """Resume sending
@@ -57,7 +59,7 @@ def resume_sending(body: dict[str, Any]) -> dict[str, Any]:
     What has waited goes out, unless its `validUntil` has gone by.
     """
     with context.database().transaction() as session:
-        return _told(session, send_gate.resume(session, auth.key_name(), body.get("reason"), context.now()))
+        return _describe_state(session, send_gate.resume(session, auth.key_name(), body.get("reason"), context.now()))
 
 
 @endpoint(
@@ -65,7 +67,7 @@ def resume_sending(body: dict[str, Any]) -> dict[str, Any]:
     "POST",
     "/messages/<id:message_id>/cancel",
     path=_PATH,
-    body=schemas.Because,
+    body=schemas.OptionalReason,
     response=MessageStory,
     errors=(404, 409, 503),
 )
@@ -75,7 +77,7 @@ def cancel_message(body: dict[str, Any], message_id: str) -> MessageDetail:
 
     Only what was not given to the gateway; else 409, and its status says where it is.
     """
-    return _do(operator_actions.cancel, message_id, body.get("reason"))
+    return _act_on_message(operator_actions.cancel, message_id, body.get("reason"))
 
 
 @endpoint(blueprint, "POST", "/messages/cancel", body=schemas.Cancellation, response=schemas.Cancelled, errors=(503,))
@@ -87,11 +89,11 @@ def cancel_messages(body: dict[str, Any]) -> dict[str, Any]:
     what it has done stays done. Pause sending first, and none slips away.
     """
     is_dry_run, reason = body.pop("dry_run"), body.pop("reason", None)
-    by = Actor(actor=auth.key_name(), reason=reason)
-    done = operator_actions.cancel_all(
-        context.database(), CancelSelection(**body), by, context.now(), is_dry_run=is_dry_run
+    actor = Actor(actor=auth.key_name(), reason=reason)
+    cancelled = operator_actions.cancel_all(
+        context.database(), CancelSelection(**body), actor, context.now(), is_dry_run=is_dry_run
     )
-    return {"row": done, "dry_run": is_dry_run}
+    return {"row": cancelled, "dry_run": is_dry_run}
 
 
 @endpoint(
@@ -111,38 +113,49 @@ def resolve_message(body: dict[str, Any], message_id: str) -> MessageDetail:
     A receipt that comes later still wins.
     """
 
-    def resolve(session: Session, identifier: UUID, by: Actor, now: datetime) -> bool:
-        return operator_actions.resolve(session, identifier, Status(body["status"]), by, now)
+    def resolve(session: Session, identifier: UUID, actor: Actor, now: datetime) -> bool:
+        return operator_actions.resolve(session, identifier, Status(body["status"]), actor, now)
 
-    return _do(resolve, message_id, body["reason"])
+    return _act_on_message(resolve, message_id, body["reason"])
 
 
-def _do(deed: Callable[[Session, UUID, Actor, datetime], bool], message_id: str, reason: str | None) -> MessageDetail:
-    """Do something with a message, in the name of the key that the request came with, and give it as it then is."""
+def _act_on_message(
+    action: Callable[[Session, UUID, Actor, datetime], bool], message_id: str, reason: str | None
+) -> MessageDetail:
+    """Run `action` in the name of the request's key and return the message as it is then.
+
+    Raises Problem 404 without such a message, 409 if `action` raises Refused.
+    """
     identifier = ids.parse("msg", message_id)
-    story = None
+    detail = None
     if identifier is not None:
         try:
             with context.database().transaction() as session:
-                if deed(session, identifier, Actor(actor=auth.key_name(), reason=reason), context.now()):
-                    story = lookup.find_message(session, identifier)
+                if action(session, identifier, Actor(actor=auth.key_name(), reason=reason), context.now()):
+                    detail = lookup.find_message(session, identifier)
         except Refused as refused:
             raise Problem(409, str(refused)) from None
-    if story is None:
+    if detail is None:
         raise Problem(404, "There is no message with this id.")
-    return story
+    return detail
 
 
-def _told(session: Session, held: SendGate) -> dict[str, Any]:
-    given_up_before = context.now() - timedelta(seconds=context.settings().resend_for_seconds)
-    shown = accounts.show(session)
-    own = next((one for one in shown if one.name is None and one.refused_at), None)
-    is_all = held.refused_at is not None
+def _describe_state(session: Session, gate: SendGate) -> dict[str, Any]:
+    """The fields of SendingState.
+
+    Our own account is the one without a name; a refusal of our credentials, which holds every account, comes first.
+    """
+    resend_ended_before = context.now() - timedelta(seconds=context.settings().resend_for_seconds)
+    impaired = accounts.show(session)
+    refused_at, next_probe_at = gate.refused_at, gate.probe_at
+    own = next((account for account in impaired if account.name is None and account.refused_at), None)
+    if gate.refused_at is None and own is not None:
+        refused_at, next_probe_at = own.refused_at, own.next_try_at
     return {
-        "row": held,
-        "paused": held.paused_at is not None,
-        "account_refused_at": held.refused_at if is_all or own is None else own.refused_at,
-        "next_probe_at": held.probe_at if is_all or own is None else own.next_try_at,
-        "accounts": shown,
-        "overdue": call_results.count_overdue(session, given_up_before),
+        "row": gate,
+        "paused": gate.paused_at is not None,
+        "account_refused_at": refused_at,
+        "next_probe_at": next_probe_at,
+        "accounts": impaired,
+        "overdue": call_results.count_overdue(session, resend_ended_before),
     }

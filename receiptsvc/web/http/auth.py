@@ -1,6 +1,6 @@
-"""Who may call a route: every view declares it, with `requires` or `public`, and one that does not is closed.
+"""Authorisation: every view declares its scope with `requires` or `public`; a view without a declaration is closed.
 
-Keys are compared as digests, every one of them each time, so that the time taken tells nothing about any.
+A secret is compared as a digest with every key each time, so that the time taken reveals nothing about a key.
 """
 
 import hashlib
@@ -15,88 +15,89 @@ from receiptsvc.web.http.errors import Problem
 
 PUBLIC = "public"
 
-_MARK = "_receiptsvc_auth"
+_ATTRIBUTE = "_receiptsvc_auth"  # of a view: its declared scope
 _REALM = 'Bearer realm="receiptsvc"'
 
 View = TypeVar("View", bound=Callable[..., Any])
 
 
 def requires(scope: str) -> Callable[[View], View]:
-    """Declare that a view needs a key with this scope."""
+    """Declare that a view needs a key with this scope. Raises ValueError if there is no such scope."""
     if scope not in SCOPES:
         raise ValueError(f"there is no scope {scope}")
-    return lambda view: _mark(view, scope)
+    return lambda view: _declare(view, scope)
 
 
 def public(view: View) -> View:
-    """Declare that anybody may call a view."""
-    return _mark(view, PUBLIC)
+    """Declare that a view needs no key."""
+    return _declare(view, PUBLIC)
 
 
-def declared(view: Callable[..., Any]) -> str | None:
+def declared_scope(view: Callable[..., Any]) -> str | None:
     """What a view declares: a scope, or PUBLIC; None if it declares nothing."""
-    mark: str | None = getattr(view, _MARK, None)
-    return mark
+    scope: str | None = getattr(view, _ATTRIBUTE, None)
+    return scope
 
 
 class KnownKeys:
-    """The keys that open the API. The server asks them too, before it reads a body."""
+    """The API keys of the settings. The server asks for them too, before it reads a body."""
 
     def __init__(self, keys: Sequence[ApiKey]) -> None:
-        self._known = [(_digest(key.secret.encode()), key) for key in keys]
+        self._keys_by_digest = [(_digest(key.secret.encode()), key) for key in keys]
 
     def find(self, authorization: str) -> ApiKey | None:
-        """The key in a header `Authorization`; None if it holds none that is known."""
-        given = _digest(_bearer(authorization).encode("latin-1", "replace"))  # a header's characters are its bytes
-        matches = [key for digest, key in self._known if hmac.compare_digest(digest, given)]
+        """The key whose secret is in an `Authorization` header; None without a known one."""
+        sent = _digest(_bearer_secret(authorization).encode("latin-1", "replace"))  # WSGI decodes headers as Latin-1
+        matches = [key for digest, key in self._keys_by_digest if hmac.compare_digest(digest, sent)]
         return matches[0] if matches else None
 
     def find_name(self, authorization: str) -> str | None:
-        """The name of the key that `find` finds."""
+        """The name of the key that `find` returns."""
         key = self.find(authorization)
         return key.name if key else None
 
 
-def guard(app: Flask, known: KnownKeys) -> None:
-    """Check each request to `app` against what its view declares."""
+def guard(app: Flask, known_keys: KnownKeys) -> None:
+    """Check each request to `app` against the scope that its view declares, before the view runs."""
 
     def check() -> None:
-        if request.endpoint is None:  # no route: answered 404 or 405, whoever asks
+        if request.endpoint is None:  # no route: 404 or 405, with any key or none
             return
-        needed = declared(app.view_functions[request.endpoint])
-        if needed is None:
+        scope = declared_scope(app.view_functions[request.endpoint])
+        if scope is None:
             raise RuntimeError(f"{request.endpoint} does not declare who may call it")
-        if needed != PUBLIC:
-            g.key_name = _admit(known, needed).name
+        if scope != PUBLIC:
+            g.key_name = _authenticate(known_keys, scope).name
 
     app.before_request(check)
 
 
 def key_name() -> str:
-    """The name of the key that the request at work came with."""
+    """The name of the API key of the current request."""
     name: str = g.key_name
     return name
 
 
-def _mark(view: View, mark: str) -> View:
-    if declared(view) is not None:
+def _declare(view: View, scope: str) -> View:
+    if declared_scope(view) is not None:
         raise ValueError(f"{view} declares twice who may call it")
-    setattr(view, _MARK, mark)
+    setattr(view, _ATTRIBUTE, scope)
     return view
 
 
-def _bearer(authorization: str) -> str:
-    """The secret in a header `Authorization`, empty if there is none."""
-    word, _, secret = authorization.partition(" ")
-    return secret.strip() if word.lower() == "bearer" else ""
+def _bearer_secret(authorization: str) -> str:
+    """The secret in an `Authorization` header of the scheme Bearer; empty without one."""
+    scheme, _, secret = authorization.partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""
 
 
-def _admit(known: KnownKeys, scope: str) -> ApiKey:
+def _authenticate(known_keys: KnownKeys, scope: str) -> ApiKey:
+    """The key of the current request. Raises Problem 401 without a known one, 403 if it lacks `scope`."""
     authorization = request.headers.get("Authorization", "")
-    if not _bearer(authorization):
+    if not _bearer_secret(authorization):
         detail = "This needs an API key: send the header Authorization: Bearer <secret>."
         raise Problem(401, detail, headers={"WWW-Authenticate": _REALM})
-    key = known.find(authorization)
+    key = known_keys.find(authorization)
     if key is None:
         headers = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
         raise Problem(401, "No API key has this secret.", headers=headers)

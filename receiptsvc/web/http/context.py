@@ -11,7 +11,7 @@ from receiptsvc.config import Settings
 from receiptsvc.server.event_streams import Feed
 from receiptsvc.spool.backlog import Backlog, SpoolState
 from receiptsvc.store.core.db import Database
-from receiptsvc.web.http.readiness import ProbeIntake, ReadinessProbe
+from receiptsvc.web.http.readiness import ProbeStorage, ReadinessProbe
 
 _EXTENSION = "receiptsvc"
 
@@ -25,10 +25,10 @@ class _Context:
     feed: Feed
 
 
-def attach(app: Flask, settings: Settings, database: Database, feed: Feed, probe_intake: ProbeIntake | None) -> None:
-    """Give `app` the context that this module's functions read. `probe_intake`: see `ReadinessProbe`."""
+def attach(app: Flask, settings: Settings, database: Database, feed: Feed, probe_storage: ProbeStorage | None) -> None:
+    """Give `app` the context that this module's functions read. `probe_storage`: see `ReadinessProbe`."""
     backlog = Backlog(settings.spool_dir) if settings.spool_dir else None
-    probe = ReadinessProbe(settings, database, backlog, probe_intake)
+    probe = ReadinessProbe(settings, database, backlog, probe_storage)
     app.extensions[_EXTENSION] = _Context(settings, database, probe, backlog, feed)
 
 

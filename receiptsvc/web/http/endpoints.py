@@ -84,7 +84,7 @@ def endpoint(
     """
 
     def serve(view: View) -> View:
-        scope = auth.declared(view)
+        scope = auth.declared_scope(view)
         if scope is None:
             raise ValueError(f"{view} does not declare who may call it")
         needs_key = scope != auth.PUBLIC

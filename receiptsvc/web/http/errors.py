@@ -1,6 +1,6 @@
-"""The one shape of every error: application/problem+json (RFC 9457), with `errors` by the path of the field at fault.
+"""Error responses: application/problem+json (RFC 9457), with the faults in `errors` by the path of their field.
 
-No answer repeats what was sent: a path says where to look.
+No response repeats what was sent: the path says where to look.
 """
 
 import json
@@ -19,7 +19,7 @@ from receiptsvc.domain.errors import StorageUnavailable
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 
-_MAX_NAME = 64  # of a field's name in a path; an unknown one can be anything
+_MAX_NAME = 64  # characters of a field's name in a path; an unknown field can have any name
 
 _DETAILS = {
     404: "There is nothing at this address.",
@@ -28,7 +28,10 @@ _DETAILS = {
 
 
 class Problem(Exception):
-    """A request that ends here: the status, what was wrong in words, and the faults by path."""
+    """Ends a request with an error response: the status, what was wrong, and the faults by path.
+
+    `extra`: more members of the response's JSON.
+    """
 
     def __init__(
         self,
@@ -37,23 +40,23 @@ class Problem(Exception):
         *,
         errors: Mapping[str, list[str]] | None = None,
         headers: Mapping[str, str] | None = None,
-        **more: Any,
+        **extra: Any,
     ) -> None:
         super().__init__(detail)
-        self.status, self.detail, self.errors, self.headers, self.more = status, detail, errors, headers, more
+        self.status, self.detail, self.errors, self.headers, self.extra = status, detail, errors, headers, extra
 
 
 def register(app: Flask) -> None:
-    """Answer every error of `app` in this shape."""
+    """Respond to every error in `app` with a problem document."""
     app.register_error_handler(Problem, respond)
-    app.register_error_handler(HTTPException, _respond_to_http)
+    app.register_error_handler(HTTPException, _respond_to_http_error)
     app.register_error_handler(StorageUnavailable, _respond_to_outage)
-    app.register_error_handler(DataError, _respond_to_unfit)
+    app.register_error_handler(DataError, _respond_to_data_error)
     app.register_error_handler(Exception, _respond_to_bug)
 
 
 def respond(problem: Problem) -> Response:
-    """A problem as its response."""
+    """The response to a problem."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(problem.status).phrase,
@@ -62,45 +65,45 @@ def respond(problem: Problem) -> Response:
     }
     if problem.errors is not None:
         body["errors"] = problem.errors
-    response = Response(json.dumps(body | problem.more), status=problem.status, content_type=CONTENT_TYPE)
+    response = Response(json.dumps(body | problem.extra), status=problem.status, content_type=CONTENT_TYPE)
     response.headers.update(problem.headers or {})
     return response
 
 
 def by_path(messages: object) -> dict[str, list[str]]:
-    """A validation's nested messages as a flat mapping, such as `messages[0].recipients[1]` to what is wrong there."""
+    """marshmallow's nested messages as path → texts. A path is such as `messages[0].recipients[1]`, or `body`."""
     flat: dict[str, list[str]] = {}
-    for path, text in _walk(messages, ""):
+    for path, text in _flatten(messages, ""):
         flat.setdefault(path or "body", []).append(text)
     return flat
 
 
-def _walk(messages: object, path: str) -> Iterator[tuple[str, str]]:
+def _flatten(messages: object, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(messages, Mapping):
         for key, inner in messages.items():
             if key == "_schema":
-                yield from _walk(inner, path)
+                yield from _flatten(inner, path)
             elif isinstance(key, int):
-                yield from _walk(inner, f"{path}[{key}]")
+                yield from _flatten(inner, f"{path}[{key}]")
             else:
                 name = str(key)[:_MAX_NAME]
-                yield from _walk(inner, f"{path}.{name}" if path else name)
+                yield from _flatten(inner, f"{path}.{name}" if path else name)
     elif isinstance(messages, list):
         for text in messages:
-            yield from _walk(text, path)
+            yield from _flatten(text, path)
     else:
         yield path, str(messages)
 
 
-def _respond_to_http(error: HTTPException) -> WerkzeugResponse:
+def _respond_to_http_error(error: HTTPException) -> WerkzeugResponse:
     status = error.code or 500
     if status < 400:
         return error.get_response()
     headers = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
     detail = _DETAILS.get(status) or error.description or HTTPStatus(status).phrase
     if status == 413:
-        most = current_app.config["MAX_CONTENT_LENGTH"] // 1024**2
-        detail = f"The body is larger than {most} MiB (MAX_BODY_MIB); send several requests."
+        limit_mib = current_app.config["MAX_CONTENT_LENGTH"] // 1024**2
+        detail = f"The body is larger than {limit_mib} MiB (MAX_BODY_MIB); send several requests."
     return respond(Problem(status, detail, headers=headers))
 
 
@@ -110,8 +113,8 @@ def _respond_to_outage(error: StorageUnavailable) -> Response:
     return respond(Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)}))
 
 
-def _respond_to_unfit(error: DataError) -> Response:
-    """A value that got past the fields. It may as well be one of our own making, so it is noted like any other bug."""
+def _respond_to_data_error(error: DataError) -> Response:
+    """The database refuses a value that passed the schema. Our code may have made it, so it is logged as a bug."""
     logs.error("request.value_refused", error, method=request.method, route=_route())
     detail = (
         "The database can't take a value in this request: a number or time out of its range, or a character that it "
@@ -126,5 +129,5 @@ def _respond_to_bug(error: Exception) -> Response:
 
 
 def _route() -> str | None:
-    """The pattern of the address; the address itself may hold a number or a clientRef."""
+    """The pattern of the URL, for logs: the URL itself may hold a number or a clientRef."""
     return request.url_rule.rule if request.url_rule else None

@@ -1,4 +1,4 @@
-"""How a request's body and query are read: strictly, and with every failure told as a problem."""
+"""Reads a request's body and query strictly; every failure is a Problem."""
 
 import json
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from receiptsvc.web.http.errors import Problem
 
 View = TypeVar("View", bound=Callable[..., Any])
 
-_READ = "receiptsvc.json"  # in the WSGI environment
+_JSON_KEY = "receiptsvc.json"  # in the WSGI environment: the body, once it is parsed
 
 
 class RequestParser(FlaskParser):
-    """webargs' parser with JSON taken at its word, unknown and repeated query parameters refused."""
+    """webargs' parser, but with strict JSON, and with unknown and repeated query parameters refused."""
 
     def load_json(self, req: Request, *_: Any) -> Any:
         """The body as JSON. Raises Problem 413, 415 or 422."""
@@ -26,24 +26,24 @@ class RequestParser(FlaskParser):
 
     def load_querystring(self, req: Request, *_: Any) -> Any:
         """The query's parameters, each given once. Raises Problem 422."""
-        twice = {name: ["is given more than once"] for name, values in req.args.lists() if len(values) > 1}
-        if twice:
-            raise Problem(422, "The query can't be understood.", errors=errors.by_path(twice))
+        repeated = {name: ["is given more than once"] for name, values in req.args.lists() if len(values) > 1}
+        if repeated:
+            raise Problem(422, "The query can't be understood.", errors=errors.by_path(repeated))
         return req.args.to_dict()
 
     def handle_error(self, error: ma.ValidationError, *_: Any, **__: Any) -> NoReturn:
-        """Tell every fault by its path."""
-        faults: Any = error.messages  # by location, of which there is one
-        [(location, messages)] = faults.items()
-        what = {"query": "The query", "headers": "A header"}.get(location, "The body")
-        raise Problem(422, f"{what} can't be understood; nothing was done.", errors=errors.by_path(messages))
+        """Raise Problem 422 with every fault by its path."""
+        messages_by_location: Any = error.messages
+        [(location, messages)] = messages_by_location.items()  # webargs parses one location at a time
+        subject = {"query": "The query", "headers": "A header"}.get(location, "The body")
+        raise Problem(422, f"{subject} can't be understood; nothing was done.", errors=errors.by_path(messages))
 
 
 PARSER = RequestParser(unknown=ma.RAISE)
 
 
 def refuse_query(view: View) -> View:
-    """A view that knows no parameters, so that one that is given is no mistake that nobody notices."""
+    """Make a view without query parameters refuse every parameter, so that a misspelt one does not go unnoticed."""
 
     @wraps(view)
     def serve(*args: Any, **kwargs: Any) -> Any:
@@ -56,10 +56,10 @@ def refuse_query(view: View) -> View:
 
 
 def read_json(req: Request) -> Any:
-    """A request's body as JSON, read once however often it is asked for. Raises Problem 413, 415 or 422."""
-    if _READ not in req.environ:
-        req.environ[_READ] = _read_json(req)
-    return req.environ[_READ]
+    """A request's body as JSON, parsed once per request. Raises Problem 413, 415 or 422."""
+    if _JSON_KEY not in req.environ:
+        req.environ[_JSON_KEY] = _read_json(req)
+    return req.environ[_JSON_KEY]
 
 
 def _read_json(req: Request) -> Any:

@@ -1,11 +1,12 @@
-"""Whether a callback could be kept now, found out within a bounded time, and what else is not as it should be.
+"""The readiness probe: whether a callback can be kept now, and what else is degraded, within a bounded time.
 
-The first is the group commit's to say: it keeps them. The rest is read from the database, on other connections.
+The group commit answers the first question, because it keeps callbacks. The rest is read from the database, on other
+connections.
 """
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as TookTooLong
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from datetime import datetime, timedelta
 from threading import Lock, Thread
@@ -27,7 +28,7 @@ MAX_WAIT_SECONDS = 2.0
 
 WORKER_UNSEEN = "worker unseen"
 DATABASE_AWAY = "database away"
-NOT_LOOKED_AT = "the database can't be looked at"
+DATABASE_UNREADABLE = "the database can't be looked at"
 SPOOL_IN_USE = "spool in use"
 SENDING_NOT_CONFIGURED = "sending not configured"
 
@@ -35,91 +36,91 @@ ACCOUNT_REFUSED, ACCOUNT_SUSPECTED = "sending_account_refused", "sending_account
 PAUSED, OVERDUE = "sending_paused", "send_unknown_overdue"
 
 
-ProbeIntake = Callable[[float], Kept]
-"""Where a callback would be kept now, found out within so many seconds. Raises StorageUnavailable if nowhere."""
+ProbeStorage = Callable[[float], Kept]
+"""Where a callback would be kept now, within a time limit in seconds. Raises StorageUnavailable if nowhere."""
 
 
 class ReadinessProbe:
-    """Looks at a database, once at a time: a look that hangs is waited for again, not started again."""
+    """Runs one check of the database at a time. While a check hangs, the next caller waits for it and starts none."""
 
     def __init__(
         self,
         settings: Settings,
         database: Database,
         backlog: Backlog | None = None,
-        probe_intake: ProbeIntake | None = None,
+        probe_storage: ProbeStorage | None = None,
     ) -> None:
-        """Without `probe_intake` nothing here keeps callbacks; then all depends on whether the database can be read."""
-        self._settings, self._database, self._backlog, self._probe_intake = settings, database, backlog, probe_intake
+        """Without `probe_storage` (no group commit in this process) readiness means that the database can be read."""
+        self._settings, self._database, self._backlog, self._probe_storage = settings, database, backlog, probe_storage
         self._lock = Lock()
-        self._look: Future[list[str]] | None = None
-        self._sending: Mapping[str, int] = {}  # as the last look saw it
+        self._check: Future[list[str]] | None = None
+        self._sending: Mapping[str, int] = {}  # as of the last check that succeeded
 
     def find_degraded(self, now: datetime) -> list[str]:
-        """What is not as it should be, in words. Raises StorageUnavailable if no callback can be kept."""
+        """What is degraded, in words. Raises StorageUnavailable if no callback can be kept."""
         deadline = monotonic() + MAX_WAIT_SECONDS
-        look = self._begin_look(now)
-        kept = self._probe_intake(MAX_WAIT_SECONDS) if self._probe_intake is not None else None
+        check = self._begin_check(now)
+        kept = self._probe_storage(MAX_WAIT_SECONDS) if self._probe_storage is not None else None
         away = [DATABASE_AWAY] if kept is Kept.IN_SPOOL else []
-        spool = self._look_at_spool()
+        spool = self._describe_spool()
         try:
-            return away + _wait(look, deadline) + spool
+            return away + _wait(check, deadline) + spool
         except StorageUnavailable:
-            if self._probe_intake is None:
+            if self._probe_storage is None:
                 raise
-            return (away or [NOT_LOOKED_AT]) + spool
+            return (away or [DATABASE_UNREADABLE]) + spool
 
-    def look_at_sending(self, now: datetime) -> Mapping[str, int]:
-        """What holds sending, as metrics; while the database is away, as it was when it could last be looked at."""
+    def read_sending_gauges(self, now: datetime) -> Mapping[str, int]:
+        """What holds sending, as metric → value; while the database is away, as of the last check that succeeded."""
         with suppress(StorageUnavailable):
-            _wait(self._begin_look(now), monotonic() + MAX_WAIT_SECONDS)
+            _wait(self._begin_check(now), monotonic() + MAX_WAIT_SECONDS)
         return self._sending
 
-    def _look_at_spool(self) -> list[str]:
+    def _describe_spool(self) -> list[str]:
         try:
             state = self._backlog.look() if self._backlog is not None else None
         except OSError as error:
             return [f"the spool can't be looked at: {logs.describe(error)}"]
         if state is None:
             return []
-        words = [f"{SPOOL_IN_USE}: {state.records} callbacks wait"] if state.records else []
-        return words + ([f"spool: {state.aside_files} files need a person"] if state.aside_files else [])
+        waiting = [f"{SPOOL_IN_USE}: {state.records} callbacks wait"] if state.records else []
+        return waiting + ([f"spool: {state.aside_files} files need a person"] if state.aside_files else [])
 
-    def _begin_look(self, now: datetime) -> "Future[list[str]]":
+    def _begin_check(self, now: datetime) -> "Future[list[str]]":
         with self._lock:
-            if self._look is None or self._look.done():
-                self._look = Future()
-                Thread(target=self._run, args=(self._look, now), daemon=True).start()
-            return self._look
+            if self._check is None or self._check.done():
+                self._check = Future()
+                Thread(target=self._run, args=(self._check, now), daemon=True).start()
+            return self._check
 
-    def _run(self, look: "Future[list[str]]", now: datetime) -> None:
+    def _run(self, check: "Future[list[str]]", now: datetime) -> None:
         try:
-            look.set_result(self._find_degraded(now))
+            check.set_result(self._check_database(now))
         except (StorageUnavailable, SQLAlchemyError) as error:
             logs.error("readiness.failed", error)
-            look.set_exception(StorageUnavailable("the database can't be read"))
+            check.set_exception(StorageUnavailable("the database can't be read"))
 
-    def _find_degraded(self, now: datetime) -> list[str]:
+    def _check_database(self, now: datetime) -> list[str]:
         with self._database.reading() as session:
             workers = heartbeats.find_alive(session, "worker", now - UNSEEN_AFTER)
-            words = [] if workers else [WORKER_UNSEEN]
-            held, amiss = send_gate.read(session), accounts.show(session)
+            degraded = [] if workers else [WORKER_UNSEEN]
+            gate, impaired = send_gate.read(session), accounts.show(session)
             overdue = call_results.count_overdue(session, now - timedelta(seconds=self._settings.resend_for_seconds))
         self._sending = {
-            ACCOUNT_REFUSED: (held.refused_at is not None) + sum(one.refused_at is not None for one in amiss),
-            ACCOUNT_SUSPECTED: sum(one.suspected_at is not None for one in amiss),
-            PAUSED: int(held.paused_at is not None),
+            ACCOUNT_REFUSED: (gate.refused_at is not None)
+            + sum(account.refused_at is not None for account in impaired),
+            ACCOUNT_SUSPECTED: sum(account.suspected_at is not None for account in impaired),
+            PAUSED: int(gate.paused_at is not None),
             OVERDUE: overdue,
         }
-        words += [word for word in accounts.words(amiss) if word not in send_gate.describe(held)] + send_gate.describe(
-            held
-        )
-        words += [f"{overdue} messages stay send_unknown"] if overdue else []
-        return words if self._settings.account else [*words, SENDING_NOT_CONFIGURED]
+        gate_reasons = send_gate.describe(gate)
+        degraded += [reason for reason in accounts.words(impaired) if reason not in gate_reasons] + gate_reasons
+        degraded += [f"{overdue} messages stay send_unknown"] if overdue else []
+        return degraded if self._settings.account else [*degraded, SENDING_NOT_CONFIGURED]
 
 
-def _wait(look: "Future[list[str]]", deadline: float) -> list[str]:
+def _wait(check: "Future[list[str]]", deadline: float) -> list[str]:
     try:
-        return look.result(max(0.0, deadline - monotonic()))
-    except TookTooLong:
+        return check.result(max(0.0, deadline - monotonic()))
+    except FutureTimeout:
         raise StorageUnavailable("the database takes too long") from None

@@ -27,8 +27,8 @@ class ConversationQuery(Request):
 class ConversationsQuery(Request):
     """Which conversations to list. With a clientRef: which page of that conversation's timeline."""
 
-    client_ref = kinds.words(
-        most=64,
+    client_ref = kinds.text(
+        max_length=64,
         metadata=about(
             "Only the conversation of this clientRef, or with this id: the answer of reading it by its address.",
             "order/1234",
@@ -42,7 +42,7 @@ class PersonQuery(Request):
     """Which page of a person's messages and replies."""
 
     limit = kinds.limit()
-    cursor = kinds.moment_cursor(metadata=about("The nextCursor of the page before."))
+    cursor = kinds.time_cursor(metadata=about("The nextCursor of the page before."))
 
 
 class Party(Schema):
@@ -242,6 +242,6 @@ class Person(Schema):
         ),
         metadata=about("Messages by acceptance and replies by receipt, the newest first."),
     )
-    next_cursor = kinds.moment_cursor(
+    next_cursor = kinds.time_cursor(
         allow_none=True, metadata=about("Ask with it for the next page; null: this is the last.")
     )

@@ -54,7 +54,7 @@ class EventHeaders(Request):
 class EventQuery(Request):
     """Which events to give: those that fit every filter. A reply has the attributes of the message it answers."""
 
-    client_ref = kinds.words(most=64, metadata=about("The message's or the reply's clientRef.", "order/1234"))
+    client_ref = kinds.text(max_length=64, metadata=about("The message's or the reply's clientRef.", "order/1234"))
     transaction_id = kinds.transaction_id(
         data_key="transactionID", metadata=about("Any transactionID that the message was ever given.", "1234567")
     )
@@ -64,7 +64,7 @@ class EventQuery(Request):
     status = kinds.choice(
         _STATUSES, metadata=about("The message's new status; then no replies are given.", "undelivered")
     )
-    originator = kinds.words(most=16, metadata=about("The sender, exactly as it was given.", "ACME"))
+    originator = kinds.text(max_length=16, metadata=about("The sender, exactly as it was given.", "ACME"))
     last_event_id = _last_event_id("lastEventId", _read_event_id, _EVENT_ID_PATTERN)
 
 

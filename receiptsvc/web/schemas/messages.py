@@ -162,20 +162,20 @@ class WholeMessage(MessageStory):
 class MessageQuery(Request):
     """Which messages to list: those that fit every filter."""
 
-    client_ref = kinds.words(most=64, metadata=about("Your reference.", "order/1234"))
-    client_ref_prefix = kinds.words(most=64, metadata=about("How your reference begins.", "order/"))
+    client_ref = kinds.text(max_length=64, metadata=about("Your reference.", "order/1234"))
+    client_ref_prefix = kinds.text(max_length=64, metadata=about("How your reference begins.", "order/"))
     transaction_id = kinds.transaction_id(
         data_key="transactionID", metadata=about("Any transactionID that a message was ever given.", "1234567")
     )
-    message_guid = kinds.words(
-        most=36, metadata=about("The messageGuid it went out with.", "3f2c1a52-7a0e-4a54-9a0b-3f9ad5d0c1de")
+    message_guid = kinds.text(
+        max_length=36, metadata=about("The messageGuid it went out with.", "3f2c1a52-7a0e-4a54-9a0b-3f9ad5d0c1de")
     )
     recipient = kinds.phone_number(metadata=about("The number it went to, in any usual writing.", "+44 7700 900000"))
-    recipient_ends = kinds.number_end(
+    recipient_ends = kinds.number_suffix(
         metadata=about(f"The last digits of that number, at least {listing.MIN_DIGITS}.", "0000")
     )
     status = kinds.choice(STATUSES, metadata=about("Where it stands now.", "undelivered"))
-    originator = kinds.words(most=16, metadata=about("The sender, exactly as it was given.", "ACME"))
+    originator = kinds.text(max_length=16, metadata=about("The sender, exactly as it was given.", "ACME"))
     since = kinds.query_moment(metadata=about("Created at this time or later.", "2026-01-31T00:00:00Z"))
     until = kinds.query_moment(metadata=about("Created before this time.", "2026-02-01T00:00:00Z"))
     changed_since = kinds.query_moment(
@@ -193,7 +193,7 @@ class MessageQuery(Request):
         ),
     )
     limit = kinds.limit()
-    cursor = kinds.place_cursor(metadata=about("The nextCursor of the page before."))
+    cursor = kinds.list_cursor(metadata=about("The nextCursor of the page before."))
 
     @ma.validates_schema
     def check_order(self, data: dict[str, Any], **_: Any) -> None:
@@ -215,7 +215,7 @@ class MessagePage(Schema):
     """Some messages. A page may have fewer than asked for, or none, and still not be the last."""
 
     items = fields.List(fields.Nested(Message), metadata=about("The messages."))
-    next_cursor = kinds.place_cursor(
+    next_cursor = kinds.list_cursor(
         attribute="next", allow_none=True, metadata=about("Ask with it for the next page; null: this is the last.")
     )
     estimated_count = fields.Integer(

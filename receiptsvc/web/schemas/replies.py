@@ -35,23 +35,25 @@ class Reply(Schema):
 class ReplyQuery(Request):
     """Which replies to list: those that fit every filter."""
 
-    sender = kinds.anybody(metadata=about("The number that wrote it, in any usual writing.", "+44 7700 900000"))
-    recipient = kinds.anybody(metadata=about("The number it was sent to, in any usual writing.", "60030"))
-    client_ref = kinds.words(
-        most=64,
+    sender = kinds.phone_or_short_code(
+        metadata=about("The number that wrote it, in any usual writing.", "+44 7700 900000")
+    )
+    recipient = kinds.phone_or_short_code(metadata=about("The number it was sent to, in any usual writing.", "60030"))
+    client_ref = kinds.text(
+        max_length=64,
         metadata=about("In this clientRef's conversation, whether or not it came with the reply.", "order/1234"),
     )
     since = kinds.query_moment(metadata=about("Received at this time or later.", "2026-01-31T00:00:00Z"))
     until = kinds.query_moment(metadata=about("Received before this time.", "2026-02-01T00:00:00Z"))
     is_opt_out = kinds.query_flag(metadata=about("Whether it is nothing but an opt-out word such as STOP.", True))
     limit = kinds.limit()
-    cursor = kinds.moment_cursor(metadata=about("The nextCursor of the page before."))
+    cursor = kinds.time_cursor(metadata=about("The nextCursor of the page before."))
 
 
 class ReplyPage(Schema):
     """Some replies, the newest first. A page may have fewer than asked for, or none, and still not be the last."""
 
     items = fields.List(fields.Nested(Reply), metadata=about("The replies."))
-    next_cursor = kinds.moment_cursor(
+    next_cursor = kinds.time_cursor(
         attribute="next", allow_none=True, metadata=about("Ask with it for the next page; null: this is the last.")
     )

@@ -36,7 +36,7 @@ class Lookup(Request):
         metadata=about("Ids of messages.", [_A_MESSAGE]),
     )
     client_refs = fields.List(
-        kinds.words(most=64), validate=validate.Length(1, MAX_ROWS), metadata=about("clientRefs.", ["order/1234"])
+        kinds.text(max_length=64), validate=validate.Length(1, MAX_ROWS), metadata=about("clientRefs.", ["order/1234"])
     )
     transaction_ids = fields.List(
         kinds.transaction_id(),
@@ -70,8 +70,8 @@ class Found(Schema):
 class SearchQuery(Request):
     """The term to search for."""
 
-    q = kinds.words(
-        most=64,
+    q = kinds.text(
+        max_length=64,
         required=True,
         metadata=about(
             "An id of ours, a phone number in any usual writing, its last digits, a transactionID, a messageGuid, a "

@@ -1,4 +1,4 @@
-"""What holds sending, and what a person may do about messages that are on their way."""
+"""Schemas of the sending state, and of what an operator does about messages that are on their way."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -10,9 +10,9 @@ from receiptsvc.store.outbound.accounts import MAX_SHOWN
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 
-_A_TIME = "2026-01-31T09:30:05.310000Z"
+_EXAMPLE_TIME = "2026-01-31T09:30:05.310000Z"
 _RESOLUTIONS = [status.value for status in RESOLUTIONS]
-_SELECTING = ("clientRef", "recipient", "originator", "createdBy", "since", "until")
+_FILTERS = ("clientRef", "recipient", "originator", "createdBy", "since", "until")
 
 
 class AccountState(Schema):
@@ -22,7 +22,7 @@ class AccountState(Schema):
         allow_none=True, metadata=about("The impersonateUserName; null: the account without one.", "client-7")
     )
     refused_at = kinds.moment(
-        allow_none=True, metadata=about("Since when the gateway refuses it; null: it may refuse it.", _A_TIME)
+        allow_none=True, metadata=about("Since when the gateway refuses it; null: it may refuse it.", _EXAMPLE_TIME)
     )
     suspected_at = kinds.moment(
         allow_none=True,
@@ -37,7 +37,7 @@ class AccountState(Schema):
         metadata=about(
             "When one message is offered to see; one that waits, only if no other is due. Null: none that waits may be "
             "offered again before another one shows it.",
-            _A_TIME,
+            _EXAMPLE_TIME,
         ),
     )
     waiting = fields.Integer(metadata=about("How many messages wait until that is decided.", 0))
@@ -46,7 +46,7 @@ class AccountState(Schema):
 class SendingState(Schema):
     """Whether messages go out, and if not, why."""
 
-    paused = fields.Boolean(metadata=about("Whether somebody has paused sending.", False))
+    paused = fields.Boolean(metadata=about("Whether an operator has paused sending.", False))
     paused_at = kinds.moment(allow_none=True, metadata=about("Since when it is paused.", None))
     paused_by = fields.String(allow_none=True, metadata=about("Which API key paused it.", None))
     reason = fields.String(
@@ -79,8 +79,8 @@ class Pause(Request):
     reason = kinds.reason(required=True, metadata=about("Why; it is shown to everybody who asks.", "wrong texts"))
 
 
-class Because(Request):
-    """Why something is done."""
+class OptionalReason(Request):
+    """Why something is done; it may be left out."""
 
     reason = kinds.reason(metadata=about("Why, for the record.", "the customer called"))
 
@@ -97,24 +97,24 @@ class Resolution(Request):
 
 
 class Cancellation(Request):
-    """Which messages to cancel: those that every given field fits, and that were not given to the gateway."""
+    """Which messages to cancel: those that match every field sent and were not yet given to the gateway."""
 
-    RULES: ClassVar[Mapping[str, object]] = {"anyOf": [{"required": [name]} for name in _SELECTING]}
+    RULES: ClassVar[Mapping[str, object]] = {"anyOf": [{"required": [name]} for name in _FILTERS]}
 
-    client_ref = kinds.words(most=64, metadata=about("Their clientRef.", "campaign-7"))
+    client_ref = kinds.text(max_length=64, metadata=about("Their clientRef.", "campaign-7"))
     recipient = kinds.phone_number(metadata=about("Whom they go to, in any usual writing.", "+44 7700 900000"))
-    originator = kinds.words(most=16, metadata=about("Their sender, exactly as it was given.", "ACME"))
-    created_by = kinds.words(most=100, metadata=about("The name of the API key that sent them.", "shop"))
-    since = kinds.query_moment(metadata=about("Accepted at this time or later.", _A_TIME))
-    until = kinds.query_moment(metadata=about("Accepted before this time.", _A_TIME))
+    originator = kinds.text(max_length=16, metadata=about("Their sender, exactly as it was given.", "ACME"))
+    created_by = kinds.text(max_length=100, metadata=about("The name of the API key that sent them.", "shop"))
+    since = kinds.query_moment(metadata=about("Accepted at this time or later.", _EXAMPLE_TIME))
+    until = kinds.query_moment(metadata=about("Accepted before this time.", _EXAMPLE_TIME))
     reason = kinds.reason(metadata=about("Why, for the record.", "wrong texts"))
     dry_run = kinds.Flag(load_default=False, metadata=about("Only count them.", True))
 
     @validates_schema
-    def _names_some(self, data: Mapping[str, Any], **_: object) -> None:
-        """A body that says nothing must not mean all."""
+    def _require_filter(self, data: Mapping[str, Any], **_: object) -> None:
+        """Without a filter the request would cancel every message, so it is refused."""
         if not data.keys() - {"reason", "dry_run"}:
-            raise ValidationError(f"Must name at least one of {', '.join(_SELECTING)}.")
+            raise ValidationError(f"Must name at least one of {', '.join(_FILTERS)}.")
 
 
 class Cancelled(Schema):

@@ -35,9 +35,9 @@ class StatisticsQuery(Request):
             "hour",
         ),
     )
-    originator = kinds.words(
-        least=0,
-        most=16,
+    originator = kinds.text(
+        min_length=0,
+        max_length=16,
         metadata=about("Only this sender's messages, exactly as it was given; empty: those without one.", "ACME"),
     )
     status = kinds.choice(

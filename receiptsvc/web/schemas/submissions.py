@@ -83,10 +83,10 @@ class NewMessage(Request):
             minItems=1,
         ),
     )
-    text = kinds.words(most=MAX_TEXT, required=True, metadata=about("Its text.", "Your parcel arrives today."))
-    originator = kinds.words(
-        most=16,
-        also=check_originator,
+    text = kinds.text(max_length=MAX_TEXT, required=True, metadata=about("Its text.", "Your parcel arrives today."))
+    originator = kinds.text(
+        max_length=16,
+        check=check_originator,
         allow_none=True,
         metadata=about(
             "The sender shown: 2 to 15 digits, with or without +, or 2 to 11 of 0-9 a-z A-Z - _ . and space. "
@@ -95,8 +95,8 @@ class NewMessage(Request):
             pattern=ORIGINATOR,
         ),
     )
-    client_ref = kinds.words(
-        most=64,
+    client_ref = kinds.text(
+        max_length=64,
         allow_none=True,
         metadata=about("Your own reference: every answer has it, and it names the conversation.", "order/1234"),
     )
@@ -115,15 +115,15 @@ class NewMessage(Request):
         load_default=False, metadata=about("Refuse the text if it has characters outside GSM.", False)
     )
     include_message_text = kinds.Flag(load_default=False, metadata=about("Have each receipt carry the text.", False))
-    filter_set_name = kinds.words(
-        most=100, allow_none=True, metadata=about("The filter set that the gateway should apply.", "Night hours")
+    filter_set_name = kinds.text(
+        max_length=100, allow_none=True, metadata=about("The filter set that the gateway should apply.", "Night hours")
     )
-    impersonate_user_name = kinds.words(
-        most=100, allow_none=True, metadata=about("For resellers: the client's account to send as.", "client1")
+    impersonate_user_name = kinds.text(
+        max_length=100, allow_none=True, metadata=about("For resellers: the client's account to send as.", "client1")
     )
     additional_options = fields.Dict(
-        keys=kinds.words(most=100),
-        values=kinds.words(most=1000),
+        keys=kinds.text(max_length=100),
+        values=kinds.text(max_length=1000),
         allow_none=True,
         validate=_check_options,
         metadata=about(
@@ -132,8 +132,8 @@ class NewMessage(Request):
             maxProperties=MAX_OPTIONS,
         ),
     )
-    message_guid = kinds.words(
-        most=36,
+    message_guid = kinds.text(
+        max_length=36,
         allow_none=True,
         metadata=about(
             "A GUID that was never used before; the gateway ignores a second message with it. For a single recipient "

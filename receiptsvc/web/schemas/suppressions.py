@@ -34,7 +34,7 @@ class SuppressionPage(Schema):
     """Some suppressions, by recipient and originator."""
 
     items = fields.List(fields.Nested(Suppression), metadata=about("The suppressions."))
-    next_cursor = kinds.pair_cursor(
+    next_cursor = kinds.suppression_cursor(
         attribute="next", allow_none=True, metadata=about("Ask with it for the next page; null: this is the last.")
     )
 
@@ -43,13 +43,13 @@ class SuppressionQuery(Request):
     """Which suppressions to list: those that fit every filter."""
 
     recipient = kinds.phone_number(metadata=about("Of this number, in any usual writing.", "+44 7700 900000"))
-    originator = kinds.words(
-        most=16,
-        also=check_originator,
+    originator = kinds.text(
+        max_length=16,
+        check=check_originator,
         metadata=about("Of this sender, in any case, with or without +.", "ACME", pattern=ORIGINATOR),
     )
     limit = kinds.limit()
-    cursor = kinds.pair_cursor(metadata=about("The nextCursor of the page before."))
+    cursor = kinds.suppression_cursor(metadata=about("The nextCursor of the page before."))
 
 
 class Stop(Request):
@@ -58,9 +58,9 @@ class Stop(Request):
     recipient = kinds.phone_number(
         required=True, metadata=about("The number, in any usual writing.", "+44 7700 900000")
     )
-    originator = kinds.words(
-        most=16,
-        also=check_originator,
+    originator = kinds.text(
+        max_length=16,
+        check=check_originator,
         allow_none=True,
         metadata=about(
             "The sender, in any case, with or without +; without it the account's default number.",
