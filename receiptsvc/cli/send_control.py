@@ -1,6 +1,6 @@
-"""`sending`, `pause`, `resume`, `cancel` and `resolve`: what a person does about texts that are on their way.
+"""The commands `sending`, `pause`, `resume`, `cancel` and `resolve`: operate on messages that are on their way.
 
-Over HTTP like any other client's. What each deed means, and when it is refused, is the service's.
+They are clients of the HTTP API. The service decides what each action does and when it is refused.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from receiptsvc.client import Client, Json, Unreachable
 
 _RESOLUTIONS = ("submitted", "delivered", "undelivered", "failed")
 
-# Which messages to cancel: the name of each option's parameter is the API's.
-_FILTERS = (
+# Which messages to cancel. Each parameter has the name of the API's field.
+_FILTER_OPTIONS = (
     click.option("--client-ref", "clientRef", help="Those of this clientRef."),
     click.option("--to", "recipient", metavar="NUMBER", help="Those to this number, in any usual writing."),
     click.option("--from", "--originator", "originator", help="Those of this sender, exactly as it was given."),
@@ -24,24 +24,24 @@ _FILTERS = (
     click.option("--until", metavar="TIME", help="Accepted before this time."),
 )
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="The service's JSON instead of words.")
-_why = click.option("--reason", help="Why; it is kept with the record of this.")
+_json_option = click.option("--json", "as_json", is_flag=True, help="The service's JSON instead of words.")
+_reason_option = click.option("--reason", help="Why; it is kept with the record of this.")
 
 
 @click.command()
-@_as_json
+@_json_option
 def sending(*, as_json: bool) -> None:
     """Show whether messages go out, and what holds them.
 
     A person's pause, a gateway that refuses our credentials, and how many messages wait to be resolved.
     """
     with api_errors_shown():
-        _tell(Client.from_env().sending(), as_json=as_json)
+        _print_state(Client.from_env().sending(), as_json=as_json)
 
 
 @click.command()
 @click.option("--reason", required=True, help="Why; it is shown to everybody who asks.")
-@_as_json
+@_json_option
 def pause(*, reason: str, as_json: bool) -> None:
     """Give nothing to the gateway any more, until `resume`.
 
@@ -51,12 +51,12 @@ def pause(*, reason: str, as_json: bool) -> None:
       python -m receiptsvc pause --reason "wrong texts"
     """
     with api_errors_shown():
-        _tell(Client.from_env().pause(reason), as_json=as_json)
+        _print_state(Client.from_env().pause(reason), as_json=as_json)
 
 
 @click.command()
-@_why
-@_as_json
+@_reason_option
+@_json_option
 def resume(*, reason: str | None, as_json: bool) -> None:
     """Let messages go out again.
 
@@ -64,16 +64,16 @@ def resume(*, reason: str | None, as_json: bool) -> None:
       python -m receiptsvc resume --reason "the wrong ones are cancelled"
     """
     with api_errors_shown():
-        _tell(Client.from_env().resume(reason), as_json=as_json)
+        _print_state(Client.from_env().resume(reason), as_json=as_json)
 
 
 @click.command()
 @click.argument("message_id", required=False)
-@with_all(_FILTERS)
+@with_all(_FILTER_OPTIONS)
 @click.option("--dry-run", "is_dry_run", is_flag=True, help="With a filter: only count them.")
 @click.option("--yes", "is_sure", is_flag=True, help="With a filter: do not ask first.")
-@_why
-@_as_json
+@_reason_option
+@_json_option
 def cancel(
     *,
     message_id: str | None,
@@ -81,19 +81,19 @@ def cancel(
     is_sure: bool,
     reason: str | None,
     as_json: bool,
-    **described: str | None,
+    **filter_options: str | None,
 ) -> None:
-    """Cancel what was not given to the gateway: one message by its id, or all that every filter fits.
+    """Cancel what was not given to the gateway: one message by its id, or all that match every filter.
 
-    What is cancelled never goes out. Many are counted first, and you are asked; pause sending before, and none slips
-    away. Exit code 1 if it is too late for a message.
+    What is cancelled never goes out. Many are counted first, and you are asked. Pause sending before, so that none goes
+    out meanwhile. Exit code 1 if it is too late for a message.
 
     \b
       python -m receiptsvc cancel msg_01k8z3r5t6e8vbyq0h4n2m7c9d
       python -m receiptsvc cancel --client-ref campaign-7 --dry-run
       python -m receiptsvc cancel --client-ref campaign-7 --reason "wrong texts"
     """
-    filters = {name: value for name, value in described.items() if value is not None}
+    filters = {name: value for name, value in filter_options.items() if value is not None}
     if bool(filters) == (message_id is not None):
         raise click.UsageError("Say which: one MESSAGE_ID, or at least one filter such as --client-ref.")
     if is_dry_run and not filters:
@@ -101,26 +101,26 @@ def cancel(
     client = Client.from_env()
     with api_errors_shown(is_conflict_wrong_use=False):
         if message_id is not None:
-            _show(client.cancel(message_id, reason), as_json=as_json)
+            _print_message(client.cancel(message_id, reason), as_json=as_json)
             return
         if is_dry_run or not is_sure:
-            counted = client.cancel_all(dry_run=True, **filters)
+            count = client.cancel_all(dry_run=True, **filters)
             if is_dry_run:
-                _tell_cancelled(counted, as_json=as_json)
+                _print_cancelled(count, as_json=as_json)
                 return
-            if counted["cancelled"]:
-                click.confirm(f"Cancel {_number(counted)}? They never go out then.", abort=True, err=True)
-        reasons = {"reason": reason} if reason is not None else {}
-        _tell_cancelled(_cancel_all(client, {**filters, **reasons}, is_shown=not as_json), as_json=as_json)
+            if count["cancelled"]:
+                click.confirm(f"Cancel {_format_count(count)}? They never go out then.", abort=True, err=True)
+        reason_field = {"reason": reason} if reason is not None else {}
+        _print_cancelled(_cancel_all(client, {**filters, **reason_field}, is_shown=not as_json), as_json=as_json)
 
 
 @click.command()
 @click.argument("message_id")
 @click.argument("status", type=click.Choice(_RESOLUTIONS))
 @click.option("--reason", required=True, help="How that is known; it is kept with the record of this.")
-@_as_json
+@_json_option
 def resolve(*, message_id: str, status: str, reason: str, as_json: bool) -> None:
-    """Say what became of a message that is send_unknown, as somebody found out.
+    """Record what became of a message that is send_unknown.
 
     It is not offered to the gateway again. A receipt that comes later still wins. Exit code 1 if the message is not
     send_unknown.
@@ -129,48 +129,48 @@ def resolve(*, message_id: str, status: str, reason: str, as_json: bool) -> None
       python -m receiptsvc resolve msg_01k8z3r5t6e8vbyq0h4n2m7c9d submitted --reason "it is in the portal"
     """
     with api_errors_shown(is_conflict_wrong_use=False):
-        _show(Client.from_env().resolve(message_id, status, reason), as_json=as_json)
+        _print_message(Client.from_env().resolve(message_id, status, reason), as_json=as_json)
 
 
-def _cancel_all(client: Client, which: Mapping[str, str], *, is_shown: bool) -> Json:
-    """Cancel by filter, call after call, until no message is left that fits."""
-    count = 0
+def _cancel_all(client: Client, filters: Mapping[str, str], *, is_shown: bool) -> Json:
+    """Cancel by filter, call after call, until no message matches. Returns the last answer with the total."""
+    total = 0
     with display.progress("messages cancelled", is_shown=is_shown) as advance:
         while True:
             try:
-                done = client.cancel_all(dry_run=False, **which)
+                result = client.cancel_all(dry_run=False, **filters)
             except Unreachable as error:
                 raise click.ClickException(
-                    f"{error}; {display.count(count, 'message')} cancelled before that. Run it again for the others"
+                    f"{error}; {display.count(total, 'message')} cancelled before that. Run it again for the others"
                 ) from error
-            count += int(done["cancelled"])
-            advance(int(done["cancelled"]))
-            if done["isComplete"]:
-                return {**done, "cancelled": count}
+            total += int(result["cancelled"])
+            advance(int(result["cancelled"]))
+            if result["isComplete"]:
+                return {**result, "cancelled": total}
 
 
-def _tell(state: Json, *, as_json: bool) -> None:
+def _print_state(state: Json, *, as_json: bool) -> None:
     if as_json:
         print_json(state)
     else:
         display.print_sending(display.console(), state)
 
 
-def _show(message: Json, *, as_json: bool) -> None:
+def _print_message(message: Json, *, as_json: bool) -> None:
     if as_json:
         print_json(message)
     else:
         display.print_messages(display.console(), [message])
 
 
-def _tell_cancelled(done: Json, *, as_json: bool) -> None:
+def _print_cancelled(result: Json, *, as_json: bool) -> None:
     if as_json:
-        print_json(done)
+        print_json(result)
     else:
-        click.echo(f"{_number(done)} {'would be' if done['dryRun'] else 'were'} cancelled")
+        click.echo(f"{_format_count(result)} {'would be' if result['dryRun'] else 'were'} cancelled")
 
 
-def _number(counted: Json) -> str:
-    """How many messages it is about, as far as they were counted."""
-    least = "" if counted["isComplete"] else "at least "
-    return least + display.count(int(counted["cancelled"]), "message")
+def _format_count(result: Json) -> str:
+    """How many messages a result is about; "at least" so many if the service stopped before the end."""
+    prefix = "" if result["isComplete"] else "at least "
+    return prefix + display.count(int(result["cancelled"]), "message")

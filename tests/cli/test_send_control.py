@@ -24,15 +24,17 @@ def statuses(service: Service) -> list[str]:
 
 def audits(service: Service) -> list[tuple[str, str, str | None]]:
     with service.database.reading() as session:
-        return [(one.actor, one.action, one.reason) for one in session.scalars(select(Audit).order_by(Audit.id))]
+        return [
+            (audit.actor, audit.action, audit.reason) for audit in session.scalars(select(Audit).order_by(Audit.id))
+        ]
 
 
-def unknown(service: Service, recipient: str = "447700900001") -> str:
-    """A message whose send was never answered, in January."""
+def send_unknown(service: Service, recipient: str = "447700900001") -> str:
+    """The id of a message whose send call was never answered."""
     return ids.public("msg", work.send(service.database, rows.message(recipient), SendOutcome.UNCLEAR))
 
 
-def test_a_pause_is_told_with_its_reason_until_it_ends(service: Service, run: Run) -> None:
+def test_a_pause_is_shown_with_its_reason_until_it_ends(service: Service, run: Run) -> None:
     assert run("sending").stdout == "Messages go out.\n"
     paused = run("pause", "--reason", "wrong [red]texts\u202e")
     assert paused.exit_code == 0
@@ -45,8 +47,8 @@ def test_a_pause_is_told_with_its_reason_until_it_ends(service: Service, run: Ru
     assert run("pause").exit_code == 2, "a pause must say why"
 
 
-def test_a_refused_account_and_what_is_to_be_resolved_are_told(service: Service, run: Run) -> None:
-    unknown(service)
+def test_a_refused_account_and_what_is_to_be_resolved_are_shown(service: Service, run: Run) -> None:
+    send_unknown(service)
     work.send(service.database, rows.message("447700900002"), SendOutcome.TAKEN)
     with service.database.transaction() as session:
         send_gate.record_outcome(session, {SendOutcome.ACCOUNT_REFUSED}, rows.T0, was_probe=False)
@@ -56,7 +58,7 @@ def test_a_refused_account_and_what_is_to_be_resolved_are_told(service: Service,
     assert len(lines) == 2
 
 
-def test_an_account_that_is_refused_or_may_be_is_told_by_name(service: Service, run: Run) -> None:
+def test_a_refused_or_suspected_account_is_shown_by_name(service: Service, run: Run) -> None:
     with service.database.transaction() as session:
         for name, times in (("", {"suspected_at": rows.T0}), ("client-7", {"refused_at": rows.T0})):
             session.add(SendingAccount(name=name, since_number=1, try_at=rows.T0, probe_at=rows.T0, **times))
@@ -81,39 +83,37 @@ def test_a_message_is_cancelled_once(service: Service, run: Run) -> None:
     assert audits(service) == [("all", "cancel", "too early"), ("all", "cancel", None)]
 
 
-def test_many_are_counted_asked_about_and_cancelled(
-    service: Service, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for place in range(5):
-        service.accept("wrong", recipient=f"4477009000{place:02}", client_ref="spring", originator="SHOP")
+def test_many_are_counted_confirmed_and_cancelled(service: Service, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(5):
+        service.accept("wrong", recipient=f"4477009000{index:02}", client_ref="spring", originator="SHOP")
     service.accept("right", recipient="447700900000", client_ref="summer", originator="SHOP")
-    whole = operator_actions.cancel_all
+    original = operator_actions.cancel_all
 
     def bounded(*arguments: Any, **options: Any) -> operator_actions.Cancelled:
-        return whole(*arguments, **options, limit=1)
+        return original(*arguments, **options, limit=1)
 
     monkeypatch.setattr(operator_actions, "cancel_all", bounded)
     monkeypatch.setattr(operator_actions, "_SQLITE_SLICE", 2)
-    which = ("cancel", "--client-ref", "spring", "--from", "SHOP", "--since", "2026-01-05T12:00:00Z")
+    command = ("cancel", "--client-ref", "spring", "--from", "SHOP", "--since", "2026-01-05T12:00:00Z")
     monkeypatch.setattr(operator_actions, "_SLICE", 2)
-    assert run(*which, "--dry-run").stdout == "at least 2 messages would be cancelled\n"
+    assert run(*command, "--dry-run").stdout == "at least 2 messages would be cancelled\n"
     monkeypatch.setattr(operator_actions, "_SLICE", 250)
-    assert run(*which, "--dry-run").stdout == "5 messages would be cancelled\n"
+    assert run(*command, "--dry-run").stdout == "5 messages would be cancelled\n"
     for answer in (b"n\n", b""):
-        refused = run(*which, stdin=answer)
+        refused = run(*command, stdin=answer)
         assert (refused.exit_code, refused.stdout) == (1, "")
         assert "Cancel 5 messages? They never go out then. [y/N]" in refused.stderr
     assert statuses(service) == ["accepted"] * 6
-    done = run(*which, "--reason", "wrong texts", stdin=b"y\n")
+    done = run(*command, "--reason", "wrong texts", stdin=b"y\n")
     assert (done.exit_code, done.stdout) == (0, "5 messages were cancelled\n")
     assert statuses(service) == ["cancelled"] * 5 + ["accepted"]
     assert {reason for _, _, reason in audits(service)} == {"wrong texts"}
-    assert run(*which).stdout == "no messages were cancelled\n", "nobody is asked about nothing"
+    assert run(*command).stdout == "no messages were cancelled\n", "nothing to confirm"
     last = run("cancel", "--to", "+44 7700 900000", "--yes", "--json")
     assert json.loads(last.stdout) == {"cancelled": 1, "isComplete": True, "dryRun": False}
 
 
-def test_each_filter_is_the_service_s_own(service: Service, run: Run) -> None:
+def test_each_filter_reaches_the_service(service: Service, run: Run) -> None:
     service.accept("Hello")
     filters = {
         "--client-ref": "spring",
@@ -140,13 +140,13 @@ def test_each_filter_is_the_service_s_own(service: Service, run: Run) -> None:
         ("msg_01h45ytscbebyvny4gc8cr8ma2", "--dry-run"),
     ],
 )
-def test_cancel_without_saying_which_is_wrong_use(run: Run, arguments: tuple[str, ...]) -> None:
+def test_cancel_without_an_id_or_a_filter_is_wrong_use(run: Run, arguments: tuple[str, ...]) -> None:
     assert run("cancel", *arguments).exit_code == 2
 
 
 @pytest.mark.parametrize("status", [status.value for status in operator_actions.RESOLUTIONS])
-def test_what_nobody_knows_is_settled(service: Service, run: Run, status: str) -> None:
-    message = unknown(service)
+def test_a_send_unknown_message_is_resolved(service: Service, run: Run, status: str) -> None:
+    message = send_unknown(service)
     assert run("resolve", message, status).exit_code == 2, "it must say why"
     result = run("resolve", message, status, "--reason", "seen in the portal", "--json")
     assert (result.exit_code, json.loads(result.stdout)["status"]) == (0, status)
@@ -156,7 +156,7 @@ def test_what_nobody_knows_is_settled(service: Service, run: Run, status: str) -
     assert run("resolve", message, "sent", "--reason", "no such choice").exit_code == 2
 
 
-def test_a_person_is_suppressed_listed_and_let_go(service: Service, run: Run) -> None:
+def test_a_suppression_is_added_listed_and_deleted(service: Service, run: Run) -> None:
     added = run("suppressions", "add", "+44 7700 900001", "--from", "SHOP", "--reason", "asked us")
     assert added.exit_code == 0
     heading, line = added.stdout.splitlines()
@@ -195,14 +195,16 @@ def test_a_person_is_suppressed_listed_and_let_go(service: Service, run: Run) ->
         ("suppressions", "delete", "447700900001"),
     ],
 )
-def test_a_key_that_may_not_is_wrong_use(run: Run, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
+def test_a_key_without_the_scope_is_wrong_use(
+    run: Run, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
     monkeypatch.setenv("RECEIPTSVC_API_KEY", READER)
     result = run(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "the service answered 403" in result.stderr
 
 
-def test_every_deed_shows_how_it_is_called() -> None:
+def test_the_help_of_every_command_shows_an_example() -> None:
     for command in ("pause", "resume", "cancel", "resolve", "suppressions"):
         shown = CliRunner().invoke(commands, [command, "--help"]).stdout
         assert f"\n    python -m receiptsvc {command}" in shown, command
