@@ -1,6 +1,7 @@
-"""What the sandbox can do wrong, as data: one row a behaviour, and the plan that rows add up to.
+"""The sandbox's misbehaviours as data: one row for each, and the plan that several rows combine to.
 
-Nothing here acts. The call's end is acted out by `server`, the item's by `gateway`, the receipts' by `receipts`.
+Nothing here acts on a plan: `server` does for the end of a call, `gateway` for an item of the answer, `receipts` for
+receipts.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,7 +24,7 @@ STATUSES: Mapping[str, tuple[int, str]] = {
 
 
 class Ending(StrEnum):
-    """What the caller gets for its send call."""
+    """How the HTTP response to a send call ends."""
 
     ANSWER = "answer"
     CLOSE = "close"  # the connection ends instead of an answer
@@ -43,17 +44,16 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CallEnd:
-    """How a whole call ends. `accepts`: its messages are taken all the same. `once`: only the first time for a
-    messageGuid, or by REST for what stands for it. `silent`: no message of the call gets receipts."""
+    """How a whole call ends."""
 
     ending: Ending = Ending.ANSWER
-    accepts: bool = True
-    once: bool = True
-    silent: bool = False
+    accepts: bool = True  # whether its messages are taken nevertheless
+    once: bool = True  # whether only the first call with a messageGuid ends so; by REST, with the same SMS
+    silent: bool = False  # whether no message of the call gets receipts
 
 
 class Item(StrEnum):
-    """What an accepted message's own part of the answer looks like."""
+    """What an accepted message's item in the answer looks like."""
 
     PLAIN = "plain"
     MISSING = "missing"
@@ -63,8 +63,8 @@ class Item(StrEnum):
     CODE_EMPTY = "code-empty"
 
 
-class Refusal(StrEnum):
-    """Whether a good message is refused with a returnCode."""
+class RefusalMode(StrEnum):
+    """Whether a valid message is refused with a returnCode."""
 
     NEVER = "never"
     ONCE = "once"
@@ -79,18 +79,18 @@ class Form(StrEnum):
     POST_FORM = "post-form"
     POST_JSON = "post-json"
     POST_MULTIPART = "post-multipart"
-    GARBAGE = "garbage"  # a query that nobody can read
+    GARBAGE = "garbage"  # a query that can't be parsed
     BROKEN_JSON = "broken-json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What will happen to one recipient's message. The defaults are a gateway that works."""
+    """What will happen to the message to one recipient. The defaults are a gateway that works."""
 
     call_end: CallEnd | None = None
     reversed_answer: bool = False
     item: Item = Item.PLAIN
-    refusal: Refusal = Refusal.NEVER
+    refusal: RefusalMode = RefusalMode.NEVER
     refusal_code: int = 210
     finals: tuple[str, ...] = ("delivered",)  # keys of STATUSES, in this order
     receipts: bool = True
@@ -109,7 +109,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Behaviour:
-    """One row: `tail` is the last three digits of the recipient's number that ask for it."""
+    """One row of the table. `tail`: the last three digits of a recipient's number that select it."""
 
     name: str
     tail: str
@@ -121,8 +121,8 @@ def _row(tail: str, name: str, meaning: str, **changes: object) -> Behaviour:
     return Behaviour(name=name, tail=tail, meaning=meaning, changes=changes)
 
 
-def _end(ending: Ending, **how: bool) -> CallEnd:
-    return CallEnd(ending=ending, **how)
+def _end(ending: Ending, **flags: bool) -> CallEnd:
+    return CallEnd(ending=ending, **flags)
 
 
 _ROWS = (
@@ -130,7 +130,7 @@ _ROWS = (
     _row("901", "undelivered", "ends undelivered", finals=("undelivered",)),
     _row("902", "expired", "ends expired", finals=("expired",)),
     _row("903", "rejected", "ends rejected", finals=("rejected",)),
-    _row("904", "unknown-status", "ends with an id and a phrase that nobody knows", finals=("unknown",)),
+    _row("904", "unknown-status", "ends with an unknown id and an unknown phrase", finals=("unknown",)),
     _row("905", "conflicting", "delivered, then undelivered", finals=("delivered", "undelivered")),
     _row("906", "no-receipts", "accepted and answered, then silence", receipts=False),
     _row("910", "duplicate", "every receipt twice", copies=2),
@@ -153,10 +153,10 @@ _ROWS = (
     _row("932", "datetime-seconds", "datetime without milliseconds", datetime_style="seconds"),
     _row("933", "datetime-zoned", "datetime with an offset", datetime_style="zoned"),
     _row("934", "datetime-slashes", "datetime as 11/01/2016 17:46:51", datetime_style="slashes"),
-    _row("935", "datetime-broken", "datetime that is none", datetime_style="broken"),
+    _row("935", "datetime-broken", "datetime that can't be parsed", datetime_style="broken"),
     _row("936", "extra-fields", "receipts with parameters that no document names", extra=True),
     _row("937", "long-text", "messagetext of about 6 KiB on the wire", long_text=True),
-    _row("938", "garbage", "a query that nobody can read", form=Form.GARBAGE),
+    _row("938", "garbage", "a query that can't be parsed", form=Form.GARBAGE),
     _row("939", "broken-json", "POST of JSON that stops half-way", form=Form.BROKEN_JSON),
     _row("940", "lost-answer", "taken, the connection cut instead of an answer; once", call_end=_end(Ending.CLOSE)),
     _row("941", "lost-answer-silent", "the same, and no receipts; once", call_end=_end(Ending.CLOSE, silent=True)),
@@ -199,20 +199,22 @@ _ROWS = (
     _row(
         "958", "forbidden-taken", "403 with an HTML page, though all was taken; once", call_end=_end(Ending.FORBIDDEN)
     ),
-    _row("960", "refuse", "returnCode 210 (REST: ToRefused) for this message, every time", refusal=Refusal.ALWAYS),
-    _row("961", "refuse-once", "returnCode 210 (REST: ToRefused) for this message; once", refusal=Refusal.ONCE),
+    _row("960", "refuse", "returnCode 210 (REST: ToRefused) for this message, every time", refusal=RefusalMode.ALWAYS),
+    _row("961", "refuse-once", "returnCode 210 (REST: ToRefused) for this message; once", refusal=RefusalMode.ONCE),
     _row(
         "968",
         "refuse-logon",
         "returnCode 211 in the words of a refused logon, for this message, every time",
-        refusal=Refusal.ALWAYS,
+        refusal=RefusalMode.ALWAYS,
         refusal_code=211,
     ),
-    _row("969", "refuse-logon-once", "the same; once", refusal=Refusal.ONCE, refusal_code=211),
+    _row("969", "refuse-logon-once", "the same; once", refusal=RefusalMode.ONCE, refusal_code=211),
     _row("962", "answer-out-of-order", "the call's answers in reverse order", reversed_answer=True),
     _row("963", "answer-missing-item", "taken, but missing from the answer; once", item=Item.MISSING),
     _row("964", "answer-without-id", "taken, its answer without transactionID; once", item=Item.WITHOUT_ID),
-    _row("965", "answer-without-recipients", "taken, its answer names nobody; once", item=Item.WITHOUT_RECIPIENTS),
+    _row(
+        "965", "answer-without-recipients", "taken, its answer names no recipient; once", item=Item.WITHOUT_RECIPIENTS
+    ),
     _row("966", "answer-code-zero", "taken, said with returnCode 0", item=Item.CODE_ZERO),
     _row("967", "answer-code-empty", "taken, said with an empty returnCode", item=Item.CODE_EMPTY),
 )
@@ -221,31 +223,31 @@ TABLE: Mapping[str, Behaviour] = {row.name: row for row in _ROWS}
 _BY_TAIL: Mapping[str, str] = {row.tail: row.name for row in _ROWS}
 
 
-def by_number(recipient: str) -> str | None:
-    """The behaviour that the last three digits of a number ask for."""
+def find_by_number(recipient: str) -> str | None:
+    """The behaviour that the last three digits of a number select; None if they select none."""
     return _BY_TAIL.get(recipient[-3:])
 
 
 @lru_cache(maxsize=1024)
 def plan(names: tuple[str, ...]) -> Plan:
-    """What behaviours (keys of TABLE) add up to; a later one wins over an earlier one."""
-    planned = Plan()
+    """The plan that behaviours (keys of TABLE) combine to; a later one wins over an earlier one."""
+    combined = Plan()
     for name in names:
-        planned = replace(planned, **TABLE[name].changes)
-    return planned
+        combined = replace(combined, **TABLE[name].changes)
+    return combined
 
 
 def ends_call(name: str) -> bool:
-    """Whether a behaviour befalls the whole call, so that chance is drawn once a call and not once a message."""
+    """Whether a behaviour ends the whole call; then its chance is drawn once per call, not once per message."""
     return "call_end" in TABLE[name].changes
 
 
 def draw(seed: int, name: str, number: int) -> float:
-    """The `number`-th draw for `name`, from 0 up to 1: the same for the same seed, whatever the threads do."""
+    """The `number`-th draw for `name`, from 0 up to 1. The same seed gives the same draws in any order of threads."""
     digest = blake2b(f"{seed}:{name}:{number}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) / 2**64
 
 
 def describe(rows: Iterable[Behaviour] = _ROWS) -> str:
-    """The table as text, one line a behaviour: last digits, name, meaning."""
+    """The table as text, one line per behaviour: last digits, name, meaning."""
     return "\n".join(f"{row.tail}  {row.name:<26}{row.meaning}" for row in rows)

@@ -1,6 +1,6 @@
-"""What can be set on the sandbox, and the check that a set of options makes sense.
+"""The sandbox's options and their validation.
 
-Where options come from (flags, JSON, a test) is the callers' business.
+Callers get the values from flags, JSON or a test; none of that is read here.
 """
 
 import re
@@ -29,9 +29,9 @@ class Options:
 
     host: str = "127.0.0.1"
     port: int = 0  # 0: any free one
-    username: str | None = None  # None: any name will do
+    username: str | None = None  # None: any name is accepted
     password: str | None = field(default=None, repr=False)
-    logon_style: str = "code"  # how wrong credentials are answered; by REST 202, but for http, which is 401
+    logon_style: str = "code"  # the answer to wrong credentials; REST answers 401 for http, else 202
     callback_element: str = "any"  # which spelling of deliveryStatusUrl is understood by SOAP
     rest_validity: str = rest.VALIDITY_SPELLINGS[0]  # which spelling of validUntil is understood by REST
     duplicate_answer: str = "first"
@@ -43,12 +43,12 @@ class Options:
     chances: Mapping[str, float] = field(default_factory=dict)  # behaviour → probability
     numbers: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
-    )  # whole number → behaviours, instead of its digits'
+    )  # whole number → behaviours, instead of those of its last digits
     texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # whole text → behaviours
     accounts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # impersonateUserName ("": none) → behaviours
     by_number: bool = True  # whether the last digits of a number mean anything
     seed: int = 1
-    answer_seconds: float = 0  # before every answer
+    answer_seconds: float = 0  # before each answer
     slow_seconds: float = 3
     drip_seconds: float = 0.05  # between two bytes
     huge_bytes: int = 100_000_000
@@ -59,44 +59,44 @@ class Options:
     retries: int = 0
     retry_gap_seconds: float = 0.2
     reply_url: str | None = None
-    senders: int = 32  # callbacks under way at the same time
-    keep_messages: int = 100_000  # how many are shown, the newest; guids are remembered apart
+    senders: int = 32  # callbacks at the same time
+    keep_messages: int = 100_000  # how many of the newest are shown; messageGuids are remembered separately
 
     def __post_init__(self) -> None:
         faults = [
-            f"{each.name}: must be {_RULES[each.name][1]}"
-            for each in fields(self)
-            if not (each.name in _OPTIONAL and getattr(self, each.name) is None)
-            and not _RULES[each.name][0](getattr(self, each.name))
+            f"{option.name}: must be {_RULES[option.name][1]}"
+            for option in fields(self)
+            if not (option.name in _OPTIONAL and getattr(self, option.name) is None)
+            and not _RULES[option.name][0](getattr(self, option.name))
         ]
         if faults:
             raise ValueError("\n".join(faults))
 
 
-def changed(options: Options, changes: Mapping[str, object]) -> Options:
-    """`options` with what a JSON object asks for, by the names of Options. Raises ValueError that names the faults."""
-    known = {each.name for each in fields(Options)} - _FIXED
-    strangers = sorted(changes.keys() - known)
-    if strangers:
+def apply_changes(options: Options, changes: Mapping[str, object]) -> Options:
+    """`options` with `changes` from JSON, by the names of Options. Raises ValueError that names every fault."""
+    known = {option.name for option in fields(Options)} - _FIXED
+    unknown = sorted(changes.keys() - known)
+    if unknown:
         raise ValueError(
-            "\n".join(f"{name[:40]}: no such option; there are {', '.join(sorted(known))}" for name in strangers)
+            "\n".join(f"{name[:40]}: no such option; there are {', '.join(sorted(known))}" for name in unknown)
         )
-    given: dict[str, Any] = dict(changes)
-    if "default" in given:
-        given["default"] = _names(given["default"])
-    for option in ("numbers", "texts", "accounts"):
-        if isinstance(given.get(option), dict):
-            given[option] = {key: _names(names) for key, names in given[option].items()}
-    return replace(options, **given)
+    values: dict[str, Any] = dict(changes)
+    if "default" in values:
+        values["default"] = _parse_names(values["default"])
+    for name in ("numbers", "texts", "accounts"):
+        if isinstance(values.get(name), dict):
+            values[name] = {key: _parse_names(names) for key, names in values[name].items()}
+    return replace(options, **values)
 
 
-def _names(given: object) -> object:
-    """Behaviours as JSON may give them: one, a list, or null for none."""
-    if given is None:
+def _parse_names(value: object) -> object:
+    """Names of behaviours in JSON (one, a list, null for none) as a tuple; anything else unchanged, to be refused."""
+    if value is None:
         return ()
-    if isinstance(given, str):
-        return (given,)
-    return tuple(given) if isinstance(given, list) else given
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _is_text(value: object) -> bool:
@@ -115,12 +115,12 @@ def _is_choice(words: tuple[str, ...], value: object) -> bool:
     return value in words
 
 
-def _is_whole(least: int, most: int, value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+def _is_integer(minimum: int, maximum: int, value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum
 
 
-def _is_number(most: float, value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and 0 <= value <= most
+def _is_number(maximum: float, value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and 0 <= value <= maximum
 
 
 def _are_names(value: object) -> bool:
@@ -133,12 +133,12 @@ def _are_chances(value: object) -> bool:
     )
 
 
-def _are_keyed(value: object) -> bool:
+def _is_name_map(value: object) -> bool:
     return isinstance(value, Mapping) and all(map(_are_names, value.values()))
 
 
-_Rule = tuple[Callable[[object], bool], str]
-_WHOLE: Mapping[str, tuple[int, int]] = {
+_Rule = tuple[Callable[[object], bool], str]  # a check, and what it demands
+_RANGES: Mapping[str, tuple[int, int]] = {
     "port": (0, 65_535),
     "transaction_start": (1, 2**40),
     "msgid_start": (1, 2**40),
@@ -151,20 +151,20 @@ _WHOLE: Mapping[str, tuple[int, int]] = {
 _RULES: Mapping[str, _Rule] = {
     **{name: (partial(_is_choice, words), f"one of {', '.join(words)}") for name, words in CHOICES.items()},
     **{
-        name: (partial(_is_whole, least, most), f"a whole number from {least} to {most}")
-        for name, (least, most) in _WHOLE.items()
+        name: (partial(_is_integer, minimum, maximum), f"a whole number from {minimum} to {maximum}")
+        for name, (minimum, maximum) in _RANGES.items()
     },
     **{
-        each.name: (partial(_is_number, 86_400), "a number of seconds from 0 to 86400")
-        for each in fields(Options)
-        if each.name.endswith("_seconds")
+        option.name: (partial(_is_number, 86_400), "a number of seconds from 0 to 86400")
+        for option in fields(Options)
+        if option.name.endswith("_seconds")
     },
     **dict.fromkeys(("host", "username", "password"), (_is_text, "a text that is not empty")),
     **dict.fromkeys(("transaction_per_recipient", "by_number"), (_is_flag, "true or false")),
     "reply_url": (_is_url, "an http:// or https:// address"),
     "default": (_are_names, "names of behaviours"),
     "chances": (_are_chances, "behaviours, each with its probability from 0 to 1"),
-    "numbers": (_are_keyed, "recipients' numbers, each with names of behaviours"),
-    "texts": (_are_keyed, "texts, each with names of behaviours"),
-    "accounts": (_are_keyed, "impersonateUserNames, each with names of behaviours"),
+    "numbers": (_is_name_map, "recipients' numbers, each with names of behaviours"),
+    "texts": (_is_name_map, "texts, each with names of behaviours"),
+    "accounts": (_is_name_map, "impersonateUserNames, each with names of behaviours"),
 }

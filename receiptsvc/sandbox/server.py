@@ -1,6 +1,6 @@
-"""The sandbox's HTTP server: reads calls, ends each as planned on the socket, and serves the control API.
+"""The sandbox's HTTP server: reads calls, ends each one as decided, and serves the control API.
 
-What becomes of a call is decided in `gateway`. Nothing is logged: requests carry texts and numbers.
+`gateway` decides how a call ends. Nothing is logged, because requests hold texts and numbers.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from receiptsvc.sandbox import control_api, rest, wire, wsdl
 from receiptsvc.sandbox.behaviour import Ending
 from receiptsvc.sandbox.callbacks import Scheduler
-from receiptsvc.sandbox.gateway import Gateway, LogonRefused, Verdict
+from receiptsvc.sandbox.gateway import Gateway, LogonRefused, Outcome
 from receiptsvc.sandbox.options import Options
 
 SOAP_PATH = "/WebServices/MessagingServicesWS.asmx"
@@ -32,7 +32,7 @@ _FORBIDDEN = b"<html><head><title>403</title></head><body><h1>403 - Forbidden: a
 _DOCTYPE = (
     b'<?xml version="1.0"?><!DOCTYPE soap [<!ENTITY a "aaaaaaaaaa">'
     + b"".join(
-        b'<!ENTITY %c "%s">' % (98 + level, b"&%c;" % (97 + level) * 10)  # each ten times the one before it
+        b'<!ENTITY %c "%s">' % (98 + level, b"&%c;" % (97 + level) * 10)  # each entity is ten times the one before it
         for level in range(8)
     )
     + b']><soap:Envelope xmlns:soap="http://schemas.xmlsoap.org/soap/envelope/"><soap:Body>&i;</soap:Body></soap:Envelope>'
@@ -41,40 +41,38 @@ _JSON = "application/json; charset=utf-8"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Said:
-    """A call's answer as its transport writes it. `fault` and the like are the body of a 500, or of `quote_status`;
-    `bomb` grows when it is read.
-    """
+class _Responses:
+    """The responses to a call that its transport can write: the normal one, and bodies of the others."""
 
-    kind: str
+    content_type: str
     status: int
-    whole: bytes
-    fault: bytes
-    logon_fault: bytes
-    quote: bytes
+    body: bytes
+    fault: bytes  # with status 500
+    logon_fault: bytes  # with status 500
+    quote: bytes  # with `quote_status`
     quote_status: int
-    bomb: bytes
+    bomb: bytes  # grows when it is parsed
 
-    def instead(self, ending: Ending) -> tuple[int, str, bytes]:
-        """Status, kind and body of a whole answer that is not the right one."""
+    def substitute(self, ending: Ending) -> tuple[int, str, bytes]:
+        """Status, content type and body of the whole response that replaces the normal one."""
         return {
-            Ending.FAULT: (500, self.kind, self.fault),
-            Ending.LOGON_FAULT: (500, self.kind, self.logon_fault),
-            Ending.QUOTE: (self.quote_status, self.kind, self.quote),
+            Ending.FAULT: (500, self.content_type, self.fault),
+            Ending.LOGON_FAULT: (500, self.content_type, self.logon_fault),
+            Ending.QUOTE: (self.quote_status, self.content_type, self.quote),
             Ending.FORBIDDEN: (403, "text/html; charset=utf-8", _FORBIDDEN),
             Ending.HTML: (500, "text/html; charset=utf-8", _HTML),
-            Ending.DOCTYPE: (200, self.kind, self.bomb),
-            Ending.NOT_XML: (200, self.kind, b"OK 1 message(s) queued"),
-            Ending.EMPTY: (200, self.kind, b""),
+            Ending.DOCTYPE: (200, self.content_type, self.bomb),
+            Ending.NOT_XML: (200, self.content_type, b"OK 1 message(s) queued"),
+            Ending.EMPTY: (200, self.content_type, b""),
         }[ending]
 
 
-def _quoting(verdict: Verdict) -> str:
-    return f"Message text '{verdict.quoted}' not allowed"
+def _quote(outcome: Outcome) -> str:
+    return f"Message text '{outcome.quoted_text}' not allowed"
 
 
 def _error(text: str) -> bytes:
-    """An error as REST has it."""
+    """An error in REST's JSON."""
     return json.dumps({"Message": text}, separators=(",", ":")).encode()
 
 
@@ -99,12 +97,12 @@ class Box:
         self.rest_url = self.url + REST_PATH
 
     def start(self) -> None:
-        """Start to answer calls. The port has been open since the box was made."""
+        """Start to answer calls. The port is open since the construction."""
         self._scheduler.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop at once and cut running requests. The counts stay readable."""
+        """Stop at once and cut running requests. `report` and `messages` still work."""
         self._server.stopping.set()
         self._server.shutdown()
         self._server.server_close()
@@ -132,7 +130,7 @@ class Box:
 
 @contextmanager
 def running(options: Options | None = None) -> Iterator[Box]:
-    """Run a sandbox for the length of a with block. Raises OSError if it cannot listen."""
+    """Run a sandbox for the duration of a with block. Raises OSError if it cannot listen."""
     box = Box(options or Options())
     box.start()
     try:
@@ -150,7 +148,7 @@ class _Server(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.gateway = gateway
         self.stopping = threading.Event()
-        self._open: set[socket.socket] = set()
+        self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
         super().__init__(address, _Handler)
 
@@ -163,16 +161,16 @@ class _Server(ThreadingHTTPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         with self._lock:
-            self._open.add(request)
+            self._connections.add(request)
         try:
             super().process_request_thread(request, client_address)
         finally:
             with self._lock:
-                self._open.discard(request)
+                self._connections.discard(request)
 
     def cut_connections(self) -> None:
         with self._lock:
-            for connection in self._open:
+            for connection in self._connections:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
 
@@ -196,13 +194,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         gateway, parts = self.server.gateway, urlsplit(self.path)
         if parts.path.lower().endswith(".asmx"):
-            self._describe(parts.path, parts.query)
+            self._respond_wsdl(parts.path, parts.query)
         elif parts.path == "/sandbox/report":
-            self._say_json(200, gateway.report())
+            self._respond_json(200, gateway.report())
         elif parts.path == "/sandbox/messages":
-            self._say_json(200, gateway.messages())
+            self._respond_json(200, gateway.messages())
         else:
-            self._say_json(404, {"error": f"there are {SOAP_PATH}, /sandbox/report and /sandbox/messages"})
+            self._respond_json(404, {"error": f"there are {SOAP_PATH}, /sandbox/report and /sandbox/messages"})
 
     def do_POST(self) -> None:
         body = self._read_body()
@@ -210,26 +208,26 @@ class _Handler(BaseHTTPRequestHandler):
             return
         path = urlsplit(self.path).path
         if path.lower().endswith(".asmx"):
-            self._call(body)
+            self._handle_soap(body)
         elif path == REST_PATH:
-            self._call_by_rest(body)
+            self._handle_rest(body)
         elif path in control_api.COMMANDS:
             try:
-                self._say_json(200, control_api.run(path, body, self.server.gateway))
+                self._respond_json(200, control_api.run(path, body, self.server.gateway))
             except ValueError as error:
-                self._say_json(400, {"error": str(error)})
+                self._respond_json(400, {"error": str(error)})
         else:
-            self._say_json(404, {"error": f"there are {SOAP_PATH}, {REST_PATH}, {', '.join(control_api.COMMANDS)}"})
+            self._respond_json(404, {"error": f"there are {SOAP_PATH}, {REST_PATH}, {', '.join(control_api.COMMANDS)}"})
 
     def _read_body(self) -> bytes | None:
         """The request's body; None if it can't be read and an error has been answered."""
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdigit()):
             self.close_connection = True
-            self._say(411, "text/plain", b"Content-Length is required\n")
+            self._respond(411, "text/plain", b"Content-Length is required\n")
         elif len(length) > 9 or int(length) > _MAX_BODY:
             self.close_connection = True
-            self._say(413, "text/plain", b"At most 8 MiB\n")
+            self._respond(413, "text/plain", b"At most 8 MiB\n")
         else:
             body = self.rfile.read(int(length))
             if len(body) == int(length):
@@ -237,21 +235,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         return None
 
-    def _describe(self, path: str, query: str) -> None:
+    def _respond_wsdl(self, path: str, query: str) -> None:
         if query.lower() != "wsdl":
-            self._say(200, "text/plain", b"SendMessageCollection: see ?wsdl\n")
+            self._respond(200, "text/plain", b"SendMessageCollection: see ?wsdl\n")
             return
         element = self.server.gateway.options.callback_element
         address = f"http://{self.headers.get('Host', self.server.server_name)}{path}"
         description = wsdl.render(address, "deliveryStatusUrl" if element == "any" else element)
-        self._say(200, "text/xml; charset=utf-8", description)
+        self._respond(200, "text/xml; charset=utf-8", description)
 
-    def _call(self, body: bytes) -> None:
-        kind = self.headers.get_content_type() if self.headers.get("Content-Type") else "text/xml"
-        expected = {"text/xml": wire.SOAP_11, "application/xml": wire.SOAP_11, "application/soap+xml": wire.SOAP_12}
-        envelope = expected.get(kind)
+    def _handle_soap(self, body: bytes) -> None:
+        content_type = self.headers.get_content_type() if self.headers.get("Content-Type") else "text/xml"
+        envelopes = {"text/xml": wire.SOAP_11, "application/xml": wire.SOAP_11, "application/soap+xml": wire.SOAP_12}
+        envelope = envelopes.get(content_type)
         if envelope is None:
-            self._say(415, "text/plain", b"Content-Type must be text/xml or application/soap+xml\n")
+            self._respond(415, "text/plain", b"Content-Type must be text/xml or application/soap+xml\n")
             return
         try:
             action = self.headers.get("SOAPAction", "").strip().strip('"')
@@ -259,111 +257,111 @@ class _Handler(BaseHTTPRequestHandler):
                 raise wire.Fault("Client", "Server did not recognize the value of HTTP Header SOAPAction")
             call = wire.parse(body)
             if call.envelope != envelope:
-                self._say(415, "text/plain", b"The Envelope's version is not that of the Content-Type\n")
+                self._respond(415, "text/plain", b"The Envelope's version is not that of the Content-Type\n")
                 return
-            verdict = self.server.gateway.submit(call)
+            outcome = self.server.gateway.submit(call)
         except wire.Fault as fault:
-            self._say(500, _XML[envelope], wire.fault(fault, envelope))
+            self._respond(500, _XML[envelope], wire.fault(fault, envelope))
         except LogonRefused:
-            self._say(401, "text/plain", wire.LOGON_REFUSED.encode())
+            self._respond(401, "text/plain", wire.LOGON_REFUSED.encode())
         else:
-            unable = wire.Fault("Server", "Server was unable to process request")
+            failure = wire.Fault("Server", "Server was unable to process request")
             logon = wire.Fault("Server", wire.LOGON_REFUSED)
-            quote = wire.Fault("Server", _quoting(verdict))
-            said = _Said(
-                kind=_XML[envelope],
+            quote = wire.Fault("Server", _quote(outcome))
+            responses = _Responses(
+                content_type=_XML[envelope],
                 status=200,
-                whole=wire.answer(verdict.results, envelope),
-                fault=wire.fault(unable, envelope),
+                body=wire.answer(outcome.results, envelope),
+                fault=wire.fault(failure, envelope),
                 logon_fault=wire.fault(logon, envelope),
                 quote=wire.fault(quote, envelope),
                 quote_status=500,
                 bomb=_DOCTYPE,
             )
-            self._act(verdict, said)
+            self._respond_as_decided(outcome, responses)
 
-    def _call_by_rest(self, body: bytes) -> None:
+    def _handle_rest(self, body: bytes) -> None:
         logon = rest.logon(self.headers.get("Authorization"))
         if self.headers.get_content_type() != "application/json":
-            self._say(415, "text/plain", b"Content-Type must be application/json\n")
+            self._respond(415, "text/plain", b"Content-Type must be application/json\n")
             return
         try:
             if logon is None:
                 raise LogonRefused
             messages = rest.parse(body, self.server.gateway.options.rest_validity)
             name, password = logon
-            verdict = self.server.gateway.submit(
+            outcome = self.server.gateway.submit(
                 wire.Call(envelope=None, name=name, password=password, messages=messages)
             )
         except rest.BadJson as bad:
-            self._say(400, _JSON, rest.bad_json(bad))
+            self._respond(400, _JSON, rest.bad_json(bad))
         except LogonRefused:
-            self._say(401, "text/plain", wire.LOGON_REFUSED.encode())
+            self._respond(401, "text/plain", wire.LOGON_REFUSED.encode())
         else:
-            status, whole = rest.answer(verdict.results)
-            said = _Said(
-                kind=_JSON,
+            status, answer = rest.answer(outcome.results)
+            responses = _Responses(
+                content_type=_JSON,
                 status=status,
-                whole=whole,
+                body=answer,
                 fault=_error("An error has occurred."),
                 logon_fault=_error(wire.LOGON_REFUSED),
-                quote=_error(_quoting(verdict)),
+                quote=_error(_quote(outcome)),
                 quote_status=403,
                 bomb=b"[" * 1_000_000,
             )
-            self._act(verdict, said)
+            self._respond_as_decided(outcome, responses)
 
-    def _act(self, verdict: Verdict, said: _Said) -> None:
-        """End the call as the gateway decided."""
-        for done in verdict.early:
-            done.wait()
-        options, stopping, ending = self.server.gateway.options, self.server.stopping, verdict.end.ending
+    def _respond_as_decided(self, outcome: Outcome, responses: _Responses) -> None:
+        """End the call as the gateway decided, once its early receipts are answered."""
+        for receipt_done in outcome.early_receipts:
+            receipt_done.wait()
+        options, stopping, ending = self.server.gateway.options, self.server.stopping, outcome.end.ending
         stopping.wait(options.answer_seconds + (options.slow_seconds if ending is Ending.SLOW else 0))
         match ending:
             case Ending.ANSWER | Ending.SLOW:
-                self._say(said.status, said.kind, said.whole)
+                self._respond(responses.status, responses.content_type, responses.body)
             case Ending.CLOSE:
                 self.close_connection = True
             case Ending.CUT:
-                self._begin(said.status, said.kind, len(said.whole))
-                self.wfile.write(said.whole[: len(said.whole) // 2])
+                self._send_head(responses.status, responses.content_type, len(responses.body))
+                self.wfile.write(responses.body[: len(responses.body) // 2])
                 self.wfile.flush()
                 self.close_connection = True
             case Ending.DRIP:
-                self._drip(said)
+                self._drip(responses)
             case Ending.HUGE:
-                self._pour(said.kind, options.huge_bytes)
+                self._send_huge(responses.content_type, options.huge_bytes)
             case _:
-                self._say(*said.instead(ending))
+                self._respond(*responses.substitute(ending))
 
-    def _drip(self, said: _Said) -> None:
-        self._begin(said.status, said.kind, len(said.whole))
-        for place in range(len(said.whole)):
-            self.wfile.write(said.whole[place : place + 1])
+    def _drip(self, responses: _Responses) -> None:
+        self._send_head(responses.status, responses.content_type, len(responses.body))
+        for index in range(len(responses.body)):
+            self.wfile.write(responses.body[index : index + 1])
             self.wfile.flush()
             if self.server.stopping.wait(self.server.gateway.options.drip_seconds):
                 self.close_connection = True
                 return
 
-    def _pour(self, kind: str, size: int) -> None:
-        self._begin(200, kind, size)
+    def _send_huge(self, content_type: str, size: int) -> None:
+        self._send_head(200, content_type, size)
         block = b" " * 65_536
         while size > 0 and not self.server.stopping.is_set():
             self.wfile.write(block[:size])
             size -= len(block)
         self.wfile.flush()
 
-    def _say(self, status: int, kind: str, body: bytes) -> None:
-        self._begin(status, kind, len(body))
+    def _respond(self, status: int, content_type: str, body: bytes) -> None:
+        self._send_head(status, content_type, len(body))
         self.wfile.write(body)
         self.wfile.flush()
 
-    def _say_json(self, status: int, what: object) -> None:
-        self._say(status, "application/json", json.dumps(what).encode() + b"\n")
+    def _respond_json(self, status: int, payload: object) -> None:
+        self._respond(status, "application/json", json.dumps(payload).encode() + b"\n")
 
-    def _begin(self, status: int, kind: str, length: int) -> None:
+    def _send_head(self, status: int, content_type: str, length: int) -> None:
         self.send_response(status, HTTPStatus(status).phrase)
-        self.send_header("Content-Type", kind)
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(length))
         if self.close_connection:
             self.send_header("Connection", "close")

@@ -129,14 +129,14 @@ def test_receipts_arrive_as_planned(
     assert len(box.messages()[0]["planned"]) == len(box.messages()[0]["callbacks"]) == len(arrived)
 
 
-def test_times_tell_the_true_order_whatever_the_order_of_arrival(box: Box, receiver: Receiver) -> None:
+def test_datetimes_have_the_true_order_in_any_order_of_arrival(box: Box, receiver: Receiver) -> None:
     send(box.soap_url, message(number("reorder"), url=receiver.url, forwardSubmissionDeliveryStatus="true"))
     box.wait_idle(5)
     delivered, sent = (arrival.fields for arrival in receiver.arrivals)
     assert sent["datetime"] < delivered["datetime"]
 
 
-def test_a_duplicate_is_the_same_to_the_byte(box: Box, receiver: Receiver) -> None:
+def test_a_duplicate_is_equal_byte_for_byte(box: Box, receiver: Receiver) -> None:
     send(box.soap_url, message(number("duplicate"), url=receiver.url))
     box.wait_idle(5)
     first, second = receiver.arrivals
@@ -144,7 +144,7 @@ def test_a_duplicate_is_the_same_to_the_byte(box: Box, receiver: Receiver) -> No
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_receipt_travels_in_its_shape(box: Box, receiver: Receiver, name: str) -> None:
+def test_a_receipt_has_the_form_of_its_behaviour(box: Box, receiver: Receiver, name: str) -> None:
     method, content_type, names = SHAPES[name]
     send(box.soap_url, message(number(name), url=receiver.url))
     box.wait_idle(5)
@@ -162,7 +162,7 @@ def test_a_long_text_passes_4_kib_and_stays_below_8(box: Box, receiver: Receiver
 
 
 @pytest.mark.parametrize("name", DATETIMES)
-def test_a_datetime_has_its_odd_form(box: Box, receiver: Receiver, name: str) -> None:
+def test_a_datetime_has_the_form_of_its_behaviour(box: Box, receiver: Receiver, name: str) -> None:
     send(box.soap_url, message(number(name), url=receiver.url))
     box.wait_idle(5)
     [arrival] = receiver.arrivals
@@ -240,7 +240,7 @@ def test_a_lost_answer_is_lost_once_for_all_messages_that_ask_for_it(box: Box) -
 
 
 @pytest.mark.parametrize("name", ITEMS)
-def test_an_item_is_answered_in_its_way(box: Box, name: str) -> None:
+def test_an_item_is_answered_by_its_behaviour(box: Box, name: str) -> None:
     items = send(box.soap_url, message(number(name), guid="guid-1"), message("447700900000"))
     assert ITEMS[name](items)
     assert len(box.messages()) == (1 if name.startswith("refuse") else 2)
@@ -300,7 +300,7 @@ def test_a_text_and_an_account_have_behaviours_of_their_own(start: Callable[...,
     assert [item["returnCode"] for item in items] == ["211", "0", "210"]
 
 
-def test_defaults_numbers_and_digits_add_up(start: Callable[..., Box], receiver: Receiver) -> None:
+def test_defaults_numbers_and_digits_combine(start: Callable[..., Box], receiver: Receiver) -> None:
     box = start(default=("duplicate", "no-clientref"), numbers={"447700900555": ("post-json", "expired")})
     send(box.soap_url, message("447700900555", url=receiver.url))
     box.wait_idle(5)
@@ -310,14 +310,14 @@ def test_defaults_numbers_and_digits_add_up(start: Callable[..., Box], receiver:
     assert "clientref" not in first.fields
 
 
-def test_digits_mean_nothing_where_they_are_ignored(start: Callable[..., Box], receiver: Receiver) -> None:
+def test_digits_can_be_ignored(start: Callable[..., Box], receiver: Receiver) -> None:
     box = start(by_number=False)
     send(box.soap_url, message(number("undelivered"), url=receiver.url))
     box.wait_idle(5)
     assert [arrival.fields["statusdescription"] for arrival in receiver.arrivals] == [DELIVERED]
 
 
-def test_chance_is_drawn_once_a_message_and_repeats_itself_for_a_seed(start: Callable[..., Box]) -> None:
+def test_a_chance_is_drawn_once_per_message_and_repeats_for_a_seed(start: Callable[..., Box]) -> None:
     def drawn(seed: int) -> list[bool]:
         box = start(chances={"duplicate": 0.3}, seed=seed)
         send(box.soap_url, *(message(f"44770080{place:04}") for place in range(100)))
@@ -327,7 +327,7 @@ def test_chance_is_drawn_once_a_message_and_repeats_itself_for_a_seed(start: Cal
     assert 15 < sum(drawn(1)) < 45
 
 
-def test_lost_answers_by_chance_are_drawn_once_a_call(start: Callable[..., Box]) -> None:
+def test_the_chance_of_a_lost_answer_is_drawn_once_per_call(start: Callable[..., Box]) -> None:
     box = start(chances={"lost-answer": 0.5})
     ends = []
     for place in range(30):

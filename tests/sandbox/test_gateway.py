@@ -1,4 +1,4 @@
-"""What the sandbox remembers: messageGuids, and the clientRef of the last message to a person."""
+"""What the sandbox remembers (messageGuids, the last clientRef to a number), and its control API."""
 
 import sys
 import threading
@@ -14,8 +14,8 @@ from tests.sandbox.receiver import Receiver, message, send
 PERSON = "447700900000"
 
 
-def order(box: Box, name: str, **given: object) -> requests.Response:
-    return requests.post(f"{box.url}/sandbox/{name}", json=given, timeout=5)
+def command(box: Box, name: str, **payload: object) -> requests.Response:
+    return requests.post(f"{box.url}/sandbox/{name}", json=payload, timeout=5)
 
 
 @pytest.mark.parametrize(("style", "repeated"), [
@@ -33,9 +33,9 @@ def test_a_repeated_guid_is_ignored_and_answered_in_the_chosen_way(
     start: Callable[..., Box], receiver: Receiver, style: str, repeated: dict[str, str]
 ) -> None:
     box = start(duplicate_answer=style)
-    one = message(PERSON, url=receiver.url, guid="guid-1")
-    send(box.soap_url, one)
-    assert send(box.soap_url, one) == [repeated]
+    submission = message(PERSON, url=receiver.url, guid="guid-1")
+    send(box.soap_url, submission)
+    assert send(box.soap_url, submission) == [repeated]
     box.wait_idle(5)
     report = box.report()
     assert len(receiver.arrivals) == len(box.messages()) == 1
@@ -44,7 +44,7 @@ def test_a_repeated_guid_is_ignored_and_answered_in_the_chosen_way(
 
 @pytest.fixture
 def eager_threads() -> Iterator[None]:
-    """Threads take turns as often as they can, so that what is not guarded breaks."""
+    """Switch threads as often as possible, so that unguarded code breaks."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -54,7 +54,7 @@ def eager_threads() -> Iterator[None]:
 @pytest.mark.usefixtures("eager_threads")
 def test_the_same_guids_at_the_same_time_are_taken_once(box: Box, receiver: Receiver) -> None:
     together = threading.Barrier(4)
-    batch = [message(f"4477008{place:05}", url=receiver.url, guid=f"guid-{place}") for place in range(50)]
+    batch = [message(f"4477008{index:05}", url=receiver.url, guid=f"guid-{index}") for index in range(50)]
 
     def submit(_: int) -> tuple[str, ...]:
         together.wait(5)
@@ -99,19 +99,19 @@ def test_a_forgotten_guid_is_taken_again_and_counted_as_a_double(start: Callable
     assert box.report()["doubles"] == 1
 
 
-@pytest.mark.parametrize(("given", "client_ref"), [
+@pytest.mark.parametrize(("payload", "client_ref"), [
     ({}, "second"),
     ({"clientRef": "mine"}, "mine"),
     ({"clientRef": None}, None),
 ])  # fmt: skip
-def test_a_reply_brings_back_the_last_client_ref(
-    start: Callable[..., Box], receiver: Receiver, given: dict[str, object], client_ref: str | None
+def test_a_reply_has_the_client_ref_of_the_last_message(
+    start: Callable[..., Box], receiver: Receiver, payload: dict[str, object], client_ref: str | None
 ) -> None:
     box = start(reply_url=receiver.url + "/inbound")
     send(box.soap_url, message(PERSON, clientRef="first"))
     send(box.soap_url, message(PERSON, clientRef="second"))
-    answered = order(box, "reply", sender=PERSON, recipient="447700900555", content="Yes & no ✓", **given).json()
-    assert (answered["msgid"], answered["answer"]) == ("1", 200)
+    answer = command(box, "reply", sender=PERSON, recipient="447700900555", content="Yes & no ✓", **payload).json()
+    assert (answer["msgid"], answer["answer"]) == ("1", 200)
     [arrival] = receiver.arrivals
     assert (arrival.method, arrival.path) == ("GET", "/receipts/inbound")
     fields = arrival.fields
@@ -123,30 +123,30 @@ def test_a_reply_brings_back_the_last_client_ref(
 
 def test_replies_count_up_and_may_repeat_a_msgid(start: Callable[..., Box], receiver: Receiver) -> None:
     box = start(reply_url=receiver.url)
-    for given in ({}, {}, {"msgid": 1}):
-        assert order(box, "reply", sender=PERSON, recipient="447700900555", content="Yes", **given).ok
+    for payload in ({}, {}, {"msgid": 1}):
+        assert command(box, "reply", sender=PERSON, recipient="447700900555", content="Yes", **payload).ok
     assert [arrival.fields["msgid"] for arrival in receiver.arrivals] == ["1", "2", "1"]
 
 
 def test_behaviour_can_change_while_it_runs(box: Box, receiver: Receiver) -> None:
-    assert order(box, "behaviour", default="undelivered", reply_url=receiver.url).json() == {
+    assert command(box, "behaviour", default="undelivered", reply_url=receiver.url).json() == {
         "changed": ["default", "reply_url"]
     }
     send(box.soap_url, message(PERSON, url=receiver.url))
-    order(box, "behaviour", default=None, numbers={PERSON: ["expired"]})
+    command(box, "behaviour", default=None, numbers={PERSON: ["expired"]})
     send(box.soap_url, message(PERSON, url=receiver.url), message("447700900111", url=receiver.url))
     box.wait_idle(5)
-    assert [one["planned"] for one in box.messages()] == [["undelivered"], ["expired"], ["delivered"]]
+    assert [entry["planned"] for entry in box.messages()] == [["undelivered"], ["expired"], ["delivered"]]
 
 
-def test_wrong_credentials_can_become_right_ones(box: Box) -> None:
-    order(box, "behaviour", username="me", password="other")
+def test_the_credentials_can_change_while_it_runs(box: Box) -> None:
+    command(box, "behaviour", username="me", password="other")
     assert send(box.soap_url, message(PERSON))[0]["returnCode"] == "101"
-    order(box, "behaviour", password="secret")
+    command(box, "behaviour", password="secret")
     assert "returnCode" not in send(box.soap_url, message(PERSON))[0]
 
 
-@pytest.mark.parametrize(("name", "body", "word"), [
+@pytest.mark.parametrize(("name", "body", "named"), [
     ("behaviour", {"default": "nonsense"}, "default"),
     ("behaviour", {"default": 7}, "default"),
     ("behaviour", {"chances": {"duplicate": 2}}, "chances"),
@@ -164,28 +164,28 @@ def test_wrong_credentials_can_become_right_ones(box: Box) -> None:
     ("callback", {}, "url"),
     ("callback", {"url": "http://127.0.0.1:1/", "fields": [1]}, "fields"),
 ])  # fmt: skip
-def test_an_order_that_cannot_be_followed_is_refused_by_name(box: Box, name: str, body: object, word: str) -> None:
+def test_a_command_with_a_bad_value_is_refused_by_its_name(box: Box, name: str, body: object, named: str) -> None:
     response = requests.post(f"{box.url}/sandbox/{name}", json=body, timeout=5)
     assert response.status_code == 400
-    assert word in response.json()["error"]
+    assert named in response.json()["error"]
 
 
-@pytest.mark.parametrize(("given", "method", "query", "body"), [
+@pytest.mark.parametrize(("payload", "method", "query", "body"), [
     ({"fields": {"a": "1 2"}}, "GET", "a=1%202", b""),
     ({"method": "POST", "contentType": "text/plain", "body": "raw"}, "POST", "", b"raw"),
     ({"method": "HEAD"}, "HEAD", "", b""),
 ])  # fmt: skip
-def test_a_callback_by_hand(
-    box: Box, receiver: Receiver, *, given: dict[str, object], method: str, query: str, body: bytes
+def test_a_test_can_send_a_callback_of_its_own(
+    box: Box, receiver: Receiver, *, payload: dict[str, object], method: str, query: str, body: bytes
 ) -> None:
     receiver.answer = lambda _: 403
-    assert order(box, "callback", url=receiver.url, **given).json()["answer"] == 403
+    assert command(box, "callback", url=receiver.url, **payload).json()["answer"] == 403
     [arrival] = receiver.arrivals
     assert (arrival.method, arrival.query, arrival.body) == (method, query, body)
     assert box.report()["callbacks"]["failed"] == 1
 
 
-def test_report_and_messages_over_http_say_the_same_as_in_process(box: Box, receiver: Receiver) -> None:
+def test_report_and_messages_are_the_same_over_http_and_in_process(box: Box, receiver: Receiver) -> None:
     send(box.soap_url, message(PERSON, url=receiver.url))
     box.wait_idle(5)
     assert requests.get(f"{box.url}/sandbox/report", timeout=5).json() == box.report()
@@ -194,6 +194,6 @@ def test_report_and_messages_over_http_say_the_same_as_in_process(box: Box, rece
 
 def test_only_the_newest_messages_are_shown(start: Callable[..., Box]) -> None:
     box = start(keep_messages=2)
-    send(box.soap_url, *(message(f"44770080000{place}") for place in range(3)))
-    assert [one["recipient"] for one in box.messages()] == ["447700800001", "447700800002"]
+    send(box.soap_url, *(message(f"44770080000{index}") for index in range(3)))
+    assert [entry["recipient"] for entry in box.messages()] == ["447700800001", "447700800002"]
     assert box.report()["messageGuids"] == 3
