@@ -43,7 +43,7 @@ def pause_sending(body: dict[str, Any]) -> dict[str, Any]:
     """Pause sending
 
     No worker begins a call any more, and messages that are accepted meanwhile wait. Calls that are being made are not
-    ended. If it is paused already, who did it first, and why, stays.
+    ended. If it is paused already, the first pause's key and reason stay.
     """
     with context.database().transaction() as session:
         return _describe_state(session, send_gate.pause(session, auth.key_name(), body["reason"], context.now()))
@@ -85,8 +85,8 @@ def cancel_message(body: dict[str, Any], message_id: str) -> MessageDetail:
 def cancel_messages(body: dict[str, Any]) -> dict[str, Any]:
     """Cancel many messages
 
-    All that fit and were not given to the gateway, some hundred at a time, each time for good: if the call ends early,
-    what it has done stays done. Pause sending first, and none slips away.
+    All that match and were not given to the gateway, some hundred at a time. If the call ends early, what it has
+    cancelled stays cancelled. Pause sending first, so that none goes out meanwhile.
     """
     is_dry_run, reason = body.pop("dry_run"), body.pop("reason", None)
     actor = Actor(actor=auth.key_name(), reason=reason)

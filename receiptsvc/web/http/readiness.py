@@ -60,8 +60,8 @@ class ReadinessProbe:
         """What is degraded, in words. Raises StorageUnavailable if no callback can be kept."""
         deadline = monotonic() + MAX_WAIT_SECONDS
         check = self._begin_check(now)
-        kept = self._probe_storage(MAX_WAIT_SECONDS) if self._probe_storage is not None else None
-        away = [DATABASE_AWAY] if kept is Kept.IN_SPOOL else []
+        destination = self._probe_storage(MAX_WAIT_SECONDS) if self._probe_storage is not None else None
+        away = [DATABASE_AWAY] if destination is Kept.IN_SPOOL else []
         spool = self._describe_spool()
         try:
             return away + _wait(check, deadline) + spool
