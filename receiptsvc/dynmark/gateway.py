@@ -1,4 +1,4 @@
-"""What every transport to the gateway can do, and how all of them write a time."""
+"""The interface of every transport to the gateway, and the time format that they share."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -9,19 +9,19 @@ from receiptsvc.domain.messages import OutboundMessage, SendResult
 
 
 class Gateway(Protocol):
-    """A way to give messages to the gateway."""
+    """A transport that gives messages to the gateway."""
 
     def send(
         self, messages: Sequence[OutboundMessage], *, repeats: frozenset[UUID] = frozenset()
     ) -> Mapping[UUID, SendResult]:
         """Offer `messages` (no two to the same recipient) in one call; one result for each, by the message's id.
 
-        `repeats`: which of them may have been taken before; on those a returnCode is no refusal unless a setting says
-        so. Never raises for what a gateway or a network can do: each end of a call is a result.
+        `repeats`: those that may have been taken before; for them a returnCode is not a refusal unless RETURN_CODES
+        says so. Never raises for what a gateway or network can do: every end of a call is a result.
         """
         ...
 
 
 def wire_time(at: datetime) -> str:
-    """An aware time as either transport carries it, in UTC: an XML date-time is an ISO 8601 one too."""
+    """An aware time in UTC as both transports write it: XML's dateTime is ISO 8601 too."""
     return at.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"

@@ -55,7 +55,7 @@ def test_a_request_has_the_shape_of_the_documented_one() -> None:
     ]
 
 
-def test_every_given_field_travels_in_the_documented_order() -> None:
+def test_every_field_that_is_set_is_sent_in_the_documented_order() -> None:
     zone = timezone(timedelta(hours=2))
     sent = message(
         text=" Grüße, 😀\r\n<&> ",
@@ -90,7 +90,7 @@ def test_every_given_field_travels_in_the_documented_order() -> None:
     assert [each.text for each in element.iter(f"{{{NAMESPACE}}}string")] == [ALICE]
 
 
-def test_what_was_not_given_is_absent() -> None:
+def test_a_field_that_is_not_set_is_absent() -> None:
     _, server = send(wire.answer(collection(item(ALICE))), message(client_ref=""), DYNMARK_CALLBACK_ELEMENT="both")
     (element,) = sent_messages(server)
     assert list(fields(element)) == [
@@ -137,7 +137,7 @@ def test_a_message_that_xml_cant_carry_is_refused_alone(field: str, text: Any, n
     assert len(sent_messages(server)) == 1
 
 
-def test_a_call_with_nothing_that_can_be_sent_is_not_made() -> None:
+def test_without_a_message_that_can_be_sent_no_call_is_made() -> None:
     (refused,), server = send(wire.answer(""), message(text="\x00"))
     assert refused.outcome is SendOutcome.REFUSED
     assert server.connections == 0
@@ -163,7 +163,7 @@ def edit(path: Path, before: str, after: str) -> None:
 
 
 @pytest.mark.parametrize("declared", ["deliveryStatusUrl", "deliveryStatusURL"])
-def test_of_the_spellings_the_one_that_a_wsdl_declares_is_sent(wsdl: Path, declared: str) -> None:
+def test_the_callback_element_is_spelled_as_the_wsdl_declares_it(wsdl: Path, declared: str) -> None:
     (other,) = {"deliveryStatusUrl", "deliveryStatusURL"} - {declared}
     edit(wsdl, f'<s:element minOccurs="0" name="{other}" type="s:string"/>', "")
     results, server = send(wire.answer(WELL), message(), DYNMARK_WSDL=str(wsdl))
@@ -185,7 +185,7 @@ def test_a_field_that_a_wsdl_does_not_declare_is_refused_not_dropped(wsdl: Path)
     assert "forwardSubmissionDeliveryStatus" not in fields(sent_messages(server)[0])
 
 
-def test_a_flag_that_a_wsdl_demands_is_false_unless_asked_for(wsdl: Path) -> None:
+def test_a_flag_that_the_wsdl_requires_is_false_unless_set(wsdl: Path) -> None:
     edit(wsdl, 'minOccurs="0" name="includeMessageText', 'minOccurs="1" name="includeMessageText')
     edit(wsdl, 'minOccurs="0" name="validUntil"', 'minOccurs="1" nillable="true" name="validUntil"')
     answer = wire.answer(collection(item(ALICE), item(BOB)))
@@ -219,7 +219,7 @@ def declare_options(wsdl: Path, element: str, key: str, value: str, kind: str = 
 
 @pytest.mark.parametrize("element", [LISTED, BARE], ids=["listed", "bare"])
 @pytest.mark.parametrize(("key", "value"), [("Key", "Value"), ("name", "value")])
-def test_additional_options_travel_as_a_wsdl_declares_them(wsdl: Path, element: str, key: str, value: str) -> None:
+def test_additional_options_are_sent_as_the_wsdl_declares_them(wsdl: Path, element: str, key: str, value: str) -> None:
     declare_options(wsdl, element, key, value)
     with Wire(wire.answer(collection(item(ALICE), item(BOB)))) as server:
         gateway = SoapGateway(settings(server.url, DYNMARK_WSDL=str(wsdl)))
@@ -256,7 +256,7 @@ def test_the_bundled_wsdl_has_no_additional_options() -> None:
     assert not SoapGateway(settings("http://127.0.0.1/")).supports_additional_options
 
 
-def test_a_wsdl_can_come_over_http_and_is_read_once() -> None:
+def test_a_wsdl_can_be_loaded_over_http_and_is_loaded_once() -> None:
     with Wire(wire.answer(BUNDLED_WSDL.read_bytes())) as source, Wire(wire.answer(WELL)) as server:
         gateway = SoapGateway(settings(server.url, DYNMARK_WSDL=f"{source.url}?wsdl"))
         for _ in range(2):
@@ -266,7 +266,7 @@ def test_a_wsdl_can_come_over_http_and_is_read_once() -> None:
 
 
 IMPORT = '<wsdl:import namespace="urn:x" location="{}"/><wsdl:types>'
-OF_NO_USE = [
+UNUSABLE = [
     ("<html/>", ""),
     ("no xml", "XMLSyntaxError"),
     (LAUGHS + BUNDLED_WSDL.read_text().partition("?>")[2], "DTDForbidden"),
@@ -276,8 +276,8 @@ OF_NO_USE = [
 ]
 
 
-@pytest.mark.parametrize(("text", "reason"), OF_NO_USE)
-def test_a_wsdl_file_of_no_use_is_a_bad_setting(wsdl: Path, text: str, reason: str) -> None:
+@pytest.mark.parametrize(("text", "reason"), UNUSABLE)
+def test_an_unusable_wsdl_file_is_a_bad_setting(wsdl: Path, text: str, reason: str) -> None:
     wsdl.write_text(text)
     with pytest.raises(SettingsError) as caught:
         SoapGateway(settings("http://127.0.0.1/", DYNMARK_WSDL=str(wsdl)))
@@ -289,7 +289,7 @@ def test_a_wsdl_file_of_no_use_is_a_bad_setting(wsdl: Path, text: str, reason: s
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        *((wire.answer(text), reason) for text, reason in OF_NO_USE),
+        *((wire.answer(text), reason) for text, reason in UNUSABLE),
         (wire.answer("", "404 Not Found"), "its address answers HTTP 404"),
         (wire.answer("", "302 Found", Location="/other"), "its address answers HTTP 302"),
         (wire.raw(b""), "no whole answer"),
@@ -304,7 +304,7 @@ def test_a_wsdl_file_of_no_use_is_a_bad_setting(wsdl: Path, text: str, reason: s
         ),
     ],
 )
-def test_without_a_wsdl_from_the_network_nothing_is_sent_until_it_comes(reply: wire.Reply, reason: str) -> None:
+def test_while_a_remote_wsdl_cannot_be_loaded_nothing_is_sent(reply: wire.Reply, reason: str) -> None:
     with Wire(reply) as source, Wire(wire.answer(collection(item(ALICE), item(BOB)))) as server:
         gateway = SoapGateway(settings(server.url, DYNMARK_WSDL=source.url))
         assert source.connections == 0
@@ -318,7 +318,7 @@ def test_without_a_wsdl_from_the_network_nothing_is_sent_until_it_comes(reply: w
         assert {result.outcome for result in gateway.send(sent).values()} == {SendOutcome.TAKEN}
 
 
-def test_a_wsdl_that_does_not_come_takes_no_longer_than_a_call_may() -> None:
+def test_loading_a_wsdl_counts_towards_the_time_limit_of_the_call() -> None:
     outcomes: list[SendOutcome] = []
     with Wire(wire.stall) as source, Wire(wire.answer(WELL)) as server:
         gateway = SoapGateway(settings(server.url, DYNMARK_WSDL=source.url, DYNMARK_TIMEOUT_SECONDS="0.4"))
@@ -337,12 +337,12 @@ def test_a_wsdl_that_does_not_come_takes_no_longer_than_a_call_may() -> None:
     assert server.connections == 0
 
 
-def test_a_wsdl_that_is_not_there_is_a_bad_setting(tmp_path: Path) -> None:
+def test_a_missing_wsdl_file_is_a_bad_setting(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="DYNMARK_WSDL"):
         SoapGateway(settings("http://127.0.0.1/", DYNMARK_WSDL=str(tmp_path / "missing.wsdl")))
 
 
-def test_every_message_of_a_call_is_written_as_the_library_would(wsdl: Path) -> None:
+def test_every_message_of_a_call_is_written_as_zeep_would(wsdl: Path) -> None:
     declare_options(wsdl, LISTED, "Key", "Value")
     form = envelope.load(settings("http://127.0.0.1/", DYNMARK_WSDL=str(wsdl)))
     shapes: list[dict[str, Any]] = [
@@ -354,10 +354,10 @@ def test_every_message_of_a_call_is_written_as_the_library_would(wsdl: Path) -> 
         {"text": "", "include_message_text": True},
         {"valid_until": datetime(2026, 7, 2, tzinfo=UTC), "deliver_after": datetime(2026, 7, 1, tzinfo=UTC)},
     ]
-    several = [message(f"4477009000{place:02}", **more) for place, more in enumerate(shapes * 2)]
+    messages = [message(f"4477009000{index:02}", **shape) for index, shape in enumerate(shapes * 2)]
     account = form.account
-    whole = form.operation.create(
-        name=account.username, password=account.password, message={form.item: [form.fill(each) for each in several]}
+    expected = form.operation.create(
+        name=account.username, password=account.password, message={form.item: [form.fill(each) for each in messages]}
     )
-    assert form.write(several) == etree.tostring(whole.content, xml_declaration=True, encoding="utf-8")
-    assert form.write(several[1:]) == form.write(several[1:])
+    assert form.write(messages) == etree.tostring(expected.content, xml_declaration=True, encoding="utf-8")
+    assert form.write(messages[1:]) == form.write(messages[1:])

@@ -1,4 +1,4 @@
-"""One HTTP call: what it tells of its end, and that its end comes in time."""
+"""One HTTP call: it ends in time, and its end says whether the request may have gone out."""
 
 import base64
 import threading
@@ -14,7 +14,7 @@ from tests.dynmark import wire
 from tests.dynmark.wire import Conversation, Wire
 
 QUICK_SECONDS = 0.4
-AT_MOST_SECONDS = 3.0  # what a call of QUICK_SECONDS may take on a machine that is busy with other things
+MAX_SECONDS = 3.0  # for a call of QUICK_SECONDS, on a busy machine
 
 
 def post(
@@ -30,7 +30,7 @@ def post(
     )
 
 
-def test_an_answer_is_handed_over_whole() -> None:
+def test_an_answer_is_returned_whole_whatever_its_status() -> None:
     with Wire(wire.answer(b"no \x00\xff", "503 Busy", "text/plain")) as server:
         answer = exchange.post(server.url, body=b"<a/>", headers={"SOAPAction": '"x"'}, timeout_seconds=20)
     assert (answer.status, answer.content_type, answer.body) == (503, "text/plain", b"no \x00\xff")
@@ -82,13 +82,13 @@ def test_without_a_connection_nothing_was_sent(url: Callable[[], str], reason: s
         post(url())
 
 
-@pytest.mark.parametrize("reply", [wire.answer(b"plain"), wire.raw(b"")], ids=["speaks plainly", "hangs up"])
+@pytest.mark.parametrize("reply", [wire.answer(b"plain"), wire.raw(b"")], ids=["plain HTTP", "hangs up"])
 def test_a_server_without_tls_was_sent_nothing(reply: wire.Reply) -> None:
     with Wire(reply, reads=False) as server, pytest.raises(exchange.NotSent):
         post(server.url.replace("http:", "https:"))
 
 
-def test_a_certificate_that_is_not_trusted_was_sent_nothing() -> None:
+def test_a_server_with_an_untrusted_certificate_was_sent_nothing() -> None:
     with Wire(wire.answer(b""), tls=True) as server, pytest.raises(exchange.NotSent, match="SSLCertVerificationError"):
         post(server.url)
     assert server.requests == []
@@ -100,7 +100,7 @@ def test_a_tls_handshake_without_end_is_cut_at_the_connect_limit(reply: wire.Rep
         started = time.monotonic()
         with pytest.raises(exchange.NotSent, match="time is up"):
             post(server.url.replace("http:", "https:"), connect_seconds=QUICK_SECONDS)
-        assert time.monotonic() - started < AT_MOST_SECONDS
+        assert time.monotonic() - started < MAX_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_tls_handshake_without_end_is_cut_at_the_connect_limit(reply: wire.Rep
     ],
 )
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
-def test_an_answer_that_is_not_whole_is_unclear_and_nothing_is_tried_twice(
+def test_an_answer_that_is_not_whole_is_unclear_and_not_retried(
     reply: wire.Reply, tls: bool, trusted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", trusted)
@@ -151,7 +151,7 @@ def test_an_answer_that_is_not_whole_is_unclear_and_nothing_is_tried_twice(
     ],
     ids=["silence", "dripping header", "continue without end", "dripping body", "no length", "dripping chunks"],
 )
-def test_the_deadline_is_for_the_whole_call(
+def test_the_deadline_covers_the_whole_call(
     reply: wire.Reply, tls: bool, trusted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", trusted)
@@ -159,10 +159,10 @@ def test_the_deadline_is_for_the_whole_call(
         started = time.monotonic()
         with pytest.raises(exchange.Unclear, match="time is up"):
             post(server.url, timeout_seconds=QUICK_SECONDS)
-        assert time.monotonic() - started < AT_MOST_SECONDS
+        assert time.monotonic() - started < MAX_SECONDS
 
 
-def test_a_request_that_nobody_reads_is_cut_at_the_deadline() -> None:
+def test_a_request_that_is_not_read_is_cut_at_the_deadline() -> None:
     def reply(conversation: Conversation) -> None:
         conversation.wire.closing.wait(20)
 
@@ -183,13 +183,13 @@ def test_a_call_that_is_over_leaves_no_thread_behind(reply: wire.Reply, reads: b
     with Wire(reply, reads=reads) as server:
         with pytest.raises((exchange.Unclear, exchange.NotSent)):
             post(server.url.replace("http:", scheme), timeout_seconds=QUICK_SECONDS)
-        deadline = time.monotonic() + AT_MOST_SECONDS
-        while (left := _calls_under_way()) and time.monotonic() < deadline:
-            left[0].join(0.1)
-        assert left == []  # though the other side still has the line open
+        deadline = time.monotonic() + MAX_SECONDS
+        while (threads := _running_calls()) and time.monotonic() < deadline:
+            threads[0].join(0.1)
+        assert threads == []  # though the other side keeps the connection open
 
 
-def _calls_under_way() -> list[threading.Thread]:
+def _running_calls() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "exchange"]
 
 
@@ -225,14 +225,14 @@ def test_an_answer_without_end_is_cut_at_the_size_limit(start: bytes, piece: byt
     assert written < 50_000_000
 
 
-def test_an_answer_of_just_the_limit_is_read() -> None:
+def test_an_answer_of_exactly_the_size_limit_is_read() -> None:
     with Wire(wire.answer(b"x" * 1000)) as server:
         assert len(post(server.url, max_bytes=1000).body) == 1000
         with pytest.raises(exchange.Unclear, match="longer than 999 bytes"):
             post(server.url, max_bytes=999)
 
 
-def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_proxy_in_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     with Wire(wire.answer(b"by proxy")) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         assert post("http://gateway.invalid/").body == b"by proxy"

@@ -1,8 +1,8 @@
-"""One HTTP call with a total deadline, which tells how far it came: answered, never begun, or unclear.
+"""One HTTP call with a total deadline. It ends as answered, not sent, or unclear.
 
-Nothing here knows what the gateway's words mean, and nothing here tries twice or follows a redirect. Each call has a
-connection of its own, so that no stale one can blur whether a request went out, and a thread of its own, because a
-look-up of a name, a TLS handshake and an answer that drips byte by byte all outlast the time-outs of sockets.
+Nothing here interprets the gateway's answers, retries or follows redirects. Each call has its own connection, so that a
+stale one can't blur whether a request went out. Each call has its own thread, because a name look-up, a TLS handshake
+and an answer that drips byte by byte all outlast the time-outs of sockets.
 """
 
 import http.client
@@ -24,8 +24,8 @@ from urllib3.exceptions import HTTPError
 from receiptsvc.domain.errors import ReceiptsvcError
 
 MAX_BYTES = 16 * 1024 * 1024
-_AT_ONCE = 64 * 1024
-_GRACE_SECONDS = 1.0  # a socket's own time-out is longer than the call's, so that always the same of them is first
+_CHUNK_BYTES = 64 * 1024
+_GRACE_SECONDS = 1.0  # added to the socket's time-out, so that the call's deadline always comes first
 
 
 class NotSent(ReceiptsvcError):
@@ -35,7 +35,7 @@ class NotSent(ReceiptsvcError):
 
 
 class Unclear(ReceiptsvcError):
-    """The other side may have had the request, and there is no answer to tell."""
+    """The other side may have received the request, and there is no whole answer."""
 
     retry_helps = True
 
@@ -61,23 +61,23 @@ def post(
 ) -> Answer:
     """Post `body` and read the whole answer, of at most `max_bytes`.
 
-    `timeout_seconds` is for everything, `connect_seconds` for everything before the request's first byte, over all
-    addresses of the host. `auth` is a user and a password for HTTP Basic. Raises NotSent or Unclear.
+    `timeout_seconds` limits the whole call, `connect_seconds` everything before the request's first byte, over all
+    addresses of the host. `auth`: user and password for HTTP Basic. Raises NotSent or Unclear.
     """
-    request = _request("POST", url, headers, auth, body)
+    request = _build_request("POST", url, headers, auth, body)
     return _exchange(request, timeout_seconds, connect_seconds, max_bytes)
 
 
 def get(url: str, *, timeout_seconds: float, connect_seconds: float = 10, max_bytes: int = MAX_BYTES) -> Answer:
-    """Get a document with the limits of `post`. Raises NotSent or Unclear."""
-    return _exchange(_request("GET", url, {}, None, None), timeout_seconds, connect_seconds, max_bytes)
+    """Get a document within the limits of `post`. Raises NotSent or Unclear."""
+    return _exchange(_build_request("GET", url, {}, None, None), timeout_seconds, connect_seconds, max_bytes)
 
 
-def _request(
+def _build_request(
     method: str, url: str, headers: Mapping[str, str], auth: tuple[str, str] | None, body: bytes | None
 ) -> requests.Request:
-    # A packed answer could unpack to any size, so none is asked for. Without the last line requests would look for
-    # credentials in ~/.netrc.
+    # A compressed answer could expand to any size, so identity is asked for. Without an `auth`, requests would look for
+    # credentials in ~/.netrc, hence `_unchanged`.
     all_headers = {"User-Agent": "receiptsvc", **headers, "Accept-Encoding": "identity", "Connection": "close"}
     credentials = HTTPBasicAuth(auth[0].encode(), auth[1].encode()) if auth else _unchanged
     return requests.Request(method, url, headers=all_headers, data=body, auth=credentials)
@@ -87,92 +87,94 @@ def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-class _Begun:
-    """The news that the first byte is about to go out."""
+class _RequestStarted:
+    """The event that the request's first byte is about to go out."""
 
 
 class _Call:
-    """What the thread that makes a call and the one that waits for it share."""
+    """The state that the thread of a call and the thread that waits for it share."""
 
     def __init__(self) -> None:
-        self.news: queue.SimpleQueue[Answer | _Begun | str] = queue.SimpleQueue()  # a str: why there is no answer
+        self.events: queue.SimpleQueue[Answer | _RequestStarted | str] = (
+            queue.SimpleQueue()
+        )  # str: why there is no answer
         self._lock = threading.Lock()
-        self._line: socket.socket | None = None
-        self._has_begun = False
-        self._is_over = False
+        self._socket: socket.socket | None = None
+        self._is_started = False
+        self._is_ended = False
 
-    def hold(self, line: socket.socket) -> None:
+    def attach(self, connection: socket.socket) -> None:
         """Remember the connection, so that `stop` can cut it. Raises TimeoutError if the call is over."""
         with self._lock:
-            if self._is_over:
-                line.close()
+            if self._is_ended:
+                connection.close()
                 raise TimeoutError
-            # A duplicate, because TLS takes the first one's descriptor away before its handshake.
-            self._line = line.dup()
+            # A duplicate, because TLS detaches the original's descriptor before the handshake.
+            self._socket = connection.dup()
 
-    def begin(self) -> None:
-        """Let the request's bytes out. Raises TimeoutError if the call is over."""
+    def start_request(self) -> None:
+        """Allow the request's bytes to go out. Raises TimeoutError if the call is over."""
         with self._lock:
-            if self._is_over:
+            if self._is_ended:
                 raise TimeoutError
-            if not self._has_begun:
-                self._has_begun = True
-                self.news.put(_Begun())
+            if not self._is_started:
+                self._is_started = True
+                self.events.put(_RequestStarted())
 
     def stop(self) -> bool:
-        """End the call, whatever it is doing. Returns whether a byte of the request may have gone out."""
+        """End the call in any state. Returns whether a byte of the request may have gone out."""
         with self._lock:
-            self._is_over = True
-            if self._line is not None:
+            self._is_ended = True
+            if self._socket is not None:
                 with suppress(OSError):
-                    self._line.shutdown(socket.SHUT_RDWR)
-                self._line.close()
-                self._line = None
-            return self._has_begun
+                    self._socket.shutdown(socket.SHUT_RDWR)
+                self._socket.close()
+                self._socket = None
+            return self._is_started
 
 
 def _exchange(request: requests.Request, timeout_seconds: float, connect_seconds: float, max_bytes: int) -> Answer:
     deadline = time.monotonic() + timeout_seconds
     limits = (connect_seconds, timeout_seconds + _GRACE_SECONDS)
     call = _Call()
-    news: Answer | _Begun | str
+    event: Answer | _RequestStarted | str
     try:
         threading.Thread(target=_run, args=(call, request, limits, max_bytes), name="exchange", daemon=True).start()
-        news = call.news.get(timeout=min(connect_seconds, timeout_seconds))
-        if isinstance(news, _Begun):
-            news = call.news.get(timeout=max(0.0, deadline - time.monotonic()))
+        event = call.events.get(timeout=min(connect_seconds, timeout_seconds))
+        if isinstance(event, _RequestStarted):
+            event = call.events.get(timeout=max(0.0, deadline - time.monotonic()))
     except queue.Empty:
-        news = "time is up"
+        event = "time is up"
     finally:
         may_have_gone_out = call.stop()
-    if isinstance(news, Answer):
-        return news
+    if isinstance(event, Answer):
+        return event
     if may_have_gone_out:
-        raise Unclear(f"no whole answer from the gateway: {news}")
-    raise NotSent(f"no connection to the gateway: {news}")
+        raise Unclear(f"no whole answer from the gateway: {event}")
+    raise NotSent(f"no connection to the gateway: {event}")
 
 
 def _run(call: _Call, request: requests.Request, limits: tuple[float, float], max_bytes: int) -> None:
-    news: Answer | str = "this service failed"  # stays so if something is raised that no network can cause
+    outcome: Answer | str = "this service failed"  # stays for an error that no network can cause
     try:
-        news = _perform(call, request, limits, max_bytes)
+        outcome = _perform(call, request, limits, max_bytes)
     except (requests.RequestException, HTTPError, http.client.HTTPException, OSError, ValueError) as error:
-        news = _innermost(error)
+        outcome = _name_root_cause(error)
     finally:
-        call.news.put(news)
+        call.events.put(outcome)
 
 
 def _perform(call: _Call, request: requests.Request, limits: tuple[float, float], max_bytes: int) -> Answer | str:
     with requests.Session() as session, _Adapter(call) as adapter:
         prepared = session.prepare_request(request)
-        around: Any = session.merge_environment_settings(prepared.url or "", {}, True, None, None)
-        # Past Session.send, which reads and unpacks the whole body of a redirect before it hands it over.
-        with adapter.send(prepared, timeout=limits, **around) as response:
+        options: Any = session.merge_environment_settings(prepared.url or "", {}, True, None, None)
+        # Not Session.send, which reads and unpacks the whole body of a redirect before it returns.
+        with adapter.send(prepared, timeout=limits, **options) as response:
             if response.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
-                return "it is packed, which was not asked for"
+                return "it is compressed, which was not asked for"
             body = bytearray()
-            while piece := response.raw.read(_AT_ONCE, decode_content=False):
-                body += piece
+            while chunk := response.raw.read(_CHUNK_BYTES, decode_content=False):
+                body += chunk
                 if len(body) > max_bytes:
                     return f"it is longer than {max_bytes} bytes"
             return Answer(
@@ -180,8 +182,8 @@ def _perform(call: _Call, request: requests.Request, limits: tuple[float, float]
             )
 
 
-def _innermost(error: BaseException) -> str:
-    """The name of what was first in a chain of errors. Their texts hold addresses, so they go no further."""
+def _name_root_cause(error: BaseException) -> str:
+    """The class name of the first error in a chain. Error texts hold addresses, so they are not used."""
     seen = {id(error)}
     while (cause := error.__cause__ or error.__context__) is not None and id(cause) not in seen:
         error = cause
@@ -190,7 +192,7 @@ def _innermost(error: BaseException) -> str:
 
 
 class _Adapter(HTTPAdapter):
-    """Requests' own way to the network, with connections that report to one call."""
+    """requests' adapter, with connections that report to one call."""
 
     def __init__(self, call: _Call) -> None:
         super().__init__(max_retries=0)
@@ -204,29 +206,29 @@ class _Adapter(HTTPAdapter):
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        # Whichever kind of connection urllib3 has chosen (plain, TLS, through a proxy) becomes a watched one.
-        pool.ConnectionCls = type("WatchedConnection", (_Watched, pool.ConnectionCls), {"call": self._call})
+        # Any kind of connection that urllib3 chooses (plain, TLS, through a proxy) becomes a watched one.
+        pool.ConnectionCls = type("WatchedConnection", (_WatchedConnection, pool.ConnectionCls), {"call": self._call})
         return pool
 
 
-class _Watched(HTTPConnection):
-    """A connection that hands its socket to the call, and says when the request itself begins."""
+class _WatchedConnection(HTTPConnection):
+    """A connection that gives its socket to the call and reports the start of the request."""
 
     call: _Call
-    _is_ready = False
+    _is_connected = False
 
     def _new_conn(self) -> socket.socket:
-        line = super()._new_conn()
-        self.call.hold(line)
-        return line
+        connection = super()._new_conn()
+        self.call.attach(connection)
+        return connection
 
     def connect(self) -> None:
         super().connect()
-        self._is_ready = True
+        self._is_connected = True
 
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
-        if self._is_ready:  # before that it is only the request to a proxy to make a tunnel
-            self.call.begin()
+        if self._is_connected:  # before that, only the CONNECT request to a proxy is sent
+            self.call.start_request()
         super().send(data)
