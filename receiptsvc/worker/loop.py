@@ -1,6 +1,7 @@
-"""The worker process: threads that process and send until told to stop, and a word about it for ops.
+"""The worker process: its threads, which process callbacks and send messages until `stop` is set, and its heartbeat.
 
-Told to stop, no thread begins anything new. A call to the gateway that does not end within 20 s is left to its lease.
+After `stop` no thread starts anything new. A call to the gateway that does not end within 20 s is left to its lease.
+What a thread does in a step belongs to `process`, `submit` or the store, not here.
 """
 
 import os
@@ -31,47 +32,48 @@ from receiptsvc.worker.sender import release, repeats, submit
 
 STOP_SECONDS = 20.0  # a dyno gives 30 s between SIGTERM and SIGKILL
 
-_BATCH = 1000
-_SQLITE_BATCH = 100  # at most about 50 ms
-_NOTHING_KEPT_SECONDS = 0.2
-_NOTHING_DUE_SECONDS = 0.5
+_BATCH = 1000  # callbacks in a step
+_SQLITE_BATCH = 100  # about 50 ms at most
+_PROCESS_POLL_SECONDS = 0.2
+_SEND_POLL_SECONDS = 0.5
 _HEARTBEAT_SECONDS = 5.0
-_SILENT_FOR = timedelta(seconds=15)  # after that a worker that did not take its leave has been killed
+_DEAD_AFTER = timedelta(seconds=15)  # without a heartbeat a worker of another host counts as killed
 _TIDY_SECONDS = 5.0
-_MAX_LOOKED_AT_AGAIN = 100  # parked receipts, each time
-_OUTAGE_SECONDS = (0.5, 30.0)  # the first pause after storage failed, and the longest
+_MAX_RELEASED = 100  # parked receipts in a step
+_MIN_BACKOFF_SECONDS = 0.5  # the first pause after a failure; it doubles with each further one
+_MAX_BACKOFF_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Duty:
-    """Something that a thread does again and again. `step` says how much it found to do; after nothing it rests."""
+    """A step that a thread repeats. `step` returns how much it did; after 0 the thread rests."""
 
     name: str
     step: Callable[[], int]
     rest_seconds: float
-    waits_for_news: bool = False  # whether its rest ends early when callbacks have been kept
+    wakes_on_notify: bool = False  # whether its rest ends early when callbacks have been stored
 
 
 def run(settings: Settings, database: Database, gateways: Mapping[str, Gateway], stop: threading.Event) -> None:
-    """Work until `stop` is set. `gateways`: by transport; without any, receipts are processed and nothing is sent.
+    """Work until `stop` is set. Raises AnotherWorker on SQLite, if another worker runs.
 
-    Raises AnotherWorker on SQLite, if one is at work.
+    `gateways`: transport → gateway; without any, receipts are processed and nothing is sent.
     """
     lock = None
     if database.is_sqlite:
         lock = single_instance.lock_worker(settings.database_url, patience_seconds=30, stop=stop)
         if lock is None:
             return
-        # No other worker can be calling, so whatever one left unfinished has lost its answer.
-        _insist(lambda: _settle_lost(settings, database, all_calls=True), stop)
+        # No other worker runs, so the answer to every unfinished call is lost.
+        _run_until_done(lambda: _settle_lost(settings, database, all_calls=True), stop)
     queue = PendingQueue()
-    _insist(lambda: _look_round(database, queue), stop)
+    _run_until_done(lambda: _register(database, queue), stop)
     logs.info("worker.started", sends=bool(gateways))
-    news = threading.Event()
-    threads = [_start(duty, stop, news) for duty in _duties(settings, database, gateways, queue, stop)]
+    notified = threading.Event()  # set when PostgreSQL says that callbacks have been stored
+    threads = [_start(duty, stop, notified) for duty in _duties(settings, database, gateways, queue, stop)]
     if not database.is_sqlite:
         threading.Thread(
-            target=listen, args=(settings.database_listen_url, news.set, stop), name="listen", daemon=True
+            target=listen, args=(settings.database_listen_url, notified.set, stop), name="listen", daemon=True
         ).start()
     stop.wait()
     deadline = monotonic() + STOP_SECONDS
@@ -80,7 +82,7 @@ def run(settings: Settings, database: Database, gateways: Mapping[str, Gateway],
     unfinished = [thread.name for thread in threads if thread.is_alive()]
     if not unfinished:
         with suppress(StorageUnavailable), database.transaction() as session:
-            heartbeats.deregister(session, _name())
+            heartbeats.deregister(session, _process_name())
     logs.info("worker.stopped", unfinished=unfinished)
     if lock is not None and not unfinished:
         lock.close()
@@ -99,20 +101,20 @@ def _duties(
     )
 
     def process_receipts() -> int:
-        most = _SQLITE_BATCH if database.is_sqlite else _BATCH
-        done = process(database, rules, datetime.now(UTC), most, queue)
+        limit = _SQLITE_BATCH if database.is_sqlite else _BATCH
+        done = process(database, rules, datetime.now(UTC), limit, queue)
         database.rest()
         return done
 
     def beat() -> int:
         with database.transaction() as session:
-            heartbeats.beat(session, _name(), datetime.now(UTC))
-        queue.isolate(_bury(database))
+            heartbeats.beat(session, _process_name(), datetime.now(UTC))
+        queue.isolate(_reap_killed_workers(database))
         return 0
 
     duties = [
         Duty(name="heartbeat", step=beat, rest_seconds=_HEARTBEAT_SECONDS),
-        Duty(name="process", step=process_receipts, rest_seconds=_NOTHING_KEPT_SECONDS, waits_for_news=True),
+        Duty(name="process", step=process_receipts, rest_seconds=_PROCESS_POLL_SECONDS, wakes_on_notify=True),
         Duty(name="tidy", step=lambda: _tidy(settings, database), rest_seconds=_TIDY_SECONDS),
     ]
     if not gateways:
@@ -122,39 +124,45 @@ def _duties(
     def send() -> int:
         return submit(database, gateways, settings, stop)
 
-    calls = range(settings.send_concurrency)
-    return duties + [Duty(name=f"send-{number}", step=send, rest_seconds=_NOTHING_DUE_SECONDS) for number in calls]
+    numbers = range(settings.send_concurrency)
+    return duties + [Duty(name=f"send-{number}", step=send, rest_seconds=_SEND_POLL_SECONDS) for number in numbers]
 
 
-def _name() -> str:
+def _process_name() -> str:
     return f"worker:{socket.gethostname()}:{os.getpid()}"
 
 
-def _look_round(database: Database, queue: PendingQueue) -> int:
-    """At the start: a worker of our own name, as a container gives it to each, is one that was killed."""
-    queue.isolate(_bury(database, is_starting=True))
+def _register(database: Database, queue: PendingQueue) -> int:
+    """Send the first heartbeat.
+
+    An older heartbeat of our own name is that of a killed worker: a container gives the same name to each.
+    """
+    queue.isolate(_reap_killed_workers(database, is_starting=True))
     with database.transaction() as session:
-        heartbeats.beat(session, _name(), datetime.now(UTC))
+        heartbeats.beat(session, _process_name(), datetime.now(UTC))
     return 0
 
 
-def _bury(database: Database, *, is_starting: bool = False) -> int:
-    """Find workers that were killed; how many rows are to be worked on alone because of that."""
+def _reap_killed_workers(database: Database, *, is_starting: bool = False) -> int:
+    """Remove the heartbeats of killed workers.
+
+    Returns how many rows must be processed singly, because one of them may have killed a worker.
+    """
     now = datetime.now(UTC)
 
-    def is_gone(seen: Heartbeat) -> bool:
-        if seen.process == _name():
+    def is_killed(heartbeat: Heartbeat) -> bool:
+        if heartbeat.process == _process_name():
             return is_starting
-        _, host, process_id = seen.process.rsplit(":", 2)
+        _, host, process_id = heartbeat.process.rsplit(":", 2)
         if host == socket.gethostname():
             return not _is_alive(int(process_id))
-        return seen.seen_at < now - _SILENT_FOR
+        return heartbeat.seen_at < now - _DEAD_AFTER
 
     with database.transaction() as session:
-        buried = heartbeats.reap(session, "worker", is_gone)
-    if buried:
-        logs.warning("worker.others_were_killed", workers=buried)
-    return buried * _BATCH
+        killed = heartbeats.reap(session, "worker", is_killed)
+    if killed:
+        logs.warning("worker.others_were_killed", workers=killed)
+    return killed * _BATCH
 
 
 def _is_alive(process_id: int) -> bool:
@@ -168,34 +176,33 @@ def _is_alive(process_id: int) -> bool:
 
 
 def _tidy(settings: Settings, database: Database) -> int:
-    """Settle calls that were lost and messages that are too late, let messages go on that waited for what is decided
-    of their account, look at parked receipts again, number events.
+    """Settle lost calls and late messages, release parked receipts and messages of decided accounts, number changes.
 
-    Gives more than 0 if there may be more to do at once.
+    Returns more than 0 if there may be more to do at once.
     """
     with database.transaction() as session:
         retired = call_results.retire_late(session, datetime.now(UTC), repeats(settings))
     with database.transaction() as session:
-        released = parking.release_due(session, datetime.now(UTC), _MAX_LOOKED_AT_AGAIN)
+        released = parking.release_due(session, datetime.now(UTC), _MAX_RELEASED)
     settled = _settle_lost(settings, database)
     release(database, settings)
     numbered = 0
-    if not database.is_sqlite:  # for streams to come: while one is open, the web process does it
+    if not database.is_sqlite:  # for future streams; while one is open, the web process does it
         with database.transaction() as session:
             numbered = change_feed.number(session)
-    is_more = released == _MAX_LOOKED_AT_AGAIN or numbered == change_feed.MAX_NUMBERED
-    return retired + settled + is_more  # the rest of them at once
+    has_more = released == _MAX_RELEASED or numbered == change_feed.MAX_NUMBERED
+    return retired + settled + has_more
 
 
-def _insist(step: Callable[[], int], stop: threading.Event) -> None:
-    """Do a step until there is nothing left of it, through an outage too."""
-    left = 1
-    while left and not stop.is_set():
+def _run_until_done(step: Callable[[], int], stop: threading.Event) -> None:
+    """Repeat a step until it returns 0. During an outage it is tried again and again."""
+    remaining = 1
+    while remaining and not stop.is_set():
         try:
-            left = step()
+            remaining = step()
         except StorageUnavailable as error:
             logs.warning("worker.storage_unavailable", duty="start", error=logs.describe(error))
-            stop.wait(_OUTAGE_SECONDS[0])
+            stop.wait(_MIN_BACKOFF_SECONDS)
 
 
 def _settle_lost(settings: Settings, database: Database, *, all_calls: bool = False) -> int:
@@ -203,31 +210,33 @@ def _settle_lost(settings: Settings, database: Database, *, all_calls: bool = Fa
         return call_results.settle_lost(session, datetime.now(UTC), repeats(settings), all_calls=all_calls)
 
 
-def _start(duty: Duty, stop: threading.Event, news: threading.Event) -> threading.Thread:
+def _start(duty: Duty, stop: threading.Event, notified: threading.Event) -> threading.Thread:
     # A daemon, because a call that hangs must not keep the process from ending.
-    wake = news if duty.waits_for_news else stop
+    wake = notified if duty.wakes_on_notify else stop
     thread = threading.Thread(target=_repeat, args=(duty, stop, wake), name=duty.name, daemon=True)
     thread.start()
     return thread
 
 
 def _repeat(duty: Duty, stop: threading.Event, wake: threading.Event) -> None:
-    pause, longest = _OUTAGE_SECONDS
+    pause_seconds = _MIN_BACKOFF_SECONDS
     while not stop.is_set():
         try:
             done = duty.step()
         except StorageUnavailable as error:
-            logs.warning("worker.storage_unavailable", duty=duty.name, error=logs.describe(error), pause_seconds=pause)
-            stop.wait(pause)
-            pause = min(pause * 2, longest)
+            logs.warning(
+                "worker.storage_unavailable", duty=duty.name, error=logs.describe(error), pause_seconds=pause_seconds
+            )
+            stop.wait(pause_seconds)
+            pause_seconds = min(pause_seconds * 2, _MAX_BACKOFF_SECONDS)
         except ReceiptsvcError as error:
             logs.error("worker.duty_failed", error, duty=duty.name)
-            stop.wait(longest)
-        except Exception as error:  # noqa: BLE001 - a duty that dies in silence is worse than one that complains
+            stop.wait(_MAX_BACKOFF_SECONDS)
+        except Exception as error:  # noqa: BLE001 - a thread that dies unnoticed is worse than one that logs errors
             logs.error("worker.duty_failed", error, duty=duty.name)
-            stop.wait(pause)
-            pause = min(pause * 2, longest)
+            stop.wait(pause_seconds)
+            pause_seconds = min(pause_seconds * 2, _MAX_BACKOFF_SECONDS)
         else:
-            pause = _OUTAGE_SECONDS[0]
+            pause_seconds = _MIN_BACKOFF_SECONDS
             if not done and wake.wait(duty.rest_seconds) and wake is not stop:
                 wake.clear()

@@ -1,4 +1,4 @@
-"""The worker as a whole: how it begins, and that it leaves nothing behind when it is told to stop."""
+"""The worker as a whole: its start, its heartbeat and its stop."""
 
 import os
 import socket
@@ -34,7 +34,7 @@ def settings(database_url: str) -> Settings:
 
 
 @contextmanager
-def at_work(settings: Settings, database: Database) -> Iterator[None]:
+def running_worker(settings: Settings, database: Database) -> Iterator[None]:
     stop = Event()
     thread = Thread(target=loop.run, args=(settings, database, None, stop))
     thread.start()
@@ -50,16 +50,16 @@ def names(database: Database) -> set[str]:
         return set(session.scalars(select(Heartbeat.process)))
 
 
-def test_a_worker_that_ends_well_leaves_no_heartbeat(settings: Settings, database: Database) -> None:
+def test_a_worker_that_stops_properly_leaves_no_heartbeat(settings: Settings, database: Database) -> None:
     receipt_id = keep(database, said(), message_id=accept(database)[0])
-    with at_work(settings, database):
+    with running_worker(settings, database):
         until("the receipt is applied", lambda: outcome(database, receipt_id) == "applied")
         assert names(database) == {OWN}
     assert names(database) == set()
-    assert read_inbox(database, receipt_id).tries == 0, "nobody was killed, so it was not worked on alone"
+    assert read_inbox(database, receipt_id).tries == 0, "no worker was killed, so it was not processed singly"
 
 
-def test_a_worker_begins_carefully_if_others_were_killed_and_tells_those_from_the_living(
+def test_killed_workers_are_told_from_live_ones_and_make_a_new_one_process_rows_singly(
     settings: Settings, database: Database
 ) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
@@ -71,23 +71,23 @@ def test_a_worker_begins_carefully_if_others_were_killed_and_tells_those_from_th
             heartbeats.beat(session, name, now)
         heartbeats.beat(session, "worker:elsewhere:2", silent)
     receipt_id = keep(database, said(), message_id=accept(database)[0])
-    with at_work(settings, database):
+    with running_worker(settings, database):
         until("the receipt is applied", lambda: outcome(database, receipt_id) == "applied")
         assert names(database) == {OWN, *alive}
     assert names(database) == alive
-    assert read_inbox(database, receipt_id).tries == 1, "a mark was committed before it was worked on"
+    assert read_inbox(database, receipt_id).tries == 1, "its try was committed before it was processed"
 
 
-def test_it_listens_where_it_is_told_to(postgresql_url: str) -> None:
+def test_it_listens_at_the_database_listen_url(postgresql_url: str) -> None:
     direct = make_url(postgresql_url).set(database="postgres").render_as_string(hide_password=False)
     keys = {"CALLBACK_KEYS": "a" * 16, "API_KEYS": "a:read:" + "b" * 16}
     settings = Settings.from_env({"DATABASE_URL": postgresql_url, "DATABASE_LISTEN_URL": direct, **keys})
     database = Database(settings.database_url)
     listeners = "select pid from pg_stat_activity where datname = 'postgres' and query = 'LISTEN receiptsvc_inbox'"
-    with closing(psycopg.connect(direct.replace("+psycopg", ""), autocommit=True)) as looking:
-        before = set(looking.execute(listeners).fetchall())
-        with at_work(settings, database):
-            until("somebody listens", lambda: set(looking.execute(listeners).fetchall()) > before)
+    with closing(psycopg.connect(direct.replace("+psycopg", ""), autocommit=True)) as connection:
+        before = set(connection.execute(listeners).fetchall())
+        with running_worker(settings, database):
+            until("the worker listens", lambda: set(connection.execute(listeners).fetchall()) > before)
             receipt_id = keep(database, said(), message_id=accept(database)[0])
             until("the receipt is applied, by polling", lambda: outcome(database, receipt_id) == "applied")
     database.close()
