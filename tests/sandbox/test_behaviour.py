@@ -289,7 +289,7 @@ def test_a_fault_quotes_the_text_that_broke_the_call(box: Box) -> None:
     assert b"<faultstring>Message text 'your password is 1234' not allowed</faultstring>" in answer.content
 
 
-def test_a_text_and_an_account_have_behaviours_of_their_own(start: Callable[..., Box]) -> None:
+def test_behaviours_can_be_set_for_a_text_and_for_an_account(start: Callable[..., Box]) -> None:
     box = start(texts={"your login": ("refuse-logon",)}, accounts={"": ("answer-code-zero",), "client": ("refuse",)})
     items = send(
         box.soap_url,
