@@ -75,7 +75,7 @@ class Account:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """Every setting, as .env.example explains it. The repr holds no secret."""
+    """The service's settings; .env.example explains each. Durations are in seconds. The repr holds no secret."""
 
     database_url: str = field(repr=False)
     database_listen_url: str = field(repr=False)  # for LISTEN, which does not work through a pooler

@@ -95,9 +95,8 @@ class _Call:
     """The state that the thread of a call and the thread that waits for it share."""
 
     def __init__(self) -> None:
-        self.events: queue.SimpleQueue[Answer | _RequestStarted | str] = (
-            queue.SimpleQueue()
-        )  # str: why there is no answer
+        # A str says why there is no answer.
+        self.events: queue.SimpleQueue[Answer | _RequestStarted | str] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._is_started = False

@@ -40,15 +40,15 @@ def declared_scope(view: Callable[..., Any]) -> str | None:
 
 
 class KnownKeys:
-    """The API keys of the settings. The server asks for them too, before it reads a body."""
+    """The API keys of the settings. The server looks keys up here too, before it reads a body."""
 
     def __init__(self, keys: Sequence[ApiKey]) -> None:
-        self._keys_by_digest = [(_digest(key.secret.encode()), key) for key in keys]
+        self._digested_keys = [(_digest(key.secret.encode()), key) for key in keys]
 
     def find(self, authorization: str) -> ApiKey | None:
         """The key whose secret is in an `Authorization` header; None without a known one."""
         sent = _digest(_bearer_secret(authorization).encode("latin-1", "replace"))  # WSGI decodes headers as Latin-1
-        matches = [key for digest, key in self._keys_by_digest if hmac.compare_digest(digest, sent)]
+        matches = [key for digest, key in self._digested_keys if hmac.compare_digest(digest, sent)]
         return matches[0] if matches else None
 
     def find_name(self, authorization: str) -> str | None:

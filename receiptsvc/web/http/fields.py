@@ -148,7 +148,7 @@ def limit(description: str = "How many at most.") -> fields.Integer:
 
 
 def moment(**options: Any) -> Coded[datetime]:
-    """A time with its offset from UTC (RFC 3339). It is given out in UTC."""
+    """A time with its offset from UTC (RFC 3339). Written in UTC."""
     return _string(Coded(read=_read_moment, write=_write_moment, **options), format="date-time")
 
 
