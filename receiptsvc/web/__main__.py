@@ -18,5 +18,5 @@ if __name__ == "__main__":
     settings = Settings.from_env(_SETTINGS)
     app = create_app(settings, Database(settings.database_url))
     folder = Path(sys.argv[1])
-    (folder / "api.md").write_text(reference.markdown(pages.document_of(app)))
+    (folder / "api.md").write_text(reference.markdown(pages.document_of(app, settings.public_url)))
     (folder / "statuses.md").write_text(pages.write_prose(app, "statuses.md"))

@@ -59,7 +59,6 @@ def create_app(settings: Settings, database: Database, *, probe_storage: ProbeSt
     app.url_map.merge_slashes = False  # a clientRef may hold several in a row
     context.attach(app, settings, database, Feed(database, write_event), probe_storage)
     auth.guard(app, auth.KnownKeys(settings.api_keys))
-    api = pages.describe(app, settings.public_url)
     for module in (
         messages,
         sending,
@@ -75,10 +74,10 @@ def create_app(settings: Settings, database: Database, *, probe_storage: ProbeSt
         ledger,
         receipts,
         health,
+        metrics,
+        pages,
     ):
-        api.register_blueprint(module.blueprint)
-    app.register_blueprint(pages.blueprint)
-    app.register_blueprint(metrics.blueprint)
+        app.register_blueprint(module.blueprint)
     errors.register(app)
     caching.register(app)
     app.after_request(_harden)

@@ -24,7 +24,7 @@ from marshmallow import fields
 from receiptsvc.domain import meanings
 from receiptsvc.domain.statuses import FINAL
 from receiptsvc.web.docs import reference
-from receiptsvc.web.http import caching, errors
+from receiptsvc.web.http import caching, context, errors
 from receiptsvc.web.http.auth import public
 from receiptsvc.web.http.endpoints import BEARER, PROBLEMS
 from receiptsvc.web.schemas.base import Problem, Schema
@@ -38,7 +38,7 @@ blueprint = Blueprint("documentation", __name__)
 @public
 def read_openapi() -> Response:
     """The OpenAPI document."""
-    return _respond_cached("document", lambda: jsonify(document_of(current_app)))
+    return _respond_cached("document", lambda: jsonify(_current_document()))
 
 
 @blueprint.get("/docs")
@@ -47,7 +47,7 @@ def read_docs() -> Response:
     """The OpenAPI document as a page."""
 
     def render() -> Response:
-        return make_response(render_template("docs.html", document=document_of(current_app), reference=reference))
+        return make_response(render_template("docs.html", document=_current_document(), reference=reference))
 
     return _respond_cached("page", render)
 
@@ -75,13 +75,19 @@ class _Plugin(MarshmallowPlugin):
     Converter = _Converter
 
 
-def describe(app: Flask, server_url: str) -> Any:
-    """Set up the description of `app`. Endpoints are registered with the flask-smorest API that this returns."""
-    app.config.update(API_TITLE="receiptsvc", API_VERSION="v1", OPENAPI_VERSION="3.1.0")
+def document_of(app: Flask, server_url: str) -> Any:
+    """The OpenAPI document of an application: of those of its blueprints that are flask-smorest's.
+
+    It is made on an application of its own and only when it is asked for: this takes longer than all else that a
+    process does at its start.
+    """
+    described = Flask(app.import_name, static_folder=None)
+    described.config.update(API_TITLE="receiptsvc", API_VERSION="v1", OPENAPI_VERSION="3.1.0")
+    described.url_map.converters = app.url_map.converters
     api = flask_smorest.Api()
     api.ERROR_SCHEMA, api.DEFAULT_ERROR_RESPONSE_NAME = Problem, None
     api.init_app(
-        app,
+        described,
         spec_kwargs={
             "marshmallow_plugin": _Plugin(),
             "info": {"description": write_prose(app, "guide.md")},
@@ -98,7 +104,10 @@ def describe(app: Flask, server_url: str) -> Any:
     del api.spec.components.schemas["PaginationMetadata"]  # flask-smorest's; our pages have nextCursor
     for schema in (*TIMELINE, *EVENTS):
         api.spec.components.schema(schema.__name__, schema=schema)
-    return api
+    for endpoints in app.blueprints.values():
+        if isinstance(endpoints, flask_smorest.Blueprint):
+            api.register_blueprint(endpoints)
+    return api.spec.to_dict()
 
 
 def write_prose(app: Flask, name: str) -> str:
@@ -120,6 +129,10 @@ def write_prose(app: Flask, name: str) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
+def _current_document() -> Any:
+    return document_of(current_app, context.settings().public_url)
+
+
 def _describe_property_names(converter: Any, field: Any, **_: object) -> dict[str, Any]:
     """JSON Schema's `propertyNames` for a Dict field whose keys are validated."""
     names = field.key_field if isinstance(field, fields.Dict) else None
@@ -137,8 +150,3 @@ def _respond_cached(name: str, make: Callable[[], Response]) -> Response:
     if caching.has_newest(tag):
         return Response(status=304, headers=headers)
     return Response(body, content_type=content_type, headers=headers)
-
-
-def document_of(app: Flask) -> Any:
-    """The OpenAPI document of an application."""
-    return app.extensions["flask-smorest"]["apis"][""]["ext_obj"].spec.to_dict()
