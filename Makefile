@@ -29,7 +29,7 @@ test: $(VENV)/installed-dev ## every test, on SQLite and on a real PostgreSQL
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 test-fast: $(VENV)/installed-dev ## for who is editing: every test that starts no processes, in a minute or so
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --ignore=tests/web/test_contract.py $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow" --ignore=tests/web/test_contract.py $(ARGS)
 
 test-faults: $(VENV)/installed-dev ## the long form of fault tests and properties: hundreds of kills, thousands of examples
 	RECEIPTSVC_FAULTS=long $(BIN)/python -m pytest -o timeout=1200 -m "long or on_postgresql" $(ARGS)

@@ -280,6 +280,7 @@ def follow_at_random(
         place = chance.choice([ways[-1], chance.choice(ways), BEGINNING])
 
 
+@pytest.mark.slow
 def test_readers_that_resume_anywhere_see_each_change_once_in_order(database_url: str) -> None:
     """What any reader ever saw after a position is exactly what the final feed has there."""
     database, *processes = of_many(database_url)

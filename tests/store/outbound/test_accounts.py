@@ -465,6 +465,7 @@ def test_while_an_account_may_be_refused_again_nobody_fails(database: Database) 
     assert all(word in {"accepted", "submitted"} for word in statuses(database, others))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # many calls, and nothing here is the database's
 @pytest.mark.parametrize(
     ("suspect", "limit", "count", "most"),
