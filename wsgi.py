@@ -7,7 +7,7 @@ from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
 from receiptsvc.intake.ack_stats import AckStats
-from receiptsvc.intake.callbacks import Intake
+from receiptsvc.intake.callbacks import Intake, is_callback
 from receiptsvc.intake.group_commit import GroupCommit
 from receiptsvc.server import event_streams
 from receiptsvc.server.application import Application
@@ -57,7 +57,7 @@ def make() -> Application:
         find_key=auth.KnownKeys(settings.api_keys).find_name,
         reserved_paths=MONITORING_PATHS,
     )
-    return Application(Intake(api, settings, group_commit, ack_stats), answers_fast=Intake.answers_fast)
+    return Application(api, Intake(settings, group_commit, ack_stats), is_callback)
 
 
 try:

@@ -20,9 +20,10 @@ import psycopg
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
+from receiptsvc.domain import conversations
 from receiptsvc.domain.statuses import Effect, Status
 from receiptsvc.store.core.db import plain_url
-from receiptsvc.store.messages import hourly_counts, transitions
+from receiptsvc.store.messages import hourly_counts
 from receiptsvc.store.messages.hourly_counts import CountedMessage
 from tests.support import databases
 
@@ -102,7 +103,7 @@ class Story:
         recipient = str(447700000000 + number * 7919 % 1_000_000)
         originator = ORIGINATORS[number % len(ORIGINATORS)]
         client_ref = f"order/{number // 100}" if number // 100 % 2 else f"order/{number // 2}b"
-        conversation = transitions.conversation_id(client_ref=client_ref, recipient=None, originator=None).hex
+        conversation = conversations.conversation_id(client_ref=client_ref, recipient=None, originator=None).hex
         guid = str(UUID(hex=message_id))
         final = _FINAL[number * 37 % 100]
         delay = timedelta(seconds=2 + (number * 7919 % 1000) ** 2 / 5000)

@@ -1,6 +1,6 @@
 """The WSGI application that receives the gateway's callbacks: method, address, key, bounded read, keep, answer.
 
-It wraps Flask's application and passes it every other request. Nothing here reads what a callback says.
+Nothing here reads what a callback says.
 """
 
 import base64
@@ -13,7 +13,7 @@ from time import monotonic
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 from uuid import UUID
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from receiptsvc import ids, metrics, tokens
 from receiptsvc.config import Settings
@@ -55,27 +55,17 @@ class _Address(NamedTuple):
 
 
 class Intake:
-    """Answers `/callbacks/receipts…` and `/callbacks/inbound/…`, and passes every other request to `inner`."""
+    """Answers `/callbacks/receipts…` and `/callbacks/inbound/…`. It is called for no other paths: see `is_callback`."""
 
-    def __init__(self, inner: WSGIApplication, settings: Settings, group_commit: GroupCommit, stats: AckStats) -> None:
-        self._inner = inner
+    def __init__(self, settings: Settings, group_commit: GroupCommit, stats: AckStats) -> None:
         self._keys = settings.callback_keys
         self._keeps_unauthenticated = settings.quarantines_unauthenticated
         self._group_commit, self._stats = group_commit, stats
         self._budget = ByteBudget(_MAX_BYTES_OF_BODIES)
 
-    @staticmethod
-    def answers_fast(path: str) -> bool:
-        """Whether `FastResponder` can answer a request for this path, as the client wrote it."""
-        return path.startswith(_CALLBACK_PREFIXES)
-
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """One request."""
-        path = environ.get("PATH_INFO", "").rstrip("/")
-        if not _is_callback(path):
-            path = _SLASHES.sub("/", path).lower()  # a person may have typed it so into the gateway's portal
-            if not _is_callback(path):
-                return self._inner(environ, start_response)
+        path = _normalise(environ["PATH_INFO"])
         started_at = monotonic()
         environ[ROUTE] = _route(path)
         status, headers = self._answer(environ, path)
@@ -161,7 +151,19 @@ class Intake:
         return _Address(channel=Channel.ACCOUNT, message_id=None, secrets=keys) if keys else None
 
 
-def _is_callback(path: str) -> bool:
+def is_callback(path: str) -> bool:
+    """Whether a path, as the client wrote it or decoded, is an address of callbacks."""
+    return path.startswith(_CALLBACK_PREFIXES) or _is_normal(_normalise(path))
+
+
+def _normalise(path: str) -> str:
+    """A path without slashes at its end; in lower case and with single slashes if it is no address of ours as it is."""
+    path = path.rstrip("/")
+    # A person may have typed it so into the gateway's portal.
+    return path if _is_normal(path) else _SLASHES.sub("/", path).lower()
+
+
+def _is_normal(path: str) -> bool:
     return path.startswith(_CALLBACK_PREFIXES) or path in _BASE_PATHS
 
 

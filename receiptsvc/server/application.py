@@ -1,7 +1,7 @@
 """The interface between the server and the application that it serves. Nothing else passes between them.
 
-The application is WSGI. `Application` adds which paths get the fast response. The server puts the connection of each
-request into its WSGI environment (`Connection`), and reads the route from there for the access log.
+Both sides speak WSGI. The server puts the connection of each request into its WSGI environment (`Connection`), and
+reads the route from there for the access log.
 """
 
 from collections.abc import Callable, Hashable, Iterable
@@ -55,16 +55,27 @@ class Connection(Protocol):
         ...
 
 
+def _none(_path: str) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Application:
-    """A WSGI application. `answers_fast`: whether a path needs only the parts of WSGI that callbacks need."""
+    """The WSGI applications of a web process: one for callbacks, which must never block, and one for all else.
 
-    wsgi: WSGIApplication
-    answers_fast: Callable[[str], bool] | None = None
+    `callbacks` may be called with only the parts of WSGI that a fast request has. `is_callback`: whether a path is its,
+    as the client wrote it or decoded.
+    """
+
+    api: WSGIApplication
+    callbacks: WSGIApplication | None = None
+    is_callback: Callable[[str], bool] = _none
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """One request."""
-        return self.wsgi(environ, start_response)
+        """One request that gunicorn's parser has read."""
+        if self.callbacks is not None and self.is_callback(environ["PATH_INFO"]):
+            return self.callbacks(environ, start_response)
+        return self.api(environ, start_response)
 
 
 def connection_of(environ: WSGIEnvironment) -> Connection | None:

@@ -22,8 +22,7 @@ from receiptsvc import logs, metrics
 from receiptsvc.server.application import CONNECTION, MAX_STREAMS, STOPPING, Application
 from receiptsvc.server.connection import Client
 from receiptsvc.server.connections import Connections, capacity, raise_open_files
-from receiptsvc.server.fast_request import recognise
-from receiptsvc.server.fast_response import FastResponder
+from receiptsvc.server.fast_path import FastResponder, recognise
 
 _SWITCH_SECONDS = 0.0002  # how long another thread may hold the interpreter while the loop waits for it
 _COLLECT_SECONDS = 10.0
@@ -44,7 +43,7 @@ class GunicornWorker(GeventWorker):
         self._connections: Connections
         self._fast: FastResponder
         self._stopping: Event
-        self._answers_fast: Callable[[str], bool] | None
+        self._is_callback: Callable[[str], bool]
 
     def patch(self) -> None:
         """Turn the listening sockets into gevent's. The standard library stays unpatched."""
@@ -66,9 +65,9 @@ class GunicornWorker(GeventWorker):
         gevent.spawn(self._collect_garbage)
         gevent.spawn(self._close_idle_clients_at_stop)
         application = self.wsgi if isinstance(self.wsgi, Application) else Application(self.wsgi)
-        self._answers_fast = application.answers_fast
-        self._fast = FastResponder(application, self.log.access, self._may_keep)
-        self.wsgi = self._wrap(self.wsgi)
+        self._is_callback = application.is_callback
+        self._fast = FastResponder(application.callbacks or application.api, self.log.access, self._may_keep)
+        self.wsgi = self._wrap(application)
         super().run()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
@@ -88,10 +87,10 @@ class GunicornWorker(GeventWorker):
         sock.end_headers(req)
         is_kept = True
         try:
-            if self._answers_fast is None or not self._answers_fast(req.path):
-                super().handle_request(listener_name, req, sock, addr)
-            else:
+            if self._is_callback(req.path):
                 is_kept = self._fast.answer(req, sock)
+            else:
+                super().handle_request(listener_name, req, sock, addr)
         except StopIteration:
             is_kept = False
         if not sock.end_request(req) or not is_kept:
@@ -105,8 +104,8 @@ class GunicornWorker(GeventWorker):
 
     def _answer_fast(self, data: bytes, client: Client) -> bool | None:
         """Answer these bytes if they are a fast request; returns whether its connection may be kept, else None."""
-        request = recognise(data) if self._answers_fast is not None else None
-        if self._answers_fast is None or request is None or not self._answers_fast(request.path):
+        request = recognise(data)
+        if request is None or not self._is_callback(request.path):
             return None
         client.is_working = True
         return self._fast.answer(request, client)

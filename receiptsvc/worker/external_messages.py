@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
+from receiptsvc.domain import conversations
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Receipt
 from receiptsvc.store.core.models import Message
@@ -65,7 +66,7 @@ def _make_message(receipt: Receipt, number: str) -> Message:
     message_id: UUID = ids.new()
     return Message(
         id=message_id,
-        conversation_id=transitions.conversation_id(client_ref=receipt.client_ref, recipient=number, originator=None),
+        conversation_id=conversations.conversation_id(client_ref=receipt.client_ref, recipient=number, originator=None),
         created_by="gateway",
         recipient=number,
         text="",

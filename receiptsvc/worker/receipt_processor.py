@@ -230,11 +230,12 @@ def _record_receipts(
             unmatched.append((row, receipt))
         else:
             verdicts.append((row, match.outcome, match.reason))
-    parking.lock(
-        session,
-        {receipt.transaction_id for _, receipt in unmatched if receipt.transaction_id},
-        {receipt.client_ref for _, receipt in unmatched if receipt.client_ref},
-    )
+    if unmatched:  # before any count is added to
+        parking.lock(
+            session,
+            {receipt.transaction_id for _, receipt in unmatched if receipt.transaction_id},
+            {receipt.client_ref for _, receipt in unmatched if receipt.client_ref},
+        )
     verdicts += _record_matches(session, matched, context.locked, rules.status_map, now)
     return verdicts + _adopt_or_park(session, unmatched, rules, now)
 
@@ -334,6 +335,8 @@ def _adopt_or_park(
 def _record_replies(
     session: Session, inbound: Sequence[tuple[ClaimedReceipt, Reply]], rules: ReceiptRules, now: datetime
 ) -> list[Verdict]:
+    if not inbound:
+        return []
     replies.lock_msgids(session, [reply.msgid for _, reply in inbound if reply.msgid])
     verdicts: list[Verdict] = [
         (row, *replies.record(session, row, reply, now, rules.opt_out_words, window=rules.reply_window))
@@ -352,4 +355,5 @@ def _settle(session: Session, verdicts: Sequence[Verdict], now: datetime, new_pa
         for row, outcome, reason in verdicts
         if row.processed_at is not None and outcome is not ReceiptOutcome.UNMATCHED
     ]
-    parking.remove(session, unparked, now, _ACTOR)
+    if unparked:
+        parking.remove(session, unparked, now, _ACTOR)

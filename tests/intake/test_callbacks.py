@@ -21,8 +21,9 @@ from receiptsvc.domain.inbox import Arrival, Channel, ReceiptOutcome
 from receiptsvc.dynmark import status_map
 from receiptsvc.intake import callbacks
 from receiptsvc.intake.ack_stats import AckStats
-from receiptsvc.intake.callbacks import MAX_BYTES, Intake
+from receiptsvc.intake.callbacks import MAX_BYTES, Intake, is_callback
 from receiptsvc.intake.group_commit import GRACE_SECONDS, GroupCommit
+from receiptsvc.server.application import Application
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow, RejectedCallbackRow
 from receiptsvc.store.inbox import counters, rejected
@@ -76,7 +77,7 @@ def call(parts: Parts) -> Call:
 
 
 def make_call(parts: Parts, settings: Settings = SETTINGS) -> Call:
-    intake = Intake(flask, settings, parts.group_commit, parts.stats)
+    application = Application(flask, Intake(settings, parts.group_commit, parts.stats), is_callback)
 
     def call(
         method: str, path: str, query: str = "", body: bytes = b"", **more: object
@@ -97,7 +98,7 @@ def make_call(parts: Parts, settings: Settings = SETTINGS) -> Call:
             "wsgi.input": BytesIO(body),
             **more,
         }
-        content = b"".join(intake(environ, start_response))
+        content = b"".join(application(environ, start_response))
         return answer["status"], answer["headers"], content  # type: ignore[return-value]  # filled by start_response
 
     return call

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import select
 
 from receiptsvc import ids
+from receiptsvc.domain import conversations
 from receiptsvc.domain.encoding import measure
 from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
@@ -42,7 +43,7 @@ def message(recipient: str = "447700900001", text: str = "Hello", **fields: obje
         **fields,
     }
     made = Message(**values)
-    made.conversation_id = transitions.conversation_id(
+    made.conversation_id = conversations.conversation_id(
         client_ref=made.client_ref, recipient=recipient, originator=made.originator
     )
     return made

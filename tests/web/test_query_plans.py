@@ -18,8 +18,8 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
 
 from receiptsvc import ids
+from receiptsvc.domain import conversations
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.messages import transitions
 from receiptsvc.web.app import create_app
 from tests.support import databases
 from tests.support.callers import client_of, make_settings
@@ -96,7 +96,7 @@ def seeded(postgresql_template: str) -> Iterator[Database]:
     """A database with all of that, analysed."""
     with databases.scratch_postgresql(postgresql_template, template=postgresql_template) as url:
         database = Database(url)
-        campaign = transitions.conversation_id(client_ref="campaign", recipient=None, originator=None)
+        campaign = conversations.conversation_id(client_ref="campaign", recipient=None, originator=None)
         with database.transaction() as session:
             session.execute(text("SET LOCAL session_replication_role = replica"))  # what is made here need no checks
             indexes = session.execute(_INDEXES).all()  # recreated at the end, which is faster

@@ -28,15 +28,15 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
 
-from receiptsvc.store.core import upsert
 from receiptsvc.store.core.db import is_sqlite
 
 _MAX_CHARACTERS = 128 * 1024  # of JSON in one statement
 
 _Row: TypeAlias = Mapping[str, Any]
+Upsert: TypeAlias = "postgresql.Insert | sqlite.Insert"
 
 
 def insert_all(session: Session, model: type[DeclarativeBase], rows: Iterable[_Row]) -> None:
@@ -97,7 +97,12 @@ def _update_group(session: Session, table: Table, keys: Sequence[str], rows: Seq
         session.connection().execute(statement, {"rows": chunk})
 
 
-def execute_all(session: Session, statement: upsert.Insert, model: type[DeclarativeBase], rows: Sequence[_Row]) -> None:
+def upsert(session: Session, model: type[DeclarativeBase]) -> Upsert:
+    """An insert into `model` with the `on_conflict_*` methods of the session's database."""
+    return sqlite.insert(model) if is_sqlite(session) else postgresql.insert(model)
+
+
+def execute_all(session: Session, statement: Upsert, model: type[DeclarativeBase], rows: Sequence[_Row]) -> None:
     """Execute an upsert into a model's table for rows that all have the same columns."""
     table = model.__table__
     if not rows or not isinstance(table, Table):

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from receiptsvc.store.core import upsert
+from receiptsvc.store.core import bulk
 from receiptsvc.store.core.models import Heartbeat
 
 _FORGET_AFTER = timedelta(days=1)
@@ -14,7 +14,7 @@ _FORGET_AFTER = timedelta(days=1)
 
 def beat(session: Session, process: str, now: datetime) -> None:
     """Store that this process is running, and delete heartbeats older than a day."""
-    statement = upsert.into(session, Heartbeat)
+    statement = bulk.upsert(session, Heartbeat)
     values = {"seen_at": now}
     session.execute(
         statement.on_conflict_do_update(index_elements=["process"], set_=values), {"process": process, **values}

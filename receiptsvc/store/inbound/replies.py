@@ -10,15 +10,15 @@ from sqlalchemy import func, or_, select, text
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.domain import opt_outs
+from receiptsvc.domain import conversations, opt_outs
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.messages import Reply as InboundReply
-from receiptsvc.store.core import bulk, upsert
+from receiptsvc.store.core import bulk
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import is_sqlite
 from receiptsvc.store.core.models import Message, Reply
 from receiptsvc.store.inbox.pending import ClaimedReceipt
-from receiptsvc.store.messages import activity, change_feed, transitions
+from receiptsvc.store.messages import activity, change_feed
 from receiptsvc.store.outbound import suppressions
 from receiptsvc.store.outbound.suppressions import Pair
 
@@ -62,14 +62,14 @@ def record(
     if answered is not None and link == BY_LAST_MESSAGE:
         conversation_id = answered.conversation_id
     else:
-        conversation_id = transitions.conversation_id(
+        conversation_id = conversations.conversation_id(
             client_ref=reply.client_ref, recipient=_digits(sender), originator=_digits(reply.recipient or "")
         )
     fingerprint = _fingerprint(row, reply)
     has_twin = bool(reply.msgid) and session.scalar(  # the same msgid with another content
         select(Reply.id).where(Reply.msgid == reply.msgid, Reply.fingerprint != fingerprint).limit(1)
     )
-    statement = upsert.into(session, Reply).on_conflict_do_nothing(index_elements=["fingerprint"])
+    statement = bulk.upsert(session, Reply).on_conflict_do_nothing(index_elements=["fingerprint"])
     reply_id = session.scalar(
         statement.returning(Reply.id),
         {

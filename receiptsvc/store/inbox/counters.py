@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain.inbox import ReceiptOutcome
-from receiptsvc.store.core import upsert
+from receiptsvc.store.core import bulk
 from receiptsvc.store.core.models import Counter, InboxRow
 
 RECEIVED = "received"
@@ -44,7 +44,7 @@ class Ledger:
 
 def add(session: Session, counts: Mapping[str, int]) -> None:
     """Add to this process's slot of each counter, in the caller's transaction."""
-    statement = upsert.into(session, Counter)
+    statement = bulk.upsert(session, Counter)
     _upsert(session, statement, counts, Counter.value + statement.excluded.value)
 
 
@@ -61,7 +61,7 @@ def move(
 
 def raise_maximum(session: Session, name: str, value: int) -> None:
     """Set a counter that holds a maximum to `value`, unless this process's slot holds more."""
-    statement = upsert.into(session, Counter)
+    statement = bulk.upsert(session, Counter)
     greater = case((statement.excluded.value > Counter.value, statement.excluded.value), else_=Counter.value)
     _upsert(session, statement, {name: value}, greater)
 
@@ -104,7 +104,7 @@ def count_callbacks(session: Session) -> int:
     return rows - parts
 
 
-def _upsert(session: Session, statement: upsert.Insert, counts: Mapping[str, int], value: ColumnElement[int]) -> None:
+def _upsert(session: Session, statement: bulk.Upsert, counts: Mapping[str, int], value: ColumnElement[int]) -> None:
     # In the order of names, so that two processes that share a slot can't deadlock.
     rows = [{"name": str(name), "slot": session.info["slot"], "value": count} for name, count in sorted(counts.items())]
     if rows:

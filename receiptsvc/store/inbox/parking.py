@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain.inbox import ReceiptOutcome
-from receiptsvc.store.core import bulk, upsert
+from receiptsvc.store.core import bulk
 from receiptsvc.store.core.db import is_sqlite
 from receiptsvc.store.core.models import Audit, InboxRow, Parked
 from receiptsvc.store.inbox import pending
@@ -82,7 +82,7 @@ def park(session: Session, receipts: Sequence[UnmatchedReceipt], now: datetime) 
                 "look_at": look_at,
             }
         )
-    statement = upsert.into(session, Parked)
+    statement = bulk.upsert(session, Parked)
     new_values = {name: statement.excluded[name] for name in rows[0] if name != "receipt_id"}
     session.execute(statement.on_conflict_do_update(index_elements=["receipt_id"], set_=new_values), rows)
 
@@ -110,11 +110,9 @@ def remove(
 ) -> None:
     """Take receipts with a new outcome other than `unmatched` off the lot, and write an audit of each.
 
-    `receipts`: id, new outcome, reason. Some may not have been parked: what their outcome was before is in the audit of
-    the retry that an operator asked for.
+    `receipts` (not empty): id, new outcome, reason. Some may not have been parked: what their outcome was before is in
+    the audit of the retry that an operator asked for.
     """
-    if not receipts:
-        return
     is_listed = bulk.among(session, Parked.receipt_id, [receipt_id for receipt_id, _, _ in receipts])
     unparked = set(session.scalars(delete(Parked).where(is_listed).returning(Parked.receipt_id)))
     bulk.insert_all(

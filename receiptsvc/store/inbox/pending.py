@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from receiptsvc import ids
 from receiptsvc.domain.inbox import Arrival, ReceiptOutcome
 from receiptsvc.domain.messages import Callback
-from receiptsvc.store.core import bulk, upsert
+from receiptsvc.store.core import bulk
 from receiptsvc.store.core.models import InboxRow
 from receiptsvc.store.inbox import counters
 
@@ -46,7 +46,7 @@ QueuePosition: TypeAlias = tuple[datetime, UUID]  # next_at and id of a pending 
 
 def keep(session: Session, arrivals: Sequence[Arrival]) -> int:
     """Store `arrivals` (not empty) and count them; how many were not stored before."""
-    statement = upsert.into(session, InboxRow).on_conflict_do_nothing(index_elements=["id"]).returning(InboxRow.id)
+    statement = bulk.upsert(session, InboxRow).on_conflict_do_nothing(index_elements=["id"]).returning(InboxRow.id)
     rows = [
         {
             "id": arrival.id,

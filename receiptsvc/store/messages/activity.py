@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
-from receiptsvc.store.core import bulk, upsert
+from receiptsvc.store.core import bulk
 from receiptsvc.store.core.models import ConversationActivity, Message, Reply
 
 
@@ -97,8 +97,8 @@ def repair(session: Session, conversation_ids: Collection[UUID]) -> None:
     )
 
 
-def _merge_statement(session: Session) -> upsert.Insert:
-    statement = upsert.into(session, ConversationActivity)
+def _merge_statement(session: Session) -> bulk.Upsert:
+    statement = bulk.upsert(session, ConversationActivity)
     new = statement.excluded
     return statement.on_conflict_do_update(
         index_elements=["id"],

@@ -20,7 +20,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain.statuses import Effect, Status
-from receiptsvc.store.core import upsert
+from receiptsvc.store.core import bulk
 from receiptsvc.store.core.models import HourlyCount
 
 MESSAGES, DELAYS, RECEIPTS, CHANGES = "messages", "delays", "receipts", "changes"
@@ -102,6 +102,6 @@ def add(session: Session, counts: Counter[CountKey]) -> None:
     # In the order of keys, so that two transactions that share a slot can't deadlock.
     rows = [{**key._asdict(), "slot": session.info["slot"], "value": value} for key, value in sorted(changed.items())]
     if rows:
-        statement = upsert.into(session, HourlyCount)
+        statement = bulk.upsert(session, HourlyCount)
         summed = {"value": HourlyCount.value + statement.excluded.value}
         session.execute(statement.on_conflict_do_update(index_elements=[*KEYS, "slot"], set_=summed), rows)

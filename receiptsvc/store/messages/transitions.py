@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -18,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc.domain.messages import Origin
 from receiptsvc.domain.statuses import UNSETTLED, Effect, Report, Source, Status, classify, fold
-from receiptsvc.store.core import bulk, upsert
+from receiptsvc.store.core import bulk
 from receiptsvc.store.core.models import Message, MessageTransaction, Transition
 from receiptsvc.store.messages import activity, change_feed, hourly_counts
 from receiptsvc.store.messages.change_feed import Change
@@ -100,12 +99,6 @@ _SAVED = ("id", "status", "status_at", "conflict", "transaction_id", "due_at")
 _REPORTED = ("source", "status", "received_at", "occurred_at", "provider_status_id", "provider_description")
 _SOURCES: Mapping[str, Source] = {source.value: source for source in Source}
 _STATUSES: Mapping[str | None, Status | None] = {None: None, **{status.value: status for status in Status}}
-
-
-def conversation_id(*, client_ref: str | None, recipient: str | None, originator: str | None) -> UUID:
-    """The id of the conversation that shares a clientRef, else recipient and originator: a digest of these."""
-    parts = ("ref", client_ref) if client_ref else ("pair", recipient or "", originator or "")
-    return UUID(bytes=blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest())
 
 
 def accept(session: Session, messages: Sequence[Message], now: datetime, *, schedules_messages: bool = False) -> None:
@@ -282,7 +275,7 @@ def link_transactions(session: Session, links: Sequence[tuple[LockedMessage, str
         if source == "answer" or message.transaction_id is None:
             message.transaction_id = transaction_id
     if rows:
-        statement = upsert.into(session, MessageTransaction)
+        statement = bulk.upsert(session, MessageTransaction)
         keys = ["message_id", "transaction_id"]
         if source == "answer":
             statement = statement.on_conflict_do_update(index_elements=keys, set_={"source": source})

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain.errors import ReceiptsvcError
-from receiptsvc.store.core import bulk, upsert
+from receiptsvc.store.core import bulk
 from receiptsvc.store.core.models import IdempotencyKey, Message
 
 DEAD_AFTER = timedelta(seconds=60)  # a request that has run for so long counts as dead
@@ -50,7 +50,7 @@ def begin(session: Session, claim: Claim) -> list[str] | None:
     row = session.get(IdempotencyKey, (claim.api_key, claim.key))
     if row is None:
         values = {"api_key": claim.api_key, "key": claim.key, "digest": claim.digest, "begun_at": claim.begun_at}
-        statement = upsert.into(session, IdempotencyKey).on_conflict_do_nothing(index_elements=["api_key", "key"])
+        statement = bulk.upsert(session, IdempotencyKey).on_conflict_do_nothing(index_elements=["api_key", "key"])
         if session.scalar(statement.values(values).returning(IdempotencyKey.key)) is None:
             raise StillRunning  # another was faster
         return None

@@ -9,7 +9,7 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.store.core import audits, bulk, upsert
+from receiptsvc.store.core import audits, bulk
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.models import Suppression
 from receiptsvc.store.core.paging import Page
@@ -79,7 +79,7 @@ def add(
     In the order of the pairs, because others may be adding the same ones.
     """
     added = 0
-    statement = upsert.into(session, Suppression).on_conflict_do_nothing(index_elements=["recipient", "originator"])
+    statement = bulk.upsert(session, Suppression).on_conflict_do_nothing(index_elements=["recipient", "originator"])
     for pair in sorted(set(pairs)):
         reply_id = (reply_ids or {}).get(pair)
         values = {

@@ -9,11 +9,11 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
+from receiptsvc.domain import conversations
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.keyset import Scan, scan
 from receiptsvc.store.core.models import Message, Reply
 from receiptsvc.store.core.paging import Page
-from receiptsvc.store.messages import transitions
 from receiptsvc.store.queries import listing
 from receiptsvc.store.queries.timeline import TimelineRow
 
@@ -80,7 +80,7 @@ def _plan_scan(where: ReplyFilter) -> Scan:
     if where.sender is not None:
         conditions["sender"] = Reply.sender == where.sender
     if where.client_ref is not None:
-        reference = transitions.conversation_id(client_ref=where.client_ref, recipient=None, originator=None)
+        reference = conversations.conversation_id(client_ref=where.client_ref, recipient=None, originator=None)
         conditions["client_ref"] = Reply.conversation_id == reference
     if where.is_opt_out is not None:
         conditions["opt_out"] = Reply.is_opt_out == where.is_opt_out

@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import JSON, ColumnElement, Text, cast, column, false, func, literal, literal_column, select
 from sqlalchemy.orm import Session
 
+from receiptsvc.domain import conversations
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.db import is_sqlite
@@ -287,7 +288,7 @@ def _index_ranges(where: MessageFilter) -> list[list[Equals]]:
     if where.recipient is not None:
         ranges.append([(Message.recipient, where.recipient)])
     if where.client_ref is not None and status:
-        reference = transitions.conversation_id(client_ref=where.client_ref, recipient=None, originator=None)
+        reference = conversations.conversation_id(client_ref=where.client_ref, recipient=None, originator=None)
         ranges.append([(Message.conversation_id, reference), *status])
     elif where.client_ref is not None:
         ranges.append([(Message.client_ref, where.client_ref)])
@@ -308,7 +309,7 @@ def _scan_created(where: MessageFilter, conditions: dict[str, ColumnElement[bool
     if where.recipient is not None:
         branches, served = [[conditions["recipient"]]], served | {"recipient"}
     elif where.client_ref is not None and where.status is not None:
-        reference = transitions.conversation_id(client_ref=where.client_ref, recipient=None, originator=None)
+        reference = conversations.conversation_id(client_ref=where.client_ref, recipient=None, originator=None)
         equals = [[(Message.conversation_id, reference), (Message.status, where.status)]]
         served |= {"client_ref", "status"}
     elif where.client_ref is not None:

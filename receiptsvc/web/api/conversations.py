@@ -10,8 +10,8 @@ import marshmallow as ma
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
+from receiptsvc.domain import conversations
 from receiptsvc.store.core.models import Message
-from receiptsvc.store.messages import transitions
 from receiptsvc.store.queries import lookup, timeline
 from receiptsvc.store.queries.lookup import ConversationOverview
 from receiptsvc.web.http import context
@@ -129,4 +129,4 @@ def _identify(session: Session, term: str) -> UUID:
     conversation_id = ids.parse("cnv", term)
     if conversation_id is not None and lookup.has_conversation(session, conversation_id):
         return conversation_id
-    return transitions.conversation_id(client_ref=term, recipient=None, originator=None)
+    return conversations.conversation_id(client_ref=term, recipient=None, originator=None)

@@ -8,9 +8,8 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.domain import numbers
+from receiptsvc.domain import conversations, numbers
 from receiptsvc.store.core.models import InboxRow, Message, Reply
-from receiptsvc.store.messages import transitions
 from receiptsvc.store.queries import contacts, listing, lookup
 from receiptsvc.store.queries.listing import MAX_PER_CLIENT_REF, MIN_DIGITS, Lookup, MessageFilter
 from receiptsvc.web.http import context
@@ -112,7 +111,7 @@ def _find_by_number(session: Session, term: str) -> Iterator[dict[str, Any]]:
 
 def _find_by_name(session: Session, term: str) -> Iterator[dict[str, Any]]:
     yield from _find_in_list(session, "messageGuid", MessageFilter(message_guid=term), messageGuid=term)
-    conversation_id: UUID = transitions.conversation_id(client_ref=term, recipient=None, originator=None)
+    conversation_id: UUID = conversations.conversation_id(client_ref=term, recipient=None, originator=None)
     if lookup.has_conversation(session, conversation_id):
         messages = listing.list_messages(session, MessageFilter(client_ref=term), limit=_SAMPLE_SIZE).items
         replies = contacts.list_replies(session, contacts.ReplyFilter(client_ref=term), limit=_SAMPLE_SIZE).items

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
-from receiptsvc.domain import encoding
+from receiptsvc.domain import conversations, encoding
 from receiptsvc.store.core.models import Message
 from receiptsvc.store.messages import transitions
 from receiptsvc.store.outbound import suppressions
@@ -176,7 +176,7 @@ def _make_messages(
         vars(message).update(  # past SQLAlchemy's change tracking, which takes ten times as long
             shared,
             id=ids.new(),
-            conversation_id=transitions.conversation_id(
+            conversation_id=conversations.conversation_id(
                 client_ref=client_ref, recipient=recipient, originator=originator
             ),
             recipient=recipient,

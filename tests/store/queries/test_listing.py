@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select, update
 
+from receiptsvc.domain import conversations
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Reply as Said
 from receiptsvc.domain.statuses import Status
@@ -16,7 +17,6 @@ from receiptsvc.store.core.models import Message, Reply, Transition
 from receiptsvc.store.inbound import replies
 from receiptsvc.store.inbox import pending, receipts
 from receiptsvc.store.inbox.receipts import ReceiptFilter
-from receiptsvc.store.messages import transitions
 from receiptsvc.store.queries import contacts, listing, lookup, timeline
 from receiptsvc.store.queries.contacts import ReplyFilter, TimeCursor
 from receiptsvc.store.queries.listing import ListCursor, MessageFilter, Order
@@ -163,7 +163,7 @@ def test_client_refs_are_looked_up_with_the_newest_messages_of_each(database: Da
     assert [row.id for row in found["many"]] == [one.id for one in many[:3:-1]]
 
 
-def conversations(database: Database, limit: int = 2) -> list[tuple[str | None, bool, dict[str, int] | None]]:
+def list_conversations(database: Database, limit: int = 2) -> list[tuple[str | None, bool, dict[str, int] | None]]:
     """Each by its clientRef or its party, whether a reply came last, and its statuses."""
     found: list[lookup.ConversationOverview] = []
     after: tuple[object, ...] | None = None
@@ -188,7 +188,7 @@ def test_conversations_are_listed_by_last_activity(database: Database) -> None:
     [second] = rows.accept(database, rows.message(client_ref="b"), now=seconds(10))
     rows.accept(database, *(rows.message(client_ref="c") for _ in range(11)), now=seconds(20))
     stories.report(database, second, Status.DELIVERED, seconds(99))
-    assert conversations(database) == [
+    assert list_conversations(database) == [
         ("c", False, None),
         ("b", False, {"delivered": 1}),
         ("a", False, {"accepted": 2}),
@@ -196,11 +196,11 @@ def test_conversations_are_listed_by_last_activity(database: Database) -> None:
     answer(database, ALICE, 30, client_ref="a")
     answer(database, BOB, 40, client_ref="theirs")
     answer(database, ALICE, 5, client_ref="c")  # came late: what was said later stands
-    assert [(ref, last_from_recipient) for ref, last_from_recipient, _ in conversations(database)] == [
+    assert [(ref, last_from_recipient) for ref, last_from_recipient, _ in list_conversations(database)] == [
         ("theirs", True), ("a", True), ("c", False), ("b", False),
     ]  # fmt: skip
     rows.accept(database, rows.message(client_ref="theirs"), now=seconds(50))
-    assert conversations(database)[0] == ("theirs", False, {"accepted": 1})
+    assert list_conversations(database)[0] == ("theirs", False, {"accepted": 1})
 
 
 def test_a_conversation_has_its_activity(database: Database) -> None:
@@ -384,6 +384,6 @@ def test_ids_of_a_conversation_are_those_of_its_clientref(database: Database) ->
     """The list by clientRef and status is read by conversation id, so that must be derived from the clientRef."""
     rows.accept(database, rows.message(ALICE, client_ref="a"), rows.message(BOB, client_ref="a"))
     assert len(listed(database, MessageFilter(client_ref="a", status="accepted"))) == 2
-    assert transitions.conversation_id(client_ref="a", recipient=ALICE, originator="x") == transitions.conversation_id(
-        client_ref="a", recipient=None, originator=None
-    )
+    assert conversations.conversation_id(
+        client_ref="a", recipient=ALICE, originator="x"
+    ) == conversations.conversation_id(client_ref="a", recipient=None, originator=None)

@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import event
 
 from receiptsvc import ids
+from receiptsvc.domain import conversations
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message, Reply, Transition
-from receiptsvc.store.messages import transitions
 from receiptsvc.store.queries import listing, lookup, timeline
 from receiptsvc.store.queries.listing import ListCursor, MessageFilter
 from tests.support import rows, stories
@@ -117,7 +117,7 @@ def test_a_conversation_has_a_summary_and_its_parties(database: Database) -> Non
     first, _ = rows.accept(
         database, rows.message("447700900002", client_ref="a"), rows.message("447700900001", client_ref="a")
     )
-    conversation = transitions.conversation_id(client_ref="a", recipient=None, originator=None)
+    conversation = conversations.conversation_id(client_ref="a", recipient=None, originator=None)
     stories.report(database, first, Status.EXPIRED, seconds(1))
     stories.reply(database, "a", seconds(2), sender="447700900001")
     stories.reply(database, "a", seconds(3), sender="447700900003")
@@ -132,7 +132,7 @@ def test_a_conversation_has_a_summary_and_its_parties(database: Database) -> Non
 
 
 def test_a_conversation_may_consist_of_replies_alone(database: Database) -> None:
-    conversation = transitions.conversation_id(client_ref="elsewhere", recipient=None, originator=None)
+    conversation = conversations.conversation_id(client_ref="elsewhere", recipient=None, originator=None)
     with database.reading() as session:
         assert not lookup.has_conversation(session, conversation)
         assert lookup.find_conversation(session, conversation) is None

@@ -7,7 +7,7 @@ from gunicorn.http.unreader import IterUnreader
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from receiptsvc.server.fast_request import recognise
+from receiptsvc.server.fast_path import recognise
 from tests.support.forms import examples
 
 LINE = b"GET /callbacks/receipts/abc?statusid=1 HTTP/1.1\r\n"
