@@ -10,7 +10,7 @@ from typing import Any
 from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import SettingsError
-from receiptsvc.server.listening import listening
+from receiptsvc.server.listen_addresses import find_addresses
 
 try:
     _settings = Settings.from_env()
@@ -26,7 +26,7 @@ _prefix = f"receiptsvc-metrics-{os.getpid()}-"
 if not Path(os.environ.get(_METRICS, "")).name.startswith(_prefix):
     os.environ[_METRICS] = tempfile.mkdtemp(prefix=_prefix)
 
-_listening = listening(_settings.listen_address, _settings.port)
+_listening = find_addresses(_settings.listen_address, _settings.port)
 bind = _listening.addresses
 workers = _settings.web_concurrency
 worker_class = "receiptsvc.server.gunicorn_worker.GunicornWorker"

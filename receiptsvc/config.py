@@ -94,7 +94,7 @@ class Settings:
     rest_url: str
     wsdl: str | None
     callback_element: str
-    timeout_seconds: float
+    gateway_timeout_seconds: float
     resend_after_seconds: float
     resend_for_seconds: float
     return_codes: Mapping[str, str]
@@ -123,7 +123,7 @@ class Settings:
     @property
     def lease_seconds(self) -> float:
         """How long a call to the gateway may go without a result before it counts as lost."""
-        return self.timeout_seconds + 30
+        return self.gateway_timeout_seconds + 30
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -160,7 +160,7 @@ class Settings:
             rest_url=env.url("DYNMARK_REST_URL", REST_URL),
             wsdl=env.text("DYNMARK_WSDL"),
             callback_element=env.choice("DYNMARK_CALLBACK_ELEMENT", CALLBACK_ELEMENTS),
-            timeout_seconds=env.number("DYNMARK_TIMEOUT_SECONDS", 130, maximum=3600),
+            gateway_timeout_seconds=env.number("DYNMARK_TIMEOUT_SECONDS", 130, maximum=3600),
             resend_after_seconds=env.number("RESEND_AFTER_SECONDS", 60, maximum=86_400),
             resend_for_seconds=env.number("RESEND_FOR_SECONDS", 3600, maximum=7 * 86_400),
             return_codes=env.code_map("RETURN_CODES", RETURN_CODE_MEANINGS),

@@ -4,8 +4,8 @@ An account is our credentials with or without one `impersonateUserName`. A 401, 
 prove that it is refused. Words of a logon, and a 403, only raise a suspicion: a text may hold "password", and a filter
 may dislike one message. The messages of such a call wait. The next call of the same account that began after that
 answer, with other messages, decides: what the gateway takes proves that the account works, and what it refuses in the
-same way (an item, or the whole call) that it does not. Nothing here knows a database; `store.restraint`,
-`store.accounts` and `store.sending` keep what this says.
+same way (an item, or the whole call) that it does not. Nothing here knows a database: `store.outbound.accounts` and
+`store.outbound.call_results` keep what this says.
 """
 
 from collections.abc import Collection

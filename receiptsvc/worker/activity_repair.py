@@ -35,7 +35,7 @@ def repair_activity(database: Database, *, is_applied: bool = False) -> Iterator
             if is_applied:
                 with database.transaction() as session:
                     activity.repair(session, conversation_ids)
-                database.rest()
+                database.let_others_write()
             yield from conversation_ids
 
 

@@ -103,7 +103,7 @@ def _duties(
     def process_receipts() -> int:
         limit = _SQLITE_BATCH if database.is_sqlite else _BATCH
         done = process(database, rules, datetime.now(UTC), limit, queue)
-        database.rest()
+        database.let_others_write()
         return done
 
     def beat() -> int:

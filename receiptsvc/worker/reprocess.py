@@ -60,7 +60,7 @@ def reprocess(
         if is_applied and changed:
             with database.transaction() as session:
                 _apply(session, changed, rules.status_map.version, now)
-            database.rest()
+            database.let_others_write()
         yield from (_difference(receipt, report) for receipt, report in changed)
         on_progress(len(receipts))
         if len(receipts) < slice_size:

@@ -107,7 +107,7 @@ class RestGateway:
                 body=json.dumps(written, separators=(",", ":")).encode("ascii"),
                 headers=_HEADERS,
                 auth=self._auth,
-                timeout_seconds=self._settings.timeout_seconds,
+                timeout_seconds=self._settings.gateway_timeout_seconds,
                 max_bytes=answers.MAX_BYTES,
             )
         except (exchange.NotSent, exchange.Unclear) as error:

@@ -65,7 +65,7 @@ class SoapGateway:
     ) -> Mapping[UUID, SendResult]:
         """See `gateway.Gateway`. Raises ValueError if two messages have the same recipient."""
         answers.refuse_twins(messages)
-        deadline = time.monotonic() + self._settings.timeout_seconds
+        deadline = time.monotonic() + self._settings.gateway_timeout_seconds
         try:
             form = self._loaded_form(deadline)
         except SettingsError as error:

@@ -113,7 +113,7 @@ class Database:
         with self._engine.connect() as connection:
             yield connection
 
-    def rest(self) -> None:
+    def let_others_write(self) -> None:
         """Pause between two writing transactions of many: SQLite has no queue, and others need their turn."""
         if self.is_sqlite:
             sleep(_SQLITE_REST_SECONDS)

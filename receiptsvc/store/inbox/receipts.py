@@ -209,7 +209,7 @@ def replay(
         if visited >= limit or monotonic() >= deadline:
             return Replayed(count=count, next=after)
         if not is_dry_run:
-            database.rest()
+            database.let_others_write()
 
 
 def _has_outcome(session: Session, outcome: ReceiptOutcome) -> ColumnElement[bool]:

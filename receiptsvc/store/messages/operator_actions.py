@@ -90,7 +90,7 @@ def cancel_all(
             with database.transaction() as session:
                 found = _find(session, selection, after, size)
                 count += _cancel_slice(session, [message_id for message_id, _ in found], by, now)
-            database.rest()
+            database.let_others_write()
         if len(found) < size:
             return Cancelled(count=count, is_complete=True)
         after = found[-1]

@@ -60,7 +60,7 @@ class Call:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shown:
+class ImpairedAccount:
     """An account that is not as it should be, for ops. `name`: None for the one without an impersonateUserName.
 
     `next_try_at`: of its probe, or of a message that waits, should no other be due; None: none of those may be tried.
@@ -184,7 +184,7 @@ def forget(session: Session) -> None:
     session.execute(idle.execution_options(synchronize_session=False))
 
 
-def show(session: Session) -> Sequence[Shown]:
+def read_impaired(session: Session) -> Sequence[ImpairedAccount]:
     """The accounts that are not as they should be, at most MAX_SHOWN: first what is refused, then the longest."""
     is_waiting = and_(waits, of_message == SendingAccount.name)
     waiting = select(func.count(Message.id)).where(is_waiting).scalar_subquery()
@@ -196,7 +196,7 @@ def show(session: Session) -> Sequence[Shown]:
         .limit(MAX_SHOWN)
     )
     return [
-        Shown(
+        ImpairedAccount(
             name=row.name or None,
             refused_at=row.refused_at,
             suspected_at=row.suspected_at,
@@ -207,7 +207,7 @@ def show(session: Session) -> Sequence[Shown]:
     ]
 
 
-def words(shown: Sequence[Shown]) -> list[str]:
+def describe(shown: Sequence[ImpairedAccount]) -> list[str]:
     """What is not as it should be with accounts, for ops."""
     return [
         f"the gateway refuses {_called(one.name)}"

@@ -146,7 +146,7 @@ def _describe_state(session: Session, gate: SendGate) -> dict[str, Any]:
     Our own account is the one without a name; a refusal of our credentials, which holds every account, comes first.
     """
     resend_ended_before = context.now() - timedelta(seconds=context.settings().resend_for_seconds)
-    impaired = accounts.show(session)
+    impaired = accounts.read_impaired(session)
     refused_at, next_probe_at = gate.refused_at, gate.probe_at
     own = next((account for account in impaired if account.name is None and account.refused_at), None)
     if gate.refused_at is None and own is not None:

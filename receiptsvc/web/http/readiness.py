@@ -104,7 +104,7 @@ class ReadinessProbe:
         with self._database.reading() as session:
             workers = heartbeats.find_alive(session, "worker", now - UNSEEN_AFTER)
             degraded = [] if workers else [WORKER_UNSEEN]
-            gate, impaired = send_gate.read(session), accounts.show(session)
+            gate, impaired = send_gate.read(session), accounts.read_impaired(session)
             overdue = call_results.count_overdue(session, now - timedelta(seconds=self._settings.resend_for_seconds))
         self._sending = {
             ACCOUNT_REFUSED: (gate.refused_at is not None)
@@ -114,7 +114,7 @@ class ReadinessProbe:
             OVERDUE: overdue,
         }
         gate_reasons = send_gate.describe(gate)
-        degraded += [reason for reason in accounts.words(impaired) if reason not in gate_reasons] + gate_reasons
+        degraded += [reason for reason in accounts.describe(impaired) if reason not in gate_reasons] + gate_reasons
         degraded += [f"{overdue} messages stay send_unknown"] if overdue else []
         return degraded if self._settings.account else [*degraded, SENDING_NOT_CONFIGURED]
 

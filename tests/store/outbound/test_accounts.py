@@ -128,7 +128,7 @@ def test_the_messages_of_a_suspect_call_wait_and_nothing_is_said_of_them(
     assert begin(database, 0.5, 3).ids == [], "before its time nothing that waits is tried"
     assert [one.outcome for one in read_attempts(database, made[0])] == [suspect]
     with database.reading() as session:
-        [shown] = accounts.show(session)
+        [shown] = accounts.read_impaired(session)
     assert (shown.name, shown.waiting, shown.refused_at) == (None, 3, None)
     assert shown.next_try_at == seconds(1 if suspect is IN_WORDS else 60), "with the gap of any lost answer"
 
@@ -343,7 +343,7 @@ def test_without_a_guid_what_may_have_been_sent_is_not_tried_again_and_is_settle
     offer(database, 0, MAYBE_SENT)
     assert not any(begin(database, at).ids for at in range(1, 5000, 250))
     with database.reading() as session:
-        assert [one.next_try_at for one in accounts.show(session)] == [None]
+        assert [one.next_try_at for one in accounts.read_impaired(session)] == [None]
     retire_late(database, 3601)
     row = read_message(database, made)
     assert (row.status, row.due_at, row.suspicion) == ("send_unknown", None, None)

@@ -8,23 +8,25 @@ from typing import NamedTuple
 _IPV6_ADDRESSES = Path("/proc/net/if_inet6")  # Linux lists its addresses here: none if IPv6 is off
 
 
-class Listening(NamedTuple):
+class ListenAddresses(NamedTuple):
     """The addresses for gunicorn to bind, and their families in words for the log."""
 
     addresses: list[str]
     families: str
 
 
-def listening(address: str | None, port: int) -> Listening:
+def find_addresses(address: str | None, port: int) -> ListenAddresses:
     """Where to listen. `address`: of LISTEN_ADDRESS; None: on all addresses of this machine."""
     if address is not None:
         is_ipv6 = ":" in address
-        return Listening([f"[{address}]:{port}" if is_ipv6 else f"{address}:{port}"], "IPv6" if is_ipv6 else "IPv4")
+        return ListenAddresses(
+            [f"[{address}]:{port}" if is_ipv6 else f"{address}:{port}"], "IPv6" if is_ipv6 else "IPv4"
+        )
     takes_ipv4 = _takes_ipv4()
     if takes_ipv4 is None:
-        return Listening([f"0.0.0.0:{port}"], "IPv4 alone: IPv6 is off here")
+        return ListenAddresses([f"0.0.0.0:{port}"], "IPv4 alone: IPv6 is off here")
     # If one IPv6 socket takes both, a second one for IPv4 would find the port in use; if not, it is needed.
-    return Listening([f"[::]:{port}"] if takes_ipv4 else [f"[::]:{port}", f"0.0.0.0:{port}"], "IPv6 and IPv4")
+    return ListenAddresses([f"[::]:{port}"] if takes_ipv4 else [f"[::]:{port}", f"0.0.0.0:{port}"], "IPv6 and IPv4")
 
 
 def _takes_ipv4() -> bool | None:
