@@ -37,7 +37,7 @@ def stop(stack: Stack) -> None:
 
 
 def test_told_to_stop_it_answers_requests_that_have_begun(database_url: str, start_web: StartWeb) -> None:
-    stack = start_web(database_url, CALLBACK_BUDGET_SECONDS="7")
+    stack = start_web(database_url, CALLBACK_BUDGET_SECONDS="9")
     url = callback_url(stack)
     whole = [request(url, serial, body=b"x" * 1000 if serial % 2 else None) for serial in range(CONNECTIONS)]
     cut = [40 if serial % 4 < 2 else len(one) - 10 for serial, one in enumerate(whole)]
@@ -59,7 +59,7 @@ def test_told_to_stop_it_answers_requests_that_have_begun(database_url: str, sta
 def test_told_to_stop_it_answers_requests_that_wait_for_the_database(
     server: Server, postgresql_url: str, start_web: StartWeb
 ) -> None:
-    stack = start_web(postgresql_url, CALLBACK_BUDGET_SECONDS="7")
+    stack = start_web(postgresql_url, CALLBACK_BUDGET_SECONDS="9")
     url = callback_url(stack)
     with ThreadPoolExecutor() as pool:
         with server.frozen():
@@ -73,7 +73,7 @@ def test_told_to_stop_it_answers_requests_that_wait_for_the_database(
 
 
 def test_told_to_stop_under_load_it_drops_nothing_that_it_has_read(database_url: str, start_web: StartWeb) -> None:
-    stack = start_web(database_url, CALLBACK_BUDGET_SECONDS="7")
+    stack = start_web(database_url, CALLBACK_BUDGET_SECONDS="9")
     with Load(callback_url(stack), connections=CONNECTIONS) as load:
         load.wait_for(200, times=500)
         stop(stack)
