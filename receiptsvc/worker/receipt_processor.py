@@ -355,5 +355,4 @@ def _settle(session: Session, verdicts: Sequence[Verdict], now: datetime, new_pa
         for row, outcome, reason in verdicts
         if row.processed_at is not None and outcome is not ReceiptOutcome.UNMATCHED
     ]
-    if unparked:
-        parking.remove(session, unparked, now, _ACTOR)
+    parking.remove(session, unparked, now, _ACTOR)

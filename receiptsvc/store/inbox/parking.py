@@ -110,9 +110,11 @@ def remove(
 ) -> None:
     """Take receipts with a new outcome other than `unmatched` off the lot, and write an audit of each.
 
-    `receipts` (not empty): id, new outcome, reason. Some may not have been parked: what their outcome was before is in
-    the audit of the retry that an operator asked for.
+    `receipts`: id, new outcome, reason. Some may not have been parked: what their outcome was before is in the audit of
+    the retry that an operator asked for.
     """
+    if not receipts:
+        return
     is_listed = bulk.among(session, Parked.receipt_id, [receipt_id for receipt_id, _, _ in receipts])
     unparked = set(session.scalars(delete(Parked).where(is_listed).returning(Parked.receipt_id)))
     bulk.insert_all(
