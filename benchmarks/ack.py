@@ -14,7 +14,7 @@ from time import monotonic
 
 import click
 
-from benchmarks import busy, contest, generator, kept, lineup, machine, measures, runs, servers, visible, wrk
+from benchmarks import ablation, busy, contest, generator, kept, lineup, machine, measures, runs, servers, visible, wrk
 from benchmarks.generator import Plan
 from benchmarks.lineup import NAMES, OURS, Lineup
 from benchmarks.outcome import Outcome
@@ -101,6 +101,8 @@ def measure(scale: Scale) -> Outcome:
             _measure_memory(outcome, scale, candidates, program)
             _verify_answers(outcome, candidates)
             _measure_with_wrk(outcome, scale, candidates)
+        runs.say("without the fast path")
+        outcome.ablated = ablation.measure(program, folder, server_url, rounds=scale.rounds, plan=scale.plan())
         runs.say("callbacks while the API is busy")
         plan = scale.plan(_FIXED_RATE, scale.seconds + 1)
         outcome.while_busy = busy.measure(program, folder, server_url, rounds=scale.busy_rounds, plan=plan)

@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psycopg
@@ -11,6 +11,13 @@ from benchmarks.generator import Plan, Report, Site
 from receiptsvc.store.core.db import plain_url
 
 _SEED = 1  # so that every run has the same orders
+
+
+def orders(names: Sequence[str], rounds: int) -> Iterator[Sequence[str]]:
+    """A random order of all names for each round, repeatable."""
+    dealt = random.Random(_SEED)  # noqa: S311 - an order, no secret
+    for _ in range(rounds):
+        yield dealt.sample(names, len(names))
 
 
 class Contest:

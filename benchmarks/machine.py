@@ -70,6 +70,12 @@ def resident_bytes(pid: int) -> int:
     return _read_status(pid, "VmRSS") * 1024
 
 
+def processor_seconds(pid: int) -> float:
+    """How long a process has used a processor, in user and system mode, its threads included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def children(pid: int) -> list[int]:
     """The pids of a process's children."""
     return [int(pid) for pid in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

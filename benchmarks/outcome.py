@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from benchmarks import busy, kept, measures, visible
+from benchmarks import ablation, busy, kept, measures, visible
 from benchmarks.generator import Report
 from benchmarks.lineup import NAMES
 from benchmarks.measures import Spread
@@ -27,6 +27,7 @@ class Outcome:
     memory: list[tuple[int, list[int]]] = field(default_factory=list)  # callbacks answered, bytes of each web process
     proofs: dict[str, kept.Proof] = field(default_factory=dict)
     by_wrk: dict[str, float] = field(default_factory=dict)  # answers a second, as wrk counts them
+    ablated: Sequence[dict[str, ablation.Turn]] = ()  # form → turn, by round
     while_busy: busy.Outcome | None = None
     until_visible: visible.Outcome | None = None
     faults: list[str] = field(default_factory=list)
@@ -48,6 +49,7 @@ class Outcome:
             if early is not None and early is not last:
                 growth = max(after - before for after, before in zip(last, early, strict=True))
                 values["web_growth_mb"] = growth / _MEGABYTE
+        values |= {name: ratio.median for name, ratio in self._ablation_ratios()}
         if self.while_busy:
             values["ack_busy_p99_vs_idle"] = self._busy_ratio(self.while_busy).median
         if self.until_visible:
@@ -112,6 +114,11 @@ class Outcome:
                 f"{callbacks:,} callbacks {'/'.join(f'{size / _MEGABYTE:.1f}' for size in sizes)} MB"
                 for callbacks, sizes in (self.memory[0], *self._early_memory(), self.memory[-1])
             )
+        ratios = dict(self._ablation_ratios())
+        for name, (text, _) in ablation.FORMS.items() if self.ablated else ():
+            used = measures.spread([turns[name].processor_seconds * 1e6 for turns in self.ablated]).text()
+            ratio = ratios.get(f"{name}_vs_{next(iter(ablation.FORMS))}")
+            yield f"Processor time a callback, {text}: {used} µs" + (f", ratio {ratio.text(2)}." if ratio else ".")
         if self.while_busy:
             idle, loaded = (
                 measures.spread([report.p99 * 1000 for report in reports])
@@ -130,6 +137,13 @@ class Outcome:
                 f"From 200 to visible, at {self.until_visible.report.per_second:,.0f} receipts/s: p50 {p50:.0f} ms, "
                 f"p99 {p99:.0f} ms, longest {max(delays) * 1000:.0f} ms, of {len(delays)} receipts watched."
             )
+
+    def _ablation_ratios(self) -> Iterator[tuple[str, Spread]]:
+        """For each form but the first: processor time a callback ÷ that of the service as it is."""
+        rounds = [{name: turn.processor_seconds for name, turn in turns.items()} for turns in self.ablated]
+        whole, *others = ablation.FORMS
+        for name in others if rounds else ():
+            yield f"{name}_vs_{whole}", measures.ratio(rounds, name, whole)
 
     def _early_memory(self) -> Sequence[tuple[int, list[int]]]:
         return [sample for sample in self.memory if sample[0] >= EARLY_CALLBACKS][:1]

@@ -23,12 +23,12 @@ from sqlalchemy.exc import ArgumentError
 from receiptsvc import keys
 from receiptsvc.domain.errors import SettingsError
 from receiptsvc.domain.statuses import GATEWAY_STATUSES, Status
+from receiptsvc.dynmark.transports import TRANSPORTS
 from receiptsvc.keys import SCOPES, ApiKey, CallbackKey
 
 PROJECT = Path(__file__).resolve().parent.parent
 DATA = PROJECT / "data"
 
-TRANSPORTS = ("soap", "rest")
 CALLBACK_ELEMENTS = ("both", "deliveryStatusUrl", "deliveryStatusURL")
 UNAUTHENTICATED_ACTIONS = ("refuse", "quarantine")
 SCHEDULERS = ("gateway", "service")
@@ -37,8 +37,6 @@ SUPPRESSED_ACTIONS = ("refuse", "skip")
 OPT_OUT_WORDS = ("stop", "stopall", "stop all", "unsubscribe", "cancel", "end", "quit", "opt out", "optout")
 RETURN_CODE_MEANINGS = ("failed", "retry", "duplicate", "stop")
 
-SOAP_URL = "https://services.dynmark.com/WebServices/MessagingServicesWS.asmx"
-REST_URL = "https://services.dynmark.com/webapi/message/send"
 MAX_PUBLIC_URL = 100  # characters: the callback URL that is built on it must stay within 200
 
 # Former name of a setting → its name now. A former name that is still set is a fault, so it can't be ignored.
@@ -55,8 +53,9 @@ RENAMED = {
 NAMES = frozenset({
     "DATABASE_URL", "DATABASE_LISTEN_URL", "PUBLIC_URL", "PORT", "LISTEN_ADDRESS", "WEB_CONCURRENCY", "CALLBACK_KEYS",
     "CALLBACK_BUDGET_SECONDS", "UNAUTHENTICATED_CALLBACKS",
-    "API_KEYS", "DYNMARK_USERNAME", "DYNMARK_PASSWORD", "DYNMARK_TRANSPORT", "DYNMARK_SOAP_URL",
-    "DYNMARK_REST_URL", "DYNMARK_WSDL", "DYNMARK_CALLBACK_ELEMENT", "DYNMARK_TIMEOUT_SECONDS",
+    "API_KEYS", "DYNMARK_USERNAME", "DYNMARK_PASSWORD", "DYNMARK_TRANSPORT",
+    *(transport.url_setting for transport in TRANSPORTS.values()),
+    "DYNMARK_WSDL", "DYNMARK_CALLBACK_ELEMENT", "DYNMARK_TIMEOUT_SECONDS",
     "RESEND_AFTER_SECONDS", "RESEND_FOR_SECONDS", "RETURN_CODES", "DYNMARK_TIMEZONE", "STATUS_MAP", "SPOOL_DIR",
     "ADOPT_AFTER_SECONDS", "BATCH_SIZE", "SEND_CONCURRENCY", "SENDS_PER_SECOND", "SEND_ONLY_TO", "SCHEDULED_BY",
     "DYNMARK_REST_VALIDITY", "MAX_RECIPIENTS", "MAX_BODY_MIB", "OPT_OUT_WORDS", "OPT_OUT_ACTION",
@@ -90,8 +89,7 @@ class Settings:
     api_key_file: Path | None  # the file of the key that a local set-up made for itself
     account: Account | None
     transport: str
-    soap_url: str
-    rest_url: str
+    gateway_urls: Mapping[str, str]  # by transport
     wsdl: str | None
     callback_element: str
     gateway_timeout_seconds: float
@@ -155,9 +153,10 @@ class Settings:
             api_keys=env.api_keys(may_create=is_sqlite),
             api_key_file=key_path() if is_sqlite and env.text("API_KEYS") is None else None,
             account=env.account(),
-            transport=env.choice("DYNMARK_TRANSPORT", TRANSPORTS),
-            soap_url=env.url("DYNMARK_SOAP_URL", SOAP_URL),
-            rest_url=env.url("DYNMARK_REST_URL", REST_URL),
+            transport=env.choice("DYNMARK_TRANSPORT", tuple(TRANSPORTS)),
+            gateway_urls={
+                name: env.url(transport.url_setting, transport.default_url) for name, transport in TRANSPORTS.items()
+            },
             wsdl=env.text("DYNMARK_WSDL"),
             callback_element=env.choice("DYNMARK_CALLBACK_ELEMENT", CALLBACK_ELEMENTS),
             gateway_timeout_seconds=env.number("DYNMARK_TIMEOUT_SECONDS", 130, maximum=3600),
@@ -345,8 +344,10 @@ class _EnvReader:
             return default
         if len(value) > MAX_PUBLIC_URL:
             self.fault("PUBLIC_URL", f"must be at most {MAX_PUBLIC_URL} characters long")
-        gateway_setting = "DYNMARK_REST_URL" if self.text("DYNMARK_TRANSPORT") == "rest" else "DYNMARK_SOAP_URL"
-        gateway_url = self.text(gateway_setting) or (REST_URL if gateway_setting == "DYNMARK_REST_URL" else SOAP_URL)
+        names = list(TRANSPORTS)
+        transport = TRANSPORTS.get(self.text("DYNMARK_TRANSPORT") or names[0], TRANSPORTS[names[0]])
+        gateway_setting = transport.url_setting
+        gateway_url = self.text(gateway_setting) or transport.default_url
         may_send = self.text("DYNMARK_USERNAME") and _is_http_url(gateway_url)
         if may_send and _is_private(value) and not _is_private(gateway_url):
             self.fault(

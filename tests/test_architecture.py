@@ -17,9 +17,9 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
     "logs": ({"domain"}, set()),
     "metrics": (set(), {"prometheus_client"}),
     "keys": ({"ids"}, set()),
-    "config": ({"domain", "keys"}, {"sqlalchemy"}),
-    "tokens": ({"config", "keys"}, set()),
     "dynmark": ({"domain"}, set()),
+    "config": ({"domain", "dynmark", "keys"}, {"sqlalchemy"}),
+    "tokens": ({"config", "keys"}, set()),
     "dynmark/inbound": ({"domain"}, {"werkzeug"}),
     "dynmark/outbound": ({"config", "domain", "dynmark"}, {"lxml", "requests", "urllib3", "zeep"}),
     "store": (set(), set()),
@@ -64,6 +64,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
         {
             "config",
             "domain",
+            "dynmark",
             "ids",
             "keys",
             "logs",
@@ -80,6 +81,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
         {
             "config",
             "domain",
+            "dynmark",
             "store/core",
             "store/inbox",
             "store/messages",
@@ -95,7 +97,6 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
             "domain",
             "ids",
             "logs",
-            "store/core",
             "store/messages",
             "store/outbound",
             "store/queries",
@@ -112,6 +113,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
     "web/api": (
         {
             "domain",
+            "dynmark",
             "ids",
             "metrics",
             "server",

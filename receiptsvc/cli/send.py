@@ -10,6 +10,7 @@ import click
 from receiptsvc.cli.send_file import command
 from receiptsvc.cli.terminal import display
 from receiptsvc.cli.terminal.answers import api_errors_shown, print_json
+from receiptsvc.cli.terminal.message_fields import MESSAGE_FIELDS
 from receiptsvc.cli.terminal.options import with_all
 from receiptsvc.client import Client, Json, Unreachable
 
@@ -17,33 +18,17 @@ from receiptsvc.client import Client, Json, Unreachable
 _MESSAGE = (
     click.option("--to", "recipients", multiple=True, metavar="NUMBER", help="The recipient; may be repeated."),
     click.option("--text", help="The text; - reads it from standard input."),
-    click.option("--from", "--originator", "originator", help="The sender to show; unset: the account's own number."),
-    click.option("--client-ref", "clientRef", help="Your reference, at most 64 characters; it names the conversation."),
-    click.option(
-        "--deliver-after", "deliverAfter", metavar="TIME", help="When to try first, such as 2026-01-31T09:30:00Z."
-    ),
-    click.option("--valid-until", "validUntil", metavar="TIME", help="How long to try."),
-    click.option(
-        "--country",
-        "countryIsoCode",
-        metavar="CODE",
-        help="Country of local numbers, ISO 3166-1 alpha-3 such as GBR.",
-    ),
-    click.option(
-        "--reject-unicode", "rejectUnicode", is_flag=True, help="Refuse a text with characters outside the GSM set."
-    ),
-    click.option(
-        "--include-message-text", "includeMessageText", is_flag=True, help="Have each receipt carry the text."
-    ),
-    click.option("--filter-set", "filterSetName", metavar="NAME", help="The Intelligent Filtering set to apply."),
-    click.option(
-        "--impersonate", "impersonateUserName", metavar="USER", help="Resellers: send as this client's account."
-    ),
-    click.option("--guid", "messageGuid", help="Your own messageGuid; unset: one is made for each message."),
+    *(field.option() for field in MESSAGE_FIELDS),
 )
+_HELP = f"""Send a text to one or several people, or a file of messages.
+
+A file's columns (the members of its lines of JSON) are recipient or recipients, text,
+{", ".join(field.name for field in MESSAGE_FIELDS)}. The whole file is checked before anything is sent.
+If the command is stopped, run it again: it continues, and nothing goes out twice.
+"""
 
 
-@click.command()
+@click.command(help=_HELP)
 @with_all(_MESSAGE)
 @click.option(
     "--idempotency-key", metavar="KEY", help="A name for this send: however often it is run, the text goes out once."
@@ -82,13 +67,7 @@ def send(
     idempotency_key: str | None,
     **described: Any,
 ) -> None:
-    """Send a text to one or several people, or a file of messages.
-
-    A file's columns (the members of its lines of JSON) are recipient or recipients, text, originator, clientRef,
-    deliverAfter, validUntil, countryIsoCode, rejectUnicode, includeMessageText, filterSetName, impersonateUserName,
-    messageGuid. The whole file is checked before anything is sent. If the command is stopped, run it again: it
-    continues, and nothing goes out twice.
-    """
+    """Send a text to one or several people, or a file of messages."""
     message = {name: value for name, value in described.items() if value not in (None, (), False)}
     if source is not None:
         if message or idempotency_key:

@@ -4,16 +4,13 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import Mapping
 
 import click
 
 from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import StorageUnavailable
-from receiptsvc.dynmark.gateway import Gateway
-from receiptsvc.dynmark.outbound.rest import RestGateway
-from receiptsvc.dynmark.outbound.soap import SoapGateway
+from receiptsvc.dynmark.outbound.gateways import open_gateways
 from receiptsvc.store.core.db import Database
 from receiptsvc.worker import loop
 
@@ -35,14 +32,9 @@ def worker() -> None:
         database.check_durability()
     except StorageUnavailable as error:
         logs.warning("worker.storage_unavailable", error=logs.describe(error))  # the duties wait until it is there
-    gateways = _gateways(settings)
+    gateways = open_gateways(settings)
     os.nice(_NICENESS)
     gc.collect()
     gc.freeze()  # otherwise each full collection scans all imported objects and holds the GIL meanwhile
     gc.set_threshold(*_GC_THRESHOLDS)
     loop.run(settings, database, gateways, stop)
-
-
-def _gateways(settings: Settings) -> Mapping[str, Gateway]:
-    """A gateway by transport. Both, because a message keeps the transport that was set when it was accepted."""
-    return {"soap": SoapGateway(settings), "rest": RestGateway(settings)} if settings.account else {}

@@ -35,7 +35,7 @@ class Stack:
     """The processes `web`, `worker` and `sandbox`. Start them by name; a with block stops them all.
 
     `ports`: of web and sandbox; `settings`: override those that the stack makes. `api_key` has every scope.
-    `open_files`: how many files the web process may have open at most.
+    `open_files`: how many files the web process may have open at most. `commands`: what is run, by name.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Stack:
         inherited = {name: value for name, value in os.environ.items() if name not in NAMES and name != "DYNO"}
         self.environ = {**inherited, **defaults, **(settings or {}), "PYTHONUNBUFFERED": "1"}
         python = sys.executable
-        self._commands: Mapping[str, list[str]] = {
+        self.commands: Mapping[str, list[str]] = {
             "sandbox": [python, "-m", "receiptsvc", "sandbox", "--port", str(sandbox), *sandbox_flags],
             "web": [*_limited(open_files), python, "-m", "gunicorn", "wsgi"],
             "worker": [python, "-m", "receiptsvc", "worker"],
@@ -108,7 +108,7 @@ class Stack:
         for name in names:
             with self._log(name).open("ab") as log:
                 self._running[name] = subprocess.Popen(
-                    self._commands[name], cwd=PROJECT, env=self.environ, stdout=log, stderr=log, start_new_session=True
+                    self.commands[name], cwd=PROJECT, env=self.environ, stdout=log, stderr=log, start_new_session=True
                 )
 
     def start_all(self) -> None:

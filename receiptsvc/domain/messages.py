@@ -3,23 +3,23 @@
 They are immutable, and their times are aware.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OutboundMessage:
-    """One text to one recipient: one Message object on the wire."""
+class MessageContent:
+    """What its sender asked for of a message. This is the one list of these fields between the API and the gateway.
 
-    id: UUID
-    recipient: str  # international, digits only
+    The API's schemas, the table's columns and the transports each have names of their own for them; everything between
+    passes on what derives from this class.
+    """
+
     text: str
-    message_guid: str  # at most 36 characters
-    callback_url: str
     originator: str | None = None
     client_ref: str | None = None  # at most 64 characters
     country_iso_code: str | None = None  # ISO 3166-1 alpha-3
@@ -30,6 +30,39 @@ class OutboundMessage:
     filter_set_name: str | None = None
     impersonate_user_name: str | None = None
     additional_options: Mapping[str, str] = field(default_factory=dict)
+
+
+CONTENT = tuple(each.name for each in fields(MessageContent))
+
+
+def content_of(message: MessageContent) -> dict[str, Any]:
+    """The content of a message by field."""
+    return {name: getattr(message, name) for name in CONTENT}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewMessage(MessageContent):
+    """A message that is not stored yet: one text to one recipient."""
+
+    id: UUID
+    conversation_id: UUID
+    created_by: str  # the name of the API key
+    recipient: str  # international, digits only
+    message_guid: str
+    transport: str
+    encoding: str
+    segments: int
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutboundMessage(MessageContent):
+    """A message on its way to the gateway: one Message object on the wire."""
+
+    id: UUID
+    recipient: str  # international, digits only
+    message_guid: str  # at most 36 characters
+    callback_url: str
 
 
 class Origin(StrEnum):

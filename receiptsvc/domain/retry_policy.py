@@ -14,10 +14,14 @@ _MAY_BE_SENT = frozenset({SendOutcome.UNCLEAR, SendOutcome.SUSPECT_UNCLEAR})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RepeatPolicy:
-    """When a message may be offered again after an answer was lost. `spread`: by how much of a gap it may be longer."""
+    """When a message may be offered again after an answer was lost. `spread`: by how much of a gap it may be longer.
+
+    `transports`: those by which the gateway ignores a message that it has had, so that a repeat can't be a second SMS.
+    """
 
     after: timedelta
     duration: timedelta
+    transports: frozenset[str]
     spread: float = 0.0
 
 

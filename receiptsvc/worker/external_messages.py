@@ -13,8 +13,7 @@ from sqlalchemy.orm import Session
 from receiptsvc import ids
 from receiptsvc.domain import conversations
 from receiptsvc.domain.inbox import Channel
-from receiptsvc.domain.messages import Receipt
-from receiptsvc.store.core.models import Message
+from receiptsvc.domain.messages import NewMessage, Receipt
 from receiptsvc.store.inbox.pending import ClaimedReceipt
 from receiptsvc.store.messages import transitions
 from receiptsvc.worker.correlation import Match, last_digits
@@ -38,7 +37,7 @@ def adopt(
     An ambiguous row shares one reference with a message that was just made, but not the one that decides: the next
     batch correlates it by the ordinary rules. The caller holds the parking locks of all references.
     """
-    messages: dict[tuple[str | None, str | None, str], Message] = {}
+    messages: dict[tuple[str | None, str | None, str], NewMessage] = {}
     used: set[tuple[str, str | None, str]] = set()
     adopted: list[tuple[ClaimedReceipt, Receipt, Match]] = []
     ambiguous: list[ClaimedReceipt] = []
@@ -62,24 +61,19 @@ def adopt(
     return adopted, ambiguous
 
 
-def _make_message(receipt: Receipt, number: str) -> Message:
+def _make_message(receipt: Receipt, number: str) -> NewMessage:
     message_id: UUID = ids.new()
-    return Message(
+    return NewMessage(
         id=message_id,
         conversation_id=conversations.conversation_id(client_ref=receipt.client_ref, recipient=number, originator=None),
         created_by="gateway",
         recipient=number,
         text="",
-        originator=None,
         client_ref=receipt.client_ref,
-        reject_unicode=False,
-        include_message_text=False,
-        additional_options={},
         message_guid=message_id.hex,  # never sent
         transport="none",
         encoding="unknown",
         segments=0,
-        warnings=[],
     )
 
 

@@ -14,9 +14,10 @@ from receiptsvc.config import Settings
 from receiptsvc.domain.accounts import account_of
 from receiptsvc.domain.countries import alpha_2
 from receiptsvc.domain.errors import StorageUnavailable
-from receiptsvc.domain.messages import OutboundMessage, SendResult
+from receiptsvc.domain.messages import OutboundMessage, SendResult, content_of
 from receiptsvc.domain.retry_policy import RepeatPolicy
 from receiptsvc.dynmark.gateway import Gateway
+from receiptsvc.dynmark.transports import IGNORE_REPEATS
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.outbound import accounts, call_results, claims, send_gate
 from receiptsvc.store.outbound.accounts import Call, Gate
@@ -114,28 +115,24 @@ def repeats(settings: Settings) -> RepeatPolicy:
     return RepeatPolicy(
         after=timedelta(seconds=settings.resend_after_seconds),
         duration=timedelta(seconds=settings.resend_for_seconds),
+        transports=IGNORE_REPEATS,
         spread=_SPREAD,
     )
 
 
 def outbound(settings: Settings, message: ClaimedMessage, now: datetime) -> OutboundMessage:
     """What of a message goes to the gateway, with our callback as its address for receipts."""
+    is_ahead = message.deliver_after is not None and message.deliver_after > now
+    content = content_of(message) | {
+        "country_iso_code": _country(message),
+        "deliver_after": message.deliver_after if is_ahead else None,
+    }
     return OutboundMessage(
+        **content,
         id=message.id,
         recipient=message.recipient,
-        text=message.text,
         message_guid=message.message_guid,
         callback_url=tokens.receipt_url(settings, message.id),
-        originator=message.originator,
-        client_ref=message.client_ref,
-        country_iso_code=_country(message),
-        deliver_after=message.deliver_after if message.deliver_after and message.deliver_after > now else None,
-        valid_until=message.valid_until,
-        reject_unicode=message.reject_unicode,
-        include_message_text=message.include_message_text,
-        filter_set_name=message.filter_set_name,
-        impersonate_user_name=message.impersonate_user_name,
-        additional_options=message.additional_options,
     )
 
 

@@ -392,7 +392,7 @@ def test_an_external_entity_is_not_fetched(tmp_path: Path) -> None:
 def test_without_a_connection_no_message_was_sent(url: str) -> None:
     with Wire(wire.answer(WELL), reads=False) as plain:
         address = url.format(closed=wire.unused_port(), plain=plain.port)
-        gateway = SoapGateway(replace(settings("http://127.0.0.1/"), soap_url=address))
+        gateway = SoapGateway(replace(settings("http://127.0.0.1/"), gateway_urls={"soap": address}))
         sent = [message(ALICE), message(BOB)]
         results = gateway.send(sent)
     assert [results[each.id].outcome for each in sent] == [SendOutcome.NOT_SENT] * 2

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import select
@@ -10,7 +11,7 @@ from receiptsvc import ids
 from receiptsvc.domain import conversations
 from receiptsvc.domain.encoding import measure
 from receiptsvc.domain.inbox import Arrival, Channel
-from receiptsvc.domain.messages import Callback
+from receiptsvc.domain.messages import Callback, NewMessage
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Attempt, InboxRow, Message, Transition
 from receiptsvc.store.inbox import pending
@@ -24,32 +25,25 @@ def seconds(count: float) -> datetime:
     return T0 + timedelta(seconds=count)
 
 
-def message(recipient: str = "447700900001", text: str = "Hello", **fields: object) -> Message:
+def message(recipient: str = "447700900001", text: str = "Hello", **more: Any) -> NewMessage:
     """A message that is not yet accepted."""
     measured = measure(text)
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         "id": ids.new(),
         "created_by": "test",
-        "recipient": recipient,
-        "text": text,
-        "reject_unicode": False,
-        "include_message_text": False,
-        "additional_options": {},
         "message_guid": str(uuid4()),
         "transport": "soap",
         "encoding": measured.encoding,
         "segments": measured.segments,
-        "warnings": [],
-        **fields,
+        "conversation_id": conversations.conversation_id(
+            client_ref=more.get("client_ref"), recipient=recipient, originator=more.get("originator")
+        ),
+        **more,
     }
-    made = Message(**values)
-    made.conversation_id = conversations.conversation_id(
-        client_ref=made.client_ref, recipient=recipient, originator=made.originator
-    )
-    return made
+    return NewMessage(recipient=recipient, text=text, **values)
 
 
-def accept(database: Database, *made: Message, now: datetime = T0) -> list[UUID]:
+def accept(database: Database, *made: NewMessage, now: datetime = T0) -> list[UUID]:
     """Accept messages, or one if none is given; their ids."""
     accepted = list(made) or [message()]
     with database.transaction() as session:

@@ -12,12 +12,12 @@ from sqlalchemy import select, text
 
 from receiptsvc import ids
 from receiptsvc.domain.inbox import ReceiptOutcome
-from receiptsvc.domain.messages import SendOutcome, SendResult
+from receiptsvc.domain.messages import NewMessage, SendOutcome, SendResult
 from receiptsvc.domain.retry_policy import RepeatPolicy
 from receiptsvc.domain.statuses import Source
 from receiptsvc.dynmark import status_map
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import Audit, Message, Parked
+from receiptsvc.store.core.models import Audit, Parked
 from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import counters, parking
 from receiptsvc.store.outbound import call_results, claims
@@ -28,7 +28,7 @@ from tests.support.rows import accept, read_inbox, read_transitions, seconds
 
 RULES = ReceiptRules(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
 LEASE = timedelta(seconds=60)
-REPEATS = RepeatPolicy(after=timedelta(seconds=10), duration=timedelta(hours=1))
+REPEATS = RepeatPolicy(after=timedelta(seconds=10), duration=timedelta(hours=1), transports=frozenset({"soap"}))
 ALICE, BOB, CAROL = "447700900001", "447700900002", "447700900003"
 
 
@@ -85,7 +85,12 @@ def answer(
 
 
 def send(
-    database: Database, made: Message, outcome: SendOutcome = SendOutcome.TAKEN, *, tx: str | None = None, at: float = 0
+    database: Database,
+    made: NewMessage,
+    outcome: SendOutcome = SendOutcome.TAKEN,
+    *,
+    tx: str | None = None,
+    at: float = 0,
 ) -> UUID:
     """Accept a message, offer it, and record how that ended."""
     (message_id,) = accept(database, made, now=seconds(at))

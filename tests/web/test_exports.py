@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import event
+from sqlalchemy import event, update
 from sqlalchemy.engine import make_url
 
 from receiptsvc import ids
@@ -22,6 +22,7 @@ from receiptsvc.demo.processes import Stack, answers
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Message
 from receiptsvc.web.api import export_stream
 from tests.support import rows, stories
 from tests.support.processes import resident_megabytes, until
@@ -132,7 +133,9 @@ def test_no_cell_is_a_formula(client: FlaskClient, database: Database) -> None:
 
 
 def test_formulas_are_escaped_in_every_column_with_outside_text(client: FlaskClient, database: Database) -> None:
-    rows.accept(database, rows.message(text="=1", client_ref="@x", originator="+44770", transaction_id="-5"))
+    rows.accept(database, rows.message(text="=1", client_ref="@x", originator="+44770"))
+    with database.transaction() as session:
+        session.execute(update(Message).values(transaction_id="-5"))
     [row] = read_csv(client, "/v1/export/messages.csv")
     assert [row[name] for name in ("text", "clientRef", "originator", "transactionID")] == [
         "'=1",

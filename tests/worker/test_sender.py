@@ -1,7 +1,7 @@
 """What a call may take, and what of a message goes on the wire."""
 
 from receiptsvc.config import Settings
-from receiptsvc.store.core.models import Message
+from receiptsvc.domain.messages import NewMessage, content_of
 from receiptsvc.store.outbound.claims import ClaimedMessage
 from receiptsvc.worker.sender import outbound
 from tests.support.rows import message, seconds
@@ -9,8 +9,18 @@ from tests.support.rows import message, seconds
 KEYS = {"CALLBACK_KEYS": "a" * 16, "API_KEYS": "a:read:" + "b" * 16}
 
 
-def claimed(message: Message) -> ClaimedMessage:
-    return ClaimedMessage._make(getattr(message, name) for name in ClaimedMessage._fields)
+def claimed(message: NewMessage) -> ClaimedMessage:
+    return ClaimedMessage(
+        **content_of(message),
+        id=message.id,
+        recipient=message.recipient,
+        message_guid=message.message_guid,
+        transport=message.transport,
+        tries=1,
+        call_limit=None,
+        unclear_since=None,
+        suspicion=None,
+    )
 
 
 def test_a_lease_outlives_its_call() -> None:

@@ -13,17 +13,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
+from receiptsvc.cli.terminal.message_fields import MESSAGE_FIELDS
 from receiptsvc.domain.errors import ReceiptsvcError
 
 FORMS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}  # by the file's extension
 
-_FLAGS = ("rejectUnicode", "includeMessageText")
-# fmt: off
-_COLUMNS = (
-    "recipient", "recipients", "text", "originator", "clientRef", "deliverAfter", "validUntil", "countryIsoCode",
-    *_FLAGS, "filterSetName", "impersonateUserName", "messageGuid",
-)
-# fmt: on
+_FLAGS = tuple(field.name for field in MESSAGE_FIELDS if field.is_flag)
+_COLUMNS = ("recipient", "recipients", "text", *(field.name for field in MESSAGE_FIELDS))
 _MEMBERS = (*_COLUMNS, "additionalOptions")
 _FLAG_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _DELIMITERS = ",;\t"

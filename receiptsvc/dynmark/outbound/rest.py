@@ -103,7 +103,7 @@ class RestGateway:
         written = [_members(message, self._settings.rest_validity) for message in messages]
         try:
             answer = exchange.post(
-                self._settings.rest_url,
+                self._settings.gateway_urls["rest"],
                 body=json.dumps(written, separators=(",", ":")).encode("ascii"),
                 headers=_HEADERS,
                 auth=self._auth,

@@ -101,7 +101,7 @@ class SoapGateway:
     ) -> dict[UUID, SendResult]:
         try:
             answer = exchange.post(
-                self._settings.soap_url,
+                self._settings.gateway_urls["soap"],
                 body=form.write(messages),
                 headers=form.headers,
                 timeout_seconds=max(0.001, deadline - time.monotonic()),

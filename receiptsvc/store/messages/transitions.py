@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from receiptsvc.domain.messages import Origin
+from receiptsvc.domain.messages import NewMessage, Origin
 from receiptsvc.domain.statuses import UNSETTLED, Effect, Report, Source, Status, classify, fold
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.models import Message, MessageTransaction, Transition
@@ -95,32 +95,39 @@ MAX_CANDIDATES = 50  # for one clientRef and recipient
 _MAX_SCANNED = 10_000  # messages of one clientRef
 
 _LOCKED = tuple(field.name for field in fields(LockedMessage) if field.name != "saved_values")
+_NEW = tuple(field.name for field in fields(NewMessage))
 _SAVED = ("id", "status", "status_at", "conflict", "transaction_id", "due_at")
 _REPORTED = ("source", "status", "received_at", "occurred_at", "provider_status_id", "provider_description")
 _SOURCES: Mapping[str, Source] = {source.value: source for source in Source}
 _STATUSES: Mapping[str | None, Status | None] = {None: None, **{status.value: status for status in Status}}
 
 
-def accept(session: Session, messages: Sequence[Message], now: datetime, *, schedules_messages: bool = False) -> None:
-    """Insert new messages: each gets its first transition, and is due. They do not become part of the session.
+def accept(
+    session: Session, messages: Sequence[NewMessage], now: datetime, *, schedules_messages: bool = False
+) -> Mapping[str, object]:
+    """Insert new messages: each gets its first transition, and is due. Returns the columns that all of them start with.
 
     `schedules_messages`: whether a message with a deliverAfter is due only then; else the gateway schedules it.
     """
-    for message in messages:
-        deliver_after = message.deliver_after if schedules_messages else None
-        vars(message)["due_at"] = max(deliver_after, now) if deliver_after else now
-    _insert(session, messages, NewTransition(report=own_report(Status.ACCEPTED, now), rule="accepted"), now)
+    due = [max(message.deliver_after or now, now) if schedules_messages else now for message in messages]
+    step = NewTransition(report=own_report(Status.ACCEPTED, now), rule="accepted")
+    return _insert(session, messages, [{"due_at": at} for at in due], step, now)
 
 
-def accept_external(session: Session, messages: Sequence[Message], now: datetime) -> None:
+def accept_external(session: Session, messages: Sequence[NewMessage], now: datetime) -> None:
     """Insert messages that another system gave to the gateway. They are never due."""
     step = NewTransition(report=own_report(Status.SUBMITTED, now), rule="adopted", reason="another system sent it")
-    for message in messages:
-        message.origin, message.due_at = Origin.EXTERNAL, None
-    _insert(session, messages, step, now)
+    _insert(session, messages, [{"origin": Origin.EXTERNAL, "due_at": None}] * len(messages), step, now)
 
 
-def _insert(session: Session, messages: Sequence[Message], step: NewTransition, now: datetime) -> None:
+def _insert(
+    session: Session,
+    messages: Sequence[NewMessage],
+    more: Sequence[Mapping[str, object]],
+    step: NewTransition,
+    now: datetime,
+) -> Mapping[str, object]:
+    """Insert messages. `more`: further columns of each."""
     status = step.report.status
     initial = {
         "status": status,
@@ -128,12 +135,13 @@ def _insert(session: Session, messages: Sequence[Message], step: NewTransition, 
         "conflict": False,
         "created_at": now,
         "changed_at": now,
+        "transaction_id": None,
         "tries": 0,
     }
-    for message in messages:
-        vars(message).update(initial)  # ten thousand at once: SQLAlchemy's tracking of changes is not needed
-    columns = set(Message.__table__.columns.keys())
-    rows = [{name: value for name, value in vars(message).items() if name in columns} for message in messages]
+    rows = [
+        {**initial, **{name: getattr(message, name) for name in _NEW}, **columns}
+        for message, columns in zip(messages, more, strict=True)
+    ]
     bulk.insert_all(session, Message, rows)
     _insert_transitions(session, [(message.id, step, Effect.APPLIED) for message in messages], now)
     change_feed.record(session, [Change(message.id, None, str(status), now) for message in messages], now)
@@ -146,6 +154,7 @@ def _insert(session: Session, messages: Sequence[Message], step: NewTransition, 
         ),
     )
     activity.touch(session, (message.conversation_id for message in messages), now, is_reply=False)
+    return initial
 
 
 def own_report(status: Status, at: datetime) -> Report:

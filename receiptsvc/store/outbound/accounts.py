@@ -24,8 +24,6 @@ DISPELLED = 0  # the suspicion of a message that met one, before its account was
 of_message: ColumnElement[str] = literal_column(ACCOUNT.replace("impersonate", "messages.impersonate"), Text)
 waits: ColumnElement[bool] = literal_column("messages.suspicion > 0")
 
-# What may be tried by itself while nothing else shows it: without a guid, never what may have been sent.
-may_be_tried = and_(Message.suspicion.is_not(None), or_(Message.unclear_since.is_(None), Message.transport == "soap"))
 
 MAX_SHOWN = 100  # accounts
 
@@ -184,11 +182,23 @@ def forget(session: Session) -> None:
     session.execute(idle.execution_options(synchronize_session=False))
 
 
-def read_impaired(session: Session) -> Sequence[ImpairedAccount]:
-    """The accounts that are not as they should be, at most MAX_SHOWN: first what is refused, then the longest."""
+def may_be_tried(ignore_repeats: Collection[str]) -> ColumnElement[bool]:
+    """What may be tried by itself while nothing else shows it: never what may have been sent, if a repeat could be too.
+
+    `ignore_repeats`: the transports by which the gateway ignores a message that it has had.
+    """
+    is_harmless = or_(Message.unclear_since.is_(None), Message.transport.in_(ignore_repeats))
+    return and_(Message.suspicion.is_not(None), is_harmless)
+
+
+def read_impaired(session: Session, ignore_repeats: Collection[str]) -> Sequence[ImpairedAccount]:
+    """The accounts that are not as they should be, at most MAX_SHOWN: first what is refused, then the longest.
+
+    `ignore_repeats`: as for `may_be_tried`.
+    """
     is_waiting = and_(waits, of_message == SendingAccount.name)
     waiting = select(func.count(Message.id)).where(is_waiting).scalar_subquery()
-    due_at = select(func.min(Message.due_at)).where(is_waiting, may_be_tried).scalar_subquery()
+    due_at = select(func.min(Message.due_at)).where(is_waiting, may_be_tried(ignore_repeats)).scalar_subquery()
     query = (
         select(SendingAccount, waiting, due_at)
         .where(_is_amiss)

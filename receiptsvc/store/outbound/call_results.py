@@ -420,7 +420,7 @@ def _next_due(
     return retry_policy.next_due(
         outcome,
         ended_before=[attempt.outcome for attempt in tried.values()],
-        can_repeat=message.transport == "soap",
+        can_repeat=message.transport in repeats.transports,
         unclear_since=message.unclear_since,
         valid_until=message.valid_until,
         now=now,

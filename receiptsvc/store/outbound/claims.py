@@ -5,14 +5,15 @@ A call is by one account.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, func, not_, or_, select, text, update
 from sqlalchemy.orm import Session, aliased
 
 from receiptsvc.domain.accounts import account_of
+from receiptsvc.domain.messages import MessageContent
 from receiptsvc.domain.retry_policy import RepeatPolicy
 from receiptsvc.domain.statuses import UNSETTLED, Status
 from receiptsvc.store.core import bulk, keyset
@@ -21,28 +22,21 @@ from receiptsvc.store.outbound import accounts
 from receiptsvc.store.outbound.accounts import DISPELLED, Gate
 
 
-class ClaimedMessage(NamedTuple):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClaimedMessage(MessageContent):
     """What of a message goes to the gateway, and how often it was offered: `tries`, the attempt begun included."""
 
     id: UUID
     recipient: str
-    text: str
     message_guid: str
     transport: str
     tries: int
     call_limit: int | None
     unclear_since: datetime | None
     suspicion: int | None
-    originator: str | None
-    client_ref: str | None
-    country_iso_code: str | None
-    deliver_after: datetime | None
-    valid_until: datetime | None
-    reject_unicode: bool
-    include_message_text: bool
-    filter_set_name: str | None
-    impersonate_user_name: str | None
-    additional_options: dict[str, Any]
+
+
+_CLAIMED = tuple(field.name for field in fields(ClaimedMessage))
 
 
 def claim(
@@ -71,7 +65,7 @@ def claim(
     chosen: dict[str, ClaimedMessage] = {}
     for message in due:
         if _kind(message) == _kind(due[0]) and len(chosen) < (message.call_limit or limit):
-            chosen.setdefault(message.recipient, message._replace(tries=message.tries + 1))
+            chosen.setdefault(message.recipient, replace(message, tries=message.tries + 1))
     claimed = list(chosen.values())
     if claimed:
         _begin(session, claimed, now, lease)
@@ -110,7 +104,7 @@ def _due_through(
         else:
             found = _witness(session, now, repeats, _IS_WITNESS, of_account)
             if not found and gate.is_open:
-                found = _due(session, now, 1, repeats, accounts.may_be_tried, of_account)
+                found = _due(session, now, 1, repeats, accounts.may_be_tried(repeats.transports), of_account)
         if found:
             return found
     return []
@@ -136,7 +130,7 @@ def _due(
     """Up to `limit` messages that may be offered now, locked; the one that has been due longest first."""
     order = (Message.due_at, Message.id)
     query = (
-        select(*(getattr(Message, name) for name in ClaimedMessage._fields))
+        select(*(getattr(Message, name) for name in _CLAIMED))
         .where(
             Message.due_at <= now,
             Message.calling_since.is_(None),
@@ -149,7 +143,7 @@ def _due(
         .limit(limit)
         .with_for_update(of=Message, skip_locked=True, key_share=True)
     )
-    return [ClaimedMessage._make(row) for row in session.execute(query)]
+    return [ClaimedMessage(**dict(zip(_CLAIMED, row, strict=True))) for row in session.execute(query)]
 
 
 def _is_of(account: str) -> ColumnElement[bool]:

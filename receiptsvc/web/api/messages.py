@@ -60,8 +60,8 @@ def send_messages(
         draft = drafts.admit(session, draft, settings)
         if claim is not None:
             idempotency.finish(session, claim, [message.id for message in draft.messages])
-        drafts.accept(session, draft, context.now())
-    return _json_response(schemas.write_messages(draft.messages, draft.warnings), 202)
+        state = drafts.accept(session, draft, context.now())
+    return _json_response(schemas.write_messages(draft.messages, draft.warnings, state=state), 202)
 
 
 def _json_response(body: str, status: int) -> Response:

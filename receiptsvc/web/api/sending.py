@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from receiptsvc import ids
 from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.statuses import Status
+from receiptsvc.dynmark.transports import IGNORE_REPEATS
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.models import SendGate
 from receiptsvc.store.messages import operator_actions
@@ -146,7 +147,7 @@ def _describe_state(session: Session, gate: SendGate) -> dict[str, Any]:
     Our own account is the one without a name; a refusal of our credentials, which holds every account, comes first.
     """
     resend_ended_before = context.now() - timedelta(seconds=context.settings().resend_for_seconds)
-    impaired = accounts.read_impaired(session)
+    impaired = accounts.read_impaired(session, IGNORE_REPEATS)
     refused_at, next_probe_at = gate.refused_at, gate.probe_at
     own = next((account for account in impaired if account.name is None and account.refused_at), None)
     if gate.refused_at is None and own is not None:

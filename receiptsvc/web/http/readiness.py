@@ -18,6 +18,7 @@ from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.inbox import Kept
+from receiptsvc.dynmark.transports import IGNORE_REPEATS
 from receiptsvc.spool.backlog import Backlog
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.health import heartbeats
@@ -104,7 +105,7 @@ class ReadinessProbe:
         with self._database.reading() as session:
             workers = heartbeats.find_alive(session, "worker", now - UNSEEN_AFTER)
             degraded = [] if workers else [WORKER_UNSEEN]
-            gate, impaired = send_gate.read(session), accounts.read_impaired(session)
+            gate, impaired = send_gate.read(session), accounts.read_impaired(session, IGNORE_REPEATS)
             overdue = call_results.count_overdue(session, now - timedelta(seconds=self._settings.resend_for_seconds))
         self._sending = {
             ACCOUNT_REFUSED: (gate.refused_at is not None)

@@ -4,7 +4,8 @@ Submissions themselves are in `submissions`, explanations in `receipts`.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import marshmallow as ma
@@ -12,6 +13,7 @@ from marshmallow import fields
 
 from receiptsvc.domain import encoding as encodings
 from receiptsvc.domain.encoding import Encoding
+from receiptsvc.domain.messages import NewMessage
 from receiptsvc.domain.statuses import Effect, Status
 from receiptsvc.store.core import models as store
 from receiptsvc.store.core.paging import MAX_ROWS
@@ -253,19 +255,30 @@ class Drafts(Schema):
 
 
 def write_messages(
-    messages: Sequence[store.Message], warnings: Sequence[str] = (), *, schema: type[Message] = Message
+    messages: Sequence[store.Message] | Sequence[NewMessage],
+    warnings: Sequence[str] = (),
+    *,
+    schema: type[Message] = Message,
+    state: Mapping[str, object] = MappingProxyType({}),
 ) -> str:
     """Write what `Accepted` gives (with `schema=Draft`: what `Drafts` gives) as JSON.
+
+    `state`: attributes that all of these messages have beside their own.
 
     Faster than dumping the schema, because a value that all messages share is serialised once. Written in chunks,
     because `json.dumps` holds the GIL while it writes one.
     """
+
+    def read(message: object, name: str, *_: object) -> Any:
+        return state[name] if name in state else getattr(message, name)
+
     columns = [(str(field.data_key), name, field) for name, field in schema().dump_fields.items()]
     shared: dict[str, Any] = {}
     for key, name, field in columns if messages else ():
-        value = getattr(messages[0], field.attribute or name)
-        if all(getattr(message, field.attribute or name) == value for message in messages):
-            shared[key] = field.serialize(name, messages[0], getattr)
+        attribute = field.attribute or name
+        value = read(messages[0], attribute)
+        if attribute in state or all(getattr(message, attribute) == value for message in messages):
+            shared[key] = field.serialize(name, messages[0], read)
     chunks = []
     for start in range(0, len(messages), _CHUNK_SIZE):
         items = [

@@ -10,6 +10,7 @@ from marshmallow import fields, validate
 
 from receiptsvc.config import Settings
 from receiptsvc.domain import countries, encoding
+from receiptsvc.dynmark import transports
 from receiptsvc.web.http import context
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.http.errors import Problem
@@ -24,20 +25,6 @@ _IDEMPOTENCY_KEY = "^[!-~]{1,255}$"
 _MAX_NAMED_OUTSIDERS = 5  # in the error: of the characters that keep a text from being GSM
 
 _NOT_ALLOWED_HERE = "Can't be written to from here: this installation sends to some numbers only (SEND_ONLY_TO)."
-
-# By transport: the fields it does not support, each with the reason.
-_REST_LACKS = "Can't travel by REST, which this service sends by (DYNMARK_TRANSPORT); leave it out."
-_UNSUPPORTED: dict[str, dict[str, str]] = {
-    "rest": {
-        "messageGuid": _REST_LACKS,
-        "additionalOptions": _REST_LACKS,
-        "includeMessageText": _REST_LACKS,
-    },
-    "soap": {
-        "additionalOptions": "How SOAP carries it is documented nowhere but in the gateway's live WSDL: "
-        "set DYNMARK_WSDL, or leave it out.",
-    },
-}
 
 
 def check_originator(text: str) -> None:
@@ -205,9 +192,10 @@ class NewMessage(Request):
 
     @staticmethod
     def _find_unsupported(original: Any, settings: Settings) -> dict[str, Any]:
-        if not isinstance(original, dict) or (settings.transport == "soap" and settings.wsdl is not None):
+        if not isinstance(original, dict):
             return {}
-        return {name: [why] for name, why in _UNSUPPORTED[settings.transport].items() if original.get(name)}
+        lacks = transports.unsupported(settings.transport, has_wsdl=settings.wsdl is not None)
+        return {name: [why] for name, why in lacks.items() if original.get(name)}
 
 
 class SubmissionHeaders(Request):

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from receiptsvc.domain.errors import Refused
-from receiptsvc.domain.messages import SendOutcome, SendResult
+from receiptsvc.domain.messages import NewMessage, SendOutcome, SendResult
 from receiptsvc.domain.retry_policy import RepeatPolicy
 from receiptsvc.domain.statuses import Report, Source, Status
 from receiptsvc.store.core.audits import Actor
@@ -24,7 +24,7 @@ from receiptsvc.store.outbound.claims import ClaimedMessage
 from tests.support.rows import accept, message, read_attempts, read_message, read_transitions, seconds
 
 LEASE = timedelta(seconds=60)
-REPEATS = RepeatPolicy(after=timedelta(seconds=60), duration=timedelta(seconds=3600))
+REPEATS = RepeatPolicy(after=timedelta(seconds=60), duration=timedelta(seconds=3600), transports=frozenset({"soap"}))
 TAKEN, REFUSED, UNCLEAR = SendOutcome.TAKEN, SendOutcome.REFUSED, SendOutcome.UNCLEAR
 NOT_SENT, ACCOUNT_REFUSED = SendOutcome.NOT_SENT, SendOutcome.ACCOUNT_REFUSED
 IN_WORDS, MAYBE_SENT = SendOutcome.SUSPECT_REFUSED, SendOutcome.SUSPECT_UNCLEAR
@@ -106,7 +106,7 @@ def statuses(database: Database, ids: Sequence[UUID]) -> list[str]:
     return [read_message(database, one).status for one in ids]
 
 
-def people(count: int, **fields: Any) -> list[Message]:
+def people(count: int, **fields: Any) -> list[NewMessage]:
     return [message(f"4477009{place:05}", **fields) for place in range(count)]
 
 
@@ -128,7 +128,7 @@ def test_the_messages_of_a_suspect_call_wait_and_nothing_is_said_of_them(
     assert begin(database, 0.5, 3).ids == [], "before its time nothing that waits is tried"
     assert [one.outcome for one in read_attempts(database, made[0])] == [suspect]
     with database.reading() as session:
-        [shown] = accounts.read_impaired(session)
+        [shown] = accounts.read_impaired(session, REPEATS.transports)
     assert (shown.name, shown.waiting, shown.refused_at) == (None, 3, None)
     assert shown.next_try_at == seconds(1 if suspect is IN_WORDS else 60), "with the gap of any lost answer"
 
@@ -343,7 +343,7 @@ def test_without_a_guid_what_may_have_been_sent_is_not_tried_again_and_is_settle
     offer(database, 0, MAYBE_SENT)
     assert not any(begin(database, at).ids for at in range(1, 5000, 250))
     with database.reading() as session:
-        assert [one.next_try_at for one in accounts.read_impaired(session)] == [None]
+        assert [one.next_try_at for one in accounts.read_impaired(session, REPEATS.transports)] == [None]
     retire_late(database, 3601)
     row = read_message(database, made)
     assert (row.status, row.due_at, row.suspicion) == ("send_unknown", None, None)

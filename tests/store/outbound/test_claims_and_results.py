@@ -17,8 +17,8 @@ from receiptsvc.store.outbound.claims import ClaimedMessage
 from tests.support.rows import accept, message, read_attempts, read_message, read_transitions, seconds
 
 LEASE = timedelta(seconds=60)
-REPEATS = RepeatPolicy(after=timedelta(seconds=10), duration=timedelta(seconds=100))
-LONG = RepeatPolicy(after=timedelta(seconds=10), duration=timedelta(days=1))
+REPEATS = RepeatPolicy(after=timedelta(seconds=10), duration=timedelta(seconds=100), transports=frozenset({"soap"}))
+LONG = RepeatPolicy(after=timedelta(seconds=10), duration=timedelta(days=1), transports=REPEATS.transports)
 ALICE, BOB = "447700900001", "447700900002"
 
 
