@@ -9,7 +9,7 @@ import socket
 import sqlite3
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,15 +43,15 @@ class Way:
         received = b""
         with socket.create_connection(self.address, 10) as connection:
             connection.settimeout(20)
-            try:
+            # What follows an answer that closes is never read.
+            with suppress(ConnectionResetError, BrokenPipeError):
                 for piece in pieces:
                     connection.sendall(piece)
                     if len(pieces) > 1:
                         until("it is read", lambda: unread_bytes(self.address[1]) == 0)
+            with suppress(ConnectionResetError):
                 while more := connection.recv(65536):
                     received += more
-            except (ConnectionResetError, BrokenPipeError):  # what follows an answer that closes is never read
-                pass
         query = f"SELECT {COLUMNS} FROM inbox ORDER BY id LIMIT -1 OFFSET {self.rows}"  # noqa: S608 - our own words
         made = self.database.execute(query).fetchall()
         self.rows += len(made)
