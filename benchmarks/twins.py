@@ -29,7 +29,7 @@ _ROUNDS = 9
 _RECIPIENTS = 10_000
 _RECEIPTS = 2_000
 _QUERY = (
-    "datetime=2026-11-22T10%3A00%3A{:02d}&recipient=447700900001&statusid=4&statusdescription=Delivered"
+    "datetime=2026-11-22T10%3A00%3A{:02d}.120&recipient=447700900001&statusid=4&statusdescription=Delivered"
     "&clientref=order%2F1234&transactionid={}"
 )
 
