@@ -21,6 +21,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from receiptsvc import keys
+from receiptsvc.domain import numbers
 from receiptsvc.domain.errors import SettingsError
 from receiptsvc.domain.statuses import GATEWAY_STATUSES, Status
 from receiptsvc.dynmark.transports import TRANSPORTS
@@ -232,7 +233,7 @@ class _EnvReader:
         value = self.text(name)
         if value is None:
             return None
-        prefixes = tuple(re.sub(r"[\s()-]", "", part).removeprefix("+") for part in value.split(","))
+        prefixes = tuple(numbers.digits(part) or "" for part in value.split(","))
         if not all(re.fullmatch(r"[1-9][0-9]{0,14}", prefix) for prefix in prefixes):
             self.fault(name, "must be international numbers or their beginnings, such as 447700900123,4479")
         return prefixes

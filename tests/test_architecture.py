@@ -58,7 +58,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
             "store/outbound",
             "tokens",
         },
-        {"phonenumbers", "sqlalchemy"},
+        {"sqlalchemy"},
     ),
     "web/http": (
         {

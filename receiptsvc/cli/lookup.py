@@ -12,6 +12,7 @@ from receiptsvc import ids
 from receiptsvc.cli.terminal import display
 from receiptsvc.cli.terminal.answers import api_errors_shown, print_json
 from receiptsvc.client import ApiError, Client, Json
+from receiptsvc.domain import numbers
 
 _NOT_FOUND = frozenset({404, 422})  # the term is not a reference of the kind it was tried as
 _MAX_CLIENT_REF = 64
@@ -89,7 +90,8 @@ def _lookups(client: Client, term: str) -> Iterator[tuple[str, Callable[[], Iter
         yield "message id", lambda: iter([client.message(term)])
     if term.isascii() and term.isdigit():
         yield "transactionID", lambda: iter(client.transaction(term).get("messages") or [])
-    if sum(character.isdigit() for character in term) >= _MIN_DIGITS and not any(map(str.isalpha, term)):
-        yield "recipient", lambda: client.messages(recipient=term)
+    number = numbers.read(term)
+    if number is not None and len(number) >= _MIN_DIGITS:
+        yield "recipient", lambda: client.messages(recipient=number)
     if len(term) <= _MAX_CLIENT_REF:
         yield "clientRef", lambda: client.messages(clientRef=term)

@@ -1,62 +1,185 @@
-"""Phone numbers: from how people write them to the digits that the gateway takes. No error repeats a number."""
+"""Phone numbers: which writings are one number. Every other module asks this one. No error repeats a number.
+
+A number is its international digits (E.164), without `+`. A text is read so:
+
+- Blanks of any kind, brackets, dots, dashes and slashes only separate. The decimal digits of every script and the
+  full-width plus count as 0-9 and `+`; `tel:` may come first. A text with anything else (letters, an extension), of
+  more than 40 characters or 20 digits, or written as a decimal (a spreadsheet's 447700900000.0) is a name.
+- After `+` or `00` it is international. A trunk prefix, as in +44 (0)7700 900000, is dropped by that country's plan.
+- Without them it is international too if it is possible so: that is how the gateway writes numbers.
+- A national writing needs a country as a hint: that of our own message. Without one it equals only itself.
+- Of fewer than seven digits it is a short code: only blanks and a plus are dropped.
+"""
 
 import re
+import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import phonenumbers
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata
 
+from receiptsvc.domain import countries
+
+MIN_DIGITS = 7  # of a number; what has fewer is a short code
+INDEXED_DIGITS = 4  # the last ones of a recipient, by which an index finds it
+
 _MAX_LENGTH = 40
-_SEPARATORS = re.compile("[ \t\u00a0\u202f().\u2010-\u2015\u2212/-]")
-_NUMBER = re.compile(r"\+?[0-9]{2,20}")
+_ENDING = 6
+_SEPARATOR = r"[\s().\u2010-\u2015\u2212/-]"
+_SEPARATORS = re.compile(_SEPARATOR)
+_MAX_DIGITS = 20
+_COMPACT = re.compile(rf"\+?[0-9]{{1,{_MAX_DIGITS}}}")
+_DECIMAL = re.compile(r"\s*\+?[0-9]{7,}\.[0-9]{1,2}\s*")
+_IN_TEXT = re.compile(rf"\+?[0-9](?:{_SEPARATOR}{{0,3}}[0-9]){{6,}}")  # what may be a person's number
 _NO_MATCH = "(?!)"
 _COUNTRY_CODES = {str(code): code for code in COUNTRY_CODE_TO_REGION_CODE}
 
 
 def normalise(text: str, region: str | None = None) -> str | None:
-    """The digits of the E.164 form, without `+`; None if this is not a possible number.
+    """The number that a text is; None if it is not a possible one.
 
-    An international number may begin with `+`, `00` or just the country code. With a `region` (ISO 3166-1 alpha-2), a
-    number without `+` or `00` is first tried as a national number of that country.
+    With a `region` (ISO 3166-1 alpha-2), a text without `+` or `00` is first tried as a national number there.
     """
+    compact = _compact(text)
+    if compact is None:
+        return None
+    is_national = region is not None and not compact.startswith(("+", "00"))
+    return (_parse_possible(compact, region) if is_national else None) or _as_international(compact)
+
+
+def read(text: str) -> str | None:
+    """The digits of a number, a short code, or a national number whose country is not known; None for a name."""
+    return _read(text) if len(text) <= _MAX_LENGTH else None
+
+
+def fold(text: str) -> str:
+    """The sender or recipient of a text as it is stored and compared: its digits, or the name without spare blanks."""
+    return read(text) or " ".join(text.split())
+
+
+def fold_originator(originator: str | None) -> str:
+    """An originator as it is compared: +447700900000 is 447700900000, ACME is acme; empty is the account's own."""
+    return fold(originator or "").casefold()
+
+
+def is_same(text: str, number: str) -> bool:
+    """Whether a text is this number, which is digits. A national writing is tried in the number's own country."""
+    return text == number or (len(text) <= _MAX_LENGTH and _is_same(text, number))
+
+
+def identify(text: str, candidates: Collection[str]) -> str | None:
+    """The one of these numbers that a text is; None: none is, or several may be.
+
+    An international number is none but itself, even if it could also be the national number of another candidate.
+    """
+    number = fold(text)
+    fitting = [number] if number in candidates else [each for each in candidates if is_same(text, each)]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def digits(text: str) -> str | None:
+    """The digits of a number or a part of one, such as the last ones, as they stand; None for a name."""
+    compact = _compact(text)
+    return compact.removeprefix("+") if compact else None
+
+
+def ending(text: str) -> str:
+    """The last six digits: the same in every writing of a number. Empty for a name."""
+    return (digits(text) or "")[-_ENDING:]
+
+
+def is_of_country(number: str, alpha_3: str | None) -> bool:
+    """Whether a number has the country code of this country (ISO 3166-1 alpha-3)."""
+    region = countries.alpha_2(alpha_3 or "")
+    code = phonenumbers.country_code_for_region(region) if region else 0
+    return bool(code) and number.startswith(str(code))
+
+
+def hide_all(text: str) -> str:
+    """A text of others, without what may be a person's number."""
+    return _IN_TEXT.sub("[number]", text)
+
+
+@lru_cache(maxsize=4096)
+def _read(text: str) -> str | None:
+    compact = _compact(text)
+    if compact is None:
+        return None
+    written = compact.removeprefix("+")
+    if len(written) < MIN_DIGITS:
+        return written if "".join(text.split()) == compact else None
+    return normalise(text) or (written.lstrip("0") if written.startswith("00") else written) or None
+
+
+@lru_cache(maxsize=4096)
+def _is_same(text: str, number: str) -> bool:
+    return number in {_read(text), normalise(text), normalise(text, _region_of(number))}
+
+
+def _compact(text: str) -> str | None:
+    """Digits, perhaps after a plus, without what only separates them; None for a name."""
     if len(text) > _MAX_LENGTH:
         return None
+    if text.isdigit() and text.isascii():
+        return text if len(text) <= _MAX_DIGITS else None
     compact = _SEPARATORS.sub("", text)
-    if not _NUMBER.fullmatch(compact):
-        return None
+    if _COMPACT.fullmatch(compact):
+        return None if "." in text and _DECIMAL.fullmatch(text) else compact
+    compact = "".join(map(_to_ascii, compact[4:] if compact[:4].lower() == "tel:" else compact))
+    return compact if _COMPACT.fullmatch(compact) else None
+
+
+def _to_ascii(character: str) -> str:
+    return "+" if character == "\uff0b" else str(unicodedata.decimal(character, character))
+
+
+def _as_international(compact: str) -> str | None:
     if compact.startswith("+"):
         return _international(compact[1:])
     if compact.startswith("00"):
         return _international(compact[2:])
-    national = _parse_possible(compact, region) if region else None
-    return national or _international(compact)
-
-
-def digits_only(text: str) -> str | None:
-    """The digits of a short code, or of a part of a number; None if the text holds anything else."""
-    compact = _SEPARATORS.sub("", text[: _MAX_LENGTH + 1])
-    return compact.removeprefix("+") if len(text) <= _MAX_LENGTH and _NUMBER.fullmatch(compact) else None
+    number = _international(compact)
+    # Where no plus says so, the zero after a country code may be no trunk prefix: 440 is an American area code too.
+    return number if number is None or number == compact or _has_form(number) else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Plan:
-    """The numbering plan of a country code: which lengths are possible, for digits without a trunk prefix."""
+    """The numbering plan of a country code: which lengths are possible, and forms usual, without a trunk prefix."""
 
+    region: str
     lengths: frozenset[int]
+    form: re.Pattern[str]
     trunk: re.Pattern[str]
 
 
 def _international(digits: str) -> str | None:
     """The same as `_parse_possible` of `+` and these digits, twenty times as fast where they need no rewriting."""
+    plan, national = _split(digits)
+    if plan is None or plan.trunk.match(national):
+        return _parse_possible("+" + digits, None)
+    return digits if len(national) in plan.lengths else None
+
+
+def _split(digits: str) -> tuple[_Plan | None, str]:
+    """The plan of the country code that these digits begin with, and the digits after it."""
     for length in (1, 2, 3):
         plan = _plan(digits[:length])
         if plan is not None:
-            national = digits[length:]
-            if plan.trunk.match(national):
-                break
-            return digits if len(national) in plan.lengths else None
-    return _parse_possible("+" + digits, None)
+            return plan, digits[length:]
+    return None, digits
+
+
+def _has_form(number: str) -> bool:
+    plan, national = _split(number)
+    return plan is not None and plan.form.fullmatch(national) is not None
+
+
+def _region_of(number: str) -> str | None:
+    plan, _ = _split(number)
+    return plan.region if plan is not None else None
 
 
 @cache
@@ -67,8 +190,11 @@ def _plan(country_code: str) -> _Plan | None:
     metadata = PhoneMetadata.metadata_for_region_or_calling_code(code, region)
     if metadata is None or metadata.general_desc is None:
         return None
+    general = metadata.general_desc
     return _Plan(
-        lengths=frozenset(metadata.general_desc.possible_length + metadata.general_desc.possible_length_local_only),
+        region=region,
+        lengths=frozenset(general.possible_length + general.possible_length_local_only),
+        form=re.compile(general.national_number_pattern or _NO_MATCH),
         trunk=re.compile(metadata.national_prefix_for_parsing or _NO_MATCH),
     )
 

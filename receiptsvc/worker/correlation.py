@@ -7,12 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
 from uuid import UUID
 
-import phonenumbers
 from sqlalchemy.orm import Session
 
+from receiptsvc.domain import numbers
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.messages import Origin, Receipt
 from receiptsvc.domain.statuses import Status
@@ -78,17 +77,16 @@ def load_context(
     message_ids |= {link.message_id for links in by_transaction.values() for link in links}
     # By clientRef only where nothing better is known: a campaign's million messages may share one clientRef.
     references = {
-        (receipt.client_ref, receipt.recipient)
+        (receipt.client_ref, numbers.ending(receipt.recipient))
         for row, receipt in receipts
         if row.message_id is None
         and receipt.client_ref
         and receipt.recipient
+        and numbers.ending(receipt.recipient)
         and not _links_of_recipient(receipt, by_transaction.get(receipt.transaction_id or "", ()))
     }
     by_client_ref = defaultdict(list)
-    for candidate in transitions.find_candidates(
-        session, {(client_ref, last_digits(number)) for client_ref, number in references if client_ref and number}
-    ):
+    for candidate in transitions.find_candidates(session, references):
         by_client_ref[candidate.client_ref].append(candidate)
         message_ids.add(candidate.id)
     return MatchContext(
@@ -127,36 +125,12 @@ def correlate(row: ClaimedReceipt, receipt: Receipt, context: MatchContext) -> M
 
 def _links_of_recipient(receipt: Receipt, links: Iterable[TransactionLink]) -> list[TransactionLink]:
     """The links to messages that went to the receipt's recipient; all of them, if it names none."""
-    return [link for link in links if receipt.recipient is None or same_number(receipt.recipient, link.recipient)]
-
-
-def same_number(number: str, recipient: str) -> bool:
-    """Whether a number, however it is written, is this recipient's (international, digits only)."""
-    if number.strip().lstrip("+") == recipient:
-        return True
-    expected = _parse(f"+{recipient}")
-    if expected is None:
-        return False
-    region = phonenumbers.region_code_for_country_code(expected.country_code or 0)
-    readings = (_parse(number, region), _parse(f"+{number.strip().lstrip('+0')}"))
-    return any(
-        (parsed.country_code, parsed.national_number) == (expected.country_code, expected.national_number)
-        for parsed in readings
-        if parsed
-    )
-
-
-@lru_cache(maxsize=4096)
-def _parse(number: str, region: str | None = None) -> phonenumbers.PhoneNumber | None:
-    try:
-        return phonenumbers.parse(number, region)
-    except phonenumbers.NumberParseException:
-        return None
+    return [link for link in links if receipt.recipient is None or numbers.is_same(receipt.recipient, link.recipient)]
 
 
 def _match_by_token(message: LockedMessage, receipt: Receipt, links: Sequence[TransactionLink]) -> Match | NoMatch:
     """The message whose URL the receipt came to, unless its recipient or its transactionID contradicts that."""
-    if receipt.recipient is not None and not same_number(receipt.recipient, message.recipient):
+    if receipt.recipient is not None and not numbers.is_same(receipt.recipient, message.recipient):
         return NoMatch(
             outcome=ReceiptOutcome.QUARANTINED, reason="its recipient is not the one of the message it came for"
         )
@@ -175,13 +149,13 @@ def _match_by_client_ref(
     client_ref = receipt.client_ref if number and row.message_id is None else None
     candidates = context.by_client_ref.get(client_ref, ()) if client_ref else ()
     messages = [message for message in map(context.locked.get, (each.id for each in candidates)) if message is not None]
-    similar = [message for message in messages if message.recipient.endswith(last_digits(number))]
+    similar = [message for message in messages if message.recipient.endswith(numbers.ending(number))]
     fitting = [
         message
         for message in similar
         if (receipt.transaction_id is None or message.transaction_id is None)
         and _was_offered(message, latest)
-        and same_number(number, message.recipient)
+        and numbers.is_same(number, message.recipient)
     ]
     if len(fitting) > 1 or (fitting and len(similar) >= transitions.MAX_CANDIDATES):
         count = len(fitting) if len(fitting) > 1 else f"{len(similar)} or more"
@@ -202,11 +176,6 @@ def _was_offered(message: LockedMessage, latest: datetime) -> bool:
     # An accepted message that is in no call was not sent: had any byte gone out, its status would be higher.
     is_unsent = message.status == Status.ACCEPTED and message.calling_since is None
     return message.offered_at is not None and message.offered_at <= latest and not is_unsent
-
-
-def last_digits(number: str) -> str:
-    """The last six digits, which are the same however a number is written."""
-    return "".join(letter for letter in number if letter.isdigit())[-6:]
 
 
 def _explain_no_match(row: ClaimedReceipt, receipt: Receipt, links: Iterable[TransactionLink]) -> str:

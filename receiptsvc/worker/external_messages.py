@@ -11,12 +11,12 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.domain import conversations
+from receiptsvc.domain import conversations, numbers
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import NewMessage, Receipt
 from receiptsvc.store.inbox.pending import ClaimedReceipt
 from receiptsvc.store.messages import transitions
-from receiptsvc.worker.correlation import Match, last_digits
+from receiptsvc.worker.correlation import Match
 
 BY_TRANSACTION = "adopted by transactionID and recipient"
 BY_CLIENT_REF = "adopted by clientRef and recipient"
@@ -24,7 +24,9 @@ BY_CLIENT_REF = "adopted by clientRef and recipient"
 
 def adopt_at(row: ClaimedReceipt, receipt: Receipt, after: timedelta | None) -> datetime | None:
     """When an unmatched receipt may be adopted; None: never."""
-    is_adoptable = row.channel == Channel.ACCOUNT and not row.is_unauthenticated and _normalise_recipient(receipt)
+    is_adoptable = (
+        row.channel == Channel.ACCOUNT and not row.is_unauthenticated and numbers.read(receipt.recipient or "")
+    )
     has_reference = receipt.transaction_id or receipt.client_ref
     return row.received_at + after if after is not None and is_adoptable and has_reference else None
 
@@ -42,10 +44,10 @@ def adopt(
     adopted: list[tuple[ClaimedReceipt, Receipt, Match]] = []
     ambiguous: list[ClaimedReceipt] = []
     for row, receipt in receipts:
-        number = _normalise_recipient(receipt)
+        number = numbers.fold(receipt.recipient or "")
         key = (receipt.transaction_id, None if receipt.transaction_id else receipt.client_ref, number)
         references = {
-            (kind, reference, last_digits(number))
+            (kind, reference, numbers.ending(number))
             for kind, reference in (("transaction", receipt.transaction_id), ("clientRef", receipt.client_ref))
             if reference
         }
@@ -75,9 +77,3 @@ def _make_message(receipt: Receipt, number: str) -> NewMessage:
         encoding="unknown",
         segments=0,
     )
-
-
-def _normalise_recipient(receipt: Receipt) -> str:
-    """The recipient's digits, international as far as that is known without the country."""
-    digits = "".join(letter for letter in receipt.recipient or "" if letter in "0123456789")
-    return digits.removeprefix("00")

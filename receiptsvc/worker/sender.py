@@ -6,13 +6,12 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic, sleep
 from uuid import UUID
 
-import phonenumbers
 from sqlalchemy.orm import Session
 
 from receiptsvc import logs, tokens
 from receiptsvc.config import Settings
+from receiptsvc.domain import numbers
 from receiptsvc.domain.accounts import account_of
-from receiptsvc.domain.countries import alpha_2
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.messages import OutboundMessage, SendResult, content_of
 from receiptsvc.domain.retry_policy import RepeatPolicy
@@ -138,9 +137,7 @@ def outbound(settings: Settings, message: ClaimedMessage, now: datetime) -> Outb
 
 def _country(message: ClaimedMessage) -> str | None:
     """The country that goes along, for a number of that country only: beside another's it could be misread as local."""
-    region = alpha_2(message.country_iso_code or "")
-    code = phonenumbers.country_code_for_region(region) if region else 0
-    return message.country_iso_code if code and message.recipient.startswith(str(code)) else None
+    return message.country_iso_code if numbers.is_of_country(message.recipient, message.country_iso_code) else None
 
 
 def _log(results: Iterable[SendResult], seconds: float) -> None:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.cli.conftest import READER, Run, Service
+from tests.support.numbers import ALL, ALWAYS, NUMBERS, STRANGE
 
 ESCAPE = "\x1b[2J\x1b]0;owned\x07"
 
@@ -222,3 +223,10 @@ def test_text_from_outside_cannot_control_the_terminal(service: Service, run: Ru
         assert not {"\x1b", "\x07", "\r", "\u202e", "\u2028"} & set(result.stdout)
         assert not any(line.strip().startswith(("forged", "2026 forged")) for line in result.stdout.splitlines())
     assert "[red]" in run("conversation", "ref-1").stdout
+
+
+def test_status_finds_a_person_by_every_writing_that_needs_no_country(service: Service, run: Run) -> None:
+    service.accept("Hello", NUMBERS[0])
+    for case in [case for case in ALL if case.number == NUMBERS[0]]:
+        result = run("status", "--", case.written)
+        assert result.exit_code == (0 if case in ALWAYS or case in STRANGE else 1), case

@@ -222,30 +222,6 @@ def test_repeated_outages_after_a_claim_count_as_the_rows_failure(
     assert_balanced(database)
 
 
-NUMBERS = [
-    ("447700900001", True),
-    ("+447700900001", True),
-    ("00447700900001", True),
-    ("07700 900001", True),
-    ("+44 (0)7700 900-001", True),
-    ("447700900002", False),
-    ("7700900001", True),
-    ("17700900001", False),
-    ("", False),
-    ("garbage", False),
-]
-
-
-@pytest.mark.parametrize(("written", "recipient"), [("694123456", "48694123456"), ("2105551234", "12105551234")])
-def test_a_national_number_is_compared_in_the_recipients_country(written: str, recipient: str) -> None:
-    assert correlation.same_number(written, recipient)
-
-
-@pytest.mark.parametrize(("written", "same"), NUMBERS)
-def test_numbers_are_compared_however_they_are_written(written: str, same: bool) -> None:
-    assert correlation.same_number(written, "447700900001") is same
-
-
 def test_a_failing_row_is_isolated_and_ends_dead(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     (message_id,) = accept(database)
     poison, good = (

@@ -27,6 +27,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.messages import Origin, SendOutcome
+from receiptsvc.domain.numbers import INDEXED_DIGITS
 from receiptsvc.domain.statuses import Effect, Status
 
 
@@ -56,7 +57,9 @@ _RARE_OUTCOMES = "outcome NOT IN ('pending', 'applied')"  # what operators look 
 _RARE_CHANNELS = "channel <> 'message'"
 OPEN = "status IN ('accepted', 'send_unknown', 'submitted', 'sent')"  # no final report yet
 
-RECIPIENT_END = "substr(recipient, length(recipient) - 3)"  # its last four digits, in SQL that both databases have
+RECIPIENT_END = (
+    f"substr(recipient, length(recipient) - {INDEXED_DIGITS - 1})"  # its last digits, in SQL of both databases
+)
 
 ACCOUNT = "coalesce(impersonate_user_name, '')"  # by which a message goes out, as `domain.accounts` names it
 

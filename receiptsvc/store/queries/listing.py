@@ -16,6 +16,7 @@ from sqlalchemy import JSON, ColumnElement, Text, cast, column, false, func, lit
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain import conversations
+from receiptsvc.domain.numbers import INDEXED_DIGITS
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.db import is_sqlite
@@ -24,7 +25,6 @@ from receiptsvc.store.core.models import RECIPIENT_END, Message, MessageTransact
 from receiptsvc.store.core.paging import Page
 from receiptsvc.store.messages import transitions
 
-MIN_DIGITS = 4  # of `recipient_ends`
 MAX_PER_CLIENT_REF = 20  # messages of one clientRef that a look-up returns
 
 _COLLECT_PAGES, _MAX_COLLECTED = 8, 1_000  # rows that `collect` may read; with those of `scan` under 20 pages
@@ -61,7 +61,7 @@ class MessageFilter:
     transaction_id: str | None = None
     message_guid: str | None = None
     recipient: str | None = None
-    recipient_ends: str | None = None  # at least MIN_DIGITS
+    recipient_ends: str | None = None  # at least INDEXED_DIGITS
     status: str | None = None
     originator: str | None = None
     since: datetime | None = None
@@ -293,7 +293,7 @@ def _index_ranges(where: MessageFilter) -> list[list[Equals]]:
     elif where.client_ref is not None:
         ranges.append([(Message.client_ref, where.client_ref)])
     if where.recipient_ends is not None:
-        ranges.append([(_recipient_end, where.recipient_ends[-MIN_DIGITS:])])
+        ranges.append([(_recipient_end, where.recipient_ends[-INDEXED_DIGITS:])])
     if where.originator is not None:
         ranges.append([(Message.originator, where.originator), *status])
     elif status:
@@ -315,8 +315,8 @@ def _scan_created(where: MessageFilter, conditions: dict[str, ColumnElement[bool
     elif where.client_ref is not None:
         branches, served = [[conditions["client_ref"]]], served | {"client_ref"}
     elif where.recipient_ends is not None:
-        branches = [[_recipient_end == where.recipient_ends[-MIN_DIGITS:]]]
-        served |= {"recipient_ends"} if len(where.recipient_ends) == MIN_DIGITS else set()
+        branches = [[_recipient_end == where.recipient_ends[-INDEXED_DIGITS:]]]
+        served |= {"recipient_ends"} if len(where.recipient_ends) == INDEXED_DIGITS else set()
     else:
         # These indexes have the status before the time: one branch for a status, else one for each, merged.
         statuses = [where.status] if where.status is not None else [status.value for status in Status]

@@ -28,7 +28,7 @@ def read_recipient(query: dict[str, Any], number: str) -> dict[str, Any]:
 
     Every message to them and every reply from them, in whatever conversation, the newest first.
     """
-    digits = numbers.normalise(number) or numbers.digits_only(number)
+    digits = numbers.read(number)
     cursor = query.get("cursor")
     with context.database().reading() as session:
         page = contacts.read_contact(session, digits, limit=query["limit"], after=cursor) if digits else None

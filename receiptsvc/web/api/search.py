@@ -11,7 +11,7 @@ from receiptsvc import ids
 from receiptsvc.domain import conversations, numbers
 from receiptsvc.store.core.models import InboxRow, Message, Reply
 from receiptsvc.store.queries import contacts, listing, lookup
-from receiptsvc.store.queries.listing import MAX_PER_CLIENT_REF, MIN_DIGITS, Lookup, MessageFilter
+from receiptsvc.store.queries.listing import MAX_PER_CLIENT_REF, Lookup, MessageFilter
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
@@ -92,15 +92,14 @@ def _find_by_id(session: Session, term: str) -> Iterator[dict[str, Any]]:
 
 
 def _find_by_number(session: Session, term: str) -> Iterator[dict[str, Any]]:
-    digits = numbers.digits_only(term)
-    number = numbers.normalise(term) or digits
+    number, digits = numbers.read(term), numbers.digits(term)
     if number is not None:
         entries = contacts.read_contact(session, number, limit=_SAMPLE_SIZE).items
         messages = [entry.row for entry in entries if isinstance(entry.row, Message)]
         replies = [entry.row for entry in entries if isinstance(entry.row, Reply)]
         if entries:
             yield _make_hit("recipient", f"recipients/{number}", messages, replies)
-    if digits is not None and len(digits) >= MIN_DIGITS:
+    if digits is not None and len(digits) >= numbers.INDEXED_DIGITS:
         yield from _find_in_list(session, "recipientEnds", MessageFilter(recipient_ends=digits), recipientEnds=digits)
     transaction_id = parse_transaction_id(term)
     if transaction_id is not None:

@@ -25,13 +25,14 @@ Value = TypeVar("Value")
 CURSOR = "^[A-Za-z0-9_-]{1,400}$"
 _SENDABLE = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]*$"
 _TRANSACTION_ID = "^[0-9]{1,40}$"
-NUMBER = r"^[+0-9 \t\u00a0\u202f().\u2010-\u2015\u2212/-]{2,40}$"
+NUMBER = r"^[+0-9 \t\u00a0\u202f().\u2010-\u2015\u2212/-]{2,40}$"  # of `numbers`, what the API takes
 
 _MAX_REASON = 1000  # characters
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC_3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?(?:([Zz])|([+-]\d\d:\d\d))\Z", re.ASCII
 )
+_is_number = re.compile(NUMBER).fullmatch
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SUPPRESSION_CURSOR = re.compile(r"([0-9]{1,20})\.([0-9a-z._ -]{0,16})\Z", re.ASCII)
 _TIME_CURSOR = re.compile(r"(\d{1,17})\.([0-9a-f]{32})\Z", re.ASCII)
@@ -105,7 +106,7 @@ class Recipients(fields.Field[dict[str, list[int]]]):
         indexes: dict[str, list[int]] = {}
         faults: dict[int, list[str]] = {}
         for index, text in enumerate(value):
-            number = numbers.normalise(text, region) if isinstance(text, str) else None
+            number = numbers.normalise(text, region) if isinstance(text, str) and _is_number(text) else None
             if number is None:
                 faults[index] = [_NO_NUMBER if isinstance(text, str) else "Not a valid string."]
             else:
@@ -262,7 +263,7 @@ def _read_message_id(text: str) -> UUID:
 
 
 def _read_number(text: str) -> str:
-    number = numbers.normalise(text)
+    number = numbers.normalise(text) if _is_number(text) else None
     if number is None:
         raise ma.ValidationError(_NO_NUMBER.partition(":")[0] + ".")
     return number
@@ -300,16 +301,16 @@ def _read_suppression_cursor(text: str) -> Pair:
 
 
 def _read_phone_or_short_code(text: str) -> str:
-    number = numbers.normalise(text) or numbers.digits_only(text)
+    number = numbers.read(text) if _is_number(text) else None
     if number is None:
         raise ma.ValidationError("Is neither a phone number nor a short code.")
     return number
 
 
 def _read_number_suffix(text: str) -> str:
-    digits = numbers.digits_only(text)
-    if digits is None or len(digits) < listing.MIN_DIGITS:
-        raise ma.ValidationError(f"Must be at least the last {listing.MIN_DIGITS} digits of a number.")
+    digits = numbers.digits(text) if _is_number(text) else None
+    if digits is None or len(digits) < numbers.INDEXED_DIGITS:
+        raise ma.ValidationError(f"Must be at least the last {numbers.INDEXED_DIGITS} digits of a number.")
     return digits
 
 

@@ -14,6 +14,7 @@ from marshmallow import fields
 from receiptsvc.domain import encoding as encodings
 from receiptsvc.domain.encoding import Encoding
 from receiptsvc.domain.messages import NewMessage
+from receiptsvc.domain.numbers import INDEXED_DIGITS
 from receiptsvc.domain.statuses import Effect, Status
 from receiptsvc.store.core import models as store
 from receiptsvc.store.core.paging import MAX_ROWS
@@ -174,7 +175,7 @@ class MessageQuery(Request):
     )
     recipient = kinds.phone_number(metadata=about("The number it went to, in any usual writing.", "+44 7700 900000"))
     recipient_ends = kinds.number_suffix(
-        metadata=about(f"The last digits of that number, at least {listing.MIN_DIGITS}.", "0000")
+        metadata=about(f"The last digits of that number, at least {INDEXED_DIGITS}.", "0000")
     )
     status = kinds.choice(STATUSES, metadata=about("Where it stands now.", "undelivered"))
     originator = kinds.text(max_length=16, metadata=about("The sender, exactly as it was given.", "ACME"))

@@ -1,0 +1,140 @@
+"""Which writings are one number; and the fast path of reading one agrees with phonenumbers."""
+
+import phonenumbers
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from receiptsvc.domain import countries, numbers
+from tests.support.forms import examples
+from tests.support.numbers import ALL, ALWAYS, HINTED, NEVER, NUMBERS, ORIGINATORS, STRANGE, Case
+
+CODES = sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)
+DIGITS = st.text("0123456789", max_size=18) | st.text("01589", max_size=18)
+INTERNATIONAL = st.builds("{}{}".format, st.sampled_from(CODES) | st.integers(0, 9999), DIGITS)
+
+
+def read_with_hint(case: Case) -> str | None:
+    return numbers.normalise(case.written, countries.alpha_2(case.country))
+
+
+def test_what_is_always_a_number_needs_no_hint_and_none_misleads() -> None:
+    for case in [*ALWAYS, *STRANGE]:
+        assert numbers.normalise(case.written) == numbers.read(case.written) == case.number, case
+        assert numbers.fold(case.written) == numbers.fold_originator(case.written) == case.number, case
+        assert read_with_hint(case) == case.number, case
+
+
+def test_a_national_writing_is_a_number_of_the_hint_and_without_one_only_itself() -> None:
+    for case in HINTED:
+        assert read_with_hint(case) == case.number, case
+        assert numbers.read(case.written) == numbers.digits(case.written), case
+        assert numbers.normalise(case.written) in {None, numbers.digits(case.written)}, case
+
+
+def test_what_only_resembles_a_number_is_not_read_as_it() -> None:
+    for case in NEVER:
+        assert case.number not in {numbers.normalise(case.written), numbers.fold(case.written)}, case
+        assert read_with_hint(case) != case.number, case
+
+
+def test_a_writing_is_compared_with_a_number_in_the_number_s_own_country() -> None:
+    same = {*ALWAYS, *STRANGE, *HINTED}
+    for case in ALL:
+        assert numbers.is_same(case.written, case.number) is (case in same), case
+        is_unlike = [not numbers.is_same(case.written, other) for other in NUMBERS if other != case.number]
+        assert all(is_unlike), case
+
+
+def test_of_several_numbers_a_writing_is_the_international_one_or_the_only_one_that_fits() -> None:
+    assert numbers.identify("07700 900001", ["447700900001", "447700900002", "12125550123"]) == "447700900001"
+    assert numbers.identify("07700 900001", ["447700900001", "497700900001"]) is None
+    assert numbers.identify("2079460000", ["442079460000", "2079460000"]) == "2079460000"
+    assert numbers.identify("07700900001", ["447700900001", "07700900001"]) == "07700900001"
+    assert numbers.identify("nobody", ["447700900001"]) is None
+
+
+def test_every_writing_of_a_number_ends_alike() -> None:
+    for case in [*ALWAYS, *STRANGE, *HINTED]:
+        assert numbers.ending(case.written) == numbers.ending(case.number) != "", case
+    assert numbers.ending("nobody 1") == ""
+
+
+def test_originators_are_numbers_short_codes_or_names() -> None:
+    for case in ORIGINATORS:
+        is_same = numbers.fold_originator(case.written) == numbers.fold_originator(case.originator)
+        assert is_same is case.is_same, case
+    assert numbers.fold_originator(None) == numbers.fold_originator(" ") == ""
+
+
+def test_every_writing_is_hidden_in_the_texts_of_others() -> None:
+    for case in [*ALWAYS, *HINTED]:
+        hidden = numbers.hide_all(f"To {case.written} at 12:30: no route")
+        assert "[number]" in hidden, case
+        assert sum(map(str.isdigit, hidden)) <= 4, case
+
+
+@given(st.text() | st.text("0123456789+() -.\u0664\uff14\uff0btel:", max_size=60))
+@settings(max_examples=examples(300), deadline=None, derandomize=True, database=None)
+def test_no_text_raises(text: str) -> None:
+    folded = numbers.fold(text)
+    assert numbers.fold(folded) == folded or numbers.read(text) is None
+    for region in (None, "GB", "AR", "XX"):
+        assert (numbers.normalise(text, region) or "0").isdigit()
+    assert numbers.is_same(text, folded) or numbers.read(text) is None
+    numbers.is_same(text, "447700900001")
+    numbers.identify(text, ["447700900001", "12125550123"])
+    numbers.hide_all(text)
+
+
+@pytest.mark.parametrize("text", ["4" * 1_000_000, "+" * 1_000_000, "\u0664" * 1_000_000, " 1" * 500_000])
+def test_a_text_too_long_for_a_number_is_a_name_and_is_not_remembered(text: str) -> None:
+    caches = [numbers._read, numbers._is_same]  # noqa: SLF001 - what they hold is seen nowhere else
+    before = [cache.cache_info().currsize for cache in caches]
+    assert numbers.normalise(text) is numbers.read(text) is None
+    assert not numbers.is_same(text, "447700900001")
+    assert [cache.cache_info().currsize for cache in caches] == before
+
+
+@pytest.mark.parametrize(
+    ("number", "country", "is_of_country"),
+    [("447700900001", "GBR", True), ("447700900001", "FRA", False), ("447700900001", None, False), ("1", "XXX", False)],
+)
+def test_a_number_is_of_the_countries_with_its_code(number: str, country: str | None, is_of_country: bool) -> None:
+    assert numbers.is_of_country(number, country) is is_of_country
+
+
+def as_phonenumbers_says(number: str, region: str | None = None) -> str | None:
+    try:
+        parsed = phonenumbers.parse(number, region)
+    except phonenumbers.NumberParseException:
+        return None
+    written = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+    return written.removeprefix("+") if phonenumbers.is_possible_number(parsed) else None
+
+
+@pytest.mark.long
+@settings(max_examples=examples(300), deadline=None, derandomize=True, database=None)
+@given(digits=INTERNATIONAL.filter(lambda digits: 3 <= len(digits) <= 18))
+def test_an_international_number_is_read_as_phonenumbers_reads_it(digits: str) -> None:
+    expected = as_phonenumbers_says(f"+{digits}")
+    assert numbers.normalise(f"+{digits}") == expected
+    assert numbers.normalise(f"00{digits}") == expected
+    if not digits.startswith("00"):
+        bare = numbers.normalise(digits)
+        assert bare == expected or (bare is None and expected != digits)  # without a plus a zero may be no trunk prefix
+        local = as_phonenumbers_says(digits, "GB")
+        assert numbers.normalise(digits, "GB") == (local or bare)
+
+
+@pytest.mark.parametrize("begin", ["1", "0", "8", "00", "15", "90"])
+def test_every_country_code_and_every_length_is_read_alike(begin: str) -> None:
+    for code in CODES:
+        for length in range(19 - len(str(code))):
+            digits = f"{code}{(begin + '23456789' * 3)[:length]}"
+            assert numbers.normalise(f"+{digits}") == as_phonenumbers_says(f"+{digits}"), digits
+
+
+@pytest.mark.parametrize("written", ["00", "000", "+0", "+00", "+44", "0044", "44", "+000000000000"])
+def test_too_few_digits_are_not_a_number(written: str) -> None:
+    assert numbers.normalise(written) is None
