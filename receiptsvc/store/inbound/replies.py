@@ -1,22 +1,23 @@
 """Records replies: each inbound message once, linked to a conversation, with the reason of the link."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
+from typing import NamedTuple
 from uuid import UUID
 from zlib import crc32
 
-from sqlalchemy import func, or_, select, text
+from sqlalchemy import func, literal_column, select, text
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.domain import conversations, opt_outs
+from receiptsvc.domain import conversations, numbers, opt_outs
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.messages import Reply as InboundReply
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import is_sqlite
-from receiptsvc.store.core.models import Message, Reply
+from receiptsvc.store.core.models import RECIPIENT_END, Message, Reply
 from receiptsvc.store.inbox.pending import ClaimedReceipt
 from receiptsvc.store.messages import activity, change_feed
 from receiptsvc.store.outbound import suppressions
@@ -31,6 +32,10 @@ _LOCK = text("SELECT pg_advisory_xact_lock(CAST(:space AS integer), key) FROM un
 BY_CLIENT_REF = "clientRef"
 BY_LAST_MESSAGE = "the last message sent to this person from this originator"
 ALONE = "nothing was sent to this person from this originator within the reply window"
+
+_MAX_RECENT = 1_000  # messages to one person
+_MAX_SCANNED = 10_000  # messages to numbers with the same last digits
+_MAX_SIMILAR = 50
 
 
 def lock_msgids(session: Session, msgids: Collection[str]) -> None:
@@ -57,13 +62,19 @@ def record(
     `opt_out_words`: normalised; a reply whose whole content is one of them is an opt-out. `window`: how long after a
     message a reply without a clientRef belongs to that message's conversation.
     """
-    sender = reply.sender or ""
-    answered, link = _find_answered(session, reply, sender, row.received_at - window)
+    sender, since = numbers.fold(reply.sender or ""), row.received_at - window
+    answered, link = _find_answered(session, reply, sender, since)
+    if answered is None:
+        known = numbers.identify(reply.sender or "", _find_similar(session, sender))
+        if known is not None and known != sender:
+            sender = known
+            answered, link = _find_answered(session, reply, sender, since)
+    recipient = numbers.fold(reply.recipient or "")
     if answered is not None and link == BY_LAST_MESSAGE:
         conversation_id = answered.conversation_id
     else:
         conversation_id = conversations.conversation_id(
-            client_ref=reply.client_ref, recipient=_digits(sender), originator=_digits(reply.recipient or "")
+            client_ref=reply.client_ref, recipient=sender, originator=recipient
         )
     fingerprint = _fingerprint(row, reply)
     has_twin = bool(reply.msgid) and session.scalar(  # the same msgid with another content
@@ -79,8 +90,8 @@ def record(
             "message_id": answered.id if answered is not None else None,
             "link": link,
             "msgid": reply.msgid,
-            "sender": _digits(sender),
-            "recipient": _digits(reply.recipient) if reply.recipient else None,
+            "sender": sender,
+            "recipient": recipient or None,
             "content": reply.content or "",
             "client_ref": reply.client_ref,
             "occurred_at": reply.occurred_at,
@@ -119,34 +130,78 @@ def suppress_opt_outs(session: Session, receipt_ids: Collection[UUID], actor: st
     for row in session.execute(query):
         originators: set[str | None] = {row.originator} if row.message_id is not None else set()
         if row.recipient:
-            originators.add(_digits(row.recipient))
+            originators.add(row.recipient)
         for originator in originators or {None}:
-            reply_ids.setdefault(Pair(row.sender, suppressions.fold(originator)), row.id)
+            reply_ids.setdefault(Pair(row.sender, numbers.fold_originator(originator)), row.id)
     suppressions.add(session, reply_ids, Actor(actor=actor, reason="opted out"), now, reply_ids=reply_ids)
 
 
-def _find_answered(session: Session, reply: InboundReply, sender: str, since: datetime) -> tuple[Message | None, str]:
-    """The message that a reply seems to answer, and the reason of its link. `since`: no older message by number."""
-    sent = select(Message).where(Message.recipient == _digits(sender))
-    sent = sent.order_by(Message.created_at.desc(), Message.id.desc()).limit(1)
+class SentMessage(NamedTuple):
+    """A message that a reply may answer."""
+
+    id: UUID
+    conversation_id: UUID
+    originator: str | None
+    client_ref: str | None
+    created_at: datetime
+
+
+def choose_answered(
+    reply: InboundReply, sent: Sequence[SentMessage], since: datetime
+) -> tuple[SentMessage | None, str]:
+    """The message that a reply seems to answer, and the reason of its link. `since`: no older message by number.
+
+    `sent`: messages to its sender, the newest first.
+    """
     if reply.client_ref:
-        return session.scalar(sent.where(Message.client_ref == reply.client_ref)), BY_CLIENT_REF
-    originator = func.replace(Message.originator, "+", "")
-    recent = sent.where(
-        Message.created_at > since,
-        or_(Message.originator.is_(None), originator == _digits(reply.recipient or "")),
+        return next((each for each in sent if each.client_ref == reply.client_ref), None), BY_CLIENT_REF
+    originator = numbers.fold_originator(reply.recipient)
+    for each in sent:
+        is_of_originator = each.originator is None or numbers.fold_originator(each.originator) == originator
+        if each.created_at > since and is_of_originator:
+            return each, BY_LAST_MESSAGE
+    return None, ALONE
+
+
+def _find_answered(
+    session: Session, reply: InboundReply, sender: str, since: datetime
+) -> tuple[SentMessage | None, str]:
+    """See `choose_answered`. Reads the newest message with the reply's clientRef, or the newest of each originator."""
+    newest_first = (Message.created_at.desc(), Message.id.desc())
+    sent = select(*(getattr(Message, name) for name in SentMessage._fields)).where(Message.recipient == sender)
+    if reply.client_ref:
+        query = sent.where(Message.client_ref == reply.client_ref).order_by(*newest_first).limit(1)
+    else:
+        recent = sent.where(Message.created_at > since).order_by(*newest_first).limit(_MAX_RECENT).subquery()
+        order = (recent.c.created_at.desc(), recent.c.id.desc())
+        place = func.row_number().over(partition_by=recent.c.originator, order_by=order).label("place")
+        placed = select(recent, place).subquery()
+        query = select(*(placed.c[name] for name in SentMessage._fields)).where(placed.c.place == 1)
+        query = query.order_by(placed.c.created_at.desc(), placed.c.id.desc())
+    return choose_answered(reply, [SentMessage._make(row) for row in session.execute(query)], since)
+
+
+def _find_similar(session: Session, sender: str) -> Sequence[str]:
+    """The recipients whose number ends as the sender's does: of these a national writing may be one.
+
+    Among the newest ten thousand messages to such; none if they are too many to decide between.
+    """
+    ending = numbers.ending(sender)
+    if len(sender) < numbers.MIN_DIGITS or not ending:
+        return ()
+    newest = (
+        select(Message.recipient)
+        .where(literal_column(RECIPIENT_END) == ending[-numbers.INDEXED_DIGITS :])
+        .order_by(Message.created_at.desc(), Message.id.desc())
+        .limit(_MAX_SCANNED)
+        .subquery()
     )
-    message = session.scalar(recent)
-    return message, BY_LAST_MESSAGE if message is not None else ALONE
-
-
-def _digits(number: str) -> str:
-    """A number as the gateway writes it, without blanks, leading plus and 00; a name is only stripped."""
-    bare = "".join(number.split()).removeprefix("+")
-    return bare.removeprefix("00") if bare.isdigit() else number.strip()
+    query = select(newest.c.recipient).where(newest.c.recipient.endswith(ending)).distinct().limit(_MAX_SIMILAR)
+    similar = session.scalars(query).all()
+    return similar if len(similar) < _MAX_SIMILAR else ()
 
 
 def _fingerprint(row: ClaimedReceipt, reply: InboundReply) -> UUID:
     """Equal for a reply that was forwarded twice. A reply without a msgid never equals another one."""
-    parts = (reply.msgid, reply.sender or "", reply.content or "") if reply.msgid else ("", row.id.hex)
+    parts = (reply.msgid, numbers.fold(reply.sender or ""), reply.content or "") if reply.msgid else ("", row.id.hex)
     return UUID(bytes=blake2b("\0".join(parts).encode(), digest_size=16).digest())

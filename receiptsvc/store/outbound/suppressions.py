@@ -9,6 +9,7 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
+from receiptsvc.domain import numbers
 from receiptsvc.store.core import audits, bulk
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.models import Suppression
@@ -21,12 +22,7 @@ class Pair(NamedTuple):
     """A person and a sender. Lists are in this order."""
 
     recipient: str  # international, digits
-    originator: str  # as `fold` gives it
-
-
-def fold(originator: str | None) -> str:
-    """An originator as it is compared: +447700900000 is 447700900000, ACME is acme; empty is the account's own."""
-    return (originator or "").removeprefix("+").casefold()
+    originator: str  # as `numbers.fold_originator` gives it
 
 
 def find(session: Session, recipients: Collection[str]) -> set[Pair]:
@@ -56,7 +52,7 @@ def read(
         query = query.where(Suppression.recipient == recipient)
     if originator is not None:
         # In the order of the index that has it first: by the other one a plan would pass over everybody else's.
-        name = fold(originator)
+        name = numbers.fold_originator(originator)
         columns, place = (Suppression.originator, Suppression.recipient), (name, after.recipient if after else "")
         query = query.where(Suppression.originator <= name)
     if place is not None:

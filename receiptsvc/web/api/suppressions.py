@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from receiptsvc.domain import numbers
 from receiptsvc.store.core import models
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.paging import Page
@@ -84,7 +85,7 @@ def allow(query: dict[str, Any]) -> models.Suppression:
 
 
 def _pair(arguments: dict[str, Any]) -> Pair:
-    return Pair(arguments["recipient"], suppressions.fold(arguments.get("originator")))
+    return Pair(arguments["recipient"], numbers.fold_originator(arguments.get("originator")))
 
 
 def _actor(arguments: dict[str, Any]) -> Actor:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
-from receiptsvc.domain import conversations, encoding
+from receiptsvc.domain import conversations, encoding, numbers
 from receiptsvc.domain.messages import CONTENT, NewMessage
 from receiptsvc.store.messages import transitions
 from receiptsvc.store.outbound import suppressions
@@ -100,7 +100,7 @@ def _leave_out_suppressed(session: Session, draft: Draft, settings: Settings) ->
     kept: list[NewMessage] = []
     paths: list[str] = []
     for message, (index, recipients) in zip(draft.messages, _locate(draft.submissions), strict=True):
-        if Pair(message.recipient, suppressions.fold(message.originator)) in suppressed:
+        if Pair(message.recipient, numbers.fold_originator(message.originator)) in suppressed:
             paths += [f"messages[{index}].recipients[{recipient}]" for recipient in recipients]
         else:
             kept.append(message)
