@@ -259,7 +259,8 @@ NO_ITEM = "no item of the answer names this recipient"
         ([item(ALICE), item()], [(TAKEN, "11"), (UNCLEAR, f"{NO_ITEM}; 1 of 2 name none of the call's")]),
         ([item(), item()], [(UNCLEAR, f"{NO_ITEM}; 2 of 2 name none of the call's")] * 2),
         ([item(ALICE), item(CAROL)], [(TAKEN, "11"), (UNCLEAR, f"{NO_ITEM}; 1 of 2 name none of the call's")]),
-        ([item(ALICE), item("07700900002")], [(TAKEN, "11"), (UNCLEAR, NO_ITEM)]),
+        ([item(ALICE), item("07700900002")], [(TAKEN, "11"), (TAKEN, "11")]),
+        ([item(ALICE), item("07700900009")], [(TAKEN, "11"), (UNCLEAR, NO_ITEM)]),
         (
             [item(ALICE, CAROL), item(BOB)],
             [(UNCLEAR, "its item also names a recipient that the call did not have"), (TAKEN, "11")],

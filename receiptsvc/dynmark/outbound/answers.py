@@ -14,6 +14,7 @@ from urllib.parse import quote, quote_plus
 from uuid import UUID
 from xml.sax.saxutils import escape
 
+from receiptsvc.domain import numbers
 from receiptsvc.domain.messages import OutboundMessage, SendOutcome, SendResult
 from receiptsvc.dynmark.outbound import exchange
 
@@ -34,18 +35,18 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # no database takes them, and J
 class Redactor:
     """Makes texts of the gateway fit to be kept."""
 
-    def __init__(self, *secrets: str, pattern: str | None = None) -> None:
-        """`secrets` are cut out in each writing that an answer might echo, and so is what `pattern` matches."""
+    def __init__(self, *secrets: str, hides_numbers: bool = False) -> None:
+        """`secrets` are cut out in each writing that an answer might echo; `hides_numbers`: phone numbers too."""
         spellings = {spelling for secret in secrets for spelling in _spellings(secret)}
         self._spellings = sorted(spellings, key=len, reverse=True)
-        self._pattern = re.compile(pattern) if pattern else None
+        self._hides_numbers = hides_numbers
 
     def keep(self, text: str) -> str | None:
         """What may be kept of a text: short, and without our password. None if nothing is left."""
         for spelling in self._spellings:
             text = text.replace(spelling, "[password]")
-        if self._pattern:
-            text = self._pattern.sub("[number]", text)
+        if self._hides_numbers:
+            text = numbers.hide_all(text)
         return _folded(_UNSTORABLE.sub("\ufffd", text))[:_LONGEST] or None
 
 
@@ -144,7 +145,7 @@ def all_suspect(
 ) -> dict[UUID, SendResult]:
     """A result for each message of a call of which every item was refused in the words of a refused logon.
 
-    `items`: whom each names, comparable, and what it says. A message was refused if an item is surely about it; of one
+    `items`: whom each names, and what it says. A message was refused if an item is surely about it; of one
     that no item is about, nothing is known but that the words may concern the whole call.
     """
     named = [recipients for recipients, _ in items]
@@ -187,23 +188,19 @@ def same(messages: Iterable[OutboundMessage], result: SendResult) -> dict[UUID, 
     return {message.id: result for message in messages}
 
 
-def comparable(recipient: str) -> str:
-    """A number without what may be written or left out: blanks, and a leading + or 00."""
-    return re.sub(r"^(\+|00)", "", "".join(recipient.split()))
-
-
 def refuse_twins(messages: Sequence[OutboundMessage]) -> None:
     """Raise ValueError if two messages have the same recipient."""
-    if len({comparable(message.recipient) for message in messages}) < len(messages):
+    if len({numbers.fold(message.recipient) for message in messages}) < len(messages):
         raise ValueError("a call may hold only one message to a recipient: its answer could not be paired")
 
 
 def pair(named: Sequence[frozenset[str]], messages: Sequence[OutboundMessage]) -> dict[UUID, int | str]:
     """For each message the place of the one item that names its recipient; else why there is no such item.
 
-    `named`: whom each item names, comparable. The order of items proves nothing.
+    `named`: whom each item names, however it writes them. The order of items proves nothing.
     """
-    ours = {comparable(message.recipient): message.id for message in messages}
+    ours = {message.recipient: message.id for message in messages}
+    named = _read_names(named, ours)
     claims: defaultdict[str, list[int]] = defaultdict(list)
     for place, recipients in enumerate(named):
         for recipient in recipients:
@@ -223,3 +220,15 @@ def pair(named: Sequence[frozenset[str]], messages: Sequence[OutboundMessage]) -
         else:
             places[identifier] = found[0]
     return places
+
+
+def _read_names(named: Sequence[frozenset[str]], recipients: Iterable[str]) -> list[frozenset[str]]:
+    """Whom each item names: our recipients as digits, strangers and what several recipients may be as it is written."""
+    by_ending: defaultdict[str, list[str]] = defaultdict(list)
+    for recipient in recipients:
+        by_ending[numbers.ending(recipient)].append(recipient)
+
+    return [
+        frozenset(numbers.identify(name, by_ending.get(numbers.ending(name), ())) or name for name in names)
+        for names in named
+    ]

@@ -9,7 +9,7 @@ import json
 import re
 from base64 import b64encode
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,6 @@ from receiptsvc.dynmark.outbound import answers, exchange
 
 _HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 _NOTHING_WAS_READ = "ErrBadJson"
-_NUMBER = r"\+?[0-9](?:[ ().-]?[0-9]){6,}"  # what may be a person's
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PLACE = re.compile(r"\[([0-9]{1,6})\]")
 # A string is passed over whole, also one without an end, so that the time stays in proportion to the length.
@@ -38,7 +37,7 @@ _MEMBERS = frozenset(
 class _Item:
     """One item of an answer, as far as it could be read. `is_success`: None where it proves nothing."""
 
-    recipients: frozenset[str] = frozenset()  # comparable; at most one
+    recipients: frozenset[str] = frozenset()  # as it is written; at most one
     is_success: bool | None = None
     transaction: str = ""
     codes: tuple[str, ...] = ()
@@ -80,7 +79,7 @@ class RestGateway:
         self._settings = settings
         self._auth = (account.username, account.password)
         token = b64encode(f"{account.username}:{account.password}".encode()).decode()
-        self._redactor = answers.Redactor(token, account.password, pattern=_NUMBER)
+        self._redactor = answers.Redactor(token, account.password, hides_numbers=True)
 
     def send(
         self, messages: Sequence[OutboundMessage], *, repeats: frozenset[UUID] = frozenset()
@@ -255,7 +254,8 @@ def _item(given: Any) -> _Item:
     listed = given.get("validationfailures") or []
     failures = [_failure(each) for each in (listed if isinstance(listed, list) else [listed])]
     reason, successful = _text(given.get("failuredescription")), _flag(given.get("successful"))
-    recipients, transaction = frozenset(_recipients(given.get("to"))), _text(given.get("transactionid"))
+    # What is no number names a recipient that no call has.
+    recipients, transaction = frozenset(filter(None, [_text(given.get("to"))])), _text(given.get("transactionid"))
     if reason or failures or successful == "false":
         failed = _failed(failures)
         return replace(
@@ -292,13 +292,6 @@ def _failure(given: Any) -> _Failure:
 
 def _is_of_unread(given: Any) -> bool:
     return isinstance(given, dict) and _text(given.get("failurekey")) == _NOTHING_WAS_READ
-
-
-def _recipients(to: Any) -> Iterator[str]:
-    """Whom an item names: nobody, or one. What is no number names somebody that no call has."""
-    named = answers.comparable(_text(to))
-    if named:
-        yield named
 
 
 def _flag(value: Any) -> str:

@@ -24,7 +24,7 @@ _NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
 class _Item:
     """One MessageResult, as far as it could be read. Empty texts: it did not say."""
 
-    recipients: frozenset[str]  # comparable
+    recipients: frozenset[str]  # as they are written
     transaction: str
     code: str
     description: str
@@ -210,7 +210,7 @@ def _item(element: etree._Element) -> _Item:
     recipients = parts.get("recipients")
     named = () if recipients is None else recipients.itertext()
     return _Item(
-        recipients=frozenset(filter(None, map(answers.comparable, named))),
+        recipients=frozenset(filter(None, map(str.strip, named))),
         transaction=_text(parts, "transactionID"),
         code=_text(parts, "returnCode"),
         description=_text(parts, "returnDescription"),
