@@ -1,34 +1,25 @@
 """Messages that another system on the same account sent: known here by their receipts alone.
 
-A receipt that comes to the static address and fits no message waits first, since one of ours may yet fit. Then it is
-adopted: a message of origin `external` is made for it, by transactionID and recipient, else by clientRef and recipient.
+A receipt that comes to the static address and fits no message waits first, since one of ours may yet fit. Then
+(`domain.correlation` says when) it is adopted: a message of origin `external` is made for it, by transactionID and
+recipient, else by clientRef and recipient.
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain import conversations, numbers
-from receiptsvc.domain.inbox import Channel
+from receiptsvc.domain.correlation import Match
 from receiptsvc.domain.messages import NewMessage, Receipt
 from receiptsvc.store.inbox.pending import ClaimedReceipt
 from receiptsvc.store.messages import transitions
-from receiptsvc.worker.correlation import Match
 
 BY_TRANSACTION = "adopted by transactionID and recipient"
 BY_CLIENT_REF = "adopted by clientRef and recipient"
-
-
-def adopt_at(row: ClaimedReceipt, receipt: Receipt, after: timedelta | None) -> datetime | None:
-    """When an unmatched receipt may be adopted; None: never."""
-    is_adoptable = (
-        row.channel == Channel.ACCOUNT and not row.is_unauthenticated and numbers.read(receipt.recipient or "")
-    )
-    has_reference = receipt.transaction_id or receipt.client_ref
-    return row.received_at + after if after is not None and is_adoptable and has_reference else None
 
 
 def adopt(

@@ -4,8 +4,8 @@ A batch is one commit. A batch that fails is redone row by row: a failing row is
 up no other row, and ends `dead` with its error. Before a row is processed alone, its try is counted in a commit of its
 own, so that a row that kills the process is found out too.
 
-What bytes mean belongs in `dynmark.inbound`, which message they belong to in `correlation`, what a status becomes in
-`domain.statuses`.
+What bytes mean belongs in `dynmark.inbound`, which message they belong to in `domain.correlation`, what a status
+becomes in `domain.statuses`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +20,8 @@ from zoneinfo import ZoneInfo
 from sqlalchemy.orm import Session
 
 from receiptsvc import logs
+from receiptsvc.domain import correlation
+from receiptsvc.domain.correlation import Match, NoMatch
 from receiptsvc.domain.errors import StorageUnavailable, Unreadable
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Receipt, Reply
@@ -33,8 +35,7 @@ from receiptsvc.store.inbox.parking import UnmatchedReceipt
 from receiptsvc.store.inbox.pending import ClaimedReceipt
 from receiptsvc.store.messages import transitions
 from receiptsvc.store.messages.transitions import LockedMessage
-from receiptsvc.worker import correlation, external_messages
-from receiptsvc.worker.correlation import Match, NoMatch
+from receiptsvc.worker import external_messages, match_context
 
 _MAX_TRIES = 8
 _MAX_OUTAGES = 3  # in a row, before the batch itself is suspected
@@ -217,7 +218,7 @@ def _record_receipts(
     """Correlate receipts with messages; record those that match, adopt or park those that match none."""
     if not receipts:
         return []
-    context = correlation.load_context(session, receipts)
+    context = match_context.load(session, receipts)
     matched: list[MatchedReceipt] = []
     unmatched: list[ParsedReceipt] = []
     verdicts: list[Verdict] = []
@@ -236,7 +237,7 @@ def _record_receipts(
             {receipt.transaction_id for _, receipt in unmatched if receipt.transaction_id},
             {receipt.client_ref for _, receipt in unmatched if receipt.client_ref},
         )
-    verdicts += _record_matches(session, matched, context.locked, rules.status_map, now)
+    verdicts += _record_matches(session, matched, context.messages, rules.status_map, now)
     return verdicts + _adopt_or_park(session, unmatched, rules, now)
 
 
@@ -289,7 +290,7 @@ def _adopt_or_park(
     """
     if not unmatched:
         return []
-    context = correlation.load_context(session, unmatched, locks_messages=False)
+    context = match_context.load(session, unmatched, locks_messages=False)
     adoptable: list[ParsedReceipt] = []
     parked: list[tuple[ClaimedReceipt, Receipt, NoMatch, datetime | None]] = []
     retried: list[ClaimedReceipt] = []
@@ -298,7 +299,7 @@ def _adopt_or_park(
         if isinstance(match, Match) or match.outcome is not ReceiptOutcome.UNMATCHED:
             retried.append(row)
             continue
-        adopt_at = None if match.candidates else external_messages.adopt_at(row, receipt, rules.adopt_after)
+        adopt_at = None if match.candidates else correlation.adopt_at(row, receipt, rules.adopt_after)
         if adopt_at is not None and adopt_at <= now:
             adoptable.append((row, receipt))
         else:

@@ -45,6 +45,7 @@ def _rules_in_code() -> Iterator[str]:
     package = PROJECT / "receiptsvc"
     store = package / "store"
     files = [
+        package / "domain" / "correlation.py",
         *(package / "worker").rglob("*.py"),
         *(store / "messages").rglob("*.py"),
         *(store / "outbound").rglob("*.py"),

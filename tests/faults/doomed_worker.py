@@ -9,7 +9,7 @@ from receiptsvc.dynmark import status_map
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbox import parking, pending
 from receiptsvc.store.messages import transitions
-from receiptsvc.worker import correlation
+from receiptsvc.worker import match_context
 from receiptsvc.worker.receipt_processor import PendingQueue, ReceiptRules, process
 from tests.faults import doom
 
@@ -17,7 +17,7 @@ AFTERWARDS = "committed"
 # Between the claim and the commit of a batch, in order.
 POINTS: dict[str, tuple[ModuleType, str]] = {
     "claimed": (pending, "claim"),
-    "looked up": (correlation, "load_context"),
+    "looked up": (match_context, "load"),
     "noted": (transitions, "link_transactions"),
     "recorded": (transitions, "record"),
     "parked": (parking, "park"),

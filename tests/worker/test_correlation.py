@@ -1,4 +1,4 @@
-"""Which message a receipt is about: each rule in its order, and what just misses it."""
+"""Which message a receipt is about, as it is loaded and kept; the rules themselves: tests/domain/test_correlation.py."""
 
 from typing import Any
 from uuid import UUID
@@ -7,19 +7,18 @@ import pytest
 from sqlalchemy import update
 
 from receiptsvc import ids
+from receiptsvc.domain.correlation import (
+    BY_CLIENT_REF,
+    BY_HAND,
+    BY_TOKEN,
+    BY_TRANSACTION,
+    MAX_CANDIDATES,
+)
 from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow
 from receiptsvc.store.inbox import receipts
-from receiptsvc.store.messages import transitions
-from receiptsvc.worker.correlation import (
-    BY_CLIENT_REF,
-    BY_HAND,
-    BY_LONE_TRANSACTION,
-    BY_TOKEN,
-    BY_TRANSACTION,
-)
 from tests.support.rows import accept, keep, message, read_inbox, read_message, seconds
 from tests.support.work import (
     ALICE,
@@ -97,31 +96,6 @@ def test_a_token_with_the_transaction_of_another_message_is_quarantined(database
     assert_sound(database, quarantined=2)
 
 
-def test_what_seems_to_contradict_a_token_and_does_not(database: Database) -> None:
-    send(database, message(BOB), tx="1")  # to another recipient: one transaction can have several
-    mine = send(database, message(ALICE), SendOutcome.UNCLEAR)
-    keep(database, said(tx="1"), message_id=mine)
-    send(database, message(ALICE), tx="3")
-    both = send(database, message(ALICE), tx="3")
-    keep(database, said(tx="3"), message_id=both)
-    noted = send(database, message(ALICE), SendOutcome.UNCLEAR)
-    keep(database, said(tx="4"), message_id=noted)
-    work(database)
-    late = send(database, message(ALICE), tx="5")
-    keep(database, said(tx="4"), message_id=late)
-    work(database)
-    assert [rules(database, one) for one in (mine, both, noted, late)] == [[BY_TOKEN]] * 4
-
-
-def test_a_token_s_recipient_is_compared_as_a_number(database: Database) -> None:
-    mine = send(database, message(ALICE), tx="1")
-    same = [keep(database, said(to=to), message_id=mine) for to in ("+44 7700 900001", "07700900001", None)]
-    others = [keep(database, said(to=to), message_id=mine) for to in ("447700900011", "nobody")]
-    work(database)
-    assert outcomes(database, same) == ["applied", "duplicate", "duplicate"]
-    assert outcomes(database, others) == ["quarantined"] * 2
-
-
 def test_a_token_of_a_missing_message_excludes_a_match_by_client_ref(database: Database) -> None:
     here = send(database, message(ALICE, client_ref="x"))
     strange = keep(database, said(ref="x"), message_id=ids.new())
@@ -145,21 +119,6 @@ def test_a_transaction_of_several_recipients_is_matched_by_recipient(database: D
     assert outcomes(database, [vague, other, near]) == ["unmatched"] * 3
     assert candidates(database, vague) == public(*ones)
     assert candidates(database, other) == candidates(database, near) == set()
-
-
-def test_a_transaction_of_one_recipient_is_matched_without_a_recipient(database: Database) -> None:
-    only = send(database, message(ALICE, client_ref="x"), tx="815")
-    keep(database, said(tx="815", to=None, ref="other"))
-    work(database)
-    assert rules(database, only) == [BY_LONE_TRANSACTION]
-
-
-def test_a_transaction_of_two_messages_to_one_recipient_is_unmatched(database: Database) -> None:
-    both = [send(database, message(ALICE, client_ref=ref), tx="815") for ref in "ab"]
-    kept = [keep(database, said(tx="815", to=to, ref="a")) for to in (ALICE, None)]
-    work(database)
-    assert outcomes(database, kept) == ["unmatched"] * 2
-    assert [candidates(database, one) for one in kept] == [public(*both)] * 2
 
 
 # 3. The clientRef and the recipient
@@ -199,19 +158,6 @@ def test_what_just_misses_a_client_ref_and_recipient(database: Database) -> None
     assert all(not row.candidates for row in parked(database).values())
 
 
-def test_a_message_sent_after_a_receipt_does_not_match_it(database: Database) -> None:
-    # Offered at 1000 s. Clocks may differ by five minutes.
-    made = [message(ALICE, client_ref=ref) for ref in ("in time", "too late", "no time", "too soon")]
-    in_time, too_late, no_time, too_soon = [send(database, one, at=1000) for one in made]
-    keep(database, said(ref="in time", at=700), now=seconds(2000))
-    keep(database, said(ref="too late", at=699.999), now=seconds(2000))
-    keep(database, said(ref="no time"), now=seconds(1000))
-    keep(database, said(ref="too soon"), now=seconds(999.999))
-    work(database, 2000)
-    assert [len(rules(database, one)) for one in (in_time, too_late, no_time, too_soon)] == [1, 0, 1, 0]
-    assert all(not row.candidates for row in parked(database).values())
-
-
 def test_a_message_that_never_reached_the_gateway_does_not_match(database: Database) -> None:
     accept(database, message(ALICE, client_ref="new"), now=seconds(50))
     in_vain = send(database, message(BOB, client_ref="in vain"), SendOutcome.NOT_SENT)
@@ -244,31 +190,9 @@ def test_a_message_in_a_call_is_matched_by_client_ref_only_after_the_answer(data
     assert_sound(database, applied=1, unmatched=1)
 
 
-def test_several_fitting_messages_leave_a_receipt_unmatched(database: Database) -> None:
-    early = send(database, message(ALICE, client_ref="x"), tx="1", at=0)
-    late = send(database, message(ALICE, client_ref="x"), SendOutcome.UNCLEAR, at=1000)
-    last = send(database, message(ALICE, client_ref="x"), SendOutcome.UNCLEAR, at=9000)
-    early_only = keep(database, said("Message+sent", ref="x", at=100), now=seconds(9999))
-    either = keep(database, said(ref="x", at=2000), now=seconds(9999))
-    lost = keep(database, said(tx="9", ref="x"), now=seconds(9999))
-    work(database, 10_000)
-    assert outcomes(database, [early_only, either, lost]) == ["applied", "unmatched", "unmatched"]
-    assert (rules(database, early), rules(database, late)) == ([BY_CLIENT_REF], [])
-    assert candidates(database, either) == public(early, late)
-    assert candidates(database, lost) == public(late, last)
-
-
-def test_a_transaction_of_other_recipients_leaves_a_receipt_unmatched(database: Database) -> None:
-    send(database, message(BOB, client_ref="x"), tx="815")
-    lost = send(database, message(ALICE, client_ref="x"), SendOutcome.UNCLEAR)  # of the same call: its item was missing
-    keep(database, said(tx="815", ref="x"))
-    work(database)
-    assert rules(database, lost) == [BY_CLIENT_REF]
-
-
 def test_more_candidates_than_are_read_leave_a_receipt_unmatched(database: Database) -> None:
     send(database, message(ALICE, client_ref="x"))
-    accept(database, *(message(ALICE, client_ref="x") for _ in range(transitions.MAX_CANDIDATES - 2)), now=seconds(50))
+    accept(database, *(message(ALICE, client_ref="x") for _ in range(MAX_CANDIDATES - 2)), now=seconds(50))
     receipt_id = keep(database, said(ref="x"), now=seconds(60))
     work(database)
     assert outcome(database, receipt_id) == "applied"
@@ -337,9 +261,6 @@ def test_a_transaction_learnt_from_one_receipt_matches_others_of_the_batch(datab
 def test_an_unmatched_receipt_says_why_and_changes_nothing(database: Database) -> None:
     only = send(database, message(ALICE, client_ref="a"), tx="1")
     reasons = {
-        said(): "it has no transactionID",
-        said(ref="b"): "it has no transactionID, and no message has its clientRef",
-        said(tx="2"): "no message has its transactionID",
         said(tx="2", ref="b"): "no message has its transactionID or its clientRef",
         said(tx="1", to=BOB): "its transactionID was given for other recipients",
     }

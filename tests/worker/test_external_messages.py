@@ -8,15 +8,15 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select
 
+from receiptsvc.domain.correlation import BY_CLIENT_REF as LATER_BY_CLIENT_REF
+from receiptsvc.domain.correlation import BY_LONE_TRANSACTION
+from receiptsvc.domain.correlation import BY_TRANSACTION as LATER_BY_TRANSACTION
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Origin
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message
 from receiptsvc.store.outbound import call_results
 from receiptsvc.worker import external_messages
-from receiptsvc.worker.correlation import BY_CLIENT_REF as LATER_BY_CLIENT_REF
-from receiptsvc.worker.correlation import BY_LONE_TRANSACTION
-from receiptsvc.worker.correlation import BY_TRANSACTION as LATER_BY_TRANSACTION
 from receiptsvc.worker.external_messages import BY_CLIENT_REF, BY_TRANSACTION
 from tests.support.rows import accept, keep, message, read_message, read_transitions, seconds
 from tests.support.work import (

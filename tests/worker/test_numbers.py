@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import select, update
 
 from receiptsvc.domain import numbers
+from receiptsvc.domain.correlation import BY_CLIENT_REF, BY_TOKEN, BY_TRANSACTION
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Origin
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message, Reply, Suppression
-from receiptsvc.worker.correlation import BY_CLIENT_REF, BY_TOKEN, BY_TRANSACTION
 from receiptsvc.worker.receipt_processor import ReceiptRules, process
 from tests.support.numbers import ALL, ALWAYS, HINTED, NUMBERS, ORIGINATORS, STRANGE
 from tests.support.rows import T0, accept, keep, message, seconds

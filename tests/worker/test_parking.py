@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
+from receiptsvc.domain.correlation import BY_CLIENT_REF, BY_TRANSACTION
 from receiptsvc.domain.errors import StorageUnavailable, Unreadable
 from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback, SendOutcome, SendResult
@@ -21,7 +22,6 @@ from receiptsvc.store.inbox import parking, pending
 from receiptsvc.store.outbound import call_results
 from receiptsvc.store.outbound.call_results import AttemptResult
 from receiptsvc.worker import external_messages
-from receiptsvc.worker.correlation import BY_CLIENT_REF, BY_TRANSACTION
 from tests.support.rows import T0, accept, keep, message, read_inbox, read_message, seconds
 from tests.support.work import (
     ALICE,

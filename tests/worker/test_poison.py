@@ -16,7 +16,7 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Heartbeat
 from receiptsvc.store.health import heartbeats
 from receiptsvc.store.inbox import pending
-from receiptsvc.worker import correlation
+from receiptsvc.worker import match_context
 from receiptsvc.worker.receipt_processor import PendingQueue
 from tests.support.rows import accept, keep, message, read_inbox, seconds
 from tests.support.work import assert_sound, outcome, outcomes, said, work
@@ -92,7 +92,7 @@ def test_an_outage_counts_as_no_rows_failure(database: Database, monkeypatch: py
         raise StorageUnavailable("away")
 
     kept, queue = conversation(database, GOOD, GOOD), PendingQueue()
-    for away in [(pending, "claim")] * 5 + [(correlation, "load_context")]:
+    for away in [(pending, "claim")] * 5 + [(match_context, "load")]:
         with monkeypatch.context() as outage:
             outage.setattr(*away, fail)
             with pytest.raises(StorageUnavailable):

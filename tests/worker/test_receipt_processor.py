@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import select
 
+from receiptsvc.domain import correlation
 from receiptsvc.domain.errors import StorageUnavailable, Unreadable
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.dynmark import status_map
@@ -16,7 +17,6 @@ from receiptsvc.store.core.models import InboxRow, Reply
 from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import counters, pending
 from receiptsvc.store.messages import transitions
-from receiptsvc.worker import correlation
 from receiptsvc.worker.receipt_processor import PendingQueue, ReceiptRules, process
 from tests.support.rows import accept, keep, message, read_inbox, read_message, read_transitions, seconds
 

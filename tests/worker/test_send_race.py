@@ -6,12 +6,12 @@ from uuid import UUID
 
 import pytest
 
+from receiptsvc.domain.correlation import BY_CLIENT_REF, BY_TOKEN, BY_TRANSACTION
 from receiptsvc.domain.messages import SendOutcome, SendResult
 from receiptsvc.domain.statuses import Source
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.outbound import call_results
 from receiptsvc.store.outbound.call_results import AttemptResult
-from receiptsvc.worker.correlation import BY_CLIENT_REF, BY_TOKEN, BY_TRANSACTION
 from tests.support.rows import accept, keep, message, read_message, read_transitions, seconds
 from tests.support.work import (
     REPEATS,

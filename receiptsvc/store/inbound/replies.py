@@ -3,7 +3,6 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
-from typing import NamedTuple
 from uuid import UUID
 from zlib import crc32
 
@@ -11,7 +10,8 @@ from sqlalchemy import func, literal_column, select, text
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.domain import conversations, numbers, opt_outs
+from receiptsvc.domain import conversations, correlation, numbers, opt_outs
+from receiptsvc.domain.correlation import SentMessage
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.messages import Reply as InboundReply
 from receiptsvc.store.core import bulk
@@ -28,10 +28,6 @@ WINDOW = timedelta(days=30)  # after that, a reply no longer belongs to the last
 _LOCKS = 256  # msgids share locks: PostgreSQL has room for some thousands
 _LOCK_SPACE = 20_160_112  # the first key of our advisory locks, apart from those of others
 _LOCK = text("SELECT pg_advisory_xact_lock(CAST(:space AS integer), key) FROM unnest(CAST(:keys AS integer[])) AS key")
-
-BY_CLIENT_REF = "clientRef"
-BY_LAST_MESSAGE = "the last message sent to this person from this originator"
-ALONE = "nothing was sent to this person from this originator within the reply window"
 
 _MAX_RECENT = 1_000  # messages to one person
 _MAX_SCANNED = 10_000  # messages to numbers with the same last digits
@@ -70,7 +66,7 @@ def record(
             sender = known
             answered, link = _find_answered(session, reply, sender, since)
     recipient = numbers.fold(reply.recipient or "")
-    if answered is not None and link == BY_LAST_MESSAGE:
+    if answered is not None and link == correlation.LINK_BY_LAST_MESSAGE:
         conversation_id = answered.conversation_id
     else:
         conversation_id = conversations.conversation_id(
@@ -136,37 +132,10 @@ def suppress_opt_outs(session: Session, receipt_ids: Collection[UUID], actor: st
     suppressions.add(session, reply_ids, Actor(actor=actor, reason="opted out"), now, reply_ids=reply_ids)
 
 
-class SentMessage(NamedTuple):
-    """A message that a reply may answer."""
-
-    id: UUID
-    conversation_id: UUID
-    originator: str | None
-    client_ref: str | None
-    created_at: datetime
-
-
-def choose_answered(
-    reply: InboundReply, sent: Sequence[SentMessage], since: datetime
-) -> tuple[SentMessage | None, str]:
-    """The message that a reply seems to answer, and the reason of its link. `since`: no older message by number.
-
-    `sent`: messages to its sender, the newest first.
-    """
-    if reply.client_ref:
-        return next((each for each in sent if each.client_ref == reply.client_ref), None), BY_CLIENT_REF
-    originator = numbers.fold_originator(reply.recipient)
-    for each in sent:
-        is_of_originator = each.originator is None or numbers.fold_originator(each.originator) == originator
-        if each.created_at > since and is_of_originator:
-            return each, BY_LAST_MESSAGE
-    return None, ALONE
-
-
 def _find_answered(
     session: Session, reply: InboundReply, sender: str, since: datetime
 ) -> tuple[SentMessage | None, str]:
-    """See `choose_answered`. Reads the newest message with the reply's clientRef, or the newest of each originator."""
+    """See `correlation.find_answered`. Reads the newest message with the reply's clientRef, else of each originator."""
     newest_first = (Message.created_at.desc(), Message.id.desc())
     sent = select(*(getattr(Message, name) for name in SentMessage._fields)).where(Message.recipient == sender)
     if reply.client_ref:
@@ -178,7 +147,7 @@ def _find_answered(
         placed = select(recent, place).subquery()
         query = select(*(placed.c[name] for name in SentMessage._fields)).where(placed.c.place == 1)
         query = query.order_by(placed.c.created_at.desc(), placed.c.id.desc())
-    return choose_answered(reply, [SentMessage._make(row) for row in session.execute(query)], since)
+    return correlation.find_answered(reply, [SentMessage._make(row) for row in session.execute(query)], since)
 
 
 def _find_similar(session: Session, sender: str) -> Sequence[str]:

@@ -1,7 +1,7 @@
 """The parking lot: receipts that match no message yet, found again by their references once a message has the same.
 
 A parked receipt is `unmatched`. Releasing it makes it `pending`: it goes through the whole pipeline again, and finds
-its message or is parked again. Which message that is, `worker.correlation` decides.
+its message or is parked again. Which message that is, `domain.correlation` decides.
 """
 
 from collections.abc import Collection, Sequence

@@ -1,7 +1,7 @@
 """The queue of pending callbacks: claim, settle, postpone, reopen.
 
 Every row is in the ledger's counts from its first commit, and each of its moves is counted in the commit that makes it.
-Which message a row belongs to is decided in `worker.correlation`.
+Which message a row belongs to is decided in `domain.correlation`.
 """
 
 from collections import Counter

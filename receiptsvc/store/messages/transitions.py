@@ -1,7 +1,7 @@
 """Records what is reported about messages: the only module that writes a message's status.
 
 A report becomes a transition, and the message's status becomes the fold of all its reports. The fold's rules belong in
-`domain.statuses`, the choice of the message in `worker.correlation`.
+`domain.statuses`, the choice of the message in `domain.correlation`.
 """
 
 from collections import Counter
@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from receiptsvc.domain.correlation import MAX_CANDIDATES, TransactionLink
 from receiptsvc.domain.messages import NewMessage, Origin
 from receiptsvc.domain.statuses import UNSETTLED, Effect, Report, Source, Status, classify, fold
 from receiptsvc.store.core import bulk
@@ -32,15 +33,6 @@ class NewTransition:
     reason: str | None = None
     receipt_id: UUID | None = None
     map_version: str | None = None
-
-
-class TransactionLink(NamedTuple):
-    """A transactionID of a message. `source`: `answer` if a send's answer gave it, `receipt` if a receipt did."""
-
-    transaction_id: str
-    message_id: UUID
-    recipient: str
-    source: str
 
 
 class Candidate(NamedTuple):
@@ -89,8 +81,6 @@ class LockedMessage:
             self.created_at, self.originator, self.offered_at, self.status, self.status_at
         )
 
-
-MAX_CANDIDATES = 50  # for one clientRef and recipient
 
 _MAX_SCANNED = 10_000  # messages of one clientRef
 

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import select, update
 
 from receiptsvc.domain import conversations
+from receiptsvc.domain.correlation import LINK_ALONE, LINK_BY_LAST_MESSAGE
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Reply as Said
 from receiptsvc.domain.statuses import Status
@@ -317,13 +318,13 @@ def test_replies_are_filtered_by_sender_recipient_and_client_ref(database: Datab
         assert [row.id for row in answers(database, where, limit=1)] == [row.id for row in wanted], where
 
 
-@pytest.mark.parametrize(("days", "link"), [(1, replies.ALONE), (3, replies.BY_LAST_MESSAGE)])
+@pytest.mark.parametrize(("days", "link"), [(1, LINK_ALONE), (3, LINK_BY_LAST_MESSAGE)])
 def test_a_reply_belongs_to_the_last_message_only_within_the_window(database: Database, days: int, link: str) -> None:
     [message] = rows.accept(database, rows.message(ALICE, originator=None, client_ref="a"))
     answer(database, ALICE, 2 * 86_400, to="anything", within=timedelta(days=days))
     [row] = answers(database, ReplyFilter())
     assert row.link == link
-    assert (row.message_id == message) == (link == replies.BY_LAST_MESSAGE)
+    assert (row.message_id == message) == (link == LINK_BY_LAST_MESSAGE)
 
 
 def test_a_reply_to_another_originator_starts_its_own_conversation(database: Database) -> None:
@@ -331,7 +332,7 @@ def test_a_reply_to_another_originator_starts_its_own_conversation(database: Dat
     answer(database, ALICE, 5, to="60030")
     answer(database, ALICE, 6, to="447700900999")
     second, first = answers(database, ReplyFilter())
-    assert (first.link, second.link) == (replies.ALONE, replies.BY_LAST_MESSAGE)
+    assert (first.link, second.link) == (LINK_ALONE, LINK_BY_LAST_MESSAGE)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 10])

@@ -1,23 +1,19 @@
-"""Finds the message that a receipt is about: rules in a fixed order, each with the name that its transition carries.
+"""Which message a receipt or a reply is about, and when a stray receipt is adopted.
 
-Nothing here guesses. A receipt that fits no message, or several, is a `NoMatch` that says why.
+Rules in a fixed order, each with the name that a transition or a reply carries. Nothing here guesses: a receipt that
+fits no message, or several, is a `NoMatch` that says why. What is loaded to decide by is the caller's business.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Generic, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
-from sqlalchemy.orm import Session
-
 from receiptsvc.domain import numbers
-from receiptsvc.domain.inbox import ReceiptOutcome
-from receiptsvc.domain.messages import Origin, Receipt
+from receiptsvc.domain.inbox import Channel, ReceiptOutcome
+from receiptsvc.domain.messages import Origin, Receipt, Reply
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store.inbox.pending import ClaimedReceipt
-from receiptsvc.store.messages import transitions
-from receiptsvc.store.messages.transitions import Candidate, LockedMessage, TransactionLink
 
 BY_HAND = "matched by hand"
 BY_TOKEN = "token"  # noqa: S105 - a rule's name
@@ -25,7 +21,62 @@ BY_TRANSACTION = "transactionID and recipient"
 BY_LONE_TRANSACTION = "transactionID"
 BY_CLIENT_REF = "clientRef and recipient"
 
+LINK_BY_CLIENT_REF = "clientRef"
+LINK_BY_LAST_MESSAGE = "the last message sent to this person from this originator"
+LINK_ALONE = "nothing was sent to this person from this originator within the reply window"
+
+MAX_CANDIDATES = 50  # that are loaded for one clientRef and recipient; with as many, others may fit too
+
 _MAX_CLOCK_SKEW = timedelta(minutes=5)
+
+
+class KeptReceipt(Protocol):
+    """How a receipt came. `message_id`: of its URL; `assigned_to`: by an operator."""
+
+    @property
+    def channel(self) -> str: ...
+    @property
+    def message_id(self) -> UUID | None: ...
+    @property
+    def is_unauthenticated(self) -> bool: ...
+    @property
+    def received_at(self) -> datetime: ...
+    @property
+    def assigned_to(self) -> UUID | None: ...
+
+
+class KnownMessage(Protocol):
+    """What of a message decides whether a receipt is about it."""
+
+    id: UUID
+    recipient: str
+    origin: str
+    offered_at: datetime | None
+    calling_since: datetime | None
+    status: str
+    transaction_id: str | None
+
+
+Known = TypeVar("Known", bound=KnownMessage)
+
+
+class TransactionLink(NamedTuple):
+    """A transactionID of a message. `source`: `answer` if a send's answer gave it, `receipt` if a receipt did."""
+
+    transaction_id: str
+    message_id: UUID
+    recipient: str
+    source: str
+
+
+class SentMessage(NamedTuple):
+    """What of a message decides whether a reply answers it."""
+
+    id: UUID
+    conversation_id: UUID
+    originator: str | None
+    client_ref: str | None
+    created_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,70 +97,39 @@ class NoMatch:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MatchContext:
-    """What the store knows about a batch of receipts. `locked`: every message that they may be about."""
+class MatchContext(Generic[Known]):
+    """What is known about a batch of receipts. `messages`: every message that they may be about.
 
-    locked: Mapping[UUID, LockedMessage]
+    `by_client_ref`: the messages with each clientRef whose numbers end as that of a receipt does.
+    """
+
+    messages: Mapping[UUID, Known]
     by_transaction: dict[str, list[TransactionLink]]
-    by_client_ref: Mapping[str, Sequence[Candidate]]
+    by_client_ref: Mapping[str, Sequence[UUID]]
 
     def learn(self, receipt: Receipt, match: Match) -> None:
         """Add what the next batch would load about this receipt: how receipts are batched must make no difference."""
         if receipt.transaction_id is None:
             return
-        message, links = self.locked[match.message_id], self.by_transaction.setdefault(receipt.transaction_id, [])
+        message, links = self.messages[match.message_id], self.by_transaction.setdefault(receipt.transaction_id, [])
         if message.transaction_id is None:
             message.transaction_id = receipt.transaction_id
         if all(link.message_id != message.id for link in links):
             links.append(TransactionLink(receipt.transaction_id, message.id, message.recipient, "receipt"))
 
 
-def load_context(
-    session: Session, receipts: Sequence[tuple[ClaimedReceipt, Receipt]], *, locks_messages: bool = True
-) -> MatchContext:
-    """Load every message that these receipts may be about, and lock them unless the caller only looks."""
-    by_transaction: dict[str, list[TransactionLink]] = {}
-    for link in transitions.find_transaction_links(
-        session, {receipt.transaction_id for _, receipt in receipts if receipt.transaction_id}
-    ):
-        by_transaction.setdefault(link.transaction_id, []).append(link)
-    message_ids = {row.message_id for row, _ in receipts} | {row.assigned_to for row, _ in receipts}
-    message_ids |= {link.message_id for links in by_transaction.values() for link in links}
-    # By clientRef only where nothing better is known: a campaign's million messages may share one clientRef.
-    references = {
-        (receipt.client_ref, numbers.ending(receipt.recipient))
-        for row, receipt in receipts
-        if row.message_id is None
-        and receipt.client_ref
-        and receipt.recipient
-        and numbers.ending(receipt.recipient)
-        and not _links_of_recipient(receipt, by_transaction.get(receipt.transaction_id or "", ()))
-    }
-    by_client_ref = defaultdict(list)
-    for candidate in transitions.find_candidates(session, references):
-        by_client_ref[candidate.client_ref].append(candidate)
-        message_ids.add(candidate.id)
-    return MatchContext(
-        locked=transitions.lock_messages(
-            session, {message_id for message_id in message_ids if message_id is not None}, takes_lock=locks_messages
-        ),
-        by_transaction=by_transaction,
-        by_client_ref=by_client_ref,
-    )
-
-
-def correlate(row: ClaimedReceipt, receipt: Receipt, context: MatchContext) -> Match | NoMatch:
+def correlate(row: KeptReceipt, receipt: Receipt, context: MatchContext[Known]) -> Match | NoMatch:
     """The message that a receipt is about, by the first rule that fits.
 
     In order: an operator's assignment, the token of its URL, transactionID and recipient, clientRef and recipient.
     """
-    if row.assigned_to is not None and row.assigned_to in context.locked:
+    if row.assigned_to is not None and row.assigned_to in context.messages:
         return Match(message_id=row.assigned_to, rule=BY_HAND)
-    message = context.locked.get(row.message_id) if row.message_id else None
+    message = context.messages.get(row.message_id) if row.message_id else None
     links = context.by_transaction.get(receipt.transaction_id, ()) if receipt.transaction_id else ()
     if message is not None:
         return _match_by_token(message, receipt, links)
-    fitting = _links_of_recipient(receipt, links)
+    fitting = links_of_recipient(receipt, links)
     if len({link.message_id for link in fitting}) == 1:
         return Match(
             message_id=fitting[0].message_id, rule=BY_TRANSACTION if receipt.recipient else BY_LONE_TRANSACTION
@@ -123,12 +143,35 @@ def correlate(row: ClaimedReceipt, receipt: Receipt, context: MatchContext) -> M
     return _match_by_client_ref(row, receipt, links, context)
 
 
-def _links_of_recipient(receipt: Receipt, links: Iterable[TransactionLink]) -> list[TransactionLink]:
+def links_of_recipient(receipt: Receipt, links: Iterable[TransactionLink]) -> list[TransactionLink]:
     """The links to messages that went to the receipt's recipient; all of them, if it names none."""
     return [link for link in links if receipt.recipient is None or numbers.is_same(receipt.recipient, link.recipient)]
 
 
-def _match_by_token(message: LockedMessage, receipt: Receipt, links: Sequence[TransactionLink]) -> Match | NoMatch:
+def adopt_at(row: KeptReceipt, receipt: Receipt, after: timedelta | None) -> datetime | None:
+    """When an unmatched receipt may be adopted, as one of another system's message; None: never."""
+    is_of_another_system = row.channel == Channel.ACCOUNT and not row.is_unauthenticated
+    has_reference = receipt.transaction_id or receipt.client_ref
+    is_adoptable = is_of_another_system and has_reference and numbers.read(receipt.recipient or "")
+    return row.received_at + after if after is not None and is_adoptable else None
+
+
+def find_answered(reply: Reply, sent: Iterable[SentMessage], since: datetime) -> tuple[SentMessage | None, str]:
+    """The message that a reply seems to answer, and the reason of its link. `since`: no older message by number.
+
+    `sent`: messages to its sender, the newest first.
+    """
+    if reply.client_ref:
+        return next((each for each in sent if each.client_ref == reply.client_ref), None), LINK_BY_CLIENT_REF
+    originator = numbers.fold_originator(reply.recipient)
+    for each in sent:
+        is_of_originator = each.originator is None or numbers.fold_originator(each.originator) == originator
+        if each.created_at > since and is_of_originator:
+            return each, LINK_BY_LAST_MESSAGE
+    return None, LINK_ALONE
+
+
+def _match_by_token(message: KnownMessage, receipt: Receipt, links: Sequence[TransactionLink]) -> Match | NoMatch:
     """The message whose URL the receipt came to, unless its recipient or its transactionID contradicts that."""
     if receipt.recipient is not None and not numbers.is_same(receipt.recipient, message.recipient):
         return NoMatch(
@@ -141,15 +184,16 @@ def _match_by_token(message: LockedMessage, receipt: Receipt, links: Sequence[Tr
 
 
 def _match_by_client_ref(
-    row: ClaimedReceipt, receipt: Receipt, links: Sequence[TransactionLink], context: MatchContext
+    row: KeptReceipt, receipt: Receipt, links: Sequence[TransactionLink], context: MatchContext[Known]
 ) -> Match | NoMatch:
     """By clientRef and recipient: the only message offered before the receipt's time with no other transactionID."""
     latest = receipt.occurred_at + _MAX_CLOCK_SKEW if receipt.occurred_at else row.received_at
     number = receipt.recipient or ""
     client_ref = receipt.client_ref if number and row.message_id is None else None
     candidates = context.by_client_ref.get(client_ref, ()) if client_ref else ()
-    messages = [message for message in map(context.locked.get, (each.id for each in candidates)) if message is not None]
-    similar = [message for message in messages if message.recipient.endswith(numbers.ending(number))]
+    messages = [message for message in map(context.messages.get, candidates) if message is not None]
+    ending = numbers.ending(number)
+    similar = [message for message in messages if message.recipient.endswith(ending)]
     fitting = [
         message
         for message in similar
@@ -157,7 +201,7 @@ def _match_by_client_ref(
         and _was_offered(message, latest)
         and numbers.is_same(number, message.recipient)
     ]
-    if len(fitting) > 1 or (fitting and len(similar) >= transitions.MAX_CANDIDATES):
+    if len(fitting) > 1 or (fitting and len(similar) >= MAX_CANDIDATES):
         count = len(fitting) if len(fitting) > 1 else f"{len(similar)} or more"
         reason = f"its clientRef and recipient fit {count} messages"
         return NoMatch(outcome=ReceiptOutcome.UNMATCHED, reason=reason, candidates=[message.id for message in fitting])
@@ -169,7 +213,7 @@ def _match_by_client_ref(
     return Match(message_id=fitting[0].id, rule=BY_CLIENT_REF)
 
 
-def _was_offered(message: LockedMessage, latest: datetime) -> bool:
+def _was_offered(message: KnownMessage, latest: datetime) -> bool:
     """Whether the gateway can have had a message by then. Other systems' send times are unknown, so theirs can."""
     if message.origin == Origin.EXTERNAL:
         return True
@@ -178,7 +222,7 @@ def _was_offered(message: LockedMessage, latest: datetime) -> bool:
     return message.offered_at is not None and message.offered_at <= latest and not is_unsent
 
 
-def _explain_no_match(row: ClaimedReceipt, receipt: Receipt, links: Iterable[TransactionLink]) -> str:
+def _explain_no_match(row: KeptReceipt, receipt: Receipt, links: Iterable[TransactionLink]) -> str:
     if links:
         return "its transactionID was given for other recipients"
     if row.message_id:

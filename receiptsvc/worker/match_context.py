@@ -1,0 +1,47 @@
+"""Loads what decides which messages a batch of receipts is about. The rules are in `domain.correlation`."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from receiptsvc.domain import numbers
+from receiptsvc.domain.correlation import MatchContext, TransactionLink, links_of_recipient
+from receiptsvc.domain.messages import Receipt
+from receiptsvc.store.inbox.pending import ClaimedReceipt
+from receiptsvc.store.messages import transitions
+from receiptsvc.store.messages.transitions import LockedMessage
+
+
+def load(
+    session: Session, receipts: Sequence[tuple[ClaimedReceipt, Receipt]], *, locks_messages: bool = True
+) -> MatchContext[LockedMessage]:
+    """Load every message that these receipts may be about, and lock them unless the caller only looks."""
+    by_transaction: dict[str, list[TransactionLink]] = {}
+    for link in transitions.find_transaction_links(
+        session, {receipt.transaction_id for _, receipt in receipts if receipt.transaction_id}
+    ):
+        by_transaction.setdefault(link.transaction_id, []).append(link)
+    message_ids = {row.message_id for row, _ in receipts} | {row.assigned_to for row, _ in receipts}
+    message_ids |= {link.message_id for links in by_transaction.values() for link in links}
+    # By clientRef only where nothing better is known: a campaign's million messages may share one clientRef.
+    references = {
+        (receipt.client_ref, numbers.ending(receipt.recipient))
+        for row, receipt in receipts
+        if row.message_id is None
+        and receipt.client_ref
+        and receipt.recipient
+        and not links_of_recipient(receipt, by_transaction.get(receipt.transaction_id or "", ()))
+    }
+    by_client_ref: defaultdict[str, list[UUID]] = defaultdict(list)
+    for candidate in transitions.find_candidates(session, {pair for pair in references if pair[1]}):
+        by_client_ref[candidate.client_ref].append(candidate.id)
+        message_ids.add(candidate.id)
+    return MatchContext(
+        messages=transitions.lock_messages(
+            session, {message_id for message_id in message_ids if message_id is not None}, takes_lock=locks_messages
+        ),
+        by_transaction=by_transaction,
+        by_client_ref=by_client_ref,
+    )
