@@ -10,9 +10,9 @@ from receiptsvc.dynmark.outbound import answers
 from tests.dynmark import calls, test_rest
 from tests.dynmark.calls import collection, item, message
 from tests.dynmark.wire import answer
-from tests.support.numbers import ALL, ALWAYS, HINTED, NUMBERS, STRANGE, Case
+from tests.support.numbers import ALL, ALWAYS, DOUBTFUL, HINTED, NUMBERS, STRANGE, Case
 
-SAME = {*ALWAYS, *STRANGE, *HINTED}
+SAME = {*ALWAYS, *STRANGE, *HINTED, *DOUBTFUL}
 
 
 def by_soap(case: Case) -> SendResult:

@@ -30,8 +30,8 @@ def _cases(kind: str) -> list[Case]:
     return [Case(written, row["number"], row["country"]) for row in _TABLE["number"] for written in row.get(kind, ())]
 
 
-ALWAYS, STRANGE, HINTED, NEVER = map(_cases, ("always", "strange", "hinted", "never"))
-ALL = [*ALWAYS, *STRANGE, *HINTED, *NEVER]
+ALWAYS, STRANGE, HINTED, DOUBTFUL, NEVER = map(_cases, ("always", "strange", "hinted", "doubtful", "never"))
+ALL = [*ALWAYS, *STRANGE, *HINTED, *DOUBTFUL, *NEVER]
 NUMBERS = [str(row["number"]) for row in _TABLE["number"]]
 ORIGINATORS = [
     OriginatorCase(row["originator"], written, is_same)

@@ -11,7 +11,7 @@ from receiptsvc.domain import numbers
 from receiptsvc.store.core.db import Database
 from receiptsvc.web.schemas.submissions import ORIGINATOR
 from tests.support import rows, stories
-from tests.support.numbers import ALL, ALWAYS, HINTED, NEVER, NUMBERS, ORIGINATORS, STRANGE, Case
+from tests.support.numbers import ALL, ALWAYS, DOUBTFUL, HINTED, NEVER, NUMBERS, ORIGINATORS, STRANGE, Case
 
 pytestmark = pytest.mark.on_postgresql
 
@@ -31,7 +31,7 @@ def test_a_message_goes_to_the_number_that_is_written(desk: FlaskClient) -> None
     for case in ALWAYS:
         assert recipient_of(desk, case.written) == case.number, case
         assert recipient_of(desk, case.written, countryIsoCode=case.country) == case.number, case
-    for case in HINTED:
+    for case in [*HINTED, *DOUBTFUL]:
         assert recipient_of(desk, case.written, countryIsoCode=case.country) == case.number, case
         assert recipient_of(desk, case.written) in {None, numbers.digits(case.written)}, case
     for case in NEVER:
@@ -82,10 +82,10 @@ def test_a_suppression_in_any_writing_stops_messages_to_every_other(client: Flas
     for case in ALWAYS:
         made: Any = client.post("/v1/suppressions", json={"recipient": case.written})
         assert (made.status_code, made.json["recipient"]) in {(201, case.number), (200, case.number)}, case
-    for case in [*ALWAYS, *HINTED]:
+    for case in [*ALWAYS, *HINTED, *DOUBTFUL]:
         message = {"recipients": [case.written], "text": "Hello", "countryIsoCode": case.country}
         assert client.post("/v1/messages", json={"messages": [message]}).status_code == 422, case
-    for case in [*HINTED, *NEVER, *STRANGE]:
+    for case in [*HINTED, *DOUBTFUL, *NEVER, *STRANGE]:
         made = client.post("/v1/suppressions", json={"recipient": case.written})
         assert made.status_code == 422 or made.json["recipient"] != case.number, case
 

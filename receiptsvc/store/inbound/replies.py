@@ -60,7 +60,7 @@ def record(
     """
     sender, since = numbers.fold(reply.sender or ""), row.received_at - window
     answered, link = _find_answered(session, reply, sender, since)
-    if answered is None:
+    if answered is None and numbers.normalise(reply.sender or "") is None:  # else it is that number and no other
         known = numbers.identify(reply.sender or "", _find_similar(session, sender))
         if known is not None and known != sender:
             sender = known
