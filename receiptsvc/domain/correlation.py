@@ -4,7 +4,7 @@ Rules in a fixed order, each with the name that a transition or a reply carries.
 fits no message, or several, is a `NoMatch` that says why. What is loaded to decide by is the caller's business.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Generic, NamedTuple, Protocol, TypeVar
@@ -105,7 +105,7 @@ class MatchContext(Generic[Known]):
 
     messages: Mapping[UUID, Known]
     by_transaction: dict[str, list[TransactionLink]]
-    by_client_ref: Mapping[str, Sequence[UUID]]
+    by_client_ref: Mapping[str, Collection[UUID]]
 
     def learn(self, receipt: Receipt, match: Match) -> None:
         """Add what the next batch would load about this receipt: how receipts are batched must make no difference."""

@@ -34,9 +34,9 @@ def load(
         and receipt.recipient
         and not links_of_recipient(receipt, by_transaction.get(receipt.transaction_id or "", ()))
     }
-    by_client_ref: defaultdict[str, list[UUID]] = defaultdict(list)
+    by_client_ref: defaultdict[str, dict[UUID, None]] = defaultdict(dict)  # each once: endings may overlap
     for candidate in transitions.find_candidates(session, {pair for pair in references if pair[1]}):
-        by_client_ref[candidate.client_ref].append(candidate.id)
+        by_client_ref[candidate.client_ref][candidate.id] = None
         message_ids.add(candidate.id)
     return MatchContext(
         messages=transitions.lock_messages(

@@ -255,6 +255,14 @@ def test_a_transaction_learnt_from_one_receipt_matches_others_of_the_batch(datab
     assert_sound(database, applied=2)
 
 
+@pytest.mark.on_postgresql
+def test_a_shorter_number_in_the_batch_makes_no_candidate_count_twice(database: Database) -> None:
+    mine = send(database, message(ALICE, client_ref="x"), tx="1")
+    kept = [keep(database, said(ref="x")), keep(database, said(ref="x", to=ALICE[-5:]))]
+    work(database)
+    assert (outcomes(database, kept), rules(database, mine)) == (["applied", "unmatched"], [BY_CLIENT_REF])
+
+
 # 4. Nothing
 
 
