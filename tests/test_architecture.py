@@ -1,9 +1,12 @@
 """Which wing may import which. Imports run downwards only: the table says so, and the code is held against it."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import pytest
 
 from receiptsvc.config import PROJECT
 
@@ -162,6 +165,11 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
     "__init__": (set(), set()),
 }
 
+# What one module owns: a pattern that stands in no other's text.
+OWNERS = {
+    "(?i)advisory": "store/core/locks.py",
+}
+
 
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
@@ -241,3 +249,9 @@ def test_only_one_module_writes_a_status() -> None:
         and isinstance(node.ctx, ast.Store)
     }
     assert writers == {"store/messages/transitions.py"}
+
+
+@pytest.mark.parametrize("pattern", OWNERS)
+def test_a_rule_stands_in_one_module(pattern: str) -> None:
+    found = {str(path.relative_to(PACKAGE)) for path in modules() if re.search(pattern, path.read_text())}
+    assert found == {OWNERS[pattern]}

@@ -4,9 +4,8 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from uuid import UUID
-from zlib import crc32
 
-from sqlalchemy import func, literal_column, select, text
+from sqlalchemy import func, literal_column, select
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
@@ -14,9 +13,9 @@ from receiptsvc.domain import conversations, correlation, numbers, opt_outs
 from receiptsvc.domain.correlation import SentMessage
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.messages import Reply as InboundReply
-from receiptsvc.store.core import bulk
+from receiptsvc.store.core import bulk, locks
 from receiptsvc.store.core.audits import Actor
-from receiptsvc.store.core.db import is_sqlite
+from receiptsvc.store.core.locks import Lock
 from receiptsvc.store.core.models import RECIPIENT_END, Message, Reply
 from receiptsvc.store.inbox.pending import ClaimedReceipt
 from receiptsvc.store.messages import activity, change_feed
@@ -25,23 +24,17 @@ from receiptsvc.store.outbound.suppressions import Pair
 
 WINDOW = timedelta(days=30)  # after that, a reply no longer belongs to the last message
 
-_LOCKS = 256  # msgids share locks: PostgreSQL has room for some thousands
-_LOCK_SPACE = 20_160_112  # the first key of our advisory locks, apart from those of others
-_LOCK = text("SELECT pg_advisory_xact_lock(CAST(:space AS integer), key) FROM unnest(CAST(:keys AS integer[])) AS key")
-
 _MAX_RECENT = 1_000  # messages to one person
 _MAX_SCANNED = 10_000  # messages to numbers with the same last digits
 _MAX_SIMILAR = 50
 
 
 def lock_msgids(session: Session, msgids: Collection[str]) -> None:
-    """Take the advisory locks of these msgids until the caller's commit, so that no other transaction records them.
+    """Lock these msgids until the caller's commit, so that no other transaction records them.
 
-    Call it once in a transaction, for all. SQLite has one writer at a time anyway.
+    Call it once in a transaction, for all.
     """
-    if msgids and not is_sqlite(session):
-        keys = sorted({crc32(msgid.encode()) % _LOCKS for msgid in msgids})
-        session.execute(_LOCK, {"space": _LOCK_SPACE, "keys": keys})
+    locks.take(session, Lock.MSGIDS, msgids)
 
 
 def record(

@@ -8,25 +8,19 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
-from zlib import crc32
 
-from sqlalchemy import ColumnElement, delete, select, text, update
+from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain.inbox import ReceiptOutcome
-from receiptsvc.store.core import bulk
-from receiptsvc.store.core.db import is_sqlite
+from receiptsvc.store.core import bulk, locks
+from receiptsvc.store.core.locks import Lock
 from receiptsvc.store.core.models import Audit, InboxRow, Parked
 from receiptsvc.store.inbox import pending
 
 _MAX_RELEASED = 1000
 _RETRY_GAPS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 1440))  # then daily
-# References share locks: PostgreSQL has room for some thousands, and a batch may have two thousand references.
-_LOCKS = 256
-_LOCK_SPACE = 20_160_111  # the first key of our advisory locks, apart from those of others
-_LOCK = text("SELECT pg_advisory_xact_lock(CAST(:space AS integer), key) FROM unnest(CAST(:keys AS integer[])) AS key")
-_SHARED_LOCK = text(_LOCK.text.replace("lock(", "lock_shared("))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,19 +37,16 @@ class UnmatchedReceipt:
 def lock(
     session: Session, transaction_ids: Collection[str], client_refs: Collection[str], *, is_shared: bool = False
 ) -> None:
-    """Take the advisory locks of these references until the caller's commit.
+    """Lock these references until the caller's commit.
 
-    They close a race between parking and releasing: a transaction that parks correlates once more after it has the
+    The locks close a race between parking and releasing: a transaction that parks correlates once more after it has the
     locks; one that releases has written the message before. So one of the two always sees what the other did.
 
     `is_shared`: for a caller that only releases; such callers need not wait for each other. Call it once in a
-    transaction, for all references, and before counts are added to, which prevents deadlocks. SQLite has one writer at
-    a time anyway.
+    transaction, for all references, and before counts are added to, which prevents deadlocks.
     """
     references = [*(f"transaction {each}" for each in transaction_ids), *(f"clientRef {each}" for each in client_refs)]
-    if references and not is_sqlite(session):
-        keys = sorted({crc32(reference.encode()) % _LOCKS for reference in references})
-        session.execute(_SHARED_LOCK if is_shared else _LOCK, {"space": _LOCK_SPACE, "keys": keys})
+    locks.take(session, Lock.REFERENCES, references, is_shared=is_shared)
 
 
 def park(session: Session, receipts: Sequence[UnmatchedReceipt], now: datetime) -> None:

@@ -23,8 +23,9 @@ from sqlalchemy import Table, delete, exists, func, insert, select, text
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store.core import bulk
+from receiptsvc.store.core import bulk, locks
 from receiptsvc.store.core.db import is_sqlite
+from receiptsvc.store.core.locks import Lock
 from receiptsvc.store.core.models import EventRow, Message, MessageTransaction, Reply
 
 Label: TypeAlias = "tuple[str, str]"  # a name that the API filters by, and a value
@@ -61,7 +62,6 @@ _TABLE = cast("Table", EventRow.__table__)
 _ALL_ROWS = _TABLE.alias()
 _NEXT_NUMBER = select(func.coalesce(func.max(_ALL_ROWS.c.number), 0) + 1).scalar_subquery()
 
-_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(20160113, 0)")  # until the end of the transaction that numbers
 _ASSIGN_NUMBERS = text("""
     UPDATE events SET number = fresh.number
     FROM (
@@ -175,7 +175,7 @@ def number(session: Session, limit: int = MAX_NUMBERED) -> int:
 
     Call it in a short transaction of its own: until that ends, no other process can number.
     """
-    if is_sqlite(session) or not session.scalar(_TRY_LOCK):
+    if is_sqlite(session) or not locks.try_to_take(session, Lock.EVENT_NUMBERS):
         return 0
     numbered: int = session.execute(_ASSIGN_NUMBERS, {"limit": limit}).rowcount  # type: ignore[attr-defined]  # an update's
     return numbered
