@@ -9,7 +9,6 @@ same way (an item, or the whole call) that it does not. Nothing here knows a dat
 """
 
 from collections.abc import Collection
-from datetime import timedelta
 from enum import StrEnum
 
 from receiptsvc.domain.messages import SendOutcome
@@ -64,8 +63,3 @@ def settle(outcome: SendOutcome, finding: Finding, *, was_cleared: bool, refuses
         return _PLAIN[outcome]
     is_explained = outcome is SendOutcome.SUSPECT_REFUSED or refuses_calls
     return SendOutcome.ACCOUNT_REFUSED if finding is Finding.REFUSED and is_explained else outcome
-
-
-def grown(gap: timedelta, first: timedelta, longest: timedelta) -> timedelta:
-    """The gap after `gap`: twice as long, within bounds. After none, the first."""
-    return min(gap * 2, longest) or first

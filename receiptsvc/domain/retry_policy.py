@@ -5,10 +5,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.messages import SendOutcome
 
-_FIRST_GAP = timedelta(seconds=1)
-_MAX_GAP = timedelta(minutes=5)
+_NOT_SENT = Backoff.doubling(timedelta(seconds=1), timedelta(minutes=5))
 _MAY_BE_SENT = frozenset({SendOutcome.UNCLEAR, SendOutcome.SUSPECT_UNCLEAR})
 
 
@@ -43,7 +43,8 @@ def next_due(
     """
     alike = _MAY_BE_SENT if outcome in _MAY_BE_SENT else {outcome}
     before = sum(ended in alike for ended in ended_before) - 1  # how often it ended so before
-    unclear_gap = min(_doubled(repeats.after, before), max(repeats.after, _MAX_GAP)) * stretch
+    unclear = Backoff.doubling(repeats.after, max(repeats.after, _NOT_SENT.gaps[-1]))
+    unclear_gap = unclear.gap(before) * stretch
     last = (unclear_since or now) + repeats.duration
     last_repeat = min(last, valid_until or last)
     match outcome:
@@ -53,7 +54,7 @@ def next_due(
             # Within the time for repeats it may be tried again; then it is settled as one that may have been sent.
             return min(now + unclear_gap, last_repeat) if can_repeat else last_repeat
         case SendOutcome.NOT_SENT:
-            return now + min(_doubled(_FIRST_GAP, before), _MAX_GAP) * stretch
+            return now + _NOT_SENT.gap(before) * stretch
         case SendOutcome.UNCLEAR if can_repeat:
             due = now + unclear_gap
             return due if due < last_repeat else None
@@ -73,7 +74,3 @@ def next_call_limit(outcomes: Sequence[SendOutcome], *, is_repeat: bool) -> int 
 def stretch(repeats: RepeatPolicy) -> float:
     """By how much gaps are longer: one factor for a call, so that its messages stay together."""
     return 1 + repeats.spread * random.random()  # noqa: S311 - no secret
-
-
-def _doubled(gap: timedelta, times: int) -> timedelta:
-    return gap * (1 << min(max(times, 0), 10))

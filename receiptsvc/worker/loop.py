@@ -16,6 +16,7 @@ from time import monotonic
 from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain import opt_outs
+from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.errors import ReceiptsvcError, StorageUnavailable
 from receiptsvc.dynmark import status_map
 from receiptsvc.dynmark.gateway import Gateway
@@ -40,8 +41,7 @@ _HEARTBEAT_SECONDS = 5.0
 _DEAD_AFTER = timedelta(seconds=15)  # without a heartbeat a worker of another host counts as killed
 _TIDY_SECONDS = 5.0
 _MAX_RELEASED = 100  # parked receipts in a step
-_MIN_BACKOFF_SECONDS = 0.5  # the first pause after a failure; it doubles with each further one
-_MAX_BACKOFF_SECONDS = 30.0
+_PAUSES = Backoff.doubling(timedelta(seconds=0.5), timedelta(seconds=30))  # after failures of a duty
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,7 +202,7 @@ def _run_until_done(step: Callable[[], int], stop: threading.Event) -> None:
             remaining = step()
         except StorageUnavailable as error:
             logs.warning("worker.storage_unavailable", duty="start", error=logs.describe(error))
-            stop.wait(_MIN_BACKOFF_SECONDS)
+            stop.wait(_PAUSES.gaps[0].total_seconds())
 
 
 def _settle_lost(settings: Settings, database: Database, *, all_calls: bool = False) -> int:
@@ -219,8 +219,9 @@ def _start(duty: Duty, stop: threading.Event, notified: threading.Event) -> thre
 
 
 def _repeat(duty: Duty, stop: threading.Event, wake: threading.Event) -> None:
-    pause_seconds = _MIN_BACKOFF_SECONDS
+    failures = 0
     while not stop.is_set():
+        pause_seconds = _PAUSES.gap(failures).total_seconds()
         try:
             done = duty.step()
         except StorageUnavailable as error:
@@ -228,15 +229,15 @@ def _repeat(duty: Duty, stop: threading.Event, wake: threading.Event) -> None:
                 "worker.storage_unavailable", duty=duty.name, error=logs.describe(error), pause_seconds=pause_seconds
             )
             stop.wait(pause_seconds)
-            pause_seconds = min(pause_seconds * 2, _MAX_BACKOFF_SECONDS)
+            failures += 1
         except ReceiptsvcError as error:
             logs.error("worker.duty_failed", error, duty=duty.name)
-            stop.wait(_MAX_BACKOFF_SECONDS)
+            stop.wait(_PAUSES.gaps[-1].total_seconds())
         except Exception as error:  # noqa: BLE001 - a thread that dies unnoticed is worse than one that logs errors
             logs.error("worker.duty_failed", error, duty=duty.name)
             stop.wait(pause_seconds)
-            pause_seconds = min(pause_seconds * 2, _MAX_BACKOFF_SECONDS)
+            failures += 1
         else:
-            pause_seconds = _MIN_BACKOFF_SECONDS
+            failures = 0
             if not done and wake.wait(duty.rest_seconds) and wake is not stop:
                 wake.clear()

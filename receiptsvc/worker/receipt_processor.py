@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from receiptsvc import logs
 from receiptsvc.domain import correlation
 from receiptsvc.domain.correlation import Match, NoMatch
+from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.errors import StorageUnavailable, Unreadable
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Receipt, Reply
@@ -39,7 +40,7 @@ from receiptsvc.worker import external_messages, match_context
 
 _MAX_TRIES = 8
 _MAX_OUTAGES = 3  # in a row, before the batch itself is suspected
-_FIRST_GAP = timedelta(seconds=5)  # doubled with each try
+_RETRIES = Backoff.doubling(timedelta(seconds=5), timedelta(seconds=640))
 _COMMIT_LAG = timedelta(seconds=2)  # how much later than its place in the queue a row may be committed
 _FULL_SCAN_SECONDS = 8.0
 _ACTOR = "worker"
@@ -145,7 +146,7 @@ def _process_alone(database: Database, row_id: UUID, rules: ReceiptRules, now: d
         if row.tries >= _MAX_TRIES:
             _settle(session, [(row, ReceiptOutcome.DEAD, _PROCESS_ENDED)], now)
             return
-        pending.postpone(session, row, now + _FIRST_GAP * (1 << row.tries), _PROCESS_ENDED)
+        pending.postpone(session, row, now + _RETRIES.gap(row.tries), _PROCESS_ENDED)
     try:
         with database.transaction() as session:
             _process_batch(session, pending.claim(session, now, 1, only=row_id), rules, now)

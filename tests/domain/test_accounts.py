@@ -1,10 +1,8 @@
 """What the end of one call says of its account, and so of the end of another."""
 
-from datetime import timedelta
-
 import pytest
 
-from receiptsvc.domain.accounts import SUSPECT, Finding, account_of, find, grown, settle
+from receiptsvc.domain.accounts import SUSPECT, Finding, account_of, find, settle
 from receiptsvc.domain.messages import SendOutcome
 
 TAKEN, REFUSED, UNCLEAR, NOT_SENT = SendOutcome.TAKEN, SendOutcome.REFUSED, SendOutcome.UNCLEAR, SendOutcome.NOT_SENT
@@ -61,11 +59,3 @@ def test_items_that_are_refused_explain_no_message_that_may_have_been_sent() -> 
 
 def test_an_account_is_whom_a_message_goes_out_as() -> None:
     assert [account_of(name) for name in (None, "", "client")] == ["", "", "client"]
-
-
-def test_gaps_grow_within_bounds() -> None:
-    gaps, gap = [], timedelta()
-    for _ in range(6):
-        gap = grown(gap, timedelta(seconds=30), timedelta(minutes=5))
-        gaps.append(gap.total_seconds())
-    assert gaps == [30, 60, 120, 240, 300, 300]

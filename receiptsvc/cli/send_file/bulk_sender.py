@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from itertools import islice
 from typing import TypeVar
@@ -16,6 +17,7 @@ from typing import TypeVar
 from receiptsvc.cli.send_file.parser import Fault, InvalidFile, Row, locate, locate_warning
 from receiptsvc.cli.send_file.state import Job
 from receiptsvc.client import ApiError, Client, Json, Unreachable
+from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.statuses import FINAL
 
 Answer = TypeVar("Answer")
@@ -26,7 +28,7 @@ MAX_BYTES = 1024 * 1024  # of a chunk's JSON, unless a single message has more
 CHECK_PATIENCE_SECONDS = 20.0  # for retries; a check can be given up early, because nothing is sent
 SEND_PATIENCE_SECONDS = 300.0
 NOT_KNOWN = "not known"
-_FIRST_GAP_SECONDS, _MAX_GAP_SECONDS = 0.5, 30.0
+_GAPS = Backoff.doubling(timedelta(seconds=0.5), timedelta(seconds=30))
 _REFUSED = frozenset({409, 422})
 
 
@@ -166,7 +168,7 @@ def follow(
     Raises ApiError if the service refuses a lookup.
     """
     deadline = time.monotonic() + seconds
-    gap = _FIRST_GAP_SECONDS
+    gap = _GAPS.gaps[0].total_seconds()
     while unsettled := [message_id for message_id, item in items.items() if item.get("status") not in FINAL]:
         on_change(count(items))
         remaining = deadline - time.monotonic()
@@ -180,7 +182,7 @@ def follow(
             if not error.retry_helps:
                 raise
         # The longer a lookup takes, the longer the pause.
-        gap = min(max(gap, 5 * (time.monotonic() - started)), _MAX_GAP_SECONDS)
+        gap = min(max(gap, 5 * (time.monotonic() - started)), _GAPS.gaps[-1].total_seconds())
     on_change(count(items))
     return True
 
@@ -199,17 +201,18 @@ def count(items: Mapping[str, Json]) -> Counter[str]:
 def _retry(call: Callable[[], Answer], seconds: float) -> Answer:
     """Call an idempotent function until it succeeds. Raises ApiError or Unreachable after `seconds` of failures."""
     deadline = time.monotonic() + seconds
-    gap = _FIRST_GAP_SECONDS
+    tries = 0
     while True:
         try:
             return call()
         except (ApiError, Unreachable) as error:
             retry_after = error.retry_after_seconds if isinstance(error, ApiError) else None
-            pause = max(gap * random.uniform(0.8, 1.2), retry_after or 0)  # noqa: S311 - not a secret
+            gap = _GAPS.gap(tries).total_seconds() * random.uniform(0.8, 1.2)  # noqa: S311 - not a secret
+            pause = max(gap, retry_after or 0)
             if not error.retry_helps or time.monotonic() + pause > deadline:
                 raise
         time.sleep(pause)
-        gap = min(2 * gap, _MAX_GAP_SECONDS)
+        tries += 1
 
 
 def _count_recipients(row: Row) -> int:

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
+from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.store.core import bulk, locks
 from receiptsvc.store.core.locks import Lock
@@ -20,7 +21,7 @@ from receiptsvc.store.core.models import Audit, InboxRow, Parked
 from receiptsvc.store.inbox import pending
 
 _MAX_RELEASED = 1000
-_RETRY_GAPS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 1440))  # then daily
+_LOOKS = Backoff(tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 1440)))  # then daily
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,9 +61,9 @@ def park(session: Session, receipts: Sequence[UnmatchedReceipt], now: datetime) 
     rows = []
     for receipt in receipts:
         looks = looks_by_receipt.get(receipt.receipt_id, -1) + 1
-        look_at = now + _RETRY_GAPS[min(looks, len(_RETRY_GAPS) - 1)]
+        look_at = now + _LOOKS.gap(looks)
         if receipt.not_before is not None:
-            look_at = max(now + _RETRY_GAPS[0], min(receipt.not_before, now + _RETRY_GAPS[-1]))
+            look_at = max(now + _LOOKS.gaps[0], min(receipt.not_before, now + _LOOKS.gaps[-1]))
         rows.append(
             {
                 "receipt_id": receipt.receipt_id,

@@ -13,7 +13,8 @@ from sqlalchemy import ColumnElement, Text, and_, delete, func, literal_column, 
 from sqlalchemy.orm import Session
 
 from receiptsvc import logs
-from receiptsvc.domain.accounts import OWN, grown
+from receiptsvc.domain.accounts import OWN
+from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.store.core.models import ACCOUNT, Message, SendingAccount
 from receiptsvc.store.outbound import send_gate
@@ -27,7 +28,7 @@ waits: ColumnElement[bool] = literal_column("messages.suspicion > 0")
 
 MAX_SHOWN = 100  # accounts
 
-_FIRST_TRY = timedelta(seconds=1)
+_TRIES = Backoff.doubling(timedelta(seconds=1), send_gate.PROBES.gaps[-1])
 _MAX_NAME = 100  # of an account, in a line of the log
 
 
@@ -131,7 +132,7 @@ def suspect(session: Session, row: SendingAccount | None, call: Call, now: datet
         row.suspected_at, row.since_number, row.try_gap_seconds = now, number, 0
         logs.warning("send.account_suspected", **_in_log(call.account))
     if call.is_alone or not row.try_gap_seconds:
-        gap = grown(timedelta(seconds=row.try_gap_seconds), _FIRST_TRY, send_gate.MAX_GAP)
+        gap = _TRIES.following(timedelta(seconds=row.try_gap_seconds))
         row.try_at, row.try_gap_seconds = now + gap, round(gap.total_seconds())
     return number
 
@@ -148,7 +149,7 @@ def refuse(
         row = row or _add(session, call.account, number)
         row.since_number = number
     if row.refused_at is None or call.is_alone:
-        gap = grown(timedelta(seconds=row.probe_gap_seconds), send_gate.FIRST_GAP, send_gate.MAX_GAP)
+        gap = send_gate.PROBES.following(timedelta(seconds=row.probe_gap_seconds))
         row.refused_at, row.probe_at = row.refused_at or now, now + gap
         row.probe_gap_seconds = round(gap.total_seconds())
         logs.error("send.account_refused", None, next_probe_seconds=row.probe_gap_seconds, **_in_log(call.account))

@@ -12,15 +12,14 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from receiptsvc import logs
-from receiptsvc.domain.accounts import grown
+from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.store.core import audits
 from receiptsvc.store.core.models import SendGate
 
 SUBJECT = "sending"  # what audits of a pause are about
 
-FIRST_GAP = timedelta(seconds=30)  # before the first probe
-MAX_GAP = timedelta(minutes=5)
+PROBES = Backoff.doubling(timedelta(seconds=30), timedelta(minutes=5))
 _BURST = timedelta(seconds=1)  # of unused rate that may be made up for
 
 
@@ -87,7 +86,7 @@ def record_outcome(session: Session, outcomes: Collection[SendOutcome], now: dat
         return
     held = hold(session)
     if is_refused and (held.refused_at is None or was_probe):
-        gap = grown(timedelta(seconds=held.probe_gap_seconds), FIRST_GAP, MAX_GAP)
+        gap = PROBES.following(timedelta(seconds=held.probe_gap_seconds))
         held.refused_at, held.probe_at = held.refused_at or now, now + gap
         held.probe_gap_seconds = round(gap.total_seconds())
         logs.error("send.account_refused", next_probe_seconds=held.probe_gap_seconds)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from threading import Thread
@@ -16,6 +17,7 @@ import pytest
 from werkzeug.wrappers import Response
 
 from receiptsvc.cli.send_file import bulk_sender, command
+from receiptsvc.domain.backoff import Backoff
 from tests.cli.conftest import READER, Run, Service
 from tests.support.processes import until
 
@@ -25,7 +27,7 @@ NUMBER = "447700900001"
 @pytest.fixture(autouse=True)
 def _short_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the pauses between retries short."""
-    monkeypatch.setattr(bulk_sender, "_FIRST_GAP_SECONDS", 0.01)
+    monkeypatch.setattr(bulk_sender, "_GAPS", Backoff.doubling(timedelta(seconds=0.01), timedelta(seconds=30)))
 
 
 @pytest.fixture
