@@ -10,8 +10,10 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from receiptsvc.store.core import slices
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import ConversationActivity, Message, Reply
+from receiptsvc.store.core.paging import Page
 from receiptsvc.store.messages import activity
 
 _SLICE = 500
@@ -46,17 +48,12 @@ def _find_in_slices(
     find: Callable[[Session, _Ids], _Ids],
 ) -> Iterator[_Ids]:
     """What `find` returns for a table's conversations, slice by slice, each read from one snapshot."""
-    query = select(key, conversation).order_by(key).limit(_SLICE)
-    page = query
-    while True:
-        with database.reading() as session:
-            rows = session.execute(page).all()
-            found = find(session, [row[1] for row in rows])
-        if found:
-            yield sorted(found)
-        if len(rows) < _SLICE:
-            return
-        page = query.where(key > rows[-1][0])
+
+    def step(session: Session, after: UUID | None) -> Page[UUID, UUID]:
+        page = slices.read(session, select(key, conversation), limit=_SLICE, after=after)
+        return Page(items=sorted(find(session, [row[1] for row in page.items])), next=page.next)
+
+    return (page.items for page in slices.walk(database.reading, step) if page.items)
 
 
 def _find_wrong(session: Session, conversation_ids: _Ids) -> _Ids:

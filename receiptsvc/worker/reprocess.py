@@ -15,7 +15,9 @@ from receiptsvc import ids
 from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.statuses import Report, Source
 from receiptsvc.dynmark.inbound import parser
+from receiptsvc.store.core import slices
 from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.paging import Page
 from receiptsvc.store.messages import superseding, transitions
 from receiptsvc.store.messages.superseding import RecordedReceipt
 from receiptsvc.worker.receipt_processor import ReceiptRules
@@ -50,22 +52,20 @@ def reprocess(
     Each slice is one short transaction, so it can be stopped at any point and started again. `on_progress` gets the
     number of receipts read. Raises StorageUnavailable.
     """
-    after = 0
-    slice_size = slice_size or (_SQLITE_SLICE if database.is_sqlite else _SLICE)
-    while True:
-        with database.reading() as session:
-            receipts = superseding.find_current(session, after, slice_size)
-        reports = [(receipt, _read(receipt, rules)) for receipt in receipts]
+    size = slice_size or (_SQLITE_SLICE if database.is_sqlite else _SLICE)
+
+    def step(session: Session, after: int | None) -> Page[RecordedReceipt, int]:
+        return superseding.find_current(session, limit=size, after=after)
+
+    for page in slices.walk(database.reading, step):
+        reports = [(receipt, _read(receipt, rules)) for receipt in page.items]
         changed = [(receipt, report) for receipt, report in reports if report is not None and report != receipt.report]
         if is_applied and changed:
             with database.transaction() as session:
                 _apply(session, changed, rules.status_map.version, now)
             database.let_others_write()
         yield from (_difference(receipt, report) for receipt, report in changed)
-        on_progress(len(receipts))
-        if len(receipts) < slice_size:
-            return
-        after = receipts[-1].transition_id
+        on_progress(len(page.items))
 
 
 def _read(recorded: RecordedReceipt, rules: ReceiptRules) -> Report | None:

@@ -21,6 +21,7 @@ from receiptsvc import ids
 from receiptsvc.demo.processes import Stack, answers
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.statuses import Status
+from receiptsvc.store.core import db
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message
 from receiptsvc.web.api import export_stream
@@ -187,7 +188,7 @@ def test_an_outage_before_the_first_row_is_a_problem_and_one_after_it_breaks_off
     def fail(*_: object, **__: object) -> None:
         raise StorageUnavailable("the database is away")
 
-    monkeypatch.setattr(Database, "reading", fail)
+    monkeypatch.setattr(db, "Session", fail)
     with pytest.raises(StorageUnavailable):
         list(pieces)
     assert client.get("/v1/export/messages.csv").status_code == 503

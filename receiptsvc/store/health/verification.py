@@ -12,11 +12,12 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import Row, Select, func, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.statuses import Effect, fold
+from receiptsvc.store.core import slices
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import (
     ConversationActivity,
@@ -27,6 +28,7 @@ from receiptsvc.store.core.models import (
     SendingAccount,
     Transition,
 )
+from receiptsvc.store.core.paging import Page
 from receiptsvc.store.inbox import counters
 from receiptsvc.store.messages import activity, hourly_counts, transitions
 from receiptsvc.store.messages.activity import Activity
@@ -55,12 +57,11 @@ _Rows = Sequence[Row[*tuple[Any, ...]]]
 def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | None = None) -> Iterator[Fault]:
     """Every fault of the store, in no particular order. `tally` counts what was checked, by kind."""
     tally = Counter() if tally is None else tally
-    slices = _SliceChecker(database, slice_size, tally)
+    checker = _SliceChecker(database, slice_size, tally)
     hours: Counter[hourly_counts.CountKey] = Counter()
-    yield from slices.check(
+    yield from checker.check(
         "messages",
         select(Message.id, Message.conversation_id, Message.status, Message.status_at, Message.conflict, *_COUNTED),
-        Message.id,
         partial(_check_messages, hours),
     )
     yield from _SliceChecker(database, slice_size, Counter()).check(  # these were counted above
@@ -68,10 +69,9 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
         select(Message.id, SendingAccount.name)
         .outerjoin(SendingAccount, SendingAccount.name == accounts.of_message)
         .where(accounts.waits),
-        Message.id,
         _check_waiting,
     )
-    yield from slices.check(
+    yield from checker.check(
         "receipts",
         select(
             InboxRow.id,
@@ -84,10 +84,9 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
         .outerjoin(Transition, (Transition.receipt_id == InboxRow.id) & Transition.superseded_at.is_(None))
         .outerjoin(Reply, Reply.receipt_id == InboxRow.id)
         .outerjoin(Parked, Parked.receipt_id == InboxRow.id),
-        InboxRow.id,
         _check_receipts,
     )
-    yield from slices.check(
+    yield from checker.check(
         "transitions",
         select(
             Transition.id,
@@ -101,20 +100,16 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
         )
         .outerjoin(Message, Message.id == Transition.message_id)
         .outerjoin(InboxRow, InboxRow.id == Transition.receipt_id),
-        Transition.id,
         partial(_check_transitions, hours),
     )
-    yield from slices.check(
+    yield from checker.check(
         "replies",
         select(Reply.id, Reply.conversation_id, Reply.receipt_id, InboxRow.id).outerjoin(
             InboxRow, InboxRow.id == Reply.receipt_id
         ),
-        Reply.id,
         _check_replies,
     )
-    yield from slices.check(
-        "conversations", select(ConversationActivity.id), ConversationActivity.id, _check_conversations
-    )
+    yield from checker.check("conversations", select(ConversationActivity.id), _check_conversations)
     with database.reading() as session:
         ledger, rows, callbacks = (
             counters.read(session),
@@ -135,24 +130,17 @@ class _SliceChecker:
     tally: Counter[str]
 
     def check(
-        self,
-        kind: str,
-        query: Select[*tuple[Any, ...]],
-        key: InstrumentedAttribute[Any],
-        find: Callable[[Session, _Rows], list[Fault]],
+        self, kind: str, query: Select[*tuple[Any, ...]], find: Callable[[Session, _Rows], list[Fault]]
     ) -> Iterator[Fault]:
-        """The faults that `find` returns for each slice of `query`, whose first column is `key`."""
-        query = query.order_by(key).limit(self.size)
-        page = query
-        while True:
-            with self.database.reading() as session:
-                rows = session.execute(page).all()
-                faults = find(session, rows) if rows else []
-            self.tally[kind] += len(rows)
-            yield from faults
-            if len(rows) < self.size:
-                return
-            page = query.where(key > rows[-1][0])
+        """The faults that `find` returns for each slice of `query`, whose first column is its key."""
+
+        def step(session: Session, after: Any) -> Page[Fault, Any]:
+            page = slices.read(session, query, limit=self.size, after=after)
+            self.tally[kind] += len(page.items)
+            return Page(items=find(session, page.items) if page.items else [], next=page.next)
+
+        for page in slices.walk(self.database.reading, step):
+            yield from page.items
 
 
 def _check_messages(hours: Counter[hourly_counts.CountKey], session: Session, rows: _Rows) -> list[Fault]:

@@ -18,6 +18,7 @@ from receiptsvc.domain.messages import Callback
 from receiptsvc.domain.statuses import Effect, Report
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.models import Audit, InboxRow, Transition
+from receiptsvc.store.core.paging import Page, cut
 from receiptsvc.store.inbox import counters
 from receiptsvc.store.messages import hourly_counts, transitions
 
@@ -37,18 +38,18 @@ class RecordedReceipt(NamedTuple):
     part: int
 
 
-def find_current(session: Session, after: int, limit: int) -> list[RecordedReceipt]:
+def find_current(session: Session, *, limit: int, after: int | None = None) -> Page[RecordedReceipt, int]:
     """Receipts with a transition that is not superseded, in the order of transition ids; no dismissed receipts."""
     carrier = aliased(InboxRow)  # the row that holds the bytes
     query = (
         select(Transition, InboxRow.part, carrier.method, carrier.query, carrier.content_type, carrier.body)
         .join(InboxRow, InboxRow.id == Transition.receipt_id)
         .join(carrier, carrier.id == func.coalesce(InboxRow.callback_id, InboxRow.id))
-        .where(Transition.id > after, Transition.superseded_at.is_(None), InboxRow.outcome.in_(_EFFECTS))
+        .where(Transition.id > (after or 0), Transition.superseded_at.is_(None), InboxRow.outcome.in_(_EFFECTS))
         .order_by(Transition.id)
-        .limit(limit)
+        .limit(limit + 1)
     )
-    return [
+    receipts = [
         RecordedReceipt(
             transition_id=transition.id,
             receipt_id=transition.receipt_id,
@@ -62,6 +63,7 @@ def find_current(session: Session, after: int, limit: int) -> list[RecordedRecei
         for transition, part, *callback in session.execute(query)
         if transition.receipt_id is not None
     ]
+    return cut(receipts, limit, lambda receipt: receipt.transition_id)
 
 
 def lock_current(session: Session, receipts: Sequence[RecordedReceipt]) -> set[int]:

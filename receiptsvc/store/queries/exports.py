@@ -31,7 +31,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from receiptsvc.store.core.db import is_sqlite
 from receiptsvc.store.core.models import Message, Transition, UtcDateTime
-from receiptsvc.store.core.paging import Page
+from receiptsvc.store.core.paging import Page, cut
 from receiptsvc.store.queries import listing
 from receiptsvc.store.queries.listing import ListCursor, MessageFilter, Order
 
@@ -93,7 +93,7 @@ def read_messages(
     query = select(Message.id, _line_expression(tuple(MESSAGE.items()), form, on_sqlite=is_sqlite(session)), null())
     if where == MessageFilter():
         rows = [Line(*row) for row in _fetch(session, _newest_first(query, after).limit(limit + 1))]
-        return Page(items=rows[:limit], next=_cursor(rows[limit - 1].message_id) if len(rows) > limit else None)
+        return cut(rows, limit, lambda line: _cursor(line.message_id))
     page = listing.find_ids(session, where, limit=limit, after=after)
     lines = {row[0]: Line(*row) for row in _fetch_of_messages(session, query, Message.id, page.items)}
     return Page(items=[lines[message_id] for message_id in page.items], next=page.next)
@@ -105,7 +105,7 @@ def read_transitions(
     """The transitions of up to `limit` messages in the order of the list, each message's in the order recorded."""
     if where == MessageFilter():
         ids = session.scalars(_newest_first(select(Message.id), after).limit(limit + 1)).all()
-        page = Page(items=ids[:limit], next=_cursor(ids[limit - 1]) if len(ids) > limit else None)
+        page = cut(ids, limit, _cursor)
     else:
         page = listing.find_ids(session, where, limit=limit, after=after)
     columns = (

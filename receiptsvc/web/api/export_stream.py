@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from itertools import chain
 
 from flask import Response, request
+from sqlalchemy.orm import Session
 
 from receiptsvc import ids
+from receiptsvc.store.core import slices
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.paging import Page
 from receiptsvc.store.queries import exports
@@ -76,14 +78,10 @@ def respond(database: Database, table: Table, where: MessageFilter, form: Form) 
 
 
 def _read_pages(database: Database, table: Table, where: MessageFilter, form: Form) -> Iterator[Sequence[Line]]:
-    after: ListCursor | None = None
-    while True:
-        with database.reading() as session:
-            page = table.read(session, where, form, limit=_SLICE, after=after)
-        yield page.items
-        after = page.next
-        if after is None:
-            return
+    def step(session: Session, after: ListCursor | None) -> Page[Line, ListCursor]:
+        return table.read(session, where, form, limit=_SLICE, after=after)
+
+    return (page.items for page in slices.walk(database.reading, step))
 
 
 def _write_chunks(table: Table, form: Form, pages: Iterator[Sequence[Line]]) -> Iterator[bytes]:
