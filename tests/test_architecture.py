@@ -39,6 +39,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
         {"domain", "ids", "store/core", "store/inbox", "store/messages", "store/outbound"},
         {"sqlalchemy"},
     ),
+    "bulk_actions": ({"store/core", "store/inbox", "store/messages"}, {"sqlalchemy"}),
     "server": ({"domain", "logs", "metrics", "store/core", "store/messages"}, {"gevent", "gunicorn"}),
     "spool": ({"domain", "ids", "logs", "server", "store/inbox"}, {"gevent"}),
     "intake": (
@@ -82,6 +83,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "web/schemas": (
         {
+            "bulk_actions",
             "config",
             "domain",
             "dynmark",
@@ -115,6 +117,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "web/api": (
         {
+            "bulk_actions",
             "domain",
             "dynmark",
             "ids",
@@ -142,6 +145,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
     "cli/send_file": ({"cli/terminal", "client", "config", "domain"}, {"click"}),
     "cli": (
         {
+            "bulk_actions",
             "cli/send_file",
             "cli/terminal",
             "client",
@@ -168,6 +172,13 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
 # What one module owns: a pattern that stands in no other's text.
 OWNERS = {
     "(?i)advisory": "store/core/locks.py",
+}
+
+# The modules of the store that end transactions themselves. All others get a session from their caller.
+COMMITTING = {
+    "store/core/db.py": "the one place in which transactions are opened",
+    "store/core/notify.py": "a connection of its own, on which each statement is committed by itself",
+    "store/inbox/writer.py": "a raw connection of its own: a session costs too much before a 200",
 }
 
 
@@ -255,3 +266,11 @@ def test_only_one_module_writes_a_status() -> None:
 def test_a_rule_stands_in_one_module(pattern: str) -> None:
     found = {str(path.relative_to(PACKAGE)) for path in modules() if re.search(pattern, path.read_text())}
     assert found == {OWNERS[pattern]}
+
+
+def test_functions_of_the_store_never_commit() -> None:
+    pattern = re.compile(r"\.transaction\b|\.begin\(|\.commit\(|\bautocommit\b|\bCOMMIT\b")
+    found = {
+        str(path.relative_to(PACKAGE)) for path in (PACKAGE / "store").rglob("*.py") if pattern.search(path.read_text())
+    }
+    assert found == COMMITTING.keys()

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import click
 
+from receiptsvc import bulk_actions
 from receiptsvc.cli.terminal import databases, display
 from receiptsvc.config import Settings
 from receiptsvc.domain.inbox import ReceiptOutcome
@@ -58,11 +59,10 @@ def replay(
     )
     actor = Actor(actor="command line", reason=reason)
     with databases.opened(Settings.from_env(), is_written=True) as database:
-        replayed = receipts.replay(database, selection, actor, _now, is_dry_run=is_dry_run)
-        count = replayed.count
-        while replayed.next is not None:
-            replayed = receipts.replay(database, selection, actor, _now, after=replayed.next, is_dry_run=is_dry_run)
-            count += replayed.count
+        count, rest = bulk_actions.replay(database, selection, actor, _now, is_dry_run=is_dry_run)
+        while rest is not None:
+            more, rest = bulk_actions.replay(database, selection, actor, _now, after=rest, is_dry_run=is_dry_run)
+            count += more
     if as_json:
         click.echo(json.dumps({"count": count, "dryRun": is_dry_run, "isComplete": True}))
     else:

@@ -1,14 +1,14 @@
 """`replay` as people and programs call it."""
 
 import json
-from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
+from receiptsvc import bulk_actions
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.store.core.models import Audit, InboxRow
-from receiptsvc.store.inbox import counters, receipts
+from receiptsvc.store.inbox import counters
 from tests.cli.conftest import Run, Service
 from tests.support import rows
 
@@ -39,17 +39,10 @@ def test_replay_makes_receipts_pending_and_says_how_many(service: Service, run: 
     assert run("verify").exit_code == 0
 
 
-def test_replay_continues_where_one_call_of_the_store_stops(
-    service: Service, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_replay_continues_where_one_call_stops(service: Service, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(5):
         keep_dead(service, 0)
-    unbounded = receipts.replay
-
-    def bounded(*arguments: Any, **options: Any) -> receipts.Replayed:
-        return unbounded(*arguments, **options, limit=2)
-
-    monkeypatch.setattr(receipts, "replay", bounded)
+    monkeypatch.setattr(bulk_actions, "MAX_CHANGED", 2)
     assert run("replay", "--dry-run").stdout == "5 receipts would be pending\n"
     assert run("replay").stdout == "5 receipts became pending\n"
 

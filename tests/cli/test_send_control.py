@@ -1,13 +1,12 @@
 """`sending`, `pause`, `resume`, `cancel`, `resolve` and `suppressions` against the real API."""
 
 import json
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import select
 
-from receiptsvc import ids
+from receiptsvc import bulk_actions, ids
 from receiptsvc.cli.main import commands
 from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.store.core.models import Audit, Message, SendingAccount
@@ -87,23 +86,15 @@ def test_many_are_counted_confirmed_and_cancelled(service: Service, run: Run, mo
     for index in range(5):
         service.accept("wrong", recipient=f"4477009000{index:02}", client_ref="spring", originator="SHOP")
     service.accept("right", recipient="447700900000", client_ref="summer", originator="SHOP")
-    original = operator_actions.cancel_all
-
-    def bounded(*arguments: Any, **options: Any) -> operator_actions.Cancelled:
-        return original(*arguments, **options, limit=1)
-
-    monkeypatch.setattr(operator_actions, "cancel_all", bounded)
-    monkeypatch.setattr(operator_actions, "_SQLITE_SLICE", 2)
     command = ("cancel", "--client-ref", "spring", "--from", "SHOP", "--since", "2026-01-05T12:00:00Z")
-    monkeypatch.setattr(operator_actions, "_SLICE", 2)
-    assert run(*command, "--dry-run").stdout == "at least 2 messages would be cancelled\n"
-    monkeypatch.setattr(operator_actions, "_SLICE", 250)
     assert run(*command, "--dry-run").stdout == "5 messages would be cancelled\n"
     for answer in (b"n\n", b""):
         refused = run(*command, stdin=answer)
         assert (refused.exit_code, refused.stdout) == (1, "")
         assert "Cancel 5 messages? They never go out then. [y/N]" in refused.stderr
     assert statuses(service) == ["accepted"] * 6
+    monkeypatch.setattr(bulk_actions, "MAX_CHANGED", 2)
+    assert run(*command, "--dry-run").stdout == "at least 2 messages would be cancelled\n"
     done = run(*command, "--reason", "wrong texts", stdin=b"y\n")
     assert (done.exit_code, done.stdout) == (0, "5 messages were cancelled\n")
     assert statuses(service) == ["cancelled"] * 5 + ["accepted"]

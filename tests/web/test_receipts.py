@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import select, update
 
-from receiptsvc import ids
+from receiptsvc import bulk_actions, ids
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.statuses import Effect, Status
 from receiptsvc.dynmark import status_map
@@ -507,18 +507,19 @@ def test_a_replay_takes_only_what_its_filter_names(client: FlaskClient, database
 
 
 @pytest.mark.parametrize("is_dry_run", [True, False])
-def test_a_replay_goes_by_slices_and_stops_at_its_bound(database: Database, is_dry_run: bool) -> None:
+def test_a_replay_goes_by_slices_and_stops_at_its_bound(
+    database: Database, monkeypatch: pytest.MonkeyPatch, is_dry_run: bool
+) -> None:
+    monkeypatch.setattr(bulk_actions, "_RECEIPTS", 2)
     made = [settled(database, RETRIABLE[number % 3]) for number in range(7)]
 
-    def step(after: UUID | None) -> receipts.Replayed:
-        return receipts.replay(
-            database, ReplaySelection(), BY, lambda: T0, after=after, is_dry_run=is_dry_run, limit=5, slice_size=2
-        )
+    monkeypatch.setattr(bulk_actions, "MAX_CHANGED", 5)
 
-    first = step(None)
-    assert (first.count, first.next) == (5, made[4])
-    second = step(first.next)
-    assert (second.count, second.next) == (2, None)
+    def step(after: UUID | None) -> tuple[int, UUID | None]:
+        return bulk_actions.replay(database, ReplaySelection(), BY, lambda: T0, after=after, is_dry_run=is_dry_run)
+
+    assert step(None) == (5, made[4])
+    assert step(made[4]) == (2, None)
     with database.reading() as session:
         counts = [audit.details["count"] for audit in session.scalars(select(Audit).order_by(Audit.id))]
     assert counts == ([] if is_dry_run else [2, 2, 1, 2])
@@ -527,20 +528,23 @@ def test_a_replay_goes_by_slices_and_stops_at_its_bound(database: Database, is_d
 
 def test_a_replay_that_takes_long_says_where_to_continue(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     made = [settled(database, "dead") for _ in range(3)]
-    monkeypatch.setattr(receipts, "MAX_SECONDS", 0)
-    done = receipts.replay(database, ReplaySelection(), BY, lambda: T0, slice_size=2)
-    assert (done.count, done.next) == (2, made[1])
+    monkeypatch.setattr(bulk_actions, "MAX_SECONDS", 0)
+    monkeypatch.setattr(bulk_actions, "_RECEIPTS", 2)
+    assert bulk_actions.replay(database, ReplaySelection(), BY, lambda: T0) == (2, made[1])
 
 
-def test_a_replay_that_ends_exactly_at_its_bound_is_complete(database: Database) -> None:
+def test_a_replay_that_ends_exactly_at_its_bound_is_complete(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_actions, "_RECEIPTS", 2)
+    monkeypatch.setattr(bulk_actions, "MAX_CHANGED", 4)
     for _ in range(4):
         settled(database, "dead")
-    done = receipts.replay(database, ReplaySelection(), BY, lambda: T0, limit=4, slice_size=2)
-    assert (done.count, done.next) == (4, None)
+    assert bulk_actions.replay(database, ReplaySelection(), BY, lambda: T0) == (4, None)
 
 
 def test_a_replay_that_moves_nothing_leaves_no_audit(database: Database) -> None:
-    assert receipts.replay(database, ReplaySelection(), BY, lambda: T0).count == 0
+    assert bulk_actions.replay(database, ReplaySelection(), BY, lambda: T0) == (0, None)
     with database.reading() as session:
         assert session.scalars(select(Audit)).all() == []
 
@@ -549,8 +553,8 @@ def test_a_replay_skips_rows_that_are_locked(postgresql_database: Database) -> N
     held, free = settled(postgresql_database, "dead"), settled(postgresql_database, "dead")
     with postgresql_database.transaction() as session:
         session.execute(select(InboxRow.id).where(InboxRow.id == held).with_for_update())
-        done = receipts.replay(postgresql_database, ReplaySelection(), BY, lambda: T0)
-    assert (done.count, done.next) == (1, None)
+        done = bulk_actions.replay(postgresql_database, ReplaySelection(), BY, lambda: T0)
+    assert done == (1, None)
     assert rows.read_inbox(postgresql_database, held).outcome == "dead"
     assert rows.read_inbox(postgresql_database, free).outcome == "pending"
 

@@ -5,10 +5,9 @@ are not read or matched here: what is to be processed again becomes `pending`, a
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from time import monotonic
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, delete, false, literal_column, select, update
@@ -19,20 +18,17 @@ from receiptsvc.domain.errors import ReceiptsvcError, Refused
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.store.core import audits, bulk
 from receiptsvc.store.core.audits import Actor
-from receiptsvc.store.core.db import MAX_SECONDS, Database, is_sqlite
+from receiptsvc.store.core.db import is_sqlite
 from receiptsvc.store.core.keyset import MAX_PAGES_SCANNED, Equals, Scan, scan
 from receiptsvc.store.core.models import Audit, InboxRow, Message, Parked, Transition
-from receiptsvc.store.core.paging import Page
+from receiptsvc.store.core.paging import Page, cut
 from receiptsvc.store.inbox import counters, pending
 
 RETRIABLE = (ReceiptOutcome.UNMATCHED, ReceiptOutcome.QUARANTINED, ReceiptOutcome.DEAD)
 MATCHABLE = (*RETRIABLE, ReceiptOutcome.DISMISSED)
 DISMISSIBLE = (ReceiptOutcome.UNMAPPED, *RETRIABLE)
 
-MAX_REPLAYED = 100_000  # in one call
 REPLAYED = "receipts"  # the subject of the audits of a replay
-
-_SLICE = 500  # rows in one transaction
 
 # The conditions of two partial indexes, word for word as the migration has them.
 _COMMON = (ReceiptOutcome.PENDING, ReceiptOutcome.APPLIED)
@@ -89,14 +85,6 @@ class ReplaySelection:
     outcomes: Collection[ReceiptOutcome] = RETRIABLE
     since: datetime | None = None
     until: datetime | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Replayed:
-    """How many receipts were replayed. `next`: the id after which to go on; None: there are no more."""
-
-    count: int
-    next: UUID | None
 
 
 def list_receipts(
@@ -174,42 +162,61 @@ def dismiss(session: Session, receipt_id: UUID, by: Actor, now: datetime) -> Rec
     return _reload(session, row.id)
 
 
-def replay(
-    database: Database,
-    selection: ReplaySelection,
-    by: Actor,
-    clock: Callable[[], datetime],
-    *,
-    after: UUID | None = None,
-    is_dry_run: bool = False,
-    limit: int = MAX_REPLAYED,
-    slice_size: int = _SLICE,
-) -> Replayed:
-    """Make up to `limit` receipts pending again, in the order of ids, slice by slice. `is_dry_run`: only count.
+def find_replayable(
+    session: Session, selection: ReplaySelection, *, limit: int, after: UUID | None = None
+) -> Page[UUID, UUID]:
+    """The next receipts to replay, by id. One query for each outcome, so that an index gives them in order."""
+    receipt_ids: set[UUID] = set()
+    for outcome in selection.outcomes:
+        query = select(InboxRow.id).where(_has_outcome(session, outcome))
+        if after is not None:
+            query = query.where(InboxRow.id > after)
+        if selection.since is not None:
+            query = query.where(InboxRow.received_at >= selection.since)
+        if selection.until is not None:
+            query = query.where(InboxRow.received_at < selection.until)
+        receipt_ids.update(session.scalars(query.order_by(InboxRow.id).limit(limit + 1)))
+    return cut(sorted(receipt_ids), limit, lambda receipt_id: receipt_id)
 
-    It stops early after MAX_SECONDS, and skips receipts that others have locked. It commits each slice in a short
-    transaction, whatever becomes of the next one.
-    """
-    count = visited = 0
-    deadline = monotonic() + MAX_SECONDS
-    while True:
-        size = min(slice_size, limit - visited)
-        if is_dry_run:
-            with database.reading() as session:
-                found = _find_replayable(session, selection, after, size + 1)
-            moved = len(found[:size])
-        else:
-            with database.transaction() as session:
-                found = _find_replayable(session, selection, after, size + 1)
-                moved = _replay_slice(session, found[:size], selection, by, clock()) if found else 0
-        count, visited = count + moved, visited + len(found[:size])
-        if len(found) <= size:
-            return Replayed(count=count, next=None)
-        after = found[size - 1]
-        if visited >= limit or monotonic() >= deadline:
-            return Replayed(count=count, next=after)
-        if not is_dry_run:
-            database.let_others_write()
+
+def replay(session: Session, receipt_ids: Sequence[UUID], selection: ReplaySelection, by: Actor, now: datetime) -> int:
+    """Make these receipts pending again, but those that others have locked or changed; how many."""
+    if not receipt_ids:
+        return 0
+    locked: dict[ReceiptOutcome, list[UUID]] = defaultdict(list)
+    query = (
+        select(InboxRow.id, InboxRow.outcome)
+        .where(bulk.among(session, InboxRow.id, receipt_ids), InboxRow.outcome.in_(selection.outcomes))
+        .order_by(InboxRow.id)
+        .with_for_update(skip_locked=True)
+    )
+    for receipt_id, outcome in session.execute(query):
+        locked[ReceiptOutcome(outcome)].append(receipt_id)
+    moved = sorted(receipt_id for of_outcome in locked.values() for receipt_id in of_outcome)
+    if not moved:
+        return 0
+    clear_look = update(Parked).where(bulk.among(session, Parked.receipt_id, moved)).values(look_at=None)
+    session.execute(clear_look.execution_options(synchronize_session=False))
+    audits.write(
+        session,
+        at=now,
+        actor=by.actor,
+        action="replayed",
+        subject=REPLAYED,
+        reason=by.reason,
+        details={
+            "count": len(moved),
+            "from": {outcome.value: len(locked[outcome]) for outcome in sorted(locked)},
+            "first": ids.public("rcp", moved[0]),
+            "last": ids.public("rcp", moved[-1]),
+            "outcomes": sorted(outcome.value for outcome in selection.outcomes),
+            "since": selection.since.isoformat() if selection.since else None,
+            "until": selection.until.isoformat() if selection.until else None,
+        },
+    )
+    for outcome in sorted(locked):  # by name, the order in which `counters` are written, against deadlocks
+        pending.reopen(session, locked[outcome], outcome, now)
+    return len(moved)
 
 
 def _has_outcome(session: Session, outcome: ReceiptOutcome) -> ColumnElement[bool]:
@@ -342,57 +349,3 @@ def _reload(session: Session, receipt_id: UUID) -> ReceiptEntry:
     """A receipt after a statement has changed its row, which the session has not noticed."""
     query = select(InboxRow).options(*_WITHOUT_BYTES).where(InboxRow.id == receipt_id)
     return _load_entries(session, session.scalars(query.execution_options(populate_existing=True)).all())[0]
-
-
-def _find_replayable(session: Session, selection: ReplaySelection, after: UUID | None, limit: int) -> list[UUID]:
-    """The next `limit` receipts to replay, by id. One query for each outcome, so that an index gives them in order."""
-    receipt_ids: set[UUID] = set()
-    for outcome in selection.outcomes:
-        query = select(InboxRow.id).where(_has_outcome(session, outcome))
-        if after is not None:
-            query = query.where(InboxRow.id > after)
-        if selection.since is not None:
-            query = query.where(InboxRow.received_at >= selection.since)
-        if selection.until is not None:
-            query = query.where(InboxRow.received_at < selection.until)
-        receipt_ids.update(session.scalars(query.order_by(InboxRow.id).limit(limit)))
-    return sorted(receipt_ids)[:limit]
-
-
-def _replay_slice(
-    session: Session, receipt_ids: Sequence[UUID], selection: ReplaySelection, by: Actor, now: datetime
-) -> int:
-    locked: dict[ReceiptOutcome, list[UUID]] = defaultdict(list)
-    query = (
-        select(InboxRow.id, InboxRow.outcome)
-        .where(bulk.among(session, InboxRow.id, receipt_ids), InboxRow.outcome.in_(selection.outcomes))
-        .order_by(InboxRow.id)
-        .with_for_update(skip_locked=True)
-    )
-    for receipt_id, outcome in session.execute(query):
-        locked[ReceiptOutcome(outcome)].append(receipt_id)
-    moved = sorted(receipt_id for of_outcome in locked.values() for receipt_id in of_outcome)
-    if not moved:
-        return 0
-    clear_look = update(Parked).where(bulk.among(session, Parked.receipt_id, moved)).values(look_at=None)
-    session.execute(clear_look.execution_options(synchronize_session=False))
-    audits.write(
-        session,
-        at=now,
-        actor=by.actor,
-        action="replayed",
-        subject=REPLAYED,
-        reason=by.reason,
-        details={
-            "count": len(moved),
-            "from": {outcome.value: len(locked[outcome]) for outcome in sorted(locked)},
-            "first": ids.public("rcp", moved[0]),
-            "last": ids.public("rcp", moved[-1]),
-            "outcomes": sorted(outcome.value for outcome in selection.outcomes),
-            "since": selection.since.isoformat() if selection.since else None,
-            "until": selection.until.isoformat() if selection.until else None,
-        },
-    )
-    for outcome in sorted(locked):  # by name, the order in which `counters` are written, against deadlocks
-        pending.reopen(session, locked[outcome], outcome, now)
-    return len(moved)

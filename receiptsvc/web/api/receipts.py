@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from receiptsvc import ids
+from receiptsvc import bulk_actions, ids
 from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.store.core.audits import Actor
@@ -130,7 +130,7 @@ def replay_receipts(body: dict[str, Any]) -> dict[str, Any]:
     All that fit become pending, some hundreds in each transaction: if the call ends early, what it has done stays done.
     A call moves a bounded number; `isComplete` says whether that was all, `nextCursor` where to continue.
     """
-    replayed = receipts.replay(
+    count, rest = bulk_actions.replay(
         context.database(),
         ReplaySelection(
             outcomes=sorted({ReceiptOutcome(outcome) for outcome in body["outcomes"]}),
@@ -142,7 +142,7 @@ def replay_receipts(body: dict[str, Any]) -> dict[str, Any]:
         after=body.get("cursor"),
         is_dry_run=body["dry_run"],
     )
-    return {"row": replayed, "dry_run": body["dry_run"], "is_complete": replayed.next is None}
+    return {"count": count, "next": rest, "dry_run": body["dry_run"], "is_complete": rest is None}
 
 
 def _change(

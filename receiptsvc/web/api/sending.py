@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from receiptsvc import ids
+from receiptsvc import bulk_actions, ids
 from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.statuses import Status
 from receiptsvc.dynmark.transports import IGNORE_REPEATS
@@ -91,10 +91,10 @@ def cancel_messages(body: dict[str, Any]) -> dict[str, Any]:
     """
     is_dry_run, reason = body.pop("dry_run"), body.pop("reason", None)
     actor = Actor(actor=auth.key_name(), reason=reason)
-    cancelled = operator_actions.cancel_all(
+    count, is_complete = bulk_actions.cancel(
         context.database(), CancelSelection(**body), actor, context.now(), is_dry_run=is_dry_run
     )
-    return {"row": cancelled, "dry_run": is_dry_run}
+    return {"count": count, "dry_run": is_dry_run, "is_complete": is_complete}
 
 
 @endpoint(

@@ -5,11 +5,12 @@ from typing import ClassVar
 
 from marshmallow import fields, validate
 
+from receiptsvc.bulk_actions import MAX_CHANGED
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.domain.statuses import Effect
 from receiptsvc.store.core.paging import MAX_ROWS
-from receiptsvc.store.inbox.receipts import MAX_REPLAYED, RETRIABLE
+from receiptsvc.store.inbox.receipts import RETRIABLE
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.messages import STATUSES, Transition
@@ -198,7 +199,7 @@ class Replayed(Schema):
     """What a replay did."""
 
     count = fields.Integer(
-        metadata=about(f"How many receipts are pending again, or would be; at most {MAX_REPLAYED:,} a call.", 12)
+        metadata=about(f"How many receipts are pending again, or would be; at most {MAX_CHANGED:,} a call.", 12)
     )
     dry_run = fields.Boolean(metadata=about("Whether they were only counted.", False))
     is_complete = fields.Boolean(

@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validates_schema
 
-from receiptsvc.store.messages.operator_actions import MAX_CANCELLED, RESOLUTIONS
+from receiptsvc.bulk_actions import MAX_CHANGED
+from receiptsvc.store.messages.operator_actions import RESOLUTIONS
 from receiptsvc.store.outbound.accounts import MAX_SHOWN
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
@@ -124,8 +125,6 @@ class Cancelled(Schema):
         attribute="count", metadata=about("How many were; with dryRun, how many would be.", 9731)
     )
     is_complete = fields.Boolean(
-        metadata=about(
-            f"Whether these were all; a call goes on for some seconds, and to some {MAX_CANCELLED:,}.", True
-        ),
+        metadata=about(f"Whether these were all; a call goes on for some seconds, and to some {MAX_CHANGED:,}.", True),
     )
     dry_run = fields.Boolean(metadata=about("Whether they were only counted.", False))

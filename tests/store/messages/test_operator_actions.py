@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select
 
-from receiptsvc import ids
+from receiptsvc import bulk_actions, ids
 from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.domain.statuses import Report, Source, Status
@@ -11,9 +11,9 @@ from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Audit
 from receiptsvc.store.messages import operator_actions, transitions
-from receiptsvc.store.messages.operator_actions import Cancelled, CancelSelection
+from receiptsvc.store.messages.operator_actions import CancelSelection
 from tests.support.rows import accept, message, read_message, read_transitions, seconds
-from tests.support.work import ALICE, BOB, answer, assert_sound, offer, send
+from tests.support.work import ALICE, answer, assert_sound, offer, send
 
 ANNA = Actor(actor="anna", reason="wrong text")
 
@@ -60,29 +60,7 @@ def test_a_message_that_the_gateway_may_have_is_not_cancelled(
     with database.transaction() as session, pytest.raises(Refused, match=why):
         operator_actions.cancel(session, message_id, ANNA, seconds(2))
     assert read_message(database, message_id).status == before
-    assert operator_actions.cancel_all(database, CancelSelection(recipient=ALICE), ANNA, seconds(2)).count == 0
-
-
-def test_messages_are_cancelled_by_a_selection(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operator_actions, "_SLICE", 3)
-    monkeypatch.setattr(operator_actions, "_SQLITE_SLICE", 3)
-    wrong = [message(f"4477009000{n:02}", client_ref="spring", created_by="shop") for n in range(10)]
-    right = [message(ALICE, client_ref="summer"), message(BOB, client_ref="spring", created_by="desk")]
-    accept(database, *wrong, *right)
-    (later,) = accept(database, message(client_ref="spring", created_by="shop"), now=seconds(60))
-    which = CancelSelection(client_ref="spring", created_by="shop", until=seconds(60))
-    assert operator_actions.cancel_all(database, which, ANNA, seconds(1), is_dry_run=True) == Cancelled(
-        count=10, is_complete=True
-    )
-    assert read_message(database, wrong[0].id).status == "accepted"
-    assert operator_actions.cancel_all(database, which, ANNA, seconds(1), limit=6).is_complete is False
-    assert operator_actions.cancel_all(database, which, ANNA, seconds(1)) == Cancelled(count=4, is_complete=True)
-    assert {read_message(database, one.id).status for one in wrong} == {"cancelled"}
-    assert {read_message(database, one).status for one in (*(m.id for m in right), later)} == {"accepted"}
-    with database.reading() as session:
-        named = [one for audit in session.scalars(select(Audit)) for one in audit.details["messages"]]
-    assert sorted(named) == sorted(ids.public("msg", one.id) for one in wrong)
-    assert_sound(database)
+    assert bulk_actions.cancel(database, CancelSelection(recipient=ALICE), ANNA, seconds(2)) == (0, True)
 
 
 @pytest.mark.parametrize("status", operator_actions.RESOLUTIONS)

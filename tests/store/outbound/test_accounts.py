@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select
 
+from receiptsvc import bulk_actions
 from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.messages import NewMessage, SendOutcome, SendResult
 from receiptsvc.domain.retry_policy import RepeatPolicy
@@ -377,7 +378,7 @@ def test_what_may_have_been_sent_can_be_settled_but_not_cancelled(database: Data
     with database.transaction() as session, pytest.raises(Refused, match="may have it"):
         operator_actions.cancel(session, made, by, seconds(1))
     which = operator_actions.CancelSelection(recipient="447700900001")
-    assert operator_actions.cancel_all(database, which, by, seconds(1)).count == 0
+    assert bulk_actions.cancel(database, which, by, seconds(1)) == (0, True)
     with database.transaction() as session:
         assert operator_actions.resolve(session, made, Status.DELIVERED, by, seconds(2))
     assert read_message(database, made).due_at is None
