@@ -3,19 +3,19 @@
 UUIDv7 sorts by the time it was made, so a table's newest rows are adjacent. An id is known before its row is written.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from string import ascii_uppercase
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
+
+from receiptsvc.domain.times import to_micros
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 # From Crockford's digits to those of int() in base 32. The letters that Crockford excludes, and upper case, become ".".
 _EXCLUDED = "ilou" + ascii_uppercase
 _DIGITS = str.maketrans(_ALPHABET + _EXCLUDED, "0123456789abcdefghijklmnopqrstuv" + "." * len(_EXCLUDED))
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 LENGTH = 26  # characters of base32 that hold 128 bits
 
@@ -27,7 +27,7 @@ def new() -> UUID:
 
 def first_at(time: datetime) -> UUID:
     """The lower bound of the ids made at this time (aware) or later; to the millisecond."""
-    return UUID(int=max(0, (time - _EPOCH) // timedelta(milliseconds=1)) << 80)
+    return UUID(int=max(0, to_micros(time) // 1000) << 80)
 
 
 def base32(data: bytes) -> str:

@@ -15,7 +15,7 @@ import struct
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias, cast
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from sqlalchemy import Table, delete, exists, func, insert, select, text
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain.statuses import Status
+from receiptsvc.domain.times import from_micros, to_micros
 from receiptsvc.store.core import bulk, locks
 from receiptsvc.store.core.db import is_sqlite
 from receiptsvc.store.core.locks import Lock
@@ -49,8 +50,6 @@ _LETTERS: dict[str | None, bytes] = {  # stored in rows: letters may be added, n
     Status.CANCELLED: b"c",
 }
 _STATUSES = {letter: status for status, letter in _LETTERS.items()}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 MAX_NUMBERED = 1000  # rows in one transaction
 
@@ -149,7 +148,7 @@ def record(session: Session, changes: Sequence[Change], now: datetime) -> None:
     _insert(
         session,
         [
-            _PACKED.pack(message_id.bytes, _LETTERS[previous], _LETTERS[status], (at - _EPOCH) // _MICROSECOND)
+            _PACKED.pack(message_id.bytes, _LETTERS[previous], _LETTERS[status], to_micros(at))
             for message_id, previous, status, at in changes
         ],
         now,
@@ -283,7 +282,7 @@ def _load_events(session: Session, unpacked: Sequence[tuple[FeedPosition, tuple[
                     row=message,
                     previous_status=previous,
                     status=status,
-                    status_at=_EPOCH + timedelta(microseconds=micros),
+                    status_at=from_micros(micros),
                     labels=_labels(message, transaction_ids[subject]) | {(STATUS, status)},
                 )
             )

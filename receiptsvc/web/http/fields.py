@@ -6,7 +6,7 @@ Incoming text is always a `Text`; `schemas.base.Request` enforces it. Rules of a
 import base64
 import re
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from marshmallow import fields, validate
 
 from receiptsvc import ids
 from receiptsvc.domain import countries, numbers
+from receiptsvc.domain.times import from_micros, to_micros
 from receiptsvc.store.core.paging import MAX_ROWS
 from receiptsvc.store.outbound.suppressions import Pair
 from receiptsvc.store.queries import contacts, listing, timeline
@@ -28,7 +29,6 @@ _TRANSACTION_ID = "^[0-9]{1,40}$"
 NUMBER = r"^[+0-9 \t\u00a0\u202f().\u2010-\u2015\u2212/-]{2,40}$"  # of `numbers`, what the API takes
 
 _MAX_REASON = 1000  # characters
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC_3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?(?:([Zz])|([+-]\d\d:\d\d))\Z", re.ASCII
 )
@@ -316,7 +316,7 @@ def _read_number_suffix(text: str) -> str:
 
 def _write_time_cursor(cursor: tuple[datetime, UUID]) -> str:
     at, identifier = cursor
-    return _encode(f"{_micros(at)}.{identifier.hex}")
+    return _encode(f"{to_micros(at)}.{identifier.hex}")
 
 
 def _read_time_cursor(text: str) -> contacts.TimeCursor:
@@ -329,7 +329,7 @@ def _read_time_cursor(text: str) -> contacts.TimeCursor:
 
 def _write_list_cursor(cursor: listing.ListCursor) -> str:
     *prefix, at, identifier = cursor.key  # in the order by clientRef that comes first
-    return _encode(f"{cursor.order}.{_micros(at)}.{identifier.hex}.{prefix[0] if prefix else ''}")
+    return _encode(f"{cursor.order}.{to_micros(at)}.{identifier.hex}.{prefix[0] if prefix else ''}")
 
 
 def _read_list_cursor(text: str) -> listing.ListCursor:
@@ -342,19 +342,15 @@ def _read_list_cursor(text: str) -> listing.ListCursor:
     return listing.ListCursor(order, (*prefix, at, UUID(hex=match[3])))
 
 
-def _micros(at: datetime) -> int:
-    return (at - _EPOCH) // timedelta(microseconds=1)
-
-
 def _from_micros(micros: str) -> datetime | None:
     try:
-        return _EPOCH + timedelta(microseconds=int(micros))
+        return from_micros(int(micros))
     except OverflowError:
         return None
 
 
 def _write_timeline_cursor(cursor: timeline.TimelineCursor) -> str:
-    return _encode(f"{_micros(cursor.at)}.{cursor.kind}.{cursor.id.hex}.{cursor.serial}")
+    return _encode(f"{to_micros(cursor.at)}.{cursor.kind}.{cursor.id.hex}.{cursor.serial}")
 
 
 def _read_timeline_cursor(text: str) -> timeline.TimelineCursor:
