@@ -34,7 +34,7 @@ COUNT = os.environ.get("RECEIPTSVC_CONTRACT")
 
 # What a schema can't say, and a request that keeps to its schema is refused for.
 BEYOND_SCHEMAS = re.compile(
-    r"Must be a nextCursor of this (list|timeline)\.|Must lie in the years 1970 to 2999\.|There is no such time\."
+    r"Must be a nextCursor of this list; .*|Must lie in the years 1970 to 2999\.|There is no such time\."
     r"|Has gone by already\.|Must be before validUntil\.|Must be earlier than until\.|Must be at most \d+ days before .*"
     r"|Must be changed with changedSince\.|Must be clientRef or changed with .*|Can be clientRef only with .*"
     r"|Is no possible phone number.*|Is neither a phone number nor a short code\.|Must be at least the last 4 digits .*"

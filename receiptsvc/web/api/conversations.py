@@ -6,7 +6,6 @@ A conversation is everything with the same clientRef, or without one the same re
 from typing import Any
 from uuid import UUID
 
-import marshmallow as ma
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
@@ -15,13 +14,10 @@ from receiptsvc.store.core.models import Message
 from receiptsvc.store.queries import lookup, timeline
 from receiptsvc.store.queries.lookup import ConversationOverview
 from receiptsvc.web.http import context
-from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import conversations as schemas
-
-_LIST_CURSOR, _TIMELINE_CURSOR = kinds.time_cursor(), kinds.timeline_cursor()
 
 blueprint = new_blueprint("conversations", "Messages, their transitions and replies, in one timeline.")
 
@@ -44,16 +40,11 @@ def list_conversations(query: dict[str, Any]) -> dict[str, Any]:
     With `clientRef` the answer is the same as reading that conversation by its address, for a clientRef that an address
     would mangle, such as `..`.
     """
-    limit, cursor = query["limit"], query.get("cursor")
     if "client_ref" in query:
-        conversation = _read_page(query["client_ref"], limit, _decode_cursor(_TIMELINE_CURSOR, cursor))
-        return conversation | {"next_cursor": _encode_cursor(_TIMELINE_CURSOR, conversation["next_cursor"])}
+        return _read_page(query["client_ref"], query["limit"], query.get("cursor"))
     with context.database().reading() as session:
-        page = lookup.list_conversations(session, limit=limit, after=_decode_cursor(_LIST_CURSOR, cursor))
-    return {
-        "conversations": [_describe(overview) for overview in page.items],
-        "next_cursor": _encode_cursor(_LIST_CURSOR, page.next),
-    }
+        page = lookup.list_conversations(session, limit=query["limit"], after=query.get("cursor"))
+    return {"conversations": [_describe(overview) for overview in page.items], "next_cursor": page.next}
 
 
 @endpoint(
@@ -108,20 +99,6 @@ def _describe(overview: ConversationOverview) -> dict[str, Any]:
         "last_activity_at": overview.row.last_at,
         "is_waiting_for_reply": not overview.row.last_from_recipient,
     }
-
-
-def _decode_cursor(field: kinds.Coded[Any], cursor: str | None) -> Any:
-    """Decode a cursor whose kind depends on the other parameters. Raises Problem 422."""
-    try:
-        return field.deserialize(cursor) if cursor is not None else None
-    except ma.ValidationError as error:
-        errors = {"cursor": [str(text) for text in error.messages]}
-        raise Problem(422, "The query can't be understood; nothing was done.", errors=errors) from None
-
-
-def _encode_cursor(field: kinds.Coded[Any], position: object) -> str | None:
-    cursor: str | None = field.serialize("position", {"position": position})
-    return cursor
 
 
 def _identify(session: Session, term: str) -> UUID:

@@ -1,9 +1,8 @@
-"""The API's field types: ids, times, numbers, flags, texts, cursors.
+"""The API's field types: ids, times, numbers, flags, texts, cursors (what these hold: `cursors`).
 
 Incoming text is always a `Text`; `schemas.base.Request` enforces it. Rules of a single endpoint do not belong here.
 """
 
-import base64
 import re
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
@@ -15,15 +14,14 @@ from marshmallow import fields, validate
 
 from receiptsvc import ids
 from receiptsvc.domain import countries, numbers
-from receiptsvc.domain.times import from_micros, to_micros
 from receiptsvc.store.core.paging import MAX_ROWS
-from receiptsvc.store.outbound.suppressions import Pair
-from receiptsvc.store.queries import contacts, listing, timeline
+from receiptsvc.store.queries import listing
+from receiptsvc.web.http import cursors
+from receiptsvc.web.http.cursors import Cursor
 
 Value = TypeVar("Value")
 
 # Patterns for the OpenAPI document: regular expressions of JSON Schema.
-CURSOR = "^[A-Za-z0-9_-]{1,400}$"
 _SENDABLE = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]*$"
 _TRANSACTION_ID = "^[0-9]{1,40}$"
 NUMBER = r"^[+0-9 \t\u00a0\u202f().\u2010-\u2015\u2212/-]{2,40}$"  # of `numbers`, what the API takes
@@ -34,10 +32,6 @@ _RFC_3339 = re.compile(
 )
 _is_number = re.compile(NUMBER).fullmatch
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_SUPPRESSION_CURSOR = re.compile(r"([0-9]{1,20})\.([0-9a-z._ -]{0,16})\Z", re.ASCII)
-_TIME_CURSOR = re.compile(r"(\d{1,17})\.([0-9a-f]{32})\Z", re.ASCII)
-_LIST_CURSOR = re.compile(r"(created|changed|clientRef)\.(\d{1,17})\.([0-9a-f]{32})\.([\s\S]{0,64})\Z")
-_TIMELINE_CURSOR = re.compile(r"(\d{1,17})\.([0-3])\.([0-9a-f]{32})\.(\d{1,18})\Z", re.ASCII)
 
 
 def refuse_illegal(text: str) -> None:
@@ -192,34 +186,16 @@ def number_suffix(**options: Any) -> Coded[str]:
     return _string(Coded(read=_read_number_suffix, **options), pattern=NUMBER)
 
 
-def cursor(**options: Any) -> Coded[str]:
-    """A cursor as it came, for a list whose kind depends on another parameter: the view reads it as that kind's."""
-    return _string(Coded(read=_read_cursor, **options), pattern=CURSOR)
+def cursor(kind: Cursor[Value], **options: Any) -> Coded[Value]:
+    """Where a page of a list begins."""
+    options.setdefault("metadata", {"description": "The nextCursor of the page before."})
+    return _string(Coded(read=kind.decode, **options), pattern=cursors.PATTERN)
 
 
-def id_cursor(**options: Any) -> Coded[UUID]:
-    """The cursor of a list that is ordered by id."""
-    return _string(Coded(read=_read_id_cursor, write=ids.to_text, **options), pattern=CURSOR)
-
-
-def suppression_cursor(**options: Any) -> Coded[Pair]:
-    """The cursor of the list of suppressions."""
-    return _string(Coded(read=_read_suppression_cursor, write=_write_suppression_cursor, **options), pattern=CURSOR)
-
-
-def time_cursor(**options: Any) -> Coded[contacts.TimeCursor]:
-    """The cursor of a list that is ordered by time and id."""
-    return _string(Coded(read=_read_time_cursor, write=_write_time_cursor, **options), pattern=CURSOR)
-
-
-def list_cursor(**options: Any) -> Coded[listing.ListCursor]:
-    """The cursor of the list of messages, in any of its orders."""
-    return _string(Coded(read=_read_list_cursor, write=_write_list_cursor, **options), pattern=CURSOR)
-
-
-def timeline_cursor(**options: Any) -> Coded[timeline.TimelineCursor]:
-    """The cursor of a timeline."""
-    return _string(Coded(read=_read_timeline_cursor, write=_write_timeline_cursor, **options), pattern=CURSOR)
+def next_cursor(kind: Cursor[Value], **options: Any) -> Coded[Value]:
+    """Where the next page of a list begins."""
+    options.setdefault("metadata", {"description": "Ask with it for the next page; null: this is the last."})
+    return _string(Coded(write=kind.encode, allow_none=True, **options), pattern=cursors.PATTERN)
 
 
 def parse_transaction_id(text: str) -> str | None:
@@ -276,30 +252,6 @@ def _read_transaction_id(text: str) -> str:
     return digits
 
 
-def _read_cursor(text: str) -> str:
-    if not re.fullmatch(CURSOR, text):
-        raise ma.ValidationError("Must be a nextCursor of this list.")
-    return text
-
-
-def _read_id_cursor(text: str) -> UUID:
-    identifier = ids.from_text(text)
-    if identifier is None:
-        raise ma.ValidationError("Must be a nextCursor of this list.")
-    return identifier
-
-
-def _write_suppression_cursor(pair: Pair) -> str:
-    return _encode(".".join(pair))
-
-
-def _read_suppression_cursor(text: str) -> Pair:
-    match = _decode(_SUPPRESSION_CURSOR, text)
-    if not match:
-        raise ma.ValidationError("Must be a nextCursor of this list.")
-    return Pair(match[1], match[2])
-
-
 def _read_phone_or_short_code(text: str) -> str:
     number = numbers.read(text) if _is_number(text) else None
     if number is None:
@@ -312,62 +264,3 @@ def _read_number_suffix(text: str) -> str:
     if digits is None or len(digits) < numbers.INDEXED_DIGITS:
         raise ma.ValidationError(f"Must be at least the last {numbers.INDEXED_DIGITS} digits of a number.")
     return digits
-
-
-def _write_time_cursor(cursor: tuple[datetime, UUID]) -> str:
-    at, identifier = cursor
-    return _encode(f"{to_micros(at)}.{identifier.hex}")
-
-
-def _read_time_cursor(text: str) -> contacts.TimeCursor:
-    match = _decode(_TIME_CURSOR, text)
-    at = _from_micros(match[1]) if match else None
-    if match is None or at is None:
-        raise ma.ValidationError("Must be a nextCursor of this list.")
-    return contacts.TimeCursor(at, UUID(hex=match[2]))
-
-
-def _write_list_cursor(cursor: listing.ListCursor) -> str:
-    *prefix, at, identifier = cursor.key  # in the order by clientRef that comes first
-    return _encode(f"{cursor.order}.{to_micros(at)}.{identifier.hex}.{prefix[0] if prefix else ''}")
-
-
-def _read_list_cursor(text: str) -> listing.ListCursor:
-    match = _decode(_LIST_CURSOR, text)
-    at = _from_micros(match[2]) if match else None
-    if match is None or at is None or "\0" in match[4]:
-        raise ma.ValidationError("Must be a nextCursor of this list.")
-    order = listing.Order(match[1])
-    prefix = (match[4],) if order is listing.Order.CLIENT_REF else ()
-    return listing.ListCursor(order, (*prefix, at, UUID(hex=match[3])))
-
-
-def _from_micros(micros: str) -> datetime | None:
-    try:
-        return from_micros(int(micros))
-    except OverflowError:
-        return None
-
-
-def _write_timeline_cursor(cursor: timeline.TimelineCursor) -> str:
-    return _encode(f"{to_micros(cursor.at)}.{cursor.kind}.{cursor.id.hex}.{cursor.serial}")
-
-
-def _read_timeline_cursor(text: str) -> timeline.TimelineCursor:
-    match = _decode(_TIMELINE_CURSOR, text)
-    at = _from_micros(match[1]) if match else None
-    if match is None or at is None:
-        raise ma.ValidationError("Must be a nextCursor of this timeline.")
-    return timeline.TimelineCursor(at, int(match[2]), UUID(hex=match[3]), int(match[4]))
-
-
-def _encode(text: str) -> str:
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _decode(pattern: re.Pattern[str], cursor: str) -> re.Match[str] | None:
-    """The parts of a cursor that `_encode` wrote; None if it is not one of this pattern."""
-    try:
-        return pattern.match(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars="-_", validate=True).decode())
-    except ValueError:
-        return None

@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import marshmallow as ma
 from marshmallow import fields
 
 from receiptsvc.store.core.models import Message as MessageRow
 from receiptsvc.store.core.models import Transition as TransitionRow
 from receiptsvc.store.core.paging import MAX_ROWS
+from receiptsvc.store.queries.contacts import TimeCursor
 from receiptsvc.store.queries.lookup import LARGE
-from receiptsvc.store.queries.timeline import TimelineRow
-from receiptsvc.web.http import context
+from receiptsvc.store.queries.timeline import TimelineCursor, TimelineRow
+from receiptsvc.web.http import context, cursors
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.messages import STATUSES, Summary, Transition
@@ -21,7 +23,7 @@ class ConversationQuery(Request):
     """Which page of a timeline."""
 
     limit = kinds.limit("How many entries at most.")
-    cursor = kinds.timeline_cursor(metadata=about("The nextCursor of the page before."))
+    cursor = kinds.cursor(cursors.TIMELINE)
 
 
 class ConversationsQuery(Request):
@@ -35,14 +37,24 @@ class ConversationsQuery(Request):
         ),
     )
     limit = kinds.limit("How many at most: conversations, or entries of the one.")
-    cursor = kinds.cursor(metadata=about("The nextCursor of the page before."))
+    cursor = kinds.Coded[str](
+        read=str, metadata=about("The nextCursor of the page before.", type="string", pattern=cursors.PATTERN)
+    )
+
+    @ma.post_load
+    def read_cursor(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Read the cursor as one of the list that is asked for."""
+        if "cursor" in data:
+            is_one = "client_ref" in data
+            data["cursor"] = (cursors.TIMELINE if is_one else cursors.CONVERSATIONS).decode(data["cursor"])
+        return data
 
 
 class PersonQuery(Request):
     """Which page of a person's messages and replies."""
 
     limit = kinds.limit()
-    cursor = kinds.time_cursor(metadata=about("The nextCursor of the page before."))
+    cursor = kinds.cursor(cursors.RECIPIENT)
 
 
 class Party(Schema):
@@ -169,9 +181,7 @@ class Conversation(Schema):
         TimelineEntry(metadata={"oneOf": [{"$ref": f"#/components/schemas/{schema.__name__}"} for schema in TIMELINE]}),
         metadata=about("What happened, the earliest first."),
     )
-    next_cursor = kinds.timeline_cursor(
-        allow_none=True, metadata=about("Ask with it for the next page; null: this is the last.")
-    )
+    next_cursor = kinds.next_cursor(cursors.TIMELINE)
 
 
 class ConversationItem(Schema):
@@ -207,6 +217,12 @@ class ConversationItem(Schema):
     )
 
 
+def _encode_cursor(position: TimelineCursor | TimeCursor) -> str:
+    if isinstance(position, TimelineCursor):
+        return cursors.TIMELINE.encode(position)
+    return cursors.CONVERSATIONS.encode(position)
+
+
 class Conversations(Conversation):
     """A page of conversations (only `items` and `nextCursor`), or one conversation (everything but `items`)."""
 
@@ -224,7 +240,9 @@ class Conversations(Conversation):
         metadata=about("The conversations, the most recently active first."),
     )
     next_cursor = kinds.Coded[Any](
-        allow_none=True, metadata=about("Ask with it for the next page; null: this is the last.", type="string")
+        allow_none=True,
+        write=_encode_cursor,
+        metadata=about("Ask with it for the next page; null: this is the last.", type="string"),
     )
 
 
@@ -242,6 +260,4 @@ class Person(Schema):
         ),
         metadata=about("Messages by acceptance and replies by receipt, the newest first."),
     )
-    next_cursor = kinds.time_cursor(
-        allow_none=True, metadata=about("Ask with it for the next page; null: this is the last.")
-    )
+    next_cursor = kinds.next_cursor(cursors.RECIPIENT)

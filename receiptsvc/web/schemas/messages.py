@@ -20,7 +20,7 @@ from receiptsvc.store.core import models as store
 from receiptsvc.store.core.paging import MAX_ROWS
 from receiptsvc.store.queries import listing
 from receiptsvc.store.queries.listing import MessageFilter
-from receiptsvc.web.http import context
+from receiptsvc.web.http import context, cursors
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 
@@ -196,7 +196,7 @@ class MessageQuery(Request):
         ),
     )
     limit = kinds.limit()
-    cursor = kinds.list_cursor(metadata=about("The nextCursor of the page before."))
+    cursor = kinds.cursor(cursors.MESSAGES)
 
     @ma.validates_schema
     def check_order(self, data: dict[str, Any], **_: Any) -> None:
@@ -205,7 +205,7 @@ class MessageQuery(Request):
         if where.fault:
             raise ma.ValidationError(where.fault, "order")
         if "cursor" in data and data["cursor"].order is not where.sorting:
-            raise ma.ValidationError("Must be a nextCursor of this list.", "cursor")
+            raise ma.ValidationError("Must be a nextCursor of this list; this one is of another order.", "cursor")
 
 
 class MessageListQuery(MessageQuery):
@@ -218,9 +218,7 @@ class MessagePage(Schema):
     """Some messages. A page may have fewer than asked for, or none, and still not be the last."""
 
     items = fields.List(fields.Nested(Message), metadata=about("The messages."))
-    next_cursor = kinds.list_cursor(
-        attribute="next", allow_none=True, metadata=about("Ask with it for the next page; null: this is the last.")
-    )
+    next_cursor = kinds.next_cursor(cursors.MESSAGES, attribute="next")
     estimated_count = fields.Integer(
         allow_none=True,
         metadata=about(

@@ -11,6 +11,7 @@ from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.domain.statuses import Effect
 from receiptsvc.store.core.paging import MAX_ROWS
 from receiptsvc.store.inbox.receipts import RETRIABLE
+from receiptsvc.web.http import cursors
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.messages import STATUSES, Transition
@@ -146,16 +147,14 @@ class ReceiptQuery(Request):
         metadata=about("Arrived before this time, to the millisecond, by its id.", "2026-02-01T00:00:00Z")
     )
     limit = kinds.limit()
-    cursor = kinds.id_cursor(metadata=about("The nextCursor of the page before."))
+    cursor = kinds.cursor(cursors.RECEIPTS)
 
 
 class ReceiptPage(Schema):
     """Some receipts, the newest first. A page may have fewer than asked for, or none, and still not be the last."""
 
     items = fields.List(fields.Nested(Receipt), metadata=about("The receipts."))
-    next_cursor = kinds.id_cursor(
-        attribute="next", allow_none=True, metadata=about("Ask with it for the next page; null: this is the last.")
-    )
+    next_cursor = kinds.next_cursor(cursors.RECEIPTS, attribute="next")
 
 
 class Retry(Request):
@@ -190,8 +189,10 @@ class Replay(Retry):
     since = kinds.moment(allow_none=True, metadata=about("Received at this time or later.", "2026-01-31T00:00:00Z"))
     until = kinds.moment(allow_none=True, metadata=about("Received before this time.", "2026-02-01T00:00:00Z"))
     dry_run = kinds.Flag(load_default=False, metadata=about("Only count them.", False))
-    cursor = kinds.id_cursor(
-        allow_none=True, metadata=about("The nextCursor of a call that was not complete, to continue from there.")
+    cursor = kinds.cursor(
+        cursors.REPLAY,
+        allow_none=True,
+        metadata=about("The nextCursor of a call that was not complete, to continue from there."),
     )
 
 
@@ -205,8 +206,8 @@ class Replayed(Schema):
     is_complete = fields.Boolean(
         metadata=about("Whether those were all that fit; a call also stops when it has taken long.", True)
     )
-    next_cursor = kinds.id_cursor(
-        attribute="next", allow_none=True, metadata=about("Ask with it for the rest; null: there is none.")
+    next_cursor = kinds.next_cursor(
+        cursors.REPLAY, attribute="next", metadata=about("Ask with it for the rest; null: there is none.")
     )
 
 

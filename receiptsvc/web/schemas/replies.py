@@ -2,6 +2,7 @@
 
 from marshmallow import fields
 
+from receiptsvc.web.http import cursors
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 
@@ -47,13 +48,11 @@ class ReplyQuery(Request):
     until = kinds.query_moment(metadata=about("Received before this time.", "2026-02-01T00:00:00Z"))
     is_opt_out = kinds.query_flag(metadata=about("Whether it is nothing but an opt-out word such as STOP.", True))
     limit = kinds.limit()
-    cursor = kinds.time_cursor(metadata=about("The nextCursor of the page before."))
+    cursor = kinds.cursor(cursors.REPLIES)
 
 
 class ReplyPage(Schema):
     """Some replies, the newest first. A page may have fewer than asked for, or none, and still not be the last."""
 
     items = fields.List(fields.Nested(Reply), metadata=about("The replies."))
-    next_cursor = kinds.time_cursor(
-        attribute="next", allow_none=True, metadata=about("Ask with it for the next page; null: this is the last.")
-    )
+    next_cursor = kinds.next_cursor(cursors.REPLIES, attribute="next")

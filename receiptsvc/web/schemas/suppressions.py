@@ -2,6 +2,7 @@
 
 from marshmallow import fields
 
+from receiptsvc.web.http import cursors
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.submissions import ORIGINATOR, check_originator
@@ -34,9 +35,7 @@ class SuppressionPage(Schema):
     """Some suppressions, by recipient and originator."""
 
     items = fields.List(fields.Nested(Suppression), metadata=about("The suppressions."))
-    next_cursor = kinds.suppression_cursor(
-        attribute="next", allow_none=True, metadata=about("Ask with it for the next page; null: this is the last.")
-    )
+    next_cursor = kinds.next_cursor(cursors.SUPPRESSIONS, attribute="next")
 
 
 class SuppressionQuery(Request):
@@ -49,7 +48,7 @@ class SuppressionQuery(Request):
         metadata=about("Of this sender, in any case, with or without +.", "ACME", pattern=ORIGINATOR),
     )
     limit = kinds.limit()
-    cursor = kinds.suppression_cursor(metadata=about("The nextCursor of the page before."))
+    cursor = kinds.cursor(cursors.SUPPRESSIONS)
 
 
 class Stop(Request):
