@@ -21,8 +21,8 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import logs
 from receiptsvc.domain import correlation
-from receiptsvc.domain.correlation import Match, NoMatch
 from receiptsvc.domain.backoff import Backoff
+from receiptsvc.domain.correlation import Match, NoMatch
 from receiptsvc.domain.errors import StorageUnavailable, Unreadable
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Receipt, Reply

@@ -15,7 +15,6 @@ from marshmallow import fields, validate
 from receiptsvc import ids
 from receiptsvc.domain import countries, numbers
 from receiptsvc.store.core.paging import MAX_ROWS
-from receiptsvc.store.queries import listing
 from receiptsvc.web.http import cursors
 from receiptsvc.web.http.cursors import Cursor
 
