@@ -60,7 +60,7 @@ NAMES = frozenset({
     "RESEND_AFTER_SECONDS", "RESEND_FOR_SECONDS", "RETURN_CODES", "DYNMARK_TIMEZONE", "STATUS_MAP", "SPOOL_DIR",
     "ADOPT_AFTER_SECONDS", "BATCH_SIZE", "SEND_CONCURRENCY", "SENDS_PER_SECOND", "SEND_ONLY_TO", "SCHEDULED_BY",
     "DYNMARK_REST_VALIDITY", "MAX_RECIPIENTS", "MAX_BODY_MIB", "OPT_OUT_WORDS", "OPT_OUT_ACTION",
-    "SUPPRESSED_ACTION", "REPLY_WINDOW_DAYS", "RECEIPTSVC_URL", "RECEIPTSVC_API_KEY",
+    "SUPPRESSED_ACTION", "REPLY_WINDOW_DAYS", "KEEP_EVENTS_DAYS", "RECEIPTSVC_URL", "RECEIPTSVC_API_KEY",
 })
 # fmt: on
 
@@ -113,6 +113,7 @@ class Settings:
     opt_out_words: frozenset[str]  # casefolded, single spaces between words
     suppresses_opt_outs: bool  # a reply of such a word suppresses its sender for the originator that it answered
     skips_suppressed: bool  # a suppressed recipient is left out with a warning; else the request is refused
+    keep_events: timedelta  # how long a stream can be continued after an event
 
     @property
     def is_sqlite(self) -> bool:
@@ -185,6 +186,8 @@ class Settings:
             opt_out_words=env.phrases("OPT_OUT_WORDS", OPT_OUT_WORDS),
             suppresses_opt_outs=env.choice("OPT_OUT_ACTION", OPT_OUT_ACTIONS) == "suppress",
             skips_suppressed=env.choice("SUPPRESSED_ACTION", SUPPRESSED_ACTIONS) == "skip",
+            # At least a day, so that a reader that was away for a night can go on; at most ten years, as for replies.
+            keep_events=timedelta(days=env.integer("KEEP_EVENTS_DAYS", 3, minimum=1, maximum=3650)),
         )
 
 

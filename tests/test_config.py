@@ -1,6 +1,7 @@
 """Settings are refused in one message that names every fault, and no secret is shown."""
 
 import stat
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def test_a_local_set_up_needs_no_setting(data_folder: Path) -> None:
     assert settings.public_url == "http://127.0.0.1:8000"
     assert settings.web_concurrency == 1
     assert settings.account is None
+    assert settings.keep_events == timedelta(days=3)
     assert (settings.max_recipients, settings.max_body_bytes) == (10_000, 16 * 1024 * 1024)
     for name in ("callback_keys", "api_key"):
         assert stat.S_IMODE((data_folder / name).stat().st_mode) == 0o600
@@ -96,6 +98,8 @@ BAD = [
     ("PORT", "٣"),
     ("DYNMARK_TIMEOUT_SECONDS", "nan"),
     ("DYNMARK_TIMEOUT_SECONDS", "1e3"),
+    ("KEEP_EVENTS_DAYS", "0"),
+    ("KEEP_EVENTS_DAYS", "1.5"),
 ]
 
 

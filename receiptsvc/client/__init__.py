@@ -190,7 +190,9 @@ class Client(Wire):
         """The events that fit every filter, from now on or after the event with this id.
 
         It never ends: when the stream is cut, it reconnects after the last event it gave. Store an event's id once you
-        have handled it. ApiError 410: not everything after this id is kept. Unreachable: only at the first try.
+        have handled it. Unreachable: only at the first try. ApiError 410, also after a long outage: not every event
+        after the last one is kept. Then call it again without an id, and read the present state by `messages` with
+        changedSince and by `replies`.
         """
         yield from self.follow("/v1/events", last_event_id, filters)
 

@@ -4,6 +4,8 @@ A stream that begins at an earlier event first catches up: it reads page by page
 poller's position, and then goes live. A live stream whose reader falls far behind catches up again in the same way. So
 the memory of a stream is bounded, and a stream takes no more than its greenlet. The database is read on native threads,
 and only while there are streams.
+
+A stream whose next events were pruned ends. Its client comes again with the id that it has, and is told so (410).
 """
 
 from collections import defaultdict, deque
@@ -30,6 +32,7 @@ from receiptsvc.store.messages.change_feed import (
     Event,
     FeedPosition,
     Label,
+    NotKept,
 )
 
 MAX_OPEN_STREAMS = 600  # of one process, however many connections it has
@@ -95,8 +98,7 @@ class Feed:
     def end(self) -> None:
         """End every stream, and each that begins later at once."""
         self.is_ending = True
-        for stream in self.streams:
-            stream.wake_up.set()
+        self._end_streams()
 
     def enter(self, stream: "Stream", last: FeedPosition) -> None:
         """Register a stream, and start the poller if it does not run. `last`: the position of the last event."""
@@ -121,8 +123,8 @@ class Feed:
         if not live:
             del self._live[stream.finest]
 
-    def read(self, after: FeedPosition) -> Page | None:
-        """The events after a position; None if some of them have been deleted. Raises StorageUnavailable."""
+    def read(self, after: FeedPosition) -> Page:
+        """The events after a position. Raises NotKept and StorageUnavailable."""
         return self._catch_up_thread.run(self._read, after)
 
     @cached_property
@@ -140,6 +142,10 @@ class Feed:
             pause = _POLL_SECONDS
             try:
                 page = self._poller_thread.run(self.poll, self.position)
+            except NotKept:  # this process stood still for long; the next stream begins with another poller
+                logs.warning("events.not_kept", streams=len(self.streams))
+                self._end_streams()
+                break
             except Exception as error:  # noqa: BLE001 - without its poller every stream would fall silent
                 logs.error("events.not_read", error)
                 pause = _OUTAGE_SECONDS
@@ -152,6 +158,10 @@ class Feed:
             gevent.sleep(pause)
         self.is_polling = False
 
+    def _end_streams(self) -> None:
+        for stream in self.streams:
+            stream.end()
+
     def _distribute(self, frame: Frame) -> None:
         for label in (None, *frame.labels):
             for stream in list(self._live.get(label, ())):
@@ -159,7 +169,7 @@ class Feed:
                     stream.add(frame)
 
     def poll(self, after: FeedPosition) -> Page:
-        """On a thread: number the new events and read those after a position. Raises StorageUnavailable."""
+        """On a thread: number the new events and read those after a position. Raises NotKept and StorageUnavailable."""
         with self._database.reading() as session:
             if not change_feed.has_unnumbered(session):
                 return self._page(change_feed.read(session, after))
@@ -168,10 +178,10 @@ class Feed:
         with self._database.reading() as session:
             return self._page(change_feed.read(session, after))
 
-    def _read(self, after: FeedPosition) -> Page | None:
+    def _read(self, after: FeedPosition) -> Page:
         """On a thread."""
         with self._database.reading() as session:
-            return self._page(change_feed.read(session, after)) if change_feed.is_kept(session, after) else None
+            return self._page(change_feed.read(session, after))
 
     def _page(self, batch: change_feed.Batch) -> Page:
         return Page([self._frame(event) for event in batch.events], batch.end, batch.is_all)
@@ -195,12 +205,17 @@ class Stream:
         self._feed, self._last = feed, last
         self._position = after  # everything up to here has been sent or did not match
         self.waiting: deque[Frame] = deque()
-        self._is_live = False
+        self._is_live = self._is_ending = False
         self._sent_at = monotonic()
 
     def end_on(self, stopping: Any) -> None:
         """End when this gevent event is set; None if there is no server that could stop."""
         self._feed.end_on(stopping)
+
+    def end(self) -> None:
+        """Send nothing more than a farewell."""
+        self._is_ending = True
+        self.wake_up.set()
 
     def add(self, frame: Frame) -> None:
         """Queue a frame. If too many wait, drop them all and leave the live streams: `_catch_up` reads them again."""
@@ -219,7 +234,7 @@ class Stream:
         yield b"%sid: %s\n\n" % (_retry(), str(self._position).encode())
         feed.enter(self, self._last)
         try:
-            while not feed.is_ending:
+            while not (feed.is_ending or self._is_ending):
                 piece = self._next_piece()
                 if piece is None:
                     break
@@ -255,9 +270,9 @@ class Stream:
     def _catch_up(self) -> bytes | None:
         try:
             page = self._feed.read(self._position)
-        except StorageUnavailable:
+        except (NotKept, StorageUnavailable):
             return None
-        if page is None or page.end == self._position:
+        if page.end == self._position:
             return None
         self._position = page.end
         return b"".join(frame.text for frame in page.frames if self.labels <= frame.labels)

@@ -40,7 +40,10 @@ _SEND_POLL_SECONDS = 0.5
 _HEARTBEAT_SECONDS = 5.0
 _DEAD_AFTER = timedelta(seconds=15)  # without a heartbeat a worker of another host counts as killed
 _TIDY_SECONDS = 5.0
+_PRUNE_SECONDS = 60.0
 _MAX_RELEASED = 100  # parked receipts in a step
+_MAX_PRUNED = 1000  # rows of events in a step
+_SQLITE_MAX_PRUNED = 100
 _PAUSES = Backoff.doubling(timedelta(seconds=0.5), timedelta(seconds=30))  # after failures of a duty
 
 
@@ -116,6 +119,7 @@ def _duties(
         Duty(name="heartbeat", step=beat, rest_seconds=_HEARTBEAT_SECONDS),
         Duty(name="process", step=process_receipts, rest_seconds=_PROCESS_POLL_SECONDS, wakes_on_notify=True),
         Duty(name="tidy", step=lambda: _tidy(settings, database), rest_seconds=_TIDY_SECONDS),
+        Duty(name="prune", step=lambda: _prune_events(settings, database), rest_seconds=_PRUNE_SECONDS),
     ]
     if not gateways:
         logs.warning("worker.cannot_send", missing="DYNMARK_USERNAME, DYNMARK_PASSWORD")
@@ -192,6 +196,15 @@ def _tidy(settings: Settings, database: Database) -> int:
             numbered = change_feed.number(session)
     has_more = released == _MAX_RELEASED or numbered == change_feed.MAX_NUMBERED
     return retired + settled + has_more
+
+
+def _prune_events(settings: Settings, database: Database) -> int:
+    """Delete some events that are older than they need to be kept; how many."""
+    limit = _SQLITE_MAX_PRUNED if database.is_sqlite else _MAX_PRUNED
+    with database.transaction() as session:
+        pruned = change_feed.prune(session, datetime.now(UTC) - settings.keep_events, limit)
+    database.let_others_write()
+    return pruned
 
 
 def _run_until_done(step: Callable[[], int], stop: threading.Event) -> None:

@@ -1,19 +1,23 @@
 """Event streams over the real server: from process to process, to the end, to slow readers, and many at once."""
 
 import json
+import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from receiptsvc.client import Event
+from receiptsvc.client import ApiError, Event
 from receiptsvc.demo.processes import Stack
 from receiptsvc.store.core.db import Database
+from receiptsvc.store.messages import change_feed
 from tests.faults.conftest import StartWeb
 from tests.faults.test_access_log import lines
 from tests.support import rows
@@ -97,6 +101,54 @@ def test_the_client_comes_again_by_itself_and_misses_nothing(database_url: str, 
     accept(database_url, "e")
     only = stack.client().events(event.id, clientRef="e")
     assert next(only).data["clientRef"] == "e"
+
+
+def prune(database_url: str) -> None:
+    """Delete all events but the last, as if they were old."""
+    database = Database(database_url)
+    with database.transaction() as session:
+        change_feed.number(session)
+        change_feed.prune(session, datetime.now(UTC) + timedelta(days=1), limit=1000)
+    database.close()
+
+
+def test_the_client_is_told_if_events_were_pruned_while_it_was_away(database_url: str, start_web: StartWeb) -> None:
+    stack = start_web(database_url)
+    events = stack.client().events(BEGINNING)
+    accept(database_url, "a")
+    assert next(events).data["clientRef"] == "a"
+    stack.stop("web")
+    for client_ref in "bc":
+        accept(database_url, client_ref)
+    prune(database_url)
+    stack.start("web")
+    with pytest.raises(ApiError) as caught:
+        next(events)
+    assert caught.value.status == 410
+    assert "without an id" in caught.value.detail
+
+
+def test_a_stream_ends_if_events_were_pruned_while_its_process_stood_still(
+    database_url: str, start_web: StartWeb
+) -> None:
+    stack = start_web(database_url, WEB_CONCURRENCY="1")
+    [worker] = children(stack.pid("web"))
+    with stream(stack) as answer:
+        accept(database_url, "a")
+        [(place, _)] = read(answer, 1)
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            for client_ref in "bc":
+                accept(database_url, client_ref)
+            prune(database_url)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        rest = answer.read().decode()
+    assert "data: " not in rest
+    assert ": come again" in rest
+    with closing(HTTPConnection(urlsplit(stack.url).netloc, timeout=20)) as connection:
+        ask(connection, stack, last_event_id=place)
+        assert connection.getresponse().status == 410
 
 
 def test_told_to_stop_it_ends_streams_at_once_and_properly(sqlite_url: str, start_web: StartWeb) -> None:

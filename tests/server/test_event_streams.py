@@ -238,8 +238,35 @@ def test_a_stream_whose_next_events_were_deleted_ends(feed: Feed, database: Data
         accept(database, client_ref)
     stream = open_stream(feed, database, after=FeedPosition(1, 0))
     with database.transaction() as session:
-        change_feed.prune(session, seconds(1))
-    assert [piece[:6] for piece in stream][-1] == b": come"
+        assert change_feed.prune(session, seconds(1), limit=9) == 2
+    assert [piece[:6] for piece in stream] == [b"retry:", b": come"]
+
+
+def test_live_streams_end_if_events_were_pruned_before_the_poller_read_them(
+    feed: Feed, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poll = Feed.poll
+    sleeps = [True]
+
+    def prune_first(feed: Feed, after: FeedPosition) -> event_streams.Page:
+        if sleeps:  # as if the process had stood still for days
+            for client_ref in "bcd":
+                accept(database, client_ref)
+            with database.transaction() as session:
+                change_feed.number(session)
+                change_feed.prune(session, seconds(1), limit=9)
+            sleeps.clear()
+        return poll(feed, after)
+
+    accept(database, "a")
+    streams = [begin(open_stream(feed, database)), begin(open_stream(feed, database, ("clientRef", "other")))]
+    monkeypatch.setattr(Feed, "poll", prune_first)
+    waiting = [wait_on(pieces) for pieces in streams]
+    assert [each.get()[:6] for each in waiting] == [b": come", b": come"]
+    assert [list(pieces) for pieces in streams] == [[], []]
+    again = wait_on(begin(open_stream(feed, database)))
+    accept(database, "e")
+    assert read_events(iter([again.get()]), 1) == ["e"]
 
 
 def test_there_are_at_most_max_open_streams(feed: Feed, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,16 +158,36 @@ def test_a_wrong_last_event_id_header_is_named(desk: FlaskClient) -> None:
     assert list(refuse(desk, 422, **{"Last-Event-ID": "7"}).json["errors"]) == ["Last-Event-ID"]
 
 
-def test_an_event_id_that_is_no_longer_or_never_was_here_is_410(client: FlaskClient, database: Database) -> None:
-    for age in range(3):
+def test_an_event_id_after_which_not_all_is_kept_is_410(client: FlaskClient, database: Database) -> None:
+    for age in range(4):
         rows.accept(database, now=seconds(age))
-    found = read(client, 3, f"?lastEventId={BEGINNING}")
-    refuse(client, 410, "?lastEventId=000000000009.000")
+    found = read(client, 4, f"?lastEventId={BEGINNING}")
     with database.transaction() as session:
-        assert change_feed.prune(session, seconds(1)) == 1
+        assert change_feed.prune(session, seconds(3), limit=9) == 2
     refuse(client, 410, f"?lastEventId={BEGINNING}")
+    refuse(client, 410, f"?lastEventId={found[1][0]}")
+    answer = refuse(client, 410, **{"Last-Event-ID": found[1][0]})
+    assert "without an id" in answer.json["detail"]
+    assert read(client, 1, **{"Last-Event-ID": found[2][0]}) == found[3:]
+
+
+def test_who_has_seen_all_events_goes_on_after_they_were_all_pruned(client: FlaskClient, database: Database) -> None:
+    for age in range(2):
+        rows.accept(database, now=seconds(age))
+    found = read(client, 2, f"?lastEventId={BEGINNING}")
+    with database.transaction() as session:
+        change_feed.prune(session, seconds(9), limit=9)
     refuse(client, 410, **{"Last-Event-ID": found[0][0]})
-    assert read(client, 1, **{"Last-Event-ID": found[1][0]}) == found[2:]
+    rows.accept(database, rows.message(client_ref="new"), now=seconds(10))
+    [(_, _, data)] = read(client, 1, **{"Last-Event-ID": found[1][0]})
+    assert data["clientRef"] == "new"
+
+
+@pytest.mark.parametrize("place", ["000000000001.001", "000000000002.000", "000000000000.001"])
+def test_an_event_id_that_never_was_here_is_410(client: FlaskClient, database: Database, place: str) -> None:
+    refuse(client, 410, f"?lastEventId={place}")
+    rows.accept(database)
+    refuse(client, 410, f"?lastEventId={place}")
 
 
 def test_one_stream_too_many_is_503(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,12 @@ from sqlalchemy.engine import make_url
 
 from receiptsvc.config import Settings
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import Heartbeat
+from receiptsvc.store.core.models import EventRow, Heartbeat
 from receiptsvc.store.health import heartbeats
+from receiptsvc.store.messages import change_feed
 from receiptsvc.worker import loop
 from tests.support.processes import until
-from tests.support.rows import accept, keep, read_inbox
+from tests.support.rows import T0, accept, keep, read_inbox
 from tests.support.work import outcome, said
 
 HERE = socket.gethostname()
@@ -76,6 +77,25 @@ def test_killed_workers_are_told_from_live_ones_and_make_a_new_one_process_rows_
         assert names(database) == {OWN, *alive}
     assert names(database) == alive
     assert read_inbox(database, receipt_id).tries == 1, "its try was committed before it was processed"
+
+
+def test_old_events_are_pruned_in_steps_and_without_a_stream(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_MAX_PRUNED", 1)
+    monkeypatch.setattr(loop, "_SQLITE_MAX_PRUNED", 1)
+    almost = datetime.now(UTC) - settings.keep_events + timedelta(hours=1)
+    for at in (T0, T0, T0, almost):
+        accept(database, now=at)
+    with database.transaction() as session:
+        change_feed.number(session)
+
+    def numbers() -> list[int | None]:
+        with database.reading() as session:
+            return list(session.scalars(select(EventRow.number).order_by(EventRow.id)))
+
+    with running_worker(settings, database):
+        until("the old ones but the last are gone", lambda: numbers() == [3, 4])
 
 
 def test_it_listens_at_the_database_listen_url(postgresql_url: str) -> None:

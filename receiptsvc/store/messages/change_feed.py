@@ -8,6 +8,9 @@ which for one message is the order of its changes, because ids are drawn under i
 time: there a row has its number at once.
 
 A row holds its changes packed, 26 bytes each. A change has no index entry of its own: there are as many as receipts.
+
+Numbers have no gaps, and `prune` deletes from the lowest on. It leaves the newest row that it might delete: so the next
+number follows from a row even if nothing happens any more, and a reader that has seen everything still finds its place.
 """
 
 import re
@@ -19,9 +22,10 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias, cast
 from uuid import UUID
 
-from sqlalchemy import Table, delete, exists, func, insert, select, text
+from sqlalchemy import Table, delete, func, insert, select, text
 from sqlalchemy.orm import Session
 
+from receiptsvc.domain.errors import ReceiptsvcError
 from receiptsvc.domain.statuses import Status
 from receiptsvc.domain.times import from_micros, to_micros
 from receiptsvc.store.core import bulk, locks
@@ -60,6 +64,7 @@ _POSITION = re.compile(r"([0-9]{12})\.([0-9]{3})\Z", re.ASCII)
 _TABLE = cast("Table", EventRow.__table__)
 _ALL_ROWS = _TABLE.alias()
 _NEXT_NUMBER = select(func.coalesce(func.max(_ALL_ROWS.c.number), 0) + 1).scalar_subquery()
+_IN_ORDER = select(_TABLE.c.number).where(_TABLE.c.number.is_not(None)).order_by(_TABLE.c.number)
 
 _ASSIGN_NUMBERS = text("""
     UPDATE events SET number = fresh.number
@@ -69,6 +74,10 @@ _ASSIGN_NUMBERS = text("""
     ) AS fresh
     WHERE events.id = fresh.id
 """)
+
+
+class NotKept(ReceiptsvcError):
+    """Not every event after a position is kept, or the position is not one of this database."""
 
 
 class Change(NamedTuple):
@@ -184,17 +193,14 @@ def read(session: Session, after: FeedPosition, limit: int = 500) -> Batch:
     """The next events after a position: about `limit` of them, as rows are read whole, or fewer.
 
     Events about deleted messages and replies are left out. Every reader finds the same events in the same order after
-    the same position, at any time and from any process.
+    the same position, at any time and from any process. Raises NotKept.
     """
-    query = (
-        select(_TABLE.c.number, _TABLE.c.changes)
-        .where(_TABLE.c.number >= after.number)
-        .order_by(_TABLE.c.number)
-        .limit(_MAX_ROWS_PER_READ)
-    )
+    query = _IN_ORDER.add_columns(_TABLE.c.changes).where(_TABLE.c.number >= after.number)
+    found = session.execute(query.limit(_MAX_ROWS_PER_READ)).all()
+    _require_kept(after, *((found[0].number, len(found[0].changes)) if found else ()))
     unpacked: list[tuple[FeedPosition, tuple[Any, ...]]] = []
     rows = 0
-    for row_number, packed in session.execute(query):
+    for row_number, packed in found:
         rows += 1
         changes = enumerate(_PACKED.iter_unpack(packed))
         unpacked += [(FeedPosition(row_number, part), change) for part, change in changes if (row_number, part) > after]
@@ -214,34 +220,37 @@ def find_last(session: Session) -> FeedPosition:
     return BEGINNING if last is None else FeedPosition(last[0], last[1] // _PACKED.size - 1)
 
 
-def is_kept(session: Session, position: FeedPosition) -> bool:
-    """Whether this is a position of ours, and every event after it is still there."""
-    if position.number:
-        return bool(session.scalar(select(exists().where(EventRow.number == position.number))))
-    first = session.scalar(select(func.min(EventRow.number)))
-    return position == BEGINNING and first in {None, 1}
+def require_kept(session: Session, position: FeedPosition) -> None:
+    """Raise NotKept unless this is a position of ours, and every event after it is still there."""
+    query = _IN_ORDER.add_columns(func.length(_TABLE.c.changes)).where(_TABLE.c.number >= position.number)
+    _require_kept(position, *(session.execute(query.limit(1)).first() or ()))
 
 
-def prune(session: Session, before: datetime, limit: int = 1000) -> int:
-    """Delete up to `limit` rows older than `before`, the first ones first; how many.
+def prune(session: Session, before: datetime, limit: int) -> int:
+    """Delete up to `limit` of the rows older than `before`, from the lowest number on, but not the last of them.
 
-    The last row stays, whatever its age: the next number follows from it.
+    Returns how many. A row without a number, or behind one that is not so old, stays. Several processes may call it.
     """
-    oldest = (
-        select(EventRow.number, EventRow.recorded_at)
-        .where(EventRow.number < select(func.max(_ALL_ROWS.c.number)).scalar_subquery())
-        .order_by(EventRow.number)
-        .limit(limit)
-    )
-    last = None
-    for row_number, recorded_at in session.execute(oldest):
+    session.execute(_IN_ORDER.limit(1).with_for_update()).first()  # one process at a time; the next finds what is left
+    oldest: list[int] = []
+    for row_number, recorded_at in session.execute(_IN_ORDER.add_columns(_TABLE.c.recorded_at).limit(limit + 1)):
         if recorded_at >= before:
             break
-        last = row_number
-    if last is None:
+        oldest.append(row_number)
+    if len(oldest) < 2:
         return 0
-    deleted: int = session.execute(delete(_TABLE).where(_TABLE.c.number <= last)).rowcount  # type: ignore[attr-defined]
+    deleted: int = session.execute(delete(_TABLE).where(_TABLE.c.number < oldest[-1])).rowcount  # type: ignore[attr-defined]
     return deleted
+
+
+def _require_kept(position: FeedPosition, number: int | None = None, length: int = 0) -> None:
+    """Raise NotKept unless no event after a position is missing. `number`, `length`: of the first row from there on."""
+    if position.number:
+        is_kept = number == position.number and position.part * _PACKED.size < length
+    else:
+        is_kept = position == BEGINNING and number in {None, 1}
+    if not is_kept:
+        raise NotKept("not every event after this position is kept, or it is not from here")
 
 
 def _insert(session: Session, packed: Sequence[bytes], now: datetime) -> None:

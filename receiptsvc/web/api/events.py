@@ -3,9 +3,11 @@
 from typing import Any
 
 from flask import Response, request
+from sqlalchemy.orm import Session
 
 from receiptsvc.server.application import MAX_STREAMS
 from receiptsvc.store.messages import change_feed
+from receiptsvc.store.messages.change_feed import FeedPosition, NotKept
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
@@ -22,6 +24,10 @@ _LABELS = {
     "status": change_feed.STATUS,
 }
 _RETRY_AFTER_SECONDS = 5
+_GONE = (
+    "Not every event after this id is kept (KEEP_EVENTS_DAYS), or the id is not from here. Open the stream without an "
+    "id, and then read the present state from the lists: GET /v1/messages with changedSince, and GET /v1/inbound."
+)
 
 
 @endpoint(
@@ -45,6 +51,10 @@ def stream_events(headers: dict[str, Any], query: dict[str, Any]) -> Response:
     precedence. Ids rise and are the same in every process. A stream may be cut at any time, by us too: reconnect with
     the last id that you have, and no event is missed or sent twice. When there are no events, a comment comes every
     15 s, with an id to reconnect with.
+
+    Events are kept for some days (the setting KEEP_EVENTS_DAYS, 3 by default). 410: what followed the id is not all
+    kept any more, or the id is not from here. Then open a stream without an id, and after that read the present state:
+    `GET /v1/messages` with `changedSince`, and `GET /v1/inbound`. What happens meanwhile comes by the stream.
     """
     parameter = query.pop("last_event_id", None)
     after = headers.get("last_event_id") or parameter
@@ -56,8 +66,8 @@ def stream_events(headers: dict[str, Any], query: dict[str, Any]) -> Response:
             change_feed.number(session)
     with context.database().reading() as session:
         last = change_feed.find_last(session)
-        if after is not None and not change_feed.is_kept(session, after):
-            raise Problem(410, "Not everything after this Last-Event-ID is kept, or it is not from here.")
+        if after is not None:
+            _require_kept(session, after)
     most = request.environ.get(MAX_STREAMS)
     stream = context.feed().open(last if after is None else after, last, labels, most)
     if stream is None:
@@ -67,3 +77,10 @@ def stream_events(headers: dict[str, Any], query: dict[str, Any]) -> Response:
     response = Response(stream, content_type="text/event-stream", direct_passthrough=True)
     response.headers["X-Accel-Buffering"] = "no"
     return response
+
+
+def _require_kept(session: Session, after: FeedPosition) -> None:
+    try:
+        change_feed.require_kept(session, after)
+    except NotKept:
+        raise Problem(410, _GONE) from None

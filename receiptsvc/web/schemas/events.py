@@ -39,8 +39,8 @@ def _last_event_id(
     name: str, read: Callable[[str], FeedPosition | None], pattern: str
 ) -> kinds.Coded[FeedPosition | None]:
     description = (
-        "The id of the last event that you have; the stream continues after it. 410: some events after it are no "
-        "longer kept, or it is not from here; read again what you need, and start without it."
+        "The id of the last event that you have; the stream continues after it. 410: not every event after it is "
+        "kept, or it is not from here; start without it, and then read the present state from the lists."
     )
     return kinds.Coded(data_key=name, read=read, metadata=about(description, _EVENT_ID, pattern=pattern, type="string"))
 

@@ -15,7 +15,7 @@ from receiptsvc.domain.statuses import Report, Source, Status
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import EventRow, Message, Transition
 from receiptsvc.store.messages import change_feed, transitions
-from receiptsvc.store.messages.change_feed import BEGINNING, Event, FeedPosition, NewReply, StatusChange
+from receiptsvc.store.messages.change_feed import BEGINNING, Event, FeedPosition, NewReply, NotKept, StatusChange
 from tests.support import rows, stories
 from tests.support.rows import T0, seconds
 
@@ -214,33 +214,102 @@ def test_events_of_deleted_messages_are_left_out(database: Database) -> None:
     assert steps(read(database)) == [(here, None, "accepted")]
 
 
-def test_pruning_leaves_the_last_row_and_earlier_positions_are_no_longer_kept(database: Database) -> None:
+def refuses(database: Database, position: FeedPosition) -> bool:
+    """Whether a reader can't go on after a position; both ways to ask must agree."""
+    with database.reading() as session:
+        try:
+            change_feed.require_kept(session, position)
+        except NotKept:
+            with pytest.raises(NotKept):
+                change_feed.read(session, position)
+            return True
+        change_feed.read(session, position)
+    return False
+
+
+def prune(database: Database, before: datetime, limit: int = 1000) -> int:
+    with database.transaction() as session:
+        return change_feed.prune(session, before, limit)
+
+
+def numbers(database: Database) -> Sequence[int | None]:
+    with database.reading() as session:
+        return session.scalars(select(EventRow.number).order_by(EventRow.id)).all()
+
+
+def test_pruning_leaves_the_newest_old_row_and_refuses_every_position_before_it(database: Database) -> None:
     for age in range(4):
         rows.accept(database, now=seconds(age))
-    places = [one.position for one in read(database)]
+    positions = [BEGINNING, *(one.position for one in read(database))]
+    assert prune(database, seconds(3)) == 2
+    assert numbers(database) == [3, 4]
+    assert [refuses(database, position) for position in positions] == [True, True, True, False, False]
+    assert prune(database, seconds(3)) == 0
 
-    def kept() -> list[bool]:
-        with database.reading() as session:
-            return [change_feed.is_kept(session, place) for place in (BEGINNING, *places, FeedPosition(5, 0))]
 
-    assert kept() == [True, True, True, True, True, False]
-    with database.transaction() as session:
-        assert change_feed.prune(session, seconds(2)) == 2
-    assert kept() == [False, False, False, True, True, False]
-    with database.transaction() as session:
-        assert change_feed.prune(session, seconds(9)) == 1, "the last one knows the next number"
-    assert kept() == [False, False, False, False, True, False]
-    rows.accept(database, now=seconds(10))
-    assert [one.position.number for one in read(database, places[-1])] == [5]
+def test_after_all_was_pruned_numbers_go_on_and_only_who_has_seen_everything_does(database: Database) -> None:
+    for age in range(3):
+        rows.accept(database, now=seconds(age))
+    positions = [BEGINNING, *(one.position for one in read(database))]
+    assert prune(database, seconds(9)) == 2
+    assert numbers(database) == [3]
+    assert [refuses(database, position) for position in positions] == [True, True, True, False]
+    [message] = rows.accept(database, now=seconds(10))
+    [event] = read(database, positions[-1])
+    assert (event.position.number, event.row.id) == (4, message)
+
+
+def test_a_position_that_never_was_here_is_refused(database: Database) -> None:
+    assert not refuses(database, BEGINNING)
+    assert refuses(database, FeedPosition(1, 0)), "there are no events"
+    rows.accept(database, rows.message(), rows.message())
+    read(database)
+    assert not refuses(database, BEGINNING)
+    assert not refuses(database, FeedPosition(1, 1))
+    assert refuses(database, FeedPosition(1, 2)), "its row has two events"
+    assert refuses(database, FeedPosition(2, 0)), "of the future"
+    assert refuses(database, FeedPosition(0, 1))
+
+
+def test_pruning_takes_so_many_rows_in_one_transaction(database: Database) -> None:
+    for _ in range(6):
+        rows.accept(database)
+    read(database)
+    assert [prune(database, seconds(1), limit=2) for _ in range(4)] == [2, 2, 1, 0]
+    assert numbers(database) == [6]
+
+
+def test_a_row_behind_one_that_is_not_old_is_not_pruned(database: Database) -> None:
+    for age in (0, 0, 9, 0, 0):  # the clocks of two hosts differ, or a transaction was long
+        rows.accept(database, now=seconds(age))
+    read(database)
+    assert prune(database, seconds(5)) == 1
+    assert numbers(database) == [2, 3, 4, 5]
 
 
 def test_rows_without_a_number_are_not_pruned(postgresql_database: Database) -> None:
     rows.accept(postgresql_database)
+    rows.accept(postgresql_database)
     read(postgresql_database)
-    rows.accept(postgresql_database, now=seconds(1))
-    with postgresql_database.transaction() as session:
-        assert change_feed.prune(session, seconds(9)) == 0
-    assert len(read(postgresql_database)) == 2
+    rows.accept(postgresql_database)
+    assert prune(postgresql_database, seconds(9)) == 1
+    assert numbers(postgresql_database) == [2, None]
+
+
+def test_processes_that_prune_at_once_delete_each_row_once(database_url: str) -> None:
+    database, *processes = of_many(database_url)
+    for _ in range(20):
+        rows.accept(database)
+    read(database)
+
+    def prune_all(process: Database) -> int:
+        return sum(iter(lambda: prune(process, seconds(1), limit=3), 0))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(prune_all, processes[:4])) == 19
+    assert numbers(database) == [20]
+    for each in (database, *processes):
+        each.close()
 
 
 def test_the_last_position_is_that_of_the_last_change(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
