@@ -19,7 +19,7 @@ _STATUSES = (
     "'accepted', 'send_unknown', 'submitted', 'sent', 'delivered', "
     "'undelivered', 'expired', 'rejected', 'failed', 'cancelled'"
 )
-
+_OPEN = "status IN ('accepted', 'send_unknown', 'submitted', 'sent')"
 _SEND_OUTCOMES = "'taken', 'refused', 'not_sent', 'unclear', 'account_refused', 'suspect_refused', 'suspect_unclear'"
 
 
@@ -248,22 +248,16 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
         "messages",
         ["status", "created_at", "id"],
         unique=False,
-        postgresql_where=sa.text(
-            "status IN ('accepted', 'send_unknown', 'submitted', 'sent') AND deliver_after IS NULL"
-        ),
-        sqlite_where=sa.text("status IN ('accepted', 'send_unknown', 'submitted', 'sent') AND deliver_after IS NULL"),
+        postgresql_where=sa.text(f"{_OPEN} AND deliver_after IS NULL"),
+        sqlite_where=sa.text(f"{_OPEN} AND deliver_after IS NULL"),
     )
     op.create_index(
         "ix_messages_open_deliver_after",
         "messages",
         ["status", "deliver_after", "id"],
         unique=False,
-        postgresql_where=sa.text(
-            "status IN ('accepted', 'send_unknown', 'submitted', 'sent') AND deliver_after IS NOT NULL"
-        ),
-        sqlite_where=sa.text(
-            "status IN ('accepted', 'send_unknown', 'submitted', 'sent') AND deliver_after IS NOT NULL"
-        ),
+        postgresql_where=sa.text(f"{_OPEN} AND deliver_after IS NOT NULL"),
+        sqlite_where=sa.text(f"{_OPEN} AND deliver_after IS NOT NULL"),
     )
     op.create_index(
         "ix_messages_originator_status_created_at_id",

@@ -11,8 +11,7 @@ from receiptsvc.cli.terminal import display
 from receiptsvc.cli.terminal.answers import api_errors_shown, print_json
 from receiptsvc.cli.terminal.options import with_all
 from receiptsvc.client import Client, Json, Unreachable
-
-_RESOLUTIONS = ("submitted", "delivered", "undelivered", "failed")
+from receiptsvc.domain.statuses import RESOLUTIONS
 
 # Which messages to cancel. Each parameter has the name of the API's field.
 _FILTER_OPTIONS = (
@@ -116,7 +115,7 @@ def cancel(
 
 @click.command()
 @click.argument("message_id")
-@click.argument("status", type=click.Choice(_RESOLUTIONS))
+@click.argument("status", type=click.Choice([status.value for status in RESOLUTIONS]))
 @click.option("--reason", required=True, help="How that is known; it is kept with the record of this.")
 @_json_option
 def resolve(*, message_id: str, status: str, reason: str, as_json: bool) -> None:

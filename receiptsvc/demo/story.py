@@ -15,6 +15,7 @@ from receiptsvc.client import Client, Json
 from receiptsvc.config import Settings
 from receiptsvc.demo.processes import Stack
 from receiptsvc.domain.errors import ReceiptsvcError
+from receiptsvc.domain.statuses import FINAL
 
 ADA, BEN, CLEO = "447700900001", "447700900002", "447700900003"
 SHOP = "Mayflower"
@@ -112,7 +113,7 @@ def _is_over(stack: Stack, client: Client, reference: str) -> bool:
     if _read_report(stack)["pending"] or client.ledger()["pending"]:
         return False
     items = list(client.messages(clientRef=reference))
-    return all(item["status"] not in {"accepted", "send_unknown", "submitted", "sent"} for item in items)
+    return all(item["status"] in FINAL for item in items)
 
 
 def _wait_for_next_second(stack: Stack) -> None:

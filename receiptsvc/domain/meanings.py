@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from receiptsvc.domain.inbox import ReceiptOutcome
-from receiptsvc.domain.statuses import Effect, Status
+from receiptsvc.domain.statuses import RESOLUTIONS, Effect, Status
 
 
 class Meaning(NamedTuple):
@@ -129,7 +129,7 @@ STEPS: Mapping[str, StepMeaning] = {
     "validUntil went by": StepMeaning((Status.EXPIRED,), "it was never sent"),
     "cancelled by hand": StepMeaning((Status.CANCELLED,), "a person took it back; the reason says who, and why"),
     "resolved by hand": StepMeaning(
-        (Status.SUBMITTED, Status.DELIVERED, Status.UNDELIVERED, Status.FAILED),
+        RESOLUTIONS,
         "a person settled a `send_unknown`; the reason says who, and why",
     ),
     "adopted": StepMeaning((Status.SUBMITTED,), "another system sent it"),

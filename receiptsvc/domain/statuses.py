@@ -4,7 +4,7 @@ Nothing here looks at a clock or at the order of arrival: `fold` sees a set of r
 recorded before, and only to name the effect of a report.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -31,6 +31,21 @@ PROGRESS = (Status.ACCEPTED, Status.SEND_UNKNOWN, Status.SUBMITTED, Status.SENT)
 FINAL = frozenset(Status) - frozenset(PROGRESS)
 GATEWAY_STATUSES = frozenset({Status.SENT, Status.DELIVERED, Status.UNDELIVERED, Status.EXPIRED, Status.REJECTED})
 UNSETTLED = frozenset({Status.ACCEPTED, Status.SEND_UNKNOWN})  # the gateway is not known to have it
+RESOLUTIONS = (Status.SUBMITTED, Status.DELIVERED, Status.UNDELIVERED, Status.FAILED)  # of a send_unknown, by hand
+
+# What stands for a status in stored rows of the change feed. Letters may be added, never changed.
+LETTERS: Mapping[Status, bytes] = {
+    Status.ACCEPTED: b"a",
+    Status.SEND_UNKNOWN: b"u",
+    Status.SUBMITTED: b"m",
+    Status.SENT: b"s",
+    Status.DELIVERED: b"d",
+    Status.UNDELIVERED: b"n",
+    Status.EXPIRED: b"e",
+    Status.REJECTED: b"r",
+    Status.FAILED: b"f",
+    Status.CANCELLED: b"c",
+}
 
 # Of the gateway's final statuses with the same provider time the greater wins; the same holds among our own.
 _WEIGHT = {

@@ -194,10 +194,11 @@ def test_conversation_shows_the_timeline_and_the_summary(service: Service, run: 
         "12:00:00 · #1 accepted",
         "12:00:00 · #2 accepted",
         "12:00:09 · #1 delivered: delivered [2]",
-        "12:00:09 · #1 delivered: delivered [2] (duplicate: reported before)",
+        "12:00:09 · #1 delivered: delivered [2] (duplicate: the gateway had reported exactly this before)",
         "12:30:00 ← #1 from 447700900001: Thanks!",
         "2026-01-06",
-        "09:00:00 · #1 no known status: Absent subscriber [4] (unmapped)",
+        "09:00:00 · #1 no known status: Absent subscriber [4] "
+        "(unmapped: its code has no known meaning, so it changes nothing)",
         "",
         "2 messages; 1 accepted, 1 delivered; 1 reply; no conflicts",
     ]

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from receiptsvc import bulk_actions, ids
 from receiptsvc.cli.main import commands
 from receiptsvc.domain.messages import SendOutcome
+from receiptsvc.domain.statuses import RESOLUTIONS
 from receiptsvc.store.core.models import Audit, Message, SendingAccount
 from receiptsvc.store.messages import operator_actions
 from receiptsvc.store.outbound import send_gate
@@ -135,7 +136,7 @@ def test_cancel_without_an_id_or_a_filter_is_wrong_use(run: Run, arguments: tupl
     assert run("cancel", *arguments).exit_code == 2
 
 
-@pytest.mark.parametrize("status", [status.value for status in operator_actions.RESOLUTIONS])
+@pytest.mark.parametrize("status", [status.value for status in RESOLUTIONS])
 def test_a_send_unknown_message_is_resolved(service: Service, run: Run, status: str) -> None:
     message = send_unknown(service)
     assert run("resolve", message, status).exit_code == 2, "it must say why"

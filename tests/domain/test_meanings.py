@@ -7,7 +7,6 @@ from receiptsvc.config import PROJECT
 from receiptsvc.domain import meanings
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.statuses import Effect, Status
-from receiptsvc.store.messages.operator_actions import RESOLUTIONS
 
 
 def test_every_status_has_a_meaning_in_rank_order() -> None:
@@ -30,10 +29,6 @@ def test_meanings_fit_into_a_table() -> None:
         assert meaning.means
         assert not meaning.means.endswith(".")
         assert not {"|", "\n"} & set("".join(map(str, meaning)))
-
-
-def test_a_person_may_resolve_to_the_statuses_that_its_step_names() -> None:
-    assert meanings.STEPS["resolved by hand"].statuses == RESOLUTIONS
 
 
 def test_the_rules_that_the_code_writes_are_those_that_are_explained() -> None:

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiptsvc.domain.statuses import GATEWAY_STATUSES, Effect, Report, State, Status, classify, fold
+from receiptsvc.domain.statuses import (
+    FINAL,
+    GATEWAY_STATUSES,
+    LETTERS,
+    Effect,
+    Report,
+    State,
+    Status,
+    classify,
+    fold,
+)
 from tests.domain.reports import ACCEPTED, minutes, own, said
 
 FOLDS = [
@@ -37,6 +47,32 @@ FOLDS = [
 def test_reports_fold_to_this_state(reports: list[Report], status: Status, at: float, conflict: bool) -> None:
     expected = State(status=status, status_at=minutes(at), conflict=conflict)
     assert {fold(order) for order in permutations(reports)} == {expected}
+
+
+@pytest.mark.parametrize("status", sorted(FINAL))
+def test_every_final_word_has_its_place_among_the_final_words(status: Status) -> None:
+    others = [own(Status.FAILED, 1), own(Status.CANCELLED, 1)]
+    assert fold([own(status, 1), *others]).status in FINAL
+
+
+def test_the_letters_of_statuses_that_were_ever_stored_stay_and_differ() -> None:
+    """Rows of the change feed hold them: a letter may be added here, never changed."""
+    stored = {
+        "accepted": b"a",
+        "send_unknown": b"u",
+        "submitted": b"m",
+        "sent": b"s",
+        "delivered": b"d",
+        "undelivered": b"n",
+        "expired": b"e",
+        "rejected": b"r",
+        "failed": b"f",
+        "cancelled": b"c",
+    }
+    assert {word: LETTERS[Status(word)] for word in stored} == stored
+    assert set(LETTERS) == set(Status)
+    assert len({*LETTERS.values(), b"-", b"+"}) == len(Status) + 2, "the feed has - and + for itself"
+    assert all(len(letter) == 1 for letter in LETTERS.values())
 
 
 words = st.sampled_from(sorted(GATEWAY_STATUSES))

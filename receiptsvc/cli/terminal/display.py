@@ -18,43 +18,27 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
+from receiptsvc.domain import meanings
+from receiptsvc.domain.inbox import ReceiptOutcome
+from receiptsvc.domain.statuses import FINAL, Status
+
 Json = Mapping[str, Any]
 
 _PIPED_WIDTH = 200  # columns without a terminal: enough for every table to keep its ids on one line
 _UNSAFE = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control characters, lone surrogates, line and paragraph separators
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
-_STYLES = {
-    "accepted": "dim",
-    "send_unknown": "yellow",
-    "submitted": "cyan",
-    "sent": "cyan",
-    "delivered": "green",
-    "undelivered": "red",
-    "expired": "yellow",
-    "rejected": "red",
-    "failed": "red",
-    "cancelled": "yellow",
+_OWN_STYLES = {
+    Status.ACCEPTED: "dim",
+    Status.SEND_UNKNOWN: "yellow",
+    Status.DELIVERED: "green",
+    Status.EXPIRED: "yellow",
+    Status.CANCELLED: "yellow",
 }
+_STYLES = {status.value: _OWN_STYLES.get(status, "red" if status in FINAL else "cyan") for status in Status}
 _RANKS = {status: rank for rank, status in enumerate(_STYLES)}
 _MAX_SHOWN_LINES = 8  # line numbers beside one warning
-_EFFECTS = {
-    "duplicate": "duplicate: reported before",
-    "stale": "stale: changed nothing",
-    "conflicting": "conflicting: another final status came before",
-}
-_OUTCOMES = (
-    "pending",
-    "applied",
-    "duplicate",
-    "stale",
-    "conflicting",
-    "unmapped",
-    "unmatched",
-    "quarantined",
-    "dead",
-    "dismissed",
-)
+_EFFECTS = {effect.value: f"{effect}: {meaning.means}" for effect, meaning in meanings.EFFECTS.items()}
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -261,8 +245,8 @@ def print_ledger(out: Console, ledger: Json) -> None:
     out.print(Text("\nLedger", "bold"))
     table = _table("outcome", "receipts")
     table.columns[1].justify = "right"
-    for name in _OUTCOMES:
-        table.add_row(name, words(ledger.get(name)))
+    for outcome in ReceiptOutcome:
+        table.add_row(outcome.value, words(ledger.get(outcome.value)))
     table.add_section()
     table.add_row(words("received", "bold"), words(ledger.get("received"), "bold"))
     out.print(table)

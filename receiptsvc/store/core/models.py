@@ -1,5 +1,6 @@
 """The tables. Only the migrations create them; docs/design.md draws how they relate."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -25,10 +26,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from receiptsvc.domain.inbox import ReceiptOutcome
+from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Origin, SendOutcome
 from receiptsvc.domain.numbers import INDEXED_DIGITS
-from receiptsvc.domain.statuses import Effect, Status
+from receiptsvc.domain.statuses import PROGRESS, Effect, Source, Status
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -55,7 +56,6 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 _RARE_OUTCOMES = "outcome NOT IN ('pending', 'applied')"  # what operators look for among millions
 _RARE_CHANNELS = "channel <> 'message'"
-OPEN = "status IN ('accepted', 'send_unknown', 'submitted', 'sent')"  # no final report yet
 
 RECIPIENT_END = (
     f"substr(recipient, length(recipient) - {INDEXED_DIGITS - 1})"  # its last digits, in SQL of both databases
@@ -88,9 +88,15 @@ class Base(DeclarativeBase):
     }
 
 
-def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
-    listed = ", ".join(f"'{value.value}'" for value in values)
-    return CheckConstraint(f"{column} IN ({listed})", name=column)
+def _in(column: str, values: Iterable[StrEnum]) -> str:
+    return f"{column} IN ({', '.join(repr(value.value) for value in values)})"
+
+
+def _one_of(column: str, values: type[StrEnum], *, is_optional: bool = False) -> CheckConstraint:
+    return CheckConstraint(f"{column} IS NULL OR " * is_optional + _in(column, values), name=column)
+
+
+OPEN = _in("status", PROGRESS)  # no final report yet
 
 
 class Message(Base):
@@ -214,12 +220,7 @@ class Attempt(Base):
     """One call that offered a message to the gateway. Without an outcome it is running, or its process died."""
 
     __tablename__ = "attempts"
-    __table_args__ = (
-        CheckConstraint(
-            f"outcome IS NULL OR outcome IN ({', '.join(repr(outcome.value) for outcome in SendOutcome)})",
-            name="outcome",
-        ),
-    )
+    __table_args__ = (_one_of("outcome", SendOutcome, is_optional=True),)
 
     message_id: Mapped[UUID] = mapped_column(ForeignKey("messages.id"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # 1 for the first
@@ -256,7 +257,7 @@ class InboxRow(Base):
     __tablename__ = "inbox"
     __table_args__ = (
         _one_of("outcome", ReceiptOutcome),
-        CheckConstraint("channel IN ('message', 'account', 'inbound')", name="channel"),
+        _one_of("channel", Channel),
         Index(
             "ix_inbox_pending",
             "next_at",
@@ -369,11 +370,9 @@ class Transition(Base):
 
     __tablename__ = "transitions"
     __table_args__ = (
-        CheckConstraint(
-            f"status IS NULL OR status IN ({', '.join(repr(status.value) for status in Status)})", name="status"
-        ),
+        _one_of("status", Status, is_optional=True),
         _one_of("effect", Effect),
-        CheckConstraint("source IN ('gateway', 'ourselves')", name="source"),
+        _one_of("source", Source),
         Index(
             "uq_transitions_receipt_id",
             "receipt_id",

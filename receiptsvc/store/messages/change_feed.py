@@ -26,7 +26,7 @@ from sqlalchemy import Table, delete, func, insert, select, text
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain.errors import ReceiptsvcError
-from receiptsvc.domain.statuses import Status
+from receiptsvc.domain.statuses import LETTERS
 from receiptsvc.domain.times import from_micros, to_micros
 from receiptsvc.store.core import bulk, locks
 from receiptsvc.store.core.db import is_sqlite
@@ -40,20 +40,8 @@ STATUS, ORIGINATOR = "status", "originator"
 
 _PACKED = struct.Struct(">16sccq")  # message or reply id, previous status, status, time in microseconds
 _NOTHING, _REPLY = b"-", b"+"
-_LETTERS: dict[str | None, bytes] = {  # stored in rows: letters may be added, never changed
-    None: _NOTHING,
-    Status.ACCEPTED: b"a",
-    Status.SEND_UNKNOWN: b"u",
-    Status.SUBMITTED: b"m",
-    Status.SENT: b"s",
-    Status.DELIVERED: b"d",
-    Status.UNDELIVERED: b"n",
-    Status.EXPIRED: b"e",
-    Status.REJECTED: b"r",
-    Status.FAILED: b"f",
-    Status.CANCELLED: b"c",
-}
-_STATUSES = {letter: status for status, letter in _LETTERS.items()}
+_LETTERS: dict[str | None, bytes] = {None: _NOTHING, **{status.value: letter for status, letter in LETTERS.items()}}
+_STATUSES = {letter: status for status, letter in LETTERS.items()}
 
 MAX_NUMBERED = 1000  # rows in one transaction
 

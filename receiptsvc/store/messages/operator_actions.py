@@ -23,7 +23,6 @@ from receiptsvc.store.core.paging import Page, cut
 from receiptsvc.store.messages import transitions
 from receiptsvc.store.messages.transitions import LockedMessage
 
-RESOLUTIONS = (Status.SUBMITTED, Status.DELIVERED, Status.UNDELIVERED, Status.FAILED)
 CANCELLED = "messages"  # the subject of an audit of many messages
 
 DueKey: TypeAlias = tuple[datetime | None, UUID]  # a message's due_at and id

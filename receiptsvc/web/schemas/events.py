@@ -6,14 +6,13 @@ from collections.abc import Callable
 import marshmallow as ma
 from marshmallow import fields
 
-from receiptsvc.domain.statuses import Status
 from receiptsvc.store.messages import change_feed as store
 from receiptsvc.store.messages.change_feed import Event, FeedPosition
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
+from receiptsvc.web.schemas.messages import STATUSES
 from receiptsvc.web.schemas.replies import Reply
 
-_STATUSES = [status.value for status in Status]
 _EVENT_ID = "000000001234.017"
 SAMPLE = (
     f'id: {_EVENT_ID}\nevent: status\ndata: {{"id":"msg_01k8z3r5t6e8vbyq0h4n2m7c9d","recipient":"447700900000",'
@@ -62,7 +61,7 @@ class EventQuery(Request):
         metadata=about("The message's recipient or the reply's sender, in any usual writing.", "+44 7700 900000")
     )
     status = kinds.choice(
-        _STATUSES, metadata=about("The message's new status; then no replies are given.", "undelivered")
+        STATUSES, metadata=about("The message's new status; then no replies are given.", "undelivered")
     )
     originator = kinds.text(max_length=16, metadata=about("The sender, exactly as it was given.", "ACME"))
     last_event_id = _last_event_id("lastEventId", _read_event_id, _EVENT_ID_PATTERN)
@@ -75,9 +74,9 @@ class StatusEvent(Schema):
     recipient = fields.String(metadata=about("The number it goes to.", "447700900000"))
     client_ref = fields.String(allow_none=True, metadata=about("Your own reference.", "order/1234"))
     originator = fields.String(allow_none=True, metadata=about("The sender shown.", "ACME"))
-    status = fields.String(metadata=about("Its new status.", "delivered", enum=_STATUSES))
+    status = fields.String(metadata=about("Its new status.", "delivered", enum=STATUSES))
     previous_status = fields.String(
-        allow_none=True, metadata=about("Its status before; null: it is new.", "sent", enum=[*_STATUSES, None])
+        allow_none=True, metadata=about("Its status before; null: it is new.", "sent", enum=[*STATUSES, None])
     )
     status_at = kinds.moment(metadata=about("Since when it has this status.", "2026-01-31T09:30:04.120000Z"))
     transaction_id = fields.String(

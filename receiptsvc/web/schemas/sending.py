@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields, validates_schema
 
 from receiptsvc.bulk_actions import MAX_CHANGED
-from receiptsvc.store.messages.operator_actions import RESOLUTIONS
+from receiptsvc.domain.statuses import RESOLUTIONS
 from receiptsvc.store.outbound.accounts import MAX_SHOWN
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from receiptsvc import bulk_actions, ids
 from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.messages import SendOutcome
-from receiptsvc.domain.statuses import Report, Source, Status
+from receiptsvc.domain.statuses import RESOLUTIONS, Report, Source, Status
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Audit
@@ -63,7 +63,7 @@ def test_a_message_that_the_gateway_may_have_is_not_cancelled(
     assert bulk_actions.cancel(database, CancelSelection(recipient=ALICE), ANNA, seconds(2)) == (0, True)
 
 
-@pytest.mark.parametrize("status", operator_actions.RESOLUTIONS)
+@pytest.mark.parametrize("status", RESOLUTIONS)
 def test_an_operator_resolves_a_send_unknown_message_and_a_receipt_still_wins(
     database: Database, status: Status
 ) -> None:
