@@ -24,13 +24,12 @@ from receiptsvc.demo.processes import Stack, answers
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database, plain_url
-from receiptsvc.store.inbox import pending
 from receiptsvc.store.outbound import suppressions
 from receiptsvc.store.outbound.suppressions import Pair
 from receiptsvc.store.queries.lookup import LARGE
 from tests.support import rows, stories
 from tests.support.postgres import Server
-from tests.support.rows import seconds
+from tests.support.rows import insert_arrivals, seconds
 
 CALLERS = 4
 PROBLEM = "application/problem+json"
@@ -86,7 +85,7 @@ def stack(one_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
     receipt = ids.parse("rcp", "rcp_01k8z4a0b1c2d3e4f5g6h7j8k8")
     assert receipt is not None
     with database.transaction() as session:
-        pending.keep(session, [arrivals[0]._replace(id=receipt), *arrivals[1:]])
+        insert_arrivals(session, [arrivals[0]._replace(id=receipt), *arrivals[1:]])
         pairs = [Pair("447700900000", "acme"), Pair("447700900001", ""), Pair("447700900001", "a.b c")]
         suppressions.add(session, pairs, Actor(actor="desk", reason=None), rows.T0)
     database.close()

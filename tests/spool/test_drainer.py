@@ -16,9 +16,9 @@ from receiptsvc.spool.drainer import drain
 from receiptsvc.spool.writer import Spool
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.health.verification import verify
-from receiptsvc.store.inbox.pending import keep
 from tests.spool import disks
 from tests.spool.spooling import arrival, arrivals, drain_all, line, only_file, process, uuids
+from tests.support.rows import insert_arrivals
 
 HEADER_BYTES = len(records.header(b"\0" * 8))
 
@@ -131,7 +131,7 @@ def test_draining_twice_keeps_nothing_twice(folder: Path, database: Database) ->
 
     def write(group: Sequence[Arrival]) -> None:
         with database.transaction() as session:
-            kept_counts.append(keep(session, group))
+            kept_counts.append(insert_arrivals(session, group))
 
     assert drain(folder, write, stop=never) == 7
     path.write_bytes(content)

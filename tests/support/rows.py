@@ -6,15 +6,19 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain import conversations
 from receiptsvc.domain.encoding import measure
 from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback, NewMessage
+from receiptsvc.domain.inbox import Arrival, Channel, ReceiptOutcome
+from receiptsvc.domain.messages import Callback
+from receiptsvc.store.core import bulk
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Attempt, InboxRow, Message, Transition
-from receiptsvc.store.inbox import pending
+from receiptsvc.store.inbox import counters
 from receiptsvc.store.messages import transitions
 
 T0 = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -77,8 +81,33 @@ def keep(
     """Keep such a callback; its id."""
     kept = arrival(query, message_id=message_id, channel=channel, now=now)
     with database.transaction() as session:
-        pending.keep(session, [kept])
+        insert_arrivals(session, [kept])
     return kept.id
+
+
+def insert_arrivals(session: Session, arrivals: Sequence[Arrival]) -> int:
+    """Store callbacks as the inbox writer does, by SQLAlchemy and with columns of its own; how many were new."""
+    statement = bulk.upsert(session, InboxRow).on_conflict_do_nothing(index_elements=["id"]).returning(InboxRow.id)
+    values = [
+        {
+            "id": arrival.id,
+            "channel": arrival.channel,
+            "message_id": arrival.message_id,
+            "is_unauthenticated": arrival.is_unauthenticated,
+            "received_at": arrival.received_at,
+            "method": arrival.callback.method,
+            "query": arrival.callback.query,
+            "content_type": arrival.callback.content_type,
+            "body": arrival.callback.body,
+            "outcome": ReceiptOutcome.PENDING,
+            "next_at": arrival.received_at,
+            "tries": 0,
+        }
+        for arrival in arrivals
+    ]
+    kept = len(session.scalars(statement, values).all())
+    counters.add(session, {counters.CALLBACKS: kept, counters.RECEIVED: kept, ReceiptOutcome.PENDING: kept})
+    return kept
 
 
 def read_message(database: Database, message_id: UUID) -> Message:

@@ -21,13 +21,12 @@ from receiptsvc.domain.statuses import Source, Status
 from receiptsvc.dynmark.outbound.envelope import BUNDLED_WSDL
 from receiptsvc.server.event_streams import Stream
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.inbox import pending
 from receiptsvc.web.app import create_app
 from receiptsvc.web.docs import reference
 from receiptsvc.worker.receipt_processor import process
 from tests.support import rows, stories
 from tests.support.callers import ALL, make_settings
-from tests.support.rows import seconds
+from tests.support.rows import insert_arrivals, seconds
 from tests.support.work import RULES
 
 COUNT = os.environ.get("RECEIPTSVC_CONTRACT")
@@ -87,7 +86,7 @@ def url(desk_database: Database) -> Iterator[str]:
     assert received is not None
     arrivals = [rows.arrival(f"statusid=4&transactionid={number}") for number in range(10)]
     with desk_database.transaction() as session:
-        pending.keep(session, [arrivals[0]._replace(id=received), *arrivals[1:]])
+        insert_arrivals(session, [arrivals[0]._replace(id=received), *arrivals[1:]])
     process(desk_database, RULES, rows.T0, 100)
     app = create_app(make_settings(DYNMARK_WSDL=str(BUNDLED_WSDL)), desk_database)
     server = make_server("127.0.0.1", 0, ending(app), threaded=True, request_handler=Quiet)

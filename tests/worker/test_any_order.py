@@ -19,9 +19,8 @@ from receiptsvc import ids
 from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback, SendOutcome
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.inbox import pending
 from tests.support.forms import examples
-from tests.support.rows import message, read_message, seconds
+from tests.support.rows import insert_arrivals, message, read_message, seconds
 from tests.support.work import ALICE, BOB, assert_sound, said, send, sweep, work, work_off
 
 LAST = 10_000  # seconds after T0: by then every receipt has come
@@ -294,7 +293,7 @@ def come(database: Database, talk: Conversation, coming: Delivery, made: Sequenc
 def keep_and_work(database: Database, waiting: Sequence[Arrival]) -> None:
     if waiting:
         with database.transaction() as session:
-            pending.keep(session, waiting)
+            insert_arrivals(session, waiting)
         work(database, LAST)
 
 

@@ -18,11 +18,13 @@ from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback, SendOutcome, SendResult
 from receiptsvc.dynmark.inbound import parser
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.inbox import parking, pending
+from receiptsvc.store.inbox import parking
 from receiptsvc.store.outbound import call_results
 from receiptsvc.store.outbound.call_results import AttemptResult
 from receiptsvc.worker import external_messages
 from tests.support.rows import T0, accept, keep, message, read_inbox, read_message, seconds
+from receiptsvc.worker.correlation import BY_CLIENT_REF, BY_TRANSACTION
+from tests.support.rows import T0, accept, insert_arrivals, keep, message, read_inbox, read_message, seconds
 from tests.support.work import (
     ALICE,
     BOB,
@@ -191,7 +193,7 @@ def test_a_callback_of_many_released_receipts_is_read_once(database: Database, m
     body = [{"transactionid": str(one), "recipient": ALICE, "statusid": "1"} for one in range(1, 31)]
     callback = Callback("POST", b"", "application/json", json.dumps(body).encode())
     with database.transaction() as session:
-        pending.keep(session, [Arrival(ids.new(), Channel.ACCOUNT, None, T0, callback)])
+        insert_arrivals(session, [Arrival(ids.new(), Channel.ACCOUNT, None, T0, callback)])
     work_off(database)
     assert_sound(database, unmatched=30)
     real, times = parser.read_receipts, []

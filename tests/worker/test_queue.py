@@ -8,10 +8,9 @@ from receiptsvc import ids
 from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.inbox import pending
 from receiptsvc.worker import receipt_processor
 from receiptsvc.worker.receipt_processor import PendingQueue
-from tests.support.rows import accept, keep, seconds
+from tests.support.rows import accept, insert_arrivals, keep, seconds
 from tests.support.work import RULES, assert_sound, outcome, outcomes, said, work
 
 FULL_SCAN_SECONDS = 10.0  # at the latest
@@ -48,7 +47,7 @@ def test_a_row_that_is_committed_late_is_processed(
     query = said(to=None).encode()
     late = Arrival(ids.new(), Channel.MESSAGE, message_id, seconds(10), Callback("GET", query, None, b""))
     with web.transaction() as session:
-        pending.keep(session, [late])  # and is slow to commit
+        insert_arrivals(session, [late])  # and is slow to commit
         kept_at(database, message_id, 20, 30)
         assert work(database, 100, queue=queue) == 2
     kept_at(database, message_id, 99)

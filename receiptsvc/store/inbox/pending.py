@@ -5,7 +5,7 @@ Which message a row belongs to is decided in `domain.correlation`.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
 from uuid import UUID
@@ -14,11 +14,12 @@ from sqlalchemy import select, tuple_, update
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.domain.inbox import Arrival, ReceiptOutcome
+from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.messages import Callback
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.models import InboxRow
 from receiptsvc.store.inbox import counters
+from receiptsvc.store.inbox.columns import ARRIVED, WAITING
 
 
 class ClaimedReceipt(NamedTuple):
@@ -44,31 +45,6 @@ class ClaimedReceipt(NamedTuple):
 QueuePosition: TypeAlias = tuple[datetime, UUID]  # next_at and id of a pending row
 
 
-def keep(session: Session, arrivals: Sequence[Arrival]) -> int:
-    """Store `arrivals` (not empty) and count them; how many were not stored before."""
-    statement = bulk.upsert(session, InboxRow).on_conflict_do_nothing(index_elements=["id"]).returning(InboxRow.id)
-    rows = [
-        {
-            "id": arrival.id,
-            "channel": arrival.channel,
-            "message_id": arrival.message_id,
-            "is_unauthenticated": arrival.is_unauthenticated,
-            "received_at": arrival.received_at,
-            "method": arrival.callback.method,
-            "query": arrival.callback.query,
-            "content_type": arrival.callback.content_type,
-            "body": arrival.callback.body,
-            "outcome": ReceiptOutcome.PENDING,
-            "next_at": arrival.received_at,
-            "tries": 0,
-        }
-        for arrival in arrivals
-    ]
-    kept = len(session.scalars(statement, rows).all())
-    counters.add(session, {counters.CALLBACKS: kept, counters.RECEIVED: kept, ReceiptOutcome.PENDING: kept})
-    return kept
-
-
 def claim(
     session: Session, now: datetime, limit: int, *, after: QueuePosition | None = None, only: UUID | None = None
 ) -> list[ClaimedReceipt]:
@@ -90,20 +66,10 @@ def add_parts(session: Session, first: ClaimedReceipt, count: int, now: datetime
 
     `count`: of all its receipts. Pass the result to `settle`, which counts the new rows.
     """
-    shared = {
-        "channel": first.channel,
-        "message_id": first.message_id,
-        "is_unauthenticated": first.is_unauthenticated,
-        "received_at": first.received_at,
-        "method": first.method,
-        "query": b"",
-        "body": b"",
-        "outcome": ReceiptOutcome.PENDING,
-        "next_at": now,
-        "tries": 0,
-        "callback_id": first.id,
-    }
-    bulk.insert_all(session, InboxRow, [{"id": ids.new(), "part": part, **shared} for part in range(1, count)])
+    arrived = {column: getattr(first, column) for column in ARRIVED}
+    shared = {**arrived, **WAITING, "query": b"", "content_type": None, "body": b"", "next_at": now}
+    parts = [{**shared, "id": ids.new(), "callback_id": first.id, "part": part} for part in range(1, count)]
+    bulk.insert_all(session, InboxRow, parts)
     return count - 1
 
 
@@ -151,6 +117,6 @@ def set_reason(session: Session, row: ClaimedReceipt, reason: str) -> None:
 
 def reopen(session: Session, receipt_ids: Collection[UUID], outcome: ReceiptOutcome, now: datetime) -> None:
     """Make receipts pending again. The caller has locked them, and all have this outcome."""
-    values = {"outcome": ReceiptOutcome.PENDING, "next_at": now, "tries": 0}
+    values = {**WAITING, "next_at": now}
     bulk.update_all(session, InboxRow, "id", [{"id": receipt_id, **values} for receipt_id in receipt_ids])
     counters.move(session, {(outcome, ReceiptOutcome.PENDING): len(receipt_ids)})

@@ -1,7 +1,7 @@
 """The inbox writer: stores a group of new callbacks with one statement, in one transaction, on one raw connection.
 
-It exists beside `pending.keep` because callbacks wait for every microsecond here: no session, no compiling, no pool. It
-writes the same as `pending.keep`; a test compares the two. Keeping a callback twice stores it once.
+Callbacks wait for every microsecond here: no session, no compiling, no pool. What it writes is what SQLAlchemy would; a
+test compares the two. Keeping a callback twice stores it once.
 
 Every statement writes at least its counters, even if all its rows are stored already. A PostgreSQL with synchronous
 standbys commits on its own disk first, makes the rows visible, and then waits for the standbys; if that wait is
@@ -13,65 +13,74 @@ import select
 import socket
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import psycopg
 from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
+from sqlalchemy import Boolean, LargeBinary, Text, Uuid
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import make_url
 
 from receiptsvc import ids
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
-from receiptsvc.domain.inbox import Arrival
+from receiptsvc.domain.inbox import Arrival, Channel
+from receiptsvc.domain.messages import Callback
 from receiptsvc.store.core import durability, outages, sqlite_files
 from receiptsvc.store.core.db import plain_url
+from receiptsvc.store.core.models import InboxRow, UtcDateTime
+from receiptsvc.store.inbox.columns import ARRIVED, WAITING, values_of
 
-_POSTGRESQL = b"""
+_TYPES = [InboxRow.__table__.c[column].type for column in ARRIVED]
+_ARRIVED = ", ".join(ARRIVED)
+_COLUMNS = ", ".join([*ARRIVED, "next_at", *WAITING])
+_WAITING = ", ".join(map(repr, WAITING.values()))
+
+
+def _postgresql_insert(arrays: Iterable[str]) -> str:
+    """The INSERT of rows. `arrays`: a parameter or literal for each column of ARRIVED."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    typed = (f"{array}::{type_.compile(dialect)}[]" for array, type_ in zip(arrays, _TYPES, strict=True))
+    return (
+        f"INSERT INTO inbox ({_COLUMNS}) SELECT {_ARRIVED}, received_at, {_WAITING} "  # noqa: S608 - our own words
+        f"FROM unnest({', '.join(typed)}) AS arrived({_ARRIVED}) ON CONFLICT (id) DO NOTHING"
+    )
+
+
+def _sqlite_insert() -> str:
+    parameters = [f"?{number}" for number, _ in enumerate(ARRIVED, start=1)]
+    values = ", ".join([*parameters, parameters[ARRIVED.index("received_at")], _WAITING])
+    return f"INSERT INTO inbox ({_COLUMNS}) VALUES ({values}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 - our own words
+
+
+_POSTGRESQL = f"""
 WITH kept AS (
-  INSERT INTO inbox (id, channel, message_id, is_unauthenticated, received_at, method, query, content_type, body,
-                     outcome, next_at, tries)
-  SELECT id, channel, message_id, is_unauthenticated, received_at, method, query, content_type, body,
-         'pending', received_at, 0
-  FROM unnest($2::uuid[], $3::text[], $4::uuid[], $5::boolean[], $6::timestamptz[], $7::text[], $8::bytea[],
-              $9::text[], $10::bytea[])
-    AS arrived(id, channel, message_id, is_unauthenticated, received_at, method, query, content_type, body)
-  ON CONFLICT (id) DO NOTHING
+  {_postgresql_insert(f"${number}" for number, _ in enumerate(ARRIVED, start=2))}
   RETURNING 1
 ), counted AS (SELECT count(*) AS rows FROM kept)
 INSERT INTO counters (name, slot, value)
 SELECT name, $1::integer, counted.rows FROM counted, unnest(ARRAY['callbacks', 'pending', 'received']) AS name
 ON CONFLICT (name, slot) DO UPDATE SET value = counters.value + excluded.value
-"""
-_SQLITE = """
-INSERT INTO inbox (id, channel, message_id, is_unauthenticated, received_at, method, query, content_type, body,
-                   outcome, next_at, tries)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'pending', ?5, 0)
-ON CONFLICT (id) DO NOTHING
-"""
+""".encode()  # noqa: S608 - our own words
+_SQLITE = _sqlite_insert()
 _SQLITE_COUNT = """
 INSERT INTO counters (name, slot, value) VALUES ('callbacks', ?1, ?2), ('pending', ?1, ?2), ('received', ?1, ?2)
 ON CONFLICT (name, slot) DO UPDATE SET value = value + excluded.value
 """
 
 # What a callback takes, in one transaction: its row and its counts. The row is never visible to other transactions.
-_POSTGRESQL_TRIAL = """
-INSERT INTO inbox (id, channel, is_unauthenticated, received_at, method, query, body, outcome, next_at, tries)
-VALUES ('{id}', 'account', false, now(), 'HEAD', decode(repeat('00', {bytes}), 'hex'), '', 'pending', now(), 0);
+_POSTGRESQL_TRIAL = """{insert};
 INSERT INTO counters (name, slot, value)
 VALUES ('callbacks', {slot}, 0), ('pending', {slot}, 0), ('received', {slot}, 0)
 ON CONFLICT (name, slot) DO UPDATE SET value = counters.value + excluded.value;
 DELETE FROM inbox WHERE id = '{id}'
 """
-_SQLITE_TRIAL = """
-INSERT INTO inbox (id, channel, is_unauthenticated, received_at, method, query, body, outcome, next_at, tries)
-VALUES (?1, 'account', 0, ?2, 'HEAD', zeroblob(?3), x'', 'pending', ?2, 0)
-"""
 _SQLITE_TRIAL_END = "DELETE FROM inbox WHERE id = ?1"
-_TRIAL_BYTES = 500  # the length of a typical receipt's query
+_TRIAL_CALLBACK = Callback(method="HEAD", query=bytes(500), content_type=None, body=b"")  # as long as a receipt's query
 
 _STATEMENT = b"keep"
 _MAX_BYTES = 4 * 1024 * 1024  # of callbacks in one statement
@@ -155,7 +164,9 @@ class PostgresqlWriter:
 
     def try_keeping(self) -> None:
         """See `InboxWriter`."""
-        trial = _POSTGRESQL_TRIAL.format(id=ids.new(), slot=self._slot, bytes=_TRIAL_BYTES).encode()
+        arrival = _new_trial()
+        insert = _postgresql_insert(f"'{array}'" for array in _postgresql_arrays([arrival]))
+        trial = _POSTGRESQL_TRIAL.format(insert=insert, slot=self._slot, id=arrival.id).encode()
         self._commit([lambda connection: connection.exec_(trial)])
 
     def _commit(self, transactions: Iterable[Callable[[PGconn], PGresult]]) -> None:
@@ -302,14 +313,14 @@ class SqliteWriter:
         self._files.check()  # a commit to a removed file is lost with the file's last connection
 
     def _insert(self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
-        inserted = connection.executemany(_SQLITE, map(_sqlite_row, arrivals)).rowcount
+        inserted = connection.executemany(_SQLITE, _sqlite_rows(arrivals)).rowcount
         connection.execute(_SQLITE_COUNT, (self._slot, max(inserted, 0)))  # rowcount is -1 without any arrivals
 
     def _insert_trial(self, connection: sqlite3.Connection) -> None:
-        row_id = ids.new().hex
-        connection.execute(_SQLITE_TRIAL, (row_id, _sqlite_time(datetime.now(UTC)), _TRIAL_BYTES))
+        arrival = _new_trial()
+        connection.executemany(_SQLITE, _sqlite_rows([arrival]))
         connection.execute(_SQLITE_COUNT, (self._slot, 0))
-        connection.execute(_SQLITE_TRIAL_END, (row_id,))
+        connection.execute(_SQLITE_TRIAL_END, (arrival.id.hex,))
 
     def _ensure_connection(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -326,6 +337,10 @@ class SqliteWriter:
             self._files.opened()
             self._connection = connection
         return self._connection
+
+
+def _new_trial() -> Arrival:
+    return Arrival(ids.new(), Channel.ACCOUNT, None, datetime.now(UTC), _TRIAL_CALLBACK)
 
 
 def _split(arrivals: Sequence[Arrival]) -> Iterator[Sequence[Arrival]]:
@@ -364,23 +379,9 @@ def _check(result: PGresult) -> None:
 
 
 def _postgresql_arrays(arrivals: Sequence[Arrival]) -> list[str]:
-    """The statement's columns, each as an array literal of PostgreSQL."""
-    callbacks = [arrival.callback for arrival in arrivals]
-    return [
-        _array([arrival.id.hex for arrival in arrivals]),
-        _array([arrival.channel.value for arrival in arrivals]),
-        _array([arrival.message_id.hex if arrival.message_id else _NULL for arrival in arrivals]),
-        _array(["t" if arrival.is_unauthenticated else "f" for arrival in arrivals]),
-        _array([f'"{arrival.received_at.isoformat()}"' for arrival in arrivals]),
-        _array([_quoted(callback.method) for callback in callbacks]),
-        _array([_BYTES_PREFIX + callback.query.hex() for callback in callbacks]),
-        _array([_quoted(callback.content_type) for callback in callbacks]),
-        _array([_BYTES_PREFIX + callback.body.hex() for callback in callbacks]),
-    ]
-
-
-def _array(values: Sequence[str]) -> str:
-    return f"{{{','.join(values)}}}"
+    """The columns of ARRIVED, each as an array literal of PostgreSQL."""
+    columns = zip(*map(values_of, arrivals), strict=True) if arrivals else [()] * len(ARRIVED)
+    return [f"{{{','.join(write(values))}}}" for write, values in zip(_TO_POSTGRESQL, columns, strict=True)]
 
 
 def _quoted(text: str | None) -> str:
@@ -390,21 +391,30 @@ def _quoted(text: str | None) -> str:
     return f'"{escaped}"'
 
 
-def _sqlite_row(arrival: Arrival) -> tuple[object, ...]:
-    callback = arrival.callback
-    return (
-        arrival.id.hex,
-        arrival.channel.value,
-        arrival.message_id.hex if arrival.message_id else None,
-        arrival.is_unauthenticated,
-        _sqlite_time(arrival.received_at),
-        callback.method,
-        callback.query,
-        callback.content_type,
-        callback.body,
-    )
+def _sqlite_rows(arrivals: Iterable[Arrival]) -> Iterator[Sequence[object]]:
+    """The values of ARRIVED, as SQLAlchemy writes them."""
+    for arrival in arrivals:
+        row = list(values_of(arrival))
+        for index, write in _TO_SQLITE:
+            row[index] = write(row[index])
+        yield row
 
 
 def _sqlite_time(time: datetime) -> str:
-    """A time as SQLAlchemy writes it."""
     return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+# How the values of a column are written, by the column's type.
+_POSTGRESQL_FORMS: Mapping[type, Callable[[Sequence[Any]], Iterable[str]]] = {
+    Uuid: lambda values: [value.hex if value else _NULL for value in values],
+    Text: lambda values: [_quoted(value) for value in values],
+    Boolean: lambda values: ["t" if value else "f" for value in values],
+    UtcDateTime: lambda values: [f'"{value.isoformat()}"' for value in values],
+    LargeBinary: lambda values: [_BYTES_PREFIX + value.hex() for value in values],
+}
+_SQLITE_FORMS: Mapping[type, Callable[[Any], object]] = {
+    Uuid: lambda value: value.hex if value else None,
+    UtcDateTime: _sqlite_time,
+}
+_TO_POSTGRESQL = [_POSTGRESQL_FORMS[type(type_)] for type_ in _TYPES]
+_TO_SQLITE = [(index, _SQLITE_FORMS[type(type_)]) for index, type_ in enumerate(_TYPES) if type(type_) in _SQLITE_FORMS]

@@ -1,4 +1,4 @@
-"""The inbox writer stores the same as `pending.keep`, and reports every doubt about a commit as an outage."""
+"""The inbox writer stores the same as SQLAlchemy, and reports every doubt about a commit as an outage."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +17,9 @@ from receiptsvc.store.core import durability
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow
 from receiptsvc.store.health.verification import verify
-from receiptsvc.store.inbox import counters, pending
+from receiptsvc.store.inbox import counters
 from receiptsvc.store.inbox.writer import InboxWriter, open_writer
+from tests.support.rows import insert_arrivals
 
 
 def arrivals() -> list[Arrival]:
@@ -52,10 +53,10 @@ def writer(database_url: str, database: Database) -> InboxWriter:
     return open_writer(database_url, database.slot, patience_seconds=2)
 
 
-def test_the_inbox_writer_stores_what_pending_keep_stores(writer: InboxWriter, database: Database) -> None:
+def test_the_inbox_writer_stores_what_sqlalchemy_stores(writer: InboxWriter, database: Database) -> None:
     reference_arrivals, fast_arrivals = arrivals(), arrivals()
     with database.transaction() as session:
-        pending.keep(session, reference_arrivals)
+        insert_arrivals(session, reference_arrivals)
     writer.keep(fast_arrivals)
     writer.close()
     for reference, fast in zip(reference_arrivals, fast_arrivals, strict=True):
