@@ -84,9 +84,9 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
     "web/schemas": (
         {
             "bulk_actions",
-            "config",
             "domain",
             "dynmark",
+            "ids",
             "store/core",
             "store/inbox",
             "store/messages",
@@ -250,6 +250,13 @@ def test_imports_stand_at_the_top() -> None:
         if isinstance(node, ast.Import | ast.ImportFrom)
     ]
     assert not inside
+
+
+def test_schemas_and_fields_read_no_settings() -> None:
+    """What they need of the settings is `web.schemas.base.Installation`; the wings keep `config` out of both."""
+    for path in [*(PACKAGE / "web" / "schemas").rglob("*.py"), PACKAGE / "web" / "http" / "fields.py"]:
+        of_settings = ("receiptsvc.config", "receiptsvc.web.http.context")
+        assert not [name for name in imported(path) if name.startswith(of_settings)], path
 
 
 def test_only_one_module_writes_a_status() -> None:

@@ -1,5 +1,8 @@
 """The Flask application: the API, its documentation, health and metrics. Callbacks don't pass through Flask."""
 
+from collections.abc import Iterable
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
 from flask import Flask, Response, request
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.routing import BaseConverter
@@ -28,6 +31,7 @@ from receiptsvc.web.api import (
 from receiptsvc.web.docs import pages
 from receiptsvc.web.http import auth, caching, context, errors
 from receiptsvc.web.http.readiness import ProbeStorage
+from receiptsvc.web.schemas.base import Installation, SchemaContext
 from receiptsvc.web.schemas.events import write as write_event
 
 _CONTENT_SECURITY_POLICY = (
@@ -81,7 +85,27 @@ def create_app(settings: Settings, database: Database, *, probe_storage: ProbeSt
     errors.register(app)
     caching.register(app)
     app.after_request(_harden)
+    app.wsgi_app = _with_context(app.wsgi_app, installation_of(settings))  # type: ignore[assignment, method-assign]
     return app
+
+
+def installation_of(settings: Settings) -> Installation:
+    """What the schemas know of these settings."""
+    return Installation(
+        public_url=settings.public_url,
+        transport=settings.transport,
+        has_own_wsdl=settings.wsdl is not None,
+        send_only_to=settings.send_only_to,
+        max_recipients=settings.max_recipients,
+    )
+
+
+def _with_context(serve: WSGIApplication, installation: Installation) -> WSGIApplication:
+    def serve_in_context(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        with SchemaContext(installation):
+            return serve(environ, start_response)
+
+    return serve_in_context
 
 
 def _harden(response: Response) -> Response:

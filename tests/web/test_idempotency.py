@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from threading import Barrier, Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from receiptsvc.store.messages import transitions
 from receiptsvc.store.outbound import idempotency
 from receiptsvc.store.outbound.idempotency import Claim, OtherRequest, StillRunning
 from receiptsvc.web.app import create_app
-from receiptsvc.web.http import context
+from receiptsvc.web.schemas import submissions
 from tests.support import rows, stories
 from tests.support.callers import SECRETS, client_of, make_settings
 from tests.support.processes import until
@@ -131,7 +132,8 @@ def test_a_dry_run_does_not_use_its_key(client: FlaskClient, database: Database)
 def test_a_repeat_is_not_validated_again(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     until_then = GOOD | {"validUntil": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}
     assert post(client, until_then).status_code == 202
-    monkeypatch.setattr(context, "now", lambda: datetime.now(UTC) + timedelta(hours=2))
+    later = SimpleNamespace(now=lambda zone: datetime.now(zone) + timedelta(hours=2))
+    monkeypatch.setattr(submissions, "datetime", later)
     assert post(client, until_then, key="key-2").status_code == 422
     assert is_replay(post(client, until_then))
 

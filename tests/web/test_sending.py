@@ -19,7 +19,8 @@ from receiptsvc import ids
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message, Transition
 from receiptsvc.store.messages import transitions
-from receiptsvc.web.app import create_app
+from receiptsvc.web.app import create_app, installation_of
+from receiptsvc.web.schemas.base import SchemaContext
 from receiptsvc.web.schemas.messages import Accepted, UnicodeCharacter
 from receiptsvc.web.schemas.submissions import NewMessage
 from tests.support import rows
@@ -360,7 +361,7 @@ def test_the_row_has_what_was_given_and_the_answer_is_the_schemas(client: FlaskC
             .where(Transition.received_at == rows[0].created_at, Transition.recorded_at == rows[0].created_at)
             .order_by(Transition.id)
         ).all()
-    with client.application.app_context():
+    with client.application.app_context(), SchemaContext(installation_of(make_settings())):
         expected = client.application.make_response(jsonify(Accepted().dump({"messages": rows, "warnings": []})))
     assert answer.get_data(as_text=True) == expected.get_data(as_text=True)
     assert steps == [(row.id, "ourselves", "accepted", "applied", "accepted") for row in rows]
@@ -444,14 +445,14 @@ BODY = JSON | st.fixed_dictionaries({"messages": st.lists(MESSAGE | JSON, max_si
 @pytest.mark.long
 @settings(max_examples=examples(150), deadline=None, derandomize=True, database=None)
 @given(message=MESSAGE | MESSAGE.map(lambda message: GOOD | message))
-def test_the_fast_path_loads_what_the_schema_loads(desk: FlaskClient, message: dict[str, Any]) -> None:
+def test_the_fast_path_loads_what_the_schema_loads(message: dict[str, Any]) -> None:
     def outcome(load: Any) -> object:
         try:
             return load(NewMessage(), message)
         except ma.ValidationError as error:
             return error.messages
 
-    with desk.application.app_context():
+    with SchemaContext(installation_of(make_settings())):
         assert outcome(NewMessage.load) == outcome(ma.Schema.load)
 
 

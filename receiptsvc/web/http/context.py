@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from uuid import UUID
 
 from flask import Flask, current_app
 
-from receiptsvc import ids
 from receiptsvc.config import Settings
 from receiptsvc.server.event_streams import Feed
 from receiptsvc.spool.backlog import Backlog, SpoolState
@@ -61,16 +59,6 @@ def spooled() -> SpoolState | None:
 def now() -> datetime:
     """The current time, UTC."""
     return datetime.now(UTC)
-
-
-def message_url(message_id: UUID) -> str:
-    """The public URL of a message."""
-    return f"{settings().public_url}/v1/messages/{ids.public('msg', message_id)}"
-
-
-def conversation_url(conversation_id: UUID) -> str:
-    """The public URL of a conversation."""
-    return f"{settings().public_url}/v1/conversations/{ids.public('cnv', conversation_id)}"
 
 
 def _current() -> _Context:

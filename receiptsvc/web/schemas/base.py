@@ -1,13 +1,43 @@
-"""The base classes of all request and response schemas, and the schema of a problem (RFC 9457)."""
+"""The base classes of all request and response schemas, what schemas know of the service, and a problem (RFC 9457)."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, ClassVar
+from uuid import UUID
 
 import marshmallow as ma
 from marshmallow import fields
+from marshmallow.experimental.context import Context
+
+from receiptsvc import ids
 
 _MAX_MEMBERS = 40  # of a request's object; no schema has as many fields
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Installation:
+    """What the schemas know of the service that they are used in; all other settings are the views' business."""
+
+    public_url: str
+    transport: str  # by which messages go out
+    has_own_wsdl: bool  # which may have what the bundled one lacks
+    send_only_to: tuple[str, ...] | None  # the prefixes that a recipient must have, digits; None: any recipient
+    max_recipients: int  # of one request
+
+
+class SchemaContext(Context[Installation]):
+    """A block in which schemas load and dump for an installation: each request is in one."""
+
+
+def message_url(message_id: UUID) -> str:
+    """The public URL of a message."""
+    return f"{SchemaContext.get().public_url}/v1/messages/{ids.public('msg', message_id)}"
+
+
+def conversation_url(conversation_id: UUID) -> str:
+    """The public URL of a conversation."""
+    return f"{SchemaContext.get().public_url}/v1/conversations/{ids.public('cnv', conversation_id)}"
 
 
 def about(description: str, *examples: object, **more: object) -> dict[str, Any]:

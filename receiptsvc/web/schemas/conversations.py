@@ -12,9 +12,9 @@ from receiptsvc.store.core.paging import MAX_ROWS
 from receiptsvc.store.queries.contacts import TimeCursor
 from receiptsvc.store.queries.lookup import LARGE
 from receiptsvc.store.queries.timeline import TimelineCursor, TimelineRow
-from receiptsvc.web.http import context, cursors
+from receiptsvc.web.http import cursors
 from receiptsvc.web.http import fields as kinds
-from receiptsvc.web.schemas.base import Request, Schema, about
+from receiptsvc.web.schemas.base import Request, Schema, about, conversation_url, message_url
 from receiptsvc.web.schemas.messages import STATUSES, Summary, Transition
 from receiptsvc.web.schemas.replies import Reply
 
@@ -111,7 +111,7 @@ class TimelineMessage(Schema):
     url = kinds.Coded(
         attribute="id",
         dump_only=True,
-        write=context.message_url,
+        write=message_url,
         metadata=about("Where it can be read.", "https://example.com/v1/messages/msg_01k8", type="string"),
     )
 
@@ -212,7 +212,7 @@ class ConversationItem(Schema):
     url = kinds.Coded(
         attribute="id",
         dump_only=True,
-        write=context.conversation_url,
+        write=conversation_url,
         metadata=about("Where it can be read.", "https://example.com/v1/conversations/cnv_4fzz", type="string"),
     )
 

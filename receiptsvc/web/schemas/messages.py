@@ -20,9 +20,9 @@ from receiptsvc.store.core import models as store
 from receiptsvc.store.core.paging import MAX_ROWS
 from receiptsvc.store.queries import listing
 from receiptsvc.store.queries.listing import MessageFilter
-from receiptsvc.web.http import context, cursors
+from receiptsvc.web.http import cursors
 from receiptsvc.web.http import fields as kinds
-from receiptsvc.web.schemas.base import Request, Schema, about
+from receiptsvc.web.schemas.base import Request, Schema, about, message_url
 
 STATUSES = [status.value for status in Status]
 
@@ -99,7 +99,7 @@ class Message(Schema):
     url = kinds.Coded(
         attribute="id",
         dump_only=True,
-        write=context.message_url,
+        write=message_url,
         metadata=about("Where it can be read.", "https://example.com/v1/messages/msg_01k8", type="string"),
     )
 

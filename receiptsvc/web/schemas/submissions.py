@@ -2,19 +2,18 @@
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, ClassVar
 
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from receiptsvc.config import Settings
 from receiptsvc.domain import countries, encoding
 from receiptsvc.dynmark import transports
-from receiptsvc.web.http import context
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.http.errors import Problem
-from receiptsvc.web.schemas.base import Request, about
+from receiptsvc.web.schemas.base import Installation, Request, SchemaContext, about
 
 MAX_TEXT = 10_000  # characters
 MAX_OPTIONS = 40
@@ -164,11 +163,11 @@ class NewMessage(Request):
 
     @ma.validates_schema(skip_on_field_errors=False, pass_original=True)
     def check(self, data: dict[str, Any], original_data: Any, **_: Any) -> None:
-        """Check rules between fields, and what the settings allow."""
+        """Check rules between fields, and what the installation allows."""
         faults: dict[str, Any] = {}
-        settings = context.settings()
+        installation = SchemaContext.get()
         until, after = data.get("valid_until"), data.get("deliver_after")
-        if until and until <= context.now():
+        if until and until <= datetime.now(UTC):
             faults["validUntil"] = ["Has gone by already."]
         elif until and after and after >= until:
             faults["deliverAfter"] = ["Must be before validUntil."]
@@ -179,9 +178,9 @@ class NewMessage(Request):
             code_points = ", ".join(map(encoding.code_point, outsiders[:_MAX_NAMED_OUTSIDERS]))
             more = ", and others" if len(outsiders) > _MAX_NAMED_OUTSIDERS else ""
             faults["text"] = [f"Holds characters that are not GSM, and rejectUnicode is set: {code_points}{more}."]
-        if settings.send_only_to is not None:
-            faults |= self._find_not_allowed(data.get("recipients") or {}, settings.send_only_to)
-        faults |= self._find_unsupported(original_data, settings)
+        if installation.send_only_to is not None:
+            faults |= self._find_not_allowed(data.get("recipients") or {}, installation.send_only_to)
+        faults |= self._find_unsupported(original_data, installation)
         if faults:
             raise ma.ValidationError(faults)
 
@@ -191,10 +190,10 @@ class NewMessage(Request):
         return {"recipients": {index: [_NOT_ALLOWED_HERE] for index in indexes}} if indexes else {}
 
     @staticmethod
-    def _find_unsupported(original: Any, settings: Settings) -> dict[str, Any]:
+    def _find_unsupported(original: Any, installation: Installation) -> dict[str, Any]:
         if not isinstance(original, dict):
             return {}
-        lacks = transports.unsupported(settings.transport, has_wsdl=settings.wsdl is not None)
+        lacks = transports.unsupported(installation.transport, has_wsdl=installation.has_own_wsdl)
         return {name: [why] for name, why in lacks.items() if original.get(name)}
 
 
@@ -238,7 +237,7 @@ class Submission(Request):
     def refuse_too_many(self, data: Any, **_: Any) -> Any:
         """Raise Problem 413 if there are more recipients than one request may have."""
         messages = data.get("messages") if isinstance(data, dict) else None
-        limit = context.settings().max_recipients
+        limit = SchemaContext.get().max_recipients
         if isinstance(messages, list) and sum(map(_count_recipients, messages)) > limit:
             raise Problem(413, f"There are more than {limit:,} recipients (MAX_RECIPIENTS); send several requests.")
         return data

@@ -25,6 +25,7 @@ from receiptsvc.store.outbound.suppressions import Pair
 from receiptsvc.store.queries import lookup
 from receiptsvc.web.http import context
 from receiptsvc.web.http.errors import Problem
+from receiptsvc.web.schemas.base import message_url
 
 MAX_RECEIPT = 6 * 1024  # bytes of an address; routers and servers cut near 8 KiB
 
@@ -131,7 +132,7 @@ def _refuse_used_guids(session: Session, draft: Draft) -> None:
             {
                 "path": draft.guid_paths[guid],
                 "id": ids.public("msg", message_id),
-                "url": context.message_url(message_id),
+                "url": message_url(message_id),
             }
             for guid, message_id in used.items()
         ]
