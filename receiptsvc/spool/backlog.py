@@ -17,7 +17,6 @@ class SpoolState:
     bytes: int  # of their files
     oldest_at: datetime | None  # the earliest arrival among the first records of the files
     aside_files: int  # files that an operator must look at: torn, or refused by the database
-    aside_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +41,19 @@ class Backlog:
         """What the folder holds now; nothing if there is no such folder. Raises OSError if it can't be read."""
         with self._lock:
             counts: dict[str, _FileCount] = {}
-            aside_sizes: list[int] = []
-            waiting_bytes = 0
+            waiting_bytes = aside_files = 0
             for name, size in _sizes(self._folder):
                 if name.endswith(writer.SUFFIX):
                     counts[name] = self._count(name, size)
                     waiting_bytes += size
                 elif name.endswith((writer.TORN_SUFFIX, writer.REFUSED_SUFFIX)):
-                    aside_sizes.append(size)
+                    aside_files += 1
             self._counts = counts
         return SpoolState(
             records=sum(count.records for count in counts.values()),
             bytes=waiting_bytes,
             oldest_at=min((count.first_at for count in counts.values() if count.first_at), default=None),
-            aside_files=len(aside_sizes),
-            aside_bytes=sum(aside_sizes),
+            aside_files=aside_files,
         )
 
     def _count(self, name: str, size: int) -> _FileCount:

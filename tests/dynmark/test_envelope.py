@@ -223,7 +223,6 @@ def test_additional_options_are_sent_as_the_wsdl_declares_them(wsdl: Path, eleme
     declare_options(wsdl, element, key, value)
     with Wire(wire.answer(collection(item(ALICE), item(BOB)))) as server:
         gateway = SoapGateway(settings(server.url, DYNMARK_WSDL=str(wsdl)))
-        assert gateway.supports_additional_options
         with_options, without = message(ALICE, additional_options={"a": "1", "b": "2"}), message(BOB)
         results = gateway.send([with_options, without])
     assert {result.outcome for result in results.values()} == {SendOutcome.TAKEN}
@@ -249,11 +248,12 @@ def test_additional_options_of_another_shape_are_not_supported(
     wsdl: Path, element: str, key: str, value: str, kind: str
 ) -> None:
     declare_options(wsdl, element, key, value, kind)
-    assert not SoapGateway(settings("http://127.0.0.1/", DYNMARK_WSDL=str(wsdl))).supports_additional_options
-
-
-def test_the_bundled_wsdl_has_no_additional_options() -> None:
-    assert not SoapGateway(settings("http://127.0.0.1/")).supports_additional_options
+    gateway = SoapGateway(settings("http://127.0.0.1/", DYNMARK_WSDL=str(wsdl)))
+    [result] = gateway.send([message(ALICE, additional_options={"a": "b"})]).values()
+    assert (result.outcome, result.description) == (
+        SendOutcome.REFUSED,
+        "additionalOptions can't be sent: the WSDL does not say how",
+    )
 
 
 def test_a_wsdl_can_be_loaded_over_http_and_is_loaded_once() -> None:

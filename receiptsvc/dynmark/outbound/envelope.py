@@ -75,11 +75,6 @@ class Form:
         """The HTTP headers for an envelope from `write`."""
         return {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": f'"{self.operation.soapaction}"'}
 
-    @property
-    def takes_options(self) -> bool:
-        """Whether the WSDL declares additionalOptions in a shape that is supported."""
-        return self.options is not None
-
     def refuse(self, message: OutboundMessage) -> str | None:
         """Why `message` can't be put into an envelope; None if it can. The reason holds nothing of its text."""
         fields = _to_fields(message)

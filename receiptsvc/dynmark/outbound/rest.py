@@ -67,8 +67,6 @@ class _Failure:
 class RestGateway:
     """The gateway over REST: the transport on which a lost answer stays lost. Threads may share one."""
 
-    supports_additional_options = False
-
     def __init__(self, settings: Settings) -> None:
         """Touches no network. Raises SettingsError: no account, or one that HTTP Basic can't carry."""
         account = settings.account

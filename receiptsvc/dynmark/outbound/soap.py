@@ -55,11 +55,6 @@ class SoapGateway:
         self._ours = (account.username, account.password)
         self._redactor = answers.Redactor(account.password)
 
-    @property
-    def supports_additional_options(self) -> bool:
-        """Whether the WSDL says how additionalOptions travel; the bundled one does not, nor one not loaded yet."""
-        return self._form is not None and self._form.takes_options
-
     def send(
         self, messages: Sequence[OutboundMessage], *, repeats: frozenset[UUID] = frozenset()
     ) -> Mapping[UUID, SendResult]:
