@@ -11,7 +11,6 @@ from receiptsvc.cli.main import commands
 from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.domain.statuses import RESOLUTIONS
 from receiptsvc.store.core.models import Audit, Message, SendingAccount
-from receiptsvc.store.messages import operator_actions
 from receiptsvc.store.outbound import send_gate
 from tests.cli.conftest import READER, Run, Service
 from tests.support import rows, work

@@ -11,10 +11,8 @@ from sqlalchemy.orm import Session
 from receiptsvc import ids
 from receiptsvc.domain import conversations
 from receiptsvc.domain.encoding import measure
-from receiptsvc.domain.inbox import Arrival, Channel
-from receiptsvc.domain.messages import Callback, NewMessage
 from receiptsvc.domain.inbox import Arrival, Channel, ReceiptOutcome
-from receiptsvc.domain.messages import Callback
+from receiptsvc.domain.messages import Callback, NewMessage
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Attempt, InboxRow, Message, Transition

@@ -22,8 +22,6 @@ from receiptsvc.store.inbox import parking
 from receiptsvc.store.outbound import call_results
 from receiptsvc.store.outbound.call_results import AttemptResult
 from receiptsvc.worker import external_messages
-from tests.support.rows import T0, accept, keep, message, read_inbox, read_message, seconds
-from receiptsvc.worker.correlation import BY_CLIENT_REF, BY_TRANSACTION
 from tests.support.rows import T0, accept, insert_arrivals, keep, message, read_inbox, read_message, seconds
 from tests.support.work import (
     ALICE,
