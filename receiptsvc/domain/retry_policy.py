@@ -4,6 +4,7 @@ import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 
 from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.messages import SendOutcome
@@ -43,8 +44,7 @@ def next_due(
     """
     alike = _MAY_BE_SENT if outcome in _MAY_BE_SENT else {outcome}
     before = sum(ended in alike for ended in ended_before) - 1  # how often it ended so before
-    unclear = Backoff.doubling(repeats.after, max(repeats.after, _NOT_SENT.gaps[-1]))
-    unclear_gap = unclear.gap(before) * stretch
+    unclear_gap = _unclear(repeats.after).gap(before) * stretch
     last = (unclear_since or now) + repeats.duration
     last_repeat = min(last, valid_until or last)
     match outcome:
@@ -74,3 +74,8 @@ def next_call_limit(outcomes: Sequence[SendOutcome], *, is_repeat: bool) -> int 
 def stretch(repeats: RepeatPolicy) -> float:
     """By how much gaps are longer: one factor for a call, so that its messages stay together."""
     return 1 + repeats.spread * random.random()  # noqa: S311 - no secret
+
+
+@cache
+def _unclear(first: timedelta) -> Backoff:
+    return Backoff.doubling(first, max(first, _NOT_SENT.gaps[-1]))

@@ -188,6 +188,8 @@ def test_replies_are_listed_with_the_reason_of_their_link(client: FlaskClient, d
     assert [(reply["clientRef"], reply["link"], reply["isOptOut"]) for reply in first["items"]] == [
         ("b", "clientRef", True)
     ]
+    elsewhere = get(client, f"/v1/conversations?cursor={first['nextCursor']}", 422)
+    assert elsewhere["errors"] == {"cursor": ["Must be a nextCursor of this list; this one is of another list."]}
     rest = get(client, f"/v1/inbound?cursor={first['nextCursor']}")
     assert [reply["sender"] for reply in rest["items"]] == ["447700900001"]
     assert get(client, "/v1/inbound?sender=%2B44%207700%20900002&isOptOut=true")["items"] == first["items"]
