@@ -40,13 +40,15 @@ _COUNTRY_CODES = {str(code): code for code in COUNTRY_CODE_TO_REGION_CODE}
 def normalise(text: str, region: str | None = None) -> str | None:
     """The number that a text is; None if it is not a possible one.
 
-    With a `region` (ISO 3166-1 alpha-2), a text without `+` or `00` is first tried as a national number there.
+    With a `region` (ISO 3166-1 alpha-2), a text without `+` or `00` is a number there, with its country code or not.
     """
     compact = _compact(text)
     if compact is None:
         return None
-    is_national = region is not None and not compact.startswith(("+", "00"))
-    return (_parse_possible(compact, region) if is_national else None) or _as_international(compact)
+    if region is None or compact.startswith(("+", "00")):
+        return _as_international(compact)
+    number = _parse_possible(compact, region) or _as_international(compact)
+    return number if number and number.startswith(str(phonenumbers.country_code_for_region(region))) else None
 
 
 def read(text: str) -> str | None:

@@ -124,7 +124,8 @@ def test_an_international_number_is_read_as_phonenumbers_reads_it(digits: str) -
         bare = numbers.normalise(digits)
         assert bare == expected or (bare is None and expected != digits)  # without a plus a zero may be no trunk prefix
         local = as_phonenumbers_says(digits, "GB")
-        assert numbers.normalise(digits, "GB") == (local or bare)
+        british = (local or bare or "").startswith("44")
+        assert numbers.normalise(digits, "GB") == ((local or bare) if british else None)
 
 
 @pytest.mark.parametrize("begin", ["1", "0", "8", "00", "15", "90"])

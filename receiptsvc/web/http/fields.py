@@ -96,12 +96,13 @@ class Recipients(fields.Field[dict[str, list[int]]]):
         _, siblings = context  # the field's own name, and the incoming object that holds the field
         country = siblings.get("countryIsoCode")
         region = countries.alpha_2(country) if isinstance(country, str) else None
+        problem = _NO_NUMBER_THERE if region else _NO_NUMBER
         indexes: dict[str, list[int]] = {}
         faults: dict[int, list[str]] = {}
         for index, text in enumerate(value):
             number = numbers.normalise(text, region) if isinstance(text, str) and _is_number(text) else None
             if number is None:
-                faults[index] = [_NO_NUMBER if isinstance(text, str) else "Not a valid string."]
+                faults[index] = [problem if isinstance(text, str) else "Not a valid string."]
             else:
                 indexes.setdefault(number, []).append(index)
         if faults:
@@ -203,6 +204,7 @@ def parse_transaction_id(text: str) -> str | None:
 
 
 _NO_NUMBER = "Is no possible phone number: write it with its country code, or give countryIsoCode for a local one."
+_NO_NUMBER_THERE = "Is no possible phone number of countryIsoCode; one of another country needs a + or 00 in front."
 
 
 def _string(field: Coded[Value], **schema: str) -> Coded[Value]:

@@ -62,7 +62,7 @@ class NewMessage(Request):
         required=True,
         metadata=about(
             "The numbers it goes to; each becomes a message of its own. International, with or without + or 00; or "
-            "local with countryIsoCode, which is then tried first for numbers without + or 00.",
+            "of the country countryIsoCode, then with or without its code; one of another country then needs + or 00.",
             ["447700900000"],
             type="array",
             items={"type": "string", "pattern": kinds.NUMBER},
