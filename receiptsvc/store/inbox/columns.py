@@ -24,5 +24,5 @@ _ATTRIBUTES: Mapping[str, str] = {
 ARRIVED = tuple(_ATTRIBUTES)
 values_of = attrgetter(*_ATTRIBUTES.values())  # of an `Arrival`, in the order of ARRIVED
 
-# Besides, of a row that waits for its first try. `next_at`, when that is, follows: for a new row from `received_at`.
+# What a row also has while it waits for its first try. Its `next_at` says when that is due: a new row's, at once.
 WAITING: Mapping[str, str | int] = {"outcome": ReceiptOutcome.PENDING.value, "tries": 0}
