@@ -68,7 +68,7 @@ def test_told_to_stop_it_answers_requests_that_wait_for_the_database(
             wait_until_it_stops(stack)
         answers = read_answers(connections)
     stopping.result()
-    assert answers == LAST_ANSWERS
+    assert answers == LAST_ANSWERS, stack.tail("web")
     assert_nothing_lost(postgresql_url, range(CONNECTIONS))
 
 

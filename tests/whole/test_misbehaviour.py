@@ -107,7 +107,8 @@ def test_under_any_gateway_behaviour_each_message_and_receipt_ends_as_expected(
     settings = {"DYNMARK_TRANSPORT": transport, "BATCH_SIZE": "1", "STATUS_MAP": json.dumps(_STATUS_MAP)}
     stack = make_stack(settings=settings, sandbox_flags=["--drip-ms", "200"])  # a short answer, yet longer than a call
     stack.start_all()
-    numbers = sorted(row.tail for row in TABLE.values())
+    # What casts a suspicion on the account goes first: without a later call of another message it would wait for ever.
+    numbers = sorted((row.tail for row in TABLE.values()), key=lambda number: (number not in SUSPICIOUS, number))
     expected = {
         number: (ends.statuses.get(number, "delivered"), ends.receipts.get(number, ends.usual)) for number in numbers
     }
