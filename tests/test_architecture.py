@@ -113,7 +113,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "web/docs": (
         {"domain", "web/http", "web/schemas"},
-        {"apispec", "flask", "flask_smorest", "markupsafe", "marshmallow"},
+        {"apispec", "flask", "flask_smorest", "markdown_it", "markupsafe", "marshmallow"},
     ),
     "web/api": (
         {

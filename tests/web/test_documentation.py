@@ -120,11 +120,12 @@ def test_the_page_of_statuses_has_a_row_for_every_word(desk: FlaskClient) -> Non
 
 
 def test_descriptions_are_escaped_in_the_page() -> None:
-    told = reference.html("## A\n\n- `<b>` **c**\n- <i>\n\n```\n<u>\n```\n\n<p>")
-    assert re.sub(r"\s", "", told) == (
+    page = reference.html("## A\n\n- `<b>` **c**\n- <i>\n\n```\n<u>\n```\n\n<p>\n\n[d](javascript:e)")
+    assert re.sub(r"\s", "", page) == (
         "<h2>A</h2><ul><li><code>&lt;b&gt;</code><strong>c</strong></li><li>&lt;i&gt;</li></ul>"
-        "<pre>&lt;u&gt;</pre><p>&lt;p&gt;</p>"
+        "<pre><code>&lt;u&gt;</code></pre><p>&lt;p&gt;</p><p>[d](javascript:e)</p>"
     )
+    assert reference.inline("<b> `<i>`") == "&lt;b&gt; <code>&lt;i&gt;</code>"
 
 
 def test_the_page_names_everything_and_needs_no_other_host(desk: FlaskClient, document: Any) -> None:

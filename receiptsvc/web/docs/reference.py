@@ -10,11 +10,13 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from markupsafe import Markup, escape
+from markdown_it import MarkdownIt
+from markupsafe import Markup
 
 METHODS = ("get", "post", "put", "patch", "delete")
 
 _BOUNDS = ("format", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems", "default")
+_MARKDOWN = MarkdownIt("commonmark", {"html": False})  # HTML in a description is shown as text
 
 Document = dict[str, Any]  # an OpenAPI document
 Operation = dict[str, Any]  # one of its operations, with `method`, `path` and all of its `parameters`
@@ -122,28 +124,18 @@ def markdown(document: Document) -> str:
 
 
 def html(text: str) -> Markup:
-    """Markdown as HTML, as far as our descriptions use it: paragraphs, headings, lists, code and bold words."""
-    return Markup("\n").join(map(_block_html, re.split(r"\n{2,}", text.strip())))
-
-
-def _block_html(text: str) -> Markup:
-    if text.startswith("```"):
-        return Markup("<pre>{}</pre>").format(text.strip("`\n"))
-    if text.startswith("## "):
-        return Markup("<h2>{}</h2>").format(inline(text[3:]))
-    for marker, tag in ((r"- ", "ul"), (r"\d+\. ", "ol")):
-        if re.match(marker, text):
-            items = re.split(rf"(?:^|\n){marker}", text)[1:]
-            return Markup(f"<{tag}>{{}}</{tag}>").format(  # noqa: S704 - the tag is one of ours
-                Markup("").join(Markup("<li>{}</li>").format(inline(item)) for item in items)
-            )
-    return Markup("<p>{}</p>").format(inline(text))
+    """Markdown as HTML."""
+    return Markup(_MARKDOWN.render(text))  # noqa: S704 - it escapes all that is not Markdown
 
 
 def inline(text: str) -> Markup:
-    """One paragraph's text as HTML, with its code and bold words."""
-    with_code = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
-    return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", with_code))  # noqa: S704 - escaped above
+    """One paragraph's Markdown as HTML, without the paragraph's own tag."""
+    return Markup(_MARKDOWN.renderInline(text))  # noqa: S704 - likewise
+
+
+def linked_kind(schema: dict[str, Any]) -> Markup:
+    """`kind` as HTML, whose names of schemas are links to their sections of the page."""
+    return inline(re.sub(r"\[(\w+)\]", r"[\1](#schema-\1)", kind(schema)))
 
 
 def _lines(document: Document) -> Iterator[str]:
