@@ -1,7 +1,7 @@
 """What operators do to messages: cancel those not yet given to the gateway, resolve those with an unknown fate.
 
-Each action locks the messages before it decides, is recorded as one more report about them, so that a later receipt
-still wins, and writes an audit.
+Each action locks the messages before it asks `domain.operator_actions`, is recorded as one more report about them, so
+that a later receipt still wins, and writes an audit.
 """
 
 from collections.abc import Collection, Mapping
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain.errors import Refused
+from receiptsvc.domain.operator_actions import refuse_cancelling, refuse_resolving
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core import audits
 from receiptsvc.store.core.audits import Actor
@@ -45,9 +46,9 @@ def cancel(session: Session, message_id: UUID, by: Actor, now: datetime) -> bool
     locked = transitions.lock_messages(session, [message_id])
     if not locked:
         return False
-    message = locked[message_id]
-    if not _is_cancellable(message):
-        raise Refused(_explain_refusal(message))
+    refusal = _refuse_cancelling(locked[message_id])
+    if refusal is not None:
+        raise Refused(refusal)
     _record(session, locked, _step(Status.CANCELLED, "cancelled by hand", by, now), now)
     audits.write(
         session, at=now, actor=by.actor, action="cancel", subject=ids.public("msg", message_id), reason=by.reason
@@ -59,7 +60,7 @@ def find_cancellable(
     session: Session, selection: CancelSelection, *, limit: int, after: DueKey | None = None
 ) -> Page[UUID, DueKey]:
     """The next messages that can be cancelled, the first due ones first."""
-    conditions: list[ColumnElement[bool]] = [
+    conditions: list[ColumnElement[bool]] = [  # those of `refuse_cancelling`, on the index of what is due
         Message.due_at.is_not(None),
         Message.status == Status.ACCEPTED,
         Message.calling_since.is_(None),
@@ -90,7 +91,7 @@ def cancel_found(session: Session, message_ids: Collection[UUID], by: Actor, now
     locked = {
         message_id: message
         for message_id, message in transitions.lock_messages(session, message_ids).items()
-        if _is_cancellable(message)  # a call may have begun since it was found
+        if _refuse_cancelling(message) is None  # a call may have begun since it was found
     }
     if locked:
         _record(session, locked, _step(Status.CANCELLED, "cancelled by hand", by, now), now)
@@ -115,8 +116,9 @@ def resolve(session: Session, message_id: UUID, status: Status, by: Actor, now: 
     if not locked:
         return False
     message = locked[message_id]
-    if message.status != Status.SEND_UNKNOWN and not _waits_though_it_may_be_sent(message):
-        raise Refused(f"Only a message that is send_unknown can be resolved; this one is {message.status}.")
+    refusal = refuse_resolving(message.status, unclear_since=message.unclear_since)
+    if refusal is not None:
+        raise Refused(refusal)
     _record(session, locked, _step(status, "resolved by hand", by, now), now)
     audits.write(
         session,
@@ -130,22 +132,8 @@ def resolve(session: Session, message_id: UUID, status: Status, by: Actor, now: 
     return True
 
 
-def _is_cancellable(message: LockedMessage) -> bool:
-    # An accepted message that is in no call is not at the gateway, unless an answer left that open.
-    return message.status == Status.ACCEPTED and message.calling_since is None and message.unclear_since is None
-
-
-def _waits_though_it_may_be_sent(message: LockedMessage) -> bool:
-    """Whether its answer leaves open if it was sent, and it waits until it is known whether its account is refused."""
-    return message.status == Status.ACCEPTED and message.unclear_since is not None
-
-
-def _explain_refusal(message: LockedMessage) -> str:
-    if message.status == Status.ACCEPTED and message.calling_since is not None:
-        return "It is just being given to the gateway, and can't be cancelled any more."
-    if message.status == Status.SEND_UNKNOWN or _waits_though_it_may_be_sent(message):
-        return "The gateway may have it, and can't be told to forget it."
-    return f"It is {message.status}, and can't be cancelled any more."
+def _refuse_cancelling(message: LockedMessage) -> str | None:
+    return refuse_cancelling(message.status, calling_since=message.calling_since, unclear_since=message.unclear_since)
 
 
 def _step(status: Status, rule: str, by: Actor, now: datetime) -> transitions.NewTransition:

@@ -6,6 +6,7 @@ from sqlalchemy import select
 from receiptsvc import bulk_actions, ids
 from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.messages import SendOutcome
+from receiptsvc.domain.operator_actions import refuse_cancelling
 from receiptsvc.domain.statuses import RESOLUTIONS, Report, Source, Status
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
@@ -90,3 +91,23 @@ def test_only_send_unknown_messages_can_be_resolved(database: Database) -> None:
     with database.transaction() as session, pytest.raises(Refused, match="accepted"):
         operator_actions.resolve(session, message_id, Status.DELIVERED, ANNA, seconds(1))
     assert read_message(database, message_id).status == "accepted"
+
+
+@pytest.mark.parametrize("outcome", [None, *SendOutcome])
+def test_what_is_found_to_cancel_is_what_may_be_cancelled(database: Database, outcome: SendOutcome | None) -> None:
+    (waiting,) = accept(database)
+    offer(database)
+    if outcome is not None:
+        answer(database, waiting, outcome)
+    (untouched,) = accept(database)
+    with database.transaction() as session:
+        found = operator_actions.find_cancellable(session, CancelSelection(), limit=9).items
+        locked = transitions.lock_messages(session, [waiting, untouched]).values()
+        allowed = [
+            each.id
+            for each in locked
+            if refuse_cancelling(each.status, calling_since=each.calling_since, unclear_since=each.unclear_since)
+            is None
+        ]
+    assert sorted(found) == allowed
+    assert untouched in found
