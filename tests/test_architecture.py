@@ -271,6 +271,15 @@ def test_only_one_module_writes_a_status() -> None:
     assert writers == {"store/messages/transitions.py"}
 
 
+def test_only_the_vendors_folder_and_its_simulation_name_a_transport() -> None:
+    found = {
+        path.relative_to(PACKAGE).parts[0]
+        for path in modules()
+        if re.search(r"""["'](?:soap|rest)["']""", path.read_text())
+    }
+    assert found <= {"dynmark", "sandbox"}
+
+
 @pytest.mark.parametrize("pattern", OWNERS)
 def test_a_rule_stands_in_one_module(pattern: str) -> None:
     found = {str(path.relative_to(PACKAGE)) for path in modules() if re.search(pattern, path.read_text())}

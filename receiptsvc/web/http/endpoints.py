@@ -11,6 +11,7 @@ import flask_smorest
 from marshmallow import EXCLUDE, Schema
 
 from receiptsvc import ids
+from receiptsvc.server.admission import CREDIT_SECONDS, MIN_BYTES_PER_SECOND
 from receiptsvc.web.http import auth, parsing
 
 Blueprint: TypeAlias = Any  # flask-smorest comes without types
@@ -22,7 +23,8 @@ PROBLEMS = {
     401: "No API key came with the request, or none that is known.",
     403: "The key lacks the scope that this needs.",
     404: "There is no such thing.",
-    408: "The body came too slowly: less than 4 KiB a second, or nothing for 10 s.",
+    408: f"The body came too slowly: less than {MIN_BYTES_PER_SECOND // 1024} KiB a second, or nothing for "
+    f"{CREDIT_SECONDS:g} s.",
     409: "It can't be done in the present state; `detail` says why. With `Retry-After`, ask again.",
     410: "It is no longer kept.",
     413: "The body is larger, or holds more, than one request may; send several.",

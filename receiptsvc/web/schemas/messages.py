@@ -16,6 +16,7 @@ from receiptsvc.domain.encoding import Encoding
 from receiptsvc.domain.messages import NewMessage
 from receiptsvc.domain.numbers import INDEXED_DIGITS
 from receiptsvc.domain.statuses import Effect, Status
+from receiptsvc.dynmark.transports import TRANSPORTS
 from receiptsvc.store.core import models as store
 from receiptsvc.store.core.paging import MAX_ROWS
 from receiptsvc.store.queries import listing
@@ -147,7 +148,9 @@ class WholeMessage(MessageStory):
     message_guid = fields.String(
         metadata=about("The messageGuid it goes out with.", "3f2c1a52-7a0e-4a54-9a0b-3f9ad5d0c1de")
     )
-    transport = fields.String(metadata=about("How it is given to the gateway; none: another system did that.", "soap"))
+    transport = fields.String(
+        metadata=about("How it is given to the gateway; none: another system did that.", next(iter(TRANSPORTS)))
+    )
     deliver_after = kinds.moment(allow_none=True, metadata=about("It is not delivered before this time.", None))
     valid_until = kinds.moment(allow_none=True, metadata=about("It is not delivered after this time.", None))
     country_iso_code = fields.String(

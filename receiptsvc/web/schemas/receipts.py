@@ -9,6 +9,7 @@ from receiptsvc.bulk_actions import MAX_CHANGED
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.domain.statuses import Effect
+from receiptsvc.dynmark.transports import TRANSPORTS
 from receiptsvc.store.core.paging import MAX_ROWS
 from receiptsvc.store.inbox.receipts import RETRIABLE
 from receiptsvc.web.http import cursors
@@ -228,7 +229,7 @@ class Attempt(Schema):
     """One try to give the message to the gateway."""
 
     number = fields.Integer(metadata=about("1 for the first.", 1))
-    transport = fields.String(metadata=about("The transport it used.", "soap"))
+    transport = fields.String(metadata=about("The transport it used.", next(iter(TRANSPORTS))))
     started_at = kinds.moment(metadata=about("When it began.", _A_TIME))
     ended_at = kinds.moment(allow_none=True, metadata=about("When it ended; null: it has not.", _A_TIME))
     outcome = fields.String(
