@@ -59,17 +59,23 @@ def test_told_to_stop_it_answers_requests_that_have_begun(database_url: str, sta
 def test_told_to_stop_it_answers_requests_that_wait_for_the_database(
     server: Server, postgresql_url: str, start_web: StartWeb
 ) -> None:
-    stack = start_web(postgresql_url, CALLBACK_BUDGET_SECONDS="9")
+    budget_seconds = 9
+    stack = start_web(postgresql_url, CALLBACK_BUDGET_SECONDS=str(budget_seconds))
     url = callback_url(stack)
     with ThreadPoolExecutor() as pool:
         with server.frozen():
+            began = time.monotonic()
             connections = send(url, [request(url, serial) for serial in range(CONNECTIONS)])
             stopping = pool.submit(stop, stack)
             wait_until_it_stops(stack)
+            frozen_seconds = time.monotonic() - began
         answers = read_answers(connections)
     stopping.result()
-    assert answers == LAST_ANSWERS, stack.tail("web")
-    assert_nothing_lost(postgresql_url, range(CONNECTIONS))
+    if frozen_seconds < budget_seconds - 1:
+        assert answers == LAST_ANSWERS, f"frozen for {frozen_seconds:.1f} s\n{stack.tail('web')}"
+        assert_nothing_lost(postgresql_url, range(CONNECTIONS))
+    else:  # a machine so slow that the budget may have ended first
+        assert {answer and (answer.status, answer.says_close) for answer in answers} <= {(200, True), (503, True)}
 
 
 def test_told_to_stop_under_load_it_drops_nothing_that_it_has_read(database_url: str, start_web: StartWeb) -> None:
