@@ -45,17 +45,18 @@ def measure(generator: Path, folder: Path, server_url: str, *, rounds: int, plan
             log = folder / f"{name}.log"
             masters[name] = contexts.enter_context(servers.gunicorn(application, stack.environ, log))
             sites[name] = Site(name=name, port=settings.port, targets=targets)
-        results = []
-        for order in contest.orders(list(FORMS), rounds):
-            turns = {}
-            for name in order:
-                contest.make_settle(server_url)()
-                before = _processor_seconds(masters[name])
-                report = sites[name].load(generator, plan)
-                used = _processor_seconds(masters[name]) - before
-                turns[name] = Turn(per_second=report.per_second, processor_seconds=used / max(report.ok, 1))
-            results.append(turns)
-        return results
+        contestants = contest.Contest(generator, sites, contest.make_settle(server_url))
+        return [_run_round(contestants, masters, plan) for _ in range(rounds)]
+
+
+def _run_round(contestants: contest.Contest, masters: Mapping[str, int], plan: Plan) -> dict[str, Turn]:
+    turns = {}
+    for name in contestants.turns(FORMS):
+        before = _processor_seconds(masters[name])
+        report = contestants.load(name, plan)
+        used = _processor_seconds(masters[name]) - before
+        turns[name] = Turn(per_second=report.per_second, processor_seconds=used / max(report.ok, 1))
+    return turns
 
 
 def _processor_seconds(master: int) -> float:

@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import psycopg
@@ -11,13 +11,6 @@ from benchmarks.generator import Plan, Report, Site
 from receiptsvc.store.core.db import plain_url
 
 _SEED = 1  # so that every run has the same orders
-
-
-def orders(names: Sequence[str], rounds: int) -> Iterator[Sequence[str]]:
-    """A random order of all names for each round, repeatable."""
-    dealt = random.Random(_SEED)  # noqa: S311 - an order, no secret
-    for _ in range(rounds):
-        yield dealt.sample(names, len(names))
 
 
 class Contest:
@@ -29,11 +22,17 @@ class Contest:
 
     def run_round(self, plans: Mapping[str, Plan]) -> dict[str, Report]:
         """Run one turn of each candidate in `plans`, and return their reports."""
-        reports = {}
-        for name in self._random.sample(sorted(plans), len(plans)):
+        return {name: self.load(name, plans[name]) for name in self.turns(plans)}
+
+    def turns(self, names: Collection[str]) -> Iterator[str]:
+        """The candidates of a round in their order, each once everything before it is settled."""
+        for name in self._random.sample(sorted(names), len(names)):
             self._settle()
-            reports[name] = self._sites[name].load(self._generator, plans[name])
-        return reports
+            yield name
+
+    def load(self, name: str, plan: Plan) -> Report:
+        """Load a candidate whose turn it is."""
+        return self._sites[name].load(self._generator, plan)
 
 
 def make_settle(server_url: str) -> Callable[[], None]:
