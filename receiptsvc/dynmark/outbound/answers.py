@@ -223,7 +223,7 @@ def pair(named: Sequence[frozenset[str]], messages: Sequence[OutboundMessage]) -
 
 
 def _read_names(named: Sequence[frozenset[str]], recipients: Iterable[str]) -> list[frozenset[str]]:
-    """Whom each item names: our recipients as digits, strangers and what several recipients may be as it is written."""
+    """The recipient of each item: ours as digits; others, and what may be several of ours, as they are written."""
     by_ending: defaultdict[str, list[str]] = defaultdict(list)
     for recipient in recipients:
         by_ending[numbers.ending(recipient)].append(recipient)
