@@ -28,7 +28,8 @@ from receiptsvc.domain.messages import Callback
 from receiptsvc.dynmark import status_map
 from receiptsvc.store.core.db import Database, plain_url
 from receiptsvc.store.inbox.writer import open_writer
-from receiptsvc.worker.receipt_processor import PendingQueue, ReceiptRules, process
+from receiptsvc.worker.pending_queue import PendingQueue
+from receiptsvc.worker.receipt_processor import ReceiptRules, process
 from tests.support import databases
 
 _RULES = ReceiptRules(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
@@ -36,7 +37,7 @@ _OURS, _ONE_BY_ONE = "set-wise", "receipt by receipt"
 _BATCH_SIZES = {"postgresql": 1000, "sqlite": 100}  # as in the worker
 _KEEP_BATCH = 500
 _POLL_SECONDS = 0.05
-_TABLES = ("inbox", "transitions", "counters", "hourly_counts", "events")
+_TABLES = ("inbox", "pending", "outcomes", "transitions", "counters", "hourly_counts", "events")
 
 
 class Receipts:

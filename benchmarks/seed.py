@@ -59,9 +59,9 @@ TABLES: dict[str, tuple[str, ...]] = {
         "occurred_at", "received_at", "recorded_at",
     ),
     "inbox": (
-        "id", "channel", "message_id", "received_at", "method", "query", "body", "outcome", "next_at", "tries",
-        "processed_at",
+        "id", "channel", "message_id", "received_at", "method", "query", "body",
     ),
+    "outcomes": ("receipt_id", "outcome", "processed_at"),
     "replies": (
         "id", "receipt_id", "conversation_id", "message_id", "link", "msgid", "sender", "recipient", "content",
         "client_ref", "received_at", "recorded_at", "fingerprint", "is_conflicting",
@@ -141,9 +141,8 @@ class Story:
     def _add_reply(batch: Batch, number: int, at: datetime, to: dict[str, str]) -> None:
         """Add a reply. `to`: the conversation, message, sender and clientRef that it has from its message."""
         time, receipt_id = _format_time(at), _make_id(at, number)
-        batch["inbox"].append(
-            (receipt_id, "inbound", None, time, "GET", b"content=thanks", b"", "applied", time, 1, time)
-        )
+        batch["inbox"].append((receipt_id, "inbound", None, time, "GET", b"content=thanks", b""))
+        batch["outcomes"].append((receipt_id, "applied", time))
         batch["replies"].append(
             (receipt_id, receipt_id, to["conversation_id"], to["message_id"], "its clientRef", str(number),
              to["sender"], "447700900999", "thanks", to["client_ref"], time, time,

@@ -10,7 +10,7 @@ from receiptsvc.domain.messages import Callback
 from receiptsvc.domain.statuses import Report, Source, classify, fold
 from receiptsvc.dynmark.inbound import parser
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import InboxRow, Message, MessageTransaction, Transition
+from receiptsvc.store.core.models import InboxRow, Message, MessageTransaction, PendingRow, Transition
 from receiptsvc.store.inbox import counters
 from receiptsvc.store.messages.transitions import report_of
 from receiptsvc.worker.receipt_processor import ReceiptRules
@@ -19,15 +19,12 @@ from receiptsvc.worker.receipt_processor import ReceiptRules
 def process(database: Database, rules: ReceiptRules, now: datetime) -> int:
     """Process the next pending row, if any, and write what the worker would. Returns how many rows there were."""
     with database.transaction() as session:
-        row = session.scalar(
-            select(InboxRow)
-            .where(InboxRow.outcome == ReceiptOutcome.PENDING, InboxRow.next_at <= now)
-            .order_by(InboxRow.next_at, InboxRow.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
+        waiting = session.scalar(
+            select(PendingRow).order_by(PendingRow.receipt_id).limit(1).with_for_update(skip_locked=True)
         )
-        if row is None:
+        if waiting is None:
             return 0
+        row = session.get_one(InboxRow, waiting.receipt_id)
         (receipt,) = parser.read_receipts(Callback(row.method, row.query, row.content_type, row.body), rules.zone)
         message = session.scalar(select(Message).where(Message.id == row.message_id).with_for_update())
         if isinstance(receipt, Unreadable) or message is None:
@@ -75,8 +72,7 @@ def process(database: Database, rules: ReceiptRules, now: datetime) -> int:
         )
         message.status, message.status_at, message.conflict = state.status, state.status_at, state.conflict
         message.due_at = None
-        outcome = ReceiptOutcome(effect.value)
-        row.outcome, row.processed_at = outcome, now
+        session.delete(waiting)
         session.flush()
-        counters.move(session, {(ReceiptOutcome.PENDING, outcome): 1})
+        counters.move(session, {(ReceiptOutcome.PENDING, ReceiptOutcome(effect.value)): 1})
     return 1

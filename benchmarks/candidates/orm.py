@@ -11,7 +11,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.store.core.models import InboxRow
+from receiptsvc.store.core.models import InboxRow, PendingRow
 
 CONNECTIONS = 16  # a process
 
@@ -24,17 +24,16 @@ def receive(_token: str) -> Response:
     """Keep the callback in a row, commit, answer."""
     now = datetime.now(UTC)
     with Session(_engine) as session:
+        receipt_id = ids.new()
+        session.add(PendingRow(receipt_id=receipt_id))
         session.add(
             InboxRow(
-                id=ids.new(),
+                id=receipt_id,
                 channel="message",
                 received_at=now,
                 method=request.method,
                 query=request.query_string,
                 body=request.get_data(),
-                outcome="pending",
-                next_at=now,
-                tries=0,
             )
         )
         session.commit()

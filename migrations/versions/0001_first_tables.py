@@ -15,6 +15,14 @@ _OUTCOMES = (
     "'pending', 'applied', 'duplicate', 'stale', 'conflicting', "
     "'unmapped', 'unmatched', 'quarantined', 'dead', 'dismissed'"
 )
+# Whatever its size: its rows live for moments.
+_OFTEN_VACUUMED = {
+    "autovacuum_vacuum_threshold": "5000",
+    "autovacuum_vacuum_scale_factor": "0",
+    "autovacuum_vacuum_cost_delay": "0",
+    "autovacuum_analyze_threshold": "50000",
+    "autovacuum_analyze_scale_factor": "0",
+}
 _STATUSES = (
     "'accepted', 'send_unknown', 'submitted', 'sent', 'delivered', "
     "'undelivered', 'expired', 'rejected', 'failed', 'cancelled'"
@@ -113,19 +121,9 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
         sa.Column("query", sa.LargeBinary(), nullable=False),
         sa.Column("content_type", sa.Text(), nullable=True),
         sa.Column("body", sa.LargeBinary(), nullable=False),
-        sa.Column("outcome", sa.Text(), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=True),
-        sa.Column("next_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("tries", sa.Integer(), nullable=False),
-        sa.Column("processed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("callback_id", sa.Uuid(), nullable=True),
         sa.Column("part", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("assigned_to", sa.Uuid(), nullable=True),
         sa.CheckConstraint("channel IN ('message', 'account', 'inbound')", name=op.f("ck_inbox_channel")),
-        sa.CheckConstraint(
-            f"outcome IN ({_OUTCOMES})",
-            name=op.f("ck_inbox_outcome"),
-        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_inbox")),
     )
     op.create_index(
@@ -135,30 +133,6 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
         unique=False,
         postgresql_where=sa.text("channel <> 'message'"),
         sqlite_where=sa.text("channel <> 'message'"),
-    )
-    op.create_index(
-        "ix_inbox_outcome_id",
-        "inbox",
-        ["outcome", "id"],
-        unique=False,
-        postgresql_where=sa.text("outcome NOT IN ('pending', 'applied')"),
-        sqlite_where=sa.text("outcome NOT IN ('pending', 'applied')"),
-    )
-    op.create_index(
-        "ix_inbox_pending",
-        "inbox",
-        ["next_at", "id"],
-        unique=False,
-        postgresql_where=sa.text("outcome = 'pending'"),
-        sqlite_where=sa.text("outcome = 'pending'"),
-    )
-    op.create_index(
-        "uq_inbox_callback_id_part",
-        "inbox",
-        ["callback_id", "part"],
-        unique=True,
-        postgresql_where=sa.text("callback_id IS NOT NULL"),
-        sqlite_where=sa.text("callback_id IS NOT NULL"),
     )
     op.create_table(
         "messages",
@@ -292,6 +266,35 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
         sqlite_where=sa.text("status = 'send_unknown'"),
     )
     op.create_table(
+        "pending",
+        sa.Column("receipt_id", sa.Uuid(), nullable=False),
+        sa.Column("group_id", sa.Uuid(), nullable=True),
+        sa.Column("is_large", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("next_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("tries", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("processed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("assigned_to", sa.Uuid(), nullable=True),
+        sa.PrimaryKeyConstraint("receipt_id", name=op.f("pk_pending")),
+        postgresql_with=_OFTEN_VACUUMED,
+    )
+    op.create_index(
+        "ix_pending_large",
+        "pending",
+        ["receipt_id"],
+        unique=False,
+        postgresql_where=sa.text("is_large"),
+        sqlite_where=sa.text("is_large"),
+    )
+    op.create_index(
+        "ix_pending_next_at_receipt_id",
+        "pending",
+        ["next_at", "receipt_id"],
+        unique=False,
+        postgresql_where=sa.text("next_at IS NOT NULL"),
+        sqlite_where=sa.text("next_at IS NOT NULL"),
+    )
+    op.create_table(
         "rejected_callbacks",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
@@ -379,6 +382,17 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
         unique=False,
     )
     op.create_table(
+        "outcomes",
+        sa.Column("receipt_id", sa.Uuid(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("processed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("assigned_to", sa.Uuid(), nullable=True),
+        sa.CheckConstraint(f"outcome IN ({_OUTCOMES})", name=op.f("ck_outcomes_outcome")),
+        sa.PrimaryKeyConstraint("receipt_id", name=op.f("pk_outcomes")),
+    )
+    op.create_index("ix_outcomes_outcome_receipt_id", "outcomes", ["outcome", "receipt_id"], unique=False)
+    op.create_table(
         "parked",
         sa.Column("receipt_id", sa.Uuid(), nullable=False),
         sa.Column("transaction_id", sa.Text(), nullable=True),
@@ -386,7 +400,6 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
         sa.Column("candidates", sa.JSON(), nullable=False),
         sa.Column("looks", sa.Integer(), nullable=False),
         sa.Column("look_at", sa.DateTime(timezone=True), nullable=True),
-        sa.ForeignKeyConstraint(["receipt_id"], ["inbox.id"], name=op.f("fk_parked_receipt_id")),
         sa.PrimaryKeyConstraint("receipt_id", name=op.f("pk_parked")),
     )
     op.create_index("ix_parked_client_ref", "parked", ["client_ref"], unique=False)
@@ -411,7 +424,6 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
         sa.Column("is_conflicting", sa.Boolean(), nullable=False),
         sa.Column("is_opt_out", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name=op.f("fk_replies_message_id")),
-        sa.ForeignKeyConstraint(["receipt_id"], ["inbox.id"], name=op.f("fk_replies_receipt_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_replies")),
         sa.UniqueConstraint("fingerprint", name=op.f("uq_replies_fingerprint")),
         sa.UniqueConstraint("receipt_id", name=op.f("uq_replies_receipt_id")),
@@ -451,8 +463,15 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
             name=op.f("ck_transitions_status"),
         ),
         sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name=op.f("fk_transitions_message_id")),
-        sa.ForeignKeyConstraint(["receipt_id"], ["inbox.id"], name=op.f("fk_transitions_receipt_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_transitions")),
+    )
+    op.create_index(
+        "ix_transitions_effect_receipt_id",
+        "transitions",
+        ["effect", "receipt_id"],
+        unique=False,
+        postgresql_where=sa.text("effect <> 'applied' AND receipt_id IS NOT NULL AND superseded_at IS NULL"),
+        sqlite_where=sa.text("effect <> 'applied' AND receipt_id IS NOT NULL AND superseded_at IS NULL"),
     )
     op.create_index("ix_transitions_message_id_id", "transitions", ["message_id", "id"], unique=False)
     op.create_index(
@@ -470,12 +489,14 @@ def downgrade() -> None:
         "transitions",
         "replies",
         "parked",
+        "outcomes",
         "message_transactions",
         "attempts",
         "suppressions",
         "sending_accounts",
         "send_gate",
         "rejected_callbacks",
+        "pending",
         "messages",
         "inbox",
         "idempotency_keys",

@@ -28,7 +28,8 @@ from receiptsvc.store.inbox import parking
 from receiptsvc.store.messages import change_feed
 from receiptsvc.store.outbound import call_results
 from receiptsvc.worker import single_instance
-from receiptsvc.worker.receipt_processor import PendingQueue, ReceiptRules, process
+from receiptsvc.worker.pending_queue import PendingQueue
+from receiptsvc.worker.receipt_processor import ReceiptRules, process
 from receiptsvc.worker.sender import release, repeats, submit
 
 STOP_SECONDS = 20.0  # a dyno gives 30 s between SIGTERM and SIGKILL

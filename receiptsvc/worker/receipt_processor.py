@@ -11,8 +11,7 @@ becomes in `domain.statuses`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from threading import Lock
-from time import monotonic
+from functools import partial
 from typing import TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -33,22 +32,20 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbound import replies
 from receiptsvc.store.inbox import parking, pending
 from receiptsvc.store.inbox.parking import UnmatchedReceipt
-from receiptsvc.store.inbox.pending import ClaimedReceipt
+from receiptsvc.store.inbox.pending import ClaimedReceipt, Postponed, Verdict
 from receiptsvc.store.messages import transitions
 from receiptsvc.store.messages.transitions import LockedMessage
 from receiptsvc.worker import external_messages, match_context
+from receiptsvc.worker.pending_queue import PendingQueue, ReadCallbacks, Turn
 
 _MAX_TRIES = 8
 _MAX_OUTAGES = 3  # in a row, before the batch itself is suspected
 _RETRIES = Backoff.doubling(timedelta(seconds=5), timedelta(seconds=640))
-_COMMIT_LAG = timedelta(seconds=2)  # how much later than its place in the queue a row may be committed
-_FULL_SCAN_SECONDS = 8.0
 _ACTOR = "worker"
 _PROCESS_ENDED = "the process that worked on it ended"
 
 ParsedReceipt: TypeAlias = tuple[ClaimedReceipt, Receipt]
 MatchedReceipt: TypeAlias = tuple[ClaimedReceipt, Receipt, Match]
-Verdict: TypeAlias = tuple[ClaimedReceipt, ReceiptOutcome, str | None]  # with a reason, where there is one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,107 +64,97 @@ class ReceiptRules:
     suppresses_opt_outs: bool = False  # whether an opt-out suppresses further messages to its sender
 
 
-class PendingQueue:
-    """One worker's cursor in the queue of pending rows, so that finished rows are not walked over again.
-
-    The cursor is only a hint: a slow commit or a drained spool can add rows before it. So the first claim, and one
-    every few seconds after it, scans the whole queue.
-    """
-
-    def __init__(self, *, rows_to_isolate: int = 0) -> None:
-        """`rows_to_isolate`: how many rows to process one by one, because a worker died while it held as many."""
-        self.rows_to_isolate = rows_to_isolate
-        self.outages = 0  # in a row, each after a successful claim
-        self._lock = Lock()
-        self._position: pending.QueuePosition | None = None
-        self._full_scan_at = 0.0
-
-    def isolate(self, rows: int) -> None:
-        """Process this many more rows one by one; fewer, if negative. Thread-safe."""
-        with self._lock:
-            self.rows_to_isolate = max(0, self.rows_to_isolate + rows)
-
-    def rewind(self) -> None:
-        """Start again at the head of the queue: claimed rows were not processed and are still there."""
-        self._position = None
-
-    def claim(self, session: Session, now: datetime, limit: int) -> list[ClaimedReceipt]:
-        """The next rows that are due, locked until the caller's commit."""
-        if monotonic() >= self._full_scan_at:
-            self._position, self._full_scan_at = None, monotonic() + _FULL_SCAN_SECONDS
-        rows = pending.claim(session, now, limit, after=self._position)
-        if rows:
-            last = rows[-1]
-            self._position = (last.next_at, last.id) if last.next_at < now - _COMMIT_LAG else None
-        return rows
-
-
 def process(
     database: Database, rules: ReceiptRules, now: datetime, limit: int, queue: PendingQueue | None = None
 ) -> int:
-    """Process up to `limit` pending callbacks that are due; how many. Raises StorageUnavailable."""
+    """Process up to about `limit` pending receipts that are due; how many. Raises StorageUnavailable."""
     queue = queue or PendingQueue()
-    claimed: list[ClaimedReceipt] = []
-    isolated: list[UUID] = []
+    if queue.rows_to_isolate > 0:
+        with database.reading() as session:
+            alone = list(pending.find_all(session, now, limit))
+        queue.isolate(-len(alone) or -queue.rows_to_isolate)
+        done = 0
+    else:
+        done, alone = _process_turn(database, rules, now, queue, partial(queue.take_usual, now=now, limit=limit))
+        alone += queue.failed
+        for turn in queue.other_turns(now, limit):
+            taken, failed = _process_turn(database, rules, now, queue, turn)
+            done, alone = done + taken, alone + failed
+    for receipt_id in alone:
+        _process_alone(database, receipt_id, rules, now, blames_row=queue.outages >= _MAX_OUTAGES)
+    queue.outages = 0
+    return done + len(alone)
+
+
+def _process_turn(
+    database: Database,
+    rules: ReceiptRules,
+    now: datetime,
+    queue: PendingQueue,
+    take: Turn,
+) -> tuple[int, list[UUID]]:
+    """Process what a turn takes, in one commit: how many; and, if the batch failed, the ids to process one by one."""
+    taken: list[ClaimedReceipt] = []
     try:
         with database.transaction() as session:
-            claimed = queue.claim(session, now, limit)
-            # A row that failed before, in a batch or alone, must not make other rows fail with it again.
-            is_isolating = queue.rows_to_isolate > 0
-            isolated = [row.id for row in claimed if row.tries or is_isolating]
-            batch = [row for row in claimed if not (row.tries or is_isolating)]
-            if batch:
-                _process_batch(session, batch, rules, now)
+            taken = take(session)
+            if taken:
+                _process_batch(session, taken, rules, now, queue.read_callbacks)
     except Exception as error:
         # A database that grants the claim and then fails again and again is not away: the batch is at fault.
-        queue.outages += isinstance(error, StorageUnavailable) and bool(claimed)
+        queue.outages += isinstance(error, StorageUnavailable) and bool(taken)
         queue.rewind()
-        if not claimed or (isinstance(error, StorageUnavailable) and queue.outages < _MAX_OUTAGES):
+        if not taken or (isinstance(error, StorageUnavailable) and queue.outages < _MAX_OUTAGES):
             raise
-        logs.warning("process.batch_failed", rows=len(claimed), error=logs.describe(error))
-        isolated = [row.id for row in claimed]
-    for row_id in isolated:
-        _process_alone(database, row_id, rules, now, blames_row=queue.outages >= _MAX_OUTAGES)
-    queue.outages = 0
-    queue.isolate(-len(claimed))
-    return len(claimed)
+        logs.warning("process.batch_failed", rows=len(taken), error=logs.describe(error))
+        return 0, [row.id for row in taken]
+    return len(taken), []
 
 
-def _process_alone(database: Database, row_id: UUID, rules: ReceiptRules, now: datetime, *, blames_row: bool) -> None:
-    """Process one row. First it is postponed and its try counted, in case it kills this process.
+def _process_alone(
+    database: Database, receipt_id: UUID, rules: ReceiptRules, now: datetime, *, blames_row: bool
+) -> None:
+    """Process one receipt. First it is postponed and its try counted, in case it kills this process.
 
-    `blames_row`: whether an outage counts as the row's own failure.
+    `blames_row`: whether an outage counts as the receipt's own failure.
     """
     with database.transaction() as session:
-        claimed = pending.claim(session, now, 1, only=row_id)
-        if not claimed:
+        taken = pending.take_one(session, receipt_id)
+        if not taken:
             return
-        row = claimed[0]
+        [row] = taken
         if row.tries >= _MAX_TRIES:
-            _settle(session, [(row, ReceiptOutcome.DEAD, _PROCESS_ENDED)], now)
+            _settle(session, taken, [(row, ReceiptOutcome.DEAD, _PROCESS_ENDED)], now)
             return
-        pending.postpone(session, row, now + _RETRIES.gap(row.tries), _PROCESS_ENDED)
+        tried, next_at = row._replace(tries=row.tries + 1), now + _RETRIES.gap(row.tries)
+        pending.put_back(session, [(tried, next_at, _PROCESS_ENDED)])
     try:
         with database.transaction() as session:
-            _process_batch(session, pending.claim(session, now, 1, only=row_id), rules, now)
+            _process_batch(session, pending.take_one(session, receipt_id), rules, now)
     except Exception as error:
         if isinstance(error, StorageUnavailable) and not blames_row:
             raise
-        logs.error("process.row_failed", error, receipt=str(row_id))
+        logs.error("process.row_failed", error, receipt=str(receipt_id))
         with database.transaction() as session:
-            for row in pending.claim(session, now, 1, only=row_id):
+            for row in pending.take_one(session, receipt_id):
                 if row.tries >= _MAX_TRIES:
-                    _settle(session, [(row, ReceiptOutcome.DEAD, logs.describe(error))], now)
+                    _settle(session, [row], [(row, ReceiptOutcome.DEAD, logs.describe(error))], now)
                 else:
-                    pending.set_reason(session, row, logs.describe(error))
+                    pending.put_back(session, [(row, next_at, logs.describe(error))])
 
 
-def _process_batch(session: Session, rows: Sequence[ClaimedReceipt], rules: ReceiptRules, now: datetime) -> None:
-    """Read, match, record and settle claimed rows, in the caller's transaction."""
+def _process_batch(
+    session: Session,
+    rows: Sequence[ClaimedReceipt],
+    rules: ReceiptRules,
+    now: datetime,
+    read_callbacks: ReadCallbacks | None = None,
+) -> None:
+    """Read, match, record and settle taken receipts, in the caller's transaction."""
+    read_callbacks = ReadCallbacks() if read_callbacks is None else read_callbacks
     verdicts: list[Verdict] = []
     receipts: list[ParsedReceipt] = []
     inbound: list[tuple[ClaimedReceipt, Reply]] = []
-    multi_receipts: dict[UUID, Sequence[Receipt | Unreadable]] = {}
     new_parts = 0
     for row in rows:
         if row.is_unauthenticated and row.assigned_to is None:
@@ -178,47 +165,43 @@ def _process_batch(session: Session, rows: Sequence[ClaimedReceipt], rules: Rece
             except Unreadable as error:
                 verdicts.append((row, ReceiptOutcome.QUARANTINED, str(error)))
         else:
-            receipt, added = _read_and_split(session, row, rules.zone, multi_receipts, now)
+            receipt, added = _read_and_split(session, row, rules.zone, read_callbacks)
             new_parts += added
             if isinstance(receipt, Unreadable):
                 verdicts.append((row, ReceiptOutcome.QUARANTINED, str(receipt)))
             else:
                 receipts.append((row, receipt))
-    verdicts += _record_receipts(session, receipts, rules, now)
+    recorded, later = _record_receipts(session, receipts, rules, now)
+    verdicts += recorded
     verdicts += _record_replies(session, inbound, rules, now)
-    _settle(session, verdicts, now, new_parts)
+    _settle(session, rows, verdicts, now, later=later, new_parts=new_parts)
 
 
 def _read_and_split(
-    session: Session,
-    row: ClaimedReceipt,
-    zone: ZoneInfo,
-    multi_receipts: dict[UUID, Sequence[Receipt | Unreadable]],
-    now: datetime,
+    session: Session, row: ClaimedReceipt, zone: ZoneInfo, read_callbacks: ReadCallbacks
 ) -> tuple[Receipt | Unreadable, int]:
     """Read the receipt of a row; how many rows were added for further receipts of the same callback.
 
-    The added rows are for the next batches: there can be thousands. `multi_receipts`: callbacks with several receipts
-    that were read before, by callback id, so that each is read once however many of its rows are in the batch.
+    The added rows are for the next batches: there can be thousands.
     """
     callback_id = row.callback_id or row.id
-    receipts = multi_receipts.get(callback_id)
+    receipts = read_callbacks.get(callback_id)
     if receipts is None:
         receipts = parser.read_receipts(pending.callback_of(session, row), zone)
     if len(receipts) == 1:
         return receipts[0], 0
-    multi_receipts[callback_id] = receipts
+    read_callbacks.keep(callback_id, receipts)
     if row.callback_id is not None or pending.has_parts(session, row):
         return receipts[min(row.part, len(receipts) - 1)], 0
-    return receipts[0], pending.add_parts(session, row, len(receipts), now)
+    return receipts[0], pending.add_parts(session, row, len(receipts))
 
 
 def _record_receipts(
     session: Session, receipts: Sequence[ParsedReceipt], rules: ReceiptRules, now: datetime
-) -> list[Verdict]:
+) -> tuple[list[Verdict], list[Postponed]]:
     """Correlate receipts with messages; record those that match, adopt or park those that match none."""
     if not receipts:
-        return []
+        return [], []
     context = match_context.load(session, receipts)
     matched: list[MatchedReceipt] = []
     unmatched: list[ParsedReceipt] = []
@@ -239,7 +222,8 @@ def _record_receipts(
             {receipt.client_ref for _, receipt in unmatched if receipt.client_ref},
         )
     verdicts += _record_matches(session, matched, context.messages, rules.status_map, now)
-    return verdicts + _adopt_or_park(session, unmatched, rules, now)
+    ended, later = _adopt_or_park(session, unmatched, rules, now)
+    return verdicts + ended, later
 
 
 def _record_matches(
@@ -284,13 +268,13 @@ def _transition_of(
 
 def _adopt_or_park(
     session: Session, unmatched: Sequence[ParsedReceipt], rules: ReceiptRules, now: datetime
-) -> list[Verdict]:
+) -> tuple[list[Verdict], list[Postponed]]:
     """Adopt or park receipts that match no message; postpone those whose message has appeared meanwhile.
 
     The caller holds the parking locks of their transactionIDs and clientRefs.
     """
     if not unmatched:
-        return []
+        return [], []
     context = match_context.load(session, unmatched, locks_messages=False)
     adoptable: list[ParsedReceipt] = []
     parked: list[tuple[ClaimedReceipt, Receipt, NoMatch, datetime | None]] = []
@@ -326,12 +310,11 @@ def _adopt_or_park(
         client_refs={receipt.client_ref for _, receipt, _ in adopted if receipt.client_ref},
         now=now,
     )
-    for row in [*retried, *ambiguous]:
-        # Not a failure: the try is not counted.
-        pending.postpone(session, row._replace(tries=row.tries - 1), now, "its message has come meanwhile")
+    # Not a failure: the try is not counted.
+    later = [(row._replace(tries=0), now, "its message has come meanwhile") for row in [*retried, *ambiguous]]
     locked = transitions.lock_messages(session, {match.message_id for _, _, match in adopted})
     verdicts: list[Verdict] = [(row, ReceiptOutcome.UNMATCHED, no_match.reason) for row, _, no_match, _ in parked]
-    return verdicts + _record_matches(session, adopted, locked, rules.status_map, now)
+    return verdicts + _record_matches(session, adopted, locked, rules.status_map, now), later
 
 
 def _record_replies(
@@ -349,9 +332,17 @@ def _record_replies(
     return verdicts
 
 
-def _settle(session: Session, verdicts: Sequence[Verdict], now: datetime, new_parts: int = 0) -> None:
-    """Give rows their outcomes. Rows that had one before, and are now matched, leave the parking lot."""
-    pending.settle(session, verdicts, now, new_parts)
+def _settle(
+    session: Session,
+    taken: Sequence[ClaimedReceipt],
+    verdicts: Sequence[Verdict],
+    now: datetime,
+    *,
+    later: Sequence[Postponed] = (),
+    new_parts: int = 0,
+) -> None:
+    """End what was taken. What had an outcome before, and is now matched, leaves the parking lot."""
+    pending.settle(session, taken, verdicts, now, later=later, new_parts=new_parts)
     unparked = [
         (row.id, outcome, reason)
         for row, outcome, reason in verdicts

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from receiptsvc import bulk_actions
 from receiptsvc.domain.inbox import ReceiptOutcome
-from receiptsvc.store.core.models import Audit, InboxRow
+from receiptsvc.store.core.models import Audit
 from receiptsvc.store.inbox import counters
 from tests.cli.conftest import Run, Service
 from tests.support import rows
@@ -17,7 +17,7 @@ def keep_dead(service: Service, at: float) -> None:
     """Keep a dead receipt that was received `at` seconds after T0."""
     receipt_id = rows.keep(service.database, "statusid=1", now=rows.seconds(at))
     with service.database.transaction() as session:
-        session.execute(update(InboxRow).where(InboxRow.id == receipt_id).values(outcome="dead", processed_at=rows.T0))
+        rows.set_outcome(session, receipt_id, ReceiptOutcome.DEAD)
         counters.move(session, {(ReceiptOutcome.PENDING, ReceiptOutcome.DEAD): 1})
 
 

@@ -10,7 +10,8 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbox import parking, pending
 from receiptsvc.store.messages import transitions
 from receiptsvc.worker import match_context
-from receiptsvc.worker.receipt_processor import PendingQueue, ReceiptRules, process
+from receiptsvc.worker.pending_queue import PendingQueue
+from receiptsvc.worker.receipt_processor import ReceiptRules, process
 from tests.faults import doom
 
 AFTERWARDS = "committed"

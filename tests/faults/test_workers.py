@@ -16,7 +16,7 @@ from receiptsvc.config import PROJECT
 from receiptsvc.demo.processes import Stack
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import InboxRow, Message, Transition
+from receiptsvc.store.core.models import Message, OutcomeRow, Transition
 from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import counters
 from receiptsvc.store.inbox.writer import open_writer
@@ -57,7 +57,7 @@ def assert_each_was_worked_on_once(database: Database, received: int) -> None:
         counted = counters.read(session)
         statuses = set(session.scalars(select(Message.status)))
         found = session.scalar(select(func.count()).where(Transition.receipt_id.is_not(None)))
-        strays = session.scalar(select(func.count()).where(InboxRow.outcome == "unmatched"))
+        strays = session.scalar(select(func.count()).where(OutcomeRow.outcome == "unmatched"))
     assert (counted.received, counted.is_balanced, counted.outcomes[ReceiptOutcome.PENDING]) == (received, True, 0)
     assert statuses == {"delivered"}
     assert (found or 0) + (strays or 0) == received

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
@@ -15,9 +16,13 @@ from receiptsvc.domain.inbox import Arrival, Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Callback, NewMessage
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import Attempt, InboxRow, Message, Transition
-from receiptsvc.store.inbox import counters
+from receiptsvc.store.core.models import Attempt, InboxRow, Message, OutcomeRow, PendingRow, Transition
+from receiptsvc.store.inbox import counters, receipts
+from receiptsvc.store.inbox.columns import LARGE_BYTES
+from receiptsvc.store.inbox.receipts import ReceiptDetail
 from receiptsvc.store.messages import transitions
+
+_SERIAL = count(1)
 
 T0 = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 
@@ -58,7 +63,7 @@ def arrival(
 ) -> Arrival:
     """A callback by GET, to a message's signed URL unless another channel is named."""
     return Arrival(
-        id=ids.new(),
+        id=UUID(int=ids.first_at(now).int | 0x7 << 76 | 0x2 << 62 | next(_SERIAL)),  # those of one time in order
         channel=channel or (Channel.MESSAGE if message_id else Channel.ACCOUNT),
         message_id=message_id,
         received_at=now,
@@ -97,13 +102,22 @@ def insert_arrivals(session: Session, arrivals: Sequence[Arrival]) -> int:
             "query": arrival.callback.query,
             "content_type": arrival.callback.content_type,
             "body": arrival.callback.body,
-            "outcome": ReceiptOutcome.PENDING,
-            "next_at": arrival.received_at,
-            "tries": 0,
         }
         for arrival in arrivals
     ]
-    kept = len(session.scalars(statement, values).all())
+    new_ids = set(session.scalars(statement, values).all())
+    waiting = [
+        {
+            "receipt_id": arrival.id,
+            "group_id": arrival.message_id,
+            "is_large": len(arrival.callback.query) + len(arrival.callback.body) > LARGE_BYTES,
+        }
+        for arrival in arrivals
+        if arrival.id in new_ids
+    ]
+    if waiting:
+        session.execute(insert(PendingRow), waiting)
+    kept = len(new_ids)
     counters.add(session, {counters.CALLBACKS: kept, counters.RECEIVED: kept, ReceiptOutcome.PENDING: kept})
     return kept
 
@@ -128,7 +142,25 @@ def read_attempts(database: Database, message_id: UUID) -> Sequence[Attempt]:
         return session.scalars(select(Attempt).where(Attempt.message_id == message_id).order_by(Attempt.number)).all()
 
 
-def read_inbox(database: Database, receipt_id: UUID) -> InboxRow:
-    """An inbox row as it stands."""
+def read_inbox(database: Database, receipt_id: UUID) -> ReceiptDetail:
+    """A receipt as it stands."""
     with database.reading() as session:
-        return session.get_one(InboxRow, receipt_id)
+        found = receipts.find_receipt(session, receipt_id)
+    assert found is not None
+    return found
+
+
+def read_pending(database: Database, receipt_id: UUID) -> PendingRow:
+    """The row of a receipt that is pending."""
+    with database.reading() as session:
+        return session.get_one(PendingRow, receipt_id)
+
+
+def set_outcome(
+    session: Session, receipt_id: UUID, outcome: ReceiptOutcome, now: datetime = T0, *, reason: str | None = None
+) -> None:
+    """Write this outcome of a receipt down, without counting it."""
+    session.execute(delete(PendingRow).where(PendingRow.receipt_id == receipt_id))
+    session.execute(delete(OutcomeRow).where(OutcomeRow.receipt_id == receipt_id))
+    values = {"receipt_id": receipt_id, "outcome": outcome, "reason": reason, "processed_at": now}
+    session.execute(insert(OutcomeRow), values)

@@ -65,5 +65,5 @@ def reply(
         occurred_at=occurred_at,
     )
     with database.transaction() as session:
-        (row,) = pending.claim(session, received_at, 1, only=receipt_id)
+        (row,) = pending.take_one(session, receipt_id)
         replies.record(session, row, said, received_at, {"stop"})

@@ -60,16 +60,22 @@ FROM seeded;
 INSERT INTO message_transactions (message_id, transaction_id, recipient, source, noted_at)
 SELECT id, CASE WHEN n <= 250 THEN '250' ELSE CAST(n AS text) END, recipient, 'answer', at FROM seeded;
 
-INSERT INTO inbox (id, channel, received_at, method, query, body, outcome, next_at, tries, message_id)
+INSERT INTO inbox (id, channel, received_at, method, query, body, message_id)
 SELECT id, CASE WHEN n % 50 = 7 THEN 'inbound' WHEN n % 1000 = 0 THEN 'account' ELSE 'message' END,
-    at, 'GET', '', '', CASE WHEN n % 50 = 7 OR n % 3 > 0 THEN 'applied' WHEN n % 100 = 0 THEN 'unmatched'
-        WHEN n < 20 THEN 'dead' WHEN n > 195000 THEN 'pending' ELSE 'stale' END, at, 0, id
+    at, 'GET', '', '', id
 FROM seeded;
+
+INSERT INTO outcomes (receipt_id, outcome, processed_at)
+SELECT id, CASE WHEN n % 50 = 7 THEN 'applied' WHEN n < 20 THEN 'dead' ELSE 'unmatched' END, at
+FROM seeded WHERE n % 50 = 7 OR n % 300 = 0 OR n % 3 = 0 AND n < 20;
+
+INSERT INTO pending (receipt_id) SELECT id FROM seeded WHERE n % 50 <> 7 AND n % 300 <> 0 AND n % 3 = 0 AND n > 195000;
 
 INSERT INTO transitions (message_id, receipt_id, source, status, effect, rule, received_at, recorded_at)
 SELECT id, NULL, 'ourselves', 'accepted', 'applied', 'accepted', at, at FROM seeded
 UNION ALL
-SELECT id, id, 'gateway', 'delivered', 'applied', 'token', at, at FROM seeded WHERE n < 5000 AND n % 50 <> 7;
+SELECT id, id, 'gateway', 'delivered', CASE WHEN n % 3 > 0 THEN 'applied' ELSE 'stale' END, 'token', at, at
+FROM seeded WHERE n % 50 <> 7 AND n % 300 <> 0 AND (n % 3 > 0 OR n BETWEEN 20 AND 195000);
 
 INSERT INTO replies (id, receipt_id, conversation_id, link, sender, recipient, content, received_at, recorded_at,
     fingerprint, is_conflicting, is_opt_out)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from receiptsvc import bulk_actions, ids
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
@@ -17,7 +17,7 @@ from receiptsvc.dynmark import status_map
 from receiptsvc.store.core import audits
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import Audit, InboxRow, Parked, Transition
+from receiptsvc.store.core.models import Audit, InboxRow, OutcomeRow, Parked, Transition
 from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import counters, receipts
 from receiptsvc.store.inbox.receipts import ReceiptFilter, ReplaySelection
@@ -66,8 +66,8 @@ def settled(
     """Keep a receipt with this outcome, with its counters; parked if it is unmatched."""
     receipt_id = rows.keep(database, query, channel=channel, message_id=message_id, now=now)
     with database.transaction() as session:
-        values = {"outcome": outcome, "reason": "a reason", "processed_at": now, "tries": 3}
-        session.execute(update(InboxRow).where(InboxRow.id == receipt_id).values(values))
+        if outcome != "pending":
+            rows.set_outcome(session, receipt_id, ReceiptOutcome(outcome), now, reason="a reason")
         counters.move(session, {(ReceiptOutcome.PENDING, ReceiptOutcome(outcome)): 1})
         if outcome == "unmatched":
             parked = Parked(receipt_id=receipt_id, candidates=list(candidates), looks=0, look_at=seconds(60))
@@ -96,6 +96,7 @@ def recorded(
             )
         )
         if superseded_at is None:
+            session.execute(delete(OutcomeRow).where(OutcomeRow.receipt_id == receipt_id))
             hourly_counts.add(session, Counter([hourly_counts.of_receipt(T0, effect)]))
 
 
@@ -138,7 +139,7 @@ def test_a_listed_receipt_has_its_outcome(client: FlaskClient, database: Databas
                 "channel": "account",
                 "receivedAt": "2026-01-05T12:00:00.000000Z",
                 "processedAt": "2026-01-05T12:00:00.000000Z",
-                "tries": 3,
+                "tries": 0,
                 "method": "GET",
                 "messageId": None,
                 "callbackId": None,
@@ -278,8 +279,9 @@ def test_a_matched_receipt_is_recorded_about_its_message(client: FlaskClient, da
         msg(message_id),
         None,
     )
-    row = rows.read_inbox(database, receipt_id)
+    row = rows.read_pending(database, receipt_id)
     assert (row.assigned_to, row.tries) == (message_id, 0)
+    assert row.next_at is not None
     assert before <= row.next_at <= datetime.now(UTC)
     assert in_order(database)
     [audit] = get(client, f"/v1/receipts/{rcp(receipt_id)}")["audits"]
@@ -310,7 +312,7 @@ def test_a_receipt_that_found_its_message_or_is_pending_cannot_be_matched(
         f"It is {outcome}; only what is unmatched, quarantined, dead or dismissed can be matched."
     )
     row = rows.read_inbox(database, receipt_id)
-    assert (row.outcome, row.assigned_to) == (outcome, None)
+    assert (row.outcome, row.message_id) == (outcome, None)
 
 
 def test_a_dismissed_receipt_that_was_recorded_cannot_be_matched(client: FlaskClient, database: Database) -> None:
@@ -334,7 +336,7 @@ def test_matching_to_an_unknown_message_changes_nothing(client: FlaskClient, dat
     problem = post(client, f"/v1/receipts/{rcp(receipt_id)}/match", {"message": msg(ids.new())}, 422)
     assert list(problem["errors"]) == ["message"]
     row = rows.read_inbox(database, receipt_id)
-    assert (row.outcome, row.assigned_to) == ("unmatched", None)
+    assert (row.outcome, row.message_id) == ("unmatched", None)
     left = parked(database, receipt_id)
     assert left is not None
     assert left.look_at == seconds(60)
@@ -346,7 +348,7 @@ def test_a_retried_receipt_is_processed_again(client: FlaskClient, database: Dat
     receipt_id = settled(database, outcome, "garbage=1")
     item = post(client, f"/v1/receipts/{rcp(receipt_id)}/retry", {}, 202)
     assert (item["outcome"], item["tries"], item["lookAt"]) == ("pending", 0, None)
-    assert rows.read_inbox(database, receipt_id).assigned_to is None
+    assert rows.read_pending(database, receipt_id).assigned_to is None
     assert in_order(database)
     [audit] = get(client, f"/v1/receipts/{rcp(receipt_id)}")["audits"]
     assert (audit["action"], audit["reason"], audit["details"]["from"]) == ("retried", None, outcome)
@@ -466,8 +468,8 @@ def test_a_replay_moves_every_receipt_that_fits_and_leaves_one_audit(client: Fla
     done = post(client, "/v1/receipts/replay", body, 200)
     assert done == {"count": 3, "dryRun": False, "isComplete": True, "nextCursor": None}
     for receipt_id in moved:
-        row = rows.read_inbox(database, receipt_id)
-        assert (row.outcome, row.tries, row.assigned_to) == ("pending", 0, None)
+        row = rows.read_pending(database, receipt_id)
+        assert (row.tries, row.assigned_to) == (0, None)
     left = parked(database, moved[0])
     assert left is not None
     assert left.look_at is None
@@ -552,7 +554,7 @@ def test_a_replay_that_moves_nothing_leaves_no_audit(database: Database) -> None
 def test_a_replay_skips_rows_that_are_locked(postgresql_database: Database) -> None:
     held, free = settled(postgresql_database, "dead"), settled(postgresql_database, "dead")
     with postgresql_database.transaction() as session:
-        session.execute(select(InboxRow.id).where(InboxRow.id == held).with_for_update())
+        session.execute(select(OutcomeRow).where(OutcomeRow.receipt_id == held).with_for_update())
         done = bulk_actions.replay(postgresql_database, ReplaySelection(), BY, lambda: T0)
     assert done == (1, None)
     assert rows.read_inbox(postgresql_database, held).outcome == "dead"

@@ -11,7 +11,8 @@ from receiptsvc.domain.messages import Callback
 from receiptsvc.dynmark.inbound import parser
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.health import heartbeats
-from receiptsvc.worker.receipt_processor import PendingQueue, process
+from receiptsvc.worker.pending_queue import PendingQueue
+from receiptsvc.worker.receipt_processor import process
 from tests.support.rows import seconds
 from tests.support.work import RULES
 

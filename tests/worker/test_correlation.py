@@ -17,7 +17,7 @@ from receiptsvc.domain.correlation import (
 from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import InboxRow
+from receiptsvc.store.core.models import PendingRow
 from receiptsvc.store.inbox import receipts
 from tests.support.rows import accept, keep, message, read_inbox, read_message, seconds
 from tests.support.work import (
@@ -42,7 +42,7 @@ from tests.support.work import (
 def assigned(database: Database, receipt_id: UUID, message_id: UUID) -> None:
     """Say by hand which message a receipt is about, before it is first worked on."""
     with database.transaction() as session:
-        session.execute(update(InboxRow).where(InboxRow.id == receipt_id).values(assigned_to=message_id))
+        session.execute(update(PendingRow).where(PendingRow.receipt_id == receipt_id).values(assigned_to=message_id))
 
 
 # 0. An operator's word

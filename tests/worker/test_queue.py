@@ -4,13 +4,10 @@ from uuid import UUID
 
 import pytest
 
-from receiptsvc import ids
-from receiptsvc.domain.inbox import Arrival, Channel
-from receiptsvc.domain.messages import Callback
 from receiptsvc.store.core.db import Database
-from receiptsvc.worker import receipt_processor
-from receiptsvc.worker.receipt_processor import PendingQueue
-from tests.support.rows import accept, insert_arrivals, keep, seconds
+from receiptsvc.worker import pending_queue, receipt_processor
+from receiptsvc.worker.pending_queue import PendingQueue
+from tests.support.rows import accept, arrival, insert_arrivals, keep, seconds
 from tests.support.work import RULES, assert_sound, outcome, outcomes, said, work
 
 FULL_SCAN_SECONDS = 10.0  # at the latest
@@ -29,7 +26,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(receipt_processor, "monotonic", clock)
+    monkeypatch.setattr(pending_queue, "monotonic", clock)
     return clock
 
 
@@ -44,8 +41,7 @@ def test_a_row_that_is_committed_late_is_processed(
     web = Database(postgresql_url)  # another process
     web.slot = database.slot + 1
     (message_id,) = accept(database)
-    query = said(to=None).encode()
-    late = Arrival(ids.new(), Channel.MESSAGE, message_id, seconds(10), Callback("GET", query, None, b""))
+    late = arrival(said(to=None), message_id=message_id, now=seconds(10))
     with web.transaction() as session:
         insert_arrivals(session, [late])  # and is slow to commit
         kept_at(database, message_id, 20, 30)

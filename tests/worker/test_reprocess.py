@@ -6,15 +6,16 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import func, select
 
+from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.statuses import Status
 from receiptsvc.dynmark import status_map
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import Audit, InboxRow
+from receiptsvc.store.core.models import Audit
 from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import counters
 from receiptsvc.worker.receipt_processor import ReceiptRules, process
 from receiptsvc.worker.reprocess import reprocess
-from tests.support.rows import accept, keep, read_inbox, read_message, read_transitions, seconds
+from tests.support.rows import accept, keep, read_inbox, read_message, read_transitions, seconds, set_outcome
 
 OLD = ReceiptRules(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
 NEW = ReceiptRules(status_map=status_map.load({"77": Status.DELIVERED}), zone=ZoneInfo("UTC"))
@@ -67,8 +68,7 @@ def test_a_dismissed_receipt_is_left_alone(database: Database) -> None:
     unknown = keep(database, UNKNOWN, message_id=message_id)
     process(database, OLD, seconds(10), 100)
     with database.transaction() as session:
-        row = session.get_one(InboxRow, unknown)
-        row.outcome = "dismissed"
+        set_outcome(session, unknown, ReceiptOutcome.DISMISSED)
         counters.add(session, {"unmapped": -1, "dismissed": 1})
     assert list(reprocess(database, NEW, seconds(20), is_applied=True)) == []
     assert read_inbox(database, unknown).outcome == "dismissed"

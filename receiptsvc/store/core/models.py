@@ -54,8 +54,18 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
 
 
-_RARE_OUTCOMES = "outcome NOT IN ('pending', 'applied')"  # what operators look for among millions
+_RARE_EFFECTS = (  # what operators look for among millions
+    "effect <> 'applied' AND receipt_id IS NOT NULL AND superseded_at IS NULL"
+)
 _RARE_CHANNELS = "channel <> 'message'"
+
+_OFTEN_VACUUMED = {  # whatever its size: its rows live for moments
+    "autovacuum_vacuum_threshold": "5000",
+    "autovacuum_vacuum_scale_factor": "0",
+    "autovacuum_vacuum_cost_delay": "0",
+    "autovacuum_analyze_threshold": "50000",
+    "autovacuum_analyze_scale_factor": "0",
+}
 
 RECIPIENT_END = (
     f"substr(recipient, length(recipient) - {INDEXED_DIGITS - 1})"  # its last digits, in SQL of both databases
@@ -252,34 +262,15 @@ class MessageTransaction(Base):
 
 
 class InboxRow(Base):
-    """One kept receipt or reply: a row of the ledger. The bytes are as they came, without our secrets."""
+    """One kept receipt or reply: a row of the ledger. It is written once, and holds the bytes as they came.
+
+    Our secrets are cut out of them. Where it stands is told by the one of three that exists: its row in `pending`, its
+    row in `outcomes`, or its current transition.
+    """
 
     __tablename__ = "inbox"
     __table_args__ = (
-        _one_of("outcome", ReceiptOutcome),
         _one_of("channel", Channel),
-        Index(
-            "ix_inbox_pending",
-            "next_at",
-            "id",
-            postgresql_where=text("outcome = 'pending'"),
-            sqlite_where=text("outcome = 'pending'"),
-        ),
-        Index(
-            "ix_inbox_outcome_id",
-            "outcome",
-            "id",
-            postgresql_where=text(_RARE_OUTCOMES),
-            sqlite_where=text(_RARE_OUTCOMES),
-        ),
-        Index(
-            "uq_inbox_callback_id_part",
-            "callback_id",
-            "part",
-            unique=True,
-            postgresql_where=text("callback_id IS NOT NULL"),
-            sqlite_where=text("callback_id IS NOT NULL"),
-        ),
         Index(
             "ix_inbox_channel_id",
             "channel",
@@ -300,15 +291,58 @@ class InboxRow(Base):
     query: Mapped[bytes]
     content_type: Mapped[str | None]
     body: Mapped[bytes]
-
-    outcome: Mapped[str]
-    reason: Mapped[str | None]  # why it is quarantined, unmatched or dead, or what could not be read
-    next_at: Mapped[datetime]  # when the worker should process it next
-    tries: Mapped[int]
-    processed_at: Mapped[datetime | None]
     callback_id: Mapped[UUID | None]  # of the further receipts of one callback: the row that holds its bytes
     part: Mapped[int] = mapped_column(server_default="0")  # which of the callback's receipts it is
+
+
+class PendingRow(Base):
+    """A receipt that waits to be worked on. Its row is made with the receipt's, and is gone once that has an outcome.
+
+    The usual order is that of the ids, which is that of arrival. Only what waits for a time has one.
+    """
+
+    __tablename__ = "pending"
+    __table_args__ = (
+        Index(
+            "ix_pending_next_at_receipt_id",
+            "next_at",
+            "receipt_id",
+            postgresql_where=text("next_at IS NOT NULL"),
+            sqlite_where=text("next_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_pending_large",
+            "receipt_id",
+            postgresql_where=text("is_large"),
+            sqlite_where=text("is_large"),
+        ),
+        {"postgresql_with": _OFTEN_VACUUMED},
+    )
+
+    receipt_id: Mapped[UUID] = mapped_column(primary_key=True)
+    group_id: Mapped[UUID | None]  # receipts that share one turn: of one signed URL, or of one callback
+    is_large: Mapped[bool] = mapped_column(server_default=false())  # few of them fit into memory, or into a second
+    next_at: Mapped[datetime | None]  # before which it is left alone
+    tries: Mapped[int] = mapped_column(server_default="0")
+    reason: Mapped[str | None]  # of the last try that failed, or of the outcome that it had before
+    processed_at: Mapped[datetime | None]  # when it got that outcome
     assigned_to: Mapped[UUID | None]  # the message that an operator says it is about
+
+
+class OutcomeRow(Base):
+    """The outcome of a receipt that no transition tells: it has none, it was dismissed, or it is a reply."""
+
+    __tablename__ = "outcomes"
+    __table_args__ = (
+        _one_of("outcome", ReceiptOutcome),
+        Index("ix_outcomes_outcome_receipt_id", "outcome", "receipt_id"),
+    )
+
+    receipt_id: Mapped[UUID] = mapped_column(primary_key=True)
+    outcome: Mapped[str]
+    reason: Mapped[str | None]  # why it is quarantined, unmatched or dead, or what could not be read
+    processed_at: Mapped[datetime]
+    assigned_to: Mapped[UUID | None]  # as in `PendingRow`
 
 
 class Parked(Base):
@@ -321,7 +355,7 @@ class Parked(Base):
         Index("ix_parked_look_at", "look_at"),
     )
 
-    receipt_id: Mapped[UUID] = mapped_column(ForeignKey("inbox.id"), primary_key=True)
+    receipt_id: Mapped[UUID] = mapped_column(primary_key=True)
     transaction_id: Mapped[str | None]
     client_ref: Mapped[str | None]
     candidates: Mapped[list[str]]  # public ids of the messages between which nothing decides
@@ -380,12 +414,19 @@ class Transition(Base):
             postgresql_where=text("superseded_at IS NULL"),
             sqlite_where=text("superseded_at IS NULL"),
         ),
+        Index(
+            "ix_transitions_effect_receipt_id",
+            "effect",
+            "receipt_id",
+            postgresql_where=text(_RARE_EFFECTS),
+            sqlite_where=text(_RARE_EFFECTS),
+        ),
         Index("ix_transitions_message_id_id", "message_id", "id"),
     )
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
     message_id: Mapped[UUID] = mapped_column(ForeignKey("messages.id"))
-    receipt_id: Mapped[UUID | None] = mapped_column(ForeignKey("inbox.id"))
+    receipt_id: Mapped[UUID | None]  # no foreign key: old receipts may be dropped by the month
     source: Mapped[str]
     status: Mapped[str | None]  # none: the status map does not know the code
     effect: Mapped[str]
@@ -415,7 +456,7 @@ class Reply(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    receipt_id: Mapped[UUID] = mapped_column(ForeignKey("inbox.id"))
+    receipt_id: Mapped[UUID]
     conversation_id: Mapped[UUID]
     message_id: Mapped[UUID | None] = mapped_column(ForeignKey("messages.id"))  # the message that it seems to answer
     link: Mapped[str]  # why it belongs to this conversation

@@ -23,7 +23,9 @@ from receiptsvc.store.core.models import (
     ConversationActivity,
     InboxRow,
     Message,
+    OutcomeRow,
     Parked,
+    PendingRow,
     Reply,
     SendingAccount,
     Transition,
@@ -58,13 +60,14 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
     """Every fault of the store, in no particular order. `tally` counts what was checked, by kind."""
     tally = Counter() if tally is None else tally
     checker = _SliceChecker(database, slice_size, tally)
+    uncounted = _SliceChecker(database, slice_size, Counter())  # for what is a part of something else that is counted
     hours: Counter[hourly_counts.CountKey] = Counter()
     yield from checker.check(
         "messages",
         select(Message.id, Message.conversation_id, Message.status, Message.status_at, Message.conflict, *_COUNTED),
         partial(_check_messages, hours),
     )
-    yield from _SliceChecker(database, slice_size, Counter()).check(  # these were counted above
+    yield from uncounted.check(
         "messages",
         select(Message.id, SendingAccount.name)
         .outerjoin(SendingAccount, SendingAccount.name == accounts.of_message)
@@ -76,16 +79,22 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
         select(
             InboxRow.id,
             InboxRow.channel,
-            InboxRow.outcome,
+            PendingRow.receipt_id,
+            OutcomeRow.outcome,
             Transition.effect,
             Reply.is_conflicting,
             Parked.receipt_id,
         )
+        .outerjoin(PendingRow, PendingRow.receipt_id == InboxRow.id)
+        .outerjoin(OutcomeRow, OutcomeRow.receipt_id == InboxRow.id)
         .outerjoin(Transition, (Transition.receipt_id == InboxRow.id) & Transition.superseded_at.is_(None))
         .outerjoin(Reply, Reply.receipt_id == InboxRow.id)
         .outerjoin(Parked, Parked.receipt_id == InboxRow.id),
         _check_receipts,
     )
+    for kind, model in (("pending receipts", PendingRow), ("outcomes", OutcomeRow), ("parked receipts", Parked)):
+        kept = select(model.receipt_id, InboxRow.id).outerjoin(InboxRow, InboxRow.id == model.receipt_id)
+        yield from uncounted.check(kind, kept, partial(_check_kept, kind))
     yield from checker.check(
         "transitions",
         select(
@@ -111,13 +120,9 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
     )
     yield from checker.check("conversations", select(ConversationActivity.id), _check_conversations)
     with database.reading() as session:
-        ledger, rows, callbacks = (
-            counters.read(session),
-            counters.count_rows(session),
-            counters.count_callbacks(session),
-        )
+        ledger, rows, received = counters.read(session), counters.count_rows(session), counters.count_received(session)
     tally["counters"] += len(ReceiptOutcome) + 2
-    yield from _check_counters(ledger, rows, callbacks)
+    yield from _check_counters(ledger, rows, *received)
     yield from _check_hours(database, hours, tally)
 
 
@@ -187,42 +192,51 @@ def _check_waiting(_session: Session, rows: _Rows) -> list[Fault]:
 
 
 def _check_receipts(_session: Session, rows: _Rows) -> list[Fault]:
-    """A receipt's outcome is the effect of its transition; a recorded reply exists once."""
+    """A receipt stands at one place, where its transition and its reply say; a recorded reply exists once."""
     faults: list[Fault] = []
-    for receipt_id, channel, outcome_value, effect, is_conflicting, parked in rows:
-        outcome = ReceiptOutcome(outcome_value)
+    for receipt_id, channel, waiting, written, effect, is_conflicting, parked in rows:
         where = ids.public("rcp", receipt_id)
-        transition, reply = _expected_traces(outcome, is_reply=channel == Channel.INBOUND)
+        is_reply = channel == Channel.INBOUND
+        stands = [ReceiptOutcome.PENDING] * (waiting is not None)
+        if written is not None:
+            stands.append(ReceiptOutcome(written))
         # An operator may dismiss an unmapped receipt; its transition stays.
-        if effect != transition and (outcome, effect) != (ReceiptOutcome.DISMISSED, Effect.UNMAPPED):
-            faults.append(
-                Fault(
-                    what=f"transition of a receipt that is {outcome}",
-                    where=where,
-                    expected=transition or "none",
-                    found=effect or "none",
-                )
-            )
+        if effect is not None and (stands, effect) != ([ReceiptOutcome.DISMISSED], Effect.UNMAPPED):
+            stands.append(ReceiptOutcome(effect))
+        if len(stands) != 1:
+            found = " and ".join(stands) or "none"
+            faults.append(Fault(what="outcome of a receipt", where=where, expected="one", found=found))
+            continue
+        [outcome] = stands
+        if effect is None and not is_reply and outcome.value in _EFFECTS:
+            what = f"transition of a receipt that is {outcome}"
+            faults.append(Fault(what=what, where=where, expected=outcome.value, found="none"))
         is_parked, may_be_parked = parked is not None, outcome in {ReceiptOutcome.UNMATCHED, ReceiptOutcome.PENDING}
         if is_parked > may_be_parked or (outcome is ReceiptOutcome.UNMATCHED and not is_parked):
             what = f"parking of a receipt that is {outcome}"
             faults.append(
                 Fault(what=what, where=where, expected=_yes_or_no(may_be_parked), found=_yes_or_no(is_parked))
             )
-        found = None if is_conflicting is None else _describe_reply(is_conflicting=is_conflicting)
-        if found != reply:
+        reply = _expected_reply(outcome) if is_reply else None
+        left = None if is_conflicting is None else _describe_reply(is_conflicting=is_conflicting)
+        if left != reply:
             what = f"reply of a callback that is {outcome}"
-            faults.append(Fault(what=what, where=where, expected=reply or "none", found=found or "none"))
+            faults.append(Fault(what=what, where=where, expected=reply or "none", found=left or "none"))
     return faults
 
 
-def _expected_traces(outcome: ReceiptOutcome, *, is_reply: bool) -> tuple[str | None, str | None]:
-    """What a row of this outcome must have left: the effect of its transition, and the description of its reply."""
-    if not is_reply:
-        return (outcome.value if outcome.value in _EFFECTS else None), None
-    if outcome in _REPLY_KEPT:
-        return None, _describe_reply(is_conflicting=outcome is ReceiptOutcome.CONFLICTING)
-    return None, None
+def _check_kept(kind: str, _session: Session, rows: _Rows) -> list[Fault]:
+    """What is said of a receipt is said of one that is kept."""
+    return [
+        Fault(what=f"receipt of {kind}", where=ids.public("rcp", receipt_id), expected="kept", found="missing")
+        for receipt_id, kept in rows
+        if kept is None
+    ]
+
+
+def _expected_reply(outcome: ReceiptOutcome) -> str | None:
+    """The description of the reply that a row of this outcome must have left."""
+    return _describe_reply(is_conflicting=outcome is ReceiptOutcome.CONFLICTING) if outcome in _REPLY_KEPT else None
 
 
 def _describe_reply(*, is_conflicting: bool) -> str:
@@ -290,11 +304,13 @@ def _describe_activity(activity: Activity | None) -> str:
     return f"{activity.first_at.isoformat()} to {activity.last_at.isoformat()}, the last word {last}"
 
 
-def _check_counters(ledger: counters.Ledger, rows: dict[ReceiptOutcome, int], callbacks: int) -> list[Fault]:
+def _check_counters(
+    ledger: counters.Ledger, rows: dict[ReceiptOutcome, int], received: int, callbacks: int
+) -> list[Fault]:
     """The counters agree with the rows."""
     pairs = [(outcome.value, rows.get(outcome, 0), ledger.outcomes[outcome]) for outcome in ReceiptOutcome]
     pairs += [
-        (counters.RECEIVED, sum(rows.values()), ledger.received),
+        (counters.RECEIVED, received, ledger.received),
         (counters.CALLBACKS, callbacks, ledger.callbacks),
     ]
     return [

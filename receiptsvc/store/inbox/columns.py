@@ -1,4 +1,4 @@
-"""The columns that an arriving callback fills in its inbox row: the one list, from which every such INSERT is made.
+"""The columns that an arriving callback fills: the one list, from which every such INSERT is made.
 
 The other columns are empty or have the table's default.
 """
@@ -6,9 +6,7 @@ The other columns are empty or have the table's default.
 from collections.abc import Mapping
 from operator import attrgetter
 
-from receiptsvc.domain.inbox import ReceiptOutcome
-
-# By column: the attribute of an `Arrival`.
+# Of the inbox row, by column: the attribute of an `Arrival`.
 _ATTRIBUTES: Mapping[str, str] = {
     "id": "id",
     "channel": "channel",
@@ -24,5 +22,11 @@ _ATTRIBUTES: Mapping[str, str] = {
 ARRIVED = tuple(_ATTRIBUTES)
 values_of = attrgetter(*_ATTRIBUTES.values())  # of an `Arrival`, in the order of ARRIVED
 
-# What a row also has while it waits for its first try. Its `next_at` says when that is due: a new row's, at once.
-WAITING: Mapping[str, str | int] = {"outcome": ReceiptOutcome.PENDING.value, "tries": 0}
+LARGE_BYTES = 16 * 1024  # of query and body together: what is longer waits for a turn of its own
+
+# Of the row in `pending`, by column: in SQL of both databases, over the columns of the inbox row.
+QUEUED: Mapping[str, str] = {
+    "receipt_id": "id",
+    "group_id": "message_id",
+    "is_large": f"length(query) + length(body) > {LARGE_BYTES}",
+}

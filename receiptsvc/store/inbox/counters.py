@@ -5,6 +5,7 @@ brought them; every outcome has a counter of its name. Each process adds to its 
 for each other; a reader sums the slots.
 """
 
+from collections import Counter as Counts
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.store.core import bulk
-from receiptsvc.store.core.models import Counter, InboxRow
+from receiptsvc.store.core.models import Counter, InboxRow, OutcomeRow, PendingRow, Transition
 
 RECEIVED = "received"
 CALLBACKS = "callbacks"
@@ -86,22 +87,35 @@ def read(session: Session) -> Ledger:
         slowest_answer_seconds=totals.get(SLOWEST_ANSWER, (0, 0))[1] / 1000,
         answers_over_1s=total(SLOW_ANSWERS),
         oldest_pending_at=session.scalar(
-            select(func.min(InboxRow.received_at)).where(InboxRow.outcome == ReceiptOutcome.PENDING)
+            select(InboxRow.received_at)
+            .join(PendingRow, PendingRow.receipt_id == InboxRow.id)
+            .order_by(PendingRow.receipt_id)
+            .limit(1)
         ),
     )
 
 
 def count_rows(session: Session) -> dict[ReceiptOutcome, int]:
-    """The rows of each outcome, counted row by row: what the counters should hold."""
-    rows = session.execute(select(InboxRow.outcome, func.count()).group_by(InboxRow.outcome))
-    return {ReceiptOutcome(outcome): int(count) for outcome, count in rows}
+    """The receipts of each outcome, counted row by row: what the counters should hold."""
+    is_current = (Transition.receipt_id.is_not(None), Transition.superseded_at.is_(None))
+    effects = select(Transition.effect, func.count()).where(*is_current).group_by(Transition.effect)
+    written = select(OutcomeRow.outcome, func.count()).group_by(OutcomeRow.outcome)
+    counted = Counts({ReceiptOutcome(name): int(count) for name, count in session.execute(effects)})
+    for effect, count in session.execute(  # those that were dismissed
+        effects.join(OutcomeRow, OutcomeRow.receipt_id == Transition.receipt_id)
+    ):
+        counted[ReceiptOutcome(effect)] -= count
+    for name, count in session.execute(written):
+        counted[ReceiptOutcome(name)] += count
+    counted[ReceiptOutcome.PENDING] += session.scalar(select(func.count()).select_from(PendingRow)) or 0
+    return {outcome: count for outcome, count in counted.items() if count}
 
 
-def count_callbacks(session: Session) -> int:
-    """The calls that brought the rows, counted row by row."""
+def count_received(session: Session) -> tuple[int, int]:
+    """The receipts that are kept, and the calls that brought them, counted row by row."""
     rows = session.scalar(select(func.count()).select_from(InboxRow)) or 0
     parts = session.scalar(select(func.count()).where(InboxRow.callback_id.is_not(None))) or 0
-    return rows - parts
+    return rows, rows - parts
 
 
 def _upsert(session: Session, statement: bulk.Upsert, counts: Mapping[str, int], value: ColumnElement[int]) -> None:

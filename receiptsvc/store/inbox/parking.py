@@ -17,7 +17,7 @@ from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.store.core import bulk, locks
 from receiptsvc.store.core.locks import Lock
-from receiptsvc.store.core.models import Audit, InboxRow, Parked
+from receiptsvc.store.core.models import Audit, OutcomeRow, Parked
 from receiptsvc.store.inbox import pending
 
 _MAX_RELEASED = 1000
@@ -51,7 +51,7 @@ def lock(
 
 
 def park(session: Session, receipts: Sequence[UnmatchedReceipt], now: datetime) -> None:
-    """Park receipts whose rows this transaction has locked, each time for longer than the time before."""
+    """Park receipts that this transaction has taken from the queue, each time for longer than the time before."""
     if not receipts:
         return
     query = select(Parked.receipt_id, Parked.looks).where(
@@ -132,8 +132,8 @@ def remove(
 def _release(session: Session, condition: ColumnElement[bool], now: datetime, limit: int | None = None) -> int:
     query = (
         select(Parked.receipt_id)
-        .join(InboxRow, InboxRow.id == Parked.receipt_id)
-        .where(condition, Parked.look_at.is_not(None), InboxRow.outcome == ReceiptOutcome.UNMATCHED)
+        .join(OutcomeRow, OutcomeRow.receipt_id == Parked.receipt_id)
+        .where(condition, Parked.look_at.is_not(None), OutcomeRow.outcome == ReceiptOutcome.UNMATCHED)
         .order_by(Parked.look_at if limit else Parked.receipt_id)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -141,5 +141,5 @@ def _release(session: Session, condition: ColumnElement[bool], now: datetime, li
     released = session.scalars(query).all()
     if released:
         session.execute(update(Parked).where(bulk.among(session, Parked.receipt_id, released)).values(look_at=None))
-        pending.reopen(session, released, ReceiptOutcome.UNMATCHED, now)
+        pending.reopen(session, released, now)
     return len(released)

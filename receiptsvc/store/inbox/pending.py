@@ -1,29 +1,32 @@
-"""The queue of pending callbacks: claim, settle, postpone, reopen.
+"""The queue of what waits to be worked on: take, settle, put back, reopen.
 
-Every row is in the ledger's counts from its first commit, and each of its moves is counted in the commit that makes it.
-Which message a row belongs to is decided in `domain.correlation`.
+Every receipt is in the ledger's counts from its first commit, and each of its moves is counted in the commit that makes
+it. Taking a receipt deletes its row in `pending`, and `settle` sees to it that each one taken ends somewhere. Which
+message a receipt belongs to is decided in `domain.correlation`.
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import select, tuple_, update
+from sqlalchemy import ColumnElement, Select, any_, delete, func, literal, literal_column, or_, select, union_all
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.domain.inbox import ReceiptOutcome
+from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Callback
+from receiptsvc.domain.statuses import Effect
 from receiptsvc.store.core import bulk
-from receiptsvc.store.core.models import InboxRow
+from receiptsvc.store.core.db import is_sqlite
+from receiptsvc.store.core.models import InboxRow, OutcomeRow, PendingRow
 from receiptsvc.store.inbox import counters
-from receiptsvc.store.inbox.columns import ARRIVED, WAITING
+from receiptsvc.store.inbox.columns import ARRIVED, QUEUED
 
 
 class ClaimedReceipt(NamedTuple):
-    """An inbox row that this transaction has locked."""
+    """A receipt that this transaction has taken from the queue."""
 
     id: UUID
     channel: str
@@ -34,48 +37,138 @@ class ClaimedReceipt(NamedTuple):
     query: bytes
     content_type: str | None
     body: bytes
-    next_at: datetime
-    tries: int
-    processed_at: datetime | None  # when it last got an outcome, if it ever had one
     callback_id: UUID | None
     part: int
+    group_id: UUID | None
+    is_large: bool
+    next_at: datetime | None
+    tries: int
+    processed_at: datetime | None  # when it last got an outcome, if it ever had one
     assigned_to: UUID | None
 
 
-QueuePosition: TypeAlias = tuple[datetime, UUID]  # next_at and id of a pending row
+Verdict: TypeAlias = tuple[ClaimedReceipt, ReceiptOutcome, str | None]  # with a reason, where there is one
+Postponed: TypeAlias = tuple[ClaimedReceipt, datetime, str]  # until when, and why
+
+_QUEUED = tuple(name for name in ClaimedReceipt._fields if name in PendingRow.__table__.c)
+_KEPT = tuple(name for name in ClaimedReceipt._fields if name not in _QUEUED)
+_EFFECTS = frozenset(effect.value for effect in Effect)
 
 
-def claim(
-    session: Session, now: datetime, limit: int, *, after: QueuePosition | None = None, only: UUID | None = None
-) -> list[ClaimedReceipt]:
-    """Up to `limit` pending rows that are due, locked until the caller's commit. Rows locked by others are skipped.
+def select_next(limit: int, *, after: UUID | None = None, without: Collection[UUID] = ()) -> Select[UUID]:
+    """The next of what has waited for nothing but its turn, in the order of arrival, except these groups."""
+    query = _select_waiting(after)
+    if without:
+        query = query.where(or_(PendingRow.group_id.is_(None), PendingRow.group_id.not_in(without)))
+    return query.limit(limit)
 
-    `after`: only rows after this position of the queue. `only`: only the row with this id, even if it is not due.
-    """
-    query = select(*(getattr(InboxRow, name) for name in ClaimedReceipt._fields)).where(
-        InboxRow.outcome == ReceiptOutcome.PENDING, InboxRow.next_at <= now if only is None else InboxRow.id == only
-    )
+
+def select_of_groups(groups: Collection[UUID], limit: int, *, after: UUID | None = None) -> Select[UUID]:
+    """The same of these groups only."""
+    return _select_waiting(after).where(PendingRow.group_id.in_(groups)).limit(limit)
+
+
+def _select_waiting(after: UUID | None) -> Select[UUID]:
+    query = select(PendingRow.receipt_id).where(PendingRow.next_at.is_(None), ~PendingRow.is_large)
     if after is not None:
-        query = query.where(tuple_(InboxRow.next_at, InboxRow.id) > tuple_(*after))
-    ordered = query.order_by(InboxRow.next_at, InboxRow.id).limit(limit).with_for_update(skip_locked=True)
-    return [ClaimedReceipt._make(row) for row in session.execute(ordered)]
+        query = query.where(PendingRow.receipt_id > after)
+    return query.order_by(PendingRow.receipt_id)
 
 
-def add_parts(session: Session, first: ClaimedReceipt, count: int, now: datetime) -> int:
-    """Add a pending row for each further receipt of a claimed callback, whose own row keeps the bytes; how many.
+def select_due(now: datetime, limit: int) -> Select[UUID]:
+    """The next of what was reopened, or put back without a fault of its own."""
+    is_due = (PendingRow.next_at <= now, PendingRow.tries == 0, ~PendingRow.is_large)
+    query = select(PendingRow.receipt_id).where(*is_due)
+    return query.order_by(PendingRow.next_at, PendingRow.receipt_id).limit(limit)
 
-    `count`: of all its receipts. Pass the result to `settle`, which counts the new rows.
+
+def select_large(now: datetime, limit: int) -> Select[UUID]:
+    """The next large ones."""
+    is_due = or_(PendingRow.next_at.is_(None), PendingRow.next_at <= now)
+    query = select(PendingRow.receipt_id).where(PendingRow.is_large, is_due, PendingRow.tries == 0)
+    return query.order_by(PendingRow.receipt_id).limit(limit)
+
+
+def find_others(session: Session, now: datetime, limit: int) -> tuple[Sequence[UUID], bool]:
+    """What failed before and is due again, to be worked on one by one; and whether a large one is due."""
+    is_failed = (PendingRow.next_at <= now, PendingRow.tries > 0)
+    failed = select(PendingRow.receipt_id, literal(False).label("is_large")).where(*is_failed)
+    failed = failed.order_by(PendingRow.next_at, PendingRow.receipt_id).limit(limit)
+    large = select_large(now, 1).add_columns(literal(True).label("is_large"))
+    rows = session.execute(union_all(*(select(part.subquery()) for part in (failed, large)))).all()
+    return [receipt_id for receipt_id, is_large in rows if not is_large], any(is_large for _, is_large in rows)
+
+
+def find_all(session: Session, now: datetime, limit: int) -> Sequence[UUID]:
+    """What is due, whatever it waited for."""
+    query = select(PendingRow.receipt_id).where(or_(PendingRow.next_at.is_(None), PendingRow.next_at <= now))
+    return session.scalars(query.order_by(PendingRow.receipt_id).limit(limit)).all()
+
+
+def take(session: Session, *picks: Select[UUID]) -> list[ClaimedReceipt]:
+    """Take the picked receipts from the queue, in the order of arrival; none that another transaction has locked.
+
+    The caller settles them or puts them back, each one, before its commit.
+    """
+    if is_sqlite(session):
+        receipt_ids = {receipt_id for pick in picks for receipt_id in session.scalars(pick)}
+        if not receipt_ids:
+            return []
+        is_taken = PendingRow.receipt_id.in_(receipt_ids)
+        query = select(*_columns(InboxRow, _KEPT), *_columns(PendingRow, _QUEUED))
+        query = query.join(PendingRow, PendingRow.receipt_id == InboxRow.id).where(is_taken).order_by(InboxRow.id)
+        rows = session.execute(query).all()
+        session.execute(delete(PendingRow).where(is_taken))
+    else:
+        # The row locks are taken inside ARRAY(…), which is evaluated once: an IN might be evaluated row by row.
+        picked = [func.array(pick.with_for_update(skip_locked=True).scalar_subquery()) for pick in picks]
+        is_picked = or_(*(PendingRow.receipt_id == any_(array) for array in picked))
+        queued = delete(PendingRow).where(is_picked).returning(PendingRow.receipt_id, *_columns(PendingRow, _QUEUED))
+        taken = queued.cte("taken")
+        query = select(*_columns(InboxRow, _KEPT), *(taken.c[name] for name in _QUEUED))
+        rows = session.execute(query.join(taken, taken.c.receipt_id == InboxRow.id).order_by(InboxRow.id)).all()
+    return [ClaimedReceipt(**dict(zip((*_KEPT, *_QUEUED), row, strict=True))) for row in rows]
+
+
+def take_one(session: Session, receipt_id: UUID) -> list[ClaimedReceipt]:
+    """Take one receipt, even if it is not due; none if it is not pending, or another transaction has locked it."""
+    return take(session, select(PendingRow.receipt_id).where(PendingRow.receipt_id == receipt_id))
+
+
+def put_back(session: Session, rows: Sequence[Postponed]) -> None:
+    """Put taken receipts back into the queue until a time, with the reason. Their tries are what they say."""
+    bulk.insert_all(
+        session,
+        PendingRow,
+        [
+            {
+                "receipt_id": row.id,
+                **{name: getattr(row, name) for name in _QUEUED},
+                "next_at": until,
+                "reason": reason,
+            }
+            for row, until, reason in rows
+        ],
+    )
+
+
+def add_parts(session: Session, first: ClaimedReceipt, count: int) -> int:
+    """Add a pending receipt for each further one of a taken callback, whose own row keeps the bytes; how many.
+
+    `count`: of all its receipts. Pass the result to `settle`, which counts the new rows. They share a turn.
     """
     arrived = {column: getattr(first, column) for column in ARRIVED}
-    shared = {**arrived, **WAITING, "query": b"", "content_type": None, "body": b"", "next_at": now}
-    parts = [{**shared, "id": ids.new(), "callback_id": first.id, "part": part} for part in range(1, count)]
+    shared = {**arrived, "query": b"", "content_type": None, "body": b"", "callback_id": first.id}
+    parts = [{**shared, "id": ids.part_of(first.id, part), "part": part} for part in range(1, count)]
     bulk.insert_all(session, InboxRow, parts)
+    group_id = first.message_id or first.id
+    bulk.insert_all(session, PendingRow, [{"receipt_id": part["id"], "group_id": group_id} for part in parts])
     return count - 1
 
 
 def has_parts(session: Session, first: ClaimedReceipt) -> bool:
     """Whether a callback's further receipts already have rows. They have none if it could not be read before."""
-    return session.scalar(select(InboxRow.id).where(InboxRow.callback_id == first.id).limit(1)) is not None
+    return session.scalar(select(InboxRow.id).where(InboxRow.id == ids.part_of(first.id, 1))) is not None
 
 
 def callback_of(session: Session, row: ClaimedReceipt) -> Callback:
@@ -88,35 +181,70 @@ def callback_of(session: Session, row: ClaimedReceipt) -> Callback:
 
 def settle(
     session: Session,
-    verdicts: Collection[tuple[ClaimedReceipt, ReceiptOutcome, str | None]],
+    taken: Collection[ClaimedReceipt],
+    verdicts: Collection[Verdict],
     now: datetime,
+    *,
+    later: Sequence[Postponed] = (),
     new_parts: int = 0,
 ) -> None:
-    """Give claimed rows their outcome and reason; count the moves, and the rows that `add_parts` added.
+    """End what was taken: give it its outcome, or put it back; count the moves, and the rows that `add_parts` added.
 
-    Call it once in a transaction, and late: other transactions may wait for the counters.
+    The outcome of a receipt that was recorded is told by its transition, of which the caller has seen to; every other
+    one is written down here. Call it once in a transaction, and late: other transactions may wait for the counters.
     """
-    settled = [
-        {"id": row.id, "outcome": outcome, "reason": reason, "processed_at": now} for row, outcome, reason in verdicts
+    ended = Counter([row.id for row, _, _ in verdicts] + [row.id for row, _, _ in later])
+    if ended != Counter(row.id for row in taken):
+        raise RuntimeError("each receipt that is taken must end once")
+    put_back(session, later)
+    outcomes = [
+        {
+            "receipt_id": row.id,
+            "outcome": outcome,
+            "reason": reason,
+            "processed_at": now,
+            "assigned_to": row.assigned_to,
+        }
+        for row, outcome, reason in verdicts
+        if row.channel == Channel.INBOUND or outcome.value not in _EFFECTS
     ]
-    bulk.update_all(session, InboxRow, "id", settled)
+    bulk.insert_all(session, OutcomeRow, outcomes)
     moves = Counter((ReceiptOutcome.PENDING, outcome) for _, outcome, _ in verdicts)
     counters.move(session, moves, {counters.RECEIVED: new_parts, ReceiptOutcome.PENDING: new_parts})
 
 
-def postpone(session: Session, row: ClaimedReceipt, until: datetime, reason: str) -> None:
-    """Leave a claimed row pending until a later try, which is counted here, with the reason."""
-    later = {"next_at": until, "reason": reason, "tries": row.tries + 1}
-    session.execute(update(InboxRow).where(InboxRow.id == row.id).values(later))
+def reopen(
+    session: Session, receipt_ids: Collection[UUID], now: datetime, *, assigned_to: UUID | None = None
+) -> Mapping[ReceiptOutcome, int]:
+    """Make receipts pending again that have a row in `outcomes`, which the caller has locked; how many of each outcome.
+
+    `assigned_to`: the message that an operator says they are about; None: as it was.
+    """
+    if not receipt_ids:
+        return {}
+    columns = (OutcomeRow.receipt_id, OutcomeRow.outcome, OutcomeRow.reason, OutcomeRow.processed_at)
+    is_meant = bulk.among(session, OutcomeRow.receipt_id, receipt_ids)
+    is_large: ColumnElement[bool] = literal_column(QUEUED["is_large"])
+    query = select(*columns, OutcomeRow.assigned_to, is_large).join(InboxRow, InboxRow.id == OutcomeRow.receipt_id)
+    rows: list[dict[str, Any]] = []
+    moved: Counter[ReceiptOutcome] = Counter()
+    for receipt_id, outcome, reason, processed_at, assigned, large in session.execute(query.where(is_meant)):
+        moved[ReceiptOutcome(outcome)] += 1
+        rows.append(
+            {
+                "receipt_id": receipt_id,
+                "is_large": bool(large),
+                "next_at": now,
+                "reason": reason,
+                "processed_at": processed_at,
+                "assigned_to": assigned_to or assigned,
+            }
+        )
+    session.execute(delete(OutcomeRow).where(is_meant).execution_options(synchronize_session=False))
+    bulk.insert_all(session, PendingRow, rows)
+    counters.move(session, {(outcome, ReceiptOutcome.PENDING): count for outcome, count in moved.items()})
+    return moved
 
 
-def set_reason(session: Session, row: ClaimedReceipt, reason: str) -> None:
-    """Store why a claimed row is still pending."""
-    session.execute(update(InboxRow).where(InboxRow.id == row.id).values(reason=reason))
-
-
-def reopen(session: Session, receipt_ids: Collection[UUID], outcome: ReceiptOutcome, now: datetime) -> None:
-    """Make receipts pending again. The caller has locked them, and all have this outcome."""
-    values = {**WAITING, "next_at": now}
-    bulk.update_all(session, InboxRow, "id", [{"id": receipt_id, **values} for receipt_id in receipt_ids])
-    counters.move(session, {(outcome, ReceiptOutcome.PENDING): len(receipt_ids)})
+def _columns(model: type[InboxRow | PendingRow], names: Sequence[str]) -> list[Any]:
+    return [getattr(model, name) for name in names]

@@ -1,26 +1,26 @@
 """Kept receipts as operators see them: list, show, and match, retry, dismiss or replay them.
 
-Each action is one short transaction: it locks the row before it decides, counts the move, and writes an audit. Receipts
-are not read or matched here: what is to be processed again becomes `pending`, and the worker does the rest.
+Each action is one short transaction: it locks the receipt before it decides, counts the move, and writes an audit.
+Receipts are not read or matched here: what is to be processed again becomes `pending`, and the worker does the rest.
 """
 
-from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, false, literal_column, select, update
-from sqlalchemy.orm import Session, defer
+from sqlalchemy import ColumnElement, delete, exists, literal_column, or_, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, defer
 
 from receiptsvc import ids
 from receiptsvc.domain.errors import ReceiptsvcError, Refused
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
+from receiptsvc.domain.statuses import Effect
 from receiptsvc.store.core import audits, bulk
 from receiptsvc.store.core.audits import Actor
-from receiptsvc.store.core.db import is_sqlite
-from receiptsvc.store.core.keyset import MAX_PAGES_SCANNED, Equals, Scan, scan
-from receiptsvc.store.core.models import Audit, InboxRow, Message, Parked, Transition
+from receiptsvc.store.core.keyset import Equals, Scan, scan
+from receiptsvc.store.core.models import Audit, InboxRow, Message, OutcomeRow, Parked, PendingRow, Transition
 from receiptsvc.store.core.paging import Page, cut
 from receiptsvc.store.inbox import counters, pending
 
@@ -30,9 +30,13 @@ DISMISSIBLE = (ReceiptOutcome.UNMAPPED, *RETRIABLE)
 
 REPLAYED = "receipts"  # the subject of the audits of a replay
 
-# The conditions of two partial indexes, word for word as the migration has them.
+_EFFECTS = frozenset(effect.value for effect in Effect)
 _COMMON = (ReceiptOutcome.PENDING, ReceiptOutcome.APPLIED)
-_IS_RARE: ColumnElement[bool] = literal_column("(inbox.outcome NOT IN ('pending', 'applied'))")
+
+# The conditions of two partial indexes, word for word as the migration has them.
+_IS_RARE_EFFECT: ColumnElement[bool] = literal_column(
+    "(transitions.effect <> 'applied' AND transitions.receipt_id IS NOT NULL AND transitions.superseded_at IS NULL)"
+)
 _IS_RARE_CHANNEL: ColumnElement[bool] = literal_column("(inbox.channel <> 'message')")
 
 _WITHOUT_BYTES = (defer(InboxRow.query, raiseload=True), defer(InboxRow.body, raiseload=True))
@@ -62,6 +66,10 @@ class ReceiptEntry:
     """A receipt without its bytes. `message_id`: of its transition, else the one assigned by hand, else its URL's."""
 
     row: InboxRow
+    outcome: ReceiptOutcome
+    reason: str | None
+    processed_at: datetime | None
+    tries: int
     message_id: UUID | None
     candidates: Sequence[str]  # public ids
     look_at: datetime | None
@@ -91,11 +99,10 @@ def list_receipts(
     session: Session, where: ReceiptFilter, *, limit: int, after: UUID | None = None
 ) -> Page[ReceiptEntry, UUID]:
     """Receipts, the newest first, without their bytes. A short page need not be the last one: see `keyset`."""
-    page = scan(session, _plan_scan(session, where, limit), limit=limit, after=(after,) if after is not None else None)
-    receipt_ids = [receipt_id for (receipt_id,) in page.keys]
-    query = select(InboxRow).options(*_WITHOUT_BYTES).where(bulk.among(session, InboxRow.id, receipt_ids))
-    rows = session.scalars(query.order_by(InboxRow.id.desc())).all() if receipt_ids else []
-    return Page(items=_load_entries(session, rows), next=page.next[0] if page.next is not None else None)
+    page = _find_page(session, where, limit, after)
+    query = select(InboxRow).options(*_WITHOUT_BYTES).where(bulk.among(session, InboxRow.id, page.items))
+    rows = session.scalars(query.order_by(InboxRow.id.desc())).all() if page.items else []
+    return Page(items=_load_entries(session, rows), next=page.next)
 
 
 def find_receipt(session: Session, receipt_id: UUID) -> ReceiptDetail | None:
@@ -107,10 +114,7 @@ def find_receipt(session: Session, receipt_id: UUID) -> ReceiptDetail | None:
     of_receipt = select(Transition).where(Transition.receipt_id == receipt_id)
     [entry] = _load_entries(session, [row])
     return ReceiptDetail(
-        row=row,
-        message_id=entry.message_id,
-        candidates=entry.candidates,
-        look_at=entry.look_at,
+        **{field.name: getattr(entry, field.name) for field in fields(entry)},
         query=callback.query,
         body=callback.body,
         content_type=callback.content_type,
@@ -126,40 +130,39 @@ def match(session: Session, receipt_id: UUID, message_id: UUID, by: Actor, now: 
 
     Raises Refused, and NoSuchMessage.
     """
-    row = _lock(session, receipt_id, "matched", MATCHABLE)
-    if row is None:
+    entry = _lock(session, receipt_id, "matched", MATCHABLE)
+    if entry is None:
         return None
-    if row.channel == Channel.INBOUND:
+    if entry.row.channel == Channel.INBOUND:
         raise Refused("It is a reply; replies belong to conversations and are not matched to a message.")
     recorded_id = session.scalar(
-        select(Transition.message_id).where(Transition.receipt_id == row.id, Transition.superseded_at.is_(None))
+        select(Transition.message_id).where(Transition.receipt_id == receipt_id, Transition.superseded_at.is_(None))
     )
     if recorded_id is not None:
         raise Refused(f"It was recorded about {ids.public('msg', recorded_id)}, and what was recorded stays.")
     if session.scalar(select(Message.id).where(Message.id == message_id)) is None:
         raise NoSuchMessage("there is no message with this id")
-    session.execute(update(InboxRow).where(InboxRow.id == row.id).values(assigned_to=message_id))
-    return _reopen(session, row, "matched", by, now, message=ids.public("msg", message_id))
+    return _reopen(session, entry, "matched", by, now, assigned_to=message_id)
 
 
 def retry(session: Session, receipt_id: UUID, by: Actor, now: datetime) -> ReceiptEntry | None:
     """Make a receipt pending again; None if there is no such receipt. Raises Refused."""
-    row = _lock(session, receipt_id, "retried", RETRIABLE)
-    return None if row is None else _reopen(session, row, "retried", by, now)
+    entry = _lock(session, receipt_id, "retried", RETRIABLE)
+    return None if entry is None else _reopen(session, entry, "retried", by, now)
 
 
 def dismiss(session: Session, receipt_id: UUID, by: Actor, now: datetime) -> ReceiptEntry | None:
     """Give a receipt up; None if there is no such receipt. Its transition, if any, stays. Raises Refused."""
-    row = _lock(session, receipt_id, "dismissed", DISMISSIBLE)
-    if row is None:
+    entry = _lock(session, receipt_id, "dismissed", DISMISSIBLE)
+    if entry is None:
         return None
-    before = ReceiptOutcome(row.outcome)
-    session.execute(delete(Parked).where(Parked.receipt_id == row.id))
-    _audit(session, row, "dismissed", by, now, to=ReceiptOutcome.DISMISSED)
-    values = {"outcome": ReceiptOutcome.DISMISSED, "reason": by.reason, "processed_at": now}
-    session.execute(update(InboxRow).where(InboxRow.id == row.id).values(values))
-    counters.move(session, {(before, ReceiptOutcome.DISMISSED): 1})
-    return _reload(session, row.id)
+    session.execute(delete(Parked).where(Parked.receipt_id == receipt_id))
+    _audit(session, entry, "dismissed", by, now, to=ReceiptOutcome.DISMISSED)
+    dismissed = {"outcome": ReceiptOutcome.DISMISSED, "reason": by.reason, "processed_at": now}
+    statement = bulk.upsert(session, OutcomeRow).on_conflict_do_update(index_elements=["receipt_id"], set_=dismissed)
+    session.execute(statement, {"receipt_id": receipt_id, **dismissed})
+    counters.move(session, {(entry.outcome, ReceiptOutcome.DISMISSED): 1})
+    return _load_entries(session, [entry.row])[0]
 
 
 def find_replayable(
@@ -168,14 +171,16 @@ def find_replayable(
     """The next receipts to replay, by id. One query for each outcome, so that an index gives them in order."""
     receipt_ids: set[UUID] = set()
     for outcome in selection.outcomes:
-        query = select(InboxRow.id).where(_has_outcome(session, outcome))
+        query = select(OutcomeRow.receipt_id).where(OutcomeRow.outcome == outcome)
         if after is not None:
-            query = query.where(InboxRow.id > after)
+            query = query.where(OutcomeRow.receipt_id > after)
+        if selection.since is not None or selection.until is not None:
+            query = query.join(InboxRow, InboxRow.id == OutcomeRow.receipt_id)
         if selection.since is not None:
             query = query.where(InboxRow.received_at >= selection.since)
         if selection.until is not None:
             query = query.where(InboxRow.received_at < selection.until)
-        receipt_ids.update(session.scalars(query.order_by(InboxRow.id).limit(limit + 1)))
+        receipt_ids.update(session.scalars(query.order_by(OutcomeRow.receipt_id).limit(limit + 1)))
     return cut(sorted(receipt_ids), limit, lambda receipt_id: receipt_id)
 
 
@@ -183,20 +188,18 @@ def replay(session: Session, receipt_ids: Sequence[UUID], selection: ReplaySelec
     """Make these receipts pending again, but those that others have locked or changed; how many."""
     if not receipt_ids:
         return 0
-    locked: dict[ReceiptOutcome, list[UUID]] = defaultdict(list)
     query = (
-        select(InboxRow.id, InboxRow.outcome)
-        .where(bulk.among(session, InboxRow.id, receipt_ids), InboxRow.outcome.in_(selection.outcomes))
-        .order_by(InboxRow.id)
+        select(OutcomeRow.receipt_id)
+        .where(bulk.among(session, OutcomeRow.receipt_id, receipt_ids), OutcomeRow.outcome.in_(selection.outcomes))
+        .order_by(OutcomeRow.receipt_id)
         .with_for_update(skip_locked=True)
     )
-    for receipt_id, outcome in session.execute(query):
-        locked[ReceiptOutcome(outcome)].append(receipt_id)
-    moved = sorted(receipt_id for of_outcome in locked.values() for receipt_id in of_outcome)
-    if not moved:
+    locked = session.scalars(query).all()
+    if not locked:
         return 0
-    clear_look = update(Parked).where(bulk.among(session, Parked.receipt_id, moved)).values(look_at=None)
+    clear_look = update(Parked).where(bulk.among(session, Parked.receipt_id, locked)).values(look_at=None)
     session.execute(clear_look.execution_options(synchronize_session=False))
+    moved = pending.reopen(session, locked, now)
     audits.write(
         session,
         at=now,
@@ -205,147 +208,177 @@ def replay(session: Session, receipt_ids: Sequence[UUID], selection: ReplaySelec
         subject=REPLAYED,
         reason=by.reason,
         details={
-            "count": len(moved),
-            "from": {outcome.value: len(locked[outcome]) for outcome in sorted(locked)},
-            "first": ids.public("rcp", moved[0]),
-            "last": ids.public("rcp", moved[-1]),
+            "count": len(locked),
+            "from": {outcome.value: moved[outcome] for outcome in sorted(moved)},
+            "first": ids.public("rcp", locked[0]),
+            "last": ids.public("rcp", locked[-1]),
             "outcomes": sorted(outcome.value for outcome in selection.outcomes),
             "since": selection.since.isoformat() if selection.since else None,
             "until": selection.until.isoformat() if selection.until else None,
         },
     )
-    for outcome in sorted(locked):  # by name, the order in which `counters` are written, against deadlocks
-        pending.reopen(session, locked[outcome], outcome, now)
-    return len(moved)
+    return len(locked)
 
 
-def _has_outcome(session: Session, outcome: ReceiptOutcome) -> ColumnElement[bool]:
-    """Whether a row has this outcome, written so that the index of rare outcomes can serve it."""
-    is_equal = InboxRow.outcome == outcome
-    if outcome in _COMMON or not is_sqlite(session):
-        return is_equal
-    return and_(is_equal, _IS_RARE)  # SQLite uses a partial index only where the query repeats its condition literally
+def _find_page(session: Session, where: ReceiptFilter, limit: int, after: UUID | None) -> Page[UUID, UUID]:
+    """The ids of a page. The first given filter that an index serves picks the rows, the others are checked by row."""
+    key = (after,) if after is not None else None
+    found = [scan(session, plan, limit=limit, after=key) for plan in _plan_scans(where)]
+    # Of several, each may have stopped at another place: what lies behind the first stop is found again next time.
+    stop = max((page.next[0] for page in found if page.next is not None), default=None)
+    receipt_ids = sorted({key[0] for page in found for key in page.keys}, reverse=True)
+    read = [receipt_id for receipt_id in receipt_ids if stop is None or receipt_id >= stop]
+    if len(read) > limit:
+        return Page(items=read[:limit], next=read[limit - 1])
+    return Page(items=read, next=stop)
 
 
-def _plan_scan(session: Session, where: ReceiptFilter, limit: int) -> Scan:
-    """How to read a page: the first given filter that an index serves picks the rows, the others are checked by row."""
-    unserved: dict[str, ColumnElement[bool]] = {}
-    equals: list[Equals] = []
-    is_small = False
-    served: ColumnElement[bool] | None = None
+def _plan_scans(where: ReceiptFilter) -> list[Scan]:
+    """How to read a page: from the ledger, or, for a rare outcome, from where such outcomes are told."""
+    is_of_channel = [InboxRow.channel == where.channel] if where.channel is not None else []
     if where.message_id is not None:
-        receipt_ids = _find_recorded(session, where.message_id)
-        served, is_small = (bulk.among(session, InboxRow.id, receipt_ids) if receipt_ids else false()), True
-    if where.outcome is not None:
-        unserved["outcome"] = _has_outcome(session, where.outcome)
-        if served is None and where.outcome is ReceiptOutcome.PENDING:
-            served = _pending_condition(session, limit * MAX_PAGES_SCANNED // 2)
-            is_small = served is not None
-        elif served is None and where.outcome not in _COMMON:
-            served, equals = _IS_RARE, [(InboxRow.outcome, where.outcome)]
-            del unserved["outcome"]
-    if where.channel is not None:
-        unserved["channel"] = InboxRow.channel == where.channel
-        if served is None and where.channel is not Channel.MESSAGE:
-            served, equals = _IS_RARE_CHANNEL, [(InboxRow.channel, where.channel)]
-            del unserved["channel"]
+        is_recorded = (Transition.message_id == where.message_id, Transition.superseded_at.is_(None))
+        filters = [*_is_kept(Transition.receipt_id, is_of_channel)]
+        if where.outcome is not None:
+            filters.append(_has_outcome(Transition.receipt_id, where.outcome))
+        recorded = [*is_recorded, Transition.receipt_id.is_not(None)]
+        return [_scan(where, Transition.receipt_id, [*recorded, *filters], is_small=True)]
+    if where.outcome is None or where.outcome in _COMMON:
+        served = [_IS_RARE_CHANNEL] if where.channel not in {None, Channel.MESSAGE} else []
+        equals: list[Equals] = [(InboxRow.channel, where.channel)] if served else []
+        filters = [] if served else is_of_channel
+        if where.outcome is ReceiptOutcome.PENDING and not served:
+            queued = _scan(where, PendingRow.receipt_id, [], filters=_is_kept(PendingRow.receipt_id, is_of_channel))
+            return [queued]
+        if where.outcome is not None:
+            filters = [*filters, _has_outcome(InboxRow.id, where.outcome)]
+        return [_scan(where, InboxRow.id, served, equals=equals, filters=filters)]
+    written = _is_kept(OutcomeRow.receipt_id, is_of_channel)
+    plans = [_scan(where, OutcomeRow.receipt_id, [], equals=[(OutcomeRow.outcome, where.outcome)], filters=written)]
+    if where.outcome.value in _EFFECTS:
+        told = [*_is_kept(Transition.receipt_id, is_of_channel), ~_is_written(Transition.receipt_id)]
+        equals = [(Transition.effect, where.outcome)]
+        plans.append(_scan(where, Transition.receipt_id, [_IS_RARE_EFFECT], equals=equals, filters=told))
+    return plans
+
+
+def _scan(
+    where: ReceiptFilter,
+    key: InstrumentedAttribute[Any],
+    served: Sequence[ColumnElement[bool]],
+    *,
+    equals: Sequence[Equals] = (),
+    filters: Sequence[ColumnElement[bool]] = (),
+    is_small: bool = False,
+) -> Scan:
     return Scan(
-        order=(InboxRow.id,),
-        branches=[[served] if served is not None else []],
+        order=(key,),
+        branches=[served],
         equals=[equals],
         since=ids.first_at(where.since) if where.since is not None else None,
         until=ids.first_at(where.until) if where.until is not None else None,
-        filters=list(unserved.values()),
+        filters=filters,
         is_small=is_small,
     )
 
 
-def _find_recorded(session: Session, message_id: UUID) -> Sequence[UUID]:
-    """The receipts recorded about a message. A query of its own, so that no plan scans the ledger for them."""
-    recorded = select(Transition.receipt_id).where(
-        Transition.message_id == message_id, Transition.receipt_id.is_not(None), Transition.superseded_at.is_(None)
-    )
-    return [receipt_id for receipt_id in session.scalars(recorded) if receipt_id is not None]
+def _is_kept(key: InstrumentedAttribute[Any], conditions: Sequence[ColumnElement[bool]]) -> list[ColumnElement[bool]]:
+    """Whether the receipt of this id fits conditions on its inbox row; nothing if there are none."""
+    return [exists().where(InboxRow.id == key, *conditions)] if conditions else []
 
 
-def _pending_condition(session: Session, limit: int) -> ColumnElement[bool] | None:
-    """The condition of the pending receipts, if there are at most `limit`.
+def _is_written(key: InstrumentedAttribute[Any], outcome: ReceiptOutcome | None = None) -> ColumnElement[bool]:
+    conditions = [OutcomeRow.outcome == outcome] if outcome is not None else []
+    return exists().where(OutcomeRow.receipt_id == key, *conditions)
 
-    None: there are more. Then the newest receipts are mostly pending, and a scan of all receipts finds them soon.
-    """
-    queue = select(InboxRow.id).where(InboxRow.outcome == ReceiptOutcome.PENDING)
-    receipt_ids = session.scalars(queue.order_by(InboxRow.next_at, InboxRow.id).limit(limit + 1)).all()
-    if len(receipt_ids) > limit:
-        return None
-    return bulk.among(session, InboxRow.id, receipt_ids) if receipt_ids else false()
+
+def _has_outcome(key: InstrumentedAttribute[Any], outcome: ReceiptOutcome) -> ColumnElement[bool]:
+    """Whether the receipt of this id has this outcome."""
+    if outcome is ReceiptOutcome.PENDING:
+        return exists().where(PendingRow.receipt_id == key)
+    if outcome.value not in _EFFECTS:
+        return _is_written(key, outcome)
+    told = aliased(Transition)
+    is_told = exists().where(told.receipt_id == key, told.superseded_at.is_(None), told.effect == outcome)
+    return or_(_is_written(key, outcome), is_told & ~_is_written(key))
 
 
 def _load_entries(session: Session, rows: Sequence[InboxRow]) -> list[ReceiptEntry]:
     if not rows:
         return []
     receipt_ids = [row.id for row in rows]
-    recorded: dict[UUID | None, UUID] = {
-        row.receipt_id: row.message_id
-        for row in session.execute(
-            select(Transition.receipt_id, Transition.message_id).where(
-                bulk.among(session, Transition.receipt_id, receipt_ids), Transition.superseded_at.is_(None)
-            )
-        )
-    }
-    parked: dict[UUID, tuple[Sequence[str], datetime | None]] = {
-        row.receipt_id: (row.candidates, row.look_at)
-        for row in session.execute(
-            select(Parked.receipt_id, Parked.candidates, Parked.look_at).where(
-                bulk.among(session, Parked.receipt_id, receipt_ids)
-            )
-        )
-    }
+
+    def find(model: Any, *conditions: ColumnElement[bool]) -> dict[UUID, Any]:
+        query = select(model).where(bulk.among(session, model.receipt_id, receipt_ids), *conditions)
+        found = session.scalars(query.execution_options(populate_existing=True))
+        return {each.receipt_id: each for each in found}
+
+    told = find(Transition, Transition.superseded_at.is_(None))
+    written, waiting, parked = find(OutcomeRow), find(PendingRow), find(Parked)
     return [
-        ReceiptEntry(
-            row=row,
-            message_id=recorded.get(row.id) or row.assigned_to or row.message_id,
-            candidates=parked[row.id][0] if row.id in parked else (),
-            look_at=parked[row.id][1] if row.id in parked else None,
-        )
+        _make_entry(row, told.get(row.id), waiting.get(row.id) or written.get(row.id), parked.get(row.id))
         for row in rows
     ]
 
 
-def _lock(session: Session, receipt_id: UUID, action: str, outcomes: Sequence[ReceiptOutcome]) -> InboxRow | None:
+def _make_entry(
+    row: InboxRow, told: Transition | None, stands: PendingRow | OutcomeRow | None, parked: Parked | None
+) -> ReceiptEntry:
+    if isinstance(stands, PendingRow):
+        outcome, reason, processed_at = ReceiptOutcome.PENDING, stands.reason, stands.processed_at
+    elif stands is not None:
+        outcome, reason, processed_at = ReceiptOutcome(stands.outcome), stands.reason, stands.processed_at
+    elif told is not None:
+        outcome, reason, processed_at = ReceiptOutcome(told.effect), told.reason, told.recorded_at
+    else:
+        raise LookupError(f"{ids.public('rcp', row.id)} is neither pending nor has it an outcome")
+    return ReceiptEntry(
+        row=row,
+        outcome=outcome,
+        reason=reason,
+        processed_at=processed_at,
+        tries=stands.tries if isinstance(stands, PendingRow) else 0,
+        message_id=(told.message_id if told else None) or (stands.assigned_to if stands else None) or row.message_id,
+        candidates=parked.candidates if parked else (),
+        look_at=parked.look_at if parked else None,
+    )
+
+
+def _lock(session: Session, receipt_id: UUID, action: str, outcomes: Sequence[ReceiptOutcome]) -> ReceiptEntry | None:
     """A receipt, locked. Raises Refused if it has none of these outcomes. `action`: a participle such as `matched`."""
     query = select(InboxRow).options(*_WITHOUT_BYTES).where(InboxRow.id == receipt_id)
     row = session.scalars(query.with_for_update()).one_or_none()
-    if row is not None and row.outcome not in outcomes:
+    if row is None:
+        return None
+    session.execute(select(OutcomeRow.receipt_id).where(OutcomeRow.receipt_id == receipt_id).with_for_update())
+    [entry] = _load_entries(session, [row])
+    if entry.outcome not in outcomes:
         *others, last = outcomes
-        raise Refused(f"It is {row.outcome}; only what is {', '.join(others)} or {last} can be {action}.")
-    return row
+        raise Refused(f"It is {entry.outcome}; only what is {', '.join(others)} or {last} can be {action}.")
+    return entry
 
 
-def _reopen(session: Session, row: InboxRow, action: str, by: Actor, now: datetime, **details: str) -> ReceiptEntry:
-    before = ReceiptOutcome(row.outcome)
+def _reopen(
+    session: Session, entry: ReceiptEntry, action: str, by: Actor, now: datetime, *, assigned_to: UUID | None = None
+) -> ReceiptEntry:
     # Without look_at the parking lot does not release it meanwhile; the worker unparks it when it settles it.
-    session.execute(update(Parked).where(Parked.receipt_id == row.id).values(look_at=None))
-    _audit(session, row, action, by, now, to=ReceiptOutcome.PENDING, **details)
-    pending.reopen(session, [row.id], before, now)
-    return _reload(session, row.id)
+    session.execute(update(Parked).where(Parked.receipt_id == entry.row.id).values(look_at=None))
+    details = {"message": ids.public("msg", assigned_to)} if assigned_to is not None else {}
+    _audit(session, entry, action, by, now, to=ReceiptOutcome.PENDING, **details)
+    pending.reopen(session, [entry.row.id], now, assigned_to=assigned_to)
+    return _load_entries(session, [entry.row])[0]
 
 
 def _audit(
-    session: Session, row: InboxRow, action: str, by: Actor, now: datetime, *, to: ReceiptOutcome, **details: str
+    session: Session, entry: ReceiptEntry, action: str, by: Actor, now: datetime, *, to: ReceiptOutcome, **details: str
 ) -> None:
-    move = {"from": row.outcome, "to": to.value} | ({"was": row.reason} if row.reason else {})
+    move = {"from": entry.outcome.value, "to": to.value} | ({"was": entry.reason} if entry.reason else {})
     audits.write(
         session,
         at=now,
         actor=by.actor,
         action=action,
-        subject=ids.public("rcp", row.id),
+        subject=ids.public("rcp", entry.row.id),
         reason=by.reason,
         details=move | details,
     )
-
-
-def _reload(session: Session, receipt_id: UUID) -> ReceiptEntry:
-    """A receipt after a statement has changed its row, which the session has not noticed."""
-    query = select(InboxRow).options(*_WITHOUT_BYTES).where(InboxRow.id == receipt_id)
-    return _load_entries(session, session.scalars(query.execution_options(populate_existing=True)).all())[0]

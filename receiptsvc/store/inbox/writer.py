@@ -33,12 +33,12 @@ from receiptsvc.domain.messages import Callback
 from receiptsvc.store.core import durability, outages, sqlite_files
 from receiptsvc.store.core.db import plain_url
 from receiptsvc.store.core.models import InboxRow, UtcDateTime
-from receiptsvc.store.inbox.columns import ARRIVED, WAITING, values_of
+from receiptsvc.store.inbox.columns import ARRIVED, QUEUED, values_of
 
 _TYPES = [InboxRow.__table__.c[column].type for column in ARRIVED]
 _ARRIVED = ", ".join(ARRIVED)
-_COLUMNS = ", ".join([*ARRIVED, "next_at", *WAITING])
-_WAITING = ", ".join(map(repr, WAITING.values()))
+_QUEUED = ", ".join(QUEUED)
+_QUEUED_VALUES = ", ".join(QUEUED.values())
 
 
 def _postgresql_insert(arrays: Iterable[str]) -> str:
@@ -46,40 +46,42 @@ def _postgresql_insert(arrays: Iterable[str]) -> str:
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     typed = (f"{array}::{type_.compile(dialect)}[]" for array, type_ in zip(arrays, _TYPES, strict=True))
     return (
-        f"INSERT INTO inbox ({_COLUMNS}) SELECT {_ARRIVED}, received_at, {_WAITING} "  # noqa: S608 - our own words
+        f"INSERT INTO inbox ({_ARRIVED}) SELECT {_ARRIVED} "  # noqa: S608 - our own words
         f"FROM unnest({', '.join(typed)}) AS arrived({_ARRIVED}) ON CONFLICT (id) DO NOTHING"
     )
-
-
-def _sqlite_insert() -> str:
-    parameters = [f"?{number}" for number, _ in enumerate(ARRIVED, start=1)]
-    values = ", ".join([*parameters, parameters[ARRIVED.index("received_at")], _WAITING])
-    return f"INSERT INTO inbox ({_COLUMNS}) VALUES ({values}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 - our own words
 
 
 _POSTGRESQL = f"""
 WITH kept AS (
   {_postgresql_insert(f"${number}" for number, _ in enumerate(ARRIVED, start=2))}
-  RETURNING 1
+  RETURNING {_QUEUED_VALUES}
+), queued AS (
+  INSERT INTO pending ({_QUEUED}) SELECT * FROM kept
 ), counted AS (SELECT count(*) AS rows FROM kept)
 INSERT INTO counters (name, slot, value)
 SELECT name, $1::integer, counted.rows FROM counted, unnest(ARRAY['callbacks', 'pending', 'received']) AS name
 ON CONFLICT (name, slot) DO UPDATE SET value = counters.value + excluded.value
 """.encode()  # noqa: S608 - our own words
-_SQLITE = _sqlite_insert()
+_SQLITE = (
+    f"INSERT INTO inbox ({_ARRIVED}) VALUES ({', '.join(f'?{number}' for number, _ in enumerate(ARRIVED, start=1))}) "  # noqa: S608 - our own words
+    "ON CONFLICT (id) DO NOTHING"
+)
+_SQLITE_QUEUE = f"INSERT INTO pending ({_QUEUED}) SELECT {_QUEUED_VALUES} FROM inbox WHERE id = ?1"  # noqa: S608 - our own words
 _SQLITE_COUNT = """
 INSERT INTO counters (name, slot, value) VALUES ('callbacks', ?1, ?2), ('pending', ?1, ?2), ('received', ?1, ?2)
 ON CONFLICT (name, slot) DO UPDATE SET value = value + excluded.value
 """
 
-# What a callback takes, in one transaction: its row and its counts. The row is never visible to other transactions.
-_POSTGRESQL_TRIAL = """{insert};
+# What a callback takes, in one transaction: its two rows and its counts. They are never visible to other transactions.
+_POSTGRESQL_TRIAL = f"""{{insert}};
+INSERT INTO pending ({_QUEUED}) SELECT {_QUEUED_VALUES} FROM inbox WHERE id = '{{id}}';
 INSERT INTO counters (name, slot, value)
-VALUES ('callbacks', {slot}, 0), ('pending', {slot}, 0), ('received', {slot}, 0)
+VALUES ('callbacks', {{slot}}, 0), ('pending', {{slot}}, 0), ('received', {{slot}}, 0)
 ON CONFLICT (name, slot) DO UPDATE SET value = counters.value + excluded.value;
-DELETE FROM inbox WHERE id = '{id}'
-"""
-_SQLITE_TRIAL_END = "DELETE FROM inbox WHERE id = ?1"
+DELETE FROM pending WHERE receipt_id = '{{id}}';
+DELETE FROM inbox WHERE id = '{{id}}'
+"""  # noqa: S608 - our own words
+_SQLITE_TRIAL_END = ("DELETE FROM pending WHERE receipt_id = ?1", "DELETE FROM inbox WHERE id = ?1")
 _TRIAL_CALLBACK = Callback(method="HEAD", query=bytes(500), content_type=None, body=b"")  # as long as a receipt's query
 
 _STATEMENT = b"keep"
@@ -313,14 +315,19 @@ class SqliteWriter:
         self._files.check()  # a commit to a removed file is lost with the file's last connection
 
     def _insert(self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
-        inserted = connection.executemany(_SQLITE, _sqlite_rows(arrivals)).rowcount
-        connection.execute(_SQLITE_COUNT, (self._slot, max(inserted, 0)))  # rowcount is -1 without any arrivals
+        kept = 0
+        for row in _sqlite_rows(arrivals):
+            if connection.execute(_SQLITE, row).rowcount:
+                connection.execute(_SQLITE_QUEUE, (row[0],))
+                kept += 1
+        connection.execute(_SQLITE_COUNT, (self._slot, kept))
 
     def _insert_trial(self, connection: sqlite3.Connection) -> None:
         arrival = _new_trial()
-        connection.executemany(_SQLITE, _sqlite_rows([arrival]))
-        connection.execute(_SQLITE_COUNT, (self._slot, 0))
-        connection.execute(_SQLITE_TRIAL_END, (arrival.id.hex,))
+        self._insert(connection, [arrival])
+        connection.execute(_SQLITE_COUNT, (self._slot, -1))
+        for statement in _SQLITE_TRIAL_END:
+            connection.execute(statement, (arrival.id.hex,))
 
     def _ensure_connection(self) -> sqlite3.Connection:
         if self._connection is None:

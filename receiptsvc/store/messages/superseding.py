@@ -6,23 +6,21 @@ It gives recorded receipts with the bytes that they were read from, and replaces
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from receiptsvc import ids
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.messages import Callback
 from receiptsvc.domain.statuses import Effect, Report
 from receiptsvc.store.core import bulk
-from receiptsvc.store.core.models import Audit, InboxRow, Transition
+from receiptsvc.store.core.models import Audit, InboxRow, OutcomeRow, Transition
 from receiptsvc.store.core.paging import Page, cut
 from receiptsvc.store.inbox import counters
 from receiptsvc.store.messages import hourly_counts, transitions
-
-_EFFECTS = [ReceiptOutcome(effect.value) for effect in Effect]
 
 
 class RecordedReceipt(NamedTuple):
@@ -45,7 +43,7 @@ def find_current(session: Session, *, limit: int, after: int | None = None) -> P
         select(Transition, InboxRow.part, carrier.method, carrier.query, carrier.content_type, carrier.body)
         .join(InboxRow, InboxRow.id == Transition.receipt_id)
         .join(carrier, carrier.id == func.coalesce(InboxRow.callback_id, InboxRow.id))
-        .where(Transition.id > (after or 0), Transition.superseded_at.is_(None), InboxRow.outcome.in_(_EFFECTS))
+        .where(Transition.id > (after or 0), Transition.superseded_at.is_(None), ~_is_dismissed(Transition.receipt_id))
         .order_by(Transition.id)
         .limit(limit + 1)
     )
@@ -72,7 +70,7 @@ def lock_current(session: Session, receipts: Sequence[RecordedReceipt]) -> set[i
         return set()
     query = (
         select(InboxRow.id)
-        .where(bulk.among(session, InboxRow.id, [each.receipt_id for each in receipts]), InboxRow.outcome.in_(_EFFECTS))
+        .where(bulk.among(session, InboxRow.id, [each.receipt_id for each in receipts]), ~_is_dismissed(InboxRow.id))
         .order_by(InboxRow.id)
         .with_for_update()
     )
@@ -94,14 +92,8 @@ def supersede(session: Session, receipts: Sequence[RecordedReceipt], now: dateti
 
 
 def move_outcomes(session: Session, effects: Sequence[tuple[RecordedReceipt, Effect]], now: datetime) -> None:
-    """Give receipts the outcomes of their new transitions, and write an audit of each."""
+    """Count the outcomes that receipts have by their new transitions, and write an audit of each."""
     changed = [(receipt, effect) for receipt, effect in effects if receipt.effect is not effect]
-    bulk.update_all(
-        session,
-        InboxRow,
-        "id",
-        [{"id": receipt.receipt_id, "outcome": effect.value, "processed_at": now} for receipt, effect in changed],
-    )
     counters.move(
         session,
         Counter((ReceiptOutcome(receipt.effect.value), ReceiptOutcome(effect.value)) for receipt, effect in changed),
@@ -121,3 +113,7 @@ def move_outcomes(session: Session, effects: Sequence[tuple[RecordedReceipt, Eff
             for receipt, effect in effects
         ],
     )
+
+
+def _is_dismissed(receipt_id: InstrumentedAttribute[Any]) -> ColumnElement[bool]:
+    return exists().where(OutcomeRow.receipt_id == receipt_id)

@@ -51,7 +51,7 @@ class Receipt(Schema):
     processed_at = kinds.moment(
         allow_none=True, metadata=about("When it was last given an outcome; null: never yet.", _A_TIME)
     )
-    tries = fields.Integer(metadata=about("How often processing it has failed since it became pending.", 0))
+    tries = fields.Integer(metadata=about("How often processing it has failed; 0: never, or it is not pending.", 0))
     method = fields.String(metadata=about("The HTTP method it came by.", "GET"))
     message_id = kinds.public_id(
         "msg",

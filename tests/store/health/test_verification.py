@@ -6,7 +6,7 @@ from threading import Thread
 from uuid import UUID
 
 import pytest
-from sqlalchemy import UpdateBase, delete, event, update
+from sqlalchemy import Update, UpdateBase, delete, event, insert, update
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
@@ -14,7 +14,17 @@ from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Reply as Said
 from receiptsvc.domain.statuses import Report, Source, Status
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import ConversationActivity, HourlyCount, InboxRow, Message, Parked, Reply, Transition
+from receiptsvc.store.core.models import (
+    ConversationActivity,
+    HourlyCount,
+    InboxRow,
+    Message,
+    OutcomeRow,
+    Parked,
+    PendingRow,
+    Reply,
+    Transition,
+)
 from receiptsvc.store.core.models import Counter as Count
 from receiptsvc.store.health.verification import Fault, verify
 from receiptsvc.store.inbound import replies
@@ -35,7 +45,7 @@ BESIDES = (
 
 
 def claim(session: Session, receipt_id: UUID) -> ClaimedReceipt:
-    (row,) = pending.claim(session, T0, 1, only=receipt_id)
+    (row,) = pending.take_one(session, receipt_id)
     return row
 
 
@@ -55,7 +65,7 @@ def report(database: Database, message_id: UUID, word: Status | None, minutes: i
         (effect,) = transitions.record(
             session, transitions.lock_messages(session, [message_id]), [(message_id, entry)], T0
         )
-        pending.settle(session, [(row, ReceiptOutcome(effect.value), None)], T0)
+        pending.settle(session, [row], [(row, ReceiptOutcome(effect.value), None)], T0)
     return receipt_id
 
 
@@ -63,7 +73,8 @@ def settle(database: Database, channel: Channel, outcome: ReceiptOutcome) -> UUI
     """One callback without a message."""
     receipt_id = rows.keep(database, "statusid=1", channel=channel)
     with database.transaction() as session:
-        pending.settle(session, [(claim(session, receipt_id), outcome, "a reason")], T0)
+        row = claim(session, receipt_id)
+        pending.settle(session, [row], [(row, outcome, "a reason")], T0)
         if outcome is ReceiptOutcome.UNMATCHED:
             parking.park(session, [UnmatchedReceipt(receipt_id=receipt_id, transaction_id=None, client_ref=None)], T0)
     return receipt_id
@@ -77,7 +88,7 @@ def answer(database: Database, content: str) -> UUID:
     )
     with database.transaction() as session:
         row = claim(session, receipt_id)
-        pending.settle(session, [(row, *replies.record(session, row, said, T0))], T0)
+        pending.settle(session, [row], [(row, *replies.record(session, row, said, T0))], T0)
     return receipt_id
 
 
@@ -103,6 +114,9 @@ class Store:
             "conflicting reply": answer(database, "no"),
         }
 
+    def outcome_of(self, receipt: str) -> Update:
+        return update(OutcomeRow).where(OutcomeRow.receipt_id == self.receipts[receipt])
+
     def where(self, receipt: str) -> str:
         return ids.public("rcp", self.receipts[receipt])
 
@@ -126,7 +140,7 @@ class Store:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
                 connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
-            assert connection.execute(statement).rowcount == 1, "nothing was changed"
+            assert connection.execute(statement).rowcount in {1, -1}, "nothing was changed"  # -1: an insert
             connection.commit()
             connection.invalidate()  # the next one has its foreign keys on
 
@@ -257,9 +271,9 @@ def test_a_deleted_message_or_transition_is_a_fault_of_its_hour_and_conversation
 
 
 def test_only_unmatched_receipts_may_be_parked(store: Store) -> None:
-    store.change(update(InboxRow).where(InboxRow.id == store.receipts["unmatched"]).values(outcome="dead"))
+    store.change(store.outcome_of("unmatched").values(outcome="dead"))
     assert store.besides() == {"parking of a receipt that is dead"}
-    store.change(update(InboxRow).where(InboxRow.id == store.receipts["unmatched"]).values(outcome="unmatched"))
+    store.change(store.outcome_of("unmatched").values(outcome="unmatched"))
     store.change(delete(Parked))
     assert store.besides() == {"parking of a receipt that is unmatched"}
 
@@ -268,7 +282,8 @@ def test_a_superseded_transition_does_not_count(store: Store) -> None:
     of_receipt = Transition.receipt_id == store.receipts["conflicting"]
     store.change(update(Transition).where(of_receipt).values(superseded_at=T0))
     assert store.faults() == {
-        ("transition of a receipt that is conflicting", store.where("conflicting")),
+        ("outcome of a receipt", store.where("conflicting")),
+        ("counter", "conflicting"),
         ("message's conflict", ids.public("msg", store.message)),
     }
 
@@ -276,7 +291,8 @@ def test_a_superseded_transition_does_not_count(store: Store) -> None:
 def test_a_deleted_transition_is_a_fault_of_its_receipt_and_its_message(store: Store) -> None:
     store.change(delete(Transition).where(Transition.receipt_id == store.receipts["conflicting"]))
     assert store.faults() == {
-        ("transition of a receipt that is conflicting", store.where("conflicting")),
+        ("outcome of a receipt", store.where("conflicting")),
+        ("counter", "conflicting"),
         ("message's conflict", ids.public("msg", store.message)),
     }
 
@@ -295,22 +311,44 @@ def test_a_deleted_receipt_is_a_fault_of_its_transition_and_the_counters(store: 
     store.change(delete(InboxRow).where(InboxRow.id == store.receipts["stale"]))
     assert store.faults() == {
         ("receipt of a transition", ids.public("msg", store.message)),
-        ("counter", "stale"),
         ("counter", "received"),
         ("counter", "callbacks"),
     }
 
 
 def test_a_deleted_receipt_without_references_is_a_fault_of_the_counters(store: Store) -> None:
-    for receipt in ("unmatched", "quarantined", "dead", "dismissed", "pending"):
+    for receipt in ("quarantined", "dead", "dismissed", "pending"):
         before = store.faults()
         store.change(delete(InboxRow).where(InboxRow.id == store.receipts[receipt]))
-        assert store.faults() == before | {("counter", receipt), ("counter", "received"), ("counter", "callbacks")}
+        kind = "pending receipts" if receipt == "pending" else "outcomes"
+        missing = {(f"receipt of {kind}", store.where(receipt)), ("counter", "received"), ("counter", "callbacks")}
+        assert store.faults() == before | missing
+
+
+def test_what_is_said_of_a_receipt_that_is_not_kept_is_a_fault(store: Store) -> None:
+    store.change(delete(InboxRow).where(InboxRow.id == store.receipts["unmatched"]))
+    assert store.faults() == {
+        ("receipt of outcomes", store.where("unmatched")),
+        ("receipt of parked receipts", store.where("unmatched")),
+        ("counter", "received"),
+        ("counter", "callbacks"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("receipt", "model"), [("pending", PendingRow), ("dead", OutcomeRow), ("applied", Transition)], ids=str
+)
+def test_a_receipt_that_stands_nowhere_is_a_fault(
+    store: Store, receipt: str, model: type[PendingRow | OutcomeRow | Transition]
+) -> None:
+    """It was kept and would never be worked on, nor shown."""
+    store.change(delete(model).where(model.receipt_id == store.receipts[receipt]))
+    assert {("outcome of a receipt", store.where(receipt)), ("counter", receipt)} <= store.faults()
 
 
 def test_a_deleted_receipt_is_a_fault_of_its_reply(store: Store) -> None:
     store.change(delete(InboxRow).where(InboxRow.id == store.receipts["reply"]))
-    assert {what for what, _ in store.faults()} == {"receipt of a reply", "counter"}
+    assert {what for what, _ in store.faults()} == {"receipt of a reply", "receipt of outcomes", "counter"}
 
 
 @pytest.mark.parametrize(
@@ -324,13 +362,6 @@ def test_a_deleted_reply_is_a_fault_of_its_callback(store: Store, reply: str, ou
 
 
 FLIPS = [
-    ("applied", "applied", "duplicate", "transition of a receipt"),
-    ("applied", "applied", "dismissed", "transition of a receipt"),
-    ("stale", "stale", "pending", "transition of a receipt"),
-    ("duplicate", "duplicate", "unmatched", "transition of a receipt"),
-    ("conflicting", "conflicting", "applied", "transition of a receipt"),
-    ("unmapped", "unmapped", "quarantined", "transition of a receipt"),
-    ("pending", "pending", "applied", "transition of a receipt"),
     ("dead", "dead", "stale", "transition of a receipt"),
     ("reply", "applied", "conflicting", "reply of a callback"),
     ("reply", "applied", "quarantined", "reply of a callback"),
@@ -341,18 +372,41 @@ FLIPS = [
 
 def test_an_outcome_that_contradicts_the_records_is_a_fault(store: Store) -> None:
     for receipt, before, after, what in FLIPS:
-        row = update(InboxRow).where(InboxRow.id == store.receipts[receipt])
-        store.change(row.values(outcome=after))
+        store.change(store.outcome_of(receipt).values(outcome=after))
         assert store.faults() == {
             (f"{what} that is {after}", store.where(receipt)),
             ("counter", before),
             ("counter", after),
         }
-        store.change(row.values(outcome=before))
+        store.change(store.outcome_of(receipt).values(outcome=before))
+
+
+@pytest.mark.parametrize(
+    ("receipt", "after"),
+    [
+        ("applied", "duplicate"),
+        ("applied", "dismissed"),
+        ("duplicate", "unmatched"),
+        ("conflicting", "applied"),
+        ("unmapped", "quarantined"),
+    ],
+)
+def test_a_recorded_receipt_with_an_outcome_besides_is_a_fault(store: Store, receipt: str, after: str) -> None:
+    receipt_id = store.receipts[receipt]
+    store.change(insert(OutcomeRow).values(receipt_id=receipt_id, outcome=after, processed_at=T0))
+    expected = {("outcome of a receipt", store.where(receipt)), ("counter", receipt), ("counter", after)}
+    assert store.faults() == expected
+
+
+@pytest.mark.parametrize("receipt", ["stale", "dead"])
+def test_a_receipt_that_is_pending_besides_is_a_fault(store: Store, receipt: str) -> None:
+    store.change(insert(PendingRow).values(receipt_id=store.receipts[receipt]))
+    assert store.faults() == {("outcome of a receipt", store.where(receipt)), ("counter", "pending")}
 
 
 def test_an_unmapped_receipt_may_be_dismissed(store: Store) -> None:
-    store.change(update(InboxRow).where(InboxRow.id == store.receipts["unmapped"]).values(outcome="dismissed"))
+    receipt_id = store.receipts["unmapped"]
+    store.change(insert(OutcomeRow).values(receipt_id=receipt_id, outcome="dismissed", processed_at=T0))
     assert store.faults() == {("counter", "unmapped"), ("counter", "dismissed")}
 
 

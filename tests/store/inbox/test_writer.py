@@ -15,9 +15,10 @@ from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
 from receiptsvc.store.core import durability
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import InboxRow
+from receiptsvc.store.core.models import InboxRow, PendingRow
 from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import counters
+from receiptsvc.store.inbox.columns import LARGE_BYTES
 from receiptsvc.store.inbox.writer import InboxWriter, open_writer
 from tests.support.rows import insert_arrivals
 
@@ -29,6 +30,7 @@ def arrivals() -> list[Arrival]:
         (Channel.INBOUND, None, "HEAD", b"q", "", b""),
         (Channel.ACCOUNT, None, "POST", b"\\x00", r'NULL, "{\a}",,\\x00 \'', b"NULL"),
         (Channel.ACCOUNT, None, "POST", b"", "NULL", b"\\"),
+        (Channel.ACCOUNT, None, "POST", b"q" * LARGE_BYTES, None, b"1"),
     ]
     return [
         Arrival(
@@ -44,8 +46,13 @@ def arrivals() -> list[Arrival]:
 
 def columns(database: Database, row_id: object) -> dict[str, object]:
     with database.reading() as session:
-        row = session.scalars(select(InboxRow).where(InboxRow.id == row_id)).one()
-        return {column.name: getattr(row, column.name) for column in InboxRow.__table__.columns if column.name != "id"}
+        rows = (session.get_one(InboxRow, row_id), session.get_one(PendingRow, row_id))
+        return {
+            column.name: getattr(row, column.name)
+            for row in rows
+            for column in row.__table__.columns
+            if not column.primary_key
+        }
 
 
 @pytest.fixture
@@ -61,11 +68,12 @@ def test_the_inbox_writer_stores_what_sqlalchemy_stores(writer: InboxWriter, dat
     writer.close()
     for reference, fast in zip(reference_arrivals, fast_arrivals, strict=True):
         expected, written = columns(database, reference.id), columns(database, fast.id)
-        assert {**expected, "message_id": None} == {**written, "message_id": None}
-        assert written["message_id"] == fast.message_id
+        of_message = {"message_id": None, "group_id": None}
+        assert {**expected, **of_message} == {**written, **of_message}
+        assert written["message_id"] == written["group_id"] == fast.message_id
     with database.reading() as session:
         counted = counters.read(session)
-    assert (counted.callbacks, counted.received, counted.is_balanced) == (10, 10, True)
+    assert (counted.callbacks, counted.received, counted.is_balanced) == (12, 12, True)
 
 
 def test_keeping_a_callback_twice_stores_and_counts_it_once(writer: InboxWriter, database: Database) -> None:
@@ -75,8 +83,8 @@ def test_keeping_a_callback_twice_stores_and_counts_it_once(writer: InboxWriter,
     writer.keep(group)
     writer.close()
     with database.reading() as session:
-        assert session.scalar(select(sa.func.count()).select_from(InboxRow)) == 5
-        assert counters.read(session).received == 5
+        assert session.scalar(select(sa.func.count()).select_from(InboxRow)) == 6
+        assert counters.read(session).received == 6
 
 
 def test_a_hanging_keep_can_be_abandoned_and_the_next_one_succeeds(postgresql_url: str) -> None:
@@ -114,8 +122,8 @@ def test_a_trial_writes_what_a_callback_takes_and_leaves_nothing(writer: InboxWr
     writer.try_keeping()
     writer.close()
     with database.reading() as session:
-        assert session.scalar(select(sa.func.count()).select_from(InboxRow)) == 5
-        assert counters.read(session).received == 5
+        assert session.scalar(select(sa.func.count()).select_from(InboxRow)) == 6
+        assert counters.read(session).received == 6
     assert list(verify(database)) == []
 
 

@@ -55,7 +55,7 @@ def answer(
     receipt_id = rows.keep(database, "content=Yes", channel=Channel.INBOUND, now=seconds(at))
     said = Said(msgid=None, sender=sender, recipient=to, content=content, client_ref=client_ref, occurred_at=None)
     with database.transaction() as session:
-        (row,) = pending.claim(session, seconds(at), 1, only=receipt_id)
+        (row,) = pending.take_one(session, receipt_id)
         replies.record(session, row, said, seconds(at), {"stop"}, window=within)
 
 

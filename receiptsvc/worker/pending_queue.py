@@ -1,0 +1,146 @@
+"""A worker's way through the queue: whose turn it is.
+
+The usual turn takes what waits in the order of arrival. A group (the receipts of one message, or of one callback) that
+fills more than a tenth of a full batch is held back: from then on it has a turn of its own, which is short while others
+wait, and ends when nothing of the group is left. A large callback has its own turn too, since it can hold thousands of
+receipts. So one sender holds up nobody else, and nobody waits for ever.
+
+All of this is kept in memory: a worker that starts anew finds it out from its first full batch.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from threading import Lock
+from time import monotonic
+from typing import TypeAlias
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from receiptsvc import ids
+from receiptsvc.domain.errors import Unreadable
+from receiptsvc.domain.messages import Receipt
+from receiptsvc.store.core import locks
+from receiptsvc.store.inbox import pending
+from receiptsvc.store.inbox.pending import ClaimedReceipt
+
+_COMMIT_LAG = timedelta(seconds=2)  # how much later than its place in the queue a row may be committed
+_FULL_SCAN_SECONDS = 8.0
+_HELD_BACK_SHARE = 10  # of a batch: the part above which a group is held back
+_BUSY_SHARE = 4  # of a batch: the part that those held back have while others wait
+_LARGE = 2  # callbacks in a turn
+_MAX_READ_CALLBACKS = 2
+
+
+Turn: TypeAlias = Callable[[Session], list[ClaimedReceipt]]
+
+
+class ReadCallbacks:
+    """The receipts of callbacks with several, read once for many batches; the last few callbacks."""
+
+    def __init__(self) -> None:
+        self._receipts: OrderedDict[UUID, Sequence[Receipt | Unreadable]] = OrderedDict()
+
+    def get(self, callback_id: UUID) -> Sequence[Receipt | Unreadable] | None:
+        """The receipts of a callback, if they are kept."""
+        return self._receipts.get(callback_id)
+
+    def keep(self, callback_id: UUID, receipts: Sequence[Receipt | Unreadable]) -> None:
+        """Keep the receipts of a callback."""
+        self._receipts[callback_id] = receipts
+        self._receipts.move_to_end(callback_id)
+        while len(self._receipts) > _MAX_READ_CALLBACKS:
+            self._receipts.popitem(last=False)
+
+
+class _Place:
+    """A place in the queue, so that what is worked off is not walked over again.
+
+    It is only a hint: a slow commit or a drained spool can add rows before it. So the first look, and one every few
+    seconds after it, is at the whole queue.
+    """
+
+    def __init__(self) -> None:
+        self._after: UUID | None = None
+        self._full_scan_at = 0.0
+
+    def start(self) -> UUID | None:
+        """After which receipt to look; None: at all."""
+        if monotonic() >= self._full_scan_at:
+            self._after, self._full_scan_at = None, monotonic() + _FULL_SCAN_SECONDS
+        return self._after
+
+    def advance(self, last: UUID, now: datetime) -> None:
+        """Go on after this receipt, unless one before it may still be committed."""
+        self._after = last if last < ids.first_at(now - _COMMIT_LAG) else None
+
+    def rewind(self) -> None:
+        """Start again at the head: what was taken was not worked off."""
+        self._after = None
+
+
+class PendingQueue:
+    """One worker's way through the queue. Only `isolate` is thread-safe."""
+
+    def __init__(self, *, rows_to_isolate: int = 0) -> None:
+        """`rows_to_isolate`: how many rows to process one by one, because a worker died while it held as many."""
+        self.rows_to_isolate = rows_to_isolate
+        self.outages = 0  # in a row, each after receipts could be taken
+        self.read_callbacks = ReadCallbacks()
+        self.held_back: set[UUID] = set()
+        self.failed: Sequence[UUID] = ()  # what failed before and is due again
+        self._lock = Lock()
+        self._usual, self._groups = _Place(), _Place()
+        self._is_busy = False  # whether the last usual turn left something
+        self._has_large = False
+
+    def isolate(self, rows: int) -> None:
+        """Process this many more rows one by one; fewer, if negative. Thread-safe."""
+        with self._lock:
+            self.rows_to_isolate = max(0, self.rows_to_isolate + rows)
+
+    def rewind(self) -> None:
+        """Start again at the head of the queue: what was taken was not worked off and is still there."""
+        self._usual.rewind()
+        self._groups.rewind()
+
+    def take_usual(self, session: Session, now: datetime, limit: int) -> list[ClaimedReceipt]:
+        """The next receipts that nothing holds back. It also notices what is due otherwise."""
+        self.failed, self._has_large = pending.find_others(session, now, limit)
+        waiting = pending.select_next(limit, after=self._usual.start(), without=self.held_back)
+        taken = pending.take(session, pending.select_due(now, limit), waiting)
+        self._is_busy = len(taken) >= limit
+        if self._is_busy:
+            sizes = Counter(row.group_id for row in taken if row.group_id is not None)
+            self.held_back |= {group for group, size in sizes.items() if size > max(1, limit // _HELD_BACK_SHARE)}
+        if in_order := [row.id for row in taken if row.next_at is None]:
+            self._usual.advance(in_order[-1], now)
+        return taken
+
+    def other_turns(self, now: datetime, limit: int) -> list[Turn]:
+        """Those that are due after the usual one."""
+        turns: list[Turn] = []
+        if self.held_back:
+            turns.append(partial(self._take_held_back, now=now, limit=limit))
+        if self._has_large:
+            turns.append(partial(self._take_large, now=now, limit=limit))
+        return turns
+
+    def _take_held_back(self, session: Session, now: datetime, limit: int) -> list[ClaimedReceipt]:
+        """The next receipts of the groups that are held back. One worker at a time: they have the same message."""
+        if not locks.try_to_take(session, locks.Lock.HELD_BACK):
+            return []
+        limit = max(1, limit // _BUSY_SHARE) if self._is_busy else limit
+        start = self._groups.start()
+        taken = pending.take(session, pending.select_of_groups(self.held_back, limit, after=start))
+        if taken:
+            self._groups.advance(taken[-1].id, now)
+        elif start is None:
+            self.held_back.clear()
+        return taken
+
+    def _take_large(self, session: Session, now: datetime, limit: int) -> list[ClaimedReceipt]:
+        """The next large callbacks."""
+        return pending.take(session, pending.select_large(now, min(limit, _LARGE)))
