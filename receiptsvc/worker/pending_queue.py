@@ -12,6 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from hashlib import blake2b
 from threading import Lock
 from time import monotonic
 from typing import TypeAlias
@@ -24,7 +25,7 @@ from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.messages import Receipt
 from receiptsvc.store.core import locks
 from receiptsvc.store.inbox import pending
-from receiptsvc.store.inbox.pending import ClaimedReceipt
+from receiptsvc.store.inbox.pending import ClaimedReceipt, Postponed
 
 _COMMIT_LAG = timedelta(seconds=2)  # how much later than its place in the queue a row may be committed
 _FULL_SCAN_SECONDS = 8.0
@@ -93,7 +94,7 @@ class PendingQueue:
         self.failed: Sequence[UUID] = ()  # what failed before and is due again
         self._lock = Lock()
         self._usual, self._groups = _Place(), _Place()
-        self._is_busy = False  # whether the last usual turn left something
+        self._crowd_size = 0  # above which a group is held back; 0: the last usual turn left nothing
         self._has_large = False
 
     def isolate(self, rows: int) -> None:
@@ -102,7 +103,7 @@ class PendingQueue:
             self.rows_to_isolate = max(0, self.rows_to_isolate + rows)
 
     def rewind(self) -> None:
-        """Start again at the head of the queue: what was taken was not worked off and is still there."""
+        """Start again at the head of the queue: there is something that was passed before."""
         self._usual.rewind()
         self._groups.rewind()
 
@@ -111,10 +112,10 @@ class PendingQueue:
         self.failed, self._has_large = pending.find_others(session, now, limit)
         waiting = pending.select_next(limit, after=self._usual.start(), without=self.held_back)
         taken = pending.take(session, pending.select_due(now, limit), waiting)
-        self._is_busy = len(taken) >= limit
-        if self._is_busy:
+        self._crowd_size = max(1, limit // _HELD_BACK_SHARE) if len(taken) >= limit else 0
+        if self._crowd_size:
             sizes = Counter(row.group_id for row in taken if row.group_id is not None)
-            self.held_back |= {group for group, size in sizes.items() if size > max(1, limit // _HELD_BACK_SHARE)}
+            self.held_back |= {group for group, size in sizes.items() if size > self._crowd_size}
         if in_order := [row.id for row in taken if row.next_at is None]:
             self._usual.advance(in_order[-1], now)
         return taken
@@ -128,19 +129,50 @@ class PendingQueue:
             turns.append(partial(self._take_large, now=now, limit=limit))
         return turns
 
+    def part_crowds(
+        self, receipts: Sequence[tuple[ClaimedReceipt, Receipt]]
+    ) -> tuple[list[tuple[ClaimedReceipt, Receipt]], list[Postponed]]:
+        """What to work on now; and what to put back, as receipts of a group that was not known before they were read.
+
+        A receipt at the account's URL says only inside which message it is about.
+        """
+        if not self._crowd_size:
+            return list(receipts), []
+        kept: list[tuple[ClaimedReceipt, Receipt]] = []
+        later: list[Postponed] = []
+        sizes: Counter[UUID] = Counter()
+        for row, receipt in receipts:
+            if row.group_id is None and (receipt.transaction_id or receipt.client_ref):
+                group_id = _group_of(receipt)
+                sizes[group_id] += 1
+                if sizes[group_id] > self._crowd_size:
+                    self.held_back.add(group_id)
+                    later.append((row._replace(group_id=group_id), row.next_at, None))
+                    continue
+            kept.append((row, receipt))
+        return kept, later
+
     def _take_held_back(self, session: Session, now: datetime, limit: int) -> list[ClaimedReceipt]:
         """The next receipts of the groups that are held back. One worker at a time: they have the same message."""
         if not locks.try_to_take(session, locks.Lock.HELD_BACK):
             return []
-        limit = max(1, limit // _BUSY_SHARE) if self._is_busy else limit
+        limit = max(1, limit // _BUSY_SHARE) if self._crowd_size else limit
         start = self._groups.start()
         taken = pending.take(session, pending.select_of_groups(self.held_back, limit, after=start))
+        if not taken and start is not None:
+            taken = pending.take(session, pending.select_of_groups(self.held_back, limit))
         if taken:
             self._groups.advance(taken[-1].id, now)
-        elif start is None:
+        else:
             self.held_back.clear()
         return taken
 
     def _take_large(self, session: Session, now: datetime, limit: int) -> list[ClaimedReceipt]:
         """The next large callbacks."""
         return pending.take(session, pending.select_large(now, min(limit, _LARGE)))
+
+
+def _group_of(receipt: Receipt) -> UUID:
+    """The group of receipts that name the same message, as far as they do."""
+    name = "\0".join([receipt.transaction_id or "", receipt.client_ref or "", receipt.recipient or ""])
+    return UUID(bytes=blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest())

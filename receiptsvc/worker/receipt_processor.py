@@ -99,7 +99,7 @@ def _process_turn(
         with database.transaction() as session:
             taken = take(session)
             if taken:
-                _process_batch(session, taken, rules, now, queue.read_callbacks)
+                _process_batch(session, taken, rules, now, queue)
     except Exception as error:
         # A database that grants the claim and then fails again and again is not away: the batch is at fault.
         queue.outages += isinstance(error, StorageUnavailable) and bool(taken)
@@ -148,10 +148,10 @@ def _process_batch(
     rows: Sequence[ClaimedReceipt],
     rules: ReceiptRules,
     now: datetime,
-    read_callbacks: ReadCallbacks | None = None,
+    queue: PendingQueue | None = None,
 ) -> None:
     """Read, match, record and settle taken receipts, in the caller's transaction."""
-    read_callbacks = ReadCallbacks() if read_callbacks is None else read_callbacks
+    queue = queue or PendingQueue()
     verdicts: list[Verdict] = []
     receipts: list[ParsedReceipt] = []
     inbound: list[tuple[ClaimedReceipt, Reply]] = []
@@ -165,16 +165,19 @@ def _process_batch(
             except Unreadable as error:
                 verdicts.append((row, ReceiptOutcome.QUARANTINED, str(error)))
         else:
-            receipt, added = _read_and_split(session, row, rules.zone, read_callbacks)
+            receipt, added = _read_and_split(session, row, rules.zone, queue.read_callbacks)
             new_parts += added
             if isinstance(receipt, Unreadable):
                 verdicts.append((row, ReceiptOutcome.QUARANTINED, str(receipt)))
             else:
                 receipts.append((row, receipt))
-    recorded, later = _record_receipts(session, receipts, rules, now)
+    if new_parts:
+        queue.rewind()  # their place is beside the callback's
+    receipts, held_back = queue.part_crowds(receipts)
+    recorded, retried = _record_receipts(session, receipts, rules, now)
     verdicts += recorded
     verdicts += _record_replies(session, inbound, rules, now)
-    _settle(session, rows, verdicts, now, later=later, new_parts=new_parts)
+    _settle(session, rows, verdicts, now, later=[*held_back, *retried], new_parts=new_parts)
 
 
 def _read_and_split(

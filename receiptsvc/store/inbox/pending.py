@@ -48,7 +48,7 @@ class ClaimedReceipt(NamedTuple):
 
 
 Verdict: TypeAlias = tuple[ClaimedReceipt, ReceiptOutcome, str | None]  # with a reason, where there is one
-Postponed: TypeAlias = tuple[ClaimedReceipt, datetime, str]  # until when, and why
+Postponed: TypeAlias = tuple[ClaimedReceipt, datetime | None, str | None]  # until when, if for a time; and why
 
 _QUEUED = tuple(name for name in ClaimedReceipt._fields if name in PendingRow.__table__.c)
 _KEPT = tuple(name for name in ClaimedReceipt._fields if name not in _QUEUED)
@@ -136,7 +136,7 @@ def take_one(session: Session, receipt_id: UUID) -> list[ClaimedReceipt]:
 
 
 def put_back(session: Session, rows: Sequence[Postponed]) -> None:
-    """Put taken receipts back into the queue until a time, with the reason. Their tries are what they say."""
+    """Put taken receipts back into the queue. Their tries and groups are what they say."""
     bulk.insert_all(
         session,
         PendingRow,

@@ -1,0 +1,145 @@
+"""Many receipts of one message, or in one callback, hold up nobody else's, and are all worked on in the end."""
+
+import json
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from receiptsvc.domain.inbox import Arrival, Channel
+from receiptsvc.domain.messages import Callback
+from receiptsvc.dynmark.inbound import parser
+from receiptsvc.store.core.db import Database
+from receiptsvc.worker.pending_queue import PendingQueue
+from receiptsvc.worker.receipt_processor import process
+from tests.support import rows
+from tests.support.rows import accept, insert_arrivals, keep, read_transitions, seconds
+from tests.support.stories import give_transaction
+from tests.support.work import RULES, assert_sound, outcome, said, work
+
+LIMIT = 20
+CROWD = 200
+
+
+def keep_crowd(database: Database, query: str, count: int = CROWD, **more: object) -> list[UUID]:
+    """Receipts of one message that differ, all in a row."""
+    return [keep(database, f"{query}&datetime=2026-01-05T12:{n // 60:02}:{n % 60:02}", **more) for n in range(count)]  # type: ignore[arg-type]
+
+
+def body(database: Database, message_id: UUID | None, count: int, *, padding: int = 0) -> UUID:
+    """A callback with many receipts of one message, as JSON."""
+    receipts = [
+        {"statusid": "4", "statusdescription": "Delivered", "recipient": "447700900001", "transactionid": "815",
+         "datetime": f"2026-01-05T12:{n // 60:02}:{n % 60:02}", "more": "x" * padding}
+        for n in range(count)
+    ]  # fmt: skip
+    arrival = Arrival(
+        id=rows.arrival("").id,
+        channel=Channel.MESSAGE if message_id else Channel.ACCOUNT,
+        message_id=message_id,
+        received_at=rows.T0,
+        callback=Callback("POST", b"", "application/json", json.dumps(receipts).encode()),
+    )
+    with database.transaction() as session:
+        insert_arrivals(session, [arrival])
+    return arrival.id
+
+
+def step(database: Database, queue: PendingQueue) -> int:
+    return process(database, RULES, seconds(1000), LIMIT, queue)
+
+
+def finish(database: Database, queue: PendingQueue) -> None:
+    for _ in range(200):
+        if not step(database, queue):
+            return
+    raise AssertionError("the queue does not become empty")
+
+
+def count_recorded(database: Database, message_id: UUID) -> int:
+    return sum(row.receipt_id is not None for row in read_transitions(database, message_id))
+
+
+@pytest.mark.parametrize("names_it_in", ["its URL", "the receipt"])
+def test_receipts_behind_those_of_one_message_are_worked_on_soon(database: Database, names_it_in: str) -> None:
+    loud, quiet = accept(database, rows.message("447700900001"), rows.message("447700900002"))
+    give_transaction(database, loud, "815")
+    more = {"message_id": loud} if names_it_in == "its URL" else {}
+    keep_crowd(database, "transactionid=815&recipient=447700900001&statusid=1&statusdescription=Message+sent", **more)
+    behind = keep(database, said(to=None), message_id=quiet, now=seconds(1))
+    queue = PendingQueue()
+    turns = 0
+    while outcome(database, behind) == "pending":
+        step(database, queue)
+        turns += 1
+    assert turns <= (3 if more else CROWD // LIMIT + 2)  # what names its message only inside must be read first
+    assert count_recorded(database, loud) < CROWD // 2
+    finish(database, queue)
+    assert count_recorded(database, loud) == CROWD
+    assert queue.held_back == set()
+    assert_sound(database)
+
+
+def test_those_held_back_are_worked_on_while_others_keep_coming(database: Database) -> None:
+    loud, *quiet = accept(database, *(rows.message(f"4477009000{n:02}") for n in range(30)))
+    keep_crowd(database, "statusid=1&statusdescription=Message+sent", 100, message_id=loud)
+    queue = PendingQueue()
+    for turn in range(40):
+        for message_id in quiet:
+            keep(database, said(to=None), message_id=message_id, now=seconds(10 + turn))
+        step(database, queue)
+    assert count_recorded(database, loud) == 100, "each turn takes some of them"
+
+
+@pytest.mark.parametrize("padding", [0, 300], ids=["small", "large"])
+@pytest.mark.parametrize("names_it_in", ["its URL", "the receipt"])
+def test_receipts_behind_a_callback_with_many_are_worked_on_soon(
+    database: Database, names_it_in: str, padding: int
+) -> None:
+    loud, quiet = accept(database, rows.message("447700900001"), rows.message("447700900002"))
+    give_transaction(database, loud, "815")
+    message_id = loud if names_it_in == "its URL" else None
+    callbacks = [body(database, message_id, CROWD, padding=padding) for _ in range(3)]
+    behind = keep(database, said(to=None), message_id=quiet, now=seconds(1))
+    queue = PendingQueue()
+    step(database, queue)
+    assert outcome(database, behind) == "applied", "its own turn came beside the callback's"
+    for _ in range(5):
+        step(database, queue)
+    behind = keep(database, said("Message+sent", to=None), message_id=quiet, now=seconds(2))
+    step(database, queue)
+    step(database, queue)
+    assert outcome(database, behind) != "pending"
+    assert count_recorded(database, loud) < CROWD * len(callbacks)
+    finish(database, queue)
+    assert count_recorded(database, loud) == CROWD * len(callbacks)
+    assert_sound(database)
+
+
+def test_a_callback_with_many_receipts_is_read_once_for_many_batches(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (message_id,) = accept(database)
+    body(database, message_id, CROWD)
+    read: list[Callback] = []
+    real = parser.read_receipts
+
+    def count(callback: Callback, zone: ZoneInfo) -> object:
+        read.append(callback)
+        return real(callback, zone)
+
+    monkeypatch.setattr(parser, "read_receipts", count)
+    finish(database, PendingQueue())
+    assert count_recorded(database, message_id) == CROWD
+    assert len(read) == 1
+    assert_sound(database)
+
+
+def test_a_short_queue_holds_nothing_back(database: Database) -> None:
+    loud, quiet = accept(database, rows.message("447700900001"), rows.message("447700900002"))
+    keep_crowd(database, "statusid=1&statusdescription=Message+sent", LIMIT - 2, message_id=loud)
+    keep(database, said(to=None), message_id=quiet)
+    queue = PendingQueue()
+    assert step(database, queue) == LIMIT - 1
+    assert queue.held_back == set()
+    assert work(database, 1000, queue=queue) == 0
