@@ -314,7 +314,9 @@ def _adopt_or_park(
         now=now,
     )
     # Not a failure: the try is not counted.
-    later = [(row._replace(tries=0), now, "its message has come meanwhile") for row in [*retried, *ambiguous]]
+    later: list[Postponed] = [
+        (row._replace(tries=0), now, "its message has come meanwhile") for row in [*retried, *ambiguous]
+    ]
     locked = transitions.lock_messages(session, {match.message_id for _, _, match in adopted})
     verdicts: list[Verdict] = [(row, ReceiptOutcome.UNMATCHED, no_match.reason) for row, _, no_match, _ in parked]
     return verdicts + _record_matches(session, adopted, locked, rules.status_map, now), later
