@@ -169,6 +169,8 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
         sa.Column("offered_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("unclear_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column("suspicion", sa.BigInteger(), nullable=True),
+        sa.Column("standing", sa.LargeBinary(), nullable=False),
+        sa.Column("transition_count", sa.Integer(), nullable=False),
         sa.Column("call_limit", sa.Integer(), nullable=True),
         sa.CheckConstraint("origin IN ('own', 'external')", name=op.f("ck_messages_origin")),
         sa.CheckConstraint(
@@ -454,6 +456,7 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
         sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("map_version", sa.Text(), nullable=True),
         sa.Column("superseded_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("content_digest", sa.LargeBinary(), nullable=True),
         sa.CheckConstraint(
             "effect IN ('applied', 'duplicate', 'stale', 'conflicting', 'unmapped')", name=op.f("ck_transitions_effect")
         ),
@@ -472,6 +475,14 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
         unique=False,
         postgresql_where=sa.text("effect <> 'applied' AND receipt_id IS NOT NULL AND superseded_at IS NULL"),
         sqlite_where=sa.text("effect <> 'applied' AND receipt_id IS NOT NULL AND superseded_at IS NULL"),
+    )
+    op.create_index(
+        "ix_transitions_message_id_content_digest",
+        "transitions",
+        ["message_id", "content_digest"],
+        unique=False,
+        postgresql_where=sa.text("content_digest IS NOT NULL"),
+        sqlite_where=sa.text("content_digest IS NOT NULL"),
     )
     op.create_index("ix_transitions_message_id_id", "transitions", ["message_id", "id"], unique=False)
     op.create_index(

@@ -21,9 +21,12 @@ LIMIT = 20
 CROWD = 200
 
 
-def keep_crowd(database: Database, query: str, count: int = CROWD, **more: object) -> list[UUID]:
+def keep_crowd(database: Database, query: str, count: int = CROWD, *, message_id: UUID | None = None) -> list[UUID]:
     """Receipts of one message that differ, all in a row."""
-    return [keep(database, f"{query}&datetime=2026-01-05T12:{n // 60:02}:{n % 60:02}", **more) for n in range(count)]  # type: ignore[arg-type]
+    return [
+        keep(database, f"{query}&datetime=2026-01-05T12:{n // 60:02}:{n % 60:02}", message_id=message_id)
+        for n in range(count)
+    ]
 
 
 def body(database: Database, message_id: UUID | None, count: int, *, padding: int = 0) -> UUID:
@@ -64,15 +67,19 @@ def count_recorded(database: Database, message_id: UUID) -> int:
 def test_receipts_behind_those_of_one_message_are_worked_on_soon(database: Database, names_it_in: str) -> None:
     loud, quiet = accept(database, rows.message("447700900001"), rows.message("447700900002"))
     give_transaction(database, loud, "815")
-    more = {"message_id": loud} if names_it_in == "its URL" else {}
-    keep_crowd(database, "transactionid=815&recipient=447700900001&statusid=1&statusdescription=Message+sent", **more)
+    message_id = loud if names_it_in == "its URL" else None
+    keep_crowd(
+        database,
+        "transactionid=815&recipient=447700900001&statusid=1&statusdescription=Message+sent",
+        message_id=message_id,
+    )
     behind = keep(database, said(to=None), message_id=quiet, now=seconds(1))
     queue = PendingQueue()
     turns = 0
     while outcome(database, behind) == "pending":
         step(database, queue)
         turns += 1
-    assert turns <= (3 if more else CROWD // LIMIT + 2)  # what names its message only inside must be read first
+    assert turns <= (3 if message_id else CROWD // LIMIT + 2)  # what names its message only inside must be read first
     assert count_recorded(database, loud) < CROWD // 2
     finish(database, queue)
     assert count_recorded(database, loud) == CROWD

@@ -160,4 +160,6 @@ def _encode_value(value: object) -> str:
         return value.hex
     if isinstance(value, datetime) and value.tzinfo is not None:
         return value.isoformat()
+    if isinstance(value, bytes):
+        return f"\\x{value.hex()}"
     raise TypeError(f"a {type(value).__name__} has no JSON form here")

@@ -223,6 +223,8 @@ class Message(Base):
     offered_at: Mapped[datetime | None]  # when the first of them started
     unclear_since: Mapped[datetime | None]  # when the first call started that may have given it to the gateway
     suspicion: Mapped[int | None] = mapped_column(BigInteger)  # see `SendingAccount`; 0: it was dispelled
+    standing: Mapped[bytes]  # what its reports add up to: see `domain.standing`
+    transition_count: Mapped[int]  # of all that were ever recorded, superseded ones too
     call_limit: Mapped[int | None]  # how many messages its next call may have, after whole calls ended unclear
 
 
@@ -422,6 +424,13 @@ class Transition(Base):
             sqlite_where=text(_RARE_EFFECTS),
         ),
         Index("ix_transitions_message_id_id", "message_id", "id"),
+        Index(
+            "ix_transitions_message_id_content_digest",
+            "message_id",
+            "content_digest",
+            postgresql_where=text("content_digest IS NOT NULL"),
+            sqlite_where=text("content_digest IS NOT NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
@@ -439,6 +448,7 @@ class Transition(Base):
     recorded_at: Mapped[datetime]
     map_version: Mapped[str | None]  # the version of the status map that read it
     superseded_at: Mapped[datetime | None]  # when a new transition of the same receipt replaced it
+    content_digest: Mapped[bytes | None]  # if the message's standing has no room for it
 
 
 class Reply(Base):

@@ -15,8 +15,10 @@ from sqlalchemy import Row, Select, func, select
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
+from receiptsvc.domain import standing
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
-from receiptsvc.domain.statuses import Effect, fold
+from receiptsvc.domain.standing import Standing
+from receiptsvc.domain.statuses import Effect, State, fold
 from receiptsvc.store.core import slices
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import (
@@ -34,6 +36,7 @@ from receiptsvc.store.core.paging import Page
 from receiptsvc.store.inbox import counters
 from receiptsvc.store.messages import activity, hourly_counts, transitions
 from receiptsvc.store.messages.activity import Activity
+from receiptsvc.store.messages.transitions import RecordedReport
 from receiptsvc.store.outbound import accounts
 
 _EFFECTS = frozenset(effect.value for effect in Effect)
@@ -50,6 +53,7 @@ class Fault:
     found: str
 
 
+_CHECKED = ("id", "conversation_id", "status", "status_at", "conflict", "standing", "transition_count")
 _COUNTED = (Message.created_at, Message.originator, Message.offered_at)
 _FETCH_ROWS = 1000
 
@@ -64,7 +68,7 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
     hours: Counter[hourly_counts.CountKey] = Counter()
     yield from checker.check(
         "messages",
-        select(Message.id, Message.conversation_id, Message.status, Message.status_at, Message.conflict, *_COUNTED),
+        select(*(getattr(Message, name) for name in _CHECKED), *_COUNTED),
         partial(_check_messages, hours),
     )
     yield from uncounted.check(
@@ -150,31 +154,46 @@ class _SliceChecker:
 
 def _check_messages(hours: Counter[hourly_counts.CountKey], session: Session, rows: _Rows) -> list[Fault]:
     """A message's status, statusAt and conflict are the fold of its transitions."""
-    reports_by_message = transitions.find_reports(session, [row[0] for row in rows])
     faults = _check_activity_exists(session, rows)
-    for message_id, _, status, status_at, conflict, created_at, originator, offered_at in rows:
+    message_ids = [row[0] for row in rows]
+    folded = {message_id: _fold(reports) for message_id, reports in transitions.stream_reports(session, message_ids)}
+    counted = transitions.count(session, message_ids)
+    for message_id, _, status, status_at, conflict, kept, count, created_at, originator, offered_at in rows:
         where = ids.public("msg", message_id)
         hours.update(
             hourly_counts.of_message(
                 hourly_counts.CountedMessage(created_at, originator, offered_at, status, status_at)
             )
         )
-        reports = reports_by_message[message_id]
-        if all(report.status is None for report in reports):
-            found = f"{len(reports)} without a word"
-            faults.append(Fault(what="message's transitions", where=where, expected="one with a word", found=found))
+        state, reports_standing = folded.get(message_id, (None, None))
+        if state is None:
+            faults.append(Fault(what="message's transitions", where=where, expected="one with a word", found="none"))
             continue
-        state = fold(reports)
         faults += [
             Fault(what=f"message's {name}", where=where, expected=expected, found=found)
             for name, expected, found in (
                 ("status", state.status.value, status),
                 ("statusAt", state.status_at.isoformat(), status_at.isoformat()),
                 ("conflict", str(state.conflict), str(conflict)),
+                ("standing", *_compare(reports_standing, standing.decode(kept))),
+                ("number of transitions", str(counted.get(message_id, 0)), str(count)),
             )
             if expected != found
         ]
     return faults
+
+
+def _fold(recorded: Iterator[RecordedReport]) -> tuple[State | None, Standing]:
+    """A message's state by the definition, and what its reports add up to."""
+    kept = list(recorded)
+    reports = [report for report, *_ in kept]
+    return fold(reports) if any(report.status for report in reports) else None, transitions.stand(kept)
+
+
+def _compare(expected: Standing | None, found: Standing | None) -> tuple[str, str]:
+    """What two standings differ in; receipts that say the same word may stand for each other."""
+    names = [] if expected is None or found is None else standing.find_differences(expected, found)
+    return ("kept", "kept") if found is not None and not names else ("kept", f"other {', '.join(names) or 'bytes'}")
 
 
 def _check_waiting(_session: Session, rows: _Rows) -> list[Fault]:

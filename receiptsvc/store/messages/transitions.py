@@ -1,23 +1,27 @@
 """Records what is reported about messages: the only module that writes a message's status.
 
-A report becomes a transition, and the message's status becomes the fold of all its reports. The fold's rules belong in
-`domain.statuses`, the choice of the message in `domain.correlation`.
+A report becomes a transition, and is joined to what the message's reports add up to (`domain.standing`), from which its
+status follows. The rules belong in `domain.statuses`, the choice of the message in `domain.correlation`.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from receiptsvc.domain import standing
 from receiptsvc.domain.correlation import MAX_CANDIDATES, TransactionLink
 from receiptsvc.domain.messages import NewMessage, Origin
-from receiptsvc.domain.statuses import UNSETTLED, Effect, Report, Source, Status, classify, fold
+from receiptsvc.domain.standing import Standing, join, state_of
+from receiptsvc.domain.statuses import UNSETTLED, Effect, Report, Source, Status, digest_of
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.models import Message, MessageTransaction, Transition
 from receiptsvc.store.messages import activity, change_feed, hourly_counts
@@ -60,10 +64,13 @@ class LockedMessage:
     conflict: bool
     transaction_id: str | None
     due_at: datetime | None
+    standing: bytes  # what its reports add up to, as `domain.standing` encodes it
+    transition_count: int
     saved_values: tuple[Any, ...] = ()  # of `_SAVED`, as they are in the database
+    saved_count: int = 0
 
     def __post_init__(self) -> None:
-        self.saved_values = self.values()
+        self.saved_values, self.saved_count = self.values(), self.transition_count
 
     def values(self) -> tuple[Any, ...]:
         """The present values of `_SAVED`."""
@@ -82,12 +89,23 @@ class LockedMessage:
         )
 
 
+class RecordedReport(NamedTuple):
+    """A report of a transition. `is_overflowing`: its content is kept with the transition, not in the standing."""
+
+    report: Report
+    receipt_id: UUID | None
+    is_overflowing: bool
+
+
+_Recorded: TypeAlias = tuple[UUID, NewTransition, Effect, bytes | None]  # message, what, and the digest to keep
+
 _MAX_SCANNED = 10_000  # messages of one clientRef
 
-_LOCKED = tuple(field.name for field in fields(LockedMessage) if field.name != "saved_values")
+_LOCKED = tuple(field.name for field in fields(LockedMessage) if not field.name.startswith("saved_"))
 _NEW = tuple(field.name for field in fields(NewMessage))
 _SAVED = ("id", "status", "status_at", "conflict", "transaction_id", "due_at")
 _REPORTED = ("source", "status", "received_at", "occurred_at", "provider_status_id", "provider_description")
+_FETCH_ROWS = 1000
 _SOURCES: Mapping[str, Source] = {source.value: source for source in Source}
 _STATUSES: Mapping[str | None, Status | None] = {None: None, **{status.value: status for status in Status}}
 
@@ -127,13 +145,15 @@ def _insert(
         "changed_at": now,
         "transaction_id": None,
         "tries": 0,
+        "standing": standing.encode(standing.join(standing.EMPTY, step.report).standing),
+        "transition_count": 1,
     }
     rows = [
         {**initial, **{name: getattr(message, name) for name in _NEW}, **columns}
         for message, columns in zip(messages, more, strict=True)
     ]
     bulk.insert_all(session, Message, rows)
-    _insert_transitions(session, [(message.id, step, Effect.APPLIED) for message in messages], now)
+    _insert_transitions(session, [(message.id, step, Effect.APPLIED, None) for message in messages], now)
     change_feed.record(session, [Change(message.id, None, str(status), now) for message in messages], now)
     hour = hourly_counts.hour_of(now)
     hourly_counts.add(
@@ -184,22 +204,30 @@ def record(
     due. Also saves what `link_transactions` changed, and `calls`: further columns by message, which a call has changed
     and no reader is shown.
     """
-    reports = find_reports(session, {message_id for message_id, _ in entries})
-    recorded: list[tuple[UUID, NewTransition, Effect]] = []
+    standings = _read_standings(session, {message_id: locked[message_id] for message_id, _ in entries})
+    known = _find_overflowing(session, standings, entries)
+    recorded: list[_Recorded] = []
     changes: list[Change] = []
     feed_statuses = {message_id: message.saved_status for message_id, message in locked.items()}
     counts: Counter[hourly_counts.CountKey] = Counter()
     for message_id, entry in entries:
-        message, earlier = locked[message_id], reports[message_id]
-        effect, state = classify(entry.report, earlier, Status(message.status))
-        recorded.append((message_id, entry, effect))
-        earlier.append(entry.report)
+        message, before = locked[message_id], standings[message_id]
+        is_known = before.is_full and (message_id, digest_of(entry.report)) in known
+        effect, after, overflow = join(before, entry.report, entry.receipt_id, is_known=is_known)
+        if overflow is not None:
+            known.add((message_id, overflow))
+        standings[message_id] = after
+        recorded.append((message_id, entry, effect, overflow))
+        message.transition_count += 1
+        state = state_of(after)
         message.status, message.status_at, message.conflict = state.status, state.status_at, state.conflict
         if state.status != feed_statuses[message_id]:
             changes.append(Change(message_id, feed_statuses[message_id], state.status, state.status_at))
             feed_statuses[message_id] = state.status
         if entry.receipt_id is not None:
             counts[hourly_counts.of_receipt(entry.report.received_at, effect)] += 1
+    for message_id, after in standings.items():
+        locked[message_id].standing = standing.encode(after)
     for message in locked.values():  # also those without an entry
         if message.status not in UNSETTLED and message.calling_since is None:
             message.due_at = None
@@ -207,14 +235,41 @@ def record(
     change_feed.record(session, changes, now)
     _save(session, locked.values(), calls, counts, now)
     hourly_counts.add(session, counts)
-    return [effect for _, _, effect in recorded]
+    return [effect for _, _, effect, _ in recorded]
 
 
 def refold(session: Session, locked: Mapping[UUID, LockedMessage]) -> None:
-    """Set locked messages to the fold of their remaining reports, after some were superseded. `record` saves it."""
-    for message_id, reports in find_reports(session, locked).items():
-        state, message = fold(reports), locked[message_id]
+    """Join the remaining reports of locked messages anew, after some were superseded. `record` saves it."""
+    for message_id, reports in stream_reports(session, locked):
+        after, message = stand(reports), locked[message_id]
+        state = state_of(after)
+        message.standing = standing.encode(after)
         message.status, message.status_at, message.conflict = state.status, state.status_at, state.conflict
+
+
+def _read_standings(session: Session, messages: Mapping[UUID, LockedMessage]) -> dict[UUID, Standing]:
+    """What the reports of locked messages add up to; joined anew where that is not kept in a way that can be read."""
+    decoded = {message_id: standing.decode(message.standing) for message_id, message in messages.items()}
+    unread = [message_id for message_id, found in decoded.items() if found is None]
+    again = {message_id: stand(reports) for message_id, reports in stream_reports(session, unread)}
+    return {message_id: found or again.get(message_id, standing.EMPTY) for message_id, found in decoded.items()}
+
+
+def _find_overflowing(
+    session: Session, standings: Mapping[UUID, Standing], entries: Sequence[tuple[UUID, NewTransition]]
+) -> set[tuple[UUID, bytes]]:
+    """Which of these contents came before, of those that standings have no more room for; by message and digest."""
+    looked_for = {
+        (message_id, digest_of(entry.report)) for message_id, entry in entries if standings[message_id].is_full
+    }
+    if not looked_for:
+        return set()
+    query = select(Transition.message_id, Transition.content_digest).where(
+        bulk.among(session, Transition.message_id, {message_id for message_id, _ in looked_for}),
+        bulk.among(session, Transition.content_digest, {digest for _, digest in looked_for}),
+        Transition.superseded_at.is_(None),
+    )
+    return {(message_id, digest) for message_id, digest in session.execute(query) if digest is not None}
 
 
 def find_transaction_links(session: Session, transaction_ids: Collection[str]) -> Sequence[TransactionLink]:
@@ -283,18 +338,43 @@ def link_transactions(session: Session, links: Sequence[tuple[LockedMessage, str
         bulk.execute_all(session, statement, MessageTransaction, list(rows.values()))
 
 
-def find_reports(session: Session, message_ids: Collection[UUID]) -> dict[UUID, list[Report]]:
-    """The reports about these messages that are not superseded, in the order recorded."""
-    reports: dict[UUID, list[Report]] = {message_id: [] for message_id in message_ids}
-    if message_ids:
-        query = (
-            select(Transition.message_id, *(getattr(Transition, name) for name in _REPORTED))
-            .where(bulk.among(session, Transition.message_id, message_ids), Transition.superseded_at.is_(None))
-            .order_by(Transition.id)
+def stream_reports(session: Session, message_ids: Collection[UUID]) -> Iterator[tuple[UUID, Iterator[RecordedReport]]]:
+    """The reports about these messages that are not superseded, in the order recorded, one message after another.
+
+    Each message's are to be read before the next message is asked for. Messages without any are left out.
+    """
+    if not message_ids:
+        return
+    columns = (Transition.message_id, Transition.receipt_id, Transition.content_digest)
+    query = (
+        select(*columns, *(getattr(Transition, name) for name in _REPORTED))
+        .where(bulk.among(session, Transition.message_id, message_ids), Transition.superseded_at.is_(None))
+        .order_by(Transition.message_id, Transition.id)
+        .execution_options(yield_per=_FETCH_ROWS)
+    )
+    for message_id, rows in groupby(session.execute(query), key=itemgetter(0)):
+        yield (
+            message_id,
+            (
+                RecordedReport(Report(_SOURCES[source], _STATUSES[status], *rest), receipt_id, overflow is not None)
+                for _, receipt_id, overflow, source, status, *rest in rows
+            ),
         )
-        for message_id, source, status, *rest in session.execute(query):
-            reports[message_id].append(Report(_SOURCES[source], _STATUSES[status], *rest))
-    return reports
+
+
+def count(session: Session, message_ids: Collection[UUID]) -> dict[UUID, int]:
+    """How many transitions these messages have, superseded ones too."""
+    query = select(Transition.message_id, func.count()).group_by(Transition.message_id)
+    rows = session.execute(query.where(bulk.among(session, Transition.message_id, message_ids)))
+    return {message_id: int(rows_of_message) for message_id, rows_of_message in rows}
+
+
+def stand(reports: Iterable[RecordedReport]) -> Standing:
+    """What all reports of a message add up to. The contents that transitions keep stay with them."""
+    after = standing.EMPTY
+    for report, receipt_id, is_overflowing in reports:
+        after = join(after, report, receipt_id, is_known=is_overflowing).standing
+    return after
 
 
 def report_of(transition: Transition) -> Report:
@@ -309,9 +389,7 @@ def report_of(transition: Transition) -> Report:
     )
 
 
-def _insert_transitions(
-    session: Session, recorded: Sequence[tuple[UUID, NewTransition, Effect]], now: datetime
-) -> None:
+def _insert_transitions(session: Session, recorded: Sequence[_Recorded], now: datetime) -> None:
     rows = [
         {
             "message_id": message_id,
@@ -327,8 +405,9 @@ def _insert_transitions(
             "received_at": entry.report.received_at,
             "recorded_at": now,
             "map_version": entry.map_version,
+            "content_digest": overflow,
         }
-        for message_id, entry, effect in recorded
+        for message_id, entry, effect, overflow in recorded
     ]
     bulk.insert_all(session, Transition, rows)
 
@@ -340,16 +419,26 @@ def _save(
     counts: Counter[hourly_counts.CountKey],
     now: datetime,
 ) -> None:
-    """Update the locked messages that have changed, each once, and add to `counts` what that changes in them."""
-    changed = [message for message in locked if message.values() != message.saved_values]
-    rows = {
-        message.id: dict(zip(_SAVED, message.values(), strict=True), changed_at=now, **calls.get(message.id, {}))
-        for message in changed
+    """Update the locked messages, each once, and add to `counts` what that changes in them.
+
+    A further report alone changes nothing that a reader of lists is shown, nor an index.
+    """
+    messages = list(locked)
+    changed = [message for message in messages if message.values() != message.saved_values]
+    joined = [message for message in messages if message.transition_count != message.saved_count]
+    rows: dict[UUID, dict[str, object]] = {
+        message.id: dict(zip(_SAVED, message.values(), strict=True), changed_at=now) for message in changed
     }
-    rows |= {message_id: {"id": message_id, **call} for message_id, call in calls.items() if message_id not in rows}
+    for message in joined:
+        kept = {"standing": message.standing, "transition_count": message.transition_count}
+        rows[message.id] = {**rows.get(message.id, {"id": message.id}), **kept}
+    for message_id, call in calls.items():
+        rows[message_id] = {**rows.get(message_id, {"id": message_id}), **call}
     bulk.update_all(session, Message, "id", rows.values())
     for message in changed:
         _, status, status_at, *_ = message.saved_values
         counts.subtract(hourly_counts.of_message(message.counted()._replace(status=status, status_at=status_at)))
         counts.update(hourly_counts.of_message(message.counted()))
         message.saved_values = message.values()
+    for message in joined:
+        message.saved_count = message.transition_count

@@ -285,6 +285,7 @@ def test_a_superseded_transition_does_not_count(store: Store) -> None:
         ("outcome of a receipt", store.where("conflicting")),
         ("counter", "conflicting"),
         ("message's conflict", ids.public("msg", store.message)),
+        ("message's standing", ids.public("msg", store.message)),
     }
 
 
@@ -294,6 +295,8 @@ def test_a_deleted_transition_is_a_fault_of_its_receipt_and_its_message(store: S
         ("outcome of a receipt", store.where("conflicting")),
         ("counter", "conflicting"),
         ("message's conflict", ids.public("msg", store.message)),
+        ("message's standing", ids.public("msg", store.message)),
+        ("message's number of transitions", ids.public("msg", store.message)),
     }
 
 
