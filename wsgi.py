@@ -17,6 +17,7 @@ from receiptsvc.spool.drainer import Drainer
 from receiptsvc.spool.writer import Spool
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.notify import Notifier
+from receiptsvc.store.core.topics import Topic
 from receiptsvc.store.inbox.writer import open_writer
 from receiptsvc.web.app import create_app
 from receiptsvc.web.http import auth
@@ -37,12 +38,21 @@ def make() -> Application:
         writer.connect()  # first, while a connection is free; raises SettingsError if commits are not durable
     except StorageUnavailable as error:
         logs.warning("web.storage_unavailable", error=logs.describe(error))  # callbacks are answered 503 or spooled
-    notify = None if settings.is_sqlite else Notifier(settings.database_url).notify
+    if not settings.is_sqlite:
+        notifier = Notifier(settings.database_url)
+        database.notify = notifier.notify
+        atexit.register(notifier.close)
+
+    def notify_of_receipts() -> None:
+        database.notify({Topic.RECEIPTS})
+
     spool = Spool(settings.spool_dir) if settings.spool_dir else None
-    group_commit = GroupCommit(writer, budget_seconds=settings.callback_budget_seconds, spool=spool, on_commit=notify)
+    group_commit = GroupCommit(
+        writer, budget_seconds=settings.callback_budget_seconds, spool=spool, on_commit=notify_of_receipts
+    )
     if spool is not None and settings.spool_dir is not None:
         drain_writer = open_writer(settings.database_url, database.slot, patience_seconds=2)
-        drainer = Drainer(settings.spool_dir, spool, drain_writer)
+        drainer = Drainer(settings.spool_dir, spool, drain_writer, notify_of_receipts)
         atexit.register(spool.close)
         atexit.register(drainer.close)
     ack_stats = AckStats(Database(settings.database_url, pool_size=1))

@@ -27,7 +27,7 @@ def worker() -> None:
         signal.signal(signal_number, lambda *_: stop.set())
     settings = Settings.from_env()
     # One connection for each thread: the duties, and the concurrent calls.
-    database = Database(settings.database_url, pool_size=settings.send_concurrency + 5, is_worker=True)
+    database = Database(settings.database_url, pool_size=settings.send_concurrency + 6, is_worker=True)
     try:
         database.check_durability()
     except StorageUnavailable as error:

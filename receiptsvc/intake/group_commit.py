@@ -19,7 +19,7 @@ from gevent.lock import Semaphore
 from receiptsvc import logs
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.inbox import Arrival, Kept
-from receiptsvc.server.threads import AbortableThread, NativeThreads
+from receiptsvc.server.threads import AbortableThread
 from receiptsvc.spool.writer import Spool
 from receiptsvc.store.inbox.writer import InboxWriter
 
@@ -28,7 +28,6 @@ GRACE_SECONDS = 1.0  # beyond its budget, for the spool and for the loop itself
 _MAX_BYTES_IN_FLIGHT = 64 * 1024 * 1024
 _RETRY_SECONDS = 0.02
 _OUTAGE_TRY_SECONDS = 0.3  # how long a database that is known to be away may keep a group from the spool
-_NOTIFY_INTERVAL_SECONDS = 0.02
 _IDLE_SECONDS = 0.25  # between checks of the connection while no callback comes
 _CONNECT_SECONDS = 0.3  # how long a callback may have to wait for such a check
 _OUTCOME_VALID_SECONDS = 2.0  # for how long the outcome of keeping callbacks answers a probe
@@ -58,9 +57,9 @@ class GroupCommit:
         *,
         budget_seconds: float,
         spool: Spool | None = None,
-        on_commit: Callable[[], None] | None = None,
+        on_commit: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_commit` is called after commits, on a native thread, at most once in 20 ms."""
+        """`on_commit` is called after each commit, on the loop: it must return at once."""
         self._inbox_writer, self._spool, self._budget_seconds = inbox_writer, spool, budget_seconds
         self._database_thread = AbortableThread(inbox_writer.abandon)
         self._spool_thread, self._trial_thread = AbortableThread(), AbortableThread()
@@ -74,10 +73,8 @@ class GroupCommit:
         self._outcome_valid_until = 0.0  # of the monotonic clock
         self._next_outcome = Event()
         self.is_database_away = False
+        self._on_commit = on_commit
         self._greenlet = gevent.spawn(self._run)
-        self._has_committed = Event()
-        if on_commit is not None:
-            gevent.spawn(self._notify, on_commit)
 
     def keep(self, arrival: Arrival) -> None:
         """Return once the callback is on disk. Raises StorageUnavailable after its budget and a second at most.
@@ -142,14 +139,6 @@ class GroupCommit:
                 with suppress(Exception):  # callbacks and trials log the same failure
                     self._database_thread.run(_CONNECT_SECONDS, self._inbox_writer.connect, abort_on_timeout=False)
 
-    def _notify(self, on_commit: Callable[[], None]) -> None:
-        thread = NativeThreads(1)
-        while not self._is_closing:
-            self._has_committed.wait()
-            self._has_committed.clear()
-            thread.run(on_commit)
-            gevent.sleep(_NOTIFY_INTERVAL_SECONDS)
-
     def _keep_group(self, group: _Group) -> frozenset[UUID]:
         """Keep a group in the database, or else in the spool. Returns the ids of those that could not be kept."""
         arrivals, deadline = group.arrivals, group.began_at + self._budget_seconds
@@ -176,7 +165,7 @@ class GroupCommit:
     def _write_to_database(self, arrivals: Sequence[Arrival], deadline: float) -> None:
         """Commit, with retries until the deadline. Raises StorageUnavailable, and what the content makes it raise."""
         self._retry_until(deadline, lambda: self._inbox_writer.keep(arrivals))
-        self._has_committed.set()
+        self._on_commit()
         self._set_outcome(Kept.IN_DATABASE, _OUTCOME_VALID_SECONDS)
 
     def _retry_until(self, deadline: float, task: Callable[[], None]) -> None:

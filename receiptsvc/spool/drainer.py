@@ -33,8 +33,11 @@ _MAX_GROUP_BYTES = 8 * 1024 * 1024  # of records held in memory at once, besides
 class Drainer:
     """Drains a spool folder every second, with an inbox writer of its own: no new callback waits for a spooled one."""
 
-    def __init__(self, folder: Path, spool: writer.Spool, inbox_writer: InboxWriter) -> None:
-        self._folder, self._spool, self._inbox_writer = folder, spool, inbox_writer
+    def __init__(
+        self, folder: Path, spool: writer.Spool, inbox_writer: InboxWriter, on_commit: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_commit` is called, on a native thread, when callbacks have been written to the database."""
+        self._folder, self._spool, self._inbox_writer, self._on_commit = folder, spool, inbox_writer, on_commit
         self._thread = NativeThreads(1)
         self._closing = Event()
         gevent.spawn(self._run)
@@ -61,7 +64,10 @@ class Drainer:
             return True
         self._inbox_writer.keep([])  # raises StorageUnavailable while the database is away
         self._spool.seal()
-        return drain(self._folder, self._inbox_writer.keep, stop=self._closing.is_set) > 0
+        written = drain(self._folder, self._inbox_writer.keep, stop=self._closing.is_set)
+        if written:
+            self._on_commit()
+        return written > 0
 
 
 def drain(folder: Path, write: Write, *, group_size: int = 500, stop: Callable[[], bool]) -> int:

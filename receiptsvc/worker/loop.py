@@ -11,7 +11,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from time import monotonic
+
+from sqlalchemy import or_, select
 
 from receiptsvc import logs
 from receiptsvc.config import Settings
@@ -22,7 +25,7 @@ from receiptsvc.dynmark import status_map
 from receiptsvc.dynmark.gateway import Gateway
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Heartbeat
-from receiptsvc.store.core.notify import listen
+from receiptsvc.store.core.topics import Topic
 from receiptsvc.store.health import heartbeats
 from receiptsvc.store.inbox import parking
 from receiptsvc.store.messages import change_feed
@@ -31,15 +34,15 @@ from receiptsvc.worker import single_instance
 from receiptsvc.worker.pending_queue import PendingQueue
 from receiptsvc.worker.receipt_processor import ReceiptRules, process
 from receiptsvc.worker.sender import release, repeats, submit
+from receiptsvc.worker.watch import Watch
 
 STOP_SECONDS = 20.0  # a dyno gives 30 s between SIGTERM and SIGKILL
 
 _BATCH = 1000  # callbacks in a step
 _SQLITE_BATCH = 100  # about 50 ms at most
-_PROCESS_POLL_SECONDS = 0.2
-_SEND_POLL_SECONDS = 0.5
 _HEARTBEAT_SECONDS = 5.0
 _DEAD_AFTER = timedelta(seconds=15)  # without a heartbeat a worker of another host counts as killed
+_REUSED_AFTER = timedelta(days=1)  # without a heartbeat a process of this host with a worker's id is not that worker
 _TIDY_SECONDS = 5.0
 _PRUNE_SECONDS = 60.0
 _MAX_RELEASED = 100  # parked receipts in a step
@@ -54,8 +57,7 @@ class Duty:
 
     name: str
     step: Callable[[], int]
-    rest_seconds: float
-    wakes_on_notify: bool = False  # whether its rest ends early when callbacks have been stored
+    rest: Callable[[], object]
 
 
 def run(settings: Settings, database: Database, gateways: Mapping[str, Gateway], stop: threading.Event) -> None:
@@ -73,13 +75,18 @@ def run(settings: Settings, database: Database, gateways: Mapping[str, Gateway],
     queue = PendingQueue()
     _run_until_done(lambda: _register(database, queue), stop)
     logs.info("worker.started", sends=bool(gateways))
-    notified = threading.Event()  # set when PostgreSQL says that callbacks have been stored
-    threads = [_start(duty, stop, notified) for duty in _duties(settings, database, gateways, queue, stop)]
-    if not database.is_sqlite:
-        threading.Thread(
-            target=listen, args=(settings.database_listen_url, notified.set, stop), name="listen", daemon=True
-        ).start()
+    watch = Watch(
+        database,
+        listen_url=None if database.is_sqlite else settings.database_listen_url,
+        is_sending=bool(gateways),
+        sends_per_second=settings.sends_per_second,
+        on_due_receipts=queue.rewind,
+    )
+    database.notify = watch.notify
+    threads = [_start(duty, stop) for duty in _duties(settings, database, gateways, stop, queue=queue, watch=watch)]
+    threading.Thread(target=watch.listen, name="listen", daemon=True).start()
     stop.wait()
+    watch.close()
     deadline = monotonic() + STOP_SECONDS
     for thread in threads:
         thread.join(max(0.0, deadline - monotonic()))
@@ -93,7 +100,13 @@ def run(settings: Settings, database: Database, gateways: Mapping[str, Gateway],
 
 
 def _duties(
-    settings: Settings, database: Database, gateways: Mapping[str, Gateway], queue: PendingQueue, stop: threading.Event
+    settings: Settings,
+    database: Database,
+    gateways: Mapping[str, Gateway],
+    stop: threading.Event,
+    *,
+    queue: PendingQueue,
+    watch: Watch,
 ) -> list[Duty]:
     rules = ReceiptRules(
         status_map=status_map.load(settings.status_map),
@@ -111,26 +124,32 @@ def _duties(
         return done
 
     def beat() -> int:
-        with database.transaction() as session:
-            heartbeats.beat(session, _process_name(), datetime.now(UTC))
-        queue.isolate(_reap_killed_workers(database))
+        queue.isolate(_beat(database))
         return 0
 
+    def tidy() -> int:
+        done = _tidy(settings, database)
+        if done:
+            watch.ask()  # what it settled may be due again sooner than anything else
+        return done
+
     duties = [
-        Duty(name="heartbeat", step=beat, rest_seconds=_HEARTBEAT_SECONDS),
-        Duty(name="process", step=process_receipts, rest_seconds=_PROCESS_POLL_SECONDS, wakes_on_notify=True),
-        Duty(name="tidy", step=lambda: _tidy(settings, database), rest_seconds=_TIDY_SECONDS),
-        Duty(name="prune", step=lambda: _prune_events(settings, database), rest_seconds=_PRUNE_SECONDS),
+        Duty(name="heartbeat", step=beat, rest=lambda: stop.wait(_HEARTBEAT_SECONDS)),
+        Duty(name="watch", step=watch.look, rest=watch.rest),
+        Duty(name="process", step=process_receipts, rest=lambda: watch.rest_until(Topic.RECEIPTS)),
+        Duty(name="tidy", step=tidy, rest=lambda: stop.wait(_TIDY_SECONDS)),
+        Duty(name="prune", step=lambda: _prune_events(settings, database), rest=lambda: stop.wait(_PRUNE_SECONDS)),
     ]
     if not gateways:
         logs.warning("worker.cannot_send", missing="DYNMARK_USERNAME, DYNMARK_PASSWORD")
         return duties
 
     def send() -> int:
-        return submit(database, gateways, settings, stop)
+        # One sender is woken at a time, and wakes the next when it has found something.
+        return submit(database, gateways, settings, stop, on_claim=lambda: watch.notify({Topic.MESSAGES}))
 
-    numbers = range(settings.send_concurrency)
-    return duties + [Duty(name=f"send-{number}", step=send, rest_seconds=_SEND_POLL_SECONDS) for number in numbers]
+    rest = partial(watch.rest_until, Topic.MESSAGES)
+    return duties + [Duty(name=f"send-{number}", step=send, rest=rest) for number in range(settings.send_concurrency)]
 
 
 def _process_name() -> str:
@@ -142,14 +161,12 @@ def _register(database: Database, queue: PendingQueue) -> int:
 
     An older heartbeat of our own name is that of a killed worker: a container gives the same name to each.
     """
-    queue.isolate(_reap_killed_workers(database, is_starting=True))
-    with database.transaction() as session:
-        heartbeats.beat(session, _process_name(), datetime.now(UTC))
+    queue.isolate(_beat(database, is_starting=True))
     return 0
 
 
-def _reap_killed_workers(database: Database, *, is_starting: bool = False) -> int:
-    """Remove the heartbeats of killed workers.
+def _beat(database: Database, *, is_starting: bool = False) -> int:
+    """Send a heartbeat, and remove those of killed workers.
 
     Returns how many rows must be processed singly, because one of them may have killed a worker.
     """
@@ -160,11 +177,12 @@ def _reap_killed_workers(database: Database, *, is_starting: bool = False) -> in
             return is_starting
         _, host, process_id = heartbeat.process.rsplit(":", 2)
         if host == socket.gethostname():
-            return not _is_alive(int(process_id))
+            return not _is_alive(int(process_id)) or heartbeat.seen_at < now - _REUSED_AFTER
         return heartbeat.seen_at < now - _DEAD_AFTER
 
     with database.transaction() as session:
         killed = heartbeats.reap(session, "worker", is_killed)
+        heartbeats.beat(session, _process_name(), now)
     if killed:
         logs.warning("worker.others_were_killed", workers=killed)
     return killed * _BATCH
@@ -183,8 +201,15 @@ def _is_alive(process_id: int) -> bool:
 def _tidy(settings: Settings, database: Database) -> int:
     """Settle lost calls and late messages, release parked receipts and messages of decided accounts, number changes.
 
-    Returns more than 0 if there may be more to do at once.
+    Returns more than 0 if there may be more to do at once. When there is nothing to do, that costs one statement.
     """
+    now = datetime.now(UTC)
+    is_any = [call_results.is_any_to_settle(now, repeats(settings)), parking.is_any_due(now)]
+    if not database.is_sqlite:
+        is_any.append(change_feed.is_any_unnumbered())
+    with database.glance() as connection:
+        if not connection.scalar(select(or_(*is_any))):
+            return 0
     with database.transaction() as session:
         retired = call_results.retire_late(session, datetime.now(UTC), repeats(settings))
     with database.transaction() as session:
@@ -224,20 +249,20 @@ def _settle_lost(settings: Settings, database: Database, *, all_calls: bool = Fa
         return call_results.settle_lost(session, datetime.now(UTC), repeats(settings), all_calls=all_calls)
 
 
-def _start(duty: Duty, stop: threading.Event, notified: threading.Event) -> threading.Thread:
+def _start(duty: Duty, stop: threading.Event) -> threading.Thread:
     # A daemon, because a call that hangs must not keep the process from ending.
-    wake = notified if duty.wakes_on_notify else stop
-    thread = threading.Thread(target=_repeat, args=(duty, stop, wake), name=duty.name, daemon=True)
+    thread = threading.Thread(target=_repeat, args=(duty, stop), name=duty.name, daemon=True)
     thread.start()
     return thread
 
 
-def _repeat(duty: Duty, stop: threading.Event, wake: threading.Event) -> None:
+def _repeat(duty: Duty, stop: threading.Event) -> None:
     failures = 0
     while not stop.is_set():
         pause_seconds = _PAUSES.gap(failures).total_seconds()
         try:
-            done = duty.step()
+            if not duty.step():
+                duty.rest()
         except StorageUnavailable as error:
             logs.warning(
                 "worker.storage_unavailable", duty=duty.name, error=logs.describe(error), pause_seconds=pause_seconds
@@ -253,5 +278,3 @@ def _repeat(duty: Duty, stop: threading.Event, wake: threading.Event) -> None:
             failures += 1
         else:
             failures = 0
-            if not done and wake.wait(duty.rest_seconds) and wake is not stop:
-                wake.clear()

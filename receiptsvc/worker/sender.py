@@ -1,7 +1,7 @@
 """Accepted messages go to the gateway: claim and commit, call with no transaction open, record and commit."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from time import monotonic, sleep
 from uuid import UUID
@@ -32,10 +32,17 @@ class _Stopped(Exception):
     """Leaves a transaction, and nothing of it behind."""
 
 
-def submit(database: Database, gateways: Mapping[str, Gateway], settings: Settings, stop: threading.Event) -> int:
+def submit(
+    database: Database,
+    gateways: Mapping[str, Gateway],
+    settings: Settings,
+    stop: threading.Event,
+    *,
+    on_claim: Callable[[], None] = lambda: None,
+) -> int:
     """Give one batch of what is due to the gateway; how many messages. Raises StorageUnavailable.
 
-    `gateways`: by transport.
+    `gateways`: by transport. `on_claim` is called before the call is made: there may be another batch.
     """
     started = datetime.now(UTC)
     try:
@@ -51,6 +58,7 @@ def submit(database: Database, gateways: Mapping[str, Gateway], settings: Settin
             send_gate.spend(session, started, len(claimed), settings.sends_per_second)
     except _Stopped:
         return 0
+    on_claim()
     results = gateways[claimed[0].transport].send(
         [outbound(settings, message, started) for message in claimed],
         repeats=frozenset(message.id for message in claimed if message.unclear_since is not None),

@@ -106,7 +106,9 @@ def test_it_listens_at_the_database_listen_url(postgresql_url: str) -> None:
     keys = {"CALLBACK_KEYS": "a" * 16, "API_KEYS": "a:read:" + "b" * 16}
     settings = Settings.from_env({"DATABASE_URL": postgresql_url, "DATABASE_LISTEN_URL": direct, **keys})
     database = Database(settings.database_url)
-    listeners = "select pid from pg_stat_activity where datname = 'postgres' and query = 'LISTEN receiptsvc_inbox'"
+    listeners = (
+        "select pid from pg_stat_activity where datname = 'postgres' and application_name = 'receiptsvc listener'"
+    )
     with closing(psycopg.connect(direct.replace("+psycopg", ""), autocommit=True)) as connection:
         before = set(connection.execute(listeners).fetchall())
         with running_worker(settings, database):

@@ -10,6 +10,7 @@ from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.notify import Notifier
 
 
 @contextmanager
@@ -19,6 +20,10 @@ def opened(settings: Settings, *, is_written: bool = False) -> Iterator[Database
     `is_written`: whether the command writes, so that the message says what became of that.
     """
     database = Database(settings.database_url)
+    notifier = None
+    if is_written and not database.is_sqlite:
+        notifier = Notifier(settings.database_url)
+        database.notify = notifier.notify
     try:
         yield database
     except (DBAPIError, StorageUnavailable) as error:
@@ -29,4 +34,6 @@ def opened(settings: Settings, *, is_written: bool = False) -> Iterator[Database
             else f"the database can't be read ({description}); have its migrations run?"
         ) from error
     finally:
+        if notifier is not None:
+            notifier.close()
         database.close()

@@ -1,11 +1,12 @@
-"""The database: one engine a process, and the two ways to open a transaction.
+"""The database: one engine a process, and the ways to open a transaction.
 
 Every commit of data is visible in the caller as `with database.transaction() as session:`. On SQLite such a transaction
 is `BEGIN IMMEDIATE`: it waits for the write lock at its start and never fails half-way. A reading one is deferred.
 """
 
 import secrets
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import sleep
@@ -13,12 +14,13 @@ from typing import Any
 
 from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import ExceptionContext, make_url
-from sqlalchemy.exc import DataError, DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
-from receiptsvc.store.core import durability, outages, sqlite_files
+from receiptsvc.store.core import durability, outages, sqlite_files, topics
+from receiptsvc.store.core.topics import Topic
 
 MAX_SECONDS = 15.0  # for one call to work through rows: routers cut a request off after 30 s
 
@@ -54,6 +56,9 @@ class Database:
         # The slot that this process adds to in the counters: a shared slot costs time, not correctness.
         self.slot = secrets.randbelow(64) + 64 * is_worker
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        # Called after a commit that has made work for the workers, with its topics.
+        self.notify: Callable[[Collection[Topic]], None] = lambda _: None
+        self._version_connection: Connection | None = None
         arguments: dict[str, Any] = {"timeout": busy_seconds} if self.is_sqlite else _PG_CONNECT
         path = parsed.database or ""
         self._files = sqlite_files.files_of(path)  # on PostgreSQL never opened, so never checked
@@ -67,7 +72,6 @@ class Database:
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=busy_seconds,
-            pool_pre_ping=not self.is_sqlite,
             connect_args=arguments,
             hide_parameters=True,  # parameters are phone numbers and texts; errors get logged
         )
@@ -79,12 +83,14 @@ class Database:
             event.listen(self._engine, "begin", _begin_sqlite)
         else:
             event.listen(self._engine, "connect", _set_utc)
+            event.listen(self._engine, "checkout", _require_alive)
         options: dict[str, Any] = (
             {_BEGIN: "BEGIN DEFERRED"}
             if self.is_sqlite
             else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         )
         self._reading = self._engine.execution_options(**options)
+        self._single = self._reading if self.is_sqlite else self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -99,6 +105,8 @@ class Database:
         with _translate_errors(), Session(self._engine, expire_on_commit=False, info=info) as session, session.begin():
             yield session
         self._files.check()
+        if marked := topics.marked(session):
+            self.notify(marked)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -106,6 +114,34 @@ class Database:
         self._files.check()
         with _translate_errors(), Session(self._reading, expire_on_commit=False) as session:
             yield session
+
+    @contextmanager
+    def glance(self) -> Iterator[Connection]:
+        """A connection for short statements that are made all the time. Raises StorageUnavailable.
+
+        PostgreSQL gets each alone, without a BEGIN and a COMMIT around it, and there is no session that would cost as
+        much as the statement.
+        """
+        self._files.check()
+        with _translate_errors(), self._single.connect() as connection:
+            yield connection
+
+    def sqlite_version(self) -> int:
+        """A number that changes when another connection has committed, on SQLite only. It costs some microseconds.
+
+        Only one thread may call it: the number means something on one connection alone, which is kept for it. Raises
+        StorageUnavailable.
+        """
+        self._files.check()
+        try:
+            with _translate_errors():
+                if self._version_connection is None:
+                    self._version_connection = self._engine.connect()
+                driver: Any = self._version_connection.connection.driver_connection
+                version: int = driver.execute("PRAGMA data_version").fetchone()[0]
+        except sqlite3.Error as error:
+            raise StorageUnavailable(outages.describe(error)) from error
+        return version
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -132,6 +168,9 @@ class Database:
 
     def close(self) -> None:
         """Close every idle connection."""
+        if self._version_connection is not None:
+            self._version_connection.close()
+            self._version_connection = None
         self._engine.dispose()
 
 
@@ -168,6 +207,12 @@ def _set_utc(connection: Any, _record: object) -> None:
     # In the server's own zone the first and last possible times would be shifted out of Python's range.
     connection.execute("SET TIME ZONE 'UTC'")
     connection.commit()
+
+
+def _require_alive(connection: Any, _record: object, _proxy: object) -> None:
+    """Have the pool replace a connection that was cut while it was idle. A ping would be one more round trip."""
+    if not outages.is_alive(connection):
+        raise DisconnectionError("it was cut while it was idle")
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

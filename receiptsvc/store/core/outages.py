@@ -1,5 +1,6 @@
 """Classifies database errors: an outage passes, while an error about data repeats with every try."""
 
+import select
 import sqlite3
 from typing import Any
 
@@ -29,7 +30,23 @@ def is_outage(error: BaseException | None) -> bool:
     return False
 
 
+def is_alive(connection: psycopg.Connection) -> bool:
+    """Whether an idle connection is still open, as far as this side knows without a round trip."""
+    try:
+        while _has_input(connection.fileno()):  # a server's farewell comes before the end of its connection
+            connection.pgconn.consume_input()  # raises if the connection has ended
+    except (OSError, psycopg.Error):
+        return False
+    return not connection.closed
+
+
 def describe(error: BaseException) -> str:
     """A driver's error by type and code only: its text may hold personal data."""
     code = getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", None)
     return f"the database did not do it ({type(error).__name__}{f' {code}' if code else ''})"
+
+
+def _has_input(descriptor: int) -> bool:
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(0))

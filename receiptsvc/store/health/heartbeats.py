@@ -1,7 +1,7 @@
 """Heartbeats: each worker reports every few seconds that it is running. A killed worker leaves its heartbeat behind."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -9,17 +9,14 @@ from sqlalchemy.orm import Session
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.models import Heartbeat
 
-_FORGET_AFTER = timedelta(days=1)
-
 
 def beat(session: Session, process: str, now: datetime) -> None:
-    """Store that this process is running, and delete heartbeats older than a day."""
+    """Store that this process is running."""
     statement = bulk.upsert(session, Heartbeat)
     values = {"seen_at": now}
     session.execute(
         statement.on_conflict_do_update(index_elements=["process"], set_=values), {"process": process, **values}
     )
-    session.execute(delete(Heartbeat).where(Heartbeat.seen_at < now - _FORGET_AFTER))
 
 
 def deregister(session: Session, process: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, select, update
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
@@ -97,6 +97,11 @@ def release_due(session: Session, now: datetime, limit: int) -> int:
     return _release(session, Parked.look_at <= now, now, limit)
 
 
+def is_any_due(now: datetime) -> ColumnElement[bool]:
+    """Whether `release_due` would release any."""
+    return _releasable(Parked.look_at <= now).exists()
+
+
 def remove(
     session: Session, receipts: Sequence[tuple[UUID, ReceiptOutcome, str | None]], now: datetime, actor: str
 ) -> None:
@@ -130,16 +135,15 @@ def remove(
 
 
 def _release(session: Session, condition: ColumnElement[bool], now: datetime, limit: int | None = None) -> int:
-    query = (
-        select(Parked.receipt_id)
-        .join(OutcomeRow, OutcomeRow.receipt_id == Parked.receipt_id)
-        .where(condition, Parked.look_at.is_not(None), OutcomeRow.outcome == ReceiptOutcome.UNMATCHED)
-        .order_by(Parked.look_at if limit else Parked.receipt_id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    released = session.scalars(query).all()
+    ordered = _releasable(condition).order_by(Parked.look_at if limit else Parked.receipt_id).limit(limit)
+    released = session.scalars(ordered.with_for_update(skip_locked=True)).all()
     if released:
         session.execute(update(Parked).where(bulk.among(session, Parked.receipt_id, released)).values(look_at=None))
         pending.reopen(session, released, now)
     return len(released)
+
+
+def _releasable(condition: ColumnElement[bool]) -> Select[UUID]:
+    is_parked = and_(Parked.look_at.is_not(None), OutcomeRow.outcome == ReceiptOutcome.UNMATCHED)
+    query = select(Parked.receipt_id).join(OutcomeRow, OutcomeRow.receipt_id == Parked.receipt_id)
+    return query.where(condition, is_parked)

@@ -18,9 +18,10 @@ from receiptsvc import ids
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Callback
 from receiptsvc.domain.statuses import Effect
-from receiptsvc.store.core import bulk
+from receiptsvc.store.core import bulk, topics
 from receiptsvc.store.core.db import is_sqlite
 from receiptsvc.store.core.models import InboxRow, OutcomeRow, PendingRow
+from receiptsvc.store.core.topics import Topic
 from receiptsvc.store.inbox import counters
 from receiptsvc.store.inbox.columns import ARRIVED, QUEUED
 
@@ -243,8 +244,21 @@ def reopen(
     session.execute(delete(OutcomeRow).where(is_meant).execution_options(synchronize_session=False))
     bulk.insert_all(session, PendingRow, rows)
     counters.move(session, {(outcome, ReceiptOutcome.PENDING): count for outcome, count in moved.items()})
+    topics.mark(session, Topic.RECEIPTS)
     return moved
 
 
 def _columns(model: type[InboxRow | PendingRow], names: Sequence[str]) -> list[Any]:
     return [getattr(model, name) for name in names]
+
+
+def first_waiting() -> Select[datetime]:
+    """The query of when the first receipt arrived that has waited for nothing but its turn: the head of an index."""
+    query = select(InboxRow.received_at).join(PendingRow, PendingRow.receipt_id == InboxRow.id)
+    return query.where(PendingRow.next_at.is_(None)).order_by(PendingRow.receipt_id).limit(1)
+
+
+def first_due() -> Select[datetime | None]:
+    """The query of when the first of the others is due: the head of another index."""
+    query = select(PendingRow.next_at).where(PendingRow.next_at.is_not(None))
+    return query.order_by(PendingRow.next_at, PendingRow.receipt_id).limit(1)

@@ -9,7 +9,6 @@ cancelled, the client gets COMMAND_OK and a WARNING. A later "do nothing" on the
 commit that wrote something waits until the standbys have everything that was written before it, by any connection.
 """
 
-import select
 import socket
 import sqlite3
 import threading
@@ -149,7 +148,7 @@ class PostgresqlWriter:
         """See `InboxWriter`."""
         with self._lock:
             connection = self._connection
-        if connection is not None and _is_alive(connection):
+        if connection is not None and outages.is_alive(connection):
             return
         self.close()
         try:
@@ -359,22 +358,6 @@ def _split(arrivals: Sequence[Arrival]) -> Iterator[Sequence[Arrival]]:
             yield arrivals[start:index]
             start, size = index, len(arrival.callback.query) + len(arrival.callback.body)
     yield arrivals[start:]
-
-
-def _is_alive(connection: psycopg.Connection) -> bool:
-    """Whether an idle connection is still open, as far as this side knows."""
-    try:
-        if _has_input(connection.fileno()):
-            connection.pgconn.consume_input()  # raises if the connection has ended
-    except (OSError, psycopg.Error):
-        return False
-    return not connection.closed
-
-
-def _has_input(descriptor: int) -> bool:
-    poller = select.poll()
-    poller.register(descriptor, select.POLLIN)
-    return bool(poller.poll(0))
 
 
 def _check(result: PGresult) -> None:

@@ -22,8 +22,9 @@ from receiptsvc.domain.correlation import MAX_CANDIDATES, TransactionLink
 from receiptsvc.domain.messages import NewMessage, Origin
 from receiptsvc.domain.standing import Standing, join, state_of
 from receiptsvc.domain.statuses import UNSETTLED, Effect, Report, Source, Status, digest_of
-from receiptsvc.store.core import bulk
+from receiptsvc.store.core import bulk, topics
 from receiptsvc.store.core.models import Message, MessageTransaction, Transition
+from receiptsvc.store.core.topics import Topic
 from receiptsvc.store.messages import activity, change_feed, hourly_counts
 from receiptsvc.store.messages.change_feed import Change
 
@@ -119,6 +120,7 @@ def accept(
     """
     due = [max(message.deliver_after or now, now) if schedules_messages else now for message in messages]
     step = NewTransition(report=own_report(Status.ACCEPTED, now), rule="accepted")
+    topics.mark(session, Topic.MESSAGES)
     return _insert(session, messages, [{"due_at": at} for at in due], step, now)
 
 

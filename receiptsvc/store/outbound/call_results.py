@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain import retry_policy
@@ -21,8 +21,9 @@ from receiptsvc.domain.accounts import find as find_of_account
 from receiptsvc.domain.messages import SendOutcome, SendResult
 from receiptsvc.domain.retry_policy import RepeatPolicy
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store.core import bulk
+from receiptsvc.store.core import bulk, topics
 from receiptsvc.store.core.models import Attempt, Message, SendingAccount
+from receiptsvc.store.core.topics import Topic
 from receiptsvc.store.inbox import parking
 from receiptsvc.store.messages import transitions
 from receiptsvc.store.outbound import accounts, send_gate
@@ -71,7 +72,7 @@ def retire_late(session: Session, now: datetime, repeats: RepeatPolicy) -> int:
     """
     late = session.execute(
         select(Message.id, Message.unclear_since, Message.status)
-        .where(Message.due_at <= now, Message.calling_since.is_(None), is_too_late(now, repeats))
+        .where(_is_late(now, repeats))
         .order_by(Message.id)
         .limit(_SLICE)
         .with_for_update(skip_locked=True, key_share=True)
@@ -90,6 +91,10 @@ def retire_late(session: Session, now: datetime, repeats: RepeatPolicy) -> int:
     calls = {row.id: {"suspicion": None} for row in late}
     transitions.record(session, locked, entries, now, calls=calls)
     return len(late)
+
+
+def _is_late(now: datetime, repeats: RepeatPolicy) -> ColumnElement[bool]:
+    return and_(Message.due_at <= now, Message.calling_since.is_(None), is_too_late(now, repeats))
 
 
 def _lost(now: datetime) -> transitions.NewTransition:
@@ -332,6 +337,8 @@ def release(session: Session, now: datetime, repeats: RepeatPolicy) -> int:
             mine.due_at = _next_due(after, tried, SendOutcome.UNCLEAR, now, repeats, stretch=stretch)
         calls[message_id] = _noted(after)
     transitions.record(session, locked, entries, now, calls=calls)
+    if calls:
+        topics.mark(session, Topic.MESSAGES)
     accounts.forget(session)
     return len(calls)
 
@@ -360,15 +367,26 @@ def settle_lost(session: Session, now: datetime, repeats: RepeatPolicy, *, all_c
 
     `all_calls`: whatever the lease says. Only where no other process can be calling.
     """
-    query = select(Message.id, Message.tries).where(Message.calling_since.is_not(None))
-    if not all_calls:
-        query = query.where(Message.due_at <= now)
+    query = select(Message.id, Message.tries).where(_IS_CALLING if all_calls else _is_lost(now))
     rows = session.execute(
         query.order_by(Message.id).limit(_SLICE).with_for_update(skip_locked=True, key_share=True)
     ).all()
     lost = SendResult(outcome=SendOutcome.UNCLEAR, description="the process that made this call went away")
     record_results(session, {row.id: AttemptResult(number=row.tries, result=lost) for row in rows}, now, repeats)
     return len(rows)
+
+
+_IS_CALLING = Message.calling_since.is_not(None)
+
+
+def _is_lost(now: datetime) -> ColumnElement[bool]:
+    return and_(_IS_CALLING, Message.due_at <= now)
+
+
+def is_any_to_settle(now: datetime, repeats: RepeatPolicy) -> ColumnElement[bool]:
+    """Whether `retire_late`, `settle_lost` or `release` may find anything."""
+    found = (select(Message.id).where(condition).exists() for condition in (_is_late(now, repeats), _is_lost(now)))
+    return or_(*found, select(SendingAccount.name).exists())
 
 
 def count_overdue(session: Session, before: datetime, most: int = 10_000) -> int:

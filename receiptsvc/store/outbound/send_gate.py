@@ -7,6 +7,7 @@ It stands in one row. Whoever claims messages asks it first, in the same transac
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import update
 from sqlalchemy.orm import Session
@@ -14,8 +15,9 @@ from sqlalchemy.orm import Session
 from receiptsvc import logs
 from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.messages import SendOutcome
-from receiptsvc.store.core import audits
+from receiptsvc.store.core import audits, topics
 from receiptsvc.store.core.models import SendGate
+from receiptsvc.store.core.topics import Topic
 
 SUBJECT = "sending"  # what audits of a pause are about
 
@@ -33,6 +35,28 @@ class Allowance:
     most: int
     is_probe: bool = False
     knows_up_to: int = 0
+
+
+class GateTimes(NamedTuple):
+    """What decides when a message may be claimed: the columns `TIMES`."""
+
+    paused_at: datetime | None
+    refused_at: datetime | None
+    probe_at: datetime | None
+    next_free_at: datetime | None
+
+    def opens_at(self, now: datetime, per_second: float | None) -> datetime | None:
+        """When `request` would allow a message, if nothing is changed by then; None: never, for sending is paused."""
+        if self.paused_at is not None:
+            return None
+        if self.refused_at is not None:
+            return self.probe_at or now
+        if per_second is None:
+            return now
+        return _used_up_to(self.next_free_at, now, per_second) + timedelta(seconds=1 / per_second)
+
+
+TIMES = tuple(getattr(SendGate, name) for name in GateTimes._fields)
 
 
 def read(session: Session) -> SendGate:
@@ -66,7 +90,7 @@ def request(session: Session, now: datetime, most: int, per_second: float | None
     if per_second is None:
         return Allowance(most=most, knows_up_to=known)
     held = hold(session)  # till the commit, so that no two workers spend the same
-    free = int((now - _used_up_to(held, now, per_second)).total_seconds() * per_second)
+    free = int((now - _used_up_to(held.next_free_at, now, per_second)).total_seconds() * per_second)
     return Allowance(most=max(0, min(most, free)), knows_up_to=known)
 
 
@@ -74,7 +98,7 @@ def spend(session: Session, now: datetime, count: int, per_second: float | None)
     """Note that so many messages of what `allow` allowed were claimed."""
     if per_second is not None:
         held = read(session)
-        held.next_free_at = _used_up_to(held, now, per_second) + timedelta(seconds=count / per_second)
+        held.next_free_at = _used_up_to(held.next_free_at, now, per_second) + timedelta(seconds=count / per_second)
 
 
 def record_outcome(session: Session, outcomes: Collection[SendOutcome], now: datetime, *, was_probe: bool) -> None:
@@ -93,6 +117,7 @@ def record_outcome(session: Session, outcomes: Collection[SendOutcome], now: dat
     elif not is_refused and held.refused_at is not None:
         held.refused_at, held.probe_at, held.probe_gap_seconds = None, None, 0
         logs.info("send.account_works_again")
+        topics.mark(session, Topic.MESSAGES)
 
 
 def next_number(session: Session) -> int:
@@ -116,6 +141,7 @@ def resume(session: Session, actor: str, reason: str | None, now: datetime) -> S
     held = hold(session)
     if held.paused_at is not None:
         held.paused_at = held.paused_by = held.pause_reason = None
+        topics.mark(session, Topic.MESSAGES)
         audits.write(session, at=now, actor=actor, action="resume", subject=SUBJECT, reason=reason)
     return held
 
@@ -128,6 +154,6 @@ def _takes_probe(session: Session, held: SendGate, now: datetime) -> bool:
     return session.scalar(taken.values(probe_at=now + gap).returning(SendGate.id)) is not None
 
 
-def _used_up_to(held: SendGate, now: datetime, per_second: float) -> datetime:
+def _used_up_to(next_free_at: datetime | None, now: datetime, per_second: float) -> datetime:
     burst = max(_BURST, timedelta(seconds=1 / per_second))
-    return max(held.next_free_at or datetime.min.replace(tzinfo=UTC), now - burst)
+    return max(next_free_at or datetime.min.replace(tzinfo=UTC), now - burst)

@@ -1,0 +1,35 @@
+"""When a worker next has something to do, told by one cheap statement, so that it can rest until then."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select
+
+from receiptsvc.store.core.models import Message
+from receiptsvc.store.inbox import pending
+from receiptsvc.store.outbound import send_gate
+
+
+class NextDue(NamedTuple):
+    """When the first pending receipt and the first message to send are due; None: there is none.
+
+    A time may have gone by: the first in a queue may be what another worker has locked, or may not be sent yet.
+    """
+
+    receipt_at: datetime | None
+    message_at: datetime | None
+
+
+_FIRST_MESSAGE = select(Message.due_at).where(Message.due_at.is_not(None)).order_by(Message.due_at).limit(1)
+_HEADS = [query.scalar_subquery() for query in (pending.first_waiting(), pending.first_due(), _FIRST_MESSAGE)]
+_QUERY = select(*_HEADS, *send_gate.TIMES)  # built once
+
+
+def find(connection: Connection, now: datetime, per_second: float | None) -> NextDue:
+    """What is due next. `per_second`: the allowed rate of sending, as for `send_gate.request`."""
+    waiting_since, due_at, message_at, *gate = connection.execute(_QUERY).one()
+    receipt_at = min((at for at in (waiting_since, due_at) if at is not None), default=None)
+    opens_at = send_gate.GateTimes._make(gate).opens_at(now, per_second)
+    if message_at is None or opens_at is None:
+        return NextDue(receipt_at, None)
+    return NextDue(receipt_at, max(message_at, opens_at))
