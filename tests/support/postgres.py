@@ -1,6 +1,7 @@
 """A PostgreSQL server that can be killed, frozen and started again on the same data and port."""
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from tests.support.processes import children, is_alive, until
 MAX_CONNECTIONS = 40
 
 _TEMPLATE = "migrated"
+_STANDBYS = "synchronous_standby_names"
+_STATEMENT = re.compile(r"LOG:  (?:statement|execute [^:]*): (.*)")
 
 
 class Server:
@@ -76,11 +79,22 @@ class Server:
     @contextmanager
     def waiting_for_a_standby(self) -> Iterator[None]:
         """While the block lasts, every commit waits for a synchronous standby that does not come."""
-        self._name_standbys("SET synchronous_standby_names = 'absent'", "absent")
+        self._configure(f"SET {_STANDBYS} = 'absent'", _STANDBYS, "absent")
         try:
             yield
         finally:
-            self._name_standbys("RESET synchronous_standby_names", "")
+            self._configure(f"RESET {_STANDBYS}", _STANDBYS, "")
+
+    @contextmanager
+    def logged_statements(self) -> Iterator[list[str]]:
+        """The statements that it is sent while the block lasts, BEGIN and COMMIT among them; in the list at its end."""
+        statements: list[str] = []
+        log = self._folder / "log"
+        self._configure("SET log_statement = 'all'", "log_statement", "all")
+        size = log.stat().st_size
+        yield statements
+        statements += _STATEMENT.findall(log.read_bytes()[size:].decode())
+        self._configure("RESET log_statement", "log_statement", "none")
 
     def connect(self, name: str = "postgres") -> psycopg.Connection:
         """A connection, each statement its own transaction. Raises psycopg.OperationalError."""
@@ -97,15 +111,15 @@ class Server:
             admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{_TEMPLATE}"')
         return self._url("postgresql+psycopg", name)
 
-    def _name_standbys(self, change: str, expected: str) -> None:
+    def _configure(self, change: str, name: str, expected: str) -> None:
         with self.connect() as admin:
             admin.execute(f"ALTER SYSTEM {change}".encode())
             admin.execute("SELECT pg_reload_conf()")
-        until(f"the standbys are {expected!r}", lambda: self._standbys() == expected)
+        until(f"{name} is {expected!r}", lambda: self._show(name) == expected)
 
-    def _standbys(self) -> str:
+    def _show(self, name: str) -> str:
         with self.connect() as admin:
-            row = admin.execute("SHOW synchronous_standby_names").fetchone()
+            row = admin.execute(f"SHOW {name}".encode()).fetchone()
         return str(row[0]) if row else ""
 
     def _halt(self) -> list[int]:
