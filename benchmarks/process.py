@@ -26,13 +26,14 @@ from receiptsvc.demo.processes import Stack
 from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
 from receiptsvc.dynmark import status_map
+from receiptsvc.dynmark.inbound.reader import DynmarkReader
 from receiptsvc.store.core.db import Database, plain_url
 from receiptsvc.store.inbox.writer import open_writer
 from receiptsvc.worker.pending_queue import PendingQueue
 from receiptsvc.worker.receipt_processor import ReceiptRules, process
 from tests.support import databases
 
-_RULES = ReceiptRules(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
+_RULES = ReceiptRules(reader=DynmarkReader(status_map=status_map.load({}), zone=ZoneInfo("UTC")))
 _OURS, _ONE_BY_ONE = "set-wise", "receipt by receipt"
 _BATCH_SIZES = {"postgresql": 1000, "sqlite": 100}  # as in the worker
 _KEEP_BATCH = 500

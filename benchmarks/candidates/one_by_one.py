@@ -8,7 +8,6 @@ from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.messages import Callback
 from receiptsvc.domain.statuses import Report, Source, classify, fold
-from receiptsvc.dynmark.inbound import parser
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow, Message, MessageTransaction, PendingRow, Transition
 from receiptsvc.store.inbox import counters
@@ -25,7 +24,7 @@ def process(database: Database, rules: ReceiptRules, now: datetime) -> int:
         if waiting is None:
             return 0
         row = session.get_one(InboxRow, waiting.receipt_id)
-        (receipt,) = parser.read_receipts(Callback(row.method, row.query, row.content_type, row.body), rules.zone)
+        (receipt,) = rules.reader.read_receipts(Callback(row.method, row.query, row.content_type, row.body))
         message = session.scalar(select(Message).where(Message.id == row.message_id).with_for_update())
         if isinstance(receipt, Unreadable) or message is None:
             raise ValueError("this benchmark has only receipts that can be read and find their message")
@@ -45,7 +44,7 @@ def process(database: Database, rules: ReceiptRules, now: datetime) -> int:
         ).all()
         report = Report(
             source=Source.GATEWAY,
-            status=rules.status_map.status_for(receipt.status_id, receipt.description),
+            status=rules.reader.status_for(receipt.status_id, receipt.description),
             received_at=row.received_at,
             occurred_at=receipt.occurred_at,
             provider_status_id=receipt.status_id,
@@ -67,7 +66,7 @@ def process(database: Database, rules: ReceiptRules, now: datetime) -> int:
                 occurred_at=receipt.occurred_at,
                 received_at=row.received_at,
                 recorded_at=now,
-                map_version=rules.status_map.version,
+                map_version=rules.reader.version,
             )
         )
         message.status, message.status_at, message.conflict = state.status, state.status_at, state.conflict

@@ -11,7 +11,7 @@ import click
 
 from receiptsvc.cli.terminal import databases, display
 from receiptsvc.config import Settings
-from receiptsvc.dynmark import status_map
+from receiptsvc.dynmark.registry import open_reader
 from receiptsvc.worker import reprocess
 from receiptsvc.worker.activity_repair import repair_activity
 from receiptsvc.worker.receipt_processor import ReceiptRules
@@ -31,7 +31,7 @@ def rebuild(*, is_applied: bool, as_json: bool) -> None:
     """
     settings = Settings.from_env()
     now = datetime.now(UTC)
-    rules = ReceiptRules(status_map=status_map.load(settings.status_map), zone=settings.gateway_timezone)
+    rules = ReceiptRules(reader=open_reader(settings))
     counts: Counter[tuple[str, str, str, str]] = Counter()
     with databases.opened(settings, is_written=True) as database:
         with display.progress("receipts read", is_shown=not as_json) as advance:

@@ -10,7 +10,7 @@ import click
 from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import StorageUnavailable
-from receiptsvc.dynmark.outbound.gateways import open_gateways
+from receiptsvc.dynmark.registry import open_gateways, open_reader
 from receiptsvc.store.core.db import Database
 from receiptsvc.worker import loop
 
@@ -32,9 +32,9 @@ def worker() -> None:
         database.check_durability()
     except StorageUnavailable as error:
         logs.warning("worker.storage_unavailable", error=logs.describe(error))  # the duties wait until it is there
-    gateways = open_gateways(settings)
+    gateways, reader = open_gateways(settings), open_reader(settings)
     os.nice(_NICENESS)
     gc.collect()
     gc.freeze()  # otherwise each full collection scans all imported objects and holds the GIL meanwhile
     gc.set_threshold(*_GC_THRESHOLDS)
-    loop.run(settings, database, gateways, stop)
+    loop.run(settings, database, gateways, reader, stop)

@@ -20,8 +20,8 @@ from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain import opt_outs
 from receiptsvc.domain.backoff import Backoff
+from receiptsvc.domain.callback_reader import CallbackReader
 from receiptsvc.domain.errors import ReceiptsvcError, StorageUnavailable
-from receiptsvc.dynmark import status_map
 from receiptsvc.dynmark.gateway import Gateway
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Heartbeat
@@ -60,10 +60,16 @@ class Duty:
     rest: Callable[[], object]
 
 
-def run(settings: Settings, database: Database, gateways: Mapping[str, Gateway], stop: threading.Event) -> None:
+def run(
+    settings: Settings,
+    database: Database,
+    gateways: Mapping[str, Gateway],
+    reader: CallbackReader,
+    stop: threading.Event,
+) -> None:
     """Work until `stop` is set. Raises AnotherWorker on SQLite, if another worker runs.
 
-    `gateways`: transport → gateway; without any, receipts are processed and nothing is sent.
+    `gateways`: transport → gateway; without any, receipts are processed and nothing is sent. `reader`: of callbacks.
     """
     lock = None
     if database.is_sqlite:
@@ -83,7 +89,8 @@ def run(settings: Settings, database: Database, gateways: Mapping[str, Gateway],
         on_due_receipts=queue.rewind,
     )
     database.notify = watch.notify
-    threads = [_start(duty, stop) for duty in _duties(settings, database, gateways, stop, queue=queue, watch=watch)]
+    duties = _duties(settings, database, gateways, reader, queue=queue, watch=watch, stop=stop)
+    threads = [_start(duty, stop) for duty in duties]
     threading.Thread(target=watch.listen, name="listen", daemon=True).start()
     stop.wait()
     watch.close()
@@ -103,14 +110,14 @@ def _duties(
     settings: Settings,
     database: Database,
     gateways: Mapping[str, Gateway],
-    stop: threading.Event,
+    reader: CallbackReader,
     *,
     queue: PendingQueue,
     watch: Watch,
+    stop: threading.Event,
 ) -> list[Duty]:
     rules = ReceiptRules(
-        status_map=status_map.load(settings.status_map),
-        zone=settings.gateway_timezone,
+        reader=reader,
         adopt_after=settings.adopt_after,
         reply_window=settings.reply_window,
         opt_out_words=frozenset(map(opt_outs.normalise, settings.opt_out_words)),

@@ -4,8 +4,8 @@ A batch is one commit. A batch that fails is redone row by row: a failing row is
 up no other row, and ends `dead` with its error. Before a row is processed alone, its try is counted in a commit of its
 own, so that a row that kills the process is found out too.
 
-What bytes mean belongs in `dynmark.inbound`, which message they belong to in `domain.correlation`, what a status
-becomes in `domain.statuses`.
+What bytes mean belongs in a gateway's `CallbackReader`, which message they belong to in `domain.correlation`, what a
+status becomes in `domain.statuses`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,20 +14,18 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeAlias
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from sqlalchemy.orm import Session
 
 from receiptsvc import logs
 from receiptsvc.domain import correlation
 from receiptsvc.domain.backoff import Backoff
+from receiptsvc.domain.callback_reader import CallbackReader
 from receiptsvc.domain.correlation import Match, NoMatch
 from receiptsvc.domain.errors import StorageUnavailable, Unreadable
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Receipt, Reply
 from receiptsvc.domain.statuses import Report, Source
-from receiptsvc.dynmark.inbound import parser
-from receiptsvc.dynmark.status_map import StatusMap
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbound import replies
 from receiptsvc.store.inbox import parking, pending
@@ -56,8 +54,7 @@ class ReceiptRules:
     `reply_window`: how long after a message a reply still belongs to it.
     """
 
-    status_map: StatusMap
-    zone: ZoneInfo  # of the gateway's zoneless times
+    reader: CallbackReader
     adopt_after: timedelta | None = None
     reply_window: timedelta = replies.WINDOW
     opt_out_words: frozenset[str] = frozenset()  # as `opt_outs.normalise` gives them
@@ -161,11 +158,11 @@ def _process_batch(
             verdicts.append((row, ReceiptOutcome.QUARANTINED, "its key was wrong"))
         elif row.channel == Channel.INBOUND:
             try:
-                inbound.append((row, parser.read_reply(pending.callback_of(session, row), rules.zone)))
+                inbound.append((row, rules.reader.read_reply(pending.callback_of(session, row))))
             except Unreadable as error:
                 verdicts.append((row, ReceiptOutcome.QUARANTINED, str(error)))
         else:
-            receipt, added = _read_and_split(session, row, rules.zone, queue.read_callbacks)
+            receipt, added = _read_and_split(session, row, rules.reader, queue.read_callbacks)
             new_parts += added
             if isinstance(receipt, Unreadable):
                 verdicts.append((row, ReceiptOutcome.QUARANTINED, str(receipt)))
@@ -181,7 +178,7 @@ def _process_batch(
 
 
 def _read_and_split(
-    session: Session, row: ClaimedReceipt, zone: ZoneInfo, read_callbacks: ReadCallbacks
+    session: Session, row: ClaimedReceipt, reader: CallbackReader, read_callbacks: ReadCallbacks
 ) -> tuple[Receipt | Unreadable, int]:
     """Read the receipt of a row; how many rows were added for further receipts of the same callback.
 
@@ -190,7 +187,7 @@ def _read_and_split(
     callback_id = row.callback_id or row.id
     receipts = read_callbacks.get(callback_id)
     if receipts is None:
-        receipts = parser.read_receipts(pending.callback_of(session, row), zone)
+        receipts = reader.read_receipts(pending.callback_of(session, row))
     if len(receipts) == 1:
         return receipts[0], 0
     read_callbacks.keep(callback_id, receipts)
@@ -224,7 +221,7 @@ def _record_receipts(
             {receipt.transaction_id for _, receipt in unmatched if receipt.transaction_id},
             {receipt.client_ref for _, receipt in unmatched if receipt.client_ref},
         )
-    verdicts += _record_matches(session, matched, context.messages, rules.status_map, now)
+    verdicts += _record_matches(session, matched, context.messages, rules.reader, now)
     ended, later = _adopt_or_park(session, unmatched, rules, now)
     return verdicts + ended, later
 
@@ -233,7 +230,7 @@ def _record_matches(
     session: Session,
     matched: Sequence[MatchedReceipt],
     locked: Mapping[UUID, LockedMessage],
-    status_map: StatusMap,
+    reader: CallbackReader,
     now: datetime,
 ) -> list[Verdict]:
     """Record receipts as transitions of their messages."""
@@ -242,7 +239,7 @@ def _record_matches(
         (messages[match.message_id], receipt.transaction_id) for _, receipt, match in matched if receipt.transaction_id
     ]
     transitions.link_transactions(session, links, "receipt", now)
-    entries = [(match.message_id, _transition_of(row, receipt, match, status_map)) for row, receipt, match in matched]
+    entries = [(match.message_id, _transition_of(row, receipt, match, reader)) for row, receipt, match in matched]
     effects = transitions.record(session, messages, entries, now)
     return [
         (row, ReceiptOutcome(effect.value), "; ".join(receipt.notes) or None)
@@ -251,12 +248,12 @@ def _record_matches(
 
 
 def _transition_of(
-    row: ClaimedReceipt, receipt: Receipt, match: Match, status_map: StatusMap
+    row: ClaimedReceipt, receipt: Receipt, match: Match, reader: CallbackReader
 ) -> transitions.NewTransition:
     return transitions.NewTransition(
         report=Report(
             source=Source.GATEWAY,
-            status=status_map.status_for(receipt.status_id, receipt.description),
+            status=reader.status_for(receipt.status_id, receipt.description),
             received_at=row.received_at,
             occurred_at=receipt.occurred_at,
             provider_status_id=receipt.status_id,
@@ -265,7 +262,7 @@ def _transition_of(
         rule=match.rule,
         reason="; ".join(receipt.notes) or None,
         receipt_id=row.id,
-        map_version=status_map.version,
+        map_version=reader.version,
     )
 
 
@@ -319,7 +316,7 @@ def _adopt_or_park(
     ]
     locked = transitions.lock_messages(session, {match.message_id for _, _, match in adopted})
     verdicts: list[Verdict] = [(row, ReceiptOutcome.UNMATCHED, no_match.reason) for row, _, no_match, _ in parked]
-    return verdicts + _record_matches(session, adopted, locked, rules.status_map, now), later
+    return verdicts + _record_matches(session, adopted, locked, rules.reader, now), later
 
 
 def _record_replies(

@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 from receiptsvc import ids
 from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.statuses import Report, Source
-from receiptsvc.dynmark.inbound import parser
 from receiptsvc.store.core import slices
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.paging import Page
@@ -62,7 +61,7 @@ def reprocess(
         changed = [(receipt, report) for receipt, report in reports if report is not None and report != receipt.report]
         if is_applied and changed:
             with database.transaction() as session:
-                _apply(session, changed, rules.status_map.version, now)
+                _apply(session, changed, rules.reader.version, now)
             database.let_others_write()
         yield from (_difference(receipt, report) for receipt, report in changed)
         on_progress(len(page.items))
@@ -70,7 +69,7 @@ def reprocess(
 
 def _read(recorded: RecordedReceipt, rules: ReceiptRules) -> Report | None:
     """What a receipt says by today's rules; None if it can't be read any more, which changes nothing."""
-    receipts = parser.read_receipts(recorded.callback, rules.zone)
+    receipts = rules.reader.read_receipts(recorded.callback)
     if recorded.part >= len(receipts):
         return None
     receipt = receipts[recorded.part]
@@ -78,7 +77,7 @@ def _read(recorded: RecordedReceipt, rules: ReceiptRules) -> Report | None:
         return None
     return Report(
         source=Source.GATEWAY,
-        status=rules.status_map.status_for(receipt.status_id, receipt.description),
+        status=rules.reader.status_for(receipt.status_id, receipt.description),
         received_at=recorded.report.received_at,
         occurred_at=receipt.occurred_at,
         provider_status_id=receipt.status_id,

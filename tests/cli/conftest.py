@@ -19,7 +19,7 @@ from receiptsvc import ids
 from receiptsvc.cli.main import commands
 from receiptsvc.config import Settings
 from receiptsvc.domain.inbox import Channel
-from receiptsvc.dynmark import status_map
+from receiptsvc.dynmark.registry import open_reader
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message
 from receiptsvc.web.app import create_app
@@ -100,8 +100,7 @@ class Service:
             return session.get_one(Message, message_id).originator
 
     def _process(self) -> None:
-        rules = ReceiptRules(status_map=status_map.load(self.settings.status_map), zone=self.settings.gateway_timezone)
-        assert process(self.database, rules, T0, 10) == 1
+        assert process(self.database, ReceiptRules(reader=open_reader(self.settings)), T0, 10) == 1
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from io import BytesIO
 from time import monotonic
 from urllib.parse import urlsplit
 from wsgiref.types import StartResponse, WSGIEnvironment
-from zoneinfo import ZoneInfo
 
 import gevent
 import pytest
@@ -18,7 +17,6 @@ from sqlalchemy import select
 from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
 from receiptsvc.domain.inbox import Arrival, Channel, ReceiptOutcome
-from receiptsvc.dynmark import status_map
 from receiptsvc.intake import callbacks
 from receiptsvc.intake.ack_stats import AckStats
 from receiptsvc.intake.callbacks import MAX_BYTES, Intake, is_callback
@@ -29,8 +27,9 @@ from receiptsvc.store.core.models import InboxRow, RejectedCallbackRow
 from receiptsvc.store.inbox import counters, rejected
 from receiptsvc.store.inbox.rejected import RejectedCallback
 from receiptsvc.store.inbox.writer import open_writer
-from receiptsvc.worker.receipt_processor import ReceiptRules, process
+from receiptsvc.worker.receipt_processor import process
 from tests.support.rows import T0, read_inbox
+from tests.support.work import RULES
 
 ENVIRON = {
     "CALLBACK_KEYS": "a-secret-for-the-tests",
@@ -254,7 +253,7 @@ def test_unauthenticated_callbacks_are_kept_and_quarantined_if_a_setting_says_so
     static = tokens.static_urls(rotated).receipts.rpartition("/")[2]
     assert call("GET", "/callbacks/receipts", f"key={static}?statusid=1")[0] == 200
     assert call("GET", f"/callbacks/receipts/{static}", "statusid=1")[0] == 200
-    process(database, ReceiptRules(status_map=status_map.load({}), zone=ZoneInfo("UTC")), datetime.now(UTC), 10)
+    process(database, RULES, datetime.now(UTC), 10)
     receipts = [read_inbox(database, row.id) for row in rows(database)]
     assert [(each.outcome, each.reason, each.query) for each in receipts] == [
         ("quarantined", "its key was wrong", b"statusid=1")

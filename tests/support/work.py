@@ -16,6 +16,7 @@ from receiptsvc.domain.messages import NewMessage, SendOutcome, SendResult
 from receiptsvc.domain.retry_policy import RepeatPolicy
 from receiptsvc.domain.statuses import Source
 from receiptsvc.dynmark import status_map
+from receiptsvc.dynmark.inbound.reader import DynmarkReader
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Audit, Parked
 from receiptsvc.store.health.verification import verify
@@ -27,7 +28,8 @@ from receiptsvc.worker.receipt_processor import ReceiptRules, process
 from tests.support.processes import until
 from tests.support.rows import accept, read_inbox, read_transitions, seconds
 
-RULES = ReceiptRules(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
+READER = DynmarkReader(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
+RULES = ReceiptRules(reader=READER)
 LEASE = timedelta(seconds=60)
 REPEATS = RepeatPolicy(after=timedelta(seconds=10), duration=timedelta(hours=1), transports=frozenset({"soap"}))
 ALICE, BOB, CAROL = "447700900001", "447700900002", "447700900003"

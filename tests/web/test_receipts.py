@@ -13,7 +13,6 @@ from sqlalchemy import delete, select, update
 from receiptsvc import bulk_actions, ids
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.statuses import Effect, Status
-from receiptsvc.dynmark import status_map
 from receiptsvc.store.core import audits
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
@@ -23,10 +22,11 @@ from receiptsvc.store.inbox import counters, receipts
 from receiptsvc.store.inbox.receipts import ReceiptFilter, ReplaySelection
 from receiptsvc.store.messages import hourly_counts
 from receiptsvc.web.app import create_app
-from receiptsvc.worker.receipt_processor import ReceiptRules, process
+from receiptsvc.worker.receipt_processor import process
 from tests.support import rows
 from tests.support.callers import SECRETS, client_of, make_settings
 from tests.support.rows import T0, seconds
+from tests.support.work import RULES
 
 NOBODY = "rcp_00000000000000000000000000"
 BY = Actor(actor="test", reason="why not")
@@ -115,9 +115,7 @@ def parked(database: Database, receipt_id: UUID) -> Parked | None:
 
 def work(database: Database) -> None:
     """Process the pending receipts."""
-    settings = make_settings()
-    rules = ReceiptRules(status_map=status_map.load(settings.status_map), zone=settings.gateway_timezone)
-    process(database, rules, datetime.now(UTC), 100)
+    process(database, RULES, datetime.now(UTC), 100)
 
 
 def in_order(database: Database) -> bool:

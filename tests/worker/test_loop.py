@@ -23,7 +23,7 @@ from receiptsvc.store.messages import change_feed
 from receiptsvc.worker import loop
 from tests.support.processes import until
 from tests.support.rows import T0, accept, keep
-from tests.support.work import outcome, said
+from tests.support.work import READER, outcome, said
 
 HERE = socket.gethostname()
 OWN = f"worker:{HERE}:{os.getpid()}"
@@ -38,7 +38,7 @@ def settings(database_url: str) -> Settings:
 @contextmanager
 def running_worker(settings: Settings, database: Database) -> Iterator[None]:
     stop = Event()
-    thread = Thread(target=loop.run, args=(settings, database, None, stop))
+    thread = Thread(target=loop.run, args=(settings, database, None, READER, stop))
     thread.start()
     try:
         yield

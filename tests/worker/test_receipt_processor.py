@@ -2,7 +2,6 @@
 
 from threading import Barrier, Thread
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import select
@@ -10,7 +9,6 @@ from sqlalchemy import select
 from receiptsvc.domain import correlation
 from receiptsvc.domain.errors import StorageUnavailable, Unreadable
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
-from receiptsvc.dynmark import status_map
 from receiptsvc.dynmark.inbound import parser
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow, Reply
@@ -18,10 +16,10 @@ from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import counters, pending
 from receiptsvc.store.messages import transitions
 from receiptsvc.worker.pending_queue import PendingQueue
-from receiptsvc.worker.receipt_processor import ReceiptRules, process
+from receiptsvc.worker.receipt_processor import process
 from tests.support.rows import accept, keep, message, read_inbox, read_message, read_transitions, seconds
+from tests.support.work import RULES
 
-RULES = ReceiptRules(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
 DELIVERED = "datetime=2026-01-05T12:00:03&recipient=447700900001&statusid=1&statusdescription=Delivered"
 SENT = "datetime=2026-01-05T12:00:02&recipient=447700900001&statusid=2&statusdescription=Message+sent"
 
@@ -59,7 +57,7 @@ def test_a_receipt_on_a_message_s_own_url_is_applied(database: Database) -> None
     assert (transition.rule, transition.receipt_id, transition.map_version) == (
         "token",
         receipt_id,
-        RULES.status_map.version,
+        RULES.reader.version,
     )
     assert outcome(database, receipt_id) == "applied"
     assert run(database) == 0

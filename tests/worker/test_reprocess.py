@@ -1,6 +1,7 @@
 """A newer status map corrects what an older one read, and only that."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
 from zoneinfo import ZoneInfo
 
@@ -13,12 +14,13 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Audit
 from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import counters
-from receiptsvc.worker.receipt_processor import ReceiptRules, process
+from receiptsvc.worker.receipt_processor import process
 from receiptsvc.worker.reprocess import reprocess
 from tests.support.rows import accept, keep, read_inbox, read_message, read_transitions, seconds, set_outcome
+from tests.support.work import READER, RULES
 
-OLD = ReceiptRules(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
-NEW = ReceiptRules(status_map=status_map.load({"77": Status.DELIVERED}), zone=ZoneInfo("UTC"))
+OLD = RULES
+NEW = replace(RULES, reader=replace(READER, status_map=status_map.load({"77": Status.DELIVERED})))
 UNKNOWN = "datetime=2026-01-05T12:00:03&recipient=447700900001&statusid=77&statusdescription=Foo"
 EXPIRED = "datetime=2026-01-05T12:00:09&recipient=447700900001&statusid=5&statusdescription=Expired"
 
@@ -43,7 +45,7 @@ def test_a_difference_is_only_applied_on_request(database: Database) -> None:
         ("unmapped", True),
         ("conflicting", False),
     ]
-    assert of_unknown[1].map_version == NEW.status_map.version
+    assert of_unknown[1].map_version == NEW.reader.version
     assert list(verify(database)) == []
     with database.reading() as session:
         (audit,) = session.scalars(select(Audit)).all()
@@ -80,7 +82,7 @@ def test_a_receipt_whose_time_alone_is_read_differently_keeps_its_effect(databas
     (message_id,) = accept(database)
     receipt_id = keep(database, EXPIRED.replace("Expired", "Delivered"), message_id=message_id)
     process(database, OLD, seconds(10), 100)
-    elsewhere = ReceiptRules(status_map=OLD.status_map, zone=ZoneInfo("Asia/Tokyo"))
+    elsewhere = replace(RULES, reader=replace(READER, zone=ZoneInfo("Asia/Tokyo")))
     assert len(list(reprocess(database, elsewhere, seconds(20), is_applied=True))) == 1
     row = read_message(database, message_id)
     assert (row.status, row.status_at) == ("delivered", seconds(9 - 9 * 3600))

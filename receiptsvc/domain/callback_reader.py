@@ -1,0 +1,29 @@
+"""The interface of what reads a gateway's callbacks. A vendor's folder has one; `dynmark.registry` names it."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from receiptsvc.domain.errors import Unreadable
+from receiptsvc.domain.messages import Callback, Receipt, Reply
+from receiptsvc.domain.statuses import Status
+
+
+class CallbackReader(Protocol):
+    """Tells what callbacks say, and which statuses their words mean. It depends on nothing but bytes and settings."""
+
+    @property
+    def version(self) -> str:
+        """Of the words: another one whenever `status_for` may answer otherwise."""
+        ...
+
+    def read_receipts(self, callback: Callback) -> Sequence[Receipt | Unreadable]:
+        """The receipts of a callback, in their order; never empty, never raises. Unusable ones are Unreadable."""
+        ...
+
+    def read_reply(self, callback: Callback) -> Reply:
+        """The reply of a callback. Raises Unreadable."""
+        ...
+
+    def status_for(self, status_id: str | None, description: str | None) -> Status | None:
+        """The status that a receipt's words mean; None: unmapped."""
+        ...
