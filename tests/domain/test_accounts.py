@@ -1,9 +1,27 @@
 """What the end of one call says of its account, and so of the end of another."""
 
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
 import pytest
 
-from receiptsvc.domain.accounts import SUSPECT, Finding, account_of, find, settle
-from receiptsvc.domain.messages import SendOutcome
+from receiptsvc import ids
+from receiptsvc.domain.accounts import (
+    DISPELLED,
+    SUSPECT,
+    End,
+    Finding,
+    Judgement,
+    Standing,
+    account_of,
+    blame_credentials,
+    doubts,
+    find,
+    judge,
+    said_of_credentials,
+    settle,
+)
+from receiptsvc.domain.messages import SendOutcome, SendResult
 
 TAKEN, REFUSED, UNCLEAR, NOT_SENT = SendOutcome.TAKEN, SendOutcome.REFUSED, SendOutcome.UNCLEAR, SendOutcome.NOT_SENT
 ACCOUNT_REFUSED, IN_WORDS, MAYBE_SENT = (
@@ -59,3 +77,120 @@ def test_items_that_are_refused_explain_no_message_that_may_have_been_sent() -> 
 
 def test_an_account_is_whom_a_message_goes_out_as() -> None:
     assert [account_of(name) for name in (None, "", "client")] == ["", "", "client"]
+
+
+def standing(works_number: int = 0, **how: bool) -> Standing:
+    return Standing(
+        **{"is_refused": False, "is_suspected": False, "refuses_calls": False} | how, works_number=works_number
+    )
+
+
+HELD, SUSPECTED, WORKS = standing(is_refused=True), standing(is_suspected=True), standing(5)
+HELD_FOR_CALLS = standing(is_refused=True, refuses_calls=True)
+
+
+def judge_in_order(
+    ends: Sequence[End], account: Standing | None, met_again: Collection[SendOutcome] = ()
+) -> tuple[Judgement, list[SendOutcome]]:
+    """The judgement, and the outcomes in the order of these ends."""
+    message_ids = [ids.new() for _ in ends]
+    judgement = judge(dict(zip(message_ids, ends, strict=True)), account, met_again)
+    return judgement, [judgement.outcomes[one] for one in message_ids]
+
+
+@pytest.mark.parametrize(
+    ("ends", "account", "met_again", "finding", "outcomes"),
+    [
+        # Nothing is known against the account.
+        ([End(IN_WORDS, None)], None, (), Finding.SUSPECTED, [IN_WORDS]),
+        ([End(MAYBE_SENT, None)], None, (), Finding.SUSPECTED, [MAYBE_SENT]),
+        ([End(IN_WORDS, None), End(TAKEN, None)], None, (), Finding.WORKS, [REFUSED, TAKEN]),
+        ([End(IN_WORDS, DISPELLED)], None, (), Finding.NOTHING, [REFUSED]),
+        ([End(ACCOUNT_REFUSED, None), End(MAYBE_SENT, None)], None, (), Finding.REFUSED, [ACCOUNT_REFUSED] * 2),
+        # Messages of another call have met the same, or not.
+        ([End(IN_WORDS, None)], SUSPECTED, (), Finding.SUSPECTED, [IN_WORDS]),
+        ([End(IN_WORDS, None)], SUSPECTED, {IN_WORDS}, Finding.REFUSED, [ACCOUNT_REFUSED]),
+        ([End(MAYBE_SENT, 2)], SUSPECTED, {MAYBE_SENT}, Finding.REFUSED, [ACCOUNT_REFUSED]),
+        # Refused items explain no message that may have been sent.
+        (
+            [End(IN_WORDS, None), End(MAYBE_SENT, None)],
+            SUSPECTED,
+            {IN_WORDS},
+            Finding.REFUSED,
+            [ACCOUNT_REFUSED, MAYBE_SENT],
+        ),
+        ([End(MAYBE_SENT, None)], HELD, (), Finding.REFUSED, [MAYBE_SENT]),
+        ([End(MAYBE_SENT, None)], HELD_FOR_CALLS, (), Finding.REFUSED, [ACCOUNT_REFUSED]),
+        # A message's own suspicion was dispelled: the words are about itself, but not while its account is in doubt.
+        ([End(IN_WORDS, 5)], WORKS, (), Finding.NOTHING, [REFUSED]),
+        ([End(MAYBE_SENT, 5)], WORKS, (), Finding.NOTHING, [UNCLEAR]),
+        ([End(IN_WORDS, 6)], WORKS, (), Finding.SUSPECTED, [IN_WORDS]),
+        ([End(IN_WORDS, DISPELLED)], SUSPECTED, (), Finding.SUSPECTED, [IN_WORDS]),
+        ([End(MAYBE_SENT, DISPELLED)], SUSPECTED, (), Finding.NOTHING, [UNCLEAR]),
+        ([End(IN_WORDS, DISPELLED)], HELD, (), Finding.REFUSED, [ACCOUNT_REFUSED]),
+        ([End(MAYBE_SENT, DISPELLED)], HELD, (), Finding.REFUSED, [MAYBE_SENT]),
+        # What is not in doubt stays as it ended.
+        ([End(UNCLEAR, 3), End(NOT_SENT, None)], HELD, (), Finding.NOTHING, [UNCLEAR, NOT_SENT]),
+        ([End(TAKEN, None), End(MAYBE_SENT, None)], HELD, (), Finding.WORKS, [TAKEN, UNCLEAR]),
+    ],
+)
+def test_how_a_call_is_judged_by_how_its_account_stands(
+    ends: list[End],
+    account: Standing | None,
+    met_again: Collection[SendOutcome],
+    finding: Finding,
+    outcomes: list[SendOutcome],
+) -> None:
+    judgement, settled = judge_in_order(ends, account, met_again)
+    assert (judgement.finding, settled) == (finding, outcomes)
+    assert judgement.has_decided is (account is not None and finding in {Finding.REFUSED, Finding.WORKS})
+
+
+@pytest.mark.parametrize(
+    ("outcome", "met_again", "of_calls"),
+    [
+        (ACCOUNT_REFUSED, (), True),
+        (MAYBE_SENT, {MAYBE_SENT}, True),
+        (IN_WORDS, {IN_WORDS}, False),
+        (TAKEN, (), False),
+    ],
+)
+def test_a_refusal_is_one_of_calls_if_whole_calls_met_it(
+    outcome: SendOutcome, met_again: Collection[SendOutcome], *, of_calls: bool
+) -> None:
+    assert judge_in_order([End(outcome, None)], SUSPECTED, met_again)[0].of_calls is of_calls
+
+
+def test_only_ends_that_a_message_met_in_doubt_can_confirm_a_suspicion() -> None:
+    ends = [End(IN_WORDS, 5), End(MAYBE_SENT, 6), End(UNCLEAR, None), End(TAKEN, 7)]
+    assert doubts(ends, WORKS) == {MAYBE_SENT}
+    assert doubts([*ends, End(IN_WORDS, None)], WORKS) == {MAYBE_SENT, IN_WORDS}
+    assert doubts(ends, None) == set(), "there is nothing to confirm"
+
+
+def test_our_credentials_are_refused_if_any_answer_proves_it() -> None:
+    taken, refused = SendResult(outcome=TAKEN), SendResult(outcome=ACCOUNT_REFUSED, is_of_credentials=True)
+    of_account = SendResult(outcome=ACCOUNT_REFUSED)
+    assert said_of_credentials([taken, refused]) == {ACCOUNT_REFUSED}
+    assert said_of_credentials([taken, of_account]) == {TAKEN}
+    assert said_of_credentials([of_account, SendResult(outcome=UNCLEAR)]) == set()
+
+
+@pytest.mark.parametrize("outcome", SendOutcome)
+def test_refused_credentials_explain_what_is_suspect_and_nothing_else(outcome: SendOutcome) -> None:
+    result = SendResult(outcome=outcome, code="9", description="Logon failed")
+    expected = replace(result, outcome=ACCOUNT_REFUSED, is_of_credentials=True) if outcome in SUSPECT else result
+    assert blame_credentials(result) == expected
+
+
+@pytest.mark.parametrize(
+    ("account", "may_be_sent", "explains"),
+    [
+        (HELD, False, True),
+        (HELD, True, False),
+        (HELD_FOR_CALLS, True, True),
+        (SUSPECTED, False, False),
+    ],
+)
+def test_what_a_refusal_explains(account: Standing, *, may_be_sent: bool, explains: bool) -> None:
+    assert account.explains(may_be_sent=may_be_sent) is explains

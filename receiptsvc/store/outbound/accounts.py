@@ -1,7 +1,7 @@
 """Accounts that the gateway refuses, or may refuse: what they hold, who may try them, and when that is over.
 
-What a call says of its account is `domain.accounts`' to judge; which messages wait is kept with them by `sending`. Here
-stand the rows of accounts that are not as they should be. Whoever changes one holds the row of all sending first.
+What a call says of its account is `domain.accounts`' to judge; which messages wait is kept with them by `call_results`.
+Here stand the rows of accounts that are not as they should be. Whoever changes one holds the row of all sending first.
 """
 
 from collections.abc import Collection, Sequence
@@ -13,13 +13,11 @@ from sqlalchemy import ColumnElement, Text, and_, delete, func, literal_column, 
 from sqlalchemy.orm import Session
 
 from receiptsvc import logs
-from receiptsvc.domain.accounts import OWN
+from receiptsvc.domain.accounts import OWN, Standing
 from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.store.core.models import ACCOUNT, Message, SendingAccount
 from receiptsvc.store.outbound import send_gate
-
-DISPELLED = 0  # the suspicion of a message that met one, before its account was seen to work
 
 # Written out, because an index is found only by its own words.
 of_message: ColumnElement[str] = literal_column(ACCOUNT.replace("impersonate", "messages.impersonate"), Text)
@@ -103,6 +101,18 @@ def is_known(session: Session, name: str) -> bool:
 def find(session: Session, name: str) -> SendingAccount | None:
     """An account's row as it stands now; None: all is well with it. It may change unless all sending's row is held."""
     return session.get(SendingAccount, name, populate_existing=True)
+
+
+def standing_of(row: SendingAccount | None) -> Standing | None:
+    """How the account of a row stands; None without one."""
+    if row is None:
+        return None
+    return Standing(
+        is_refused=row.refused_at is not None,
+        is_suspected=row.suspected_at is not None,
+        refuses_calls=row.refuses_calls,
+        works_number=row.works_number,
+    )
 
 
 def is_met_again(

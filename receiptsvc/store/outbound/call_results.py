@@ -1,23 +1,32 @@
 """How calls to the gateway ended: recorded after each call, or by the lease of one that never came back.
 
-No row that was read before a call is written after it. What casts doubt on an account (`domain.accounts`) makes the
-call's messages wait under a number; `release` lets them go on once another call has decided. When a message is offered
-again is `domain.retry_policy`'s business.
+No row that was read before a call is written after it. What an end means is decided elsewhere: for the account by
+`domain.accounts`, for a message by `domain.call_ends`. What casts doubt on an account makes the call's messages wait
+under a number; `release` lets them go on once another call has decided.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from receiptsvc.domain import retry_policy
-from receiptsvc.domain.accounts import SUSPECT, Finding, account_of, settle
-from receiptsvc.domain.accounts import find as find_of_account
+from receiptsvc.domain import call_ends, retry_policy
+from receiptsvc.domain.accounts import (
+    SUSPECT,
+    TELLING,
+    End,
+    Finding,
+    account_of,
+    blame_credentials,
+    doubts,
+    judge,
+    said_of_credentials,
+)
+from receiptsvc.domain.call_ends import CalledMessage, Step
 from receiptsvc.domain.messages import SendOutcome, SendResult
 from receiptsvc.domain.retry_policy import RepeatPolicy
 from receiptsvc.domain.statuses import Status
@@ -27,7 +36,7 @@ from receiptsvc.store.core.topics import Topic
 from receiptsvc.store.inbox import parking
 from receiptsvc.store.messages import transitions
 from receiptsvc.store.outbound import accounts, send_gate
-from receiptsvc.store.outbound.accounts import DISPELLED, Call
+from receiptsvc.store.outbound.accounts import Call
 from receiptsvc.store.outbound.claims import is_too_late
 
 _SLICE = 100  # of messages that are settled without a call
@@ -39,29 +48,6 @@ class AttemptResult:
 
     number: int
     result: SendResult
-
-
-class _Called(NamedTuple):
-    """What of a message decides what follows from its call."""
-
-    id: UUID
-    impersonate_user_name: str | None
-    client_ref: str | None
-    transport: str
-    valid_until: datetime | None
-    tries: int
-    calling_since: datetime | None
-    unclear_since: datetime | None
-    call_limit: int | None
-    suspicion: int | None
-
-
-class _Tried(NamedTuple):
-    """An attempt, as far as it is looked at."""
-
-    number: int
-    started_at: datetime
-    outcome: str | None
 
 
 def retire_late(session: Session, now: datetime, repeats: RepeatPolicy) -> int:
@@ -78,16 +64,12 @@ def retire_late(session: Session, now: datetime, repeats: RepeatPolicy) -> int:
         .with_for_update(skip_locked=True, key_share=True)
     ).all()
     locked = transitions.lock_messages(session, [row.id for row in late])
-    never_sent = transitions.NewTransition(
-        report=transitions.own_report(Status.EXPIRED, now), rule="validUntil went by", reason="never sent"
-    )
     entries: list[tuple[UUID, transitions.NewTransition]] = []
     for row in late:
         locked[row.id].due_at = None
-        if row.unclear_since is None:
-            entries.append((row.id, never_sent))
-        elif row.status == Status.ACCEPTED:  # what has waited because its account may be refused
-            entries.append((row.id, _lost(now)))
+        step = call_ends.step_if_late(row.status, may_be_sent=row.unclear_since is not None)
+        if step is not None:
+            entries.append((row.id, _transition(step, now)))
     calls = {row.id: {"suspicion": None} for row in late}
     transitions.record(session, locked, entries, now, calls=calls)
     return len(late)
@@ -95,13 +77,6 @@ def retire_late(session: Session, now: datetime, repeats: RepeatPolicy) -> int:
 
 def _is_late(now: datetime, repeats: RepeatPolicy) -> ColumnElement[bool]:
     return and_(Message.due_at <= now, Message.calling_since.is_(None), is_too_late(now, repeats))
-
-
-def _lost(now: datetime) -> transitions.NewTransition:
-    """That a message may have been sent."""
-    return transitions.NewTransition(
-        report=transitions.own_report(Status.SEND_UNKNOWN, now), rule=_RULES[SendOutcome.UNCLEAR]
-    )
 
 
 def record_results(
@@ -120,41 +95,35 @@ def record_results(
     messages that wait: then `release` is to be called.
     """
     locked = transitions.lock_messages(session, ended)
-    rows = _called(session, locked)
-    attempts = _tried(session, ended)
+    rows, attempts = _called(session, locked), _attempts(session, ended)
     judged = _judge_account(session, ended, rows, call, now) if call is not None else _Judged(ended=ended)
-    ended = judged.ended
     entries: list[tuple[UUID, transitions.NewTransition]] = []
     given: list[tuple[transitions.LockedMessage, str]] = []
     closed: list[dict[str, object]] = []
     calls: dict[UUID, dict[str, object]] = {}
-    limit = _next_limit(ended, rows) if is_one_call else None
+    limit = _next_limit(judged.ended, rows) if is_one_call else None
     stretch = retry_policy.stretch(repeats)
     for message_id, message in rows.items():
-        end, tried = ended[message_id], attempts[message_id]
-        result = end.result
-        if tried[end.number].outcome is None or result.outcome is SendOutcome.TAKEN:
+        end, tried = judged.ended[message_id], attempts[message_id]
+        result, attempt = end.result, tried[end.number]
+        if call_ends.is_closed_by(attempt, result.outcome):
             closed.append(_closed(message_id, end, now))
-            tried[end.number] = tried[end.number]._replace(outcome=result.outcome)
+            tried[end.number] = attempt._replace(outcome=result.outcome)
         is_last = message.tries == end.number
         if is_last and message.calling_since is not None:
-            message = _after(message, end, tried, judged.number, locked[message_id].status)  # noqa: PLW2901
-            if result.outcome is SendOutcome.UNCLEAR and limit:
-                message = message._replace(call_limit=limit)  # noqa: PLW2901
-            calls[message_id] = _noted(message)
+            after = call_ends.after_call(
+                message, result, began_at=attempt.started_at, suspicion=judged.number, call_limit=limit
+            )
+            calls[message_id] = _noted(after)
             locked[message_id].calling_since = None
-            locked[message_id].due_at = _next_due(message, tried, result.outcome, now, repeats, stretch=stretch)
+            locked[message_id].due_at = call_ends.next_due(
+                after, tried.values(), result.outcome, now=now, repeats=repeats, stretch=stretch
+            )
         if result.transaction_id and result.outcome is SendOutcome.TAKEN:
             given.append((locked[message_id], result.transaction_id))
-        word = _WORDS.get(result.outcome)
-        if word is Status.FAILED and (not is_last or any(a.outcome == SendOutcome.TAKEN for a in tried.values())):
-            word = None  # another attempt was taken, or still may be: a refusal of this one does not fail the message
-        if word is not None:
-            reason = _reason(result) if word is not Status.SUBMITTED else None
-            entry = transitions.NewTransition(
-                report=transitions.own_report(word, now), rule=_RULES[result.outcome], reason=reason
-            )
-            entries.append((message_id, entry))
+        step = call_ends.step_of_call(result, tried.values(), is_last=is_last)
+        if step is not None:
+            entries.append((message_id, _transition(step, now)))
     transaction_ids = {transaction_id for _, transaction_id in given}
     client_refs = {message.client_ref for message in rows.values() if message.client_ref}
     parking.lock(session, transaction_ids, client_refs, is_shared=True)
@@ -178,110 +147,52 @@ class _Judged:
 
 
 def _judge_account(
-    session: Session, ended: Mapping[UUID, AttemptResult], rows: Mapping[UUID, _Called], call: Call, now: datetime
+    session: Session,
+    ended: Mapping[UUID, AttemptResult],
+    rows: Mapping[UUID, CalledMessage],
+    call: Call,
+    now: datetime,
 ) -> _Judged:
     """Learn of an account from how a call ended, and of the call's messages from what is known of the account."""
-    outcomes = {message_id: end.result.outcome for message_id, end in ended.items()}
-    suspects = {message_id for message_id, outcome in outcomes.items() if outcome in SUSPECT}
-    is_of_credentials = any(end.result.is_of_credentials for end in ended.values())
-    send_gate.record_outcome(
-        session,
-        {SendOutcome.ACCOUNT_REFUSED} if is_of_credentials else {SendOutcome.TAKEN} & set(outcomes.values()),
-        now,
-        was_probe=call.is_alone,
-    )
-    is_telling = suspects or SendOutcome.ACCOUNT_REFUSED in outcomes.values()
-    if is_of_credentials or not (is_telling or accounts.is_known(session, call.account)):
+    ends = {one: End(end.result.outcome, rows[one].suspicion if one in rows else None) for one, end in ended.items()}
+    outcomes = {end.outcome for end in ends.values()}
+    said = said_of_credentials([end.result for end in ended.values()])
+    send_gate.record_outcome(session, said, now, was_probe=call.is_alone)
+    if SendOutcome.ACCOUNT_REFUSED in said or not (outcomes & TELLING or accounts.is_known(session, call.account)):
         return _Judged(ended=ended)
-    if send_gate.hold(session).refused_at is not None and suspects:  # it is as it was, or a call that ran meanwhile
+    # Held till the commit: the numbers of suspicions are given, and accounts changed, one call after another.
+    if send_gate.hold(session).refused_at is not None and outcomes & SUSPECT:  # as it was, or by a call meanwhile
         send_gate.record_outcome(session, {SendOutcome.ACCOUNT_REFUSED}, now, was_probe=call.is_alone)
-        refused = {one: _ended_so(ended[one], SendOutcome.ACCOUNT_REFUSED, is_of_credentials=True) for one in suspects}
-        return _Judged(ended={**ended, **refused})
+        return _Judged(ended={one: replace(end, result=blame_credentials(end.result)) for one, end in ended.items()})
     account = accounts.find(session, call.account)
-    works_number = account.works_number if account else 0
-    dispelled = {one for one, row in rows.items() if row.suspicion is not None and row.suspicion <= works_number}
-    is_held = account is not None and account.refused_at is not None
-    # While the account may be refused again, no message fails for its words.
-    is_suspected = account is not None and account.suspected_at is not None
-    cleared = {
-        one
-        for one in suspects & dispelled
-        if not is_held and (not is_suspected or outcomes[one] is SendOutcome.SUSPECT_UNCLEAR)
-    }
+    standing = accounts.standing_of(account)
     numbers = {row.suspicion for row in rows.values() if row.suspicion}
     met_again = {
         outcome
-        for outcome in {outcomes[one] for one in suspects - dispelled}
+        for outcome in doubts(ends.values(), standing)
         if account is not None
         and accounts.is_met_again(session, account, call, outcome, numbers=numbers, message_ids=rows.keys())
     }
-    finding = find_of_account(
-        {outcome for message_id, outcome in outcomes.items() if message_id not in cleared},
-        is_held=is_held,
-        is_met_again=bool(met_again),
-    )
+    judgement = judge(ends, standing, met_again)
     number = None
-    has_decided = account is not None and finding in {Finding.REFUSED, Finding.WORKS}
-    match finding:
+    match judgement.finding:
         case Finding.SUSPECTED:
             number = accounts.suspect(session, account, call, now)
         case Finding.REFUSED:
-            of_calls = SendOutcome.SUSPECT_UNCLEAR in met_again or SendOutcome.ACCOUNT_REFUSED in outcomes.values()
-            account = accounts.refuse(session, account, call, now, of_calls=of_calls)
+            accounts.refuse(session, account, call, now, of_calls=judgement.of_calls)
             number = send_gate.next_number(session)  # for what that does not explain
         case Finding.WORKS if account is not None:
             accounts.free(session, account, call, rows.keys(), now)
-    refuses_calls = account is not None and account.refuses_calls
     settled = {
-        one: _ended_so(
-            end,
-            settle(end.result.outcome, finding, was_cleared=one in cleared, refuses_calls=refuses_calls),
-        )
-        for one, end in ended.items()
+        one: replace(end, result=replace(end.result, outcome=judgement.outcomes[one])) for one, end in ended.items()
     }
-    return _Judged(ended=settled, number=number, has_decided=has_decided)
+    return _Judged(ended=settled, number=number, has_decided=judgement.has_decided)
 
 
-def _ended_so(end: AttemptResult, outcome: SendOutcome, *, is_of_credentials: bool = False) -> AttemptResult:
-    if outcome is end.result.outcome:
-        return end
-    return replace(end, result=replace(end.result, outcome=outcome, is_of_credentials=is_of_credentials))
-
-
-def _after(
-    message: _Called, end: AttemptResult, tried: Mapping[int, _Tried], number: int | None, status: str
-) -> _Called:
-    """What is noted of a message after its last call ended so. `number`: of the suspicion that it met."""
-    began = message.unclear_since or tried[end.number].started_at
-    match end.result.outcome:
-        case SendOutcome.SUSPECT_REFUSED:
-            return message._replace(suspicion=number)
-        case SendOutcome.SUSPECT_UNCLEAR:
-            return message._replace(suspicion=number, unclear_since=began)
-        case SendOutcome.UNCLEAR:
-            return message._replace(suspicion=_dispelled(message), unclear_since=began)
-        case SendOutcome.ACCOUNT_REFUSED if not end.result.is_of_credentials:
-            return _as_refused_with_account(message, status)
-        case SendOutcome.TAKEN | SendOutcome.REFUSED:
-            return message._replace(suspicion=None)
-        case _:
-            return message
-
-
-def _dispelled(message: _Called) -> int | None:
-    return DISPELLED if message.suspicion == DISPELLED else None
-
-
-def _as_refused_with_account(message: _Called, status: str) -> _Called:
-    """A message of a call that was refused with its account, so that it was not sent by it; `status`: its own."""
-    # Before that its answer may have been lost; then it may have been sent all the same.
-    return message._replace(suspicion=None, unclear_since=None if status == Status.ACCEPTED else message.unclear_since)
-
-
-def _noted(message: _Called) -> dict[str, object]:
+def _noted(message: CalledMessage) -> dict[str, object]:
     """The columns that a call's end changes, and nobody is shown."""
     return {
-        "calling_since": None,
+        "calling_since": message.calling_since,
         "unclear_since": message.unclear_since,
         "call_limit": message.call_limit,
         "suspicion": message.suspicion,
@@ -295,6 +206,7 @@ def release(session: Session, now: datetime, repeats: RepeatPolicy) -> int:
     prove nothing for calls that ended in a fault or a 403: those wait on.) If it works, what was refused goes out once
     more, alone, and what may have been sent is a lost answer like any other.
     """
+    # What may be decided, along an index. `call_ends.release` says so of each, once it is locked.
     is_decided = or_(
         and_(
             SendingAccount.refused_at.is_not(None),
@@ -311,31 +223,28 @@ def release(session: Session, now: datetime, repeats: RepeatPolicy) -> int:
         .limit(_SLICE)
     ).all()
     locked = transitions.lock_messages(session, found)
-    rows, attempts = _called(session, locked), _tried(session, locked)
+    rows, attempts = _called(session, locked), _attempts(session, locked)
     entries: list[tuple[UUID, transitions.NewTransition]] = []
     calls: dict[UUID, dict[str, object]] = {}
     stretch = retry_policy.stretch(repeats)
     names = {account_of(message.impersonate_user_name) for message in rows.values()}
-    standing = {name: accounts.find(session, name) for name in names}
+    standings = {name: accounts.standing_of(accounts.find(session, name)) for name in names}
     for message_id, message in rows.items():
-        account, number = standing[account_of(message.impersonate_user_name)], message.suspicion
-        if not number or message.calling_since is not None or account is None:
-            continue  # it was let go, or is being tried, meanwhile
-        mine = locked[message_id]
-        if mine.due_at is None:
-            after = message._replace(suspicion=None)
-        elif account.refused_at is not None and (message.unclear_since is None or account.refuses_calls):
-            after, mine.due_at = _as_refused_with_account(message, mine.status), now
-        elif number > account.works_number:
+        released = call_ends.release(message, standings[account_of(message.impersonate_user_name)])
+        if released is None:
             continue
-        elif message.unclear_since is None:
-            after, mine.due_at = message._replace(suspicion=DISPELLED, call_limit=1), now
-        else:
-            after = message._replace(suspicion=DISPELLED)
-            entries.append((message_id, _lost(now)))
-            tried = attempts[message_id]
-            mine.due_at = _next_due(after, tried, SendOutcome.UNCLEAR, now, repeats, stretch=stretch)
-        calls[message_id] = _noted(after)
+        calls[message_id] = _noted(released.message)
+        if released.outcome is not None:
+            locked[message_id].due_at = call_ends.next_due(
+                released.message,
+                attempts[message_id].values(),
+                released.outcome,
+                now=now,
+                repeats=repeats,
+                stretch=stretch,
+            )
+        if released.step is not None:
+            entries.append((message_id, _transition(released.step, now)))
     transitions.record(session, locked, entries, now, calls=calls)
     if calls:
         topics.mark(session, Topic.MESSAGES)
@@ -343,22 +252,22 @@ def release(session: Session, now: datetime, repeats: RepeatPolicy) -> int:
     return len(calls)
 
 
-def _called(session: Session, message_ids: Collection[UUID]) -> dict[UUID, _Called]:
+def _called(session: Session, message_ids: Collection[UUID]) -> dict[UUID, CalledMessage]:
     if not message_ids:
         return {}
-    columns = (getattr(Message, name) for name in _Called._fields)
+    columns = (getattr(Message, name) for name in CalledMessage._fields)
     query = select(*columns).where(bulk.among(session, Message.id, message_ids)).order_by(Message.id)
-    return {row.id: _Called._make(row) for row in session.execute(query)}
+    return {row.id: CalledMessage._make(row) for row in session.execute(query)}
 
 
-def _tried(session: Session, message_ids: Collection[UUID]) -> dict[UUID, dict[int, _Tried]]:
+def _attempts(session: Session, message_ids: Collection[UUID]) -> dict[UUID, dict[int, call_ends.Attempt]]:
     """Every attempt of these messages by its number."""
-    found: dict[UUID, dict[int, _Tried]] = defaultdict(dict)
+    found: dict[UUID, dict[int, call_ends.Attempt]] = defaultdict(dict)
     if message_ids:
         query = select(Attempt.message_id, Attempt.number, Attempt.started_at, Attempt.outcome)
-        for message_id, *attempt in session.execute(query.where(bulk.among(session, Attempt.message_id, message_ids))):
-            tried = _Tried._make(attempt)
-            found[message_id][tried.number] = tried
+        for message_id, *columns in session.execute(query.where(bulk.among(session, Attempt.message_id, message_ids))):
+            attempt = call_ends.Attempt._make(columns)
+            found[message_id][attempt.number] = attempt
     return found
 
 
@@ -395,18 +304,6 @@ def count_overdue(session: Session, before: datetime, most: int = 10_000) -> int
     return session.scalar(select(func.count()).select_from(overdue.limit(most).subquery())) or 0
 
 
-_WORDS = {
-    SendOutcome.TAKEN: Status.SUBMITTED,
-    SendOutcome.REFUSED: Status.FAILED,
-    SendOutcome.UNCLEAR: Status.SEND_UNKNOWN,
-}
-_RULES = {
-    SendOutcome.TAKEN: "the gateway took it",
-    SendOutcome.REFUSED: "the gateway refused it",
-    SendOutcome.UNCLEAR: "the gateway's answer was lost",
-}
-
-
 def _closed(message_id: UUID, end: AttemptResult, now: datetime) -> dict[str, object]:
     """An attempt's row as its end leaves it."""
     return {
@@ -421,32 +318,12 @@ def _closed(message_id: UUID, end: AttemptResult, now: datetime) -> dict[str, ob
     }
 
 
-def _reason(result: SendResult) -> str | None:
-    said = [part for part in (result.code, result.description, result.detail) if part]
-    return ": ".join(said) or None
-
-
-def _next_due(
-    message: _Called,
-    tried: Mapping[int, _Tried],
-    outcome: SendOutcome,
-    now: datetime,
-    repeats: RepeatPolicy,
-    *,
-    stretch: float,
-) -> datetime | None:
-    return retry_policy.next_due(
-        outcome,
-        ended_before=[attempt.outcome for attempt in tried.values()],
-        can_repeat=message.transport in repeats.transports,
-        unclear_since=message.unclear_since,
-        valid_until=message.valid_until,
-        now=now,
-        repeats=repeats,
-        stretch=stretch,
+def _transition(step: Step, now: datetime) -> transitions.NewTransition:
+    return transitions.NewTransition(
+        report=transitions.own_report(step.status, now), rule=step.rule, reason=step.reason
     )
 
 
-def _next_limit(ended: Mapping[UUID, AttemptResult], rows: Mapping[UUID, _Called]) -> int | None:
+def _next_limit(ended: Mapping[UUID, AttemptResult], rows: Mapping[UUID, CalledMessage]) -> int | None:
     is_repeat = all(message.unclear_since is not None for message in rows.values())
     return retry_policy.next_call_limit([end.result.outcome for end in ended.values()], is_repeat=is_repeat)

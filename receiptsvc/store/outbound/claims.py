@@ -12,14 +12,14 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, func, not_, or_, select, text, update
 from sqlalchemy.orm import Session, aliased
 
-from receiptsvc.domain.accounts import account_of
+from receiptsvc.domain.accounts import DISPELLED, account_of
 from receiptsvc.domain.messages import MessageContent
 from receiptsvc.domain.retry_policy import RepeatPolicy
 from receiptsvc.domain.statuses import UNSETTLED, Status
 from receiptsvc.store.core import bulk, keyset
 from receiptsvc.store.core.models import ACCOUNT, Attempt, Message, UtcDateTime
 from receiptsvc.store.outbound import accounts
-from receiptsvc.store.outbound.accounts import DISPELLED, Gate
+from receiptsvc.store.outbound.accounts import Gate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

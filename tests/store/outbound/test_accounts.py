@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from receiptsvc import bulk_actions
+from receiptsvc.domain.accounts import DISPELLED
 from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.messages import NewMessage, SendOutcome, SendResult
 from receiptsvc.domain.retry_policy import RepeatPolicy
@@ -232,7 +233,7 @@ def test_what_was_decided_just_before_a_kill_is_done_afterwards(database: Databa
     assert begin(database, 2, 9).ids == [made[1]], "what is not let go yet is not claimed"
     assert read_message(database, made[0]).suspicion == 1
     release(database, 3)
-    assert read_message(database, made[0]).suspicion == accounts.DISPELLED
+    assert read_message(database, made[0]).suspicion == DISPELLED
     assert_all_is_well(database)
 
 
@@ -258,10 +259,10 @@ def test_a_call_decides_only_what_it_could_know_of(database: Database) -> None:
     end(database, 3, late, IN_WORDS)
     end(database, 4, decider, TAKEN)
     assert standing(database) == {"": "suspected"}
-    assert read_message(database, first).suspicion == accounts.DISPELLED
+    assert read_message(database, first).suspicion == DISPELLED
     assert read_message(database, second).suspicion == 2
     assert offer(database, 5, TAKEN) == [third]
-    assert read_message(database, second).suspicion == accounts.DISPELLED
+    assert read_message(database, second).suspicion == DISPELLED
 
 
 def test_another_account_decides_nothing(database: Database) -> None:
