@@ -81,6 +81,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
             "spool",
             "store/core",
             "store/health",
+            "store/inbox",
             "store/outbound",
             "store/queries",
         },

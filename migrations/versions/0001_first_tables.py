@@ -125,7 +125,10 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
         sa.Column("part", sa.Integer(), server_default="0", nullable=False),
         sa.CheckConstraint("channel IN ('message', 'account', 'inbound')", name=op.f("ck_inbox_channel")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_inbox")),
+        postgresql_partition_by="RANGE (id)",
     )
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("CREATE TABLE inbox_default PARTITION OF inbox DEFAULT")  # `env.py` has the other slices made
     op.create_index(
         "ix_inbox_channel_id",
         "inbox",

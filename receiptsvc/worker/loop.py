@@ -27,7 +27,7 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Heartbeat
 from receiptsvc.store.core.topics import Topic
 from receiptsvc.store.health import heartbeats
-from receiptsvc.store.inbox import parking
+from receiptsvc.store.inbox import parking, time_slices
 from receiptsvc.store.messages import change_feed
 from receiptsvc.store.outbound import call_results
 from receiptsvc.worker import single_instance
@@ -45,6 +45,7 @@ _DEAD_AFTER = timedelta(seconds=15)  # without a heartbeat a worker of another h
 _REUSED_AFTER = timedelta(days=1)  # without a heartbeat a process of this host with a worker's id is not that worker
 _TIDY_SECONDS = 5.0
 _PRUNE_SECONDS = 60.0
+_TIME_SLICES_SECONDS = 60.0  # also between tries to get a lock
 _MAX_RELEASED = 100  # parked receipts in a step
 _MAX_PRUNED = 1000  # rows of events in a step
 _SQLITE_MAX_PRUNED = 100
@@ -147,6 +148,15 @@ def _duties(
         Duty(name="tidy", step=tidy, rest=lambda: stop.wait(_TIDY_SECONDS)),
         Duty(name="prune", step=lambda: _prune_events(settings, database), rest=lambda: stop.wait(_PRUNE_SECONDS)),
     ]
+    if not database.is_sqlite:
+        left: set[str] = set()
+        duties.append(
+            Duty(
+                name="time slices",
+                step=lambda: _make_time_slices(database, left),
+                rest_seconds=_TIME_SLICES_SECONDS,
+            )
+        )
     if not gateways:
         logs.warning("worker.cannot_send", missing="DYNMARK_USERNAME, DYNMARK_PASSWORD")
         return duties
@@ -238,6 +248,18 @@ def _prune_events(settings: Settings, database: Database) -> int:
         pruned = change_feed.prune(session, datetime.now(UTC) - settings.keep_events, limit)
     database.let_others_write()
     return pruned
+
+
+def _make_time_slices(database: Database, known_as_left: set[str]) -> int:
+    """Make the inbox's time slices ahead. `known_as_left`: slices that can't be made and were logged; added to."""
+    report = time_slices.make_missing(database.transaction, datetime.now(UTC))
+    if report.made:
+        logs.info("time_slices.made", slices=report.made)
+    left = set(report.left) - known_as_left
+    if left:
+        logs.warning("time_slices.left_to_default", slices=sorted(left))
+    known_as_left |= left
+    return 0
 
 
 def _run_until_done(step: Callable[[], int], stop: threading.Event) -> None:

@@ -28,7 +28,7 @@ from receiptsvc.domain.messages import Receipt, Reply
 from receiptsvc.domain.statuses import Report, Source
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbound import replies
-from receiptsvc.store.inbox import parking, pending
+from receiptsvc.store.inbox import dropped, parking, pending, time_slices
 from receiptsvc.store.inbox.parking import UnmatchedReceipt
 from receiptsvc.store.inbox.pending import ClaimedReceipt, Postponed, Verdict
 from receiptsvc.store.messages import transitions
@@ -149,11 +149,14 @@ def _process_batch(
 ) -> None:
     """Read, match, record and settle taken receipts, in the caller's transaction."""
     queue = queue or PendingQueue()
-    verdicts: list[Verdict] = []
+    done = dropped.find_outcomes(session, [row.id for row in rows if time_slices.is_past(row.id, now)])
+    verdicts: list[Verdict] = [(row, done[row.id], None) for row in rows if row.id in done]
     receipts: list[ParsedReceipt] = []
     inbound: list[tuple[ClaimedReceipt, Reply]] = []
     new_parts = 0
     for row in rows:
+        if row.id in done:
+            continue
         if row.is_unauthenticated and row.assigned_to is None:
             verdicts.append((row, ReceiptOutcome.QUARANTINED, "its key was wrong"))
         elif row.channel == Channel.INBOUND:

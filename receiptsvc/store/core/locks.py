@@ -30,6 +30,7 @@ class Lock(IntEnum):
     REFERENCES = 20_160_111  # transactionIDs and clientRefs, while receipts with them are parked or released
     MSGIDS = 20_160_112  # of replies, while they are recorded
     EVENT_NUMBERS = 20_160_113  # while the change feed is numbered
+    TIME_SLICES = 20_160_114  # while a step is taken to make a time slice of the inbox
 
 
 def take(session: Session, lock: Lock, names: Collection[str], *, is_shared: bool = False) -> None:

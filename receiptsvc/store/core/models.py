@@ -268,6 +268,8 @@ class InboxRow(Base):
 
     Our secrets are cut out of them. Where it stands is told by the one of three that exists: its row in `pending`, its
     row in `outcomes`, or its current transition.
+
+    No foreign key refers to it: it would forbid to drop a time slice. `store.health.verification` checks the same.
     """
 
     __tablename__ = "inbox"
@@ -280,6 +282,7 @@ class InboxRow(Base):
             postgresql_where=text(_RARE_CHANNELS),
             sqlite_where=text(_RARE_CHANNELS),
         ),
+        {"postgresql_partition_by": "RANGE (id)"},  # by its time: see `store.inbox.time_slices`
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)  # made when the callback arrived
@@ -435,7 +438,7 @@ class Transition(Base):
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
     message_id: Mapped[UUID] = mapped_column(ForeignKey("messages.id"))
-    receipt_id: Mapped[UUID | None]  # no foreign key: old receipts may be dropped by the month
+    receipt_id: Mapped[UUID | None]
     source: Mapped[str]
     status: Mapped[str | None]  # none: the status map does not know the code
     effect: Mapped[str]

@@ -32,6 +32,7 @@ from receiptsvc.domain.messages import Callback
 from receiptsvc.store.core import durability, outages, sqlite_files
 from receiptsvc.store.core.db import plain_url
 from receiptsvc.store.core.models import InboxRow, UtcDateTime
+from receiptsvc.store.inbox import time_slices
 from receiptsvc.store.inbox.columns import ARRIVED, QUEUED, values_of
 
 _TYPES = [InboxRow.__table__.c[column].type for column in ARRIVED]
@@ -187,10 +188,25 @@ class PostgresqlWriter:
         """Close the connection and return an outage's error. Raises the error itself if it is about the content."""
         if error.sqlstate in _PREPARED_STATEMENT_ERRORS:
             self._is_preparing = False
-        elif not outages.is_outage(error):
+        elif not self._is_in_the_way(error) and not outages.is_outage(error):
             raise error
         self.close()
         return StorageUnavailable(outages.describe(error))
+
+    def _is_in_the_way(self, error: psycopg.Error) -> bool:
+        """Whether only a time slice that is just being made refused a row. If it was a guard, it is dropped.
+
+        Without the name of a constraint the slice was attached while the row went to the default slice.
+        """
+        guard = error.diag.constraint_name
+        if not isinstance(error, psycopg.errors.CheckViolation) or not (guard is None or time_slices.is_guard(guard)):
+            return False
+        connection = self._connection
+        if guard is not None and connection is not None:
+            with suppress(psycopg.Error):  # then the next try drops it
+                connection.execute(b"SET lock_timeout = '50ms'")
+                connection.execute(time_slices.drop_guard(guard).encode())
+        return True
 
     def _execute(self, connection: PGconn, parameters: Sequence[str]) -> PGresult:
         values = [value.encode() for value in parameters]

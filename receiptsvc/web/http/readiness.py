@@ -22,6 +22,7 @@ from receiptsvc.dynmark.transports import IGNORE_REPEATS
 from receiptsvc.spool.backlog import Backlog
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.health import heartbeats
+from receiptsvc.store.inbox import time_slices
 from receiptsvc.store.outbound import accounts, call_results, send_gate
 
 UNSEEN_AFTER = timedelta(seconds=15)
@@ -32,6 +33,7 @@ DATABASE_AWAY = "database away"
 DATABASE_UNREADABLE = "the database can't be looked at"
 SPOOL_IN_USE = "spool in use"
 SENDING_NOT_CONFIGURED = "sending not configured"
+TIME_SLICE_MISSING = "no time slice for next month's receipts"
 
 ACCOUNT_REFUSED, ACCOUNT_SUSPECTED = "sending_account_refused", "sending_account_suspected"
 PAUSED, OVERDUE = "sending_paused", "send_unknown_overdue"
@@ -106,6 +108,7 @@ class ReadinessProbe:
             workers = heartbeats.find_alive(session, "worker", now - UNSEEN_AFTER)
             degraded = [] if workers else [WORKER_UNSEEN]
             gate, impaired = send_gate.read(session), accounts.read_impaired(session, IGNORE_REPEATS)
+            degraded += [] if time_slices.is_ready(session, now) else [TIME_SLICE_MISSING]
             overdue = call_results.count_overdue(session, now - timedelta(seconds=self._settings.resend_for_seconds))
         self._sending = {
             ACCOUNT_REFUSED: (gate.refused_at is not None)
