@@ -27,13 +27,14 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Heartbeat
 from receiptsvc.store.core.topics import Topic
 from receiptsvc.store.health import heartbeats
-from receiptsvc.store.inbox import parking, time_slices
+from receiptsvc.store.inbox import parking
 from receiptsvc.store.messages import change_feed
 from receiptsvc.store.outbound import call_results
 from receiptsvc.worker import single_instance
 from receiptsvc.worker.pending_queue import PendingQueue
 from receiptsvc.worker.receipt_processor import ReceiptRules, process
 from receiptsvc.worker.sender import release, repeats, submit
+from receiptsvc.worker.slice_maker import SliceMaker
 from receiptsvc.worker.watch import Watch
 
 STOP_SECONDS = 20.0  # a dyno gives 30 s between SIGTERM and SIGKILL
@@ -149,14 +150,8 @@ def _duties(
         Duty(name="prune", step=lambda: _prune_events(settings, database), rest=lambda: stop.wait(_PRUNE_SECONDS)),
     ]
     if not database.is_sqlite:
-        left: set[str] = set()
-        duties.append(
-            Duty(
-                name="time slices",
-                step=lambda: _make_time_slices(database, left),
-                rest_seconds=_TIME_SLICES_SECONDS,
-            )
-        )
+        slice_maker = SliceMaker(database)
+        duties.append(Duty(name="time-slices", step=slice_maker.step, rest=lambda: stop.wait(_TIME_SLICES_SECONDS)))
     if not gateways:
         logs.warning("worker.cannot_send", missing="DYNMARK_USERNAME, DYNMARK_PASSWORD")
         return duties
@@ -248,18 +243,6 @@ def _prune_events(settings: Settings, database: Database) -> int:
         pruned = change_feed.prune(session, datetime.now(UTC) - settings.keep_events, limit)
     database.let_others_write()
     return pruned
-
-
-def _make_time_slices(database: Database, known_as_left: set[str]) -> int:
-    """Make the inbox's time slices ahead. `known_as_left`: slices that can't be made and were logged; added to."""
-    report = time_slices.make_missing(database.transaction, datetime.now(UTC))
-    if report.made:
-        logs.info("time_slices.made", slices=report.made)
-    left = set(report.left) - known_as_left
-    if left:
-        logs.warning("time_slices.left_to_default", slices=sorted(left))
-    known_as_left |= left
-    return 0
 
 
 def _run_until_done(step: Callable[[], int], stop: threading.Event) -> None:

@@ -18,6 +18,7 @@ from receiptsvc.web.app import create_app
 from receiptsvc.web.http import context
 from receiptsvc.web.http.readiness import UNSEEN_AFTER
 from tests.support.callers import make_settings
+from tests.support.time_slices import drop_all
 
 
 def ready(database: Database, settings: Settings | None = None) -> tuple[int, Any]:
@@ -56,6 +57,13 @@ def test_what_holds_sending_is_degraded(database: Database) -> None:
         send_gate.pause(session, "anna", "wrong texts", context.now())
     degraded = ["the gateway refuses our credentials", "sending is paused by anna"]
     assert ready(database) == (200, {"status": "degraded", "degraded": degraded})
+
+
+def test_a_missing_time_slice_of_next_month_is_degraded(postgresql_database: Database) -> None:
+    drop_all(postgresql_database)
+    beat(postgresql_database)
+    degraded = ["no time slice for next month's receipts"]
+    assert ready(postgresql_database) == (200, {"status": "degraded", "degraded": degraded})
 
 
 def test_without_the_tables_it_is_not_ready(tmp_path: Path) -> None:

@@ -19,10 +19,14 @@ from receiptsvc.config import Settings
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import EventRow, Heartbeat
 from receiptsvc.store.health import heartbeats
+from receiptsvc.store.inbox import time_slices
 from receiptsvc.store.messages import change_feed
 from receiptsvc.worker import loop
+from receiptsvc.worker.slice_maker import SliceMaker
 from tests.support.processes import until
-from tests.support.rows import T0, accept, keep
+from tests.support.rows import T0, accept, insert_arrivals, keep
+from tests.support.time_slices import arrival_at, drop_all
+from tests.support.time_slices import names as slice_names
 from tests.support.work import READER, outcome, said
 
 HERE = socket.gethostname()
@@ -31,6 +35,10 @@ OWN = f"worker:{HERE}:{os.getpid()}"
 
 @pytest.fixture
 def settings(database_url: str) -> Settings:
+    return make_settings(database_url)
+
+
+def make_settings(database_url: str) -> Settings:
     keys = {"CALLBACK_KEYS": "a" * 16, "API_KEYS": "a:read:" + "b" * 16}
     return Settings.from_env({"DATABASE_URL": database_url, **keys})
 
@@ -50,6 +58,26 @@ def running_worker(settings: Settings, database: Database) -> Iterator[None]:
 def names(database: Database) -> set[str]:
     with database.reading() as session:
         return set(session.scalars(select(Heartbeat.process)))
+
+
+def test_a_worker_makes_time_slices_ahead(postgresql_url: str, postgresql_database: Database) -> None:
+    drop_all(postgresql_database)
+    with running_worker(make_settings(postgresql_url), postgresql_database):
+        until("there are slices", lambda: len(slice_names(postgresql_database)) > time_slices.MONTHS_AHEAD)
+
+
+def test_a_slice_that_can_not_be_made_is_logged_once(
+    postgresql_database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    drop_all(postgresql_database)
+    with postgresql_database.transaction() as session:
+        insert_arrivals(session, [arrival_at(datetime.now(UTC) + timedelta(days=31 * each)) for each in range(5)])
+    slice_maker = SliceMaker(postgresql_database)
+    for _ in range(2):
+        slice_maker.step()
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "time_slices.left_to_default"
+    ]
 
 
 def test_a_worker_that_stops_properly_leaves_no_heartbeat(
