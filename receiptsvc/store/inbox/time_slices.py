@@ -37,7 +37,7 @@ MONTHS_AHEAD = 3
 
 _GUARD = "inbox_guard_"  # and the month
 _SMALL_BYTES = 4 * 1024 * 1024  # of a default slice that is scanned under the lock, in some 10 ms
-_EARLY = timedelta(days=1)  # how long before its range begins a guard may be set at the latest
+_EARLY = timedelta(days=1)  # a guard is set that long before its range begins, or not at all
 _NIL = UUID(int=0)
 _MAX = UUID(int=2**128 - 1)
 
@@ -79,6 +79,10 @@ class Report:
     made: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     is_complete: bool = False  # otherwise somebody held a lock: try again
+
+
+class _NotProvenError(Exception):
+    """The default slice might hold rows of a slice that was about to be attached."""
 
 
 class _Step(Enum):
@@ -154,6 +158,8 @@ def _take_step(session: Session, now: datetime, report: Report) -> _Step:
                 return _Step.NOTHING_TO_DO
             if _advance(session, target, guards):
                 report.made.append(target.name)
+    except _NotProvenError:
+        return _Step.TAKEN
     except DBAPIError as error:
         sqlstate = getattr(error.orig, "sqlstate", None)
         if sqlstate == _NOT_LOCKED:
@@ -198,16 +204,14 @@ def _advance(session: Session, target: TimeSlice, guards: Mapping[str, bool]) ->
         )
         session.execute(text(f"ALTER TABLE {DEFAULT} {change}"))
         return False
+    session.execute(
+        text(f"CREATE TABLE {target.name} (LIKE inbox INCLUDING ALL)")
+    )  # its files are made before the lock
     session.execute(text(f"LOCK TABLE {DEFAULT} IN ACCESS EXCLUSIVE MODE"))
     if not session.scalar(_IS_SMALL) and not _read_guards(session).get(target.guard):
-        return False  # meanwhile a callback needed the range, or the default slice has grown
-    for statement in (
-        # CREATE TABLE … PARTITION OF would keep all callbacks waiting.
-        f"CREATE TABLE {target.name} (LIKE inbox INCLUDING ALL)",
-        f"ALTER TABLE inbox ATTACH PARTITION {target.name} FOR VALUES FROM ({first}) TO ({end})",
-        drop_guard(target.guard),
-    ):
-        session.execute(text(statement))
+        raise _NotProvenError  # meanwhile a callback needed the range, or the default slice has grown
+    session.execute(text(f"ALTER TABLE inbox ATTACH PARTITION {target.name} FOR VALUES FROM ({first}) TO ({end})"))
+    session.execute(text(drop_guard(target.guard)))
     return True
 
 

@@ -204,8 +204,9 @@ class PostgresqlWriter:
         connection = self._connection
         if guard is not None and connection is not None:
             with suppress(psycopg.Error):  # then the next try drops it
-                connection.execute(b"SET lock_timeout = '50ms'")
-                connection.execute(time_slices.drop_guard(guard).encode())
+                connection.execute(
+                    f"BEGIN; SET LOCAL lock_timeout = '50ms'; {time_slices.drop_guard(guard)}; COMMIT".encode()
+                )
         return True
 
     def _execute(self, connection: PGconn, parameters: Sequence[str]) -> PGresult:

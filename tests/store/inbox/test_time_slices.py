@@ -8,7 +8,7 @@ from time import monotonic
 from unittest.mock import Mock
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import event, func, select, text
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain.errors import StorageUnavailable
@@ -256,6 +256,36 @@ def test_a_guard_makes_way_for_a_callback(
     assert slice_of(database, ahead.id) == time_slices.DEFAULT
     assert "inbox_2032_01" in make(database, datetime(2031, 12, 20, tzinfo=UTC)).left
     assert list(verify(database)) == []
+
+
+def test_a_large_default_slice_is_never_scanned_under_the_lock(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guard may be dropped between the look at it and the lock."""
+    treat_default_as_large(monkeypatch)
+    read_guards, seen = vars(time_slices)["_read_guards"], [{"inbox_guard_2032_01": True}]
+    monkeypatch.setattr(time_slices, "_read_guards", lambda session: seen.pop() if seen else read_guards(session))
+    with recording(database) as statements:
+        assert make(database, datetime(2031, 12, 20, tzinfo=UTC)).made[0] == "inbox_2032_01"
+    attached = next(index for index, statement in enumerate(statements) if "ATTACH" in statement)
+    assert any("VALIDATE" in statement for statement in statements[:attached])
+
+
+@contextmanager
+def recording(database: Database) -> Iterator[list[str]]:
+    """The statements that are executed while the block lasts."""
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    with database.connection() as connection:
+        engine = connection.engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
 
 
 def test_a_callback_that_meets_its_slice_being_attached_is_kept_at_the_next_try(
