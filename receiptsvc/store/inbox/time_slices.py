@@ -53,8 +53,24 @@ _GUARDS = text(
     "SELECT conname, convalidated FROM pg_constraint"  # noqa: S608 - our own words
     f" WHERE conrelid = to_regclass('{DEFAULT}') AND starts_with(conname, '{_GUARD}')"
 )
-_IS_SMALL = text(f"SELECT pg_relation_size('{DEFAULT}') <= {_SMALL_BYTES}")
+_SMALL = f"pg_relation_size('{DEFAULT}') <= {_SMALL_BYTES}"
 _HOLDS = text(f"SELECT EXISTS (SELECT FROM {DEFAULT} WHERE id >= :first AND id < :end)")  # noqa: S608 - our own words
+
+# One statement, so that no round trip is made while others wait. Under the lock it looks once more whether nothing
+# large would be scanned: meanwhile a callback may have needed the range, or the default slice may have grown.
+_ATTACH = f"""
+DO $$ BEGIN
+    LOCK TABLE {DEFAULT} IN ACCESS EXCLUSIVE MODE;
+    IF NOT {{small}} AND NOT EXISTS (
+        SELECT FROM pg_constraint
+        WHERE conrelid = to_regclass('{DEFAULT}') AND conname = '{{guard}}' AND convalidated
+    ) THEN
+        RAISE check_violation;
+    END IF;
+    ALTER TABLE inbox ATTACH PARTITION {{name}} FOR VALUES FROM ({{first}}) TO ({{end}});
+    ALTER TABLE {DEFAULT} DROP CONSTRAINT IF EXISTS {{guard}};
+END $$
+"""  # noqa: S608 - our own words
 
 _NOT_LOCKED, _VIOLATED = "55P03", "23514"  # SQLSTATEs
 
@@ -79,10 +95,6 @@ class Report:
     made: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     is_complete: bool = False  # otherwise somebody held a lock: try again
-
-
-class _NotProvenError(Exception):
-    """The default slice might hold rows of a slice that was about to be attached."""
 
 
 class _Step(Enum):
@@ -158,13 +170,11 @@ def _take_step(session: Session, now: datetime, report: Report) -> _Step:
                 return _Step.NOTHING_TO_DO
             if _advance(session, target, guards):
                 report.made.append(target.name)
-    except _NotProvenError:
-        return _Step.TAKEN
     except DBAPIError as error:
         sqlstate = getattr(error.orig, "sqlstate", None)
         if sqlstate == _NOT_LOCKED:
             return _Step.LOCKED
-        if sqlstate != _VIOLATED:  # the default slice has just got a row of this range: the next step sees it
+        if sqlstate != _VIOLATED:  # else the default slice has just got a row of this range: the next step sees it
             raise
     return _Step.TAKEN
 
@@ -172,7 +182,7 @@ def _take_step(session: Session, now: datetime, report: Report) -> _Step:
 def _choose(session: Session, guards: Mapping[str, bool], now: datetime) -> tuple[TimeSlice | None, list[str]]:
     """The first missing slice that can be made, and the names of those before it that can't."""
     left: list[str] = []
-    is_small = bool(session.scalar(_IS_SMALL))
+    is_small = _is_small(session)
     for each in _find_missing(read(session), now):
         is_early = each.first > ids.first_at(now + _EARLY)
         if (is_small or is_early or guards.get(each.guard)) and not session.scalar(
@@ -196,7 +206,7 @@ def _find_missing(existing: Sequence[TimeSlice], now: datetime) -> list[TimeSlic
 def _advance(session: Session, target: TimeSlice, guards: Mapping[str, bool]) -> bool:
     """Take the next step to make a slice; whether it is made."""
     first, end = f"'{target.first}'", f"'{target.end}'"
-    if not session.scalar(_IS_SMALL) and not guards.get(target.guard):
+    if not _is_small(session) and not guards.get(target.guard):
         change = (
             f"VALIDATE CONSTRAINT {target.guard}"  # which lets everybody read and write meanwhile
             if target.guard in guards
@@ -204,15 +214,13 @@ def _advance(session: Session, target: TimeSlice, guards: Mapping[str, bool]) ->
         )
         session.execute(text(f"ALTER TABLE {DEFAULT} {change}"))
         return False
-    session.execute(
-        text(f"CREATE TABLE {target.name} (LIKE inbox INCLUDING ALL)")
-    )  # its files are made before the lock
-    session.execute(text(f"LOCK TABLE {DEFAULT} IN ACCESS EXCLUSIVE MODE"))
-    if not session.scalar(_IS_SMALL) and not _read_guards(session).get(target.guard):
-        raise _NotProvenError  # meanwhile a callback needed the range, or the default slice has grown
-    session.execute(text(f"ALTER TABLE inbox ATTACH PARTITION {target.name} FOR VALUES FROM ({first}) TO ({end})"))
-    session.execute(text(drop_guard(target.guard)))
+    session.execute(text(f"CREATE TABLE {target.name} (LIKE inbox INCLUDING ALL)"))
+    session.execute(text(_ATTACH.format(name=target.name, first=first, end=end, guard=target.guard, small=_SMALL)))
     return True
+
+
+def _is_small(session: Session) -> bool:
+    return bool(session.scalar(text(f"SELECT {_SMALL}")))
 
 
 def _read_guards(session: Session) -> dict[str, bool]:
