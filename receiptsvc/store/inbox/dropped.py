@@ -13,23 +13,20 @@ from sqlalchemy.orm import Session
 
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.store.core import bulk
-from receiptsvc.store.core.models import Reply, Transition
+from receiptsvc.store.core.models import OutcomeRow, Transition
 
 
 def find_outcomes(session: Session, receipt_ids: Collection[UUID]) -> dict[UUID, ReceiptOutcome]:
-    """The outcomes of those pending receipts that were worked on before, by their transition or reply.
-
-    A reply that was a duplicate has left nothing. Worked on again, it is a duplicate again.
-    """
+    """The outcomes of those pending receipts that were worked on before."""
     if not receipt_ids:
         return {}
     recorded = select(Transition.receipt_id, Transition.effect).where(
         bulk.among(session, Transition.receipt_id, receipt_ids), Transition.superseded_at.is_(None)
     )
-    replied = select(Reply.receipt_id, Reply.is_conflicting).where(bulk.among(session, Reply.receipt_id, receipt_ids))
+    written = select(OutcomeRow.receipt_id, OutcomeRow.outcome)
     outcomes = {
         receipt_id: ReceiptOutcome(effect) for receipt_id, effect in session.execute(recorded) if receipt_id is not None
     }
-    for receipt_id, is_conflicting in session.execute(replied):
-        outcomes[receipt_id] = ReceiptOutcome.CONFLICTING if is_conflicting else ReceiptOutcome.APPLIED
+    for receipt_id, outcome in session.execute(written.where(bulk.among(session, OutcomeRow.receipt_id, receipt_ids))):
+        outcomes[receipt_id] = ReceiptOutcome(outcome)
     return outcomes

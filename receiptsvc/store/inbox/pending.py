@@ -209,7 +209,9 @@ def settle(
         for row, outcome, reason in verdicts
         if row.channel == Channel.INBOUND or outcome.value not in _EFFECTS
     ]
-    bulk.insert_all(session, OutcomeRow, outcomes)
+    # One that came again, after the time slice of its row was dropped, has its row here already.
+    statement = bulk.upsert(session, OutcomeRow).on_conflict_do_nothing(index_elements=["receipt_id"])
+    bulk.execute_all(session, statement, OutcomeRow, outcomes)
     moves = Counter((ReceiptOutcome.PENDING, outcome) for _, outcome, _ in verdicts)
     counters.move(session, moves, {counters.RECEIVED: new_parts, ReceiptOutcome.PENDING: new_parts})
 
