@@ -41,6 +41,7 @@ def _rules_in_code() -> Iterator[str]:
     store = package / "store"
     files = [
         package / "domain" / "correlation.py",
+        package / "domain" / "call_ends.py",
         *(package / "worker").rglob("*.py"),
         *(store / "messages").rglob("*.py"),
         *(store / "outbound").rglob("*.py"),
@@ -54,7 +55,7 @@ def _rules_in_code() -> Iterator[str]:
                 values = [node.value]
             elif node.targets[0].id == "_RULES" and isinstance(node.value, ast.Dict):
                 values = node.value.values
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_step":
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"_step", "Step"}:
             values = node.args[1:2]
         for value in values:
             if isinstance(value, ast.Constant) and isinstance(value.value, str):

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from receiptsvc import ids
 from receiptsvc.domain.inbox import Arrival
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.inbox import counters, time_slices
+from receiptsvc.store.inbox import counters, receipts, time_slices
+from receiptsvc.store.inbox.receipts import ReceiptFilter
 from tests.support.rows import arrival
 
 
@@ -40,9 +41,11 @@ def drop_all(database: Database) -> None:
 
 
 def _drop(session: Session, name: str) -> None:
-    rows = session.execute(text(f"SELECT outcome, callback_id IS NULL FROM {name}")).all()  # noqa: S608 - our own words
+    rows = session.execute(text(f"SELECT id, callback_id IS NULL FROM {name}")).all()  # noqa: S608 - our own words
+    counts = Counter({counters.RECEIVED: -len(rows), counters.CALLBACKS: -sum(is_first for _, is_first in rows)})
+    entries = receipts.list_receipts(session, ReceiptFilter(), limit=1000).items
+    counts.subtract(entry.outcome for entry in entries if entry.row.id in {receipt_id for receipt_id, _ in rows})
+    session.expunge_all()
     session.execute(text(f"ALTER TABLE inbox DETACH PARTITION {name}"))
     session.execute(text(f"DROP TABLE {name}"))
-    counts = Counter({counters.RECEIVED: -len(rows), counters.CALLBACKS: -sum(is_first for _, is_first in rows)})
-    counts.subtract(outcome for outcome, _ in rows)
     counters.add(session, counts)

@@ -122,11 +122,6 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
         ),
         _check_replies,
     )
-    yield from checker.check(
-        "parked receipts",
-        select(Parked.receipt_id, InboxRow.id).outerjoin(InboxRow, InboxRow.id == Parked.receipt_id),
-        _check_parked,
-    )
     yield from checker.check("conversations", select(ConversationActivity.id), _check_conversations)
     with database.reading() as session:
         ledger, rows, received = counters.read(session), counters.count_rows(session), counters.count_received(session)
@@ -296,15 +291,6 @@ def _check_replies(session: Session, rows: _Rows) -> list[Fault]:
             found="missing",
         )
         for reply_id, _, receipt_id, receipt in rows
-        if receipt is None
-    ]
-
-
-def _check_parked(_session: Session, rows: _Rows) -> list[Fault]:
-    """A parked receipt exists."""
-    return [
-        Fault(what="receipt that is parked", where=ids.public("rcp", receipt_id), expected="kept", found="missing")
-        for receipt_id, receipt in rows
         if receipt is None
     ]
 

@@ -158,7 +158,6 @@ def test_a_sound_store_has_no_fault(store: Store) -> None:
         "receipts": 13,
         "transitions": 7,
         "replies": 2,
-        "parked receipts": 1,
         "conversations": 2,
         "counters": 12,
         "counts of hours": 7,
@@ -318,11 +317,6 @@ def test_a_deleted_receipt_is_a_fault_of_its_transition_and_the_counters(store: 
         ("counter", "received"),
         ("counter", "callbacks"),
     }
-
-
-def test_a_deleted_receipt_is_a_fault_of_the_parking_lot(store: Store) -> None:
-    store.change(delete(InboxRow).where(InboxRow.id == store.receipts["unmatched"]))
-    assert ("receipt that is parked", store.where("unmatched")) in store.faults()
 
 
 def test_a_deleted_receipt_without_references_is_a_fault_of_the_counters(store: Store) -> None:

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.store.core.db import Database
+from receiptsvc.store.inbox import pending
 from receiptsvc.store.outbound import next_due, send_gate
 from receiptsvc.store.outbound.next_due import NextDue
 from tests.support.rows import accept, keep, seconds
@@ -21,13 +22,15 @@ def message_at(database: Database, at: float, per_second: float | None = None) -
 
 def test_the_first_of_each_queue_counts_and_nothing_is_due_in_empty_ones(database: Database) -> None:
     assert find(database, 0) == NextDue(None, None)
-    for at in (7, 5, 9):
-        keep(database, "transactionid=1", now=seconds(at))
+    kept = [keep(database, "transactionid=1", now=seconds(at)) for at in (7, 5, 9)]
     accept(database, now=seconds(4))
     accept(database, now=seconds(3))
     assert find(database, 0) == NextDue(seconds(5), seconds(3))
     work(database, at=8)
-    assert find(database, 10).receipt_at == seconds(9)
+    assert find(database, 10).receipt_at is None
+    with database.transaction() as session:
+        pending.reopen(session, kept[:1], seconds(20))
+    assert find(database, 10).receipt_at == seconds(20)
 
 
 def test_no_message_is_due_while_sending_is_paused(database: Database) -> None:
