@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes, each o
 SIDE_BY_SIDE := -n 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run desk test test-fast test-faults bench bench-ack bench-process bench-send bench-query lint format api-docs migration pins clean
+.PHONY: help demo run desk test test-fast test-faults bench bench-ack bench-process bench-e2e bench-send bench-query lint format api-docs migration pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,13 +34,16 @@ test-fast: $(VENV)/installed-dev ## for who is editing: every test that starts n
 test-faults: $(VENV)/installed-dev ## the long form of fault tests and properties: hundreds of kills, thousands of examples
 	RECEIPTSVC_FAULTS=long $(BIN)/python -m pytest -o timeout=1200 -m "long or on_postgresql" $(ARGS)
 
-bench: bench-ack bench-process bench-send bench-query ## every benchmark
+bench: bench-ack bench-process bench-e2e bench-send bench-query ## every benchmark
 
 bench-ack: $(VENV)/installed-bench ## what a durable 200 costs, beside what others give for theirs: a quarter of an hour; ARGS=--quick: two minutes
 	@$(BIN)/python -W "ignore:XDG_RUNTIME_DIR" -m benchmarks.ack $(ARGS)
 
 bench-process: $(VENV)/installed-bench ## what it costs to work on receipts, beside the same one by one: a quarter of an hour; ARGS="--backlog 100000": less
 	@$(BIN)/python -W "ignore:XDG_RUNTIME_DIR" -m benchmarks.process $(ARGS)
+
+bench-e2e: $(VENV)/installed-bench ## what a receipt costs through the whole stack, beside the parent commit and Celery: 25 minutes; ARGS=--quick: four; ARGS=--chaos: also beside faults
+	@$(BIN)/python -W "ignore:XDG_RUNTIME_DIR" -m benchmarks.e2e $(ARGS)
 
 bench-send: $(VENV)/installed-bench ## how fast messages go out and are handed in, and what the API feels of it: two minutes
 	@$(BIN)/python -W "ignore:XDG_RUNTIME_DIR" -m benchmarks.send $(ARGS)

@@ -22,11 +22,16 @@ _DRAIN_SECONDS = 12  # as in load.c
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """How to load a server. `rate`: requests a second, however slow the answers; 0: as fast as it answers."""
+    """How to load a server. `rate`: requests a second, however slow the answers; 0: as fast as it answers.
+
+    `most`: how many requests end it, before its time if need be; 0: its time alone.
+    """
 
     rate: float
     warm_seconds: float
     seconds: float
+    connections: int = CONNECTIONS
+    most: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +61,7 @@ class Report:
 class Site:
     """A server under load. `acknowledged`: the numbers of all requests that it has answered 200.
 
+    `answered_at`: when it did, in seconds of `time.monotonic()`, in the same order.
     `targets`: a file with one path and query a line, to which the generator appends a request's number.
     """
 
@@ -64,12 +70,16 @@ class Site:
     targets: Path
     next_number: int = 0
     acknowledged: "array[int]" = field(default_factory=lambda: array("I"))
+    answered_at: "array[float]" = field(default_factory=lambda: array("d"))
 
     def load(self, generator: Path, plan: Plan) -> Report:
         """Load the server. Raises BenchError if the generator fails, as it does without any answer."""
         with tempfile.TemporaryDirectory(prefix="receiptsvc-bench-") as folder:
             acknowledged = Path(folder) / "acknowledged"
-            numbers = (self.port, CONNECTIONS, plan.rate, plan.warm_seconds, plan.seconds, self.next_number)
+            numbers = (
+                *(self.port, plan.connections, plan.rate, plan.warm_seconds, plan.seconds),
+                *(self.next_number, plan.most),
+            )
             completed = subprocess.run(
                 [generator, *map(str, numbers), self.targets, acknowledged],
                 capture_output=True,
@@ -79,7 +89,11 @@ class Site:
             )
             if completed.returncode:
                 raise BenchError(f"the load on {self.name} failed: {completed.stderr.strip()}")
-            self.acknowledged.frombytes(acknowledged.read_bytes())
+            pairs = array("I")
+            pairs.frombytes(acknowledged.read_bytes())
+        self.acknowledged.extend(pairs[::2])
+        started_at = json.loads(completed.stdout)["start"] / 1e9
+        self.answered_at.extend(started_at + microseconds / 1e6 for microseconds in pairs[1::2])
         report = read_report(completed.stdout, plan.seconds)
         self.next_number += report.sent
         return report

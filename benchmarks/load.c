@@ -3,8 +3,10 @@
  * RATE 0 is a closed loop: each connection sends its next request as soon as it is answered. Otherwise the loop is
  * open: request i is due at i / RATE, and its latency counts from then, whether or not a connection was free, so that
  * a server's pause delays every request due during it. Every request sent is waited for, DRAIN_SECONDS at most, so the
- * numbers answered 200 (ANSWERED, 32 bits each, native byte order) are exact. Latencies and `in_window` are of the
- * requests due after the warm-up. The report is one JSON object, latencies in microseconds.
+ * numbers answered 200 are exact. ANSWERED gets a pair for each: its number, and the microseconds from `start` to its
+ * answer (32 bits each, native byte order). Latencies and `in_window` are of the requests due after the warm-up. MOST
+ * ends the load after so many requests; 0: time alone ends it. The report is one JSON object, latencies in microseconds,
+ * `start` in nanoseconds of CLOCK_MONOTONIC.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -41,10 +43,10 @@ static struct pollfd sockets[MAX_CONNECTIONS];
 static int connection_count;
 static struct sockaddr_in server;
 static char *targets[MAX_TARGETS];
-static uint32_t target_count, first, sent;
+static uint32_t target_count, first, sent, most;
 static FILE *answered;
 
-static int64_t window_from, window_to;
+static int64_t started_at, window_from, window_to;
 static uint32_t statuses[600], cut, in_window;
 static uint32_t *latencies;
 static size_t latency_count;
@@ -106,7 +108,8 @@ static void record(Connection *connection, int status) {
     connection->is_waiting = 0;
     statuses[status]++;
     if (status == 200) {
-        fwrite(&connection->number, sizeof connection->number, 1, answered);
+        uint32_t pair[2] = {connection->number, (uint32_t)((at - started_at) / 1000)};
+        fwrite(pair, sizeof pair, 1, answered);
         if (at >= window_from && at < window_to) in_window++;
     }
     if (connection->due_at >= window_from && connection->due_at < window_to && latency_count < MAX_LATENCIES) {
@@ -168,9 +171,9 @@ static void report(uint32_t unsent) {
     uint32_t unanswered = 0;
     for (int index = 0; index < connection_count; index++) unanswered += (uint32_t)connections[index].is_waiting;
     qsort(latencies, latency_count, sizeof *latencies, by_value);
-    printf("{\"sent\": %u, \"ok\": %u, \"in_window\": %u, \"cut\": %u, \"unanswered\": %u, \"unsent\": %u, "
+    printf("{\"start\": %lld, \"sent\": %u, \"ok\": %u, \"in_window\": %u, \"cut\": %u, \"unanswered\": %u, \"unsent\": %u, "
            "\"p50\": %u, \"p90\": %u, \"p99\": %u, \"p999\": %u, \"longest\": %u, \"others\": {",
-           sent, statuses[200], in_window, cut, unanswered, unsent, percentile(.5), percentile(.9), percentile(.99),
+           (long long)started_at, sent, statuses[200], in_window, cut, unanswered, unsent, percentile(.5), percentile(.9), percentile(.99),
            percentile(.999), percentile(1));
     const char *comma = "";
     for (int status = 0; status < 600; status++) {
@@ -188,7 +191,7 @@ static int64_t send_due(int64_t start, int64_t end, double rate, uint32_t total)
         int index = (int)((turn + (uint32_t)offset) % (uint32_t)connection_count);
         if (connections[index].is_waiting) continue;
         int64_t at = now(), due_at = rate > 0 ? start + (int64_t)((double)sent * (double)SECOND / rate) : at;
-        if (rate > 0 ? sent >= total : at >= end) return end;
+        if ((rate > 0 ? sent >= total : at >= end) || (most && sent >= most)) return end;
         if (due_at > at) return due_at;
         send_request(index, due_at);
     }
@@ -196,8 +199,8 @@ static int64_t send_due(int64_t start, int64_t end, double rate, uint32_t total)
 }
 
 int main(int count, char **arguments) {
-    if (count != 9) {
-        fprintf(stderr, "use: load PORT CONNECTIONS RATE WARM_SECONDS SECONDS FIRST_NUMBER TARGETS ANSWERED\n");
+    if (count != 10) {
+        fprintf(stderr, "use: load PORT CONNECTIONS RATE WARM_SECONDS SECONDS FIRST_NUMBER MOST TARGETS ANSWERED\n");
         return 2;
     }
     server = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(arguments[1]))};
@@ -206,14 +209,16 @@ int main(int count, char **arguments) {
     if (connection_count < 1 || connection_count > MAX_CONNECTIONS) die("CONNECTIONS must be from 1 to 1024");
     double rate = atof(arguments[3]), warm_seconds = atof(arguments[4]), seconds = atof(arguments[5]);
     first = (uint32_t)strtoul(arguments[6], NULL, 10);
-    read_targets(arguments[7]);
-    answered = fopen(arguments[8], "wb");
+    most = (uint32_t)strtoul(arguments[7], NULL, 10);
+    read_targets(arguments[8]);
+    answered = fopen(arguments[9], "wb");
     latencies = malloc(MAX_LATENCIES * sizeof *latencies); /* its pages are committed only as far as they are used */
-    if (!answered || !latencies) die(arguments[8]);
+    if (!answered || !latencies) die(arguments[9]);
     prctl(PR_SET_TIMERSLACK, 1UL); /* otherwise each wait may end 50 us late */
     for (int index = 0; index < connection_count; index++) open_connection(index);
 
     int64_t start = now(), at;
+    started_at = start;
     window_from = start + (int64_t)(warm_seconds * (double)SECOND);
     window_to = window_from + (int64_t)(seconds * (double)SECOND);
     uint32_t total = (uint32_t)(rate * (warm_seconds + seconds));
@@ -222,6 +227,7 @@ int main(int count, char **arguments) {
         int busy = 0;
         for (int index = 0; index < connection_count; index++) busy += connections[index].is_waiting;
         at = now();
+        if (most && sent >= most && !busy) break;
         if (at > window_to + DRAIN_SECONDS * SECOND || (at >= window_to && !busy && (rate == 0 || sent >= total))) break;
         if (at >= window_to) next_at = at + SECOND;
         int64_t wait = next_at > at ? next_at - at : 0;
@@ -230,7 +236,7 @@ int main(int count, char **arguments) {
         for (int index = 0; index < connection_count; index++)
             if (sockets[index].revents) receive(index);
     }
-    if (fclose(answered)) die(arguments[8]);
+    if (fclose(answered)) die(arguments[9]);
     report(rate > 0 ? total - sent : 0);
     return 0;
 }

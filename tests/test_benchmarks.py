@@ -3,18 +3,27 @@
 import re
 import shutil
 import socketserver
+import subprocess
+import sys
 import threading
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import func, select
 
 from benchmarks import generator, kept, measures
+from benchmarks.e2e import results, usage, waves
+from benchmarks.e2e.ramp import Ramp
+from benchmarks.e2e.trees import Target
+from benchmarks.e2e.trial import Trial
+from benchmarks.e2e.usage import Usage
 from benchmarks.generator import CONNECTIONS, Plan, Report, Site
 from benchmarks.kept import Proof
 from benchmarks.lineup import NAMES
@@ -115,6 +124,18 @@ def test_only_a_200_is_an_acknowledgement(program: Path, tmp_path: Path) -> None
     assert report.ok + report.others["503"] + report.cut == report.sent
     assert len(site.acknowledged) == report.ok
     assert {number % 4 for number in site.acknowledged} == {0, 3}
+
+
+def test_a_load_ends_with_its_last_request_and_tells_when_each_was_answered(program: Path, tmp_path: Path) -> None:
+    with serving(lambda _: OK) as server:
+        site = site_of(server, tmp_path)
+        started = monotonic()
+        loaded = site.load(program, Plan(rate=0, warm_seconds=0, seconds=60, connections=2, most=25))
+        ended = monotonic()
+    assert loaded.is_clean
+    assert sorted(site.acknowledged) == list(range(25))
+    assert len(site.answered_at) == 25
+    assert started < min(site.answered_at) < max(site.answered_at) < ended < started + 30
 
 
 def test_a_fixed_rate_is_kept_and_every_due_request_is_sent(program: Path, tmp_path: Path) -> None:
@@ -244,6 +265,72 @@ def test_an_outcome_has_the_values_that_the_goals_name() -> None:
         "answers_missing": 0,
     }
     assert re.search(r"bare Flask no-op, PostgreSQL +\| +5\.00 \(5\.00-5\.00\) \|", outcome.tables())
+
+
+def test_the_last_receipt_of_each_message_in_a_wave_delivers_it_and_no_two_are_alike(tmp_path: Path) -> None:
+    messages = [Target(uuid4(), f"/callbacks/receipts/{number}", number) for number in range(1100)]
+    wave = waves.write(tmp_path / "targets", messages, 3)
+    lines = wave.targets.read_text().splitlines()
+    assert len(lines) == len(set(lines)) == len(wave) == 3 * 1100
+    assert Counter(filter(None, wave.last_of)) == Counter(message.message_id for message in messages)
+    newest = {line.partition("?")[0]: line for line in lines}
+    assert all("statusdescription=Delivered&" in line for line in newest.values())
+    assert sum("statusdescription=Delivered&" in line for line in lines) == 1100
+    for line, message_id in zip(lines, wave.last_of, strict=True):
+        assert (line == newest[line.partition("?")[0]]) is (message_id is not None)
+
+
+def test_the_time_of_a_process_has_that_of_all_it_started_even_of_those_that_ended() -> None:
+    burn = "import time\nwhile time.process_time() < 0.3: pass"
+    parent = (
+        f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {burn!r}])\n{burn}\nprint(flush=True)\ninput()"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert usage.tree_seconds(process.pid) >= 0.55
+        process.communicate(b"\n")
+    assert usage.tree_seconds(process.pid) == 0
+
+
+def trial(delay: float, *, is_clean: bool = True) -> Trial:
+    return Trial(
+        receipts=1,
+        seconds=1,
+        used=Usage(seconds={}, wal_bytes=0),
+        report=replace(report(1, 0.01), unsent=0 if is_clean else 1),
+        delays=[delay],
+    )
+
+
+@pytest.mark.parametrize(
+    ("trials", "sustained"),
+    [
+        ({500: trial(0.1), 1000: trial(0.9), 2000: trial(1.1)}, 1000),
+        ({500: trial(0.1), 1000: trial(1.1), 2000: trial(0.9)}, 500),
+        ({500: trial(0.1), 1000: trial(0.1, is_clean=False)}, 500),
+        ({500: trial(3)}, 0),
+    ],
+)
+def test_the_sustained_rate_is_the_highest_below_which_all_hold(trials: dict[int, Trial], sustained: int) -> None:
+    assert Ramp(trials=trials).sustained == sustained
+
+
+def test_ratios_to_other_sides_are_taken_within_a_round_and_their_own_values_shown() -> None:
+    rounds = [
+        {"ours": {"cpu_us": 300.0}, "parent": {"cpu_us": 600.0}},
+        {"ours": {"cpu_us": 100.0}, "parent": {"cpu_us": 100.0}, "celery": {"cpu_us": 2000.0, "rate": 0.0}},
+        {"ours": {"cpu_us": 200.0, "rate": 8.0}, "parent": {"cpu_us": 500.0}},
+    ]
+    assert results.values(rounds) == {
+        "e2e_cpu_us": 200.0,
+        "e2e_rate": 8.0,
+        "e2e_cpu_us_vs_parent": 0.5,
+        "e2e_parent_cpu_us": 500.0,
+        "e2e_cpu_us_vs_celery": 0.05,
+        "e2e_celery_rate": 0.0,
+        "e2e_celery_cpu_us": 2000.0,
+    }
 
 
 def test_seeded_rows_are_those_that_the_service_would_write(database_url: str, database: Database) -> None:

@@ -35,7 +35,8 @@ class Stack:
     """The processes `web`, `worker` and `sandbox`. Start them by name; a with block stops them all.
 
     `ports`: of web and sandbox; `settings`: override those that the stack makes. `api_key` has every scope.
-    `open_files`: how many files the web process may have open at most. `commands`: what is run, by name.
+    `open_files`: how many files the web process may have open at most. `commands`: what is run, by name. `project`: the
+    folder of the code that is run.
     """
 
     def __init__(
@@ -48,8 +49,9 @@ class Stack:
         settings: Mapping[str, str] | None = None,
         sandbox_flags: Sequence[str] = (),
         open_files: int | None = None,
+        project: Path = PROJECT,
     ) -> None:
-        self.folder = folder
+        self.folder, self.project = folder, project
         web, sandbox = ports or (free_port(), free_port())
         self.url, self.sandbox_url = f"http://127.0.0.1:{web}", f"http://127.0.0.1:{sandbox}"
         self.api_key = api_key or secrets.token_urlsafe(24)
@@ -94,7 +96,7 @@ class Stack:
         with self._log("migrations").open("ab") as log:
             completed = subprocess.run(
                 [sys.executable, "-m", "alembic", "upgrade", "head"],
-                cwd=PROJECT,
+                cwd=self.project,
                 env=self.environ,
                 stdout=log,
                 stderr=log,
@@ -108,7 +110,12 @@ class Stack:
         for name in names:
             with self._log(name).open("ab") as log:
                 self._running[name] = subprocess.Popen(
-                    self.commands[name], cwd=PROJECT, env=self.environ, stdout=log, stderr=log, start_new_session=True
+                    self.commands[name],
+                    cwd=self.project,
+                    env=self.environ,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
                 )
 
     def start_all(self) -> None:
