@@ -12,13 +12,14 @@ from zoneinfo import ZoneInfo
 
 from celery import Celery
 from flask import Flask, Response, abort, request
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
 
 from benchmarks.candidates import one_by_one
 from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.dynmark import status_map
-from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow
 from receiptsvc.worker.receipt_processor import ReceiptRules
 
@@ -28,13 +29,13 @@ queue.conf.update(broker_pool_limit=16, task_ignore_result=True, task_acks_late=
 
 _settings = Settings.from_env()
 _rules = ReceiptRules(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
-_database = Database(_settings.database_url, pool_size=1)  # connects first in the process that uses it
+_engine = create_engine(_settings.database_url, pool_size=1)  # connects first in the process that uses it
 
 
 def _process(receipt_id: str, message_id: str, received_at: str, method: str, query: str) -> None:
     """Keep one callback and work on it."""
     now = datetime.now(UTC)
-    with _database.transaction() as session:
+    with Session(_engine) as session, session.begin():
         if session.get(InboxRow, UUID(receipt_id)) is not None:
             return
         row = InboxRow(

@@ -37,15 +37,15 @@ class Scales:
 
 
 _FULL_STEPS = Steps(
-    rates=(250, 500, 750, 1000, 1500, 2000, 2500, 3000, 4000, 5000),
+    rates=(500, 1000, 1500, 2000, 2500, 3000, 4000, 5000),
     always=(500, 2000),
     halvings=2,
     warm_seconds=1,
-    seconds=6,
+    seconds=5,
 )
-_RIVAL_RATES = (25, 50, 100, 200, 300, 400, 600, 800)
+_RIVAL_RATES = (50, 100, 200, 300, 400, 600, 800)
 _FULL = Scales(
-    service=Scale(warm=2000, spread=20_000, hot=4000, steps=_FULL_STEPS, idle_seconds=20),
+    service=Scale(warm=2000, spread=16_000, hot=4000, steps=_FULL_STEPS, idle_seconds=12),
     rival=Scale(
         warm=200,
         spread=2000,
@@ -62,7 +62,7 @@ _QUICK = Scales(
         warm=50,
         spread=500,
         hot=0,
-        steps=replace(_QUICK_STEPS, rates=_RIVAL_RATES[1:], always=()),
+        steps=replace(_QUICK_STEPS, rates=_RIVAL_RATES, always=()),
         idle_seconds=2,
     ),
     chaos=ChaosScale(count=4000, rounds=1, seconds=8, worker_every=2, database_every=4),

@@ -14,6 +14,7 @@ from benchmarks.e2e.sides import Side
 from benchmarks.tools import BenchError
 from receiptsvc.store.core.db import plain_url
 
+_SETTLED_SECONDS = 11.0  # so late at most does a session of PostgreSQL hand in its statistics once it has nothing to do
 PAIR, TEN = 2, 10  # receipts of a message
 
 
@@ -99,6 +100,7 @@ def _describe(climbed: Ramp, steps: Steps) -> dict[str, float]:
 def _measure_idle(side: Side, seconds: float) -> dict[str, float]:
     """What all processes do while nothing happens: shares of one processor, and transactions a second."""
     name = make_url(side.url).database or ""
+    sleep(_SETTLED_SECONDS)
     with psycopg.connect(plain_url(side.server.url), autocommit=True) as server:
         before, transactions = usage.read(side.pids(), server), usage.transactions(server, name)
         sleep(seconds)
