@@ -27,6 +27,7 @@ _SNAPSHOTS = 4
 _WARM_SECONDS = 2.0
 _POLL_SECONDS = 0.2
 _PATIENCE_SECONDS = 60.0
+_MAX_LEFT_SECONDS = 900.0  # for what is still pending when the load ends
 _SESSION = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'receiptsvc%' ORDER BY random() LIMIT 1"
 
 
@@ -125,12 +126,19 @@ def _measure(side: Side, program: Path, plan: Plan, faults: Faults) -> dict[str,
         sleep(max(1.0, until + seconds - monotonic()))
         marks.append(_count_processed(side))
         report = load.result()
+    ended_at = monotonic()
     side.connect()  # a crash of the database cuts our session too
-    side.stack.wait_until("every receipt is processed", lambda: side.pending() <= 0, seconds=_PATIENCE_SECONDS)
+    side.stack.wait_until("every receipt is processed", lambda: side.pending() <= 0, seconds=_MAX_LEFT_SECONDS)
+    left_seconds = monotonic() - ended_at
     trial.note(str(report))
     before, during, after = ((later[1] - earlier[1]) / (later[0] - earlier[0]) for earlier, later in pairwise(marks))
     trial.note(f"processed before, during, after: {before:,.0f}/s, {during:,.0f}/s, {after:,.0f}/s")
-    return {"during": during / before, "after": after / before, "ok_percent": 100 * report.ok / report.sent}
+    return {
+        "during": during / before,
+        "after": after / before,
+        "left_seconds": left_seconds,
+        "ok_percent": 100 * report.ok / report.sent,
+    }
 
 
 def _count_processed(side: Side) -> tuple[float, int]:

@@ -6,8 +6,6 @@ as if they had been sent already. This is all that the benchmark needs of a meas
 
 import os
 import sys
-from collections.abc import Iterator
-from typing import Any
 
 from sqlalchemy import text
 
@@ -15,6 +13,7 @@ from receiptsvc import tokens
 from receiptsvc.config import Settings
 from receiptsvc.domain.messages import NewMessage
 from receiptsvc.store.core.db import Database
+from receiptsvc.store.messages import transitions
 from tests.support import rows
 
 _BATCH_SIZE = 1000
@@ -31,10 +30,10 @@ def main() -> None:
         while count > 0:
             batch = [_make_message(made + offset) for offset in range(min(_BATCH_SIZE, count))]
             made, count = made + len(batch), count - len(batch)
-            accepted = rows.accept(database, *batch)
-            sys.stdout.writelines(_write_lines(settings, accepted))
-        with database.transaction() as session:
-            session.execute(text("UPDATE messages SET due_at = NULL WHERE due_at IS NOT NULL"))
+            with database.transaction() as session:  # one commit, or the worker would begin to send them
+                transitions.accept(session, batch, rows.T0)
+                session.execute(text("UPDATE messages SET due_at = NULL WHERE due_at IS NOT NULL"))
+            sys.stdout.writelines(_write_line(settings, message) for message in batch)
         sys.stdout.write("\n")
         sys.stdout.flush()
     database.close()
@@ -44,9 +43,8 @@ def _make_message(number: int) -> NewMessage:
     return rows.message(str(_FIRST_NUMBER + number), "Your order is on its way.", client_ref=f"order-{number}")
 
 
-def _write_lines(settings: Settings, message_ids: list[Any]) -> Iterator[str]:
-    for message_id in message_ids:
-        yield f"{message_id} {tokens.receipt_url(settings, message_id).removeprefix(settings.public_url)}\n"
+def _write_line(settings: Settings, message: NewMessage) -> str:
+    return f"{message.id} {tokens.receipt_url(settings, message.id).removeprefix(settings.public_url)}\n"
 
 
 if __name__ == "__main__":
