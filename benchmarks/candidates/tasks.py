@@ -8,7 +8,6 @@ gunicorn's own gevent worker, and two processes of Celery's.
 import os
 from datetime import UTC, datetime
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from celery import Celery
 from flask import Flask, Response, abort, request
@@ -19,7 +18,7 @@ from benchmarks.candidates import one_by_one
 from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
 from receiptsvc.domain.inbox import Channel
-from receiptsvc.dynmark import status_map
+from receiptsvc.dynmark import registry
 from receiptsvc.store.core.models import InboxRow
 from receiptsvc.worker.receipt_processor import ReceiptRules
 
@@ -28,7 +27,7 @@ queue = Celery("tasks", broker=os.environ["BENCH_REDIS_URL"])
 queue.conf.update(broker_pool_limit=16, task_ignore_result=True, task_acks_late=True)
 
 _settings = Settings.from_env()
-_rules = ReceiptRules(status_map=status_map.load({}), zone=ZoneInfo("UTC"))
+_rules = ReceiptRules(reader=registry.open_reader(_settings))
 _engine = create_engine(_settings.database_url, pool_size=1)  # connects first in the process that uses it
 
 
@@ -46,12 +45,9 @@ def _process(receipt_id: str, message_id: str, received_at: str, method: str, qu
             method=method,
             query=query.encode("latin-1"),
             body=b"",
-            outcome="pending",
-            next_at=now,
-            tries=0,
         )
         session.add(row)
-        row.outcome, row.processed_at = one_by_one.record(session, row, _rules, now), now
+        one_by_one.record(session, row, _rules, now)
 
 
 _task = queue.task(name="process")(_process)
