@@ -62,7 +62,7 @@ def status(ctx: click.Context, *, term: str, limit: int, as_json: bool) -> None:
         display.print_messages(out, items)
         if len(items) == 1:
             out.print()
-            display.print_transitions(out, items[0].get("transitions") or [])
+            display.print_transitions(out, items[0])
     if not items:
         click.echo(f"Nothing found for {display.plain(term)}. Tried: {', '.join(tried)}.", err=True)
         ctx.exit(1)

@@ -60,8 +60,12 @@ class Client(Wire):
         return answer
 
     def message(self, message_id: str) -> Json:
-        """One message with its transitions."""
+        """One message with its transitions; with very many, only some of them: see `transitions`."""
         return self.call("GET", f"/v1/messages/{_quote(message_id)}")
+
+    def transitions(self, message_id: str, **filters: str) -> Iterator[Json]:
+        """All transitions of a message, in the order recorded. Requests further pages as needed."""
+        yield from self.listed(f"/v1/messages/{_quote(message_id)}/transitions", filters)
 
     def explain(self, message_id: str) -> Json:
         """Why a message has its status."""

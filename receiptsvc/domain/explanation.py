@@ -61,10 +61,11 @@ def winner(reports: Sequence[Report]) -> int | None:
     )
 
 
-def explain(history: Sequence[RecordedReport], *, is_waiting: bool = False) -> Explanation:
+def explain(history: Sequence[RecordedReport], *, is_waiting: bool = False, gap: int | None = None) -> Explanation:
     """Why a message with this history has its status, and what each report did.
 
-    `is_waiting`: the message waits until it is known whether its account is refused.
+    `is_waiting`: the message waits until it is known whether its account is refused. `gap`: the index before which
+    reports are left out; those that decide are there.
     """
     current = [index for index, recorded in enumerate(history) if recorded.superseded_at is None]
     found = winner([history[index].report for index in current])
@@ -73,10 +74,10 @@ def explain(history: Sequence[RecordedReport], *, is_waiting: bool = False) -> E
     if winner_index is None:
         because = "No word is known for anything that was recorded of it."
     else:
-        because = _explain_status(history[winner_index], others)
+        because = _explain_status(history[winner_index], others, is_whole=gap is None)
     if is_waiting:
         because = f"{because} {_WAITS}"
-    return Explanation(because=because, winner=winner_index, sentences=list(_explain_each(history, winner_index)))
+    return Explanation(because=because, winner=winner_index, sentences=list(_explain_each(history, winner_index, gap)))
 
 
 def delays(
@@ -117,7 +118,7 @@ _OUR_PROGRESS = {
 }
 
 
-def _explain_status(deciding: RecordedReport, others: Sequence[Report]) -> str:
+def _explain_status(deciding: RecordedReport, others: Sequence[Report], *, is_whole: bool) -> str:
     report = deciding.report
     mapped = [other for other in others if other.status is not None]
     by_gateway = [other for other in mapped if other.source is Source.GATEWAY]
@@ -129,25 +130,30 @@ def _explain_status(deciding: RecordedReport, others: Sequence[Report]) -> str:
         return f"{_describe(deciding)}; nothing further{unless_unmapped} has been reported."
     if report.source is Source.OURSELVES:
         rivals = [other for other in mapped if other.status in FINAL]
-        why = _explain_win(report, rivals) if rivals else "that is final as long as the gateway says nothing else"
+        why = (
+            _explain_win(report, rivals, is_whole=is_whole)
+            if rivals
+            else "that is final as long as the gateway says nothing else"
+        )
         return f"{_describe(deciding)}; {why}, and it has reported nothing{unless_unmapped}."
     rivals = [other for other in by_gateway if other.status in FINAL]
     if rivals:
-        return f"{_describe(deciding)}; {_explain_win(report, rivals)}."
+        return f"{_describe(deciding)}; {_explain_win(report, rivals, is_whole=is_whole)}."
     ours = [other for other in mapped if other.status in FINAL]
     if ours:
         return f"{_describe(deciding)}; any word of the gateway counts more than our own {_list_statuses(ours)}."
     return f"{_describe(deciding)}; that is a final word, and it has given no other."
 
 
-def _explain_win(report: Report, rivals: Sequence[Report]) -> str:
+def _explain_win(report: Report, rivals: Sequence[Report], *, is_whole: bool) -> str:
     """Why a final report beats the other final reports of the same source."""
     different = [rival for rival in rivals if rival.status is not report.status]
     who = "it" if report.source is Source.GATEWAY else "we"
     if not different:
         is_latest = any(rival.occurred_at != report.occurred_at for rival in rivals) and report.occurred_at is not None
         latest = ", and the latest by its own time counts" if is_latest else ""
-        return f"{who} said so {len(rivals) + 1} times and gave no other final word{latest}"
+        times = f"{'' if is_whole else 'at least '}{len(rivals) + 1} times"
+        return f"{who} said so {times} and gave no other final word{latest}"
     but = f"{who} also said {_list_statuses(different)}, but"
     if report.status is Status.DELIVERED:
         return f"{but} delivered counts more than any other final word"
@@ -174,9 +180,12 @@ def _describe(recorded: RecordedReport) -> str:
     return f"We recorded {report.status} at {_format(report.at)}{f' ({recorded.reason})' if recorded.reason else ''}"
 
 
-def _explain_each(history: Sequence[RecordedReport], winner_index: int | None) -> Iterator[str]:
+def _explain_each(history: Sequence[RecordedReport], winner_index: int | None, gap: int | None = None) -> Iterator[str]:
     heads: dict[tuple[Source, bool], Report] = {}  # the strongest of each kind: they fold to the same as all reports
     for index, recorded in enumerate(history):
+        if gap is not None and index >= gap and recorded.superseded_at is None:
+            yield _explain_after_gap(recorded, is_winner=index == winner_index)
+            continue
         before = fold(heads.values()).status if heads else None
         if recorded.superseded_at is not None:
             replaced_at = _format(recorded.superseded_at)
@@ -215,6 +224,15 @@ def _explain_effect(
         case Effect.STALE:
             why = _explain_stale(recorded.report, before, has_gateway_report=has_gateway_report)
             return f"It left the status as it was: {why}."
+
+
+def _explain_after_gap(recorded: RecordedReport, *, is_winner: bool) -> str:
+    """What a report did, where it is not known what the status was before."""
+    if recorded.effect is Effect.APPLIED:
+        return f"It changed the status to {recorded.report.status}."
+    if recorded.effect is Effect.STALE:
+        return "It left the status as it was."
+    return _explain_effect(recorded, None, has_gateway_report=True, is_winner=is_winner)
 
 
 def _explain_stale(report: Report, before: Status | None, *, has_gateway_report: bool) -> str:

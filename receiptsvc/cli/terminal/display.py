@@ -206,8 +206,9 @@ def print_suppressions(out: Console, items: Iterable[Json]) -> None:
     out.print(table)
 
 
-def print_transitions(out: Console, transitions: Iterable[Json]) -> None:
-    """One message's transitions, in the order recorded."""
+def print_transitions(out: Console, message: Json) -> None:
+    """One message's transitions, in the order recorded, and how many are not shown."""
+    transitions: Sequence[Json] = message.get("transitions") or []
     table = _table("at", "status", "effect", "rule", "report")
     for transition in transitions:
         table.add_row(
@@ -218,6 +219,9 @@ def print_transitions(out: Console, transitions: Iterable[Json]) -> None:
             words(_reason(transition)),
         )
     out.print(table)
+    left_out = (message.get("transitionCount") or 0) - len(transitions)
+    if left_out > 0:
+        out.print(plain(f"{count(left_out, 'transition')} more: GET /v1/messages/{message.get('id')}/transitions"))
 
 
 def print_conversation(out: Console, conversation: Json) -> None:

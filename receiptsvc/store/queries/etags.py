@@ -3,13 +3,23 @@
 from typing import TypeAlias
 from uuid import UUID
 
-from sqlalchemy import func, select, true
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from receiptsvc.store.core.models import Message, Transition
+from receiptsvc.store.core.models import Message
 from receiptsvc.store.queries.lookup import MessageDetail
 
 Version: TypeAlias = tuple[object, ...]
+
+
+_COLUMNS = (
+    Message.changed_at,
+    Message.status,
+    Message.status_at,
+    Message.conflict,
+    Message.transaction_id,
+    Message.transition_count,
+)
 
 
 def find_version(session: Session, message_id: UUID) -> Version | None:
@@ -18,17 +28,10 @@ def find_version(session: Session, message_id: UUID) -> Version | None:
     It leaves out what never changes: all other columns of a message are fixed when it is accepted, and transitions are
     only added.
     """
-    count = select(func.count(), func.max(Transition.id)).where(Transition.message_id == message_id).subquery()
-    query = (
-        select(Message.changed_at, Message.status, Message.status_at, Message.conflict, Message.transaction_id, count)
-        .join(count, true())
-        .where(Message.id == message_id)
-    )
-    row = session.execute(query).one_or_none()
+    row = session.execute(select(*_COLUMNS).where(Message.id == message_id)).one_or_none()
     return tuple(row) if row is not None else None
 
 
 def version_of(detail: MessageDetail) -> Version:
     """The version of a detail that has been read."""
-    row, last = detail.row, detail.transitions[-1].id if detail.transitions else None
-    return row.changed_at, row.status, row.status_at, row.conflict, row.transaction_id, len(detail.transitions), last
+    return tuple(getattr(detail.row, column.key) for column in _COLUMNS)

@@ -1,6 +1,6 @@
 """Look-ups for the API: one message, one transaction, one conversation, and the list of conversations."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,6 +21,8 @@ from receiptsvc.store.core.models import (
     Transition,
 )
 from receiptsvc.store.core.paging import MAX_ROWS, Page
+from receiptsvc.store.queries import histories
+from receiptsvc.store.queries.histories import History
 
 LARGE = 300  # messages or replies; a conversation with more is only counted in part
 
@@ -33,10 +35,20 @@ Row = TypeVar("Row", Message, Reply)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MessageDetail:
-    """A message and its transitions in the order recorded."""
+    """A message and what was recorded of it."""
 
     row: Message
-    transitions: Sequence[Transition]
+    history: History
+
+    @property
+    def transitions(self) -> Sequence[Transition]:
+        """Those that are shown."""
+        return self.history.transitions
+
+    @property
+    def rest_after(self) -> int | None:
+        """After which of them some are left out."""
+        return self.history.rest_after
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +56,7 @@ class MessageEvidence:
     """A message and everything that explains its status, each kind in its own order."""
 
     row: Message
-    transitions: Sequence[Transition]
+    history: History
     attempts: Sequence[Attempt]
     transactions: Sequence[MessageTransaction]
 
@@ -115,16 +127,14 @@ def find_message(session: Session, message_id: UUID) -> MessageDetail | None:
 
 
 def find_evidence(session: Session, message_id: UUID) -> MessageEvidence | None:
-    """A message with all its transitions, superseded or not, its attempts and its transactionIDs."""
+    """A message with its transitions, superseded or not, its attempts and its transactionIDs."""
     message = session.get(Message, message_id)
     if message is None:
         return None
     links = select(MessageTransaction).where(MessageTransaction.message_id == message_id)
     return MessageEvidence(
         row=message,
-        transitions=session.scalars(
-            select(Transition).where(Transition.message_id == message_id).order_by(Transition.id)
-        ).all(),
+        history=histories.find(session, [message])[message_id],
         attempts=session.scalars(
             select(Attempt).where(Attempt.message_id == message_id).order_by(Attempt.number)
         ).all(),
@@ -238,12 +248,8 @@ def has_conversation(session: Session, conversation_id: UUID) -> bool:
 
 
 def _load_details(session: Session, messages: Sequence[Message]) -> list[MessageDetail]:
-    transitions: dict[UUID, list[Transition]] = defaultdict(list)
-    ids = [message.id for message in messages]
-    query = select(Transition).where(Transition.message_id.in_(ids)).order_by(Transition.id)
-    for transition in session.scalars(query):
-        transitions[transition.message_id].append(transition)
-    return [MessageDetail(row=message, transitions=transitions[message.id]) for message in messages]
+    found = histories.find(session, messages)
+    return [MessageDetail(row=message, history=found[message.id]) for message in messages]
 
 
 def _summarise(session: Session, *conditions: ColumnElement[bool]) -> Summary:

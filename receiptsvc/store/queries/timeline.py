@@ -4,7 +4,7 @@ The timeline of a large conversation, such as a campaign's, goes message by mess
 to merge a million messages' transitions by time, every transition would need an entry in one more index.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -104,11 +104,10 @@ def _read_by_message(
     message_times = {message_id: at for at, message_id in messages}
     if after is not None:
         message_times[after.id] = after.at
-    of_messages = select(Transition.message_id, Transition.id).where(Transition.message_id.in_(list(message_times)))
     cursors = [TimelineCursor(at, _MESSAGE, message_id, 0) for at, message_id in messages]
     cursors += [
         TimelineCursor(message_times[message_id], _TRANSITION, message_id, serial)
-        for message_id, serial in session.execute(of_messages)
+        for message_id, serial in _find_transitions(session, list(message_times), after, limit)
     ]
     cursors += [TimelineCursor(at, _REPLY, reply_id, 0) for at, reply_id in replies]
     cursors.sort(key=_message_order)
@@ -117,6 +116,25 @@ def _read_by_message(
     page = cursors[:limit]
     next_cursor = page[-1]._replace(kind=_BY_MESSAGE) if len(cursors) > limit else None
     return Page(items=_load_entries(session, page), next=next_cursor)
+
+
+def _find_transitions(
+    session: Session, message_ids: Sequence[UUID], after: TimelineCursor | None, limit: int
+) -> Iterator[tuple[UUID, int]]:
+    """The transitions that a page can show: of a message with very many no more than fill it."""
+    counts = select(Message.id, Message.transition_count).where(Message.id.in_(message_ids))
+    few: list[UUID] = []
+    for message_id, count in session.execute(counts):
+        if count <= limit:
+            few.append(message_id)
+            continue
+        begun = after is not None and after.id == message_id
+        query = select(Transition.message_id, Transition.id).where(
+            Transition.message_id == message_id, Transition.id > (after.serial if begun and after is not None else 0)
+        )
+        yield from session.execute(query.order_by(Transition.id).limit(limit + 1)).tuples()
+    of_few = select(Transition.message_id, Transition.id).where(Transition.message_id.in_(few))
+    yield from session.execute(of_few).tuples()
 
 
 def _message_order(cursor: TimelineCursor) -> tuple[datetime, UUID, int]:

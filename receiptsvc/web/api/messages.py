@@ -8,10 +8,12 @@ from receiptsvc import ids
 from receiptsvc.domain import explanation
 from receiptsvc.domain.explanation import RecordedReport
 from receiptsvc.domain.statuses import Effect
+from receiptsvc.store.core.models import Transition as TransitionRow
+from receiptsvc.store.core.paging import Page
 from receiptsvc.store.messages import transitions
 from receiptsvc.store.outbound import idempotency
 from receiptsvc.store.outbound.idempotency import Claim
-from receiptsvc.store.queries import etags, listing, lookup
+from receiptsvc.store.queries import etags, histories, listing, lookup
 from receiptsvc.store.queries.listing import MessageFilter
 from receiptsvc.store.queries.lookup import MessageDetail
 from receiptsvc.web.http import auth, caching, context
@@ -121,6 +123,28 @@ def read_message(message_id: str) -> Response | tuple[MessageDetail, int, dict[s
 @endpoint(
     blueprint,
     "GET",
+    "/messages/<id:message_id>/transitions",
+    path={"message_id": "The message's id."},
+    query=schemas.TransitionQuery,
+    response=schemas.TransitionPage,
+    errors=(404, 422, 503),
+)
+@requires("read")
+def list_transitions(query: dict[str, Any], message_id: str) -> Page[TransitionRow, int]:
+    """List a message's transitions
+
+    All of them, in the order recorded.
+    """
+    identifier = ids.parse("msg", message_id)
+    with context.database().reading() as session:
+        if identifier is None or etags.find_version(session, identifier) is None:
+            raise Problem(404, "There is no message with this id.")
+        return histories.read_page(session, identifier, limit=query["limit"], after=query.get("cursor"))
+
+
+@endpoint(
+    blueprint,
+    "GET",
     "/messages/<id:message_id>/explain",
     path={"message_id": "The message's id."},
     response=Explanation,
@@ -145,16 +169,22 @@ def explain_message(message_id: str) -> dict[str, Any]:
             reason=row.reason,
             superseded_at=row.superseded_at,
         )
-        for row in evidence.transitions
+        for row in evidence.history.transitions
     ]
-    explained = explanation.explain(reports, is_waiting=bool(evidence.row.suspicion))
+    rest_after = evidence.history.rest_after
+    explained = explanation.explain(
+        reports,
+        is_waiting=bool(evidence.row.suspicion),
+        gap=None if rest_after is None else [row.id for row in evidence.history.transitions].index(rest_after) + 1,
+    )
     return {
         "row": evidence.row,
         "because": explained.because,
         "reports": [
             {"row": row, "is_winner": index == explained.winner, "why": why}
-            for index, (row, why) in enumerate(zip(evidence.transitions, explained.sentences, strict=True))
+            for index, (row, why) in enumerate(zip(evidence.history.transitions, explained.sentences, strict=True))
         ],
+        "rest_after": rest_after,
         "attempts": evidence.attempts,
         "transactions": evidence.transactions,
         "delays": explanation.delays(

@@ -20,6 +20,7 @@ from receiptsvc.dynmark.transports import TRANSPORTS
 from receiptsvc.store.core import models as store
 from receiptsvc.store.core.paging import MAX_ROWS
 from receiptsvc.store.queries import listing
+from receiptsvc.store.queries.histories import MOST
 from receiptsvc.store.queries.listing import MessageFilter
 from receiptsvc.web.http import cursors
 from receiptsvc.web.http import fields as kinds
@@ -132,6 +133,20 @@ class Transition(Schema):
     )
 
 
+class TransitionQuery(Request):
+    """Which part of a message's transitions."""
+
+    limit = kinds.limit()
+    cursor = kinds.cursor(cursors.TRANSITIONS)
+
+
+class TransitionPage(Schema):
+    """Some of a message's transitions, in the order recorded."""
+
+    items = fields.List(fields.Nested(Transition), metadata=about("The transitions."))
+    next_cursor = kinds.next_cursor(cursors.TRANSITIONS, attribute="next")
+
+
 class MessageStory(Message):
     """A message with its text and its transitions."""
 
@@ -139,7 +154,21 @@ class MessageStory(Message):
         "cnv", metadata=about("The conversation that it belongs to.", "cnv_4fzzzz2n7q0c8w5kx1r9m3t6vb")
     )
     text = fields.String(metadata=about("Its text.", "Your parcel arrives today."))
-    transitions = fields.List(fields.Nested(Transition), metadata=about("Its transitions, in the order recorded."))
+    transitions = fields.List(
+        fields.Nested(Transition),
+        metadata=about(
+            f"Its transitions, in the order recorded. Of more than {MOST}: the first and the newest {MOST // 2}, the "
+            "one that decides its status, and one of each final word; fewer where an answer has many messages."
+        ),
+    )
+    transition_count = fields.Integer(metadata=about("How many transitions it has.", 2))
+    transitions_cursor = kinds.next_cursor(
+        cursors.TRANSITIONS,
+        attribute="rest_after",
+        metadata=about(
+            "Where those begin that are left out here: ask /v1/messages/<id>/transitions with it; null: none is.", None
+        ),
+    )
 
 
 class WholeMessage(MessageStory):

@@ -295,7 +295,16 @@ class Explanation(Schema):
     )
     reports = fields.List(
         fields.Nested(ExplainedReport),
-        metadata=about("Everything recorded for it, superseded readings too, in the order recorded."),
+        metadata=about(
+            "Everything recorded for it, superseded readings too, in the order recorded; of many, those that the "
+            "message itself shows."
+        ),
+    )
+    transition_count = fields.Integer(metadata=about("How many there are.", 2))
+    transitions_cursor = kinds.next_cursor(
+        cursors.TRANSITIONS,
+        attribute="rest_after",
+        metadata=about("Where those begin that are left out here; null: none is.", None),
     )
     attempts = fields.List(fields.Nested(Attempt), metadata=about("Every try to give it to the gateway."))
     transactions = fields.List(

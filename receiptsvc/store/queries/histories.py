@@ -1,0 +1,88 @@
+"""What was recorded of messages, of each a bounded part: nobody knows how many reports a gateway sends."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, select, union_all
+from sqlalchemy.orm import Session
+
+from receiptsvc.domain import standing
+from receiptsvc.store.core import bulk
+from receiptsvc.store.core.models import Message, Transition
+from receiptsvc.store.core.paging import Page, cut
+
+MOST = 400  # transitions of one message: half of them the first, half the newest
+_MOST_OF_ALL = 10_000  # of the messages of one answer together
+_LEAST = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class History:
+    """A message's transitions in the order recorded.
+
+    All of them; or of many the first ones, the newest ones, the one that decides its status, and one of each final word
+    of the gateway. `rest_after`: the id after which some are left out; None: none is.
+    """
+
+    transitions: Sequence[Transition]
+    count: int
+    rest_after: int | None = None
+
+
+def find(session: Session, messages: Sequence[Message]) -> Mapping[UUID, History]:
+    """The histories of messages: the more messages, the shorter each, but never below twenty transitions."""
+    most = max(_LEAST, min(MOST, _MOST_OF_ALL // max(1, len(messages))))
+    few = [message.id for message in messages if message.transition_count <= most]
+    many = [message for message in messages if message.transition_count > most]
+    shown: defaultdict[UUID, list[Transition]] = defaultdict(list)
+    if few:
+        for row in session.scalars(_in_order().where(bulk.among(session, Transition.message_id, few))):
+            shown[row.message_id].append(row)
+    rest_after: dict[UUID, int] = {}
+    for message in many:
+        rows = _find_some(session, message, most // 2)
+        shown[message.id], rest_after[message.id] = rows, rows[most // 2 - 1].id
+    return {
+        message.id: History(
+            transitions=shown[message.id], count=message.transition_count, rest_after=rest_after.get(message.id)
+        )
+        for message in messages
+    }
+
+
+def read_page(session: Session, message_id: UUID, *, limit: int, after: int | None = None) -> Page[Transition, int]:
+    """A message's transitions in the order recorded, by pages."""
+    query = _in_order().where(Transition.message_id == message_id)
+    if after is not None:
+        query = query.where(Transition.id > after)
+    return cut(session.scalars(query.limit(limit + 1)).all(), limit, lambda row: row.id)
+
+
+def _in_order() -> Select[Transition]:
+    return select(Transition).order_by(Transition.id)
+
+
+def _find_some(session: Session, message: Message, most: int) -> list[Transition]:
+    """The first and the newest transitions of a message, so many each, and the deciding ones; each once, in order."""
+    of_message = select(Transition.id).where(Transition.message_id == message.id)
+    parts: list[Select[Any]] = [
+        of_message.order_by(Transition.id).limit(most),
+        of_message.order_by(Transition.id.desc()).limit(most),
+        _deciding(session, message),
+    ]
+    row_ids: Collection[int] = set(session.scalars(union_all(*(select(part.subquery()) for part in parts))))
+    return list(session.scalars(_in_order().where(bulk.among(session, Transition.id, row_ids))))
+
+
+def _deciding(session: Session, message: Message) -> Select[Any]:
+    """The transitions of the deciding report and of one of each final word; of our own words the first that decides."""
+    kept = standing.decode(message.standing)
+    receipt_ids = standing.shown_receipts(kept) if kept is not None else set()
+    current = select(Transition.id).where(Transition.superseded_at.is_(None))
+    if receipt_ids:
+        return current.where(bulk.among(session, Transition.receipt_id, receipt_ids))
+    current = current.where(Transition.message_id == message.id, Transition.status == message.status)
+    return current.order_by(Transition.id).limit(1)
