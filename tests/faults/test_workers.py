@@ -1,5 +1,6 @@
 """Workers killed in the middle of their work: every receipt is processed once, by any of them."""
 
+import json
 import random
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from sqlalchemy import func, select
 from receiptsvc.config import PROJECT
 from receiptsvc.demo.processes import Stack
 from receiptsvc.domain.inbox import ReceiptOutcome
+from receiptsvc.domain.messages import Callback
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message, OutcomeRow, Transition
 from receiptsvc.store.health.verification import verify
@@ -114,3 +116,36 @@ def _has_come_to(database: Database, left: int) -> bool:
 def _pending(database: Database) -> int:
     with database.reading() as session:
         return counters.read(session).outcomes[ReceiptOutcome.PENDING]
+
+
+def test_one_senders_flood_is_worked_off_beside_the_receipts_of_others(
+    database_url: str, database: Database, tmp_path: Path
+) -> None:
+    """Singles and one body with thousands, while receipts of another message come behind them."""
+    loud, quiet = rows.accept(database, rows.message(), rows.message("447700900002"))
+    count = 4000 if database.is_sqlite else 12_000
+    singles = [
+        arrival(
+            f"statusid=1&statusdescription=sent&datetime=2026-01-05T{n // 3600:02}:{n // 60 % 60:02}:{n % 60:02}",
+            message_id=loud,
+        )
+        for n in range(count)
+    ]
+    body = json.dumps([{"statusid": "2", "statusdescription": "delivered", "n": n} for n in range(count)]).encode()
+    whole = arrival("", message_id=loud)._replace(callback=Callback("POST", b"", "application/json", body))
+    behind = arrival("statusid=2&statusdescription=delivered", message_id=quiet, now=rows.seconds(1))
+    writer = open_writer(database_url, 0, patience_seconds=5)
+    for group in ([whole], singles, [behind]):
+        writer.keep(group)
+    writer.close()
+    with Stack(tmp_path / "stack", database_url) as stack:
+        stack.start("worker")
+        until("the other message is delivered", lambda: rows.read_message(database, quiet).status == "delivered")
+        assert _pending(database) > 0, "it did not wait for the flood"
+        until("all is worked on", lambda: _pending(database) == 0, seconds=120)
+    with database.reading() as session:
+        found = session.scalar(
+            select(func.count()).where(Transition.message_id == loud, Transition.receipt_id.is_not(None))
+        )
+    assert found == 2 * count
+    assert list(verify(database)) == []

@@ -7,7 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
-from receiptsvc import metrics
+from receiptsvc import ids, metrics
 from receiptsvc.config import Settings
 from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.store.core.db import Database
@@ -17,6 +17,7 @@ from receiptsvc.store.outbound import send_gate
 from receiptsvc.web.app import create_app
 from receiptsvc.web.http import context
 from receiptsvc.web.http.readiness import UNSEEN_AFTER
+from tests.support import rows
 from tests.support.callers import make_settings
 from tests.support.time_slices import drop_all
 
@@ -48,6 +49,21 @@ def test_what_does_not_hinder_callbacks_is_degraded_and_200(database: Database) 
     beat(database, "web:1")
     degraded = {"status": "degraded", "degraded": ["worker unseen", "sending not configured"]}
     assert ready(database, settings) == (200, degraded)
+
+
+def test_a_sender_that_crowds_the_queue_is_named_by_our_id(database: Database) -> None:
+    beat(database)
+    loud, quiet = rows.accept(database, rows.message(), rows.message())
+    crowd = [rows.arrival("statusid=1", message_id=loud) for _ in range(1200)]
+    with database.transaction() as session:
+        rows.insert_arrivals(session, [rows.arrival("statusid=1", message_id=quiet), *crowd[:900]])
+    assert ready(database) == (200, {"status": "ok", "degraded": []})
+    with database.transaction() as session:
+        rows.insert_arrivals(session, crowd[900:])
+    text = f"the receipts of {ids.public('msg', loud)} crowd the queue: 1200 or more of one sender wait"
+    assert ready(database) == (200, {"status": "degraded", "degraded": [text]})
+    metrics_text = create_app(make_settings(), database).test_client().get("/metrics").text
+    assert "receiptsvc_receipts_of_one_sender 1200.0" in metrics_text
 
 
 def test_what_holds_sending_is_degraded(database: Database) -> None:

@@ -20,7 +20,7 @@ from receiptsvc.domain.messages import Callback
 from receiptsvc.domain.statuses import Effect
 from receiptsvc.store.core import bulk, topics
 from receiptsvc.store.core.db import is_sqlite
-from receiptsvc.store.core.models import InboxRow, OutcomeRow, PendingRow
+from receiptsvc.store.core.models import InboxRow, Message, OutcomeRow, PendingRow
 from receiptsvc.store.core.topics import Topic
 from receiptsvc.store.inbox import counters
 from receiptsvc.store.inbox.columns import ARRIVED, QUEUED
@@ -53,6 +53,8 @@ Postponed: TypeAlias = tuple[ClaimedReceipt, datetime | None, str | None]  # unt
 
 _QUEUED = tuple(name for name in ClaimedReceipt._fields if name in PendingRow.__table__.c)
 _KEPT = tuple(name for name in ClaimedReceipt._fields if name not in _QUEUED)
+_CROWD = 1_000
+_LOOKED_AT = 5_000  # of the next receipts
 _EFFECTS = frozenset(effect.value for effect in Effect)
 
 
@@ -104,6 +106,31 @@ def find_all(session: Session, now: datetime, limit: int) -> Sequence[UUID]:
     """What is due, whatever it waited for."""
     query = select(PendingRow.receipt_id).where(or_(PendingRow.next_at.is_(None), PendingRow.next_at <= now))
     return session.scalars(query.order_by(PendingRow.receipt_id).limit(limit)).all()
+
+
+class Crowd(NamedTuple):
+    """Receipts of one group that wait, as many as were looked at. `message_id`: theirs, if the group is a message's."""
+
+    size: int
+    message_id: UUID | None
+    first_receipt_id: UUID
+
+
+def find_crowd(session: Session) -> Crowd | None:
+    """The largest group among the next receipts, if a thousand or more of them wait."""
+    head = select(PendingRow.group_id, PendingRow.receipt_id).where(PendingRow.next_at.is_(None))
+    looked_at = head.order_by(PendingRow.receipt_id).limit(_LOOKED_AT).subquery()
+    size = func.count().label("size")
+    groups = select(looked_at.c.group_id, size).where(looked_at.c.group_id.is_not(None)).group_by(looked_at.c.group_id)
+    found = session.execute(groups.having(size >= _CROWD).order_by(size.desc()).limit(1)).one_or_none()
+    if found is None:
+        return None
+    in_group = PendingRow.group_id == found.group_id
+    first = session.scalar(
+        head.with_only_columns(PendingRow.receipt_id).where(in_group).order_by(PendingRow.receipt_id).limit(1)
+    )
+    message_id = session.scalar(select(Message.id).where(Message.id == found.group_id))
+    return None if first is None else Crowd(found.size, message_id, first)
 
 
 def take(session: Session, *picks: Select[UUID]) -> list[ClaimedReceipt]:

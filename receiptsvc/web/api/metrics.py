@@ -8,7 +8,8 @@ from receiptsvc.web.http.auth import public
 
 blueprint = Blueprint("metrics", __name__)
 
-_SENDING_HELP = {
+_HELP = {
+    readiness.CROWD: "Receipts of one sender that wait in a turn of their own, of the next 5,000; 0: fewer than 1,000",
     readiness.ACCOUNT_REFUSED: "Accounts that the gateway refuses, so that nothing is sent by them",
     readiness.ACCOUNT_SUSPECTED: "Accounts that the gateway may refuse, so that some messages wait",
     readiness.PAUSED: "Whether an operator has paused sending",
@@ -30,6 +31,6 @@ def read_metrics() -> Response:
             "spool_age_seconds": ("How long the oldest of them has waited", age),
             "spool_aside_files": ("Files set aside: torn, or refused by the database", spool.aside_files),
         }
-    sending = context.readiness().read_sending_gauges(context.now())
-    gauges |= {name: (_SENDING_HELP[name], value) for name, value in sending.items()}
+    current = context.readiness().read_gauges(context.now())
+    gauges |= {name: (_HELP[name], value) for name, value in current.items()}
     return Response(metrics.render(gauges), content_type=metrics.CONTENT_TYPE)

@@ -14,7 +14,7 @@ from time import monotonic
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiptsvc import logs
+from receiptsvc import ids, logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.inbox import Kept
@@ -22,7 +22,8 @@ from receiptsvc.dynmark.transports import IGNORE_REPEATS
 from receiptsvc.spool.backlog import Backlog
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.health import heartbeats
-from receiptsvc.store.inbox import time_slices
+from receiptsvc.store.inbox import pending, time_slices
+from receiptsvc.store.inbox.pending import Crowd
 from receiptsvc.store.outbound import accounts, call_results, send_gate
 
 UNSEEN_AFTER = timedelta(seconds=15)
@@ -37,6 +38,7 @@ TIME_SLICE_MISSING = "no time slice for next month's receipts"
 
 ACCOUNT_REFUSED, ACCOUNT_SUSPECTED = "sending_account_refused", "sending_account_suspected"
 PAUSED, OVERDUE = "sending_paused", "send_unknown_overdue"
+CROWD = "receipts_of_one_sender"
 
 
 ProbeStorage = Callable[[float], Kept]
@@ -57,7 +59,7 @@ class ReadinessProbe:
         self._settings, self._database, self._backlog, self._probe_storage = settings, database, backlog, probe_storage
         self._lock = Lock()
         self._check: Future[list[str]] | None = None
-        self._sending: Mapping[str, int] = {}  # as of the last check that succeeded
+        self._gauges: Mapping[str, int] = {}  # as of the last check that succeeded
 
     def find_degraded(self, now: datetime) -> list[str]:
         """What is degraded, in words. Raises StorageUnavailable if no callback can be kept."""
@@ -73,11 +75,11 @@ class ReadinessProbe:
                 raise
             return (away or [DATABASE_UNREADABLE]) + spool
 
-    def read_sending_gauges(self, now: datetime) -> Mapping[str, int]:
-        """What holds sending, as metric → value; while the database is away, as of the last check that succeeded."""
+    def read_gauges(self, now: datetime) -> Mapping[str, int]:
+        """What holds sending or receipts, as metric → value; of the last check that succeeded, while none can."""
         with suppress(StorageUnavailable):
             _wait(self._begin_check(now), monotonic() + MAX_WAIT_SECONDS)
-        return self._sending
+        return self._gauges
 
     def _describe_spool(self) -> list[str]:
         try:
@@ -110,7 +112,9 @@ class ReadinessProbe:
             gate, impaired = send_gate.read(session), accounts.read_impaired(session, IGNORE_REPEATS)
             degraded += [] if time_slices.is_ready(session, now) else [TIME_SLICE_MISSING]
             overdue = call_results.count_overdue(session, now - timedelta(seconds=self._settings.resend_for_seconds))
-        self._sending = {
+            crowd = pending.find_crowd(session)
+        self._gauges = {
+            CROWD: crowd.size if crowd is not None else 0,
             ACCOUNT_REFUSED: (gate.refused_at is not None)
             + sum(account.refused_at is not None for account in impaired),
             ACCOUNT_SUSPECTED: sum(account.suspected_at is not None for account in impaired),
@@ -119,8 +123,14 @@ class ReadinessProbe:
         }
         gate_reasons = send_gate.describe(gate)
         degraded += [reason for reason in accounts.describe(impaired) if reason not in gate_reasons] + gate_reasons
+        degraded += [_describe_crowd(crowd)] if crowd is not None else []
         degraded += [f"{overdue} messages stay send_unknown"] if overdue else []
         return degraded if self._settings.account else [*degraded, SENDING_NOT_CONFIGURED]
+
+
+def _describe_crowd(crowd: Crowd) -> str:
+    of = ids.public("msg", crowd.message_id) if crowd.message_id else ids.public("rcp", crowd.first_receipt_id)
+    return f"the receipts of {of} crowd the queue: {crowd.size} or more of one sender wait"
 
 
 def _wait(check: "Future[list[str]]", deadline: float) -> list[str]:
