@@ -12,7 +12,7 @@ Rounds = Sequence[Mapping[str, Mapping[str, float]]]  # of each round: side → 
 _COMPARED = {
     PARENT: (
         *("rate", "processed", "cpu_us", "cpu_web_us", "cpu_worker_us", "cpu_postgresql_us", "cpu_ten_us"),
-        *("cpu_at_rate_us", "wal_bytes", "bytes", "visible_p99_ms_500"),
+        *("cpu_us_500", "cpu_us_2000", "wal_bytes", "bytes", "visible_p99_ms_500", "visible_p99_ms_2000"),
         *("idle_worker_percent", "idle_web_percent", "idle_postgresql_percent", "idle_transactions"),
     ),
     CELERY: ("rate", "processed", "cpu_us", "cpu_at_rate_us", "wal_bytes", "bytes"),

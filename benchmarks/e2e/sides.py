@@ -32,7 +32,7 @@ class Side:
     is_whole = True
 
     def __init__(self, tree: Tree, folder: Path, url: str, server: Server, settings: Mapping[str, str]) -> None:
-        self.label, self.url, self.server = tree.label, url, server
+        self.label, self.note, self.url, self.server = tree.label, tree.note, url, server
         self.stack = Stack(folder, url, settings={**_SETTINGS, **settings}, project=tree.folder)
         self.second = Stack(folder / "second", url, settings=self.stack.environ, project=tree.folder)
         self.site = Site(name=tree.label, port=int(self.stack.environ["PORT"]), targets=folder / "targets")

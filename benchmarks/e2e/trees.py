@@ -17,10 +17,11 @@ _SEEDER = Path(__file__).parent / "seeder.py"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tree:
-    """A folder of code, and how the results call it."""
+    """A folder of code, how the results call it, and what else there is to say of it."""
 
     folder: Path
     label: str
+    note: str = ""
 
 
 OURS = Tree(folder=PROJECT, label="**receiptsvc**")
@@ -29,12 +30,12 @@ OURS = Tree(folder=PROJECT, label="**receiptsvc**")
 @contextmanager
 def checked_out(ref: str) -> Iterator[Tree]:
     """The tree of a commit, in a worktree that is removed afterwards. Raises BenchError if there is no such commit."""
-    label = _git("log", "-1", "--format=%h %s", ref)
+    commit, _, subject = _git("log", "-1", "--format=%h %s", ref).partition(" ")
     with tempfile.TemporaryDirectory(prefix="receiptsvc-bench-tree-") as parent:
         folder = Path(parent) / "tree"
         _git("worktree", "add", "--detach", str(folder), ref)
         try:
-            yield Tree(folder=folder, label=f"beside: {label}")
+            yield Tree(folder=folder, label=f"commit {commit}", note=f"“{subject}”; ")
         finally:
             _git("worktree", "remove", "--force", str(folder))
 

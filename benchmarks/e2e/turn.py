@@ -1,6 +1,7 @@
 """All that is measured of one side in its turn of a round."""
 
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from time import sleep
 
@@ -48,6 +49,8 @@ def take(side: Side, program: Path, scale: Scale) -> Turn:
             values |= _measure_shapes(side, program, scale, values)
         climbed = ramp.climb(side, program, scale.steps)
         values |= _describe(climbed, scale.steps)
+        if side.is_whole:
+            values |= _measure_ten_at_rate(side, program, scale.steps, climbed.sustained)
         values |= _measure_idle(side, scale.idle_seconds)
         if not side.is_balanced():
             raise BenchError(f"{side.label}: the ledger does not balance")
@@ -93,8 +96,22 @@ def _describe(climbed: Ramp, steps: Steps) -> dict[str, float]:
         values |= {"cpu_at_rate_us": highest.cpu_us()}
         values |= {f"cpu_{kind}_at_rate_us": highest.cpu_us(kind) for kind in highest.used.seconds}
     for rate in steps.always:
+        values[f"cpu_us_{rate}"] = climbed.trials[rate].cpu_us()
         values[f"visible_p99_ms_{rate}"] = climbed.trials[rate].visible_p99 * 1000
     return values
+
+
+def _measure_ten_at_rate(side: Side, program: Path, steps: Steps, rate: int) -> dict[str, float]:
+    """Ten receipts a message, at the highest rate that held with two."""
+    if not rate:
+        return {}
+    wave = side.make_wave(ceil(rate * (steps.warm_seconds + steps.seconds) / TEN), TEN)
+    ten = trial.at_rate(side, program, wave, rate, steps.warm_seconds)
+    return {
+        "cpu_ten_at_rate_us": ten.cpu_us(),
+        **{f"cpu_ten_{kind}_at_rate_us": ten.cpu_us(kind) for kind in ten.used.seconds},
+        "visible_p99_ms_ten_at_rate": ten.visible_p99 * 1000,
+    }
 
 
 def _measure_idle(side: Side, seconds: float) -> dict[str, float]:
