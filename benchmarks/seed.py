@@ -20,8 +20,8 @@ import psycopg
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
-from receiptsvc.domain import conversations
-from receiptsvc.domain.statuses import Effect, Status
+from receiptsvc.domain import conversations, standing
+from receiptsvc.domain.statuses import Effect, Report, Source, Status
 from receiptsvc.store.core.db import plain_url
 from receiptsvc.store.messages import hourly_counts
 from receiptsvc.store.messages.hourly_counts import CountedMessage
@@ -49,6 +49,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         "id", "conversation_id", "created_at", "changed_at", "created_by", "origin", "status", "status_at", "conflict",
         "recipient", "text", "originator", "client_ref", "reject_unicode", "include_message_text", "additional_options",
         "message_guid", "transport", "encoding", "segments", "warnings", "transaction_id", "tries", "offered_at",
+        "standing", "transition_count",
     ),
     "attempts": (
         "message_id", "number", "transport", "message_guid", "started_at", "ended_at", "outcome", "transaction_id",
@@ -117,7 +118,7 @@ class Story:
         batch["messages"].append(
             (message_id, conversation, created, _format_time(status_at), "seed", "own", status.value,
              _format_time(status_at), 0, recipient, TEXT, originator, client_ref, 0, 0, "{}", guid, "soap", "GSM", 1,
-             "[]", transaction_id, 1, created)
+             "[]", transaction_id, 1, created, _stand(steps), len(steps))
         )  # fmt: skip
         batch["attempts"].append((message_id, 1, "soap", guid, created, created, "taken", transaction_id))
         batch["message_transactions"].append((message_id, transaction_id, recipient, "answer", created))
@@ -148,6 +149,19 @@ class Story:
              to["sender"], "447700900999", "thanks", to["client_ref"], time, time,
              uuid5(_NAMESPACE, str(number)).hex, 0)
         )  # fmt: skip
+
+
+def _stand(steps: Sequence[tuple[Status, datetime, bool]]) -> bytes:
+    """What the reports of a message add up to."""
+    after = standing.EMPTY
+    for status, at, is_receipt in steps:
+        report = (
+            Report(Source.GATEWAY, status, at, at, "1", status.value)
+            if is_receipt
+            else Report(Source.OURSELVES, status, at)
+        )
+        after = standing.join(after, report).standing
+    return standing.encode(after)
 
 
 def seed(url: str, scale: int, on_progress: Callable[[int], object]) -> None:

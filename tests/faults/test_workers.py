@@ -123,7 +123,7 @@ def test_one_senders_flood_is_worked_off_beside_the_receipts_of_others(
 ) -> None:
     """Singles and one body with thousands, while receipts of another message come behind them."""
     loud, quiet = rows.accept(database, rows.message(), rows.message("447700900002"))
-    count = 4000 if database.is_sqlite else 12_000
+    count = 4000 if database.is_sqlite else 9_000
     singles = [
         arrival(
             f"statusid=1&statusdescription=sent&datetime=2026-01-05T{n // 3600:02}:{n // 60 % 60:02}:{n % 60:02}",

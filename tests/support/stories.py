@@ -66,4 +66,4 @@ def reply(
     )
     with database.transaction() as session:
         (row,) = pending.take_one(session, receipt_id)
-        replies.record(session, row, said, received_at, {"stop"})
+        pending.settle(session, [row], [(row, *replies.record(session, row, said, received_at, {"stop"}))], received_at)

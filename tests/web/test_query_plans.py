@@ -50,11 +50,11 @@ FROM generate_series(1, :messages) AS n;
 
 INSERT INTO messages (id, conversation_id, created_at, created_by, origin, status, status_at, conflict, changed_at,
     recipient, text, originator, client_ref, reject_unicode, include_message_text, additional_options, message_guid,
-    transport, encoding, segments, warnings, transaction_id, tries)
+    transport, encoding, segments, warnings, transaction_id, tries, standing, transition_count)
 SELECT id, CASE WHEN client_ref = 'campaign' THEN CAST(:campaign AS uuid)
         ELSE CAST(md5(coalesce(client_ref, recipient || coalesce(originator, ''))) AS uuid) END,
     at, 'test', 'own', status, at, false, at + interval '1 minute', recipient, 'Hello', originator, client_ref, false,
-    false, '{}', 'guid-' || n, 'soap', 'GSM', 1, '[]', CAST(n AS text), 1
+    false, '{}', 'guid-' || n, 'soap', 'GSM', 1, '[]', CAST(n AS text), 1, '', 1
 FROM seeded;
 
 INSERT INTO message_transactions (message_id, transaction_id, recipient, source, noted_at)

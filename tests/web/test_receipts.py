@@ -16,11 +16,11 @@ from receiptsvc.domain.statuses import Effect, Status
 from receiptsvc.store.core import audits
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import Audit, InboxRow, OutcomeRow, Parked, Transition
+from receiptsvc.store.core.models import Audit, InboxRow, Message, OutcomeRow, Parked, Transition
 from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import counters, receipts
 from receiptsvc.store.inbox.receipts import ReceiptFilter, ReplaySelection
-from receiptsvc.store.messages import hourly_counts
+from receiptsvc.store.messages import hourly_counts, transitions
 from receiptsvc.web.app import create_app
 from receiptsvc.worker.receipt_processor import process
 from tests.support import rows
@@ -98,6 +98,11 @@ def recorded(
         if superseded_at is None:
             session.execute(delete(OutcomeRow).where(OutcomeRow.receipt_id == receipt_id))
             hourly_counts.add(session, Counter([hourly_counts.of_receipt(T0, effect)]))
+        session.flush()
+        locked = transitions.lock_messages(session, [message_id])
+        transitions.refold(session, locked)
+        kept = {"standing": locked[message_id].standing, "transition_count": Message.transition_count + 1}
+        session.execute(update(Message).where(Message.id == message_id).values(kept))
 
 
 def unmapped(database: Database) -> tuple[UUID, UUID]:

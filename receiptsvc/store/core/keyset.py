@@ -50,6 +50,7 @@ class Scan:
     branches are separate ranges of the index, whose rows are merged. `equals`: for each branch, columns that the index
     has before the order too, with their values. `since` ≤ first column of the order < `until`. `filters`: conditions
     that no index has; only with one branch. `is_small`: the branches name a few rows, which may be sorted.
+    `max_pages`: how many pages of rows are checked for one page.
     """
 
     order: Sequence[InstrumentedAttribute[Any]]
@@ -60,6 +61,7 @@ class Scan:
     filters: Sequence[ColumnElement[bool]] = ()
     is_descending: bool = True
     is_small: bool = False
+    max_pages: int = MAX_PAGES_SCANNED
 
 
 _SET_SORTING = text(  # for the rest of the transaction
@@ -78,7 +80,7 @@ def scan(session: Session, plan: Scan, *, limit: int, after: Key | None = None) 
     """The keys of the next `limit` rows that fit."""
     _set_sorting(session, "on" if plan.is_small else "off")
     names = [f"key_{index}" for index in range(len(plan.order))]
-    max_rows = limit * MAX_PAGES_SCANNED if plan.filters else limit + 1
+    max_rows = limit * plan.max_pages if plan.filters else limit + 1
     equals = plan.equals or [()] * len(plan.branches)
     parts = [
         _branch_query(plan, conditions, pairs, names, after).limit(max_rows).subquery()

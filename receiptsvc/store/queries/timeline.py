@@ -132,9 +132,11 @@ def _find_transitions(
         query = select(Transition.message_id, Transition.id).where(
             Transition.message_id == message_id, Transition.id > (after.serial if begun and after is not None else 0)
         )
-        yield from session.execute(query.order_by(Transition.id).limit(limit + 1)).tuples()
+        for _, serial in session.execute(query.order_by(Transition.id).limit(limit + 1)):
+            yield message_id, serial
     of_few = select(Transition.message_id, Transition.id).where(Transition.message_id.in_(few))
-    yield from session.execute(of_few).tuples()
+    for message_id, serial in session.execute(of_few):
+        yield message_id, serial
 
 
 def _message_order(cursor: TimelineCursor) -> tuple[datetime, UUID, int]:

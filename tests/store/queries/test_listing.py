@@ -56,7 +56,8 @@ def answer(
     said = Said(msgid=None, sender=sender, recipient=to, content=content, client_ref=client_ref, occurred_at=None)
     with database.transaction() as session:
         (row,) = pending.take_one(session, receipt_id)
-        replies.record(session, row, said, seconds(at), {"stop"}, window=within)
+        verdict = (row, *replies.record(session, row, said, seconds(at), {"stop"}, window=within))
+        pending.settle(session, [row], [verdict], seconds(at))
 
 
 def answers(database: Database, where: ReplyFilter, limit: int = 2) -> list[Reply]:
