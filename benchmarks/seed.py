@@ -256,7 +256,7 @@ def _copy_line(row: Row) -> str:
 def _copy_value(value: Value) -> str:
     if value is None:
         return "\\N"
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return f"\\\\x{value.hex()}" if isinstance(value, bytes) else str(value)
 
 
 def _format_time(at: datetime) -> str:
