@@ -51,8 +51,8 @@ class ClaimedReceipt(NamedTuple):
 Verdict: TypeAlias = tuple[ClaimedReceipt, ReceiptOutcome, str | None]  # with a reason, where there is one
 Postponed: TypeAlias = tuple[ClaimedReceipt, datetime | None, str | None]  # until when, if for a time; and why
 
-_QUEUED = tuple(name for name in ClaimedReceipt._fields if name in PendingRow.__table__.c)
-_KEPT = tuple(name for name in ClaimedReceipt._fields if name not in _QUEUED)
+_KEPT = tuple(name for name in ClaimedReceipt._fields if name in InboxRow.__table__.c)
+_QUEUED = tuple(name for name in ClaimedReceipt._fields if name not in _KEPT)
 _CROWD = 1_000
 _LOOKED_AT = 5_000  # of the next receipts
 _EFFECTS = frozenset(effect.value for effect in Effect)
@@ -155,7 +155,7 @@ def take(session: Session, *picks: Select[UUID]) -> list[ClaimedReceipt]:
         taken = queued.cte("taken")
         query = select(*_columns(InboxRow, _KEPT), *(taken.c[name] for name in _QUEUED))
         rows = session.execute(query.join(taken, taken.c.receipt_id == InboxRow.id).order_by(InboxRow.id)).all()
-    return [ClaimedReceipt(**dict(zip((*_KEPT, *_QUEUED), row, strict=True))) for row in rows]
+    return [ClaimedReceipt._make(row) for row in rows]  # whose fields are in this order
 
 
 def take_one(session: Session, receipt_id: UUID) -> list[ClaimedReceipt]:
