@@ -22,6 +22,7 @@ NAMES = {
     "receiptsvc_callback_answer_seconds_sum",
     "receiptsvc_connections_closed_total",
     "receiptsvc_send_unknown_overdue",
+    "receiptsvc_receipts_of_one_sender",
     "receiptsvc_sending_account_refused",
     "receiptsvc_sending_account_suspected",
     "receiptsvc_sending_paused",
