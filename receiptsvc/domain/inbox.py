@@ -6,6 +6,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from receiptsvc.domain.messages import Callback
+from receiptsvc.domain.statuses import Effect
 
 
 class Channel(StrEnum):
@@ -29,6 +30,10 @@ class ReceiptOutcome(StrEnum):
     QUARANTINED = "quarantined"
     DEAD = "dead"
     DISMISSED = "dismissed"
+
+
+# Of a receipt that was recorded: its transition tells them.
+RECORDED = frozenset(ReceiptOutcome(effect.value) for effect in Effect)
 
 
 class Arrival(NamedTuple):

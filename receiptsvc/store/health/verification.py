@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain import standing
-from receiptsvc.domain.inbox import Channel, ReceiptOutcome
+from receiptsvc.domain.inbox import RECORDED, Channel, ReceiptOutcome
 from receiptsvc.domain.standing import Standing
 from receiptsvc.domain.statuses import Effect, State, fold
 from receiptsvc.store.core import slices
@@ -39,7 +39,6 @@ from receiptsvc.store.messages.activity import Activity
 from receiptsvc.store.messages.transitions import RecordedReport
 from receiptsvc.store.outbound import accounts
 
-_EFFECTS = frozenset(effect.value for effect in Effect)
 _REPLY_KEPT = frozenset({ReceiptOutcome.APPLIED, ReceiptOutcome.CONFLICTING})  # a duplicate adds no reply
 
 
@@ -227,7 +226,7 @@ def _check_receipts(_session: Session, rows: _Rows) -> list[Fault]:
             faults.append(Fault(what="outcome of a receipt", where=where, expected="one", found=found))
             continue
         [outcome] = stands
-        if effect is None and not is_reply and outcome.value in _EFFECTS:
+        if effect is None and not is_reply and outcome in RECORDED:
             what = f"transition of a receipt that is {outcome}"
             faults.append(Fault(what=what, where=where, expected=outcome.value, found="none"))
         is_parked, may_be_parked = parked is not None, outcome in {ReceiptOutcome.UNMATCHED, ReceiptOutcome.PENDING}

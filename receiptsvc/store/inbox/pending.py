@@ -15,9 +15,8 @@ from sqlalchemy import ColumnElement, Select, any_, delete, func, literal, liter
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.domain.inbox import Channel, ReceiptOutcome
+from receiptsvc.domain.inbox import RECORDED, Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Callback
-from receiptsvc.domain.statuses import Effect
 from receiptsvc.store.core import bulk, topics
 from receiptsvc.store.core.db import is_sqlite
 from receiptsvc.store.core.models import InboxRow, Message, OutcomeRow, PendingRow
@@ -55,7 +54,6 @@ _KEPT = tuple(name for name in ClaimedReceipt._fields if name in InboxRow.__tabl
 _QUEUED = tuple(name for name in ClaimedReceipt._fields if name not in _KEPT)
 _CROWD = 1_000
 _LOOKED_AT = 5_000  # of the next receipts
-_EFFECTS = frozenset(effect.value for effect in Effect)
 
 
 def select_next(limit: int, *, after: UUID | None = None, without: Collection[UUID] = ()) -> Select[UUID]:
@@ -218,7 +216,7 @@ def settle(
 ) -> None:
     """End what was taken: give it its outcome, or put it back; count the moves, and the rows that `add_parts` added.
 
-    The outcome of a receipt that was recorded is told by its transition, of which the caller has seen to; every other
+    The outcome of a receipt that was recorded is told by its transition, which the caller has recorded; every other
     one is written down here. Call it once in a transaction, and late: other transactions may wait for the counters.
     """
     ended = Counter([row.id for row, _, _ in verdicts] + [row.id for row, _, _ in later])
@@ -234,7 +232,7 @@ def settle(
             "assigned_to": row.assigned_to,
         }
         for row, outcome, reason in verdicts
-        if row.channel == Channel.INBOUND or outcome.value not in _EFFECTS
+        if row.channel == Channel.INBOUND or outcome not in RECORDED
     ]
     # One that came again, after the time slice of its row was dropped, has its row here already.
     statement = bulk.upsert(session, OutcomeRow).on_conflict_do_nothing(index_elements=["receipt_id"])

@@ -15,8 +15,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, defer
 
 from receiptsvc import ids
 from receiptsvc.domain.errors import ReceiptsvcError, Refused
-from receiptsvc.domain.inbox import Channel, ReceiptOutcome
-from receiptsvc.domain.statuses import Effect
+from receiptsvc.domain.inbox import RECORDED, Channel, ReceiptOutcome
 from receiptsvc.store.core import audits, bulk
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.keyset import Equals, Scan, scan
@@ -30,7 +29,6 @@ DISMISSIBLE = (ReceiptOutcome.UNMAPPED, *RETRIABLE)
 
 REPLAYED = "receipts"  # the subject of the audits of a replay
 
-_EFFECTS = frozenset(effect.value for effect in Effect)
 _MAX_PAGES = 5  # of rows, each of which is looked up in one or two other tables
 _COMMON = (ReceiptOutcome.PENDING, ReceiptOutcome.APPLIED)
 
@@ -256,7 +254,7 @@ def _plan_scans(where: ReceiptFilter) -> list[Scan]:
         return [_scan(where, InboxRow.id, served, equals=equals, filters=filters)]
     written = _is_kept(OutcomeRow.receipt_id, is_of_channel)
     plans = [_scan(where, OutcomeRow.receipt_id, [], equals=[(OutcomeRow.outcome, where.outcome)], filters=written)]
-    if where.outcome.value in _EFFECTS:
+    if where.outcome in RECORDED:
         told = [*_is_kept(Transition.receipt_id, is_of_channel), ~_is_written(Transition.receipt_id)]
         equals = [(Transition.effect, where.outcome)]
         plans.append(_scan(where, Transition.receipt_id, [_IS_RARE_EFFECT], equals=equals, filters=told))
@@ -303,7 +301,7 @@ def _has_outcome(key: InstrumentedAttribute[Any], outcome: ReceiptOutcome) -> Co
     """Whether the receipt of this id has this outcome."""
     if outcome is ReceiptOutcome.PENDING:
         return _exists(PendingRow.receipt_id, PendingRow.receipt_id == key)
-    if outcome.value not in _EFFECTS:
+    if outcome not in RECORDED:
         return _is_written(key, outcome)
     told = aliased(Transition)
     is_told = _exists(told.id, told.receipt_id == key, told.superseded_at.is_(None), told.effect == outcome)
