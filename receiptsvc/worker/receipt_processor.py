@@ -149,7 +149,8 @@ def _process_batch(
 ) -> None:
     """Read, match, record and settle taken receipts, in the caller's transaction."""
     queue = queue or PendingQueue()
-    done = dropped.find_outcomes(session, [row.id for row in rows if time_slices.is_past(row.id, now)])
+    surely_kept = time_slices.first_surely_kept(now)
+    done = dropped.find_outcomes(session, [row.id for row in rows if row.id < surely_kept])
     verdicts: list[Verdict] = [(row, done[row.id], None) for row in rows if row.id in done]
     receipts: list[ParsedReceipt] = []
     inbound: list[tuple[ClaimedReceipt, Reply]] = []

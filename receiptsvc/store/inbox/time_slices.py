@@ -108,9 +108,9 @@ def is_slice(table: object) -> bool:
     return re.fullmatch(rf"{DEFAULT}|inbox_\d{{4}}_\d{{2}}", str(table)) is not None
 
 
-def is_past(receipt_id: UUID, now: datetime) -> bool:
-    """Whether an id is older than this month, whose slice is never dropped: then its slice may have been."""
-    return receipt_id < ids.first_at(_months(now, 1)[0])
+def first_surely_kept(now: datetime) -> UUID:
+    """The first id of this month, whose slice is never dropped: that of an older id may have been."""
+    return ids.first_at(_months(now, 1)[0])
 
 
 def is_guard(constraint: str | None) -> bool:
