@@ -5,6 +5,7 @@ order, says the same. Only to take a report out everything must be joined anew.
 """
 
 import struct
+from collections.abc import Collection
 from typing import NamedTuple
 from uuid import UUID
 
@@ -88,13 +89,15 @@ class Joined(NamedTuple):
     overflow: bytes | None = None
 
 
-def join(standing: Standing, report: Report, receipt_id: UUID | None = None, *, is_known: bool = False) -> Joined:
-    """Add a report. `is_known`: a transition with its digest was found, which is looked for if the standing is full."""
+def join(
+    standing: Standing, report: Report, receipt_id: UUID | None = None, *, known: Collection[bytes] = ()
+) -> Joined:
+    """Add a report. `known`: digests that transitions keep, which are looked for if the standing is full."""
     is_by_gateway = report.source is Source.GATEWAY
     progress, has_gateway_word, final, own_final, words, contents = standing
     overflow: bytes | None = None
     digest = digest_of(report)
-    is_repeated = is_by_gateway and (is_known or digest in contents)
+    is_repeated = is_by_gateway and (digest in contents or digest in known)
     if is_by_gateway and not is_repeated:
         if standing.is_full:
             overflow = digest
@@ -146,7 +149,8 @@ def shown_receipts(standing: Standing) -> set[UUID]:
 
 def find_differences(one: Standing, other: Standing) -> list[str]:
     """The names of the parts that differ in what they say. The receipts that say it, and the order, do not count."""
-    return [name for name in Standing._fields if _comparable(one)[name] != _comparable(other)[name]]
+    parts = zip(Standing._fields, _comparable(one), _comparable(other), strict=True)
+    return [name for name, value, other_value in parts if value != other_value]
 
 
 def encode(standing: Standing) -> bytes:
@@ -201,10 +205,10 @@ def decode(encoded: bytes) -> Standing | None:
     return Standing(progress, bool(parts & _HAS_GATEWAY_WORD), final, own_final, tuple(words), contents)
 
 
-def _comparable(standing: Standing) -> dict[str, object]:
-    """By part, what is the same in whatever order the reports came."""
+def _comparable(standing: Standing) -> tuple[object, ...]:
+    """Of each part, what is the same in whatever order the reports came."""
     progress, has_gateway_word, final, own_final, words, contents = standing
-    values = (
+    return (
         progress and progress[:2],
         has_gateway_word,
         final and final[:4],
@@ -212,7 +216,6 @@ def _comparable(standing: Standing) -> dict[str, object]:
         {word for word, _ in words},
         len(contents) if standing.is_full else set(contents),
     )
-    return dict(zip(Standing._fields, values, strict=True))
 
 
 def _deciding(standing: Standing) -> Progress | FinalWord | None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from receiptsvc import ids
 from receiptsvc.domain import standing
 from receiptsvc.domain.standing import EMPTY, MAX_CONTENTS, Standing, join, state_of
-from receiptsvc.domain.statuses import GATEWAY_STATUSES, Effect, Report, Status, classify, digest_of, fold
+from receiptsvc.domain.statuses import GATEWAY_STATUSES, Effect, Report, Status, classify, fold
 from tests.domain.reports import ACCEPTED, own, said
 
 gateway_reports = st.builds(
@@ -29,7 +29,7 @@ def join_all(reports: list[Report]) -> tuple[list[Effect], Standing]:
     """As the store joins them: stored and read again between two, with the overflowing digests beside it."""
     effects, after, kept = list[Effect](), EMPTY, set[bytes]()
     for report in reports:
-        joined = join(after, report, ids.new(), is_known=after.is_full and digest_of(report) in kept)
+        joined = join(after, report, ids.new(), known=kept)
         effects.append(joined.effect)
         if joined.overflow is not None:
             assert after.is_full

@@ -4,7 +4,7 @@ A report becomes a transition, and is joined to what the message's reports add u
 status follows. The rules belong in `domain.statuses`, the choice of the message in `domain.correlation`.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -91,11 +91,11 @@ class LockedMessage:
 
 
 class RecordedReport(NamedTuple):
-    """A report of a transition. `is_overflowing`: its content is kept with the transition, not in the standing."""
+    """A report of a transition. `overflow`: the digest of its content, if the standing had no room for it."""
 
     report: Report
     receipt_id: UUID | None
-    is_overflowing: bool
+    overflow: bytes | None
 
 
 _Recorded: TypeAlias = tuple[UUID, NewTransition, Effect, bytes | None]  # message, what, and the digest to keep
@@ -214,10 +214,9 @@ def record(
     counts: Counter[hourly_counts.CountKey] = Counter()
     for message_id, entry in entries:
         message, before = locked[message_id], standings[message_id]
-        is_known = before.is_full and (message_id, digest_of(entry.report)) in known
-        effect, after, overflow = join(before, entry.report, entry.receipt_id, is_known=is_known)
+        effect, after, overflow = join(before, entry.report, entry.receipt_id, known=known[message_id])
         if overflow is not None:
-            known.add((message_id, overflow))
+            known[message_id].add(overflow)
         standings[message_id] = after
         recorded.append((message_id, entry, effect, overflow))
         message.transition_count += 1
@@ -259,19 +258,23 @@ def _read_standings(session: Session, messages: Mapping[UUID, LockedMessage]) ->
 
 def _find_overflowing(
     session: Session, standings: Mapping[UUID, Standing], entries: Sequence[tuple[UUID, NewTransition]]
-) -> set[tuple[UUID, bytes]]:
-    """Which of these contents came before, of those that standings have no more room for; by message and digest."""
+) -> defaultdict[UUID, set[bytes]]:
+    """The digests of those contents that came before, and that standings had no more room for; by message."""
+    known: defaultdict[UUID, set[bytes]] = defaultdict(set)
     looked_for = {
         (message_id, digest_of(entry.report)) for message_id, entry in entries if standings[message_id].is_full
     }
     if not looked_for:
-        return set()
+        return known
     query = select(Transition.message_id, Transition.content_digest).where(
         bulk.among(session, Transition.message_id, {message_id for message_id, _ in looked_for}),
         bulk.among(session, Transition.content_digest, {digest for _, digest in looked_for}),
         Transition.superseded_at.is_(None),
     )
-    return {(message_id, digest) for message_id, digest in session.execute(query) if digest is not None}
+    for message_id, digest in session.execute(query):
+        if digest is not None:
+            known[message_id].add(digest)
+    return known
 
 
 def find_transaction_links(session: Session, transaction_ids: Collection[str]) -> Sequence[TransactionLink]:
@@ -358,7 +361,7 @@ def stream_reports(session: Session, message_ids: Collection[UUID]) -> Iterator[
         yield (
             message_id,
             (
-                RecordedReport(Report(_SOURCES[source], _STATUSES[status], *rest), receipt_id, overflow is not None)
+                RecordedReport(Report(_SOURCES[source], _STATUSES[status], *rest), receipt_id, overflow)
                 for _, receipt_id, overflow, source, status, *rest in rows
             ),
         )
@@ -374,8 +377,8 @@ def count(session: Session, message_ids: Collection[UUID]) -> dict[UUID, int]:
 def stand(reports: Iterable[RecordedReport]) -> Standing:
     """What all reports of a message add up to. The contents that transitions keep stay with them."""
     after = standing.EMPTY
-    for report, receipt_id, is_overflowing in reports:
-        after = join(after, report, receipt_id, is_known=is_overflowing).standing
+    for report, receipt_id, overflow in reports:
+        after = join(after, report, receipt_id, known=() if overflow is None else (overflow,)).standing
     return after
 
 
