@@ -5,10 +5,11 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from receiptsvc.domain import callback_reader
 from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.messages import Callback
-from receiptsvc.domain.statuses import Report, Source, classify, fold
+from receiptsvc.domain.statuses import classify, fold
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow, Message, MessageTransaction, PendingRow, Transition
 from receiptsvc.store.inbox import counters
@@ -51,14 +52,7 @@ def record(session: Session, row: InboxRow, rules: ReceiptRules, now: datetime) 
     transitions = session.scalars(
         select(Transition).where(Transition.message_id == message.id).order_by(Transition.id)
     ).all()
-    report = Report(
-        source=Source.GATEWAY,
-        status=rules.reader.status_for(receipt.status_id, receipt.description),
-        received_at=row.received_at,
-        occurred_at=receipt.occurred_at,
-        provider_status_id=receipt.status_id,
-        provider_description=receipt.description,
-    )
+    report = callback_reader.report_of(receipt, row.received_at, rules.reader)
     earlier = [report_of(transition) for transition in transitions]
     effect, _ = classify(report, earlier)
     state = fold([*earlier, report])

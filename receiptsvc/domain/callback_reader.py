@@ -1,11 +1,12 @@
 """The interface of what reads a gateway's callbacks. A vendor's folder has one; `dynmark.registry` names it."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
 from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.messages import Callback, Receipt, Reply
-from receiptsvc.domain.statuses import Status
+from receiptsvc.domain.statuses import Report, Source, Status
 
 
 class CallbackReader(Protocol):
@@ -27,3 +28,15 @@ class CallbackReader(Protocol):
     def status_for(self, status_id: str | None, description: str | None) -> Status | None:
         """The status that a receipt's words mean; None: unmapped."""
         ...
+
+
+def report_of(receipt: Receipt, received_at: datetime, reader: CallbackReader) -> Report:
+    """What a receipt reports, by the reader's words."""
+    return Report(
+        source=Source.GATEWAY,
+        status=reader.status_for(receipt.status_id, receipt.description),
+        received_at=received_at,
+        occurred_at=receipt.occurred_at,
+        provider_status_id=receipt.status_id,
+        provider_description=receipt.description,
+    )

@@ -20,12 +20,11 @@ from sqlalchemy.orm import Session
 from receiptsvc import logs
 from receiptsvc.domain import correlation
 from receiptsvc.domain.backoff import Backoff
-from receiptsvc.domain.callback_reader import CallbackReader
+from receiptsvc.domain.callback_reader import CallbackReader, report_of
 from receiptsvc.domain.correlation import Match, NoMatch
 from receiptsvc.domain.errors import StorageUnavailable, Unreadable
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Receipt, Reply
-from receiptsvc.domain.statuses import Report, Source
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbound import replies
 from receiptsvc.store.inbox import dropped, parking, pending, time_slices
@@ -255,14 +254,7 @@ def _transition_of(
     row: ClaimedReceipt, receipt: Receipt, match: Match, reader: CallbackReader
 ) -> transitions.NewTransition:
     return transitions.NewTransition(
-        report=Report(
-            source=Source.GATEWAY,
-            status=reader.status_for(receipt.status_id, receipt.description),
-            received_at=row.received_at,
-            occurred_at=receipt.occurred_at,
-            provider_status_id=receipt.status_id,
-            provider_description=receipt.description,
-        ),
+        report=report_of(receipt, row.received_at, reader),
         rule=match.rule,
         reason="; ".join(receipt.notes) or None,
         receipt_id=row.id,

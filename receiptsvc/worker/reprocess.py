@@ -12,8 +12,9 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
+from receiptsvc.domain.callback_reader import report_of
 from receiptsvc.domain.errors import Unreadable
-from receiptsvc.domain.statuses import Report, Source
+from receiptsvc.domain.statuses import Report
 from receiptsvc.store.core import slices
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.paging import Page
@@ -75,14 +76,7 @@ def _read(recorded: RecordedReceipt, rules: ReceiptRules) -> Report | None:
     receipt = receipts[recorded.part]
     if isinstance(receipt, Unreadable):
         return None
-    return Report(
-        source=Source.GATEWAY,
-        status=rules.reader.status_for(receipt.status_id, receipt.description),
-        received_at=recorded.report.received_at,
-        occurred_at=receipt.occurred_at,
-        provider_status_id=receipt.status_id,
-        provider_description=receipt.description,
-    )
+    return report_of(receipt, recorded.report.received_at, rules.reader)
 
 
 def _apply(
