@@ -18,6 +18,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Text,
+    TextClause,
     TypeDecorator,
     UniqueConstraint,
     Uuid,
@@ -106,6 +107,11 @@ def _one_of(column: str, values: type[StrEnum], *, is_optional: bool = False) ->
     return CheckConstraint(f"{column} IS NULL OR " * is_optional + _in(column, values), name=column)
 
 
+def _partial_index(name: str, *columns: str | TextClause, where: str, unique: bool = False) -> Index:
+    """An index of the rows for which `where` holds, on both databases."""
+    return Index(name, *columns, unique=unique, postgresql_where=text(where), sqlite_where=text(where))
+
+
 OPEN = _in("status", PROGRESS)  # no final report yet
 
 
@@ -117,69 +123,29 @@ class Message(Base):
         _one_of("status", Status),
         _one_of("origin", Origin),
         UniqueConstraint("message_guid"),
-        Index(
-            "ix_messages_due",
-            "due_at",
-            "id",
-            postgresql_where=text("due_at IS NOT NULL"),
-            sqlite_where=text("due_at IS NOT NULL"),
-        ),
-        Index(
-            "ix_messages_due_recipient_id",
-            "recipient",
-            "id",
-            postgresql_where=text("due_at IS NOT NULL"),
-            sqlite_where=text("due_at IS NOT NULL"),
-        ),
-        Index(
-            "ix_messages_account_due_at_id",
-            text(ACCOUNT),
-            "due_at",
-            "id",
-            postgresql_where=text("due_at IS NOT NULL"),
-            sqlite_where=text("due_at IS NOT NULL"),
-        ),
-        Index(
-            "ix_messages_suspicion",
-            "suspicion",
-            postgresql_where=text("suspicion > 0"),
-            sqlite_where=text("suspicion > 0"),
-        ),
-        Index(
-            "ix_messages_unclear_since",
-            "unclear_since",
-            postgresql_where=text("status = 'send_unknown'"),
-            sqlite_where=text("status = 'send_unknown'"),
-        ),
+        _partial_index("ix_messages_due", "due_at", "id", where="due_at IS NOT NULL"),
+        _partial_index("ix_messages_due_recipient_id", "recipient", "id", where="due_at IS NOT NULL"),
+        _partial_index("ix_messages_account_due_at_id", text(ACCOUNT), "due_at", "id", where="due_at IS NOT NULL"),
+        _partial_index("ix_messages_suspicion", "suspicion", where="suspicion > 0"),
+        _partial_index("ix_messages_unclear_since", "unclear_since", where="status = 'send_unknown'"),
         *(
-            Index(
-                f"ix_messages_open_{name}",
-                "status",
-                name,
-                "id",
-                postgresql_where=text(f"{OPEN} AND deliver_after IS {is_scheduled}"),
-                sqlite_where=text(f"{OPEN} AND deliver_after IS {is_scheduled}"),
+            _partial_index(
+                f"ix_messages_open_{name}", "status", name, "id", where=f"{OPEN} AND deliver_after IS {is_scheduled}"
             )
             for name, is_scheduled in (("created_at", "NULL"), ("deliver_after", "NOT NULL"))
         ),
         Index("ix_messages_status_created_at_id", "status", "created_at", "id"),
-        Index(
+        _partial_index(
             "ix_messages_originator_status_created_at_id",
             "originator",
             "status",
             "created_at",
             "id",
-            postgresql_where=text("originator IS NOT NULL"),
-            sqlite_where=text("originator IS NOT NULL"),
+            where="originator IS NOT NULL",
         ),
         Index("ix_messages_conversation_id_status_created_at_id", "conversation_id", "status", "created_at", "id"),
-        Index(
-            "ix_messages_client_ref_created_at_id",
-            "client_ref",
-            "created_at",
-            "id",
-            postgresql_where=text("client_ref IS NOT NULL"),
-            sqlite_where=text("client_ref IS NOT NULL"),
+        _partial_index(
+            "ix_messages_client_ref_created_at_id", "client_ref", "created_at", "id", where="client_ref IS NOT NULL"
         ),
         Index("ix_messages_recipient_created_at_id", "recipient", "created_at", "id"),
         Index("ix_messages_recipient_end_created_at_id", text(RECIPIENT_END), "created_at", "id"),
@@ -275,13 +241,7 @@ class InboxRow(Base):
     __tablename__ = "inbox"
     __table_args__ = (
         _one_of("channel", Channel),
-        Index(
-            "ix_inbox_channel_id",
-            "channel",
-            "id",
-            postgresql_where=text(_RARE_CHANNELS),
-            sqlite_where=text(_RARE_CHANNELS),
-        ),
+        _partial_index("ix_inbox_channel_id", "channel", "id", where=_RARE_CHANNELS),
         {"postgresql_partition_by": "RANGE (id)"},  # by its time: see `store.inbox.time_slices`
     )
 
@@ -308,19 +268,8 @@ class PendingRow(Base):
 
     __tablename__ = "pending"
     __table_args__ = (
-        Index(
-            "ix_pending_next_at_receipt_id",
-            "next_at",
-            "receipt_id",
-            postgresql_where=text("next_at IS NOT NULL"),
-            sqlite_where=text("next_at IS NOT NULL"),
-        ),
-        Index(
-            "ix_pending_large",
-            "receipt_id",
-            postgresql_where=text("is_large"),
-            sqlite_where=text("is_large"),
-        ),
+        _partial_index("ix_pending_next_at_receipt_id", "next_at", "receipt_id", where="next_at IS NOT NULL"),
+        _partial_index("ix_pending_large", "receipt_id", where="is_large"),
         {"postgresql_with": _OFTEN_VACUUMED},
     )
 
@@ -387,14 +336,7 @@ class HourlyCount(Base):
     """A count of an hour, updated in the commits that change what it counts. See `store.messages.hourly_counts`."""
 
     __tablename__ = "hourly_counts"
-    __table_args__ = (
-        Index(
-            "ix_hourly_counts_changes",
-            "hour",
-            postgresql_where=text("kind = 'changes'"),
-            sqlite_where=text("kind = 'changes'"),
-        ),
-    )
+    __table_args__ = (_partial_index("ix_hourly_counts_changes", "hour", where="kind = 'changes'"),)
 
     hour: Mapped[datetime] = mapped_column(primary_key=True)  # its beginning
     kind: Mapped[str] = mapped_column(primary_key=True)
@@ -412,27 +354,14 @@ class Transition(Base):
         _one_of("status", Status, is_optional=True),
         _one_of("effect", Effect),
         _one_of("source", Source),
-        Index(
-            "uq_transitions_receipt_id",
-            "receipt_id",
-            unique=True,
-            postgresql_where=text("superseded_at IS NULL"),
-            sqlite_where=text("superseded_at IS NULL"),
-        ),
-        Index(
-            "ix_transitions_effect_receipt_id",
-            "effect",
-            "receipt_id",
-            postgresql_where=text(_RARE_EFFECTS),
-            sqlite_where=text(_RARE_EFFECTS),
-        ),
+        _partial_index("uq_transitions_receipt_id", "receipt_id", unique=True, where="superseded_at IS NULL"),
+        _partial_index("ix_transitions_effect_receipt_id", "effect", "receipt_id", where=_RARE_EFFECTS),
         Index("ix_transitions_message_id_id", "message_id", "id"),
-        Index(
+        _partial_index(
             "ix_transitions_message_id_content_digest",
             "message_id",
             "content_digest",
-            postgresql_where=text("content_digest IS NOT NULL"),
-            sqlite_where=text("content_digest IS NOT NULL"),
+            where="content_digest IS NOT NULL",
         ),
     )
 
@@ -492,12 +421,7 @@ class EventRow(Base):
     __tablename__ = "events"
     __table_args__ = (
         UniqueConstraint("number"),
-        Index(
-            "ix_events_unnumbered",
-            "id",
-            postgresql_where=text("number IS NULL"),
-            sqlite_where=text("number IS NULL"),
-        ),
+        _partial_index("ix_events_unnumbered", "id", where="number IS NULL"),
     )
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
