@@ -83,7 +83,7 @@ class _Place:
 
 
 class PendingQueue:
-    """One worker's way through the queue. Only `isolate` is thread-safe."""
+    """One worker's way through the queue, for one thread; others may call `isolate` and `rewind`."""
 
     def __init__(self, *, rows_to_isolate: int = 0) -> None:
         """`rows_to_isolate`: how many rows to process one by one, because a worker died while it held as many."""
@@ -103,7 +103,10 @@ class PendingQueue:
             self.rows_to_isolate = max(0, self.rows_to_isolate + rows)
 
     def rewind(self) -> None:
-        """Start again at the head of the queue: there is something that was passed before."""
+        """Start again at the head of the queue: there is something that was passed before. Thread-safe.
+
+        One that comes while a turn is taken may be lost; then the next look at the whole queue finds it.
+        """
         self._usual.rewind()
         self._groups.rewind()
 

@@ -85,8 +85,7 @@ def select_due(now: datetime, limit: int) -> Select[UUID]:
 
 def select_large(now: datetime, limit: int) -> Select[UUID]:
     """The next large ones."""
-    is_due = or_(PendingRow.next_at.is_(None), PendingRow.next_at <= now)
-    query = select(PendingRow.receipt_id).where(PendingRow.is_large, is_due, PendingRow.tries == 0)
+    query = select(PendingRow.receipt_id).where(PendingRow.is_large, _is_due(now), PendingRow.tries == 0)
     return query.order_by(PendingRow.receipt_id).limit(limit)
 
 
@@ -102,8 +101,12 @@ def find_others(session: Session, now: datetime, limit: int) -> tuple[Sequence[U
 
 def find_all(session: Session, now: datetime, limit: int) -> Sequence[UUID]:
     """What is due, whatever it waited for."""
-    query = select(PendingRow.receipt_id).where(or_(PendingRow.next_at.is_(None), PendingRow.next_at <= now))
+    query = select(PendingRow.receipt_id).where(_is_due(now))
     return session.scalars(query.order_by(PendingRow.receipt_id).limit(limit)).all()
+
+
+def _is_due(now: datetime) -> ColumnElement[bool]:
+    return or_(PendingRow.next_at.is_(None), PendingRow.next_at <= now)
 
 
 class Crowd(NamedTuple):

@@ -24,12 +24,16 @@ class History:
     """A message's transitions in the order recorded.
 
     All of them; or of many the first ones, the newest ones, the one that decides its status, and one of each final word
-    of the gateway. `rest_after`: the id after which some are left out; None: none is.
+    of the gateway. `gap`: the index before which some are left out; None: none is.
     """
 
     transitions: Sequence[Transition]
-    count: int
-    rest_after: int | None = None
+    gap: int | None = None
+
+    @property
+    def rest_after(self) -> int | None:
+        """The id after which some are left out."""
+        return None if self.gap is None else self.transitions[self.gap - 1].id
 
 
 def find(session: Session, messages: Sequence[Message]) -> Mapping[UUID, History]:
@@ -37,20 +41,14 @@ def find(session: Session, messages: Sequence[Message]) -> Mapping[UUID, History
     most = max(_LEAST, min(MOST, _MOST_OF_ALL // max(1, len(messages))))
     few = [message.id for message in messages if message.transition_count <= most]
     many = [message for message in messages if message.transition_count > most]
-    shown: defaultdict[UUID, list[Transition]] = defaultdict(list)
+    recorded: defaultdict[UUID, list[Transition]] = defaultdict(list)
     if few:
         for row in session.scalars(_in_order().where(bulk.among(session, Transition.message_id, few))):
-            shown[row.message_id].append(row)
-    rest_after: dict[UUID, int] = {}
+            recorded[row.message_id].append(row)
+    found = {message_id: History(transitions=recorded[message_id]) for message_id in few}
     for message in many:
-        rows = _find_some(session, message, most // 2)
-        shown[message.id], rest_after[message.id] = rows, rows[most // 2 - 1].id
-    return {
-        message.id: History(
-            transitions=shown[message.id], count=message.transition_count, rest_after=rest_after.get(message.id)
-        )
-        for message in messages
-    }
+        found[message.id] = History(transitions=_find_some(session, message, most // 2), gap=most // 2)
+    return found
 
 
 def read_page(session: Session, message_id: UUID, *, limit: int, after: int | None = None) -> Page[Transition, int]:

@@ -128,11 +128,9 @@ def _find_transitions(
         if count <= limit:
             few.append(message_id)
             continue
-        begun = after is not None and after.id == message_id
-        query = select(Transition.message_id, Transition.id).where(
-            Transition.message_id == message_id, Transition.id > (after.serial if begun and after is not None else 0)
-        )
-        for _, serial in session.execute(query.order_by(Transition.id).limit(limit + 1)):
+        last = after.serial if after is not None and after.id == message_id else 0
+        query = select(Transition.id).where(Transition.message_id == message_id, Transition.id > last)
+        for serial in session.scalars(query.order_by(Transition.id).limit(limit + 1)):
             yield message_id, serial
     of_few = select(Transition.message_id, Transition.id).where(Transition.message_id.in_(few))
     for message_id, serial in session.execute(of_few):

@@ -171,12 +171,7 @@ def explain_message(message_id: str) -> dict[str, Any]:
         )
         for row in evidence.history.transitions
     ]
-    rest_after = evidence.history.rest_after
-    explained = explanation.explain(
-        reports,
-        is_waiting=bool(evidence.row.suspicion),
-        gap=None if rest_after is None else [row.id for row in evidence.history.transitions].index(rest_after) + 1,
-    )
+    explained = explanation.explain(reports, is_waiting=bool(evidence.row.suspicion), gap=evidence.history.gap)
     return {
         "row": evidence.row,
         "because": explained.because,
@@ -184,7 +179,7 @@ def explain_message(message_id: str) -> dict[str, Any]:
             {"row": row, "is_winner": index == explained.winner, "why": why}
             for index, (row, why) in enumerate(zip(evidence.history.transitions, explained.sentences, strict=True))
         ],
-        "rest_after": rest_after,
+        "rest_after": evidence.history.rest_after,
         "attempts": evidence.attempts,
         "transactions": evidence.transactions,
         "delays": explanation.delays(
