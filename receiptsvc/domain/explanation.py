@@ -65,7 +65,8 @@ def explain(history: Sequence[RecordedReport], *, is_waiting: bool = False, gap:
     """Why a message with this history has its status, and what each report did.
 
     `is_waiting`: the message waits until it is known whether its account is refused. `gap`: the index before which
-    reports are left out; those that decide are there.
+    reports are left out; the deciding one and one of each final word of the gateway are there. Then nothing is said
+    that a report left out could make untrue.
     """
     current = [index for index, recorded in enumerate(history) if recorded.superseded_at is None]
     found = winner([history[index].report for index in current])
@@ -74,7 +75,8 @@ def explain(history: Sequence[RecordedReport], *, is_waiting: bool = False, gap:
     if winner_index is None:
         because = "No word is known for anything that was recorded of it."
     else:
-        because = _explain_status(history[winner_index], others, is_whole=gap is None)
+        explain_status = _explain_status if gap is None else _explain_status_from_part
+        because = explain_status(history[winner_index], others)
     if is_waiting:
         because = f"{because} {_WAITS}"
     return Explanation(because=because, winner=winner_index, sentences=list(_explain_each(history, winner_index, gap)))
@@ -87,7 +89,10 @@ def delays(
     accepted_at: datetime,
     offered_at: datetime | None,
 ) -> Delays:
-    """How long each step took. `winner_index`: of the report that the status comes from."""
+    """How long each step took. `winner_index`: of the report that the status comes from.
+
+    `history`: without the reports of a gap a step is None whose end lies in it.
+    """
     submitted_at = next(
         (
             recorded.report.received_at
@@ -111,6 +116,8 @@ _WAITS = (
     "It was offered, and the gateway's answer was in the words of a refused logon, or a 403: it waits until another "
     "message shows whether its account is refused, or this one."
 )
+_UNTIL_THE_GATEWAY_SPEAKS = "that is final as long as the gateway says nothing else"
+_DELIVERED_WINS = "delivered counts more than any other final word"
 _OUR_PROGRESS = {
     Status.ACCEPTED: "It was accepted here at {at}",
     Status.SEND_UNKNOWN: "The gateway's answer was lost at {at}, so it may or may not have the message",
@@ -118,7 +125,8 @@ _OUR_PROGRESS = {
 }
 
 
-def _explain_status(deciding: RecordedReport, others: Sequence[Report], *, is_whole: bool) -> str:
+def _explain_status(deciding: RecordedReport, others: Sequence[Report]) -> str:
+    """`others`: all other reports that count."""
     report = deciding.report
     mapped = [other for other in others if other.status is not None]
     by_gateway = [other for other in mapped if other.source is Source.GATEWAY]
@@ -130,33 +138,50 @@ def _explain_status(deciding: RecordedReport, others: Sequence[Report], *, is_wh
         return f"{_describe(deciding)}; nothing further{unless_unmapped} has been reported."
     if report.source is Source.OURSELVES:
         rivals = [other for other in mapped if other.status in FINAL]
-        why = (
-            _explain_win(report, rivals, is_whole=is_whole)
-            if rivals
-            else "that is final as long as the gateway says nothing else"
-        )
+        why = _explain_win(report, rivals) if rivals else _UNTIL_THE_GATEWAY_SPEAKS
         return f"{_describe(deciding)}; {why}, and it has reported nothing{unless_unmapped}."
     rivals = [other for other in by_gateway if other.status in FINAL]
     if rivals:
-        return f"{_describe(deciding)}; {_explain_win(report, rivals, is_whole=is_whole)}."
+        return f"{_describe(deciding)}; {_explain_win(report, rivals)}."
     ours = [other for other in mapped if other.status in FINAL]
     if ours:
         return f"{_describe(deciding)}; any word of the gateway counts more than our own {_list_statuses(ours)}."
     return f"{_describe(deciding)}; that is a final word, and it has given no other."
 
 
-def _explain_win(report: Report, rivals: Sequence[Report], *, is_whole: bool) -> str:
+def _explain_status_from_part(deciding: RecordedReport, others: Sequence[Report]) -> str:
+    """`others`: a part of the other reports that count, with one of each final word of the gateway."""
+    report = deciding.report
+    if report.status not in FINAL:
+        return f"{_describe(deciding)}; of all that has been reported nothing counts more."
+    if report.source is Source.OURSELVES:
+        return (
+            f"{_describe(deciding)}; {_UNTIL_THE_GATEWAY_SPEAKS}, and it has reported nothing that a word is known for."
+        )
+    different = [
+        other
+        for other in others
+        if other.source is Source.GATEWAY and other.status in FINAL and other.status is not report.status
+    ]
+    if not different:
+        return f"{_describe(deciding)}; that is a final word, and it has given no other."
+    why = (
+        _DELIVERED_WINS if report.status is Status.DELIVERED else "by the fixed order of final words this report counts"
+    )
+    return f"{_describe(deciding)}; it also said {_list_statuses(different)}, but {why}."
+
+
+def _explain_win(report: Report, rivals: Sequence[Report]) -> str:
     """Why a final report beats the other final reports of the same source."""
     different = [rival for rival in rivals if rival.status is not report.status]
     who = "it" if report.source is Source.GATEWAY else "we"
     if not different:
         is_latest = any(rival.occurred_at != report.occurred_at for rival in rivals) and report.occurred_at is not None
         latest = ", and the latest by its own time counts" if is_latest else ""
-        times = f"{'' if is_whole else 'at least '}{len(rivals) + 1} times"
-        return f"{who} said so {times} and gave no other final word{latest}"
+        return f"{who} said so {len(rivals) + 1} times and gave no other final word{latest}"
     but = f"{who} also said {_list_statuses(different)}, but"
     if report.status is Status.DELIVERED:
-        return f"{but} delivered counts more than any other final word"
+        return f"{but} {_DELIVERED_WINS}"
     index = winner(different)
     strongest = different[index] if index is not None else different[0]
     if report.occurred_at is not None and strongest.occurred_at is None:

@@ -118,6 +118,40 @@ def test_it_says_which_report_counts_and_why(reports: list[Report], place: int |
     assert (explanation.winner, explanation.because) == (place, because)
 
 
+FROM_PART = [
+    (
+        [ACCEPTED, said(Status.SENT, 3)],
+        "The gateway reported sent at 2026-01-05T12:03:00Z by its own clock; of all that has been reported nothing "
+        "counts more.",
+    ),
+    (
+        [ACCEPTED, own(Status.FAILED, 1)],
+        "We recorded failed at 2026-01-05T12:01:00Z (not allowed); that is final as long as the gateway says nothing "
+        "else, and it has reported nothing that a word is known for.",
+    ),
+    (
+        [ACCEPTED, own(Status.FAILED, 1), said(Status.EXPIRED, 2), said(Status.EXPIRED, 3)],
+        "The gateway reported expired at 2026-01-05T12:03:00Z by its own clock; that is a final word, and it has given "
+        "no other.",
+    ),
+    (
+        [ACCEPTED, said(Status.EXPIRED, 9), said(Status.DELIVERED, 1)],
+        "The gateway reported delivered at 2026-01-05T12:01:00Z by its own clock; it also said expired, but delivered "
+        "counts more than any other final word.",
+    ),
+    (
+        [ACCEPTED, said(Status.EXPIRED, 1), said(Status.REJECTED, 2)],
+        "The gateway reported rejected at 2026-01-05T12:02:00Z by its own clock; it also said expired, but by the fixed "
+        "order of final words this report counts.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("reports", "because"), FROM_PART)
+def test_of_a_part_it_says_nothing_that_the_rest_could_make_untrue(reports: list[Report], because: str) -> None:
+    assert explain(recorded(*reports), gap=len(reports)).because == because
+
+
 SENTENCES = [
     (ACCEPTED, "It gave the message its first status, accepted."),
     (own(Status.SUBMITTED, 1), "It changed the status from accepted to submitted."),

@@ -1,15 +1,25 @@
 """What shows a message's transitions stays short, however many there are, and shows those that decide."""
 
+import json
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import update
 
 from receiptsvc import ids
 from receiptsvc.domain.statuses import Report, Source, Status
 from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Message
+from receiptsvc.store.core.paging import Page
 from receiptsvc.store.messages import transitions
+from receiptsvc.store.messages.transitions import NewTransition
+from receiptsvc.store.queries import exports, lookup
 from receiptsvc.store.queries.histories import MOST
+from receiptsvc.web.api import export_stream
 from receiptsvc.web.app import create_app
 from tests.support import rows
 from tests.support.callers import client_of, make_settings
@@ -25,30 +35,29 @@ def client(database: Database) -> FlaskClient:
     return client_of(create_app(make_settings(), database))
 
 
+def gateway_said(number: int, status: Status | None) -> NewTransition:
+    report = Report(
+        source=Source.GATEWAY,
+        status=status,
+        received_at=seconds(number),
+        occurred_at=seconds(number),
+        provider_status_id=str(number),
+    )
+    return NewTransition(report=report, rule="token", receipt_id=ids.new())
+
+
 def report_many(database: Database, **more: Any) -> str:
     """A message with as many receipts; its public id."""
     [message_id] = rows.accept(database, rows.message(**more))
     give_transaction(database, message_id, "815")
-    entries = [
-        (
-            message_id,
-            transitions.NewTransition(
-                report=Report(
-                    source=Source.GATEWAY,
-                    status=WORDS.get(number, Status.SENT),
-                    received_at=seconds(number),
-                    occurred_at=seconds(number),
-                    provider_status_id=str(number),
-                ),
-                rule="token",
-                receipt_id=ids.new(),
-            ),
-        )
-        for number in range(MANY)
-    ]
+    record(database, message_id, [gateway_said(number, WORDS.get(number, Status.SENT)) for number in range(MANY)])
+    return ids.public("msg", message_id)
+
+
+def record(database: Database, message_id: UUID, reported: Iterable[NewTransition]) -> None:
+    entries = [(message_id, each) for each in reported]
     with database.transaction() as session:
         transitions.record(session, transitions.lock_messages(session, [message_id]), entries, seconds(MANY))
-    return ids.public("msg", message_id)
 
 
 def codes(items: list[dict[str, Any]]) -> list[int]:
@@ -108,6 +117,30 @@ def test_an_explanation_is_as_short_and_still_true(client: FlaskClient, database
     assert after[0]["why"] == "It left the status as it was."
 
 
+def test_a_step_of_our_own_amid_many_receipts_is_shown_if_it_decides(client: FlaskClient, database: Database) -> None:
+    [message_id] = rows.accept(database)
+    ours = NewTransition(report=transitions.own_report(Status.FAILED, seconds(500)), rule="answer", reason="barred")
+    unmapped = [gateway_said(number, None) for number in range(MANY)]
+    record(database, message_id, [*unmapped[:500], ours, *unmapped[500:]])
+    explained = get(client, f"/v1/messages/{ids.public('msg', message_id)}/explain")
+    [winner] = [each for each in explained["reports"] if each["isWinner"]]
+    assert winner["status"] == "failed"
+    assert "We recorded failed" in explained["because"]
+    message = get(client, f"/v1/messages/{ids.public('msg', message_id)}")
+    page = get(client, f"/v1/messages/{message['id']}/transitions?limit=1&cursor={message['transitionsCursor']}")
+    assert page["items"][0]["providerStatusId"] == str(MOST // 2 - 1), "the first of those left out"
+
+
+def test_a_message_with_fewer_transitions_than_were_counted_is_shown_whole(
+    client: FlaskClient, database: Database
+) -> None:
+    [message_id] = rows.accept(database)
+    with database.transaction() as session:
+        session.execute(update(Message).values(transition_count=MANY))
+    message = get(client, f"/v1/messages/{ids.public('msg', message_id)}")
+    assert (len(message["transitions"]), message["transitionsCursor"]) == (1, None)
+
+
 def test_a_transaction_of_many_such_messages_is_bounded(client: FlaskClient, database: Database) -> None:
     for number in range(3):
         report_many(database, recipient=f"44770090000{number}")
@@ -130,3 +163,49 @@ def test_a_timeline_with_such_a_message_goes_on_page_by_page(client: FlaskClient
             break
         more = f"&cursor={page['nextCursor']}"
     assert sorted(listed) == list(range(MANY))
+
+
+def test_a_conversation_with_very_many_transitions_goes_message_by_message(
+    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report_many(database, client_ref="order-1")
+    report_many(database, client_ref="order-1", recipient="447700900002")
+    monkeypatch.setattr(lookup, "LARGE_TRANSITIONS", 2 * MANY)
+    listed, more = list[int](), ""
+    while True:
+        page = get(client, f"/v1/conversations?clientRef=order-1&limit=300{more}")
+        assert (page["timelineOrder"], page["summary"]["isBounded"]) == ("message", False)
+        listed += [int(each["providerStatusId"]) for each in page["timeline"] if each.get("providerStatusId")]
+        if page["nextCursor"] is None:
+            break
+        more = f"&cursor={page['nextCursor']}"
+    assert listed == 2 * list(range(MANY)), "one message after the other"
+
+
+@pytest.mark.parametrize("query", ["", "?status=delivered"])
+def test_an_export_reads_so_many_transitions_in_slices(
+    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    [before] = rows.accept(database, rows.message(recipient="447700900001"))
+    many = report_many(database)
+    [after] = rows.accept(database, rows.message(recipient="447700900003"))
+    record(database, before, [gateway_said(number, Status.DELIVERED) for number in range(3)])
+    record(database, after, [gateway_said(number, Status.DELIVERED) for number in range(2)])
+    sizes: list[int] = []
+    read = exports.read_transitions
+
+    def measure(*args: Any, **more: Any) -> Page[exports.Line, Any]:
+        page = read(*args, **more)
+        sizes.append(len(page.items))
+        return page
+
+    monkeypatch.setattr(exports, "_MAX_TRANSITIONS", 300)
+    monkeypatch.setattr(export_stream, "TRANSITIONS", replace(export_stream.TRANSITIONS, read=measure))
+    lines = [json.loads(line) for line in client.get(f"/v1/export/transitions.jsonl{query}").text.splitlines()]
+    exported = [(line["messageId"], line["providerStatusId"]) for line in lines]
+    assert exported == [
+        (message_id, number)
+        for message_id, count in ((ids.public("msg", after), 2), (many, MANY), (ids.public("msg", before), 3))
+        for number in (None, *map(str, range(count)))
+    ]
+    assert (len(sizes), max(sizes)) == (6, 300)

@@ -7,6 +7,7 @@ and block other threads meanwhile.
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
+from itertools import accumulate
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -39,6 +40,7 @@ from receiptsvc.store.queries.listing import ListCursor, MessageFilter, Order
 RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 _FETCH_ROWS = 100  # that the driver converts while it blocks other threads
+_MAX_TRANSITIONS = 10_000  # in a slice: 1,000 messages usually have less than half as many
 
 Column: TypeAlias = "InstrumentedAttribute[Any]"
 _Query: TypeAlias = "Select[*tuple[Any, ...]]"
@@ -99,25 +101,58 @@ def read_messages(
     return Page(items=[lines[message_id] for message_id in page.items], next=page.next)
 
 
+class TransitionPlace(NamedTuple):
+    """The place of an export of transitions: the messages of a slice that are left to write, and the next slice."""
+
+    message_ids: Sequence[UUID]
+    last_id: int  # of the transitions of the first of them, the last one that was written
+    next: ListCursor | None
+
+
 def read_transitions(
-    session: Session, where: MessageFilter, form: Form, *, limit: int, after: ListCursor | None = None
-) -> Page[Line, ListCursor]:
-    """The transitions of up to `limit` messages in the order of the list, each message's in the order recorded."""
-    if where == MessageFilter():
-        ids = session.scalars(_newest_first(select(Message.id), after).limit(limit + 1)).all()
-        page = cut(ids, limit, _cursor)
-    else:
-        page = listing.find_ids(session, where, limit=limit, after=after)
+    session: Session, where: MessageFilter, form: Form, *, limit: int, after: TransitionPlace | None = None
+) -> Page[Line, TransitionPlace]:
+    """The transitions of messages in the order of the list, each message's in the order recorded.
+
+    Of up to `limit` messages, and as many transitions as a slice may have: one message may have more by itself.
+    """
+    if after is None or not after.message_ids:
+        messages = _find_ids(session, where, limit, after and after.next)
+        after = TransitionPlace(messages.items, 0, messages.next)
+    taken = _take(session, after.message_ids)
     columns = (
         Transition.message_id,
         _line_expression(tuple(TRANSITION.items()), form, on_sqlite=is_sqlite(session)),
         Transition.receipt_id,
     )
-    lines: dict[UUID, list[Line]] = {message_id: [] for message_id in page.items}
-    query = select(*columns).order_by(Transition.id)
-    for row in _fetch_of_messages(session, query, Transition.message_id, page.items):
-        lines[row[0]].append(Line(*row))
-    return Page(items=[line for message_id in page.items for line in lines[message_id]], next=page.next)
+    query = select(*columns, Transition.id).order_by(Transition.id)
+    if len(taken) == 1:
+        query = query.where(Transition.id > after.last_id).limit(_MAX_TRANSITIONS + 1)
+    rows = list(_fetch_of_messages(session, query, Transition.message_id, taken))
+    left = after.message_ids[len(taken) :]
+    place = TransitionPlace(left, 0, after.next) if left or after.next else None
+    if len(taken) == 1 and len(rows) > _MAX_TRANSITIONS:
+        rows.pop()
+        place = TransitionPlace(after.message_ids, rows[-1].id, after.next)
+    lines: dict[UUID, list[Line]] = {message_id: [] for message_id in taken}
+    for message_id, text, receipt_id, _ in rows:
+        lines[message_id].append(Line(message_id, text, receipt_id))
+    return Page(items=[line for message_id in taken for line in lines[message_id]], next=place)
+
+
+def _find_ids(session: Session, where: MessageFilter, limit: int, after: ListCursor | None) -> Page[UUID, ListCursor]:
+    if where != MessageFilter():
+        return listing.find_ids(session, where, limit=limit, after=after)
+    ids = session.scalars(_newest_first(select(Message.id), after).limit(limit + 1)).all()
+    return cut(ids, limit, _cursor)
+
+
+def _take(session: Session, message_ids: Sequence[UUID]) -> Sequence[UUID]:
+    """The first of them that have as many transitions as a slice may have together; at least one."""
+    query = select(Message.id, Message.transition_count)
+    counts = {row[0]: row[1] for row in _fetch_of_messages(session, query, Message.id, message_ids)}
+    running = accumulate(counts.get(message_id, 0) for message_id in message_ids)
+    return message_ids[: max(1, sum(count <= _MAX_TRANSITIONS for count in running))]
 
 
 def _newest_first(query: _Query, after: ListCursor | None) -> _Query:

@@ -47,7 +47,7 @@ def find(session: Session, messages: Sequence[Message]) -> Mapping[UUID, History
             recorded[row.message_id].append(row)
     found = {message_id: History(transitions=recorded[message_id]) for message_id in few}
     for message in many:
-        found[message.id] = History(transitions=_find_some(session, message, most // 2), gap=most // 2)
+        found[message.id] = _find_some(session, message, most // 2)
     return found
 
 
@@ -63,24 +63,37 @@ def _in_order() -> Select[Transition]:
     return select(Transition).order_by(Transition.id)
 
 
-def _find_some(session: Session, message: Message, most: int) -> list[Transition]:
-    """The first and the newest transitions of a message, so many each, and the deciding ones; each once, in order."""
+def _find_some(session: Session, message: Message, most: int) -> History:
+    """The first and the newest transitions of a message, so many each, and those that decide; each once, in order."""
     of_message = select(Transition.id).where(Transition.message_id == message.id)
     parts: list[Select[Any]] = [
         of_message.order_by(Transition.id).limit(most),
         of_message.order_by(Transition.id.desc()).limit(most),
-        _deciding(session, message),
     ]
-    row_ids: Collection[int] = set(session.scalars(union_all(*(select(part.subquery()) for part in parts))))
-    return list(session.scalars(_in_order().where(bulk.among(session, Transition.id, row_ids))))
-
-
-def _deciding(session: Session, message: Message) -> Select[Any]:
-    """The transitions of the deciding report and of one of each final word; of our own words the first that decides."""
     kept = standing.decode(message.standing)
     receipt_ids = standing.shown_receipts(kept) if kept is not None else set()
-    current = select(Transition.id).where(Transition.superseded_at.is_(None))
     if receipt_ids:
-        return current.where(bulk.among(session, Transition.receipt_id, receipt_ids))
-    current = current.where(Transition.message_id == message.id, Transition.status == message.status)
-    return current.order_by(Transition.id).limit(1)
+        is_shown = bulk.among(session, Transition.receipt_id, receipt_ids)
+        parts.append(select(Transition.id).where(is_shown, Transition.superseded_at.is_(None)))
+    row_ids: Collection[int] = set(session.scalars(union_all(*(select(part.subquery()) for part in parts))))
+    found = list(session.scalars(_in_order().where(bulk.among(session, Transition.id, row_ids))))
+    if not any(_decides(row, message) for row in found):
+        found = sorted([*found, *_find_own_step(session, message)], key=lambda row: row.id)
+    return History(transitions=found, gap=most if len(found) > most else None)
+
+
+def _decides(row: Transition, message: Message) -> bool:
+    at = row.occurred_at or row.received_at
+    return row.superseded_at is None and (row.status, at) == (message.status, message.status_at)
+
+
+def _find_own_step(session: Session, message: Message) -> Sequence[Transition]:
+    """The step of our own that decides. It is nearly always among the first, so no index serves this."""
+    query = _in_order().where(
+        Transition.message_id == message.id,
+        Transition.receipt_id.is_(None),
+        Transition.superseded_at.is_(None),
+        Transition.status == message.status,
+        Transition.received_at == message.status_at,
+    )
+    return session.scalars(query.limit(1)).all()

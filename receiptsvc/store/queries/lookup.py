@@ -25,9 +25,12 @@ from receiptsvc.store.queries import histories
 from receiptsvc.store.queries.histories import History
 
 LARGE = 300  # messages or replies; a conversation with more is only counted in part
+LARGE_TRANSITIONS = 10 * LARGE  # of a conversation; more are not merged by time
 
 _MAX_PER_STATUS = 50  # messages of one status that are counted in a large conversation
-_COUNTED_COLUMNS = select(Message.status, Message.conflict, Message.recipient, Message.client_ref)
+_COUNTED_COLUMNS = select(
+    Message.status, Message.conflict, Message.recipient, Message.client_ref, Message.transition_count
+)
 _MAX_LISTED = 10  # messages that are counted for a conversation in a list
 
 Row = TypeVar("Row", Message, Reply)
@@ -97,7 +100,7 @@ class Party:
 class Conversation:
     """A conversation as a whole. `client_ref` is None for a conversation of one recipient and one originator.
 
-    `is_large`: more than 300 messages or replies; then `parties` are only some of them.
+    `is_large`: more than 300 messages or replies, so that `parties` are only some of them; or very many transitions.
     """
 
     id: UUID
@@ -173,7 +176,8 @@ def find_conversation(session: Session, conversation_id: UUID) -> Conversation |
     ).all()
     if not messages and not replies:
         return None
-    is_large = max(len(messages), len(replies)) > LARGE
+    is_bounded = max(len(messages), len(replies)) > LARGE
+    is_large = is_bounded or sum(row.transition_count for row in messages) > LARGE_TRANSITIONS
     if len(messages) > LARGE:
         messages = _read_counted_by_status(session, conversation_id)
     statuses = Counter(row.status for row in messages)
@@ -188,7 +192,7 @@ def find_conversation(session: Session, conversation_id: UUID) -> Conversation |
             statuses={status.value: statuses[status] for status in Status if statuses[status]},
             conflicts=sum(row.conflict for row in messages),
             replies=sum(received.values()),
-            is_bounded=is_large,
+            is_bounded=is_bounded,
         ),
         activity=session.get(ConversationActivity, conversation_id),
         is_large=is_large,

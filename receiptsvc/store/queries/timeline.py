@@ -4,7 +4,7 @@ The timeline of a large conversation, such as a campaign's, goes message by mess
 to merge a million messages' transitions by time, every transition would need an entry in one more index.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -107,7 +107,7 @@ def _read_by_message(
     cursors = [TimelineCursor(at, _MESSAGE, message_id, 0) for at, message_id in messages]
     cursors += [
         TimelineCursor(message_times[message_id], _TRANSITION, message_id, serial)
-        for message_id, serial in _find_transitions(session, list(message_times), after, limit)
+        for message_id, serial in _find_transitions(session, message_times, after, limit)
     ]
     cursors += [TimelineCursor(at, _REPLY, reply_id, 0) for at, reply_id in replies]
     cursors.sort(key=_message_order)
@@ -119,19 +119,28 @@ def _read_by_message(
 
 
 def _find_transitions(
-    session: Session, message_ids: Sequence[UUID], after: TimelineCursor | None, limit: int
+    session: Session, messages: Mapping[UUID, datetime], after: TimelineCursor | None, limit: int
 ) -> Iterator[tuple[UUID, int]]:
-    """The transitions that a page can show: of a message with very many no more than fill it."""
-    counts = select(Message.id, Message.transition_count).where(Message.id.in_(message_ids))
+    """The transitions that a page can show: no more messages than fill it, and of each no more than fill it.
+
+    `messages`: their times, by which they are in order.
+    """
+    counted = select(Message.id, Message.transition_count).where(Message.id.in_(messages))
+    counts = {row.id: row.transition_count for row in session.execute(counted)}
     few: list[UUID] = []
-    for message_id, count in session.execute(counts):
-        if count <= limit:
+    filled = 0
+    for message_id in sorted(counts, key=lambda each: (messages[each], each)):
+        is_begun = after is not None and after.id == message_id
+        if counts[message_id] <= limit:
             few.append(message_id)
-            continue
-        last = after.serial if after is not None and after.id == message_id else 0
-        query = select(Transition.id).where(Transition.message_id == message_id, Transition.id > last)
-        for serial in session.scalars(query.order_by(Transition.id).limit(limit + 1)):
-            yield message_id, serial
+        else:
+            last = after.serial if after is not None and is_begun else 0
+            query = select(Transition.id).where(Transition.message_id == message_id, Transition.id > last)
+            for serial in session.scalars(query.order_by(Transition.id).limit(limit + 1)):
+                yield message_id, serial
+        filled += 0 if is_begun else 1 + counts[message_id]  # how many are left of one begun is not known
+        if filled > limit:
+            break
     of_few = select(Transition.message_id, Transition.id).where(Transition.message_id.in_(few))
     for message_id, serial in session.execute(of_few):
         yield message_id, serial

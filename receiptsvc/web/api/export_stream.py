@@ -7,6 +7,7 @@ breaks off without its last chunk, so that a part is not taken for the whole.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 from flask import Response, request
 from sqlalchemy.orm import Session
@@ -17,7 +18,7 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.paging import Page
 from receiptsvc.store.queries import exports
 from receiptsvc.store.queries.exports import Form, Line
-from receiptsvc.store.queries.listing import ListCursor, MessageFilter
+from receiptsvc.store.queries.listing import MessageFilter
 from receiptsvc.web.http.errors import Problem
 
 MEDIA = {Form.CSV: "text/csv; charset=utf-8; header=present", Form.JSON: "application/jsonl"}
@@ -33,7 +34,7 @@ class Table:
 
     name: str
     columns: tuple[str, ...]
-    read: Callable[..., Page[Line, ListCursor]]
+    read: Callable[..., Page[Line, Any]]
     write: dict[Form, LineWriter]
 
 
@@ -78,7 +79,7 @@ def respond(database: Database, table: Table, where: MessageFilter, form: Form) 
 
 
 def _read_pages(database: Database, table: Table, where: MessageFilter, form: Form) -> Iterator[Sequence[Line]]:
-    def step(session: Session, after: ListCursor | None) -> Page[Line, ListCursor]:
+    def step(session: Session, after: Any) -> Page[Line, Any]:
         return table.read(session, where, form, limit=_SLICE, after=after)
 
     return (page.items for page in slices.walk(database.reading, step))

@@ -10,7 +10,7 @@ from receiptsvc.store.core.models import Message as MessageRow
 from receiptsvc.store.core.models import Transition as TransitionRow
 from receiptsvc.store.core.paging import MAX_ROWS
 from receiptsvc.store.queries.contacts import TimeCursor
-from receiptsvc.store.queries.lookup import LARGE
+from receiptsvc.store.queries.lookup import LARGE, LARGE_TRANSITIONS
 from receiptsvc.store.queries.timeline import TimelineCursor, TimelineRow
 from receiptsvc.web.http import cursors
 from receiptsvc.web.http import fields as kinds
@@ -172,7 +172,7 @@ class Conversation(Schema):
     timeline_order = fields.String(
         metadata=about(
             f"time: all entries are ordered by time. message: the conversation has more than {LARGE} messages or "
-            "replies, and each message is followed by its transitions.",
+            f"replies, or more than {LARGE_TRANSITIONS} transitions, and each message is followed by its transitions.",
             "time",
             enum=["time", "message"],
         )
