@@ -133,7 +133,7 @@ def _duties(
         return done
 
     def beat() -> int:
-        queue.isolate(_beat(database))
+        queue.mark_next(_beat(database))
         return 0
 
     def tidy() -> int:
@@ -173,14 +173,14 @@ def _register(database: Database, queue: PendingQueue) -> int:
 
     An older heartbeat of our own name is that of a killed worker: a container gives the same name to each.
     """
-    queue.isolate(_beat(database, is_starting=True))
+    queue.mark_next(_beat(database, is_starting=True))
     return 0
 
 
 def _beat(database: Database, *, is_starting: bool = False) -> int:
     """Send a heartbeat, and remove those of killed workers.
 
-    Returns how many rows must be processed singly, because one of them may have killed a worker.
+    Returns how many rows must be marked before they are processed, because one of them may have killed a worker.
     """
     now = datetime.now(UTC)
 

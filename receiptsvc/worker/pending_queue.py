@@ -83,11 +83,11 @@ class _Place:
 
 
 class PendingQueue:
-    """One worker's way through the queue, for one thread; others may call `isolate` and `rewind`."""
+    """One worker's way through the queue, for one thread; others may call `mark_next` and `rewind`."""
 
-    def __init__(self, *, rows_to_isolate: int = 0) -> None:
-        """`rows_to_isolate`: how many rows to process one by one, because a worker died while it held as many."""
-        self.rows_to_isolate = rows_to_isolate
+    def __init__(self, *, rows_to_mark: int = 0) -> None:
+        """`rows_to_mark`: how many rows to mark before they are processed, as a worker died while it held as many."""
+        self.rows_to_mark = rows_to_mark
         self.outages = 0  # in a row, each after receipts could be taken
         self.read_callbacks = ReadCallbacks()
         self.held_back: set[UUID] = set()
@@ -97,10 +97,10 @@ class PendingQueue:
         self._crowd_size = 0  # above which a group is held back; 0: the last usual turn left nothing
         self._has_large = False
 
-    def isolate(self, rows: int) -> None:
-        """Process this many more rows one by one; fewer, if negative. Thread-safe."""
+    def mark_next(self, rows: int) -> None:
+        """Mark this many more rows before they are processed; fewer, if negative. Thread-safe."""
         with self._lock:
-            self.rows_to_isolate = max(0, self.rows_to_isolate + rows)
+            self.rows_to_mark = max(0, self.rows_to_mark + rows)
 
     def rewind(self) -> None:
         """Start again at the head of the queue: there is something that was passed before. Thread-safe.

@@ -65,11 +65,8 @@ def process(
 ) -> int:
     """Process up to about `limit` pending receipts that are due; how many. Raises StorageUnavailable."""
     queue = queue or PendingQueue()
-    if queue.rows_to_isolate > 0:
-        with database.reading() as session:
-            alone = list(pending.find_all(session, now, limit))
-        queue.isolate(-len(alone) or -queue.rows_to_isolate)
-        done = 0
+    if queue.rows_to_mark > 0:
+        done, alone = _process_marked(database, rules, now, queue, limit)
     else:
         done, alone = _process_turn(database, rules, now, queue, partial(queue.take_usual, now=now, limit=limit))
         alone += queue.failed
@@ -80,6 +77,29 @@ def process(
         _process_alone(database, receipt_id, rules, now, blames_row=queue.outages >= _MAX_OUTAGES)
     queue.outages = 0
     return done + len(alone)
+
+
+def _process_marked(
+    database: Database, rules: ReceiptRules, now: datetime, queue: PendingQueue, limit: int
+) -> tuple[int, list[UUID]]:
+    """The same for what a killed worker may have held: first each is postponed and its try counted.
+
+    So one that kills this process as well is among those with a try, which are processed one by one.
+    """
+    with database.transaction() as session:
+        unmarked = {row.id: row for row in pending.take(session, pending.select_untried(now, limit))}
+        marked = [row._replace(tries=row.tries + 1) for row in unmarked.values()]
+        pending.put_back(session, [(row, now + _RETRIES.gap(0), _PROCESS_ENDED) for row in marked])
+        alone = pending.find_suspects(session, now, limit)
+    handled = len(marked) + len(alone)
+    queue.mark_next(-handled or -queue.rows_to_mark)
+
+    def take_marked(session: Session) -> list[ClaimedReceipt]:
+        taken = pending.take(session, pending.select_these(unmarked))
+        return [unmarked[row.id] for row in taken]
+
+    done, failed = _process_turn(database, rules, now, queue, take_marked) if unmarked else (0, [])
+    return done, [*failed, *alone]
 
 
 def _process_turn(

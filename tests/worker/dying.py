@@ -34,7 +34,7 @@ def start(url: str, at: float) -> None:
     with database.transaction() as session:
         reaped = heartbeats.reap(session, "worker", lambda _: True)
         heartbeats.beat(session, name, seconds(at))
-    queue = PendingQueue(rows_to_isolate=reaped * 100)
+    queue = PendingQueue(rows_to_mark=reaped * 100)
     while process(database, RULES, seconds(at), 100, queue):
         pass
     with database.transaction() as session:

@@ -12,14 +12,14 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.engine import make_url
 
 from receiptsvc.config import Settings
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import EventRow, Heartbeat
 from receiptsvc.store.health import heartbeats
-from receiptsvc.store.inbox import time_slices
+from receiptsvc.store.inbox import pending, time_slices
 from receiptsvc.store.messages import change_feed
 from receiptsvc.worker import loop
 from receiptsvc.worker.slice_maker import SliceMaker
@@ -91,9 +91,17 @@ def test_a_worker_that_stops_properly_leaves_no_heartbeat(
     assert processed_alone == [], "no worker was killed"
 
 
-def test_killed_workers_are_told_from_live_ones_and_make_a_new_one_process_rows_singly(
-    settings: Settings, database: Database, processed_alone: list[UUID]
+def test_killed_workers_are_told_from_live_ones_and_make_a_new_one_mark_rows_first(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    marked: list[int] = []
+    real = pending.select_untried
+
+    def select_untried(now: datetime, limit: int) -> Select[UUID]:
+        marked.append(limit)
+        return real(now, limit)
+
+    monkeypatch.setattr(pending, "select_untried", select_untried)
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     now = datetime.now(UTC)
@@ -107,7 +115,7 @@ def test_killed_workers_are_told_from_live_ones_and_make_a_new_one_process_rows_
         until("the receipt is applied", lambda: outcome(database, receipt_id) == "applied")
         assert names(database) == {OWN, *alive}
     assert names(database) == alive
-    assert processed_alone == [receipt_id]
+    assert marked
 
 
 def test_old_events_are_pruned_in_steps_and_without_a_stream(

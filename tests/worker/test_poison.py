@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 from uuid import UUID
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from receiptsvc.config import PROJECT
 from receiptsvc.domain.errors import StorageUnavailable
@@ -18,6 +20,7 @@ from receiptsvc.store.health import heartbeats
 from receiptsvc.store.inbox import pending
 from receiptsvc.worker import match_context
 from receiptsvc.worker.pending_queue import PendingQueue
+from receiptsvc.worker.receipt_processor import ParsedReceipt
 from tests.support.rows import accept, keep, message, read_inbox, read_pending, seconds
 from tests.support.work import assert_sound, outcome, outcomes, said, work
 
@@ -45,6 +48,11 @@ def conversation(database: Database, *refs: str) -> list[UUID]:
         keep(database, said(ref=ref, to=None), message_id=message_id)
         for ref, message_id in zip(refs, made, strict=True)
     ]
+
+
+def kill(*_: object, **__: object) -> NoReturn:
+    """End the process, as far as a test can: nothing of the product catches it."""
+    raise KeyboardInterrupt
 
 
 @pytest.mark.usefixtures("poisoned")
@@ -105,18 +113,43 @@ def test_an_outage_counts_as_no_rows_failure(database: Database, monkeypatch: py
     assert outcomes(database, kept) == ["applied"] * 2
 
 
-def test_after_a_worker_was_killed_as_many_rows_are_processed_one_by_one(
-    database: Database, processed_alone: list[UUID]
+def test_after_a_worker_was_killed_as_many_rows_are_marked_before_they_are_processed(
+    database: Database, processed_alone: list[UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = conversation(database, *[GOOD] * 5)
-    queue = PendingQueue(rows_to_isolate=3)
+    queue = PendingQueue(rows_to_mark=3)
+    seen: list[int | None] = []
+    real = match_context.load
+
+    def load(session: Session, receipts: Sequence[ParsedReceipt]) -> object:
+        seen.extend(read_inbox(database, row.id).tries for row, _ in receipts)  # as it is committed
+        return real(session, receipts)
+
+    monkeypatch.setattr(match_context, "load", load)
     work(database, 10, queue=queue)
     later = conversation(database, GOOD)
     work(database, 20, queue=queue)
+    assert seen == [1] * 5 + [0], "one that kills this worker as well would go alone"
     assert outcomes(database, [*kept, *later]) == ["applied"] * 6
-    assert processed_alone == kept, "a mark was committed before each of them"
-    assert queue.rows_to_isolate == 0
+    assert processed_alone == []
+    assert queue.rows_to_mark == 0
     assert_sound(database, applied=6)
+
+
+def test_what_two_workers_died_of_is_processed_one_by_one(database: Database, processed_alone: list[UUID]) -> None:
+    kept = conversation(database, *[GOOD] * 3)
+    queue = PendingQueue(rows_to_mark=3)
+    with pytest.MonkeyPatch.context() as dying:
+        dying.setattr(match_context, "load", kill)
+        with pytest.raises(KeyboardInterrupt):
+            work(database, 10, queue=queue)
+    assert outcomes(database, kept) == ["pending"] * 3
+    new = conversation(database, GOOD)
+    work(database, 14, queue=PendingQueue(rows_to_mark=3))
+    assert (outcomes(database, new), processed_alone) == (["applied"], []), "the others wait for 5 s"
+    work(database, 15, queue=PendingQueue())
+    assert (outcomes(database, kept), processed_alone) == (["applied"] * 3, kept)
+    assert_sound(database, applied=4)
 
 
 @pytest.mark.slow

@@ -99,10 +99,21 @@ def find_others(session: Session, now: datetime, limit: int) -> tuple[Sequence[U
     return [receipt_id for receipt_id, is_large in rows if not is_large], any(is_large for _, is_large in rows)
 
 
-def find_all(session: Session, now: datetime, limit: int) -> Sequence[UUID]:
-    """What is due, whatever it waited for."""
-    query = select(PendingRow.receipt_id).where(_is_due(now))
+def select_untried(now: datetime, limit: int) -> Select[UUID]:
+    """What is due and never failed, whatever it waited for; none of the large ones."""
+    query = select(PendingRow.receipt_id).where(_is_due(now), PendingRow.tries == 0, ~PendingRow.is_large)
+    return query.order_by(PendingRow.receipt_id).limit(limit)
+
+
+def find_suspects(session: Session, now: datetime, limit: int) -> Sequence[UUID]:
+    """What is due and failed before, or is large."""
+    query = select(PendingRow.receipt_id).where(_is_due(now), or_(PendingRow.tries > 0, PendingRow.is_large))
     return session.scalars(query.order_by(PendingRow.receipt_id).limit(limit)).all()
+
+
+def select_these(receipt_ids: Collection[UUID]) -> Select[UUID]:
+    """These, whether they are due or not."""
+    return select(PendingRow.receipt_id).where(PendingRow.receipt_id.in_(receipt_ids))
 
 
 def _is_due(now: datetime) -> ColumnElement[bool]:
