@@ -9,7 +9,6 @@ from receiptsvc.domain.errors import SettingsError, StorageUnavailable
 from receiptsvc.intake.ack_stats import AckStats
 from receiptsvc.intake.callbacks import Intake, is_callback
 from receiptsvc.intake.group_commit import GroupCommit
-from receiptsvc.server import event_streams
 from receiptsvc.server.application import Application
 from receiptsvc.server.threads import EventLoop
 from receiptsvc.server.wsgi_bridge import WsgiBridge
@@ -23,7 +22,7 @@ from receiptsvc.web.app import create_app
 from receiptsvc.web.http import auth
 
 MONITORING_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})  # answered while all threads wait for the database
-THREADS = 16  # for Flask; each may hold a connection to the database
+THREADS = 16  # for Flask
 
 
 def make() -> Application:
@@ -32,7 +31,7 @@ def make() -> Application:
     settings = Settings.from_env()
     if settings.api_key_file is not None:
         logs.info("web.api_key_made_here", file=str(settings.api_key_file))
-    database = Database(settings.database_url, pool_size=THREADS + event_streams.THREADS)
+    database = Database(settings.database_url, pool_size=settings.connection_shares.api)
     writer = open_writer(settings.database_url, database.slot, patience_seconds=settings.callback_budget_seconds)
     try:
         writer.connect()  # first, while a connection is free; raises SettingsError if commits are not durable
@@ -55,7 +54,7 @@ def make() -> Application:
         drainer = Drainer(settings.spool_dir, spool, drain_writer, notify_of_receipts)
         atexit.register(spool.close)
         atexit.register(drainer.close)
-    ack_stats = AckStats(Database(settings.database_url, pool_size=1))
+    ack_stats = AckStats(database)
     atexit.register(ack_stats.close)
     atexit.register(group_commit.close)
     loop = EventLoop()

@@ -20,7 +20,8 @@ from zoneinfo import ZoneInfo
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from receiptsvc import keys
+from receiptsvc import connection_shares, keys
+from receiptsvc.connection_shares import ConnectionShares
 from receiptsvc.domain import numbers
 from receiptsvc.domain.errors import SettingsError
 from receiptsvc.domain.statuses import GATEWAY_STATUSES, Status
@@ -52,8 +53,8 @@ RENAMED = {
 # Every setting. A test holds .env.example to this list.
 # fmt: off
 NAMES = frozenset({
-    "DATABASE_URL", "DATABASE_LISTEN_URL", "PUBLIC_URL", "PORT", "LISTEN_ADDRESS", "WEB_CONCURRENCY", "CALLBACK_KEYS",
-    "CALLBACK_BUDGET_SECONDS", "UNAUTHENTICATED_CALLBACKS",
+    "DATABASE_URL", "DATABASE_LISTEN_URL", "DATABASE_CONNECTIONS", "PUBLIC_URL", "PORT", "LISTEN_ADDRESS",
+    "WEB_CONCURRENCY", "CALLBACK_KEYS", "CALLBACK_BUDGET_SECONDS", "UNAUTHENTICATED_CALLBACKS",
     "API_KEYS", "DYNMARK_USERNAME", "DYNMARK_PASSWORD", "DYNMARK_TRANSPORT",
     *(transport.url_setting for transport in TRANSPORTS.values()),
     "DYNMARK_WSDL", "DYNMARK_CALLBACK_ELEMENT", "DYNMARK_TIMEOUT_SECONDS",
@@ -79,6 +80,7 @@ class Settings:
 
     database_url: str = field(repr=False)
     database_listen_url: str = field(repr=False)  # for LISTEN, which does not work through a pooler
+    database_connections: int  # of one set of processes, on PostgreSQL
     public_url: str
     port: int
     listen_address: str | None  # of the web process; None: every address, IPv6 and IPv4
@@ -121,6 +123,18 @@ class Settings:
         return self.database_url.startswith("sqlite")
 
     @property
+    def connection_shares(self) -> ConnectionShares:
+        """How many connections each process may have in its pool. On SQLite a connection costs next to nothing."""
+        if self.is_sqlite:
+            return connection_shares.one_each(send_concurrency=self.send_concurrency)
+        return connection_shares.share(
+            self.database_connections,
+            web_processes=self.web_concurrency,
+            has_spool=self.spool_dir is not None,
+            send_concurrency=self.send_concurrency,
+        )
+
+    @property
     def lease_seconds(self) -> float:
         """How long a call to the gateway may go without a result before it counts as lost."""
         return self.gateway_timeout_seconds + 30
@@ -141,13 +155,18 @@ class Settings:
         database_url = env.database_url()
         is_sqlite = database_url.startswith("sqlite")
         spool = env.text("SPOOL_DIR")
+        web_concurrency = env.integer("WEB_CONCURRENCY", 1 if is_sqlite else 2, minimum=1, maximum=64)
         return cls(
             database_url=database_url,
             database_listen_url=env.database_url("DATABASE_LISTEN_URL", default=database_url),
+            database_connections=env.connections(
+                connection_shares.minimum(web_processes=web_concurrency, has_spool=spool is not None),
+                is_sqlite=is_sqlite,
+            ),
             public_url=env.public_url(f"http://127.0.0.1:{port}"),
             port=port,
             listen_address=env.ip_address("LISTEN_ADDRESS"),
-            web_concurrency=env.integer("WEB_CONCURRENCY", 1 if is_sqlite else 2, minimum=1, maximum=64),
+            web_concurrency=web_concurrency,
             callback_keys=env.callback_keys(may_create=is_sqlite),
             callback_budget_seconds=env.number("CALLBACK_BUDGET_SECONDS", 2 if spool else 7, maximum=9),
             quarantines_unauthenticated=env.choice("UNAUTHENTICATED_CALLBACKS", UNAUTHENTICATED_ACTIONS)
@@ -230,6 +249,17 @@ class _EnvReader:
             self.fault(name, f"must be a number of {unit} above 0 and at most {maximum:g}")
             return default
         return float(value)
+
+    def connections(self, minimum: int, *, is_sqlite: bool) -> int:
+        """DATABASE_CONNECTIONS. `minimum`: what the set of processes needs."""
+        value = self.integer("DATABASE_CONNECTIONS", connection_shares.DEFAULT, minimum=1, maximum=1000)
+        if value < minimum and not is_sqlite:
+            self.fault(
+                "DATABASE_CONNECTIONS",
+                f"must be at least {minimum} with this WEB_CONCURRENCY and SPOOL_DIR, or fewer web processes",
+            )
+            return minimum
+        return value
 
     def prefixes(self, name: str) -> tuple[str, ...] | None:
         """International numbers or prefixes of them, as digits; None if unset."""

@@ -26,8 +26,7 @@ def worker() -> None:
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, lambda *_: stop.set())
     settings = Settings.from_env()
-    # One connection for each thread: the duties, and the concurrent calls.
-    database = Database(settings.database_url, pool_size=settings.send_concurrency + 6, is_worker=True)
+    database = Database(settings.database_url, pool_size=settings.connection_shares.worker, is_worker=True)
     try:
         database.check_durability()
     except StorageUnavailable as error:

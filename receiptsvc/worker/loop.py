@@ -26,7 +26,7 @@ from receiptsvc.dynmark.gateway import Gateway
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Heartbeat
 from receiptsvc.store.core.topics import Topic
-from receiptsvc.store.health import heartbeats
+from receiptsvc.store.health import connection_limits, heartbeats
 from receiptsvc.store.inbox import parking
 from receiptsvc.store.messages import change_feed
 from receiptsvc.store.outbound import call_results
@@ -42,7 +42,6 @@ STOP_SECONDS = 20.0  # a dyno gives 30 s between SIGTERM and SIGKILL
 _BATCH = 1000  # callbacks in a step
 _SQLITE_BATCH = 100  # about 50 ms at most
 _HEARTBEAT_SECONDS = 5.0
-_DEAD_AFTER = timedelta(seconds=15)  # without a heartbeat a worker of another host counts as killed
 _REUSED_AFTER = timedelta(days=1)  # without a heartbeat a process of this host with a worker's id is not that worker
 _TIDY_SECONDS = 5.0
 _PRUNE_SECONDS = 60.0
@@ -82,6 +81,7 @@ def run(
         _run_until_done(lambda: _settle_lost(settings, database, all_calls=True), stop)
     queue = PendingQueue()
     _run_until_done(lambda: _register(database, queue), stop)
+    _run_until_done(lambda: _warn_of_limits(settings, database), stop)
     logs.info("worker.started", sends=bool(gateways))
     watch = Watch(
         database,
@@ -177,6 +177,14 @@ def _register(database: Database, queue: PendingQueue) -> int:
     return 0
 
 
+def _warn_of_limits(settings: Settings, database: Database) -> int:
+    with database.reading() as session:
+        fault = connection_limits.find_fault(session, settings.database_connections, datetime.now(UTC))
+    if fault:
+        logs.warning("worker.too_many_connections", fault=fault)
+    return 0
+
+
 def _beat(database: Database, *, is_starting: bool = False) -> int:
     """Send a heartbeat, and remove those of killed workers.
 
@@ -190,7 +198,7 @@ def _beat(database: Database, *, is_starting: bool = False) -> int:
         _, host, process_id = heartbeat.process.rsplit(":", 2)
         if host == socket.gethostname():
             return not _is_alive(int(process_id)) or heartbeat.seen_at < now - _REUSED_AFTER
-        return heartbeat.seen_at < now - _DEAD_AFTER
+        return heartbeat.seen_at < now - heartbeats.UNSEEN_AFTER
 
     with database.transaction() as session:
         killed = heartbeats.reap(session, "worker", is_killed)

@@ -13,10 +13,10 @@ from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow
 from receiptsvc.store.health import heartbeats
+from receiptsvc.store.health.heartbeats import UNSEEN_AFTER
 from receiptsvc.store.outbound import send_gate
 from receiptsvc.web.app import create_app
 from receiptsvc.web.http import context
-from receiptsvc.web.http.readiness import UNSEEN_AFTER
 from tests.support import rows
 from tests.support.callers import make_settings
 from tests.support.time_slices import drop_all

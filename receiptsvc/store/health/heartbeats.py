@@ -1,13 +1,15 @@
 """Heartbeats: each worker reports every few seconds that it is running. A killed worker leaves its heartbeat behind."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.models import Heartbeat
+
+UNSEEN_AFTER = timedelta(seconds=15)  # a process that has not reported for so long counts as gone
 
 
 def beat(session: Session, process: str, now: datetime) -> None:
@@ -41,9 +43,9 @@ def reap(session: Session, kind: str, is_gone: Callable[[Heartbeat], bool]) -> i
     return len(gone)
 
 
-def find_alive(session: Session, kind: str, since: datetime) -> Sequence[Heartbeat]:
-    """The heartbeats of processes of a kind, such as `worker`, that reported after `since`."""
+def find_alive(session: Session, kind: str, now: datetime) -> Sequence[Heartbeat]:
+    """The heartbeats of the processes of a kind, such as `worker`, that reported lately."""
     query = select(Heartbeat).where(
-        Heartbeat.process.startswith(f"{kind}:", autoescape=True), Heartbeat.seen_at > since
+        Heartbeat.process.startswith(f"{kind}:", autoescape=True), Heartbeat.seen_at > now - UNSEEN_AFTER
     )
     return session.scalars(query.order_by(Heartbeat.process)).all()

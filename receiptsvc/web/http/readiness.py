@@ -21,12 +21,11 @@ from receiptsvc.domain.inbox import Kept
 from receiptsvc.dynmark.transports import IGNORE_REPEATS
 from receiptsvc.spool.backlog import Backlog
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.health import heartbeats
+from receiptsvc.store.health import connection_limits, heartbeats
 from receiptsvc.store.inbox import pending, time_slices
 from receiptsvc.store.inbox.pending import Crowd
 from receiptsvc.store.outbound import accounts, call_results, send_gate
 
-UNSEEN_AFTER = timedelta(seconds=15)
 MAX_WAIT_SECONDS = 2.0
 
 WORKER_UNSEEN = "worker unseen"
@@ -107,12 +106,13 @@ class ReadinessProbe:
 
     def _check_database(self, now: datetime) -> list[str]:
         with self._database.reading() as session:
-            workers = heartbeats.find_alive(session, "worker", now - UNSEEN_AFTER)
+            workers = heartbeats.find_alive(session, "worker", now)
             degraded = [] if workers else [WORKER_UNSEEN]
             gate, impaired = send_gate.read(session), accounts.read_impaired(session, IGNORE_REPEATS)
             degraded += [] if time_slices.is_ready(session, now) else [TIME_SLICE_MISSING]
             overdue = call_results.count_overdue(session, now - timedelta(seconds=self._settings.resend_for_seconds))
             crowd = pending.find_crowd(session)
+            too_many = connection_limits.find_fault(session, self._settings.database_connections, now)
         self._gauges = {
             CROWD: crowd.size if crowd is not None else 0,
             ACCOUNT_REFUSED: (gate.refused_at is not None)
@@ -125,6 +125,7 @@ class ReadinessProbe:
         degraded += [reason for reason in accounts.describe(impaired) if reason not in gate_reasons] + gate_reasons
         degraded += [_describe_crowd(crowd)] if crowd is not None else []
         degraded += [f"{overdue} messages stay send_unknown"] if overdue else []
+        degraded += [too_many] if too_many else []
         return degraded if self._settings.account else [*degraded, SENDING_NOT_CONFIGURED]
 
 

@@ -1,0 +1,51 @@
+"""How the connections to PostgreSQL that DATABASE_CONNECTIONS allows are shared out among one set of processes.
+
+A set is the web processes and the worker of one deployment. The README shows the same formula.
+"""
+
+from dataclasses import dataclass
+
+DEFAULT = 18
+FOR_COMMANDS = 2  # left free for `migrate`, `verify` and the others
+_OF_LISTENER = 1  # the worker's, which hears of new work
+_MIN_OF_WORKER = 2
+_MAX_OF_API = 18  # one for each thread that may ask the database
+_DUTIES = 6  # threads of the worker that ask the database, beside those that send
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConnectionShares:
+    """How many connections each process may have in its pool, beside those that have one purpose."""
+
+    api: int  # of each web process
+    worker: int
+
+
+def count_single_purpose(*, has_spool: bool) -> int:
+    """The connections of a web process that are in no pool: of the inbox writer, the notifier and the spool's drain."""
+    return 3 if has_spool else 2
+
+
+def minimum(*, web_processes: int, has_spool: bool) -> int:
+    """The smallest number of connections that a set can work with."""
+    of_each = count_single_purpose(has_spool=has_spool) + 1
+    return FOR_COMMANDS + _OF_LISTENER + _MIN_OF_WORKER + web_processes * of_each
+
+
+def one_each(*, send_concurrency: int) -> ConnectionShares:
+    """A connection for each thread that may ask the database: more are of no use."""
+    return ConnectionShares(api=_MAX_OF_API, worker=send_concurrency + _DUTIES)
+
+
+def share(connections: int, *, web_processes: int, has_spool: bool, send_concurrency: int) -> ConnectionShares:
+    """Share out so many connections: two thirds of what has no single purpose go to the APIs, the rest to the worker.
+
+    Raises ValueError below the minimum.
+    """
+    if connections < minimum(web_processes=web_processes, has_spool=has_spool):
+        raise ValueError("too few connections to share out")
+    single_purpose = web_processes * count_single_purpose(has_spool=has_spool) + _OF_LISTENER
+    left = connections - FOR_COMMANDS - single_purpose
+    most = one_each(send_concurrency=send_concurrency)
+    api = min(most.api, max(1, left * 2 // 3 // web_processes))
+    return ConnectionShares(api=api, worker=min(most.worker, left - api * web_processes))
