@@ -57,7 +57,7 @@ given = context.config.attributes.get("connection")
 if given is not None:
     _run(given)
 else:
-    database = Database(Settings.from_env().database_url, may_create=True)
+    database = Database(Settings.from_env().database_url, may_create=True, limits=None)
     with database.connection() as connection:
         _run(connection)
     database.close()

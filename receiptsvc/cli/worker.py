@@ -11,6 +11,7 @@ from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.dynmark.registry import open_gateways, open_reader
+from receiptsvc.store.core import time_limits
 from receiptsvc.store.core.db import Database
 from receiptsvc.worker import loop
 
@@ -26,7 +27,9 @@ def worker() -> None:
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, lambda *_: stop.set())
     settings = Settings.from_env()
-    database = Database(settings.database_url, pool_size=settings.connection_shares.worker, is_worker=True)
+    database = Database(
+        settings.database_url, pool_size=settings.connection_shares.worker, is_worker=True, limits=time_limits.WORK
+    )
     try:
         database.check_durability()
     except StorageUnavailable as error:

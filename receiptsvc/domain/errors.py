@@ -27,3 +27,11 @@ class StorageUnavailable(ReceiptsvcError):
     """The database failed. What was being written may or may not be stored."""
 
     retry_helps = True
+
+
+class LockTimeout(StorageUnavailable):
+    """Another transaction held a lock for too long. Nothing was stored."""
+
+
+class StatementTimeout(StorageUnavailable):
+    """A statement took too long, by itself: it waited for no lock. Nothing was stored."""

@@ -31,6 +31,7 @@ _COMMIT_LAG = timedelta(seconds=2)  # how much later than its place in the queue
 _FULL_SCAN_SECONDS = 8.0
 _HELD_BACK_SHARE = 10  # of a batch: the part above which a group is held back
 _BUSY_SHARE = 4  # of a batch: the part that those held back have while others wait
+_LATELY_SECONDS = 60.0
 _LARGE = 2  # callbacks in a turn
 _MAX_READ_CALLBACKS = 2
 
@@ -94,6 +95,7 @@ class PendingQueue:
         self.failed: Sequence[UUID] = ()  # what failed before and is due again
         self._lock = Lock()
         self._usual, self._groups = _Place(), _Place()
+        self._succeeded_at = float("-inf")
         self._crowd_size = 0  # above which a group is held back; 0: the last usual turn left nothing
         self._has_large = False
 
@@ -101,6 +103,14 @@ class PendingQueue:
         """Mark this many more rows before they are processed; fewer, if negative. Thread-safe."""
         with self._lock:
             self.rows_to_mark = max(0, self.rows_to_mark + rows)
+
+    def note_success(self) -> None:
+        """Note that receipts were processed."""
+        self._succeeded_at = monotonic()
+
+    def has_succeeded_lately(self) -> bool:
+        """Whether receipts were processed in the last minute."""
+        return monotonic() - self._succeeded_at < _LATELY_SECONDS
 
     def rewind(self) -> None:
         """Start again at the head of the queue: there is something that was passed before. Thread-safe.

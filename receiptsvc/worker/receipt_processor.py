@@ -22,7 +22,7 @@ from receiptsvc.domain import correlation
 from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.callback_reader import CallbackReader, report_of
 from receiptsvc.domain.correlation import Match, NoMatch
-from receiptsvc.domain.errors import StorageUnavailable, Unreadable
+from receiptsvc.domain.errors import LockTimeout, StatementTimeout, StorageUnavailable, Unreadable
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Receipt, Reply
 from receiptsvc.store.core.db import Database
@@ -37,6 +37,7 @@ from receiptsvc.worker.pending_queue import PendingQueue, ReadCallbacks, Turn
 
 _MAX_TRIES = 8
 _MAX_OUTAGES = 3  # in a row, before the batch itself is suspected
+_MAX_WAITS = 2  # of receipts in a row for locks, before all are left for a while
 _RETRIES = Backoff.doubling(timedelta(seconds=5), timedelta(seconds=640))
 _ACTOR = "worker"
 _PROCESS_ENDED = "the process that worked on it ended"
@@ -73,8 +74,11 @@ def process(
         for turn in queue.other_turns(now, limit):
             taken, failed = _process_turn(database, rules, now, queue, turn)
             done, alone = done + taken, alone + failed
+    waits = 0  # for locks, in a row
     for receipt_id in alone:
-        _process_alone(database, receipt_id, rules, now, blames_row=queue.outages >= _MAX_OUTAGES)
+        waits = 0 if _process_unless_locked(database, receipt_id, rules, now, queue) else waits + 1
+        if waits >= _MAX_WAITS:
+            raise LockTimeout("another transaction holds up receipt after receipt")
     queue.outages = 0
     return done + len(alone)
 
@@ -117,22 +121,49 @@ def _process_turn(
             if taken:
                 _process_batch(session, taken, rules, now, queue)
     except Exception as error:
-        # A database that grants the claim and then fails again and again is not away: the batch is at fault.
-        queue.outages += isinstance(error, StorageUnavailable) and bool(taken)
         queue.rewind()
-        if not taken or (isinstance(error, StorageUnavailable) and queue.outages < _MAX_OUTAGES):
+        is_outage = isinstance(error, StorageUnavailable) and not isinstance(error, LockTimeout | StatementTimeout)
+        # A database that grants the claim and then fails again and again is not away: the batch is at fault.
+        queue.outages += is_outage and bool(taken)
+        if not taken or (is_outage and queue.outages < _MAX_OUTAGES):
             raise
         logs.warning("process.batch_failed", rows=len(taken), error=logs.describe(error))
         return 0, [row.id for row in taken]
+    if taken:
+        queue.note_success()
     return len(taken), []
 
 
+def _process_unless_locked(
+    database: Database, receipt_id: UUID, rules: ReceiptRules, now: datetime, queue: PendingQueue
+) -> bool:
+    """Process one receipt; False if another transaction holds what it needs."""
+    try:
+        _process_alone(database, receipt_id, rules, now, queue)
+    except LockTimeout:
+        _uncount(database, receipt_id, now)
+        return False
+    except StatementTimeout:
+        _uncount(database, receipt_id, now)
+        raise
+    return True
+
+
+def _uncount(database: Database, receipt_id: UUID, now: datetime) -> None:
+    """Take back that a try was counted: what ran out of time was the database's fault."""
+    with database.transaction() as session:
+        taken = pending.take_one(session, receipt_id)
+        again_at = now + _RETRIES.gap(0)
+        pending.put_back(session, [(row._replace(tries=max(0, row.tries - 1)), again_at, None) for row in taken])
+
+
 def _process_alone(
-    database: Database, receipt_id: UUID, rules: ReceiptRules, now: datetime, *, blames_row: bool
+    database: Database, receipt_id: UUID, rules: ReceiptRules, now: datetime, queue: PendingQueue
 ) -> None:
     """Process one receipt. First it is postponed and its try counted, in case it kills this process.
 
-    `blames_row`: whether an outage counts as the receipt's own failure.
+    Raises StorageUnavailable. An outage is the receipt's own failure after others, and so is a statement that takes too
+    long while other receipts succeed; a lock that another transaction holds never is.
     """
     with database.transaction() as session:
         taken = pending.take_one(session, receipt_id)
@@ -147,8 +178,9 @@ def _process_alone(
     try:
         with database.transaction() as session:
             _process_batch(session, pending.take_one(session, receipt_id), rules, now)
+        queue.note_success()
     except Exception as error:
-        if isinstance(error, StorageUnavailable) and not blames_row:
+        if isinstance(error, StorageUnavailable) and not _is_to_blame(error, queue):
             raise
         logs.error("process.row_failed", error, receipt=str(receipt_id))
         with database.transaction() as session:
@@ -157,6 +189,13 @@ def _process_alone(
                     _settle(session, [row], [(row, ReceiptOutcome.DEAD, logs.describe(error))], now)
                 else:
                     pending.put_back(session, [(row, next_at, logs.describe(error))])
+
+
+def _is_to_blame(error: StorageUnavailable, queue: PendingQueue) -> bool:
+    """Whether an outage is the fault of the receipt that was being processed."""
+    if isinstance(error, LockTimeout):
+        return False
+    return queue.has_succeeded_lately() if isinstance(error, StatementTimeout) else queue.outages >= _MAX_OUTAGES
 
 
 def _process_batch(

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from receiptsvc import logs
+from receiptsvc.store.core import time_limits
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbox import time_slices
 
@@ -16,7 +17,7 @@ class SliceMaker:
 
     def step(self) -> int:
         """Make the missing slices, as far as nobody holds the locks for it. Returns 0: it is for the next minute."""
-        report = time_slices.make_missing(self._database.transaction, datetime.now(UTC))
+        report = time_slices.make_missing(lambda: self._database.transaction(time_limits.TIME_SLICE), datetime.now(UTC))
         if report.made:
             logs.info("time_slices.made", slices=report.made)
         left = sorted(set(report.left) - self._left)

@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import StorageUnavailable
+from receiptsvc.store.core import time_limits
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.notify import Notifier
 
@@ -19,7 +20,7 @@ def opened(settings: Settings, *, is_written: bool = False) -> Iterator[Database
 
     `is_written`: whether the command writes, so that the message says what became of that.
     """
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, limits=time_limits.COMMAND)
     notifier = None
     if is_written and not database.is_sqlite:
         notifier = Notifier(settings.database_url)

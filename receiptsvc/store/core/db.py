@@ -12,6 +12,7 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError
@@ -19,12 +20,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
-from receiptsvc.store.core import durability, outages, sqlite_files, topics
+from receiptsvc.store.core import durability, outages, sqlite_files, time_limits, topics
+from receiptsvc.store.core.time_limits import TimeLimits
 from receiptsvc.store.core.topics import Topic
 
 MAX_SECONDS = 15.0  # for one call to work through rows: routers cut a request off after 30 s
 
 _SQLITE_REST_SECONDS = 0.01
+_LIMITS = "time_limits"  # an execution option: of a transaction on PostgreSQL
 _BEGIN = "sqlite_begin"  # an execution option: the BEGIN of a reading transaction differs from a writing one's
 
 _PG_CONNECT: dict[str, Any] = {
@@ -46,11 +49,13 @@ class Database:
         busy_seconds: float = 5.0,
         is_worker: bool = False,
         may_create: bool = False,
+        limits: TimeLimits | None = time_limits.REQUEST,
     ) -> None:
         """`busy_seconds`: how long to wait for a connection of the pool, and on SQLite for the write lock.
 
         `is_worker`: its transactions are long, so it never shares a slot of the counters with a process that keeps
         callbacks. `may_create`: for the migrations: make SQLite's file if there is none. Otherwise that is an outage.
+        `limits`: of its transactions on PostgreSQL, unless one has its own; None: none.
         """
         parsed = make_url(url)
         # The slot that this process adds to in the counters: a shared slot costs time, not correctness.
@@ -84,17 +89,19 @@ class Database:
         else:
             event.listen(self._engine, "connect", _set_utc)
             event.listen(self._engine, "checkout", _require_alive)
+            event.listen(self._engine, "begin", _begin_postgresql)
         options: dict[str, Any] = (
             {_BEGIN: "BEGIN DEFERRED"}
             if self.is_sqlite
             else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         )
+        self._engine = self._engine.execution_options(**{_LIMITS: limits})
         self._reading = self._engine.execution_options(**options)
         self._single = self._reading if self.is_sqlite else self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
-    def transaction(self) -> Iterator[Session]:
-        """A session that commits at the end of the block, or leaves nothing behind.
+    def transaction(self, limits: TimeLimits | None = None) -> Iterator[Session]:
+        """A session that commits at the end of the block, or leaves nothing behind. `limits`: if it has its own.
 
         Raises StorageUnavailable if the database is away, full or too busy, or if SQLite's files were removed: then the
         commit may or may not have happened. Raises SQLAlchemy's DataError, on both databases, for a value that the
@@ -102,17 +109,19 @@ class Database:
         """
         info = {"slot": self.slot}
         self._files.check()
-        with _translate_errors(), Session(self._engine, expire_on_commit=False, info=info) as session, session.begin():
+        engine = self._engine if limits is None else self._engine.execution_options(**{_LIMITS: limits})
+        with _translate_errors(), Session(engine, expire_on_commit=False, info=info) as session, session.begin():
             yield session
         self._files.check()
         if marked := topics.marked(session):
             self.notify(marked)
 
     @contextmanager
-    def reading(self) -> Iterator[Session]:
+    def reading(self, limits: TimeLimits | None = None) -> Iterator[Session]:
         """A session that only reads, all of it from one snapshot. Raises StorageUnavailable."""
         self._files.check()
-        with _translate_errors(), Session(self._reading, expire_on_commit=False) as session:
+        engine = self._reading if limits is None else self._reading.execution_options(**{_LIMITS: limits})
+        with _translate_errors(), Session(engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
@@ -192,8 +201,10 @@ def _translate_errors() -> Iterator[None]:
         raise StorageUnavailable("every connection to the database is in use") from error
     except DBAPIError as error:
         if error.connection_invalidated or outages.is_outage(error.orig):
-            raise StorageUnavailable(outages.describe(error.orig or error)) from error
+            raise outages.translate(error.orig or error) from error
         raise
+    except psycopg.Error as error:  # of a command that SQLAlchemy did not send
+        raise outages.translate(error) from error
 
 
 def _raise_data_error(context: ExceptionContext) -> None:
@@ -213,6 +224,15 @@ def _require_alive(connection: Any, _record: object, _proxy: object) -> None:
     """Have the pool replace a connection that was cut while it was idle. A ping would be one more round trip."""
     if not outages.is_alive(connection):
         raise DisconnectionError("it was cut while it was idle")
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    options = connection.get_execution_options()
+    limits: TimeLimits | None = options.get(_LIMITS)
+    if limits is not None and options.get("isolation_level") != "AUTOCOMMIT":
+        reads = "ISOLATION LEVEL REPEATABLE READ READ ONLY" if options.get("postgresql_readonly") else ""
+        driver: Any = connection.connection.driver_connection
+        time_limits.begin(driver, limits.begin_command(reads))
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -6,9 +6,13 @@ from typing import Any
 
 import psycopg
 
+from receiptsvc.domain.errors import LockTimeout, StatementTimeout, StorageUnavailable
+
 # Errors about data. Every other error is an outage: the database is away, full, read-only or not migrated.
 _PG_DATA = ("22", "23", "54")  # SQLSTATE classes: data, constraints, limits
 _SQLITE_DATA = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH})
+
+_TIMEOUTS = {"55P03": LockTimeout, "57014": StatementTimeout}  # by SQLSTATE
 
 # psycopg's options that detect a vanished host within seconds, instead of the system's two hours.
 TCP_KEEPALIVE: dict[str, Any] = {
@@ -28,6 +32,12 @@ def is_outage(error: BaseException | None) -> bool:
         is_lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and error.sqlstate is None
         return is_lost or (error.sqlstate is not None and error.sqlstate[:2] not in _PG_DATA)
     return False
+
+
+def translate(error: BaseException) -> StorageUnavailable:
+    """The error that stands for a driver's outage."""
+    kind = _TIMEOUTS.get(getattr(error, "sqlstate", None) or "", StorageUnavailable)
+    return kind(describe(error))
 
 
 def is_alive(connection: psycopg.Connection) -> bool:

@@ -19,7 +19,6 @@ from functools import partial
 from typing import Any, Protocol
 
 import psycopg
-from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 from sqlalchemy import Boolean, LargeBinary, Text, Uuid
 from sqlalchemy.dialects import postgresql
@@ -29,7 +28,7 @@ from receiptsvc import ids
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
 from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
-from receiptsvc.store.core import durability, outages, sqlite_files
+from receiptsvc.store.core import durability, outages, sqlite_files, time_limits
 from receiptsvc.store.core.db import plain_url
 from receiptsvc.store.core.models import InboxRow, UtcDateTime
 from receiptsvc.store.inbox import time_slices
@@ -176,7 +175,7 @@ class PostgresqlWriter:
             connection = self._ensure_connection()
             for commit in transactions:
                 self._warnings.clear()
-                _check(commit(connection.pgconn))
+                time_limits.check(commit(connection.pgconn))
                 if self._warnings:
                     raise StorageUnavailable(f"the database warned ({self._warnings[0]}), perhaps of a wait cut short")
         except SettingsError as error:
@@ -264,7 +263,7 @@ class PostgresqlWriter:
         # connections. Not every system supports it, so its result is not checked.
         connection.pgconn.exec_(b"SET client_connection_check_interval = '1s'")
         if self._is_preparing:
-            _check(connection.pgconn.prepare(_STATEMENT, _POSTGRESQL))
+            time_limits.check(connection.pgconn.prepare(_STATEMENT, _POSTGRESQL))
 
     def _collect_warning(self, notice: psycopg.errors.Diagnostic) -> None:
         if notice.severity_nonlocalized == "WARNING":
@@ -375,14 +374,6 @@ def _split(arrivals: Sequence[Arrival]) -> Iterator[Sequence[Arrival]]:
             yield arrivals[start:index]
             start, size = index, len(arrival.callback.query) + len(arrival.callback.body)
     yield arrivals[start:]
-
-
-def _check(result: PGresult) -> None:
-    if result.status == ExecStatus.COMMAND_OK:
-        return
-    if result.error_field(DiagnosticField.SQLSTATE) is None:
-        raise psycopg.OperationalError("the connection was lost")
-    raise psycopg.errors.error_from_result(result)
 
 
 def _postgresql_arrays(arrivals: Sequence[Arrival]) -> list[str]:

@@ -13,7 +13,7 @@ from flask import Response, request
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.store.core import slices
+from receiptsvc.store.core import slices, time_limits
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.paging import Page
 from receiptsvc.store.queries import exports
@@ -82,7 +82,7 @@ def _read_pages(database: Database, table: Table, where: MessageFilter, form: Fo
     def step(session: Session, after: Any) -> Page[Line, Any]:
         return table.read(session, where, form, limit=_SLICE, after=after)
 
-    return (page.items for page in slices.walk(database.reading, step))
+    return (page.items for page in slices.walk(lambda: database.reading(time_limits.EXPORT), step))
 
 
 def _write_chunks(table: Table, form: Form, pages: Iterator[Sequence[Line]]) -> Iterator[bytes]:

@@ -1,0 +1,51 @@
+"""How long PostgreSQL lets a transaction wait or stand idle, per kind of work.
+
+A process that hangs with rows locked would otherwise hold up everybody else for as long as it hangs. The limits are set
+in the message that begins the transaction: they cost no round trip, and leave nothing behind in a session that a pooler
+gives to somebody else.
+"""
+
+from dataclasses import dataclass
+
+import psycopg
+from psycopg.pq import DiagnosticField, ExecStatus
+from psycopg.pq.abc import PGresult
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimeLimits:
+    """In seconds: for one lock, for one statement, and between two statements."""
+
+    lock: float
+    statement: float
+    idle: float
+
+    def begin_command(self, characteristics: str = "") -> bytes:
+        """The command that begins a transaction with these limits."""
+        return (
+            f"BEGIN {characteristics};"
+            f" SET LOCAL lock_timeout = {round(self.lock * 1000)};"
+            f" SET LOCAL statement_timeout = {round(self.statement * 1000)};"
+            f" SET LOCAL idle_in_transaction_session_timeout = {round(self.idle * 1000)}"
+        ).encode()
+
+
+REQUEST = TimeLimits(lock=1.5, statement=10, idle=10)  # somebody waits for the answer
+EXPORT = TimeLimits(lock=1.5, statement=60, idle=10)  # one slice
+WORK = TimeLimits(lock=5, statement=60, idle=15)  # the worker's: a batch, or an answer of the gateway
+TIME_SLICE = TimeLimits(lock=0.05, statement=600, idle=2)  # of a step to make one: callbacks may wait for its locks
+COMMAND = TimeLimits(lock=10, statement=3600, idle=600)  # an operator's, who can interrupt it
+
+
+def begin(connection: psycopg.Connection, command: bytes) -> None:
+    """Send a begin command. Raises psycopg.Error."""
+    check(connection.pgconn.exec_(command))
+
+
+def check(result: PGresult) -> None:
+    """Raise psycopg.Error unless a command succeeded."""
+    if result.status == ExecStatus.COMMAND_OK:
+        return
+    if result.error_field(DiagnosticField.SQLSTATE) is None:
+        raise psycopg.OperationalError("the connection was lost")
+    raise psycopg.errors.error_from_result(result)
