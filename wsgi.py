@@ -31,7 +31,8 @@ def make() -> Application:
     settings = Settings.from_env()
     if settings.api_key_file is not None:
         logs.info("web.api_key_made_here", file=str(settings.api_key_file))
-    database = Database(settings.database_url, pool_size=settings.connection_shares.api)
+    connections = settings.connection_shares.api
+    database = Database(settings.database_url, pool_size=connections, max_writers=max(1, connections - 1))
     writer = open_writer(settings.database_url, database.slot, patience_seconds=settings.callback_budget_seconds)
     try:
         writer.connect()  # first, while a connection is free; raises SettingsError if commits are not durable

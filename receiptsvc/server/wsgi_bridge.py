@@ -1,11 +1,16 @@
 """Serves a blocking WSGI application (Flask) from the event loop, on native threads."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from http import HTTPStatus
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeAlias
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from gevent.lock import Semaphore
 
 from receiptsvc.server.admission import (
     BodyFault,
@@ -18,20 +23,67 @@ from receiptsvc.server.admission import (
 )
 from receiptsvc.server.application import STOPPING, Connection, connection_of
 from receiptsvc.server.event_streams import Stream
-from receiptsvc.server.threads import NativeThreads
+from receiptsvc.server.threads import NativeThreads, Result
 
 MAX_PIECE_SECONDS = 60.0  # for a client to take a piece of a long answer: it may have to process it first
+LARGE_BYTES = 128 * 1024  # of a body: reading it makes tens of megabytes of objects, and holds the processor for long
+
+Run: TypeAlias = "Callable[..., Any]"
+"""Runs a task on a native thread, and waits for its result."""
+
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _RESERVED_THREADS = 2
+_FREE_THREADS = 2  # of a pool, that no single key gets
+_MAX_LARGE = 8  # requests with a large body: one that is served, and those that wait for it
+_MAX_LARGE_OF_ONE = 4  # of one key
 _MAX_UNAUTHENTICATED = 32  # requests without a key that wait for threads; more would only delay those with a key
 _MIN_BUDGET_BYTES = 64 * 1024 * 1024  # of all bodies; a quarter of it has to hold the longest
 
 
 class _Lane:
-    """A thread pool, and how many requests without a key wait for it or are served by it."""
+    """A thread pool for some requests, of which no key has all threads.
 
-    def __init__(self, threads: NativeThreads) -> None:
-        self.threads = threads
+    `unauthenticated`: how many requests without a key wait for it or are served by it.
+    """
+
+    def __init__(self, threads: int, *, is_low_priority: bool = True) -> None:
+        self._threads = NativeThreads(threads, is_low_priority=is_low_priority)
+        self._max_of_one = max(1, threads - _FREE_THREADS)
+        self._turns: dict[str | None, tuple[Semaphore, list[None]]] = {}
         self.unauthenticated = 0
+
+    def run(self, key: str | None, task: Callable[..., Result], *arguments: object) -> Result:
+        """Run a task of a key's request, as `NativeThreads.run` does, once it is the key's turn."""
+        turn, users = self._turns.setdefault(key, (Semaphore(self._max_of_one), []))
+        users.append(None)
+        try:
+            with turn:
+                return self._threads.run(task, *arguments)
+        finally:
+            users.pop()
+            if not users:
+                del self._turns[key]
+
+
+class _LargeBodies:
+    """Requests with a large body, served one after another; only so many may wait."""
+
+    def __init__(self) -> None:
+        self._threads = NativeThreads(1, is_low_priority=True)
+        self.run: Run = self._threads.run
+        self._waiting: Counter[str] = Counter()  # by key
+
+    @contextmanager
+    def turn(self, key: str) -> Iterator[bool]:
+        """Whether there is room for a request of this key; it takes the room while the block lasts."""
+        has_room = self._waiting.total() < _MAX_LARGE and self._waiting[key] < _MAX_LARGE_OF_ONE
+        self._waiting[key] += has_room
+        try:
+            yield has_room
+        finally:
+            self._waiting[key] -= has_room
+            if not self._waiting[key]:
+                del self._waiting[key]
 
 
 class WsgiBridge:
@@ -57,13 +109,15 @@ class WsgiBridge:
         """
         self._inner, self._reserved_paths, self._find_key = inner, reserved_paths, find_key
         self._max_bytes = max_bytes
-        self._lane = _Lane(NativeThreads(threads, is_low_priority=True))
-        self._reserved_lane = _Lane(NativeThreads(_RESERVED_THREADS))
+        # What writes may wait for another transaction, and what reads must not wait behind it.
+        self._reading_lane, self._writing_lane = _Lane(threads - threads // 2), _Lane(threads // 2)
+        self._reserved_lane = _Lane(_RESERVED_THREADS, is_low_priority=False)
+        self._large_bodies = _LargeBodies()
         self._budget = ByteBudget(max(_MIN_BUDGET_BYTES, 4 * max_bytes))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """One request."""
-        lane = self._reserved_lane if environ["PATH_INFO"] in self._reserved_paths else self._lane
+        lane = self._find_lane(environ)
         key = self._find_key(environ.get("HTTP_AUTHORIZATION", ""))
         if key is None:
             return self._answer_unauthenticated(lane, environ, start_response)
@@ -72,10 +126,16 @@ class WsgiBridge:
             connection.prove(("key", key))
             if connection.is_beyond_share():
                 return _refuse(BodyFault.FULL, environ, start_response)
+        run: Run = partial(lane.run, key)
         if not has_body(environ):
-            return self._answer(lane.threads, environ, start_response, b"")
+            return self._answer(run, environ, start_response, b"")
         with self._budget.incoming(key) as incoming:
-            return self._answer_with_body(lane.threads, environ, start_response, incoming)
+            return self._answer_with_body(run, key, environ, start_response, incoming)
+
+    def _find_lane(self, environ: WSGIEnvironment) -> _Lane:
+        if environ["PATH_INFO"] in self._reserved_paths:
+            return self._reserved_lane
+        return self._reading_lane if environ["REQUEST_METHOD"] in _READING else self._writing_lane
 
     def _answer_unauthenticated(
         self, lane: _Lane, environ: WSGIEnvironment, start_response: StartResponse
@@ -84,12 +144,17 @@ class WsgiBridge:
             return _refuse(BodyFault.FULL, environ, start_response)
         lane.unauthenticated += 1
         try:
-            return self._answer(lane.threads, environ, start_response, b"")
+            return self._answer(partial(lane.run, None), environ, start_response, b"")
         finally:
             lane.unauthenticated -= 1
 
     def _answer_with_body(
-        self, threads: NativeThreads, environ: WSGIEnvironment, start_response: StartResponse, incoming: IncomingBody
+        self,
+        run: Run,
+        key: str,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        incoming: IncomingBody,
     ) -> Iterable[bytes]:
         try:
             body = read_body(environ, incoming, self._max_bytes)
@@ -98,12 +163,17 @@ class WsgiBridge:
                 return _refuse(refused.fault, environ, start_response)
             if claimed_bytes(environ) is None:
                 environ["CONTENT_LENGTH"] = str(self._max_bytes + 1)
-            return self._answer(threads, environ, start_response, b"")
+            return self._answer(run, environ, start_response, b"")
         environ["CONTENT_LENGTH"] = str(len(body))
-        return self._answer(threads, environ, start_response, body)
+        if len(body) < LARGE_BYTES:
+            return self._answer(run, environ, start_response, body)
+        with self._large_bodies.turn(key) as has_room:
+            if not has_room:
+                return _refuse(BodyFault.FULL, environ, start_response)
+            return self._answer(self._large_bodies.run, environ, start_response, body)
 
     def _answer(
-        self, threads: NativeThreads, environ: WSGIEnvironment, start_response: StartResponse, body: bytes
+        self, run: Run, environ: WSGIEnvironment, start_response: StartResponse, body: bytes
     ) -> Iterable[bytes]:
         environ["wsgi.input"] = BytesIO(body)
         calls: list[tuple[Any, ...]] = []
@@ -112,12 +182,12 @@ class WsgiBridge:
             calls[:] = [args]
             return bytes  # Flask returns its body and writes nothing
 
-        chunks, pieces, first = threads.run(self._begin, environ, start)
+        chunks, pieces, first = run(self._begin, environ, start)
         start_response(*calls[0])
         if isinstance(chunks, Stream):
             chunks.end_on(environ.get(STOPPING))
             return chunks
-        return self._rest(threads, chunks, pieces, first, connection_of(environ))
+        return self._rest(run, chunks, pieces, first, connection_of(environ))
 
     def _begin(self, environ: WSGIEnvironment, start: StartResponse) -> tuple[Any, Iterator[bytes], bytes | None]:
         """On a thread: call the application and take the first piece, which is the whole of most answers."""
@@ -129,19 +199,19 @@ class WsgiBridge:
 
     @staticmethod
     def _rest(
-        threads: NativeThreads, chunks: Any, pieces: Iterator[bytes], first: bytes | None, connection: Connection | None
+        run: Run, chunks: Any, pieces: Iterator[bytes], first: bytes | None, connection: Connection | None
     ) -> Iterator[bytes]:
         """The rest of an answer: each piece is made on a thread, and none is held while the client takes a piece."""
         try:
             piece = first
             while piece is not None:
                 yield piece
-                piece = threads.run(next, pieces, None)
+                piece = run(next, pieces, None)
                 if connection is not None:
                     connection.may_take_seconds(MAX_PIECE_SECONDS)
         finally:
             if hasattr(chunks, "close"):
-                threads.run(chunks.close)
+                run(chunks.close)
 
 
 _DETAILS = {

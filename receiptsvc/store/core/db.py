@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import BoundedSemaphore
 from time import sleep
 from typing import Any
 
@@ -50,15 +51,19 @@ class Database:
         is_worker: bool = False,
         may_create: bool = False,
         limits: TimeLimits | None = time_limits.REQUEST,
+        max_writers: int | None = None,
     ) -> None:
         """`busy_seconds`: how long to wait for a connection of the pool, and on SQLite for the write lock.
 
         `is_worker`: its transactions are long, so it never shares a slot of the counters with a process that keeps
         callbacks. `may_create`: for the migrations: make SQLite's file if there is none. Otherwise that is an outage.
         `limits`: of its transactions on PostgreSQL, unless one has its own; None: none.
+        `max_writers`: how many transactions that write may be open at once, so that reading finds a connection.
         """
         parsed = make_url(url)
         # The slot that this process adds to in the counters: a shared slot costs time, not correctness.
+        self._busy_seconds = busy_seconds
+        self._writers = None if max_writers is None else BoundedSemaphore(max_writers)
         self.slot = secrets.randbelow(64) + 64 * is_worker
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         # Called after a commit that has made work for the workers, with its topics.
@@ -110,11 +115,28 @@ class Database:
         info = {"slot": self.slot}
         self._files.check()
         engine = self._engine if limits is None else self._engine.execution_options(**{_LIMITS: limits})
-        with _translate_errors(), Session(engine, expire_on_commit=False, info=info) as session, session.begin():
+        with (
+            _translate_errors(),
+            self._writing(),
+            Session(engine, expire_on_commit=False, info=info) as session,
+            session.begin(),
+        ):
             yield session
         self._files.check()
         if marked := topics.marked(session):
             self.notify(marked)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        if self._writers is None:
+            yield
+            return
+        if not self._writers.acquire(timeout=self._busy_seconds):
+            raise StorageUnavailable("too many transactions write")
+        try:
+            yield
+        finally:
+            self._writers.release()
 
     @contextmanager
     def reading(self, limits: TimeLimits | None = None) -> Iterator[Session]:

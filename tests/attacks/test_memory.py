@@ -1,0 +1,112 @@
+"""One API client takes all it can get: the process stays small, and the others are answered."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+
+import pytest
+import requests
+
+from receiptsvc.client import Client
+from receiptsvc.demo.processes import Stack
+from tests.faults.conftest import StartWeb, callback_url
+from tests.support.load import Load, connect
+from tests.support.processes import children, resident_megabytes
+
+GREEDY, OTHER = "greedy-key-0123456789", "other-key-0123456789"
+KEYS = f"greedy:send+read:{GREEDY},other:send+read:{OTHER}"
+MAX_MEGABYTES = 300
+
+
+@contextmanager
+def measured(pid: int) -> Iterator[list[float]]:
+    """The memory of a process, in MB, looked at again and again while the block lasts."""
+    seen, stop = list[float](), threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.05):
+            seen.append(resident_megabytes(pid))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def reading(stack: Stack) -> Iterator[list[float]]:
+    """How long the reads of the other client take while the block lasts, in seconds."""
+    took, stop = list[float](), threading.Event()
+
+    def read() -> None:
+        client = Client(stack.url, OTHER)
+        while not stop.wait(0.05):
+            began = time.monotonic()
+            next(client.messages(limit="20"), None)
+            took.append(time.monotonic() - began)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield took
+    finally:
+        stop.set()
+        thread.join()
+
+
+def ask_and_read_nothing(stack: Stack, path: str) -> socket.socket:
+    connection = connect(stack.url)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {GREEDY}\r\n\r\n".encode())
+    return connection
+
+
+def post_many(stack: Stack, number: int) -> int:
+    recipients = [f"4477{number:02}{each:06}" for each in range(10_000)]
+    body = json.dumps({"messages": [{"recipients": recipients, "text": "Hello " * 20, "originator": f"ACME{number}"}]})
+    headers = {"Authorization": f"Bearer {GREEDY}", "Content-Type": "application/json"}
+    answer = requests.post(f"{stack.url}/v1/messages", data=body, headers=headers, timeout=120)
+    return answer.status_code
+
+
+@pytest.mark.slow
+def test_one_client_takes_neither_the_memory_nor_the_time_of_others(postgresql_url: str, start_web: StartWeb) -> None:
+    stack = start_web(postgresql_url, WEB_CONCURRENCY="1", API_KEYS=KEYS)
+    [worker] = children(stack.pid("web"))
+    began_with = resident_megabytes(worker)
+    with ExitStack() as open_ones, measured(worker) as megabytes, reading(stack) as took:
+        load = open_ones.enter_context(Load(callback_url(stack), connections=4, pause_seconds=0.02))
+        for _ in range(650):
+            open_ones.enter_context(ask_and_read_nothing(stack, "/v1/events"))
+        with ThreadPoolExecutor(20) as clients:
+            posted = list(clients.map(lambda number: post_many(stack, number), range(20)))
+            for _ in range(100):
+                open_ones.enter_context(ask_and_read_nothing(stack, "/v1/export/messages.csv"))
+            time.sleep(3)
+            for _ in range(650):
+                open_ones.enter_context(ask_and_read_nothing(stack, "/v1/events?lastEventId=000000000000.000"))
+            time.sleep(3)
+    print(
+        "start",
+        began_with,
+        "max",
+        max(megabytes),
+        "end",
+        megabytes[-1],
+        "posted",
+        posted,
+        "reads",
+        max(took),
+        len(took),
+        "cb",
+        load.slowest_seconds,
+        load.statuses,
+    )
+    assert max(megabytes) <= MAX_MEGABYTES
