@@ -7,7 +7,6 @@ from threading import Thread
 from time import monotonic
 from typing import Any
 
-import marshmallow as ma
 import pytest
 from flask import jsonify
 from flask.testing import FlaskClient
@@ -440,20 +439,6 @@ LIKELY = st.sampled_from(["447700900000", "2027-01-01T00:00:00Z", "GBR", ["44770
 LONE = st.characters(codec=None, categories=["Cs", "Cc", "Lu"])
 MESSAGE = st.dictionaries(NAMES | st.text(max_size=8), LIKELY | JSON | st.text(LONE), max_size=6)
 BODY = JSON | st.fixed_dictionaries({"messages": st.lists(MESSAGE | JSON, max_size=3) | JSON})
-
-
-@pytest.mark.long
-@settings(max_examples=examples(150), deadline=None, derandomize=True, database=None)
-@given(message=MESSAGE | MESSAGE.map(lambda message: GOOD | message))
-def test_the_fast_path_loads_what_the_schema_loads(message: dict[str, Any]) -> None:
-    def outcome(load: Any) -> object:
-        try:
-            return load(NewMessage(), message)
-        except ma.ValidationError as error:
-            return error.messages
-
-    with SchemaContext(installation_of(make_settings())):
-        assert outcome(NewMessage.load) == outcome(ma.Schema.load)
 
 
 @pytest.mark.long

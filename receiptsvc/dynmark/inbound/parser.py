@@ -3,9 +3,6 @@
 The gateway's own sample receiver shows GET, a query string and lower-case names, one receipt a callback; its
 documentation promises none of that. So a query, a form, multipart and JSON are all read, names in any case, and several
 receipts at once: as repeated parameters, which belong together by position, or as a JSON array.
-
-Thousands a second are read, most of them like the sample. Those have two fast paths, `_parse_plain_form` and
-`_parse_sample_time`. Each returns what the general path returns, or leaves it to that.
 """
 
 import json
@@ -28,7 +25,6 @@ from receiptsvc.domain.messages import Callback, Receipt, Reply
 from receiptsvc.dynmark.inbound.charsets import decode, to_utf8
 
 _RECEIPT_FIELDS = frozenset({"datetime", "recipient", "statusid", "statusdescription", "clientref", "transactionid"})
-_EXACT_NAMES = {name: name for name in _RECEIPT_FIELDS}
 _REPLY_FIELDS = frozenset({"msgid", "datetime", "sender", "recipient", "content", "clientref"})
 _MAX_RECEIPTS = 10_000  # in one callback
 _MAX_CACHED_NAME_LENGTH = 40  # names are the caller's choice, and the cache must stay small
@@ -50,7 +46,6 @@ _DATETIMES = tuple(
         r"(?P<day>\d{1,2})[/.](?P<month>\d{1,2})[/.](?P<year>\d{4})",  # 11/01/2016 14:11, British
     )
 )
-_is_sample_time = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d\.\d{3}", re.ASCII).fullmatch
 
 _Pairs: TypeAlias = list[tuple[str, str]]  # known names, folded, with their values, in their order
 _Fields: TypeAlias = dict[str, str]  # of one receipt or reply, by folded name
@@ -130,7 +125,7 @@ def _bounded(fields: _Fields, name: str, max_length: int, notes: list[str]) -> s
 
 def _read_fields(callback: Callback) -> Sequence[_Fields | Unreadable]:
     """The fields of each receipt, from query and body together. Raises Unreadable if they can't be told apart."""
-    query = _parse_form(callback.query)
+    query = _split_receipts(_form_pairs(callback.query, _RECEIPT_FIELDS))
     if not callback.body:
         return query
     pairs, parsed = _parse_body(callback, _RECEIPT_FIELDS)
@@ -149,29 +144,6 @@ def _read_fields(callback: Callback) -> Sequence[_Fields | Unreadable]:
         else Unreadable("it is not a JSON object")
         for element in elements
     ]
-
-
-def _parse_form(data: bytes) -> list[_Fields]:
-    fields = _parse_plain_form(data)
-    return _split_receipts(_form_pairs(data, _RECEIPT_FIELDS)) if fields is None else [fields]
-
-
-def _parse_plain_form(data: bytes) -> _Fields | None:
-    """The fast path: the fields of a form with one receipt. None: only the general path can tell."""
-    if not data.isascii() or b"\0" in data:
-        return None
-    # A blank or a colon is never part of an escape or a separator of pairs, so these may be unescaped ahead.
-    text = data.decode("ascii").replace("+", " ").replace("%20", " ").replace("%3A", ":").replace("%3a", ":")
-    is_escaped = "%" in text
-    fields: _Fields = {}
-    for piece in text.split("&"):
-        name, equals, value = piece.partition("=")
-        key = _EXACT_NAMES.get(name) or _fold_form_name(name)
-        if equals and key in _RECEIPT_FIELDS:
-            if key in fields:
-                return None
-            fields[key] = _unquote(value.encode("ascii")) if is_escaped and "%" in value else value.strip()
-    return fields
 
 
 def _split_receipts(pairs: _Pairs) -> list[_Fields]:
@@ -365,9 +337,6 @@ def _parse_time(text: str | None, zone: ZoneInfo, notes: list[str]) -> datetime 
     if not text:
         notes.append("it has no provider time")
         return None
-    at = _parse_sample_time(text, zone) if _is_sample_time(text) else None
-    if at is not None:
-        return at
     for form in _DATETIMES:
         match = form.fullmatch(text.strip())
         if match:
@@ -376,17 +345,6 @@ def _parse_time(text: str | None, zone: ZoneInfo, notes: list[str]) -> datetime 
                 return at
     notes.append("its datetime can't be read")
     return None
-
-
-def _parse_sample_time(text: str, zone: ZoneInfo) -> datetime | None:
-    try:
-        if zone.key == "UTC":
-            at = datetime.fromisoformat(f"{text}+00:00")
-            return at if at.year in _YEARS else None
-        at = datetime.fromisoformat(text)
-        return at.replace(tzinfo=zone).astimezone(UTC) if at.year in _YEARS else None
-    except ValueError:
-        return None
 
 
 def _build_time(parts: dict[str, str | None], zone: ZoneInfo) -> datetime | None:
