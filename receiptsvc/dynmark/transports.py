@@ -5,6 +5,7 @@ A further one is a module in `outbound` beside a line here and a line in `regist
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +46,7 @@ TRANSPORTS: Mapping[str, Transport] = {
 IGNORE_REPEATS = frozenset(name for name, transport in TRANSPORTS.items() if transport.ignores_repeats)
 
 
+@cache
 def unsupported(transport: str, *, has_wsdl: bool) -> Mapping[str, str]:
     """The API's fields that a transport can't carry, each with the reason. `has_wsdl`: whether DYNMARK_WSDL is set."""
     found = TRANSPORTS[transport]

@@ -97,17 +97,12 @@ class Request(Schema):
         if fields.String in map(type, (field_obj, *inner)):
             raise TypeError(f"{type(self).__name__}.{field_name}: text that comes in must be a fields.Text")
 
-    @ma.pre_load
-    def refuse_too_many_members(self, data: Any, **_: Any) -> Any:
-        """Refuse an object with so many members that finding the nearest name of each would take long."""
-        if isinstance(data, dict) and len(data) > _MAX_MEMBERS:
-            raise ma.ValidationError(f"Has {len(data)} members; this object knows {len(self.load_fields)}.")
-        return data
-
-    def handle_error(self, error: ma.ValidationError, *_: Any, **__: Any) -> None:
-        """Give the nearest known name for each unknown one."""
+    def handle_error(self, error: ma.ValidationError, data: Any, **_: Any) -> None:
+        """Give the nearest known name for each unknown one, unless there are so many that this would take long."""
         known = {str(field.data_key).lower(): str(field.data_key) for field in self.load_fields.values()}
-        if isinstance(error.messages, dict):
+        if isinstance(data, dict) and len(data) > _MAX_MEMBERS:
+            error.messages = {ma.exceptions.SCHEMA: [f"Has {len(data)} members; this object knows {len(known)}."]}
+        elif isinstance(error.messages, dict):
             for name, texts in error.messages.items():
                 if texts == [self.error_messages["unknown"]]:
                     [nearest] = get_close_matches(str(name).lower()[:64], known, n=1, cutoff=0)
