@@ -36,7 +36,5 @@ def worker() -> None:
         logs.warning("worker.storage_unavailable", error=logs.describe(error))  # the duties wait until it is there
     gateways, reader = open_gateways(settings), open_reader(settings)
     os.nice(_NICENESS)
-    gc.collect()
-    gc.freeze()  # otherwise each full collection scans all imported objects and holds the GIL meanwhile
     gc.set_threshold(*_GC_THRESHOLDS)
     loop.run(settings, database, gateways, reader, stop)
