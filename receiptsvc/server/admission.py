@@ -1,13 +1,17 @@
-"""Admission control for request bodies: a byte budget, counted as bytes arrive, and a minimum rate.
+"""Admission control: how much a process takes on at once, and how much of it for one holder (a key, a token).
+
+For request bodies there are a byte budget, counted as bytes arrive, and a minimum rate.
 
 The claimed length of a body reserves nothing, since a claim costs its sender nothing. No body waits for another one. A
 body that does not fit the budget is refused at once, and one that falls behind the minimum rate is refused then.
-Everything here is used on the event loop only.
+Everything here but `Shares` is used on the event loop only.
 """
 
+from collections import Counter
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from threading import Lock
 from time import monotonic
 from wsgiref.types import WSGIEnvironment
 
@@ -36,6 +40,43 @@ class BodyRefused(Exception):
     def __init__(self, fault: BodyFault) -> None:
         super().__init__(fault.value)
         self.fault = fault
+
+
+class Shares:
+    """At most so many at once of something, and at most so many of them for one holder. Thread-safe."""
+
+    def __init__(self, most: int, *, of_one: int) -> None:
+        self._most, self._most_of_one = most, of_one
+        self._held: Counter[Hashable] = Counter()
+        self._lock = Lock()
+
+    @contextmanager
+    def hold(self, holder: Hashable) -> Iterator[bool]:
+        """Whether there is room for one more of this holder's. It is held while the block lasts."""
+        has_room = self.take(holder)
+        try:
+            yield has_room
+        finally:
+            if has_room:
+                self.release(holder)
+
+    def take(self, holder: Hashable) -> bool:
+        """Take room for one; False if there is none. Who has taken it calls `release` once."""
+        with self._lock:
+            has_room = self._held.total() < self._most and self._held[holder] < self._most_of_one
+            self._held[holder] += has_room
+            self._drop_empty(holder)
+            return has_room
+
+    def release(self, holder: Hashable) -> None:
+        """Give room back."""
+        with self._lock:
+            self._held[holder] -= 1
+            self._drop_empty(holder)
+
+    def _drop_empty(self, holder: Hashable) -> None:
+        if not self._held[holder]:
+            del self._held[holder]
 
 
 class ByteBudget:

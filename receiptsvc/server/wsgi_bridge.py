@@ -1,9 +1,7 @@
 """Serves a blocking WSGI application (Flask) from the event loop, on native threads."""
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
 from io import BytesIO
@@ -17,6 +15,7 @@ from receiptsvc.server.admission import (
     BodyRefused,
     ByteBudget,
     IncomingBody,
+    Shares,
     claimed_bytes,
     has_body,
     read_body,
@@ -65,27 +64,6 @@ class _Lane:
                 del self._turns[key]
 
 
-class _LargeBodies:
-    """Requests with a large body, served one after another; only so many may wait."""
-
-    def __init__(self) -> None:
-        self._threads = NativeThreads(1, is_low_priority=True)
-        self.run: Run = self._threads.run
-        self._waiting: Counter[str] = Counter()  # by key
-
-    @contextmanager
-    def turn(self, key: str) -> Iterator[bool]:
-        """Whether there is room for a request of this key; it takes the room while the block lasts."""
-        has_room = self._waiting.total() < _MAX_LARGE and self._waiting[key] < _MAX_LARGE_OF_ONE
-        self._waiting[key] += has_room
-        try:
-            yield has_room
-        finally:
-            self._waiting[key] -= has_room
-            if not self._waiting[key]:
-                del self._waiting[key]
-
-
 class WsgiBridge:
     """A blocking WSGI application, served from the loop on native threads.
 
@@ -112,7 +90,8 @@ class WsgiBridge:
         # What writes may wait for another transaction, and what reads must not wait behind it.
         self._reading_lane, self._writing_lane = _Lane(threads - threads // 2), _Lane(threads // 2)
         self._reserved_lane = _Lane(_RESERVED_THREADS, is_low_priority=False)
-        self._large_bodies = _LargeBodies()
+        self._large_bodies = Shares(_MAX_LARGE, of_one=_MAX_LARGE_OF_ONE)
+        self._large_thread = NativeThreads(1, is_low_priority=True)
         self._budget = ByteBudget(max(_MIN_BUDGET_BYTES, 4 * max_bytes))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -167,10 +146,10 @@ class WsgiBridge:
         environ["CONTENT_LENGTH"] = str(len(body))
         if len(body) < LARGE_BYTES:
             return self._answer(run, environ, start_response, body)
-        with self._large_bodies.turn(key) as has_room:
+        with self._large_bodies.hold(key) as has_room:
             if not has_room:
                 return _refuse(BodyFault.FULL, environ, start_response)
-            return self._answer(self._large_bodies.run, environ, start_response, body)
+            return self._answer(self._large_thread.run, environ, start_response, body)
 
     def _answer(
         self, run: Run, environ: WSGIEnvironment, start_response: StartResponse, body: bytes

@@ -57,12 +57,22 @@ def is_problem(answer: Any, status: int) -> bool:
         (b'{"messages": [[]]}', 422),
         (b'{"\\ud800": 1, "messages": []}', 422),
         (b'{"messages": [{"recipients": ["\\ud800"], "text": "\\ud800", "\\ud800": 1}]}', 422),
+        (b"[" + b"[]," * 400_000 + b"[]]", 422),
         (b"[" + b"1," * (MAX_BODY // 2) + b"1]", 413),
     ],
     ids=lambda value: repr(value[:40]) if isinstance(value, bytes) else str(value),
 )
 def test_a_malformed_body_is_refused(desk: FlaskClient, body: bytes, status: int) -> None:
     assert is_problem(desk.post("/v1/messages", data=body, content_type=JSON), status)
+
+
+def test_the_number_of_values_is_bounded_whatever_stands_in_texts(desk: FlaskClient) -> None:
+    answer = desk.post("/v1/messages", data=b"[" + b"[]," * 400_000 + b"[]]", content_type=JSON)
+    assert is_problem(answer, 422)
+    assert answer.get_json()["detail"] == "The body holds more than 400000 values; send several requests."
+    text = json.dumps({"messages": [{"recipients": ["447700900001"], "text": 'a,[{\\"' * 100_000}]})
+    answer = desk.post("/v1/messages", data=text, content_type=JSON)
+    assert answer.get_json()["errors"].keys() == {"messages[0].text"}, "the text is too long, and that is all"
 
 
 @pytest.mark.parametrize(

@@ -13,17 +13,21 @@ from flask import Response, request
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
+from receiptsvc.server.admission import Shares
 from receiptsvc.store.core import slices, time_limits
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.paging import Page
 from receiptsvc.store.queries import exports
 from receiptsvc.store.queries.exports import Form, Line
 from receiptsvc.store.queries.listing import MessageFilter
+from receiptsvc.web.http import auth
 from receiptsvc.web.http.errors import Problem
 
 MEDIA = {Form.CSV: "text/csv; charset=utf-8; header=present", Form.JSON: "application/jsonl"}
 
 _SLICE = 1000  # messages, or messages whose transitions are read
+_RETRY_AFTER_SECONDS = 5
+_SHARES = Shares(8, of_one=4)  # exports of a process: each holds a slice while its client takes it
 
 LineWriter = Callable[[Line], str]
 
@@ -66,16 +70,25 @@ TRANSITIONS = Table(
 
 
 def respond(database: Database, table: Table, where: MessageFilter, form: Form) -> Response:
-    """Stream all rows that fit. Raises Problem 505, and StorageUnavailable if the first slice can't be read."""
+    """Stream all rows that fit. Raises Problem 503 or 505; StorageUnavailable if the first slice can't be read."""
     if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
         raise Problem(505, "An export needs HTTP/1.1: by HTTP/1.0 one that broke off looks like a whole one.")
-    pages = _read_pages(database, table, where, form)
+    pages = _hold(_read_pages(database, table, where, form), auth.key_name())
     first = next(pages)
     return Response(
         _write_chunks(table, form, chain([first], pages)),
         content_type=MEDIA[form],
         headers={"Content-Disposition": f'attachment; filename="{table.name}.{form}"'},
     )
+
+
+def _hold(pages: Iterator[Sequence[Line]], key: str) -> Iterator[Sequence[Line]]:
+    """The pages; while they are read, the export counts against what may run at once."""
+    with _SHARES.hold(key) as has_room:
+        if not has_room:
+            headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
+            raise Problem(503, "There are as many exports under way as there may be.", headers=headers)
+        yield from pages
 
 
 def _read_pages(database: Database, table: Table, where: MessageFilter, form: Form) -> Iterator[Sequence[Line]]:

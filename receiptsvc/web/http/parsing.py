@@ -1,6 +1,7 @@
 """Reads a request's body and query strictly; every failure is a Problem."""
 
 import json
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, NoReturn, TypeVar, cast
@@ -9,11 +10,14 @@ import marshmallow as ma
 from flask import Request, request
 from webargs.flaskparser import FlaskParser, is_json_request
 
-from receiptsvc.web.http import errors
+from receiptsvc.web.http import context, errors
 from receiptsvc.web.http.errors import Problem
 
 View = TypeVar("View", bound=Callable[..., Any])
 
+_VALUES_PER_RECIPIENT = 40  # of JSON: a message has up to some fifteen, and more with many additionalOptions
+_SEPARATORS = (b",", b"[", b"{")  # each value but the first comes after one
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _JSON_KEY = "receiptsvc.json"  # in the WSGI environment: the body, once it is parsed
 
 
@@ -66,8 +70,12 @@ def _read_json(req: Request) -> Any:
     encoding = req.headers.get("Content-Encoding", "identity").strip().lower()
     if not is_json_request(req) or encoding != "identity":
         raise Problem(415, "The body must be JSON, sent as application/json and not compressed.")
+    body = req.get_data()
+    most = _VALUES_PER_RECIPIENT * context.settings().max_recipients
+    if _has_more_values(body, most):
+        raise Problem(422, f"The body holds more than {most} values; send several requests.")
     try:
-        return json.loads(req.get_data().decode(), parse_constant=_refuse_constant)
+        return json.loads(body.decode(), parse_constant=_refuse_constant)
     except UnicodeDecodeError:
         raise Problem(422, "The body is not UTF-8.") from None
     except json.JSONDecodeError as error:
@@ -76,6 +84,14 @@ def _read_json(req: Request) -> Any:
         raise Problem(422, "The body is nested too deeply.") from None
     except ValueError:
         raise Problem(422, "The body holds a number that JSON does not have, or one that is too long.") from None
+
+
+def _has_more_values(body: bytes, most: int) -> bool:
+    """Whether a JSON text has more values than so many. Their number, not the bytes, decides what parsing it takes."""
+    if sum(map(body.count, _SEPARATORS)) <= most:
+        return False
+    bare = _STRING.sub(b"", body)
+    return sum(map(bare.count, _SEPARATORS)) > most
 
 
 def _refuse_constant(name: str) -> NoReturn:
