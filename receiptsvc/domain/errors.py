@@ -33,5 +33,9 @@ class LockTimeout(StorageUnavailable):
     """Another transaction held a lock for too long. Nothing was stored."""
 
 
+class ReadOnly(StorageUnavailable):
+    """The database takes no writes: a standby, or a primary that was demoted. Nothing was stored."""
+
+
 class StatementTimeout(StorageUnavailable):
     """A statement took too long, by itself: it waited for no lock. Nothing was stored."""

@@ -17,7 +17,7 @@ from gevent.event import Event
 from gevent.lock import Semaphore
 
 from receiptsvc import logs
-from receiptsvc.domain.errors import StorageUnavailable
+from receiptsvc.domain.errors import ReadOnly, StorageUnavailable
 from receiptsvc.domain.inbox import Arrival, Kept
 from receiptsvc.server.threads import AbortableThread
 from receiptsvc.spool.writer import Spool
@@ -174,9 +174,11 @@ class GroupCommit:
         while True:
             try:
                 self._database_thread.run(deadline - monotonic(), task)
-            except StorageUnavailable:
+            except StorageUnavailable as error:
                 self.is_database_away = True
-                if monotonic() + _RETRY_SECONDS > deadline:
+                # A demoted primary is read-only until its successor comes up, which each new connection may find.
+                may_wait = self._spool is None or not isinstance(error, ReadOnly)
+                if not may_wait or monotonic() + _RETRY_SECONDS > deadline:
                     raise
             else:
                 self.is_database_away = False

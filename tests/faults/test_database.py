@@ -1,9 +1,9 @@
 """The database killed, frozen or out of connections under load: no answer is late, no answered callback is lost."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -176,3 +176,45 @@ def test_behind_a_pooler_that_mixes_up_sessions_every_callback_is_kept(server: S
     with server.connect(make_url(postgresql_url).database or "") as connection:
         kept = {row[0] for row in connection.execute("SELECT query FROM inbox").fetchall()}
     assert {b"n=1", b"n=3"} <= kept
+
+
+@contextmanager
+def read_only(server: Server, url: str) -> Iterator[None]:
+    """While the block lasts the database takes no writes from who connects, as a demoted primary."""
+    name = make_url(url).database
+    with server.connect() as admin:
+        admin.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'.encode())
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        try:
+            yield
+        finally:
+            admin.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only'.encode())
+
+
+def test_a_read_only_database_sends_callbacks_to_the_spool_at_once(
+    server: Server, postgresql_url: str, start_web: StartWeb, tmp_path: Path
+) -> None:
+    stack = start_web(postgresql_url, SPOOL_DIR=str(tmp_path / "spool"), CALLBACK_BUDGET_SECONDS="8")
+    with Load(callback_url(stack)) as load:
+        load.wait_for(200, times=50)
+        with read_only(server, postgresql_url):
+            load.wait_for(200, times=200)
+        load.wait_for(200, times=50)
+    assert load.slowest_seconds < 2
+    prove(stack, postgresql_url, load, tmp_path / "spool")
+
+
+def test_without_a_spool_a_callback_waits_for_a_read_only_database_as_long_as_it_may(
+    server: Server, postgresql_url: str, start_web: StartWeb
+) -> None:
+    stack = start_web(postgresql_url, CALLBACK_BUDGET_SECONDS="3")
+    url = callback_url(stack)
+    with ThreadPoolExecutor(1) as pool:
+        with read_only(server, postgresql_url):
+            began = time.monotonic()
+            assert requests.get(f"{url}?serial=1&a=b", timeout=10).status_code == 503
+            assert time.monotonic() - began > 2.5, "not early"
+            kept = pool.submit(requests.get, f"{url}?serial=2&a=b", timeout=10)
+            time.sleep(1)
+        assert kept.result().status_code == 200, "the new primary took it"
+    assert_nothing_lost(postgresql_url, {2})

@@ -6,13 +6,13 @@ from typing import Any
 
 import psycopg
 
-from receiptsvc.domain.errors import LockTimeout, StatementTimeout, StorageUnavailable
+from receiptsvc.domain.errors import LockTimeout, ReadOnly, StatementTimeout, StorageUnavailable
 
 # Errors about data. Every other error is an outage: the database is away, full, read-only or not migrated.
 _PG_DATA = ("22", "23", "54")  # SQLSTATE classes: data, constraints, limits
 _SQLITE_DATA = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH})
 
-_TIMEOUTS = {"55P03": LockTimeout, "57014": StatementTimeout}  # by SQLSTATE
+_BY_SQLSTATE = {"25006": ReadOnly, "55P03": LockTimeout, "57014": StatementTimeout}
 
 # psycopg's options that detect a vanished host within seconds, instead of the system's two hours.
 TCP_KEEPALIVE: dict[str, Any] = {
@@ -36,7 +36,9 @@ def is_outage(error: BaseException | None) -> bool:
 
 def translate(error: BaseException) -> StorageUnavailable:
     """The error that stands for a driver's outage."""
-    kind = _TIMEOUTS.get(getattr(error, "sqlstate", None) or "", StorageUnavailable)
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY:
+        return ReadOnly(describe(error))
+    kind = _BY_SQLSTATE.get(getattr(error, "sqlstate", None) or "", StorageUnavailable)
     return kind(describe(error))
 
 

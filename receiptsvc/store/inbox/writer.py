@@ -190,7 +190,7 @@ class PostgresqlWriter:
         elif not self._is_in_the_way(error) and not outages.is_outage(error):
             raise error
         self.close()
-        return StorageUnavailable(outages.describe(error))
+        return outages.translate(error)
 
     def _is_in_the_way(self, error: psycopg.Error) -> bool:
         """Whether only a time slice that is just being made refused a row. If it was a guard, it is dropped.
@@ -326,7 +326,7 @@ class SqliteWriter:
                 raise
             self._files.check()
             self.close()
-            raise StorageUnavailable(outages.describe(error)) from error
+            raise outages.translate(error) from error
         self._files.check()  # a commit to a removed file is lost with the file's last connection
 
     def _insert(self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
