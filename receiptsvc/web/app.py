@@ -1,6 +1,7 @@
 """The Flask application: the API, its documentation, health and metrics. Callbacks don't pass through Flask."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask, Response, request
@@ -85,11 +86,11 @@ def create_app(settings: Settings, database: Database, *, probe_storage: ProbeSt
     errors.register(app)
     caching.register(app)
     app.after_request(_harden)
-    app.wsgi_app = _with_context(app.wsgi_app, installation_of(settings))  # type: ignore[assignment, method-assign]
+    app.wsgi_app = _with_context(app.wsgi_app, installation_of(settings, database.clock.now))  # type: ignore[assignment, method-assign]
     return app
 
 
-def installation_of(settings: Settings) -> Installation:
+def installation_of(settings: Settings, now: Callable[[], datetime]) -> Installation:
     """What the schemas know of these settings."""
     return Installation(
         public_url=settings.public_url,
@@ -97,6 +98,7 @@ def installation_of(settings: Settings) -> Installation:
         has_own_wsdl=settings.wsdl is not None,
         send_only_to=settings.send_only_to,
         max_recipients=settings.max_recipients,
+        now=now,
     )
 
 

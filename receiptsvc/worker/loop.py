@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from time import monotonic
 
@@ -23,6 +23,7 @@ from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.callback_reader import CallbackReader
 from receiptsvc.domain.errors import ReceiptsvcError, StorageUnavailable
 from receiptsvc.dynmark.gateway import Gateway
+from receiptsvc.store.core.clock import describe_skew
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Heartbeat
 from receiptsvc.store.core.topics import Topic
@@ -80,6 +81,7 @@ def run(
         # No other worker runs, so the answer to every unfinished call is lost.
         _run_until_done(lambda: _settle_lost(settings, database, all_calls=True), stop)
     queue = PendingQueue()
+    _run_until_done(lambda: _read_clock(database), stop)
     _run_until_done(lambda: _register(database, queue), stop)
     _run_until_done(lambda: _warn_of_limits(settings, database), stop)
     logs.info("worker.started", sends=bool(gateways))
@@ -128,7 +130,7 @@ def _duties(
 
     def process_receipts() -> int:
         limit = _SQLITE_BATCH if database.is_sqlite else _BATCH
-        done = process(database, rules, datetime.now(UTC), limit, queue)
+        done = process(database, rules, database.clock.now(), limit, queue)
         database.let_others_write()
         return done
 
@@ -168,6 +170,14 @@ def _process_name() -> str:
     return f"worker:{socket.gethostname()}:{os.getpid()}"
 
 
+def _read_clock(database: Database) -> int:
+    database.read_clock()
+    fault = describe_skew("this worker's", database.clock.ahead_seconds)
+    if fault:
+        logs.warning("worker.clock_differs", fault=fault)
+    return 0
+
+
 def _register(database: Database, queue: PendingQueue) -> int:
     """Send the first heartbeat.
 
@@ -179,7 +189,7 @@ def _register(database: Database, queue: PendingQueue) -> int:
 
 def _warn_of_limits(settings: Settings, database: Database) -> int:
     with database.reading() as session:
-        fault = connection_limits.find_fault(session, settings.database_connections, datetime.now(UTC))
+        fault = connection_limits.find_fault(session, settings.database_connections, database.clock.now())
     if fault:
         logs.warning("worker.too_many_connections", fault=fault)
     return 0
@@ -190,7 +200,7 @@ def _beat(database: Database, *, is_starting: bool = False) -> int:
 
     Returns how many rows must be marked before they are processed, because one of them may have killed a worker.
     """
-    now = datetime.now(UTC)
+    now = database.clock.now()
 
     def is_killed(heartbeat: Heartbeat) -> bool:
         if heartbeat.process == _process_name():
@@ -202,7 +212,7 @@ def _beat(database: Database, *, is_starting: bool = False) -> int:
 
     with database.transaction() as session:
         killed = heartbeats.reap(session, "worker", is_killed)
-        heartbeats.beat(session, _process_name(), now)
+        heartbeats.beat(session, _process_name(), now, clock_ahead_seconds=database.clock.ahead_seconds)
     if killed:
         logs.warning("worker.others_were_killed", workers=killed)
     return killed * _BATCH
@@ -223,7 +233,7 @@ def _tidy(settings: Settings, database: Database) -> int:
 
     Returns more than 0 if there may be more to do at once. When there is nothing to do, that costs one statement.
     """
-    now = datetime.now(UTC)
+    now = database.clock.now()
     is_any = [call_results.is_any_to_settle(now, repeats(settings)), parking.is_any_due(now)]
     if not database.is_sqlite:
         is_any.append(change_feed.is_any_unnumbered())
@@ -231,9 +241,9 @@ def _tidy(settings: Settings, database: Database) -> int:
         if not connection.scalar(select(or_(*is_any))):
             return 0
     with database.transaction() as session:
-        retired = call_results.retire_late(session, datetime.now(UTC), repeats(settings))
+        retired = call_results.retire_late(session, database.clock.now(), repeats(settings))
     with database.transaction() as session:
-        released = parking.release_due(session, datetime.now(UTC), _MAX_RELEASED)
+        released = parking.release_due(session, database.clock.now(), _MAX_RELEASED)
     settled = _settle_lost(settings, database)
     release(database, settings)
     numbered = 0
@@ -248,7 +258,7 @@ def _prune_events(settings: Settings, database: Database) -> int:
     """Delete some events that are older than they need to be kept; how many."""
     limit = _SQLITE_MAX_PRUNED if database.is_sqlite else _MAX_PRUNED
     with database.transaction() as session:
-        pruned = change_feed.prune(session, datetime.now(UTC) - settings.keep_events, limit)
+        pruned = change_feed.prune(session, database.clock.now() - settings.keep_events, limit)
     database.let_others_write()
     return pruned
 
@@ -266,7 +276,7 @@ def _run_until_done(step: Callable[[], int], stop: threading.Event) -> None:
 
 def _settle_lost(settings: Settings, database: Database, *, all_calls: bool = False) -> int:
     with database.transaction() as session:
-        return call_results.settle_lost(session, datetime.now(UTC), repeats(settings), all_calls=all_calls)
+        return call_results.settle_lost(session, database.clock.now(), repeats(settings), all_calls=all_calls)
 
 
 def _start(duty: Duty, stop: threading.Event) -> threading.Thread:

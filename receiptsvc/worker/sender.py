@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from time import monotonic, sleep
 from uuid import UUID
 
@@ -44,7 +44,7 @@ def submit(
 
     `gateways`: by transport. `on_claim` is called before the call is made: there may be another batch.
     """
-    started = datetime.now(UTC)
+    started = database.clock.now()
     try:
         with database.transaction() as session:
             allowed = send_gate.request(session, started, settings.batch_size, settings.sends_per_second)
@@ -64,7 +64,7 @@ def submit(
         repeats=frozenset(message.id for message in claimed if message.unclear_since is not None),
     )
     ended = {message.id: AttemptResult(number=message.tries, result=results[message.id]) for message in claimed}
-    _log(results.values(), (datetime.now(UTC) - started).total_seconds())
+    _log(results.values(), (database.clock.now() - started).total_seconds())
     call = Call(
         account=account_of(claimed[0].impersonate_user_name),
         knows_up_to=allowed.knows_up_to,
@@ -89,7 +89,7 @@ def release(database: Database, settings: Settings) -> None:
     is_more = True
     while is_more:
         with database.transaction() as session:
-            is_more = call_results.release(session, datetime.now(UTC), repeats(settings)) > 0
+            is_more = call_results.release(session, database.clock.now(), repeats(settings)) > 0
 
 
 def _record(
@@ -99,7 +99,7 @@ def _record(
 
     Gives whether messages that wait may go on now.
     """
-    now, give_up_at = datetime.now(UTC), None
+    now, give_up_at = database.clock.now(), None
     while True:
         try:
             with database.transaction() as session:

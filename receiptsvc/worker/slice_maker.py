@@ -1,7 +1,5 @@
 """Makes the inbox's time slices ahead, as a duty of the worker. How that is done is `store.inbox.time_slices`."""
 
-from datetime import UTC, datetime
-
 from receiptsvc import logs
 from receiptsvc.store.core import time_limits
 from receiptsvc.store.core.db import Database
@@ -17,7 +15,9 @@ class SliceMaker:
 
     def step(self) -> int:
         """Make the missing slices, as far as nobody holds the locks for it. Returns 0: it is for the next minute."""
-        report = time_slices.make_missing(lambda: self._database.transaction(time_limits.TIME_SLICE), datetime.now(UTC))
+        report = time_slices.make_missing(
+            lambda: self._database.transaction(time_limits.TIME_SLICE), self._database.clock.now()
+        )
         if report.made:
             logs.info("time_slices.made", slices=report.made)
         left = sorted(set(report.left) - self._left)

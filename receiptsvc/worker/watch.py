@@ -15,7 +15,7 @@ A look that fails wakes all duties, and they find out for themselves.
 
 import threading
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime
+from datetime import datetime
 from time import monotonic
 
 from receiptsvc.store.core.db import Database
@@ -118,7 +118,7 @@ class Watch:
             elif self.listener is not None and self.listener.needs_echo():
                 with self._database.glance() as connection:
                     self.listener.send_echo(connection)
-            now = datetime.now(UTC)
+            now = self._database.clock.now()
             with self._database.glance() as connection:
                 found = next_due.find(connection, now, self._sends_per_second)
         except Exception:
@@ -150,7 +150,7 @@ class Watch:
 
     def _due_at(self) -> float:
         """When, of the monotonic clock, the next look is due if nothing else tells."""
-        now = datetime.now(UTC)
+        now = self._database.clock.now()
         due = [
             max(monotonic() + (at - now).total_seconds(), self._woken_at[topic] + _AGAIN_SECONDS)
             for topic, at in self._next_at.items()

@@ -29,7 +29,7 @@ def ready(database: Database, settings: Settings | None = None) -> tuple[int, An
 
 def beat(database: Database, process: str = "worker:1", *, ago: float = 0) -> None:
     with database.transaction() as session:
-        heartbeats.beat(session, process, context.now() - ago * UNSEEN_AFTER)
+        heartbeats.beat(session, process, database.clock.now() - ago * UNSEEN_AFTER)
 
 
 def test_with_a_live_worker_and_an_account_it_is_ok(database: Database) -> None:
@@ -69,8 +69,8 @@ def test_a_sender_that_crowds_the_queue_is_named_by_our_id(database: Database) -
 def test_what_holds_sending_is_degraded(database: Database) -> None:
     beat(database)
     with database.transaction() as session:
-        send_gate.record_outcome(session, {SendOutcome.ACCOUNT_REFUSED}, context.now(), was_probe=False)
-        send_gate.pause(session, "anna", "wrong texts", context.now())
+        send_gate.record_outcome(session, {SendOutcome.ACCOUNT_REFUSED}, database.clock.now(), was_probe=False)
+        send_gate.pause(session, "anna", "wrong texts", database.clock.now())
     degraded = ["the gateway refuses our credentials", "sending is paused by anna"]
     assert ready(database) == (200, {"status": "degraded", "degraded": degraded})
 

@@ -12,7 +12,6 @@ from receiptsvc.store.outbound import call_results, claims
 from receiptsvc.store.outbound.accounts import Call
 from receiptsvc.store.outbound.call_results import AttemptResult
 from receiptsvc.web.app import create_app
-from receiptsvc.web.http import context
 from tests.support.callers import SECRETS, client_of, make_settings
 from tests.support.rows import accept, message
 from tests.support.work import LEASE, REPEATS, send
@@ -82,19 +81,19 @@ def test_each_refused_or_suspected_account_is_listed(client: FlaskClient, databa
         ("447700900002", "b", SendOutcome.SUSPECT_REFUSED),
         ("447700900003", None, SendOutcome.ACCOUNT_REFUSED),
     ):
-        (message_id,) = accept(database, message(recipient, impersonate_user_name=name), now=context.now())
+        (message_id,) = accept(database, message(recipient, impersonate_user_name=name), now=database.clock.now())
         with database.transaction() as session:
-            [claimed] = claims.claim(session, context.now(), limit=1, lease=LEASE, repeats=REPEATS)
+            [claimed] = claims.claim(session, database.clock.now(), limit=1, lease=LEASE, repeats=REPEATS)
             assert claimed.id == message_id
         ended = {message_id: AttemptResult(number=1, result=SendResult(outcome=outcome))}
         with database.transaction() as session:
             call = Call(account=name or "", knows_up_to=0)
-            call_results.record_results(session, ended, context.now(), REPEATS, call=call)
+            call_results.record_results(session, ended, database.clock.now(), REPEATS, call=call)
         if outcome is SendOutcome.SUSPECT_REFUSED:
             because = client.get(f"/v1/messages/{ids.public('msg', message_id)}/explain").get_json()["because"]
             assert "waits until another message shows whether its account is refused" in because
         with database.transaction() as session:
-            session.execute(update(Message).values(due_at=context.now() + LEASE))  # out of the next claim's way
+            session.execute(update(Message).values(due_at=database.clock.now() + LEASE))  # out of the next claim's way
     state = client.get("/v1/sending").get_json()
     accounts = [
         (account["name"], bool(account["refusedAt"]), bool(account["suspectedAt"]), account["waiting"])

@@ -360,7 +360,7 @@ def test_the_row_has_what_was_given_and_the_answer_is_the_schemas(client: FlaskC
             .where(Transition.received_at == rows[0].created_at, Transition.recorded_at == rows[0].created_at)
             .order_by(Transition.id)
         ).all()
-    with client.application.app_context(), SchemaContext(installation_of(make_settings())):
+    with client.application.app_context(), SchemaContext(installation_of(make_settings(), lambda: datetime.now(UTC))):
         expected = client.application.make_response(jsonify(Accepted().dump({"messages": rows, "warnings": []})))
     assert answer.get_data(as_text=True) == expected.get_data(as_text=True)
     assert steps == [(row.id, "ourselves", "accepted", "applied", "accepted") for row in rows]

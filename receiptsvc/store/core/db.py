@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import BoundedSemaphore
-from time import sleep
+from time import sleep, time
 from typing import Any
 
 import psycopg
@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
 from receiptsvc.store.core import durability, outages, sqlite_files, time_limits, topics
+from receiptsvc.store.core.clock import Clock
 from receiptsvc.store.core.time_limits import TimeLimits
 from receiptsvc.store.core.topics import Topic
 
@@ -65,6 +66,7 @@ class Database:
         self._busy_seconds = busy_seconds
         self._writers = None if max_writers is None else BoundedSemaphore(max_writers)
         self.slot = secrets.randbelow(64) + 64 * is_worker
+        self.clock = Clock()
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         # Called after a commit that has made work for the workers, with its topics.
         self.notify: Callable[[Collection[Topic]], None] = lambda _: None
@@ -94,7 +96,7 @@ class Database:
         else:
             event.listen(self._engine, "connect", _set_utc)
             event.listen(self._engine, "checkout", _require_alive)
-            event.listen(self._engine, "begin", _begin_postgresql)
+            event.listen(self._engine, "begin", self._begin_postgresql)
         options: dict[str, Any] = (
             {_BEGIN: "BEGIN DEFERRED"}
             if self.is_sqlite
@@ -180,6 +182,20 @@ class Database:
         with self._engine.connect() as connection:
             yield connection
 
+    def read_clock(self) -> None:
+        """Ask the database for its time, as each transaction does at its beginning. Raises StorageUnavailable."""
+        with self.reading() as session:
+            session.connection()
+
+    def _begin_postgresql(self, connection: Connection) -> None:
+        options = connection.get_execution_options()
+        limits: TimeLimits | None = options.get(_LIMITS)
+        if limits is not None and options.get("isolation_level") != "AUTOCOMMIT":
+            reads = "ISOLATION LEVEL REPEATABLE READ READ ONLY" if options.get("postgresql_readonly") else ""
+            driver: Any = connection.connection.driver_connection
+            sent_at = time()
+            self.clock.measured(sent_at, time_limits.begin(driver, limits.begin_command(reads)))
+
     def let_others_write(self) -> None:
         """Pause between two writing transactions of many: SQLite has no queue, and others need their turn."""
         if self.is_sqlite:
@@ -246,15 +262,6 @@ def _require_alive(connection: Any, _record: object, _proxy: object) -> None:
     """Have the pool replace a connection that was cut while it was idle. A ping would be one more round trip."""
     if not outages.is_alive(connection):
         raise DisconnectionError("it was cut while it was idle")
-
-
-def _begin_postgresql(connection: Connection) -> None:
-    options = connection.get_execution_options()
-    limits: TimeLimits | None = options.get(_LIMITS)
-    if limits is not None and options.get("isolation_level") != "AUTOCOMMIT":
-        reads = "ISOLATION LEVEL REPEATABLE READ READ ONLY" if options.get("postgresql_readonly") else ""
-        driver: Any = connection.connection.driver_connection
-        time_limits.begin(driver, limits.begin_command(reads))
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

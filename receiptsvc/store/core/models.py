@@ -538,3 +538,4 @@ class Heartbeat(Base):
 
     process: Mapped[str] = mapped_column(primary_key=True)
     seen_at: Mapped[datetime]
+    clock_ahead_seconds: Mapped[float] = mapped_column(server_default="0")  # its own clock before the database's

@@ -1,5 +1,7 @@
 """How long PostgreSQL lets a transaction wait or stand idle, per kind of work.
 
+The same message asks for the server's time (`store.core.clock`).
+
 A process that hangs with rows locked would otherwise hold up everybody else for as long as it hangs. The limits are set
 in the message that begins the transaction: they cost no round trip, and leave nothing behind in a session that a pooler
 gives to somebody else.
@@ -22,12 +24,14 @@ class TimeLimits:
 
     def begin_command(self, characteristics: str = "") -> bytes:
         """The command that begins a transaction with these limits."""
-        return (
-            f"BEGIN {characteristics};"
-            f" SET LOCAL lock_timeout = {round(self.lock * 1000)};"
-            f" SET LOCAL statement_timeout = {round(self.statement * 1000)};"
-            f" SET LOCAL idle_in_transaction_session_timeout = {round(self.idle * 1000)}"
-        ).encode()
+        commands = (
+            f"BEGIN {characteristics}",
+            f"SET LOCAL lock_timeout = {round(self.lock * 1000)}",
+            f"SET LOCAL statement_timeout = {round(self.statement * 1000)}",
+            f"SET LOCAL idle_in_transaction_session_timeout = {round(self.idle * 1000)}",
+            "SELECT extract(epoch FROM clock_timestamp())",
+        )
+        return "; ".join(commands).encode()
 
 
 REQUEST = TimeLimits(lock=1.5, statement=10, idle=10)  # somebody waits for the answer
@@ -37,14 +41,16 @@ TIME_SLICE = TimeLimits(lock=0.05, statement=600, idle=2)  # of a step to make o
 COMMAND = TimeLimits(lock=10, statement=3600, idle=600)  # an operator's, who can interrupt it
 
 
-def begin(connection: psycopg.Connection, command: bytes) -> None:
-    """Send a begin command. Raises psycopg.Error."""
-    check(connection.pgconn.exec_(command))
+def begin(connection: psycopg.Connection, command: bytes) -> float:
+    """Send a begin command. Returns the time by the server's clock, in seconds since 1970. Raises psycopg.Error."""
+    result = connection.pgconn.exec_(command)
+    check(result)
+    return float(result.get_value(0, 0) or 0)
 
 
 def check(result: PGresult) -> None:
     """Raise psycopg.Error unless a command succeeded."""
-    if result.status == ExecStatus.COMMAND_OK:
+    if result.status in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
         return
     if result.error_field(DiagnosticField.SQLSTATE) is None:
         raise psycopg.OperationalError("the connection was lost")

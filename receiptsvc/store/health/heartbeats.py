@@ -12,10 +12,10 @@ from receiptsvc.store.core.models import Heartbeat
 UNSEEN_AFTER = timedelta(seconds=15)  # a process that has not reported for so long counts as gone
 
 
-def beat(session: Session, process: str, now: datetime) -> None:
-    """Store that this process is running."""
+def beat(session: Session, process: str, now: datetime, *, clock_ahead_seconds: float = 0.0) -> None:
+    """Store that this process is running, and by how much its clock is ahead of the database's."""
     statement = bulk.upsert(session, Heartbeat)
-    values = {"seen_at": now}
+    values = {"seen_at": now, "clock_ahead_seconds": clock_ahead_seconds}
     session.execute(
         statement.on_conflict_do_update(index_elements=["process"], set_=values), {"process": process, **values}
     )

@@ -1,7 +1,7 @@
 """The current application's settings, database, readiness probe, spool state and event feed, for its views."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from flask import Flask, current_app
 
@@ -57,8 +57,8 @@ def spooled() -> SpoolState | None:
 
 
 def now() -> datetime:
-    """The current time, UTC."""
-    return datetime.now(UTC)
+    """The current time by the database's clock, UTC."""
+    return database().clock.now()
 
 
 def _current() -> _Context:

@@ -20,6 +20,7 @@ from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.inbox import Kept
 from receiptsvc.dynmark.transports import IGNORE_REPEATS
 from receiptsvc.spool.backlog import Backlog
+from receiptsvc.store.core.clock import describe_skew
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.health import connection_limits, heartbeats
 from receiptsvc.store.inbox import pending, time_slices
@@ -126,6 +127,9 @@ class ReadinessProbe:
         degraded += [_describe_crowd(crowd)] if crowd is not None else []
         degraded += [f"{overdue} messages stay send_unknown"] if overdue else []
         degraded += [too_many] if too_many else []
+        clocks = [("a worker's", worker.clock_ahead_seconds) for worker in workers]
+        clocks.append(("the web process's", self._database.clock.ahead_seconds))
+        degraded += filter(None, (describe_skew(*clock) for clock in clocks))
         return degraded if self._settings.account else [*degraded, SENDING_NOT_CONFIGURED]
 
 

@@ -1,7 +1,8 @@
 """The base classes of all request and response schemas, what schemas know of the service, and a problem (RFC 9457)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any, ClassVar
 from uuid import UUID
@@ -24,6 +25,7 @@ class Installation:
     has_own_wsdl: bool  # which may have what the bundled one lacks
     send_only_to: tuple[str, ...] | None  # the prefixes that a recipient must have, digits; None: any recipient
     max_recipients: int  # of one request
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)  # by the database's clock, where there is one
 
 
 class SchemaContext(Context[Installation]):

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import marshmallow as ma
@@ -133,7 +132,7 @@ class NewMessage(Request):
         faults: dict[str, Any] = {}
         installation = SchemaContext.get()
         until, after = data.get("valid_until"), data.get("deliver_after")
-        if until and until <= datetime.now(UTC):
+        if until and until <= installation.now():
             faults["validUntil"] = ["Has gone by already."]
         elif until and after and after >= until:
             faults["deliverAfter"] = ["Must be before validUntil."]
