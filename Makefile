@@ -22,7 +22,7 @@ run: $(VENV)/installed ## the same, stays up and keeps its data
 
 desk: $(VENV)/installed-dev ## web and worker with the settings of .env, on port 8000
 	@touch .env
-	@$(BIN)/honcho run $(BIN)/alembic upgrade head
+	@$(BIN)/honcho run $(BIN)/python -m receiptsvc migrate
 	@$(BIN)/honcho -f Procfile.desk start
 
 test: $(VENV)/installed-dev ## every test, on SQLite and on a real PostgreSQL
@@ -64,7 +64,7 @@ api-docs: $(VENV)/installed ## write docs/api.md and docs/statuses.md from what 
 	@$(BIN)/python -m receiptsvc.web docs
 
 migration: $(VENV)/installed-dev ## draft a migration from the models: make migration NAME="add a column"
-	$(BIN)/alembic upgrade head
+	$(BIN)/python -m receiptsvc migrate
 	$(BIN)/alembic revision --autogenerate -m "$(NAME)"
 
 pins: $(VENV)/installed-dev ## turn the .in files into pinned requirements, for every platform

@@ -1,9 +1,10 @@
 """Runs the migrations: over the connection that the caller gives, or against the database that the settings name.
 
-Afterwards it has the inbox's time slices made; from then on the worker does that.
+Afterwards it has the inbox's time slices made; from then on the worker does that. `python -m receiptsvc migrate` gives
+a connection, and keeps several runs apart (`receiptsvc.upgrade`); alembic's own commands do not.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -13,9 +14,11 @@ from alembic import context
 from sqlalchemy.orm import Session
 
 from receiptsvc.config import Settings
+from receiptsvc.store.core import schema
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Base, UtcDateTime
 from receiptsvc.store.inbox import time_slices
+from receiptsvc.upgrade import lease
 
 
 def _render(kind: str, item: Any, _context: Any) -> str | Literal[False]:
@@ -26,22 +29,38 @@ def _render(kind: str, item: Any, _context: Any) -> str | Literal[False]:
 
 
 def _is_declared(name: str | None, kind: str, _parents: Any) -> bool:
-    """Leave time slices out of a drafted migration, which would drop them: no model declares them."""
-    return kind != "table" or not time_slices.is_slice(name)
+    """Leave time slices and the lease out of a drafted migration, which would drop them: no model declares them."""
+    return kind != "table" or not (name == lease.TABLE or time_slices.is_slice(name))
+
+
+def _store_oldest_compatible(*, ctx: Any, heads: Collection[str], **_: Any) -> None:
+    """Store what the newest migration says, in its own transaction."""
+    for revision in heads:  # one, or none after everything was undone
+        schema.write_oldest(ctx.connection, ctx.script.get_revision(revision).module.oldest_compatible)
+
+
+def _limit_lock_waits(connection: sa.Connection) -> None:
+    """At each BEGIN: a migration that waits behind a long transaction would make everybody else wait behind it.
+
+    Only for this transaction: behind a pooler the session is somebody else's in a moment. What runs outside of one
+    (CREATE INDEX CONCURRENTLY) may wait, since nobody waits behind it.
+    """
+    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
 
 
 def _run(connection: sa.Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        sa.event.listen(connection, "begin", _limit_lock_waits)
+    on_version_apply: Any = [_store_oldest_compatible, *context.config.attributes.get("on_version_apply", ())]
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
         render_item=_render,
         include_name=_is_declared,
         transaction_per_migration=True,
+        on_version_apply=on_version_apply,
     )
-    if connection.dialect.name == "postgresql":
-        # A migration that waits behind a long transaction would make everybody else wait behind it.
-        connection.execute(sa.text("SET lock_timeout = '5s'"))
-        connection.commit()
     with context.begin_transaction():
         context.run_migrations()
 

@@ -10,6 +10,8 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
+# The oldest release, by its newest migration, that may use the tables as they are after this one.
+oldest_compatible = ${repr(down_revision)}
 
 
 def upgrade() -> None:

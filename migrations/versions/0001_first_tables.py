@@ -7,6 +7,7 @@ revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+oldest_compatible = "0001"
 
 # As SQLite orders text: so one index finds a clientRef and all that begin so.
 _BY_CODE_POINTS = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
@@ -310,6 +311,13 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
         sa.Column("query", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_rejected_callbacks")),
     )
+    op.create_table(
+        "schema_compatibility",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("oldest_revision", sa.Text(), nullable=False),
+        sa.CheckConstraint("id = 1", name=op.f("ck_schema_compatibility_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_schema_compatibility")),
+    )
     send_gate = op.create_table(
         "send_gate",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
@@ -510,6 +518,7 @@ def downgrade() -> None:
         "suppressions",
         "sending_accounts",
         "send_gate",
+        "schema_compatibility",
         "rejected_callbacks",
         "pending",
         "messages",

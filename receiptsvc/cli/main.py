@@ -15,6 +15,7 @@ _COMMANDS = {
     "cancel": "receiptsvc.cli.send_control:cancel",
     "conversation": "receiptsvc.cli.lookup:conversation",
     "demo": "receiptsvc.cli.demo:demo",
+    "migrate": "receiptsvc.cli.migrate:migrate",
     "pause": "receiptsvc.cli.send_control:pause",
     "rebuild": "receiptsvc.cli.rebuild:rebuild",
     "replay": "receiptsvc.cli.replay:replay",

@@ -73,6 +73,7 @@ class Stack:
         self.environ = {**inherited, **defaults, **(settings or {}), "PYTHONUNBUFFERED": "1"}
         python = sys.executable
         self.commands: Mapping[str, list[str]] = {
+            "migrations": [python, "-m", "receiptsvc", "migrate"],
             "sandbox": [python, "-m", "receiptsvc", "sandbox", "--port", str(sandbox), *sandbox_flags],
             "web": [*_limited(open_files), python, "-m", "gunicorn", "wsgi"],
             "worker": [python, "-m", "receiptsvc", "worker"],
@@ -95,7 +96,7 @@ class Stack:
         """Migrate the database to the newest revision. Raises StackError."""
         with self._log("migrations").open("ab") as log:
             completed = subprocess.run(
-                [sys.executable, "-m", "alembic", "upgrade", "head"],
+                self.commands["migrations"],
                 cwd=self.project,
                 env=self.environ,
                 stdout=log,

@@ -39,3 +39,11 @@ class ReadOnly(StorageUnavailable):
 
 class StatementTimeout(StorageUnavailable):
     """A statement took too long, by itself: it waited for no lock. Nothing was stored."""
+
+
+class NotMigrated(StorageUnavailable):
+    """The database has no tables yet, or not all that this release needs. It passes when the migrations have run."""
+
+
+class TooNew(ReceiptsvcError):
+    """The database is newer than this release, and does not say that this release may still use it."""

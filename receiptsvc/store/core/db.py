@@ -20,8 +20,8 @@ from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from receiptsvc.domain.errors import SettingsError, StorageUnavailable
-from receiptsvc.store.core import durability, outages, sqlite_files, time_limits, topics
+from receiptsvc.domain.errors import NotMigrated, SettingsError, StorageUnavailable
+from receiptsvc.store.core import durability, outages, schema, sqlite_files, time_limits, topics
 from receiptsvc.store.core.clock import Clock
 from receiptsvc.store.core.time_limits import TimeLimits
 from receiptsvc.store.core.topics import Topic
@@ -72,7 +72,7 @@ class Database:
         self.notify: Callable[[Collection[Topic]], None] = lambda _: None
         self._version_connection: Connection | None = None
         arguments: dict[str, Any] = {"timeout": busy_seconds} if self.is_sqlite else _PG_CONNECT
-        path = parsed.database or ""
+        self._path = path = parsed.database or ""
         self._files = sqlite_files.files_of(path)  # on PostgreSQL never opened, so never checked
         if self.is_sqlite:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -177,9 +177,9 @@ class Database:
         return version
 
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
-        """A bare connection, for the migrations."""
-        with self._engine.connect() as connection:
+    def connection(self, *, is_read_only: bool = False) -> Iterator[Connection]:
+        """A bare connection, for the migrations. It raises SQLAlchemy's own errors."""
+        with (self._reading if is_read_only else self._engine).connect() as connection:
             yield connection
 
     def read_clock(self) -> None:
@@ -212,6 +212,17 @@ class Database:
             faults = durability.find_faults(*connection.execute(text(durability.SETTINGS_QUERY)).one())
         if faults:
             raise SettingsError(faults)
+
+    def check_schema(self) -> None:
+        """Raise NotMigrated or TooNew if this release can't use the database's tables.
+
+        Raises StorageUnavailable if the database can't be read.
+        """
+        if self.is_sqlite and not Path(self._path).exists():
+            raise NotMigrated(f"the SQLite file is not there: run {schema.MIGRATE}")
+        with _translate_errors(), self._reading.connect() as connection:
+            found = schema.read(connection)
+        schema.require(found)
 
     def close(self) -> None:
         """Close every idle connection."""

@@ -539,3 +539,13 @@ class Heartbeat(Base):
     process: Mapped[str] = mapped_column(primary_key=True)
     seen_at: Mapped[datetime]
     clock_ahead_seconds: Mapped[float] = mapped_column(server_default="0")  # its own clock before the database's
+
+
+class SchemaCompatibility(Base):
+    """One row: a release whose newest migration is this one or a later one may use these tables."""
+
+    __tablename__ = "schema_compatibility"
+    __table_args__ = (CheckConstraint("id = 1", name="id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    oldest_revision: Mapped[str]

@@ -1,0 +1,33 @@
+"""`migrate`: brings the database to this release's tables. The work is in `upgrade`."""
+
+import click
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiptsvc.cli.terminal import database_faults
+from receiptsvc.config import Settings
+from receiptsvc.store.core import schema
+from receiptsvc.store.core.db import Database
+from receiptsvc.upgrade.runner import Outcome, Upgrade
+
+_ENDS = {
+    Outcome.NOTHING_TO_DO: f"nothing to do: the database has migration {schema.REVISION}",
+    Outcome.UPGRADED: f"the database has migration {schema.REVISION}",
+    Outcome.NEWER: "nothing to do: the database is newer than this release, which may use it all the same",
+}
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the database to the tables of this release.
+
+    It may be run at any time, and several times at once: one does it, the others wait for it. A database that is newer
+    is left alone: exit code 0 if this release may use it, else 1.
+    """
+    settings = Settings.from_env()
+    database = Database(settings.database_url, pool_size=2, may_create=True)
+    try:
+        click.echo(_ENDS[Upgrade(database, click.echo).run()])
+    except (SQLAlchemyError, OSError) as error:
+        raise click.ClickException(database_faults.explain(error, settings.database_url)) from error
+    finally:
+        database.close()
