@@ -5,7 +5,7 @@ import sys
 
 from receiptsvc import logs
 from receiptsvc.config import Settings
-from receiptsvc.domain.errors import SettingsError, StorageUnavailable
+from receiptsvc.domain.errors import NotMigrated, SettingsError, StorageUnavailable, TooNew
 from receiptsvc.intake.ack_stats import AckStats
 from receiptsvc.intake.callbacks import Intake, is_callback
 from receiptsvc.intake.group_commit import GroupCommit
@@ -26,7 +26,7 @@ THREADS = 16  # for Flask
 
 
 def make() -> Application:
-    """The application of one web process, from the environment. Raises SettingsError."""
+    """The application of one web process, from the environment. Raises SettingsError and TooNew."""
     logs.set_up("web")
     settings = Settings.from_env()
     if settings.api_key_file is not None:
@@ -36,6 +36,9 @@ def make() -> Application:
     writer = open_writer(settings.database_url, database.slot, patience_seconds=settings.callback_budget_seconds)
     try:
         writer.connect()  # first, while a connection is free; raises SettingsError if commits are not durable
+        database.check_schema()
+    except NotMigrated as error:
+        logs.warning("web.not_migrated", error=logs.describe(error))  # they may run at this moment
     except StorageUnavailable as error:
         logs.warning("web.storage_unavailable", error=logs.describe(error))  # callbacks are answered 503 or spooled
     if not settings.is_sqlite:
@@ -72,7 +75,7 @@ def make() -> Application:
 
 try:
     application = make()
-except SettingsError as error:
+except (SettingsError, TooNew) as error:
     # gunicorn does not start a worker again after this exit status.
     sys.stderr.write(f"{error}\n")
     sys.exit(4)

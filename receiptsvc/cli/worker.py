@@ -9,13 +9,14 @@ import click
 
 from receiptsvc import logs
 from receiptsvc.config import Settings
-from receiptsvc.domain.errors import StorageUnavailable
+from receiptsvc.domain.errors import NotMigrated, StorageUnavailable
 from receiptsvc.dynmark.registry import open_gateways, open_reader
 from receiptsvc.store.core import time_limits
 from receiptsvc.store.core.db import Database
 from receiptsvc.worker import loop
 
 _NICENESS = 10  # web processes may share the processors, and callers wait for their answers
+_LOOK_SECONDS = 0.5  # between two looks whether the database is there
 _GC_THRESHOLDS = (50_000, 10, 10)  # a batch's many objects live together and are then freed by reference counts
 
 
@@ -30,11 +31,28 @@ def worker() -> None:
     database = Database(
         settings.database_url, pool_size=settings.connection_shares.worker, is_worker=True, limits=time_limits.WORK
     )
-    try:
-        database.check_durability()
-    except StorageUnavailable as error:
-        logs.warning("worker.storage_unavailable", error=logs.describe(error))  # the duties wait until it is there
+    _await_database(database, stop)
     gateways, reader = open_gateways(settings), open_reader(settings)
     os.nice(_NICENESS)
     gc.set_threshold(*_GC_THRESHOLDS)
     loop.run(settings, database, gateways, reader, stop)
+
+
+def _await_database(database: Database, stop: threading.Event) -> None:
+    """Wait until the database is there and has the tables that this release needs.
+
+    Raises SettingsError if its commits are not durable, and TooNew.
+    """
+    said = ""
+    while not stop.is_set():
+        try:
+            database.check_durability()
+            database.check_schema()
+        except StorageUnavailable as error:
+            action = "worker.waits_for_migrations" if isinstance(error, NotMigrated) else "worker.storage_unavailable"
+            if action != said:
+                logs.warning(action, error=logs.describe(error))
+            said = action
+            stop.wait(_LOOK_SECONDS)
+        else:
+            return
