@@ -27,6 +27,7 @@ class CelerySide(Side):
         super().__init__(tree, folder, url, server, {"BENCH_REDIS_URL": f"redis://127.0.0.1:{redis_port}/0"})
         python = sys.executable
         self.stack.commands = {
+            **self.stack.commands,
             "web": [python, "-m", "gunicorn", f"{_CODE}:app", *RIVAL_FLAGS],
             "worker": [python, "-m", "celery", "-A", f"{_CODE}:queue", "worker", "-c", _PROCESSES, *_WORKER_FLAGS],
         }

@@ -106,6 +106,8 @@ def open_side(tree: Tree, folder: Path) -> Iterator[Side]:
     """A side with a migrated database on a server of its own; nothing else of it runs yet."""
     with own_server() as server:
         side = Side(tree, folder, server.create("bench"), server, {})
+        if not (tree.folder / "receiptsvc" / "cli" / "migrate.py").exists():  # a commit before there was the command
+            side.stack.commands["migrations"][1:] = ["-m", "alembic", "upgrade", "head"]
         side.stack.migrate()
         try:
             yield side
