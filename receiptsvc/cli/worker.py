@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import threading
+from queue import SimpleQueue
 
 import click
 
@@ -25,8 +26,7 @@ def worker() -> None:
     """Process receipts and send messages, until SIGTERM."""
     logs.set_up("worker")
     stop = threading.Event()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signal_number, lambda *_: stop.set())
+    set_at_signals(stop)
     settings = Settings.from_env()
     database = Database(
         settings.database_url, pool_size=settings.connection_shares.worker, is_worker=True, limits=time_limits.WORK
@@ -36,6 +36,23 @@ def worker() -> None:
     os.nice(_NICENESS)
     gc.set_threshold(*_GC_THRESHOLDS)
     loop.run(settings, database, gateways, reader, stop)
+
+
+def set_at_signals(stop: threading.Event) -> None:
+    """Set `stop` when the process is told to end, from a thread that waits for that.
+
+    A handler runs between any two steps of the main thread, which may hold the event's lock, or may be in the handler
+    of the signal before: where a whole process group is told to end, there are several.
+    """
+    told: SimpleQueue[None] = SimpleQueue()  # whose `put` may interrupt itself
+
+    def wait() -> None:
+        told.get()
+        stop.set()
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, lambda *_: told.put(None))
 
 
 def _await_database(database: Database, stop: threading.Event) -> None:
