@@ -35,10 +35,11 @@ def make() -> Application:
     database = Database(settings.database_url, pool_size=connections, max_writers=max(1, connections - 1))
     writer = open_writer(settings.database_url, database.slot, patience_seconds=settings.callback_budget_seconds)
     try:
-        writer.connect()  # first, while a connection is free; raises SettingsError if commits are not durable
         database.check_schema()
+        database.close()  # so that the writer finds a connection free
+        writer.connect()  # raises SettingsError if commits are not durable
     except NotMigrated as error:
-        logs.warning("web.not_migrated", error=logs.describe(error))  # they may run at this moment
+        logs.warning("web.not_migrated", error=logs.describe(error))  # the migrations may run at this moment
     except StorageUnavailable as error:
         logs.warning("web.storage_unavailable", error=logs.describe(error))  # callbacks are answered 503 or spooled
     if not settings.is_sqlite:
