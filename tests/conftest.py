@@ -135,6 +135,19 @@ def postgresql_url(reused_postgresql: ReusedDatabase) -> Iterator[str]:
 
 
 @pytest.fixture
+def empty_postgresql(postgresql_template: str) -> Iterator[str]:
+    """The URL of a database on PostgreSQL without tables."""
+    with databases.scratch_postgresql(postgresql_template) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_sqlite(tmp_path: Path) -> str:
+    """The URL of a SQLite file that is not there yet."""
+    return f"sqlite:///{tmp_path / 'data' / 'empty.db'}"
+
+
+@pytest.fixture
 def database_url(request: pytest.FixtureRequest) -> str:
     """The URL of a migrated database that is as if new; a test that uses it runs once on each engine."""
     url: str = request.getfixturevalue(f"{request.param}_url")

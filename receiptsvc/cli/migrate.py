@@ -1,5 +1,7 @@
 """`migrate`: brings the database to this release's tables. The work is in `upgrade`."""
 
+from contextlib import closing
+
 import click
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -24,10 +26,9 @@ def migrate() -> None:
     is left alone: exit code 0 if this release may use it, else 1.
     """
     settings = Settings.from_env()
-    database = Database(settings.database_url, pool_size=2, may_create=True)
     try:
-        click.echo(_ENDS[Upgrade(database, click.echo).run()])
+        database = Database(settings.database_url, pool_size=2, may_create=True)
+        with closing(database):
+            click.echo(_ENDS[Upgrade(database, click.echo).run()])
     except (SQLAlchemyError, OSError) as error:
         raise click.ClickException(database_faults.explain(error, settings.database_url)) from error
-    finally:
-        database.close()

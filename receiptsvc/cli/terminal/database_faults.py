@@ -17,43 +17,46 @@ from receiptsvc import logs
 _CONNECTING = (
     (
         "password authentication failed|no password supplied|authentication failed",
-        "it refuses the user or the password: put the right ones into DATABASE_URL",
+        "the user or the password is refused: put the right ones into DATABASE_URL",
     ),
-    (r'database ".*" does not exist', "it has no database of that name: create it, or correct DATABASE_URL"),
-    (r'role ".*" does not exist', "it has no user of that name: create it, or correct DATABASE_URL"),
-    ("no pg_hba.conf entry", "it lets this user, address or encryption in nowhere: see its pg_hba.conf"),
+    (r'database ".*" does not exist', "there is no database of that name: create it, or correct DATABASE_URL"),
+    (r'role ".*" does not exist', "there is no such user: create it, or correct DATABASE_URL"),
+    ("no pg_hba.conf entry", "the server lets this user, address or encryption in nowhere: see its pg_hba.conf"),
     (
-        "too many (clients|connections)|remaining connection slots|too many clients",
-        "all its connections are taken: free some, or raise max_connections",
+        "too many (clients|connections)|remaining connection slots",
+        "all connections of the server are taken: free some, or raise max_connections",
     ),
     (
         "could not translate host name|failed to resolve host|Name or service not known|getaddrinfo",
-        "its host is not known: correct DATABASE_URL",
+        "there is no such host: correct DATABASE_URL",
     ),
     ("Connection refused|No such file or directory", "nothing listens there: start it, or correct DATABASE_URL"),
-    ("timeout|timed out|No route to host|unreachable", "it does not answer: see whether it runs and can be reached"),
-    ("starting up|shutting down|in recovery", "it is just starting or stopping: try again in a moment"),
+    (
+        "timeout|timed out|No route to host|unreachable",
+        "the server does not answer: see whether it runs and can be reached",
+    ),
+    ("starting up|shutting down|in recovery", "the server is starting or stopping: try again in a moment"),
     ("SSL|certificate|TLS", "the encrypted connection fails: see sslmode and its certificates in DATABASE_URL"),
     (
         "invalid (connection|URI|integer|port|.*option)|missing .* in connection",
         "DATABASE_URL can't be read: correct it",
     ),
 )
-_UNREACHABLE = "it can't be reached, or lets nobody in: see whether it runs, and correct DATABASE_URL"
+_UNREACHABLE = "the server can't be reached, or refuses: see whether it runs, and correct DATABASE_URL"
 
 # By SQLSTATE, or by the beginning of one.
 _STATES = {
-    "25006": "it only reads (a standby?): let DATABASE_URL name the primary",
-    "28": "it refuses the user or the password: put the right ones into DATABASE_URL",
-    "3D000": "it has no database of that name: create it, or correct DATABASE_URL",
+    "25006": "the server only reads (a standby?): let DATABASE_URL name the primary",
+    "28": "the user or the password is refused: put the right ones into DATABASE_URL",
+    "3D000": "there is no database of that name: create it, or correct DATABASE_URL",
     "3F000": "the schema of the search path is missing: create it, or correct DATABASE_URL",
     "40P01": "other transactions hold what a migration needs: run it again when they have ended",
     "42501": "the user may not do that: let DATABASE_URL name the user who owns the tables",
     "42P07": "a table is there that no migration made: use an empty database, or restore alembic_version",
-    "53100": "its disk is full: make room, then run it again",
-    "53300": "all its connections are taken: free some, or raise max_connections",
+    "53100": "the server's disk is full: make room, then run it again",
+    "53300": "all connections of the server are taken: free some, or raise max_connections",
     "55P03": "other transactions hold what a migration needs: end them (pg_stat_activity), then run it again",
-    "57": "it ended what it did: see its log, then run it again",
+    "57": "the server cut it off: see its log, then run it again",
     "08": "the connection was lost: run it again",
 }
 _SQLITE = {
