@@ -6,12 +6,14 @@ from alembic.script import ScriptDirectory
 from honcho.environ import parse_procfile
 
 from receiptsvc.config import NAMES, PROJECT
+from receiptsvc.store.core import schema
 from tests.support.databases import alembic_config
 
 
 def test_the_procfile_names_release_web_and_worker() -> None:
     processes = parse_procfile((PROJECT / "Procfile").read_text()).processes
     assert list(processes) == ["release", "web", "worker"]
+    assert processes["release"] == schema.MIGRATE
 
 
 def test_the_local_procfile_runs_the_same_processes_on_port_8000() -> None:
@@ -28,5 +30,14 @@ def test_app_json_names_only_settings_that_are_read() -> None:
     assert set(app["formation"]) == {"web", "worker"}
 
 
-def test_the_migrations_have_one_head() -> None:
-    assert len(ScriptDirectory.from_config(alembic_config()).get_heads()) == 1
+def test_the_migrations_have_one_head_which_the_code_knows() -> None:
+    assert ScriptDirectory.from_config(alembic_config()).get_heads() == [schema.REVISION]
+
+
+def test_each_migration_counts_up_and_names_a_release_that_may_use_the_tables_after_it() -> None:
+    newest_first = list(ScriptDirectory.from_config(alembic_config()).walk_revisions())
+    oldest = "0000"
+    for place, migration in enumerate(reversed(newest_first), start=1):
+        assert migration.revision == f"{place:04}"
+        assert oldest <= migration.module.oldest_compatible <= migration.revision
+        oldest = migration.module.oldest_compatible

@@ -73,10 +73,11 @@ def tables(url: str) -> set[str]:
 
 @pytest.mark.parametrize("processes", [2, 5])
 @pytest.mark.parametrize("round_", range(ROUNDS))
-@pytest.mark.parametrize("empty_url", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_upgrades_at_once_of_an_empty_database_all_end_well(
-    empty_url: str, tmp_path: Path, processes: int, round_: int
+    request: pytest.FixtureRequest, engine: str, tmp_path: Path, processes: int, round_: int
 ) -> None:
+    empty_url: str = request.getfixturevalue(f"empty_{engine}")
     stack = Stack(tmp_path / "stack", empty_url)
     codes, said = ends(start([stack.commands["migrations"]] * processes, dict(stack.environ)))
     assert codes == [0] * processes, said
