@@ -49,7 +49,7 @@ def test_verify_without_tables_is_one_line(run: Run) -> None:
     result = run("verify")
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
-    assert "have its migrations run?" in result.stderr
+    assert "run python -m receiptsvc migrate" in result.stderr
 
 
 def test_verify_without_a_database_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 
 from receiptsvc import logs
 from receiptsvc.config import Settings
-from receiptsvc.domain.errors import StorageUnavailable
+from receiptsvc.domain.errors import NotMigrated, StorageUnavailable
 from receiptsvc.store.core import time_limits
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.notify import Notifier
@@ -16,7 +16,7 @@ from receiptsvc.store.core.notify import Notifier
 
 @contextmanager
 def opened(settings: Settings, *, is_written: bool = False) -> Iterator[Database]:
-    """The settings' database. Raises ClickException if it is unreachable or lacks migrations.
+    """The settings' database. Raises ClickException if it is unreachable or lacks migrations, and TooNew.
 
     `is_written`: whether the command writes, so that the message says what became of that.
     """
@@ -26,13 +26,16 @@ def opened(settings: Settings, *, is_written: bool = False) -> Iterator[Database
         notifier = Notifier(settings.database_url)
         database.notify = notifier.notify
     try:
+        database.check_schema()
         yield database
+    except NotMigrated as error:
+        raise click.ClickException(str(error)) from error
     except (DBAPIError, StorageUnavailable) as error:
         description = logs.describe(error)
         raise click.ClickException(
             f"the database did not do it ({description}); what was done before that stays done"
             if is_written
-            else f"the database can't be read ({description}); have its migrations run?"
+            else f"the database can't be read ({description})"
         ) from error
     finally:
         if notifier is not None:
