@@ -14,7 +14,7 @@ from alembic import context
 from sqlalchemy.orm import Session
 
 from receiptsvc.config import Settings
-from receiptsvc.store.core import schema
+from receiptsvc.store.core import schema, time_limits
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Base, UtcDateTime
 from receiptsvc.store.inbox import time_slices
@@ -39,19 +39,7 @@ def _store_oldest_compatible(*, ctx: Any, heads: Collection[str], **_: Any) -> N
         schema.write_oldest(ctx.connection, ctx.script.get_revision(revision).module.oldest_compatible)
 
 
-def _limit_lock_waits(connection: sa.Connection) -> None:
-    """At each BEGIN: a migration that waits behind a long transaction would make everybody else wait behind it.
-
-    Only for this transaction: behind a pooler the session is somebody else's in a moment. What runs outside of one
-    (CREATE INDEX CONCURRENTLY) may wait, since nobody waits behind it.
-    """
-    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-        connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
-
-
 def _run(connection: sa.Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        sa.event.listen(connection, "begin", _limit_lock_waits)
     on_version_apply: Any = [_store_oldest_compatible, *context.config.attributes.get("on_version_apply", ())]
     context.configure(
         connection=connection,
@@ -76,7 +64,7 @@ given = context.config.attributes.get("connection")
 if given is not None:
     _run(given)
 else:
-    database = Database(Settings.from_env().database_url, may_create=True, limits=None)
+    database = Database(Settings.from_env().database_url, may_create=True, limits=time_limits.MIGRATION)
     with database.connection() as connection:
         _run(connection)
     database.close()

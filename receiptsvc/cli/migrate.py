@@ -7,7 +7,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiptsvc.cli.terminal import database_faults
 from receiptsvc.config import Settings
-from receiptsvc.store.core import schema
+from receiptsvc.store.core import schema, time_limits
 from receiptsvc.store.core.db import Database
 from receiptsvc.upgrade.runner import Outcome, Upgrade
 
@@ -27,7 +27,7 @@ def migrate() -> None:
     """
     settings = Settings.from_env()
     try:
-        database = Database(settings.database_url, pool_size=2, may_create=True)
+        database = Database(settings.database_url, pool_size=2, may_create=True, limits=time_limits.MIGRATION)
         with closing(database):
             click.echo(_ENDS[Upgrade(database, click.echo).run()])
     except (SQLAlchemyError, OSError) as error:

@@ -18,6 +18,7 @@ from psycopg import sql
 from sqlalchemy.engine import make_url
 
 from receiptsvc.config import PROJECT
+from receiptsvc.store.core import time_limits
 from receiptsvc.store.core.db import Database
 
 _MEMORY = Path("/dev/shm")
@@ -47,7 +48,7 @@ def alembic_config() -> Config:
 
 def migrate(url: str, revision: str = "head") -> None:
     """Bring the database to a revision, up or down."""
-    database = Database(url, may_create=True)
+    database = Database(url, may_create=True, limits=time_limits.MIGRATION)
     config = alembic_config()
     try:
         with database.connection() as connection:

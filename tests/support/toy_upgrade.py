@@ -10,6 +10,7 @@ from pathlib import Path
 from alembic.config import Config
 
 from receiptsvc.config import PROJECT
+from receiptsvc.store.core import time_limits
 from receiptsvc.store.core.db import Database
 from receiptsvc.upgrade.runner import Upgrade
 from tests.support.databases import alembic_config
@@ -50,7 +51,7 @@ def config(folder: Path) -> Config:
 
 def upgrade(url: str, folder: Path, release: str, lease_seconds: float) -> None:
     """Upgrade the database along the whole chain."""
-    database = Database(url, pool_size=2, may_create=True)
+    database = Database(url, pool_size=2, may_create=True, limits=time_limits.MIGRATION)
     try:
         print(Upgrade(database, print, config=config(folder), release=release, lease_seconds=lease_seconds).run())
     finally:

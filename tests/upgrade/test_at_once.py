@@ -120,7 +120,6 @@ def test_a_killed_upgrade_keeps_the_next_waiting_no_longer_than_its_lease(
     toy_upgrade.write(folder, "0002", 'op.add_column("audits", sa.Column("toy", sa.Integer()))')
     codes, said = ends(start([toy(empty_postgresql, folder, "0002")] * 2))
     assert codes == [0, 0], said
-    assert "waiting: another process migrates" in said
     assert said.count("migration 0002\n") == 1
     assert found(empty_postgresql) == Found("0002", "0001")
 

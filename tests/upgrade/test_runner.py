@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import command
 
 from receiptsvc.domain.errors import TooNew
-from receiptsvc.store.core import schema
+from receiptsvc.store.core import schema, time_limits
 from receiptsvc.store.core.db import Database, plain_url
 from receiptsvc.store.core.schema import Found
 from receiptsvc.upgrade.runner import BrokenChain, Outcome, Upgrade
@@ -26,7 +26,7 @@ TOY_TABLE = 'op.create_table("toy", sa.Column("id", sa.Integer()))'
 @pytest.fixture
 def empty(empty_postgresql: str) -> Iterator[Database]:
     """An empty database on PostgreSQL, with as many connections as `migrate` has."""
-    database = Database(empty_postgresql, pool_size=2)
+    database = Database(empty_postgresql, pool_size=2, limits=time_limits.MIGRATION)
     yield database
     database.close()
 
@@ -151,7 +151,7 @@ def test_the_lease_is_renewed_while_a_migration_runs(empty: Database, empty_post
     upgrade = toy(empty, tmp_path, "0002", str, lease_seconds=0.5)
     thread = threading.Thread(target=upgrade.run)
     thread.start()
-    others = Database(empty_postgresql, pool_size=2)
+    others = Database(empty_postgresql, pool_size=2, limits=time_limits.MIGRATION)
     said: list[str] = []
     until("it has begun", lambda: scalars(others, LEASE) != [None])
     assert toy(others, tmp_path, "0002", said.append, lease_seconds=0.5).run() is Outcome.NOTHING_TO_DO

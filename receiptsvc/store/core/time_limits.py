@@ -16,7 +16,7 @@ from psycopg.pq.abc import PGresult
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimeLimits:
-    """In seconds: for one lock, for one statement, and between two statements."""
+    """In seconds: for one lock, for one statement, and between two statements; 0: as long as it takes."""
 
     lock: float
     statement: float
@@ -38,6 +38,9 @@ REQUEST = TimeLimits(lock=1.5, statement=10, idle=10)  # somebody waits for the 
 EXPORT = TimeLimits(lock=1.5, statement=60, idle=10)  # one slice
 WORK = TimeLimits(lock=5, statement=60, idle=15)  # the worker's: a batch, or an answer of the gateway
 TIME_SLICE = TimeLimits(lock=0.05, statement=600, idle=2)  # of a step to make one: callbacks may wait for its locks
+# A migration that waited long behind a transaction would make everybody else wait behind it; it may take its time. What
+# runs outside of a transaction (CREATE INDEX CONCURRENTLY) has no limit: nobody waits behind it.
+MIGRATION = TimeLimits(lock=5, statement=0, idle=600)
 COMMAND = TimeLimits(lock=10, statement=3600, idle=600)  # an operator's, who can interrupt it
 
 
