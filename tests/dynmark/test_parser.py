@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from time import process_time
 from urllib.parse import quote, quote_plus
 from zoneinfo import ZoneInfo
 
@@ -360,6 +362,140 @@ def test_the_number_of_receipts_in_a_callback_is_bounded(number: int) -> None:
             assert [str(entry) for entry in entries] == [
                 "it holds 10001 receipts, more than the 10000 that are read from one callback"
             ]
+
+
+MEBIBYTE = 1024 * 1024
+MULTIPART = "multipart/form-data; boundary=b"
+PART = b"--b\r\nContent-Disposition: form-data; name=statusid%s\r\n\r\n"
+TEN_THOUSAND = b",".join([b'{"statusid":1}'] * 9_999)
+
+
+def filled(piece: bytes, before: bytes = b"", after: bytes = b"") -> bytes:
+    """A body of a mebibyte: as many of a piece as there is room for."""
+    return before + piece * ((MEBIBYTE - len(before) - len(after)) // len(piece)) + after
+
+
+# Bodies that are made to take long; most of them did, or would by the parsers that come with Python.
+SLOW = {
+    "deep JSON": filled(b"[" * 512 + b"]" * 512),
+    "deep objects": filled(b'{"a":'),
+    "a JSON array of empty ones": filled(b"[],", b"[", b"[]]"),
+    "a JSON array of objects": filled(b'{"":1},', b"[", b"{}]"),
+    "a JSON object of many members": filled(b'"":1,', b"{", b'"a":1}'),
+    "many JSON members, just few enough": b"{" + b",".join(b'"%d":1' % number for number in range(90_000)) + b"}",
+    "a list of strangers in JSON": filled(b'{"":1},', b'{"r":[', b"1]}"),
+    "a long number": filled(b"9", b'{"statusid":', b"}"),
+    "many long numbers": filled(b"9" * 4000 + b",", b"[", b"1]"),
+    "a long fraction": filled(b"9", b'{"statusid":0.', b"}"),
+    "escapes in JSON": filled(b"\\ud800", b'{"statusid":"', b'"}'),
+    "a long name in JSON": filled(b"-a", b'{"', b'":1}'),
+    "a long time that all receipts share": filled(b" ", b'{"r":[' + TEN_THOUSAND + b'],"datetime":"2016-01-11', b'x"}'),
+    "a long id that all receipts share": filled(b"0", b'{"r":[' + TEN_THOUSAND + b'],"transactionid":"', b'1"}'),
+    "a long text that all receipts share": filled(b"a ", b'{"r":[' + TEN_THOUSAND + b'],"statusdescription":"', b'"}'),
+    "a form of separators": filled(b"&"),
+    "a form of nothing": filled(b"=&"),
+    "a form of one name": filled(b"%53tatusid=%41&"),
+    "a form of many names": b"&".join(b"%%41%%%02x%%%02x=" % divmod(number, 256) for number in range(90_000)),
+    "a form of long names": b"&".join(b"%041x=" % number for number in range(24_000)),
+    "escapes": filled(b"%41", b"statusid="),
+    "broken escapes": filled(b"%", b"statusid="),
+    "a long time": filled(b"1", b"statusid=1&datetime=11 jan"),
+}
+SLOW_PARTS = {
+    "parts": filled(PART % b"" + b"1\r\n"),
+    "parts, just few enough": (PART % b"" + b"1\r\n") * 4_900,
+    "empty parts": filled(b"--b\nContent-Disposition:\n\n\n"),
+    "headers": filled(b"a:\n", b"--b\nContent-Disposition:a;name=statusid\n", b"\n1\n--b--"),
+    "parameters": filled(b";a=b", b"--b\nContent-Disposition:a;name=statusid", b"\n\n1\n--b--"),
+    "parameters, just few enough": b"--b\nContent-Disposition:a" + b";a*1=b" * 19_000 + b"\n\n1\n--b--",
+    "a quoted name": filled(b"\\\\", b'--b\nContent-Disposition:a;name="', b'"\n\n1\n--b--'),
+    "a quoted name without an end": filled(b"x", b'--b\nContent-Disposition:a;name="', b"\n\n1\n--b--"),
+    "folded lines": filled(b"\n ", b"--b\nContent-Disposition:a;name=x", b"\n\n1\n--b--"),
+    "line ends": filled(b"\r", b"--b\nContent-Disposition:a;name=x\n\n"),
+    "near boundaries": filled(b"\n--b      ", b"--b\nContent-Disposition:a;name=x\n\n"),
+    "boundaries within a line": filled(b"--b", b"--b\nContent-Disposition:a;name=x\n\n"),
+}
+# Codecs of Python, and what each of them takes long for, if it were used.
+SLOW_CODECS = {
+    "idna": filled(b"xn--a."),
+    "idna ": filled(b"a"),
+    "punycode": filled(b"a", b"-"),
+    "punycode_": filled(b"zz9", b"a-"),
+    "unicode_escape": filled(b"\\u"),
+    "raw-unicode-escape": filled(b"\\u"),
+    "utf-7": filled(b"+AAA-"),
+    "hz": filled(b"~{"),
+    "iso-2022-jp": filled(b"\x1b$B"),
+    "gb18030": filled(b"\x810"),
+    "zip": filled(b"a"),
+    "bz2": filled(b"a"),
+    "rot13": filled(b"a"),
+    "quopri": filled(b"="),
+}
+ALL_SLOW = {
+    **{name: callback(body=body) for name, body in SLOW.items()},
+    **{name: callback(body=body, content_type=MULTIPART) for name, body in SLOW_PARTS.items()},
+    **{
+        name: callback(body=b"statusid=" + body[:-9], content_type=f'a/b; charset="{name}"')
+        for name, body in SLOW_CODECS.items()
+    },
+}
+
+
+@pytest.mark.parametrize("form", ALL_SLOW.values(), ids=ALL_SLOW.keys())
+def test_a_body_made_to_be_slow_takes_less_than_a_second(form: Callback) -> None:
+    assert len(form.body) <= MEBIBYTE
+    started = process_time()
+    assert read_receipts(form, ZoneInfo("Europe/London"))
+    assert process_time() - started < 1
+    started = process_time()
+    with suppress(Unreadable):
+        read_reply(form, UTC_ZONE)
+    assert process_time() - started < 1
+
+
+BOUNDS = {
+    "its JSON body is nested more than 100 levels deep": (
+        callback(body=b'{"statusid":1,"a":' + b"[" * 99 + b"]" * 99 + b"}"),
+        callback(body=b'{"statusid":1,"a":' + b"[" * 100 + b"]" * 100 + b"}"),
+    ),
+    "its JSON body has more than 100000 members and elements": (
+        callback(body=b'{"statusid":1,"a":[' + b"1," * 99_997 + b"1]}"),
+        callback(body=b'{"statusid":1,"a":[' + b"1," * 99_998 + b"1]}"),
+    ),
+    "a number in its JSON body has more than 200 digits": (
+        callback(body=b'{"statusid":' + b"9" * 200 + b"}"),
+        callback(body=b'{"statusid":' + b"9" * 201 + b"}"),
+    ),
+    "it has more than 100000 fields": (
+        callback(body=b"statusid=1" + b"&a=1" * 99_999),
+        callback(body=b"statusid=1" + b"&a=1" * 100_000),
+    ),
+    "its multipart body has more than 20000 lines": (
+        callback(body=PART % b"" + b"1\r\n--b\r\n" + b"a:\r\n" * 19_995, content_type=MULTIPART),
+        callback(body=PART % b"" + b"1\r\n--b\r\n" + b"a:\r\n" * 19_996, content_type=MULTIPART),
+    ),
+    "its multipart body has more than 20000 parameters": (
+        callback(body=PART % (b";a=b" * 19_999) + b"1\r\n--b--\r\n", content_type=MULTIPART),
+        callback(body=PART % (b";a=b" * 20_000) + b"1\r\n--b--\r\n", content_type=MULTIPART),
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", BOUNDS)
+def test_what_passes_a_bound_is_unreadable_and_the_reason_says_which(reason: str) -> None:
+    within, beyond = BOUNDS[reason]
+    assert told(within) != [reason]
+    assert told(beyond) == [reason]
+    with pytest.raises(Unreadable, match=reason):
+        read_reply(beyond, UTC_ZONE)
+
+
+def test_the_depth_of_json_does_not_depend_on_who_calls() -> None:
+    def call(depth: int) -> list[str]:
+        return call(depth - 1) if depth else told(callback(body=b"[" * 900 + b"]" * 900))
+
+    assert call(0) == call(300) == ["its JSON body is nested more than 100 levels deep"]
 
 
 def test_any_charset_is_read_and_no_nul_gets_through() -> None:

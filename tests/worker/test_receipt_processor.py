@@ -17,7 +17,17 @@ from receiptsvc.store.inbox import counters, pending
 from receiptsvc.store.messages import transitions
 from receiptsvc.worker.pending_queue import PendingQueue
 from receiptsvc.worker.receipt_processor import process
-from tests.support.rows import accept, keep, message, read_inbox, read_message, read_transitions, seconds
+from tests.support.rows import (
+    accept,
+    arrival,
+    insert_arrivals,
+    keep,
+    message,
+    read_inbox,
+    read_message,
+    read_transitions,
+    seconds,
+)
 from tests.support.work import RULES
 
 DELIVERED = "datetime=2026-01-05T12:00:03&recipient=447700900001&statusid=1&statusdescription=Delivered"
@@ -138,6 +148,30 @@ def test_a_transaction_known_only_from_a_receipt_never_quarantines(database: Dat
     receipt_id = keep(database, DELIVERED + "&transactionid=815", message_id=second)
     run(database)
     assert outcome(database, receipt_id) == "applied"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "ends"),
+    [
+        (b"[" * 100_000, None, ("quarantined", "its JSON body is nested more than 100 levels deep")),
+        (b"statusid=1" + b"&" * 100_000, None, ("quarantined", "it has more than 100000 fields")),
+        (b"statusid=1&datetime=2026-01-05T12:00:03", 'text/plain; charset="idna "', ("applied", None)),
+        (b"statusid=1&datetime=2026-01-05T12:00:03", "text/plain; charset=unicode_escape", ("applied", None)),
+    ],
+    ids=["too deep", "too many fields", "no charset", "another"],
+)
+def test_a_body_that_is_made_to_harm_is_kept_as_it_came(
+    database: Database, body: bytes, content_type: str | None, ends: tuple[str, str | None]
+) -> None:
+    (message_id,) = accept(database)
+    given = arrival(b"statusdescription=Delivered", message_id=message_id)
+    callback = given.callback._replace(method="POST", body=body, content_type=content_type)
+    with database.transaction() as session:
+        insert_arrivals(session, [given._replace(callback=callback)])
+    run(database)
+    row = read_inbox(database, given.id)
+    assert (row.outcome, row.reason) == ends
+    assert (row.body, row.content_type) == (body, content_type)
 
 
 def test_garbage_is_quarantined_and_stays_as_it_came(database: Database) -> None:

@@ -26,13 +26,22 @@ from receiptsvc.dynmark.inbound.charsets import decode, to_utf8
 
 _RECEIPT_FIELDS = frozenset({"datetime", "recipient", "statusid", "statusdescription", "clientref", "transactionid"})
 _REPLY_FIELDS = frozenset({"msgid", "datetime", "sender", "recipient", "content", "clientref"})
-_MAX_RECEIPTS = 10_000  # in one callback
+# What one callback may hold, so that a body made to be slow costs less than a second: counted, never timed.
+_MAX_RECEIPTS = 10_000
+_MAX_FIELDS = 100_000  # of a form; members and elements of JSON
+_MAX_DEPTH = 100  # of JSON; Python's own bound depends on who calls
+_MAX_LINES = 20_000  # of a multipart body: its parts and their headers
+_MAX_PARAMETERS = 20_000  # of the headers of a multipart body
+_MAX_DIGITS = 200  # of a number in JSON; of a transactionID, with its leading zeros
+_MAX_TIME_LENGTH = 100
+
 _MAX_CACHED_NAME_LENGTH = 40  # names are the caller's choice, and the cache must stay small
 _MAX_TRANSACTION_ID_LENGTH = 40
 _MAX_NUMBER_LENGTH = 100
 _MAX_CLIENT_REF_LENGTH = 500  # the gateway's own limit is 64
 _MAX_STATUS_LENGTH = 500
 _MAX_MSGID_LENGTH = 200
+_TOO_DEEP = f"its JSON body is nested more than {_MAX_DEPTH} levels deep"
 _PUNCTUATION = re.compile(r"[\W_]+")
 _YEARS = range(2000, 2100)  # a time outside these is a mistake, and some databases can't return it
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -212,6 +221,8 @@ def _parse_body(callback: Callback, names: frozenset[str]) -> tuple[_Pairs, Any]
 
 
 def _form_pairs(data: bytes, names: frozenset[str], charset: str | None = None) -> _Pairs:
+    if data.count(b"&") >= _MAX_FIELDS:
+        raise Unreadable(f"it has more than {_MAX_FIELDS} fields")
     pairs = []
     for piece in data.split(b"&"):
         name, equals, value = piece.partition(b"=")
@@ -223,6 +234,10 @@ def _form_pairs(data: bytes, names: frozenset[str], charset: str | None = None) 
 
 
 def _multipart_pairs(body: bytes, options: dict[str, str], names: frozenset[str]) -> _Pairs:
+    if max(body.count(b"\n"), body.count(b"\r")) > _MAX_LINES:
+        raise Unreadable(f"its multipart body has more than {_MAX_LINES} lines")
+    if body.count(b";") > _MAX_PARAMETERS:
+        raise Unreadable(f"its multipart body has more than {_MAX_PARAMETERS} parameters")
     parser = _Multipart(_open_in_memory, cls=list)  # of pairs, in their order
     try:
         form: Any = parser.parse(BytesIO(body), options["boundary"].encode(), len(body))[0]
@@ -256,10 +271,38 @@ def _open_in_memory(*_: Any, **__: Any) -> BytesIO:
 def _parse_json(body: bytes, charset: str | None) -> Any:
     """Parsed JSON: arrays are lists, objects are tuples of pairs, so that a repeated name is not lost."""
     try:
-        parsed = json.loads(decode(body, charset), object_pairs_hook=tuple)
-    except (ValueError, RecursionError):
+        parsed = json.loads(decode(body, charset), object_pairs_hook=tuple, parse_int=_parse_int)
+    except RecursionError:
+        raise Unreadable(_TOO_DEEP) from None
+    except ValueError:
         raise Unreadable("its body begins like JSON and is none") from None
+    _check_json(parsed)
     return parsed[0] if isinstance(parsed, list) and len(parsed) == 1 and isinstance(parsed[0], tuple) else parsed
+
+
+def _parse_int(text: str) -> int:
+    """A whole number of JSON: the time for one is the square of its length."""
+    if len(text) > _MAX_DIGITS:
+        raise Unreadable(f"a number in its JSON body has more than {_MAX_DIGITS} digits")
+    return int(text)
+
+
+def _check_json(parsed: Any) -> None:
+    """Raise Unreadable for JSON that is too deep, or holds too much."""
+    count, level = 0, [parsed]
+    for _ in range(_MAX_DEPTH):
+        count += sum(map(len, level))
+        if count > _MAX_FIELDS:
+            raise Unreadable(f"its JSON body has more than {_MAX_FIELDS} members and elements")
+        level = [
+            inner
+            for outer in level
+            for inner in (outer if isinstance(outer, list) else [value for _, value in outer])
+            if isinstance(inner, list | tuple)
+        ]
+        if not level:
+            return
+    raise Unreadable(_TOO_DEEP)
 
 
 def _unwrap_json(parsed: Any) -> tuple[_Pairs, list[Any] | None]:
@@ -323,7 +366,7 @@ def _clean(text: str) -> str:
 def _parse_transaction_id(text: str | None, notes: list[str]) -> str | None:
     if not text:
         return None
-    digits = text.lstrip("0")
+    digits = text.lstrip("0") if len(text) <= _MAX_DIGITS else text  # which all receipts of a callback may share
     if not digits:
         return None
     if len(digits) > _MAX_TRANSACTION_ID_LENGTH or not (digits.isascii() and digits.isdigit()):
@@ -337,7 +380,7 @@ def _parse_time(text: str | None, zone: ZoneInfo, notes: list[str]) -> datetime 
     if not text:
         notes.append("it has no provider time")
         return None
-    for form in _DATETIMES:
+    for form in _DATETIMES if len(text) <= _MAX_TIME_LENGTH else ():
         match = form.fullmatch(text.strip())
         if match:
             at = _build_time(match.groupdict(), zone)
