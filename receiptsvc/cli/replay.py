@@ -31,10 +31,11 @@ def _parse_time(_ctx: click.Context, _param: click.Parameter, value: str | None)
     "outcomes",
     multiple=True,
     type=click.Choice([outcome.value for outcome in receipts.RETRIABLE]),
-    help="Only those of this outcome. May be given several times; without it: all three.",
+    help="Only those of this outcome. May be given several times; without it: of all three.",
 )
 @click.option("--since", metavar="TIME", callback=_parse_time, help="Received at this time or later.")
 @click.option("--until", metavar="TIME", callback=_parse_time, help="Received before this time.")
+@click.option("--all", "is_all", is_flag=True, help="Every one: needed without --outcome, --since and --until.")
 @click.option("--dry-run", "is_dry_run", is_flag=True, help="Only count them.")
 @click.option("--reason", help="Why; it is kept with the record of this.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
@@ -43,6 +44,7 @@ def replay(
     outcomes: tuple[str, ...],
     since: datetime | None,
     until: datetime | None,
+    is_all: bool,
     is_dry_run: bool,
     reason: str | None,
     as_json: bool,
@@ -52,6 +54,8 @@ def replay(
     They become pending, some hundreds in each transaction, and the worker processes them. It may run beside the
     service; if it is stopped, what it has done stays done.
     """
+    if not (outcomes or since or until or is_all or is_dry_run):
+        raise click.UsageError("say which are meant: --outcome, --since or --until; or --all")
     selection = receipts.ReplaySelection(
         outcomes=sorted({ReceiptOutcome(outcome) for outcome in outcomes}) or receipts.RETRIABLE,
         since=since,

@@ -44,7 +44,17 @@ def test_replay_continues_where_one_call_stops(service: Service, run: Run, monke
         keep_dead(service, 0)
     monkeypatch.setattr(bulk_actions, "MAX_CHANGED", 2)
     assert run("replay", "--dry-run").stdout == "5 receipts would be pending\n"
-    assert run("replay").stdout == "5 receipts became pending\n"
+    assert run("replay", "--all").stdout == "5 receipts became pending\n"
+
+
+def test_replay_of_everything_has_to_be_meant(service: Service, run: Run) -> None:
+    keep_dead(service, 0)
+    for arguments in ((), ("--reason", "mended"), ("--json",)):
+        result = run("replay", *arguments)
+        assert result.exit_code == 2
+        assert "--all" in result.stderr
+    assert run("replay", "--dry-run").stdout == "1 receipt would be pending\n"
+    assert run("replay", "--all").stdout == "1 receipt became pending\n"
 
 
 @pytest.mark.parametrize(
@@ -61,6 +71,6 @@ def test_replay_refuses_a_wrong_outcome_or_time(run: Run, arguments: tuple[str, 
 
 
 def test_replay_without_tables_is_one_line(run: Run) -> None:
-    result = run("replay")
+    result = run("replay", "--all")
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1

@@ -432,6 +432,10 @@ def test_an_unknown_receipt_is_404(desk: FlaskClient, receipt: str) -> None:
         ("replay", {"dryRun": 1}, ["dryRun"]),
         ("replay", {"since": "yesterday", "until": "2026-01-05"}, ["since", "until"]),
         ("replay", {"cursor": "x"}, ["cursor"]),
+        ("replay", {}, ["all"]),
+        ("replay", {"reason": "mended", "since": None, "until": None, "cursor": None}, ["all"]),
+        ("replay", {"all": False}, ["all"]),
+        ("replay", {"all": 1}, ["all"]),
     ],
 )
 def test_a_wrong_body_is_refused_by_its_field(
@@ -509,6 +513,15 @@ def test_a_replay_takes_only_what_its_filter_names(client: FlaskClient, database
     assert rows.read_inbox(database, inside).outcome == "pending"
     assert {rows.read_inbox(database, each).outcome for each in (early, late)} == {"dead"}
     assert rows.read_inbox(database, other).outcome == "unmatched"
+
+
+def test_a_replay_of_everything_has_to_be_meant(client: FlaskClient, database: Database) -> None:
+    dead = settled(database, "dead")
+    problem = post(client, "/v1/receipts/replay", {}, 422)
+    assert problem["errors"] == {"all": ["Must be true, unless outcomes, since or until says which are meant."]}
+    assert rows.read_inbox(database, dead).outcome == "dead"
+    assert post(client, "/v1/receipts/replay", {"all": True}, 200)["count"] == 1
+    assert rows.read_inbox(database, dead).outcome == "pending"
 
 
 @pytest.mark.parametrize("is_dry_run", [True, False])

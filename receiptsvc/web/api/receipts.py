@@ -128,12 +128,13 @@ def replay_receipts(body: dict[str, Any]) -> dict[str, Any]:
     """Process many receipts again
 
     All that fit become pending, some hundreds in each transaction: if the call ends early, what it has done stays done.
+    Without a filter it wants `"all": true`.
     A call moves a bounded number; `isComplete` says whether that was all, `nextCursor` where to continue.
     """
     count, rest = bulk_actions.replay(
         context.database(),
         ReplaySelection(
-            outcomes=sorted({ReceiptOutcome(outcome) for outcome in body["outcomes"]}),
+            outcomes=sorted({ReceiptOutcome(outcome) for outcome in body.get("outcomes", receipts.RETRIABLE)}),
             since=body.get("since"),
             until=body.get("until"),
         ),

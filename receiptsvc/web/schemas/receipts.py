@@ -1,9 +1,9 @@
 """Receipts as operators see them, what can be done with them, and the explanation of a message's status."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from marshmallow import fields, validate
+from marshmallow import ValidationError, fields, validate, validates_schema
 
 from receiptsvc.bulk_actions import MAX_CHANGED
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
@@ -179,22 +179,38 @@ class Dismissal(Request):
 class Replay(Retry):
     """Which receipts to process again, and why."""
 
-    RULES: ClassVar[Mapping[str, object]] = {"examples": [{"outcomes": ["unmatched"], "dryRun": True}]}
+    RULES: ClassVar[Mapping[str, object]] = {
+        "anyOf": [
+            {"required": ["outcomes"]},
+            *({"required": [name], "properties": {name: {"type": "string"}}} for name in ("since", "until")),
+            *({"required": [name], "properties": {name: {"const": True}}} for name in ("all", "dryRun")),
+        ],
+        "examples": [{"outcomes": ["unmatched"], "dryRun": True}],
+    }
 
     outcomes = fields.List(
         kinds.choice(_REPLAYED),
-        load_default=_REPLAYED,
         validate=validate.Length(min=1),
-        metadata=about("Receipts with one of these outcomes.", ["unmatched"]),
+        metadata=about("Receipts with one of these outcomes; without it, with any of them.", ["unmatched"]),
     )
     since = kinds.moment(allow_none=True, metadata=about("Received at this time or later.", "2026-01-31T00:00:00Z"))
     until = kinds.moment(allow_none=True, metadata=about("Received before this time.", "2026-02-01T00:00:00Z"))
+    is_all = kinds.Flag(
+        data_key="all", metadata=about("Must be true without outcomes, since and until: every one is meant.", False)
+    )
     dry_run = kinds.Flag(load_default=False, metadata=about("Only count them.", False))
     cursor = kinds.cursor(
         cursors.REPLAY,
         allow_none=True,
         metadata=about("The nextCursor of a call that was not complete, to continue from there."),
     )
+
+    @validates_schema
+    def _require_filter(self, data: Mapping[str, Any], **_: object) -> None:
+        """An empty body would move every receipt: whoever means that has to say so."""
+        is_filtered = any(data.get(name) is not None for name in ("outcomes", "since", "until"))
+        if not (is_filtered or data["dry_run"] or data.get("is_all")):
+            raise ValidationError("Must be true, unless outcomes, since or until says which are meant.", "all")
 
 
 class Replayed(Schema):
