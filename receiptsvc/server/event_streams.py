@@ -8,12 +8,14 @@ and only while there are streams.
 A stream whose next events were pruned ends. Its client comes again with the id that it has, and is told so (410).
 """
 
+import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from random import randrange
 from time import monotonic
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import gevent
 from gevent.event import Event as GeventEvent
@@ -76,6 +78,9 @@ class Feed:
         self.position = change_feed.BEGINNING  # the live streams have been given everything up to here
         self._database, self._write = database, write
         self.streams: set[Stream] = set()
+        # Every one that was opened and not closed, whether it has begun or not; one that never begins drops out.
+        self._opened: WeakSet[Stream] = WeakSet()
+        self._opening = threading.Lock()
         self._live: defaultdict[Label | None, set[Stream]] = defaultdict(set)  # by the finest label of each
         self._ends_on_stop = False
 
@@ -87,7 +92,12 @@ class Feed:
         `last`: the position of the last event now. `max_streams`: how many the server has connections for.
         """
         limit = MAX_OPEN_STREAMS if max_streams is None else min(max_streams, MAX_OPEN_STREAMS)
-        return Stream(self, after, last, labels) if len(self.streams) < limit else None
+        with self._opening:  # threads count and open: two of them could both take the last place
+            if len(self._opened) >= limit:
+                return None
+            stream = Stream(self, after, last, labels)
+            self._opened.add(stream)
+            return stream
 
     def end_on(self, stopping: Any) -> None:
         """End every stream when this gevent event is set; None if there is no server that could stop."""
@@ -109,6 +119,8 @@ class Feed:
 
     def remove(self, stream: "Stream") -> None:
         """Remove a stream that has ended."""
+        with self._opening:
+            self._opened.discard(stream)
         self.streams.discard(stream)
         self.leave(stream)
 

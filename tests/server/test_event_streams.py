@@ -1,6 +1,8 @@
 """Event streams on the loop: which events each gets, how it catches up, and that an idle feed reads nothing."""
 
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import gevent
 import pytest
@@ -276,4 +278,23 @@ def test_there_are_at_most_max_open_streams(feed: Feed, database: Database, monk
     assert feed.open(BEGINNING, BEGINNING, frozenset()) is None
     waiting.kill()
     stream.close()
+    assert feed.open(BEGINNING, BEGINNING, frozenset()) is not None
+
+
+def test_threads_that_open_at_once_do_not_pass_the_bound(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_streams, "MAX_OPEN_STREAMS", 5)
+    together = threading.Barrier(8)
+
+    def open_some(_: int) -> list[event_streams.Stream | None]:
+        together.wait(PATIENCE_SECONDS)
+        return [feed.open(BEGINNING, BEGINNING, frozenset()) for _ in range(100)]
+
+    with ThreadPoolExecutor(8) as threads:
+        opened = [stream for some in threads.map(open_some, range(8)) for stream in some if stream is not None]
+    assert len(opened) == 5, "none of them has begun, and each has its place"
+    opened.pop()
+    again = feed.open(BEGINNING, BEGINNING, frozenset())
+    assert again is not None, "one that nobody has any more gives its place back"
+    again.close()
+    again.close()
     assert feed.open(BEGINNING, BEGINNING, frozenset()) is not None
