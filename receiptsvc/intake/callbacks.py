@@ -35,6 +35,7 @@ _RETRY_LATER = [("Retry-After", "5")]
 _MAX_BYTES_OF_BODIES = 64 * 1024 * 1024  # from their first byte to their commit
 _SLASHES = re.compile("//+")
 _MAX_KEYS = 4  # that are tried for one request
+_BETWEEN_PARAMETERS = b"&;?"  # a query of nothing else has no parameter; `=` is one, without a name and a value
 _KEY = re.compile(rb"key=[^&]*", re.IGNORECASE)
 _SEPARATOR = re.compile(rb"([&?]|%3[Ff])")  # `?` too: some senders append their query to an address that has one
 _CUT = b"[cut]"  # replaces a secret
@@ -109,7 +110,7 @@ class Intake:
     ) -> tuple[str, list[tuple[str, str]]]:
         method = environ["REQUEST_METHOD"]
         query = _clean_query(query, address)
-        if method != "POST" and not query and not body:
+        if method != "POST" and not body and not query.strip(_BETWEEN_PARAMETERS):
             return "200 OK", []  # a probe of the address
         callback = Callback(
             method=method,

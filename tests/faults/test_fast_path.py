@@ -94,7 +94,8 @@ PATHS = st.sampled_from(
 )
 PARAMETERS = st.sampled_from(
     [
-        *["statusid=1", "transactionid=0017", "clientref=a%20b", "text=%00%ff", "a", "=", "", "x=1?y=2", "%zz", "a=+b"],
+        *["statusid=1", "transactionid=0017", "clientref=a%20b", "text=%00%ff", "a", "x=1?y=2", "%zz", "a=+b"],
+        *["=", "", ";", "?", "#"],
         *[f"key={ACCOUNT}", f"KEY={ACCOUNT.upper()}", f"key={INBOUND}", f"a=1?key={ACCOUNT}", f"url={TOKEN}"],
     ]
 )
@@ -129,7 +130,7 @@ def targets(draw: st.DrawFn) -> str:
 def requests(draw: st.DrawFn, *, may_close: bool) -> bytes:
     """A request whose end is clear. `may_close`: whether its connection may be closed after it."""
     method = draw(st.sampled_from(["GET", "GET", "GET", "GET", "POST", "HEAD", "PUT"]))
-    version = draw(st.sampled_from(["1.1", "1.1", "1.0"])) if may_close else "1.1"
+    version = draw(st.sampled_from(["1.1", "1.1", "1.0", "1.2"])) if may_close else "1.1"
     headers = ["Host: here", *draw(st.lists(HEADERS, max_size=5, unique=True))]
     if may_close and draw(st.booleans()):
         headers.append("Connection: close")

@@ -168,6 +168,10 @@ PROBES = [
     ("HEAD", PATH, ""),
     ("GET", INBOUND, ""),
     ("GET", "/callbacks/receipts", f"key={KEY}"),
+    ("GET", PATH, "&&&"),
+    ("HEAD", PATH, "?&;"),
+    ("GET", INBOUND, ";"),
+    ("GET", "/callbacks/receipts", f"&key={KEY}&&"),
 ]
 
 
@@ -175,6 +179,14 @@ PROBES = [
 def test_a_probe_is_answered_and_not_kept(call: Call, database: Database, method: str, path: str, query: str) -> None:
     assert call(method, path, query)[0] == 200
     assert rows(database) == []
+
+
+@pytest.mark.parametrize(("method", "query"), [("GET", "&=&"), ("GET", "&a"), ("GET", "%26"), ("POST", "&")])
+def test_a_parameter_without_a_name_is_no_probe_and_neither_is_a_post(
+    call: Call, database: Database, method: str, query: str
+) -> None:
+    assert call(method, PATH, query)[0] == 200
+    assert [row.query for row in rows(database)] == [query.encode()]
 
 
 WRONG = [
