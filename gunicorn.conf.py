@@ -35,6 +35,8 @@ http_parser = "python"  # the default, auto, takes any C parser that can be impo
 limit_request_line = 8190  # gunicorn's maximum: a receipt with its message's text is long
 timeout = 60
 graceful_timeout = 20  # a dyno gives 30 s between SIGTERM and SIGKILL
+# Whose X-Forwarded-* and SCRIPT_NAME count. gunicorn's own default trusts this machine, or FORWARDED_ALLOW_IPS.
+forwarded_allow_ips = ",".join(_settings.trusted_proxies)
 keepalive = 95  # Heroku's router keeps its connections for 90 s: the server must not close one first
 control_socket_disable = True  # the service listens on its port only
 logger_class = "receiptsvc.server.access_log.AccessLog"  # a request line holds tokens, keys and phone numbers

@@ -54,7 +54,7 @@ RENAMED = {
 # fmt: off
 NAMES = frozenset({
     "DATABASE_URL", "DATABASE_LISTEN_URL", "DATABASE_CONNECTIONS", "PUBLIC_URL", "PORT", "LISTEN_ADDRESS",
-    "WEB_CONCURRENCY", "CALLBACK_KEYS", "CALLBACK_BUDGET_SECONDS", "UNAUTHENTICATED_CALLBACKS",
+    "TRUSTED_PROXIES", "WEB_CONCURRENCY", "CALLBACK_KEYS", "CALLBACK_BUDGET_SECONDS", "UNAUTHENTICATED_CALLBACKS",
     "API_KEYS", "DYNMARK_USERNAME", "DYNMARK_PASSWORD", "DYNMARK_TRANSPORT",
     *(transport.url_setting for transport in TRANSPORTS.values()),
     "DYNMARK_WSDL", "DYNMARK_CALLBACK_ELEMENT", "DYNMARK_TIMEOUT_SECONDS",
@@ -84,6 +84,7 @@ class Settings:
     public_url: str
     port: int
     listen_address: str | None  # of the web process; None: every address, IPv6 and IPv4
+    trusted_proxies: tuple[str, ...]  # addresses and networks of peers whose X-Forwarded-* and SCRIPT_NAME count
     web_concurrency: int
     callback_keys: tuple[CallbackKey, ...] = field(repr=False)  # the first signs, all verify
     callback_budget_seconds: float
@@ -166,6 +167,7 @@ class Settings:
             public_url=env.public_url(f"http://127.0.0.1:{port}"),
             port=port,
             listen_address=env.ip_address("LISTEN_ADDRESS"),
+            trusted_proxies=env.networks("TRUSTED_PROXIES"),
             web_concurrency=web_concurrency,
             callback_keys=env.callback_keys(may_create=is_sqlite),
             callback_budget_seconds=env.number("CALLBACK_BUDGET_SECONDS", 2 if spool else 7, maximum=9),
@@ -310,6 +312,17 @@ class _EnvReader:
         except ValueError:
             self.fault(name, "must be an IPv6 or IPv4 address such as ::1 or 127.0.0.1")
             return None
+
+    def networks(self, name: str) -> tuple[str, ...]:
+        """IP addresses and networks, separated by commas; empty if unset."""
+        value = self.text(name)
+        if value is None:
+            return ()
+        try:
+            return tuple(str(ipaddress.ip_network(part.strip())) for part in value.split(","))
+        except ValueError:
+            self.fault(name, "must be IP addresses or networks such as 10.0.0.1,192.168.0.0/16,fd00::/8")
+            return ()
 
     def code_map(self, name: str, allowed: "tuple[str, ...] | list[str]") -> dict[str, str]:
         """A JSON object that maps codes to words of `allowed`; empty if unset."""

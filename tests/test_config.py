@@ -94,6 +94,10 @@ BAD = [
     ("DYNMARK_SOAP_URL", "http://["),
     ("STATUS_MAP", '{"1": "failed"}'),
     ("STATUS_MAP", "{" * 5000),
+    ("TRUSTED_PROXIES", "*"),
+    ("TRUSTED_PROXIES", "proxy.example.org"),
+    ("TRUSTED_PROXIES", "10.0.0.1/8"),
+    ("TRUSTED_PROXIES", "10.0.0.1,"),
     ("PORT", "0"),
     ("PORT", "٣"),
     ("DYNMARK_TIMEOUT_SECONDS", "nan"),
@@ -174,6 +178,12 @@ def test_a_key_keeps_its_kid_when_it_moves() -> None:
     moved = Settings.from_env({"CALLBACK_KEYS": f"new:{SECRET}-2,{SECRET}"}).callback_keys
     assert moved[1] == only
     assert moved[0].kid == "new"
+
+
+def test_trusted_proxies_are_addresses_and_networks() -> None:
+    assert Settings.from_env({}).trusted_proxies == ()
+    given = Settings.from_env({"TRUSTED_PROXIES": "10.0.0.1, fd00::/8,192.168.0.0/16"}).trusted_proxies
+    assert given == ("10.0.0.1/32", "fd00::/8", "192.168.0.0/16")
 
 
 def test_status_map_is_read_as_statuses() -> None:

@@ -29,6 +29,7 @@ _COLLECT_SECONDS = 10.0
 _RARE_COLLECTIONS = (2000, 10, 1_000_000)  # thresholds of the three generations
 _STOP_CHECK_SECONDS = 0.1
 _IPV4_IN_IPV6 = "::ffff:"
+_HIGHEST_VERSION = (1, 1)  # of HTTP: a later one with the same major number is answered as this (RFC 9110, 2.5)
 
 
 class GunicornWorker(GeventWorker):
@@ -84,6 +85,7 @@ class GunicornWorker(GeventWorker):
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """Answer a request whose headers are in."""
+        req.version = min(req.version, _HIGHEST_VERSION)
         sock.end_headers(req)
         is_kept = True
         try:

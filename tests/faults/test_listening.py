@@ -48,10 +48,14 @@ def test_the_router_closes_an_idle_connection_first(
 
 
 def answer(family: socket.AddressFamily, host: str, port: int, *headers: bytes) -> bytes:
+    return ask(family, host, port, PROBE % b"".join(headers))
+
+
+def ask(family: socket.AddressFamily, host: str, port: int, request: bytes) -> bytes:
     with socket.socket(family) as connection:
         connection.settimeout(10)
         connection.connect((host, port))
-        connection.sendall(PROBE % b"".join(headers))
+        connection.sendall(request)
         return connection.recv(65536)
 
 
@@ -63,11 +67,41 @@ def test_it_listens_on_ipv6_and_ipv4(sqlite_url: str, start_web: StartWeb) -> No
     stack = start_web(sqlite_url)
     for family, host in ((socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1")):
         assert answer(family, host, port_of(stack)).startswith(b"HTTP/1.1 403 ")
-        # Only from this machine gunicorn looks at these headers, and so sees that they contradict each other.
-        contradiction = b"X-Forwarded-Proto: http\r\nX-Forwarded-Ssl: on\r\n"
-        assert answer(family, host, port_of(stack), contradiction).startswith(b"HTTP/1.1 400 "), host
     (line,) = logged(stack, "web.listening")
     assert line["families"] == "IPv6 and IPv4"
+
+
+UNDER_PREFIX = b"GET /prefix/healthz HTTP/1.1\r\nHost: here\r\nConnection: close\r\n%b\r\n"
+PREFIXES = (b"SCRIPT_NAME: /prefix\r\n", b"Script_Name: /prefix\r\n")
+
+
+@pytest.mark.parametrize(
+    ("proxies", "trusted"),
+    [("", set()), ("127.0.0.1", {"127.0.0.1"}), ("::/64", {"::1"}), ("10.0.0.1,::1,127.0.0.0/8", {"127.0.0.1", "::1"})],
+)
+def test_only_trusted_proxies_say_where_a_request_came_in(
+    sqlite_url: str, start_web: StartWeb, proxies: str, trusted: set[str]
+) -> None:
+    stack = start_web(sqlite_url, TRUSTED_PROXIES=proxies, FORWARDED_ALLOW_IPS="*")
+    for family, host in ((socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1")):
+        status = b"HTTP/1.1 200 " if host in trusted else b"HTTP/1.1 404 "
+        for prefix in PREFIXES:
+            assert ask(family, host, port_of(stack), UNDER_PREFIX % prefix).startswith(status), host
+        assert ask(family, host, port_of(stack), UNDER_PREFIX % b"SCRIPT-NAME: /prefix\r\n").startswith(
+            b"HTTP/1.1 404 "
+        )
+        # Only of a trusted one does the server see that its headers contradict each other.
+        twice = b"X-Forwarded-Proto: http\r\nX-Forwarded-Proto: https\r\n"
+        refused = b"HTTP/1.1 400 " if host in trusted else b"HTTP/1.1 403 "
+        assert answer(family, host, port_of(stack), twice).startswith(refused), host
+
+
+@pytest.mark.parametrize("target", ["/healthz", "/callbacks/receipts/nothing?a=1", "/nothing"])
+def test_a_later_version_of_http_is_answered_as_1_1(sqlite_url: str, start_web: StartWeb, target: str) -> None:
+    stack = start_web(sqlite_url)
+    for version in ("1.1", "1.2", "1.9"):
+        request = f"GET {target} HTTP/{version}\r\nHost: here\r\nConnection: close\r\n\r\n"
+        assert ask(socket.AF_INET, "127.0.0.1", port_of(stack), request.encode()).startswith(b"HTTP/1.1 "), version
 
 
 # What Python runs at the start of each process of the stack: a system without IPv6, as Linux is with ipv6.disable=1.
