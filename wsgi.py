@@ -71,7 +71,8 @@ def make() -> Application:
         find_key=auth.KnownKeys(settings.api_keys).find_name,
         reserved_paths=MONITORING_PATHS,
     )
-    return Application(api, Intake(settings, group_commit, ack_stats), is_callback)
+    intake = Intake(settings, group_commit, ack_stats)
+    return Application(api, intake, is_callback, intake.count_unparsed)
 
 
 try:

@@ -56,4 +56,4 @@ def callback_keys(*, as_json: bool) -> None:
 def _explain_refusal(kid: str | None, listed: list[str]) -> str:
     if kid is None:
         return "not of our form"
-    return "its secret is another" if kid in listed else "not listed"
+    return "its secret is another, or the request was not HTTP" if kid in listed else "not listed"

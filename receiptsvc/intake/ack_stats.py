@@ -29,10 +29,10 @@ class AckStats:
         self._closing = Event()
         self._greenlet = gevent.spawn(self._run)
 
-    def count_refused(self, refused: RejectedCallback) -> None:
-        """Count a callback that was answered 403, and keep a sample of them for operators."""
+    def count_refused(self, refused: RejectedCallback | None) -> None:
+        """Count a refused callback, and keep a sample of them for operators. None: nothing of it may be kept."""
         self._counts[counters.REFUSED] += 1
-        if len(self._refused) < _MAX_SAMPLES_PER_WRITE:
+        if refused is not None and len(self._refused) < _MAX_SAMPLES_PER_WRITE:
             self._refused.append(refused)
 
     def count_answer(self, seconds: float) -> None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
 from typing import NamedTuple
-from urllib.parse import unquote_plus
+from urllib.parse import unquote_plus, unquote_to_bytes
 from uuid import UUID
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -37,6 +37,11 @@ _SLASHES = re.compile("//+")
 _MAX_KEYS = 4  # that are tried for one request
 _BETWEEN_PARAMETERS = b"&;?"  # a query of nothing else has no parameter; `=` is one, without a name and a value
 _KEY = re.compile(rb"key=[^&]*", re.IGNORECASE)
+# Of a request that is not HTTP: after its target there may be anything, or nothing.
+_REQUEST_LINE = re.compile(rb"(?:\r\n)?([!#$%&'*+.^_`|~0-9A-Za-z-]{1,20}) (/[^\r\n]*?)(?: HTTP/[^ \r\n]*)?(?=[\r\n]|$)")
+_CALLBACKS = "/callbacks/"
+_UNCUT = re.compile(rb"[0-9a-f]{32}|key=(?!\[cut\])", re.IGNORECASE)  # every token and key has so many digits
+_MAX_WRITTEN_SECRET = 256  # bytes, with each character escaped
 _SEPARATOR = re.compile(rb"([&?]|%3[Ff])")  # `?` too: some senders append their query to an address that has one
 _CUT = b"[cut]"  # replaces a secret
 
@@ -77,6 +82,21 @@ class Intake:
         content_headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
         start_response(status, content_headers + headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    def count_unparsed(self, head: bytes) -> None:
+        """Count a request that the server refused by itself, if it is a callback. `head`: its first bytes."""
+        line = _REQUEST_LINE.match(head)
+        if line is None:
+            return
+        target, is_cut_off = line[2], line.end() == len(head)
+        raw_path, mark, query = target.partition(b"?")
+        path = _normalise(unquote_to_bytes(raw_path).decode("latin-1"))
+        if not f"{path}/".startswith(_CALLBACKS):
+            return
+        if is_cut_off:  # its end may be a part of a secret
+            query = query[:-_MAX_WRITTEN_SECRET]
+        is_told = bool(mark) or not is_cut_off
+        self._stats.count_refused(_unparsed_sample(line[1].decode(), path, query) if is_told else None)
 
     def _answer(self, environ: WSGIEnvironment, path: str) -> tuple[str, list[tuple[str, str]]]:
         method = environ["REQUEST_METHOD"]
@@ -243,6 +263,16 @@ def _rejected(method: str, path: str, query: bytes, claim: tokens.Claim | None) 
         kid=claim.kid if claim is not None else None,
         query=_KEY.sub(b"key=" + _CUT, query),
     )
+
+
+def _unparsed_sample(method: str, path: str, query: bytes) -> RejectedCallback | None:
+    """What may be kept of a callback that the server refused; None if a token or key may be left in it."""
+    claim, token = _find_claim({}, path, query)
+    if method not in _METHODS or not (path in _BASE_PATHS or (claim is not None and is_callback(path))):
+        return None
+    sample = _rejected(method, path, _cut_secrets(query, [token]), claim)
+    written = unquote_to_bytes(unquote_to_bytes(sample.query))  # some senders escape twice
+    return None if _UNCUT.search(sample.query) or _UNCUT.search(written) else sample
 
 
 def _query(environ: WSGIEnvironment) -> bytes:

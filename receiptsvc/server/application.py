@@ -59,17 +59,23 @@ def _none(_path: str) -> bool:
     return False
 
 
+def _ignore(_head: bytes) -> None:
+    return
+
+
 @dataclass(frozen=True, slots=True)
 class Application:
     """The WSGI applications of a web process: one for callbacks, which must never block, and one for all else.
 
     `callbacks` may be called with only the parts of WSGI that a fast request has. `is_callback`: whether a path is its,
-    as the client wrote it or decoded.
+    as the client wrote it or decoded. `note_refused`: is told the first bytes of each request that the server itself
+    refused.
     """
 
     api: WSGIApplication
     callbacks: WSGIApplication | None = None
     is_callback: Callable[[str], bool] = _none
+    note_refused: Callable[[bytes], None] = _ignore
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """One request that gunicorn's parser has read."""

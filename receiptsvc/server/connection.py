@@ -21,6 +21,7 @@ FIRST_BYTE_SECONDS = 5.0  # for a new connection's first byte: routers and clien
 MAX_HEADERS_SECONDS = 10.0  # from a request's first byte to the end of its headers
 MAX_HEAD_BYTES = 32 * 1024  # of a request line and headers: gunicorn's own limits allow 800 KiB of them
 MAX_TAKE_SECONDS = 10.0  # for a client to read an answer
+MAX_KEPT_HEAD_BYTES = 2048  # of a request that is still being read
 
 _STUCK_SECONDS = 2.0  # after which a client that does not read its answer may be evicted
 _DISCARD_SECONDS = 10.0  # for the rest of a body after its answer
@@ -57,6 +58,7 @@ class Client:
         self.is_working = False  # the headers of a request are in, and its answer is not out yet
         self.is_cut = False  # nothing more is read from it, so no other request can follow
         self.is_evicted = False  # it is closed to make room: nothing more is read or answered
+        self.head = b""  # the first bytes of a request that gunicorn reads, until its headers are in
         self.awaits_continue = False  # the client waits for "100 Continue" before it sends its body
         self.credential: Hashable | None = None  # the first token or key that it proved; set by `connections`
         self.is_router = False  # it proved several; set by `connections`
@@ -107,10 +109,13 @@ class Client:
         while True:
             data = self._recv(size)
             if not self._is_fresh:
+                if self._incoming is None:
+                    self.head = (self.head + data)[:MAX_KEPT_HEAD_BYTES]
                 return data
             is_kept = self._answer_fast(data, self)
             if is_kept is None:
                 self._is_fresh = False
+                self.head = data[:MAX_KEPT_HEAD_BYTES]
                 return data
             if not is_kept:
                 return b""
@@ -154,6 +159,7 @@ class Client:
         """Note that a request's headers are in. They may have come together with the previous request."""
         self.is_between_requests, self._read_until = False, None
         self.is_working = self._has_received = True
+        self.head = b""
         # gunicorn would send "100 Continue" before the key has been checked.
         self.awaits_continue, request._expected_100_continue = request._expected_100_continue, False  # noqa: SLF001
 
@@ -185,7 +191,9 @@ class Client:
             return False
         body = request.body.reader
         is_at_end = not isinstance(body, LengthReader) or body.length == 0
-        self._is_fresh = isinstance(body, LengthReader) and is_at_end and not request.unreader.buf.getvalue()
+        pipelined = request.unreader.buf.getvalue()
+        self._is_fresh = isinstance(body, LengthReader) and is_at_end and not pipelined
+        self.head = pipelined[:MAX_KEPT_HEAD_BYTES]
         return is_at_end
 
     def may_take_seconds(self, seconds: float) -> None:

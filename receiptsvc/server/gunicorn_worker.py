@@ -9,6 +9,8 @@ import select
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext, suppress
+from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
@@ -19,6 +21,7 @@ from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 
 from receiptsvc import logs, metrics
+from receiptsvc.server import refusals
 from receiptsvc.server.application import CONNECTION, MAX_STREAMS, STOPPING, Application
 from receiptsvc.server.connection import Client
 from receiptsvc.server.connections import Connections, capacity, raise_open_files
@@ -45,6 +48,7 @@ class GunicornWorker(GeventWorker):
         self._fast: FastResponder
         self._stopping: Event
         self._is_callback: Callable[[str], bool]
+        self._note_refused: Callable[[bytes], None]
 
     def patch(self) -> None:
         """Turn the listening sockets into gevent's. The standard library stays unpatched."""
@@ -66,7 +70,7 @@ class GunicornWorker(GeventWorker):
         gevent.spawn(self._collect_garbage)
         gevent.spawn(self._close_idle_clients_at_stop)
         application = self.wsgi if isinstance(self.wsgi, Application) else Application(self.wsgi)
-        self._is_callback = application.is_callback
+        self._is_callback, self._note_refused = application.is_callback, application.note_refused
         self._fast = FastResponder(application.callbacks or application.api, self.log.access, self._may_keep)
         self.wsgi = self._wrap(application)
         super().run()
@@ -97,6 +101,19 @@ class GunicornWorker(GeventWorker):
             is_kept = False
         if not sock.end_request(req) or not is_kept:
             raise StopIteration  # gunicorn closes the connection
+
+    def handle_error(self, req: Any, client: Any, _addr: Any, exc: BaseException) -> None:
+        """Answer a request that gunicorn's parser refused, or whose answer failed. Nothing of it is repeated."""
+        refusal = refusals.of(exc)
+        if refusal is None:
+            logs.error("web.request_failed", exc)
+        else:
+            logs.warning("web.request_refused", status=int(refusal.status[:3]), reason=refusal.reason)
+            self._note_refused(client.head if req is None else f"{req.method} {req.uri}\r\n".encode("latin-1"))
+        if req is not None:
+            self.log.access(SimpleNamespace(status=refusals.status_line(refusal)), req, {}, timedelta())
+        with suppress(OSError):
+            client.sendall(refusals.write(refusal))
 
     def _may_keep(self, client: Client) -> bool:
         """Whether a connection may have another request after the answer that is about to be sent."""

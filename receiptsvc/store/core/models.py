@@ -509,7 +509,7 @@ class Suppression(Base):
 
 
 class RejectedCallbackRow(Base):
-    """A sampled callback that was answered 403, truncated, so that operators see what comes with which key."""
+    """A sampled callback that was refused, truncated, so that operators see what comes with which key."""
 
     __tablename__ = "rejected_callbacks"
 

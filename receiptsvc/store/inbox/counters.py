@@ -19,7 +19,7 @@ from receiptsvc.store.core.models import Counter, InboxRow, OutcomeRow, PendingR
 
 RECEIVED = "received"
 CALLBACKS = "callbacks"
-REFUSED = "refused"  # callbacks answered 403
+REFUSED = "refused"  # callbacks answered 403, and those that the server refused by itself
 SLOW_ANSWERS = "answers_over_1s"
 SLOWEST_ANSWER = "slowest_answer_milliseconds"  # a maximum, not a sum
 

@@ -1,4 +1,4 @@
-"""A sample of the callbacks that were rejected for a wrong key: the newest few, so that operators see what arrives."""
+"""A sample of the callbacks that were refused, most for a wrong key: the newest few, so that operators see them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

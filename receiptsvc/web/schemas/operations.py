@@ -14,7 +14,9 @@ Ledger = Schema.from_dict(
             for outcome in ReceiptOutcome
         },
         "spooled": fields.Integer(metadata=about("Callbacks that wait in the spool for the database.", 0)),
-        "refused": fields.Integer(metadata=about("Callbacks that were refused for a wrong key.", 0)),
+        "refused": fields.Integer(
+            metadata=about("Callbacks that were refused: for a wrong key, or because they are not HTTP or too long.", 0)
+        ),
         "oldest_pending_seconds": fields.Float(
             allow_none=True,
             metadata=about("How long the oldest pending receipt has waited; null: none is pending.", 0.4),
