@@ -3,7 +3,7 @@
 import atexit
 import sys
 
-from receiptsvc import logs
+from receiptsvc import logs, private_files
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import NotMigrated, SettingsError, StorageUnavailable, TooNew
 from receiptsvc.intake.ack_stats import AckStats
@@ -29,6 +29,7 @@ def make() -> Application:
     """The application of one web process, from the environment. Raises SettingsError and TooNew."""
     logs.set_up("web")
     settings = Settings.from_env()
+    private_files.warn_of_open(settings.private_paths)
     if settings.api_key_file is not None:
         logs.info("web.api_key_made_here", file=str(settings.api_key_file))
     connections = settings.connection_shares.api

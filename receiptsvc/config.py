@@ -8,7 +8,7 @@ import ipaddress
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -30,6 +30,7 @@ from receiptsvc.keys import SCOPES, ApiKey, CallbackKey
 
 PROJECT = Path(__file__).resolve().parent.parent
 DATA = PROJECT / "data"
+_CALLBACK_KEYS_FILE = "callback_keys"
 
 CALLBACK_ELEMENTS = ("both", "deliveryStatusUrl", "deliveryStatusURL")
 UNAUTHENTICATED_ACTIONS = ("refuse", "quarantine")
@@ -134,6 +135,15 @@ class Settings:
             has_spool=self.spool_dir is not None,
             send_concurrency=self.send_concurrency,
         )
+
+    @property
+    def private_paths(self) -> Sequence[Path]:
+        """What only its owner may read of what may be on this machine's disk. Not all of it need exist."""
+        paths = [DATA, key_path(), DATA / _CALLBACK_KEYS_FILE]
+        if self.is_sqlite:
+            database = make_url(self.database_url).database
+            paths += [Path(f"{database}{suffix}") for suffix in ("", "-wal", "-shm", ".worker")]
+        return paths if self.spool_dir is None else [*paths, self.spool_dir]
 
     @property
     def lease_seconds(self) -> float:
@@ -415,7 +425,7 @@ class _EnvReader:
 
     def callback_keys(self, *, may_create: bool) -> tuple[CallbackKey, ...]:
         syntax = "[kid:]secret[,…]: the first signs, all verify"
-        text = self._secret("CALLBACK_KEYS", syntax, "callback_keys", may_create=may_create)
+        text = self._secret("CALLBACK_KEYS", syntax, _CALLBACK_KEYS_FILE, may_create=may_create)
         return keys.parse_callback_keys(text, partial(self.fault, "CALLBACK_KEYS")) if text is not None else ()
 
     def api_keys(self, *, may_create: bool) -> tuple[ApiKey, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from receiptsvc import ids
+from receiptsvc import ids, private_files
 
 SCOPES = frozenset({"send", "read", "ops"})
 
@@ -82,7 +82,7 @@ def read_or_make(path: Path) -> str:
 
     Raises OSError.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_files.make_folder(path.parent)
     if not path.exists():
         scratch = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

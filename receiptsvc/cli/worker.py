@@ -8,7 +8,7 @@ from queue import SimpleQueue
 
 import click
 
-from receiptsvc import logs
+from receiptsvc import logs, private_files
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import NotMigrated, StorageUnavailable
 from receiptsvc.dynmark.registry import open_gateways, open_reader
@@ -28,6 +28,7 @@ def worker() -> None:
     stop = threading.Event()
     set_at_signals(stop)
     settings = Settings.from_env()
+    private_files.warn_of_open(settings.private_paths)
     database = Database(
         settings.database_url, pool_size=settings.connection_shares.worker, is_worker=True, limits=time_limits.WORK
     )

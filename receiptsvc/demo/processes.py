@@ -18,6 +18,7 @@ from types import TracebackType
 
 import requests
 
+from receiptsvc import private_files
 from receiptsvc.client import Client
 from receiptsvc.config import NAMES, PROJECT
 from receiptsvc.domain.errors import ReceiptsvcError
@@ -80,7 +81,7 @@ class Stack:
         }
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._interrupted_by: int | None = None  # a signal's number
-        folder.mkdir(parents=True, exist_ok=True)
+        private_files.make_folder(folder)
 
     def __enter__(self) -> "Stack":
         return self

@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 from sqlalchemy.engine import make_url
 
+from receiptsvc import private_files
 from receiptsvc.config import DATA, Settings
 from receiptsvc.demo.processes import Stack, free_port, is_free
 from receiptsvc.demo.story import DemoFailed
@@ -48,7 +49,7 @@ def make_stack(folder: Path, url: str, *, stay: bool) -> Stack:
 
 def _refuse_second_run(database_url: str) -> None:
     """Raise DemoFailed if a worker is running on this database."""
-    Path(make_url(database_url).database or "").parent.mkdir(parents=True, exist_ok=True)
+    private_files.make_folder(Path(make_url(database_url).database or "").parent)
     try:
         lock = single_instance.lock_worker(database_url, patience_seconds=0, stop=threading.Event())
     except single_instance.WorkerAlreadyRunning:

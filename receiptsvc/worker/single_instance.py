@@ -11,6 +11,7 @@ from typing import IO
 
 from sqlalchemy.engine import make_url
 
+from receiptsvc import private_files
 from receiptsvc.domain.errors import ReceiptsvcError
 
 _POLL_SECONDS = 0.1
@@ -26,6 +27,7 @@ def lock_worker(database_url: str, *, patience_seconds: float, stop: threading.E
     Waits up to `patience_seconds` for another worker to end, then raises WorkerAlreadyRunning. None: `stop` was set.
     """
     path = Path(f"{make_url(database_url).database}.worker")
+    private_files.make_file(path)
     file = path.open("a")
     deadline = time.monotonic() + patience_seconds
     while not stop.is_set():

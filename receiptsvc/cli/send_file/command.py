@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from receiptsvc import private_files
 from receiptsvc.cli.send_file import bulk_sender, parser, state
 from receiptsvc.cli.send_file.bulk_sender import Cost, Sent, Warnings
 from receiptsvc.cli.send_file.parser import InvalidFile, Row
@@ -104,7 +105,7 @@ def _state_path(request: SendFileRequest) -> Path:
         raise click.UsageError("--job must be 1 to 64 letters, digits, dots, dashes and underscores.")
     folder = DATA / "jobs"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_files.make_folder(folder)
     except OSError as error:
         raise click.ClickException(f"{folder}: can't be made ({error.strerror})") from error
     return folder / f"{request.job}{state.SUFFIX}"

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
+from receiptsvc import private_files
 from receiptsvc.domain.errors import NotMigrated, SettingsError, StorageUnavailable
 from receiptsvc.store.core import durability, outages, schema, sqlite_files, time_limits, topics
 from receiptsvc.store.core.clock import Clock
@@ -75,7 +76,9 @@ class Database:
         self._path = path = parsed.database or ""
         self._files = sqlite_files.files_of(path)  # on PostgreSQL never opened, so never checked
         if self.is_sqlite:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            private_files.make_folder(Path(path).parent)
+        if self.is_sqlite and may_create:
+            private_files.make_file(Path(path))  # -wal and -shm get its mode
         if self.is_sqlite and not may_create:
             file, _, mode = sqlite_files.uri(path).partition("?mode=")
             parsed = parsed.set(database=file).update_query_dict({"mode": mode, "uri": "true"})
