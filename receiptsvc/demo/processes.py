@@ -1,10 +1,11 @@
 """Starts and stops the real processes on this machine: web, worker and sandbox, on free ports, with logs in files.
 
-Used by the demo, the tests and the benchmarks. The environment's own settings of the service are dropped, so that
-nothing started here can ever reach a real person.
+Used by the demo, the tests and the benchmarks. Of the environment only what `_INHERITED` names is passed on, so that
+nothing started here can ever reach a real person, gateway or database.
 """
 
 import os
+import re
 import secrets
 import signal
 import socket
@@ -20,12 +21,18 @@ import requests
 
 from receiptsvc import private_files
 from receiptsvc.client import Client
-from receiptsvc.config import NAMES, PROJECT
+from receiptsvc.config import PROJECT
 from receiptsvc.domain.errors import ReceiptsvcError
 
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 25.0
 _POLL_SECONDS = 0.05
+# No settings of ours or of gunicorn, no proxies, no certificates, nothing of a hosting.
+_INHERITED = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|TERM|LANG|LANGUAGE|LC_[A-Z]+|TZ|TZDIR|TMPDIR|TMP|TEMP|SYSTEMROOT|VIRTUAL_ENV"
+    r"|LD_LIBRARY_PATH|DYLD_[A-Z_]+|PYTHON[A-Z0-9]+"
+)
+_INHERITED_WITH_POSTGRESQL = re.compile(r"PG[A-Z]+")  # they complete the URL of the one that DATABASE_URL names
 
 
 class StackError(ReceiptsvcError):
@@ -70,8 +77,7 @@ class Stack:
             "RESEND_AFTER_SECONDS": "1",
             "SENDS_PER_SECOND": "100000",
         }
-        inherited = {name: value for name, value in os.environ.items() if name not in NAMES and name != "DYNO"}
-        self.environ = {**inherited, **defaults, **(settings or {}), "PYTHONUNBUFFERED": "1"}
+        self.environ = {**_inherited(database_url), **defaults, **(settings or {}), "PYTHONUNBUFFERED": "1"}
         python = sys.executable
         self.commands: Mapping[str, list[str]] = {
             "migrations": [python, "-m", "receiptsvc", "migrate"],
@@ -188,10 +194,28 @@ def _limited(open_files: int | None) -> list[str]:
     return [] if open_files is None else ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(open_files)]
 
 
+def _inherited(database_url: str) -> dict[str, str]:
+    """What the processes take from this one's environment."""
+    is_postgresql = database_url.startswith("postgres")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if _INHERITED.fullmatch(name) or (is_postgresql and _INHERITED_WITH_POSTGRESQL.fullmatch(name))
+    }
+
+
+def local_session() -> requests.Session:
+    """A session for this machine: the environment's proxies and ~/.netrc are not asked."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
+
+
 def answers(url: str) -> bool:
     """Whether a URL answers 200 now."""
     try:
-        return requests.get(url, timeout=2).status_code == 200
+        with local_session() as session:
+            return session.get(url, timeout=2).status_code == 200
     except requests.RequestException:
         return False
 

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-import requests
-
 from receiptsvc import tokens
 from receiptsvc.client import Client, Json
 from receiptsvc.config import Settings
-from receiptsvc.demo.processes import Stack
+from receiptsvc.demo.processes import Stack, local_session
 from receiptsvc.domain.errors import ReceiptsvcError
 from receiptsvc.domain.statuses import FINAL
 
@@ -131,9 +129,11 @@ def _reply_url(stack: Stack) -> str:
 
 def _control_sandbox(stack: Stack, command: str, **members: object) -> None:
     """Send a command to the sandbox's control API."""
-    requests.post(f"{stack.sandbox_url}/sandbox/{command}", json=members, timeout=15).raise_for_status()
+    with local_session() as session:
+        session.post(f"{stack.sandbox_url}/sandbox/{command}", json=members, timeout=15).raise_for_status()
 
 
 def _read_report(stack: Stack) -> Json:
-    report: Json = requests.get(f"{stack.sandbox_url}/sandbox/report", timeout=15).json()
+    with local_session() as session:
+        report: Json = session.get(f"{stack.sandbox_url}/sandbox/report", timeout=15).json()
     return report

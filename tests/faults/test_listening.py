@@ -31,11 +31,8 @@ def kept_seconds(environ: Mapping[str, str], folder: Path) -> int:
     return int(subprocess.run(command, cwd=PROJECT, env=environ, capture_output=True, text=True, check=True).stdout)
 
 
-def test_the_router_closes_an_idle_connection_first(
-    sqlite_url: str, start_web: StartWeb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GUNICORN_CMD_ARGS", f"--keep-alive={SHORT_SECONDS}")
-    stack = start_web(sqlite_url)
+def test_the_router_closes_an_idle_connection_first(sqlite_url: str, start_web: StartWeb, tmp_path: Path) -> None:
+    stack = start_web(sqlite_url, GUNICORN_CMD_ARGS=f"--keep-alive={SHORT_SECONDS}")
     routers_seconds = ROUTERS_SECONDS * SHORT_SECONDS / kept_seconds(stack.environ, tmp_path)
     url = callback_url(stack)
     with closing(connect(url)) as connection:

@@ -165,11 +165,8 @@ def test_told_to_stop_it_ends_streams_at_once_and_properly(sqlite_url: str, star
     assert "Traceback" not in (stack.folder / "web.log").read_text()
 
 
-def test_streams_leave_half_of_the_connections_to_others(
-    sqlite_url: str, start_web: StartWeb, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--worker-connections=32")
-    stack = start_web(sqlite_url)
+def test_streams_leave_half_of_the_connections_to_others(sqlite_url: str, start_web: StartWeb) -> None:
+    stack = start_web(sqlite_url, GUNICORN_CMD_ARGS="--worker-connections=32")
     with ExitStack() as open_ones:
         for _ in range(16):
             open_ones.enter_context(stream(stack))

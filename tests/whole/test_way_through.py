@@ -4,7 +4,6 @@ import io
 import json
 import os
 import re
-import secrets
 import signal
 import subprocess
 import sys
@@ -224,10 +223,59 @@ def test_the_demo_can_run_again_on_kept_data(sqlite_url: str, tmp_path: Path) ->
             play(stack, reference=f"order-{start}", show=lambda *_: None)
 
 
+# What could lead a process elsewhere than to this machine's own, or make it another one.
+ELSEWHERE = {
+    **dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"), "http://127.0.0.1:9"),
+    **dict.fromkeys(("DYNMARK_SOAP_URL", "DYNMARK_REST_URL", "DYNMARK_WSDL"), "http://127.0.0.1:9/x"),
+    **dict.fromkeys(("DYNMARK_USERNAME", "DYNMARK_PASSWORD", "DYNMARK_TRANSPORT", "API_KEYS", "CALLBACK_KEYS"), "real"),
+    **dict.fromkeys(("DATABASE_LISTEN_URL", "READ_DATABASE_URL", "WITNESS_DATABASE_URL"), "postgresql://127.0.0.1:9/x"),
+    **dict.fromkeys(("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGPASSFILE", "PGOPTIONS"), "real"),
+    **dict.fromkeys(("SPOOL_DIR", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "NETRC"), "/nowhere"),
+    **dict.fromkeys(("WEBHOOKS", "WEBHOOK_URL", "ENCRYPTION_KEYS", "SEND_ONLY_TO", "WEB_ROLE"), "real"),
+    **dict.fromkeys(("RECEIPTSVC_URL", "PUBLIC_URL", "BROKER_URL", "SENTRY_DSN"), "https://real.example.org"),
+    **dict.fromkeys(("GUNICORN_CMD_ARGS", "FORWARDED_ALLOW_IPS", "SCRIPT_NAME", "DYNO", "PORT"), "real"),
+    "PROMETHEUS_MULTIPROC_DIR": "/nowhere",
+    "A_SETTING_OF_TOMORROW": "real",
+}
+
+
+def test_the_stack_takes_only_what_is_listed_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {name: Stack(tmp_path, url).environ for name, url in URLS.items()}
+    for name, value in (*ELSEWHERE.items(), ("LC_TIME", "C"), ("TMPDIR", str(tmp_path))):
+        monkeypatch.setenv(name, value)
+    for name, url in URLS.items():
+        environ = Stack(tmp_path, url).environ
+        added = environ.keys() - before[name].keys() - {"LC_TIME", "TMPDIR"}
+        assert added == ({one for one in ELSEWHERE if one.startswith("PG")} if name == "PostgreSQL" else set())
+        assert "real" not in {value for key, value in environ.items() if not key.startswith("PG")}
+        assert environ["TMPDIR"] == str(tmp_path)
+
+
+URLS = {"SQLite": "sqlite:////nowhere/x.db", "PostgreSQL": "postgresql://127.0.0.1:9/x"}
+
+
+def test_the_demo_ends_well_whatever_the_environment_says(tmp_path: Path) -> None:
+    environ = {**os.environ, **ELSEWHERE, "TMPDIR": str(tmp_path), "DATABASE_URL": f"sqlite:///{tmp_path}/real.db"}
+    done = subprocess.run(
+        [sys.executable, "-m", "receiptsvc", "demo"],
+        cwd=PROJECT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "the ledger balances" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_demo_that_is_stopped_leaves_no_process_running(number: signal.Signals) -> None:
-    mark = f"receiptsvc-test-{secrets.token_hex(8)}"
-    environ = {**os.environ, "RECEIPTSVC_TEST_MARK": mark}
+def test_a_demo_that_is_stopped_leaves_no_process_running(number: signal.Signals, tmp_path: Path) -> None:
+    mark = str(tmp_path)  # by their folder for scratch files its processes are known
+    environ = {**os.environ, "TMPDIR": mark}
     demo = subprocess.Popen(
         [sys.executable, "-m", "receiptsvc", "demo"], cwd=PROJECT, env=environ, stdout=subprocess.PIPE, text=True
     )
