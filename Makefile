@@ -8,6 +8,9 @@ unexport PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes, each o
 # Much of a test's time is waiting, for processes and disks: four beside each other keep two cores at work.
 SIDE_BY_SIDE := -n 4 --dist worksteal
 
+UPGRADE := --upgrade
+COMPILE = $(BIN)/uv pip compile --quiet --universal $(UPGRADE) --python-version 3.11 --no-header --no-emit-index-url --generate-hashes
+
 .DEFAULT_GOAL := help
 .PHONY: help demo run desk test test-fast test-faults bench bench-ack bench-process bench-e2e bench-send bench-query lint format api-docs migration pins clean
 
@@ -67,9 +70,10 @@ migration: $(VENV)/installed-dev ## draft a migration from the models: make migr
 	$(BIN)/python -m receiptsvc migrate
 	$(BIN)/alembic revision --autogenerate -m "$(NAME)"
 
-pins: $(VENV)/installed-dev ## turn the .in files into pinned requirements, for every platform
-	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-emit-index-url requirements.in -o requirements.txt
-	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-emit-index-url requirements-dev.in -o requirements-dev.txt
+pins: $(VENV)/installed-dev ## turn the .in files into pinned requirements with hashes, for every platform; UPGRADE= keeps the versions
+	$(COMPILE) requirements.in -o requirements.txt
+	$(COMPILE) requirements-dev.in -o requirements-dev.txt
+	$(COMPILE) benchmarks/requirements.in -o benchmarks/requirements.txt
 
 clean: ## remove what the targets made, but for the data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -80,15 +84,15 @@ $(VENV)/bin/python:
 
 $(VENV)/installed: requirements.txt | $(VENV)/bin/python
 	@echo "Installing what the service needs …"
-	@$(BIN)/pip install --quiet -r requirements.txt
+	@$(BIN)/pip install --quiet --require-hashes -r requirements.txt
 	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
 	@echo "Installing what the tests need …"
-	@$(BIN)/pip install --quiet -r requirements-dev.txt
+	@$(BIN)/pip install --quiet --require-hashes -r requirements-dev.txt
 	@touch $@
 
 $(VENV)/installed-bench: benchmarks/requirements.txt $(VENV)/installed-dev
 	@echo "Installing what the benchmarks need …"
-	@$(BIN)/pip install --quiet -c requirements.txt -c requirements-dev.txt -r benchmarks/requirements.txt
+	@$(BIN)/pip install --quiet --require-hashes -r benchmarks/requirements.txt
 	@touch $@

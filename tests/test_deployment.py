@@ -1,7 +1,9 @@
 """The files of a deployment: the Procfiles, app.json, and the migrations' head."""
 
 import json
+import re
 
+import pytest
 from alembic.script import ScriptDirectory
 from honcho.environ import parse_procfile
 
@@ -41,3 +43,27 @@ def test_each_migration_counts_up_and_names_a_release_that_may_use_the_tables_af
         assert migration.revision == f"{place:04}"
         assert oldest <= migration.module.oldest_compatible <= migration.revision
         oldest = migration.module.oldest_compatible
+
+
+PINS = ("requirements", "requirements-dev", "benchmarks/requirements")
+
+
+@pytest.mark.parametrize("name", PINS)
+def test_every_requirement_is_pinned_by_the_hashes_of_its_files(name: str) -> None:
+    text = (PROJECT / f"{name}.txt").read_text().replace("\\\n", "")
+    lines = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
+    pinned = {line.partition("==")[0].partition("[")[0] for line in lines}
+    for line in lines:
+        assert re.match(r"[a-z0-9.-]+(\[[a-z,]+\])?==\S+ ", line), line
+        assert re.search(r" --hash=sha256:[0-9a-f]{64}(?: |$)", line), line
+    asked = (PROJECT / f"{name}.in").read_text().splitlines()
+    assert {line.partition("[")[0] for line in asked if line and not line.startswith(("#", "-c"))} <= pinned
+
+
+def test_the_files_of_pins_agree() -> None:
+    versions = dict[str, set[tuple[str, ...]]]()  # several in one file: for different versions of Python
+    for name in PINS:
+        found = re.findall(r"(?m)^([a-z0-9.-]+)\S*==(\S+)", (PROJECT / f"{name}.txt").read_text())
+        for package in {package for package, _ in found}:
+            versions.setdefault(package, set()).add(tuple(version for one, version in found if one == package))
+    assert {package: several for package, several in versions.items() if len(several) > 1} == {}
