@@ -17,6 +17,7 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 import gevent
 from gevent import socket
 from gevent.event import Event
+from gunicorn.http.parser import RequestParser
 from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 
@@ -26,6 +27,7 @@ from receiptsvc.server.application import CONNECTION, MAX_STREAMS, STOPPING, App
 from receiptsvc.server.connection import Client
 from receiptsvc.server.connections import Connections, capacity, raise_open_files
 from receiptsvc.server.fast_path import FastResponder, recognise
+from receiptsvc.server.tolerant_request import TolerantRequest
 
 _SWITCH_SECONDS = 0.0002  # how long another thread may hold the interpreter while the loop waits for it
 _COLLECT_SECONDS = 10.0
@@ -51,7 +53,8 @@ class GunicornWorker(GeventWorker):
         self._note_refused: Callable[[bytes], None]
 
     def patch(self) -> None:
-        """Turn the listening sockets into gevent's. The standard library stays unpatched."""
+        """Turn the listening sockets into gevent's, and requests into ours. The standard library stays unpatched."""
+        RequestParser.mesg_class = TolerantRequest
         self.sockets = [socket.socket(s.FAMILY, socket.SOCK_STREAM, fileno=s.sock.detach()) for s in self.sockets]
 
     def run(self) -> None:

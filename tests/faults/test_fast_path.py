@@ -95,7 +95,7 @@ PATHS = st.sampled_from(
 PARAMETERS = st.sampled_from(
     [
         *["statusid=1", "transactionid=0017", "clientref=a%20b", "text=%00%ff", "a", "x=1?y=2", "%zz", "a=+b"],
-        *["=", "", ";", "?", "#"],
+        *["=", "", ";", "?", "#", "text=caf\xe9 x"],
         *[f"key={ACCOUNT}", f"KEY={ACCOUNT.upper()}", f"key={INBOUND}", f"a=1?key={ACCOUNT}", f"url={TOKEN}"],
     ]
 )

@@ -51,8 +51,11 @@ CASES = [
     Case(b"GET /v1/search?q=" + NUMBER + b"\r\n\r\n", 400, LINE),
     Case(b"GET /v1/search?q=" + NUMBER + b" HTTP/9.9" + HOST, 400, VERSION),
     Case(NUMBER[:5] + b"a / HTTP/1.1" + HOST, 400, METHOD),
-    Case(b"GET %b?to=" + NUMBER + b"\xe9 HTTP/1.1" + HOST, 400, LINE, True, b"to=" + NUMBER + b"\xe9"),
-    Case(b"GET %b?text=a b HTTP/1.1" + HOST, 400, VERSION, True, b"text=a b"),
+    Case(b"GET %b?to=" + NUMBER + b"\x7f\xe9 HTTP/1.1" + HOST, 400, LINE, True, b"to=" + NUMBER + b"\x7f\xe9"),
+    Case(b"GET %b?text=a b HTTP/2.1" + HOST, 400, VERSION, True, b"text=a b"),
+    Case(b"GET /v1/search?q=a b HTTP/1.1" + HOST, 400, VERSION),
+    Case(b"GET /v1/search?q=\xe9 HTTP/1.1" + HOST, 400, LINE),
+    Case(b"GET %b \xe9?a=1 HTTP/1.1" + HOST, 400, VERSION, True),
     Case(b"GET %b?a=1\n" + HOST, 400, LINE, True, b"a=1"),
     Case(b"\r\nGET %b?a=2\r\n\r\n", 400, LINE, True, b"a=2"),
     Case(b"get %b?a=3 HTTP/1.1" + HOST, 400, METHOD, True),
@@ -143,6 +146,31 @@ def test_a_refused_request_is_known_on_a_connection_that_has_had_others(sqlite_u
         ask(stack, first + bad)
         until("it is counted", lambda: read_ledger(stack)[0] == count)  # noqa: B023 - called at once
     assert {query for _, query in read_ledger(stack)[1]} == {b"b=1"}
+
+
+UNESCAPED = [
+    b"text=caf\xe9&a=1",
+    b"text=two words &a=1",
+    b" ",
+    b"a=\x80\xff b?c= HTTP/1.0",
+    b"a=1&text=%%C3%%A9 \xc3\xa9",
+]
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"POST"])
+def test_bytes_that_a_query_should_have_escaped_are_kept_as_they_came(
+    sqlite_url: str, start_web: StartWeb, method: bytes
+) -> None:
+    stack = start_web(sqlite_url)
+    path = urlsplit(callback_url(stack)).path.encode()
+    for query in UNESCAPED:
+        line = b"%b %b?%b HTTP/1.1\r\n" % (method, path, query)
+        answer = ask(stack, line + b"Host: here\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n"), query
+    with closing(sqlite3.connect(stack.environ["DATABASE_URL"].removeprefix("sqlite:///"))) as database:
+        kept = database.execute("SELECT query FROM inbox ORDER BY id").fetchall()
+    assert [query for (query,) in kept] == UNESCAPED
+    assert logged(stack) == []
 
 
 @pytest.mark.parametrize("error", errors.ParseException.__subclasses__())

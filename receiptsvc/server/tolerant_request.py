@@ -1,0 +1,26 @@
+"""gunicorn's request, but that it takes a byte above 0x7F or a blank in the query of a callback.
+
+A gateway may leave a text unescaped. To refuse that would lose the receipt; every other request is held to HTTP.
+"""
+
+import re
+
+from gunicorn.http.message import Request
+
+_LINE = re.compile(rb"((?:GET|HEAD|POST) /callbacks/[!->@-~]*\?)([ -~\x80-\xff]*)( HTTP/1\.[0-9])")
+_NOT_HTTP = re.compile(rb"[ \x80-\xff]")
+
+
+class TolerantRequest(Request):  # type: ignore[misc]  # gunicorn has no types
+    """One request. Its `uri` is what came, byte for byte."""
+
+    def parse_request_line(self, line_bytes: bytes) -> None:
+        """Read the request line, with what HTTP would have escaped read as if it were."""
+        line = _LINE.fullmatch(line_bytes)
+        if line is None or _NOT_HTTP.search(line[2]) is None:
+            super().parse_request_line(line_bytes)
+            return
+        before, query, version = line.groups()
+        escaped = _NOT_HTTP.sub(lambda found: b"%%%02X" % found[0][0], query)
+        super().parse_request_line(before + escaped + version)
+        self.uri = (before.partition(b" ")[2] + query).decode("latin-1")
