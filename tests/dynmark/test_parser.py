@@ -674,7 +674,18 @@ def test_receipts_survive_a_round_trip_in_every_form(receipts: list[Receipt]) ->
         assert read_receipts(form, UTC_ZONE) == expected
 
 
-@given(st.binary(max_size=300), st.binary(max_size=300), st.none() | st.text(max_size=40))
+DECLARED = st.sampled_from([*CLIENT_REFS, *WIDE, *SLOW_CODECS, "utf-8-sig", "cp037", "\0", "x" * 50]) | st.text(
+    max_size=9
+)
+CONTENT_TYPES = st.builds(
+    '{}; charset="{}"; boundary={}'.format,
+    st.sampled_from(["multipart/form-data", "application/json", "text/plain", ""]),
+    DECLARED,
+    st.sampled_from(["b", "", '"', "-", "\xe9", "b" * 70]),
+)
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300), st.none() | st.text(max_size=40) | CONTENT_TYPES)
 def test_any_bytes_are_at_worst_unreadable(query: bytes, body: bytes, content_type: str | None) -> None:
     assert_harmless(callback(query, body, content_type))
 
