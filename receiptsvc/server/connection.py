@@ -24,6 +24,7 @@ MAX_TAKE_SECONDS = 10.0  # for a client to read an answer
 MAX_KEPT_HEAD_BYTES = 2048  # of a request that is still being read
 
 _STUCK_SECONDS = 2.0  # after which a client that does not read its answer may be evicted
+_LINGER_SECONDS = 1.0  # to read and drop what a client still sends after its answer
 _DISCARD_SECONDS = 10.0  # for the rest of a body after its answer
 _MAX_DISCARDED_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 64 * 1024
@@ -63,6 +64,7 @@ class Client:
         self.credential: Hashable | None = None  # the first token or key that it proved; set by `connections`
         self.is_router = False  # it proved several; set by `connections`
         self._is_hung_up = False  # we have shut it down ourselves
+        self._is_unread = False  # its last request was answered before all of it was read
         self._is_fresh = True  # everything that came on it has been answered
         self._has_received = False
         self._read_until: float | None = None  # of the monotonic clock: the deadline for the headers
@@ -94,10 +96,24 @@ class Client:
         self.hang_up(socket.SHUT_RDWR if self._incoming is None else socket.SHUT_RD)
 
     def stop_reading(self) -> None:
-        """Read no more: the rest of a body would only be thrown away."""
-        self.is_cut = True
+        """Read no more of the request: the rest would only be thrown away, at the end of the connection."""
+        self.is_cut = self._is_unread = True
+
+    def close(self) -> None:
+        """Close it. A client that still sends gets the answer first: a socket closed with unread bytes is reset."""
+        if self._is_unread and not self._is_hung_up:
+            self._linger()
+        self._inner.close()
+
+    def _linger(self) -> None:
+        deadline = monotonic() + _LINGER_SECONDS
         with suppress(OSError):
-            self._inner.shutdown(socket.SHUT_RD)
+            self._inner.shutdown(socket.SHUT_WR)
+            while (seconds_left := deadline - monotonic()) > 0:
+                self._inner.settimeout(seconds_left)
+                if not self._inner.recv(_READ_BYTES):
+                    break
+                gevent.sleep(0)
 
     def hang_up(self, how: int = socket.SHUT_RDWR) -> None:
         """Shut it down; every read or write that waits on it ends."""
@@ -182,12 +198,14 @@ class Client:
         """
         self.is_working, self._take_seconds = False, MAX_TAKE_SECONDS
         if self.is_cut or self.awaits_continue or request.body.failed:
+            self._is_unread = True
             return False
         try:
             with self.reading(_Discarded()):
                 while request.body.read(_READ_BYTES):
                     gevent.sleep(0)  # a fast sender must not keep the loop from the others
         except Exception:  # noqa: BLE001 - after any error it is unknown where the next request begins
+            self._is_unread = True
             return False
         body = request.body.reader
         is_at_end = not isinstance(body, LengthReader) or body.length == 0

@@ -107,6 +107,7 @@ class GunicornWorker(GeventWorker):
 
     def handle_error(self, req: Any, client: Any, _addr: Any, exc: BaseException) -> None:
         """Answer a request that gunicorn's parser refused, or whose answer failed. Nothing of it is repeated."""
+        client.stop_reading()
         refusal = refusals.of(exc)
         if refusal is None:
             logs.error("web.request_failed", exc)
