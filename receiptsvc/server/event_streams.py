@@ -47,6 +47,7 @@ _BUSY_POLL_SECONDS = 0.05  # after a read that found events
 _OUTAGE_SECONDS = 1.0
 _MAX_WAITING = 1000  # events for one stream, beyond which it has to catch up
 _MAX_EVENTS_PER_WRITE = 100
+_MAX_CAUGHT_UP = 200  # events in a page, but for the last row's, which is read whole
 _RETRY_MILLISECONDS = (1000, 3000)  # spread out, so that clients don't all reconnect at once after a restart
 _FINEST_FIRST = (RECIPIENT, TRANSACTION_ID, CLIENT_REF, ORIGINATOR, STATUS)
 
@@ -85,17 +86,25 @@ class Feed:
         self._ends_on_stop = False
 
     def open(
-        self, after: FeedPosition, last: FeedPosition, labels: frozenset[Label], max_streams: int | None = None
+        self,
+        after: FeedPosition,
+        last: FeedPosition,
+        labels: frozenset[Label],
+        max_streams: int | None = None,
+        *,
+        key: str = "",
     ) -> "Stream | None":
         """A stream of the events after a position that have all these labels; None if there are too many streams.
 
-        `last`: the position of the last event now. `max_streams`: how many the server has connections for.
+        `last`: the position of the last event now. `max_streams`: how many the server has connections for. `key`: the
+        name of the API key; a tenth of the streams is out of the reach of a single one.
         """
         limit = MAX_OPEN_STREAMS if max_streams is None else min(max_streams, MAX_OPEN_STREAMS)
         with self._opening:  # threads count and open: two of them could both take the last place
-            if len(self._opened) >= limit:
+            of_key = sum(stream.key == key for stream in self._opened)
+            if len(self._opened) >= limit or of_key >= limit - limit // 10:
                 return None
-            stream = Stream(self, after, last, labels)
+            stream = Stream(self, after, last, labels, key=key)
             self._opened.add(stream)
             return stream
 
@@ -191,9 +200,9 @@ class Feed:
             return self._page(change_feed.read(session, after))
 
     def _read(self, after: FeedPosition) -> Page:
-        """On a thread."""
+        """On a thread. Each stream that catches up holds a page while its client takes it, so it is short."""
         with self._database.reading() as session:
-            return self._page(change_feed.read(session, after))
+            return self._page(change_feed.read(session, after, _MAX_CAUGHT_UP))
 
     def _page(self, batch: change_feed.Batch) -> Page:
         return Page([self._frame(event) for event in batch.events], batch.end, batch.is_all)
@@ -210,8 +219,10 @@ class Stream:
     did not match has to be read again.
     """
 
-    def __init__(self, feed: Feed, after: FeedPosition, last: FeedPosition, labels: frozenset[Label]) -> None:
-        self.labels = labels
+    def __init__(
+        self, feed: Feed, after: FeedPosition, last: FeedPosition, labels: frozenset[Label], *, key: str = ""
+    ) -> None:
+        self.labels, self.key = labels, key
         self.finest = min(labels, key=lambda label: _FINEST_FIRST.index(label[0])) if labels else None
         self.wake_up = GeventEvent()
         self._feed, self._last = feed, last

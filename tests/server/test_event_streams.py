@@ -281,6 +281,14 @@ def test_there_are_at_most_max_open_streams(feed: Feed, database: Database, monk
     assert feed.open(BEGINNING, BEGINNING, frozenset()) is not None
 
 
+def test_a_tenth_of_the_streams_is_out_of_the_reach_of_one_key(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_streams, "MAX_OPEN_STREAMS", 10)
+    greedy = [feed.open(BEGINNING, BEGINNING, frozenset(), key="greedy") for _ in range(20)]
+    assert sum(stream is not None for stream in greedy) == 9
+    others = [feed.open(BEGINNING, BEGINNING, frozenset(), key="other") for _ in range(2)]
+    assert [stream is not None for stream in others] == [True, False]
+
+
 def test_threads_that_open_at_once_do_not_pass_the_bound(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_streams, "MAX_OPEN_STREAMS", 5)
     together = threading.Barrier(8)

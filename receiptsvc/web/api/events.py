@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from receiptsvc.server.application import MAX_STREAMS
 from receiptsvc.store.messages import change_feed
 from receiptsvc.store.messages.change_feed import FeedPosition, NotKept
-from receiptsvc.web.http import context
+from receiptsvc.web.http import auth, context
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
@@ -69,7 +69,7 @@ def stream_events(headers: dict[str, Any], query: dict[str, Any]) -> Response:
         if after is not None:
             _require_kept(session, after)
     most = request.environ.get(MAX_STREAMS)
-    stream = context.feed().open(last if after is None else after, last, labels, most)
+    stream = context.feed().open(last if after is None else after, last, labels, most, key=auth.key_name())
     if stream is None:
         headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
         raise Problem(503, "There are as many streams open as there may be.", headers=headers)
