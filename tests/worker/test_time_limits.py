@@ -18,7 +18,7 @@ from receiptsvc.worker.pending_queue import PendingQueue
 from tests.support.rows import accept, keep, message, read_inbox
 from tests.support.work import assert_sound, outcomes, said, work
 
-SHORT = TimeLimits(lock=0.1, statement=0.5, idle=0.5)
+SHORT = TimeLimits(lock=0.1, statement=0.5, idle=20)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def received(database: Database, count: int) -> tuple[list[UUID], list[UUID]]:
 def test_the_limits_hold_for_one_transaction_and_leave_nothing_behind(impatient: Database) -> None:
     shown = text("SELECT current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout')")
     with impatient.transaction() as session:
-        assert session.execute(shown).one() == ("100ms", "500ms")
+        assert session.execute(shown).one() == ("100ms", "20s")
     with impatient.reading(TimeLimits(lock=1, statement=2, idle=3)) as session:
         assert session.execute(shown).one() == ("1s", "3s")
         assert session.scalar(text("SHOW transaction_isolation")) == "repeatable read"
@@ -63,9 +63,9 @@ def test_what_stands_still_with_a_lock_loses_it(impatient: Database, postgresql_
     lock = select(Message.id).where(Message.id == message_id).with_for_update()
 
     def stand_still() -> None:
-        with impatient.transaction() as session:
+        with impatient.transaction(TimeLimits(lock=1, statement=1, idle=0.2)) as session:
             session.execute(lock)
-            time.sleep(1)
+            time.sleep(0.5)
             with postgresql_database.transaction() as other:
                 other.execute(lock)
             session.execute(lock)
