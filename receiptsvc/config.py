@@ -22,7 +22,7 @@ from sqlalchemy.exc import ArgumentError
 
 from receiptsvc import connection_shares, keys
 from receiptsvc.connection_shares import ConnectionShares
-from receiptsvc.domain import numbers
+from receiptsvc.domain import numbers, opt_outs
 from receiptsvc.domain.errors import SettingsError
 from receiptsvc.domain.statuses import GATEWAY_STATUSES, Status
 from receiptsvc.dynmark.transports import TRANSPORTS
@@ -37,7 +37,12 @@ UNAUTHENTICATED_ACTIONS = ("refuse", "quarantine")
 SCHEDULERS = ("gateway", "service")
 OPT_OUT_ACTIONS = ("mark", "suppress")
 SUPPRESSED_ACTIONS = ("refuse", "skip")
-OPT_OUT_WORDS = ("stop", "stopall", "stop all", "unsubscribe", "cancel", "end", "quit", "opt out", "optout")
+# What carriers (CTIA), regulators (47 CFR 64.1200) and gateways list in English.
+OPT_OUT_WORDS = (
+    *("stop", "stop all", "unsubscribe", "cancel", "end", "quit", "revoke", "remove"),
+    *("opt out", "please opt me out"),
+)
+OPT_IN_WORDS = ("start", "unstop", "subscribe", "resubscribe", "opt in")  # not YES: it answers a question
 RETURN_CODE_MEANINGS = ("failed", "retry", "duplicate", "stop")
 
 MAX_PUBLIC_URL = 100  # characters: the callback URL that is built on it must stay within 200
@@ -61,7 +66,7 @@ NAMES = frozenset({
     "DYNMARK_WSDL", "DYNMARK_CALLBACK_ELEMENT", "DYNMARK_TIMEOUT_SECONDS",
     "RESEND_AFTER_SECONDS", "RESEND_FOR_SECONDS", "RETURN_CODES", "DYNMARK_TIMEZONE", "STATUS_MAP", "SPOOL_DIR",
     "ADOPT_AFTER_SECONDS", "BATCH_SIZE", "SEND_CONCURRENCY", "SENDS_PER_SECOND", "SEND_ONLY_TO", "SCHEDULED_BY",
-    "DYNMARK_REST_VALIDITY", "MAX_RECIPIENTS", "MAX_BODY_MIB", "OPT_OUT_WORDS", "OPT_OUT_ACTION",
+    "DYNMARK_REST_VALIDITY", "MAX_RECIPIENTS", "MAX_BODY_MIB", "OPT_OUT_WORDS", "OPT_IN_WORDS", "OPT_OUT_ACTION",
     "SUPPRESSED_ACTION", "REPLY_WINDOW_DAYS", "KEEP_EVENTS_DAYS", "RECEIPTSVC_URL", "RECEIPTSVC_API_KEY",
 })
 # fmt: on
@@ -114,8 +119,9 @@ class Settings:
     max_recipients: int  # of one request
     max_body_bytes: int  # of one request
     reply_window: timedelta  # how long after a message a reply without a clientRef is linked to it
-    opt_out_words: frozenset[str]  # casefolded, single spaces between words
-    suppresses_opt_outs: bool  # a reply of such a word suppresses its sender for the originator that it answered
+    opt_out_words: frozenset[str]  # as `domain.opt_outs.normalise` gives them
+    opt_in_words: frozenset[str]
+    suppresses_opt_outs: bool  # whether replies of such words suppress their sender for the originator answered
     skips_suppressed: bool  # a suppressed recipient is left out with a warning; else the request is refused
     keep_events: timedelta  # how long a stream can be continued after an event
 
@@ -167,6 +173,7 @@ class Settings:
         is_sqlite = database_url.startswith("sqlite")
         spool = env.text("SPOOL_DIR")
         web_concurrency = env.integer("WEB_CONCURRENCY", 1 if is_sqlite else 2, minimum=1, maximum=64)
+        opt_out_words = env.phrases("OPT_OUT_WORDS", OPT_OUT_WORDS)
         return cls(
             database_url=database_url,
             database_listen_url=env.database_url("DATABASE_LISTEN_URL", default=database_url),
@@ -214,7 +221,8 @@ class Settings:
             max_recipients=env.integer("MAX_RECIPIENTS", 10_000, minimum=1, maximum=100_000),
             max_body_bytes=env.integer("MAX_BODY_MIB", 16, minimum=1, maximum=64) * 1024 * 1024,
             reply_window=timedelta(days=env.integer("REPLY_WINDOW_DAYS", 30, minimum=1, maximum=3650)),
-            opt_out_words=env.phrases("OPT_OUT_WORDS", OPT_OUT_WORDS),
+            opt_out_words=opt_out_words,
+            opt_in_words=env.phrases("OPT_IN_WORDS", OPT_IN_WORDS, besides=opt_out_words),
             suppresses_opt_outs=env.choice("OPT_OUT_ACTION", OPT_OUT_ACTIONS) == "suppress",
             skips_suppressed=env.choice("SUPPRESSED_ACTION", SUPPRESSED_ACTIONS) == "skip",
             # At least a day, so that a reader that was away for a night can go on; at most ten years, as for replies.
@@ -283,13 +291,15 @@ class _EnvReader:
             self.fault(name, "must be international numbers or their beginnings, such as 447700900123,4479")
         return prefixes
 
-    def phrases(self, name: str, default: tuple[str, ...]) -> frozenset[str]:
-        """Words or phrases separated by commas: casefolded, with single spaces."""
+    def phrases(self, name: str, default: tuple[str, ...], *, besides: frozenset[str] = frozenset()) -> frozenset[str]:
+        """Words or phrases separated by commas, normalised. `besides`: those that have another meaning already."""
         value = self.text(name)
-        phrases = default if value is None else tuple(" ".join(part.casefold().split()) for part in value.split(","))
+        phrases = frozenset(map(opt_outs.normalise, default if value is None else value.split(",")))
         if not all(phrases):
             self.fault(name, "must be words or phrases separated by commas, such as STOP,UNSUBSCRIBE")
-        return frozenset(phrases)
+        if phrases & besides:
+            self.fault(name, "must have no word of OPT_OUT_WORDS")
+        return phrases
 
     def json_name(self, name: str, default: str) -> str:
         """The name of a JSON member."""

@@ -355,6 +355,7 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("reply_id", sa.Uuid(), nullable=True),
+        sa.Column("scheduled_ids", sa.JSON(), nullable=True),
         sa.PrimaryKeyConstraint("recipient", "originator", name=op.f("pk_suppressions")),
     )
     op.create_index("ix_suppressions_originator_recipient", "suppressions", ["originator", "recipient"], unique=False)
@@ -437,6 +438,7 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
         sa.Column("fingerprint", sa.Uuid(), nullable=False),
         sa.Column("is_conflicting", sa.Boolean(), nullable=False),
         sa.Column("is_opt_out", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("is_opt_in", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name=op.f("fk_replies_message_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_replies")),
         sa.UniqueConstraint("fingerprint", name=op.f("uq_replies_fingerprint")),
@@ -451,6 +453,14 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
     op.create_index("ix_replies_msgid", "replies", ["msgid"], unique=False)
     op.create_index("ix_replies_recipient_received_at_id", "replies", ["recipient", "received_at", "id"], unique=False)
     op.create_index("ix_replies_sender_received_at_id", "replies", ["sender", "received_at", "id"], unique=False)
+    op.create_index(
+        "ix_replies_words",
+        "replies",
+        ["sender"],
+        unique=False,
+        postgresql_where=sa.text("is_opt_out OR is_opt_in"),
+        sqlite_where=sa.text("is_opt_out OR is_opt_in"),
+    )
     op.create_table(
         "transitions",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),

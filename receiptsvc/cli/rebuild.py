@@ -31,7 +31,7 @@ def rebuild(*, is_applied: bool, as_json: bool) -> None:
     """
     settings = Settings.from_env()
     now = datetime.now(UTC)
-    rules = ReceiptRules(reader=open_reader(settings))
+    rules = ReceiptRules.of(settings, open_reader(settings))
     counts: Counter[tuple[str, str, str, str]] = Counter()
     with databases.opened(settings, is_written=True) as database:
         with display.progress("receipts read", is_shown=not as_json) as advance:

@@ -46,7 +46,7 @@ def list_all(*, recipient: str | None, originator: str | None, as_json: bool) ->
 @_why
 @_as_json
 def add(*, recipient: str, originator: str | None, reason: str | None, as_json: bool) -> None:
-    """Stop a sender's messages to NUMBER. What was accepted before still goes out."""
+    """Stop a sender's messages to NUMBER. What was accepted before is cancelled when its turn comes."""
     with api_errors_shown():
         _show(Client.from_env().suppress(recipient, originator, reason), as_json=as_json)
 

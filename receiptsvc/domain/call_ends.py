@@ -88,6 +88,16 @@ def step_if_late(status: str, *, may_be_sent: bool) -> Step | None:
     return _LOST if status == Status.ACCEPTED else None
 
 
+def step_if_suppressed(status: str, unclear_since: datetime | None) -> Step:
+    """The step of an unsettled message that is in no call, and may not be called any more since its recipient objects.
+
+    One that may have been sent stays `send_unknown`: it is no second SMS, and no false end.
+    """
+    if status == Status.ACCEPTED and unclear_since is None:
+        return Step(Status.CANCELLED, "recipient suppressed", "never sent")
+    return Step(Status.SEND_UNKNOWN, "recipient suppressed", "it is never offered again")
+
+
 def after_call(
     message: CalledMessage,
     result: SendResult,

@@ -33,6 +33,13 @@ _MAX_DIGITS = 20
 _COMPACT = re.compile(rf"\+?[0-9]{{1,{_MAX_DIGITS}}}")
 _DECIMAL = re.compile(r"\s*\+?[0-9]{7,}\.[0-9]{1,2}\s*")
 _IN_TEXT = re.compile(rf"\+?[0-9](?:{_SEPARATOR}{{0,3}}[0-9]){{6,}}")  # what may be a person's number
+_ADDRESS = re.compile(rf"\s*(?:sips?:)?(\+?[0-9](?:{_SEPARATOR}?[0-9]){{6,}})(?:/TYPE=PLMN|@[^@\s]+)\s*", re.IGNORECASE)
+_DIALLED = frozenset({"0", "00", "000", "001", "002", "009", "010", "011", "0011"})  # before a whole number
+_FORMER = (  # mobile numbers as they are, and as they were or still are dialled; either is one person's
+    (re.compile("549([0-9]{10})"), r"54\1"),
+    (re.compile("521([0-9]{10})"), r"52\1"),
+    (re.compile("55([1-9]{2})9([6-9][0-9]{7})"), r"55\1\2"),
+)
 _NO_MATCH = "(?!)"
 _COUNTRY_CODES = {str(code): code for code in COUNTRY_CODE_TO_REGION_CODE}
 
@@ -81,6 +88,25 @@ def identify(text: str, candidates: Collection[str]) -> str | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
+def identify_sender(text: str, candidates: Collection[str]) -> str | None:
+    """The one of these numbers, to which we wrote, that the sender of a reply is; None: none is, or several may be.
+
+    `text`: as `sender` gives it. A handset abroad dials another prefix than 00, or is shown one; some operators write a
+    plus before a national number, a zero before an international one, or a number as its country once had it.
+    """
+    is_national = normalise(text) is None
+    fitting = [
+        each for each in candidates if _is_written_by_operator(text, each) or (is_national and is_same(text, each))
+    ]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def sender(text: str) -> str:
+    """The number or name of a reply's sender, without what addresses of multimedia messages and SIP add to it."""
+    addressed = _ADDRESS.fullmatch(text)
+    return addressed[1] if addressed else text
+
+
 def digits(text: str) -> str | None:
     """The digits of a number or a part of one, such as the last ones, as they stand; None for a name."""
     compact = _compact(text)
@@ -118,6 +144,21 @@ def _read(text: str) -> str | None:
 @lru_cache(maxsize=4096)
 def _is_same(text: str, number: str) -> bool:
     return number in {_read(text), normalise(text), normalise(text, _region_of(number))}
+
+
+def _is_written_by_operator(text: str, number: str) -> bool:
+    compact = _compact(text) or ""
+    written = compact.removeprefix("+")
+    if written.endswith(number) and written.removesuffix(number) in _DIALLED:
+        return True
+    if compact.startswith("+0"):
+        return is_same(written, number)
+    read = _read(text) or ""
+    return _without_former(read) == _without_former(number)
+
+
+def _without_former(number: str) -> str:
+    return next((match.expand(to) for each, to in _FORMER if (match := each.fullmatch(number))), number)
 
 
 def _compact(text: str) -> str | None:

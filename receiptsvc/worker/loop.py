@@ -18,7 +18,6 @@ from sqlalchemy import or_, select
 
 from receiptsvc import logs
 from receiptsvc.config import Settings
-from receiptsvc.domain import opt_outs
 from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.callback_reader import CallbackReader
 from receiptsvc.domain.errors import ReceiptsvcError, StorageUnavailable
@@ -120,13 +119,7 @@ def _duties(
     watch: Watch,
     stop: threading.Event,
 ) -> list[Duty]:
-    rules = ReceiptRules(
-        reader=reader,
-        adopt_after=settings.adopt_after,
-        reply_window=settings.reply_window,
-        opt_out_words=frozenset(map(opt_outs.normalise, settings.opt_out_words)),
-        suppresses_opt_outs=settings.suppresses_opt_outs,
-    )
+    rules = ReceiptRules.of(settings, reader)
 
     def process_receipts() -> int:
         limit = _SQLITE_BATCH if database.is_sqlite else _BATCH

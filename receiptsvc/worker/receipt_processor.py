@@ -9,7 +9,7 @@ status becomes in `domain.statuses`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeAlias
@@ -18,6 +18,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from receiptsvc import logs
+from receiptsvc.config import Settings
 from receiptsvc.domain import correlation
 from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.callback_reader import CallbackReader, report_of
@@ -26,7 +27,8 @@ from receiptsvc.domain.errors import LockTimeout, StatementTimeout, StorageUnava
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Receipt, Reply
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.inbound import replies
+from receiptsvc.store.inbound import consents, replies
+from receiptsvc.store.inbound.replies import ReplyRules
 from receiptsvc.store.inbox import dropped, parking, pending, time_slices
 from receiptsvc.store.inbox.parking import UnmatchedReceipt
 from receiptsvc.store.inbox.pending import ClaimedReceipt, Postponed, Verdict
@@ -51,14 +53,27 @@ class ReceiptRules:
     """The settings that decide what receipts and replies mean.
 
     `adopt_after`: how long a receipt of another system's message waits before a message is made for it; None: for ever.
-    `reply_window`: how long after a message a reply still belongs to it.
+    `suppresses_opt_outs`: whether opt-outs suppress further messages to their senders, and opt-ins allow them again.
     """
 
     reader: CallbackReader
     adopt_after: timedelta | None = None
-    reply_window: timedelta = replies.WINDOW
-    opt_out_words: frozenset[str] = frozenset()  # as `opt_outs.normalise` gives them
-    suppresses_opt_outs: bool = False  # whether an opt-out suppresses further messages to its sender
+    replies: ReplyRules = field(default_factory=ReplyRules)
+    suppresses_opt_outs: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings, reader: CallbackReader) -> "ReceiptRules":
+        """The rules of these settings."""
+        return cls(
+            reader=reader,
+            adopt_after=settings.adopt_after,
+            replies=ReplyRules(
+                window=settings.reply_window,
+                opt_out_words=settings.opt_out_words,
+                opt_in_words=settings.opt_in_words,
+            ),
+            suppresses_opt_outs=settings.suppresses_opt_outs,
+        )
 
 
 def process(
@@ -381,11 +396,10 @@ def _record_replies(
         return []
     replies.lock_msgids(session, [reply.msgid for _, reply in inbound if reply.msgid])
     verdicts: list[Verdict] = [
-        (row, *replies.record(session, row, reply, now, rules.opt_out_words, window=rules.reply_window))
-        for row, reply in inbound
+        (row, *replies.record(session, row, reply, now, rules.replies)) for row, reply in inbound
     ]
     if rules.suppresses_opt_outs:
-        replies.suppress_opt_outs(session, [row.id for row, _ in inbound], _ACTOR, now)
+        consents.follow(session, [row.id for row, _ in inbound], _ACTOR, now)
     return verdicts
 
 

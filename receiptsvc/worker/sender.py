@@ -21,7 +21,7 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.outbound import accounts, call_results, claims, send_gate
 from receiptsvc.store.outbound.accounts import Call, Gate
 from receiptsvc.store.outbound.call_results import AttemptResult
-from receiptsvc.store.outbound.claims import ClaimedMessage
+from receiptsvc.store.outbound.claims import Claim, ClaimedMessage
 
 _SPREAD = 0.2  # so that what failed together, everywhere, does not come back together
 _RECORD_AGAIN_SECONDS = 1.0
@@ -40,18 +40,22 @@ def submit(
     *,
     on_claim: Callable[[], None] = lambda: None,
 ) -> int:
-    """Give one batch of what is due to the gateway; how many messages. Raises StorageUnavailable.
+    """Give one batch of what is due to the gateway; how many messages, or how many do not go out any more.
 
-    `gateways`: by transport. `on_claim` is called before the call is made: there may be another batch.
+    Raises StorageUnavailable. `gateways`: by transport. `on_claim` is called before the call is made: there may be
+    another batch.
     """
     started = database.clock.now()
     try:
         with database.transaction() as session:
             allowed = send_gate.request(session, started, settings.batch_size, settings.sends_per_second)
             gates = accounts.gates(session, started) if allowed.most else ()
-            claimed = _claim(session, started, allowed.most, settings, gates)
-            if stop.is_set() or not claimed:  # the claim may have waited for its turn; no new call starts now
-                raise _Stopped
+            claim = _claim(session, started, allowed.most, settings, gates)
+            claimed = claim.messages
+            if stop.is_set() or not (claimed or claim.withdrawn):
+                raise _Stopped  # the claim may have waited for its turn; no new call starts now
+            if not claimed:
+                return claim.withdrawn
             gate = claims.gate_of(claimed[0], gates)
             if gate is not None and not accounts.take_turn(session, gate, started):
                 raise _Stopped
@@ -75,11 +79,9 @@ def submit(
     return len(claimed)
 
 
-def _claim(
-    session: Session, now: datetime, most: int, settings: Settings, gates: Sequence[Gate]
-) -> Sequence[ClaimedMessage]:
+def _claim(session: Session, now: datetime, most: int, settings: Settings, gates: Sequence[Gate]) -> Claim:
     if not most:
-        return ()
+        return Claim(messages=())
     lease = timedelta(seconds=settings.lease_seconds)
     return claims.claim(session, now, limit=most, lease=lease, repeats=repeats(settings), gates=gates)
 

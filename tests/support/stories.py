@@ -66,4 +66,5 @@ def reply(
     )
     with database.transaction() as session:
         (row,) = pending.take_one(session, receipt_id)
-        pending.settle(session, [row], [(row, *replies.record(session, row, said, received_at, {"stop"}))], received_at)
+        rules = replies.ReplyRules(opt_out_words=frozenset({"stop"}))
+        pending.settle(session, [row], [(row, *replies.record(session, row, said, received_at, rules))], received_at)

@@ -70,7 +70,7 @@ def work_off(database: Database, at: float = 100, *, adopt_after: float | None =
 def offer(database: Database, at: float = 0) -> list[UUID]:
     """Claim what is due, as before a call; no two to one recipient."""
     with database.transaction() as session:
-        return [one.id for one in claims.claim(session, seconds(at), limit=99, lease=LEASE, repeats=REPEATS)]
+        return [one.id for one in claims.claim(session, seconds(at), limit=99, lease=LEASE, repeats=REPEATS).messages]
 
 
 def answer(

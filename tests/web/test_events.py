@@ -85,6 +85,7 @@ def test_an_event_is_one_line_of_json(client: FlaskClient, database: Database) -
         "receivedAt": "2026-01-05T12:00:09.000000Z",
         "conflict": False,
         "isOptOut": False,
+        "isOptIn": False,
     }
 
 

@@ -83,7 +83,7 @@ def test_each_refused_or_suspected_account_is_listed(client: FlaskClient, databa
     ):
         (message_id,) = accept(database, message(recipient, impersonate_user_name=name), now=database.clock.now())
         with database.transaction() as session:
-            [claimed] = claims.claim(session, database.clock.now(), limit=1, lease=LEASE, repeats=REPEATS)
+            [claimed] = claims.claim(session, database.clock.now(), limit=1, lease=LEASE, repeats=REPEATS).messages
             assert claimed.id == message_id
         ended = {message_id: AttemptResult(number=1, result=SendResult(outcome=outcome))}
         with database.transaction() as session:

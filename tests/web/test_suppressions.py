@@ -46,6 +46,7 @@ def test_a_suppression_is_added_listed_and_removed_with_audits(client: FlaskClie
         "createdBy": "desk",
         "reason": "she called",
         "replyId": None,
+        "scheduledMessages": [],
     }
     again = suppress(client, ALICE, originator="Acme", reason="another")
     assert (again.status_code, again.json) == (200, made.json)

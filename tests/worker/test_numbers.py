@@ -13,6 +13,7 @@ from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Origin
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message, Reply, Suppression
+from receiptsvc.store.inbound.replies import ReplyRules
 from receiptsvc.worker.receipt_processor import ReceiptRules, process
 from tests.support.numbers import ALL, ALWAYS, DOUBTFUL, HINTED, NUMBERS, ORIGINATORS, STRANGE
 from tests.support.rows import T0, accept, keep, message, seconds
@@ -20,7 +21,7 @@ from tests.support.work import RULES, assert_sound, outcomes, rules, said, work_
 
 SAME = {*ALWAYS, *STRANGE, *HINTED, *DOUBTFUL}
 SAME_SENDER = SAME - {*DOUBTFUL}
-OPT_OUTS = replace(RULES, opt_out_words=frozenset({"stop"}), suppresses_opt_outs=True)
+OPT_OUTS = replace(RULES, replies=ReplyRules(opt_out_words=frozenset({"stop"})), suppresses_opt_outs=True)
 
 
 def reply(database: Database, key: int, *, sender: str, recipient: str, content: str = "STOP") -> UUID:

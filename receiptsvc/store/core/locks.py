@@ -31,6 +31,7 @@ class Lock(IntEnum):
     MSGIDS = 20_160_112  # of replies, while they are recorded
     EVENT_NUMBERS = 20_160_113  # while the change feed is numbered
     TIME_SLICES = 20_160_114  # while a step is taken to make a time slice of the inbox
+    SUPPRESSED = 20_160_115  # numbers, while it is decided whether they are suppressed
 
 
 def take(session: Session, lock: Lock, names: Collection[str], *, is_shared: bool = False) -> None:

@@ -74,6 +74,8 @@ RECIPIENT_END = (
 
 ACCOUNT = "coalesce(impersonate_user_name, '')"  # by which a message goes out, as `domain.accounts` names it
 
+WORDS = "is_opt_out OR is_opt_in"  # the replies that are nothing but such a word
+
 Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite autoincrements only INTEGER columns
 
 
@@ -391,6 +393,7 @@ class Reply(Base):
         Index("ix_replies_is_opt_out_received_at_id", "is_opt_out", "received_at", "id"),
         Index("ix_replies_conversation_id_received_at_id", "conversation_id", "received_at", "id"),
         Index("ix_replies_sender_received_at_id", "sender", "received_at", "id"),
+        _partial_index("ix_replies_words", "sender", where=WORDS),
         Index("ix_replies_recipient_received_at_id", "recipient", "received_at", "id"),
         Index("ix_replies_msgid", "msgid"),
         UniqueConstraint("receipt_id"),
@@ -413,6 +416,7 @@ class Reply(Base):
     fingerprint: Mapped[UUID]  # of msgid, sender and content: equal for a reply that was forwarded twice
     is_conflicting: Mapped[bool]  # its msgid came before with another content
     is_opt_out: Mapped[bool] = mapped_column(server_default=false())  # its content is a word such as STOP
+    is_opt_in: Mapped[bool] = mapped_column(server_default=false())  # its content is a word such as START
 
 
 class EventRow(Base):
@@ -505,7 +509,8 @@ class Suppression(Base):
     created_at: Mapped[datetime]
     created_by: Mapped[str]  # the name of an API key, or which of our processes
     reason: Mapped[str | None]
-    reply_id: Mapped[UUID | None]
+    reply_id: Mapped[UUID | None]  # the opt-out that made it; none: a person did
+    scheduled_ids: Mapped[list[str] | None]  # public ids of messages that the gateway had to send later by then
 
 
 class RejectedCallbackRow(Base):

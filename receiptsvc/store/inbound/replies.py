@@ -1,6 +1,7 @@
 """Records replies: each inbound message once, linked to a conversation, with the reason of the link."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from uuid import UUID
@@ -14,19 +15,17 @@ from receiptsvc.domain.correlation import SentMessage
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.messages import Reply as InboundReply
 from receiptsvc.store.core import bulk, locks
-from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.locks import Lock
 from receiptsvc.store.core.models import RECIPIENT_END, Message, Reply
 from receiptsvc.store.inbox.pending import ClaimedReceipt
 from receiptsvc.store.messages import activity, change_feed
-from receiptsvc.store.outbound import suppressions
-from receiptsvc.store.outbound.suppressions import Pair
 
 WINDOW = timedelta(days=30)  # after that, a reply no longer belongs to the last message
 
 _MAX_RECENT = 1_000  # messages to one person
 _MAX_SCANNED = 10_000  # messages to numbers with the same last digits
 _MAX_SIMILAR = 50
+_MAX_CLOCK_SKEW = timedelta(minutes=1)  # between the hosts that accept messages and those that take replies
 
 
 def lock_msgids(session: Session, msgids: Collection[str]) -> None:
@@ -37,27 +36,45 @@ def lock_msgids(session: Session, msgids: Collection[str]) -> None:
     locks.take(session, Lock.MSGIDS, msgids)
 
 
-def record(
-    session: Session,
-    row: ClaimedReceipt,
-    reply: InboundReply,
-    now: datetime,
-    opt_out_words: Collection[str] = (),
-    *,
-    window: timedelta = WINDOW,
-) -> tuple[ReceiptOutcome, str | None]:
-    """Record a reply once; the outcome and the reason for its inbox row. The caller holds the lock of its msgid.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplyRules:
+    """What decides which message a reply answers, and whether it is an opt-out or opt-in.
 
-    `opt_out_words`: normalised; a reply whose whole content is one of them is an opt-out. `window`: how long after a
-    message a reply without a clientRef belongs to that message's conversation.
+    `window`: how long after a message a reply without a clientRef belongs to that message's conversation.
+    `opt_out_words`, `opt_in_words`: as `opt_outs.normalise` gives them.
     """
-    sender, since = numbers.fold(reply.sender or ""), row.received_at - window
-    answered, link = _find_answered(session, reply, sender, since)
-    if answered is None and numbers.normalise(reply.sender or "") is None:  # else it is that number and no other
-        known = numbers.identify(reply.sender or "", _find_similar(session, sender))
+
+    window: timedelta = WINDOW
+    opt_out_words: frozenset[str] = frozenset()
+    opt_in_words: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """What a reply is taken for: the columns of it that are not its own."""
+
+    sender: str
+    recipient: str | None
+    conversation_id: UUID
+    message_id: UUID | None
+    link: str
+    is_opt_out: bool
+    is_opt_in: bool
+
+
+_NO_WORDS = ReplyRules()
+
+
+def read(session: Session, reply: InboundReply, received_at: datetime, rules: ReplyRules) -> Reading:
+    """Find whose reply it is, which message it answers of those accepted before it came, and what it asks for."""
+    written = numbers.sender(reply.sender or "")
+    sender = numbers.fold(written)
+    answered, link = _find_answered(session, reply, sender, received_at, rules)
+    if answered is None:
+        known = numbers.identify_sender(written, _find_similar(session, sender))
         if known is not None and known != sender:
             sender = known
-            answered, link = _find_answered(session, reply, sender, since)
+            answered, link = _find_answered(session, reply, sender, received_at, rules)
     recipient = numbers.fold(reply.recipient or "")
     if answered is not None and link == correlation.LINK_BY_LAST_MESSAGE:
         conversation_id = answered.conversation_id
@@ -65,6 +82,23 @@ def record(
         conversation_id = conversations.conversation_id(
             client_ref=reply.client_ref, recipient=sender, originator=recipient
         )
+    senders = opt_outs.answered_senders(recipient, [answered.originator] if answered is not None else [])
+    return Reading(
+        sender=sender,
+        recipient=recipient or None,
+        conversation_id=conversation_id,
+        message_id=answered.id if answered is not None else None,
+        link=link,
+        is_opt_out=opt_outs.is_word(reply.content or "", rules.opt_out_words, senders),
+        is_opt_in=opt_outs.is_word(reply.content or "", rules.opt_in_words, senders),
+    )
+
+
+def record(
+    session: Session, row: ClaimedReceipt, reply: InboundReply, now: datetime, rules: ReplyRules = _NO_WORDS
+) -> tuple[ReceiptOutcome, str | None]:
+    """Record a reply once; the outcome and the reason for its inbox row. The caller holds the lock of its msgid."""
+    reading = read(session, reply, row.received_at, rules)
     fingerprint = _fingerprint(row, reply)
     has_twin = bool(reply.msgid) and session.scalar(  # the same msgid with another content
         select(Reply.id).where(Reply.msgid == reply.msgid, Reply.fingerprint != fingerprint).limit(1)
@@ -73,14 +107,10 @@ def record(
     reply_id = session.scalar(
         statement.returning(Reply.id),
         {
+            **asdict(reading),
             "id": ids.new(),
             "receipt_id": row.id,
-            "conversation_id": conversation_id,
-            "message_id": answered.id if answered is not None else None,
-            "link": link,
             "msgid": reply.msgid,
-            "sender": sender,
-            "recipient": recipient or None,
             "content": reply.content or "",
             "client_ref": reply.client_ref,
             "occurred_at": reply.occurred_at,
@@ -88,49 +118,27 @@ def record(
             "recorded_at": now,
             "fingerprint": fingerprint,
             "is_conflicting": bool(has_twin),
-            "is_opt_out": opt_outs.is_opt_out(reply.content or "", opt_out_words),
         },
     )
     notes = "; ".join(reply.notes) or None
     if reply_id is None:
         return ReceiptOutcome.DUPLICATE, notes
-    activity.touch(session, [conversation_id], row.received_at, is_reply=True)
+    activity.touch(session, [reading.conversation_id], row.received_at, is_reply=True)
     change_feed.record_reply(session, reply_id, now)
     if has_twin:
         return ReceiptOutcome.CONFLICTING, "its msgid came before with another content"
     return ReceiptOutcome.APPLIED, notes
 
 
-def suppress_opt_outs(session: Session, receipt_ids: Collection[UUID], actor: str, now: datetime) -> None:
-    """Suppress messages to the senders of opt-outs among these receipts, from the originator that they answered.
-
-    That is the originator of the message that the reply is linked to, and the number that the reply was sent to; if
-    neither is known, the account's default originator.
-    """
-    if not receipt_ids:
-        return
-    query = (
-        select(Reply.id, Reply.sender, Reply.recipient, Reply.message_id, Message.originator)
-        .outerjoin(Message, Message.id == Reply.message_id)
-        .where(bulk.among(session, Reply.receipt_id, receipt_ids), Reply.is_opt_out, Reply.sender != "")
-        .order_by(Reply.id)
-    )
-    reply_ids: dict[Pair, UUID] = {}
-    for row in session.execute(query):
-        originators: set[str | None] = {row.originator} if row.message_id is not None else set()
-        if row.recipient:
-            originators.add(row.recipient)
-        for originator in originators or {None}:
-            reply_ids.setdefault(Pair(row.sender, numbers.fold_originator(originator)), row.id)
-    suppressions.add(session, reply_ids, Actor(actor=actor, reason="opted out"), now, reply_ids=reply_ids)
-
-
 def _find_answered(
-    session: Session, reply: InboundReply, sender: str, since: datetime
+    session: Session, reply: InboundReply, sender: str, received_at: datetime, rules: ReplyRules
 ) -> tuple[SentMessage | None, str]:
     """See `correlation.find_answered`. Reads the newest message with the reply's clientRef, else of each originator."""
+    since, until = received_at - rules.window, received_at + _MAX_CLOCK_SKEW
     newest_first = (Message.created_at.desc(), Message.id.desc())
-    sent = select(*(getattr(Message, name) for name in SentMessage._fields)).where(Message.recipient == sender)
+    sent = select(*(getattr(Message, name) for name in SentMessage._fields)).where(
+        Message.recipient == sender, Message.created_at <= until
+    )
     if reply.client_ref:
         query = sent.where(Message.client_ref == reply.client_ref).order_by(*newest_first).limit(1)
     else:

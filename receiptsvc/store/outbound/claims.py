@@ -12,14 +12,16 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, func, not_, or_, select, text, update
 from sqlalchemy.orm import Session, aliased
 
+from receiptsvc.domain import numbers
 from receiptsvc.domain.accounts import DISPELLED, account_of
 from receiptsvc.domain.messages import MessageContent
 from receiptsvc.domain.retry_policy import RepeatPolicy
 from receiptsvc.domain.statuses import UNSETTLED, Status
 from receiptsvc.store.core import bulk, keyset
 from receiptsvc.store.core.models import ACCOUNT, Attempt, Message, UtcDateTime
-from receiptsvc.store.outbound import accounts
+from receiptsvc.store.outbound import accounts, suppressions, withdrawal
 from receiptsvc.store.outbound.accounts import Gate
+from receiptsvc.store.outbound.suppressions import Pair
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +38,15 @@ class ClaimedMessage(MessageContent):
     suspicion: int | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """Messages for one call. `withdrawn`: how many others were due, and do not go out any more."""
+
+    messages: Sequence[ClaimedMessage]
+    withdrawn: int = 0
+
+
+_MAX_LOOKS = 10  # at what is due, while it is withdrawn
 _CLAIMED = tuple(field.name for field in fields(ClaimedMessage))
 
 
@@ -47,8 +58,8 @@ def claim(
     lease: timedelta,
     repeats: RepeatPolicy,
     gates: Sequence[Gate] = (),
-) -> Sequence[ClaimedMessage]:
-    """Up to `limit` due messages for one call, each with an attempt begun and its lease running.
+) -> Claim:
+    """Claim up to `limit` due messages for one call, each with an attempt begun and its lease running.
 
     They are of one transport and account, and no two go to the same recipient. Of what has one clientRef and recipient,
     the first is offered first; once its answer was lost it holds nothing up. A message that may have been taken is
@@ -56,20 +67,50 @@ def claim(
     others that may have been, and only with so many as its last calls allow.
 
     `gates`: accounts by which not everything may go out; the caller takes a gate's turn if the call needs it.
+
+    What is due to a person who has been suppressed since it was accepted is withdrawn instead.
     """
     keyset.force_index_order(session)  # else all that is due is looked at and sorted, time and again
+    withdrawn = 0
+    for _ in range(_MAX_LOOKS):
+        due = _next_due(session, now, limit, repeats, gates)
+        suppressed = _find_suppressed(session, due)
+        if not suppressed:
+            chosen = _choose(due, limit)
+            if chosen:
+                _begin(session, chosen, now, lease)
+            return Claim(messages=chosen, withdrawn=withdrawn)
+        withdrawal.withdraw(session, suppressed, now)
+        withdrawn += len(suppressed)
+    return Claim(messages=(), withdrawn=withdrawn)
+
+
+def _next_due(
+    session: Session, now: datetime, limit: int, repeats: RepeatPolicy, gates: Sequence[Gate]
+) -> Sequence[ClaimedMessage]:
     due = _due_through(session, now, limit, repeats, gates) if gates else _due(session, now, limit, repeats, _FREE)
     if not gates and len({message.impersonate_user_name for message in due}) > 1:
         # Else clients that take turns in the queue would make a call of each message.
         due = _due(session, now, limit, repeats, _FREE, _is_of(account_of(due[0].impersonate_user_name)))
+    return due
+
+
+def _find_suppressed(session: Session, due: Sequence[ClaimedMessage]) -> Sequence[UUID]:
+    suppressed = suppressions.find(session, {message.recipient for message in due})
+    return [
+        message.id
+        for message in due
+        if suppressed and Pair(message.recipient, numbers.fold_originator(message.originator)) in suppressed
+    ]
+
+
+def _choose(due: Sequence[ClaimedMessage], limit: int) -> Sequence[ClaimedMessage]:
+    """Those of what is due that share a call."""
     chosen: dict[str, ClaimedMessage] = {}
     for message in due:
         if _kind(message) == _kind(due[0]) and len(chosen) < (message.call_limit or limit):
             chosen.setdefault(message.recipient, replace(message, tries=message.tries + 1))
-    claimed = list(chosen.values())
-    if claimed:
-        _begin(session, claimed, now, lease)
-    return claimed
+    return list(chosen.values())
 
 
 def gate_of(message: ClaimedMessage, gates: Sequence[Gate]) -> Gate | None:

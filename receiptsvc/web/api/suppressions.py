@@ -50,8 +50,9 @@ def list_suppressions(query: dict[str, Any]) -> Page[models.Suppression, Pair]:
 def suppress(body: dict[str, Any]) -> tuple[models.Suppression, int]:
     """Suppress a person
 
-    From now on this sender's messages to them are refused or left out (SUPPRESSED_ACTION). What was accepted before
-    still goes out. 200: they were suppressed already; the first `createdBy` and `reason` stay.
+    From now on this sender's messages to them are refused or left out (SUPPRESSED_ACTION). What was accepted before is
+    cancelled when its turn comes, unless the gateway may have it. No opt-in lifts this. 200: they were suppressed
+    already; the first `createdBy` and `reason` stay.
     """
     pair = _pair(body)
     with context.database().transaction() as session:
@@ -74,7 +75,8 @@ def suppress(body: dict[str, Any]) -> tuple[models.Suppression, int]:
 def allow(query: dict[str, Any]) -> models.Suppression:
     """Remove a suppression
 
-    This sender may write to the person again. The answer is the removed suppression; 404: there was none.
+    This sender may write to the person again; opt-outs recorded until now count no more. The answer is the removed
+    suppression; 404: there was none.
     """
     pair = _pair(query)
     with context.database().transaction() as session:

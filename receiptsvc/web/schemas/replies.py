@@ -31,6 +31,7 @@ class Reply(Schema):
         data_key="conflict", metadata=about("Whether its msgid came before with other content.", False)
     )
     is_opt_out = fields.Boolean(metadata=about("Whether it is nothing but an opt-out word such as STOP.", False))
+    is_opt_in = fields.Boolean(metadata=about("Whether it is nothing but an opt-in word such as START.", False))
 
 
 class ReplyQuery(Request):

@@ -29,6 +29,16 @@ class Suppression(Schema):
     reply_id = kinds.public_id(
         "rpl", allow_none=True, metadata=about("The reply that asked for it; null: none did.", _A_REPLY)
     )
+    scheduled_messages = fields.Function(
+        lambda row: row.scheduled_ids or [],
+        metadata=about(
+            "Messages that the gateway had, or may have had, when the person opted out, and is to send later: it can't "
+            "be told to forget them.",
+            [],
+            type="array",
+            items={"type": "string"},
+        ),
+    )
 
 
 class SuppressionPage(Schema):

@@ -69,7 +69,7 @@ def test_receipts_that_are_pending_again_are_receipts_to_process(database: Datab
     claimed = []
     if way == "answer":
         with database.transaction() as session:
-            claimed = [one.id for one in claim(session, seconds(2), limit=1, lease=LEASE, repeats=REPEATS)]
+            claimed = [one.id for one in claim(session, seconds(2), limit=1, lease=LEASE, repeats=REPEATS).messages]
     with notifications(database) as notified, database.transaction() as session:
         match way:
             case "look":

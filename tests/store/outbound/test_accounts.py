@@ -53,7 +53,8 @@ def begin(database: Database, at: float, limit: int = 1) -> Running:
         gates = accounts.gates(session, seconds(at))
         claimed: Sequence[ClaimedMessage] = ()
         if allowed.most:
-            claimed = claims.claim(session, seconds(at), limit=allowed.most, lease=LEASE, repeats=REPEATS, gates=gates)
+            claim = claims.claim(session, seconds(at), limit=allowed.most, lease=LEASE, repeats=REPEATS, gates=gates)
+            claimed = claim.messages
         gate = claims.gate_of(claimed[0], gates) if claimed else None
         assert gate is None or accounts.take_turn(session, gate, seconds(at))
         account = claimed[0].impersonate_user_name if claimed else None

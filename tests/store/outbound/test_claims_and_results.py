@@ -25,7 +25,7 @@ ALICE, BOB = "447700900001", "447700900002"
 def claim(database: Database, at: float, limit: int = 10) -> list[ClaimedMessage]:
     repeats = REPEATS if limit == 10 else LONG
     with database.transaction() as session:
-        return list(claims.claim(session, seconds(at), limit=limit, lease=LEASE, repeats=repeats))
+        return list(claims.claim(session, seconds(at), limit=limit, lease=LEASE, repeats=repeats).messages)
 
 
 def end(database: Database, at: float, message_id: UUID, number: int, outcome: SendOutcome, **said: Any) -> None:
@@ -147,8 +147,8 @@ def test_two_claims_at_once_share_the_work(postgresql_database: Database) -> Non
     database = postgresql_database
     made = accept(database, *(message(f"4477009000{n:02}") for n in range(10)))
     with database.transaction() as one, database.transaction() as other:
-        first = claims.claim(one, seconds(0), limit=6, lease=LEASE, repeats=REPEATS)
-        second = claims.claim(other, seconds(0), limit=6, lease=LEASE, repeats=REPEATS)
+        first = claims.claim(one, seconds(0), limit=6, lease=LEASE, repeats=REPEATS).messages
+        second = claims.claim(other, seconds(0), limit=6, lease=LEASE, repeats=REPEATS).messages
     assert sorted(m.id for m in [*first, *second]) == made
 
 

@@ -56,7 +56,8 @@ def answer(
     said = Said(msgid=None, sender=sender, recipient=to, content=content, client_ref=client_ref, occurred_at=None)
     with database.transaction() as session:
         (row,) = pending.take_one(session, receipt_id)
-        verdict = (row, *replies.record(session, row, said, seconds(at), {"stop"}, window=within))
+        rules = replies.ReplyRules(window=within, opt_out_words=frozenset({"stop"}))
+        verdict = (row, *replies.record(session, row, said, seconds(at), rules))
         pending.settle(session, [row], [verdict], seconds(at))
 
 
