@@ -1,6 +1,6 @@
-"""`rebuild`: reads all kept receipts again with today's status map, and shows or applies the differences.
+"""`rebuild`: reads all kept receipts and replies again by today's rules, and shows or applies the differences.
 
-The work is in `worker.reprocess` and `worker.activity_repair`.
+The work is in `worker.reprocess`, `worker.reply_repair` and `worker.activity_repair`.
 """
 
 import json
@@ -15,16 +15,28 @@ from receiptsvc.dynmark.registry import open_reader
 from receiptsvc.worker import reprocess
 from receiptsvc.worker.activity_repair import repair_activity
 from receiptsvc.worker.receipt_processor import ReceiptRules
+from receiptsvc.worker.reply_repair import Missed, repair_replies
+
+_WHAT = {
+    "optOuts": "replies that are opt-outs, and were not taken for it",
+    "optIns": "replies that are opt-ins, and were not taken for it",
+    "links": "replies whose sender or message was not found",
+    "times": "replies whose time was not read",
+    "suppressed": "people whom an opt-out suppresses for a sender",
+    "allowedAgain": "people whom an opt-in allows again for a sender",
+}
 
 
 @click.command()
 @click.option("--apply", "is_applied", is_flag=True, help="Put right what is read differently today.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
 def rebuild(*, is_applied: bool, as_json: bool) -> None:
-    """Read all receipts again, and show what is read differently today.
+    """Read all receipts and replies again, and show what is read differently today.
 
-    For use after STATUS_MAP or the reader has learnt something new. With --apply a new transition replaces each old
-    one, which stays visible. It may run beside the service, be stopped at any point, and be run again.
+    For use after STATUS_MAP, OPT_OUT_WORDS, OPT_IN_WORDS or the reader has learnt something new. With --apply a new
+    transition replaces each old one, which stays visible. Of replies it finds opt-outs, opt-ins and links that were
+    missed; with --apply and OPT_OUT_ACTION=suppress it does what they ask for, unless a later word or a change by hand
+    says otherwise. It may run beside the service, be stopped at any point, and be run again.
 
     It also adds missing activity of conversations, which messages and replies may lack that came while one release
     replaced another.
@@ -38,15 +50,37 @@ def rebuild(*, is_applied: bool, as_json: bool) -> None:
             for change in reprocess.reprocess(database, rules, now, is_applied=is_applied, on_progress=advance):
                 code = (change.provider_status_id or "-", change.provider_description or "-")
                 counts[*code, change.was or "unmapped", change.now or "unmapped"] += 1
+        with display.progress("replies read", is_shown=not as_json) as advance:
+            missed = repair_replies(database, rules, now, is_applied=is_applied, on_progress=advance)
         repaired = len(set(repair_activity(database, is_applied=is_applied)))
     names = ("statusId", "description", "was", "now")
     if as_json:
         differences = [{**dict(zip(names, key, strict=True)), "receipts": count} for key, count in counts.most_common()]
-        click.echo(json.dumps({"applied": is_applied, "differences": differences, "conversations": repaired}, indent=2))
+        found = {
+            "applied": is_applied,
+            "differences": differences,
+            "replies": _counts(missed),
+            "conversations": repaired,
+        }
+        click.echo(json.dumps(found, indent=2))
         return
     for (status_id, description, before, after), count in counts.most_common():
         click.echo(f"{display.count(count, 'receipt')} with statusid {status_id}, {description!r}: {before} → {after}")
+    for what, count in _counts(missed).items():
+        if count:
+            click.echo(f"{_WHAT[what]}: {count}")
     if repaired:
         click.echo(f"activity of {display.count(repaired, 'conversation')}")
     total = display.count(counts.total(), "receipt")
     click.echo(f"{total} {'put right' if is_applied else 'would change; --apply puts them right'}")
+
+
+def _counts(missed: Missed) -> dict[str, int]:
+    return {
+        "optOuts": missed.opt_outs,
+        "optIns": missed.opt_ins,
+        "links": missed.links,
+        "times": missed.times,
+        "suppressed": len(missed.suppressed),
+        "allowedAgain": len(missed.allowed_again),
+    }

@@ -6,7 +6,7 @@ what was recorded before a person allowed messages again is settled.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
 from uuid import UUID
@@ -19,6 +19,7 @@ from receiptsvc.domain import opt_outs
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.models import WORDS, Message, Reply
+from receiptsvc.store.inbound.replies import RecordedReply
 from receiptsvc.store.outbound import suppressions, withdrawal
 from receiptsvc.store.outbound.suppressions import Pair
 from receiptsvc.store.outbound.withdrawal import Withdrawal
@@ -61,6 +62,18 @@ def follow(session: Session, receipt_ids: Collection[UUID], actor: str, now: dat
         apply(session, weigh(session, being_recorded), actor, now)
 
 
+def words_of(replies: Iterable[RecordedReply]) -> dict[Pair, list[Word]]:
+    """The words among these replies, as they are given."""
+    found: defaultdict[Pair, list[Word]] = defaultdict(list)
+    for reply in replies:
+        if reply.sender and (reply.is_opt_out or reply.is_opt_in):
+            word = Word(reply.id, reply.is_opt_out, reply.occurred_at, reply.recorded_at)
+            linked = [] if reply.message_id is None else [reply.originator]
+            for answered in opt_outs.answered_senders(reply.recipient, linked):
+                found[Pair(reply.sender, answered)].append(word)
+    return found
+
+
 def weigh(session: Session, given: Words) -> Verdict:
     """What all words of these pairs come to: those given, and all others that are stored."""
     stored = _read(session, bulk.among(session, Reply.sender, {pair.recipient for pair in given})) if given else {}
@@ -82,6 +95,25 @@ def find_change(session: Session, verdict: Verdict) -> Change:
     """What following this verdict would change."""
     suppressed = suppressions.find(session, {pair.recipient for pair in verdict.refused})
     return Change(verdict.refused.keys() - suppressed, suppressions.find_liftable(session, verdict.allowed.keys()))
+
+
+def repair(session: Session, replies: Iterable[RecordedReply], actor: str | None, now: datetime) -> Change:
+    """Do what the words among these recorded replies ask for and is not done. Without an `actor` only find it.
+
+    Unlike new words, those that were recorded before a person allowed messages again count no more.
+    """
+    words = words_of(replies)
+    if actor is not None:
+        suppressions.lock(session, {pair.recipient for pair in words})
+    verdict = weigh(session, words)
+    change = find_change(session, verdict)
+    if actor is None or not (change.suppressed or change.allowed_again):
+        return change
+    missed = Verdict(
+        {pair: verdict.refused[pair] for pair in change.suppressed},
+        {pair: verdict.allowed[pair] for pair in change.allowed_again},
+    )
+    return apply(session, missed, actor, now)
 
 
 def apply(session: Session, verdict: Verdict, actor: str, now: datetime) -> Change:

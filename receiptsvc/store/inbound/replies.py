@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import func, literal_column, select
@@ -13,14 +14,21 @@ from receiptsvc import ids
 from receiptsvc.domain import conversations, correlation, numbers, opt_outs
 from receiptsvc.domain.correlation import SentMessage
 from receiptsvc.domain.inbox import ReceiptOutcome
+from receiptsvc.domain.messages import Callback
 from receiptsvc.domain.messages import Reply as InboundReply
-from receiptsvc.store.core import bulk, locks
+from receiptsvc.store.core import audits, bulk, locks
 from receiptsvc.store.core.locks import Lock
-from receiptsvc.store.core.models import RECIPIENT_END, Message, Reply
+from receiptsvc.store.core.models import RECIPIENT_END, InboxRow, Message, Reply
+from receiptsvc.store.core.paging import Page, cut
 from receiptsvc.store.inbox.pending import ClaimedReceipt
 from receiptsvc.store.messages import activity, change_feed
 
 WINDOW = timedelta(days=30)  # after that, a reply no longer belongs to the last message
+
+CORRECTED = (  # of a recorded reply, where something was missed
+    *("sender", "recipient", "conversation_id", "message_id", "link"),
+    *("occurred_at", "is_opt_out", "is_opt_in"),
+)
 
 _MAX_RECENT = 1_000  # messages to one person
 _MAX_SCANNED = 10_000  # messages to numbers with the same last digits
@@ -51,7 +59,7 @@ class ReplyRules:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
-    """What a reply is taken for: the columns of it that are not its own."""
+    """What a reply is taken for: the columns of it that are not as they came."""
 
     sender: str
     recipient: str | None
@@ -65,8 +73,11 @@ class Reading:
 _NO_WORDS = ReplyRules()
 
 
-def read(session: Session, reply: InboundReply, received_at: datetime, rules: ReplyRules) -> Reading:
-    """Find whose reply it is, which message it answers of those accepted before it came, and what it asks for."""
+def read(session: Session, reply: InboundReply, received_at: datetime, rules: ReplyRules) -> tuple[Reading, str | None]:
+    """Find whose reply it is, which message it answers of those accepted before it came, and what it asks for.
+
+    Also gives the originator of that message.
+    """
     written = numbers.sender(reply.sender or "")
     sender = numbers.fold(written)
     answered, link = _find_answered(session, reply, sender, received_at, rules)
@@ -82,23 +93,114 @@ def read(session: Session, reply: InboundReply, received_at: datetime, rules: Re
         conversation_id = conversations.conversation_id(
             client_ref=reply.client_ref, recipient=sender, originator=recipient
         )
-    senders = opt_outs.answered_senders(recipient, [answered.originator] if answered is not None else [])
-    return Reading(
+    originator = answered.originator if answered is not None else None
+    senders = opt_outs.answered_senders(recipient, [] if answered is None else [originator])
+    is_opt_out, is_opt_in = _read_words(reply, rules, senders)
+    reading = Reading(
         sender=sender,
         recipient=recipient or None,
         conversation_id=conversation_id,
         message_id=answered.id if answered is not None else None,
         link=link,
-        is_opt_out=opt_outs.is_word(reply.content or "", rules.opt_out_words, senders),
-        is_opt_in=opt_outs.is_word(reply.content or "", rules.opt_in_words, senders),
+        is_opt_out=is_opt_out,
+        is_opt_in=is_opt_in,
     )
+    return reading, originator
+
+
+class RecordedReply(NamedTuple):
+    """A reply as it was recorded, and the callback that brought it. `originator`: of the message it is linked to."""
+
+    id: UUID
+    conversation_id: UUID
+    message_id: UUID | None
+    link: str
+    sender: str
+    recipient: str | None
+    occurred_at: datetime | None
+    received_at: datetime
+    recorded_at: datetime
+    is_opt_out: bool
+    is_opt_in: bool
+    originator: str | None
+    callback: Callback
+
+
+def find_recorded(
+    session: Session, *, limit: int, after: UUID | None = None, is_locked: bool = False
+) -> Page[RecordedReply, UUID]:
+    """The next replies in the order of ids. `is_locked`: till the commit, so that they can be corrected."""
+    own = [getattr(Reply, name) for name in RecordedReply._fields[:-2]]
+    kept = (InboxRow.method, InboxRow.query, InboxRow.content_type, InboxRow.body)
+    query = (
+        select(*own, Message.originator, *kept)
+        .join(InboxRow, InboxRow.id == Reply.receipt_id)
+        .outerjoin(Message, Message.id == Reply.message_id)
+    )
+    if after is not None:
+        query = query.where(Reply.id > after)
+    if is_locked:
+        query = query.with_for_update(of=Reply)
+    rows = session.execute(query.order_by(Reply.id).limit(limit + 1)).all()
+    recorded = [RecordedReply._make([*row[: -len(kept)], Callback._make(row[-len(kept) :])]) for row in rows]
+    return cut(recorded, limit, lambda reply: reply.id)
+
+
+def read_again(session: Session, recorded: RecordedReply, reply: InboundReply, rules: ReplyRules) -> RecordedReply:
+    """A recorded reply with what was missed of it: its sender, link, time or word. What was found before stays.
+
+    `reply`: what its callback says by today's reader.
+    """
+    if recorded.occurred_at is None:
+        recorded = recorded._replace(occurred_at=reply.occurred_at)
+    if recorded.message_id is not None:
+        senders = opt_outs.answered_senders(recorded.recipient, [recorded.originator])
+        is_opt_out, is_opt_in = _read_words(reply, rules, senders)
+    else:
+        found, originator = read(session, reply, recorded.received_at, rules)
+        is_opt_out, is_opt_in = found.is_opt_out, found.is_opt_in
+        if found.message_id is not None or found.sender != recorded.sender:
+            recorded = recorded._replace(
+                sender=found.sender,
+                recipient=found.recipient,
+                conversation_id=found.conversation_id,
+                message_id=found.message_id,
+                link=found.link,
+                originator=originator,
+            )
+    if recorded.is_opt_out or recorded.is_opt_in:
+        return recorded
+    return recorded._replace(is_opt_out=is_opt_out, is_opt_in=is_opt_in)
+
+
+def correct(
+    session: Session, changed: Sequence[tuple[RecordedReply, RecordedReply]], actor: str, now: datetime
+) -> None:
+    """Put replies right, each as it was recorded and as it is read now, and write an audit of each."""
+    rows = [
+        {"id": after.id}
+        | {name: getattr(after, name) for name in CORRECTED if getattr(after, name) != getattr(before, name)}
+        for before, after in changed
+    ]
+    bulk.update_all(session, Reply, "id", rows)
+    moved = [pair for pair in changed if pair[0].conversation_id != pair[1].conversation_id]
+    activity.repair(session, {reply.conversation_id for pair in moved for reply in pair})
+    for row in rows:
+        audits.write(
+            session,
+            at=now,
+            actor=actor,
+            action="read again",
+            subject=ids.public("rpl", row["id"]),
+            details={"changed": sorted(row.keys() - {"id"})},
+        )
 
 
 def record(
     session: Session, row: ClaimedReceipt, reply: InboundReply, now: datetime, rules: ReplyRules = _NO_WORDS
 ) -> tuple[ReceiptOutcome, str | None]:
     """Record a reply once; the outcome and the reason for its inbox row. The caller holds the lock of its msgid."""
-    reading = read(session, reply, row.received_at, rules)
+    reading, _ = read(session, reply, row.received_at, rules)
     fingerprint = _fingerprint(row, reply)
     has_twin = bool(reply.msgid) and session.scalar(  # the same msgid with another content
         select(Reply.id).where(Reply.msgid == reply.msgid, Reply.fingerprint != fingerprint).limit(1)
@@ -128,6 +230,13 @@ def record(
     if has_twin:
         return ReceiptOutcome.CONFLICTING, "its msgid came before with another content"
     return ReceiptOutcome.APPLIED, notes
+
+
+def _read_words(reply: InboundReply, rules: ReplyRules, senders: Collection[str]) -> tuple[bool, bool]:
+    """Whether a reply is an opt-out, and whether an opt-in. `senders`: those that it answers."""
+    content = reply.content or ""
+    is_opt_out = opt_outs.is_word(content, rules.opt_out_words, senders)
+    return is_opt_out, not is_opt_out and opt_outs.is_word(content, rules.opt_in_words, senders)
 
 
 def _find_answered(

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import case, func, select
+from sqlalchemy import case, delete, func, select
 from sqlalchemy.orm import Session
 
 from receiptsvc.store.core import bulk
@@ -72,7 +72,10 @@ def find_differences(session: Session, conversation_ids: Collection[UUID]) -> li
 
 
 def repair(session: Session, conversation_ids: Collection[UUID]) -> None:
-    """Write the rows of these conversations from their messages and replies. Concurrent activity is not lost."""
+    """Write the rows of these conversations from their messages and replies. Concurrent activity is not lost.
+
+    A row of a conversation that has neither any more is deleted.
+    """
     if not conversation_ids:
         return
     query = (
@@ -91,6 +94,9 @@ def repair(session: Session, conversation_ids: Collection[UUID]) -> None:
         }
         for conversation_id, activity in sorted(actual.items())
     ]
+    empty = locked - actual.keys()
+    if empty:
+        session.execute(delete(ConversationActivity).where(bulk.among(session, ConversationActivity.id, empty)))
     bulk.update_all(session, ConversationActivity, "id", [row for row in rows if row["id"] in locked])
     bulk.execute_all(
         session, _merge_statement(session), ConversationActivity, [row for row in rows if row["id"] not in locked]
