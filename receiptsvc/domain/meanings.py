@@ -53,7 +53,10 @@ STATUSES: Mapping[Status, Meaning] = {
     ),
     Status.REJECTED: Meaning("a network or the gateway refused to carry it", 'For example "Blocked".'),
     Status.FAILED: Meaning("the gateway refused the submission", "The transition's `reason` is what the gateway said."),
-    Status.CANCELLED: Meaning("taken back before it was given to the gateway", "By `POST /v1/messages/cancel`."),
+    Status.CANCELLED: Meaning(
+        "taken back before it was given to the gateway",
+        "By `POST /v1/messages/cancel`, or because its recipient has been suppressed since, by an opt-out or by hand.",
+    ),
 }
 
 # In the order in which they are tried: the first that fits is the effect.
@@ -127,6 +130,11 @@ STEPS: Mapping[str, StepMeaning] = {
         "takes for the same message",
     ),
     "validUntil went by": StepMeaning((Status.EXPIRED,), "it was never sent"),
+    "recipient suppressed": StepMeaning(
+        (Status.CANCELLED, Status.SEND_UNKNOWN),
+        "its recipient opted out of the sender's messages, or was suppressed by hand: what was never sent is "
+        "cancelled, what may have been sent is never offered again",
+    ),
     "cancelled by hand": StepMeaning((Status.CANCELLED,), "a person took it back; the reason says who, and why"),
     "resolved by hand": StepMeaning(
         RESOLUTIONS,

@@ -151,7 +151,7 @@ def test_a_suppression_is_added_listed_and_deleted(service: Service, run: Run) -
     added = run("suppressions", "add", "+44 7700 900001", "--from", "SHOP", "--reason", "asked us")
     assert added.exit_code == 0
     heading, line = added.stdout.splitlines()
-    assert heading.split() == ["recipient", "originator", "since", "by", "reason"]
+    assert heading.split() == ["recipient", "originator", "since", "by", "reason", "scheduled"]
     assert (line.split()[:2], line.split()[4:]) == (["447700900001", "shop"], ["all", "asked", "us"])
     run("suppressions", "add", "447700900002", "--json")
     assert [line.split()[:2] for line in run("suppressions", "list").stdout.splitlines()[1:]] == [

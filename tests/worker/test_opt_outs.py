@@ -1,8 +1,10 @@
 """A reply that says stop is marked as an opt-out, and suppresses its sender where the settings say so."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from itertools import count, permutations
+from threading import Barrier
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,20 +14,23 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from receiptsvc import ids
+from receiptsvc.domain.accounts import account_of
 from receiptsvc.domain.inbox import Channel
-from receiptsvc.domain.messages import SendOutcome
+from receiptsvc.domain.messages import SendOutcome, SendResult
 from receiptsvc.domain.opt_outs import is_refused
 from receiptsvc.store.core import audits
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Reply, Suppression
 from receiptsvc.store.inbound.replies import ReplyRules
-from receiptsvc.store.outbound import suppressions
+from receiptsvc.store.outbound import call_results, claims, suppressions
+from receiptsvc.store.outbound.accounts import Call
+from receiptsvc.store.outbound.call_results import AttemptResult
 from receiptsvc.store.outbound.suppressions import Pair
 from receiptsvc.worker.receipt_processor import ReceiptRules, process
 from tests.support.forms import examples
 from tests.support.rows import accept, keep, message, read_message, read_transitions, seconds
-from tests.support.work import ALICE, BOB, RULES, answer, assert_sound, offer, public, said
+from tests.support.work import ALICE, BOB, LEASE, REPEATS, RULES, answer, assert_sound, offer, public, said
 
 MARKS = replace(
     RULES,
@@ -387,3 +392,62 @@ def test_what_the_gateway_is_to_send_later_is_listed(database: Database) -> None
         assert set(row.scheduled_ids or ()) == public(made[0].id, made[1].id)
         [*_, audit] = audits.read(session, suppressions.subject(Pair(ALICE, "60030")))
     assert set(audit.details["scheduledByGateway"]) == public(made[0].id, made[1].id)
+
+
+def test_two_workers_that_have_an_opt_out_and_an_opt_in_at_once_come_to_the_same(postgresql_database: Database) -> None:
+    database = postgresql_database
+    refusing, allowing = ([str(first + number) for number in range(10)] for first in (447700900100, 447700900200))
+    for sender in (*refusing, *allowing):
+        reply(database, "STOP", sender=sender, msgid=f"{sender}.1", at=2)
+        reply(database, "START", sender=sender, msgid=f"{sender}.2", at=1 if sender in refusing else 3)
+    together = Barrier(2)
+
+    def work_all() -> None:
+        together.wait()
+        while process(database, SUPPRESSES, seconds(10), 1):
+            pass
+
+    with ThreadPoolExecutor(2) as threads:
+        for done in [threads.submit(work_all) for _ in range(2)]:
+            done.result()
+    work(database)
+    assert suppressed(database) == [(sender, "60030") for sender in refusing]
+
+
+def test_an_opt_out_waits_for_no_claim_and_its_message_is_withdrawn_after_the_call(
+    postgresql_database: Database,
+) -> None:
+    database = postgresql_database
+    made = [message(ALICE, originator="60030"), message(ALICE, originator="60030", deliver_after=seconds(9))]
+    accept(database, *made)
+    reply(database)
+    with database.transaction() as session:
+        [claimed] = claims.claim(session, seconds(1), limit=1, lease=LEASE, repeats=REPEATS).messages
+        assert process(database, SUPPRESSES, seconds(2), 100) == 1
+    assert [read_message(database, one.id).status for one in made] == ["accepted", "cancelled"]
+    assert claimed.id == made[0].id
+    answer(database, claimed.id, SendOutcome.NOT_SENT, at=3)
+    assert offer(database, 100) == []
+    assert read_message(database, claimed.id).status == "cancelled"
+    assert_sound(database)
+
+
+def test_what_waits_because_its_account_may_be_refused_is_withdrawn_too(database: Database) -> None:
+    outcomes = (SendOutcome.SUSPECT_REFUSED, SendOutcome.SUSPECT_UNCLEAR)
+    made = [message(ALICE, originator="60030", client_ref=f"{number}") for number in range(2)]
+    accept(database, *made)
+    for outcome in outcomes:
+        [message_id] = offer(database)
+        with database.transaction() as session:
+            result = AttemptResult(number=1, result=SendResult(outcome=outcome))
+            call = Call(account=account_of(None), knows_up_to=0, is_alone=False)
+            call_results.record_results(session, {message_id: result}, seconds(1), REPEATS, call=call)
+    reply(database)
+    work(database)
+    rows = [read_message(database, one.id) for one in made]
+    assert [(row.status, row.due_at) for row in rows] == [("cancelled", None), ("send_unknown", None)]
+    with database.transaction() as session:
+        call_results.release(session, seconds(5), REPEATS)
+    rows = [read_message(database, one.id) for one in made]
+    assert [(row.status, row.due_at) for row in rows] == [("cancelled", None), ("send_unknown", None)]
+    assert_sound(database)

@@ -193,8 +193,8 @@ def _print_account(out: Console, account: Json) -> None:
 
 
 def print_suppressions(out: Console, items: Iterable[Json]) -> None:
-    """Suppressions: recipient, originator, since when, by whom and why."""
-    table = _table("recipient", "originator", "since", "by", "reason")
+    """Suppressions: recipient, originator, since when, by whom and why, and what the gateway is still to send."""
+    table = _table("recipient", "originator", "since", "by", "reason", "scheduled")
     for item in items:
         table.add_row(
             words(item.get("recipient")),
@@ -202,6 +202,7 @@ def print_suppressions(out: Console, items: Iterable[Json]) -> None:
             words(_format_time(item.get("createdAt"))),
             words(item.get("createdBy")),
             words(item.get("reason")),
+            words(", ".join(item.get("scheduledMessages") or ())),
         )
     out.print(table)
 
