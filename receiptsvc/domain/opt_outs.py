@@ -14,6 +14,12 @@ from receiptsvc.domain import numbers
 
 _MARKS = re.compile("[\u0300-\u036f\u20d0-\u20ff\ufe00-\ufe0f]")  # accents, keycaps, and which form an emoji has
 _DOTLESS = str.maketrans("\u0131", "i")  # a Turkish keyboard's
+_LATIN = re.compile("[a-z]")
+_LOOK_ALIKES = str.maketrans(  # Cyrillic and Greek letters that look like Latin ones, small or capital
+    "\u0430\u0432\u0435\u043a\u043c\u043d\u043e\u0440\u0441\u0442\u0443\u0445\u0456\u0458\u0455"
+    "\u03b1\u03b2\u03b5\u03b6\u03b7\u03b9\u03ba\u03bc\u03bd\u03bf\u03c1\u03c4\u03c5\u03c7",
+    "abekmhopctyxijsabezhikmnoptyx",
+)
 _FRAMED = re.compile("(?:NEGATIVE )?(?:CIRCLED|SQUARED|PARENTHESIZED) LATIN (?:CAPITAL|SMALL) LETTER ([A-Z])")
 _DASHES = (" ", "")  # OPT-OUT is "opt out", and UN-SUBSCRIBE is "unsubscribe"
 _MAX_LENGTH = 1_000  # characters, of all that is read
@@ -61,7 +67,8 @@ def _read(line: str, dash: str = _DASHES[0]) -> Sequence[str]:
     """The letters and digits of a line, in words, whatever keyboard wrote them. `dash`: what one in a word reads as."""
     plain = "".join(_fold(line, dash))
     plain = _MARKS.sub("", unicodedata.normalize("NFKD", plain).casefold()).translate(_DOTLESS)
-    return unicodedata.normalize("NFKC", plain).split()
+    words = unicodedata.normalize("NFKC", plain).split()
+    return [word.translate(_LOOK_ALIKES) if _LATIN.search(word) else word for word in words]
 
 
 def _fold(line: str, dash: str) -> Iterator[str]:

@@ -67,6 +67,9 @@ OPT_OUT_KINDS: dict[str, list[str]] = {
         "st\u00f3p",
         "sto\u0301p",
         "CAN\u00c7EL",
+        "ST\u041e\u0420",  # two Cyrillic letters in it
+        "S\u03a4\u039fP",  # two Greek ones
+        "\u0415ND",
     ],
     "a hyphen, a blank or nothing within it": [
         "OPT-OUT",

@@ -24,7 +24,9 @@ class Suppression(Schema):
         ),
     )
     created_at = kinds.moment(metadata=about("Since when it holds.", _A_TIME))
-    created_by = fields.String(metadata=about("The API key's name; worker: the person replied so.", "worker"))
+    created_by = fields.String(
+        metadata=about("The API key's name; worker or rebuild: the person replied so.", "worker")
+    )
     reason = fields.String(allow_none=True, metadata=about("The reason, where one was given.", "opted out"))
     reply_id = kinds.public_id(
         "rpl", allow_none=True, metadata=about("The reply that asked for it; null: none did.", _A_REPLY)
