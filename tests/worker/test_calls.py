@@ -19,10 +19,12 @@ from receiptsvc.dynmark.gateway import Gateway
 from receiptsvc.dynmark.outbound.rest import RestGateway
 from receiptsvc.dynmark.outbound.soap import SoapGateway
 from receiptsvc.sandbox.server import Box
+from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Attempt, Message
-from receiptsvc.store.outbound import call_results
+from receiptsvc.store.outbound import call_results, suppressions
 from receiptsvc.store.outbound.call_results import AttemptResult
+from receiptsvc.store.outbound.suppressions import Pair
 from receiptsvc.web.app import create_app
 from receiptsvc.worker.sender import repeats, submit
 from tests.dynmark import wire
@@ -259,3 +261,24 @@ def test_repeats_are_spread_and_never_come_too_soon(database: Database) -> None:
     gaps = {(read_message(database, message_id).due_at or T0) - T0 for message_id in made}
     assert all(timedelta(seconds=60) <= gap <= timedelta(seconds=72) for gap in gaps)
     assert len(gaps) > 1
+
+
+@BOTH
+def test_what_is_due_to_suppressed_people_is_withdrawn_and_what_is_behind_it_goes_out(
+    database: Database, box: Box, transport: str
+) -> None:
+    numbers = [str(447700901000 + number) for number in range(30)]
+    settings = settings_of(box, transport, BATCH_SIZE="2")
+    made = [message(number, transport=transport) for number in numbers]
+    accept(database, *made)
+    last = message(ALICE, transport=transport)
+    accept(database, last)
+    with database.transaction() as session:
+        suppressions.add(session, [Pair(number, "") for number in numbers], Actor(actor="desk"), T0)
+    offer = sender(database, settings)
+    while offer():
+        pass
+    assert {read_message(database, one.id).status for one in made} == {"cancelled"}
+    assert read_message(database, last.id).status == "submitted"
+    assert len(read_attempts(database, last.id)) == 1
+    assert not any(read_attempts(database, one.id) for one in made)
