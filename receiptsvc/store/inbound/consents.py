@@ -8,10 +8,10 @@ what was recorded before a person allowed messages again is settled.
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select, text
+from sqlalchemy import ColumnElement, Row, select, text
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
@@ -45,7 +45,7 @@ class Verdict(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What following a verdict changed."""
+    """What following a verdict changes."""
 
     suppressed: Collection[Pair]
     allowed_again: Collection[Pair]
@@ -60,18 +60,6 @@ def follow(session: Session, receipt_ids: Collection[UUID], actor: str, now: dat
         suppressions.lock(session, {pair.recipient for pair in new})
         being_recorded = {pair: [word._replace(recorded_at=None) for word in words] for pair, words in new.items()}
         apply(session, weigh(session, being_recorded), actor, now)
-
-
-def words_of(replies: Iterable[RecordedReply]) -> dict[Pair, list[Word]]:
-    """The words among these replies, as they are given."""
-    found: defaultdict[Pair, list[Word]] = defaultdict(list)
-    for reply in replies:
-        if reply.sender and (reply.is_opt_out or reply.is_opt_in):
-            word = Word(reply.id, reply.is_opt_out, reply.occurred_at, reply.recorded_at)
-            linked = [] if reply.message_id is None else [reply.originator]
-            for answered in opt_outs.answered_senders(reply.recipient, linked):
-                found[Pair(reply.sender, answered)].append(word)
-    return found
 
 
 def weigh(session: Session, given: Words) -> Verdict:
@@ -102,7 +90,7 @@ def repair(session: Session, replies: Iterable[RecordedReply], actor: str | None
 
     Unlike new words, those that were recorded before a person allowed messages again count no more.
     """
-    words = words_of(replies)
+    words = _words_of(replies)
     if actor is not None:
         suppressions.lock(session, {pair.recipient for pair in words})
     verdict = weigh(session, words)
@@ -145,15 +133,23 @@ def _is_settled(word: Word, allowed_at: datetime | None) -> bool:
 def _read(session: Session, condition: ColumnElement[bool]) -> dict[Pair, list[Word]]:
     query = (
         select(
-            *(Reply.sender, Reply.recipient, Reply.message_id, Message.originator),
-            *(Reply.id, Reply.is_opt_out, Reply.occurred_at, Reply.recorded_at),
+            *(Reply.id, Reply.sender, Reply.recipient, Reply.message_id, Message.originator),
+            *(Reply.is_opt_out, Reply.is_opt_in, Reply.occurred_at, Reply.recorded_at),
         )
         .outerjoin(Message, Message.id == Reply.message_id)
-        .where(condition, text(f"({WORDS})"), Reply.sender != "")
+        .where(condition, text(f"({WORDS})"))
         .order_by(Reply.id)
     )
+    return _words_of(session.execute(query))
+
+
+def _words_of(replies: Iterable[RecordedReply | Row[Any]]) -> dict[Pair, list[Word]]:
+    """The words among these replies, by the pairs that they are about."""
     found: defaultdict[Pair, list[Word]] = defaultdict(list)
-    for sender, recipient, message_id, originator, *word in session.execute(query):
-        for answered in opt_outs.answered_senders(recipient, [] if message_id is None else [originator]):
-            found[Pair(sender, answered)].append(Word._make(word))
+    for reply in replies:
+        if reply.sender and (reply.is_opt_out or reply.is_opt_in):
+            word = Word(reply.id, reply.is_opt_out, reply.occurred_at, reply.recorded_at)
+            linked = [] if reply.message_id is None else [reply.originator]
+            for answered in opt_outs.answered_senders(reply.recipient, linked):
+                found[Pair(reply.sender, answered)].append(word)
     return found
