@@ -13,12 +13,12 @@ from receiptsvc.domain.errors import LockTimeout, StatementTimeout, StorageUnava
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message
 from receiptsvc.store.core.time_limits import TimeLimits
-from receiptsvc.worker import match_context
+from receiptsvc.worker import match_context, receipt_processor
 from receiptsvc.worker.pending_queue import PendingQueue
 from tests.support.rows import accept, keep, message, read_inbox
 from tests.support.work import assert_sound, outcomes, said, work
 
-SHORT = TimeLimits(lock=0.1, statement=0.5, idle=20)
+SHORT = TimeLimits(lock=0.1, statement=1.5, idle=20)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_each_limit_ends_what_it_is_for(impatient: Database, postgresql_database
         with pytest.raises(LockTimeout), impatient.transaction() as session:
             session.execute(lock)
     with pytest.raises(StatementTimeout), impatient.transaction() as session:
-        session.execute(text("SELECT pg_sleep(5)"))
+        session.execute(text("SELECT pg_sleep(9)"))
 
 
 def test_what_stands_still_with_a_lock_loses_it(impatient: Database, postgresql_database: Database) -> None:
@@ -109,28 +109,33 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> set[UUID]:
 
     def load(session: Session, receipts: object) -> object:
         if any(row.id in chosen for row, _ in receipts):  # type: ignore[attr-defined]
-            session.execute(text("SELECT pg_sleep(5)"))
+            session.execute(text("SELECT pg_sleep(9)"))
         return real(session, receipts)  # type: ignore[arg-type]
 
     monkeypatch.setattr(match_context, "load", load)
     return chosen
 
 
-def test_a_receipt_that_alone_takes_too_long_ends_dead(impatient: Database, slow: set[UUID]) -> None:
+@pytest.mark.slow
+def test_a_receipt_that_alone_takes_too_long_ends_dead(
+    impatient: Database, slow: set[UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receipt_processor, "_MAX_TRIES", 2)
     _, kept = received(impatient, 3)
     slow.add(kept[1])
     queue = PendingQueue()
-    for number in range(10):
+    for number in range(4):
         work(impatient, 10_000 * (number + 1), queue=queue)
     assert outcomes(impatient, kept) == ["applied", "dead", "applied"]
     assert_sound(impatient, applied=2, dead=1)
 
 
+@pytest.mark.slow
 def test_a_database_that_is_slow_for_everybody_blames_no_receipt(impatient: Database, slow: set[UUID]) -> None:
     _, kept = received(impatient, 2)
     slow.update(kept)
     queue = PendingQueue()
-    for number in range(10):
+    for number in range(3):
         with pytest.raises(StatementTimeout):
             work(impatient, 10_000 * (number + 1), queue=queue)
     assert {read_inbox(impatient, one).tries for one in kept} == {0}
