@@ -1,9 +1,11 @@
 """One HTTP call: it ends in time, and its end says whether the request may have gone out."""
 
 import base64
+import gzip
 import threading
 import time
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,7 +115,7 @@ def test_a_tls_handshake_without_end_is_cut_at_the_connect_limit(reply: wire.Rep
         wire.raw(wire.head(Transfer_Encoding="chunked") + b"4\r\n<cut\r\n"),
         wire.raw(b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 500 + b"\r\n"),
         wire.raw(b"HTTP/1.1 200 OK\r\na: " + b"b" * 1_000_000 + b"\r\n\r\n"),
-        wire.answer(b"packed", Content_Encoding="gzip"),
+        wire.answer(b"packed", Content_Encoding="br"),
     ],
     ids=[
         "no answer",
@@ -160,6 +162,60 @@ def test_the_deadline_covers_the_whole_call(
         with pytest.raises(exchange.Unclear, match="time is up"):
             post(server.url, timeout_seconds=QUICK_SECONDS)
         assert time.monotonic() - started < MAX_SECONDS
+
+
+PLAIN = b"<answer>" * 100
+GZIP, ZLIB = gzip.compress(PLAIN), zlib.compress(PLAIN)
+BARE_DEFLATE = ZLIB[2:-4]  # without zlib's head and check, as some servers write it
+
+PACKED = {
+    "gzip": (GZIP, "gzip"),
+    "gzip's old name": (GZIP, "x-gzip"),
+    "capitals and blanks": (GZIP, " GZIP "),
+    "deflate as the standard says": (ZLIB, "deflate"),
+    "deflate without head and check": (BARE_DEFLATE, "deflate"),
+    "gzip that is called deflate": (GZIP, "deflate"),
+    "packed twice": (gzip.compress(ZLIB), "deflate, gzip"),
+    "identity, said too": (GZIP, "gzip, identity"),
+    "a proxy lost the header": (GZIP, ""),
+    "a proxy unpacked and left the header": (PLAIN, "gzip"),
+    "not packed": (PLAIN, "identity"),
+}
+
+
+@pytest.mark.parametrize(("body", "coding"), PACKED.values(), ids=PACKED)
+def test_an_answer_that_is_compressed_unasked_is_read(body: bytes, coding: str) -> None:
+    with Wire(wire.answer(body, Content_Encoding=coding)) as server:
+        assert post(server.url).body == PLAIN
+
+
+def test_an_empty_answer_has_nothing_to_unpack() -> None:
+    for coding in ("gzip", "deflate"):
+        with Wire(wire.answer(b"", "401 Unauthorized", Content_Encoding=coding)) as server:
+            assert post(server.url).status == 401
+
+
+BOMB = b"0" * 1_000_001
+BROKEN = {
+    "cut": (GZIP[:-9], "gzip", "can't be unpacked"),
+    "its check is cut off": (GZIP[:-1], "gzip", "can't be unpacked"),
+    "its check is wrong": (GZIP[:-8] + b"\0" * 8, "gzip", "can't be unpacked"),
+    "something behind it": (GZIP + b"more", "gzip", "can't be unpacked"),
+    "cut, deflate": (ZLIB[:-5], "deflate", "can't be unpacked"),
+    "not packed, but called deflate": (PLAIN, "deflate", "can't be unpacked"),
+    "Brotli": (GZIP, "br", "in a way that was not asked for"),
+    "Zstandard inside gzip": (GZIP, "zstd, gzip", "in a way that was not asked for"),
+    "packed over and over": (GZIP, "gzip, gzip, gzip, gzip", "in a way that was not asked for"),
+    "a bomb of gzip": (gzip.compress(BOMB), "gzip", "longer than 1000000 bytes when unpacked"),
+    "a bomb of deflate": (zlib.compress(BOMB)[2:-4], "deflate", "longer than 1000000 bytes when unpacked"),
+    "a bomb without a header": (gzip.compress(BOMB), "", "longer than 1000000 bytes when unpacked"),
+}
+
+
+@pytest.mark.parametrize(("body", "coding", "reason"), BROKEN.values(), ids=BROKEN)
+def test_what_cannot_be_unpacked_whole_and_within_the_bound_is_unclear(body: bytes, coding: str, reason: str) -> None:
+    with Wire(wire.answer(body, Content_Encoding=coding)) as server, pytest.raises(exchange.Unclear, match=reason):
+        post(server.url)
 
 
 def test_a_request_that_is_not_read_is_cut_at_the_deadline() -> None:

@@ -10,6 +10,7 @@ import queue
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,6 +26,10 @@ from receiptsvc.domain.errors import ReceiptsvcError
 
 MAX_BYTES = 16 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
+_CODINGS = {"gzip", "x-gzip", "deflate", "identity", ""}  # of Content-Encoding, that are read though not asked for
+_MAX_CODINGS = 3
+_GZIP = b"\x1f\x8b\x08"  # how it begins, and no XML or JSON does
+_GZIP_OR_ZLIB, _BARE_DEFLATE = 47, -15  # zlib's wbits
 _GRACE_SECONDS = 1.0  # added to the socket's time-out, so that the call's deadline always comes first
 
 
@@ -42,7 +47,7 @@ class Unclear(ReceiptsvcError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """A whole answer, whatever its status."""
+    """A whole answer, whatever its status, unpacked."""
 
     status: int
     content_type: str | None
@@ -76,8 +81,8 @@ def get(url: str, *, timeout_seconds: float, connect_seconds: float = 10, max_by
 def _build_request(
     method: str, url: str, headers: Mapping[str, str], auth: tuple[str, str] | None, body: bytes | None
 ) -> requests.Request:
-    # A compressed answer could expand to any size, so identity is asked for. Without an `auth`, requests would look for
-    # credentials in ~/.netrc, hence `_unchanged`.
+    # Compressing saves nothing at this size, so identity is asked for; `_unpack` reads what comes otherwise. Without an
+    # `auth`, requests would look for credentials in ~/.netrc, hence `_unchanged`.
     all_headers = {"User-Agent": "receiptsvc", **headers, "Accept-Encoding": "identity", "Connection": "close"}
     credentials = HTTPBasicAuth(auth[0].encode(), auth[1].encode()) if auth else _unchanged
     return requests.Request(method, url, headers=all_headers, data=body, auth=credentials)
@@ -169,16 +174,53 @@ def _perform(call: _Call, request: requests.Request, limits: tuple[float, float]
         options: Any = session.merge_environment_settings(prepared.url or "", {}, True, None, None)
         # Not Session.send, which reads and unpacks the whole body of a redirect before it returns.
         with adapter.send(prepared, timeout=limits, **options) as response:
-            if response.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
-                return "it is compressed, which was not asked for"
             body = bytearray()
             while chunk := response.raw.read(_CHUNK_BYTES, decode_content=False):
                 body += chunk
                 if len(body) > max_bytes:
                     return f"it is longer than {max_bytes} bytes"
-            return Answer(
-                status=response.status_code, content_type=response.headers.get("Content-Type"), body=bytes(body)
-            )
+            unpacked = _unpack(bytes(body), response.headers.get("Content-Encoding", ""), max_bytes)
+            if isinstance(unpacked, str):
+                return unpacked
+            return Answer(status=response.status_code, content_type=response.headers.get("Content-Type"), body=unpacked)
+
+
+def _unpack(body: bytes, content_encoding: str, max_bytes: int) -> bytes | str:
+    """A body without its compression, of at most `max_bytes`; else why it has none.
+
+    Proxies leave the header out, or leave it standing over what they unpacked. So gzip goes by its first bytes.
+    """
+    codings = [coding.strip().lower() for coding in content_encoding.split(",")]
+    if not _CODINGS.issuperset(codings) or len(codings) > _MAX_CODINGS:
+        return "it is compressed in a way that was not asked for"
+    for coding in reversed(codings):
+        try:
+            if body.startswith(_GZIP):
+                body = _inflate(body, _GZIP_OR_ZLIB, max_bytes)
+            elif coding == "deflate" and body:
+                body = _inflate_deflate(body, max_bytes)
+        except zlib.error:
+            return "it is compressed, and can't be unpacked"
+        if len(body) > max_bytes:
+            return f"it is longer than {max_bytes} bytes when unpacked"
+    return body
+
+
+def _inflate_deflate(body: bytes, max_bytes: int) -> bytes:
+    """What is packed by `deflate`: by the standard zlib's format, but some servers leave its head and check out."""
+    try:
+        return _inflate(body, _GZIP_OR_ZLIB, max_bytes)
+    except zlib.error:
+        return _inflate(body, _BARE_DEFLATE, max_bytes)
+
+
+def _inflate(body: bytes, wbits: int, max_bytes: int) -> bytes:
+    """One stream that fills the whole body; a byte more than `max_bytes` at most. Raises zlib.error."""
+    stream = zlib.decompressobj(wbits)
+    unpacked = stream.decompress(body, max_bytes + 1)
+    if len(unpacked) <= max_bytes and (not stream.eof or stream.unused_data):
+        raise zlib.error
+    return unpacked
 
 
 def _name_root_cause(error: BaseException) -> str:
