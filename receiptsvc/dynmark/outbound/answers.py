@@ -19,6 +19,8 @@ from receiptsvc.domain.messages import OutboundMessage, SendOutcome, SendResult
 from receiptsvc.dynmark.outbound import exchange
 
 MAX_BYTES = 2 * 1024 * 1024  # an answer for 250 messages is a tenth of it
+BROKEN = "no item that could be read names this recipient: one holds an illegal character"
+DONT_ADD_UP = "an item of the answer holds an illegal character, and its items don't add up to the call's recipients"
 _LONGEST = 500  # characters kept of anything that the gateway says
 
 # What RETURN_CODES may say of a code.
@@ -134,8 +136,10 @@ def is_about_all(named: Sequence[frozenset[str]], messages: Sequence[OutboundMes
 
     `named`: as for `pair`. Which of the items that name nobody is about which message is not known.
     """
-    left_over = sum(isinstance(place, str) for place in pair(named, messages).values())
-    return len(named) == len(messages) and left_over == sum(not recipients for recipients in named)
+    places = pair(named, messages).values()
+    found = {place for place in places if not isinstance(place, str)}
+    left_over = sum(isinstance(place, str) for place in places)
+    return len(named) == len(messages) == len(found) + left_over and left_over == sum(not each for each in named)
 
 
 def all_suspect(

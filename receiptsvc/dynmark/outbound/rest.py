@@ -9,7 +9,7 @@ import json
 import re
 from base64 import b64encode
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -23,6 +23,7 @@ from receiptsvc.dynmark.outbound import answers, exchange
 _HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 _NOTHING_WAS_READ = "ErrBadJson"
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x1f]")
 _PLACE = re.compile(r"\[([0-9]{1,6})\]")
 # A string is passed over whole, also one without an end, so that the time stays in proportion to the length.
 _STRING_OR_LAST_COMMA = re.compile(r'("(?:[^"\\]++|\\.)*+"?)|,(?=\s*[\]}])', re.DOTALL)
@@ -109,13 +110,17 @@ class RestGateway:
             )
         except (exchange.NotSent, exchange.Unclear) as error:
             return answers.same(messages, answers.without(error))
-        listed = _read(answer.body)
+        listed, is_mended = _read(answer.body)
         said = f"HTTP {answer.status}"
         request = answers.Request(messages, *self._auth)
         if answer.status in {401, 403}:
             return answers.same(messages, answers.unauthorized(answer.status))
         if answer.status in {200, 202} and listed:
-            return self._judge_items([_item(each) for each in listed], request, messages, repeats)
+            items = [_item(each) for each in listed]
+            if is_mended and not answers.is_about_all([item.recipients for item in items], messages):
+                result = SendResult(outcome=SendOutcome.UNCLEAR, description=answers.DONT_ADD_UP)
+                return answers.same(messages, result)
+            return self._judge_items(items, request, messages, repeats)
         if answer.status == 400 and listed and all(map(_is_of_unread, listed)):
             return self._judge_unread([_failure(each) for each in listed], request, messages, repeats)
         what = "with a list that proves nothing" if listed else "without a list of items"
@@ -227,15 +232,31 @@ def _members(message: OutboundMessage, validity: str) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value or name == "body"}
 
 
-def _read(body: bytes) -> list[Any] | None:
-    """The items of an answer; None if it is no JSON array. A comma after the last item, as documented, does no harm."""
+def _read(body: bytes) -> tuple[list[Any], bool]:
+    """The items of an answer, none if it is no JSON array; and whether it had to be read a second time.
+
+    The second time what JSON or UTF-8 forbids inside a string is let through, marked by half a surrogate, and an item
+    that holds such a mark is None. A comma after the last item, as documented, does no harm.
+    """
     try:
-        text = body.decode(json.detect_encoding(body))
-        mended = _STRING_OR_LAST_COMMA.sub(lambda found: found[1] or "", text)
-        read = json.loads(mended, object_pairs_hook=_folded)
+        return _load(body.decode(json.detect_encoding(body)), lambda string: string), False
     except (ValueError, RecursionError):
-        return None
-    return read if isinstance(read, list) else None
+        pass
+    try:
+        listed = _load(body.decode("utf-8-sig", "surrogateescape"), lambda string: _CONTROL.sub(_mark, string))
+        return [None if _SURROGATE.search(json.dumps(each, ensure_ascii=False)) else each for each in listed], True
+    except (ValueError, RecursionError):
+        return [], False
+
+
+def _load(text: str, mend: Callable[[str], str]) -> list[Any]:
+    """A JSON array; `mend` makes its strings legal. Raises ValueError, RecursionError."""
+    read = json.loads(_STRING_OR_LAST_COMMA.sub(lambda found: mend(found[1] or ""), text), object_pairs_hook=_folded)
+    return read if isinstance(read, list) else []
+
+
+def _mark(illegal: re.Match[str]) -> str:
+    return chr(0xDC00 + ord(illegal[0]))
 
 
 def _folded(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,11 +4,13 @@ The answer is read leniently as to its form and strictly as to what it proves: w
 certain is unclear, never guessed. How a request is written stands in `envelope`, how bytes travel in `exchange`.
 """
 
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
+from xml.parsers import expat
 
 from lxml import etree
 
@@ -18,6 +20,12 @@ from receiptsvc.domain.messages import OutboundMessage, SendOutcome, SendResult
 from receiptsvc.dynmark.outbound import answers, envelope, exchange
 
 _NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
+_ITEM_TAG = re.compile(
+    rb"<(?P<end>/?)(?P<name>(?:[\w.-]{1,64}:)?messageresult)(?:\s[^<>]*?)?(?P<empty>/?)>", re.IGNORECASE
+)
+_DECLARED = re.compile(rb"""(?:\xef\xbb\xbf)?<\?xml\s[^<>]*?encoding\s*=\s*["']([\w.-]+)["']""")
+# In these a byte that looks like a mark of ASCII is one.
+_LIKE_ASCII = re.compile("utf-?8|us-ascii|iso-8859-[0-9]{1,2}|windows-125[0-9]", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +37,10 @@ class _Item:
     code: str
     description: str
     detail: str
+    is_whole: bool = True  # false: it holds what XML can't, so nothing of it was read
+
+
+_BROKEN = _Item(recipients=frozenset(), transaction="", code="", description="", detail="", is_whole=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,6 +151,9 @@ class SoapGateway:
     ) -> dict[UUID, SendResult]:
         """A result for each message, from the one item that names its recipient; or of an answer that only refuses."""
         named = [item.recipients for item in items]
+        broken = sum(not item.is_whole for item in items)
+        if broken and not answers.is_about_all(named, messages):
+            return answers.same(messages, SendResult(outcome=SendOutcome.UNCLEAR, description=answers.DONT_ADD_UP))
         judged = [self._judge(item, request, is_repeat=True) for item in items]
         if all(result.outcome is SendOutcome.ACCOUNT_REFUSED for result in judged):
             return answers.same(messages, replace(judged[0], transaction_id=None))  # it concerns the call
@@ -146,7 +161,7 @@ class SoapGateway:
             return answers.all_suspect(list(zip(named, judged, strict=True)), messages, repeats)
         lets_in = any(result.outcome is SendOutcome.TAKEN for result in judged)
         return {
-            identifier: SendResult(outcome=SendOutcome.UNCLEAR, description=found)
+            identifier: SendResult(outcome=SendOutcome.UNCLEAR, description=answers.BROKEN if broken else found)
             if isinstance(found, str)
             else self._judge(items[found], request, is_repeat=identifier in repeats, lets_in=lets_in)
             for identifier, found in answers.pair(named, messages).items()
@@ -154,6 +169,8 @@ class SoapGateway:
 
     def _judge(self, item: _Item, request: answers.Request, *, is_repeat: bool, lets_in: bool = False) -> SendResult:
         """What an item means for each message that it names. `lets_in`: the same answer takes other messages."""
+        if not item.is_whole:
+            return SendResult(outcome=SendOutcome.UNCLEAR, description=answers.BROKEN)
         transaction = answers.transaction_id(item.transaction)
         has_logon_words = request.names_logon(item.description, item.detail)
         refusal = answers.refusal(is_repeat=is_repeat, has_logon_words=has_logon_words, lets_in=lets_in)
@@ -178,16 +195,63 @@ class SoapGateway:
 
 
 def _read(body: bytes) -> _Body | None:
-    """What an answer says, whatever its SOAP version, prefixes and namespaces; None if it is no SOAP envelope."""
+    """What an answer says, whatever its SOAP version, prefixes and namespaces; None if it is no SOAP envelope.
+
+    One that is not well-formed is read a second time, without the items that are at fault.
+    """
+    root = _parse(body.lstrip())
+    return _read_whole_items(body.lstrip()) if root is None else _read_envelope(root)
+
+
+def _parse(body: bytes) -> etree._Element | None:
     parser = etree.XMLParser(
         resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True, remove_pis=True
     )
     try:
-        root = etree.fromstring(body.lstrip(), parser)
+        root = etree.fromstring(body, parser)
     except (etree.XMLSyntaxError, ValueError, LookupError):
         return None
-    if root.getroottree().docinfo.internalDTD is not None:  # SOAP forbids it, and only an attack has a use for it
+    # SOAP forbids it, and only an attack has a use for it.
+    return root if root.getroottree().docinfo.internalDTD is None else None
+
+
+def _read_whole_items(body: bytes) -> _Body | None:
+    """The items that are well-formed as they stand, the others as `_BROKEN`; None if what is around them is not.
+
+    Each item at fault is emptied, and then the document must be a SOAP envelope with just these items: so what merely
+    looks like one (in a comment, in the text of another) is never taken for one.
+    """
+    declared = _DECLARED.match(body)
+    encoding = declared[1].decode() if declared else "utf-8"
+    if not _LIKE_ASCII.fullmatch(encoding):
         return None
+    mended, is_whole, end = [], [], 0
+    tags = list(_ITEM_TAG.finditer(body))
+    for opened, closed in zip(tags[::2], tags[1::2], strict=False):
+        if opened["end"] or opened["empty"] or not closed["end"]:
+            return None
+        item = body[opened.start() : closed.end()]
+        is_whole.append(_is_well_formed(item, encoding))
+        mended += [body[end : opened.start()], item if is_whole[-1] else b"<" + opened["name"] + b"/>"]
+        end = closed.end()
+    root = _parse(b"".join([*mended, body[end:]]))
+    read = None if root is None else _read_envelope(root)
+    if read is None or read.fault is not None or len(read.items) != len(is_whole):
+        return None
+    items = (item if whole else _BROKEN for item, whole in zip(read.items, is_whole, strict=True))
+    return replace(read, items=tuple(items))
+
+
+def _is_well_formed(item: bytes, encoding: str) -> bool:
+    """Whether an element is XML by itself. Its prefixes are declared around it, so they are not looked at."""
+    try:
+        expat.ParserCreate(encoding).Parse(item, True)
+    except (expat.ExpatError, ValueError, LookupError):
+        return False
+    return True
+
+
+def _read_envelope(root: etree._Element) -> _Body | None:
     content = _children(root).get("body") if _name(root) == "envelope" else None
     if content is None:
         return None
