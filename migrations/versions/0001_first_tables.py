@@ -9,7 +9,7 @@ branch_labels = None
 depends_on = None
 oldest_compatible = "0001"
 
-# As SQLite orders text: so one index finds a clientRef and all that begin so.
+# As SQLite orders text, and makes it lower case: so one index finds a clientRef and all that begin so.
 _BY_CODE_POINTS = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 _OUTCOMES = (
@@ -162,7 +162,7 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
         sa.Column("filter_set_name", sa.Text(), nullable=True),
         sa.Column("impersonate_user_name", sa.Text(), nullable=True),
         sa.Column("additional_options", sa.JSON(), nullable=False),
-        sa.Column("message_guid", sa.Text(), nullable=False),
+        sa.Column("message_guid", _BY_CODE_POINTS, nullable=False),
         sa.Column("transport", sa.Text(), nullable=False),
         sa.Column("encoding", sa.Text(), nullable=False),
         sa.Column("segments", sa.Integer(), nullable=False),
@@ -183,7 +183,6 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
             name=op.f("ck_messages_status"),
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_messages")),
-        sa.UniqueConstraint("message_guid", name=op.f("uq_messages_message_guid")),
     )
     op.create_index(
         "ix_messages_account_due_at_id",
@@ -224,6 +223,7 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
         postgresql_where=sa.text("due_at IS NOT NULL"),
         sqlite_where=sa.text("due_at IS NOT NULL"),
     )
+    op.create_index("ix_messages_message_guid", "messages", [sa.literal_column("lower(message_guid)")], unique=True)
     op.create_index(
         "ix_messages_open_created_at",
         "messages",

@@ -189,7 +189,7 @@ class Gateway:
         guid = None if is_rest else message.message_guid or str(uuid.uuid4())
         return _Intent(
             message=message,
-            key=guid or (message.recipients, message.client_ref, message.text),
+            key=(guid and guid.lower()) or (message.recipients, message.client_ref, message.text),
             guid=guid,
             refusal=refusal,
             behaviours=behaviours,
@@ -227,7 +227,7 @@ class Gateway:
         return _NORMAL_END
 
     def _take(self, intent: _Intent, chains: list[Chain], *, silent: bool) -> list[wire.Result]:
-        remembered = self._guids.get(intent.guid) if intent.guid else None
+        remembered = self._guids.get(intent.guid.lower()) if intent.guid else None
         memory = self._options.guid_memory_seconds
         if remembered is not None and (memory is None or time.monotonic() - remembered.taken_at < memory):
             self._counts["duplicates"] += 1
@@ -241,7 +241,7 @@ class Gateway:
             groups = [(recipient,) for recipient in intent.message.recipients]
         results = [wire.Result(transaction_id=next(self._transactions), recipients=group) for group in groups]
         if intent.guid:
-            self._guids[intent.guid] = _Remembered(taken_at=time.monotonic(), results=tuple(results))
+            self._guids[intent.guid.lower()] = _Remembered(taken_at=time.monotonic(), results=tuple(results))
         is_double = intent.key in self._ever_taken
         self._counts["doubles"] += is_double
         self._counts["messageGuids" if intent.guid else "restMessages"] += not is_double

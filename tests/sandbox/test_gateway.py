@@ -70,7 +70,7 @@ def test_the_same_guids_at_the_same_time_are_taken_once(box: Box, receiver: Rece
 
 
 def test_the_same_guid_twice_in_a_call_is_taken_once(box: Box) -> None:
-    first, second = send(box.soap_url, message(PERSON, guid="a"), message(PERSON, guid="a"))
+    first, second = send(box.soap_url, message(PERSON, guid="a"), message(PERSON, guid="A"))
     assert first == second
     assert len(box.messages()) == 1
 

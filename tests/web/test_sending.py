@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, text
+from sqlalchemy.exc import IntegrityError
 
 from receiptsvc import ids
 from receiptsvc.store.core.db import Database
@@ -303,6 +304,67 @@ def test_additional_options_are_accepted_with_a_live_wsdl(desk_database: Databas
 def test_a_message_guid_is_for_one_recipient(desk: FlaskClient) -> None:
     both = GOOD | {"recipients": ["447700900000", "447700900001"], "messageGuid": "guid-two"}
     assert list(post(desk, both).json["errors"]) == ["messages[0].messageGuid"]
+
+
+GUID = "0b9b0e0e-5c3e-4d57-9c4e-2f6f0a6f3f10"
+# Kind: writings that a .NET service takes for one, so that it would ignore the second message.
+SAME_GUIDS = {
+    "capitals": (GUID, GUID.upper()),
+    "some capitals": (GUID, GUID.title()),
+    "without hyphens": (GUID, GUID.replace("-", "")),
+    "capitals without hyphens": (GUID, GUID.replace("-", "").upper()),
+    "in braces": (GUID, f"{{{GUID}}}"),
+    "in brackets": (GUID, f"({GUID})"),
+    "blanks at its ends": (GUID, f" {GUID}\n"),
+    "no GUID, capitals": ("order-7", "Order-7"),
+    "no GUID, a blank behind it": ("order-7", "order-7 "),
+}
+OTHER_GUIDS = {
+    "another digit": (GUID, GUID.replace("0b9b", "0b9c")),
+    "no GUID, with a hyphen": ("order-12", "order-1-2"),
+    "some hyphens, so no GUID": (GUID, GUID.replace("-", "", 1)),
+    "one brace, so no GUID": (GUID.replace("-", ""), f"{{{GUID.replace('-', '')}"),
+    "a blank inside": ("order 7", "order7"),
+}
+
+
+@pytest.mark.parametrize(("first", "second"), SAME_GUIDS.values(), ids=SAME_GUIDS)
+def test_two_writings_of_one_message_guid_are_one(client: FlaskClient, first: str, second: str) -> None:
+    one, other = (GOOD | {"messageGuid": each} for each in (first, second))
+    assert list(post(client, one, other).json["errors"]) == ["messages[1].messageGuid"]
+    [made] = post(client, other).json["messages"]
+    assert post(client, one).json["existing"][0]["id"] == made["id"]
+    for guid in (first, second):
+        found: Any = client.get("/v1/messages", query_string={"messageGuid": guid})
+        assert [item["id"] for item in found.json["items"]] == [made["id"]]
+
+
+@pytest.mark.parametrize(("first", "second"), OTHER_GUIDS.values(), ids=OTHER_GUIDS)
+def test_what_only_resembles_a_message_guid_is_another(client: FlaskClient, first: str, second: str) -> None:
+    assert post(client, GOOD | {"messageGuid": first}, GOOD | {"messageGuid": second}).status_code == 202
+
+
+@pytest.mark.parametrize("stored", [GUID.upper(), GUID.replace("-", ""), "Order-7", " order-7"])
+def test_a_message_guid_that_was_stored_as_it_was_written_stays_found_and_used(
+    client: FlaskClient, database: Database, stored: str
+) -> None:
+    [message_id] = rows.accept(database, rows.message(message_guid=stored))
+    found: Any = client.get("/v1/messages", query_string={"messageGuid": stored})
+    assert [item["id"] for item in found.json["items"]] == [ids.public("msg", message_id)]
+    assert (post(client, GOOD | {"messageGuid": stored}).status_code == 409) is (stored == stored.strip())
+
+
+def test_no_two_messages_have_guids_that_differ_by_case_alone(database: Database) -> None:
+    rows.accept(database, rows.message(message_guid="guid-\u0130"))
+    rows.accept(database, rows.message(message_guid="guid-i"))
+    with pytest.raises(IntegrityError):
+        rows.accept(database, rows.message(message_guid="GUID-I"))
+
+
+@pytest.mark.parametrize("guid", ["", " ", "x" * 37, "caf\u00e9"])
+def test_a_message_guid_is_36_characters_of_ascii(desk: FlaskClient, guid: str) -> None:
+    [(path, said)] = post(desk, GOOD | {"messageGuid": guid}).json["errors"].items()
+    assert (path, said) == ("messages[0].messageGuid", ["Must be 1 to 36 characters of ASCII, best a GUID."])
 
 
 def test_a_message_guid_cannot_be_used_twice_in_a_request(desk: FlaskClient) -> None:

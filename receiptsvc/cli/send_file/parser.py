@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from receiptsvc.cli.terminal.message_fields import MESSAGE_FIELDS
+from receiptsvc.domain import references
 from receiptsvc.domain.errors import ReceiptsvcError
 
 FORMS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}  # by the file's extension
@@ -109,8 +110,9 @@ def _find_faults(rows: Iterable[Row]) -> Iterator[Fault]:
         if row.message.get("text") in (None, ""):
             yield Fault(line=row.line, field="text", what="Is missing.")
         guid = row.message.get("messageGuid")
-        if isinstance(guid, str) and guids.setdefault(guid, row.line) != row.line:
-            yield Fault(line=row.line, field="messageGuid", what=f"Is used in line {guids[guid]} already.")
+        key = references.guid_key(guid) if isinstance(guid, str) else ""
+        if key and guids.setdefault(key, row.line) != row.line:
+            yield Fault(line=row.line, field="messageGuid", what=f"Is used in line {guids[key]} already.")
 
 
 def _read_csv(text: str, faults: list[Fault]) -> Iterator[Row]:

@@ -72,6 +72,8 @@ RECIPIENT_END = (
     f"substr(recipient, length(recipient) - {INDEXED_DIGITS - 1})"  # its last digits, in SQL of both databases
 )
 
+GUID_KEY = "lower(message_guid)"  # as `domain.references` compares them; no other letters than those of ASCII
+
 ACCOUNT = "coalesce(impersonate_user_name, '')"  # by which a message goes out, as `domain.accounts` names it
 
 WORDS = "is_opt_out OR is_opt_in"  # the replies that are nothing but such a word
@@ -124,7 +126,7 @@ class Message(Base):
     __table_args__ = (
         _one_of("status", Status),
         _one_of("origin", Origin),
-        UniqueConstraint("message_guid"),
+        Index("ix_messages_message_guid", text(GUID_KEY), unique=True),
         _partial_index("ix_messages_due", "due_at", "id", where="due_at IS NOT NULL"),
         _partial_index("ix_messages_due_recipient_id", "recipient", "id", where="due_at IS NOT NULL"),
         _partial_index("ix_messages_account_due_at_id", text(ACCOUNT), "due_at", "id", where="due_at IS NOT NULL"),
@@ -177,7 +179,7 @@ class Message(Base):
     filter_set_name: Mapped[str | None]
     impersonate_user_name: Mapped[str | None]
     additional_options: Mapped[dict[str, Any]]
-    message_guid: Mapped[str]
+    message_guid: Mapped[str]  # on PostgreSQL by the collation "C", so that `lower` is the same in every locale
     transport: Mapped[str]
 
     encoding: Mapped[str]

@@ -12,10 +12,10 @@ from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import JSON, ColumnElement, Text, cast, column, false, func, literal, literal_column, select
+from sqlalchemy import JSON, ColumnElement, Text, cast, column, false, func, literal, literal_column, or_, select
 from sqlalchemy.orm import Session
 
-from receiptsvc.domain import conversations
+from receiptsvc.domain import conversations, references
 from receiptsvc.domain.numbers import INDEXED_DIGITS
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core import bulk
@@ -130,7 +130,7 @@ def estimate(session: Session, where: MessageFilter) -> int | None:
         return None
     query = select(Message.id).where(*_conditions(where).values())
     if where.message_guid is not None:
-        query = query.where(Message.message_guid == where.message_guid)
+        query = query.where(_has_guid(where.message_guid))
     if where.transaction_id is not None:
         is_linked = MessageTransaction.transaction_id == where.transaction_id
         query = query.where(Message.id.in_(select(MessageTransaction.message_id).where(is_linked)))
@@ -247,7 +247,7 @@ def _named_messages(session: Session, where: MessageFilter) -> ColumnElement[boo
     """
     found: list[set[UUID]] = []
     if where.message_guid is not None:
-        found.append(set(session.scalars(select(Message.id).where(Message.message_guid == where.message_guid))))
+        found.append(set(session.scalars(select(Message.id).where(_has_guid(where.message_guid)))))
     if where.transaction_id is not None:
         is_linked = MessageTransaction.transaction_id == where.transaction_id
         found.append(set(session.scalars(select(MessageTransaction.message_id).where(is_linked))))
@@ -360,6 +360,10 @@ def _conditions(where: MessageFilter) -> dict[str, ColumnElement[bool]]:
     if where.changed_since is not None:
         conditions["changed_since"] = Message.changed_at >= where.changed_since
     return conditions
+
+
+def _has_guid(guid: str) -> ColumnElement[bool]:
+    return or_(*(func.lower(Message.message_guid) == spelling for spelling in references.guid_spellings(guid)))
 
 
 def _begins_with(prefix: str, beyond: str | None = None) -> ColumnElement[bool]:

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, exists, func, select, union_all
 from sqlalchemy.orm import Session
 
+from receiptsvc.domain import references
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.keyset import Scan, scan, with_equals
@@ -148,9 +149,11 @@ def find_evidence(session: Session, message_id: UUID) -> MessageEvidence | None:
 
 
 def find_by_guid(session: Session, guids: Collection[str]) -> dict[str, UUID]:
-    """The ids of messages by these messageGuids."""
-    rows = session.execute(select(Message.message_guid, Message.id).where(Message.message_guid.in_(guids)))
-    return {row.message_guid: row.id for row in rows}
+    """The ids of messages by these messageGuids, however they were stored."""
+    spellings = {spelling: guid for guid in guids for spelling in references.guid_spellings(guid)}
+    key = func.lower(Message.message_guid)
+    rows = session.execute(select(key.label("key"), Message.id).where(key.in_(spellings)))
+    return {spellings[row.key]: row.id for row in rows}
 
 
 def find_transaction(session: Session, transaction_id: str) -> Transaction | None:

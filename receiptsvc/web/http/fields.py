@@ -13,7 +13,7 @@ import marshmallow as ma
 from marshmallow import fields, validate
 
 from receiptsvc import ids
-from receiptsvc.domain import countries, numbers
+from receiptsvc.domain import countries, numbers, references
 from receiptsvc.store.core.paging import MAX_ROWS
 from receiptsvc.web.http import cursors
 from receiptsvc.web.http.cursors import Cursor
@@ -24,6 +24,9 @@ Value = TypeVar("Value")
 _SENDABLE = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]*$"
 _TRANSACTION_ID = "^[0-9]{1,40}$"
 NUMBER = r"^[+0-9 \t\u00a0\u202f().\u2010-\u2015\u2212/-]{2,40}$"  # of `numbers`, what the API takes
+
+_GUID = "^[!-~]+(?: +[!-~]+)*$"
+MAX_GUID = 36  # characters, the gateway's limit
 
 _MAX_REASON = 1000  # characters
 _RFC_3339 = re.compile(
@@ -48,6 +51,16 @@ class Text(fields.String):
         text: str = super()._deserialize(value, *context, **options)
         refuse_illegal(text)
         return text
+
+
+class MessageGuid(Text):
+    """A messageGuid, as `references` stores it."""
+
+    def _deserialize(self, value: Any, *context: Any, **options: Any) -> str:
+        guid = references.normalise_guid(super()._deserialize(value, *context, **options))
+        if not 1 <= len(guid) <= MAX_GUID or not guid.isascii():
+            raise ma.ValidationError(f"Must be 1 to {MAX_GUID} characters of ASCII, best a GUID.")
+        return guid
 
 
 class Coded(fields.Field[Value], Generic[Value]):
@@ -115,6 +128,13 @@ def text(*, max_length: int, min_length: int = 1, check: Callable[[str], object]
     checks: list[Callable[[str], object]] = [validate.Length(min_length, max_length)]
     field = Text(validate=checks + ([check] if check else []), **options)
     field.metadata = {"pattern": _SENDABLE, **field.metadata}
+    return field
+
+
+def message_guid(**options: Any) -> MessageGuid:
+    """A messageGuid for a new message."""
+    field = MessageGuid(**options)
+    field.metadata = {"pattern": _GUID, "minLength": 1, "maxLength": MAX_GUID, **field.metadata}
     return field
 
 

@@ -203,7 +203,8 @@ class MessageQuery(Request):
         data_key="transactionID", metadata=about("Any transactionID that a message was ever given.", "1234567")
     )
     message_guid = kinds.text(
-        max_length=36, metadata=about("The messageGuid it went out with.", "3f2c1a52-7a0e-4a54-9a0b-3f9ad5d0c1de")
+        max_length=40,
+        metadata=about("The messageGuid it went out with, in any writing.", "3f2c1a52-7a0e-4a54-9a0b-3f9ad5d0c1de"),
     )
     recipient = kinds.phone_number(metadata=about("The number it went to, in any usual writing.", "+44 7700 900000"))
     recipient_ends = kinds.number_suffix(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from receiptsvc.domain import countries, encoding
+from receiptsvc.domain import countries, encoding, references
 from receiptsvc.dynmark import transports
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.http.errors import Problem
@@ -116,12 +116,11 @@ class NewMessage(Request):
             maxProperties=MAX_OPTIONS,
         ),
     )
-    message_guid = kinds.text(
-        max_length=36,
+    message_guid = kinds.message_guid(
         allow_none=True,
         metadata=about(
-            "A GUID that was never used before; the gateway ignores a second message with it. For a single recipient "
-            "only. Without it one is made.",
+            "A GUID that was never used before; the gateway ignores a second message with it. Neither case, nor "
+            "the hyphens and braces of a GUID, make a difference. For a single recipient only. Without it one is made.",
             "0b9b0e0e-5c3e-4d57-9c4e-2f6f0a6f3f10",
         ),
     )
@@ -215,10 +214,11 @@ class Submission(Request):
         seen: set[str] = set()
         for index, message in enumerate(messages if isinstance(messages, list) else []):
             guid = message.get("messageGuid") if isinstance(message, dict) else None
-            if isinstance(guid, str) and guid in seen:
-                faults[index] = {"messageGuid": ["Occurs twice in this request."]}
-            elif isinstance(guid, str):
-                seen.add(guid)
+            key = references.guid_key(guid) if isinstance(guid, str) else None
+            if key is not None and key in seen:
+                faults[index] = {"messageGuid": ["Occurs twice in this request; case makes no difference."]}
+            elif key is not None:
+                seen.add(key)
         if faults:
             raise ma.ValidationError({"messages": faults})
 

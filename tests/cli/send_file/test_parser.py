@@ -104,7 +104,7 @@ def test_a_file_without_a_header_is_not_quoted() -> None:
 
 def test_every_fault_of_every_line_is_listed_in_order() -> None:
     lines = faults(
-        f"recipient,text,rejectUnicode,messageGuid\n{NUMBER},,perhaps,g-1\n{NUMBER},{SECRET}\n,{SECRET},,g-1\n"
+        f"recipient,text,rejectUnicode,messageGuid\n{NUMBER},,perhaps,g-1\n{NUMBER},{SECRET}\n,{SECRET},,G-1\n"
     )
     assert lines == [
         "line 2, rejectUnicode: Must be true or false, or empty.",
