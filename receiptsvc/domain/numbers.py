@@ -2,11 +2,14 @@
 
 A number is its international digits (E.164), without `+`. A text is read so:
 
-- Blanks of any kind, brackets, dots, dashes and slashes only separate. The decimal digits of every script and the
-  full-width plus count as 0-9 and `+`; `tel:` may come first. A text with anything else (letters, an extension), of
-  more than 40 characters or 20 digits, or written as a decimal (a spreadsheet's 447700900000.0) is a name.
+- What cannot be seen (Unicode's category Cf, variation selectors) is left out. Blanks of any kind and what else
+  phonenumbers lets separate (brackets, dots, dashes, slashes, tildes) only separate. The decimal digits of every script
+  and the full-width plus count as 0-9 and `+`; `tel:` may come first. A text with anything else (letters, an
+  extension), of more than 40 characters or 20 digits, or written as a decimal (a spreadsheet's 447700900000.0) is a
+  name.
 - After `+` or `00` it is international. A trunk prefix, as in +44 (0)7700 900000, is dropped by that country's plan.
-- Without them it is international too if it is possible so: that is how the gateway writes numbers.
+- Without them it is international too if it is possible so: that is how the gateway writes numbers. But where its
+  country is given, it is a number with that country's calling code and no other.
 - A national writing needs a country as a hint: that of our own message. Without one it equals only itself.
 - Of fewer than seven digits it is a short code: only blanks and a plus are dropped.
 """
@@ -27,13 +30,28 @@ INDEXED_DIGITS = 4  # the last ones of a recipient, by which an index finds it
 
 _MAX_LENGTH = 40
 _ENDING = 6
-_SEPARATOR = r"[\s().\u2010-\u2015\u2212/-]"
-_SEPARATORS = re.compile(_SEPARATOR)
+# phonenumbers' own, without the x that it takes for a carrier's code.
+_SEPARATING = r"-\s().\[\]/~\u2010-\u2015\u2212\u2053\u223c\u30fc\uff08\uff09\uff0d-\uff0f\uff3b\uff3d\uff5e"
+_SEPARATORS = re.compile(f"[{_SEPARATING}]")
+_SELECTORS = re.compile("[\u034f\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # unseen as well, but not Cf
+_WRITTEN_AS_ASCII = {"\uff0b": "+", "\uff0e": ".", "\uff0c": ",", "\u066b": ","}
 _MAX_DIGITS = 20
 _COMPACT = re.compile(rf"\+?[0-9]{{1,{_MAX_DIGITS}}}")
-_DECIMAL = re.compile(r"\s*\+?[0-9]{7,}\.[0-9]{1,2}\s*")
-_IN_TEXT = re.compile(rf"\+?[0-9](?:{_SEPARATOR}{{0,3}}[0-9]){{6,}}")  # what may be a person's number
-_ADDRESS = re.compile(rf"\s*(?:sips?:)?(\+?[0-9](?:{_SEPARATOR}?[0-9]){{6,}})(?:/TYPE=PLMN|@[^@\s]+)\s*", re.IGNORECASE)
+_DECIMAL = re.compile(
+    r"""\s*[+-]?(?:
+        [0-9]+[.,]0+ | [0-9]{7,}[.,][0-9]{1,2}  # 7700900000.0
+        | [0-9]{1,3}(?:[,'\u2019\s][0-9]{3})+\.0{1,2} | [0-9]{1,3}(?:[.'\u2019\s][0-9]{3})+,0+  # 7,700,900,000.00
+        | [0-9]+(?:[.,][0-9]+)?\s*[eE]\s*[+-]?[0-9]+  # 4.477E+11
+    )\s*""",
+    re.VERBOSE,
+)
+# What may be a person's number, in a text of others.
+_IN_TEXT = re.compile(
+    rf"[+\uff0b]?\d(?:[{_SEPARATING}\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff]{{0,4}}\d){{6,}}"
+)
+_NO_COUNTRY_CODE = re.compile(r"(?:\+|00)0")
+_EXAMPLE, _LOCAL_EXAMPLE = "+447123123456", "07123123456"  # the gateway's documentation has it; nobody's
+_ADDRESS = re.compile(rf"\s*(?:sips?:)?(\+?[0-9](?:[{_SEPARATING}]?[0-9]){{6,}})(?:/TYPE=PLMN|@[^@\s]+)\s*", re.IGNORECASE)
 _DIALLED = frozenset({"0", "00", "000", "001", "002", "009", "010", "011", "0011"})  # before a whole number
 _FORMER = (  # mobile numbers as they are, and as they were or still are dialled; either is one person's
     (re.compile("549([0-9]{10})"), r"54\1"),
@@ -47,15 +65,39 @@ _COUNTRY_CODES = {str(code): code for code in COUNTRY_CODE_TO_REGION_CODE}
 def normalise(text: str, region: str | None = None) -> str | None:
     """The number that a text is; None if it is not a possible one.
 
-    With a `region` (ISO 3166-1 alpha-2), a text without `+` or `00` is a number there, with its country code or not.
+    With a `region` (ISO 3166-1 alpha-2), a text without `+` or `00` is a number with the calling code of that country
+    (so for GB also one of Jersey), written with it or not; another country's is None.
     """
     compact = _compact(text)
     if compact is None:
         return None
     if region is None or compact.startswith(("+", "00")):
         return _as_international(compact)
-    number = _parse_possible(compact, region) or _as_international(compact)
-    return number if number and number.startswith(str(phonenumbers.country_code_for_region(region))) else None
+    return _in_region(compact, region)
+
+
+def explain_refusal(text: str, region: str | None = None) -> str | None:
+    """What in a text's form keeps it from being a number, and what would be right; None if its form is a number's."""
+    plain = _plain(text)
+    if _DECIMAL.fullmatch(plain):
+        return f"it is written as a decimal, as spreadsheets do; write every digit, as text, such as {_EXAMPLE}"
+    compact = _SEPARATORS.sub("", plain)
+    stranger = re.search("[^0-9+]", compact)
+    if stranger is not None:
+        what = "letters or an extension" if stranger[0].isalpha() else f"U+{ord(stranger[0]):04X}, which no number has"
+        return f"it holds {what}; write the digits of one number alone, such as {_EXAMPLE}"
+    if "+" in compact[1:]:
+        return f"a + stands behind its beginning; begin with the + and the country code, such as {_EXAMPLE}"
+    if _NO_COUNTRY_CODE.match(compact):
+        return (
+            f"a 0 stands where the country code belongs; write it as {_EXAMPLE}, or as {_LOCAL_EXAMPLE} where its "
+            "country is given by countryIsoCode"
+        )
+    if region is not None and _COMPACT.fullmatch(compact) and len(_readings(compact, region)) > 1:
+        return (
+            f"its first digits may be the country code or not; begin with a + and the country code, such as {_EXAMPLE}"
+        )
+    return None
 
 
 def read(text: str) -> str | None:
@@ -137,13 +179,15 @@ def _read(text: str) -> str | None:
         return None
     written = compact.removeprefix("+")
     if len(written) < MIN_DIGITS:
-        return written if "".join(text.split()) == compact else None
+        return written if "".join(_plain(text).split()) == compact else None
     return normalise(text) or (written.lstrip("0") if written.startswith("00") else written) or None
 
 
 @lru_cache(maxsize=4096)
 def _is_same(text: str, number: str) -> bool:
-    return number in {_read(text), normalise(text), normalise(text, _region_of(number))}
+    region, compact = _region_of(number), _compact(text)
+    local = _in_region(compact, region) if compact and region and not compact.startswith(("+", "00")) else None
+    return number in {_read(text), normalise(text), local}
 
 
 def _is_written_by_operator(text: str, number: str) -> bool:
@@ -167,15 +211,40 @@ def _compact(text: str) -> str | None:
         return None
     if text.isdigit() and text.isascii():
         return text if len(text) <= _MAX_DIGITS else None
-    compact = _SEPARATORS.sub("", text)
-    if _COMPACT.fullmatch(compact):
-        return None if "." in text and _DECIMAL.fullmatch(text) else compact
-    compact = "".join(map(_to_ascii, compact[4:] if compact[:4].lower() == "tel:" else compact))
-    return compact if _COMPACT.fullmatch(compact) else None
+    plain = _plain(text)
+    compact = _SEPARATORS.sub("", plain[4:] if plain[:4].lower() == "tel:" else plain)
+    return compact if _COMPACT.fullmatch(compact) and not ("." in plain and _DECIMAL.fullmatch(plain)) else None
+
+
+def _plain(text: str) -> str:
+    """A text without what cannot be seen, and with the digits, plus and decimal point of ASCII."""
+    return text if text.isascii() else "".join(map(_to_ascii, _SELECTORS.sub("", text)))
 
 
 def _to_ascii(character: str) -> str:
-    return "+" if character == "\uff0b" else str(unicodedata.decimal(character, character))
+    if unicodedata.category(character) == "Cf":
+        return ""
+    return _WRITTEN_AS_ASCII.get(character) or str(unicodedata.decimal(character, character))
+
+
+def _in_region(compact: str, region: str) -> str | None:
+    """The number with the calling code of a region that digits are, with the code or without it; None: none, or two."""
+    readings = _readings(compact, region)
+    return readings.pop() if len(readings) == 1 else None
+
+
+def _readings(compact: str, region: str) -> set[str]:
+    """The numbers that digits may be: with the code or without it. phonenumbers alone would prefer one in silence."""
+    code = _calling_code(region)
+    readings = {_parse_possible(compact, region), _as_international(compact) if compact.startswith(code) else None}
+    possible = {number for number in readings if number is not None and number.startswith(code)}
+    if len(possible) == 1:
+        return possible
+    return {number for number in possible if _is_assigned(number)} or possible
+
+
+def _calling_code(region: str) -> str:
+    return str(phonenumbers.country_code_for_region(region))
 
 
 def _as_international(compact: str) -> str | None:
@@ -240,6 +309,11 @@ def _plan(country_code: str) -> _Plan | None:
         form=re.compile(general.national_number_pattern or _NO_MATCH),
         trunk=re.compile(metadata.national_prefix_for_parsing or _NO_MATCH),
     )
+
+
+def _is_assigned(number: str) -> bool:
+    """Whether a number is of a range that its country has given out, as far as phonenumbers knows."""
+    return phonenumbers.is_valid_number(phonenumbers.parse("+" + number))
 
 
 def _parse_possible(number: str, region: str | None) -> str | None:

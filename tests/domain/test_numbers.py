@@ -124,8 +124,9 @@ def test_an_international_number_is_read_as_phonenumbers_reads_it(digits: str) -
         bare = numbers.normalise(digits)
         assert bare == expected or (bare is None and expected != digits)  # without a plus a zero may be no trunk prefix
         local = as_phonenumbers_says(digits, "GB")
-        british = (local or bare or "").startswith("44")
-        assert numbers.normalise(digits, "GB") == ((local or bare) if british else None)
+        british = {each for each in (local, bare if digits.startswith("44") else None) if (each or "").startswith("44")}
+        read = numbers.normalise(digits, "GB")
+        assert read in british if len(british) == 1 else read is None or read in british
 
 
 @pytest.mark.parametrize("begin", ["1", "0", "8", "00", "15", "90"])

@@ -140,7 +140,6 @@ def test_a_number_in_any_usual_writing_is_taken(
         "0800FLOWERS",
         "+447700900000x12",
         "tel:+447700900000",
-        "\u0664\u0664\u0667\u0667\u0660\u0660\u0669\u0660\u0660\u0660\u0660\u0660",
     ],
 )
 def test_an_impossible_number_is_refused_without_quoting_it(desk: FlaskClient, written: str) -> None:

@@ -23,7 +23,8 @@ Value = TypeVar("Value")
 # Patterns for the OpenAPI document: regular expressions of JSON Schema.
 _SENDABLE = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]*$"
 _TRANSACTION_ID = "^[0-9]{1,40}$"
-NUMBER = r"^[+0-9 \t\u00a0\u202f().\u2010-\u2015\u2212/-]{2,40}$"  # of `numbers`, what the API takes
+# What a client should write. What people paste is read as well, as `numbers` has it: no pattern can say that shortly.
+NUMBER = r"^[+0-9 \t\u00a0\u202f().\u2010-\u2015\u2212/-]{2,40}$"
 
 _GUID = "^[!-~]+(?: +[!-~]+)*$"
 MAX_GUID = 36  # characters, the gateway's limit
@@ -32,7 +33,6 @@ _MAX_REASON = 1000  # characters
 _RFC_3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?(?:([Zz])|([+-]\d\d:\d\d))\Z", re.ASCII
 )
-_is_number = re.compile(NUMBER).fullmatch
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -109,13 +109,13 @@ class Recipients(fields.Field[dict[str, list[int]]]):
         _, siblings = context  # the field's own name, and the incoming object that holds the field
         country = siblings.get("countryIsoCode")
         region = countries.alpha_2(country) if isinstance(country, str) else None
-        problem = _NO_NUMBER_THERE if region else _NO_NUMBER
+        problem = _NO_NUMBER_THERE if region else _NO_NUMBER_HERE  # if its form is right
         indexes: dict[str, list[int]] = {}
         faults: dict[int, list[str]] = {}
         for index, text in enumerate(value):
-            number = numbers.normalise(text, region) if isinstance(text, str) and _is_number(text) else None
+            number = numbers.normalise(text, region) if isinstance(text, str) and not _is_uri(text) else None
             if number is None:
-                faults[index] = [problem if isinstance(text, str) else "Not a valid string."]
+                faults[index] = [_describe(text, problem, region) if isinstance(text, str) else "Not a valid string."]
             else:
                 indexes.setdefault(number, []).append(index)
         if faults:
@@ -223,8 +223,20 @@ def parse_transaction_id(text: str) -> str | None:
     return (text.lstrip("0") or "0") if re.fullmatch("[0-9]{1,40}", text) else None
 
 
-_NO_NUMBER = "Is no possible phone number: write it with its country code, or give countryIsoCode for a local one."
+_NO_NUMBER = "Is no possible phone number."
+_NO_NUMBER_HERE = "Is no possible phone number: write it with its country code, or give countryIsoCode for a local one."
 _NO_NUMBER_THERE = "Is no possible phone number of countryIsoCode; one of another country needs a + or 00 in front."
+
+
+def _is_uri(text: str) -> bool:
+    """Whether it begins with `tel:`: callbacks may, but letters are refused here."""
+    return text[:4].lower() == "tel:"
+
+
+def _describe(text: str, problem: str, region: str | None = None) -> str:
+    """Why a text is no number: its form, else the problem."""
+    reason = numbers.explain_refusal(text, region)
+    return f"Is no possible phone number: {reason}." if reason else problem
 
 
 def _string(field: Coded[Value], **schema: str) -> Coded[Value]:
@@ -260,9 +272,9 @@ def _read_message_id(text: str) -> UUID:
 
 
 def _read_number(text: str) -> str:
-    number = numbers.normalise(text) if _is_number(text) else None
+    number = None if _is_uri(text) else numbers.normalise(text)
     if number is None:
-        raise ma.ValidationError(_NO_NUMBER.partition(":")[0] + ".")
+        raise ma.ValidationError(_describe(text, _NO_NUMBER))
     return number
 
 
@@ -274,14 +286,14 @@ def _read_transaction_id(text: str) -> str:
 
 
 def _read_phone_or_short_code(text: str) -> str:
-    number = numbers.read(text) if _is_number(text) else None
+    number = None if _is_uri(text) else numbers.read(text)
     if number is None:
         raise ma.ValidationError("Is neither a phone number nor a short code.")
     return number
 
 
 def _read_number_suffix(text: str) -> str:
-    digits = numbers.digits(text) if _is_number(text) else None
+    digits = None if _is_uri(text) else numbers.digits(text)
     if digits is None or len(digits) < numbers.INDEXED_DIGITS:
         raise ma.ValidationError(f"Must be at least the last {numbers.INDEXED_DIGITS} digits of a number.")
     return digits

@@ -60,7 +60,9 @@ class NewMessage(Request):
         required=True,
         metadata=about(
             "The numbers it goes to; each becomes a message of its own. International, with or without + or 00; or "
-            "of the country countryIsoCode, then with or without its code; one of another country then needs + or 00.",
+            "of the country countryIsoCode, then with or without its code; one of another country then needs + or 00. "
+            "Digits of any script, usual separators and invisible characters are taken; letters, extensions and "
+            "decimals are refused.",
             ["447700900000"],
             type="array",
             items={"type": "string", "pattern": kinds.NUMBER},
@@ -93,7 +95,11 @@ class NewMessage(Request):
     country_iso_code = kinds.Text(
         validate=_check_country,
         allow_none=True,
-        metadata=about("Where local numbers are at home: ISO 3166-1 alpha-3.", "GBR", pattern="^[A-Za-z]{3}$"),
+        metadata=about(
+            "Where numbers without + or 00 are at home: ISO 3166-1 alpha-3. They must have its calling code.",
+            "GBR",
+            pattern="^[A-Za-z]{3}$",
+        ),
     )
     reject_unicode = kinds.Flag(
         load_default=False, metadata=about("Refuse the text if it has characters outside GSM.", False)
