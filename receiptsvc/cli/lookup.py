@@ -93,5 +93,5 @@ def _lookups(client: Client, term: str) -> Iterator[tuple[str, Callable[[], Iter
     number = numbers.read(term)
     if number is not None and len(number) >= _MIN_DIGITS:
         yield "recipient", lambda: client.messages(recipient=number)
-    if len(term) <= _MAX_CLIENT_REF:
+    if len(term.strip() or term) <= _MAX_CLIENT_REF:
         yield "clientRef", lambda: client.messages(clientRef=term)

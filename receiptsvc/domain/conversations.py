@@ -3,7 +3,13 @@
 from hashlib import blake2b
 from uuid import UUID
 
-from receiptsvc.domain import numbers
+from receiptsvc.domain import numbers, references
+
+
+def ids_of_client_ref(client_ref: str) -> list[UUID]:
+    """The ids that the conversation of a clientRef may have: an old one may be that of the clientRef untrimmed."""
+    spellings = references.client_ref_spellings(client_ref)
+    return [conversation_id(client_ref=each, recipient=None, originator=None) for each in spellings]
 
 
 def conversation_id(*, client_ref: str | None, recipient: str | None, originator: str | None) -> UUID:

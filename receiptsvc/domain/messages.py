@@ -21,7 +21,7 @@ class MessageContent:
 
     text: str
     originator: str | None = None
-    client_ref: str | None = None  # at most 64 characters
+    client_ref: str | None = None  # without blanks at its ends; at most 64 UTF-16 code units
     country_iso_code: str | None = None  # ISO 3166-1 alpha-3
     deliver_after: datetime | None = None
     valid_until: datetime | None = None
@@ -105,7 +105,7 @@ class Receipt(NamedTuple):  # thousands are made every second: a tuple takes a t
 
     transaction_id: str | None  # digits, no leading zeros
     recipient: str | None  # as it came
-    client_ref: str | None  # as it came
+    client_ref: str | None  # without blanks at its ends
     status_id: str | None
     description: str | None
     occurred_at: datetime | None
@@ -119,7 +119,7 @@ class Reply(NamedTuple):
     sender: str | None
     recipient: str | None
     content: str | None
-    client_ref: str | None
+    client_ref: str | None  # without blanks at its ends
     occurred_at: datetime | None
     notes: tuple[str, ...] = ()
 

@@ -1,6 +1,7 @@
-"""What names a message to others: its messageGuid. Which writings of one are the same. Every module asks this one.
+"""What names a message to others: clientRef and messageGuid. Every module asks this one which writings are the same.
 
-A .NET service takes two that differ only by case, or two writings of one GUID, for one, and ignores the second message.
+A clientRef is without blanks at its ends. A .NET service takes two messageGuids that differ only by case, or two
+writings of one GUID, for one, and ignores the second message.
 """
 
 import re
@@ -8,6 +9,21 @@ from uuid import UUID
 
 _BARE = r"[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _GUID = re.compile(rf"{_BARE}|\{{(?:{_BARE})\}}|\((?:{_BARE})\)", re.IGNORECASE)
+
+
+def trim_client_ref(text: str | None) -> str | None:
+    """A clientRef as it is stored, sent and compared; None if nothing but blanks is left."""
+    return (text or "").strip() or None
+
+
+def client_ref_spellings(text: str) -> list[str]:
+    """All that a clientRef may have been stored as, since it was not always trimmed."""
+    return list(dict.fromkeys([trim_client_ref(text) or text, text]))
+
+
+def client_ref_length(text: str) -> int:
+    """Its length as .NET counts it: in UTF-16, where an emoji is two."""
+    return len(text) + sum(character > "\uffff" for character in text)
 
 
 def normalise_guid(text: str) -> str:

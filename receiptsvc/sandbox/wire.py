@@ -128,7 +128,7 @@ def refusal(message: Message, number: re.Pattern[str] = INTERNATIONAL) -> Refusa
         return Refusal(code=202, detail="originator: 2 to 15 digits, or 2 to 11 of 0-9 a-z A-Z - _ . and space")
     if not message.text.strip():
         return Refusal(code=203, detail="text: must not be empty")
-    if len(message.client_ref or "") > 64:
+    if len((message.client_ref or "").encode("utf-16-le", "surrogatepass")) > 2 * 64:
         return Refusal(code=204, detail="clientRef: at most 64 characters")
     if len(message.message_guid or "") > 36:
         return Refusal(code=205, detail="messageGuid: at most 36 characters")

@@ -76,6 +76,7 @@ def test_both_soap_versions_are_answered_in_the_same_version(box: Box, version: 
     ("203", message(PERSON, text="")),
     ("203", message(PERSON, text=" \n")),
     ("204", message(PERSON, clientRef="x" * 65)),
+    ("204", message(PERSON, clientRef="😀" * 33)),
     ("205", message(PERSON, messageGuid="x" * 37)),
 ])  # fmt: skip
 def test_a_message_beyond_the_documented_limits_gets_a_return_code(box: Box, code: str, given: str) -> None:
@@ -97,6 +98,7 @@ def test_a_message_beyond_the_documented_limits_gets_a_return_code(box: Box, cod
     {"originator": "MAYFLOWER"},
     {"originator": "a-_. Z"},
     {"clientRef": "x" * 64},
+    {"clientRef": "😀" * 32},
     {"messageGuid": "x" * 36},
     {"somethingNew": "ignored"},
 ])  # fmt: skip

@@ -20,6 +20,7 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     SQLColumnExpression,
+    Subquery,
     UnaryExpression,
     and_,
     func,
@@ -49,7 +50,7 @@ class Scan:
     `order`: its columns; the last one is unique. `branches`: conditions that an index has before this order; several
     branches are separate ranges of the index, whose rows are merged. `equals`: for each branch, columns that the index
     has before the order too, with their values. `since` ≤ first column of the order < `until`. `filters`: conditions
-    that no index has; only with one branch. `is_small`: the branches name a few rows, which may be sorted.
+    that no index has. `is_small`: the branches name a few rows, which may be sorted.
     `max_pages`: how many pages of rows are checked for one page.
     """
 
@@ -81,12 +82,7 @@ def scan(session: Session, plan: Scan, *, limit: int, after: Key | None = None) 
     _set_sorting(session, "on" if plan.is_small else "off")
     names = [f"key_{index}" for index in range(len(plan.order))]
     max_rows = limit * plan.max_pages if plan.filters else limit + 1
-    equals = plan.equals or [()] * len(plan.branches)
-    parts = [
-        _branch_query(plan, conditions, pairs, names, after).limit(max_rows).subquery()
-        for conditions, pairs in zip(plan.branches, equals, strict=True)
-    ]
-    merged = parts[0] if len(parts) == 1 else union_all(*(select(part) for part in parts)).subquery()
+    merged = _merge(plan, names, after, max_rows)
     keys = [merged.c[name] for name in names]
     if not plan.filters:
         query = select(*keys).order_by(*_directed(plan, keys)).limit(max_rows)
@@ -95,7 +91,7 @@ def scan(session: Session, plan: Scan, *, limit: int, after: Key | None = None) 
     number = func.row_number().over(order_by=_directed(plan, keys)).label("number")
     numbered = select(*keys, merged.c.fits, number).subquery()
     # The rows that fit, and the last row that was read: it says where to go on if too few fit.
-    wanted = or_(numbered.c.fits, numbered.c.number == max_rows)
+    wanted = (numbered.c.number <= max_rows) & or_(numbered.c.fits, numbered.c.number == max_rows)
     rows = session.execute(select(numbered).where(wanted).order_by(numbered.c.number).limit(limit + 1)).all()
     fitting = [tuple(row)[: len(names)] for row in rows if row.fits]
     if len(fitting) > limit:
@@ -107,12 +103,11 @@ def scan(session: Session, plan: Scan, *, limit: int, after: Key | None = None) 
 def collect(session: Session, plan: Scan, *, max_rows: int) -> list[Key] | None:
     """The keys of all rows that fit, in no order; None if more than `max_rows` rows would have to be read.
 
-    For a scan with one branch, and with filters.
+    For a scan with filters.
     """
     _set_sorting(session, "off")
     names = [f"key_{index}" for index in range(len(plan.order))]
-    [conditions], [equals] = plan.branches, plan.equals
-    part = _branch_query(plan, conditions, equals, names, None).limit(max_rows + 1).subquery()
+    part = _merge(plan, names, None, max_rows + 1)
     numbered = select(part, func.row_number().over().label("number"), func.count().over().label("rows")).subquery()
     is_excess = numbered.c.number == max_rows + 1
     query = select(numbered).where(or_(numbered.c.fits & (numbered.c.rows <= max_rows), is_excess))
@@ -138,6 +133,16 @@ def with_equals(
     columns, values = [column for column, _ in equals], tuple(value for _, value in equals)
     bounds = (_compare(operation, columns, values) for operation in (operator.ge, operator.le))
     return query.where(*bounds).order_by(*columns, *order)
+
+
+def _merge(plan: Scan, names: Sequence[str], after: Key | None, max_rows: int) -> Subquery:
+    """The first rows of each branch, at most `max_rows` of each."""
+    equals = plan.equals or [()] * len(plan.branches)
+    parts = [
+        _branch_query(plan, conditions, pairs, names, after).limit(max_rows).subquery()
+        for conditions, pairs in zip(plan.branches, equals, strict=True)
+    ]
+    return parts[0] if len(parts) == 1 else union_all(*(select(part) for part in parts)).subquery()
 
 
 def _branch_query(

@@ -25,6 +25,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Table, delete, func, insert, select, text
 from sqlalchemy.orm import Session
 
+from receiptsvc.domain import references
 from receiptsvc.domain.errors import ReceiptsvcError
 from receiptsvc.domain.statuses import LETTERS
 from receiptsvc.domain.times import from_micros, to_micros
@@ -322,7 +323,8 @@ def _new_reply(
 
 
 def _labels(message: MessageSummary, transaction_ids: Collection[str]) -> frozenset[Label]:
-    values = ((RECIPIENT, message.recipient), (CLIENT_REF, message.client_ref), (ORIGINATOR, message.originator))
+    client_ref = references.trim_client_ref(message.client_ref) or message.client_ref
+    values = ((RECIPIENT, message.recipient), (CLIENT_REF, client_ref), (ORIGINATOR, message.originator))
     return frozenset((name, value) for name, value in values if value is not None) | {
         (TRANSACTION_ID, transaction_id) for transaction_id in transaction_ids
     }

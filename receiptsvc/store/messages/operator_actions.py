@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, select, tuple_
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
+from receiptsvc.domain import references
 from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.operator_actions import refuse_cancelling, refuse_resolving
 from receiptsvc.domain.statuses import Status
@@ -67,13 +68,14 @@ def find_cancellable(
         Message.unclear_since.is_(None),
     ]
     for column, value in (
-        (Message.client_ref, selection.client_ref),
         (Message.recipient, selection.recipient),
         (Message.originator, selection.originator),
         (Message.created_by, selection.created_by),
     ):
         if value is not None:
             conditions.append(column == value)
+    if selection.client_ref is not None:
+        conditions.append(Message.client_ref.in_(references.client_ref_spellings(selection.client_ref)))
     if selection.since is not None:
         conditions.append(Message.created_at >= selection.since)
     if selection.until is not None:

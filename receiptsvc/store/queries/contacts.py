@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain import conversations
@@ -80,8 +80,8 @@ def _plan_scan(where: ReplyFilter) -> Scan:
     if where.sender is not None:
         conditions["sender"] = Reply.sender == where.sender
     if where.client_ref is not None:
-        reference = conversations.conversation_id(client_ref=where.client_ref, recipient=None, originator=None)
-        conditions["client_ref"] = Reply.conversation_id == reference
+        conversation_ids = conversations.ids_of_client_ref(where.client_ref)
+        conditions["client_ref"] = or_(*(Reply.conversation_id == each for each in conversation_ids))
     if where.is_opt_out is not None:
         conditions["opt_out"] = Reply.is_opt_out == where.is_opt_out
     if where.recipient is not None:

@@ -167,10 +167,12 @@ def find_by_client_ref(session: Session, client_refs: Sequence[str]) -> dict[str
     """Messages by clientRef, the newest first: of each at most one more than MAX_PER_CLIENT_REF."""
     if not client_refs:
         return {}
+    spellings = {client_ref: references.client_ref_spellings(client_ref) for client_ref in client_refs}
+    wanted = list({each for listed in spellings.values() for each in listed})
     if is_sqlite(session):
-        terms = func.json_each(json.dumps(list(client_refs))).table_valued(column("value", Text))
+        terms = func.json_each(json.dumps(wanted)).table_valued(column("value", Text))
     else:
-        array = cast(literal(json.dumps(list(client_refs)), Text), JSON)
+        array = cast(literal(json.dumps(wanted), Text), JSON)
         terms = func.json_array_elements_text(array).table_valued(column("value", Text))
     newest = (
         select(cast(Message.id, Text).label("id"))
@@ -184,10 +186,11 @@ def find_by_client_ref(session: Session, client_refs: Sequence[str]) -> dict[str
     rows = session.execute(select(terms.c.value, id_list))
     ids = {client_ref: [UUID(each) for each in id_text.split(",")] for client_ref, id_text in rows if id_text}
     messages = find_by_id(session, [message_id for message_ids in ids.values() for message_id in message_ids])
-    return {
-        client_ref: sorted((messages[message_id] for message_id in message_ids), key=_creation_order, reverse=True)
-        for client_ref, message_ids in ids.items()
+    found = {
+        client_ref: [messages[one] for each in listed for one in ids.get(each, ())]
+        for client_ref, listed in spellings.items()
     }
+    return {client_ref: sorted(rows, key=_creation_order, reverse=True) for client_ref, rows in found.items() if rows}
 
 
 def find_by_prefix(session: Session, prefix: str, limit: int) -> list[Message]:
@@ -266,11 +269,12 @@ def _rare_messages(
     if not ranges:
         return None
     equals = ranges[0]
-    is_by_time = equals[0][0] is not Message.originator or len(equals) > 1
+    is_by_time = equals[0][0][0] is not Message.originator or len(equals[0]) > 1
     plan = Scan(
         order=(Message.created_at, Message.id) if is_by_time else (Message.status, Message.created_at, Message.id),
-        branches=[[column.is_not(None) for column, _ in equals]],  # the condition of the partial indexes among them
-        equals=[equals],
+        # the condition of the partial indexes among them
+        branches=[[column.is_not(None) for column, _ in each] for each in equals],
+        equals=equals,
         since=where.since if is_by_time else None,
         until=where.until if is_by_time else None,
         filters=list(conditions.values()),
@@ -281,24 +285,31 @@ def _rare_messages(
     return bulk.among(session, Message.id, [key[-1] for key in keys]) if keys else false()
 
 
-def _index_ranges(where: MessageFilter) -> list[list[Equals]]:
-    """The values by which indexes find a part of the filter, and then go on by time: the smallest range first."""
-    ranges: list[list[Equals]] = []
+def _index_ranges(where: MessageFilter) -> list[list[list[Equals]]]:
+    """The values by which indexes find a part of the filter, and then go on by time: the smallest range first.
+
+    Each has the alternatives that a value may have been stored as.
+    """
+    ranges: list[list[list[Equals]]] = []
     status: list[Equals] = [(Message.status, where.status)] if where.status is not None else []
     if where.recipient is not None:
-        ranges.append([(Message.recipient, where.recipient)])
+        ranges.append([[(Message.recipient, where.recipient)]])
     if where.client_ref is not None and status:
-        reference = conversations.conversation_id(client_ref=where.client_ref, recipient=None, originator=None)
-        ranges.append([(Message.conversation_id, reference), *status])
+        ranges.append([[(Message.conversation_id, each), *status] for each in _conversation_ids(where)])
     elif where.client_ref is not None:
-        ranges.append([(Message.client_ref, where.client_ref)])
+        spellings = references.client_ref_spellings(where.client_ref)
+        ranges.append([[(Message.client_ref, each)] for each in spellings])
     if where.recipient_ends is not None:
-        ranges.append([(_recipient_end, where.recipient_ends[-INDEXED_DIGITS:])])
+        ranges.append([[(_recipient_end, where.recipient_ends[-INDEXED_DIGITS:])]])
     if where.originator is not None:
-        ranges.append([(Message.originator, where.originator), *status])
+        ranges.append([[(Message.originator, where.originator), *status]])
     elif status:
-        ranges.append(status)
+        ranges.append([status])
     return ranges
+
+
+def _conversation_ids(where: MessageFilter) -> list[UUID]:
+    return conversations.ids_of_client_ref(where.client_ref) if where.client_ref is not None else []
 
 
 def _scan_created(where: MessageFilter, conditions: dict[str, ColumnElement[bool]]) -> Scan:
@@ -309,11 +320,15 @@ def _scan_created(where: MessageFilter, conditions: dict[str, ColumnElement[bool
     if where.recipient is not None:
         branches, served = [[conditions["recipient"]]], served | {"recipient"}
     elif where.client_ref is not None and where.status is not None:
-        reference = conversations.conversation_id(client_ref=where.client_ref, recipient=None, originator=None)
-        equals = [[(Message.conversation_id, reference), (Message.status, where.status)]]
+        equals = [
+            [(Message.conversation_id, each), (Message.status, where.status)] for each in _conversation_ids(where)
+        ]
+        branches = [[] for _ in equals]
         served |= {"client_ref", "status"}
     elif where.client_ref is not None:
-        branches, served = [[conditions["client_ref"]]], served | {"client_ref"}
+        spellings = references.client_ref_spellings(where.client_ref)
+        branches, served = [[Message.client_ref == each] for each in spellings], served | {"client_ref"}
+        equals = [[] for _ in branches]
     elif where.recipient_ends is not None:
         branches = [[_recipient_end == where.recipient_ends[-INDEXED_DIGITS:]]]
         served |= {"recipient_ends"} if len(where.recipient_ends) == INDEXED_DIGITS else set()
@@ -340,7 +355,6 @@ def _conditions(where: MessageFilter) -> dict[str, ColumnElement[bool]]:
     """The condition of each given field, but for messageGuid and transactionID, which `_named_messages` serves."""
     conditions: dict[str, ColumnElement[bool]] = {}
     equal_columns = {
-        "client_ref": Message.client_ref,
         "recipient": Message.recipient,
         "status": Message.status,
         "originator": Message.originator,
@@ -349,6 +363,9 @@ def _conditions(where: MessageFilter) -> dict[str, ColumnElement[bool]]:
         value = getattr(where, name)
         if value is not None:
             conditions[name] = attribute == value
+    if where.client_ref is not None:
+        spellings = references.client_ref_spellings(where.client_ref)
+        conditions["client_ref"] = or_(*(Message.client_ref == each for each in spellings))
     if where.client_ref_prefix is not None:
         conditions["client_ref_prefix"] = _begins_with(where.client_ref_prefix)
     if where.recipient_ends is not None:

@@ -106,4 +106,5 @@ def _identify(session: Session, term: str) -> UUID:
     conversation_id = ids.parse("cnv", term)
     if conversation_id is not None and lookup.has_conversation(session, conversation_id):
         return conversation_id
-    return conversations.conversation_id(client_ref=term, recipient=None, originator=None)
+    found = conversations.ids_of_client_ref(term)
+    return next((each for each in found[:-1] if lookup.has_conversation(session, each)), found[-1])

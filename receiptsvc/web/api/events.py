@@ -5,6 +5,7 @@ from typing import Any
 from flask import Response, request
 from sqlalchemy.orm import Session
 
+from receiptsvc.domain import references
 from receiptsvc.server.application import MAX_STREAMS
 from receiptsvc.store.messages import change_feed
 from receiptsvc.store.messages.change_feed import FeedPosition, NotKept
@@ -58,6 +59,8 @@ def stream_events(headers: dict[str, Any], query: dict[str, Any]) -> Response:
     """
     parameter = query.pop("last_event_id", None)
     after = headers.get("last_event_id") or parameter
+    if "client_ref" in query:
+        query["client_ref"] = references.trim_client_ref(query["client_ref"]) or query["client_ref"]
     labels = frozenset((_LABELS[name], value) for name, value in query.items())
     with context.database().reading() as session:
         has_unnumbered = change_feed.has_unnumbered(session)

@@ -27,6 +27,7 @@ _TRANSACTION_ID = "^[0-9]{1,40}$"
 NUMBER = r"^[+0-9 \t\u00a0\u202f().\u2010-\u2015\u2212/-]{2,40}$"
 
 _GUID = "^[!-~]+(?: +[!-~]+)*$"
+MAX_CLIENT_REF = 64  # UTF-16 code units, the gateway's limit
 MAX_GUID = 36  # characters, the gateway's limit
 
 _MAX_REASON = 1000  # characters
@@ -51,6 +52,31 @@ class Text(fields.String):
         text: str = super()._deserialize(value, *context, **options)
         refuse_illegal(text)
         return text
+
+
+class ClientRef(Text):
+    """A clientRef to look for. As it is given: `references` says what it may have been stored as."""
+
+    def _deserialize(self, value: Any, *context: Any, **options: Any) -> str:
+        given: str = super()._deserialize(value, *context, **options)
+        if not 1 <= len(given.strip() or given) <= MAX_CLIENT_REF:
+            raise ma.ValidationError(f"Length must be between 1 and {MAX_CLIENT_REF}.")
+        return given
+
+
+class NewClientRef(Text):
+    """The clientRef of a new message, as `references` stores it."""
+
+    def _deserialize(self, value: Any, *context: Any, **options: Any) -> str:
+        client_ref = references.trim_client_ref(super()._deserialize(value, *context, **options))
+        if client_ref is None:
+            raise ma.ValidationError("Is nothing but blanks: give a reference, such as order/1234, or leave it out.")
+        length = references.client_ref_length(client_ref)
+        if length > MAX_CLIENT_REF:
+            raise ma.ValidationError(
+                f"Has {length} characters as the gateway counts them (an emoji is two): at most {MAX_CLIENT_REF}."
+            )
+        return client_ref
 
 
 class MessageGuid(Text):
@@ -128,6 +154,20 @@ def text(*, max_length: int, min_length: int = 1, check: Callable[[str], object]
     checks: list[Callable[[str], object]] = [validate.Length(min_length, max_length)]
     field = Text(validate=checks + ([check] if check else []), **options)
     field.metadata = {"pattern": _SENDABLE, **field.metadata}
+    return field
+
+
+def client_ref(**options: Any) -> ClientRef:
+    """A clientRef to look for, with or without blanks at its ends."""
+    field = ClientRef(**options)
+    field.metadata = {"pattern": _SENDABLE, "minLength": 1, "maxLength": MAX_CLIENT_REF, **field.metadata}
+    return field
+
+
+def new_client_ref(**options: Any) -> NewClientRef:
+    """A clientRef for a new message."""
+    field = NewClientRef(**options)
+    field.metadata = {"pattern": _SENDABLE, "minLength": 1, "maxLength": MAX_CLIENT_REF, **field.metadata}
     return field
 
 

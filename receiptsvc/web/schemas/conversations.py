@@ -29,8 +29,7 @@ class ConversationQuery(Request):
 class ConversationsQuery(Request):
     """Which conversations to list. With a clientRef: which page of that conversation's timeline."""
 
-    client_ref = kinds.text(
-        max_length=64,
+    client_ref = kinds.client_ref(
         metadata=about(
             "Only the conversation of this clientRef, or with this id: the answer of reading it by its address.",
             "order/1234",

@@ -53,7 +53,7 @@ class EventHeaders(Request):
 class EventQuery(Request):
     """Which events to give: those that fit every filter. A reply has the attributes of the message it answers."""
 
-    client_ref = kinds.text(max_length=64, metadata=about("The message's or the reply's clientRef.", "order/1234"))
+    client_ref = kinds.client_ref(metadata=about("The message's or the reply's clientRef.", "order/1234"))
     transaction_id = kinds.transaction_id(
         data_key="transactionID", metadata=about("Any transactionID that the message was ever given.", "1234567")
     )

@@ -197,7 +197,7 @@ class WholeMessage(MessageStory):
 class MessageQuery(Request):
     """Which messages to list: those that fit every filter."""
 
-    client_ref = kinds.text(max_length=64, metadata=about("Your reference.", "order/1234"))
+    client_ref = kinds.client_ref(metadata=about("Your reference.", "order/1234"))
     client_ref_prefix = kinds.text(max_length=64, metadata=about("How your reference begins.", "order/"))
     transaction_id = kinds.transaction_id(
         data_key="transactionID", metadata=about("Any transactionID that a message was ever given.", "1234567")

@@ -41,8 +41,7 @@ class ReplyQuery(Request):
         metadata=about("The number that wrote it, in any usual writing.", "+44 7700 900000")
     )
     recipient = kinds.phone_or_short_code(metadata=about("The number it was sent to, in any usual writing.", "60030"))
-    client_ref = kinds.text(
-        max_length=64,
+    client_ref = kinds.client_ref(
         metadata=about("In this clientRef's conversation, whether or not it came with the reply.", "order/1234"),
     )
     since = kinds.query_moment(metadata=about("Received at this time or later.", "2026-01-31T00:00:00Z"))

@@ -36,7 +36,7 @@ class Lookup(Request):
         metadata=about("Ids of messages.", [_A_MESSAGE]),
     )
     client_refs = fields.List(
-        kinds.text(max_length=64), validate=validate.Length(1, MAX_ROWS), metadata=about("clientRefs.", ["order/1234"])
+        kinds.client_ref(), validate=validate.Length(1, MAX_ROWS), metadata=about("clientRefs.", ["order/1234"])
     )
     transaction_ids = fields.List(
         kinds.transaction_id(),

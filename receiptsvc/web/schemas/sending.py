@@ -102,7 +102,7 @@ class Cancellation(Request):
 
     RULES: ClassVar[Mapping[str, object]] = {"anyOf": [{"required": [name]} for name in _FILTERS]}
 
-    client_ref = kinds.text(max_length=64, metadata=about("Their clientRef.", "campaign-7"))
+    client_ref = kinds.client_ref(metadata=about("Their clientRef.", "campaign-7"))
     recipient = kinds.phone_number(metadata=about("Whom they go to, in any usual writing.", "+44 7700 900000"))
     originator = kinds.text(max_length=16, metadata=about("Their sender, exactly as it was given.", "ACME"))
     created_by = kinds.text(max_length=100, metadata=about("The name of the API key that sent them.", "shop"))

@@ -81,10 +81,13 @@ class NewMessage(Request):
             pattern=ORIGINATOR,
         ),
     )
-    client_ref = kinds.text(
-        max_length=64,
+    client_ref = kinds.new_client_ref(
         allow_none=True,
-        metadata=about("Your own reference: every answer has it, and it names the conversation.", "order/1234"),
+        metadata=about(
+            "Your own reference: every answer has it, and it names the conversation. Blanks at its ends are trimmed; "
+            "characters beyond the Basic Multilingual Plane, such as emoji, count twice.",
+            "order/1234",
+        ),
     )
     deliver_after = kinds.moment(
         allow_none=True, metadata=about("Do not deliver it before this time.", "2027-01-31T09:30:00Z")

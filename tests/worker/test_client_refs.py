@@ -1,0 +1,75 @@
+"""A clientRef that comes back with blanks at its ends is the same one."""
+
+from urllib.parse import urlencode
+
+import pytest
+from sqlalchemy import select
+
+from receiptsvc.domain.correlation import BY_CLIENT_REF, LINK_BY_CLIENT_REF
+from receiptsvc.domain.inbox import Channel
+from receiptsvc.domain.messages import Origin, SendOutcome
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Message, Reply
+from tests.support.rows import accept, keep, message
+from tests.support.work import answer, assert_sound, offer, outcome, rules, said, send, work_off
+
+# As it was sent, and as it comes back.
+SAME = [
+    ("order/1", "order/1"),
+    ("order/1", " order/1\t"),
+    ("order/1", "\u00a0order/1\u3000"),
+]
+OTHER = [("order/1", "order/10"), ("order/1", "order/1\u200b"), ("order/1", "Order/1")]
+
+
+@pytest.mark.parametrize(("stored", "comes"), [*SAME, *OTHER])
+def test_a_receipt_and_a_reply_find_their_message_by_it(database: Database, stored: str, comes: str) -> None:
+    one = message("447700900001", client_ref=stored)
+    send(database, one)
+    receipt = keep(database, said(ref=comes, to="447700900001"))
+    reply = {"msgid": "1", "sender": "447700900001", "recipient": "60030", "content": "Hi", "clientref": comes}
+    keep(database, urlencode(reply), channel=Channel.INBOUND)
+    work_off(database)
+    is_same = (stored, comes) in SAME
+    assert rules(database, one.id) == [BY_CLIENT_REF] * is_same
+    assert (outcome(database, receipt) == "unmatched") is not is_same
+    with database.reading() as session:
+        row = session.scalars(select(Reply)).one()
+    assert (row.message_id == one.id, row.link == LINK_BY_CLIENT_REF) == (is_same, True)
+    assert row.client_ref == comes.strip()
+    assert (row.conversation_id == one.conversation_id) is is_same
+    assert_sound(database)
+
+
+@pytest.mark.on_postgresql
+def test_blanks_alone_are_none(database: Database) -> None:
+    receipt = keep(database, said(ref="  ", to="447700900001"))
+    reply = {"msgid": "1", "sender": "447700900001", "recipient": "60030", "content": "Hi", "clientref": "  "}
+    keep(database, urlencode(reply), channel=Channel.INBOUND)
+    work_off(database, 1000, adopt_after=10)
+    assert outcome(database, receipt) == "unmatched", "without a reference nothing is adopted"
+    with database.reading() as session:
+        assert session.scalars(select(Reply.client_ref)).one() is None
+
+
+@pytest.mark.on_postgresql
+def test_another_system_s_message_is_adopted_once_and_trimmed(database: Database) -> None:
+    for written in ("order/1", "order/1 ", "\u00a0order/1"):
+        keep(database, said(ref=written, to="447700900001"))
+    work_off(database, 1000, adopt_after=10)
+    with database.reading() as session:
+        adopted = session.scalars(select(Message).where(Message.origin == Origin.EXTERNAL)).all()
+    assert [row.client_ref for row in adopted] == ["order/1"]
+    assert_sound(database)
+
+
+@pytest.mark.on_postgresql
+def test_a_receipt_that_waits_is_released_by_the_end_of_its_message_s_call(database: Database) -> None:
+    accept(database, message("447700900001", client_ref="order/1"))
+    [message_id] = offer(database)
+    receipt = keep(database, said(ref=" order/1", to="447700900001", tx="7"))
+    work_off(database)
+    assert outcome(database, receipt) == "unmatched"
+    answer(database, message_id, SendOutcome.TAKEN)
+    work_off(database)
+    assert outcome(database, receipt) == "applied"
