@@ -1,5 +1,7 @@
 """Where the next segment begins, and which characters make a text costly."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -63,6 +65,90 @@ def test_a_warning_names_the_costly_character_and_a_gsm_one() -> None:
 def test_usual_typographic_characters_have_a_suggestion(character: str, plain: str, words: str) -> None:
     assert suggestion(character) == plain
     assert words in warnings(measure(character))[0]
+
+
+# Kind: a character that looks like a GSM one: the text, the costly characters, the plain ones.
+LOOKALIKES = {
+    "Cyrillic in a Latin word": ("P\u0430ypal", "\u0430", "a"),
+    "several": ("\u0421\u041eDE 1234", "\u0421\u041e", "CO"),
+    "with an accent": ("\u0401L", "\u0401", "E"),
+    "Ukrainian": ("V\u0456sa", "\u0456", "i"),
+    "Greek capitals": ("\u0391\u03a4\u039c", "\u0391\u03a4\u039c", "ATM"),
+    "a Greek omicron": ("g\u03bfod", "\u03bf", "o"),
+    "a lunate sigma": ("\u03f9ode", "\u03f9", "C"),
+    "all of a word": ("\u041d\u041e\u0421\u041e\u041a", "\u041d\u041e\u0421\u041a", "HOCK"),
+}
+# The same, of letters and signs that are not of another script.
+VARIANTS = {
+    "full width": ("\uff26ree", "\uff26", "F"),
+    "mathematical letters, as bold": ("\U0001d5d9ree", "\U0001d5d9", "F"),
+    "a dotless i": ("d\u0131sk", "\u0131", "i"),
+    "a letter with a stroke": ("\u0142", "\u0142", "l"),
+    "a phonetic letter": ("\u0251", "\u0251", "a"),
+    "a modifier apostrophe": ("it\u02bcs", "\u02bc", "'"),
+    "a prime": ("5\u2032", "\u2032", "'"),
+    "a ratio for a colon": ("12\u223630", "\u2236", ":"),
+    "a division slash": ("1\u22152", "\u2215", "/"),
+    "an asterisk operator": ("\u2217", "\u2217", "*"),
+    "a small tilde": ("\u02dc", "\u02dc", "~"),
+    "a click for an exclamation mark": ("Hi\u01c3", "\u01c3", "!"),
+    "a broken bar": ("a\u00a6b", "\u00a6", "|"),
+}
+
+
+@pytest.mark.parametrize(("text", "costly", "plain"), LOOKALIKES.values(), ids=LOOKALIKES)
+def test_a_letter_that_looks_like_a_plain_one_is_told_with_that(text: str, costly: str, plain: str) -> None:
+    told = warnings(measure(text))
+    assert len(told) == len(costly)
+    for warning, character, letter in zip(told, costly, plain, strict=True):
+        assert f"U+{ord(character):04X} {character!r} makes this a UTF-16 text" in warning
+        assert f"it only looks like {letter} (U+{ord(letter):04X}), which would keep it GSM" in warning
+
+
+@pytest.mark.parametrize(("text", "costly", "plain"), VARIANTS.values(), ids=VARIANTS)
+def test_a_variant_of_a_plain_character_is_told_with_that(text: str, costly: str, plain: str) -> None:
+    (warning,) = warnings(measure(text))
+    assert warning == f"U+{ord(costly):04X} {costly!r} makes this a UTF-16 text; {plain} would keep it GSM"
+
+
+# Kind: an accent that is a character of its own, as macOS and some keyboards write it.
+ACCENTS = {
+    "acute": ("cafe\u0301", "U+0065 U+0301", "\u00e9 as the one character U+00E9 would"),
+    "grave": ("a\u0300 la", "U+0061 U+0300", "\u00e0 as the one character U+00E0 would"),
+    "diaeresis": ("U\u0308bung", "U+0055 U+0308", "\u00dc as the one character U+00DC would"),
+    "tilde": ("man\u0303ana", "U+006E U+0303", "\u00f1 as the one character U+00F1 would"),
+    "ring": ("A\u030angstrom", "U+0041 U+030A", "\u00c5 as the one character U+00C5 would"),
+    "cedilla": ("C\u0327a", "U+0043 U+0327", "\u00c7 as the one character U+00C7 would"),
+    "an angstrom sign": ("\u212b", "U+212B", "\u00c5 as the one character U+00C5 would"),
+    "an ohm sign": ("\u2126", "U+2126", "\u03a9 as the one character U+03A9 would"),
+    "a Kelvin sign": ("\u212a", "U+212A", "K as the one character U+004B would"),
+    "one that GSM lacks": ("fe\u0302te", "U+0065 U+0302", "; e would"),
+    "two": ("Vie\u0323\u0302t", "U+0065 U+0323 U+0302", "; e would"),
+    "on a letter that looks like another": ("\u0435\u0308", "U+0435 U+0308", "it only looks like e (U+0065)"),
+}
+
+
+@pytest.mark.parametrize(("text", "code_points", "plain"), ACCENTS.values(), ids=ACCENTS)
+def test_an_unnormalised_accent_is_told_with_its_letter(text: str, code_points: str, plain: str) -> None:
+    (warning,) = warnings(measure(text))
+    assert warning.startswith(f"{code_points} '")
+    assert plain in warning
+    assert measure(text).encoding is Encoding.UTF16
+
+
+# Kind: a text in another script holds letters that look like Latin ones, and none of them is a mistake.
+FOREIGN = [
+    "\u041f\u0440\u0438\u0432\u0435\u0442",  # Russian
+    "\u0434\u043e\u0431\u0440\u043e",  # Ukrainian
+    "\u03ba\u03b1\u03bb\u03b7\u03bc\u03ad\u03c1\u03b1",  # Greek
+    "\u4e00 \u0430",
+    "Your code: \u043a\u043e\u0434",
+]
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+def test_a_text_in_another_script_is_not_advised_to_look_like_latin(text: str) -> None:
+    assert not any("looks like" in warning for warning in warnings(measure(text)))
 
 
 def test_every_suggestion_is_gsm() -> None:
@@ -138,7 +224,8 @@ ALPHABETS = [st.sampled_from("a\u20ac^"), st.sampled_from("a\u0436\U0001f600\ud8
 def test_the_count_equals_the_models_for_any_text(text: str) -> None:
     measured = measure(text)
     assert (measured.encoding, measured.segments) == model(text)
-    assert measured.non_gsm == tuple(dict.fromkeys(c for c in text if c not in SEPTETS))
+    clusters = re.findall("(?s:.)[\u0300-\u036f]+|(?s:.)", text)
+    assert measured.non_gsm == tuple(dict.fromkeys(c for c in clusters if c not in SEPTETS))
 
 
 @given(st.text(min_size=1, max_size=400))

@@ -37,7 +37,9 @@ class UnicodeCharacter(Schema):
     """A character outside GSM. It makes the text UTF-16, which needs more segments."""
 
     character = fields.String(metadata=about("The character.", "\u2019"))
-    code_point = fields.String(metadata=about("Its Unicode code point.", "U+2019"))
+    code_point = fields.String(
+        metadata=about("Its Unicode code point; of a letter with an accent apart, both.", "U+2019")
+    )
     suggestion = fields.String(
         allow_none=True,
         metadata=about("What could replace it; empty: it can be left out; null: nothing is known.", "'"),
@@ -51,14 +53,15 @@ class UnicodeCharacters(fields.List[Any]):
         super().__init__(fields.Nested(UnicodeCharacter), **options)
 
     def _serialize(self, value: Any, *_: Any, **__: Any) -> list[Any] | None:
-        characters = encodings.non_gsm_characters(value)[:_MAX_CHARACTERS] if value else ()
+        characters = encodings.non_gsm_characters(value) if value else ()
+        suggestions = encodings.suggestions(characters, _MAX_CHARACTERS)
         return [
             {
                 "character": character,
                 "codePoint": encodings.code_point(character),
-                "suggestion": encodings.suggestion(character),
+                "suggestion": suggestion,
             }
-            for character in characters
+            for character, suggestion in zip(characters, suggestions, strict=False)
         ]
 
 
