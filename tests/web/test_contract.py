@@ -38,8 +38,8 @@ BEYOND_SCHEMAS = re.compile(
     r"|Must be changed with changedSince\.|Must be clientRef or changed with .*|Can be clientRef only with .*"
     r"|Is no possible phone number.*|Is neither a phone number nor a short code\.|Must be at least the last 4 digits .*"
     r"|Must be a country's three letters .*|Holds characters that are not GSM, and rejectUnicode is set.*"
-    r"|Can stand for one recipient only.*|Occurs twice in this request\.|There is no message with this id\."
-    r"|Belongs to another request already.*"
+    r"|Can stand for one recipient only.*|Occurs twice in this request; .*|There is no message with this id\."
+    r"|Belongs to another request already.*|Is nothing but blanks: .*|Must be 1 to 36 characters of ASCII.*|Has \d+ characters as the gateway counts them.*"
 )
 
 # What can be done once with each message or receipt: chance decides which of these finds one to do it with.

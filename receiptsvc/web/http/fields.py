@@ -23,10 +23,9 @@ Value = TypeVar("Value")
 # Patterns for the OpenAPI document: regular expressions of JSON Schema.
 _SENDABLE = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]*$"
 _TRANSACTION_ID = "^[0-9]{1,40}$"
-# What a client should write. What people paste is read as well, as `numbers` has it: no pattern can say that shortly.
-NUMBER = r"^[+0-9 \t\u00a0\u202f().\u2010-\u2015\u2212/-]{2,40}$"
+NUMBER = "^[^A-Za-z]{1,40}$"  # what `numbers` reads has digits of any script, so a pattern can say only this shortly
 
-_GUID = "^[!-~]+(?: +[!-~]+)*$"
+_GUID = r"^[\t\n\r -\u007f]+$"
 MAX_CLIENT_REF = 64  # UTF-16 code units, the gateway's limit
 MAX_GUID = 36  # characters, the gateway's limit
 
