@@ -78,6 +78,8 @@ def normalise(text: str, region: str | None = None) -> str | None:
 
 def explain_refusal(text: str, region: str | None = None) -> str | None:
     """What in a text's form keeps it from being a number, and what would be right; None if its form is a number's."""
+    if len(text) > _MAX_LENGTH:
+        return f"it has more than {_MAX_LENGTH} characters; write one number alone, such as {_EXAMPLE}"
     plain = _plain(text)
     if _DECIMAL.fullmatch(plain):
         return f"it is written as a decimal, as spreadsheets do; write every digit, as text, such as {_EXAMPLE}"
@@ -86,18 +88,7 @@ def explain_refusal(text: str, region: str | None = None) -> str | None:
     if stranger is not None:
         what = "letters or an extension" if stranger[0].isalpha() else f"U+{ord(stranger[0]):04X}, which no number has"
         return f"it holds {what}; write the digits of one number alone, such as {_EXAMPLE}"
-    if "+" in compact[1:]:
-        return f"a + stands behind its beginning; begin with the + and the country code, such as {_EXAMPLE}"
-    if _NO_COUNTRY_CODE.match(compact):
-        return (
-            f"a 0 stands where the country code belongs; write it as {_EXAMPLE}, or as {_LOCAL_EXAMPLE} where its "
-            "country is given by countryIsoCode"
-        )
-    if region is not None and _COMPACT.fullmatch(compact) and len(_readings(compact, region)) > 1:
-        return (
-            f"its first digits may be the country code or not; begin with a + and the country code, such as {_EXAMPLE}"
-        )
-    return None
+    return _explain_beginning(compact, region)
 
 
 def read(text: str) -> str | None:
@@ -170,6 +161,21 @@ def is_of_country(number: str, alpha_3: str | None) -> bool:
 def hide_all(text: str) -> str:
     """A text of others, without what may be a person's number."""
     return _IN_TEXT.sub("[number]", text)
+
+
+def _explain_beginning(compact: str, region: str | None) -> str | None:
+    if "+" in compact[1:]:
+        return f"a + stands behind its beginning; begin with the + and the country code, such as {_EXAMPLE}"
+    if _NO_COUNTRY_CODE.match(compact):
+        return (
+            f"a 0 stands where the country code belongs; write it as {_EXAMPLE}, or as {_LOCAL_EXAMPLE} where its "
+            "country is given by countryIsoCode"
+        )
+    if region is not None and _COMPACT.fullmatch(compact) and len(_readings(compact, region)) > 1:
+        return (
+            f"its first digits may be the country code or not; begin with a + and the country code, such as {_EXAMPLE}"
+        )
+    return None
 
 
 @lru_cache(maxsize=4096)

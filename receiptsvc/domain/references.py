@@ -5,8 +5,10 @@ writings of one GUID, for one, and ignores the second message.
 """
 
 import re
+import string
 from uuid import UUID
 
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)  # what SQL's `lower` does on both databases
 _BARE = r"[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _GUID = re.compile(rf"{_BARE}|\{{(?:{_BARE})\}}|\((?:{_BARE})\)", re.IGNORECASE)
 
@@ -34,10 +36,10 @@ def normalise_guid(text: str) -> str:
 
 def guid_key(text: str) -> str:
     """The same for two messageGuids that are one."""
-    return normalise_guid(text).lower()
+    return normalise_guid(text).translate(_LOWER)
 
 
 def guid_spellings(text: str) -> list[str]:
     """In lower case, all that a messageGuid may have been stored as, since it was not always normalised."""
     key = guid_key(text)
-    return list(dict.fromkeys([key, text.lower(), *([key.replace("-", "")] if _GUID.fullmatch(key) else [])]))
+    return list(dict.fromkeys([key, text.translate(_LOWER), *([key.replace("-", "")] if _GUID.fullmatch(key) else [])]))

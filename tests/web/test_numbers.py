@@ -111,6 +111,11 @@ REFUSED: dict[str, list[tuple[str, str | None, str]]] = {
         ("468123456", "SWE", "may be the country code or not"),
         ("5540041234", "BRA", "may be the country code or not"),
     ],
+    "too much": [
+        ("447700900123" * 4, None, "more than 40 characters"),
+        ("\u0664" * 100_000, GBR, "more than 40 characters"),
+        ("447700900123 / 447700900124 / 447700900125", None, "more than 40 characters"),
+    ],
     "another country's, without + or 00": [
         ("33612345678", GBR, ABROAD),
         ("49151123456780", GBR, ABROAD),
