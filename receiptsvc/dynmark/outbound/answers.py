@@ -6,10 +6,12 @@ How an answer is written, and so how it is read, is each transport's own busines
 import itertools
 import json
 import re
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cached_property
+from typing import TypeVar
 from urllib.parse import quote, quote_plus
 from uuid import UUID
 from xml.sax.saxutils import escape
@@ -21,6 +23,9 @@ from receiptsvc.dynmark.outbound import exchange
 MAX_BYTES = 2 * 1024 * 1024  # an answer for 250 messages is a tenth of it
 BROKEN = "no item that could be read names this recipient: one holds an illegal character"
 DONT_ADD_UP = "an item of the answer holds an illegal character, and its items don't add up to the call's recipients"
+MAX_PARTS = 2_000  # items, or names or faults in them, of an answer for at most 250 messages
+_LONGEST_READ = 12_000  # characters looked at of one text; a message's own has 10,000 at most
+_MOST_WORDS = 100_000  # characters of one answer that are compared with all that was sent
 _LONGEST = 500  # characters kept of anything that the gateway says
 
 # What RETURN_CODES may say of a code.
@@ -31,7 +36,25 @@ MEANINGS = {
     "stop": SendOutcome.ACCOUNT_REFUSED,
 }
 _LOGON_WORDS = ("logon", "login", "credential", "username", "password", "unauthori")
+_Part = TypeVar("_Part")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # no database takes them, and JSON can bring them
+
+
+class Unreasonable(ValueError):
+    """An answer of so many parts that no gateway means it: it is not looked at further, and proves nothing."""
+
+
+def within_reason(parts: Iterable[_Part]) -> list[_Part]:
+    """As a list. Raises Unreasonable if there are more than MAX_PARTS; no more than that are looked at."""
+    taken = list(itertools.islice(parts, MAX_PARTS + 1))
+    if len(taken) > MAX_PARTS:
+        raise Unreasonable
+    return taken
+
+
+def shorten(text: str) -> str:
+    """As much of a text as is looked at: with single blanks, and not all of a very long one."""
+    return _folded(text[: 4 * _LONGEST_READ])[:_LONGEST_READ]
 
 
 class Redactor:
@@ -66,11 +89,20 @@ class Request:
     def __init__(self, messages: Sequence[OutboundMessage], *ours: str) -> None:
         """`ours`: what goes out with every call, such as our user name."""
         self._messages, self._ours = messages, ours
+        self._found: dict[tuple[str, ...], bool] = {}
+        self._words_left = _MOST_WORDS
 
     def names_logon(self, *texts: str) -> bool:
         """Whether the gateway says the words of a refused logon, apart from what it quotes of the request."""
         if not any(map(_holds_logon, texts)):
             return False
+        if texts not in self._found:
+            self._words_left -= sum(map(len, texts))
+            # An answer that is endless talk is taken at its words, which prove nothing: they are a suspicion only.
+            self._found[texts] = self._words_left < 0 or self._names_logon(texts)
+        return self._found[texts]
+
+    def _names_logon(self, texts: Sequence[str]) -> bool:
         said = [_folded(text) for text in texts]
         left = [self._without_ours(text) for text in said]
         # An answer that is nothing but a text of ours may just as well be in the gateway's own words.
@@ -85,8 +117,14 @@ class Request:
         }
         return sorted(filter(_holds_logon, spellings), key=len, reverse=True)
 
+    @cached_property
+    def _in_order(self) -> Sequence[str]:
+        return sorted(self._spellings)
+
     def _without_ours(self, text: str) -> str:
         for spelling in self._spellings:
+            if spelling not in text:  # a thousand times as quick as a pattern, and there are thousands of them
+                continue
             # A part that is a mere word could be the gateway's own. What is left in by mistake is only a suspicion;
             # what is taken out by mistake fails a message for the account's fault.
             around = _QUOTED if spelling.isalpha() else _WHOLE
@@ -96,8 +134,9 @@ class Request:
     def _without_beginnings(self, found: re.Match[str]) -> str:
         """A quotation, or nothing if it is the beginning of a part of ours: a gateway may quote no more than that."""
         quoted = found["quoted"].rstrip(" .\u2026")
-        is_ours = not quoted.isalpha() and any(spelling.startswith(quoted) for spelling in self._spellings)
-        return " " if is_ours else found[0]
+        place = bisect_left(self._in_order, quoted)  # of the first that begins so, if one does
+        is_beginning = any(spelling.startswith(quoted) for spelling in self._in_order[place : place + 1])
+        return " " if is_beginning and not quoted.isalpha() else found[0]
 
 
 _QUOTES = "\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb"

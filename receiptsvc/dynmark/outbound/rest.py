@@ -22,6 +22,7 @@ from receiptsvc.dynmark.outbound import answers, exchange
 
 _HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 _NOTHING_WAS_READ = "ErrBadJson"
+_FAILURES = "validationfailures"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x1f]")
 _PLACE = re.compile(r"\[([0-9]{1,6})\]")
@@ -233,7 +234,7 @@ def _members(message: OutboundMessage, validity: str) -> dict[str, Any]:
 
 
 def _read(body: bytes) -> tuple[list[Any], bool]:
-    """The items of an answer, none if it is no JSON array; and whether it had to be read a second time.
+    """The items of an answer, none if it is no JSON array or a monstrous one; and whether it was read a second time.
 
     The second time what JSON or UTF-8 forbids inside a string is let through, marked by half a surrogate, and an item
     that holds such a mark is None. A comma after the last item, as documented, does no harm.
@@ -252,11 +253,17 @@ def _read(body: bytes) -> tuple[list[Any], bool]:
 def _load(text: str, mend: Callable[[str], str]) -> list[Any]:
     """A JSON array; `mend` makes its strings legal. Raises ValueError, RecursionError."""
     read = json.loads(_STRING_OR_LAST_COMMA.sub(lambda found: mend(found[1] or ""), text), object_pairs_hook=_folded)
-    return read if isinstance(read, list) else []
+    return read if isinstance(read, list) and _count_parts(read) <= answers.MAX_PARTS else []
 
 
 def _mark(illegal: re.Match[str]) -> str:
     return chr(0xDC00 + ord(illegal[0]))
+
+
+def _count_parts(listed: Sequence[Any]) -> int:
+    """How many items an answer has, and failures in them."""
+    items = (each for each in listed if isinstance(each, dict))
+    return len(listed) + sum(len(given) for each in items if isinstance(given := each.get(_FAILURES), list))
 
 
 def _folded(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -270,7 +277,7 @@ def _folded(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _item(given: Any) -> _Item:
     if not isinstance(given, dict):
         return _Item()
-    listed = given.get("validationfailures") or []
+    listed = given.get(_FAILURES) or []
     failures = [_failure(each) for each in (listed if isinstance(listed, list) else [listed])]
     reason, successful = _text(given.get("failuredescription")), _flag(given.get("successful"))
     # What is no number names a recipient that no call has.
@@ -319,7 +326,7 @@ def _flag(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """A text or a number as a text without outer blanks; empty for what is empty or false."""
+    """A text or a number as a text, shortened; empty for what is empty or false."""
     if isinstance(value, str | int | float) and not isinstance(value, bool):
-        return str(value).strip()
+        return answers.shorten(str(value))
     return "(not a text)" if value else ""

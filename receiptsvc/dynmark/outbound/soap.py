@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from uuid import UUID
 from xml.parsers import expat
 
@@ -195,7 +196,8 @@ class SoapGateway:
 
 
 def _read(body: bytes) -> _Body | None:
-    """What an answer says, whatever its SOAP version, prefixes and namespaces; None if it is no SOAP envelope.
+    """What an answer says, whatever its SOAP version, prefixes and namespaces; None if it is no SOAP envelope, or
+    a monster: one that would grow when it is read, or has more parts than any call has messages.
 
     One that is not well-formed is read a second time, without the items that are at fault.
     """
@@ -226,7 +228,9 @@ def _read_whole_items(body: bytes) -> _Body | None:
     if not _LIKE_ASCII.fullmatch(encoding):
         return None
     mended, is_whole, end = [], [], 0
-    tags = list(_ITEM_TAG.finditer(body))
+    tags = list(islice(_ITEM_TAG.finditer(body), 2 * answers.MAX_PARTS + 1))
+    if len(tags) > 2 * answers.MAX_PARTS:
+        return None
     for opened, closed in zip(tags[::2], tags[1::2], strict=False):
         if opened["end"] or opened["empty"] or not closed["end"]:
             return None
@@ -260,14 +264,17 @@ def _read_envelope(root: etree._Element) -> _Body | None:
         parts = _children(fault)
         said = _text(parts, "faultstring") or _text(parts, "Reason") or "without a reason"
         return _Body(fault=said, fault_detail=_text(parts, "detail"), items=())
-    items = tuple(_item(element) for element in content.iter() if _name(element) == "messageresult")
-    return _Body(fault=None, fault_detail="", items=items)
+    try:
+        elements = answers.within_reason(element for element in content.iter() if _name(element) == "messageresult")
+        return _Body(fault=None, fault_detail="", items=tuple(map(_item, elements)))
+    except answers.Unreasonable:
+        return None
 
 
 def _item(element: etree._Element) -> _Item:
     parts = _children(element)
     recipients = parts.get("recipients")
-    named = () if recipients is None else recipients.itertext()
+    named = () if recipients is None else answers.within_reason(recipients.itertext())
     return _Item(
         recipients=frozenset(filter(None, map(str.strip, named))),
         transaction=_text(parts, "transactionID"),
@@ -288,8 +295,8 @@ def _children(element: etree._Element) -> dict[str, etree._Element]:
 
 
 def _text(parts: Mapping[str, etree._Element], name: str) -> str:
-    """All text inside the part of that name, without outer blanks; empty if there is none or it is nil."""
+    """The text inside the part of that name, shortened; empty if there is none or it is nil."""
     part = parts.get(name.lower())
     if part is None or part.get(_NIL) in {"true", "1"}:
         return ""
-    return "".join(part.itertext()).strip()
+    return answers.shorten("".join(part.itertext()))
