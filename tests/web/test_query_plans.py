@@ -58,7 +58,8 @@ SELECT id, CASE WHEN client_ref = 'campaign' THEN CAST(:campaign AS uuid)
 FROM seeded;
 
 INSERT INTO message_transactions (message_id, transaction_id, recipient, source, noted_at)
-SELECT id, CASE WHEN n <= 250 THEN '250' ELSE CAST(n AS text) END, recipient, 'answer', at FROM seeded;
+SELECT id, CASE WHEN n <= 250 THEN '250' WHEN n > 190000 THEN '190001' ELSE CAST(n AS text) END, recipient, 'answer', at
+FROM seeded;
 
 INSERT INTO inbox (id, channel, received_at, method, query, body, message_id)
 SELECT id, CASE WHEN n % 50 = 7 THEN 'inbound' WHEN n % 1000 = 0 THEN 'account' ELSE 'message' END,
@@ -286,6 +287,7 @@ def test_a_later_page_reads_no_more_than_the_first(seeded: Database, reader: Fla
         "/v1/recipients/447700900000",
         "/v1/recipients/447700015838",
         "/v1/transactions/250",
+        "/v1/search?q=190001",
         "/v1/search?q=447700900000",
         "/v1/search?q=0000",
         "/v1/search?q=campaign",
@@ -310,6 +312,13 @@ def test_a_lookup_reads_a_few_rows_for_each_term(seeded: Database, reader: Flask
     counted, answer = count(seeded, reader, "/v1/messages/lookup", {"clientRefs": terms})
     assert counted.rows <= 20 * len(terms), counted.plans
     assert (answer["missing"][-1], answer["cut"]) == ("nobody", ["campaign"])
+
+
+def test_a_lookup_reads_a_few_messages_of_each_transaction(seeded: Database, reader: FlaskClient) -> None:
+    """A transaction of another system covers as many recipients as that likes."""
+    counted, answer = count(seeded, reader, "/v1/messages/lookup", {"transactionIDs": ["190001", "250", "999999999"]})
+    assert counted.rows <= 20 * 60, counted.plans
+    assert (answer["missing"], answer["cut"]) == (["999999999"], ["190001", "250"])
 
 
 def test_short_pages_lead_to_every_message_that_fits(reader: FlaskClient) -> None:

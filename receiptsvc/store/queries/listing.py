@@ -4,16 +4,28 @@ A new filter needs a place in `_scan_created`, or it is checked row by row.
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import JSON, ColumnElement, Text, cast, column, false, func, literal, literal_column, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Select,
+    Text,
+    cast,
+    column,
+    false,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+)
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from receiptsvc.domain import conversations, references
 from receiptsvc.domain.numbers import INDEXED_DIGITS
@@ -23,9 +35,8 @@ from receiptsvc.store.core.db import is_sqlite
 from receiptsvc.store.core.keyset import Equals, Key, Scan, collect, scan
 from receiptsvc.store.core.models import RECIPIENT_END, Message, MessageTransaction
 from receiptsvc.store.core.paging import Page
-from receiptsvc.store.messages import transitions
 
-MAX_PER_CLIENT_REF = 20  # messages of one clientRef that a look-up returns
+MAX_PER_TERM = 20  # messages of one clientRef or transactionID that a look-up returns
 
 _COLLECT_PAGES, _MAX_COLLECTED = 8, 1_000  # rows that `collect` may read; with those of `scan` under 20 pages
 
@@ -154,43 +165,48 @@ def find_by_id(session: Session, message_ids: Sequence[UUID]) -> dict[UUID, Mess
 
 
 def find_by_transaction(session: Session, transaction_ids: Sequence[str]) -> dict[str, list[Message]]:
-    """Messages by each transactionID that they were ever given."""
-    links = transitions.find_transaction_links(session, transaction_ids)
-    messages = find_by_id(session, list({link.message_id for link in links}))
-    by_transaction: dict[str, list[Message]] = defaultdict(list)
-    for link in sorted(links):
-        by_transaction[link.transaction_id].append(messages[link.message_id])
-    return by_transaction
+    """Messages by each transactionID that they were ever given: of each at most one more than MAX_PER_TERM."""
+    links = select(MessageTransaction.message_id.label("id")).order_by(MessageTransaction.recipient)  # along its index
+    return _find_some(session, transaction_ids, links, MessageTransaction.transaction_id)
 
 
 def find_by_client_ref(session: Session, client_refs: Sequence[str]) -> dict[str, list[Message]]:
-    """Messages by clientRef, the newest first: of each at most one more than MAX_PER_CLIENT_REF."""
-    if not client_refs:
-        return {}
+    """Messages by clientRef, the newest first: of each writing at most one more than MAX_PER_TERM."""
     spellings = {client_ref: references.client_ref_spellings(client_ref) for client_ref in client_refs}
-    wanted = list({each for listed in spellings.values() for each in listed})
-    if is_sqlite(session):
-        terms = func.json_each(json.dumps(wanted)).table_valued(column("value", Text))
-    else:
-        array = cast(literal(json.dumps(wanted), Text), JSON)
-        terms = func.json_array_elements_text(array).table_valued(column("value", Text))
-    newest = (
-        select(cast(Message.id, Text).label("id"))
-        .where(Message.client_ref == terms.c.value)
-        .order_by(Message.created_at.desc(), Message.id.desc())
-        .limit(MAX_PER_CLIENT_REF + 1)
-        .correlate(terms)
-        .subquery()
+    newest = select(Message.id.label("id")).order_by(Message.created_at.desc(), Message.id.desc())
+    some = _find_some(
+        session, list({each for listed in spellings.values() for each in listed}), newest, Message.client_ref
     )
-    id_list = select(func.aggregate_strings(newest.c.id, ",")).scalar_subquery()
-    rows = session.execute(select(terms.c.value, id_list))
-    ids = {client_ref: [UUID(each) for each in id_text.split(",")] for client_ref, id_text in rows if id_text}
-    messages = find_by_id(session, [message_id for message_ids in ids.values() for message_id in message_ids])
     found = {
-        client_ref: [messages[one] for each in listed for one in ids.get(each, ())]
+        client_ref: [message for each in listed for message in some.get(each, ())]
         for client_ref, listed in spellings.items()
     }
     return {client_ref: sorted(rows, key=_creation_order, reverse=True) for client_ref, rows in found.items() if rows}
+
+
+def _find_some(
+    session: Session, wanted: Sequence[str], found: Select[UUID], by: InstrumentedAttribute[Any]
+) -> dict[str, list[Message]]:
+    """Messages by term, the newest first. `found`: the messages' ids, in which order they are read; `by`: the term.
+
+    Of each term only a few are read: a campaign's clientRef, or a transaction, may have any number.
+    """
+    if not wanted:
+        return {}
+    if is_sqlite(session):
+        terms = func.json_each(json.dumps(list(wanted))).table_valued(column("value", Text))
+    else:
+        array = cast(literal(json.dumps(list(wanted)), Text), JSON)
+        terms = func.json_array_elements_text(array).table_valued(column("value", Text))
+    few = found.where(by == terms.c.value).limit(MAX_PER_TERM + 1).correlate(terms).subquery()
+    id_list = select(func.aggregate_strings(cast(few.c.id, Text), ",")).scalar_subquery()
+    rows = session.execute(select(terms.c.value, id_list))
+    ids = {term: [UUID(each) for each in id_text.split(",")] for term, id_text in rows if id_text}
+    messages = find_by_id(session, [message_id for message_ids in ids.values() for message_id in message_ids])
+    return {
+        term: sorted((messages[message_id] for message_id in message_ids), key=_creation_order, reverse=True)
+        for term, message_ids in ids.items()
+    }
 
 
 def find_by_prefix(session: Session, prefix: str, limit: int) -> list[Message]:

@@ -11,7 +11,7 @@ from receiptsvc import ids
 from receiptsvc.domain import conversations, numbers
 from receiptsvc.store.core.models import InboxRow, Message, Reply
 from receiptsvc.store.queries import contacts, listing, lookup
-from receiptsvc.store.queries.listing import MAX_PER_CLIENT_REF, Lookup, MessageFilter
+from receiptsvc.store.queries.listing import MAX_PER_TERM, Lookup, MessageFilter
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
@@ -55,13 +55,13 @@ def look_up_messages(body: dict[str, Any]) -> Lookup:
 
 
 def _make_lookup(terms: Sequence[str], messages: Mapping[str, Sequence[Message]]) -> Lookup:
-    """The answer to a lookup. `messages`: those of each term, newest first, one more than a clientRef may give."""
+    """The answer to a lookup. `messages`: those of each term, newest first, one more than a term may give."""
     terms = list(dict.fromkeys(terms))
-    items = {row.id: row for term in terms for row in messages.get(term, ())[:MAX_PER_CLIENT_REF]}
+    items = {row.id: row for term in terms for row in messages.get(term, ())[:MAX_PER_TERM]}
     return Lookup(
         items=list(items.values()),
         missing=[term for term in terms if not messages.get(term)],
-        cut=[term for term in terms if len(messages.get(term, ())) > MAX_PER_CLIENT_REF],
+        cut=[term for term in terms if len(messages.get(term, ())) > MAX_PER_TERM],
     )
 
 

@@ -7,7 +7,7 @@ import marshmallow as ma
 from marshmallow import fields, validate
 
 from receiptsvc.store.core.paging import MAX_ROWS
-from receiptsvc.store.queries.listing import MAX_PER_CLIENT_REF
+from receiptsvc.store.queries.listing import MAX_PER_TERM
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.messages import Message
@@ -60,8 +60,8 @@ class Found(Schema):
     cut = fields.List(
         fields.String(),
         metadata=about(
-            f"clientRefs with more than {MAX_PER_CLIENT_REF} messages, of which the newest are given: the list of "
-            "messages has all.",
+            f"clientRefs and transactionIDs with more than {MAX_PER_TERM} messages, of which only some are "
+            "given, of a clientRef the newest: the list of messages has all.",
             [],
         ),
     )

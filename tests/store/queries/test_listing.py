@@ -157,7 +157,7 @@ def test_a_status_that_changes_between_pages_loses_and_repeats_no_message(databa
 
 
 def test_client_refs_are_looked_up_with_the_newest_messages_of_each(database: Database) -> None:
-    many = [rows.message(client_ref="many") for _ in range(listing.MAX_PER_CLIENT_REF + 5)]
+    many = [rows.message(client_ref="many") for _ in range(listing.MAX_PER_TERM + 5)]
     rows.accept(database, *many, rows.message(client_ref='o"ne,'))
     with database.reading() as session:
         found = listing.find_by_client_ref(session, ["many", 'o"ne,', "none"])
