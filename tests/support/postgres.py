@@ -34,7 +34,7 @@ class Server:
         self._user = installed.system_user  # PostgreSQL refuses to run as root
         self._command = [
             str(installed.bin_path / "postgres"),
-            *("-D", str(installed.pgdata), "-h", "127.0.0.1", "-p", str(self._port)),
+            *("-D", str(installed.pgdata), "-h", "127.0.0.1,::1", "-p", str(self._port)),
             *("-c", "unix_socket_directories=", "-c", f"max_connections={MAX_CONNECTIONS}"),
         ]
         self._has_template = False
