@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -13,6 +14,7 @@ from sqlalchemy.engine import make_url
 
 from receiptsvc.demo.processes import Stack
 from receiptsvc.domain.errors import ReceiptsvcError, StorageUnavailable
+from receiptsvc.store.inbox import writer as inbox_writer
 from receiptsvc.store.inbox.writer import open_writer
 from receiptsvc.web.http.readiness import DATABASE_UNREADABLE, MAX_WAIT_SECONDS
 from tests.faults.conftest import Form, StartWeb, callback_url
@@ -22,6 +24,7 @@ from tests.support.postgres import MAX_CONNECTIONS, Server
 from tests.support.processes import until
 from tests.support.rows import arrival
 
+STATEMENT = inbox_writer._STATEMENT.decode()  # noqa: SLF001 - as who uses the same session of a pooler
 THREADS = 16  # of a web process, for the API
 
 StartWebHere = Callable[[], Stack]
@@ -167,7 +170,8 @@ def test_health_and_metrics_are_answered_while_every_thread_waits_for_the_databa
 def test_behind_a_pooler_that_mixes_up_sessions_every_callback_is_kept(server: Server, postgresql_url: str) -> None:
     writer = open_writer(postgresql_url, 0, patience_seconds=5)
     writer.keep([arrival("n=1")])
-    for statement in ("DEALLOCATE ALL", "PREPARE keep AS SELECT 1"):  # as in another client's session
+    statements = ("DEALLOCATE ALL", "PREPARE keep AS SELECT 1", f"PREPARE {STATEMENT} AS SELECT 1")
+    for statement in statements:  # as in another client's session
         writer._connection.execute(statement)  # type: ignore[attr-defined]  # noqa: SLF001 - as if through a pooler
         with suppress(StorageUnavailable):
             writer.keep([arrival("n=2")])
@@ -176,6 +180,24 @@ def test_behind_a_pooler_that_mixes_up_sessions_every_callback_is_kept(server: S
     with server.connect(make_url(postgresql_url).database or "") as connection:
         kept = {row[0] for row in connection.execute("SELECT query FROM inbox").fetchall()}
     assert {b"n=1", b"n=3"} <= kept
+
+
+def test_in_a_poolers_session_that_another_process_has_used_a_writer_begins_without_a_word(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = psycopg.connect
+
+    def connect_to_a_used_session(*arguments: Any, **options: Any) -> psycopg.Connection:
+        connection = connect(*arguments, **options)
+        connection.execute(f"PREPARE {STATEMENT} AS SELECT 1".encode())
+        return connection
+
+    monkeypatch.setattr(psycopg, "connect", connect_to_a_used_session)
+    writer = open_writer(postgresql_url, 0, patience_seconds=5)
+    writer.connect()
+    writer.keep([arrival("serial=1&")])
+    writer.close()
+    assert_nothing_lost(postgresql_url, [1])
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from hashlib import blake2b
 from typing import Any, Protocol
 
 import psycopg
@@ -83,7 +84,8 @@ DELETE FROM inbox WHERE id = '{{id}}'
 _SQLITE_TRIAL_END = ("DELETE FROM pending WHERE receipt_id = ?1", "DELETE FROM inbox WHERE id = ?1")
 _TRIAL_CALLBACK = Callback(method="HEAD", query=bytes(500), content_type=None, body=b"")  # as long as a receipt's query
 
-_STATEMENT = b"keep"
+# Named by what it says: in a session that a pooler shares out, another release may have prepared another one.
+_STATEMENT = f"keep_{blake2b(_POSTGRESQL, digest_size=8).hexdigest()}".encode()
 _MAX_BYTES = 4 * 1024 * 1024  # of callbacks in one statement
 _NULL = "NULL"
 _BYTES_PREFIX = r"\\x"  # of hexadecimal digits, in an array
@@ -263,7 +265,10 @@ class PostgresqlWriter:
         # connections. Not every system supports it, so its result is not checked.
         connection.pgconn.exec_(b"SET client_connection_check_interval = '1s'")
         if self._is_preparing:
-            time_limits.check(connection.pgconn.prepare(_STATEMENT, _POSTGRESQL))
+            try:
+                time_limits.check(connection.pgconn.prepare(_STATEMENT, _POSTGRESQL))
+            except psycopg.errors.DuplicatePreparedStatement:  # a pooler's session: another process has been here
+                self._is_preparing = False
 
     def _collect_warning(self, notice: psycopg.errors.Diagnostic) -> None:
         if notice.severity_nonlocalized == "WARNING":
