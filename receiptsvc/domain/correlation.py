@@ -4,9 +4,11 @@ Rules in a fixed order, each with the name that a transition or a reply carries.
 fits no message, or several, is a `NoMatch` that says why. What is loaded to decide by is the caller's business.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Generic, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
@@ -25,7 +27,7 @@ LINK_BY_CLIENT_REF = "clientRef"
 LINK_BY_LAST_MESSAGE = "the last message sent to this person from this originator"
 LINK_ALONE = "nothing was sent to this person from this originator within the reply window"
 
-MAX_CANDIDATES = 50  # that are loaded for one clientRef and recipient; with as many, others may fit too
+MAX_CANDIDATES = 50  # that are loaded for one clientRef and recipient, and told of any; there may be more
 
 _MAX_CLOCK_SKEW = timedelta(minutes=5)
 
@@ -69,6 +71,34 @@ class TransactionLink(NamedTuple):
     source: str
 
 
+class TransactionLinks:
+    """What is known of one transactionID. Another system's campaign is one transaction of all its recipients, so a
+    receipt is only compared with those that end as its recipient does.
+    """
+
+    def __init__(self, links: Iterable[TransactionLink] = ()) -> None:
+        self._by_ending: defaultdict[str, list[TransactionLink]] = defaultdict(list)
+        self._message_ids: set[UUID] = set()
+        for link in links:
+            self.add(link)
+
+    def __len__(self) -> int:
+        return len(self._message_ids)
+
+    def add(self, link: TransactionLink) -> None:
+        """Add the link of a message; a message has one for a transactionID."""
+        if link.message_id not in self._message_ids:
+            self._message_ids.add(link.message_id)
+            self._by_ending[numbers.ending(link.recipient)].append(link)
+
+    def to(self, recipient: str | None) -> list[TransactionLink]:
+        """Those to messages that went to a recipient, however it is written; all of them, if none is named."""
+        if recipient is None:
+            return list(chain.from_iterable(self._by_ending.values()))
+        similar = self._by_ending.get(numbers.ending(recipient), ())
+        return [link for link in similar if numbers.is_same(recipient, link.recipient)]
+
+
 class SentMessage(NamedTuple):
     """What of a message decides whether a reply answers it."""
 
@@ -77,6 +107,9 @@ class SentMessage(NamedTuple):
     originator: str | None
     client_ref: str | None
     created_at: datetime
+
+
+_NO_LINKS = TransactionLinks()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,18 +137,18 @@ class MatchContext(Generic[Known]):
     """
 
     messages: Mapping[UUID, Known]
-    by_transaction: dict[str, list[TransactionLink]]
+    by_transaction: dict[str, TransactionLinks]
     by_client_ref: Mapping[str, Collection[UUID]]
 
     def learn(self, receipt: Receipt, match: Match) -> None:
         """Add what the next batch would load about this receipt: how receipts are batched must make no difference."""
         if receipt.transaction_id is None:
             return
-        message, links = self.messages[match.message_id], self.by_transaction.setdefault(receipt.transaction_id, [])
+        message = self.messages[match.message_id]
+        links = self.by_transaction.setdefault(receipt.transaction_id, TransactionLinks())
         if message.transaction_id is None:
             message.transaction_id = receipt.transaction_id
-        if all(link.message_id != message.id for link in links):
-            links.append(TransactionLink(receipt.transaction_id, message.id, message.recipient, "receipt"))
+        links.add(TransactionLink(receipt.transaction_id, message.id, message.recipient, "receipt"))
 
 
 def correlate(row: KeptReceipt, receipt: Receipt, context: MatchContext[Known]) -> Match | NoMatch:
@@ -126,10 +159,10 @@ def correlate(row: KeptReceipt, receipt: Receipt, context: MatchContext[Known]) 
     if row.assigned_to is not None and row.assigned_to in context.messages:
         return Match(message_id=row.assigned_to, rule=BY_HAND)
     message = context.messages.get(row.message_id) if row.message_id else None
-    links = context.by_transaction.get(receipt.transaction_id, ()) if receipt.transaction_id else ()
+    links = context.by_transaction.get(receipt.transaction_id or "", _NO_LINKS)
     if message is not None:
         return _match_by_token(message, receipt, links)
-    fitting = links_of_recipient(receipt, links)
+    fitting = links.to(receipt.recipient)
     if len({link.message_id for link in fitting}) == 1:
         return Match(
             message_id=fitting[0].message_id, rule=BY_TRANSACTION if receipt.recipient else BY_LONE_TRANSACTION
@@ -138,14 +171,9 @@ def correlate(row: KeptReceipt, receipt: Receipt, context: MatchContext[Known]) 
         return NoMatch(
             outcome=ReceiptOutcome.UNMATCHED,
             reason=f"its transactionID fits {len(fitting)} messages",
-            candidates=[link.message_id for link in fitting],
+            candidates=[link.message_id for link in fitting[:MAX_CANDIDATES]],
         )
     return _match_by_client_ref(row, receipt, links, context)
-
-
-def links_of_recipient(receipt: Receipt, links: Iterable[TransactionLink]) -> list[TransactionLink]:
-    """The links to messages that went to the receipt's recipient; all of them, if it names none."""
-    return [link for link in links if receipt.recipient is None or numbers.is_same(receipt.recipient, link.recipient)]
 
 
 def adopt_at(row: KeptReceipt, receipt: Receipt, after: timedelta | None) -> datetime | None:
@@ -171,20 +199,20 @@ def find_answered(reply: Reply, sent: Iterable[SentMessage], since: datetime) ->
     return None, LINK_ALONE
 
 
-def _match_by_token(message: KnownMessage, receipt: Receipt, links: Sequence[TransactionLink]) -> Match | NoMatch:
+def _match_by_token(message: KnownMessage, receipt: Receipt, links: TransactionLinks) -> Match | NoMatch:
     """The message whose URL the receipt came to, unless its recipient or its transactionID contradicts that."""
     if receipt.recipient is not None and not numbers.is_same(receipt.recipient, message.recipient):
         return NoMatch(
             outcome=ReceiptOutcome.QUARANTINED, reason="its recipient is not the one of the message it came for"
         )
-    answered = [link for link in links if link.source == "answer" and link.recipient == message.recipient]
+    answered = [link for link in links.to(message.recipient) if link.source == "answer"]
     if answered and all(link.message_id != message.id for link in answered):
         return NoMatch(outcome=ReceiptOutcome.QUARANTINED, reason="its transactionID was given to another message")
     return Match(message_id=message.id, rule=BY_TOKEN)
 
 
 def _match_by_client_ref(
-    row: KeptReceipt, receipt: Receipt, links: Sequence[TransactionLink], context: MatchContext[Known]
+    row: KeptReceipt, receipt: Receipt, links: TransactionLinks, context: MatchContext[Known]
 ) -> Match | NoMatch:
     """By clientRef and recipient: the only message offered before the receipt's time with no other transactionID."""
     latest = receipt.occurred_at + _MAX_CLOCK_SKEW if receipt.occurred_at else row.received_at
@@ -222,7 +250,7 @@ def _was_offered(message: KnownMessage, latest: datetime) -> bool:
     return message.offered_at is not None and message.offered_at <= latest and not is_unsent
 
 
-def _explain_no_match(row: KeptReceipt, receipt: Receipt, links: Iterable[TransactionLink]) -> str:
+def _explain_no_match(row: KeptReceipt, receipt: Receipt, links: TransactionLinks) -> str:
     if links:
         return "its transactionID was given for other recipients"
     if row.message_id:

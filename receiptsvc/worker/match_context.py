@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain import numbers
-from receiptsvc.domain.correlation import MatchContext, TransactionLink, links_of_recipient
+from receiptsvc.domain.correlation import MatchContext, TransactionLinks
 from receiptsvc.domain.messages import Receipt
 from receiptsvc.store.inbox.pending import ClaimedReceipt
 from receiptsvc.store.messages import transitions
@@ -18,13 +18,18 @@ def load(
     session: Session, receipts: Sequence[tuple[ClaimedReceipt, Receipt]], *, locks_messages: bool = True
 ) -> MatchContext[LockedMessage]:
     """Load every message that these receipts may be about, and lock them unless the caller only looks."""
-    by_transaction: dict[str, list[TransactionLink]] = {}
+    by_transaction: defaultdict[str, TransactionLinks] = defaultdict(TransactionLinks)
     for link in transitions.find_transaction_links(
         session, {receipt.transaction_id for _, receipt in receipts if receipt.transaction_id}
     ):
-        by_transaction.setdefault(link.transaction_id, []).append(link)
+        by_transaction[link.transaction_id].add(link)
     message_ids = {row.message_id for row, _ in receipts} | {row.assigned_to for row, _ in receipts}
-    message_ids |= {link.message_id for links in by_transaction.values() for link in links}
+    fitting = {
+        (receipt.transaction_id, receipt.recipient): by_transaction[receipt.transaction_id].to(receipt.recipient)
+        for _, receipt in receipts
+        if receipt.transaction_id and receipt.transaction_id in by_transaction
+    }
+    message_ids |= {links[0].message_id for links in fitting.values() if len(links) == 1}  # of several none is matched
     # By clientRef only where nothing better is known: a campaign's million messages may share one clientRef.
     references = {
         (receipt.client_ref, numbers.ending(receipt.recipient))
@@ -32,7 +37,7 @@ def load(
         if row.message_id is None
         and receipt.client_ref
         and receipt.recipient
-        and not links_of_recipient(receipt, by_transaction.get(receipt.transaction_id or "", ()))
+        and not fitting.get((receipt.transaction_id or "", receipt.recipient))
     }
     by_client_ref: defaultdict[str, dict[UUID, None]] = defaultdict(dict)  # each once: endings may overlap
     for candidate in transitions.find_candidates(session, {pair for pair in references if pair[1]}):
@@ -42,6 +47,6 @@ def load(
         messages=transitions.lock_messages(
             session, {message_id for message_id in message_ids if message_id is not None}, takes_lock=locks_messages
         ),
-        by_transaction=by_transaction,
+        by_transaction=dict(by_transaction),
         by_client_ref=by_client_ref,
     )
