@@ -22,7 +22,7 @@ CONTENT = json.dumps(BODY).encode()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.on_postgresql
 def test_one_key_by_many_clients_makes_one_set_of_messages(
     tmp_path: Path, database_url: str, database: Database
 ) -> None:

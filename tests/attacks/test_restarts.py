@@ -12,6 +12,7 @@ from receiptsvc.demo.processes import Stack
 from receiptsvc.store.core import schema
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Base
+from tests.support.forms import IS_LONG
 from tests.support.postgres import Server
 from tests.support.processes import until
 
@@ -26,7 +27,8 @@ def empty_url(server: Server, postgresql_url: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["stop", "kill"])
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["stop", "kill"] if IS_LONG else ["kill"])
 def test_an_upgrade_whose_database_goes_away_says_so_and_is_finished_by_the_next(
     server: Server, empty_url: str, tmp_path: Path, how: str
 ) -> None:
