@@ -183,11 +183,22 @@ def free(session: Session, row: SendingAccount, call: Call, message_ids: Collect
         row.suspected_at, row.try_at, row.try_gap_seconds = None, None, 0
 
 
+def hold_forgettable(session: Session) -> bool:
+    """Hold all sending's row if `forget` may have something to do, which the answer says.
+
+    To be called before messages are recorded: whoever holds that row may then want the counts that recording writes.
+    """
+    any_free = session.scalar(select(SendingAccount.name).where(SendingAccount.refused_at.is_(None)).limit(1))
+    if any_free is not None:
+        send_gate.hold(session)
+    return any_free is not None
+
+
 def forget(session: Session) -> None:
-    """Leave no row of an account that is not refused, and for which no message waits any more."""
-    if session.scalar(select(SendingAccount.name).where(SendingAccount.refused_at.is_(None)).limit(1)) is None:
-        return
-    send_gate.hold(session)
+    """Leave no row of an account that is not refused, and for which no message waits any more.
+
+    All sending's row is held.
+    """
     waiting = select(Message.id).where(waits, of_message == SendingAccount.name).exists()
     idle = delete(SendingAccount).where(SendingAccount.refused_at.is_(None), ~waiting)
     session.execute(idle.execution_options(synchronize_session=False))

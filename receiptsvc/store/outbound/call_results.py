@@ -223,6 +223,7 @@ def release(session: Session, now: datetime, repeats: RepeatPolicy) -> int:
         .limit(_SLICE)
     ).all()
     locked = transitions.lock_messages(session, found)
+    is_forgetting = accounts.hold_forgettable(session)
     rows, attempts = _called(session, locked), _attempts(session, locked)
     entries: list[tuple[UUID, transitions.NewTransition]] = []
     calls: dict[UUID, dict[str, object]] = {}
@@ -248,7 +249,8 @@ def release(session: Session, now: datetime, repeats: RepeatPolicy) -> int:
     transitions.record(session, locked, entries, now, calls=calls)
     if calls:
         topics.mark(session, Topic.MESSAGES)
-    accounts.forget(session)
+    if is_forgetting:
+        accounts.forget(session)
     return len(calls)
 
 

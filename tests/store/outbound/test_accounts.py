@@ -1,12 +1,13 @@
 """Accounts that may be refused: who waits, who decides, who goes on. Counted in calls; every time is made up."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from receiptsvc import bulk_actions
 from receiptsvc.domain.accounts import DISPELLED
@@ -24,6 +25,7 @@ from receiptsvc.store.outbound.accounts import Call
 from receiptsvc.store.outbound.call_results import AttemptResult
 from receiptsvc.store.outbound.claims import ClaimedMessage
 from tests.support.rows import accept, message, read_attempts, read_message, read_transitions, seconds
+from tests.support.work import wait_until_blocked
 
 LEASE = timedelta(seconds=60)
 REPEATS = RepeatPolicy(after=timedelta(seconds=60), duration=timedelta(seconds=3600), transports=frozenset({"soap"}))
@@ -499,3 +501,21 @@ def test_many_such_texts_in_a_row_leave_the_others_their_pace(
             taken |= {one.id for one in call.claimed if one.text == "good"}
             assert "refused" not in standing(database).values()
     assert calls <= len(good) / limit + most * row + at_once
+
+
+def test_letting_messages_go_on_never_stands_in_the_way_of_a_call_that_ends(postgresql_database: Database) -> None:
+    """Both want all sending's row and the counts; whoever had the counts first stopped both, one until a deadlock's end."""
+    database = postgresql_database
+    _, other = accept(database, message("447700900001"), message("447700900002"))
+    offer(database, 0, MAYBE_SENT)
+    call = begin(database, 0.5)  # before its time what waits is not tried
+    assert call.ids == [other]
+    end(database, 2, call, TAKEN, releases=False)
+    with ThreadPoolExecutor(1) as threads:
+        with database.transaction() as session:
+            send_gate.hold(session)
+            released = threads.submit(release, database, 3)
+            wait_until_blocked(database, "transactionid")
+            session.execute(text("LOCK TABLE hourly_counts IN SHARE MODE"))
+        released.result()
+    assert_all_is_well(database)
