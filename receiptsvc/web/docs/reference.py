@@ -192,7 +192,8 @@ def _operation_lines(document: Document, operation: Operation) -> Iterator[str]:
         f"{status} {_link_schemas(kind(schema)) if content_type == 'application/json' else content_type}".strip()
         for status, content_type, schema in answers(operation)
     ]
-    body_words = f"Body: {_link_schemas(kind(body))}. " if body else ""
+    optional = "" if operation.get("requestBody", {}).get("required") else ", or none"
+    body_words = f"Body: {_link_schemas(kind(body))}{optional}. " if body else ""
     yield f"{body_words}Answers: {', '.join(responses)}. Errors: {', '.join(errors(operation))}.\n"
     yield "```\n" + sample(document, operation) + "\n```"
 

@@ -79,6 +79,7 @@ def endpoint(
     """Serve a view at `rule`.
 
     `body`, `query`, `headers`: the schemas of the view's arguments, which it takes in the order headers, query, body.
+    A body whose schema has IS_OPTIONAL may be left out.
     `decorator` wraps the view and the reading of its body: it gets headers and query, and may answer without the body
     being checked. `path` describes the parameters in `rule`. `alt_responses`: answers with another status than
     `status`. `errors`: statuses of problems beyond those that follow from the rest. `streams`: the content type of an
@@ -126,7 +127,7 @@ def _parse_arguments(
 ) -> Any:
     """Wrap a view in the parsers of its arguments. The outermost wrapper parses first."""
     if body is not None:
-        served = blueprint.arguments(body)(served)
+        served = blueprint.arguments(body, required=not getattr(body, "IS_OPTIONAL", False))(served)
     if decorator is not None:
         served = decorator(served)
     if query is not None:

@@ -1,5 +1,10 @@
-"""Reads a request's body and query strictly; every failure is a Problem."""
+"""Reads a request's body and query strictly; every failure is a Problem.
 
+A body is JSON in UTF-8, with or without a byte order mark in front (RFC 8259, section 8.1: a reader may ignore one).
+JSON in another encoding is refused by name. An empty body is no body, whatever its headers say.
+"""
+
+import codecs
 import json
 import re
 from collections.abc import Callable
@@ -24,8 +29,10 @@ _JSON_KEY = "receiptsvc.json"  # in the WSGI environment: the body, once it is p
 class RequestParser(FlaskParser):
     """webargs' parser, but with strict JSON, and with unknown and repeated query parameters refused."""
 
-    def load_json(self, req: Request, *_: Any) -> Any:
-        """The body as JSON. Raises Problem 413, 415 or 422."""
+    def load_json(self, req: Request, schema: Any) -> Any:
+        """The body as JSON; of a schema that says so, `{}` without a body. Raises Problem 413, 415 or 422."""
+        if getattr(schema, "IS_OPTIONAL", False) and not req.get_data():
+            return {}
         return read_json(req)
 
     def load_querystring(self, req: Request, *_: Any) -> Any:
@@ -74,8 +81,11 @@ def _read_json(req: Request) -> Any:
     most = _VALUES_PER_RECIPIENT * context.settings().max_recipients
     if _has_more_values(body, most):
         raise Problem(422, f"The body holds more than {most} values; send several requests.")
+    other = _find_other_encoding(body)
+    if other is not None:
+        raise Problem(422, f"The body is {other}; JSON is sent as UTF-8 (RFC 8259).")
     try:
-        return json.loads(body.decode(), parse_constant=_refuse_constant)
+        return json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except UnicodeDecodeError:
         raise Problem(422, "The body is not UTF-8.") from None
     except json.JSONDecodeError as error:
@@ -84,6 +94,21 @@ def _read_json(req: Request) -> Any:
         raise Problem(422, "The body is nested too deeply.") from None
     except ValueError:
         raise Problem(422, "The body holds a number that JSON does not have, or one that is too long.") from None
+
+
+def _find_other_encoding(body: bytes) -> str | None:
+    """The Unicode encoding that a body is in, by its mark or its first zero bytes; None: it may be UTF-8.
+
+    JSON begins with an ASCII character, and UTF-8 has a zero byte for U+0000 alone, which JSON never has.
+    """
+    if body.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "UTF-32"
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"
+    zeros = [byte == 0 for byte in body[:4].ljust(4, b" ")]
+    if zeros in ([True, True, True, False], [False, True, True, True]):
+        return "UTF-32"
+    return "UTF-16" if zeros[:2] in ([True, False], [False, True]) else None
 
 
 def _has_more_values(body: bytes, most: int) -> bool:

@@ -87,6 +87,8 @@ class Request(Schema):
     class Meta:
         unknown = ma.RAISE
 
+    IS_OPTIONAL: ClassVar[bool] = False  # whether no body at all is the same as `{}`
+
     @property
     def rules(self) -> Mapping[str, object]:
         """RULES for OpenAPI. Required fields say so themselves."""

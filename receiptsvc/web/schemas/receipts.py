@@ -158,13 +158,19 @@ class ReceiptPage(Schema):
     next_cursor = kinds.next_cursor(cursors.RECEIPTS, attribute="next")
 
 
-class Retry(Request):
-    """Why to process a receipt again."""
+class _Reason(Request):
+    """Why something is done to a receipt."""
 
     reason = kinds.reason(allow_none=True, metadata=about("Why; it is kept.", "the parser was mended"))
 
 
-class Match(Retry):
+class Retry(_Reason):
+    """Why to process a receipt again. The whole body may be left out."""
+
+    IS_OPTIONAL = True
+
+
+class Match(_Reason):
     """Which message a receipt is about, and why."""
 
     message = kinds.message_id(attribute="message_id", required=True, metadata=about("The message's id.", _A_MESSAGE))
@@ -176,7 +182,7 @@ class Dismissal(Request):
     reason = kinds.reason(required=True, metadata=about("Why; it is kept.", "it is another system's test"))
 
 
-class Replay(Retry):
+class Replay(_Reason):
     """Which receipts to process again, and why."""
 
     RULES: ClassVar[Mapping[str, object]] = {

@@ -81,7 +81,9 @@ class Pause(Request):
 
 
 class OptionalReason(Request):
-    """Why something is done; it may be left out."""
+    """Why something is done. It may be left out, and so may the whole body."""
+
+    IS_OPTIONAL = True
 
     reason = kinds.reason(metadata=about("Why, for the record.", "the customer called"))
 
