@@ -50,6 +50,14 @@ class Connection(Protocol):
         """Read no more: the rest of a body would only be thrown away."""
         ...
 
+    def whole_or_reset(self) -> AbstractContextManager[None]:
+        """While the block lasts, or if it raises, the connection ends with a reset, whatever ends it.
+
+        For an answer without a length: a client that is sent no last chunk, as by HTTP/1.0, takes a part of it for the
+        whole if the connection is closed as usual.
+        """
+        ...
+
     def may_take_seconds(self, seconds: float) -> None:
         """Set how long the client may take to read each piece of an answer."""
         ...

@@ -5,6 +5,7 @@ decided in `connections`.
 """
 
 import errno
+import struct
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
@@ -28,6 +29,8 @@ _LINGER_SECONDS = 1.0  # to read and drop what a client still sends after its an
 _DISCARD_SECONDS = 10.0  # for the rest of a body after its answer
 _MAX_DISCARDED_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 64 * 1024
+# For SO_LINGER. With 0 seconds a close sends a reset and drops what is not sent yet, also if the process is killed.
+_RESET, _CLOSE = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 
 
 class _Connections(Protocol):
@@ -63,6 +66,7 @@ class Client:
         self.awaits_continue = False  # the client waits for "100 Continue" before it sends its body
         self.credential: Hashable | None = None  # the first token or key that it proved; set by `connections`
         self.is_router = False  # it proved several; set by `connections`
+        self.is_resetting = False  # an answer is under way whose end the client would not see: see `whole_or_reset`
         self._is_hung_up = False  # we have shut it down ourselves
         self._is_unread = False  # its last request was answered before all of it was read
         self._is_fresh = True  # everything that came on it has been answered
@@ -118,8 +122,29 @@ class Client:
     def hang_up(self, how: int = socket.SHUT_RDWR) -> None:
         """Shut it down; every read or write that waits on it ends."""
         self._is_hung_up = True
+        if self.is_resetting and how != socket.SHUT_RD:
+            self._inner.close()  # a shutdown would end the answer as if it were whole
+            return
         with suppress(OSError):  # it may be closed by now
             self._inner.shutdown(how)
+
+    def shutdown(self, how: int) -> None:
+        """What gunicorn calls before it closes a connection whose answer failed."""
+        if not self.is_resetting:
+            self._inner.shutdown(how)
+
+    @contextmanager
+    def whole_or_reset(self) -> Iterator[None]:
+        """While the block lasts, or if it raises, the connection ends with a reset, whatever ends it."""
+        self._set_linger(_RESET)
+        self.is_resetting = True
+        yield
+        self.is_resetting = False
+        self._set_linger(_CLOSE)
+
+    def _set_linger(self, linger: bytes) -> None:
+        with suppress(OSError):  # it may be closed by now
+            self._inner.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
     def recv(self, size: int) -> bytes:
         while True:

@@ -116,8 +116,9 @@ class GunicornWorker(GeventWorker):
             self._note_refused(client.head if req is None else f"{req.method} {req.uri}\r\n".encode("latin-1"))
         if req is not None:
             self.log.access(SimpleNamespace(status=refusals.status_line(refusal)), req, {}, timedelta())
-        with suppress(OSError):
-            client.sendall(refusals.write(refusal))
+        if not client.is_resetting:  # else a part of an answer is out, and this would stand in it
+            with suppress(OSError):
+                client.sendall(refusals.write(refusal))
 
     def _may_keep(self, client: Client) -> bool:
         """Whether a connection may have another request after the answer that is about to be sent."""

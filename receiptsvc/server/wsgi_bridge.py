@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from http import HTTPStatus
 from io import BytesIO
@@ -166,7 +167,8 @@ class WsgiBridge:
         if isinstance(chunks, Stream):
             chunks.end_on(environ.get(STOPPING))
             return chunks
-        return self._rest(run, chunks, pieces, first, connection_of(environ))
+        has_length = any(name.lower() == "content-length" for name, _ in calls[0][1])
+        return self._rest(run, chunks, pieces, first, connection_of(environ), has_length=has_length)
 
     def _begin(self, environ: WSGIEnvironment, start: StartResponse) -> tuple[Any, Iterator[bytes], bytes | None]:
         """On a thread: call the application and take the first piece, which is the whole of most answers."""
@@ -178,16 +180,26 @@ class WsgiBridge:
 
     @staticmethod
     def _rest(
-        run: Run, chunks: Any, pieces: Iterator[bytes], first: bytes | None, connection: Connection | None
+        run: Run,
+        chunks: Any,
+        pieces: Iterator[bytes],
+        first: bytes | None,
+        connection: Connection | None,
+        *,
+        has_length: bool,
     ) -> Iterator[bytes]:
-        """The rest of an answer: each piece is made on a thread, and none is held while the client takes a piece."""
+        """The rest of an answer: each piece is made on a thread, and none is held while the client takes a piece.
+
+        An answer without a length that breaks off ends with a reset.
+        """
         try:
-            piece = first
-            while piece is not None:
-                yield piece
-                piece = run(next, pieces, None)
-                if connection is not None:
-                    connection.may_take_seconds(MAX_PIECE_SECONDS)
+            with nullcontext() if connection is None or has_length else connection.whole_or_reset():
+                piece = first
+                while piece is not None:
+                    yield piece
+                    piece = run(next, pieces, None)
+                    if connection is not None:
+                        connection.may_take_seconds(MAX_PIECE_SECONDS)
         finally:
             if hasattr(chunks, "close"):
                 run(chunks.close)

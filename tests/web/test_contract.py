@@ -47,7 +47,7 @@ ONCE = re.compile(r"/(match|retry|dismiss|resolve|cancel)$")
 
 
 class Quiet(WSGIRequestHandler):
-    """Speaks HTTP/1.1, which exports need, and logs nothing."""
+    """Speaks HTTP/1.1, and logs nothing."""
 
     protocol_version = "HTTP/1.1"
 

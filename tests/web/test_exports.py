@@ -5,8 +5,10 @@ import gzip
 import http.client
 import io
 import json
+import os
+import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from receiptsvc.store.core import db
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message
 from receiptsvc.web.api import export_stream
-from tests.support import rows, stories
+from tests.support import nginx, rows, stories
 from tests.support.processes import resident_megabytes, until
 from tests.support.rows import seconds
 
@@ -117,11 +119,6 @@ def test_an_empty_export_has_only_the_header(desk: FlaskClient) -> None:
 @pytest.mark.parametrize("query", ["limit=5", "cursor=x", "status=lost", "client=x"])
 def test_an_unknown_parameter_of_an_export_is_refused(desk: FlaskClient, query: str) -> None:
     assert desk.get(f"/v1/export/messages.csv?{query}").status_code == 422
-
-
-def test_http_1_0_is_refused_since_it_has_no_end(desk: FlaskClient) -> None:
-    answer = desk.get("/v1/export/messages.csv", environ_overrides={"SERVER_PROTOCOL": "HTTP/1.0"})
-    assert (answer.status_code, answer.mimetype) == (505, "application/problem+json")
 
 
 def test_no_cell_is_a_formula(client: FlaskClient, database: Database) -> None:
@@ -216,9 +213,12 @@ def admin(postgresql_url: str) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def export(stack: Stack) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-    """An export whose first bytes have arrived."""
-    connection = http.client.HTTPConnection("127.0.0.1", int(stack.environ["PORT"]), timeout=60)
+def export(
+    stack: Stack, port: int | None = None, version: int = 11
+) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    """An export whose first bytes have arrived. `port`: a proxy's; `version`: of HTTP, 10 or 11."""
+    connection = http.client.HTTPConnection("127.0.0.1", port or int(stack.environ["PORT"]), timeout=60)
+    connection._http_vsn, connection._http_vsn_str = version, f"HTTP/1.{version % 10}"  # type: ignore[attr-defined] # noqa: SLF001 - nothing public sets it
     connection.connect()
     connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # so that little is under way
     connection.request("GET", "/v1/export/messages.csv", headers={"Authorization": f"Bearer {KEY}"})
@@ -226,6 +226,22 @@ def export(stack: Stack) -> tuple[http.client.HTTPConnection, http.client.HTTPRe
     assert answer.status == 200
     assert answer.read(1000).startswith(b"id,createdAt,recipient")
     return connection, answer
+
+
+# How an export comes: directly, by either version of HTTP, or through an nginx that speaks HTTP/1.0 to us.
+WAYS = ("HTTP/1.0", "HTTP/1.1", "nginx")
+
+
+@pytest.fixture(params=WAYS)
+def begin_export(
+    request: pytest.FixtureRequest, stack: Stack, tmp_path: Path
+) -> Iterator[Callable[[], tuple[http.client.HTTPConnection, http.client.HTTPResponse]]]:
+    """Begins an export by one of the ways."""
+    if request.param != "nginx":
+        yield lambda: export(stack, version=10 if request.param == "HTTP/1.0" else 11)
+        return
+    with nginx.running(tmp_path / "nginx", int(stack.environ["PORT"])) as port:
+        yield lambda: export(stack, port)
 
 
 def sessions(admin: psycopg.Connection, url: str, states: str) -> int:
@@ -255,19 +271,59 @@ def test_a_slow_client_holds_no_transaction_and_no_memory(
     assert resident_megabytes(process) - idle < 50
 
 
-@pytest.mark.slow
-def test_an_export_breaks_off_when_the_database_goes_away(
-    stack: Stack, admin: psycopg.Connection, postgresql_url: str
-) -> None:
-    connection, answer = export(stack)
-    name = make_url(postgresql_url).database
+def take_database_away(stack: Stack, admin: psycopg.Connection) -> None:
+    """End every session, and let none begin."""
+    name = make_url(stack.environ["DATABASE_URL"]).database
     admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
     admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
-    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+
+
+def kill_worker(stack: Stack, _admin: psycopg.Connection) -> None:
+    """Kill the process that serves, which has no time to end anything."""
+    for pid in _children(stack):
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("break_it", [take_database_away, kill_worker])
+def test_an_export_that_breaks_off_is_an_error_to_every_client_and_proxy(
+    begin_export: Callable[[], tuple[http.client.HTTPConnection, http.client.HTTPResponse]],
+    stack: Stack,
+    admin: psycopg.Connection,
+    break_it: Callable[[Stack, psycopg.Connection], None],
+) -> None:
+    connection, answer = begin_export()
+    break_it(stack, admin)
+    with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
         answer.read()
     connection.close()
+    name = make_url(stack.environ["DATABASE_URL"]).database
     admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
     until("the service is back", lambda: answers(f"{stack.url}/readyz"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", [10, 11])
+def test_an_export_that_breaks_off_ends_with_a_reset(stack: Stack, admin: psycopg.Connection, version: int) -> None:
+    connection, answer = export(stack, version=version)
+    take_database_away(stack, admin)
+    received = b""
+    with pytest.raises(ConnectionResetError):
+        while piece := answer.fp.read1(65536):  # past http.client, whose own error hides the reset
+            received += piece
+    assert b"HTTP/1.1 500" not in received, "no error stands in the middle of the answer"
+    assert not received.endswith(b"0\r\n\r\n")
+    answer.close()
+    connection.close()
+
+
+@pytest.mark.slow
+def test_a_whole_export_ends_as_usual_by_every_way(
+    begin_export: Callable[[], tuple[http.client.HTTPConnection, http.client.HTTPResponse]],
+) -> None:
+    connection, answer = begin_export()
+    assert answer.read().count(b"\r\n") == MANY
+    connection.close()
 
 
 @pytest.mark.slow

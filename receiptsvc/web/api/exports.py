@@ -14,7 +14,7 @@ from receiptsvc.web.schemas.exports import ExportQuery
 
 blueprint = new_blueprint("export", "Everything that fits, as CSV or JSON lines, however much it is.")
 
-_ERRORS = (422, 503, 505)
+_ERRORS = (422, 503)
 
 
 def _make_sample(table: export_stream.Table) -> str:
@@ -41,7 +41,7 @@ def export_messages_csv(query: dict[str, Any]) -> Response:
     quoted; a null value is an empty cell without quotes.
 
     Messages accepted after the export began are not in it, and each status is that of the time at which its line was
-    written. An answer that breaks off (its chunked transfer has no last chunk) is not complete.
+    written. An answer that breaks off is not complete: its connection is reset, and a client or proxy reports an error.
     """
     return _export(export_stream.MESSAGES, query, Form.CSV)
 

@@ -33,7 +33,6 @@ PROBLEMS = {
     500: "An error of ours; it has been logged. What was asked for may or may not have been done.",
     503: "The service can't do it now; ask again after `Retry-After` seconds. What was asked for may or may not have "
     "been done.",
-    505: "The request came by HTTP/1.0, where a truncated answer looks like a whole one.",
 }
 
 _PATH_SCHEMAS = {  # by the parameter's name
