@@ -1,15 +1,18 @@
 """Exports: every row once, no formulas, no open transaction between slices, and no part that looks complete."""
 
+import codecs
 import csv
 import gzip
 import http.client
 import io
 import json
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +122,94 @@ def test_an_empty_export_has_only_the_header(desk: FlaskClient) -> None:
 @pytest.mark.parametrize("query", ["limit=5", "cursor=x", "status=lost", "client=x"])
 def test_an_unknown_parameter_of_an_export_is_refused(desk: FlaskClient, query: str) -> None:
     assert desk.get(f"/v1/export/messages.csv?{query}").status_code == 422
+
+
+JANUARY, FEBRUARY = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
+
+# kind, query, what follows the table's name
+NAMES = [
+    ("no range", {}, ""),
+    ("whole days", {"since": JANUARY, "until": FEBRUARY}, "-from-2026-01-01-until-2026-02-01"),
+    ("only an end", {"until": FEBRUARY}, "-until-2026-02-01"),
+    ("a time of day", {"until": "2026-01-01T09:30:00Z"}, "-until-2026-01-01T093000Z"),
+    ("another offset", {"until": "2026-01-01T09:30:00+01:00"}, "-until-2026-01-01T083000Z"),
+    (
+        "whole days in a zone",
+        {"until": "2026-06-30T23:00:00Z", "since": "2026-05-31T23:00:00Z", "timezone": "Europe/London"},
+        "-from-2026-06-01-until-2026-07-01",
+    ),
+    (
+        "a time in a zone",
+        {"until": "2026-06-30T22:00:00Z", "timezone": "Asia/Kolkata"},
+        "-until-2026-07-01T033000+0530",
+    ),
+    ("changes", {"changedSince": JANUARY, "until": FEBRUARY}, "-changed-since-2026-01-01-until-2026-02-01"),
+    ("nothing personal", {"recipient": "447700900001", "clientRef": "a", "until": FEBRUARY}, "-until-2026-02-01"),
+]
+
+
+@pytest.mark.parametrize(("query", "name"), [case[1:] for case in NAMES], ids=[case[0] for case in NAMES])
+def test_the_name_of_the_file_has_its_range(desk: FlaskClient, query: dict[str, str], name: str) -> None:
+    answer = desk.get("/v1/export/messages.csv", query_string=query)
+    assert answer.headers["Content-Disposition"] == f'attachment; filename="messages{name}.csv"'
+
+
+def test_a_range_that_is_open_ends_when_the_export_begins(desk: FlaskClient) -> None:
+    name = desk.get(f"/v1/export/transitions.jsonl?since={JANUARY}").headers["Content-Disposition"]
+    assert re.fullmatch(
+        r'attachment; filename="transitions-from-2026-01-01-until-20\d\d-\d\d-\d\dT\d{6}Z\.jsonl"', name
+    )
+
+
+@pytest.mark.parametrize("table", ["messages", "transitions"])
+def test_a_byte_order_mark_comes_first_and_once_on_request(
+    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    monkeypatch.setattr(export_stream, "_SLICE", 2)
+    rows.accept(database, *(rows.message(text="caf\u00e9") for _ in range(5)))
+    path = f"/v1/export/{table}.csv"
+    plain = client.get(path).get_data()
+    assert client.get(f"{path}?bom=true").get_data() == codecs.BOM_UTF8 + plain
+    assert client.get(f"{path}?bom=false").get_data() == plain
+    assert client.get(f"{path}?bom=1").status_code == 422
+    assert client.get(f"/v1/export/{table}.jsonl?bom=true").status_code == 422, "JSON lines have no mark"
+
+
+# kind, zone, a time in UTC, the same as it is written
+ZONED = [
+    ("winter", "Europe/London", "2026-01-05T09:30:00.250000Z", "2026-01-05T09:30:00.250000+00:00"),
+    ("summer", "Europe/London", "2026-07-05T09:30:00.250000Z", "2026-07-05T10:30:00.250000+01:00"),
+    ("the repeated hour, first", "Europe/London", "2026-10-25T00:30:00.000000Z", "2026-10-25T01:30:00.000000+01:00"),
+    ("the repeated hour, again", "Europe/London", "2026-10-25T01:30:00.000000Z", "2026-10-25T01:30:00.000000+00:00"),
+    ("half an hour", "Asia/Kolkata", "2026-01-05T20:00:00.000000Z", "2026-01-06T01:30:00.000000+05:30"),
+    ("behind UTC", "America/New_York", "2026-01-05T02:00:00.000000Z", "2026-01-04T21:00:00.000000-05:00"),
+    ("no offset", "UTC", "2026-01-05T02:00:00.000000Z", "2026-01-05T02:00:00.000000+00:00"),
+]
+
+
+@pytest.mark.parametrize(("zone", "utc", "local"), [case[1:] for case in ZONED], ids=[case[0] for case in ZONED])
+def test_times_are_written_in_a_zone_on_request_and_no_text_is_touched(
+    client: FlaskClient, database: Database, zone: str, utc: str, local: str
+) -> None:
+    texts = [utc, f"a,{utc},b", f'"{utc}"', f'say ""{utc}"",{utc}', f"{utc}\r\n{utc}"]
+    rows.accept(database, *(rows.message(text=text, client_ref=utc) for text in texts))
+    with database.transaction() as session:
+        session.execute(update(Message).values(created_at=datetime.fromisoformat(utc)))
+    written = read_csv(client, f"/v1/export/messages.csv?timezone={zone}")
+    assert [row["text"] for row in written][::-1] == texts
+    assert {row["clientRef"] for row in written} == {utc}
+    assert {row["createdAt"] for row in written} == {local}
+    for step in read_csv(client, f"/v1/export/transitions.csv?timezone={zone}"):
+        assert step["occurredAt"] == ""
+        assert datetime.fromisoformat(step["recordedAt"]).isoformat(timespec="microseconds") == step["recordedAt"]
+
+
+@pytest.mark.parametrize("zone", ["Europe", "Mars/Base", "../etc/passwd", "", "BST+1:00", "Europe/London\0", "x" * 65])
+def test_what_is_no_zone_is_refused(desk: FlaskClient, zone: str) -> None:
+    answer = desk.get("/v1/export/messages.csv", query_string={"timezone": zone})
+    assert answer.status_code == 422
+    assert answer.json is not None
+    assert answer.json["errors"] == {"timezone": ["Must be the name of a time zone, such as Europe/London."]}
 
 
 def test_no_cell_is_a_formula(client: FlaskClient, database: Database) -> None:
@@ -307,10 +398,10 @@ def test_an_export_that_breaks_off_is_an_error_to_every_client_and_proxy(
 def test_an_export_that_breaks_off_ends_with_a_reset(stack: Stack, admin: psycopg.Connection, version: int) -> None:
     connection, answer = export(stack, version=version)
     take_database_away(stack, admin)
-    received = b""
+    pieces: list[bytes] = []
     with pytest.raises(ConnectionResetError):
-        while piece := answer.fp.read1(65536):  # past http.client, whose own error hides the reset
-            received += piece
+        pieces.extend(iter(lambda: answer.fp.read1(65536), b""))  # past http.client, whose own error hides the reset
+    received = b"".join(pieces)
     assert b"HTTP/1.1 500" not in received, "no error stands in the middle of the answer"
     assert not received.endswith(b"0\r\n\r\n")
     answer.close()

@@ -4,10 +4,14 @@ No transaction is open and no thread is held while a slow client reads. If the d
 breaks off: the server resets the connection, so that no client or proxy takes a part for the whole.
 """
 
+import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from flask import Response
 from sqlalchemy.orm import Session
@@ -28,6 +32,7 @@ MEDIA = {Form.CSV: "text/csv; charset=utf-8; header=present", Form.JSON: "applic
 _SLICE = 1000  # messages, or messages whose transitions are read
 _RETRY_AFTER_SECONDS = 5
 _SHARES = Shares(8, of_one=4)  # exports of a process: each holds a slice while its client takes it
+_CELL = re.compile(r'"[^"]*"|(?<![^,])[0-9]{4}-[0-9-]{5}T[0-9:.]{15}Z(?![^,\r])')  # of CSV: a quoted one, or a time
 
 LineWriter = Callable[[Line], str]
 
@@ -40,6 +45,15 @@ class Table:
     columns: tuple[str, ...]
     read: Callable[..., Page[Line, Any]]
     write: dict[Form, LineWriter]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Style:
+    """How an export is written. `has_bom` and `zone` are for CSV; without a zone its times are UTC, ending in Z."""
+
+    form: Form
+    has_bom: bool = False
+    zone: ZoneInfo | None = None
 
 
 def _write_transition_csv(line: Line) -> str:
@@ -69,15 +83,32 @@ TRANSITIONS = Table(
 )
 
 
-def respond(database: Database, table: Table, where: MessageFilter, form: Form) -> Response:
+def respond(database: Database, table: Table, where: MessageFilter, style: Style) -> Response:
     """Stream all rows that fit. Raises Problem 503; StorageUnavailable if the first slice can't be read."""
-    pages = _hold(_read_pages(database, table, where, form), auth.key_name())
+    name = f"{table.name}{_describe_range(where, style.zone, database.clock.now())}.{style.form}"
+    pages = _hold(_read_pages(database, table, where, style.form), auth.key_name())
     first = next(pages)
     return Response(
-        _write_chunks(table, form, chain([first], pages)),
-        content_type=MEDIA[form],
-        headers={"Content-Disposition": f'attachment; filename="{table.name}.{form}"'},
+        _write_chunks(table, style, chain([first], pages)),
+        content_type=MEDIA[style.form],
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
+
+
+def _describe_range(where: MessageFilter, zone: ZoneInfo | None, now: datetime) -> str:
+    """The range of time of an export, for its file's name; empty without one. One that is open ends now."""
+    if where.since is None and where.until is None and where.changed_since is None:
+        return ""
+    ends = (("from", where.since), ("changed-since", where.changed_since), ("until", where.until or now))
+    return "".join(f"-{word}-{_write_for_name(time, zone)}" for word, time in ends if time is not None)
+
+
+def _write_for_name(time: datetime, zone: ZoneInfo | None) -> str:
+    """A time in a file's name, where no system allows a colon; of a midnight only the day."""
+    local = time.astimezone(zone or UTC)
+    if (local.hour, local.minute, local.second, local.microsecond) == (0, 0, 0, 0):
+        return f"{local:%Y-%m-%d}"
+    return f"{local:%Y-%m-%dT%H%M%S}" + (f"{local:%z}" if zone else "Z")
 
 
 def _hold(pages: Iterator[Sequence[Line]], key: str) -> Iterator[Sequence[Line]]:
@@ -96,10 +127,23 @@ def _read_pages(database: Database, table: Table, where: MessageFilter, form: Fo
     return (page.items for page in slices.walk(lambda: database.reading(time_limits.EXPORT), step))
 
 
-def _write_chunks(table: Table, form: Form, pages: Iterator[Sequence[Line]]) -> Iterator[bytes]:
+def _write_chunks(table: Table, style: Style, pages: Iterator[Sequence[Line]]) -> Iterator[bytes]:
     """One chunk a page; CSV's first chunk begins with the header."""
-    header = ",".join(table.columns) + "\r\n" if form is Form.CSV else ""
-    write = table.write[form]
+    header = ",".join(table.columns) + "\r\n" if style.form is Form.CSV else ""
+    start = BOM_UTF8 if style.has_bom else b""
+    write = table.write[style.form]
     for page in pages:
-        yield (header + "".join([write(line) for line in page])).encode()
-        header = ""
+        lines = "".join([write(line) for line in page])
+        yield start + (header + (_localise(lines, style.zone) if style.zone else lines)).encode()
+        header, start = "", b""
+
+
+def _localise(lines: str, zone: ZoneInfo) -> str:
+    """CSV with its times in a zone. Not done by the databases, of which one knows no zones."""
+
+    def write(cell: re.Match[str]) -> str:
+        if cell[0].startswith('"'):
+            return cell[0]
+        return datetime.fromisoformat(cell[0]).astimezone(zone).isoformat(timespec="microseconds")
+
+    return _CELL.sub(write, lines)

@@ -7,10 +7,11 @@ from flask import Response
 from receiptsvc.store.queries.exports import Form
 from receiptsvc.store.queries.listing import MessageFilter
 from receiptsvc.web.api import export_stream
+from receiptsvc.web.api.export_stream import Style
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
-from receiptsvc.web.schemas.exports import ExportQuery
+from receiptsvc.web.schemas.exports import CsvExportQuery, ExportQuery
 
 blueprint = new_blueprint("export", "Everything that fits, as CSV or JSON lines, however much it is.")
 
@@ -25,7 +26,7 @@ def _make_sample(table: export_stream.Table) -> str:
     blueprint,
     "GET",
     "/export/messages.csv",
-    query=ExportQuery,
+    query=CsvExportQuery,
     streams="text/csv",
     sample=",".join(export_stream.MESSAGES.columns),
     response=None,
@@ -36,8 +37,10 @@ def export_messages_csv(query: dict[str, Any]) -> Response:
     """Export messages as CSV
 
     Those that fit every filter, the newest first, with the names of the columns in the first line; by RFC 4180, in
-    UTF-8. A cell that a spreadsheet would take for a formula (`=`, `+`, `-`, `@`, a tab or line end at its beginning)
-    begins with an apostrophe. Phone numbers and transactionIDs are plain digits: import these columns as text. Text is
+    UTF-8. Excel reads that right if the file begins with a byte order mark: `bom=true`. Times are UTC, or by `timezone`
+    those of a zone. With `since`, `until` or `changedSince` the file's name has the range. A cell that a spreadsheet
+    would take for a formula (`=`, `+`, `-`, `@`, a tab or line end at its beginning) begins with an apostrophe. Phone
+    numbers and transactionIDs are plain digits: import these columns as text. Text is
     quoted; a null value is an empty cell without quotes.
 
     Messages accepted after the export began are not in it, and each status is that of the time at which its line was
@@ -69,7 +72,7 @@ def export_messages_jsonl(query: dict[str, Any]) -> Response:
     blueprint,
     "GET",
     "/export/transitions.csv",
-    query=ExportQuery,
+    query=CsvExportQuery,
     streams="text/csv",
     sample=",".join(export_stream.TRANSITIONS.columns),
     response=None,
@@ -105,4 +108,5 @@ def export_transitions_jsonl(query: dict[str, Any]) -> Response:
 
 
 def _export(table: export_stream.Table, query: dict[str, Any], form: Form) -> Response:
-    return export_stream.respond(context.database(), table, MessageFilter(**query), form)
+    style = Style(form=form, has_bom=query.pop("bom", False), zone=query.pop("timezone", None))
+    return export_stream.respond(context.database(), table, MessageFilter(**query), style)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import marshmallow as ma
 from marshmallow import fields, validate
@@ -23,6 +24,7 @@ Value = TypeVar("Value")
 # Patterns for the OpenAPI document: regular expressions of JSON Schema.
 _SENDABLE = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]*$"
 _TRANSACTION_ID = "^[0-9]{1,40}$"
+_ZONE = "^[A-Za-z][A-Za-z0-9+_/-]{0,63}$"
 NUMBER = "^[^A-Za-z]{1,40}$"  # what `numbers` reads has digits of any script, so a pattern can say only this shortly
 
 _GUID = r"^[\t\n\r -\u007f]+$"
@@ -213,6 +215,11 @@ def query_moment(**options: Any) -> Coded[datetime]:
     )
 
 
+def timezone(**options: Any) -> Coded[ZoneInfo]:
+    """A time zone by its name in the IANA database."""
+    return _string(Coded(read=_read_timezone, **options), pattern=_ZONE)
+
+
 def public_id(prefix: str, **options: Any) -> Coded[UUID]:
     """One of our ids, written with its prefix; for output only."""
     return _string(
@@ -297,6 +304,15 @@ def _read_moment(text: str) -> datetime:
     if not 1970 <= time.year < 3000:
         raise ma.ValidationError("Must lie in the years 1970 to 2999.")
     return time
+
+
+def _read_timezone(text: str) -> ZoneInfo:
+    try:
+        if re.fullmatch(_ZONE, text):
+            return ZoneInfo(text)
+    except (ValueError, OSError, LookupError):  # such as the name of a folder of zones
+        pass
+    raise ma.ValidationError("Must be the name of a time zone, such as Europe/London.")
 
 
 def _write_moment(time: datetime) -> str:

@@ -28,7 +28,7 @@ from receiptsvc.web.schemas.base import Request, Schema, about, message_url
 
 STATUSES = [status.value for status in Status]
 
-_NO_FILTERS = {"limit", "cursor", "estimate"}
+_NO_FILTERS = {"limit", "cursor", "estimate", "bom", "timezone"}
 _CHUNK_SIZE = 100  # messages
 _MAX_CHARACTERS = 10  # of one text that are listed: a text in another script has hundreds
 
