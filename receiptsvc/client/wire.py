@@ -18,6 +18,7 @@ Json = dict[str, Any]  # an object of the API, as documented in docs/api.md
 
 _CONNECT_SECONDS = 5.0
 _MAX_SILENCE_SECONDS = 40.0  # of a stream; the service sends something every 15 s
+_POSITION = " at "  # how a comment begins that tells where a stream stands
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -177,6 +178,9 @@ class _Feed:
                 name, _, value = line.decode().partition(":")
                 if name:
                     fields[name] = value.removeprefix(" ")
+                    self._note_retry(fields)
+                elif value.startswith(_POSITION):  # all before it was given; a comment, so between two events
+                    self.last_id = value.removeprefix(_POSITION)
                 elif not line:
                     event = self._dispatch(fields)
                     fields = {}
@@ -186,13 +190,15 @@ class _Feed:
             return
 
     def _dispatch(self, fields: Mapping[str, str]) -> Event | None:
-        """The event of these fields; None if it has no data. Notes its id and `retry`."""
+        """The event of these fields; None if it has no data. Notes its id."""
         self.last_id = fields.get("id", self.last_id)
-        if fields.get("retry", "").isdecimal():
-            self.retry_seconds = int(fields["retry"]) / 1000
         if "data" not in fields:
             return None
         return Event(id=str(self.last_id), kind=fields.get("event", "message"), data=json.loads(fields["data"]))
+
+    def _note_retry(self, fields: Mapping[str, str]) -> None:
+        if fields.get("retry", "").isdecimal():
+            self.retry_seconds = int(fields["retry"]) / 1000
 
 
 class _Bearer(requests.auth.AuthBase):

@@ -6,6 +6,10 @@ the memory of a stream is bounded, and a stream takes no more than its greenlet.
 and only while there are streams.
 
 A stream whose next events were pruned ends. Its client comes again with the id that it has, and is told so (410).
+
+An empty line is sent only after an event with data: httpx-sse, fetch-event-source and others make an event without data
+of any other block. So all between the events is comments and `retry`, each a line. Node's `eventsource` takes an id
+only with data, too; so where a stream stands is told in a comment, or by an event of its own to whoever asks for it.
 """
 
 import threading
@@ -93,18 +97,20 @@ class Feed:
         max_streams: int | None = None,
         *,
         key: str = "",
+        has_position_events: bool = False,
     ) -> "Stream | None":
         """A stream of the events after a position that have all these labels; None if there are too many streams.
 
         `last`: the position of the last event now. `max_streams`: how many the server has connections for. `key`: the
-        name of the API key; a tenth of the streams is out of the reach of a single one.
+        name of the API key; a tenth of the streams is out of the reach of a single one. `has_position_events`: see
+        `Stream`.
         """
         limit = MAX_OPEN_STREAMS if max_streams is None else min(max_streams, MAX_OPEN_STREAMS)
         with self._opening:  # threads count and open: two of them could both take the last place
             of_key = sum(stream.key == key for stream in self._opened)
             if len(self._opened) >= limit or of_key >= limit - limit // 10:
                 return None
-            stream = Stream(self, after, last, labels, key=key)
+            stream = Stream(self, after, last, labels, key=key, has_position_events=has_position_events)
             self._opened.add(stream)
             return stream
 
@@ -215,18 +221,26 @@ class Feed:
 class Stream:
     """One stream, to be iterated once, on the loop. Its pieces are text/event-stream.
 
-    It sends its position at its start and in its heartbeats: a client that reconnects begins there, and no event that
-    did not match has to be read again.
+    It tells its position at its start and in its heartbeats: a client that reconnects there misses nothing, and no
+    event that did not match has to be read again. It does so in comments, or with `has_position_events` by events.
     """
 
     def __init__(
-        self, feed: Feed, after: FeedPosition, last: FeedPosition, labels: frozenset[Label], *, key: str = ""
+        self,
+        feed: Feed,
+        after: FeedPosition,
+        last: FeedPosition,
+        labels: frozenset[Label],
+        *,
+        key: str = "",
+        has_position_events: bool = False,
     ) -> None:
         self.labels, self.key = labels, key
         self.finest = min(labels, key=lambda label: _FINEST_FIRST.index(label[0])) if labels else None
         self.wake_up = GeventEvent()
         self._feed, self._last = feed, last
         self._position = after  # everything up to here has been sent or did not match
+        self._has_position_events = has_position_events
         self.waiting: deque[Frame] = deque()
         self._is_live = self._is_ending = False
         self._sent_at = monotonic()
@@ -254,7 +268,7 @@ class Stream:
 
     def __iter__(self) -> Iterator[bytes]:
         feed = self._feed
-        yield b"%sid: %s\n\n" % (_retry(), str(self._position).encode())
+        yield _retry() + self._write_position()
         feed.enter(self, self._last)
         try:
             while not (feed.is_ending or self._is_ending):
@@ -262,11 +276,11 @@ class Stream:
                 if piece is None:
                     break
                 if piece or monotonic() - self._sent_at >= HEARTBEAT_SECONDS:
-                    yield piece or self._heartbeat()
+                    yield piece or self._write_position()
                     self._sent_at = monotonic()
         finally:
             self.close()
-        yield b": come again\n%s\n" % _retry()
+        yield b": come again\n" + _retry()
 
     def close(self) -> None:
         """End the stream: its client has left, or it can't go on."""
@@ -300,8 +314,12 @@ class Stream:
         self._position = page.end
         return b"".join(frame.text for frame in page.frames if self.labels <= frame.labels)
 
-    def _heartbeat(self) -> bytes:
-        return b":\nid: %s\n\n" % str(self._position).encode()
+    def _write_position(self) -> bytes:
+        """The position: the beginning of a stream, and what keeps an idle connection alive."""
+        position = str(self._position).encode()
+        if self._has_position_events:
+            return b'id: %s\nevent: position\ndata: {"id":"%s"}\n\n' % (position, position)
+        return b": at %s\n" % position
 
 
 def _retry() -> bytes:

@@ -160,7 +160,7 @@ def test_told_to_stop_it_ends_streams_at_once_and_properly(sqlite_url: str, star
         assert time.monotonic() - began < 5
         for answer in answers:
             last = answer.read().decode()  # to a proper end, or it raises IncompleteRead
-            assert last.splitlines()[-2].startswith("retry: ")
+            assert last.splitlines()[-1].startswith("retry: ")
     assert lines(stack) == [("GET", "/v1/events", 200)] * 5
     assert "Traceback" not in (stack.folder / "web.log").read_text()
 

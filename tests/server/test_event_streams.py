@@ -13,7 +13,7 @@ from receiptsvc.server.event_streams import Feed, Stream
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.messages import change_feed
 from receiptsvc.store.messages.change_feed import BEGINNING, Event, FeedPosition, Label
-from tests.support import rows
+from tests.support import event_readers, rows
 from tests.support.rows import seconds
 
 pytestmark = pytest.mark.on_postgresql  # tests/store covers both databases
@@ -37,12 +37,20 @@ def feed(database: Database) -> Iterator[Feed]:
             gevent.sleep(0.01)
 
 
-def open_stream(feed: Feed, database: Database, *labels: Label, after: FeedPosition | None = None) -> Stream:
+def open_stream(
+    feed: Feed,
+    database: Database,
+    *labels: Label,
+    after: FeedPosition | None = None,
+    has_position_events: bool = False,
+) -> Stream:
     with database.transaction() as session:
         change_feed.number(session)
     with database.reading() as session:
         last = change_feed.find_last(session)
-    stream = feed.open(last if after is None else after, last, frozenset(labels))
+    stream = feed.open(
+        last if after is None else after, last, frozenset(labels), has_position_events=has_position_events
+    )
     assert stream is not None
     return stream
 
@@ -101,8 +109,8 @@ def test_a_stream_begins_with_its_retry_time_and_its_position(feed: Feed, databa
     retry, position, *rest = first.split("\n")
     assert retry.startswith("retry: ")
     assert 1000 <= int(retry[7:]) < 3000
-    assert position == f"id: {FeedPosition(1, 1)}"
-    assert rest == ["", ""]
+    assert position == f": at {FeedPosition(1, 1)}"
+    assert rest == [""], "no empty line, of which some clients make an event"
 
 
 def test_a_stream_without_a_position_sends_only_later_events(feed: Feed, database: Database) -> None:
@@ -150,10 +158,10 @@ def test_a_silent_stream_sends_a_heartbeat_with_the_position_it_has_reached(
 ) -> None:
     monkeypatch.setattr(event_streams, "HEARTBEAT_SECONDS", 0.5)
     pieces = begin(open_stream(feed, database, ("clientRef", "nobody's")))
-    assert next(pieces) == f":\nid: {BEGINNING}\n\n".encode()
+    assert next(pieces) == f": at {BEGINNING}\n".encode()
     accept(database, "a")
     with gevent.Timeout(PATIENCE_SECONDS):
-        while next(pieces) != f":\nid: {FeedPosition(1, 0)}\n\n".encode():
+        while next(pieces) != f": at {FeedPosition(1, 0)}\n".encode():
             pass
 
 
@@ -306,3 +314,41 @@ def test_threads_that_open_at_once_do_not_pass_the_bound(feed: Feed, monkeypatch
     again.close()
     again.close()
     assert feed.open(BEGINNING, BEGINNING, frozenset()) is not None
+
+
+def read_for_a_while(feed: Feed, database: Database, *, has_position_events: bool = False) -> bytes:
+    """All that one stream sends: its start, silence, events, silence, events, and its end."""
+    stream = open_stream(feed, database, has_position_events=has_position_events)
+    pieces = iter(stream)
+    sent = [next(pieces), next(pieces)]
+    for client_refs in (["a"], ["b", "c"]):
+        accept(database, *client_refs)
+        while sent[-1].count(b"event: event\n") < len(client_refs):
+            sent.append(next(pieces))
+        sent += [next(pieces), next(pieces)]
+    stream.end()
+    return b"".join([*sent, *pieces])
+
+
+@pytest.mark.parametrize("reader", event_readers.READERS, ids=lambda reader: reader.__name__)
+@pytest.mark.parametrize("size", [1, 5, 64, 10_000])
+def test_every_client_gets_the_events_and_nothing_without_data(
+    feed: Feed, database: Database, monkeypatch: pytest.MonkeyPatch, reader: event_readers.Reader, size: int
+) -> None:
+    monkeypatch.setattr(event_streams, "HEARTBEAT_SECONDS", 0.05)
+    text = read_for_a_while(feed, database)
+    events = list(reader(text[start : start + size] for start in range(0, len(text), size)))
+    assert [(event.name, event.data) for event in events] == [("event", "a"), ("event", "b"), ("event", "c")]
+    assert [event.id for event in events] == [str(FeedPosition(1, 0)), str(FeedPosition(2, 0)), str(FeedPosition(2, 1))]
+
+
+@pytest.mark.parametrize("reader", event_readers.READERS, ids=lambda reader: reader.__name__)
+def test_whoever_asks_for_positions_has_an_id_before_the_first_event(
+    feed: Feed, database: Database, monkeypatch: pytest.MonkeyPatch, reader: event_readers.Reader
+) -> None:
+    monkeypatch.setattr(event_streams, "HEARTBEAT_SECONDS", 0.05)
+    events = list(reader([read_for_a_while(feed, database, has_position_events=True)]))
+    assert (events[0].id, events[0].name) == (str(BEGINNING), "position")
+    assert all(event.data == f'{{"id":"{event.id}"}}' for event in events if event.name == "position")
+    assert [event.data for event in events if event.name == "event"] == ["a", "b", "c"]
+    assert (events[-1].id, events[-1].name) == (str(FeedPosition(2, 1)), "position")

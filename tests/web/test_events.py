@@ -100,6 +100,14 @@ def test_it_continues_after_the_last_event_id_and_the_header_takes_precedence(
     assert read(client, 1, f"?lastEventId={places[0]}", **{"Last-Event-ID": places[2]}) == every[3:]
 
 
+def test_no_character_of_a_text_ends_a_line_for_any_client(client: FlaskClient, database: Database) -> None:
+    content = "a\u2028b\u2029c\u0085d\x0be\x1cf\r\ng\rh"  # each ends a line for `str.splitlines`
+    rows.accept(database, rows.message(client_ref="a"))
+    stories.reply(database, "a", seconds(9), content=content)
+    [_, (_, name, data)] = read(client, 2, f"?lastEventId={BEGINNING}")
+    assert (name, data["content"]) == ("reply", content)
+
+
 def test_a_stream_is_not_cached_compressed_or_buffered(client: FlaskClient) -> None:
     answer = client.get("/v1/events", headers={"Accept-Encoding": "gzip"}, buffered=False)
     headers = answer.headers

@@ -50,14 +50,18 @@ def stream_events(headers: dict[str, Any], query: dict[str, Any]) -> Response:
     the order in which they were recorded. The stream begins with what happens from now on, or after the event whose id
     is given in the header `Last-Event-ID`, or as `lastEventId` by programs that can't set headers; the header takes
     precedence. Ids rise and are the same in every process. A stream may be cut at any time, by us too: reconnect with
-    the last id that you have, and no event is missed or sent twice. When there are no events, a comment comes every
-    15 s, with an id to reconnect with.
+    the last id that you have, and no event is missed or sent twice.
+
+    At its start, and after every 15 s without an event, a comment tells where the stream stands, such as
+    `: at 000000001234.017`: an id like any other, for a program that reconnects by itself and reads comments. A library
+    such as a browser's `EventSource` does not read them: until its first event it has no id, and what happens while it
+    reconnects is missed. With `positions=true` the same comes as an event with data and an id, `event: position`.
 
     Events are kept for some days (the setting KEEP_EVENTS_DAYS, 3 by default). 410: what followed the id is not all
     kept any more, or the id is not from here. Then open a stream without an id, and after that read the present state:
     `GET /v1/messages` with `changedSince`, and `GET /v1/inbound`. What happens meanwhile comes by the stream.
     """
-    parameter = query.pop("last_event_id", None)
+    parameter, has_position_events = query.pop("last_event_id", None), query.pop("positions")
     after = headers.get("last_event_id") or parameter
     if "client_ref" in query:
         query["client_ref"] = references.trim_client_ref(query["client_ref"]) or query["client_ref"]
@@ -72,7 +76,14 @@ def stream_events(headers: dict[str, Any], query: dict[str, Any]) -> Response:
         if after is not None:
             _require_kept(session, after)
     most = request.environ.get(MAX_STREAMS)
-    stream = context.feed().open(last if after is None else after, last, labels, most, key=auth.key_name())
+    stream = context.feed().open(
+        last if after is None else after,
+        last,
+        labels,
+        most,
+        key=auth.key_name(),
+        has_position_events=has_position_events,
+    )
     if stream is None:
         headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
         raise Problem(503, "There are as many streams open as there may be.", headers=headers)

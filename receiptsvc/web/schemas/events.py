@@ -65,6 +65,12 @@ class EventQuery(Request):
     )
     originator = kinds.text(max_length=16, metadata=about("The sender, exactly as it was given.", "ACME"))
     last_event_id = _last_event_id("lastEventId", _read_event_id, _EVENT_ID_PATTERN)
+    positions = kinds.query_flag(
+        load_default=False,
+        metadata=about(
+            "Whether to tell where the stream stands by events, `event: position`, and not by comments.", True
+        ),
+    )
 
 
 class StatusEvent(Schema):
