@@ -71,6 +71,7 @@ def make() -> Application:
         max_bytes=settings.max_body_bytes,
         find_key=auth.KnownKeys(settings.api_keys).find_name,
         reserved_paths=MONITORING_PATHS,
+        reading_posts=auth.find_reading_posts(flask),
     )
     intake = Intake(settings, group_commit, ack_stats)
     return Application(api, intake, is_callback, intake.count_unparsed)

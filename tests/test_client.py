@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
-from urllib.parse import parse_qs
 
 import pytest
 from werkzeug.serving import make_server
@@ -62,16 +61,16 @@ def test_a_loopback_service_is_reached_without_a_proxy(monkeypatch: pytest.Monke
 
 def test_lists_are_read_page_by_page_with_the_filters_kept() -> None:
     pages = {"": ([1, 2], "a"), "a": ([3], "b&c=d"), "b&c=d": ([4], None)}
-    asked: list[dict[str, list[str]]] = []
+    asked: list[dict[str, object]] = []
 
     def answer(request: Request) -> Response:
-        asked.append(parse_qs(request.query_string.decode()))
-        items, cursor = pages[request.args.get("cursor", "")]
+        asked.append(request.get_json())
+        items, cursor = pages[request.get_json().get("cursor", "")]
         return Response(json.dumps({"items": [{"id": item} for item in items], "nextCursor": cursor}))
 
     with answering(answer) as client:
         assert [item["id"] for item in client.messages(clientRef="ä/b&c")] == [1, 2, 3, 4]
-    assert [query["clientRef"] for query in asked] == [["ä/b&c"]] * 3
+    assert [query["clientRef"] for query in asked] == ["ä/b&c"] * 3
 
 
 def test_a_repeated_cursor_ends_the_list() -> None:
@@ -81,7 +80,7 @@ def test_a_repeated_cursor_ends_the_list() -> None:
 
 def test_a_conversation_has_the_timeline_of_all_its_pages() -> None:
     def answer(request: Request) -> Response:
-        second = "cursor" in request.args
+        second = "cursor" in request.get_json()
         return Response(
             json.dumps(
                 {"id": "cnv_1", "timeline": [{"type": "second" if second else "first"}]}
@@ -256,12 +255,24 @@ CALLS: list[tuple[Callable[[Client], object], tuple[str, str, object]]] = [
     (lambda client: client.sending(), ("GET", "/v1/sending", None)),
     (lambda client: client.pause("why"), ("POST", "/v1/sending/pause", {"reason": "why"})),
     (lambda client: client.resume(), ("POST", "/v1/sending/resume", {})),
-    (lambda client: list(client.suppressions(recipient="1")), ("GET", "/v1/suppressions?recipient=1", None)),
+    (
+        lambda client: list(client.suppressions(recipient="1", limit="7")),
+        ("POST", "/v1/suppressions/query", {"recipient": "1", "limit": 7}),
+    ),
     (
         lambda client: client.suppress("1", "ACME"),
         ("POST", "/v1/suppressions", {"recipient": "1", "originator": "ACME"}),
     ),
-    (lambda client: client.allow("1", reason="asked"), ("DELETE", "/v1/suppressions?recipient=1&reason=asked", None)),
+    (
+        lambda client: client.allow("1", reason="asked"),
+        ("POST", "/v1/suppressions/remove", {"recipient": "1", "reason": "asked"}),
+    ),
+    (
+        lambda client: list(client.messages(recipient="1", estimate="true")),
+        ("POST", "/v1/messages/query", {"recipient": "1", "estimate": True}),
+    ),
+    (lambda client: list(client.replies(isOptOut="false")), ("POST", "/v1/inbound/query", {"isOptOut": False})),
+    (lambda client: client.search("Jane"), ("POST", "/v1/search", {"q": "Jane"})),
     (lambda client: list(client.receipts(outcome="dead")), ("GET", "/v1/receipts?outcome=dead", None)),
     (lambda client: client.receipt("r1"), ("GET", "/v1/receipts/r1", None)),
     (lambda client: client.match("r1", "m1"), ("POST", "/v1/receipts/r1/match", {"message": "m1"})),
@@ -272,6 +283,45 @@ CALLS: list[tuple[Callable[[Client], object], tuple[str, str, object]]] = [
         ("POST", "/v1/receipts/replay", {"outcomes": ["dead"], "dryRun": True}),
     ),
 ]
+
+
+PERSONAL = "447700900001"
+
+# Every call to which a number, a text or a clientRef can be given.
+WITH_A_PERSON: list[Callable[[Client], object]] = [
+    lambda client: client.send([{"recipients": [PERSONAL], "text": PERSONAL}]),
+    lambda client: list(client.messages(recipient=PERSONAL)),
+    lambda client: list(client.messages(clientRefPrefix=PERSONAL, order="clientRef")),
+    lambda client: list(client.lookup([PERSONAL], "clientRefs")),
+    lambda client: client.search(PERSONAL),
+    lambda client: client.cancel_all(recipient=PERSONAL),
+    lambda client: list(client.suppressions(recipient=PERSONAL)),
+    lambda client: client.suppress(PERSONAL),
+    lambda client: client.allow(PERSONAL),
+    lambda client: list(client.conversations(clientRef=PERSONAL)),
+    lambda client: list(client.timeline(PERSONAL)),
+    lambda client: client.conversation(PERSONAL),
+    lambda client: list(client.recipient(PERSONAL)),
+    lambda client: list(client.replies(sender=PERSONAL)),
+    lambda client: next(client.events(recipient=PERSONAL)),
+    lambda client: next(client.events(clientRef=PERSONAL)),
+]
+
+
+@pytest.mark.parametrize("number", range(len(WITH_A_PERSON)))
+def test_nothing_personal_stands_in_a_url(number: int) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def answer(request: Request) -> Response:
+        asked.append((request.environ["REQUEST_URI"], PERSONAL in request.get_data(as_text=True)))
+        if request.path == "/v1/events":
+            return Response("id: 1\ndata: {}\n\n", content_type="text/event-stream")
+        return Response(json.dumps({"items": [], "messages": [], "timeline": [], "nextCursor": None}))
+
+    with answering(answer) as client:
+        WITH_A_PERSON[number](client)
+    assert asked
+    assert all(PERSONAL not in uri and is_in_body for uri, is_in_body in asked), asked
 
 
 @pytest.mark.parametrize(("call", "expected"), CALLS, ids=[expected[1] for _, expected in CALLS])

@@ -89,7 +89,7 @@ def _lookups(client: Client, term: str) -> Iterator[tuple[str, Callable[[], Iter
     if ids.parse("msg", term) is not None:
         yield "message id", lambda: iter([client.message(term)])
     if term.isascii() and term.isdigit():
-        yield "transactionID", lambda: iter(client.transaction(term).get("messages") or [])
+        yield "transactionID", lambda: client.messages(transactionID=term)  # not in a URL: it may be a phone number
     number = numbers.read(term)
     if number is not None and len(number) >= _MIN_DIGITS:
         yield "recipient", lambda: client.messages(recipient=number)

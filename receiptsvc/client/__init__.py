@@ -5,7 +5,8 @@
     for message in client.messages(status="undelivered"): ...
 
 It knows the API's addresses and errors, and nothing of the store, the gateway or the terminal. docs/api.md documents
-the fields of its objects and the filters.
+the fields of its objects and the filters. What may be a person's (a number, a text, a clientRef) it sends in a body,
+never in a URL, which routers log.
 """
 
 import os
@@ -73,7 +74,7 @@ class Client(Wire):
 
     def messages(self, **filters: str) -> Iterator[Json]:
         """The messages that fit every filter, the newest first. Requests further pages as needed."""
-        yield from self.listed("/v1/messages", filters)
+        yield from self.listed("/v1/messages/query", filters, method="POST")
 
     def lookup(self, terms: Sequence[str], by: _Names = "ids") -> Iterator[Json]:
         """The messages with these ids, clientRefs or transactionIDs, in no order. Of a clientRef only the newest."""
@@ -83,7 +84,7 @@ class Client(Wire):
 
     def search(self, term: str) -> list[Json]:
         """Everything that a term may mean, the surest first, each with its kind (`as`), its `url` and some messages."""
-        return objects(self.call("GET", "/v1/search", {"q": term}), "items")
+        return objects(self.call("POST", "/v1/search", body={"q": term}), "items")
 
     def cancel(self, message_id: str, reason: str | None = None) -> Json:
         """Cancel a message that was not given to the gateway. ApiError 409: it is too late."""
@@ -115,7 +116,7 @@ class Client(Wire):
 
     def suppressions(self, **filters: str) -> Iterator[Json]:
         """The suppressions that fit every filter."""
-        yield from self.listed("/v1/suppressions", filters)
+        yield from self.listed("/v1/suppressions/query", filters, method="POST")
 
     def suppress(self, recipient: str, originator: str | None = None, reason: str | None = None) -> Json:
         """Suppress a sender's messages to a person. Without `originator`: those of the account's own number."""
@@ -124,8 +125,8 @@ class Client(Wire):
 
     def allow(self, recipient: str, originator: str | None = None, reason: str | None = None) -> Json:
         """Remove a suppression. ApiError 404: there is none."""
-        parameters = _without_none(recipient=recipient, originator=originator, reason=reason)
-        return self.call("DELETE", "/v1/suppressions", parameters)
+        body = _without_none(recipient=recipient, originator=originator, reason=reason)
+        return self.call("POST", "/v1/suppressions/remove", body=body)
 
     def receipts(self, **filters: str) -> Iterator[Json]:
         """The ledger's rows that fit every filter, the newest first."""
@@ -158,19 +159,20 @@ class Client(Wire):
 
     def conversations(self, **filters: str) -> Iterator[Json]:
         """All conversations, the most recently active first."""
-        yield from self.listed("/v1/conversations", filters)
+        yield from self.listed("/v1/conversations/query", filters, method="POST")
 
     def timeline(self, reference: str, **filters: str) -> Iterator[Json]:
         """The timeline of a conversation (by its clientRef or `cnv_` id), the earliest first."""
-        yield from self.listed("/v1/conversations", {"clientRef": reference, **filters}, name="timeline")
+        filters = {"clientRef": reference, **filters}
+        yield from self.listed("/v1/conversations/query", filters, name="timeline", method="POST")
 
     def recipient(self, number: str, **filters: str) -> Iterator[Json]:
         """Every message to and every reply from a person, the newest first. ApiError 404: there is none."""
-        yield from self.listed(f"/v1/recipients/{_quote(number)}", filters)
+        yield from self.listed("/v1/recipients/query", {"number": number, **filters}, method="POST")
 
     def replies(self, **filters: str) -> Iterator[Json]:
         """The replies that fit every filter, the newest first."""
-        yield from self.listed("/v1/inbound", filters)
+        yield from self.listed("/v1/inbound/query", filters, method="POST")
 
     def statistics(self, **filters: str) -> Json:
         """Messages by status, their delivery rate and times, and receipts, by hour or day."""
@@ -182,8 +184,7 @@ class Client(Wire):
 
     def conversation(self, reference: str) -> Json:
         """A conversation by its clientRef or `cnv_` id, with its whole timeline."""
-        # Not in the path, where a clientRef such as ".." would change the address.
-        pages = self.pages("/v1/conversations", {"clientRef": reference})
+        pages = self.pages("/v1/conversations/query", {"clientRef": reference}, method="POST")
         conversation = next(pages)
         timeline = objects(conversation, "timeline")
         for page in pages:

@@ -18,6 +18,7 @@ Json = dict[str, Any]  # an object of the API, as documented in docs/api.md
 
 _CONNECT_SECONDS = 5.0
 _MAX_SILENCE_SECONDS = 40.0  # of a stream; the service sends something every 15 s
+_FLAGS = frozenset({"estimate", "isOptOut", "positions"})  # parameters that are true or false
 _POSITION = " at "  # how a comment begins that tells where a stream stands
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -106,16 +107,21 @@ class Wire:
             return content
         raise _api_error(response, content)
 
-    def listed(self, path: str, filters: Mapping[str, str], *, name: str = "items") -> Iterator[Json]:
+    def listed(
+        self, path: str, filters: Mapping[str, str], *, name: str = "items", method: str = "GET"
+    ) -> Iterator[Json]:
         """The objects that a list's pages have under `name`. Requests further pages as needed."""
-        for page in self.pages(path, filters):
+        for page in self.pages(path, filters, method=method):
             yield from objects(page, name)
 
-    def pages(self, path: str, parameters: Mapping[str, str]) -> Iterator[Json]:
-        """The pages of a list, one after the other by `nextCursor`."""
+    def pages(self, path: str, parameters: Mapping[str, str], *, method: str = "GET") -> Iterator[Json]:
+        """The pages of a list, one after the other by `nextCursor`. By POST the parameters are in the body."""
         parameters = dict(parameters)
         while True:
-            page = self.call("GET", path, parameters)
+            if method == "POST":
+                page = self.call("POST", path, body=as_members(parameters))
+            else:
+                page = self.call(method, path, parameters)
             yield page
             cursor = page.get("nextCursor")
             if not cursor or cursor == parameters.get("cursor"):
@@ -123,7 +129,10 @@ class Wire:
             parameters["cursor"] = str(cursor)
 
     def follow(self, path: str, last_event_id: str | None, filters: Mapping[str, str]) -> Iterator[Event]:
-        """The events of an endless stream. When it is cut, it reconnects after the last event it gave."""
+        """The events of an endless stream. When it is cut, it reconnects after the last event it gave.
+
+        With filters it asks by POST: they may be a person's, and stand in no URL.
+        """
         feed = _Feed(last_event_id)
         while True:
             try:
@@ -137,9 +146,10 @@ class Wire:
 
     def _open_stream(self, path: str, last_event_id: str | None, filters: Mapping[str, str]) -> requests.Response:
         try:
-            response = self._session.get(
+            response = self._session.request(
+                "POST" if filters else "GET",
                 self.url + path,
-                params=filters,
+                json=as_members(filters) if filters else None,
                 headers={"Last-Event-ID": last_event_id} if last_event_id is not None else None,
                 timeout=(self._timeout[0], _MAX_SILENCE_SECONDS),
                 stream=True,
@@ -162,6 +172,17 @@ def objects(answer: Json, name: str) -> list[Json]:
     if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
         raise ApiError(200, f"an answer without {name}; is RECEIPTSVC_URL the address of receiptsvc?")
     return members
+
+
+def as_members(parameters: Mapping[str, str]) -> Json:
+    """The parameters of a query as the members of a JSON object."""
+    return {name: _as_member(name, value) for name, value in parameters.items()}
+
+
+def _as_member(name: str, value: str) -> str | int | bool:
+    if name in _FLAGS and value in {"true", "false"}:
+        return value == "true"
+    return int(value) if name == "limit" and value.isascii() and value.isdigit() else value
 
 
 class _Feed:

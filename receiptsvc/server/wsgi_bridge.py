@@ -81,12 +81,15 @@ class WsgiBridge:
         max_bytes: int,
         find_key: Callable[[str], str | None],
         reserved_paths: frozenset[str] = frozenset(),
+        reading_posts: frozenset[str] = frozenset(),
     ) -> None:
         """`find_key`: the name of the key in a header Authorization, None without a right one.
 
         `reserved_paths`: paths with threads of their own, so that they are answered while all other threads are busy.
+        `reading_posts`: paths at which a POST only reads.
         """
         self._inner, self._reserved_paths, self._find_key = inner, reserved_paths, find_key
+        self._reading_posts = reading_posts
         self._max_bytes = max_bytes
         # What writes may wait for another transaction, and what reads must not wait behind it.
         self._reading_lane, self._writing_lane = _Lane(threads - threads // 2), _Lane(threads // 2)
@@ -115,7 +118,8 @@ class WsgiBridge:
     def _find_lane(self, environ: WSGIEnvironment) -> _Lane:
         if environ["PATH_INFO"] in self._reserved_paths:
             return self._reserved_lane
-        return self._reading_lane if environ["REQUEST_METHOD"] in _READING else self._writing_lane
+        is_reading = environ["REQUEST_METHOD"] in _READING or environ["PATH_INFO"] in self._reading_posts
+        return self._reading_lane if is_reading else self._writing_lane
 
     def _answer_unauthenticated(
         self, lane: _Lane, environ: WSGIEnvironment, start_response: StartResponse

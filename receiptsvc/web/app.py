@@ -50,7 +50,7 @@ class RestOfPath(BaseConverter):
 class Id(BaseConverter):
     """Any path segment as an id, except those that are routes of their own with other methods."""
 
-    regex = r"(?!(?:cancel|lookup|replay)\Z)[^/]+"
+    regex = r"(?!(?:cancel|lookup|query|replay)\Z)[^/]+"
 
 
 def create_app(settings: Settings, database: Database, *, probe_storage: ProbeStorage | None = None) -> Flask:

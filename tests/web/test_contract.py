@@ -40,10 +40,14 @@ BEYOND_SCHEMAS = re.compile(
     r"|Must be a country's three letters .*|Holds characters that are not GSM, and rejectUnicode is set.*"
     r"|Can stand for one recipient only.*|Occurs twice in this request; .*|There is no message with this id\."
     r"|Belongs to another request already.*|Is nothing but blanks: .*|Must be 1 to 36 characters of ASCII.*|Has \d+ characters as the gateway counts them.*"
+    r"|Must be the name of a time zone, such as Europe/London\."
 )
 
 # What can be done once with each message or receipt: chance decides which of these finds one to do it with.
-ONCE = re.compile(r"/(match|retry|dismiss|resolve|cancel)$")
+ONCE = re.compile(r"/(match|retry|dismiss|resolve|cancel|remove)$|^DELETE ")
+
+# Addresses that are also those of a clientRef or a number: what is allowed there is more than the one operation.
+ALSO_READ = {"POST /v1/conversations/query", "POST /v1/recipients/query"}
 
 
 class Quiet(WSGIRequestHandler):
@@ -122,6 +126,8 @@ def test_no_request_finds_a_fault(url: str) -> None:
 
     @schema.hook
     def filter_failure(_context: Any, failure: Any, _case: Any, answer: Any) -> bool:
+        if failure.title == "Allow header mismatch" and failure.operation in ALSO_READ:
+            return False
         return not (type(failure).__name__ == "RejectedPositiveData" and is_beyond_schemas(answer))
 
     faults: dict[str, str] = {}

@@ -18,6 +18,7 @@ from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import conversations as schemas
+from receiptsvc.web.schemas.base import in_body
 
 blueprint = new_blueprint("conversations", "Messages, their transitions and replies, in one timeline.")
 
@@ -29,6 +30,7 @@ blueprint = new_blueprint("conversations", "Messages, their transitions and repl
     query=schemas.ConversationsQuery,
     response=schemas.Conversations,
     errors=(404, 422, 503),
+    by_post=("/conversations/query", in_body(schemas.ConversationsQuery)),
 )
 @requires("read")
 def list_conversations(query: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from receiptsvc.web.http import auth, context
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
+from receiptsvc.web.schemas.base import in_body
 from receiptsvc.web.schemas.events import SAMPLE, EventHeaders, EventQuery
 
 blueprint = new_blueprint("events", "Changes of statuses and new replies, as they happen.")
@@ -41,6 +42,7 @@ _GONE = (
     streams="text/event-stream",
     sample=SAMPLE,
     errors=(410, 422, 503),
+    by_post=("/events", in_body(EventQuery)),
 )
 @requires("read")
 def stream_events(headers: dict[str, Any], query: dict[str, Any]) -> Response:

@@ -11,6 +11,7 @@ from receiptsvc.web.api.export_stream import Style
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
+from receiptsvc.web.schemas.base import in_body
 from receiptsvc.web.schemas.exports import CsvExportQuery, ExportQuery
 
 blueprint = new_blueprint("export", "Everything that fits, as CSV or JSON lines, however much it is.")
@@ -27,6 +28,7 @@ def _make_sample(table: export_stream.Table) -> str:
     "GET",
     "/export/messages.csv",
     query=CsvExportQuery,
+    by_post=("/export/messages.csv", in_body(CsvExportQuery)),
     streams="text/csv",
     sample=",".join(export_stream.MESSAGES.columns),
     response=None,
@@ -54,6 +56,7 @@ def export_messages_csv(query: dict[str, Any]) -> Response:
     "GET",
     "/export/messages.jsonl",
     query=ExportQuery,
+    by_post=("/export/messages.jsonl", in_body(ExportQuery)),
     streams="application/jsonl",
     sample=_make_sample(export_stream.MESSAGES),
     response=None,
@@ -73,6 +76,7 @@ def export_messages_jsonl(query: dict[str, Any]) -> Response:
     "GET",
     "/export/transitions.csv",
     query=CsvExportQuery,
+    by_post=("/export/transitions.csv", in_body(CsvExportQuery)),
     streams="text/csv",
     sample=",".join(export_stream.TRANSITIONS.columns),
     response=None,
@@ -93,6 +97,7 @@ def export_transitions_csv(query: dict[str, Any]) -> Response:
     "GET",
     "/export/transitions.jsonl",
     query=ExportQuery,
+    by_post=("/export/transitions.jsonl", in_body(ExportQuery)),
     streams="application/jsonl",
     sample=_make_sample(export_stream.TRANSITIONS),
     response=None,

@@ -21,6 +21,7 @@ from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import messages as schemas
+from receiptsvc.web.schemas.base import in_body
 from receiptsvc.web.schemas.receipts import Explanation
 from receiptsvc.web.schemas.submissions import Submission, SubmissionHeaders, SubmissionQuery
 from receiptsvc.web.submit import drafts
@@ -71,7 +72,13 @@ def _json_response(body: str, status: int) -> Response:
 
 
 @endpoint(
-    blueprint, "GET", "/messages", query=schemas.MessageListQuery, response=schemas.MessagePage, errors=(422, 503)
+    blueprint,
+    "GET",
+    "/messages",
+    query=schemas.MessageListQuery,
+    response=schemas.MessagePage,
+    errors=(422, 503),
+    by_post=("/messages/query", in_body(schemas.MessageListQuery)),
 )
 @requires("read")
 def list_messages(query: dict[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,28 @@ def read_recipient(query: dict[str, Any], number: str) -> dict[str, Any]:
 
     Every message to them and every reply from them, in whatever conversation, the newest first.
     """
-    digits = numbers.read(number)
+    return _read_page(numbers.read(number), query)
+
+
+@endpoint(
+    blueprint,
+    "POST",
+    "/recipients/query",
+    body=schemas.PersonBody,
+    response=schemas.Person,
+    errors=(404, 503),
+)
+@requires("read")
+def query_recipient(body: dict[str, Any]) -> dict[str, Any]:
+    """Read all of a person's messages, by POST
+
+    The same as `GET /v1/recipients/<number>`, with its parameters in the body: nothing personal is in the URL.
+    """
+    return _read_page(body["number"], body)
+
+
+def _read_page(digits: str | None, query: dict[str, Any]) -> dict[str, Any]:
+    """A page of a person's history. Raises Problem 404."""
     cursor = query.get("cursor")
     with context.database().reading() as session:
         page = contacts.read_contact(session, digits, limit=query["limit"], after=cursor) if digits else None

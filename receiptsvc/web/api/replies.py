@@ -10,11 +10,20 @@ from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.schemas import replies as schemas
+from receiptsvc.web.schemas.base import in_body
 
 blueprint = new_blueprint("replies", "What people wrote back, each linked to its conversation, with the reason.")
 
 
-@endpoint(blueprint, "GET", "/inbound", query=schemas.ReplyQuery, response=schemas.ReplyPage, errors=(422, 503))
+@endpoint(
+    blueprint,
+    "GET",
+    "/inbound",
+    query=schemas.ReplyQuery,
+    response=schemas.ReplyPage,
+    errors=(422, 503),
+    by_post=("/inbound/query", in_body(schemas.ReplyQuery)),
+)
 @requires("read")
 def list_replies(query: dict[str, Any]) -> Page[Reply, TimeCursor]:
     """List replies

@@ -17,13 +17,22 @@ from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.fields import parse_transaction_id
 from receiptsvc.web.schemas import search as schemas
+from receiptsvc.web.schemas.base import in_body
 
 _SAMPLE_SIZE = 5  # messages, and as many replies, of each hit
 
 blueprint = new_blueprint("search", "Finding messages and people by a term of any kind.")
 
 
-@endpoint(blueprint, "GET", "/search", query=schemas.SearchQuery, response=schemas.Hits, errors=(422, 503))
+@endpoint(
+    blueprint,
+    "GET",
+    "/search",
+    query=schemas.SearchQuery,
+    response=schemas.Hits,
+    errors=(422, 503),
+    by_post=("/search", in_body(schemas.SearchQuery)),
+)
 @requires("read")
 def search(query: dict[str, Any]) -> dict[str, Any]:
     """Search
@@ -98,7 +107,8 @@ def _find_by_number(session: Session, term: str) -> Iterator[dict[str, Any]]:
         messages = [entry.row for entry in entries if isinstance(entry.row, Message)]
         replies = [entry.row for entry in entries if isinstance(entry.row, Reply)]
         if entries:
-            yield _make_hit("recipient", f"recipients/{number}", messages, replies)
+            body = {"number": number}
+            yield _make_hit("recipient", f"recipients/{number}", messages, replies, query=("recipients", body))
     if digits is not None and len(digits) >= numbers.INDEXED_DIGITS:
         yield from _find_in_list(session, "recipientEnds", MessageFilter(recipient_ends=digits), recipientEnds=digits)
     transaction_id = parse_transaction_id(term)
@@ -117,20 +127,35 @@ def _find_by_name(session: Session, term: str) -> Iterator[dict[str, Any]]:
         yield _make_hit("clientRef", f"conversations/{ids.public('cnv', conversation_id)}", messages, replies)
     longer = [row for row in listing.find_by_prefix(session, term, _SAMPLE_SIZE + 1) if row.client_ref != term]
     if longer:
-        path = f"messages?{urlencode({'clientRefPrefix': term}, quote_via=quote)}"
-        yield _make_hit("clientRefPrefix", path, longer[:_SAMPLE_SIZE])
+        yield _make_list_hit("clientRefPrefix", longer[:_SAMPLE_SIZE], clientRefPrefix=term)
 
 
 def _find_in_list(session: Session, found_as: str, where: MessageFilter, **parameters: str) -> Iterator[dict[str, Any]]:
     """The messages that fit `where`, as one hit. `parameters`: the same filter as query parameters of its URL."""
     messages = listing.list_messages(session, where, limit=_SAMPLE_SIZE).items
     if messages:
-        yield _make_hit(found_as, f"messages?{urlencode(parameters, quote_via=quote)}", messages)
+        yield _make_list_hit(found_as, messages, **parameters)
+
+
+def _make_list_hit(found_as: str, messages: Sequence[Message], **parameters: str) -> dict[str, Any]:
+    """A hit that is a list of messages with these parameters."""
+    path = f"messages?{urlencode(parameters, quote_via=quote)}"
+    return _make_hit(found_as, path, messages, query=("messages", parameters))
 
 
 def _make_hit(
-    found_as: str, path: str, messages: Sequence[Message] = (), replies: Sequence[Reply] = ()
+    found_as: str,
+    path: str,
+    messages: Sequence[Message] = (),
+    replies: Sequence[Reply] = (),
+    query: tuple[str, dict[str, str]] | None = None,
 ) -> dict[str, Any]:
-    """A hit as `schemas.Hit` takes it. `path`: relative to /v1/."""
-    url = f"{context.settings().public_url}/v1/{path}"
-    return {"found_as": found_as, "url": url, "messages": messages, "replies": replies}
+    """A hit as `schemas.Hit` takes it. `path`: relative to /v1/. `query`: list and body, if a term is in it."""
+    base = f"{context.settings().public_url}/v1"
+    return {
+        "found_as": found_as,
+        "url": f"{base}/{path}",
+        "query": {"url": f"{base}/{query[0]}/query", "body": query[1]} if query is not None else None,
+        "messages": messages,
+        "replies": replies,
+    }

@@ -13,6 +13,7 @@ from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import suppressions as schemas
+from receiptsvc.web.schemas.base import in_body
 
 blueprint = new_blueprint("suppressions", "Opt-outs: people to whom one sender's messages are not sent.")
 
@@ -24,6 +25,7 @@ blueprint = new_blueprint("suppressions", "Opt-outs: people to whom one sender's
     query=schemas.SuppressionQuery,
     response=schemas.SuppressionPage,
     errors=(422, 503),
+    by_post=("/suppressions/query", in_body(schemas.SuppressionQuery)),
 )
 @requires("read")
 def list_suppressions(query: dict[str, Any]) -> Page[models.Suppression, Pair]:
@@ -70,6 +72,7 @@ def suppress(body: dict[str, Any]) -> tuple[models.Suppression, int]:
     query=schemas.Stop,
     response=schemas.Suppression,
     errors=(404, 422, 503),
+    by_post=("/suppressions/remove", schemas.Stop),
 )
 @requires("ops")
 def allow(query: dict[str, Any]) -> models.Suppression:

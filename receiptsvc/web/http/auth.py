@@ -72,6 +72,15 @@ def guard(app: Flask, known_keys: KnownKeys) -> None:
     app.before_request(check)
 
 
+def find_reading_posts(app: Flask) -> frozenset[str]:
+    """The paths at which a POST only reads: its scope says so."""
+    return frozenset(
+        rule.rule
+        for rule in app.url_map.iter_rules()
+        if rule.methods and "POST" in rule.methods and declared_scope(app.view_functions[rule.endpoint]) == "read"
+    )
+
+
 def key_name() -> str:
     """The name of the API key of the current request."""
     name: str = g.key_name

@@ -4,6 +4,7 @@ The scope is declared on the view itself, with `auth.requires` or `auth.public`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeAlias, TypeVar
 
@@ -74,6 +75,9 @@ def endpoint(
     streams: str | None = None,
     sample: str = "",
     is_tagged: bool = False,
+    by_post: tuple[str, type[Schema]] | None = None,
+    name: str | None = None,
+    doc: Mapping[str, str] | None = None,
 ) -> Callable[[View], View]:
     """Serve a view at `rule`.
 
@@ -83,6 +87,9 @@ def endpoint(
     being checked. `path` describes the parameters in `rule`. `alt_responses`: answers with another status than
     `status`. `errors`: statuses of problems beyond those that follow from the rest. `streams`: the content type of an
     answer that is text instead of JSON; `sample`: how it begins. `is_tagged`: the answer has an ETag and can be 304.
+    `by_post`: a rule at which the same can be asked by POST, and the schema of its body in place of the query: so that
+    no number, text or clientRef has to stand in a URL, which routers log. `name` and `doc` (summary and description)
+    are the view's name and docstring unless given.
     """
 
     def serve(view: View) -> View:
@@ -102,17 +109,34 @@ def endpoint(
         served = _parse_arguments(blueprint, served, body=body, decorator=decorator, query=query, headers=headers)
         for problem in sorted(problems):
             served = blueprint.alt_response(problem, response=HTTPStatus(problem).name)(served)
-        served = blueprint.doc(security=[{BEARER: [scope]}] if needs_key else [], operationId=view.__name__)(served)
+        security = [{BEARER: [scope]}] if needs_key else []
+        served = blueprint.doc(security=security, operationId=name or view.__name__, **(doc or {}))(served)
         parameters: list[dict[str, Any]] = [
-            {"in": "path", "name": name, "description": text, "schema": _PATH_SCHEMAS[name]}
-            for name, text in (path or {}).items()
+            {"in": "path", "name": parameter, "description": text, "schema": _PATH_SCHEMAS[parameter]}
+            for parameter, text in (path or {}).items()
         ]
         if is_tagged:
             parameters.append(_IF_NONE_MATCH)
-        blueprint.route(rule, methods=[method], parameters=parameters)(served)
+        blueprint.route(rule, methods=[method], parameters=parameters, endpoint=name)(served)
+        if by_post is not None:
+            post_rule, post_body = by_post
+            same = partial(endpoint, blueprint, "POST", post_rule, response=response, status=status, body=post_body)
+            _serve_by_post(
+                partial(same, headers=headers, errors=errors, streams=streams, sample=sample),
+                view,
+                f"{method} {PREFIX}{rule}",
+            )
         return view
 
     return serve
+
+
+def _serve_by_post(serve: Callable[..., Callable[[View], View]], view: View, original: str) -> None:
+    """Serve a view once more, by POST. `original`: method and address of what it is served at already."""
+    summary, _, _ = (view.__doc__ or "").partition("\n")
+    description = f"The same as `{original}`, with its parameters in the body: nothing personal is in the URL."
+    doc = {"summary": f"{summary}, by POST", "description": description}
+    serve(name=f"{view.__name__}_by_post", doc=doc)(view)
 
 
 def _parse_arguments(

@@ -186,10 +186,21 @@ def choice(values: Collection[str], **options: Any) -> Text:
     return field
 
 
-def query_flag(**options: Any) -> fields.Boolean:
+class QueryFlag(fields.Boolean):
+    """true or false: words in a query, and with `is_json` JSON's own."""
+
+    is_json = False
+
+    def _deserialize(self, value: Any, *context: Any, **options: Any) -> bool:
+        if self.is_json and not isinstance(value, bool):
+            raise ma.ValidationError("Must be true or false.")
+        return value if isinstance(value, bool) else bool(super()._deserialize(value, *context, **options))
+
+
+def query_flag(**options: Any) -> QueryFlag:
     """true or false in a query."""
     error_messages: dict[str, Any] = {"invalid": "Must be true or false."}
-    return fields.Boolean(truthy={"true"}, falsy={"false"}, error_messages=error_messages, **options)
+    return QueryFlag(truthy={"true"}, falsy={"false"}, error_messages=error_messages, **options)
 
 
 def reason(**options: Any) -> Text:
@@ -197,10 +208,22 @@ def reason(**options: Any) -> Text:
     return text(max_length=_MAX_REASON, **options)
 
 
-def limit(description: str = "How many at most.") -> fields.Integer:
+class QueryInteger(fields.Integer):
+    """A whole number: digits in a query, and with `is_json` a number of JSON."""
+
+    is_json = False
+
+    def _deserialize(self, value: Any, *context: Any, **options: Any) -> Any:
+        is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        if self.is_json and not is_whole:
+            raise self.make_error("invalid")
+        return super()._deserialize(value, *context, **options)
+
+
+def limit(description: str = "How many at most.") -> QueryInteger:
     """The most entries of a page, 1 to MAX_ROWS."""
     documented = {"description": description, "examples": [100]}
-    return fields.Integer(load_default=100, validate=validate.Range(1, MAX_ROWS), metadata=documented)
+    return QueryInteger(load_default=100, validate=validate.Range(1, MAX_ROWS), metadata=documented)
 
 
 def moment(**options: Any) -> Coded[datetime]:

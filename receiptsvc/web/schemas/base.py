@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from marshmallow import fields
 from marshmallow.experimental.context import Context
 
 from receiptsvc import ids
+from receiptsvc.web.http.fields import QueryFlag, QueryInteger
 
 _MAX_MEMBERS = 40  # of a request's object; no schema has as many fields
 
@@ -111,6 +113,21 @@ class Request(Schema):
                 if texts == [self.error_messages["unknown"]]:
                     [nearest] = get_close_matches(str(name).lower()[:64], known, n=1, cutoff=0)
                     error.messages[name] = [f"Is not known here; the nearest known name is {known[nearest]}."]
+
+
+@cache
+def in_body(query: type[Request]) -> type[Request]:
+    """A query's schema for the members of a JSON object: its numbers and flags are JSON's own."""
+
+    def on_bind_field(schema: Request, field_name: str, field_obj: fields.Field[Any]) -> None:
+        super(made, schema).on_bind_field(field_name, field_obj)
+        if isinstance(field_obj, QueryFlag | QueryInteger):
+            field_obj.is_json = True
+
+    name = query.__name__.removesuffix("Query") + "Body"
+    members = {"__doc__": query.__doc__, "__module__": query.__module__, "on_bind_field": on_bind_field}
+    made: type[Request] = type(name, (query,), members)
+    return made
 
 
 class Problem(Schema):

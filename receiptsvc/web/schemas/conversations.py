@@ -14,7 +14,7 @@ from receiptsvc.store.queries.lookup import LARGE, LARGE_TRANSITIONS
 from receiptsvc.store.queries.timeline import TimelineCursor, TimelineRow
 from receiptsvc.web.http import cursors
 from receiptsvc.web.http import fields as kinds
-from receiptsvc.web.schemas.base import Request, Schema, about, conversation_url, message_url
+from receiptsvc.web.schemas.base import Request, Schema, about, conversation_url, in_body, message_url
 from receiptsvc.web.schemas.messages import STATUSES, Summary, Transition
 from receiptsvc.web.schemas.replies import Reply
 
@@ -54,6 +54,14 @@ class PersonQuery(Request):
 
     limit = kinds.limit()
     cursor = kinds.cursor(cursors.RECIPIENT)
+
+
+class PersonBody(in_body(PersonQuery)):  # type: ignore[misc] # made at run time
+    """A person, and which page of their messages and replies."""
+
+    number = kinds.phone_or_short_code(
+        required=True, metadata=about("The person's number, in any usual writing.", "+44 7700 900000")
+    )
 
 
 class Party(Schema):

@@ -81,12 +81,26 @@ class SearchQuery(Request):
     )
 
 
+class HitQuery(Schema):
+    """What to ask by POST in place of a hit's `url`."""
+
+    url = fields.String(metadata=about("Where to.", "https://example.com/v1/messages/query"))
+    body = fields.Dict(
+        keys=fields.String(), values=fields.String(), metadata=about("The body.", {"clientRefPrefix": "order/12"})
+    )
+
+
 class Hit(Schema):
     """One thing that the term may mean, its address, and a few of its messages and replies."""
 
     found_as = fields.String(data_key="as", metadata=about("What the term is taken for.", "clientRef", enum=FOUND_AS))
     url = fields.String(
         metadata=about("The address of all of it.", "https://example.com/v1/conversations/order%2F1234")
+    )
+    query = fields.Nested(
+        HitQuery,
+        allow_none=True,
+        metadata={"description": "The same without the term in a URL, by POST; null: `url` has none in it."},
     )
     messages = fields.List(fields.Nested(Message), metadata=about("Some of its messages; of most kinds the newest."))
     replies = fields.List(fields.Nested(Reply), metadata=about("Its newest replies."))
