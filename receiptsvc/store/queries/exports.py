@@ -30,14 +30,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from receiptsvc.domain.spreadsheets import GUARD, RISKY
 from receiptsvc.store.core.db import is_sqlite
 from receiptsvc.store.core.models import Message, Transition, UtcDateTime
 from receiptsvc.store.core.paging import Page, cut
 from receiptsvc.store.queries import listing
 from receiptsvc.store.queries.listing import ListCursor, MessageFilter, Order
-
-# A cell that begins with one of these is a formula to a spreadsheet. The last four are full-width forms of the first.
-RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 _FETCH_ROWS = 100  # that the driver converts while it blocks other threads
 _MAX_TRANSITIONS = 10_000  # in a slice: 1,000 messages usually have less than half as many
@@ -214,7 +212,9 @@ def _csv_cell(column: Column, *, on_sqlite: bool) -> ColumnElement[str]:
         return _bool_text(column)
     if isinstance(column.type, Integer):
         return func.coalesce(cast(column, Text), "")
-    guarded = case((func.substr(column, 1, 1).in_(RISKY), literal("'") + column), else_=column)
+    # Also one that looks guarded by itself, so that the guard can be taken off again.
+    first = func.substr(func.ltrim(column, GUARD), 1, 1)
+    guarded = case((first.in_(RISKY), literal(GUARD) + column), else_=column)
     quoted = literal('"') + func.replace(guarded, '"', '""', type_=Text()) + '"'
     return func.coalesce(quoted, "", type_=Text())
 
