@@ -48,7 +48,7 @@ class Interference:
         self.after: Callable[[], WSGIApplication | None] = lambda: None  # may replace the service's answer
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] != "POST" or "dryRun" in environ["QUERY_STRING"]:
+        if environ["PATH_INFO"] != "/v1/messages" or "dryRun" in environ["QUERY_STRING"]:
             return self._app(environ, start_response)
         instead = self.before()
         if instead is not None:

@@ -14,7 +14,9 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar
 
-from receiptsvc.cli.send_file.parser import Fault, InvalidFile, Row, locate, locate_warning
+from receiptsvc.cli.send_file.faults import Fault, InvalidFile, Notice
+from receiptsvc.cli.send_file.parser import locate, locate_warning
+from receiptsvc.cli.send_file.rows import Row
 from receiptsvc.cli.send_file.state import Job
 from receiptsvc.client import ApiError, Client, Json, Unreachable
 from receiptsvc.domain.backoff import Backoff
@@ -49,6 +51,13 @@ class Warnings(dict[str, Affected]):
         affected.messages += 1
         if line is not None and line not in affected.lines[-1:]:
             affected.lines.append(line)
+
+    def note_file(self, notices: Sequence[Notice]) -> None:
+        """Count what was noticed in the file itself."""
+        for notice in notices:
+            affected = self.setdefault(notice.text, Affected())
+            affected.messages += len(notice.lines)
+            affected.lines += notice.lines
 
     def note_left_out(self, rows: Sequence[Row], answer: Json) -> None:
         """Count the recipients that the service left out of some rows."""

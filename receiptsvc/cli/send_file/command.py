@@ -1,11 +1,12 @@
 """The command `send --file`: checks, sends or resumes a file, and reports on the screen or as JSON."""
 
 import hashlib
+import json
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import click
@@ -13,15 +14,19 @@ import click
 from receiptsvc import private_files
 from receiptsvc.cli.send_file import bulk_sender, parser, state
 from receiptsvc.cli.send_file.bulk_sender import Cost, Sent, Warnings
-from receiptsvc.cli.send_file.parser import InvalidFile, Row
+from receiptsvc.cli.send_file.faults import InvalidFile
+from receiptsvc.cli.send_file.parser import Options
+from receiptsvc.cli.send_file.rows import Row
 from receiptsvc.cli.send_file.state import Job, StateError
 from receiptsvc.cli.terminal import display
 from receiptsvc.cli.terminal.answers import click_error, print_json
 from receiptsvc.client import ApiError, Client, Json, Unreachable
 from receiptsvc.config import DATA
+from receiptsvc.domain import encoding
 
 _JOB_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 _MAX_SHOWN_FAULTS = 50
+_EXAMPLES = 3  # texts that a dry run shows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +39,7 @@ class SendFileRequest:
     is_again: bool
     wait_seconds: float | None
     as_json: bool
+    options: Options = field(default_factory=Options)  # how the file is read
 
     @property
     def name(self) -> str:
@@ -46,15 +52,39 @@ def estimate(request: SendFileRequest) -> None:
     form = _choose_form(request)
     client = Client.from_env()
     with _file_faults_shown(request):
-        cost = _check(client, parser.read(_read_source(request), form), request)
+        parsed = parser.parse(_read_source(request), form, request.options)
+        cost = _check(client, parsed.rows, request)
+    cost.warnings.note_file(parsed.notices)
+    filled = _describe_texts(parsed.rows) if request.options.template is not None else {}
     if request.as_json:
         totals = {"messages": cost.messages, "segments": cost.segments, "encodings": cost.encodings}
-        print_json({**totals, "warnings": _list_warnings(cost.warnings)})
+        print_json({**totals, **filled, "warnings": _list_warnings(cost.warnings)})
         return
     out = display.console()
     display.print_cost(out, messages=cost.messages, segments=cost.segments, encodings=cost.encodings)
+    if filled:
+        display.print_texts(out, longest=filled["longest"], examples=filled["examples"])
     display.print_warnings(out, _list_warnings(cost.warnings))
     out.print("Nothing was sent.")
+
+
+def _describe_texts(rows: list[Row]) -> Json:
+    """The text that takes most segments, of those the longest, and the first few, each with its line."""
+
+    def describe(row: Row) -> Json:
+        text = str(row.message["text"])
+        measured = encoding.measure(text)
+        return {
+            "line": row.line,
+            "characters": len(text),
+            "segments": measured.segments,
+            "encoding": measured.encoding.value,
+            "text": text,
+        }
+
+    described = [describe(row) for row in rows]
+    longest = max(described, key=lambda each: (each["segments"], each["characters"]))
+    return {"longest": longest, "examples": described[:_EXAMPLES]}
 
 
 def send(request: SendFileRequest) -> None:
@@ -63,8 +93,9 @@ def send(request: SendFileRequest) -> None:
     client = Client.from_env()
     data = _read_source(request)
     with _file_faults_shown(request):
-        rows = parser.read(data, form)
-        job = _load_or_start_job(client, rows, path, hashlib.sha256(data).hexdigest(), request)
+        parsed = parser.parse(data, form, request.options)
+        rows = parsed.rows
+        job = _load_or_start_job(client, rows, path, _digest(data, request.options), request)
     taken_before = job.taken
     items: dict[str, Json] = {message_id: {} for message_id in job.ids}
     warnings = Warnings()
@@ -73,9 +104,21 @@ def send(request: SendFileRequest) -> None:
         items |= sent.items
         warnings = sent.warnings
     is_settled = _update_statuses(client, items, request)
+    if job.taken > taken_before:
+        warnings.note_file(parsed.notices)
     _report(request, job, items, warnings, sent=job.taken - taken_before)
     if request.wait_seconds is not None and not is_settled:
         raise click.exceptions.Exit(1)
+
+
+def _digest(data: bytes, options: Options) -> str:
+    """Of the file, and of what else decides which messages it has."""
+    digest = hashlib.sha256(data)
+    if options != Options():
+        text = options.template.text if options.template is not None else None
+        chosen = [options.encoding, dict(options.columns), text, options.duplicates]
+        digest.update(b"\0" + json.dumps(chosen, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def _choose_form(request: SendFileRequest) -> str:
@@ -130,8 +173,8 @@ def _load_or_start_job(client: Client, rows: list[Row], path: Path, digest: str,
             "--again sends all of its present content, also what was sent already"
         )
         raise StateError(
-            f"{request.name} has changed since it was sent on {job.started_at} ({job.taken} of {job.messages} "
-            f"messages were taken): {advice}. The state is kept in {path}"
+            f"{request.name} has changed since it was sent on {job.started_at}, or the options with it ({job.taken} of "
+            f"{job.messages} messages were taken): {advice}. The state is kept in {path}"
         )
     if job.sender != sender and job.is_unclear:
         raise StateError(
@@ -247,4 +290,5 @@ def _show_file_faults(request: SendFileRequest, error: InvalidFile, result: str)
     lines += [f"  {display.plain(fault)}" for fault in shown]
     if shown and len(shown) < len(error.faults):
         lines.append(f"  and {len(error.faults) - len(shown)} more")
-    return click.ClickException("\n".join(lines))
+    is_wrong_use = any(fault.is_wrong_use for fault in error.faults)
+    return (click.UsageError if is_wrong_use else click.ClickException)("\n".join(lines))

@@ -125,6 +125,18 @@ def print_cost(out: Console, *, messages: int, segments: int, encodings: Mapping
     out.print(words(f"{count(messages, 'message')} ({parts}), {count(segments, 'segment')} to pay for."))
 
 
+def print_texts(out: Console, *, longest: Json, examples: Iterable[Json]) -> None:
+    """The longest of many texts and some examples, each with its line in the file."""
+    size = (
+        f"{count(longest['characters'], 'character')}, {count(longest['segments'], 'segment')} in {longest['encoding']}"
+    )
+    out.print(words(f"The longest text, of line {longest['line']}, has {size}:"))
+    out.print(words(f"  {longest['text']}"))
+    out.print("Examples:")
+    for example in examples:
+        out.print(words(f"  line {example['line']}: {example['text']}"))
+
+
 def print_warnings(out: Console, warnings: Iterable[Json]) -> None:
     """The warnings about a file's messages: each `warning`, its number of `messages`, and their `lines`."""
     table = _table("messages", "lines", "warning")

@@ -14,11 +14,14 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+import requests
+from sqlalchemy import select
 from werkzeug.wrappers import Response
 
 from receiptsvc.cli.send_file import bulk_sender, command
 from receiptsvc.domain.backoff import Backoff
-from tests.cli.conftest import READER, Run, Service
+from receiptsvc.store.core.models import Message
+from tests.cli.conftest import KEY, READER, Run, Service
 from tests.support.processes import until
 
 NUMBER = "447700900001"
@@ -39,7 +42,8 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def write(folder: Path, *texts: str, name: str = "messages.csv") -> Path:
     """A file with one message for each text."""
     path = folder / name
-    path.write_text("recipient,text\n" + "".join(f"{NUMBER},{text}\n" for text in texts))
+    lines = (f"{int(NUMBER) + index},{text}\n" for index, text in enumerate(texts))
+    path.write_text("recipient,text\n" + "".join(lines))
     return path
 
 
@@ -130,7 +134,7 @@ def test_every_fault_of_every_chunk_is_listed_by_its_line_and_nothing_is_sent(
 def test_faults_of_the_form_are_listed_without_the_service(environ: dict[str, str], run: Run, tmp_path: Path) -> None:
     assert environ
     path = tmp_path / "messages.csv"
-    path.write_bytes(b"recipient,text\n447700900001,M\xfcller\n")
+    path.write_bytes(b"recipient,text\n447700900001,\xff\xfe\x81\n")
     result = run("send", "--file", str(path))
     assert result.exit_code == 1
     assert "  line 2: Is not UTF-8" in result.stderr
@@ -155,6 +159,17 @@ def test_a_message_guid_that_was_used_before_is_a_fault_of_its_line(service: Ser
         ("--file", "FILE.txt"),
         ("--to", NUMBER, "--text", "x", "--again"),
         ("--to", NUMBER, "--text", "x", "--job", "x"),
+        ("--to", NUMBER, "--text", "x", "--columns", "recipient=a"),
+        ("--to", NUMBER, "--text", "x", "--duplicates", "first"),
+        ("--to", NUMBER, "--text", "x", "--encoding", "utf-8"),
+        ("--file", "FILE", "--from", "ACME"),
+        ("--file", "FILE", "--columns", "recipient"),
+        ("--file", "FILE", "--columns", "number=phone"),
+        ("--file", "FILE", "--columns", "recipient=phone"),
+        ("--file", "FILE", "--columns", "text=a,recipient=a"),
+        ("--file", "FILE", "--columns", 'text="a'),
+        ("--file", "FILE", "--text", "((name"),
+        ("--file", "-", "--format", "csv", "--text", "-"),
         ("--to", NUMBER),
         ("--text", "x"),
         (),
@@ -414,3 +429,76 @@ def test_killed_at_any_point_and_run_again_it_sends_each_message_once(service: S
     assert 0 < summary["sentNow"] < len(texts)
     assert (summary["messages"], summary["statuses"]) == (1100, {"accepted": 1100})
     assert summary["ids"] == service.ids()
+
+
+TEXTS = ["=1+1", "'=", "plain", '"quoted", and\r\nbroken', "+44 is us", "''+", " blanks ", "caf\u00e9 \U0001f600", "'"]
+
+
+@pytest.mark.parametrize("name", ["messages.csv", "messages.csv?bom=true&timezone=Europe/London", "messages.jsonl"])
+def test_what_the_export_writes_is_read_back(service: Service, run: Run, tmp_path: Path, name: str) -> None:
+    for serial, text in enumerate(TEXTS):
+        service.accept(
+            text, f"44770090{serial:04}", client_ref=f"=r/{serial}", originator=[None, "+4477009"][serial % 2]
+        )
+    exported = requests.get(f"{service.url}/v1/export/{name}", headers={"Authorization": f"Bearer {KEY}"}, timeout=20)
+    path = tmp_path / f"export.{name.partition('.')[2].partition('?')[0]}"
+    path.write_bytes(exported.content)
+    result = run("send", "--file", str(path))
+    assert (result.exit_code, result.stderr) == (0, "")
+    with service.database.reading() as session:
+        columns = (Message.recipient, Message.text, Message.client_ref, Message.originator)
+        sent = [tuple(row) for row in session.execute(select(*columns).order_by(Message.id))]
+    assert len(sent) == 2 * len(TEXTS)
+    assert sorted(sent[: len(TEXTS)], key=str) == sorted(sent[len(TEXTS) :], key=str)
+
+
+def test_a_foreign_file_is_sent_with_a_text_for_each_person(service: Service, run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_bytes(
+        "Nr;Phone;First name;Parcel\r\n1;447700900001;Jane;P-1\r\n2;447700900002;Jos\u00e9;P-22\r\n"
+        "3;447700900003;Jo;P-3\r\n4;447700900004;Al;P-4\r\n".encode("cp1252")
+    )
+    arguments = (
+        *("send", "--file", str(path), "--columns", "recipient=phone"),
+        *("--text", "Dear ((first name)), your parcel ((parcel)) is here."),
+    )
+    dry = run(*arguments, "--dry-run")
+    assert (dry.exit_code, dry.stderr) == (0, "")
+    shown = dry.stdout.splitlines()
+    assert shown[1:7] == [
+        "The longest text, of line 3, has 36 characters, 1 segment in GSM:",
+        "  Dear Jos\u00e9, your parcel P-22 is here.",
+        "Examples:",
+        "  line 2: Dear Jane, your parcel P-1 is here.",
+        "  line 3: Dear Jos\u00e9, your parcel P-22 is here.",
+        "  line 4: Dear Jo, your parcel P-3 is here.",
+    ]
+    assert "windows-1252" in dry.stdout
+    assert "columns that are not sent: 1" in dry.stdout
+    told = json.loads(run(*arguments, "--dry-run", "--json").stdout)
+    assert told["longest"]["line"] == 3
+    assert [example["line"] for example in told["examples"]] == [2, 3, 4]
+    assert service.texts() == []
+    assert run(*arguments).exit_code == 0
+    assert service.texts()[1] == "Dear Jos\u00e9, your parcel P-22 is here."
+    assert len(service.texts()) == 4
+    again = run(*arguments)
+    assert "was sent before" in again.stdout
+    other = run(*arguments[:-1], "Another text for ((first name))")
+    assert other.exit_code == 1
+    assert "or the options with it" in other.stderr
+    assert len(service.texts()) == 4
+
+
+def test_the_same_person_twice_is_told_and_left_out_on_request(service: Service, run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "messages.csv"
+    path.write_text(f"recipient,text\n{NUMBER},a\n447700900002,b\n+44 7700 900001,c\n")
+    refused = run("send", "--file", str(path), "--duplicates", "refuse")
+    assert refused.exit_code == 1
+    assert "  line 4, recipient: Is the same person as in line 2." in refused.stderr
+    told = json.loads(run("send", "--file", str(path), "--dry-run", "--json").stdout)
+    assert told["warnings"] == [{"warning": "the same person as in line 2", "messages": 2, "lines": [2, 4]}]
+    sent = run("send", "--file", str(path), "--duplicates", "first")
+    assert sent.exit_code == 0
+    assert "only the first was kept" in sent.stdout
+    assert service.texts() == ["a", "b"]

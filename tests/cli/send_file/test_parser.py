@@ -81,7 +81,8 @@ def test_a_header_with_faults_names_the_columns_and_the_nearest_names() -> None:
     lines = faults(f"recipent,text,text,{SECRET},additionalOptions\n{NUMBER},x,y,z,\n")
     assert len(lines) == 4
     assert lines[0] == (
-        "line 1, column 1: Is not a known name; the header names the columns, and the nearest known name is recipient."
+        "line 1, column 1: Is not a known name; the header names the columns, and the nearest known name is recipient; "
+        "--columns recipient=NAME,text=NAME maps other names."
     )
     assert lines[1] == "line 1, text: Occurs twice in the header."
     assert lines[2].startswith("line 1, column 4: Is not a known name")
@@ -104,12 +105,12 @@ def test_a_file_without_a_header_is_not_quoted() -> None:
 
 def test_every_fault_of_every_line_is_listed_in_order() -> None:
     lines = faults(
-        f"recipient,text,rejectUnicode,messageGuid\n{NUMBER},,perhaps,g-1\n{NUMBER},{SECRET}\n,{SECRET},,G-1\n"
+        f"recipient,text,rejectUnicode,messageGuid\n{NUMBER},,perhaps,g-1\n{NUMBER},{SECRET},,,x\n,{SECRET},,G-1\n"
     )
     assert lines == [
         "line 2, rejectUnicode: Must be true or false, or empty.",
         "line 2, text: Is missing.",
-        "line 3: Has 2 cells, and the header 4; put a text with commas into double quotes.",
+        "line 3: Has 5 cells, and the header 4; put a text with commas into double quotes.",
         "line 4, recipient: Is missing.",
         "line 4, messageGuid: Is used in line 2 already.",
     ]
