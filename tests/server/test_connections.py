@@ -1,9 +1,11 @@
 """Which connections are closed when there are too many, and which never are."""
 
 import random
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from contextlib import suppress
 
 import pytest
+from gevent import socket
 
 from receiptsvc.server.application import UNAUTHENTICATED
 from receiptsvc.server.connection import Client
@@ -43,6 +45,67 @@ def connect(pool: Connections, times: int, *credentials: Hashable) -> list[Conne
 
 def count_open(connections: list[Connection]) -> int:
     return sum(not connection.was_closed for connection in connections)
+
+
+def open_pair() -> tuple[socket.socket, socket.socket]:
+    """Both ends of a TCP connection: the server's, and the client's."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        theirs = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+        return ours, theirs
+
+
+class Breaks(Exception):
+    """An answer breaks off."""
+
+
+def break_off(client: Client) -> None:
+    with suppress(Breaks), client.whole_or_reset():
+        client.sendall(b"a part")
+        raise Breaks
+
+
+def evict(client: Client) -> None:
+    with client.whole_or_reset():
+        client.sendall(b"a part")
+        client.evict()
+
+
+def close_as_gunicorn(client: Client) -> None:
+    with suppress(Breaks), client.whole_or_reset():
+        client.sendall(b"a part")
+        client.shutdown(socket.SHUT_RDWR)
+        raise Breaks
+
+
+@pytest.mark.parametrize("end", [break_off, evict, close_as_gunicorn])
+def test_a_part_of_an_answer_without_a_length_ends_with_a_reset(
+    end: Callable[[Client], None], pool: Connections
+) -> None:
+    ours, theirs = open_pair()
+    client = Client(ours, 95.0, lambda _data, _client: None, pool)
+    pool.add(client)
+    with theirs:
+        end(client)
+        client.close()
+        with pytest.raises(ConnectionResetError):
+            read_all(theirs)
+
+
+def test_a_whole_answer_without_a_length_ends_as_usual(pool: Connections) -> None:
+    ours, theirs = open_pair()
+    client = Client(ours, 95.0, lambda _data, _client: None, pool)
+    with theirs:
+        with client.whole_or_reset():
+            client.sendall(b"all of it")
+        client.close()
+        assert read_all(theirs) == b"all of it"
+
+
+def read_all(source: socket.socket) -> bytes:
+    return b"".join(iter(lambda: source.recv(1000), b""))
 
 
 def test_connections_without_a_proof_are_closed_first_the_oldest_first(pool: Connections) -> None:
