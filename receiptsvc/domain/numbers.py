@@ -51,7 +51,9 @@ _IN_TEXT = re.compile(
 )
 _NO_COUNTRY_CODE = re.compile(r"(?:\+|00)0")
 _EXAMPLE, _LOCAL_EXAMPLE = "+447123123456", "07123123456"  # the gateway's documentation has it; nobody's
-_ADDRESS = re.compile(rf"\s*(?:sips?:)?(\+?[0-9](?:[{_SEPARATING}]?[0-9]){{6,}})(?:/TYPE=PLMN|@[^@\s]+)\s*", re.IGNORECASE)
+_ADDRESS = re.compile(
+    rf"\s*(?:sips?:)?(\+?[0-9](?:[{_SEPARATING}]?[0-9]){{6,}})(?:/TYPE=PLMN|@[^@\s]+)\s*", re.IGNORECASE
+)
 _DIALLED = frozenset({"0", "00", "000", "001", "002", "009", "010", "011", "0011"})  # before a whole number
 _FORMER = (  # mobile numbers as they are, and as they were or still are dialled; either is one person's
     (re.compile("549([0-9]{10})"), r"54\1"),
