@@ -7,9 +7,10 @@ from receiptsvc import logs, private_files
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import NotMigrated, SettingsError, StorageUnavailable, TooNew
 from receiptsvc.intake.ack_stats import AckStats
-from receiptsvc.intake.callbacks import Intake, is_callback
+from receiptsvc.intake.callbacks import Intake
 from receiptsvc.intake.group_commit import GroupCommit
 from receiptsvc.server.application import Application
+from receiptsvc.server.public_path import UnderPublicPath
 from receiptsvc.server.threads import EventLoop
 from receiptsvc.server.wsgi_bridge import WsgiBridge
 from receiptsvc.spool.drainer import Drainer
@@ -74,7 +75,14 @@ def make() -> Application:
         reading_posts=auth.find_reading_posts(flask),
     )
     intake = Intake(settings, group_commit, ack_stats)
-    return Application(api, intake, is_callback, intake.count_unparsed)
+    roots = {rule.rule.partition("<")[0].lstrip("/").partition("/")[0] for rule in flask.url_map.iter_rules()} - {""}
+    return Application(
+        UnderPublicPath(api, settings.public_path, roots),
+        intake,
+        intake.is_callback,
+        intake.count_unparsed,
+        settings.public_path,
+    )
 
 
 try:

@@ -131,6 +131,11 @@ class Settings:
         return self.database_url.startswith("sqlite")
 
     @property
+    def public_path(self) -> str:
+        """The path of PUBLIC_URL, without a slash at its end; mostly empty."""
+        return urlsplit(self.public_url).path.rstrip("/")
+
+    @property
     def connection_shares(self) -> ConnectionShares:
         """How many connections each process may have in its pool. On SQLite a connection costs next to nothing."""
         if self.is_sqlite:

@@ -66,12 +66,13 @@ class Intake:
     def __init__(self, settings: Settings, group_commit: GroupCommit, stats: AckStats) -> None:
         self._keys = settings.callback_keys
         self._keeps_unauthenticated = settings.quarantines_unauthenticated
+        self._addresses = _Addresses(settings.public_path)
         self._group_commit, self._stats = group_commit, stats
         self._budget = ByteBudget(_MAX_BYTES_OF_BODIES)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """One request."""
-        path = _normalise(environ["PATH_INFO"])
+        path = self._addresses.normalise(environ["PATH_INFO"])
         started_at = monotonic()
         environ[ROUTE] = _route(path)
         status, headers = self._answer(environ, path)
@@ -83,6 +84,10 @@ class Intake:
         start_response(status, content_headers + headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
+    def is_callback(self, path: str) -> bool:
+        """Whether a path, as the client wrote it or decoded, is an address of callbacks."""
+        return self._addresses.is_callback(path)
+
     def count_unparsed(self, head: bytes) -> None:
         """Count a request that the server refused by itself, if it is a callback. `head`: its first bytes."""
         line = _REQUEST_LINE.match(head)
@@ -90,7 +95,7 @@ class Intake:
             return
         target, is_cut_off = line[2], line.end() == len(head)
         raw_path, mark, query = target.partition(b"?")
-        path = _normalise(unquote_to_bytes(raw_path).decode("latin-1"))
+        path = self._addresses.normalise(unquote_to_bytes(raw_path).decode("latin-1"))
         if not f"{path}/".startswith(_CALLBACKS):
             return
         if is_cut_off:  # its end may be a part of a secret
@@ -172,16 +177,28 @@ class Intake:
         return _Address(channel=Channel.ACCOUNT, message_id=None, secrets=keys) if keys else None
 
 
-def is_callback(path: str) -> bool:
-    """Whether a path, as the client wrote it or decoded, is an address of callbacks."""
-    return path.startswith(_CALLBACK_PREFIXES) or _is_normal(_normalise(path))
+class _Addresses:
+    """The paths of callbacks, with the path of PUBLIC_URL before them or without: a proxy may take it off."""
 
+    def __init__(self, public_path: str) -> None:
+        decoded = unquote_to_bytes(public_path).decode("latin-1")
+        self._before = _SLASHES.sub("/", decoded).lower()
+        self._prefixed = tuple(f"{self._before}{base}/" for base in _BASE_PATHS) if self._before else ()
 
-def _normalise(path: str) -> str:
-    """A path without slashes at its end; in lower case and with single slashes if it is no address of ours as it is."""
-    path = path.rstrip("/")
-    # A person may have typed it so into the gateway's portal.
-    return path if _is_normal(path) else _SLASHES.sub("/", path).lower()
+    def is_callback(self, path: str) -> bool:
+        return path.startswith(_CALLBACK_PREFIXES) or _is_normal(self.normalise(path))
+
+    def normalise(self, path: str) -> str:
+        """A path without slashes at its end and without the path of PUBLIC_URL.
+
+        In lower case and with single slashes if it is no address of ours as it is: a person may have typed it so into
+        the gateway's portal.
+        """
+        path = path.rstrip("/")
+        if _is_normal(path) and not (self._prefixed and f"{path}/".startswith(self._prefixed)):
+            return path
+        folded = _SLASHES.sub("/", path).lower()
+        return folded.removeprefix(self._before) if f"{folded}/".startswith(self._prefixed) else folded
 
 
 def _is_normal(path: str) -> bool:
@@ -268,7 +285,7 @@ def _rejected(method: str, path: str, query: bytes, claim: tokens.Claim | None) 
 def _unparsed_sample(method: str, path: str, query: bytes) -> RejectedCallback | None:
     """What may be kept of a callback that the server refused; None if a token or key may be left in it."""
     claim, token = _find_claim({}, path, query)
-    if method not in _METHODS or not (path in _BASE_PATHS or (claim is not None and is_callback(path))):
+    if method not in _METHODS or not (path in _BASE_PATHS or (claim is not None and _is_normal(path))):
         return None
     sample = _rejected(method, path, _cut_secrets(query, [token]), claim)
     written = unquote_to_bytes(unquote_to_bytes(sample.query))  # some senders escape twice

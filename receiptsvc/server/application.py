@@ -77,13 +77,14 @@ class Application:
 
     `callbacks` may be called with only the parts of WSGI that a fast request has. `is_callback`: whether a path is its,
     as the client wrote it or decoded. `note_refused`: is told the first bytes of each request that the server itself
-    refused.
+    refused. `public_path`: of PUBLIC_URL; callbacks come with it or without.
     """
 
     api: WSGIApplication
     callbacks: WSGIApplication | None = None
     is_callback: Callable[[str], bool] = _none
     note_refused: Callable[[bytes], None] = _ignore
+    public_path: str = ""
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """One request that gunicorn's parser has read."""

@@ -22,12 +22,11 @@ from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 
 from receiptsvc import logs, metrics
-from receiptsvc.server import refusals
+from receiptsvc.server import refusals, tolerant_request
 from receiptsvc.server.application import CONNECTION, MAX_STREAMS, STOPPING, Application
 from receiptsvc.server.connection import Client
 from receiptsvc.server.connections import Connections, capacity, raise_open_files
 from receiptsvc.server.fast_path import FastResponder, recognise
-from receiptsvc.server.tolerant_request import TolerantRequest
 
 _SWITCH_SECONDS = 0.0002  # how long another thread may hold the interpreter while the loop waits for it
 _COLLECT_SECONDS = 10.0
@@ -53,8 +52,7 @@ class GunicornWorker(GeventWorker):
         self._note_refused: Callable[[bytes], None]
 
     def patch(self) -> None:
-        """Turn the listening sockets into gevent's, and requests into ours. The standard library stays unpatched."""
-        RequestParser.mesg_class = TolerantRequest
+        """Turn the listening sockets into gevent's. The standard library stays unpatched."""
         self.sockets = [socket.socket(s.FAMILY, socket.SOCK_STREAM, fileno=s.sock.detach()) for s in self.sockets]
 
     def run(self) -> None:
@@ -73,6 +71,7 @@ class GunicornWorker(GeventWorker):
         gevent.spawn(self._collect_garbage)
         gevent.spawn(self._close_idle_clients_at_stop)
         application = self.wsgi if isinstance(self.wsgi, Application) else Application(self.wsgi)
+        RequestParser.mesg_class = tolerant_request.under(application.public_path)
         self._is_callback, self._note_refused = application.is_callback, application.note_refused
         self._fast = FastResponder(application.callbacks or application.api, self.log.access, self._may_keep)
         self.wsgi = self._wrap(application)

@@ -19,7 +19,7 @@ from receiptsvc.config import Settings
 from receiptsvc.domain.inbox import Arrival, Channel, ReceiptOutcome
 from receiptsvc.intake import callbacks
 from receiptsvc.intake.ack_stats import AckStats
-from receiptsvc.intake.callbacks import MAX_BYTES, Intake, is_callback
+from receiptsvc.intake.callbacks import MAX_BYTES, Intake
 from receiptsvc.intake.group_commit import GRACE_SECONDS, GroupCommit
 from receiptsvc.server.application import Application
 from receiptsvc.store.core.db import Database
@@ -76,7 +76,8 @@ def call(parts: Parts) -> Call:
 
 
 def make_call(parts: Parts, settings: Settings = SETTINGS) -> Call:
-    application = Application(flask, Intake(settings, parts.group_commit, parts.stats), is_callback)
+    intake = Intake(settings, parts.group_commit, parts.stats)
+    application = Application(flask, intake, intake.is_callback)
 
     def call(
         method: str, path: str, query: str = "", body: bytes = b"", **more: object
@@ -148,6 +149,36 @@ def test_every_form_of_callback_is_kept(
     (row,) = rows(database)
     assert (row.channel, row.body) == (channel, body)
     assert KEY.encode() not in row.query
+
+
+PUBLIC_PATHS = {  # the path of PUBLIC_URL, and paths that callbacks come to, {} for the rest
+    "a path that the proxy leaves": ("/sms", "/sms{}"),
+    "a path that the proxy takes off": ("/sms", "{}"),
+    "a path that its proxy doubles slashes of": ("/sms", "//sms/{}/"),
+    "a path in another case": ("/Sms", "/sMS{}"),
+    "a path of two parts": ("/a/b", "/a/b{}"),
+    "an escaped path": ("/my%20sms", "/my sms{}"),
+    "a path that reads like a callback's": ("/callbacks/receipts", "/callbacks/receipts{}"),
+    "the same, taken off": ("/callbacks/receipts", "{}"),
+    "a slash in the setting": ("/sms/", "/sms{}"),
+}
+
+
+@pytest.mark.parametrize(("public_path", "form"), PUBLIC_PATHS.values(), ids=PUBLIC_PATHS)
+def test_callbacks_are_found_whether_a_proxy_takes_the_path_of_the_public_url_off_or_not(
+    parts: Parts, database: Database, public_path: str, form: str
+) -> None:
+    call = make_call(parts, Settings.from_env({**ENVIRON, "PUBLIC_URL": "https://x.org" + public_path}))
+    assert call("GET", form.format(PATH), "a=1")[0] == 200
+    assert call("GET", form.format(INBOUND), "a=2")[0] == 200
+    assert call("GET", form.format("/callbacks/receipts"), f"key={KEY}&a=3")[0] == 200
+    assert [row.channel for row in rows(database)] == ["message", "inbound", "account"]
+
+
+@pytest.mark.parametrize("path", ["/smsx", "/other", "/sms/sms", "/sms/other"])
+def test_no_other_path_before_a_callbacks_is_taken_off(parts: Parts, path: str) -> None:
+    call = make_call(parts, Settings.from_env({**ENVIRON, "PUBLIC_URL": "https://x.org/sms"}))
+    assert call("GET", path + PATH, "a=1")[2] == b"flask"
 
 
 def test_a_basic_password_opens_the_static_address(call: Call, database: Database) -> None:

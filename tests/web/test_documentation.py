@@ -137,8 +137,15 @@ def test_the_page_names_everything_and_needs_no_other_host(desk: FlaskClient, do
     for schema in document["components"]["schemas"]:
         assert f'id="schema-{schema}"' in page
     loaded = re.findall(r'(?:src|<link[^>]*href)="([^"]*)"', page)
-    assert loaded == ["/static/docs.css"]
+    assert loaded == ["static/docs.css"]
     assert "<script" not in page
     assert "style=" not in page
     with desk.get(loaded[0]) as style:
         assert style.mimetype == "text/css"
+
+
+def test_the_links_of_the_documentation_are_relative(desk: FlaskClient) -> None:
+    page = desk.get("/docs").text
+    assert 'href="static/docs.css"' in page
+    assert 'href="openapi.json"' in page
+    assert 'href="/' not in page.replace('href="/v1', "")

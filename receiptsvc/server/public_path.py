@@ -1,0 +1,24 @@
+"""The path of PUBLIC_URL, where it has one: a proxy in front may take it off an address, or may not."""
+
+from collections.abc import Collection, Iterable
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+class UnderPublicPath:
+    """A WSGI application whose addresses are found with the path of PUBLIC_URL before them, and without it.
+
+    Only where an address of the application follows is the path taken off: it may itself read like one of them.
+    """
+
+    def __init__(self, inner: WSGIApplication, path: str, roots: Collection[str]) -> None:
+        """`path`: of PUBLIC_URL, without a slash at its end. `roots`: how the application's addresses begin."""
+        self._inner, self._path = inner, path
+        self._beginnings = tuple(f"{path}/{root}" for root in roots)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """One request."""
+        path = environ["PATH_INFO"]
+        if self._path and path.startswith(self._beginnings):
+            environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + self._path
+            environ["PATH_INFO"] = path.removeprefix(self._path)
+        return self._inner(environ, start_response)
