@@ -122,6 +122,7 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
         sa.Column("method", sa.Text(), nullable=False),
         sa.Column("query", sa.LargeBinary(), nullable=False),
         sa.Column("content_type", sa.Text(), nullable=True),
+        sa.Column("content_encoding", sa.Text(), nullable=True),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("callback_id", sa.Uuid(), nullable=True),
         sa.Column("part", sa.Integer(), server_default="0", nullable=False),

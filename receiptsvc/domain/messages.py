@@ -131,3 +131,4 @@ class Callback(NamedTuple):
     query: bytes
     content_type: str | None
     body: bytes
+    content_encoding: str | None = None  # as it was declared; callbacks of earlier releases have none

@@ -142,6 +142,7 @@ class Intake:
             query=query,
             content_type=_storable(environ.get("CONTENT_TYPE")),
             body=_cut_secrets(body, address.secrets),
+            content_encoding=_storable(environ.get("HTTP_CONTENT_ENCODING")),
         )
         try:
             self._group_commit.keep(

@@ -58,6 +58,7 @@ def encode(marker: bytes, arrival: Arrival) -> bytes:
         "received_at": arrival.received_at.isoformat(),
         "method": callback.method,
         "content_type": callback.content_type,
+        "content_encoding": callback.content_encoding,
         "query_bytes": len(callback.query),
         "body_bytes": len(callback.body),
     }
@@ -84,6 +85,7 @@ def decode(content: bytes) -> Arrival:
                 query=rest[:query_bytes],
                 content_type=fields["content_type"],
                 body=rest[query_bytes:],
+                content_encoding=fields.get("content_encoding"),  # records of earlier releases have none
             ),
         )
     except (AttributeError, KeyError, TypeError) as error:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.messages import Callback, Receipt
-from receiptsvc.dynmark.inbound.parser import read_receipts, read_reply
+from tests.dynmark.reading import read_receipts, read_reply
 
 UTC_ZONE = ZoneInfo("UTC")
 SAMPLE = (
@@ -400,6 +400,20 @@ SLOW = {
     "escapes": filled(b"%41", b"statusid="),
     "broken escapes": filled(b"%", b"statusid="),
     "a long time": filled(b"1", b"statusid=1&datetime=11 jan"),
+    "question marks": filled(b"?", b"a=b", b"a=1"),
+    "semicolons and names": filled(b";a=", b"a="),
+    "semicolons and many names": b"a="
+    + b"".join(b";%%41%%%02x%%%02x=" % divmod(number, 256) for number in range(60_000)),
+    "semicolons and a known name": filled(b";statusid=1", b"a="),
+    "ampersands in HTML": filled(b"&amp;"),
+    "numbered ampersands": filled(b"&#000"),
+    "escapes of old ASP": filled(b"%u2019", b"statusid="),
+    "escapes of old ASP, one by one": filled(b"%u2019.", b"statusid="),
+    "the whole of it escaped": filled(b"%26"),
+    "JSON values": filled(b"{}"),
+    "JSON values, one a line": filled(b'{"a":1}\n'),
+    "JSON in a string": filled(b"[", b'"', b'"'),
+    "zlib's first bytes": filled(b"x\x9c"),
 }
 SLOW_PARTS = {
     "parts": filled(PART % b"" + b"1\r\n"),

@@ -27,7 +27,7 @@ from tests.support.processes import unread_bytes, until
 
 KEY = "0123456789abcdef" * 2
 LAST = b"HEAD /callbacks/receipts HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
-COLUMNS = "channel, message_id, is_unauthenticated, method, query, content_type, body"
+COLUMNS = "channel, message_id, is_unauthenticated, method, query, content_type, content_encoding, body"
 
 
 @dataclass
@@ -103,6 +103,7 @@ HEADERS = st.sampled_from(
     [
         *["User-Agent: gateway/1.0", "Accept: */*", "X-Odd:", "X-Odd:  two  words ", "Connection: keep-alive"],
         *["connection: Keep-Alive", "Content-Type: application/x-www-form-urlencoded", "X-Forwarded-For: 10.0.0.1"],
+        "Content-Encoding: gzip",
         *[f"Authorization: Basic {BASIC[0]}", f"authorization: basic {BASIC[1]}", "Authorization: Basic %"],
     ]
 )

@@ -187,6 +187,13 @@ def test_a_basic_password_opens_the_static_address(call: Call, database: Databas
     assert [row.query for row in rows(database)] == [b"a=1"]
 
 
+@pytest.mark.parametrize("declared", ["gzip", "deflate", None])
+def test_the_content_encoding_is_kept(call: Call, database: Database, declared: str | None) -> None:
+    headers = {"HTTP_CONTENT_ENCODING": declared} if declared else {}
+    assert call("POST", PATH, body=b"\x1f\x8b", **headers)[0] == 200
+    assert [(row.content_encoding, row.body) for row in rows(database)] == [(declared, b"\x1f\x8b")]
+
+
 def test_a_second_question_mark_after_a_token_is_kept_as_it_came(call: Call, database: Database) -> None:
     assert call("GET", PATH, "a=1?b=2&c=?")[0] == 200
     assert [row.query for row in rows(database)] == [b"a=1?b=2&c=?"]

@@ -99,6 +99,7 @@ def test_a_fast_request_is_recognised(headers: bytes) -> None:
         b"Content-Length: 0",
         b"content-length: 5",
         b"Content-Type: text/plain",
+        b"Content-Encoding: gzip",
         b"Transfer-Encoding: chunked",
         b"Connection: close",
         b"connection: keep-alive, upgrade",

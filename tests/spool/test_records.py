@@ -22,6 +22,7 @@ CALLBACK_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "query": st.binary(),
     "content_type": st.none() | st.text(),
     "body": st.binary(),
+    "content_encoding": st.none() | st.text(),
 }
 ARRIVAL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "id": st.uuids(),
@@ -70,6 +71,14 @@ def test_reading_continues_after_damage_of_any_length(distance: int) -> None:
     assert damaged.end - damaged.start == distance
     assert sound.content is not None
     assert records.decode(sound.content) == expected
+
+
+def test_a_record_of_a_release_that_kept_no_content_encoding_is_read() -> None:
+    callback = arrival()
+    [content] = filter(None, contents(records.header(MARKER) + records.encode(MARKER, callback)))
+    older = content.replace(b'"content_encoding":null,', b"")
+    assert older != content
+    assert records.decode(older) == callback
 
 
 def test_a_file_of_another_version_is_not_read() -> None:

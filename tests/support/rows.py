@@ -101,6 +101,7 @@ def insert_arrivals(session: Session, arrivals: Sequence[Arrival]) -> int:
             "method": arrival.callback.method,
             "query": arrival.callback.query,
             "content_type": arrival.callback.content_type,
+            "content_encoding": arrival.callback.content_encoding,
             "body": arrival.callback.body,
         }
         for arrival in arrivals

@@ -3,6 +3,9 @@
 The gateway's own sample receiver shows GET, a query string and lower-case names, one receipt a callback; its
 documentation promises none of that. So a query, a form, multipart and JSON are all read, names in any case, and several
 receipts at once: as repeated parameters, which belong together by position, or as a JSON array.
+
+What careless senders write is read where it has one meaning. Nothing is repaired that could have two: JSON with single
+quotes, trailing commas or bare names would have to be guessed at wherever a text holds the same characters.
 """
 
 import json
@@ -23,6 +26,7 @@ from werkzeug.http import parse_options_header
 from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.messages import Callback, Receipt, Reply
 from receiptsvc.dynmark.inbound.charsets import decode, to_utf8
+from receiptsvc.dynmark.inbound.compression import unpack
 
 _RECEIPT_FIELDS = frozenset({"datetime", "recipient", "statusid", "statusdescription", "clientref", "transactionid"})
 _REPLY_FIELDS = frozenset({"msgid", "datetime", "sender", "recipient", "content", "clientref"})
@@ -43,6 +47,15 @@ _MAX_STATUS_LENGTH = 500
 _MAX_MSGID_LENGTH = 200
 _TOO_DEEP = f"its JSON body is nested more than {_MAX_DEPTH} levels deep"
 _PUNCTUATION = re.compile(r"[\W_]+")
+_ESCAPED_AMPERSAND = re.compile(rb"&(?:amp;|#0*38;|#[xX]0*26;)+", re.IGNORECASE)
+# What some senders put before a parameter instead of `&`: `?` and `;`, escaped or not, and ends of lines.
+_OTHER_SEPARATOR = re.compile(rb"(?:[?;\r\n]|%3[FfBb])(?=([^&=?;\r\n]{1,40})=)")
+_TEXTS = frozenset({"content", "messagetext"})  # a person wrote them: no parameter is looked for inside
+_BOUNDARY = re.compile(rb"--([!-~]{1,200})[ \t]*\r?\nContent-", re.IGNORECASE)
+_UNICODE_ESCAPE = re.compile(rb"((?:%[uU][0-9A-Fa-f]{4})+)")  # JavaScript's escape() and old ASP pages write it
+_BLANKS = " \t\r\n"
+_AROUND_BODY = b" \t\r\n\v\f\0"  # a program in C may send the NUL at the end of its string
+_MAX_EXACT = 2**53  # beyond it a float does not tell whole numbers apart
 _YEARS = range(2000, 2100)  # a time outside these is a mistake, and some databases can't return it
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _TIME = r"(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,9}))?)?"
@@ -210,21 +223,34 @@ def _to_fields_or_error(pairs: _Pairs) -> _Fields | Unreadable:
 
 def _parse_body(callback: Callback, names: frozenset[str]) -> tuple[_Pairs, Any]:
     """The body's pairs with these `names`, if it is a form of either kind; for JSON no pairs, but the parsed value."""
+    body = unpack(callback)
     kind, options = parse_options_header(callback.content_type)
     charset = options.get("charset")
-    if kind.lower() == "multipart/form-data":
-        return _multipart_pairs(callback.body, options, names), None
-    body = to_utf8(callback.body, charset).removeprefix(BOM_UTF8).strip()
+    boundary = _BOUNDARY.match(body)
+    if boundary or kind.lower() == "multipart/form-data":
+        return _multipart_pairs(body, boundary[1] if boundary else None, options, names), None
+    body = to_utf8(body, charset).strip(_AROUND_BODY).removeprefix(BOM_UTF8).strip(_AROUND_BODY)
+    if body[:3].upper() in {b"%7B", b"%5B"} and b"=" not in body:
+        body = unquote_to_bytes(body.replace(b"+", b" "))  # JSON, escaped as a form would be
     if body[:1] in {b"{", b"["}:  # by content: the gateway promises no content type
-        return [], _parse_json(body, charset)
+        return [], _parse_json(decode(body, charset))
+    if body[:2] == b'"{' or body[:2] == b'"[':  # JSON, written as a string of JSON
+        return [], _parse_json(_unwrap_string(decode(body, charset)))
     return _form_pairs(body, names, charset), None
 
 
 def _form_pairs(data: bytes, names: frozenset[str], charset: str | None = None) -> _Pairs:
+    if b"=" not in data and b"%" in data:
+        data = unquote_to_bytes(data)  # somebody escaped the whole of it
+    if b";" in data:
+        data = _ESCAPED_AMPERSAND.sub(b"&", data)
     if data.count(b"&") >= _MAX_FIELDS:
         raise Unreadable(f"it has more than {_MAX_FIELDS} fields")
+    pieces = data.split(b"&")
+    if any(piece.count(b"=") > 1 for piece in pieces):
+        pieces = _split_further(pieces, names)
     pairs = []
-    for piece in data.split(b"&"):
+    for piece in pieces:
         name, equals, value = piece.partition(b"=")
         if equals:
             key = _fold_form_name(name.decode("latin-1"))
@@ -233,14 +259,42 @@ def _form_pairs(data: bytes, names: frozenset[str], charset: str | None = None) 
     return pairs
 
 
-def _multipart_pairs(body: bytes, options: dict[str, str], names: frozenset[str]) -> _Pairs:
+def _split_further(pieces: Sequence[bytes], names: frozenset[str]) -> list[bytes]:
+    """The pieces of a form, split also where another separator stands before a known name.
+
+    Only before a name that no piece of its own has, and in no text that a person wrote.
+    """
+    own_names = [
+        _fold_form_name(piece.partition(b"=")[0].decode("latin-1")) if b"=" in piece else "" for piece in pieces
+    ]
+    missing = names.difference(own_names)
+    split: list[bytes] = []
+    count = 0
+    for own_name, piece in zip(own_names, pieces, strict=True):
+        start = 0
+        for found in _OTHER_SEPARATOR.finditer(piece) if own_name not in _TEXTS else ():
+            count += 1
+            if count > _MAX_FIELDS:
+                raise Unreadable(f"it has more than {_MAX_FIELDS} fields")
+            name = _fold_form_name(found[1].decode("latin-1"))
+            if name in missing:
+                split.append(piece[start : found.start()].rstrip(b"?;"))
+                start = found.end()
+                if name in _TEXTS:
+                    break
+        split.append(piece[start:])
+    return split
+
+
+def _multipart_pairs(body: bytes, boundary: bytes | None, options: dict[str, str], names: frozenset[str]) -> _Pairs:
+    """`boundary`: with which the body begins, whatever was declared; None: it does not show one."""
     if max(body.count(b"\n"), body.count(b"\r")) > _MAX_LINES:
         raise Unreadable(f"its multipart body has more than {_MAX_LINES} lines")
     if body.count(b";") > _MAX_PARAMETERS:
         raise Unreadable(f"its multipart body has more than {_MAX_PARAMETERS} parameters")
     parser = _Multipart(_open_in_memory, cls=list)  # of pairs, in their order
     try:
-        form: Any = parser.parse(BytesIO(body), options["boundary"].encode(), len(body))[0]
+        form: Any = parser.parse(BytesIO(body), boundary or options["boundary"].encode(), len(body))[0]
     except (KeyError, ValueError):
         return []
     charsets = [charset or options.get("charset") for charset in parser.charsets]
@@ -268,10 +322,13 @@ def _open_in_memory(*_: Any, **__: Any) -> BytesIO:
     return BytesIO()
 
 
-def _parse_json(body: bytes, charset: str | None) -> Any:
-    """Parsed JSON: arrays are lists, objects are tuples of pairs, so that a repeated name is not lost."""
+def _parse_json(text: str) -> Any:
+    """Parsed JSON: arrays are lists, objects are tuples of pairs, so that a repeated name is not lost.
+
+    Several values, one after another, are a list of them.
+    """
     try:
-        parsed = json.loads(decode(body, charset), object_pairs_hook=tuple, parse_int=_parse_int)
+        parsed = _decode_json(text)
     except RecursionError:
         raise Unreadable(_TOO_DEEP) from None
     except ValueError:
@@ -280,11 +337,42 @@ def _parse_json(body: bytes, charset: str | None) -> Any:
     return parsed[0] if isinstance(parsed, list) and len(parsed) == 1 and isinstance(parsed[0], tuple) else parsed
 
 
+def _decode_json(text: str) -> Any:
+    values, position = list[Any](), 0
+    while position < len(text):
+        value, position = _JSON.raw_decode(text, position)
+        values.append(value)
+        if len(values) > _MAX_FIELDS:
+            raise Unreadable(f"its JSON body has more than {_MAX_FIELDS} members and elements")
+        while position < len(text) and text[position] in _BLANKS:
+            position += 1
+    return values[0] if len(values) == 1 else values
+
+
+def _unwrap_string(text: str) -> str:
+    try:
+        inner = _JSON.decode(text)
+    except ValueError:
+        raise Unreadable("its body begins like JSON and is none") from None
+    return str(inner).strip()
+
+
 def _parse_int(text: str) -> int:
     """A whole number of JSON: the time for one is the square of its length."""
     if len(text) > _MAX_DIGITS:
         raise Unreadable(f"a number in its JSON body has more than {_MAX_DIGITS} digits")
     return int(text)
+
+
+def _parse_float(text: str) -> float | int:
+    """A number of JSON with a point or an exponent; a whole one as such: 1.0 is 1 in JSON."""
+    number = float(text)
+    return int(number) if abs(number) < _MAX_EXACT and number == int(number) else number
+
+
+_JSON = json.JSONDecoder(  # line breaks and tabs in strings may be raw
+    object_pairs_hook=tuple, parse_int=_parse_int, parse_float=_parse_float, strict=False
+)
 
 
 def _check_json(parsed: Any) -> None:
@@ -355,7 +443,17 @@ def _fold_cached_form_name(name: str) -> str:
 
 
 def _unquote(data: bytes, charset: str | None = None) -> str:
-    return _clean(decode(unquote_to_bytes(data.replace(b"+", b" ")), charset))
+    data = data.replace(b"+", b" ")
+    if b"%u" in data or b"%U" in data:
+        return _clean("".join(_unescape(piece, charset) for piece in _UNICODE_ESCAPE.split(data)))
+    return _clean(decode(unquote_to_bytes(data), charset))
+
+
+def _unescape(piece: bytes, charset: str | None) -> str:
+    """What `_UNICODE_ESCAPE` splits a value into: UTF-16 code units as `%u2019`, or what stands between them."""
+    if _UNICODE_ESCAPE.fullmatch(piece):
+        return bytes.fromhex(piece.decode().lower().replace("%u", "")).decode("utf-16-be", "replace")
+    return decode(unquote_to_bytes(piece), charset)
 
 
 def _clean(text: str) -> str:

@@ -259,6 +259,7 @@ class InboxRow(Base):
     method: Mapped[str]
     query: Mapped[bytes]
     content_type: Mapped[str | None]
+    content_encoding: Mapped[str | None]
     body: Mapped[bytes]
     callback_id: Mapped[UUID | None]  # of the further receipts of one callback: the row that holds its bytes
     part: Mapped[int] = mapped_column(server_default="0")  # which of the callback's receipts it is

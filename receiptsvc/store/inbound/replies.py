@@ -20,6 +20,7 @@ from receiptsvc.store.core import audits, bulk, locks
 from receiptsvc.store.core.locks import Lock
 from receiptsvc.store.core.models import RECIPIENT_END, InboxRow, Message, Reply
 from receiptsvc.store.core.paging import Page, cut
+from receiptsvc.store.inbox import pending
 from receiptsvc.store.inbox.pending import ClaimedReceipt
 from receiptsvc.store.messages import activity, change_feed
 
@@ -131,7 +132,7 @@ def find_recorded(
 ) -> Page[RecordedReply, UUID]:
     """The next replies in the order of ids. `is_locked`: till the commit, so that they can be corrected."""
     own = [getattr(Reply, name) for name in RecordedReply._fields[:-2]]
-    kept = (InboxRow.method, InboxRow.query, InboxRow.content_type, InboxRow.body)
+    kept = pending.callback_columns(InboxRow)
     query = (
         select(*own, Message.originator, *kept)
         .join(InboxRow, InboxRow.id == Reply.receipt_id)

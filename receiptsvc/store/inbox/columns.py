@@ -16,6 +16,7 @@ _ATTRIBUTES: Mapping[str, str] = {
     "method": "callback.method",
     "query": "callback.query",
     "content_type": "callback.content_type",
+    "content_encoding": "callback.content_encoding",
     "body": "callback.body",
 }
 

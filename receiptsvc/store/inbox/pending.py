@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, any_, delete, func, literal, literal_column, or_, select, union_all
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from receiptsvc import ids
 from receiptsvc.domain.inbox import RECORDED, Channel, ReceiptOutcome
@@ -36,6 +36,7 @@ class ClaimedReceipt(NamedTuple):
     method: str
     query: bytes
     content_type: str | None
+    content_encoding: str | None
     body: bytes
     callback_id: UUID | None
     part: int
@@ -198,8 +199,10 @@ def add_parts(session: Session, first: ClaimedReceipt, count: int) -> int:
     `count`: of all its receipts. Pass the result to `settle`, which counts the new rows. They share a turn.
     """
     arrived = {column: getattr(first, column) for column in ARRIVED}
-    shared = {**arrived, "query": b"", "content_type": None, "body": b"", "callback_id": first.id}
-    parts = [{**shared, "id": ids.part_of(first.id, part), "part": part} for part in range(1, count)]
+    shared = {**arrived, "query": b"", "content_type": None, "content_encoding": None, "body": b""}
+    parts = [
+        {**shared, "id": ids.part_of(first.id, part), "callback_id": first.id, "part": part} for part in range(1, count)
+    ]
     bulk.insert_all(session, InboxRow, parts)
     group_id = first.message_id or first.id
     bulk.insert_all(session, PendingRow, [{"receipt_id": part["id"], "group_id": group_id} for part in parts])
@@ -214,9 +217,14 @@ def has_parts(session: Session, first: ClaimedReceipt) -> bool:
 def callback_of(session: Session, row: ClaimedReceipt) -> Callback:
     """The callback that brought a receipt, and perhaps others with it."""
     if row.callback_id is None:
-        return Callback(row.method, row.query, row.content_type, row.body)
-    columns = (InboxRow.method, InboxRow.query, InboxRow.content_type, InboxRow.body)
-    return Callback._make(session.execute(select(*columns).where(InboxRow.id == row.callback_id)).one())
+        return Callback(row.method, row.query, row.content_type, row.body, row.content_encoding)
+    query = select(*callback_columns(InboxRow)).where(InboxRow.id == row.callback_id)
+    return Callback._make(session.execute(query).one())
+
+
+def callback_columns(row: type[InboxRow]) -> Sequence[InstrumentedAttribute[Any]]:
+    """The columns of a row, or of an alias of it, from which a `Callback` is made."""
+    return [getattr(row, name) for name in Callback._fields]
 
 
 def settle(

@@ -81,6 +81,7 @@ class ReceiptDetail(ReceiptEntry):
     query: bytes
     body: bytes
     content_type: str | None
+    content_encoding: str | None
     transition: Transition | None  # the current one; else the last one that was superseded
     audits: Sequence[Audit]
 
@@ -117,6 +118,7 @@ def find_receipt(session: Session, receipt_id: UUID) -> ReceiptDetail | None:
         query=callback.query,
         body=callback.body,
         content_type=callback.content_type,
+        content_encoding=callback.content_encoding,
         transition=session.scalars(
             of_receipt.order_by(Transition.superseded_at.is_not(None), Transition.id.desc()).limit(1)
         ).first(),

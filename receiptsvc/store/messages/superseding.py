@@ -19,7 +19,7 @@ from receiptsvc.domain.statuses import Effect, Report
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.models import Audit, InboxRow, OutcomeRow, Transition
 from receiptsvc.store.core.paging import Page, cut
-from receiptsvc.store.inbox import counters
+from receiptsvc.store.inbox import counters, pending
 from receiptsvc.store.messages import hourly_counts, transitions
 
 
@@ -40,7 +40,7 @@ def find_current(session: Session, *, limit: int, after: int | None = None) -> P
     """Receipts with a transition that is not superseded, in the order of transition ids; no dismissed receipts."""
     carrier = aliased(InboxRow)  # the row that holds the bytes
     query = (
-        select(Transition, InboxRow.part, carrier.method, carrier.query, carrier.content_type, carrier.body)
+        select(Transition, InboxRow.part, *pending.callback_columns(carrier))
         .join(InboxRow, InboxRow.id == Transition.receipt_id)
         .join(carrier, carrier.id == func.coalesce(InboxRow.callback_id, InboxRow.id))
         .where(Transition.id > (after or 0), Transition.superseded_at.is_(None), ~_is_dismissed(Transition.receipt_id))

@@ -125,6 +125,9 @@ class ReceiptStory(Receipt):
     content_type = fields.String(
         allow_none=True, metadata=about("The Content-Type of its callback.", "application/json")
     )
+    content_encoding = fields.String(
+        allow_none=True, metadata=about("The Content-Encoding of its callback. Its body is shown as it came.", "gzip")
+    )
     transition = fields.Nested(
         ReceiptTransition, allow_none=True, metadata=about("What it led to; null: nothing was recorded.")
     )

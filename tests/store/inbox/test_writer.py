@@ -38,7 +38,7 @@ def arrivals() -> list[Arrival]:
             channel=channel,
             message_id=message_id,
             received_at=datetime(2026, 1, 5, 12, 0, second, 123456 * (second > 0), tzinfo=UTC),
-            callback=Callback(method=method, query=query, content_type=content_type, body=body),
+            callback=Callback(method, query, content_type, body, content_encoding=content_type),  # a text as well
         )
         for second, (channel, message_id, method, query, content_type, body) in enumerate(cases)
     ]
