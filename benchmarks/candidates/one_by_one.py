@@ -34,7 +34,8 @@ def process(database: Database, rules: ReceiptRules, now: datetime) -> int:
 
 def record(session: Session, row: InboxRow, rules: ReceiptRules, now: datetime) -> ReceiptOutcome:
     """Read one receipt, find its message, fold all its reports, write transition and status. Returns the outcome."""
-    (receipt,) = rules.reader.read_receipts(Callback(row.method, row.query, row.content_type, row.body))
+    callback = Callback(row.method, row.query, row.content_type, row.body, row.content_encoding)
+    (receipt,) = rules.reader.read_receipts(callback, row.received_at)
     message = session.scalar(select(Message).where(Message.id == row.message_id).with_for_update())
     if isinstance(receipt, Unreadable) or message is None:
         raise ValueError("this benchmark has only receipts that can be read and find their message")

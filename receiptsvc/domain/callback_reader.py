@@ -10,18 +10,21 @@ from receiptsvc.domain.statuses import Report, Source, Status
 
 
 class CallbackReader(Protocol):
-    """Tells what callbacks say, and which statuses their words mean. It depends on nothing but bytes and settings."""
+    """Tells what callbacks say, and which statuses their words mean.
+
+    It depends on nothing but bytes, settings and the time of receipt, by which a time that could mean several is read.
+    """
 
     @property
     def version(self) -> str:
         """Of the words: another one whenever `status_for` may answer otherwise."""
         ...
 
-    def read_receipts(self, callback: Callback) -> Sequence[Receipt | Unreadable]:
+    def read_receipts(self, callback: Callback, received_at: datetime) -> Sequence[Receipt | Unreadable]:
         """The receipts of a callback, in their order; never empty, never raises. Unusable ones are Unreadable."""
         ...
 
-    def read_reply(self, callback: Callback) -> Reply:
+    def read_reply(self, callback: Callback, received_at: datetime) -> Reply:
         """The reply of a callback. Raises Unreadable."""
         ...
 

@@ -110,6 +110,7 @@ class Receipt(NamedTuple):  # thousands are made every second: a tuple takes a t
     description: str | None
     occurred_at: datetime | None
     notes: tuple[str, ...] = ()  # what could not be read, as sentences
+    is_local_time: bool = False  # its time named no zone, and was read in that of the setting
 
 
 class Reply(NamedTuple):

@@ -235,7 +235,7 @@ def _process_batch(
             verdicts.append((row, ReceiptOutcome.QUARANTINED, "its key was wrong"))
         elif row.channel == Channel.INBOUND:
             try:
-                inbound.append((row, rules.reader.read_reply(pending.callback_of(session, row))))
+                inbound.append((row, rules.reader.read_reply(pending.callback_of(session, row), row.received_at)))
             except Unreadable as error:
                 verdicts.append((row, ReceiptOutcome.QUARANTINED, str(error)))
         else:
@@ -264,7 +264,7 @@ def _read_and_split(
     callback_id = row.callback_id or row.id
     receipts = read_callbacks.get(callback_id)
     if receipts is None:
-        receipts = reader.read_receipts(pending.callback_of(session, row))
+        receipts = reader.read_receipts(pending.callback_of(session, row), row.received_at)
     if len(receipts) == 1:
         return receipts[0], 0
     read_callbacks.keep(callback_id, receipts)

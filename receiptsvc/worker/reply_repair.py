@@ -83,7 +83,7 @@ def repair_replies(
 
 def _read_again(session: Session, recorded: RecordedReply, rules: ReceiptRules) -> RecordedReply:
     try:
-        reply = rules.reader.read_reply(recorded.callback)
+        reply = rules.reader.read_reply(recorded.callback, recorded.received_at)
     except Unreadable:
         return recorded  # it can't be read any more, which changes nothing
     return replies.read_again(session, recorded, reply, rules.replies)

@@ -70,7 +70,7 @@ def reprocess(
 
 def _read(recorded: RecordedReceipt, rules: ReceiptRules) -> Report | None:
     """What a receipt says by today's rules; None if it can't be read any more, which changes nothing."""
-    receipts = rules.reader.read_receipts(recorded.callback)
+    receipts = rules.reader.read_receipts(recorded.callback, recorded.report.received_at)
     if recorded.part >= len(receipts):
         return None
     receipt = receipts[recorded.part]

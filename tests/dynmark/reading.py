@@ -14,8 +14,8 @@ RECEIVED_AT = datetime(2016, 11, 22, 10, 0, 30, tzinfo=UTC)
 def read_receipts(
     callback: Callback, zone: ZoneInfo, received_at: datetime = RECEIVED_AT
 ) -> Sequence[Receipt | Unreadable]:
-    return parser.read_receipts(callback, zone)
+    return parser.read_receipts(callback, zone, received_at)
 
 
 def read_reply(callback: Callback, zone: ZoneInfo, received_at: datetime = RECEIVED_AT) -> Reply:
-    return parser.read_reply(callback, zone)
+    return parser.read_reply(callback, zone, received_at)

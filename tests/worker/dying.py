@@ -21,10 +21,10 @@ JUMP = 10_000  # seconds: more than the longest gap
 MAX_STARTS = 20
 
 
-def die_on(callback: Callback, zone: object) -> object:
+def die_on(callback: Callback, *settings: object) -> object:
     if DEADLY in callback.query:
         os.kill(os.getpid(), signal.SIGKILL)
-    return _read(callback, zone)  # type: ignore[arg-type]  # passed on
+    return _read(callback, *settings)  # type: ignore[arg-type]  # passed on
 
 
 def start(url: str, at: float) -> None:

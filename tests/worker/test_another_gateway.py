@@ -56,11 +56,11 @@ class PigeonPost:
     def __init__(self, _: Settings) -> None:
         self.landed = Status.DELIVERED
 
-    def read_receipts(self, callback: Callback) -> Sequence[Receipt | Unreadable]:
+    def read_receipts(self, callback: Callback, _received_at: datetime) -> Sequence[Receipt | Unreadable]:
         transaction_id, _, word = callback.query.decode().partition(" ")
         return [Receipt(transaction_id, None, None, None, word, None)]
 
-    def read_reply(self, callback: Callback) -> Reply:
+    def read_reply(self, callback: Callback, _received_at: datetime) -> Reply:
         sender, _, content = callback.query.decode().partition(": ")
         return Reply(None, sender, None, content, None, None)
 

@@ -1,6 +1,7 @@
 """Many receipts of one message, or in one callback, hold up nobody else's, and are all worked on in the end."""
 
 import json
+from datetime import datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -131,9 +132,9 @@ def test_a_callback_with_many_receipts_is_read_once_for_many_batches(
     read: list[Callback] = []
     real = parser.read_receipts
 
-    def count(callback: Callback, zone: ZoneInfo) -> object:
+    def count(callback: Callback, zone: ZoneInfo, received_at: datetime) -> object:
         read.append(callback)
-        return real(callback, zone)
+        return real(callback, zone, received_at)
 
     monkeypatch.setattr(parser, "read_receipts", count)
     finish(database, PendingQueue())

@@ -196,9 +196,9 @@ def test_a_callback_of_many_released_receipts_is_read_once(database: Database, m
     assert_sound(database, unmatched=30)
     real, times = parser.read_receipts, []
 
-    def read(callback: Callback, zone: object) -> object:
+    def read(callback: Callback, *settings: object) -> object:
         times.append(1)
-        return real(callback, zone)  # type: ignore[arg-type]  # passed on
+        return real(callback, *settings)  # type: ignore[arg-type]  # passed on
 
     monkeypatch.setattr(parser, "read_receipts", read)
     sweep(database, 1000)

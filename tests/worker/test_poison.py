@@ -32,10 +32,10 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Whether reading a receipt with the clientRef `poison` fails: at first it does."""
     real, is_on = parser.read_receipts, [True]
 
-    def read(callback: Callback, zone: object) -> object:
+    def read(callback: Callback, *settings: object) -> object:
         if is_on[0] and b"poison" in callback.query:
             raise ZeroDivisionError
-        return real(callback, zone)  # type: ignore[arg-type]  # passed on
+        return real(callback, *settings)  # type: ignore[arg-type]  # passed on
 
     monkeypatch.setattr(parser, "read_receipts", read)
     return lambda is_poison: is_on.__setitem__(0, is_poison)

@@ -12,7 +12,7 @@ import json
 import re
 from codecs import BOM_UTF8
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from io import BytesIO
 from typing import Any, TypeAlias
@@ -25,8 +25,10 @@ from werkzeug.http import parse_options_header
 
 from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.messages import Callback, Receipt, Reply
+from receiptsvc.dynmark.inbound import times
 from receiptsvc.dynmark.inbound.charsets import decode, to_utf8
 from receiptsvc.dynmark.inbound.compression import unpack
+from receiptsvc.dynmark.inbound.times import ProviderTime
 
 _RECEIPT_FIELDS = frozenset({"datetime", "recipient", "statusid", "statusdescription", "clientref", "transactionid"})
 _REPLY_FIELDS = frozenset({"msgid", "datetime", "sender", "recipient", "content", "clientref"})
@@ -37,7 +39,6 @@ _MAX_DEPTH = 100  # of JSON; Python's own bound depends on who calls
 _MAX_LINES = 20_000  # of a multipart body: its parts and their headers
 _MAX_PARAMETERS = 20_000  # of the headers of a multipart body
 _MAX_DIGITS = 200  # of a number in JSON; of a transactionID, with its leading zeros
-_MAX_TIME_LENGTH = 100
 
 _MAX_CACHED_NAME_LENGTH = 40  # names are the caller's choice, and the cache must stay small
 _MAX_TRANSACTION_ID_LENGTH = 40
@@ -56,38 +57,26 @@ _UNICODE_ESCAPE = re.compile(rb"((?:%[uU][0-9A-Fa-f]{4})+)")  # JavaScript's esc
 _BLANKS = " \t\r\n"
 _AROUND_BODY = b" \t\r\n\v\f\0"  # a program in C may send the NUL at the end of its string
 _MAX_EXACT = 2**53  # beyond it a float does not tell whole numbers apart
-_YEARS = range(2000, 2100)  # a time outside these is a mistake, and some databases can't return it
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_TIME = r"(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,9}))?)?"
-_ZONE = r"\s*(?P<zone>Z|[+-]?\s?\d\d:?\d\d)?"  # an unescaped plus arrives as a blank
-_DATETIMES = tuple(
-    re.compile(rf"{date}[T\s]+{_TIME}{_ZONE}", re.IGNORECASE | re.ASCII)
-    for date in (
-        r"(?P<year>\d{4})[-/.](?P<month>\d{1,2})[-/.](?P<day>\d{1,2})",  # 2016-01-11T14:11:45.170, the sample's
-        r"(?P<day>\d{1,2})[\s-](?P<name>[a-z]{3})[a-z]*[\s-](?P<year>\d{4})",  # 11 Jan 2016 17:46:51, the replies'
-        r"(?P<day>\d{1,2})[/.](?P<month>\d{1,2})[/.](?P<year>\d{4})",  # 11/01/2016 14:11, British
-    )
-)
 
 _Pairs: TypeAlias = list[tuple[str, str]]  # known names, folded, with their values, in their order
 _Fields: TypeAlias = dict[str, str]  # of one receipt or reply, by folded name
 
 
-def read_receipts(callback: Callback, zone: ZoneInfo) -> list[Receipt | Unreadable]:
+def read_receipts(callback: Callback, zone: ZoneInfo, received_at: datetime) -> list[Receipt | Unreadable]:
     """The receipts of a callback, in their order; never empty, never raises. `zone`: of their zoneless times.
 
     An unusable receipt is an Unreadable at its index. If the receipts can't be told apart, one Unreadable is all.
     """
     try:
         return [
-            fields if isinstance(fields, Unreadable) else _make_receipt(fields, zone)
+            fields if isinstance(fields, Unreadable) else _make_receipt(fields, zone, received_at)
             for fields in _read_fields(callback)
         ]
     except Unreadable as error:
         return [Unreadable(str(error))]  # without the traceback, which would keep everything that was read alive
 
 
-def read_reply(callback: Callback, zone: ZoneInfo) -> Reply:
+def read_reply(callback: Callback, zone: ZoneInfo, received_at: datetime) -> Reply:
     """The reply of a callback. Raises Unreadable without a sender or a content. `zone`: of zoneless times."""
     pairs, parsed = _parse_body(callback, _REPLY_FIELDS)
     if isinstance(parsed, list):
@@ -109,30 +98,33 @@ def read_reply(callback: Callback, zone: ZoneInfo) -> Reply:
     ):
         if len(fields.get(name, "")) > max_length:
             raise Unreadable(f"its {name} has more than {max_length} characters")
+    time = _read_time(fields.get("datetime"), zone, received_at, notes)
     return Reply(
         msgid=fields.get("msgid") or None,
         sender=fields["sender"],
         recipient=fields.get("recipient") or None,
         content=fields["content"],
         client_ref=fields.get("clientref") or None,
-        occurred_at=_parse_time(fields.get("datetime"), zone, notes),
+        occurred_at=time and time.at,
         notes=tuple(notes),
     )
 
 
-def _make_receipt(fields: _Fields, zone: ZoneInfo) -> Receipt | Unreadable:
+def _make_receipt(fields: _Fields, zone: ZoneInfo, received_at: datetime) -> Receipt | Unreadable:
     notes: list[str] = []
     status_id, description = fields.get("statusid") or None, fields.get("statusdescription") or None
     if status_id is None and description is None:
         return Unreadable("neither statusid nor statusdescription could be found in it")
+    time = _read_time(fields.get("datetime"), zone, received_at, notes)
     return Receipt(
         transaction_id=_parse_transaction_id(fields.get("transactionid"), notes),
         recipient=_bounded(fields, "recipient", _MAX_NUMBER_LENGTH, notes),
         client_ref=_bounded(fields, "clientref", _MAX_CLIENT_REF_LENGTH, notes),
         status_id=status_id and status_id[:_MAX_STATUS_LENGTH],
         description=description and description[:_MAX_STATUS_LENGTH],
-        occurred_at=_parse_time(fields.get("datetime"), zone, notes),
+        occurred_at=time and time.at,
         notes=tuple(notes),
+        is_local_time=time is not None and time.is_local,
     )
 
 
@@ -473,39 +465,12 @@ def _parse_transaction_id(text: str | None, notes: list[str]) -> str | None:
     return digits
 
 
-def _parse_time(text: str | None, zone: ZoneInfo, notes: list[str]) -> datetime | None:
-    """The provider's time in UTC; None, with a note, if it is absent or unreadable."""
+def _read_time(text: str | None, zone: ZoneInfo, received_at: datetime, notes: list[str]) -> ProviderTime | None:
+    """The provider's time; None, with a note, if it is absent or unreadable."""
     if not text:
         notes.append("it has no provider time")
         return None
-    for form in _DATETIMES if len(text) <= _MAX_TIME_LENGTH else ():
-        match = form.fullmatch(text.strip())
-        if match:
-            at = _build_time(match.groupdict(), zone)
-            if at is not None:
-                return at
-    notes.append("its datetime can't be read")
-    return None
-
-
-def _build_time(parts: dict[str, str | None], zone: ZoneInfo) -> datetime | None:
-    name = parts.get("name")
-    try:
-        month = _MONTHS.index(name.lower()) + 1 if name else int(parts["month"] or 0)
-        at = datetime(
-            int(parts["year"] or 0),
-            month,
-            int(parts["day"] or 0),
-            int(parts["hour"] or 0),
-            int(parts["minute"] or 0),
-            int(parts["second"] or 0),
-            int((parts["fraction"] or "0").ljust(6, "0")[:6]),
-            tzinfo=zone,
-        )
-        if parts["zone"]:
-            offset = parts["zone"].upper().replace(" ", "+").replace("Z", "+00:00")
-            offset = offset if offset[0] in "+-" else f"+{offset}"
-            at = datetime.fromisoformat(f"{at.replace(tzinfo=None).isoformat()}{offset}")
-        return at.astimezone(UTC) if at.year in _YEARS else None
-    except (ValueError, OverflowError):
-        return None
+    time = times.read(text, zone, received_at)
+    if time is None:
+        notes.append("its datetime can't be read")
+    return time

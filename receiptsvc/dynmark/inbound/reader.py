@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from receiptsvc.domain.errors import Unreadable
@@ -22,11 +23,11 @@ class DynmarkReader:
     def version(self) -> str:
         return self.status_map.version
 
-    def read_receipts(self, callback: Callback) -> Sequence[Receipt | Unreadable]:
-        return parser.read_receipts(callback, self.zone)
+    def read_receipts(self, callback: Callback, received_at: datetime) -> Sequence[Receipt | Unreadable]:
+        return parser.read_receipts(callback, self.zone, received_at)
 
-    def read_reply(self, callback: Callback) -> Reply:
-        return parser.read_reply(callback, self.zone)
+    def read_reply(self, callback: Callback, received_at: datetime) -> Reply:
+        return parser.read_reply(callback, self.zone, received_at)
 
     def status_for(self, status_id: str | None, description: str | None) -> Status | None:
         return self.status_map.status_for(status_id, description)
