@@ -114,10 +114,11 @@ _NO_LINKS = TransactionLinks()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Match:
-    """The message that a receipt is about, and the rule that found it."""
+    """The message that a receipt is about, and the rule that found it. `note`: what is odd about it, as a sentence."""
 
     message_id: UUID
     rule: str
+    note: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -201,14 +202,17 @@ def find_answered(reply: Reply, sent: Iterable[SentMessage], since: datetime) ->
 
 def _match_by_token(message: KnownMessage, receipt: Receipt, links: TransactionLinks) -> Match | NoMatch:
     """The message whose URL the receipt came to, unless its recipient or its transactionID contradicts that."""
+    note = None
     if receipt.recipient is not None and not numbers.is_same(receipt.recipient, message.recipient):
-        return NoMatch(
-            outcome=ReceiptOutcome.QUARANTINED, reason="its recipient is not the one of the message it came for"
-        )
+        note = numbers.describe_rewriting(receipt.recipient, message.recipient)
+        if note is None:
+            return NoMatch(
+                outcome=ReceiptOutcome.QUARANTINED, reason="its recipient is not the one of the message it came for"
+            )
     answered = [link for link in links.to(message.recipient) if link.source == "answer"]
     if answered and all(link.message_id != message.id for link in answered):
         return NoMatch(outcome=ReceiptOutcome.QUARANTINED, reason="its transactionID was given to another message")
-    return Match(message_id=message.id, rule=BY_TOKEN)
+    return Match(message_id=message.id, rule=BY_TOKEN, note=note)
 
 
 def _match_by_client_ref(

@@ -60,6 +60,8 @@ _FORMER = (  # mobile numbers as they are, and as they were or still are dialled
     (re.compile("521([0-9]{10})"), r"52\1"),
     (re.compile("55([1-9]{2})9([6-9][0-9]{7})"), r"55\1\2"),
 )
+_MASKED = re.compile("(?=.*[^0-9])[0-9*#xX?_\u2022\u25cf\uff0a]{7,20}")  # some digits, the others hidden
+_MIN_SHOWN = 2
 _NO_MATCH = "(?!)"
 _COUNTRY_CODES = {str(code): code for code in COUNTRY_CODE_TO_REGION_CODE}
 
@@ -111,6 +113,27 @@ def fold_originator(originator: str | None) -> str:
 def is_same(text: str, number: str) -> bool:
     """Whether a text is this number, which is digits. A national writing is tried in the number's own country."""
     return text == number or (len(text) <= _MAX_LENGTH and _is_same(text, number))
+
+
+def describe_rewriting(text: str, number: str) -> str | None:
+    """How a gateway has rewritten this number of ours to the text, as a note; None if it may be another number.
+
+    Only for where a single number can be meant: the two are one by the table of numbers as they once were, or the text
+    hides digits and shows at least two, all of them the number's.
+    """
+    if len(text) > _MAX_LENGTH:
+        return None
+    if _without_former(_read(text) or "") == _without_former(number):
+        return "its recipient is the message's in another form of that country"
+    shown = _SEPARATORS.sub("", text).removeprefix("+")
+    if not _MASKED.fullmatch(shown) or sum(character.isdigit() for character in shown) < _MIN_SHOWN:
+        return None
+    if shown.startswith("00") and len(shown) == len(number) + 2:
+        shown = shown[2:]
+    agrees = len(shown) == len(number) and all(
+        character == digit or not character.isdigit() for character, digit in zip(shown, number, strict=True)
+    )
+    return "its recipient has hidden digits, and those that it shows are the message's" if agrees else None
 
 
 def identify(text: str, candidates: Collection[str]) -> str | None:

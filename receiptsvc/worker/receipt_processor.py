@@ -319,8 +319,8 @@ def _record_matches(
     entries = [(match.message_id, _transition_of(row, receipt, match, reader)) for row, receipt, match in matched]
     effects = transitions.record(session, messages, entries, now)
     return [
-        (row, ReceiptOutcome(effect.value), "; ".join(receipt.notes) or None)
-        for (row, receipt, _), effect in zip(matched, effects, strict=True)
+        (row, ReceiptOutcome(effect.value), _notes_of(receipt, match))
+        for (row, receipt, match), effect in zip(matched, effects, strict=True)
     ]
 
 
@@ -330,10 +330,15 @@ def _transition_of(
     return transitions.NewTransition(
         report=report_of(receipt, row.received_at, reader),
         rule=match.rule,
-        reason="; ".join(receipt.notes) or None,
+        reason=_notes_of(receipt, match),
         receipt_id=row.id,
         map_version=reader.version,
     )
+
+
+def _notes_of(receipt: Receipt, match: Match) -> str | None:
+    notes = receipt.notes if match.note is None else (*receipt.notes, match.note)
+    return "; ".join(notes) or None
 
 
 def _adopt_or_park(

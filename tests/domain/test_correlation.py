@@ -302,6 +302,59 @@ def test_a_transaction_of_other_recipients_leaves_the_client_ref_to_decide() -> 
     assert rule(correlate(Row(), receipt("815", "x"), context(other, lost)), lost) == BY_CLIENT_REF
 
 
+# A recipient that the gateway rewrites
+
+REWRITTEN = [  # kind, the message's recipient, what the receipt says, whether it is the message's
+    ("Argentina: without the 9", "5491112345678", "541112345678", True),
+    ("Argentina: with the 9", "541112345678", "+54 9 11 1234-5678", True),
+    ("Argentina: another number", "5491112345678", "541112345679", False),
+    ("Mexico: without the 1", "5215512345678", "525512345678", True),
+    ("Mexico: with the 1", "525512345678", "005215512345678", True),
+    ("Mexico: another number", "525512345678", "5215512345679", False),
+    ("Brazil: without the ninth digit", "5511987654321", "551187654321", True),
+    ("Brazil: with the ninth digit", "551187654321", "+55 (11) 98765-4321", True),
+    ("Brazil: a landline has no ninth digit", "551123456789", "5511923456789", False),
+    ("Brazil: another area", "5511987654321", "552187654321", False),
+    ("hidden: the middle", ALICE, "4477****0001", True),
+    ("hidden: with a plus", ALICE, "+44 77xx xxx 001", True),
+    ("hidden: after 00", ALICE, "0044770090####", True),
+    ("hidden: all but two", ALICE, "**********01", True),
+    ("hidden: all but one", ALICE, "***********1", False),
+    ("hidden: all", ALICE, "************", False),
+    ("hidden: one shown digit is another's", ALICE, "4477****0002", False),
+    ("hidden: too few", ALICE, "4477***0001", False),
+    ("hidden: too many", ALICE, "4477*****0001", False),
+    ("hidden: no telling how many", ALICE, "4477...0001", False),
+    ("another number", ALICE, BOB, False),
+    ("a name", ALICE, "nobody", False),
+]
+
+
+@pytest.mark.parametrize(
+    ("recipient", "to", "fits"), [case[1:] for case in REWRITTEN], ids=[case[0] for case in REWRITTEN]
+)
+def test_a_rewritten_recipient_is_the_messages_own_at_its_signed_address_only(
+    recipient: str, to: str, fits: bool
+) -> None:
+    mine = sent("1", recipient=recipient, client_ref="x")
+    found = correlate(Row(message_id=mine.id), receipt(to=to), context(mine))
+    if fits:
+        assert rule(found, mine) == BY_TOKEN
+        assert isinstance(found, Match)
+        assert found.note is not None
+    else:
+        reason = "its recipient is not the one of the message it came for"
+        assert found == NoMatch(outcome=ReceiptOutcome.QUARANTINED, reason=reason)
+    for said in (receipt("1", to=to), receipt(ref="x", to=to)):
+        assert rule(correlate(Row(), said, context(mine)), mine) is None
+
+
+def test_a_rewritten_recipient_does_not_hide_that_a_transaction_contradicts_the_token() -> None:
+    mine, twin = sent("2"), sent("1")
+    found = correlate(Row(message_id=mine.id), receipt("1", to="4477****0001"), context(mine, twin))
+    assert found == NoMatch(outcome=ReceiptOutcome.QUARANTINED, reason="its transactionID was given to another message")
+
+
 # 4. Nothing
 
 

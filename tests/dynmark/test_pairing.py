@@ -52,3 +52,37 @@ def test_an_international_number_is_not_taken_for_a_national_one_of_the_same_cal
     egyptian, british = message("2079460000"), message("442079460000")
     places = answers.pair([frozenset(["2079460000"]), frozenset(["442079460000"])], [british, egyptian])
     assert places == {egyptian.id: 0, british.id: 1}
+
+
+REWRITTEN = [  # kind, our recipient, the only item's, whether it is ours
+    ("Argentina", "5491112345678", "541112345678", True),
+    ("Argentina", "541112345678", "+5491112345678", True),
+    ("Mexico", "525512345678", "5215512345678", True),
+    ("Brazil", "5511987654321", "551187654321", True),
+    ("Brazil", "551187654321", "5511987654321", True),
+    ("hidden digits", "447700900001", "4477****0001", True),
+    ("hidden digits", "447700900001", "**********01", True),
+    ("one shown", "447700900001", "***********1", False),
+    ("another's shown", "447700900001", "4477****0002", False),
+    ("too few", "447700900001", "4477***0001", False),
+    ("another number", "447700900001", "447700900002", False),
+    ("another Argentine", "5491112345678", "541112345679", False),
+]
+
+
+@pytest.mark.parametrize("send", [by_soap, by_rest])
+@pytest.mark.parametrize(("recipient", "written", "is_ours"), [case[1:] for case in REWRITTEN])
+def test_the_only_item_of_a_call_with_one_message_may_rewrite_its_recipient(
+    send: Callable[[Case], SendResult], recipient: str, written: str, is_ours: bool
+) -> None:
+    result = send(Case(written, recipient, ""))
+    assert result.outcome is (SendOutcome.TAKEN if is_ours else SendOutcome.UNCLEAR)
+    assert ("its recipient" in (result.detail or "")) is is_ours
+
+
+def test_a_rewritten_recipient_proves_nothing_beside_other_messages_or_items() -> None:
+    mine, other = message("5491112345678"), message("447700900001")
+    rewritten, plain = frozenset(["541112345678"]), frozenset(["447700900001"])
+    assert isinstance(answers.pair([rewritten, plain], [mine, other])[mine.id], str)
+    assert isinstance(answers.pair([rewritten, rewritten], [mine])[mine.id], str)
+    assert isinstance(answers.pair([rewritten | plain], [mine])[mine.id], str)

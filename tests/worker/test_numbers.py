@@ -16,7 +16,7 @@ from receiptsvc.store.core.models import Message, Reply, Suppression
 from receiptsvc.store.inbound.replies import ReplyRules
 from receiptsvc.worker.receipt_processor import ReceiptRules, process
 from tests.support.numbers import ALL, ALWAYS, DOUBTFUL, HINTED, NUMBERS, ORIGINATORS, STRANGE
-from tests.support.rows import T0, accept, keep, message, seconds
+from tests.support.rows import T0, accept, keep, message, read_inbox, seconds
 from tests.support.work import RULES, assert_sound, outcomes, rules, said, work_off
 
 SAME = {*ALWAYS, *STRANGE, *HINTED, *DOUBTFUL}
@@ -165,3 +165,29 @@ def test_a_late_reply_joins_the_conversation_of_its_sender_and_originator_in_any
     process_all(database)
     row = stored_replies(database)["1"]
     assert (row.message_id, row.conversation_id) == (None, made.conversation_id)
+
+
+REWRITTEN = [  # our recipient, and what a receipt at its signed address says
+    ("5491112345678", "541112345678"),
+    ("525512345678", "5215512345678"),
+    ("5511987654321", "551187654321"),
+    ("447700900001", "4477****0001"),
+]
+
+
+def test_a_receipt_with_a_rewritten_recipient_is_the_messages_own_only_at_its_signed_address(
+    database: Database,
+) -> None:
+    made = [message(number, client_ref=f"ref-{number}") for number, _ in REWRITTEN]
+    accept(database, *made)
+    with database.transaction() as session:
+        session.execute(update(Message).values(offered_at=T0, status="submitted"))
+    for one, (_, written) in zip(made, REWRITTEN, strict=True):
+        kept = [
+            keep(database, said(to=written), message_id=one.id),
+            keep(database, said(to=written, ref=f"ref-{one.recipient}")),
+            keep(database, said(to="447700900009"), message_id=one.id),
+        ]
+        work_off(database)
+        assert outcomes(database, kept) == ["applied", "unmatched", "quarantined"]
+        assert "its recipient" in (read_inbox(database, kept[0]).reason or "")

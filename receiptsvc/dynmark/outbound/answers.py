@@ -237,11 +237,29 @@ def refuse_twins(messages: Sequence[OutboundMessage]) -> None:
         raise ValueError("a call may hold only one message to a recipient: its answer could not be paired")
 
 
+def describe_rewriting(named: Sequence[frozenset[str]], messages: Sequence[OutboundMessage]) -> str | None:
+    """How the only item of an answer writes the recipient of the only message of its call otherwise, as a note.
+
+    None: it is written as ours, or may be another one, or there are several items or messages.
+    """
+    if len(named) != 1 or len(messages) != 1 or len(named[0]) != 1:
+        return None
+    [name], recipient = named[0], messages[0].recipient
+    return None if numbers.is_same(name, recipient) else numbers.describe_rewriting(name, recipient)
+
+
+def add_note(result: SendResult, note: str | None) -> SendResult:
+    """A result with a note of ours after what the gateway said."""
+    return replace(result, detail=f"{result.detail}; {note}" if result.detail else note) if note else result
+
+
 def pair(named: Sequence[frozenset[str]], messages: Sequence[OutboundMessage]) -> dict[UUID, int | str]:
     """For each message the place of the one item that names its recipient; else why there is no such item.
 
     `named`: whom each item names, however it writes them. The order of items proves nothing.
     """
+    if describe_rewriting(named, messages) is not None:
+        return {messages[0].id: 0}
     ours = {message.recipient: message.id for message in messages}
     named = _read_names(named, ours)
     claims: defaultdict[str, list[int]] = defaultdict(list)

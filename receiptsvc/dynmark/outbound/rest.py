@@ -149,10 +149,13 @@ class RestGateway:
         if len({items[place] for place in nameless}) == 1 and answers.is_about_all(named, messages):
             left_over = [identifier for identifier, place in places.items() if isinstance(place, str)]
             places |= dict.fromkeys(left_over, nameless[0])
+        note = answers.describe_rewriting(named, messages)
         return {
             identifier: SendResult(outcome=SendOutcome.UNCLEAR, description=found)
             if isinstance(found, str)
-            else self._judge(items[found], request, is_repeat=identifier in repeats, lets_in=lets_in)
+            else answers.add_note(
+                self._judge(items[found], request, is_repeat=identifier in repeats, lets_in=lets_in), note
+            )
             for identifier, found in places.items()
         }
 

@@ -161,10 +161,13 @@ class SoapGateway:
         if all(result.outcome is SendOutcome.SUSPECT_UNCLEAR for result in judged):
             return answers.all_suspect(list(zip(named, judged, strict=True)), messages, repeats)
         lets_in = any(result.outcome is SendOutcome.TAKEN for result in judged)
+        note = answers.describe_rewriting(named, messages)
         return {
             identifier: SendResult(outcome=SendOutcome.UNCLEAR, description=answers.BROKEN if broken else found)
             if isinstance(found, str)
-            else self._judge(items[found], request, is_repeat=identifier in repeats, lets_in=lets_in)
+            else answers.add_note(
+                self._judge(items[found], request, is_repeat=identifier in repeats, lets_in=lets_in), note
+            )
             for identifier, found in answers.pair(named, messages).items()
         }
 
@@ -190,8 +193,7 @@ class SoapGateway:
             detail=self._redactor.keep(item.detail),
         )
         if item.transaction and transaction is None:
-            note = "its transactionID is no number above 0"
-            return replace(result, detail=f"{result.detail}; {note}" if result.detail else note)
+            return answers.add_note(result, "its transactionID is no number above 0")
         return result
 
 
