@@ -86,6 +86,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
             "store/core",
             "store/health",
             "store/inbox",
+            "store/messages",
             "store/outbound",
             "store/queries",
         },

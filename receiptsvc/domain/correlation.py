@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Generic, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
-from receiptsvc.domain import numbers
+from receiptsvc.domain import gateway_clock, numbers
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Origin, Receipt, Reply
 from receiptsvc.domain.statuses import Status
@@ -22,6 +22,7 @@ BY_TOKEN = "token"  # noqa: S105 - a rule's name
 BY_TRANSACTION = "transactionID and recipient"
 BY_LONE_TRANSACTION = "transactionID"
 BY_CLIENT_REF = "clientRef and recipient"
+BY_SHIFTED_CLOCK = "clientRef and recipient, by a clock of another zone"
 
 LINK_BY_CLIENT_REF = "clientRef"
 LINK_BY_LAST_MESSAGE = "the last message sent to this person from this originator"
@@ -30,6 +31,8 @@ LINK_ALONE = "nothing was sent to this person from this originator within the re
 MAX_CANDIDATES = 50  # that are loaded for one clientRef and recipient, and told of any; there may be more
 
 _MAX_CLOCK_SKEW = timedelta(minutes=5)
+_UNANSWERED = "the call that gives its message to the gateway has not been answered"
+_IS_SHIFTED = "its time fits its message only if the gateway's clock is not in the zone of the setting"
 
 
 class KeptReceipt(Protocol):
@@ -123,11 +126,15 @@ class Match:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NoMatch:
-    """Why a receipt has no message. `candidates`: the messages between which nothing decides."""
+    """Why a receipt has no message. `candidates`: the messages between which nothing decides.
+
+    `if_shifted`: what holds instead unless the gateway's clock is known to be in the zone of the setting.
+    """
 
     outcome: ReceiptOutcome
     reason: str
     candidates: Sequence[UUID] = ()
+    if_shifted: "Match | NoMatch | None" = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,34 +238,78 @@ def _match_by_client_ref(
         for message in similar
         if (receipt.transaction_id is None or message.transaction_id is None)
         and _was_offered(message, latest)
-        and numbers.is_same(number, message.recipient)
+        and _has(number, message)
     ]
     if len(fitting) > 1 or (fitting and len(similar) >= MAX_CANDIDATES):
         count = len(fitting) if len(fitting) > 1 else f"{len(similar)} or more"
         reason = f"its clientRef and recipient fit {count} messages"
         return NoMatch(outcome=ReceiptOutcome.UNMATCHED, reason=reason, candidates=[message.id for message in fitting])
     if not fitting:
-        return NoMatch(outcome=ReceiptOutcome.UNMATCHED, reason=_explain_no_match(row, receipt, links))
+        return NoMatch(
+            outcome=ReceiptOutcome.UNMATCHED,
+            reason=_explain_no_match(row, receipt, links, has_message=any(_has(number, each) for each in similar)),
+            if_shifted=None if links else _match_by_shifted_clock(row, receipt, similar),
+        )
     if receipt.transaction_id is not None and fitting[0].calling_since is not None:
-        reason = "the call that gives its message to the gateway has not been answered"
-        return NoMatch(outcome=ReceiptOutcome.UNMATCHED, reason=reason, candidates=[fitting[0].id])
+        return NoMatch(outcome=ReceiptOutcome.UNMATCHED, reason=_UNANSWERED, candidates=[fitting[0].id])
     return Match(message_id=fitting[0].id, rule=BY_CLIENT_REF)
+
+
+def _match_by_shifted_clock(
+    row: KeptReceipt, receipt: Receipt, similar: Sequence[KnownMessage]
+) -> Match | NoMatch | None:
+    """The same, if the gateway's clock is in another zone than the setting says; None: no shift makes any fit.
+
+    `similar`: the messages with its clientRef and the end of its number. Only if one in all has both is it meant.
+    """
+    occurred_at, number = receipt.occurred_at, receipt.recipient or ""
+    if occurred_at is None or not receipt.is_local_time:
+        return None
+    having = [message for message in similar if _has(number, message)]
+    fitting = [
+        message
+        for message in having
+        if (receipt.transaction_id is None or message.transaction_id is None)
+        and message.offered_at is not None
+        and not _is_unsent(message)
+        and gateway_clock.find_shifts(occurred_at, message.offered_at, row.received_at)
+    ]
+    if not fitting:
+        return None
+    candidates = [message.id for message in fitting]
+    if len(having) > 1 or len(similar) >= MAX_CANDIDATES:
+        count = f"{len(similar)} or more" if len(similar) >= MAX_CANDIDATES else len(having)
+        reason = f"{count} messages have its clientRef and recipient, and its time fits none but by another zone"
+        return NoMatch(outcome=ReceiptOutcome.UNMATCHED, reason=reason, candidates=candidates)
+    if receipt.transaction_id is not None and fitting[0].calling_since is not None:
+        return NoMatch(outcome=ReceiptOutcome.UNMATCHED, reason=_UNANSWERED, candidates=candidates)
+    return Match(message_id=fitting[0].id, rule=BY_SHIFTED_CLOCK, note=_IS_SHIFTED)
+
+
+def _has(number: str, message: KnownMessage) -> bool:
+    return numbers.is_same(number, message.recipient)
 
 
 def _was_offered(message: KnownMessage, latest: datetime) -> bool:
     """Whether the gateway can have had a message by then. Other systems' send times are unknown, so theirs can."""
     if message.origin == Origin.EXTERNAL:
         return True
-    # An accepted message that is in no call was not sent: had any byte gone out, its status would be higher.
-    is_unsent = message.status == Status.ACCEPTED and message.calling_since is None
-    return message.offered_at is not None and message.offered_at <= latest and not is_unsent
+    return message.offered_at is not None and message.offered_at <= latest and not _is_unsent(message)
 
 
-def _explain_no_match(row: KeptReceipt, receipt: Receipt, links: TransactionLinks) -> str:
+def _is_unsent(message: KnownMessage) -> bool:
+    """An accepted message that is in no call was not sent: had any byte gone out, its status would be higher."""
+    return message.status == Status.ACCEPTED and message.calling_since is None
+
+
+def _explain_no_match(row: KeptReceipt, receipt: Receipt, links: TransactionLinks, *, has_message: bool) -> str:
+    """`has_message`: a message has its clientRef and recipient, and something else speaks against it."""
     if links:
         return "its transactionID was given for other recipients"
     if row.message_id:
         return "it came for a message that is not here"
+    if has_message:
+        return "its time or its transactionID fits no message with its clientRef and recipient"
     if receipt.transaction_id:
         return "no message has its transactionID" + (" or its clientRef" if receipt.client_ref else "")
     return "it has no transactionID" + (", and no message has its clientRef" if receipt.client_ref else "")

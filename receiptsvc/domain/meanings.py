@@ -113,6 +113,12 @@ MATCHING_RULES: Mapping[str, Meaning] = {
         "That message was offered to the gateway before the receipt's time plus five minutes, and one of the two has "
         "no transactionID.",
     ),
+    "clientRef and recipient, by a clock of another zone": Meaning(
+        "the same, but its time lies before the offer of its message",
+        "A shift by whole quarters of an hour, of 14 hours at most, puts it between offer and receipt. Only for a time "
+        "without a zone of its own, only if one message in all has both, and never while other receipts of its status "
+        "show `DYNMARK_TIMEZONE` to be right.",
+    ),
     "adopted by transactionID and recipient": Meaning(
         "another system sent the message, which is kept here with origin `external`",
         "The receipt came to the static URL, and nothing fitted for `ADOPT_AFTER_SECONDS`.",

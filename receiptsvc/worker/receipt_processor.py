@@ -19,20 +19,22 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import logs
 from receiptsvc.config import Settings
-from receiptsvc.domain import correlation
+from receiptsvc.domain import correlation, gateway_clock
 from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.callback_reader import CallbackReader, report_of
 from receiptsvc.domain.correlation import Match, NoMatch
 from receiptsvc.domain.errors import LockTimeout, StatementTimeout, StorageUnavailable, Unreadable
+from receiptsvc.domain.gateway_clock import Vote
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Receipt, Reply
+from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbound import consents, replies
 from receiptsvc.store.inbound.replies import ReplyRules
 from receiptsvc.store.inbox import dropped, parking, pending, time_slices
 from receiptsvc.store.inbox.parking import UnmatchedReceipt
 from receiptsvc.store.inbox.pending import ClaimedReceipt, Postponed, Verdict
-from receiptsvc.store.messages import transitions
+from receiptsvc.store.messages import clock_votes, transitions
 from receiptsvc.store.messages.transitions import LockedMessage
 from receiptsvc.worker import external_messages, match_context
 from receiptsvc.worker.pending_queue import PendingQueue, ReadCallbacks, Turn
@@ -299,7 +301,7 @@ def _record_receipts(
             {receipt.client_ref for _, receipt in unmatched if receipt.client_ref},
         )
     verdicts += _record_matches(session, matched, context.messages, rules.reader, now)
-    ended, later = _adopt_or_park(session, unmatched, rules, now)
+    ended, later = _adopt_or_park(session, unmatched, context.messages, rules, now)
     return verdicts + ended, later
 
 
@@ -342,11 +344,17 @@ def _notes_of(receipt: Receipt, match: Match) -> str | None:
 
 
 def _adopt_or_park(
-    session: Session, unmatched: Sequence[ParsedReceipt], rules: ReceiptRules, now: datetime
+    session: Session,
+    unmatched: Sequence[ParsedReceipt],
+    locked: Mapping[UUID, LockedMessage],
+    rules: ReceiptRules,
+    now: datetime,
 ) -> tuple[list[Verdict], list[Postponed]]:
     """Adopt or park receipts that match no message; postpone those whose message has appeared meanwhile.
 
-    The caller holds the parking locks of their transactionIDs and clientRefs.
+    Those that match if the gateway's clock is in another zone are recorded here: all others of the batch are by now,
+    and may show that it is not. The caller holds the parking locks of their transactionIDs and clientRefs, and the
+    messages that are `locked`.
     """
     if not unmatched:
         return [], []
@@ -354,8 +362,17 @@ def _adopt_or_park(
     adoptable: list[ParsedReceipt] = []
     parked: list[tuple[ClaimedReceipt, Receipt, NoMatch, datetime | None]] = []
     retried: list[ClaimedReceipt] = []
+    shifted: list[MatchedReceipt] = []
+    clock = _GatewayClock(session, min(row.received_at for row, _ in unmatched))
     for row, receipt in unmatched:
         match = correlation.correlate(row, receipt, context)
+        if isinstance(match, NoMatch) and match.if_shifted is not None:
+            status = rules.reader.status_for(receipt.status_id, receipt.description)
+            match = match if clock.is_setting_right(status, row.received_at) else match.if_shifted
+        if isinstance(match, Match) and match.rule == correlation.BY_SHIFTED_CLOCK and match.message_id in locked:
+            context.learn(receipt, match)
+            shifted.append((row, receipt, match))
+            continue
         if isinstance(match, Match) or match.outcome is not ReceiptOutcome.UNMATCHED:
             retried.append(row)
             continue
@@ -378,6 +395,7 @@ def _adopt_or_park(
         ],
         now,
     )
+    recorded = _record_matches(session, shifted, locked, rules.reader, now) if shifted else []
     adopted, ambiguous = external_messages.adopt(session, adoptable, now)
     parking.release(
         session,
@@ -389,9 +407,23 @@ def _adopt_or_park(
     later: list[Postponed] = [
         (row._replace(tries=0), now, "its message has come meanwhile") for row in [*retried, *ambiguous]
     ]
-    locked = transitions.lock_messages(session, {match.message_id for _, _, match in adopted})
+    made = transitions.lock_messages(session, {match.message_id for _, _, match in adopted})
+    recorded += _record_matches(session, adopted, made, rules.reader, now)
     verdicts: list[Verdict] = [(row, ReceiptOutcome.UNMATCHED, no_match.reason) for row, _, no_match, _ in parked]
-    return verdicts + _record_matches(session, adopted, locked, rules.reader, now), later
+    return verdicts + recorded, later
+
+
+class _GatewayClock:
+    """What recorded receipts show of the gateway's clock. They are read if anybody asks."""
+
+    def __init__(self, session: Session, earliest_at: datetime) -> None:
+        self._session, self._since = session, earliest_at - gateway_clock.WINDOW
+        self._votes: Sequence[Vote] | None = None
+
+    def is_setting_right(self, status: Status | None, received_at: datetime) -> bool:
+        if self._votes is None:
+            self._votes = clock_votes.read(self._session, self._since)
+        return gateway_clock.is_setting_right(self._votes, status, received_at)
 
 
 def _record_replies(

@@ -15,6 +15,7 @@ from receiptsvc.domain.correlation import (
     BY_CLIENT_REF,
     BY_HAND,
     BY_LONE_TRANSACTION,
+    BY_SHIFTED_CLOCK,
     BY_TOKEN,
     BY_TRANSACTION,
     LINK_ALONE,
@@ -116,7 +117,7 @@ def unmatched(reason: str, *candidates: Message) -> NoMatch:
 
 
 def test_every_rule_has_a_meaning() -> None:
-    rules = [BY_HAND, BY_TOKEN, BY_TRANSACTION, BY_LONE_TRANSACTION, BY_CLIENT_REF]
+    rules = [BY_HAND, BY_TOKEN, BY_TRANSACTION, BY_LONE_TRANSACTION, BY_CLIENT_REF, BY_SHIFTED_CLOCK]
     assert list(meanings.MATCHING_RULES)[: len(rules)] == rules
 
 
@@ -300,6 +301,115 @@ def test_one_fitting_message_among_as_many_as_are_loaded_leaves_a_receipt_unmatc
 def test_a_transaction_of_other_recipients_leaves_the_client_ref_to_decide() -> None:
     other, lost = sent("815", recipient=BOB, client_ref="x"), sent(client_ref="x")
     assert rule(correlate(Row(), receipt("815", "x"), context(other, lost)), lost) == BY_CLIENT_REF
+
+
+# 3b. The same, by a clock of another zone
+
+HOUR = 3600
+
+
+def local(*said: Any, **more: Any) -> Receipt:
+    """A receipt whose time has no zone of its own."""
+    return receipt(*said, **more)._replace(is_local_time=True)
+
+
+def shifted(found: Match | NoMatch) -> Match | NoMatch | None:
+    """What holds unless the clock is known to be right; the strict rules found nothing."""
+    assert isinstance(found, NoMatch)
+    return found.if_shifted
+
+
+SHIFTS = [  # kind, the receipt's time in seconds after the offer, how long after it the receipt came, whether it fits
+    ("hours: London in summer, read as UTC's", -HOUR, 60, True),
+    ("hours: New York", -5 * HOUR, 60, True),
+    ("quarters: Kathmandu", -5.75 * HOUR, 60, True),
+    ("quarters: Adelaide", -9.5 * HOUR, 60, True),
+    ("limit: 14 hours", -14 * HOUR, 60, True),
+    ("limit: 14 hours, and a minute of slack", -14 * HOUR - 60, 1, True),
+    ("limit: more than that", -14 * HOUR - 61, 1, False),
+    ("limit: more, but it came later", -14 * HOUR - 600, 1000, False),
+    ("slack: a minute before the offer", -HOUR - 60, 1, True),
+    ("slack: more than a minute before it", -HOUR - 61, 1, False),
+    ("slack: a minute after the receipt", -HOUR + 61, 1, True),
+    ("slack: more than a minute after it", -HOUR + 62, 1, False),
+    ("no quarter: seven minutes", -HOUR - 420, 1, False),
+    ("no quarter, but it came late", -HOUR - 420, 600, True),
+    ("a day", -24 * HOUR, 60, False),
+]
+
+
+@pytest.mark.parametrize(("at", "came", "fits"), [case[1:] for case in SHIFTS], ids=[case[0] for case in SHIFTS])
+def test_a_shift_by_quarters_of_an_hour_puts_a_time_between_offer_and_receipt(at: float, came: int, fits: bool) -> None:
+    only = sent("1", client_ref="x")
+    found = shifted(correlate(Row(received_at=seconds(came)), local(ref="x", at=at), context(only)))
+    assert (found is not None and rule(found, only)) == (BY_SHIFTED_CLOCK if fits else False)
+
+
+def test_the_strict_rule_comes_first() -> None:
+    only = sent(client_ref="x")
+    for at in (-300, 0, 3500, 99 * HOUR):
+        assert rule(correlate(Row(), local(ref="x", at=at), context(only)), only) == BY_CLIENT_REF
+
+
+OTHERWISE: dict[str, tuple[Receipt, Message]] = {
+    "a zone of its own": (receipt(ref="x", at=-HOUR), sent(client_ref="x")),
+    "no time": (local(ref="x"), sent(client_ref="x", offered_at=seconds(99 * HOUR))),
+    "another transaction": (local("2", "x", at=-HOUR), sent("1", client_ref="x")),
+    "another recipient": (local(ref="x", to=BOB, at=-HOUR), sent(client_ref="x")),
+    "another clientRef": (local(ref="y", at=-HOUR), sent(client_ref="x")),
+    "hidden digits": (local(ref="x", to="4477009000**", at=-HOUR), sent(client_ref="x")),
+    "no recipient": (local(ref="x", to=None, at=-HOUR), sent(client_ref="x")),
+    "never offered": (local(ref="x", at=-HOUR), sent(client_ref="x", offered_at=None)),
+    "not sent": (local(ref="x", at=-HOUR), sent(client_ref="x", status=Status.ACCEPTED)),
+    "offered after the receipt": (local(ref="x", at=-HOUR), sent(client_ref="x", offered_at=seconds(2 * HOUR))),
+}
+
+
+@pytest.mark.parametrize(("said", "only"), OTHERWISE.values(), ids=OTHERWISE)
+def test_what_no_other_zone_explains(said: Receipt, only: Message) -> None:
+    assert shifted(correlate(Row(), said, context(only))) is None
+
+
+def test_a_transaction_of_another_recipient_speaks_against_a_shift() -> None:
+    other, mine = sent("815", recipient=BOB, client_ref="x"), sent(client_ref="x")
+    assert shifted(correlate(Row(), local("815", "x", at=-HOUR), context(other, mine))) is None
+
+
+@pytest.mark.parametrize("tx", [None, "1"])
+def test_several_messages_with_its_client_ref_and_recipient_leave_it_unmatched_and_never_adopted(
+    tx: str | None,
+) -> None:
+    both = sent(client_ref="x"), sent(client_ref="x", offered_at=seconds(600))
+    for made in permutations(both):
+        found = shifted(correlate(Row(), local(tx, "x", at=-HOUR), context(*made)))
+        assert isinstance(found, NoMatch)
+        assert set(found.candidates) == {message.id for message in both}
+
+
+def test_of_several_only_those_that_a_shift_fits_are_listed() -> None:
+    fits, later = sent(client_ref="x"), sent(client_ref="x", offered_at=seconds(2 * HOUR))
+    found = shifted(correlate(Row(), local(ref="x", at=-HOUR), context(fits, later)))
+    assert isinstance(found, NoMatch)
+    assert found.candidates == [fits.id]
+
+
+def test_a_transaction_that_is_known_not_to_be_ours_leaves_its_receipt_to_be_adopted() -> None:
+    both = sent("1", client_ref="x"), sent("2", client_ref="x")
+    assert shifted(correlate(Row(), local("3", "x", at=-HOUR), context(*both))) is None
+
+
+def test_a_message_in_a_call_takes_a_transaction_by_a_shift_only_after_the_answer() -> None:
+    calling = sent(client_ref="x", status=Status.ACCEPTED, calling_since=T0)
+    found = shifted(correlate(Row(), local("1", "x", at=-HOUR), context(calling)))
+    assert found == unmatched("the call that gives its message to the gateway has not been answered", calling)
+    found = shifted(correlate(Row(), local(ref="x", at=-HOUR), context(calling)))
+    assert found is not None
+    assert rule(found, calling) == BY_SHIFTED_CLOCK
+
+
+def test_the_reason_of_a_receipt_that_misses_its_message_by_its_time_is_true() -> None:
+    found = correlate(Row(), receipt(ref="x", at=-HOUR), context(sent(client_ref="x")))
+    assert found == unmatched("its time or its transactionID fits no message with its clientRef and recipient")
 
 
 # A recipient that the gateway rewrites

@@ -5,12 +5,12 @@ from typing import Any
 from flask import Response, request
 
 from receiptsvc import ids
-from receiptsvc.domain import explanation
+from receiptsvc.domain import explanation, gateway_clock
 from receiptsvc.domain.explanation import RecordedReport
 from receiptsvc.domain.statuses import Effect
 from receiptsvc.store.core.models import Transition as TransitionRow
 from receiptsvc.store.core.paging import Page
-from receiptsvc.store.messages import transitions
+from receiptsvc.store.messages import clock_votes, transitions
 from receiptsvc.store.outbound import idempotency
 from receiptsvc.store.outbound.idempotency import Claim
 from receiptsvc.store.queries import etags, histories, listing, lookup
@@ -26,6 +26,8 @@ from receiptsvc.web.schemas.receipts import Explanation
 from receiptsvc.web.schemas.submissions import Submission, SubmissionHeaders, SubmissionQuery
 from receiptsvc.web.submit import drafts
 from receiptsvc.web.submit.idempotent import idempotent
+
+_HINT = "Of its times: {gateway}: DYNMARK_TIMEZONE?"
 
 blueprint = new_blueprint("messages", "One text to one recipient, from its acceptance to its last receipt.")
 
@@ -167,6 +169,7 @@ def explain_message(message_id: str) -> dict[str, Any]:
     identifier = ids.parse("msg", message_id)
     with context.database().reading() as session:
         evidence = lookup.find_evidence(session, identifier) if identifier else None
+        votes = clock_votes.read(session, context.now() - gateway_clock.WINDOW)
     if evidence is None:
         raise Problem(404, "There is no message with this id.")
     reports = [
@@ -179,9 +182,10 @@ def explain_message(message_id: str) -> dict[str, Any]:
         for row in evidence.history.transitions
     ]
     explained = explanation.explain(reports, is_waiting=bool(evidence.row.suspicion), gap=evidence.history.gap)
+    gateway = gateway_clock.describe(votes, context.now())
     return {
         "row": evidence.row,
-        "because": explained.because,
+        "because": explained.because if gateway is None else f"{explained.because} {_HINT.format(gateway=gateway)}",
         "reports": [
             {"row": row, "is_winner": index == explained.winner, "why": why}
             for index, (row, why) in enumerate(zip(evidence.history.transitions, explained.sentences, strict=True))

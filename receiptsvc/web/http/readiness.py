@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiptsvc import ids, logs
 from receiptsvc.config import Settings
+from receiptsvc.domain import gateway_clock
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.inbox import Kept
 from receiptsvc.dynmark.transports import IGNORE_REPEATS
@@ -25,6 +26,7 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.health import connection_limits, heartbeats
 from receiptsvc.store.inbox import pending, time_slices
 from receiptsvc.store.inbox.pending import Crowd
+from receiptsvc.store.messages import clock_votes
 from receiptsvc.store.outbound import accounts, call_results, send_gate
 
 MAX_WAIT_SECONDS = 2.0
@@ -113,6 +115,7 @@ class ReadinessProbe:
             degraded += [] if time_slices.is_ready(session, now) else [TIME_SLICE_MISSING]
             overdue = call_results.count_overdue(session, now - timedelta(seconds=self._settings.resend_for_seconds))
             crowd = pending.find_crowd(session)
+            votes = clock_votes.read(session, now - gateway_clock.WINDOW)
             too_many = connection_limits.find_fault(session, self._settings.database_connections, now)
         self._gauges = {
             CROWD: crowd.size if crowd is not None else 0,
@@ -127,6 +130,8 @@ class ReadinessProbe:
         degraded += [_describe_crowd(crowd)] if crowd is not None else []
         degraded += [f"{overdue} messages stay send_unknown"] if overdue else []
         degraded += [too_many] if too_many else []
+        gateway = gateway_clock.describe(votes, now)
+        degraded += [f"{gateway}: DYNMARK_TIMEZONE?"] if gateway else []
         clocks = [("a worker's", worker.clock_ahead_seconds) for worker in workers]
         clocks.append(("the web process's", self._database.clock.ahead_seconds))
         degraded += filter(None, (describe_skew(*clock) for clock in clocks))
