@@ -61,12 +61,16 @@ class _Address(NamedTuple):
 
 
 class Intake:
-    """Answers `/callbacks/receipts…` and `/callbacks/inbound/…`. It is called for no other paths: see `is_callback`."""
+    """Answers `/callbacks/receipts…` and `/callbacks/inbound/…`. It is called for no other paths.
+
+    `is_callback`: whether a path, as the client wrote it or decoded, is an address of callbacks.
+    """
 
     def __init__(self, settings: Settings, group_commit: GroupCommit, stats: AckStats) -> None:
         self._keys = settings.callback_keys
         self._keeps_unauthenticated = settings.quarantines_unauthenticated
         self._addresses = _Addresses(settings.public_path)
+        self.is_callback = self._addresses.is_callback  # asked for each request
         self._group_commit, self._stats = group_commit, stats
         self._budget = ByteBudget(_MAX_BYTES_OF_BODIES)
 
@@ -83,10 +87,6 @@ class Intake:
         content_headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
         start_response(status, content_headers + headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
-
-    def is_callback(self, path: str) -> bool:
-        """Whether a path, as the client wrote it or decoded, is an address of callbacks."""
-        return self._addresses.is_callback(path)
 
     def count_unparsed(self, head: bytes) -> None:
         """Count a request that the server refused by itself, if it is a callback. `head`: its first bytes."""

@@ -63,20 +63,17 @@ class Shares:
     def take(self, holder: Hashable) -> bool:
         """Take room for one; False if there is none. Who has taken it calls `release` once."""
         with self._lock:
-            has_room = self._held.total() < self._most and self._held[holder] < self._most_of_one
-            self._held[holder] += has_room
-            self._drop_empty(holder)
-            return has_room
+            if self._held.total() >= self._most or self._held[holder] >= self._most_of_one:
+                return False
+            self._held[holder] += 1
+            return True
 
     def release(self, holder: Hashable) -> None:
         """Give room back."""
         with self._lock:
             self._held[holder] -= 1
-            self._drop_empty(holder)
-
-    def _drop_empty(self, holder: Hashable) -> None:
-        if not self._held[holder]:
-            del self._held[holder]
+            if not self._held[holder]:
+                del self._held[holder]
 
 
 class ByteBudget:

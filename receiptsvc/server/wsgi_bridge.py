@@ -1,6 +1,7 @@
 """Serves a blocking WSGI application (Flask) from the event loop, on native threads."""
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -48,21 +49,16 @@ class _Lane:
 
     def __init__(self, threads: int, *, is_low_priority: bool = True) -> None:
         self._threads = NativeThreads(threads, is_low_priority=is_low_priority)
-        self._max_of_one = max(1, threads - _FREE_THREADS)
-        self._turns: dict[str | None, tuple[Semaphore, list[None]]] = {}
+        # Of each key, and of what has none: `find_key` knows all names, so there are few.
+        self._turns: defaultdict[str | None, Semaphore] = defaultdict(
+            partial(Semaphore, max(1, threads - _FREE_THREADS))
+        )
         self.unauthenticated = 0
 
     def run(self, key: str | None, task: Callable[..., Result], *arguments: object) -> Result:
         """Run a task of a key's request, as `NativeThreads.run` does, once it is the key's turn."""
-        turn, users = self._turns.setdefault(key, (Semaphore(self._max_of_one), []))
-        users.append(None)
-        try:
-            with turn:
-                return self._threads.run(task, *arguments)
-        finally:
-            users.pop()
-            if not users:
-                del self._turns[key]
+        with self._turns[key]:
+            return self._threads.run(task, *arguments)
 
 
 class WsgiBridge:

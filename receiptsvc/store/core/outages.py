@@ -5,6 +5,8 @@ import sqlite3
 from typing import Any
 
 import psycopg
+from psycopg.pq import DiagnosticField, ExecStatus
+from psycopg.pq.abc import PGresult
 
 from receiptsvc.domain.errors import LockTimeout, ReadOnly, StatementTimeout, StorageUnavailable
 
@@ -40,6 +42,15 @@ def translate(error: BaseException) -> StorageUnavailable:
         return ReadOnly(describe(error))
     kind = _BY_SQLSTATE.get(getattr(error, "sqlstate", None) or "", StorageUnavailable)
     return kind(describe(error))
+
+
+def check(result: PGresult) -> None:
+    """Raise psycopg.Error unless a command succeeded."""
+    if result.status in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
+        return
+    if result.error_field(DiagnosticField.SQLSTATE) is None:
+        raise psycopg.OperationalError("the connection was lost")
+    raise psycopg.errors.error_from_result(result)
 
 
 def is_alive(connection: psycopg.Connection) -> bool:

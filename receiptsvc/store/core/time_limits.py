@@ -10,8 +10,8 @@ gives to somebody else.
 from dataclasses import dataclass
 
 import psycopg
-from psycopg.pq import DiagnosticField, ExecStatus
-from psycopg.pq.abc import PGresult
+
+from receiptsvc.store.core import outages
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,14 +47,5 @@ COMMAND = TimeLimits(lock=10, statement=3600, idle=600)  # an operator's, who ca
 def begin(connection: psycopg.Connection, command: bytes) -> float:
     """Send a begin command. Returns the time by the server's clock, in seconds since 1970. Raises psycopg.Error."""
     result = connection.pgconn.exec_(command)
-    check(result)
+    outages.check(result)
     return float(result.get_value(0, 0) or 0)
-
-
-def check(result: PGresult) -> None:
-    """Raise psycopg.Error unless a command succeeded."""
-    if result.status in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
-        return
-    if result.error_field(DiagnosticField.SQLSTATE) is None:
-        raise psycopg.OperationalError("the connection was lost")
-    raise psycopg.errors.error_from_result(result)

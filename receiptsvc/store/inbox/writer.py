@@ -29,7 +29,7 @@ from receiptsvc import ids
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
 from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
-from receiptsvc.store.core import durability, outages, sqlite_files, time_limits
+from receiptsvc.store.core import durability, outages, sqlite_files
 from receiptsvc.store.core.db import plain_url
 from receiptsvc.store.core.models import InboxRow, UtcDateTime
 from receiptsvc.store.inbox import time_slices
@@ -177,7 +177,7 @@ class PostgresqlWriter:
             connection = self._ensure_connection()
             for commit in transactions:
                 self._warnings.clear()
-                time_limits.check(commit(connection.pgconn))
+                outages.check(commit(connection.pgconn))
                 if self._warnings:
                     raise StorageUnavailable(f"the database warned ({self._warnings[0]}), perhaps of a wait cut short")
         except SettingsError as error:
@@ -266,7 +266,7 @@ class PostgresqlWriter:
         connection.pgconn.exec_(b"SET client_connection_check_interval = '1s'")
         if self._is_preparing:
             try:
-                time_limits.check(connection.pgconn.prepare(_STATEMENT, _POSTGRESQL))
+                outages.check(connection.pgconn.prepare(_STATEMENT, _POSTGRESQL))
             except psycopg.errors.DuplicatePreparedStatement:  # a pooler's session: another process has been here
                 self._is_preparing = False
 
