@@ -1,7 +1,6 @@
 """A small database plan: the whole set of processes stays within its connections, and everybody is answered."""
 
 import statistics
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from tests.faults.conftest import Form, StartWeb, callback_url
 from tests.faults.proof import assert_nothing_lost
 from tests.support.load import Load
 from tests.support.postgres import Server
+from tests.support.sampling import sampled
 
 ROLE, ROLE_LIMIT = "small_plan", 20
 CLIENTS, SECONDS = 32, 3.0
@@ -43,21 +43,14 @@ def small_plan_url(server: Server, postgresql_url: str) -> Iterator[str]:
 @contextmanager
 def counted(server: Server) -> Iterator[list[int]]:
     """How many connections the role has, looked at again and again while the block lasts."""
-    seen, stop = list[int](), threading.Event()
+    with server.connect() as admin:
 
-    def look() -> None:
-        with server.connect() as admin:
-            while not stop.wait(0.02):
-                row = admin.execute("SELECT count(*) FROM pg_stat_activity WHERE usename = %s", [ROLE]).fetchone()
-                seen.append(row[0] if row else 0)
+        def count() -> int:
+            row = admin.execute("SELECT count(*) FROM pg_stat_activity WHERE usename = %s", [ROLE]).fetchone()
+            return row[0] if row else 0
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        stop.set()
-        thread.join()
+        with sampled(count, 0.02) as seen:
+            yield seen
 
 
 def ask(stack: Stack, number: int) -> tuple[list[float], list[str]]:

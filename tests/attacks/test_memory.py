@@ -3,11 +3,10 @@
 import json
 import socket
 import statistics
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from functools import partial
 
 import pytest
 import requests
@@ -17,6 +16,7 @@ from receiptsvc.demo.processes import Stack
 from tests.faults.conftest import StartWeb, callback_url
 from tests.support.load import Load, connect
 from tests.support.processes import children, resident_megabytes
+from tests.support.sampling import sampled
 
 GREEDY, OTHER = "greedy-key-0123456789", "other-key-0123456789"
 KEYS = f"greedy:send+read:{GREEDY},other:send+read:{OTHER}"
@@ -24,43 +24,10 @@ MAX_MEGABYTES = 300
 MAX_SECONDS = 5  # on a machine that does other things: a read took 0.7 s on one that did not, without bounds 10 s
 
 
-@contextmanager
-def measured(pid: int) -> Iterator[list[float]]:
-    """The memory of a process, in MB, looked at again and again while the block lasts."""
-    seen, stop = list[float](), threading.Event()
-
-    def look() -> None:
-        while not stop.wait(0.05):
-            seen.append(resident_megabytes(pid))
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        stop.set()
-        thread.join()
-
-
-@contextmanager
-def reading(stack: Stack) -> Iterator[list[float]]:
-    """How long the reads of the other client take while the block lasts, in seconds."""
-    took, stop = list[float](), threading.Event()
-
-    def read() -> None:
-        client = Client(stack.url, OTHER)
-        while not stop.wait(0.05):
-            began = time.monotonic()
-            next(client.messages(limit="20"), None)
-            took.append(time.monotonic() - began)
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    try:
-        yield took
-    finally:
-        stop.set()
-        thread.join()
+def seconds_of_a_read(client: Client) -> float:
+    began = time.monotonic()
+    next(client.messages(limit="20"), None)
+    return time.monotonic() - began
 
 
 def ask_and_read_nothing(stack: Stack, path: str) -> socket.socket:
@@ -83,7 +50,12 @@ def test_one_client_takes_neither_the_memory_nor_the_time_of_others(postgresql_u
     stack = start_web(postgresql_url, WEB_CONCURRENCY="1", API_KEYS=KEYS)
     [worker] = children(stack.pid("web"))
     began_with = resident_megabytes(worker)
-    with ExitStack() as open_ones, measured(worker) as megabytes, reading(stack) as took:
+    other = Client(stack.url, OTHER)
+    with (
+        ExitStack() as open_ones,
+        sampled(partial(resident_megabytes, worker), 0.05) as megabytes,
+        sampled(partial(seconds_of_a_read, other), 0.05) as took,
+    ):
         load = open_ones.enter_context(Load(callback_url(stack), connections=4, pause_seconds=0.02))
         for _ in range(650):
             open_ones.enter_context(ask_and_read_nothing(stack, "/v1/events"))

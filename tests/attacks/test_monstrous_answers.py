@@ -1,6 +1,7 @@
 """A gateway whose answers are bombs, endless, or a byte a second: the worker goes on, and no SMS is repeated or lost."""
 
 from collections import Counter
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from receiptsvc.demo.processes import Stack, answers
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Attempt
 from receiptsvc.store.health import verification
-from tests.attacks.test_memory import measured
 from tests.dynmark import monsters, wire
 from tests.dynmark.wire import Conversation, Wire
-from tests.support.processes import until
+from tests.support.processes import resident_megabytes, until
+from tests.support.sampling import sampled
 
 MAX_MEGABYTES = 300
 MEGABYTE = b" " * 1_000_000
@@ -80,7 +81,7 @@ def test_no_answer_stops_the_worker_fails_a_message_or_repeats_an_sms(
             stack.wait_until("the web process", lambda: answers(f"{stack.url}/readyz"))
             client = stack.client()
             numbers = [f"4477009{place:05}" for place in range(len(attacks))]
-            with measured(stack.pid("worker")) as megabytes:
+            with sampled(partial(resident_megabytes, stack.pid("worker")), 0.05) as megabytes:
                 sent = client.send([{"recipients": numbers, "text": "Hello"}])
                 until("each call has ended", lambda: len(ends(database)) == len(sent), seconds=20)
             first = ids.parse("msg", sent[0]["id"])
