@@ -124,7 +124,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "web/docs": (
         {"domain", "web/http", "web/schemas"},
-        {"apispec", "flask", "flask_smorest", "markdown_it", "markupsafe", "marshmallow"},
+        {"apispec", "flask", "flask_smorest", "markdown_it", "markupsafe", "marshmallow", "pygments"},
     ),
     "web/api": (
         {

@@ -36,7 +36,8 @@ from receiptsvc.web.schemas.base import Installation, SchemaContext
 from receiptsvc.web.schemas.events import write as write_event
 
 _CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 

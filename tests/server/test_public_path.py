@@ -13,14 +13,18 @@ PATHS = [
     ("/sms", "/docs", "", "/docs"),
     ("/sms", "/sms/v1/messages", "/sms", "/v1/messages"),
     ("/sms", "/smsx/docs", "", "/smsx/docs"),
-    ("/sms", "/sms", "", "/sms"),
+    ("/sms", "/sms", "/sms", "/"),
+    ("/sms", "/sms/", "/sms", "/"),
+    ("/sms", "/", "", "/"),
     ("/sms", "/sms/other", "", "/sms/other"),
     ("/a/b", "/a/b/docs", "/a/b", "/docs"),
     ("/v1", "/v1/messages", "", "/v1/messages"),
     ("/v1", "/v1/v1/messages", "/v1", "/v1/messages"),
     ("/docs", "/docs", "", "/docs"),
+    ("/docs", "/docs/", "", "/docs/"),
     ("/docs", "/docs/docs", "/docs", "/docs"),
     ("", "/docs", "", "/docs"),
+    ("", "/", "", "/"),
 ]
 
 

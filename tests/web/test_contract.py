@@ -6,28 +6,20 @@ others each time: five minutes.
 
 import os
 import re
-from collections.abc import Callable, Iterator
-from threading import Thread
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import schemathesis
-from flask import Flask
 from schemathesis.engine import events, from_schema
-from werkzeug.serving import WSGIRequestHandler, make_server
 
-from receiptsvc import ids
-from receiptsvc.domain.statuses import Source, Status
 from receiptsvc.dynmark.outbound.envelope import BUNDLED_WSDL
-from receiptsvc.server.event_streams import Stream
 from receiptsvc.store.core.db import Database
 from receiptsvc.web.app import create_app
 from receiptsvc.web.docs import reference
-from receiptsvc.worker.receipt_processor import process
-from tests.support import rows, stories
+from tests.support import examples
 from tests.support.callers import ALL, make_settings
-from tests.support.rows import insert_arrivals, seconds
-from tests.support.work import RULES
+from tests.support.serving import served
 
 COUNT = os.environ.get("RECEIPTSVC_CONTRACT")
 
@@ -50,56 +42,13 @@ ONCE = re.compile(r"/(match|retry|dismiss|resolve|cancel|remove)$|^DELETE ")
 ALSO_READ = {"POST /v1/conversations/query", "POST /v1/recipients/query"}
 
 
-class Quiet(WSGIRequestHandler):
-    """Speaks HTTP/1.1, and logs nothing."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log(self, *_: Any, **__: Any) -> None:
-        """Log nothing."""
-
-
-def ending(app: Flask) -> Callable[..., Any]:
-    """The application, with event streams that end at once."""
-
-    def answer(environ: dict[str, Any], start_response: Any) -> Any:
-        pieces = app(environ, start_response)
-        return [b": silence\n\n"] if isinstance(pieces, Stream) else pieces
-
-    return answer
-
-
 @pytest.fixture
 def url(desk_database: Database) -> Iterator[str]:
     """The URL of a served API whose database has a little of everything."""
-    known = ids.parse("msg", "msg_01k8z3r5t6e8vbyq0h4n2m7c9d")  # the ids and references of the OpenAPI examples
-    first, second, _ = rows.accept(
-        desk_database,
-        rows.message("447700900000", id=known, client_ref="order/1234", originator="ACME"),
-        rows.message(client_ref="order/1234"),
-        rows.message(text="d\u00e9j\u00e0 \u2019vu"),
-    )
-    stories.give_transaction(desk_database, first, "1234567")
-    stories.report(desk_database, first, Status.DELIVERED, seconds(3), occurred_at=seconds(2))
-    stories.report(desk_database, second, Status.SENT, seconds(4))
-    stories.reply(desk_database, "order/1234", seconds(9), sender="447700900000")
-    lost = rows.accept(desk_database, *(rows.message(client_ref="lost") for _ in range(5)))
-    for message in lost:
-        stories.report(desk_database, message, Status.SEND_UNKNOWN, seconds(5), source=Source.OURSELVES)
-    received = ids.parse("rcp", "rcp_01k8z4a0b1c2d3e4f5g6h7j8k8")
-    assert received is not None
-    arrivals = [rows.arrival(f"statusid=4&transactionid={number}") for number in range(10)]
-    with desk_database.transaction() as session:
-        insert_arrivals(session, [arrivals[0]._replace(id=received), *arrivals[1:]])
-    process(desk_database, RULES, rows.T0, 100)
+    examples.fill(desk_database)
     app = create_app(make_settings(DYNMARK_WSDL=str(BUNDLED_WSDL)), desk_database)
-    server = make_server("127.0.0.1", 0, ending(app), threaded=True, request_handler=Quiet)
-    thread = Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(lambda _: examples.with_ending_streams(app)) as url:
+        yield url
 
 
 def is_beyond_schemas(answer: Any) -> bool:

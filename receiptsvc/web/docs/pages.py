@@ -1,113 +1,102 @@
-"""The OpenAPI document and the page made from it, which loads nothing from other hosts."""
+"""The documentation over HTTP: the OpenAPI document, the pages, and what they load. Nothing comes from other hosts."""
 
-import inspect
 from collections.abc import Callable
+from functools import cache
 from http import HTTPStatus
-from typing import Any
+from importlib.resources import files
+from typing import Any, cast
 
-import flask_smorest
-from apispec.ext.marshmallow import MarshmallowPlugin
-from apispec.ext.marshmallow.common import resolve_schema_instance
-from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from flask import (
     Blueprint,
     Flask,
     Response,
+    abort,
     current_app,
     jsonify,
     make_response,
     render_template,
+    request,
     send_from_directory,
 )
-from marshmallow import fields
 
 from receiptsvc.domain import meanings
 from receiptsvc.domain.statuses import FINAL
-from receiptsvc.web.docs import reference
-from receiptsvc.web.http import caching, context, errors
+from receiptsvc.web.docs import guides, markdown, openapi, reference, samples
+from receiptsvc.web.docs.site import START, Site
+from receiptsvc.web.http import caching, context
 from receiptsvc.web.http.auth import public
-from receiptsvc.web.http.endpoints import BEARER, PROBLEMS
-from receiptsvc.web.schemas.base import Problem, Schema
-from receiptsvc.web.schemas.conversations import TIMELINE
-from receiptsvc.web.schemas.events import EVENTS
 
 blueprint = Blueprint("documentation", __name__)
+
+_EXTENSION = "receiptsvc.documentation"
+
+
+@blueprint.get("/")
+@public
+def send_browser_to_docs() -> Response:
+    """A person who opens the service's address sees what it is; a program gets 404 as for any unknown address."""
+    if request.accept_mimetypes.quality("text/html") <= request.accept_mimetypes.quality("application/json"):
+        abort(404)
+    return _redirect(START)
 
 
 @blueprint.get("/openapi.json")
 @public
 def read_openapi() -> Response:
     """The OpenAPI document."""
-    return _respond_cached("document", lambda: jsonify(_current_document()))
+    return _respond_cached("openapi.json", lambda: jsonify(_site().document))
 
 
 @blueprint.get("/docs")
 @public
 def read_docs() -> Response:
-    """The OpenAPI document as a page."""
+    """The start page: how to begin, and every call."""
+    return _respond_page(START, "start.html")
 
-    def render() -> Response:
-        return make_response(render_template("docs.html", document=_current_document(), reference=reference))
 
-    return _respond_cached("page", render)
+@blueprint.get("/docs/")
+@public
+def leave_out_slash() -> Response:
+    """The start page, whose links would lead elsewhere from here."""
+    return _redirect(f"../{START}")
+
+
+@blueprint.get("/docs/search.json")
+@public
+def read_search_entries() -> Response:
+    """What the search field finds."""
+    return _respond_cached("search.json", lambda: jsonify(_site().search_entries))
+
+
+@blueprint.get("/docs/<name>")
+@public
+def read_noun(name: str) -> Response:
+    """A page of the API."""
+    noun = _site().find_noun(name)
+    if noun is None:
+        abort(404)
+    return _respond_page(noun.target, "noun.html", noun=noun)
+
+
+@blueprint.get("/docs/guides/<path:path>")
+@public
+def read_guide(path: str) -> Response:
+    """A guide."""
+    if path not in guides.paths():
+        abort(404)
+    return _respond_page(f"{START}/guides/{path}", "guide.html", guide=guides.read(path))
 
 
 @blueprint.get("/static/<path:name>")
 @public
 def read_static(name: str) -> Response:
-    """The stylesheets of the pages."""
+    """The stylesheet and the script of the pages. Pages name them with a digest of their content."""
     return send_from_directory("docs/static", name, max_age=3600)
 
 
-class _Converter(OpenAPIConverter):
-    """Adds a schema's docstring and its `rules` to its JSON Schema."""
-
-    def schema2jsonschema(self, schema: Any) -> dict[str, Any]:
-        """The schema as JSON Schema."""
-        json_schema: dict[str, Any] = super().schema2jsonschema(schema)  # type: ignore[no-untyped-call] # apispec's
-        instance = resolve_schema_instance(schema)
-        if isinstance(instance, Schema):  # not one of flask-smorest's own
-            json_schema |= {"description": inspect.cleandoc(instance.__doc__ or ""), **instance.rules}
-        return json_schema
-
-
-class _Plugin(MarshmallowPlugin):
-    Converter = _Converter
-
-
-def document_of(app: Flask, server_url: str) -> Any:
-    """The OpenAPI document of an application: of those of its blueprints that are flask-smorest's.
-
-    It is made on an application of its own and only when it is asked for: this takes longer than all else that a
-    process does at its start.
-    """
-    described = Flask(app.import_name, static_folder=None)
-    described.config.update(API_TITLE="receiptsvc", API_VERSION="v1", OPENAPI_VERSION="3.1.0")
-    described.url_map.converters = app.url_map.converters
-    api = flask_smorest.Api()
-    api.ERROR_SCHEMA, api.DEFAULT_ERROR_RESPONSE_NAME = Problem, None
-    api.init_app(
-        described,
-        spec_kwargs={
-            "marshmallow_plugin": _Plugin(),
-            "info": {"description": write_prose(app, "guide.md")},
-            "servers": [{"url": server_url}],
-        },
-    )
-    api.ma_plugin.converter.add_attribute_function(_describe_property_names)
-    api.spec.components.security_scheme(
-        BEARER, {"type": "http", "scheme": "bearer", "description": "An API key. Its scopes are send, read and ops."}
-    )
-    for status, meaning in PROBLEMS.items():
-        response = {"description": meaning, "content": {errors.CONTENT_TYPE: {"schema": Problem}}}
-        api.spec.components.response(HTTPStatus(status).name, response, lazy=True)
-    del api.spec.components.schemas["PaginationMetadata"]  # flask-smorest's; our pages have nextCursor
-    for schema in (*TIMELINE, *EVENTS):
-        api.spec.components.schema(schema.__name__, schema=schema)
-    for endpoints in app.blueprints.values():
-        if isinstance(endpoints, flask_smorest.Blueprint):
-            api.register_blueprint(endpoints)
-    return api.spec.to_dict()
+def document_of(app: Flask, server_url: str) -> openapi.Document:
+    """The OpenAPI document of an application."""
+    return openapi.document_of(app, server_url, write_prose(app, "guide.md"))
 
 
 def write_prose(app: Flask, name: str) -> str:
@@ -129,23 +118,59 @@ def write_prose(app: Flask, name: str) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
-def _current_document() -> Any:
-    return document_of(current_app, context.settings().public_url)
+def _cache() -> dict[str, Any]:
+    """What this process has made of the application's documentation. It never changes while the process lives."""
+    return cast("dict[str, Any]", current_app.extensions.setdefault(_EXTENSION, {}))
 
 
-def _describe_property_names(converter: Any, field: Any, **_: object) -> dict[str, Any]:
-    """JSON Schema's `propertyNames` for a Dict field whose keys are validated."""
-    names = field.key_field if isinstance(field, fields.Dict) else None
-    return {"propertyNames": converter.field2property(names)} if names is not None and names.validators else {}
+def _site() -> Site:
+    cached = _cache()
+    if "site" not in cached:
+        cached["site"] = Site(document_of(current_app, context.settings().public_url))
+    found: Site = cached["site"]
+    return found
+
+
+def _redirect(target: str) -> Response:
+    """To an address as seen from this one: so it is right behind a proxy that takes a path off, too."""
+    location = f"{request.script_root}/{START}" if request.script_root else target
+    return Response(status=HTTPStatus.FOUND, headers={"Location": location})
+
+
+def _respond_page(target: str, template: str, **parts: Any) -> Response:
+    """A page at `target`. Its links are relative, so that they are right under any path."""
+    prefix = "../" * target.count("/")
+
+    def render() -> Response:
+        page = render_template(
+            template,
+            site=_site(),
+            document=_site().document,
+            reference=reference,
+            markdown=markdown,
+            key_name=samples.KEY,
+            target=target,
+            prefix=prefix,
+            asset=lambda name: f"{prefix}static/{name}?v={_digest(name)}",
+            **parts,
+        )
+        return make_response(page)
+
+    return _respond_cached(target, render)
+
+
+@cache
+def _digest(name: str) -> str:
+    return caching.tag_of((files("receiptsvc.web.docs") / "static" / name).read_bytes())
 
 
 def _respond_cached(name: str, make: Callable[[], Response]) -> Response:
     """A response that never changes while the process lives: made once, and 304 for clients that have it."""
-    cache = current_app.extensions.setdefault("receiptsvc.documentation", {})
-    if name not in cache:
+    cached = _cache()
+    if name not in cached:
         response = make()
-        cache[name] = caching.tag_of(response.get_data()), response.get_data(), response.content_type
-    tag, body, content_type = cache[name]
+        cached[name] = caching.tag_of(response.get_data()), response.get_data(), response.content_type
+    tag, body, content_type = cached[name]
     headers = {**caching.tagged(tag), "Cache-Control": "no-cache"}
     if caching.has_newest(tag):
         return Response(status=304, headers=headers)

@@ -1,24 +1,20 @@
-"""The OpenAPI document for people: its parts for the page, with examples, and all of it as Markdown.
-
-`make api-docs` writes the Markdown to docs/api.md with `python -m receiptsvc.web`.
-"""
+"""The parts of the OpenAPI document in the words that people read: on the pages and in docs/api.md (`api_markdown`)."""
 
 import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from markdown_it import MarkdownIt
-from markupsafe import Markup
+from receiptsvc.web.docs.samples import JSON, Call
 
 METHODS = ("get", "post", "put", "patch", "delete")
 
-_BOUNDS = ("format", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems", "default")
-_MARKDOWN = MarkdownIt("commonmark", {"html": False})  # HTML in a description is shown as text
+# What a limit's keywords of JSON Schema count.
+_LIMITS = (("minLength", "maxLength", "characters"), ("minimum", "maximum", ""), ("minItems", "maxItems", "elements"))
 
 Document = dict[str, Any]  # an OpenAPI document
+Schema = dict[str, Any]
 Operation = dict[str, Any]  # one of its operations, with `method`, `path` and all of its `parameters`
 
 
@@ -43,7 +39,12 @@ def problems(document: Document) -> dict[str, str]:
     return {status: responses[status]["description"] for status in sorted(responses)}
 
 
-def answers(operation: Operation) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def scope(operation: Operation) -> str | None:
+    """The scope that a key needs; None: no key is needed."""
+    return next((scopes[0] for schemes in operation["security"] for scopes in schemes.values()), None)
+
+
+def answers(operation: Operation) -> Iterator[tuple[str, str, Schema]]:
     """Each response that is not a problem: status, content type, schema. Without a body the last two are empty."""
     for status, response in sorted(operation["responses"].items()):
         if "$ref" not in response:
@@ -56,20 +57,64 @@ def errors(operation: Operation) -> list[str]:
     return sorted(status for status, response in operation["responses"].items() if "$ref" in response)
 
 
-def example(document: Document, schema: dict[str, Any]) -> Any:
-    """A value that fits a schema: its own example, or one made of its parts' examples."""
-    if "$ref" in schema:
-        return example(document, document["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
+def body_schema(operation: Operation) -> Schema | None:
+    """The schema of an operation's body; None: it has none."""
+    schema: Schema | None = operation.get("requestBody", {}).get("content", {}).get(JSON, {}).get("schema")
+    return schema
+
+
+def name_of(reference: str) -> str:
+    """The name of the schema that a `$ref` names."""
+    return reference.rpartition("/")[2]
+
+
+def references(value: object) -> Iterator[str]:
+    """The names of the schemas that a part of the document names, in its order."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "$ref" and "/schemas/" in inner:
+                yield name_of(inner)
+            elif key != "discriminator":
+                yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def resolved(document: Document, schema: Schema) -> Schema:
+    """The schema that a reference names; any other as it is."""
+    if "$ref" not in schema:
+        return schema
+    named: Schema = document["components"]["schemas"][name_of(schema["$ref"])]
+    return named
+
+
+def words(document: Document, schema: Schema) -> list[str]:
+    """The words of which a value is one; empty if it is anything else."""
+    alternatives = [schema] if "properties" in schema else schema.get("anyOf", [schema])
+    found = resolved(document, alternatives[0]).get("enum", [])
+    return found if len(found) > 1 else []
+
+
+def example(document: Document, schema: Schema) -> Any:
+    """A value that fits a schema: its own example, or one made of its parts' examples. Of a request only what it needs.
+
+    A request that needs nothing has its first field, so that it asks for something.
+    """
     if schema.get("examples"):
         return schema["examples"][0]
-    if "anyOf" in schema and "properties" not in schema:
+    if "$ref" in schema:
+        return example(document, resolved(document, schema))
+    if "properties" in schema:
+        properties = schema["properties"]
+        is_request = schema.get("additionalProperties") is False
+        names = schema.get("anyOf", [schema])[0].get("required") or list(properties)[: 1 if is_request else None]
+        return {name: example(document, properties[name]) for name in names}
+    if "anyOf" in schema:
         return example(document, schema["anyOf"][0])
     if "items" in schema:
-        alternatives = schema["items"].get("oneOf", [schema["items"]])
-        return [example(document, alternative) for alternative in alternatives]
-    if "properties" in schema:
-        names = schema["anyOf"][0]["required"] if "anyOf" in schema else schema["properties"]
-        return {name: example(document, schema["properties"][name]) for name in names}
+        items = resolved(document, schema["items"]).get("oneOf", [schema["items"]])
+        return [example(document, alternative) for alternative in items]
     return schema["enum"][0] if "enum" in schema else None
 
 
@@ -86,16 +131,41 @@ def address(operation: Operation) -> str:
     return path + (f"?{'&'.join(query)}" if query else "")
 
 
-def kind(schema: dict[str, Any]) -> str:
+def call(document: Document, operation: Operation) -> Call:
+    """An example of an operation's use."""
+    body = body_schema(operation)
+    return Call(
+        method=operation["method"],
+        url=document["servers"][0]["url"] + address(operation),
+        needs_key=scope(operation) is not None,
+        body=None if body is None else example(document, body),
+        answer_type=_usual_answer(operation)[1],
+    )
+
+
+def sample_answer(document: Document, operation: Operation) -> tuple[str, Any]:
+    """The status and an example of an operation's usual answer: a JSON value, or a text in another form."""
+    status, content_type, schema = _usual_answer(operation)
+    value = example(document, schema)
+    return status, value if content_type == JSON else str(value).strip()
+
+
+def _usual_answer(operation: Operation) -> tuple[str, str, Schema]:
+    found = list(answers(operation))
+    return found[-1] if operation["operationId"] == "send_messages" else found[0]  # its 200 is that of a dry run
+
+
+def kind(schema: Schema) -> str:
     """A schema's type in words, with the names of other schemas in brackets."""
     if "$ref" in schema:
-        return f"[{schema['$ref'].rpartition('/')[2]}]"
-    if "anyOf" in schema and "properties" not in schema:
-        return " or ".join(map(kind, schema["anyOf"]))
-    if "oneOf" in schema:
-        return " or ".join(map(kind, schema["oneOf"]))
+        return f"[{name_of(schema['$ref'])}]"
+    alternatives = schema.get("oneOf") or ([] if "properties" in schema else schema.get("anyOf"))
+    if alternatives:
+        return " or ".join(map(kind, alternatives))
     if schema.get("format") == "date-time":
         return "time" + (" or null" if "null" in schema["type"] else "")
+    if "contentSchema" in schema:
+        return f"events: {kind(schema['contentSchema'])}"
     if "items" in schema:
         return f"list of {kind(schema['items'])}"
     types: list[str] = schema["type"] if isinstance(schema.get("type"), list) else [schema.get("type", "anything")]
@@ -105,145 +175,26 @@ def kind(schema: dict[str, Any]) -> str:
     return " or ".join(types)
 
 
-def bounds(schema: dict[str, Any]) -> str:
+def bounds(schema: Schema) -> str:
     """A value's limits in words; empty if it has none."""
-    parts = [f"{name} {json.dumps(schema[name])}" for name in _BOUNDS if name in schema and schema[name] != "date-time"]
-    if "enum" in schema and len(schema["enum"]) > 1:
-        parts.append("one of " + ", ".join(f"`{json.dumps(value)}`" for value in schema["enum"]))
-    return "; ".join(parts)
+    parts = [_limit(schema.get(least), schema.get(most), unit) for least, most, unit in _LIMITS]
+    if "default" in schema:
+        parts.append(f"default {json.dumps(schema['default'])}")
+    return "; ".join(filter(None, parts))
 
 
-def is_needed(schema: dict[str, Any], field: str) -> bool:
+def _limit(least: float | None, most: float | None, unit: str) -> str:
+    if least is None and most is None:
+        return ""
+    words = f"at least {least:,}" if most is None else f"at most {most:,}" if not least else f"{least:,} to {most:,}"
+    return f"{words} {unit}".rstrip()
+
+
+def written(value: Any) -> str:
+    """A value as JSON on one line."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def is_needed(schema: Schema, field: str) -> bool:
     """Whether a request must have this field. False for answers, which always have all of theirs."""
     return schema.get("additionalProperties") is False and field in schema.get("required", ())
-
-
-def markdown(document: Document) -> str:
-    """The whole document as Markdown."""
-    return "\n".join(_lines(document)) + "\n"
-
-
-def html(text: str) -> Markup:
-    """Markdown as HTML."""
-    return Markup(_MARKDOWN.render(text))  # noqa: S704 - it escapes all that is not Markdown
-
-
-def inline(text: str) -> Markup:
-    """One paragraph's Markdown as HTML, without the paragraph's own tag."""
-    return Markup(_MARKDOWN.renderInline(text))  # noqa: S704 - likewise
-
-
-def linked_kind(schema: dict[str, Any]) -> Markup:
-    """`kind` as HTML, whose names of schemas are links to their sections of the page."""
-    return inline(re.sub(r"\[(\w+)\]", r"[\1](#schema-\1)", kind(schema)))
-
-
-def _lines(document: Document) -> Iterator[str]:
-    yield f"# The API of {document['info']['title']}"
-    yield "\n<!-- Made from the OpenAPI document by `make api-docs`. -->\n"
-    yield document["info"]["description"].strip() + "\n"
-    yield from _table(["status", "means"], ([f"`{status}`", text] for status, text in problems(document).items()))
-    yield "## Calls\n"
-    for _, operations in by_noun(document):
-        for operation in operations:
-            link = _anchor(operation["summary"])
-            yield f"- `{operation['method']} {operation['path']}` [{operation['summary']}](#{link})"
-    for tag, operations in by_noun(document):
-        yield f"\n## {tag['name'].capitalize()}\n\n{tag['description']}"
-        for operation in operations:
-            yield from _operation_lines(document, operation)
-    yield "\n## Objects"
-    for name, schema in document["components"]["schemas"].items():
-        yield f"\n### {name}\n\n{schema['description']}\n"
-        yield from _table(
-            ["field", "type", "meaning"],
-            (
-                [
-                    f"`{name}`" + (" (needed)" if is_needed(schema, name) else ""),
-                    _link_schemas(kind(field)),
-                    _meaning(field),
-                ]
-                for name, field in schema["properties"].items()
-            ),
-        )
-
-
-def _operation_lines(document: Document, operation: Operation) -> Iterator[str]:
-    scope = next((scopes[0] for schemes in operation["security"] for scopes in schemes.values()), None)
-    yield f"\n### {operation['summary']}\n"
-    yield f"`{operation['method']} {operation['path']}`: {f'scope `{scope}`' if scope else 'needs no key'}\n"
-    if operation.get("description"):
-        yield operation["description"] + "\n"
-    if operation["parameters"]:
-        yield from _table(
-            ["parameter", "in", "type", "meaning"],
-            (
-                [
-                    f"`{parameter['name']}`" + (" (needed)" if parameter.get("required") else ""),
-                    parameter["in"],
-                    kind(parameter["schema"]),
-                    _meaning({**parameter["schema"], "description": parameter["description"]}),
-                ]
-                for parameter in operation["parameters"]
-            ),
-        )
-    body = _body_schema(operation)
-    responses = [
-        f"{status} {_link_schemas(kind(schema)) if content_type == 'application/json' else content_type}".strip()
-        for status, content_type, schema in answers(operation)
-    ]
-    optional = "" if operation.get("requestBody", {}).get("required") else ", or none"
-    body_words = f"Body: {_link_schemas(kind(body))}{optional}. " if body else ""
-    yield f"{body_words}Answers: {', '.join(responses)}. Errors: {', '.join(errors(operation))}.\n"
-    yield "```\n" + sample(document, operation) + "\n```"
-
-
-def _body_schema(operation: Operation) -> dict[str, Any] | None:
-    schema: dict[str, Any] | None = (
-        operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
-    )
-    return schema
-
-
-def sample(document: Document, operation: Operation) -> str:
-    """An example request and its response."""
-    lines = [f"{operation['method']} {address(operation)}"]
-    body = _body_schema(operation)
-    if body:
-        lines.append(_to_json(example(document, body)))
-    status, content_type, schema = next(iter(answers(operation)))
-    if operation["operationId"] == "send_messages":  # its 200 is that of a dry run
-        status, content_type, schema = list(answers(operation))[-1]
-    value = example(document, schema)
-    lines += ["", status, _to_json(value) if content_type == "application/json" else str(value).strip()]
-    return "\n".join(lines)
-
-
-def _to_json(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
-
-
-def _meaning(schema: dict[str, Any]) -> str:
-    parts = [schema.get("description", "")]
-    if bounds(schema):
-        parts.append(f"({bounds(schema)})")
-    if schema.get("examples"):
-        parts.append(f"Such as `{json.dumps(schema['examples'][0], ensure_ascii=False)}`.")
-    return " ".join(filter(None, parts))
-
-
-def _link_schemas(text: str) -> str:
-    return re.sub(r"\[(\w+)\]", lambda match: f"[{match[1]}](#{_anchor(match[1])})", text)
-
-
-def _anchor(heading: str) -> str:
-    """A heading's anchor as GitHub makes it."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-
-
-def _table(header: Sequence[str], rows: Iterator[list[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(header) + " |"
-    yield "|" + "---|" * len(header)
-    for row in rows:
-        yield "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |"
-    yield ""

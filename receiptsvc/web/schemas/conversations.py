@@ -1,6 +1,6 @@
 """Conversations: parties, summary and timeline; and all messages and replies of one person."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import marshmallow as ma
@@ -163,6 +163,12 @@ _TIMELINE_MESSAGE, _TIMELINE_TRANSITION, _TIMELINE_REPLY = TimelineMessage(), Ti
 TIMELINE = (TimelineMessage, TimelineTransition, TimelineReply)
 
 
+def _one_of(name: str, description: str, schemas: Sequence[type[Schema]]) -> dict[str, Any]:
+    """A field's `metadata`: a value of one of these schemas, which its `type` tells apart."""
+    references = [{"$ref": f"#/components/schemas/{schema.__name__}"} for schema in schemas]
+    return about(description, title=name, oneOf=references)
+
+
 class Conversation(Schema):
     """A conversation and a page of its timeline."""
 
@@ -185,7 +191,7 @@ class Conversation(Schema):
         )
     )
     timeline = fields.List(
-        TimelineEntry(metadata={"oneOf": [{"$ref": f"#/components/schemas/{schema.__name__}"} for schema in TIMELINE]}),
+        TimelineEntry(metadata=_one_of("TimelineEntry", "What happened, by its type.", TIMELINE)),
         metadata=about("What happened, the earliest first."),
     )
     next_cursor = kinds.next_cursor(cursors.TIMELINE)
@@ -258,13 +264,7 @@ class Person(Schema):
 
     number = fields.String(metadata=about("Their number: international, digits only.", "447700900000"))
     items = fields.List(
-        TimelineEntry(
-            metadata={
-                "oneOf": [
-                    {"$ref": f"#/components/schemas/{schema.__name__}"} for schema in (TimelineMessage, TimelineReply)
-                ]
-            }
-        ),
+        TimelineEntry(metadata=_one_of("PersonEntry", "A message or a reply.", (TimelineMessage, TimelineReply))),
         metadata=about("Messages by acceptance and replies by receipt, the newest first."),
     )
     next_cursor = kinds.next_cursor(cursors.RECIPIENT)

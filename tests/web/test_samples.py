@@ -1,0 +1,128 @@
+"""Every sample of /docs runs as it stands, against a service with the ids of the examples."""
+
+import io
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+import requests
+
+from receiptsvc.dynmark.outbound.envelope import BUNDLED_WSDL
+from receiptsvc.store.core.db import Database
+from receiptsvc.web.app import create_app
+from receiptsvc.web.docs import pages, reference, samples
+from tests.support import examples
+from tests.support.callers import ALL, make_settings
+from tests.support.serving import served
+
+# What can be done once, or not with these examples; 404 and 409 say so of a request that was understood.
+ONCE = re.compile(r"/(match|retry|dismiss|resolve|cancel|remove)$|^DELETE ")
+
+CONFLICT = re.compile(r'"status": (404|409)\b')
+
+
+@pytest.fixture
+def programs(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Iterator[tuple[str, str]]]]:
+    """Each call and its sample in a language, while a service runs at which they are aimed."""
+    database = Database(sqlite_url)
+    examples.fill(database)
+    monkeypatch.setenv(samples.KEY, ALL)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    apps = []
+
+    def make(url: str) -> object:
+        apps.append(create_app(make_settings(PUBLIC_URL=url, DYNMARK_WSDL=str(BUNDLED_WSDL)), database))
+        return examples.with_ending_streams(apps[0])
+
+    def find(language: str) -> Iterator[tuple[str, str]]:
+        document = pages.document_of(apps[0], url)
+        _, write = samples.LANGUAGES[language]
+        for _, operations in reference.by_noun(document):
+            for operation in operations:
+                call = reference.call(document, operation)
+                yield f"{operation['method']} {operation['path']}", write(call)
+
+    with served(make) as url:
+        yield find
+    database.close()
+
+
+def judge(found: dict[str, str]) -> None:
+    """`found`: of each call that was refused, the service's words."""
+    faults = {call: words for call, words in found.items() if not (ONCE.search(call) and CONFLICT.search(words))}
+    assert not faults, "\n".join(f"{call}: {words}" for call, words in faults.items())
+
+
+@pytest.mark.slow
+def test_the_samples_in_python_run(programs: Callable[[str], Iterator[tuple[str, str]]]) -> None:
+    refused: dict[str, str] = {}
+    for name, program in programs("Python"):
+        printed = io.StringIO()
+        try:
+            with redirect_stdout(printed):
+                exec(compile(program, name, "exec"), {})  # noqa: S102 - it is what is tested
+        except requests.HTTPError as error:
+            refused[name] = error.response.text
+        else:
+            assert printed.getvalue().strip(), name
+    judge(refused)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
+def test_the_samples_for_curl_run(programs: Callable[[str], Iterator[tuple[str, str]]]) -> None:
+    refused: dict[str, str] = {}
+    for name, program in programs("curl"):
+        strict = program.replace("curl ", "curl --silent --show-error --fail-with-body ", 1)
+        done = subprocess.run(["sh", "-c", strict], capture_output=True, text=True, timeout=30, check=False)  # noqa: S607
+        if done.returncode:
+            refused[name] = done.stdout + done.stderr
+        else:
+            assert done.stdout.strip(), name
+    judge(refused)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("node"), reason="there is no Node.js")
+def test_the_samples_in_javascript_run(programs: Callable[[str], Iterator[tuple[str, str]]], tmp_path: Path) -> None:
+    script = tmp_path / "samples.mjs"
+    blocks = [
+        f"try {{ await (async () => {{\n{program}\n}})(); }} catch (error) {{ refused[{json.dumps(name)}] = String(error); }}"
+        for name, program in programs("JavaScript")
+    ]
+    script.write_text("\n".join(["const refused = {};", *blocks, "console.error(JSON.stringify(refused));"]))
+    done = subprocess.run(["node", script], capture_output=True, text=True, timeout=60, check=True)  # noqa: S607
+    judge(json.loads(done.stderr))
+
+
+def test_a_text_that_ends_quotes_stays_one_word_of_the_shell() -> None:
+    call = samples.Call(
+        method="POST", url="http://h/it's", needs_key=False, body={"text": "it's"}, answer_type=samples.JSON
+    )
+    echoed = samples.curl(call).replace("curl ", "printf '%s\\n' ", 1)
+    done = subprocess.run(["sh", "-c", echoed], capture_output=True, text=True, check=True)  # noqa: S607
+    assert done.stdout.splitlines() == [
+        "http://h/it's",
+        "-H",
+        "Content-Type: application/json",
+        "-d",
+        '{"text": "it\'s"}',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ({"a": [1, "b", None, True]}, '{"a": [1, "b", None, True]}'),
+        ([], "[]"),
+        ({"a": {"text": "x" * 60}}, '{\n  "a": {\n    "text": "' + "x" * 60 + '"\n  }\n}'),
+        (["y" * 60], '[\n  "' + "y" * 60 + '"\n]'),
+    ],
+)
+def test_a_value_stands_on_one_line_if_it_is_short(value: object, written: str) -> None:
+    assert samples.layout(value, {"true": "True", "null": "None"}) == written
