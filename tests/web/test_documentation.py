@@ -84,6 +84,7 @@ def test_every_field_and_parameter_is_described(document: Any) -> None:
         for parameter in [*operation.get("parameters", []), *document["paths"][path].get("parameters", [])]:
             assert parameter.get("description"), (path, parameter["name"])
         assert operation["summary"]
+        assert operation["description"], path
 
 
 def test_the_licence_is_that_of_the_project(document: Any) -> None:

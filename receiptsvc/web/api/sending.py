@@ -33,7 +33,10 @@ _PATH = {"message_id": "The message's id."}
 @endpoint(blueprint, "GET", "/sending", response=schemas.SendingState, errors=(503,))
 @requires("read")
 def read_sending() -> dict[str, Any]:
-    """Read what holds sending"""
+    """Read what holds sending
+
+    Whether messages go out now, and if not: a pause, or an account that the gateway refuses or may refuse.
+    """
     with context.database().reading() as session:
         return _describe_state(session, send_gate.read(session))
 

@@ -27,7 +27,7 @@ EVENT_STREAM = "text/event-stream"
 _INFO = {"license": {"name": "MIT", "identifier": "MIT"}}
 _REFERENCE = "#/components/schemas/"
 
-# Lists of words that many schemas share. Any other is named after the schema and field that has it first.
+# Lists of words that many schemas share. Any other has its field's title, or the names of schema and field.
 _SHARED_WORDS: dict[frozenset[str], tuple[str, str]] = {
     frozenset(each.value for each in Status): ("MessageStatus", "Where a message stands."),
     frozenset(each.value for each in Effect): ("ReportEffect", "What a report did when it was recorded."),
@@ -109,17 +109,18 @@ def _describe_streams(document: Document) -> None:
 def _name_parts(document: Document) -> None:
     """Make components of all lists of words, and of what stands for one of several objects.
 
-    Generators of clients make a type of each. Without a name of ours they number theirs: `StatusType1`.
+    Generators of clients make a type of each. Without a name of ours they number theirs: `StatusType1`. A field may
+    give the name as its `title`.
     """
     schemas = document["components"]["schemas"]
     named: dict[frozenset[str], str] = {}
 
     def name_words(owner: str, meaning: str, schema: dict[str, Any]) -> None:
-        words = frozenset(schema["enum"]) - {None}
+        words, title = frozenset(schema["enum"]) - {None}, schema.pop("title", owner)
         if words not in named:
-            name, description = _SHARED_WORDS.get(words, (owner, meaning))
+            name, description = _SHARED_WORDS.get(words, (title, meaning))
             if name in schemas:
-                raise ValueError(f"there are two schemas {name}: add one's words to _SHARED_WORDS")
+                raise ValueError(f"there are two schemas {name}: give one of the fields a title")
             ordered = [word for word in schema["enum"] if word is not None]
             schemas[name] = {"type": "string", "enum": ordered, "description": description}
             named[words] = name

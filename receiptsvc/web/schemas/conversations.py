@@ -187,6 +187,7 @@ class Conversation(Schema):
             f"time: all entries are ordered by time. message: the conversation has more than {LARGE} messages or "
             f"replies, or more than {LARGE_TRANSITIONS} transitions, and each message is followed by its transitions.",
             "time",
+            title="TimelineOrder",
             enum=["time", "message"],
         )
     )

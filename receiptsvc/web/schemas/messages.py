@@ -121,7 +121,9 @@ class Transition(Schema):
     )
     rule = fields.String(metadata=about("How it found its message, or which step of ours it is.", "token"))
     reason = fields.String(allow_none=True, metadata=about("The reason, where one was given.", None))
-    source = fields.String(metadata=about("Who reported it.", "gateway", enum=["gateway", "ourselves"]))
+    source = fields.String(
+        metadata=about("Who reported it.", "gateway", title="TransitionSource", enum=["gateway", "ourselves"])
+    )
     provider_status_id = fields.String(allow_none=True, metadata=about("The gateway's code, as it came.", "4"))
     provider_description = fields.String(allow_none=True, metadata=about("The gateway's description.", "Delivered"))
     occurred_at = kinds.moment(
