@@ -54,6 +54,9 @@ def assert_verified(database_url: str) -> None:
 def test_the_demo_reaches_every_expected_status(make_stack: MakeStack, database_url: str) -> None:
     stack = make_stack()
     stack.start_all()
+    page = requests.get(stack.url, headers={"Accept": "text/html"}, timeout=5)
+    assert (page.url, page.status_code) == (f"{stack.url}/docs", 200)
+    assert requests.get(f"{stack.url}/docs/guides/operations", timeout=5).ok
     printed = told(stack)
     for step in STORY:
         assert step.text[:20] in printed

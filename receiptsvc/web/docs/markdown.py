@@ -71,7 +71,7 @@ def read(text: str, find_link: Callable[[str], str | None]) -> Text:
 
 
 def code(text: str, language: str | None = None) -> Markup:
-    """Code as HTML, coloured if its language is named."""
+    """Code as HTML, coloured if its language is named, such as `json` or `sh`."""
     if language is None:
         return _breakable(str(escape(text)))
     return _breakable(highlight(text, get_lexer_by_name(language), _FORMATTER).rstrip("\n"))
@@ -156,7 +156,8 @@ def _show_inline_code(_: RendererHTML, tokens: Sequence[Token], index: int, *__:
 
 
 def _show_block_of_code(_: RendererHTML, tokens: Sequence[Token], index: int, *__: Any) -> str:
-    return f"<pre><code>{code(tokens[index].content.rstrip())}</code></pre>\n"
+    token = tokens[index]
+    return f"<pre><code>{code(token.content.rstrip(), token.info or None)}</code></pre>\n"
 
 
 def _make() -> MarkdownIt:
