@@ -152,6 +152,25 @@ def test_every_status_effect_outcome_and_matching_rule_is_explained(document: An
         assert f"- `{word}`: " in document["info"]["description"]
 
 
+def test_the_words_of_a_value_are_told_with_its_field(document: Any) -> None:
+    named = {"$ref": "#/components/schemas/TransitionSource"}
+    told: list[dict[str, Any]] = [named, {"anyOf": [named, {"type": "null"}]}, {"type": "array", "items": named}]
+    assert [reference.words(document, schema) for schema in told] == [["gateway", "ourselves"]] * 3
+    others: list[dict[str, Any]] = [{}, {"$ref": "#/components/schemas/Message"}, {"enum": ["message"]}]
+    assert [reference.words(document, schema) for schema in others] == [[]] * 3
+
+
+def test_limits_are_told_in_words() -> None:
+    told: dict[str, dict[str, Any]] = {
+        "1 to 64 characters": {"minLength": 1, "maxLength": 64},
+        "at most 1,000": {"minimum": 0, "maximum": 1000},
+        "at least 1 elements": {"minItems": 1},
+        "1 to 500; default 100": {"minimum": 1, "maximum": 500, "default": 100},
+        "": {"format": "date-time"},
+    }
+    assert [reference.bounds(schema) for schema in told.values()] == list(told)
+
+
 def test_every_operation_has_an_example(document: Any) -> None:
     for _, calls in reference.by_noun(document):
         for call in calls:

@@ -90,7 +90,9 @@ def resolved(document: Document, schema: Schema) -> Schema:
 
 
 def words(document: Document, schema: Schema) -> list[str]:
-    """The words of which a value is one; empty if it is anything else."""
+    """The words of which a value is one, or a list's elements are; empty if it is anything else."""
+    if "items" in schema:
+        return words(document, schema["items"])
     alternatives = [schema] if "properties" in schema else schema.get("anyOf", [schema])
     found = resolved(document, alternatives[0]).get("enum", [])
     return found if len(found) > 1 else []
