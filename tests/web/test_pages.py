@@ -62,7 +62,8 @@ def crawl(client: Client, start: str) -> Iterator[tuple[str, Page]]:
         waiting += [urlsplit(urljoin(address, link)).path for link in page.links if "://" not in link]
 
 
-@pytest.mark.parametrize("path", ["", "/sms", "/a/b"])
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["", "/a/b"])
 def test_every_link_leads_to_something_under_any_path(desk: FlaskClient, path: str) -> None:
     client = Client(UnderPublicPath(desk.application, path, {"docs", "openapi.json", "static"}))
     pages = dict(crawl(client, f"{path}/docs"))
