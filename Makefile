@@ -71,7 +71,7 @@ migration: $(VENV)/installed-dev ## draft a migration from the models: make migr
 	$(BIN)/alembic revision --autogenerate -m "$(NAME)"
 
 pins: $(VENV)/installed-dev ## turn the .in files into pinned requirements with hashes, for every platform; UPGRADE= keeps the versions
-	$(COMPILE) requirements.in -o requirements.txt
+	$(COMPILE) --extra server pyproject.toml -o requirements.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 	$(COMPILE) benchmarks/requirements.in -o benchmarks/requirements.txt
 

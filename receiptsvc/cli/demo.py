@@ -10,10 +10,10 @@ from rich.console import Console
 
 from receiptsvc.cli.terminal import display
 from receiptsvc.client import Json
-from receiptsvc.config import key_path
 from receiptsvc.demo import setup
 from receiptsvc.demo.processes import Stack
 from receiptsvc.demo.story import ADA, STORY, play
+from receiptsvc.locations import key_path
 
 
 @click.command()

@@ -13,9 +13,10 @@ import psycopg
 from sqlalchemy.engine import make_url
 
 from receiptsvc import private_files
-from receiptsvc.config import DATA, Settings
+from receiptsvc.config import Settings
 from receiptsvc.demo.processes import Stack, free_port, is_free
 from receiptsvc.demo.story import DemoFailed
+from receiptsvc.locations import DATA
 from receiptsvc.worker import single_instance
 
 WEB_PORT, SANDBOX_PORT = 8000, 9100
