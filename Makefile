@@ -20,8 +20,8 @@ help: ## list the targets
 demo: $(VENV)/installed ## the main job on a scratch database: a conversation goes out, its receipts come back
 	@$(BIN)/python -m receiptsvc demo
 
-run: $(VENV)/installed ## the same, stays up and keeps its data
-	@$(BIN)/python -m receiptsvc demo --stay
+run: $(VENV)/installed ## the same, stays up and keeps its data; the conversation is sent once, with ARGS=--empty never
+	@$(BIN)/python -m receiptsvc demo --stay $(ARGS)
 
 desk: $(VENV)/installed-dev ## web and worker with the settings of .env, on port 8000
 	@touch .env

@@ -153,7 +153,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
     "client": ({"domain", "locations"}, {"requests"}),
     "sandbox": (set(), {"lxml"}),
     "demo": (
-        {"client", "config", "domain", "locations", "private_files", "tokens", "worker"},
+        {"client", "config", "domain", "locations", "private_files", "store/core", "tokens", "worker"},
         {"psycopg", "requests", "sqlalchemy"},
     ),
     "cli/terminal": ({"client", "config", "domain", "logs", "store/core"}, {"click", "rich", "sqlalchemy"}),
