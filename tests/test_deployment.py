@@ -1,8 +1,11 @@
 """The files of a deployment: the Procfiles, app.json, and the migrations' head."""
 
 import json
+import os
 import re
+import subprocess
 import tomllib
+from pathlib import Path
 
 import pytest
 from alembic.script import ScriptDirectory
@@ -77,3 +80,30 @@ def test_the_files_of_pins_agree() -> None:
         for package in {package for package, _ in found}:
             versions.setdefault(package, set()).add(tuple(version for one, version in found if one == package))
     assert {package: several for package, several in versions.items() if len(several) > 1} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("summary", "last", "code"),
+    [
+        ("== 4213 passed, 2 skipped, 1 warning in 470.12s (0:07:50) ==", "4213 passed, 0 failed, 2 skipped", 0),
+        ("== 3 failed, 12 passed, 1 error in 3.10s ==", "12 passed, 4 failed, 0 skipped", 1),
+    ],
+)
+def test_the_gate_ends_with_the_pythons_and_what_passed(tmp_path: Path, summary: str, last: str, code: int) -> None:
+    """On the gate as it is, with a make that only says how tests end."""
+    make = tmp_path / "make"
+    make.write_text(
+        '#!/bin/sh\ncase "$*" in\n'
+        "*test-pythons*) echo smoke-3.12.1; echo smoke-3.13.0;;\n"
+        f"test) echo '{summary}'; exit {code};;\nesac\n"
+    )
+    make.chmod(0o755)
+    environ = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        [PROJECT / ".ci" / "run"], env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == code, done.stderr
+    above, ending = done.stdout.splitlines()[-2:]
+    assert above == summary, "where a parser of pytest's output finds it"
+    assert re.fullmatch(rf"python-3\.[0-9.]+,smoke-3\.12\.1,smoke-3\.13\.0: {last}", ending)

@@ -78,4 +78,4 @@ def _needed(requires: Iterable[str] | None, extras: Iterable[str]) -> Iterator[R
 
 
 def _run(module: str, *arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", module, *arguments], cwd=PROJECT, check=True)
+    subprocess.run([sys.executable, "-m", module, *arguments], cwd=PROJECT, stdout=subprocess.DEVNULL, check=True)
