@@ -1,8 +1,10 @@
 """`pip install`: the client alone, and the service, from a folder that has nothing to do with the project."""
 
 import json
+import re
 import zipfile
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 
@@ -44,7 +46,8 @@ def server(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment
 
 
 def test_every_file_of_the_package_and_every_migration_is_in_the_wheel(wheel: Path) -> None:
-    folders = {"receiptsvc": PROJECT / "receiptsvc", "receiptsvc/migrations": PROJECT / "migrations"}
+    beside = {f"receiptsvc/{name}": PROJECT / name for name in ("docs", "migrations")}
+    folders = {"receiptsvc": PROJECT / "receiptsvc", **beside}
     ours = {
         f"{name}/{path.relative_to(folder)}"
         for name, folder in folders.items()
@@ -91,6 +94,16 @@ def test_installed_a_relative_path_is_refused(server: Environment, tmp_path: Pat
     assert "SPOOL_DIR: must be an absolute path" in done.stderr
 
 
+def assert_pages_are_whole(url: str) -> None:
+    """Every address that the start page of the docs names is there."""
+    with local_session() as session:
+        page = session.get(f"{url}/docs", timeout=10)
+        linked = {urljoin(page.url, link) for link in re.findall(r'(?:href|src)="([^"#]+)', page.text)}
+        ours = {link for link in linked if link.startswith(url)} | {f"{url}/openapi.json", f"{url}/readyz"}
+        assert len(ours) > 2
+        assert {link: session.get(link, timeout=10).status_code for link in ours} == dict.fromkeys(ours, 200)
+
+
 def test_the_installed_service_sends_and_gets_its_receipts(
     client: Environment, server: Environment, tmp_path: Path
 ) -> None:
@@ -111,9 +124,7 @@ def test_the_installed_service_sends_and_gets_its_receipts(
         shown = client.run("status", "447700900001", "--json", cwd=tmp_path, **asks)
         assert [item["status"] for item in json.loads(shown.stdout)["items"]] == ["delivered"]
         assert stack.client().ledger()["balanced"]
-        with local_session() as session:
-            for page in ("/docs", "/openapi.json", "/readyz"):
-                assert session.get(stack.url + page, timeout=10).status_code == 200, page
+        assert_pages_are_whole(stack.url)
     again = server.run("migrate", cwd=elsewhere, **{**stack.environ, "HOME": str(elsewhere)})
     assert again.stdout.startswith("nothing to do")
     assert sorted(path.name for path in elsewhere.iterdir()) == ["gunicorn.conf.py"]
