@@ -17,7 +17,7 @@ import click
 import pytest
 
 from receiptsvc.cli.main import commands
-from receiptsvc.demo.processes import Stack
+from receiptsvc.demo.processes import Stack, answers
 from receiptsvc.locations import PROJECT
 from tests.test_docs import PAGES, name_of
 
@@ -70,10 +70,13 @@ def _is_of(patterns: Iterable[str], line: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("docs")
+    shutil.copy(sqlite_template, folder / "docs.db")
     with Stack(folder / "stack", f"sqlite:///{folder}/docs.db") as stack:
-        stack.start_all()
+        stack.start("sandbox", "web", "worker")
+        stack.wait_until("the sandbox", lambda: answers(f"{stack.sandbox_url}/sandbox/report"))
+        stack.wait_until("the web process", lambda: answers(f"{stack.url}/readyz"))
         yield stack
 
 

@@ -12,7 +12,7 @@ from receiptsvc.cli.terminal import display
 from receiptsvc.client import Json
 from receiptsvc.demo import kept, setup
 from receiptsvc.demo.processes import Stack
-from receiptsvc.demo.story import ADA, KEPT_REFERENCE, STORY, play, was_sent
+from receiptsvc.demo.story import ADA, KEPT_REFERENCE, STORY, is_wanted, play
 from receiptsvc.locations import DATA, IS_CHECKED_OUT, key_path
 
 _EXPORT_KEYS = 'export CALLBACK_KEYS="$(cat {0}/callback_keys)" API_KEYS="desk:ops+read+send:$(cat {0}/api_key)"'
@@ -43,7 +43,7 @@ def demo(stay: bool, is_empty: bool) -> None:
         if stay:
             kept.mark(url)
         reference = KEPT_REFERENCE if stay else f"order-{secrets.token_hex(4)}"
-        if not (is_empty or (stay and was_sent(stack, reference))):
+        if is_wanted(stack, reference, is_empty=is_empty, is_kept=stay):
             play(stack, reference=reference, show=partial(_show, console))
             console.print(f"All {len(STORY)} messages reached the status they should have, and the ledger balances.")
         if stay:

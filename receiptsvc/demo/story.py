@@ -81,9 +81,11 @@ def play(
         raise DemoFailed("the demo did not end as it should:\n" + "\n".join(f"  - {fault}" for fault in faults))
 
 
-def was_sent(stack: Stack, reference: str) -> bool:
-    """Whether the story, or a part of it, was sent before as the conversation `reference`."""
-    return any(True for _ in stack.client().messages(clientRef=reference, limit="1"))
+def is_wanted(stack: Stack, reference: str, *, is_empty: bool, is_kept: bool) -> bool:
+    """Whether the story is to be sent: not if nothing is, nor if it is kept and was sent before, even a part of it."""
+    if is_empty or not is_kept:
+        return not is_empty
+    return not any(True for _ in stack.client().messages(clientRef=reference, limit="1"))
 
 
 def _find_faults(client: Client, reference: str, report: Json) -> list[str]:

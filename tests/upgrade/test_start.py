@@ -93,18 +93,21 @@ def test_two_sets_of_processes_say_at_their_start_what_they_sum_to(postgresql_ur
     with psycopg.connect(plain_url(postgresql_url), autocommit=True) as admin, ExitStack() as running:
         admin.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT 30").format(sql.Identifier(name)))
         try:
-            sets = [running.enter_context(Stack(tmp_path / each, postgresql_url)) for each in ("first", "second")]
-            for stack in sets:
-                stack.start("web", "worker")
-                stack.wait_until("the worker", partial(is_at_work, stack))
-                stack.wait_until("the web process", partial(answers, f"{stack.url}/readyz"))
+            one = {"WEB_CONCURRENCY": "1"}
+            first, second = (
+                running.enter_context(Stack(tmp_path / each, postgresql_url, settings=one)) for each in ("a", "b")
+            )
+            first.start("worker")
+            first.wait_until("the first worker", partial(is_at_work, first))
+            second.start("worker", "web")
+            second.wait_until("the second worker", partial(is_at_work, second))
+            second.wait_until("the web process", partial(answers, f"{second.url}/readyz"))
             said = "2 sets of processes may open 36 connections, and the database allows 30"
-            assert "worker.too_many_connections" not in actions(sets[0], "worker")
-            assert actions(sets[1], "worker").count("worker.too_many_connections") == 1
-            assert said in sets[1].tail("worker")
-            for stack in sets:
-                degraded = stack.client().call("GET", "/readyz")["degraded"]
-                assert any(line.startswith(said) for line in degraded), degraded
+            assert "worker.too_many_connections" not in actions(first, "worker")
+            assert actions(second, "worker").count("worker.too_many_connections") == 1
+            assert said in second.tail("worker")
+            degraded = second.client().call("GET", "/readyz")["degraded"]
+            assert any(line.startswith(said) for line in degraded), degraded
         finally:
             admin.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(sql.Identifier(name)))
 

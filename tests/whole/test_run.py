@@ -56,20 +56,19 @@ def run(folder: Path, url: str, *flags: str) -> Iterator[str]:
 
 
 def test_nothing_is_sent_again_and_other_commands_look_at_the_same_database(
-    empty_postgresql: str, tmp_path: Path
+    postgresql_url: str, postgresql_database: Database, tmp_path: Path
 ) -> None:
-    with run(tmp_path, empty_postgresql, "--empty") as said:
-        client = client_of(said, tmp_path)
-        assert list(client.messages()) == []
-        client.send([{"recipients": ["447700900001"], "text": "Hello", "clientRef": KEPT_REFERENCE}])
-    with run(tmp_path, empty_postgresql) as said:
+    """On a database in which the first message of an earlier run is: the story is not sent a second time."""
+    kept.mark(postgresql_url)
+    rows.accept(postgresql_database, rows.message("447700900001", "Hello", client_ref=KEPT_REFERENCE))
+    with run(tmp_path, postgresql_url) as said:
         assert "messages reached" not in said
         assert [item["clientRef"] for item in client_of(said, tmp_path).messages()] == [KEPT_REFERENCE]
         (export,) = re.findall(r"^  (export .*)$", said, re.MULTILINE)
         verified = subprocess.run(
             ["/bin/sh", "-c", f'{export} && exec "$0" -m receiptsvc verify', sys.executable],
             cwd=PROJECT,
-            env={"PATH": os.environ["PATH"], "DATABASE_URL": empty_postgresql},
+            env={"PATH": os.environ["PATH"], "DATABASE_URL": postgresql_url},
             capture_output=True,
             text=True,
             check=False,
