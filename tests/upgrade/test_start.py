@@ -108,6 +108,11 @@ def test_two_sets_of_processes_say_at_their_start_what_they_sum_to(postgresql_ur
             assert said in second.tail("worker")
             degraded = second.client().call("GET", "/readyz")["degraded"]
             assert any(line.startswith(said) for line in degraded), degraded
+            admin.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT 40").format(sql.Identifier(name)))
+            first.stop("worker")
+            first.start("worker")
+            first.wait_until("it says so again", lambda: "worker.one_of_sets" in actions(first, "worker"))
+            assert '"sets": 2, "connections": 36, "allowed": 40' in first.tail("worker")
         finally:
             admin.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(sql.Identifier(name)))
 
@@ -138,6 +143,7 @@ def test_without_tables_both_say_it_once_and_work_as_soon_as_they_are_there(
         stack.migrate()
         stack.wait_until("the worker", lambda: "worker.started" in actions(stack, "worker"))
         stack.wait_until("the web process", lambda: answers(f"{stack.url}/readyz"))
+        stack.wait_until("it has looked again", lambda: "web.database_fits" in actions(stack, "web"))
         assert actions(stack, "worker")[0] == "worker.waits_for_migrations"
         assert actions(stack, "worker").count("worker.waits_for_migrations") == 1
         assert actions(stack, "web").count("web.not_migrated") == 1
