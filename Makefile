@@ -12,7 +12,7 @@ UPGRADE := --upgrade
 COMPILE = $(BIN)/uv pip compile --quiet --universal $(UPGRADE) --python-version 3.11 --no-header --no-emit-index-url --generate-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run desk test test-fast test-faults bench bench-ack bench-process bench-e2e bench-send bench-query lint format api-docs migration pins clean
+.PHONY: help demo run desk test test-fast test-pythons test-faults bench bench-ack bench-process bench-e2e bench-send bench-query lint format api-docs migration pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,8 +20,8 @@ help: ## list the targets
 demo: $(VENV)/installed ## the main job on a scratch database: a conversation goes out, its receipts come back
 	@$(BIN)/python -m receiptsvc demo
 
-run: $(VENV)/installed ## the same, stays up and keeps its data
-	@$(BIN)/python -m receiptsvc demo --stay
+run: $(VENV)/installed ## the same, stays up and keeps its data; the conversation is sent once, with ARGS=--empty never
+	@$(BIN)/python -m receiptsvc demo --stay $(ARGS)
 
 desk: $(VENV)/installed-dev ## web and worker with the settings of .env, on port 8000
 	@touch .env
@@ -33,6 +33,9 @@ test: $(VENV)/installed-dev ## every test, on SQLite and on a real PostgreSQL
 
 test-fast: $(VENV)/installed-dev ## for who is editing: every test that starts no processes, in a minute or so
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow" --ignore=tests/web/test_contract.py $(ARGS)
+
+test-pythons: $(VENV)/installed-dev ## a smoke test on every other Python from 3.11 to 3.14 that is at hand: the demo, installed
+	$(BIN)/python -m tests.support.pythons
 
 test-faults: $(VENV)/installed-dev ## the long form of fault tests and properties: hundreds of kills, thousands of examples
 	RECEIPTSVC_FAULTS=long $(BIN)/python -m pytest -o timeout=1200 -m "long or on_postgresql" $(ARGS)
@@ -71,12 +74,12 @@ migration: $(VENV)/installed-dev ## draft a migration from the models: make migr
 	$(BIN)/alembic revision --autogenerate -m "$(NAME)"
 
 pins: $(VENV)/installed-dev ## turn the .in files into pinned requirements with hashes, for every platform; UPGRADE= keeps the versions
-	$(COMPILE) requirements.in -o requirements.txt
+	$(COMPILE) --extra server pyproject.toml -o requirements.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 	$(COMPILE) benchmarks/requirements.in -o benchmarks/requirements.txt
 
 clean: ## remove what the targets made, but for the data
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .pythons .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 …"; exit 1; }

@@ -9,6 +9,7 @@ from receiptsvc.domain.errors import NotMigrated, SettingsError, StorageUnavaila
 from receiptsvc.intake.ack_stats import AckStats
 from receiptsvc.intake.callbacks import Intake
 from receiptsvc.intake.group_commit import GroupCommit
+from receiptsvc.server import schema_check
 from receiptsvc.server.application import Application
 from receiptsvc.server.public_path import UnderPublicPath
 from receiptsvc.server.threads import EventLoop
@@ -42,8 +43,10 @@ def make() -> Application:
         writer.connect()  # raises SettingsError if commits are not durable
     except NotMigrated as error:
         logs.warning("web.not_migrated", error=logs.describe(error))  # the migrations may run at this moment
+        schema_check.check_later(database)
     except StorageUnavailable as error:
         logs.warning("web.storage_unavailable", error=logs.describe(error))  # callbacks are answered 503 or spooled
+        schema_check.check_later(database)
     if not settings.is_sqlite:
         notifier = Notifier(settings.database_url)
         database.notify = notifier.notify
@@ -88,6 +91,5 @@ def make() -> Application:
 try:
     application = make()
 except (SettingsError, TooNew) as error:
-    # gunicorn does not start a worker again after this exit status.
     sys.stderr.write(f"{error}\n")
-    sys.exit(4)
+    sys.exit(schema_check.HALT)

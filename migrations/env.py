@@ -1,16 +1,18 @@
 """Runs the migrations: over the connection that the caller gives, or against the database that the settings name.
 
 Afterwards it has the inbox's time slices made; from then on the worker does that. `python -m receiptsvc migrate` gives
-a connection, and keeps several runs apart (`receiptsvc.upgrade`); alembic's own commands do not.
+a connection, and waits while another process migrates (`receiptsvc.upgrade`). Alembic's own commands take the same
+lease, but do not wait for it.
 """
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import sqlalchemy as sa
 from alembic import context
+from alembic.util import CommandError
 from sqlalchemy.orm import Session
 
 from receiptsvc.config import Settings
@@ -60,11 +62,37 @@ def _run(connection: sa.Connection) -> None:
     time_slices.make_missing(begin, datetime.now(UTC))
 
 
+def _run_by_hand() -> None:
+    database = Database(Settings.from_env().database_url, may_create=True, limits=time_limits.MIGRATION)
+    with closing(database), ExitStack() as held:
+        if not database.is_sqlite and _changes_tables():
+            held.enter_context(_leased(database))
+        with database.connection() as connection:
+            _run(connection)
+
+
+def _changes_tables() -> bool:
+    """Whether the command line's command does; called from Python, it is not known which one it is."""
+    options = context.config.cmd_opts
+    return options is None or options.cmd[0].__name__ in {"upgrade", "downgrade", "stamp"}
+
+
+@contextmanager
+def _leased(database: Database) -> Iterator[None]:
+    mine = lease.Lease(database)
+    if not mine.try_to_take():
+        raise CommandError(f"another process migrates this database: run `{schema.MIGRATE}`, which waits for it")
+
+    def check(*, ctx: Any, **_: Any) -> None:
+        mine.check(ctx.connection)
+
+    context.config.attributes["on_version_apply"] = [check]
+    with mine.kept():
+        yield
+
+
 given = context.config.attributes.get("connection")
 if given is not None:
     _run(given)
 else:
-    database = Database(Settings.from_env().database_url, may_create=True, limits=time_limits.MIGRATION)
-    with database.connection() as connection:
-        _run(connection)
-    database.close()
+    _run_by_hand()

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from receiptsvc import connection_shares, keys
+from receiptsvc import connection_shares, keys, locations
 from receiptsvc.connection_shares import ConnectionShares
 from receiptsvc.domain import numbers, opt_outs
 from receiptsvc.domain.errors import SettingsError
@@ -28,8 +28,7 @@ from receiptsvc.domain.statuses import GATEWAY_STATUSES, Status
 from receiptsvc.dynmark.transports import TRANSPORTS
 from receiptsvc.keys import SCOPES, ApiKey, CallbackKey
 
-PROJECT = Path(__file__).resolve().parent.parent
-DATA = PROJECT / "data"
+PROJECT = locations.PROJECT
 _CALLBACK_KEYS_FILE = "callback_keys"
 
 CALLBACK_ELEMENTS = ("both", "deliveryStatusUrl", "deliveryStatusURL")
@@ -55,6 +54,12 @@ RENAMED = {
     "MOST_MEBIBYTES": "MAX_BODY_MIB",
     "MOST_RECIPIENTS": "MAX_RECIPIENTS",
 }
+
+# One line, since then nothing else can be set up either.
+_NO_DATABASE = (
+    "DATABASE_URL: must be set, such as postgresql://user:password@host/name: an installed receiptsvc has no project "
+    "folder for a SQLite file. Without it only the commands that ask a running service work, such as send and status"
+)
 
 # Every setting. A test holds .env.example to this list.
 # fmt: off
@@ -150,7 +155,7 @@ class Settings:
     @property
     def private_paths(self) -> Sequence[Path]:
         """What only its owner may read of what may be on this machine's disk. Not all of it need exist."""
-        paths = [DATA, key_path(), DATA / _CALLBACK_KEYS_FILE]
+        paths = [locations.DATA, locations.key_path(), locations.DATA / _CALLBACK_KEYS_FILE]
         if self.is_sqlite:
             database = make_url(self.database_url).database
             paths += [Path(f"{database}{suffix}") for suffix in ("", "-wal", "-shm", ".worker")]
@@ -165,6 +170,8 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
         """Read the environment. Raises SettingsError with every fault at once."""
         env = _EnvReader(os.environ if environ is None else environ)
+        if not locations.IS_CHECKED_OUT and env.text("DATABASE_URL") is None:
+            raise SettingsError([_NO_DATABASE])
         settings = cls._read(env)
         env.refuse_former_names()
         if env.faults:
@@ -196,7 +203,7 @@ class Settings:
             quarantines_unauthenticated=env.choice("UNAUTHENTICATED_CALLBACKS", UNAUTHENTICATED_ACTIONS)
             == "quarantine",
             api_keys=env.api_keys(may_create=is_sqlite),
-            api_key_file=key_path() if is_sqlite and env.text("API_KEYS") is None else None,
+            api_key_file=locations.key_path() if is_sqlite and env.text("API_KEYS") is None else None,
             account=env.account(),
             transport=env.choice("DYNMARK_TRANSPORT", tuple(TRANSPORTS)),
             gateway_urls={
@@ -216,7 +223,7 @@ class Settings:
             adopt_after=None
             if env.text("ADOPT_AFTER_SECONDS") == "never"
             else timedelta(seconds=env.number("ADOPT_AFTER_SECONDS", 600, maximum=30 * 86_400)),
-            spool_dir=PROJECT / spool if spool else None,
+            spool_dir=env.folder("SPOOL_DIR"),
             batch_size=env.integer("BATCH_SIZE", 250, minimum=1, maximum=250),
             send_concurrency=env.integer("SEND_CONCURRENCY", 4, minimum=1, maximum=32),
             sends_per_second=env.number("SENDS_PER_SECOND", 50, maximum=100_000, unit="messages") or None,
@@ -383,7 +390,7 @@ class _EnvReader:
         """
         value = self.text(name)
         may_be_sqlite = default is None
-        default = default or f"sqlite:///{DATA / 'receiptsvc.db'}"
+        default = default or f"sqlite:///{locations.DATA / 'receiptsvc.db'}"
         if value is None:
             if self.text("DYNO") and may_be_sqlite:
                 self.fault(name, "must be set on a dyno: a file on its disk is lost at every restart")
@@ -406,8 +413,20 @@ class _EnvReader:
         if not url.database or url.database.startswith((":memory:", "file:")):
             self.fault("DATABASE_URL", "must name a file by its plain path: SQLite in memory keeps nothing")
             return None
-        path = Path(url.database)
-        return url.set(database=str(path if path.is_absolute() else PROJECT / path)).render_as_string()
+        path = self._absolute("DATABASE_URL", Path(url.database), such_as="sqlite:////var/lib/receiptsvc/receiptsvc.db")
+        return url.set(database=str(path)).render_as_string()
+
+    def folder(self, name: str) -> Path | None:
+        value = self.text(name)
+        return None if value is None else self._absolute(name, Path(value), such_as="/var/lib/receiptsvc/spool")
+
+    def _absolute(self, name: str, path: Path, *, such_as: str) -> Path:
+        """The path as seen from the project's folder. Installed, there is none: then only an absolute path will do."""
+        if not (path.is_absolute() or locations.IS_CHECKED_OUT):
+            self.fault(
+                name, f"must be an absolute path such as {such_as}: an installed receiptsvc has no project folder"
+            )
+        return PROJECT / path
 
     def public_url(self, default: str) -> str:
         value = (self.text("PUBLIC_URL") or default).rstrip("/")
@@ -457,15 +476,10 @@ class _EnvReader:
             self.fault(name, f"must be set: {syntax}")
         elif value is None:
             try:
-                return keys.read_or_make(DATA / file_name)
+                return keys.read_or_make(locations.DATA / file_name)
             except OSError as error:
                 self.fault(name, f"could not be made in the data folder ({error.strerror}); set it: {syntax}")
         return value
-
-
-def key_path() -> Path:
-    """The file of the API key that is created when API_KEYS is unset."""
-    return DATA / "api_key"
 
 
 def _is_http_url(text: str) -> bool:

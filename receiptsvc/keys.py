@@ -19,6 +19,8 @@ SCOPES = frozenset({"send", "read", "ops"})
 _KEY_ID = re.compile(r"[0-9a-z]{1,8}")
 _KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MIN_SECRET = 16
+_SECRET_BYTES = 32  # of those that we make
+_KEY_ID_BYTES = 4
 
 ReportFault = Callable[[str], None]
 
@@ -77,6 +79,16 @@ def parse_api_keys(text: str, report: ReportFault) -> tuple[ApiKey, ...]:
     return tuple(keys)
 
 
+def make_callback_key() -> str:
+    """A new entry of CALLBACK_KEYS, with a kid by which it can be told from older ones."""
+    return f"{ids.base32(secrets.token_bytes(_KEY_ID_BYTES))}:{secrets.token_urlsafe(_SECRET_BYTES)}"
+
+
+def make_api_key(name: str, scopes: str) -> str:
+    """A new entry of API_KEYS. `scopes`: with a + between them. `parse_api_keys` says whether both are valid."""
+    return f"{name}:{scopes}:{secrets.token_urlsafe(_SECRET_BYTES)}"
+
+
 def read_or_make(path: Path) -> str:
     """Read the secret in a file, after making it (mode 0600) if there is none. Processes may do so at the same time.
 
@@ -86,7 +98,7 @@ def read_or_make(path: Path) -> str:
     if not path.exists():
         scratch = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
+            file.write(secrets.token_urlsafe(_SECRET_BYTES) + "\n")
             file.flush()
             os.fsync(file.fileno())
         try:

@@ -272,6 +272,7 @@ CALLS: list[tuple[Callable[[Client], object], tuple[str, str, object]]] = [
         ("POST", "/v1/messages/query", {"recipient": "1", "estimate": True}),
     ),
     (lambda client: list(client.replies(isOptOut="false")), ("POST", "/v1/inbound/query", {"isOptOut": False})),
+    (lambda client: list(client.replies(isOptIn="true")), ("POST", "/v1/inbound/query", {"isOptIn": True})),
     (lambda client: client.search("Jane"), ("POST", "/v1/search", {"q": "Jane"})),
     (lambda client: list(client.receipts(outcome="dead")), ("GET", "/v1/receipts?outcome=dead", None)),
     (lambda client: client.receipt("r1"), ("GET", "/v1/receipts/r1", None)),

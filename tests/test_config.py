@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from receiptsvc import config
+from receiptsvc import locations
 from receiptsvc.config import NAMES, PROJECT, Settings
 from receiptsvc.domain.errors import SettingsError
 from receiptsvc.domain.statuses import Status
@@ -21,7 +21,7 @@ POSTGRESQL = {
 
 @pytest.fixture(autouse=True)
 def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(config, "DATA", tmp_path / "data")
+    monkeypatch.setattr(locations, "DATA", tmp_path / "data")
     return tmp_path / "data"
 
 

@@ -1,7 +1,6 @@
 """`urls` and `callback-keys`: the addresses at which the gateway reaches us, and the keys that protect them."""
 
 import json
-from dataclasses import asdict
 
 import click
 
@@ -20,11 +19,12 @@ def urls(*, as_json: bool) -> None:
     /callbacks/receipts, as ?key= or as the password of HTTP Basic.
     """
     static = tokens.static_urls(Settings.from_env())
+    addresses = {"receipts": static.receipts, "replies": static.inbound}
     if as_json:
-        click.echo(json.dumps(asdict(static), indent=2))
+        click.echo(json.dumps(addresses, indent=2))
         return
-    click.echo(f"receipts  {static.receipts}")
-    click.echo(f"replies   {static.inbound}")
+    for name, address in addresses.items():
+        click.echo(f"{name:<10}{address}")
     click.echo("Keep these addresses secret: with them anyone can report receipts and replies.", err=True)
 
 

@@ -10,19 +10,26 @@ from rich.console import Console
 
 from receiptsvc.cli.terminal import display
 from receiptsvc.client import Json
-from receiptsvc.config import key_path
-from receiptsvc.demo import setup
+from receiptsvc.demo import kept, setup
 from receiptsvc.demo.processes import Stack
-from receiptsvc.demo.story import ADA, STORY, play
+from receiptsvc.demo.story import ADA, KEPT_REFERENCE, STORY, is_wanted, play
+from receiptsvc.locations import DATA, IS_CHECKED_OUT, key_path
+
+_EXPORT_KEYS = 'export CALLBACK_KEYS="$(cat {0}/callback_keys)" API_KEYS="desk:ops+read+send:$(cat {0}/api_key)"'
 
 
 @click.command()
 @click.option("--stay", is_flag=True, help="Stay up afterwards and keep the data, until Ctrl-C.")
-def demo(stay: bool) -> None:
+@click.option("--empty", "is_empty", is_flag=True, help="With --stay: send nothing.")
+def demo(stay: bool, is_empty: bool) -> None:
     """Send a conversation through the sandbox and watch its receipts come back.
 
     On a scratch SQLite file, or in a scratch schema of the PostgreSQL that DATABASE_URL names. DYNMARK_* is ignored.
+    With --stay, in the database that DATABASE_URL names, where the conversation is sent once only; it must hold no
+    messages of a real service.
     """
+    if is_empty and not stay:
+        raise click.UsageError("--empty goes with --stay.")
     console = display.console()
     with (
         setup.database(keep=stay) as url,
@@ -33,8 +40,12 @@ def demo(stay: bool) -> None:
             signal.signal(signal_number, lambda number, _: stack.interrupt(number))
         console.print(f"Starting web, worker and sandbox on {'SQLite' if url.startswith('sqlite') else 'PostgreSQL'} …")
         stack.start_all()
-        play(stack, reference=f"order-{secrets.token_hex(4)}", show=partial(_show, console))
-        console.print(f"All {len(STORY)} messages reached the status they should have, and the ledger balances.")
+        if stay:
+            kept.mark(url)
+        reference = KEPT_REFERENCE if stay else f"order-{secrets.token_hex(4)}"
+        if is_wanted(stack, reference, is_empty=is_empty, is_kept=stay):
+            play(stack, reference=reference, show=partial(_show, console))
+            console.print(f"All {len(STORY)} messages reached the status they should have, and the ledger balances.")
         if stay:
             _stay(stack, console)
 
@@ -49,7 +60,12 @@ def _stay(stack: Stack, console: Console) -> None:
     console.print(f"  Sandbox   {stack.sandbox_url}/sandbox/report")
     console.print(f"  Logs      {stack.folder}")
     variable = "" if stack.url.endswith(f":{setup.WEB_PORT}") else f"RECEIPTSVC_URL={stack.url} "
-    console.print(f"\nTry: {variable}.venv/bin/python -m receiptsvc status {ADA}\nCtrl-C ends it; the data stays.")
+    command = ".venv/bin/python -m receiptsvc" if IS_CHECKED_OUT else "receiptsvc"
+    console.print(f"\nTry: {variable}{command} status {ADA}")
+    if not stack.database_url.startswith("sqlite"):
+        console.print(f"{command} verify and others that use the database need its keys, beside DATABASE_URL:")
+        console.print(f"  {_EXPORT_KEYS.format(DATA)}", soft_wrap=True)  # to be copied as it is
+    console.print("Ctrl-C ends it; the data stays.")
     try:
         stack.wait_until("the end", lambda: False, seconds=math.inf)
     except KeyboardInterrupt:

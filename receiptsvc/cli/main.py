@@ -7,7 +7,10 @@ import importlib
 
 import click
 
+from receiptsvc import __version__
 from receiptsvc.domain.errors import ReceiptsvcError, SettingsError
+
+_SERVICE = "receiptsvc[server]"
 
 # Imported only when they are run: `urls` needs no SOAP library, and `send` no database.
 _COMMANDS = {
@@ -16,6 +19,7 @@ _COMMANDS = {
     "conversation": "receiptsvc.cli.lookup:conversation",
     "demo": "receiptsvc.cli.demo:demo",
     "migrate": "receiptsvc.cli.migrate:migrate",
+    "new-secret": "receiptsvc.cli.new_secret:new_secret",
     "pause": "receiptsvc.cli.send_control:pause",
     "rebuild": "receiptsvc.cli.rebuild:rebuild",
     "replay": "receiptsvc.cli.replay:replay",
@@ -28,8 +32,21 @@ _COMMANDS = {
     "suppressions": "receiptsvc.cli.suppressions:suppressions",
     "urls": "receiptsvc.cli.callback_urls:urls",
     "verify": "receiptsvc.cli.verify:verify",
+    "web": "receiptsvc.cli.web:web",
     "worker": "receiptsvc.cli.worker:worker",
 }
+
+
+class _Uninstalled(click.Command):
+    """Stands for a command of the service where only the client is installed, and says what is missing."""
+
+    def __init__(self, name: str, missing: str) -> None:
+        remedy = f"pip install '{_SERVICE}'"
+        super().__init__(name, help=f"Not installed: {remedy}", add_help_option=False)
+        self._remedy = f"{name} needs the service, and the package {missing} is not installed: {remedy}"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:  # noqa: ARG002 - click's signature
+        raise click.ClickException(self._remedy)
 
 
 class _Commands(click.Group):
@@ -42,7 +59,12 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, _, attribute = _COMMANDS[cmd_name].partition(":")
-        command = getattr(importlib.import_module(module), attribute)
+        try:
+            command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] == "receiptsvc":
+                raise
+            return _Uninstalled(cmd_name, error.name)
         if not isinstance(command, click.Command):
             raise TypeError(f"{_COMMANDS[cmd_name]} is not a command")
         return command
@@ -59,6 +81,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="receiptsvc", message="%(prog)s %(version)s")
 def commands() -> None:
     """Send SMS through the Dynmark gateway, and see what became of them.
 

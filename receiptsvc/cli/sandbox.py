@@ -11,11 +11,17 @@ from typing import Any
 
 import click
 
-from receiptsvc.sandbox import behaviour, options, running, wire
+from receiptsvc.sandbox import REST_PATH, SOAP_PATH, behaviour, options, running, wire
 
 _STATUSES = "\n".join(f"{number}  {phrase}" for number, phrase in behaviour.STATUSES.values())
 _CODES = "\n".join(f"{code}  {meaning}" for code, meaning in wire.RETURN_CODES.items())
 _EPILOG = f"""
+\b
+It listens at http://HOST:PORT, and prints both addresses as settings when it starts:
+SOAP  {SOAP_PATH}  (and any path that ends with .asmx; ?wsdl gives the WSDL)
+REST  {REST_PATH}
+\b
+
 \b
 Behaviours, by the last three digits of a recipient's number or by name:
 {behaviour.describe()}
@@ -165,6 +171,7 @@ def sandbox(
         with running(box_options) as box:
             stop = _stop_event()
             click.echo(f"sandbox listening on {box.url}")
+            click.echo(f"DYNMARK_SOAP_URL={box.soap_url}\nDYNMARK_REST_URL={box.rest_url}")
             sys.stdout.flush()
             stop.wait()
     except OSError as error:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from receiptsvc.config import key_path
 from receiptsvc.domain.errors import SettingsError
+from receiptsvc.locations import key_path
 
 
 def read(environ: Mapping[str, str]) -> tuple[str, str]:

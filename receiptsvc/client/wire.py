@@ -18,7 +18,7 @@ Json = dict[str, Any]  # an object of the API, as documented in docs/api.md
 
 _CONNECT_SECONDS = 5.0
 _MAX_SILENCE_SECONDS = 40.0  # of a stream; the service sends something every 15 s
-_FLAGS = frozenset({"estimate", "isOptOut", "positions"})  # parameters that are true or false
+_FLAGS = frozenset({"estimate", "isOptIn", "isOptOut", "positions"})  # parameters that are true or false
 _POSITION = " at "  # how a comment begins that tells where a stream stands
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 

@@ -21,8 +21,8 @@ import requests
 
 from receiptsvc import private_files
 from receiptsvc.client import Client
-from receiptsvc.config import PROJECT
 from receiptsvc.domain.errors import ReceiptsvcError
+from receiptsvc.locations import PROJECT, WEB_COMMAND
 
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 25.0
@@ -59,7 +59,7 @@ class Stack:
         open_files: int | None = None,
         project: Path = PROJECT,
     ) -> None:
-        self.folder, self.project = folder, project
+        self.folder, self.project, self.database_url = folder, project, database_url
         web, sandbox = ports or (free_port(), free_port())
         self.url, self.sandbox_url = f"http://127.0.0.1:{web}", f"http://127.0.0.1:{sandbox}"
         self.api_key = api_key or secrets.token_urlsafe(24)
@@ -82,7 +82,7 @@ class Stack:
         self.commands: Mapping[str, list[str]] = {
             "migrations": [python, "-m", "receiptsvc", "migrate"],
             "sandbox": [python, "-m", "receiptsvc", "sandbox", "--port", str(sandbox), *sandbox_flags],
-            "web": [*_limited(open_files), python, "-m", "gunicorn", "wsgi"],
+            "web": [*_limited(open_files), *WEB_COMMAND],
             "worker": [python, "-m", "receiptsvc", "worker"],
         }
         self._running: dict[str, subprocess.Popen[bytes]] = {}

@@ -13,9 +13,10 @@ import psycopg
 from sqlalchemy.engine import make_url
 
 from receiptsvc import private_files
-from receiptsvc.config import DATA, Settings
+from receiptsvc.demo import kept
 from receiptsvc.demo.processes import Stack, free_port, is_free
 from receiptsvc.demo.story import DemoFailed
+from receiptsvc.locations import DATA
 from receiptsvc.worker import single_instance
 
 WEB_PORT, SANDBOX_PORT = 8000, 9100
@@ -26,14 +27,15 @@ _SLOW_RECEIPTS = ("--delay-ms", "150", "--late-seconds", "3")  # so that a messa
 def make_stack(folder: Path, url: str, *, stay: bool) -> Stack:
     """The demo's processes, not started yet. `stay`: with the keys in the data folder, on the usual ports if free.
 
-    Raises DemoFailed if another run with `stay` is up on the same SQLite file.
+    Raises DemoFailed if another run with `stay` is up on the same SQLite file, or the database is a real service's.
     """
     if not stay:
         return Stack(folder, url, sandbox_flags=_SLOW_RECEIPTS)
-    settings = Settings.from_env({})  # with the keys in the data folder, which the command line finds by itself
+    settings = kept.settings()
     web, sandbox = (port if is_free(port) else free_port() for port in (WEB_PORT, SANDBOX_PORT))
     if settings.is_sqlite:
         _refuse_second_run(settings.database_url)
+    kept.refuse_foreign(settings.database_url)
     now = str(int(time.time()))
     callback_keys = ",".join(f"{key.kid}:{key.secret}" for key in settings.callback_keys)
     return Stack(
@@ -70,31 +72,30 @@ def folder(*, keep: bool) -> Iterator[Path]:
 
 @contextmanager
 def database(*, keep: bool) -> Iterator[str]:
-    """A scratch SQLite file, or a scratch schema in the PostgreSQL that DATABASE_URL names; `keep`: always the same."""
+    """A scratch SQLite file, or a scratch schema in the PostgreSQL that DATABASE_URL names; `keep`: see `kept`."""
     database_url = os.environ.get("DATABASE_URL", "").strip()
-    if database_url.startswith(("postgres://", "postgresql")):
-        with _schema(database_url, keep=keep) as url:
+    if keep:
+        yield kept.settings().database_url
+    elif database_url.startswith(("postgres://", "postgresql")):
+        with _schema(database_url) as url:
             yield url
-    elif keep:
-        yield Settings.from_env({}).database_url
     else:
         with tempfile.TemporaryDirectory(prefix="receiptsvc-demo-") as folder:
             yield f"sqlite:///{folder}/demo.db"
 
 
 @contextmanager
-def _schema(database_url: str, *, keep: bool) -> Iterator[str]:
+def _schema(database_url: str) -> Iterator[str]:
     url = make_url(database_url.replace("postgres://", "postgresql://", 1)).set(drivername="postgresql")
-    name = "receiptsvc_run" if keep else f"receiptsvc_demo_{secrets.token_hex(6)}"
+    name = f"receiptsvc_demo_{secrets.token_hex(6)}"
     try:
         admin = psycopg.connect(url.render_as_string(hide_password=False), autocommit=True, connect_timeout=10)
     except psycopg.Error as error:
         raise DemoFailed("the PostgreSQL that DATABASE_URL names can't be reached") from error
     with admin:
-        admin.execute(f'CREATE SCHEMA IF NOT EXISTS "{name}"')
+        admin.execute(f'CREATE SCHEMA "{name}"')
         try:
             scratch = url.update_query_dict({"options": f"-csearch_path={name}"})
             yield scratch.render_as_string(hide_password=False)
         finally:
-            if not keep:
-                admin.execute(f'DROP SCHEMA "{name}" CASCADE')
+            admin.execute(f'DROP SCHEMA "{name}" CASCADE')

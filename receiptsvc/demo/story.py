@@ -44,6 +44,7 @@ STORY = (
     Step(recipient=CLEO, text="Thanks all the same!", behaviour=("delay", "lost-answer"), expected="delivered"),
 )  # fmt: skip
 ANSWER = "Wonderful, thank you!"
+KEPT_REFERENCE = "order-demo"  # the conversation's, where it is sent once only
 
 
 def play(
@@ -78,6 +79,13 @@ def play(
     faults = _find_faults(client, reference, _read_report(stack)) + _find_ledger_faults(ledger_before, ledger)
     if faults:
         raise DemoFailed("the demo did not end as it should:\n" + "\n".join(f"  - {fault}" for fault in faults))
+
+
+def is_wanted(stack: Stack, reference: str, *, is_empty: bool, is_kept: bool) -> bool:
+    """Whether the story is to be sent: not if nothing is, nor if it is kept and was sent before, even a part of it."""
+    if is_empty or not is_kept:
+        return not is_empty
+    return not any(True for _ in stack.client().messages(clientRef=reference, limit="1"))
 
 
 def _find_faults(client: Client, reference: str, report: Json) -> list[str]:

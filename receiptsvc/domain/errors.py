@@ -12,7 +12,8 @@ class SettingsError(ReceiptsvcError):
 
     def __init__(self, faults: list[str]) -> None:
         self.faults = faults
-        super().__init__("the settings do not let receiptsvc start:\n" + "\n".join(f"  - {f}" for f in faults))
+        lines = ["the settings do not let receiptsvc start:", *(f"  - {fault}" for fault in faults)]
+        super().__init__("\n".join(lines) if len(faults) > 1 else faults[0])
 
 
 class Unreadable(ReceiptsvcError):

@@ -17,7 +17,8 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from receiptsvc import ids, metrics, tokens
 from receiptsvc.config import Settings
-from receiptsvc.domain.errors import StorageUnavailable
+from receiptsvc.domain.compression import unpack
+from receiptsvc.domain.errors import StorageUnavailable, Unreadable
 from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
 from receiptsvc.intake.ack_stats import AckStats
@@ -137,13 +138,16 @@ class Intake:
         query = _clean_query(query, address)
         if method != "POST" and not body and not query.strip(_BETWEEN_PARAMETERS):
             return "200 OK", []  # a probe of the address
+        encoding = environ.get("HTTP_CONTENT_ENCODING")
         callback = Callback(
             method=method,
             query=query,
             content_type=_storable(environ.get("CONTENT_TYPE")),
             body=_cut_secrets(body, address.secrets),
-            content_encoding=_storable(environ.get("HTTP_CONTENT_ENCODING")),
+            content_encoding=None if encoding is None else _storable(encoding),
         )
+        if encoding is not None:
+            callback = _cut_inside(callback, address.secrets)
         try:
             self._group_commit.keep(
                 Arrival(
@@ -249,6 +253,16 @@ def _cut_secrets(data: bytes, secrets: Sequence[str]) -> bytes:
     for secret in secrets:
         data = data.replace(secret.encode(), _CUT) if secret else data
     return data
+
+
+def _cut_inside(callback: Callback, secrets: Sequence[str]) -> Callback:
+    """The callback; unpacked, if its compressed body holds a secret of ours. What can't be unpacked stays as it is."""
+    try:
+        body = unpack(callback)
+    except Unreadable:
+        return callback
+    cut = _cut_secrets(body, secrets)
+    return callback if cut == body else callback._replace(body=cut, content_encoding=None)
 
 
 def _find_claim(environ: WSGIEnvironment, path: str, query: bytes) -> tuple[tokens.Claim | None, str]:

@@ -5,6 +5,6 @@ with sandbox.running(sandbox.Options(default=("duplicate",))) as box:
 """
 
 from receiptsvc.sandbox.options import Options
-from receiptsvc.sandbox.server import Box, running
+from receiptsvc.sandbox.server import REST_PATH, SOAP_PATH, Box, running
 
-__all__ = ["Box", "Options", "running"]
+__all__ = ["REST_PATH", "SOAP_PATH", "Box", "Options", "running"]

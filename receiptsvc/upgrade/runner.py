@@ -16,8 +16,8 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from receiptsvc.config import PROJECT
 from receiptsvc.domain.errors import ReceiptsvcError
+from receiptsvc.locations import MIGRATIONS
 from receiptsvc.store.core import schema
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.schema import Fit
@@ -55,7 +55,7 @@ class Upgrade:
         lease_seconds: float = SECONDS,
     ) -> None:
         self._database, self._say, self._release = database, say, release
-        self._config = config or Config(PROJECT / "alembic.ini")
+        self._config = config or _find_migrations()
         self._lease = Lease(database, lease_seconds)
         self._say_at = 0.0
 
@@ -143,6 +143,13 @@ class Upgrade:
             self._say(f"waiting: {why}")
             self._say_at = monotonic() + _SAY_AGAIN_SECONDS
         sleep(_ASK_AGAIN_SECONDS)
+
+
+def _find_migrations() -> Config:
+    """Where the migrations are. alembic.ini, which is not installed, is for alembic's own commands in a checkout."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
 
 
 def _is_sqlite_busy(error: DBAPIError) -> bool:

@@ -182,9 +182,11 @@ def _register(database: Database, queue: PendingQueue) -> int:
 
 def _warn_of_limits(settings: Settings, database: Database) -> int:
     with database.reading() as session:
-        fault = connection_limits.find_fault(session, settings.database_connections, database.clock.now())
-    if fault:
-        logs.warning("worker.too_many_connections", fault=fault)
+        total = connection_limits.measure(session, settings.database_connections, database.clock.now())
+    if total is not None and total.fault:
+        logs.warning("worker.too_many_connections", fault=total.fault)
+    elif total is not None and total.sets > 1:
+        logs.info("worker.one_of_sets", sets=total.sets, connections=total.connections, allowed=total.limit)
     return 0
 
 

@@ -16,4 +16,4 @@ def test_urls_are_those_that_the_callbacks_verify(environ: dict[str, str], run: 
         ["replies", static.inbound],
     ]
     assert "secret" in result.stderr
-    assert json.loads(run("urls", "--json").stdout) == {"receipts": static.receipts, "inbound": static.inbound}
+    assert json.loads(run("urls", "--json").stdout) == dict(map(str.split, result.stdout.splitlines()))

@@ -11,9 +11,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from receiptsvc.domain import compression
 from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.messages import Callback, Receipt
-from receiptsvc.dynmark.inbound import compression
 from tests.dynmark.reading import read_receipts, read_reply
 
 UTC_ZONE = ZoneInfo("UTC")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from receiptsvc import config, private_files
+from receiptsvc import locations, private_files
 from receiptsvc.config import Settings
 from receiptsvc.demo.processes import Stack, answers
 from tests.support.processes import until
@@ -45,7 +45,7 @@ def test_folders_and_files_are_made_for_their_owner_alone(tmp_path: Path, mask: 
 
 
 def test_keys_are_made_in_a_folder_for_their_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "DATA", tmp_path / "data")
+    monkeypatch.setattr(locations, "DATA", tmp_path / "data")
     with umask(0):
         Settings.from_env({})
     assert mode(tmp_path / "data") == "0700"

@@ -1,6 +1,8 @@
 """The intake: 200 means kept, no callback is refused for its content, and no secret is kept."""
 
 import base64
+import gzip
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +18,9 @@ from sqlalchemy import select
 
 from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
+from receiptsvc.domain.compression import unpack
 from receiptsvc.domain.inbox import Arrival, Channel, ReceiptOutcome
+from receiptsvc.domain.messages import Callback
 from receiptsvc.intake import callbacks
 from receiptsvc.intake.ack_stats import AckStats
 from receiptsvc.intake.callbacks import MAX_BYTES, Intake
@@ -347,6 +351,48 @@ def test_a_body_may_have_a_mebibyte_and_no_more(call: Call, database: Database) 
 def test_a_body_that_ends_early_is_not_kept(call: Call, database: Database) -> None:
     assert call("POST", PATH, body=b"half", CONTENT_LENGTH="8")[0] == 400
     assert rows(database) == []
+
+
+COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "x-gzip, gzip": lambda body: gzip.compress(gzip.compress(body)),
+    "Deflate": lambda body: zlib.compress(body, wbits=-zlib.MAX_WBITS),
+}
+
+
+@pytest.mark.on_postgresql
+@pytest.mark.parametrize("encoding", COMPRESSIONS)
+@pytest.mark.parametrize(
+    ("path", "secret"), [(PATH, TOKEN), ("/callbacks/receipts", KEY), (INBOUND, INBOUND.rpartition("/")[2])]
+)
+def test_no_secret_of_ours_is_kept_in_a_compressed_body(
+    call: Call, database: Database, path: str, secret: str, encoding: str
+) -> None:
+    body = f"statusid=1&url=https://x.org/callbacks/{secret}&a=b".encode()
+    query = f"key={secret}" if path == "/callbacks/receipts" else ""
+    more = {"CONTENT_TYPE": "application/x-www-form-urlencoded", "HTTP_CONTENT_ENCODING": encoding}
+    assert call("POST", path, query, COMPRESSIONS[encoding](body), **more)[0] == 200
+    (row,) = rows(database)
+    kept = unpack(Callback(row.method, row.query, row.content_type, row.body, row.content_encoding))
+    assert kept == b"statusid=1&url=https://x.org/callbacks/[cut]&a=b"
+
+
+UNCHANGED = {
+    "no secret": gzip.compress(b"statusid=1"),
+    "too long": gzip.compress(b"a" * 2_000_000),
+    "cut short": gzip.compress(b"a=1")[:-9],
+    "not compressed": b"a=1",
+    "only like it": b"\x78\x9c",
+}
+
+
+@pytest.mark.on_postgresql
+@pytest.mark.parametrize("body", UNCHANGED.values(), ids=UNCHANGED)
+def test_a_compressed_body_without_a_secret_is_kept_as_it_came(call: Call, database: Database, body: bytes) -> None:
+    assert call("POST", PATH, "", body, HTTP_CONTENT_ENCODING="gzip")[0] == 200
+    (row,) = rows(database)
+    assert (row.body, row.content_encoding) == (body, "gzip")
 
 
 def test_no_secret_of_ours_is_kept(call: Call, database: Database) -> None:

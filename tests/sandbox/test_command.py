@@ -12,7 +12,7 @@ import requests
 from click.testing import CliRunner
 
 from receiptsvc.cli.sandbox import sandbox
-from receiptsvc.sandbox import behaviour
+from receiptsvc.sandbox import REST_PATH, SOAP_PATH, behaviour
 from tests.sandbox.receiver import Receiver, envelope, message, post, send
 
 
@@ -25,6 +25,8 @@ def process(*flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             assert running.stdout is not None
             words, _, url = running.stdout.readline().strip().rpartition(" ")
             assert words == "sandbox listening on"
+            named = [running.stdout.readline().strip() for _ in range(2)]
+            assert named == [f"DYNMARK_SOAP_URL={url}{SOAP_PATH}", f"DYNMARK_REST_URL={url}{REST_PATH}"]
             yield running, url
         finally:
             running.kill()
@@ -64,6 +66,8 @@ def test_help_shows_each_behaviour_on_its_own_line() -> None:
     assert shown.exit_code == 0
     lines = [line.split()[:2] for line in shown.output.splitlines()]
     assert all([row.tail, row.name] in lines for row in behaviour.TABLE.values())
+    assert ["SOAP", SOAP_PATH] in lines
+    assert ["REST", REST_PATH] in lines
 
 
 @pytest.mark.parametrize(("flag", "value", "word"), [

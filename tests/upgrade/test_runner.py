@@ -9,17 +9,20 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic import command
+from alembic.util import CommandError
 
 from receiptsvc.domain.errors import TooNew
 from receiptsvc.store.core import schema, time_limits
 from receiptsvc.store.core.db import Database, plain_url
 from receiptsvc.store.core.schema import Found
+from receiptsvc.upgrade.lease import Lease, LeaseLost
 from receiptsvc.upgrade.runner import BrokenChain, Outcome, Upgrade
 from tests.support import toy_upgrade
 from tests.support.databases import alembic_config
 from tests.support.processes import until
 
 LEASE = "SELECT holder FROM migration_lease"
+SECRETS = {"CALLBACK_KEYS": "a-secret-for-the-tests", "API_KEYS": "a:read:0123456789abcdef"}
 TOY_TABLE = 'op.create_table("toy", sa.Column("id", sa.Integer()))'
 
 
@@ -59,6 +62,36 @@ def test_an_empty_database_is_migrated_once_and_the_lease_given_back(empty: Data
     assert said == ["migration 0001"]
     assert scalars(empty, LEASE) == [None]
     assert Upgrade(empty, pytest.fail).run() is Outcome.NOTHING_TO_DO
+
+
+def test_alembic_by_hand_takes_the_lease_or_says_what_waits_for_it(
+    empty: Database, empty_postgresql: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**SECRETS, "DATABASE_URL": empty_postgresql}.items():
+        monkeypatch.setenv(name, value)
+    other = Lease(empty, 60)
+    assert other.try_to_take()
+    with pytest.raises(
+        CommandError, match="another process migrates this database: run `python -m receiptsvc migrate`"
+    ):
+        command.upgrade(alembic_config(), "head")
+    assert found(empty) == Found(None, None)
+    with other.kept():
+        pass  # given back
+    command.upgrade(alembic_config(), "head")
+    assert found(empty).revision == schema.REVISION
+    assert scalars(empty, LEASE) == [None]
+
+
+def test_alembic_by_hand_undoes_what_it_does_when_it_has_lost_the_lease(
+    empty: Database, empty_postgresql: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**SECRETS, "DATABASE_URL": empty_postgresql}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("receiptsvc.upgrade.lease._CHECK", sa.text("SELECT 1 WHERE CAST(:holder AS text) IS NULL"))
+    with pytest.raises(LeaseLost):
+        command.upgrade(alembic_config(), "head")
+    assert found(empty) == Found(None, None)
 
 
 def test_a_draft_leaves_the_lease_alone(empty: Database) -> None:

@@ -193,6 +193,7 @@ REPLY_FILTERS: dict[str, tuple[str, ...]] = {
     "since": (LONG_AGO.isoformat(), END.isoformat()),
     "until": (END.isoformat(), LONG_AGO.isoformat()),
     "isOptOut": ("true", "false"),
+    "isOptIn": ("true", "false"),
 }
 RECEIPT_FILTERS: dict[str, tuple[str, ...]] = {
     "outcome": ("applied", "stale", "unmatched", "dead", "pending", "quarantined", "duplicate"),

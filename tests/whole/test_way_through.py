@@ -19,7 +19,7 @@ from receiptsvc.cli.terminal import display
 from receiptsvc.client import Json
 from receiptsvc.config import PROJECT
 from receiptsvc.demo.processes import Stack
-from receiptsvc.demo.story import STORY, Step, play
+from receiptsvc.demo.story import STORY, Step, is_wanted, play
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.health import verification
 from tests.whole.conftest import MakeStack
@@ -228,7 +228,10 @@ def test_the_demo_can_run_again_on_kept_data(sqlite_url: str, tmp_path: Path) ->
         flags = ["--transaction-start", start, "--msgid-start", start, "--late-seconds", "3"]
         with Stack(tmp_path / start, sqlite_url, sandbox_flags=flags) as stack:
             stack.start_all()
+            wanted = partial(is_wanted, stack, f"order-{start}")
+            assert [wanted(is_empty=False, is_kept=True), wanted(is_empty=True, is_kept=True)] == [True, False]
             play(stack, reference=f"order-{start}", show=lambda *_: None)
+            assert [wanted(is_empty=False, is_kept=True), wanted(is_empty=False, is_kept=False)] == [False, True]
 
 
 # What could lead a process elsewhere than to this machine's own, or make it another one.

@@ -21,8 +21,8 @@ from receiptsvc.cli.send_file.state import Job, StateError
 from receiptsvc.cli.terminal import display
 from receiptsvc.cli.terminal.answers import click_error, print_json
 from receiptsvc.client import ApiError, Client, Json, Unreachable
-from receiptsvc.config import DATA
 from receiptsvc.domain import encoding
+from receiptsvc.locations import DATA
 
 _JOB_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 _MAX_SHOWN_FAULTS = 50

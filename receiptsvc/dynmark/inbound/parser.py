@@ -23,11 +23,11 @@ from werkzeug.datastructures import Headers
 from werkzeug.formparser import MultiPartParser
 from werkzeug.http import parse_options_header
 
+from receiptsvc.domain.compression import unpack
 from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.messages import Callback, Receipt, Reply
 from receiptsvc.dynmark.inbound import times
 from receiptsvc.dynmark.inbound.charsets import decode, to_utf8
-from receiptsvc.dynmark.inbound.compression import unpack
 from receiptsvc.dynmark.inbound.times import ProviderTime
 
 _RECEIPT_FIELDS = frozenset({"datetime", "recipient", "statusid", "statusdescription", "clientref", "transactionid"})

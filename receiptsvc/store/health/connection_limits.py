@@ -3,6 +3,7 @@
 A set has one worker at least, so the workers that are alive tell how many sets there are.
 """
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import text
@@ -23,15 +24,34 @@ _LIMIT = text("""
 """)  # reserved_connections: from PostgreSQL 16 on
 
 
-def find_fault(session: Session, connections: int, now: datetime) -> str | None:
-    """What is wrong if more connections may be opened than the server allows. `connections`: of one set."""
+@dataclass(frozen=True, slots=True)
+class Total:
+    """How many sets of processes are alive, what they may open together, and what the database allows."""
+
+    sets: int
+    connections: int
+    limit: int
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong if they may open more than it allows."""
+        if self.connections <= self.limit:
+            return None
+        who = "the processes" if self.sets == 1 else f"{self.sets} sets of processes"
+        opened = f"{who} may open {self.connections} connections"
+        return f"{opened}, and the database allows {self.limit}: lower DATABASE_CONNECTIONS"
+
+
+def measure(session: Session, connections: int, now: datetime) -> Total | None:
+    """What all sets sum to; None on SQLite, where it does not matter. `connections`: of one set."""
     if is_sqlite(session):
         return None
     limit: int = session.execute(_LIMIT).scalar_one()
     sets = max(1, len(heartbeats.find_alive(session, "worker", now)))
-    if sets * connections <= limit:
-        return None
-    who = "the processes" if sets == 1 else f"{sets} sets of processes"
-    return (
-        f"{who} may open {sets * connections} connections, and the database allows {limit}: lower DATABASE_CONNECTIONS"
-    )
+    return Total(sets, sets * connections, limit)
+
+
+def find_fault(session: Session, connections: int, now: datetime) -> str | None:
+    """What is wrong if more connections may be opened than the server allows. `connections`: of one set."""
+    total = measure(session, connections, now)
+    return None if total is None else total.fault

@@ -38,6 +38,7 @@ class ReplyFilter:
     since: datetime | None = None
     until: datetime | None = None
     is_opt_out: bool | None = None
+    is_opt_in: bool | None = None
 
 
 def list_replies(
@@ -75,6 +76,9 @@ def _load_replies(session: Session, reply_ids: Sequence[UUID]) -> list[Reply]:
     return [rows[reply_id] for reply_id in reply_ids]
 
 
+_MARKS = ("opt_out", "opt_in")
+
+
 def _plan_scan(where: ReplyFilter) -> Scan:
     conditions: dict[str, ColumnElement[bool]] = {}
     if where.sender is not None:
@@ -86,11 +90,15 @@ def _plan_scan(where: ReplyFilter) -> Scan:
         conditions["opt_out"] = Reply.is_opt_out == where.is_opt_out
     if where.recipient is not None:
         conditions["recipient"] = Reply.recipient == where.recipient
-    # The first condition picks the index. `opt_out` only if it is true or alone: few replies are opt-outs.
-    served = [name for name in conditions if name != "opt_out" or where.is_opt_out or len(conditions) == 1][:1]
+    if where.is_opt_in is not None:
+        conditions["opt_in"] = Reply.is_opt_in == where.is_opt_in
+    # The first condition picks the index. `opt_out` only if it is true, or nothing else does: few replies are opt-outs.
+    # `opt_in` has no index; a reply is never both.
+    served = [name for name in conditions if name not in _MARKS or (name == "opt_out" and where.is_opt_out)][:1]
     branches = [[conditions[name] for name in served]]
-    if not conditions:
-        branches = [[Reply.is_opt_out == is_opt_out] for is_opt_out in (False, True)]
+    if not served:
+        sides = [False] if where.is_opt_out is False or where.is_opt_in else [False, True]
+        branches = [[Reply.is_opt_out == is_opt_out] for is_opt_out in sides]
     return Scan(
         order=(Reply.received_at, Reply.id),
         branches=branches,

@@ -126,7 +126,12 @@ class ReceiptStory(Receipt):
         allow_none=True, metadata=about("The Content-Type of its callback.", "application/json")
     )
     content_encoding = fields.String(
-        allow_none=True, metadata=about("The Content-Encoding of its callback. Its body is shown as it came.", "gzip")
+        allow_none=True,
+        metadata=about(
+            "The Content-Encoding of its callback, whose body is shown as it came. Null, and the body unpacked, also "
+            "where a secret of ours was in it.",
+            "gzip",
+        ),
     )
     transition = fields.Nested(
         ReceiptTransition, allow_none=True, metadata=about("What it led to; null: nothing was recorded.")

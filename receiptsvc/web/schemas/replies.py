@@ -47,6 +47,7 @@ class ReplyQuery(Request):
     since = kinds.query_moment(metadata=about("Received at this time or later.", "2026-01-31T00:00:00Z"))
     until = kinds.query_moment(metadata=about("Received before this time.", "2026-02-01T00:00:00Z"))
     is_opt_out = kinds.query_flag(metadata=about("Whether it is nothing but an opt-out word such as STOP.", True))
+    is_opt_in = kinds.query_flag(metadata=about("Whether it is nothing but an opt-in word such as START.", False))
     limit = kinds.limit()
     cursor = kinds.cursor(cursors.REPLIES)
 

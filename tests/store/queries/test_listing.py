@@ -56,7 +56,7 @@ def answer(
     said = Said(msgid=None, sender=sender, recipient=to, content=content, client_ref=client_ref, occurred_at=None)
     with database.transaction() as session:
         (row,) = pending.take_one(session, receipt_id)
-        rules = replies.ReplyRules(window=within, opt_out_words=frozenset({"stop"}))
+        rules = replies.ReplyRules(window=within, opt_out_words=frozenset({"stop"}), opt_in_words=frozenset({"start"}))
         verdict = (row, *replies.record(session, row, said, seconds(at), rules))
         pending.settle(session, [row], [verdict], seconds(at))
 
@@ -302,18 +302,24 @@ def test_replies_are_filtered_by_sender_recipient_and_client_ref(database: Datab
     answer(database, "+447700900001", 1, to="+60030")
     answer(database, BOB, 2, to="60031", client_ref="b")
     answer(database, BOB, 3, content="STOP")
+    answer(database, BOB, 4, content="START")
     found = answers(database, ReplyFilter())
-    assert [row.received_at for row in found] == [seconds(3), seconds(2), seconds(1)]
-    stop, second, first = found
+    assert [row.received_at for row in found] == [seconds(4), seconds(3), seconds(2), seconds(1)]
+    start, stop, second, first = found
     for where, wanted in (
         (ReplyFilter(sender=ALICE), [first]),
-        (ReplyFilter(recipient="60030"), [stop, first]),
+        (ReplyFilter(recipient="60030"), [start, stop, first]),
         (ReplyFilter(client_ref="a"), [first]),  # it did not say so, but belongs there
         (ReplyFilter(client_ref="b"), [second]),
         (ReplyFilter(since=seconds(2), until=seconds(3)), [second]),
         (ReplyFilter(is_opt_out=True), [stop]),
-        (ReplyFilter(is_opt_out=False), [second, first]),
-        (ReplyFilter(sender=BOB, is_opt_out=False), [second]),
+        (ReplyFilter(is_opt_out=False), [start, second, first]),
+        (ReplyFilter(sender=BOB, is_opt_out=False), [start, second]),
+        (ReplyFilter(is_opt_in=True), [start]),
+        (ReplyFilter(is_opt_in=False), [stop, second, first]),
+        (ReplyFilter(sender=BOB, is_opt_in=True), [start]),
+        (ReplyFilter(is_opt_in=False, is_opt_out=False), [second, first]),
+        (ReplyFilter(is_opt_in=True, is_opt_out=True), []),
         (ReplyFilter(recipient="60030", is_opt_out=True), [stop]),
         (ReplyFilter(sender=ALICE, recipient="60031"), []),
     ):
