@@ -167,7 +167,6 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
             "demo",
             "domain",
             "dynmark/registry",
-            "ids",
             "logs",
             "private_files",
             "sandbox",

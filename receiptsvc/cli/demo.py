@@ -41,6 +41,7 @@ def demo(stay: bool) -> None:
 
 def _show(console: Console, conversation: Json, ledger: Json) -> None:
     display.print_conversation(console, conversation)
+    console.print()
     display.print_ledger(console, ledger)
 
 

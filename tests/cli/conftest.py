@@ -100,7 +100,7 @@ class Service:
             return session.get_one(Message, message_id).originator
 
     def _process(self) -> None:
-        assert process(self.database, ReceiptRules(reader=open_reader(self.settings)), T0, 10) == 1
+        assert process(self.database, ReceiptRules.of(self.settings, open_reader(self.settings)), T0, 10) == 1
 
 
 @pytest.fixture
