@@ -17,6 +17,7 @@ from receiptsvc.cli.terminal import display
 from receiptsvc.cli.terminal.answers import api_errors_shown, print_json
 from receiptsvc.cli.terminal.message_fields import MESSAGE_FIELDS
 from receiptsvc.cli.terminal.options import Word, json_option, with_all
+from receiptsvc.cli.terminal.wrong_use import WrongUse
 from receiptsvc.client import Client, Json, Unreachable
 
 # The options of a single message. Each parameter has the API's name.
@@ -211,4 +212,4 @@ def _read_text(option: str) -> str:
     try:
         return sys.stdin.buffer.read().decode().removesuffix("\n")
     except UnicodeDecodeError as error:
-        raise click.UsageError("--text: standard input must be UTF-8.") from error
+        raise WrongUse("--text: standard input must be UTF-8.") from error

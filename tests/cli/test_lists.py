@@ -89,3 +89,24 @@ def test_times_are_taken_as_people_write_them(service: Service, run: Run) -> Non
     for wrong in ("2026-01-05T12:00", "0001-01-01T00:00+14:00", "2h ago", "tomorrow", "99999999d", "--"):
         result = run("inbound", f"--since={wrong}")
         assert (result.exit_code, "such as 2026-01-31T09:30:00Z" in result.stderr) == (2, True), wrong
+
+
+def test_no_number_text_or_reference_is_in_an_address(service: Service, run: Run) -> None:
+    service.accept("Hello", client_ref="order-1")
+    service.reply(msgid="1", sender="447700900001", content="Thanks!", clientref="order-1")
+    for term in ("447700900001", "900001", "order-1", "ord"):
+        for command in ("status", "search", "explain", "conversation", "recipient"):
+            run(command, term)
+    for arguments in (
+        ("inbound", "--from", "447700900001", "--client-ref", "order-1"),
+        ("export", "--to", "447700900001", "--client-ref", "order-1", "--to-ends", "0001"),
+        ("cancel", "--to", "447700900001", "--client-ref", "order-1", "--dry-run"),
+        ("suppressions", "add", "447700900001"),
+        ("suppressions", "list", "--to", "447700900001"),
+        ("suppressions", "delete", "447700900001"),
+        ("send", "--to", "447700900001", "--text", "Hello", "--client-ref", "order-1"),
+    ):
+        assert run(*arguments).exit_code == 0, arguments
+    addresses = service.interference.addresses
+    assert len(addresses) > 30
+    assert not [address for address in addresses if any(word in address for word in ("90000", "ord", "Hello"))]
