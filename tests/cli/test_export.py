@@ -1,16 +1,21 @@
 """`export` against the real API, and against one that breaks off."""
 
+import fcntl
 import json
 import os
+import socket
 import stat
+import struct
+import termios
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from socket import create_server
 from threading import Thread
 
 import pytest
 
 from tests.cli.conftest import Run, Service
+from tests.support.processes import until
 
 
 def test_an_export_goes_to_standard_output_or_to_a_private_file(service: Service, run: Run, tmp_path: Path) -> None:
@@ -63,10 +68,31 @@ def test_each_filter_of_an_export_reaches_the_service(service: Service, run: Run
     assert run("export", "--json", "--bom").exit_code == 2
 
 
-@pytest.fixture
-def broken_service(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A service whose answers break off after their first piece."""
-    assert environ
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\n"
+BROKEN = {
+    "chunked, closed": HEAD + b"Transfer-Encoding: chunked\r\n\r\n4\r\nid\r\n\r\n",
+    "chunked, closed within a chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\n9\r\nid\r\n",
+    "of a length that it has not": HEAD + b"Content-Length: 9\r\n\r\nid\r\n",
+    "by HTTP/1.0, reset": b"HTTP/1.0 200 OK\r\nContent-Type: text/csv\r\n\r\nid\r\n",
+}
+
+
+def break_off(connection: socket.socket, answer: bytes) -> None:
+    """Read a request, and answer it so; by HTTP/1.0, where only a reset tells, reset the connection."""
+    request = b""
+    while not request.endswith(b"{}"):
+        request += connection.recv(65_536)
+    connection.sendall(answer)
+    if answer.startswith(b"HTTP/1.0"):
+        until(
+            "the answer is read", lambda: struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, b"0000"))[0] == 0
+        )
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@contextmanager
+def breaking_off(answer: bytes) -> Iterator[str]:
+    """The address of a service whose answers end so."""
 
     def serve() -> None:
         while True:
@@ -75,32 +101,33 @@ def broken_service(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> 
             except OSError:
                 return
             with connection:
-                connection.recv(65_536)
-                connection.sendall(
-                    b"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nid\r\n\r\n"
-                )
+                break_off(connection, answer)
 
-    listener = create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", 0))
     thread = Thread(target=serve)
     thread.start()
-    monkeypatch.setenv("RECEIPTSVC_URL", f"http://127.0.0.1:{listener.getsockname()[1]}")
     try:
-        yield
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
-        listener.shutdown(2)
+        listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join()
 
 
-@pytest.mark.usefixtures("broken_service")
-def test_a_broken_export_ends_with_1_says_so_and_leaves_no_part_of_a_file(run: Run, tmp_path: Path) -> None:
-    result = run("export")
-    assert (result.exit_code, result.stdout_bytes) == (1, b"id\r\n")
-    assert "broke off before its end; what was written is not all" in result.stderr
+@pytest.mark.usefixtures("environ")
+@pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN)
+def test_a_broken_export_ends_with_1_says_so_and_leaves_no_part_of_a_file(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
     path = tmp_path / "exports" / "messages.csv"
     path.parent.mkdir()
     path.write_text("an older one")
-    to_file = run("export", "-o", str(path))
+    with breaking_off(answer) as url:
+        monkeypatch.setenv("RECEIPTSVC_URL", url)
+        result = run("export")
+        to_file = run("export", "-o", str(path))
+    assert (result.exit_code, b"id\r\n".startswith(result.stdout_bytes)) == (1, True)
+    assert "broke off before its end; what was written is not all" in result.stderr
     assert (to_file.exit_code, to_file.stdout) == (1, "")
     assert f"{path} was not written" in to_file.stderr
     assert path.read_text() == "an older one"
