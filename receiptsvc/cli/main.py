@@ -53,7 +53,8 @@ _SECTIONS = {
     "Operate (on settings and database)": _RUN,
     "Try (by themselves)": _TRY,
 }
-_COMMANDS = {**_ASK, **_SEND, **_RUN, **_TRY}
+OVER_HTTP = {**_ASK, **_SEND}  # they need no settings of the service, and none of its packages
+_COMMANDS = {**OVER_HTTP, **_RUN, **_TRY}
 
 
 class _Commands(click.Group):
