@@ -169,7 +169,6 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
             "demo",
             "domain",
             "dynmark/registry",
-            "ids",
             "keys",
             "locations",
             "logs",

@@ -6,12 +6,13 @@ import click
 
 from receiptsvc import tokens
 from receiptsvc.cli.terminal import databases, display
+from receiptsvc.cli.terminal.options import json_option
 from receiptsvc.config import Settings
 from receiptsvc.store.inbox import rejected
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+@json_option
 def urls(*, as_json: bool) -> None:
     """Print the gateway portal's addresses.
 
@@ -29,7 +30,7 @@ def urls(*, as_json: bool) -> None:
 
 
 @click.command(name="callback-keys")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+@json_option
 def callback_keys(*, as_json: bool) -> None:
     """Show the keys of callback URLs, and what came with others.
 

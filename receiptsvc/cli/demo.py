@@ -52,6 +52,7 @@ def demo(stay: bool, is_empty: bool) -> None:
 
 def _show(console: Console, conversation: Json, ledger: Json) -> None:
     display.print_conversation(console, conversation)
+    console.print()
     display.print_ledger(console, ledger)
 
 

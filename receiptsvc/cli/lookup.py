@@ -1,24 +1,25 @@
-"""`status` and `conversation`: look up messages and conversations over the API.
+"""`status`, `search`, `explain`, `conversation` and `recipient`: what a term of any kind finds, over the API.
 
-How an answer looks on the screen is in `terminal.display`.
+What a term may be is decided by the service's search, not here. How an answer looks on the screen is in `terminal`.
 """
 
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 
 import click
+from rich.console import Console
 
-from receiptsvc import ids
-from receiptsvc.cli.terminal import display
+from receiptsvc.cli.terminal import display, explanations, findings, parking, tables
 from receiptsvc.cli.terminal.answers import api_errors_shown, print_json
+from receiptsvc.cli.terminal.findings import Finding
+from receiptsvc.cli.terminal.options import json_option, limit_option
 from receiptsvc.client import ApiError, Client, Json
-from receiptsvc.domain import numbers
 
 _NOT_FOUND = frozenset({404, 422})  # the term is not a reference of the kind it was tried as
-_MAX_CLIENT_REF = 64
-_MIN_DIGITS = 5  # of a phone number
-
-_as_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+_FORBIDDEN = 403  # the key lacks the scope for this part of an answer
+_NO_HIT = "it is no id, number, last digits, transactionID, messageGuid or clientRef that is known here"
+_OTHERS = 20  # messages of each kind beside the one that is explained
+_HISTORY = 500  # entries of a person's history that are looked through for their conversations: one page
 
 
 def _check_term(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
@@ -29,69 +30,305 @@ def _check_term(_ctx: click.Context, _param: click.Parameter, value: str) -> str
     return value
 
 
-@click.command()
-@click.argument("term", callback=_check_term)
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="At most so many a kind.")
-@_as_json
+_term_argument = click.argument("term", callback=_check_term)
+
+
+@click.command(short_help="Did the text arrive?")
+@_term_argument
+@limit_option
+@json_option
 @click.pass_context
 def status(ctx: click.Context, *, term: str, limit: int, as_json: bool) -> None:
-    """Show the statuses of messages.
+    """Did the text arrive? The statuses of all messages that TERM finds.
 
-    TERM is a message id, a transactionID, a phone number or a clientRef. A term that can be several of these lists what
-    each of them finds, newest first. Exit code 1 if there is nothing.
+    TERM is any id, a number in any usual writing or its last digits, a transactionID, a messageGuid, a clientRef or the
+    beginning of one. A term that can be several of these lists what each of them finds, newest first. Exit code 1 if
+    there is nothing.
+
+    \b
+      python -m receiptsvc status "+44 7700 900000"
+      python -m receiptsvc status 0000
+      python -m receiptsvc status order-1
     """
     client = Client.from_env()
-    items_by_id: dict[str, Json] = {}
-    tried: list[str] = []
     with api_errors_shown():
-        for kind, look_up in _lookups(client, term):
-            tried.append(kind)
-            try:
-                for item in islice(look_up(), limit):
-                    items_by_id.setdefault(str(item.get("id")), item)
-            except ApiError as error:
-                if error.status not in _NOT_FOUND:
-                    raise
-        items = list(items_by_id.values())
-        if len(items) == 1 and "transitions" not in items[0]:
-            items = [client.message(str(items[0].get("id")))]
+        found = _find(client, term, limit)
+        if len(found) == 1 and found[0].is_one_message and "transitions" not in found[0].messages[0]:
+            found[0].messages[0] = client.message(str(found[0].messages[0].get("id")))
     if as_json:
-        print_json({"items": items})
-    elif items:
-        out = display.console()
-        display.print_messages(out, items)
-        if len(items) == 1:
-            out.print()
-            display.print_transitions(out, items[0])
-    if not items:
-        click.echo(f"Nothing found for {display.plain(term)}. Tried: {', '.join(tried)}.", err=True)
-        ctx.exit(1)
+        print_json({"items": [item for finding in found for item in finding.messages], "hits": list(_hits(found))})
+    elif found:
+        _print_found(display.console(), term, found)
+    if not found:
+        _say_nothing_found(ctx, term)
 
 
-@click.command()
-@click.argument("client_ref", callback=_check_term)
-@_as_json
-def conversation(*, client_ref: str, as_json: bool) -> None:
-    """Show a conversation's timeline.
+@click.command(short_help="What is this number, word or id?")
+@_term_argument
+@json_option
+@click.pass_context
+def search(ctx: click.Context, *, term: str, as_json: bool) -> None:
+    """What is TERM? Everything that it may mean, with the newest messages, replies and receipts of each.
 
-    The messages and replies of CLIENT_REF (or of the conversation with this cnv_ id), and what became of them.
+    TERM is what `status` takes; that lists all messages. Exit code 1 if there is nothing.
+
+    \b
+      python -m receiptsvc search order
     """
     with api_errors_shown():
-        answer = Client.from_env().conversation(client_ref)
+        hits = Client.from_env().search(term)
     if as_json:
-        print_json(answer)
+        print_json({"items": hits})
     else:
-        display.print_conversation(display.console(), answer)
+        found = [
+            Finding(kind=_kind(hit), messages=_part(hit, "messages"), replies=_part(hit, "replies"), receipts=parked)
+            for hit in hits
+            for parked in [_part(hit, "receipts")]
+        ]
+        findings.print_findings(display.console(), term, found, more="")
+    if not hits:
+        _say_nothing_found(ctx, term)
 
 
-def _lookups(client: Client, term: str) -> Iterator[tuple[str, Callable[[], Iterator[Json]]]]:
-    """Each kind of reference that `term` can be, with the call that looks it up as that."""
-    if ids.parse("msg", term) is not None:
-        yield "message id", lambda: iter([client.message(term)])
-    if term.isascii() and term.isdigit():
-        yield "transactionID", lambda: client.messages(transactionID=term)  # not in a URL: it may be a phone number
-    number = numbers.read(term)
-    if number is not None and len(number) >= _MIN_DIGITS:
-        yield "recipient", lambda: client.messages(recipient=number)
-    if len(term.strip() or term) <= _MAX_CLIENT_REF:
-        yield "clientRef", lambda: client.messages(clientRef=term)
+@click.command(short_help="Why does a message have its status?")
+@_term_argument
+@json_option
+@click.pass_context
+def explain(ctx: click.Context, *, term: str, as_json: bool) -> None:
+    """Why does a message have its status? Which report decides, and what else was reported.
+
+    TERM is a message's id, or anything else that `status` takes: of several messages the newest is explained, and the
+    others are listed. Exit code 1 if there is none.
+
+    \b
+      python -m receiptsvc explain order-1
+    """
+    client = Client.from_env()
+    with api_errors_shown():
+        found = _find(client, term, _OTHERS)
+        messages = [item for finding in found for item in finding.messages]
+        newest = max(messages, key=lambda item: (str(item.get("createdAt")), str(item.get("id"))), default=None)
+        explanation = client.explain(str(newest.get("id"))) if newest is not None else {}
+    if newest is None:
+        if found:
+            raise click.ClickException(f"{display.plain(term)} finds no message; `status` shows what it finds")
+        _say_nothing_found(ctx, term)
+        return
+    others = [item for item in messages if item is not newest]
+    if as_json:
+        print_json({**explanation, "otherMessages": [item.get("id") for item in others]})
+        return
+    out = display.console()
+    if others:
+        tables.say(out, f"{display.plain(term)} finds {len(messages)} messages; this is the newest.")
+    explanations.print_explanation(out, explanation, newest)
+    if others:
+        out.print()
+        tables.say(out, "The others:")
+        display.print_messages(out, others)
+
+
+@click.command(short_help="What was written to and fro?")
+@_term_argument
+@json_option
+def conversation(*, term: str, as_json: bool) -> None:
+    """What was written to and fro? A conversation's timeline, with opt-outs and what is overdue.
+
+    TERM is a clientRef, a conversation's id (cnv_…) or a person's number in any usual writing. Of a person with several
+    conversations the latest is shown, and the others are listed.
+
+    \b
+      python -m receiptsvc conversation order-1
+      python -m receiptsvc conversation "+44 7700 900000"
+    """
+    client = Client.from_env()
+    with api_errors_shown():
+        answer, others = _find_conversation(client, term)
+    if as_json:
+        print_json({**answer, "otherConversations": others})
+        return
+    out = display.console()
+    display.print_conversation(out, answer)
+    if others:
+        out.print()
+        tables.say(out, f"{display.count(len(others), 'more conversation')} of {display.plain(term)}:")
+        findings.print_conversations(out, others)
+
+
+@click.command(short_help="What did one person get and write?")
+@click.argument("number", callback=_check_term)
+@limit_option
+@json_option
+def recipient(*, number: str, limit: int, as_json: bool) -> None:
+    """What did one person get and write? Every message to NUMBER and every reply from it, the newest first.
+
+    NUMBER is in any usual writing. Receipts that name it and fit no message are listed too. Exit code 1 if there is
+    nothing.
+
+    \b
+      python -m receiptsvc recipient "+44 7700 900000"
+    """
+    client = Client.from_env()
+    with api_errors_shown():
+        first = client.person(number)
+        rest = client.recipient(number, cursor=first["nextCursor"]) if first.get("nextCursor") else ()
+        entries = list(islice(chain(_part(first, "items"), rest), limit + 1))
+    shown, parked = entries[:limit], _part(first, "parkedReceipts")
+    is_complete = len(entries) <= limit
+    if as_json:
+        print_json({"number": first.get("number"), "items": shown, "parkedReceipts": parked, "isComplete": is_complete})
+        return
+    out = display.console()
+    findings.print_history(out, str(first.get("number")), shown, parked)
+    if not is_complete:
+        tables.say(out, "There are more; --limit shows them.")
+
+
+def _find(client: Client, term: str, limit: int) -> list[Finding]:
+    """What the service's search finds, with up to `limit` messages of each kind: each message once."""
+    found: list[Finding] = []
+    seen: set[str] = set()
+    for hit in client.search(term):
+        replies, receipts = _part(hit, "replies"), _receipts(client, hit, term)
+        every = list(islice(_messages(client, hit, term, [*replies, *receipts]), limit + 1))
+        messages = [item for item in every[:limit] if str(item.get("id")) not in seen]
+        seen |= {str(item.get("id")) for item in messages}
+        if messages or replies or receipts or _kind(hit) == "conversation":
+            found.append(
+                Finding(
+                    kind=_kind(hit),
+                    messages=messages,
+                    replies=replies,
+                    receipts=receipts,
+                    is_complete=len(every) <= limit,
+                )
+            )
+    return found
+
+
+def _messages(client: Client, hit: Json, term: str, naming: Iterable[Json]) -> Iterator[Json]:
+    """The messages of a hit: as the list gives them, where the hit is a list. `naming`: its receipts and replies."""
+    body = (hit.get("query") or {}).get("body") or {}
+    match _kind(hit):
+        case "message":
+            yield client.message(term)
+        case "conversation":
+            entries = islice(client.timeline(term, limit=str(_HISTORY)), _HISTORY)
+            yield from _look_up(client, [str(entry.get("id")) for entry in entries if entry.get("type") == "message"])
+        case "receipt" | "reply":
+            yield from _look_up(client, [str(each["messageId"]) for each in naming if each.get("messageId")])
+        case "recipient":
+            yield from _listed(client, hit, {"recipient": str(body.get("number", term))})
+        case "transactionID" | "clientRef" as kind:
+            yield from _listed(client, hit, {kind: term})
+        case "recipientEnds" | "messageGuid" | "clientRefPrefix":
+            yield from _listed(client, hit, body)
+        case _:
+            yield from _part(hit, "messages")
+
+
+def _look_up(client: Client, message_ids: list[str]) -> Iterator[Json]:
+    """The messages with these ids, the last one first."""
+    items = {str(item.get("id")): item for item in client.lookup(message_ids)}
+    yield from (items[each] for each in reversed(message_ids) if each in items)
+
+
+def _listed(client: Client, hit: Json, filters: dict[str, str]) -> Iterator[Json]:
+    """The messages that fit these filters; where the list does not take them (a short code), those of the hit."""
+    items = client.messages(**filters)
+    try:
+        first = next(items, None)
+    except ApiError as error:
+        if error.status not in _NOT_FOUND:
+            raise
+        yield from _part(hit, "messages")
+        return
+    if first is not None:
+        yield first
+        yield from items
+
+
+def _receipts(client: Client, hit: Json, term: str) -> list[Json]:
+    """The receipts of a hit. One that the key may not read is shown by its id alone."""
+    if _kind(hit) != "receipt" or _part(hit, "receipts"):
+        return _part(hit, "receipts")
+    try:
+        return [client.receipt(term)]
+    except ApiError as error:
+        if error.status != _FORBIDDEN:
+            raise
+        return [{"id": term}]
+
+
+def _hits(found: Iterable[Finding]) -> Iterator[Json]:
+    """What was found by kind, for programs; the messages by their ids, since they are given beside it."""
+    for finding in found:
+        yield {
+            "as": finding.kind,
+            "messages": [item.get("id") for item in finding.messages],
+            "replies": finding.replies,
+            "receipts": finding.receipts,
+            "isComplete": finding.is_complete,
+        }
+
+
+def _print_found(out: Console, term: str, found: list[Finding]) -> None:
+    if len(found) == 1 and found[0].is_one_message:
+        message = found[0].messages[0]
+        display.print_message(out, message)
+        out.print()
+        display.print_transitions(out, message)
+    elif len(found) == 1 and found[0].kind == "receipt" and "outcome" in found[0].receipts[0]:
+        parking.print_receipt(out, found[0].receipts[0])
+        for message in found[0].messages:
+            out.print()
+            display.print_message(out, message)
+    else:
+        findings.print_findings(out, term, found, more="There are more; --limit shows them.")
+
+
+def _find_conversation(client: Client, term: str) -> tuple[Json, list[Json]]:
+    """The conversation of a clientRef, an id or a person, and the person's others. Raises ApiError."""
+    refused = None
+    try:
+        found = client.conversation(term)
+    except ApiError as error:
+        if error.status not in _NOT_FOUND:
+            raise
+        refused = error
+    others = _conversations_of(client, term)
+    if refused is not None:
+        if not others:
+            raise refused
+        found = client.conversation(str(others[0]["id"]))
+    return found, [other for other in others if other["id"] != found.get("id")]
+
+
+def _conversations_of(client: Client, number: str) -> list[Json]:
+    """A person's conversations by their newest entries, the most recently active first; none if there is no person."""
+    found: dict[str, Json] = {}
+    try:
+        for entry in islice(client.recipient(number, limit=str(_HISTORY)), _HISTORY):
+            name = str(entry.get("conversationId"))
+            overview = found.setdefault(
+                name, {"id": name, "lastActivityAt": entry.get("at"), "messages": 0, "replies": 0}
+            )
+            overview["replies" if entry.get("type") == "reply" else "messages"] += 1
+    except ApiError as error:
+        if error.status not in _NOT_FOUND:
+            raise
+    return list(found.values())
+
+
+def _kind(hit: Json) -> str:
+    return str(hit.get("as"))
+
+
+def _part(answer: Json, name: str) -> list[Json]:
+    part = answer.get(name)
+    return part if isinstance(part, list) else []
+
+
+def _say_nothing_found(ctx: click.Context, term: str) -> None:
+    click.echo(f"Nothing found for {display.plain(term)}: {_NO_HIT}.", err=True)
+    ctx.exit(1)

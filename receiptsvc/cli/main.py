@@ -6,35 +6,60 @@ Exit codes: 0 fine, 1 found a fault, 2 wrong use, 130 interrupted. Each command 
 import importlib
 
 import click
+from click.exceptions import NoSuchCommand
 
 from receiptsvc import __version__
+from receiptsvc.cli.terminal.wrong_use import WrongUse
 from receiptsvc.domain.errors import ReceiptsvcError, SettingsError
 
 _SERVICE = "receiptsvc[server]"
 
 # Imported only when they are run: `urls` needs no SOAP library, and `send` no database.
-_COMMANDS = {
-    "callback-keys": "receiptsvc.cli.callback_urls:callback_keys",
-    "cancel": "receiptsvc.cli.send_control:cancel",
+_ASK = {
+    "status": "receiptsvc.cli.lookup:status",
+    "explain": "receiptsvc.cli.lookup:explain",
     "conversation": "receiptsvc.cli.lookup:conversation",
-    "demo": "receiptsvc.cli.demo:demo",
-    "migrate": "receiptsvc.cli.migrate:migrate",
-    "new-secret": "receiptsvc.cli.new_secret:new_secret",
-    "pause": "receiptsvc.cli.send_control:pause",
-    "rebuild": "receiptsvc.cli.rebuild:rebuild",
-    "replay": "receiptsvc.cli.replay:replay",
-    "resolve": "receiptsvc.cli.send_control:resolve",
-    "resume": "receiptsvc.cli.send_control:resume",
-    "sandbox": "receiptsvc.cli.sandbox:sandbox",
+    "recipient": "receiptsvc.cli.lookup:recipient",
+    "search": "receiptsvc.cli.lookup:search",
+    "inbound": "receiptsvc.cli.lists:inbound",
+    "receipts": "receiptsvc.cli.receipts:receipts",
+    "ledger": "receiptsvc.cli.receipts:ledger",
+    "overdue": "receiptsvc.cli.lists:overdue",
+    "stats": "receiptsvc.cli.lists:stats",
+    "export": "receiptsvc.cli.export:export",
+}
+_SEND = {
     "send": "receiptsvc.cli.send:send",
     "sending": "receiptsvc.cli.send_control:sending",
-    "status": "receiptsvc.cli.lookup:status",
+    "pause": "receiptsvc.cli.send_control:pause",
+    "resume": "receiptsvc.cli.send_control:resume",
+    "cancel": "receiptsvc.cli.send_control:cancel",
+    "resolve": "receiptsvc.cli.send_control:resolve",
     "suppressions": "receiptsvc.cli.suppressions:suppressions",
-    "urls": "receiptsvc.cli.callback_urls:urls",
-    "verify": "receiptsvc.cli.verify:verify",
+}
+_RUN = {
+    "migrate": "receiptsvc.cli.migrate:migrate",
     "web": "receiptsvc.cli.web:web",
     "worker": "receiptsvc.cli.worker:worker",
+    "urls": "receiptsvc.cli.callback_urls:urls",
+    "callback-keys": "receiptsvc.cli.callback_urls:callback_keys",
+    "new-secret": "receiptsvc.cli.new_secret:new_secret",
+    "verify": "receiptsvc.cli.verify:verify",
+    "replay": "receiptsvc.cli.replay:replay",
+    "rebuild": "receiptsvc.cli.rebuild:rebuild",
 }
+_TRY = {
+    "demo": "receiptsvc.cli.demo:demo",
+    "sandbox": "receiptsvc.cli.sandbox:sandbox",
+}
+_SECTIONS = {
+    "Ask (over HTTP)": _ASK,
+    "Send (over HTTP)": _SEND,
+    "Operate (on settings and database)": _RUN,
+    "Try (by themselves)": _TRY,
+}
+OVER_HTTP = {**_ASK, **_SEND}  # they need no settings of the service, and none of its packages
+_COMMANDS = {**OVER_HTTP, **_RUN, **_TRY}
 
 
 class _Uninstalled(click.Command):
@@ -69,11 +94,29 @@ class _Commands(click.Group):
             raise TypeError(f"{_COMMANDS[cmd_name]} is not a command")
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command, or an error that names the nearest: click knows only those that are imported."""
+        try:
+            return super().resolve_command(ctx, args)
+        except NoSuchCommand as error:
+            raise NoSuchCommand(error.command_name, possibilities=_COMMANDS, ctx=ctx) from error
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, _COMMANDS))
+        for title, commands in _SECTIONS.items():
+            found = [(name, self.get_command(ctx, name)) for name in commands]
+            limit = formatter.width - 6 - width
+            rows = [(name, command.get_short_help_str(limit)) for name, command in found if command is not None]
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), text) for name, text in rows])
+
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except SettingsError as error:
-            raise click.UsageError(str(error)) from error
+            raise WrongUse(str(error)) from error
         except ReceiptsvcError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt as interrupt:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import click
 
 from receiptsvc.cli.terminal import databases, display
+from receiptsvc.cli.terminal.options import json_option
 from receiptsvc.config import Settings
 from receiptsvc.dynmark.registry import open_reader
 from receiptsvc.worker import reprocess
@@ -29,7 +30,7 @@ _WHAT = {
 
 @click.command()
 @click.option("--apply", "is_applied", is_flag=True, help="Put right what is read differently today.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+@json_option
 def rebuild(*, is_applied: bool, as_json: bool) -> None:
     """Read all receipts and replies again, and show what is read differently today.
 

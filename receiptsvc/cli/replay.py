@@ -7,22 +7,11 @@ import click
 
 from receiptsvc import bulk_actions
 from receiptsvc.cli.terminal import databases, display
+from receiptsvc.cli.terminal.options import Word, json_option, reason_option, since_option, until_option
 from receiptsvc.config import Settings
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.inbox import receipts
-
-
-def _parse_time(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
-    if value is None:
-        return None
-    try:
-        time = datetime.fromisoformat(value)
-        if time.tzinfo is not None:
-            return time.astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
-    raise click.BadParameter("must be a time with its offset, such as 2026-01-31T09:30:00Z")
 
 
 @click.command()
@@ -30,15 +19,15 @@ def _parse_time(_ctx: click.Context, _param: click.Parameter, value: str | None)
     "--outcome",
     "outcomes",
     multiple=True,
-    type=click.Choice([outcome.value for outcome in receipts.RETRIABLE]),
+    type=Word([outcome.value for outcome in receipts.RETRIABLE]),
     help="Only those of this outcome. May be given several times; without it: of all three.",
 )
-@click.option("--since", metavar="TIME", callback=_parse_time, help="Received at this time or later.")
-@click.option("--until", metavar="TIME", callback=_parse_time, help="Received before this time.")
+@since_option("Received")
+@until_option("Received")
 @click.option("--all", "is_all", is_flag=True, help="Every one: needed without --outcome, --since and --until.")
 @click.option("--dry-run", "is_dry_run", is_flag=True, help="Only count them.")
-@click.option("--reason", help="Why; it is kept with the record of this.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+@reason_option
+@json_option
 def replay(
     *,
     outcomes: tuple[str, ...],

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from receiptsvc.cli.terminal.options import Word
 from receiptsvc.sandbox import REST_PATH, SOAP_PATH, behaviour, options, running, wire
 
 _STATUSES = "\n".join(f"{number}  {phrase}" for number, phrase in behaviour.STATUSES.values())
@@ -77,28 +78,28 @@ def _stop_event() -> threading.Event:
 @click.option("--password", help="The only password that will do. Unset: any.")
 @click.option(
     "--logon-style",
-    type=click.Choice(options.CHOICES["logon_style"]),
+    type=Word(options.CHOICES["logon_style"]),
     default="code",
     show_default=True,
     help="Wrong credentials: a returnCode on each item, a SOAP fault, a 403 page, a bare 401. By REST: 202, 403, 401.",
 )
 @click.option(
     "--callback-element",
-    type=click.Choice(options.CHOICES["callback_element"]),
+    type=Word(options.CHOICES["callback_element"]),
     default="any",
     show_default=True,
     help="Which spelling of the callback's element is understood; the other is ignored.",
 )
 @click.option(
     "--rest-validity",
-    type=click.Choice(options.CHOICES["rest_validity"]),
+    type=Word(options.CHOICES["rest_validity"]),
     default=options.CHOICES["rest_validity"][0],
     show_default=True,
     help="How validUntil is spelled by REST; any other spelling fails the whole call.",
 )
 @click.option(
     "--duplicate-answer",
-    type=click.Choice(options.CHOICES["duplicate_answer"]),
+    type=Word(options.CHOICES["duplicate_answer"]),
     default="first",
     show_default=True,
     help="What a repeated messageGuid is answered: the first transactionID, a new one, none, or a returnCode.",

@@ -16,7 +16,8 @@ from receiptsvc.cli.send_file.template import BadTemplate, Template
 from receiptsvc.cli.terminal import display
 from receiptsvc.cli.terminal.answers import api_errors_shown, print_json
 from receiptsvc.cli.terminal.message_fields import MESSAGE_FIELDS
-from receiptsvc.cli.terminal.options import with_all
+from receiptsvc.cli.terminal.options import Word, json_option, with_all
+from receiptsvc.cli.terminal.wrong_use import WrongUse
 from receiptsvc.client import Client, Json, Unreachable
 
 # The options of a single message. Each parameter has the API's name.
@@ -37,7 +38,7 @@ If the command is stopped, run it again: it continues, and nothing goes out twic
 """
 
 
-@click.command(help=_HELP)
+@click.command(help=_HELP, short_help="Send a text, or a file of them.")
 @with_all(_MESSAGE)
 @click.option(
     "--idempotency-key", metavar="KEY", help="A name for this send: however often it is run, the text goes out once."
@@ -48,10 +49,10 @@ If the command is stopped, run it again: it continues, and nothing goes out twic
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
     help="Many messages, one a line of CSV (.csv) or JSON (.jsonl, .ndjson); - is standard input.",
 )
-@click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), help="The file's form; unset: by its name.")
+@click.option("--format", "form", type=Word(["csv", "jsonl"]), help="The file's form; unset: by its name.")
 @click.option(
     "--encoding",
-    type=click.Choice(list(ENCODINGS), case_sensitive=False),
+    type=Word(list(ENCODINGS), case_sensitive=False),
     help="The file's encoding, where its bytes don't say it.",
 )
 @click.option(
@@ -62,7 +63,7 @@ If the command is stopped, run it again: it continues, and nothing goes out twic
 )
 @click.option(
     "--duplicates",
-    type=click.Choice(CHOICES),
+    type=Word(CHOICES),
     default=KEEP,
     show_default=True,
     help="If a file has a person twice: warn and send both, send only the first, or refuse the file.",
@@ -81,7 +82,7 @@ If the command is stopped, run it again: it continues, and nothing goes out twic
     metavar="[SECONDS]",
     help="Follow the receipts until every message is final, or for SECONDS; exit code 1 if some are not final by then.",
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+@json_option
 def send(
     *,
     source: str | None,
@@ -211,4 +212,4 @@ def _read_text(option: str) -> str:
     try:
         return sys.stdin.buffer.read().decode().removesuffix("\n")
     except UnicodeDecodeError as error:
-        raise click.UsageError("--text: standard input must be UTF-8.") from error
+        raise WrongUse("--text: standard input must be UTF-8.") from error

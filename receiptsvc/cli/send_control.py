@@ -9,26 +9,34 @@ import click
 
 from receiptsvc.cli.terminal import display
 from receiptsvc.cli.terminal.answers import api_errors_shown, print_json
-from receiptsvc.cli.terminal.options import with_all
+from receiptsvc.cli.terminal.options import (
+    Word,
+    from_option,
+    json_option,
+    needed_reason_option,
+    reason_option,
+    since_option,
+    to_option,
+    until_option,
+    with_all,
+    without_none,
+)
 from receiptsvc.client import Client, Json, Unreachable
 from receiptsvc.domain.statuses import RESOLUTIONS
 
 # Which messages to cancel. Each parameter has the name of the API's field.
 _FILTER_OPTIONS = (
     click.option("--client-ref", "clientRef", help="Those of this clientRef."),
-    click.option("--to", "recipient", metavar="NUMBER", help="Those to this number, in any usual writing."),
-    click.option("--from", "--originator", "originator", help="Those of this sender, exactly as it was given."),
+    to_option("recipient", "Those to this number, in any usual writing."),
+    from_option("Those of this sender, exactly as it was given."),
     click.option("--created-by", "createdBy", metavar="NAME", help="Those that the API key of this name sent."),
-    click.option("--since", metavar="TIME", help="Accepted at this time or later, such as 2026-01-31T09:30:00Z."),
-    click.option("--until", metavar="TIME", help="Accepted before this time."),
+    since_option("Those accepted"),
+    until_option("Those accepted"),
 )
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="The service's JSON instead of words.")
-_reason_option = click.option("--reason", help="Why; it is kept with the record of this.")
 
-
-@click.command()
-@_json_option
+@click.command(short_help="Do messages go out? What holds them?")
+@json_option
 def sending(*, as_json: bool) -> None:
     """Show whether messages go out, and what holds them.
 
@@ -38,9 +46,9 @@ def sending(*, as_json: bool) -> None:
         _print_state(Client.from_env().sending(), as_json=as_json)
 
 
-@click.command()
-@click.option("--reason", required=True, help="Why; it is shown to everybody who asks.")
-@_json_option
+@click.command(short_help="Stop all sending.")
+@needed_reason_option
+@json_option
 def pause(*, reason: str, as_json: bool) -> None:
     """Give nothing to the gateway any more, until `resume`.
 
@@ -53,9 +61,9 @@ def pause(*, reason: str, as_json: bool) -> None:
         _print_state(Client.from_env().pause(reason), as_json=as_json)
 
 
-@click.command()
-@_reason_option
-@_json_option
+@click.command(short_help="Let messages go out again.")
+@reason_option
+@json_option
 def resume(*, reason: str | None, as_json: bool) -> None:
     """Let messages go out again.
 
@@ -66,13 +74,13 @@ def resume(*, reason: str | None, as_json: bool) -> None:
         _print_state(Client.from_env().resume(reason), as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Take back what was not given to the gateway.")
 @click.argument("message_id", required=False)
 @with_all(_FILTER_OPTIONS)
 @click.option("--dry-run", "is_dry_run", is_flag=True, help="With a filter: only count them.")
 @click.option("--yes", "is_sure", is_flag=True, help="With a filter: do not ask first.")
-@_reason_option
-@_json_option
+@reason_option
+@json_option
 def cancel(
     *,
     message_id: str | None,
@@ -80,7 +88,7 @@ def cancel(
     is_sure: bool,
     reason: str | None,
     as_json: bool,
-    **filter_options: str | None,
+    **filter_options: object,
 ) -> None:
     """Cancel what was not given to the gateway: one message by its id, or all that match every filter.
 
@@ -92,7 +100,7 @@ def cancel(
       python -m receiptsvc cancel --client-ref campaign-7 --dry-run
       python -m receiptsvc cancel --client-ref campaign-7 --reason "wrong texts"
     """
-    filters = {name: value for name, value in filter_options.items() if value is not None}
+    filters = without_none(filter_options)
     if bool(filters) == (message_id is not None):
         raise click.UsageError("Say which: one MESSAGE_ID, or at least one filter such as --client-ref.")
     if is_dry_run and not filters:
@@ -113,11 +121,11 @@ def cancel(
         _print_cancelled(_cancel_all(client, {**filters, **reason_field}, is_shown=not as_json), as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Say what became of a message that is send_unknown.")
 @click.argument("message_id")
-@click.argument("status", type=click.Choice([status.value for status in RESOLUTIONS]))
-@click.option("--reason", required=True, help="How that is known; it is kept with the record of this.")
-@_json_option
+@click.argument("status", type=Word([status.value for status in RESOLUTIONS]))
+@needed_reason_option
+@json_option
 def resolve(*, message_id: str, status: str, reason: str, as_json: bool) -> None:
     """Record what became of a message that is send_unknown.
 
@@ -159,7 +167,7 @@ def _print_message(message: Json, *, as_json: bool) -> None:
     if as_json:
         print_json(message)
     else:
-        display.print_messages(display.console(), [message])
+        display.print_message(display.console(), message)
 
 
 def _print_cancelled(result: Json, *, as_json: bool) -> None:

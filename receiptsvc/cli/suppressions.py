@@ -2,18 +2,15 @@
 
 import click
 
-from receiptsvc.cli.terminal import display
+from receiptsvc.cli.terminal import display, tables
 from receiptsvc.cli.terminal.answers import api_errors_shown, print_json
+from receiptsvc.cli.terminal.options import from_option, json_option, reason_option, to_option, without_none
 from receiptsvc.client import Client, Json
 
-_sender = click.option(
-    "--from", "--originator", "originator", help="Which sender, in any case; unset: the account's own number."
-)
-_why = click.option("--reason", help="Why; it is kept with the record of this.")
-_as_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+_sender = from_option("Which sender, in any case; unset: the account's own number.")
 
 
-@click.group()
+@click.group(short_help="Who must not be written to?")
 def suppressions() -> None:
     """List, add and delete opt-outs: people to whom a sender's messages are not sent.
 
@@ -25,26 +22,27 @@ def suppressions() -> None:
 
 
 @suppressions.command("list")
-@click.option("--to", "recipient", metavar="NUMBER", help="Of this person, in any usual writing.")
-@click.option("--from", "--originator", "originator", help="Of this sender, in any case.")
-@_as_json
+@to_option("recipient", "Of this person, in any usual writing.")
+@from_option("Of this sender, in any case.")
+@json_option
 def list_all(*, recipient: str | None, originator: str | None, as_json: bool) -> None:
     """List opt-outs by number and sender: all, or those that fit every option."""
-    options = {"recipient": recipient, "originator": originator}
-    filters = {name: value for name, value in options.items() if value is not None}
+    filters = without_none({"recipient": recipient, "originator": originator})
     with api_errors_shown():
         items = list(Client.from_env().suppressions(**filters))
     if as_json:
         print_json({"items": items})
-    else:
-        display.print_suppressions(display.console(), items)
+        return
+    out = display.console()
+    tables.say(out, f"{display.count(len(items), 'opt-out')}.")
+    display.print_suppressions(out, items)
 
 
 @suppressions.command()
 @click.argument("recipient", metavar="NUMBER")
 @_sender
-@_why
-@_as_json
+@reason_option
+@json_option
 def add(*, recipient: str, originator: str | None, reason: str | None, as_json: bool) -> None:
     """Stop a sender's messages to NUMBER. What was accepted before is cancelled when its turn comes."""
     with api_errors_shown():
@@ -54,8 +52,8 @@ def add(*, recipient: str, originator: str | None, reason: str | None, as_json: 
 @suppressions.command()
 @click.argument("recipient", metavar="NUMBER")
 @_sender
-@_why
-@_as_json
+@reason_option
+@json_option
 def delete(*, recipient: str, originator: str | None, reason: str | None, as_json: bool) -> None:
     """Let a sender write to NUMBER again. Exit code 1 if there was no such opt-out."""
     with api_errors_shown():

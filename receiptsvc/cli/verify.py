@@ -7,12 +7,13 @@ from dataclasses import asdict
 import click
 
 from receiptsvc.cli.terminal import databases, display
+from receiptsvc.cli.terminal.options import json_option
 from receiptsvc.config import Settings
 from receiptsvc.store.health import verification
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+@json_option
 @click.pass_context
 def verify(ctx: click.Context, *, as_json: bool) -> None:
     """Prove that statuses, outcomes and counters add up.

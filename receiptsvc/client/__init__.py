@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 from urllib.parse import quote
 
 from receiptsvc.client import environment
-from receiptsvc.client.wire import ApiError, Event, Json, Unreachable, Wire, objects
+from receiptsvc.client.wire import ApiError, Event, Json, Unreachable, Wire, as_members, objects
 
 __all__ = ["ApiError", "Client", "Event", "Json", "Unreachable"]
 
@@ -170,6 +170,10 @@ class Client(Wire):
         """Every message to and every reply from a person, the newest first. ApiError 404: there is none."""
         yield from self.listed("/v1/recipients/query", {"number": number, **filters}, method="POST")
 
+    def person(self, number: str, **filters: str) -> Json:
+        """A page of what `recipient` gives, with the receipts that name the number and fit no message."""
+        return self.call("POST", "/v1/recipients/query", body=as_members({"number": number, **filters}))
+
     def replies(self, **filters: str) -> Iterator[Json]:
         """The replies that fit every filter, the newest first."""
         yield from self.listed("/v1/inbound/query", filters, method="POST")
@@ -200,6 +204,14 @@ class Client(Wire):
         changedSince and by `replies`.
         """
         yield from self.follow("/v1/events", last_event_id, filters)
+
+    def export(self, table: str, form: str, **filters: str) -> Iterator[bytes]:
+        """The `messages` or `transitions` of all messages that fit every filter, as a file in pieces: `csv` or `jsonl`.
+
+        It may be of any length. Unreachable: it broke off, and what came before is not all.
+        """
+        media = {"csv": "text/csv", "jsonl": "application/jsonl"}[form]
+        yield from self.download(f"/v1/export/{table}.{form}", filters, media)
 
     def ledger(self) -> Json:
         """How many receipts were kept, and how many have which outcome."""

@@ -18,8 +18,9 @@ Json = dict[str, Any]  # an object of the API, as documented in docs/api.md
 
 _CONNECT_SECONDS = 5.0
 _MAX_SILENCE_SECONDS = 40.0  # of a stream; the service sends something every 15 s
-_FLAGS = frozenset({"estimate", "isOptIn", "isOptOut", "positions"})  # parameters that are true or false
+_FLAGS = frozenset({"bom", "estimate", "isOptIn", "isOptOut", "positions"})  # parameters that are true or false
 _POSITION = " at "  # how a comment begins that tells where a stream stands
+_PIECE = 65_536  # bytes of a download
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -136,7 +137,7 @@ class Wire:
         feed = _Feed(last_event_id)
         while True:
             try:
-                with self._open_stream(path, feed.last_id, filters) as response:
+                with self._open_events(path, feed.last_id, filters) as response:
                     feed.is_open = True
                     yield from feed.read(response)
             except (ApiError, Unreachable) as error:
@@ -144,20 +145,31 @@ class Wire:
                     raise
             time.sleep(feed.retry_seconds)
 
-    def _open_stream(self, path: str, last_event_id: str | None, filters: Mapping[str, str]) -> requests.Response:
+    def download(self, path: str, filters: Mapping[str, str], media: str) -> Iterator[bytes]:
+        """The bytes of an answer of any length, in pieces. Unreachable: it broke off before its end."""
+        with self._open("POST", path, media, json=as_members(filters), timeout=self._timeout) as response:
+            try:
+                yield from response.iter_content(_PIECE)
+            except requests.RequestException as error:
+                raise Unreachable(f"the answer from {self.url} broke off before its end") from error
+
+    def _open_events(self, path: str, last_event_id: str | None, filters: Mapping[str, str]) -> requests.Response:
+        return self._open(
+            "POST" if filters else "GET",
+            path,
+            "text/event-stream",
+            json=as_members(filters) if filters else None,
+            headers={"Last-Event-ID": last_event_id} if last_event_id is not None else None,
+            timeout=(self._timeout[0], _MAX_SILENCE_SECONDS),
+        )
+
+    def _open(self, method: str, path: str, media: str, **options: Any) -> requests.Response:
+        """An answer of this media type, of which only the head was read. Raises ApiError and Unreachable."""
         try:
-            response = self._session.request(
-                "POST" if filters else "GET",
-                self.url + path,
-                json=as_members(filters) if filters else None,
-                headers={"Last-Event-ID": last_event_id} if last_event_id is not None else None,
-                timeout=(self._timeout[0], _MAX_SILENCE_SECONDS),
-                stream=True,
-                allow_redirects=False,
-            )
+            response = self._session.request(method, self.url + path, stream=True, allow_redirects=False, **options)
         except requests.RequestException as error:
             raise Unreachable(f"{self.url} can't be reached") from error
-        if response.status_code == 200 and response.headers.get("Content-Type", "").startswith("text/event-stream"):
+        if response.status_code == 200 and response.headers.get("Content-Type", "").startswith(media):
             return response
         try:
             content = response.json()

@@ -40,14 +40,19 @@ class Run(Protocol):
 
 
 class Interference:
-    """WSGI middleware that can answer a request to send instead of the API, before or after the API has handled it."""
+    """WSGI middleware that notes each address that is asked.
+
+    It can answer a request to send instead of the API, before or after the API has handled it.
+    """
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app
+        self.addresses: list[str] = []  # of all requests, with their queries
         self.before: Callable[[], WSGIApplication | None] = lambda: None  # may answer instead of the service
         self.after: Callable[[], WSGIApplication | None] = lambda: None  # may replace the service's answer
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        self.addresses.append(environ["REQUEST_URI"])
         if environ["PATH_INFO"] != "/v1/messages" or "dryRun" in environ["QUERY_STRING"]:
             return self._app(environ, start_response)
         instead = self.before()
@@ -100,7 +105,7 @@ class Service:
             return session.get_one(Message, message_id).originator
 
     def _process(self) -> None:
-        assert process(self.database, ReceiptRules(reader=open_reader(self.settings)), T0, 10) == 1
+        assert process(self.database, ReceiptRules.of(self.settings, open_reader(self.settings)), T0, 10) == 1
 
 
 @pytest.fixture

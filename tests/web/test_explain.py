@@ -1,5 +1,6 @@
 """The explanation of a message's status over the API."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -79,6 +80,9 @@ def test_it_explains_a_status_with_every_report_and_attempt(client: FlaskClient,
     reports = told.pop("reports")
     assert told == {
         "id": ids.public("msg", message_id),
+        "createdAt": "2026-01-05T12:00:00.000000Z",
+        "waitingSeconds": None,
+        "overdue": False,
         "status": "delivered",
         "statusAt": "2026-01-05T12:00:05.000000Z",
         "conflict": False,
@@ -155,3 +159,35 @@ def test_it_needs_the_scope_read(desk: FlaskClient) -> None:
     for scope in ("send", "ops"):
         explain(client_of(desk.application, SECRETS[scope]), "nonsense", 403)
     explain(client_of(desk.application, SECRETS["read"]), "nonsense", 404)
+
+
+def test_it_and_the_timeline_say_how_long_a_message_waits_and_whether_that_is_overdue(
+    client: FlaskClient, database: Database
+) -> None:
+    now = database.clock.now()
+    waits: list[tuple[int, dict[str, Any]]] = [
+        (0, {}),
+        (1, {}),
+        (2, {"deliver_after": now + timedelta(hours=1)}),
+        (3, {}),
+    ]
+    accepted = [
+        rows.accept(database, rows.message(client_ref="r", **fields), now=now - timedelta(hours=hours))[0]
+        for hours, fields in waits
+    ]
+    stories.report(database, accepted[3], Status.DELIVERED, now)
+    young, old, scheduled, ended = (ids.public("msg", message_id) for message_id in accepted)
+    timeline: Any = client.post("/v1/conversations/query", json={"clientRef": "r"}).json
+    in_timeline = {entry["id"]: entry for entry in timeline["timeline"] if entry["type"] == "message"}
+    for message, seconds_waited, is_overdue in (
+        (young, 0, False),
+        (old, 3600, True),
+        (scheduled, 0, False),
+        (ended, None, False),
+    ):
+        for told in (explain(client, message), in_timeline[message]):
+            assert told["overdue"] is is_overdue
+            if seconds_waited is None:
+                assert told["waitingSeconds"] is None
+            else:
+                assert seconds_waited <= told["waitingSeconds"] < seconds_waited + 60

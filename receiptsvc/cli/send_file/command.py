@@ -20,6 +20,7 @@ from receiptsvc.cli.send_file.rows import Row
 from receiptsvc.cli.send_file.state import Job, StateError
 from receiptsvc.cli.terminal import display
 from receiptsvc.cli.terminal.answers import click_error, print_json
+from receiptsvc.cli.terminal.wrong_use import WrongUse
 from receiptsvc.client import ApiError, Client, Json, Unreachable
 from receiptsvc.domain import encoding
 from receiptsvc.locations import DATA
@@ -132,7 +133,7 @@ def _read_source(request: SendFileRequest) -> bytes:
     try:
         return sys.stdin.buffer.read() if request.source == "-" else Path(request.source).read_bytes()
     except OSError as error:
-        raise click.UsageError(f"{request.name}: can't be read ({error.strerror}).") from error
+        raise WrongUse(f"{request.name}: can't be read ({error.strerror}).") from error
 
 
 def _state_path(request: SendFileRequest) -> Path:
@@ -291,4 +292,4 @@ def _show_file_faults(request: SendFileRequest, error: InvalidFile, result: str)
     if shown and len(shown) < len(error.faults):
         lines.append(f"  and {len(error.faults) - len(shown)} more")
     is_wrong_use = any(fault.is_wrong_use for fault in error.faults)
-    return (click.UsageError if is_wrong_use else click.ClickException)("\n".join(lines))
+    return (WrongUse if is_wrong_use else click.ClickException)("\n".join(lines))

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import click
 
 from receiptsvc.cli.terminal import display
-from receiptsvc.client import ApiError
+from receiptsvc.cli.terminal.wrong_use import WrongUse
+from receiptsvc.client import ApiError, Json
 
 _WRONG_USE = frozenset({400, 401, 403, 409, 413, 422})  # statuses that mean: the caller must change the request
 
@@ -32,8 +34,14 @@ def click_error(error: ApiError, *, hint: str = "", is_conflict_wrong_use: bool 
         listed = faults if isinstance(faults, list) else [faults]
         lines += [f"  {display.plain(path)}: {display.plain(fault)}" for fault in listed]
     is_wrong_use = error.status in _WRONG_USE and (is_conflict_wrong_use or error.status != 409)
-    kind: type[click.ClickException] = click.UsageError if is_wrong_use else click.ClickException
+    kind: type[click.ClickException] = WrongUse if is_wrong_use else click.ClickException
     return kind("\n".join(lines + [hint] * bool(hint)))
+
+
+def newest(items: Iterator[Json], limit: int) -> tuple[list[Json], bool]:
+    """The first `limit` of a list that is read page by page, and whether that is all of it."""
+    some = list(islice(items, limit + 1))
+    return some[:limit], len(some) <= limit
 
 
 def print_json(answer: Mapping[str, Any]) -> None:

@@ -1,7 +1,8 @@
-"""Renders the API's JSON for a terminal: tables, a conversation's timeline, the ledger.
+"""Renders the API's JSON for a terminal: messages, what holds sending, opt-outs, a conversation, the ledger.
 
-Texts, references and reasons come from outside, so all of them go through `plain` or `words`: none can move the
-cursor, change the colours or forge a line. No API calls here.
+Texts, references and reasons come from outside, so all of them go through `plain`, `words` or `cell`: none can move the
+cursor, change the colours or forge a line. No API calls here. How rows are laid out is in `tables`; what else the
+commands show is beside this module, in `findings`, `explanations`, `parking` and `figures`.
 """
 
 import io
@@ -18,13 +19,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
+from receiptsvc.cli.terminal import tables
+from receiptsvc.cli.terminal.tables import Cell, Column
 from receiptsvc.domain import meanings
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.statuses import FINAL, Status
 
 Json = Mapping[str, Any]
 
-_PIPED_WIDTH = 200  # columns without a terminal: enough for every table to keep its ids on one line
+_PIPED_WIDTH = 1_000_000  # columns without a terminal: no line is broken, so that grep and awk find whole rows
 _UNSAFE = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control characters, lone surrogates, line and paragraph separators
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -35,6 +38,7 @@ _OWN_STYLES = {
     Status.EXPIRED: "yellow",
     Status.CANCELLED: "yellow",
 }
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 _STYLES = {status.value: _OWN_STYLES.get(status, "red" if status in FINAL else "cyan") for status in Status}
 _RANKS = {status: rank for rank, status in enumerate(_STYLES)}
 _MAX_SHOWN_LINES = 8  # line numbers beside one warning
@@ -42,7 +46,7 @@ _EFFECTS = {effect.value: f"{effect}: {meaning.means}" for effect, meaning in me
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console for this process's output. Without a terminal it is wide and has no colours."""
+    """A console for this process's output. Without a terminal it breaks no line and has no colours."""
     stream = sys.stderr if stderr else sys.stdout
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")  # do not fail on an arrow that the terminal's encoding lacks
@@ -87,42 +91,62 @@ def words(value: object, style: str = "") -> Text:
     return Text("-" if value is None else plain(value), style=style)
 
 
+def cell(value: object, style: str = "") -> Cell:
+    """`value` for a table, or None where there is none."""
+    return None if value is None or value == "" else words(value, style)
+
+
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """A number with its noun, such as `1 fault` or `no faults`."""
     return f"1 {noun}" if number == 1 else f"{number or 'no'} {plural or noun + 's'}"
 
 
+def describe_length(number: int, noun: str, plural: str | None = None, *, is_complete: bool) -> str:
+    """How long a list is; of one that is cut, what to do about it."""
+    return count(number, noun, plural) if is_complete else f"The newest {number}; --limit shows more"
+
+
 def print_sent(out: Console, items: Iterable[Json]) -> None:
-    """The answer to a submission: one line for each recipient."""
-    table = _table("id", "recipient", "status", "segments", "warnings")
-    for item in items:
-        table.add_row(
-            words(item.get("id")),
-            words(item.get("recipient")),
-            _status(item.get("status")),
-            words(item.get("segments")),
-            words("; ".join(map(str, item.get("warnings") or []))),
+    """The answer to a submission: one row for each recipient."""
+    columns = (
+        *(Column("id"), Column("recipient"), Column("status"), Column("segments", is_count=True)),
+        Column("warnings", is_text=True),
+    )
+    rows = [
+        (
+            cell(item.get("id")),
+            cell(item.get("recipient")),
+            status(item.get("status")),
+            cell(item.get("segments")),
+            cell("; ".join(map(str, item.get("warnings") or []))),
         )
-    out.print(table)
+        for item in items
+    ]
+    tables.print_table(out, columns, rows)
 
 
 def print_draft(out: Console, items: Iterable[Json]) -> None:
-    """The cost of a text: one line for each recipient."""
-    table = _table("recipient", "encoding", "segments", "warnings")
-    for item in items:
-        table.add_row(
-            words(item.get("recipient")),
-            words(item.get("encoding")),
-            words(item.get("segments")),
-            words("; ".join(map(str, item.get("warnings") or []))),
+    """The cost of a text: one row for each recipient."""
+    columns = (
+        *(Column("recipient"), Column("encoding"), Column("segments", is_count=True)),
+        Column("warnings", is_text=True),
+    )
+    rows = [
+        (
+            cell(item.get("recipient")),
+            cell(item.get("encoding")),
+            cell(item.get("segments")),
+            cell("; ".join(map(str, item.get("warnings") or []))),
         )
-    out.print(table)
+        for item in items
+    ]
+    tables.print_table(out, columns, rows)
 
 
 def print_cost(out: Console, *, messages: int, segments: int, encodings: Mapping[str, int]) -> None:
     """The total cost of many messages."""
     parts = ", ".join(f"{number} in {plain(name)}" for name, number in encodings.items())
-    out.print(words(f"{count(messages, 'message')} ({parts}), {count(segments, 'segment')} to pay for."))
+    tables.say(out, words(f"{count(messages, 'message')} ({parts}), {count(segments, 'segment')} to pay for."))
 
 
 def print_texts(out: Console, *, longest: Json, examples: Iterable[Json]) -> None:
@@ -130,22 +154,22 @@ def print_texts(out: Console, *, longest: Json, examples: Iterable[Json]) -> Non
     size = (
         f"{count(longest['characters'], 'character')}, {count(longest['segments'], 'segment')} in {longest['encoding']}"
     )
-    out.print(words(f"The longest text, of line {longest['line']}, has {size}:"))
-    out.print(words(f"  {longest['text']}"))
-    out.print("Examples:")
+    tables.say(out, words(f"The longest text, of line {longest['line']}, has {size}:"))
+    tables.say(out, words(f"  {longest['text']}"))
+    tables.say(out, "Examples:")
     for example in examples:
-        out.print(words(f"  line {example['line']}: {example['text']}"))
+        tables.say(out, words(f"  line {example['line']}: {example['text']}"))
 
 
 def print_warnings(out: Console, warnings: Iterable[Json]) -> None:
     """The warnings about a file's messages: each `warning`, its number of `messages`, and their `lines`."""
-    table = _table("messages", "lines", "warning")
+    rows = []
     for warning in warnings:
         lines = [str(line) for line in warning["lines"]]
         shown = ", ".join([*lines[:_MAX_SHOWN_LINES], *["…"] * (len(lines) > _MAX_SHOWN_LINES)])
-        table.add_row(words(warning["messages"]), words(shown or None), words(warning["warning"]))
-    if table.row_count:
-        out.print(table)
+        rows.append((cell(warning["messages"]), cell(shown), cell(warning["warning"])))
+    columns = (Column("messages", is_count=True), Column("lines", is_text=True), Column("warning", is_text=True))
+    tables.print_table(out, columns, rows)
 
 
 def print_counts(out: Console, counts: Mapping[str, int]) -> None:
@@ -155,180 +179,174 @@ def print_counts(out: Console, counts: Mapping[str, int]) -> None:
 
 def print_messages(out: Console, items: Iterable[Json]) -> None:
     """Messages with their statuses."""
-    table = _table("id", "recipient", "clientRef", "status", "statusAt", "transactionID", "conflict")
-    for item in items:
-        table.add_row(
-            words(item.get("id")),
-            words(item.get("recipient")),
-            words(item.get("clientRef")),
-            _status(item.get("status")),
-            words(_format_time(item.get("statusAt"))),
-            words(item.get("transactionID")),
-            words("yes", "red") if item.get("conflict") else words("no"),
+    columns = ("id", "recipient", "status", "statusAt", "clientRef", "transactionID", "conflict")
+    rows = [
+        (
+            cell(item.get("id")),
+            cell(item.get("recipient")),
+            status(item.get("status")),
+            cell(format_time(item.get("statusAt"))),
+            cell(item.get("clientRef")),
+            cell(item.get("transactionID")),
+            cell("yes" if item.get("conflict") else None, "red"),
         )
-    out.print(table)
+        for item in items
+    ]
+    tables.print_table(out, [Column(name) for name in columns], rows)
+
+
+def print_message(out: Console, message: Json) -> None:
+    """One message: what it is, and its row."""
+    tables.say(out, describe_message(message))
+    print_messages(out, [message])
 
 
 def print_sending(out: Console, state: Json) -> None:
     """Whether messages go out, and what holds them."""
     if state.get("paused"):
-        since, who = _format_time(state.get("pausedAt")), state.get("pausedBy")
-        out.print(words(f"Paused since {since} by {who}: {state.get('reason')}", "bold red"))
+        since, who = format_time(state.get("pausedAt")), state.get("pausedBy")
+        tables.say(out, words(f"Paused since {since} by {who}: {state.get('reason')}", "bold red"))
     if state.get("accountRefusedAt"):
-        since, next_at = _format_time(state["accountRefusedAt"]), _format_time(state.get("nextProbeAt"))
+        since, next_at = format_time(state["accountRefusedAt"]), format_time(state.get("nextProbeAt"))
         line = f"The gateway refuses our credentials since {since}; one message tries them again at {next_at}"
-        out.print(words(line, "bold red"))
+        tables.say(out, words(line, "bold red"))
     accounts: Sequence[Json] = state.get("accounts") or []
     for account in accounts:
         _print_account(out, account)
     if not (state.get("paused") or state.get("accountRefusedAt")):
-        out.print("Other messages go out." if accounts else "Messages go out.")
+        tables.say(out, "Other messages go out." if accounts else "Messages go out.")
     overdue = int(state.get("overdue") or 0)
     if overdue:
-        out.print(words(f"{count(overdue, 'message')} to `resolve`: nobody knows if the gateway took it.", "yellow"))
+        tables.say(
+            out, words(f"{count(overdue, 'message')} to `resolve`: nobody knows if the gateway took it.", "yellow")
+        )
 
 
 def _print_account(out: Console, account: Json) -> None:
     """What is amiss with one account; the one without a name is told of elsewhere if it is refused."""
-    name, next_at = account.get("name"), _format_time(account.get("nextTryAt"))
+    name, next_at = account.get("name"), format_time(account.get("nextTryAt"))
     called = "our credentials" if name is None else f"the account {name}"
     if account.get("suspectedAt"):
-        waiting, since = count(int(account.get("waiting") or 0), "message"), _format_time(account["suspectedAt"])
+        waiting, since = count(int(account.get("waiting") or 0), "message"), format_time(account["suspectedAt"])
         line = f"The gateway may refuse {called} since {since}: {waiting} wait until another one is taken or refused"
         alone = f"; without another, one of them is tried at {next_at}" if account.get("nextTryAt") else ""
-        out.print(words(line + alone, "yellow"))
+        tables.say(out, words(line + alone, "yellow"))
     elif name is not None:
-        since = _format_time(account.get("refusedAt"))
-        out.print(
-            words(f"The gateway refuses {called} since {since}; one message tries it again at {next_at}", "bold red")
+        since = format_time(account.get("refusedAt"))
+        tables.say(
+            out,
+            words(f"The gateway refuses {called} since {since}; one message tries it again at {next_at}", "bold red"),
         )
 
 
 def print_suppressions(out: Console, items: Iterable[Json]) -> None:
     """Suppressions: recipient, originator, since when, by whom and why, and what the gateway is still to send."""
-    table = _table("recipient", "originator", "since", "by", "reason", "scheduled")
-    for item in items:
-        table.add_row(
-            words(item.get("recipient")),
-            words(item.get("originator")),
-            words(_format_time(item.get("createdAt"))),
-            words(item.get("createdBy")),
-            words(item.get("reason")),
-            words(", ".join(item.get("scheduledMessages") or ())),
+    columns = (
+        *(Column("recipient"), Column("originator"), Column("since"), Column("by"), Column("reason", is_text=True)),
+        Column("scheduled", is_text=True),
+    )
+    rows = [
+        (
+            cell(item.get("recipient")),
+            cell(item.get("originator")),
+            cell(format_time(item.get("createdAt"))),
+            cell(item.get("createdBy")),
+            cell(item.get("reason")),
+            cell(", ".join(item.get("scheduledMessages") or ())),
         )
-    out.print(table)
+        for item in items
+    ]
+    tables.print_table(out, columns, rows)
 
 
 def print_transitions(out: Console, message: Json) -> None:
     """One message's transitions, in the order recorded, and how many are not shown."""
     transitions: Sequence[Json] = message.get("transitions") or []
-    table = _table("at", "status", "effect", "rule", "report")
-    for transition in transitions:
-        table.add_row(
-            words(_format_time(transition.get("occurredAt") or transition.get("receivedAt"))),
-            _status(transition.get("status")),
-            words(transition.get("effect")),
-            words(transition.get("rule")),
-            words(_reason(transition)),
+    columns = (Column("at"), Column("status"), Column("effect"), Column("rule", is_text=True))
+    rows = [
+        (
+            cell(format_time(transition.get("occurredAt") or transition.get("receivedAt"))),
+            status(transition.get("status")),
+            cell(transition.get("effect")),
+            cell(transition.get("rule")),
+            cell(reason(transition)),
         )
-    out.print(table)
+        for transition in transitions
+    ]
+    tables.print_table(out, (*columns, Column("report", is_text=True)), rows)
     left_out = (message.get("transitionCount") or 0) - len(transitions)
     if left_out > 0:
-        out.print(plain(f"{count(left_out, 'transition')} more: GET /v1/messages/{message.get('id')}/transitions"))
+        tables.say(
+            out, plain(f"{count(left_out, 'transition')} more: GET /v1/messages/{message.get('id')}/transitions")
+        )
 
 
 def print_conversation(out: Console, conversation: Json) -> None:
-    """A conversation's timeline (times are UTC), and its summary."""
+    """A conversation's summary, and its timeline (times are UTC)."""
     name = conversation.get("clientRef") or conversation.get("id")
-    out.print(Text.assemble("Conversation ", (plain(name), "bold"), f" with {_describe_parties(conversation)}"))
+    tables.say(out, Text.assemble("Conversation ", (plain(name), "bold"), f" with {_describe_parties(conversation)}"))
     timeline: Sequence[Json] = conversation.get("timeline") or []
+    tables.say(out, words(_describe_summary(conversation, timeline)))
     message_ids = [entry.get("id") for entry in timeline if entry.get("type") == "message"]
     numbers = {message_id: f"#{number}" for number, message_id in enumerate(message_ids, start=1)}
+    width = len(f"#{len(numbers)}")
     last_date = ""
-    table = _timeline_table()
     for entry in timeline:
         date, time = _split_time(entry.get("at"))
         if date != last_date:
-            table.add_row(words(date, "bold"))
+            tables.say(out, words(date, "bold"))
             last_date = date
-        table.add_row(words(time, "dim"), *_timeline_cells(entry, numbers))
-    out.print(table)
-    out.print()
-    out.print(words(_describe_summary(conversation)))
+        arrow, number, text = _describe_entry(entry, numbers)
+        tables.print_timeline_entry(out, ((words(time, "dim"), 8), (arrow, 1), (number, width)), text)
 
 
 def print_ledger(out: Console, ledger: Json) -> None:
-    """The ledger: receipts by outcome, and whether it balances."""
-    out.print(Text("\nLedger", "bold"))
-    table = _table("outcome", "receipts")
-    table.columns[1].justify = "right"
-    for outcome in ReceiptOutcome:
-        table.add_row(outcome.value, words(ledger.get(outcome.value)))
-    table.add_section()
-    table.add_row(words("received", "bold"), words(ledger.get("received"), "bold"))
-    out.print(table)
+    """Whether the ledger balances, and its receipts by outcome."""
     is_balanced = ledger.get("balanced") is True
-    out.print(
+    tables.say(
+        out,
         Text.assemble(
             plain(f"{ledger.get('callbacks')} callbacks kept, {ledger.get('refused')} refused; the ledger "),
             ("balances", "green") if is_balanced else ("does not balance", "bold red"),
             ".",
-        )
+        ),
+    )
+    rows = [(words(outcome.value), cell(ledger.get(outcome.value))) for outcome in ReceiptOutcome]
+    rows.append((words("received", "bold"), cell(ledger.get("received"), "bold")))
+    tables.print_table(out, (Column("outcome"), Column("receipts", is_count=True)), rows)
+
+
+def describe_message(message: Json) -> Text:
+    """What became of a message, in a sentence."""
+    to = f" to {plain(message['recipient'])}" if message.get("recipient") else ""
+    return Text.assemble(
+        plain(message.get("id")),
+        to,
+        " is ",
+        status(message.get("status")),
+        f" (since {format_time(message['statusAt'])})" if message.get("statusAt") else "",
+        _describe_meaning(message.get("status")),
     )
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")  # an id that is cut short can't be copied
-    return table
+def describe_statuses(items: Iterable[Json]) -> str:
+    """How many messages there are, and how many of them have which status."""
+    statuses = [str(item.get("status")) for item in items]
+    parts = [f"{statuses.count(status)} {plain(status)}" for status in sorted(set(statuses), key=_rank)]
+    return "; ".join([count(len(statuses), "message"), ", ".join(parts)] if parts else [count(0, "message")])
 
 
-def _counts_table(counts: Mapping[str, int]) -> Table:
-    table = _table("status", "messages")
-    table.columns[1].justify = "right"
-    for status in sorted(counts, key=lambda status: _RANKS.get(status, len(_RANKS))):
-        table.add_row(_status(status), words(counts[status]))
-    return table
+def status(word: object) -> Text:
+    """A status, or what there is in place of one."""
+    return words("no known status" if word is None else word, _STYLES.get(str(word), ""))
 
 
-def _timeline_table() -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for column in ("time", "arrow", "number"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("what", overflow="fold")
-    return table
+def consent(reply: Json) -> str:
+    """How a reply is marked that ends or renews consent; empty for any other."""
+    return "opt-out" if reply.get("isOptOut") else "opt-in" if reply.get("isOptIn") else ""
 
 
-def _timeline_cells(entry: Json, numbers: Mapping[object, str]) -> tuple[Text, Text, Text]:
-    """An entry's arrow, the number of its message, and its text. `numbers`: by message id."""
-    match entry.get("type"):
-        case "message":
-            sender = f" (from {plain(entry['originator'])})" if entry.get("originator") else ""
-            to = plain(entry.get("recipient"))
-            line = Text.assemble(f"to {to}{sender}: ", (plain(entry.get("text")), "bold"))
-            return Text("→", "bold cyan"), words(numbers.get(entry.get("id"))), line
-        case "transition":
-            reason = _reason(entry)
-            line = Text.assemble(_status(entry.get("status")), f": {plain(reason)}" if reason else "")
-            effect = str(entry.get("effect"))
-            if effect != "applied":
-                line.append(f" ({_EFFECTS.get(effect, plain(effect))})", "dim")
-            return Text("·", "dim"), words(numbers.get(entry.get("messageId"), "")), line
-        case "reply":
-            line = Text.assemble(f"from {plain(entry.get('sender'))}: ", (plain(entry.get("content")), "bold"))
-            if entry.get("conflict"):
-                line.append(" (its msgid came before with other content)", "red")
-            return Text("←", "bold magenta"), words(numbers.get(entry.get("messageId"), "")), line
-        case other:
-            return Text(" "), Text(""), words(other)
-
-
-def _status(status: object) -> Text:
-    return words("no known status" if status is None else status, _STYLES.get(str(status), ""))
-
-
-def _reason(transition: Json) -> str:
+def reason(transition: Json) -> str:
     """The gateway's description with its code in brackets, and our own reason; empty if there is none of them."""
     description, code = transition.get("providerDescription"), transition.get("providerStatusId")
     parts = [str(description)] if description else []
@@ -338,25 +356,99 @@ def _reason(transition: Json) -> str:
     return "; ".join(part for part in (" ".join(parts), str(reason or "")) if part)
 
 
+def duration(seconds: float) -> str:
+    """About how long: in the greatest unit of which there are two or more, or exactly one."""
+    whole = max(0, int(seconds))
+    return next(
+        (f"{whole // length} {unit}" for length, unit in _UNITS if whole >= 2 * length or whole == length), f"{whole} s"
+    )
+
+
+def age(value: object) -> str | None:
+    """How long ago one of the API's times is, by this machine's clock; None for anything else."""
+    try:
+        at = datetime.fromisoformat(str(value))
+        return duration((datetime.now(UTC) - at).total_seconds())
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def format_time(value: object) -> str | None:
+    """One of the API's times, in UTC, to the second, as options take it; None without one."""
+    if value is None:
+        return None
+    date, time = _split_time(value)
+    return f"{date}T{time}Z" if date else plain(time)
+
+
+def _counts_table(counts: Mapping[str, int]) -> Table:
+    table = Table("status", box=None, pad_edge=False, header_style="bold")
+    table.add_column("messages", justify="right")
+    for word in sorted(counts, key=_rank):
+        table.add_row(status(word), words(counts[word]))
+    return table
+
+
+def _rank(word: str) -> int:
+    return _RANKS.get(word, len(_RANKS))
+
+
+def _describe_meaning(word: object) -> str:
+    meaning = next((meaning for known, meaning in meanings.STATUSES.items() if known.value == word), None)
+    return f": {meaning.means}." if meaning else "."
+
+
+def _describe_entry(entry: Json, numbers: Mapping[object, str]) -> tuple[Text, Text, Text]:
+    """An entry's arrow, the number of its message, and its text. `numbers`: by message id."""
+    match entry.get("type"):
+        case "message":
+            sender = f" (from {plain(entry['originator'])})" if entry.get("originator") else ""
+            to = plain(entry.get("recipient"))
+            line = Text.assemble(f"to {to}{sender}: ", (plain(entry.get("text")), "bold"))
+            if entry.get("overdue"):
+                waited = duration(float(entry.get("waitingSeconds") or 0))
+                line.append(f" (overdue: {plain(entry.get('status'))}, without a final report for {waited})", "yellow")
+            return Text("→", "bold cyan"), words(numbers.get(entry.get("id"), "")), line
+        case "transition":
+            why = reason(entry)
+            line = Text.assemble(status(entry.get("status")), f": {plain(why)}" if why else "")
+            effect = str(entry.get("effect"))
+            if effect != "applied":
+                line.append(f" ({_EFFECTS.get(effect, plain(effect))})", "dim")
+            return Text("·", "dim"), words(numbers.get(entry.get("messageId"), "")), line
+        case "reply":
+            line = Text.assemble(f"from {plain(entry.get('sender'))}: ", (plain(entry.get("content")), "bold"))
+            if consent(entry):
+                line.append(f" ({consent(entry)})", "bold red" if entry.get("isOptOut") else "bold green")
+            if entry.get("conflict"):
+                line.append(" (its msgid came before with other content)", "red")
+            return Text("←", "bold magenta"), words(numbers.get(entry.get("messageId"), "")), line
+        case other:
+            return Text(" "), Text(""), words(other)
+
+
 def _describe_parties(conversation: Json) -> str:
     parties: Sequence[Json] = conversation.get("parties") or []
     return plain(", ".join(str(party.get("number")) for party in parties)) or "nobody"
 
 
-def _describe_summary(conversation: Json) -> str:
+def _describe_summary(conversation: Json, timeline: Iterable[Json]) -> str:
     summary: Json = conversation.get("summary") or {}
     statuses: Mapping[str, object] = summary.get("statuses") or {}
+    entries = list(timeline)
+    overdue = sum(1 for entry in entries if entry.get("overdue"))
+    opt_outs = sum(1 for entry in entries if entry.get("isOptOut"))
+    last = age(summary.get("lastActivityAt"))
     parts = [
         count(int(summary.get("messages") or 0), "message"),
         ", ".join(f"{number} {status}" for status, number in statuses.items()),
+        f"{overdue} overdue" if overdue else "",
         count(int(summary.get("replies") or 0), "reply", "replies"),
+        count(opt_outs, "opt-out") if opt_outs else "",
         count(int(summary.get("conflicts") or 0), "conflict"),
+        f"last activity {last} ago" if last else "",
     ]
     return "; ".join(part for part in parts if part)
-
-
-def _format_time(value: object) -> str | None:
-    return None if value is None else " ".join(_split_time(value)) + "Z"
 
 
 def _split_time(value: object) -> tuple[str, str]:

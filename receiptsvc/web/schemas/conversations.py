@@ -14,6 +14,7 @@ from receiptsvc.store.queries.lookup import LARGE, LARGE_TRANSITIONS
 from receiptsvc.store.queries.timeline import TimelineCursor, TimelineRow
 from receiptsvc.web.http import cursors
 from receiptsvc.web.http import fields as kinds
+from receiptsvc.web.schemas import waiting
 from receiptsvc.web.schemas.base import Request, Schema, about, conversation_url, in_body, message_url
 from receiptsvc.web.schemas.messages import STATUSES, Summary, Transition
 from receiptsvc.web.schemas.replies import Reply
@@ -112,6 +113,8 @@ class TimelineMessage(Schema):
     originator = fields.String(allow_none=True, metadata=about("The sender shown.", "ACME"))
     text = fields.String(metadata=about("Its text.", "Your parcel arrives today."))
     status = fields.String(metadata=about("Its status now.", "delivered", enum=STATUSES))
+    waiting_seconds = waiting.waiting_seconds()
+    overdue = waiting.overdue()
     transaction_id = fields.String(
         data_key="transactionID", allow_none=True, metadata=about("The gateway's id.", "1234567")
     )

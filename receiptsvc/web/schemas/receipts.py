@@ -14,6 +14,7 @@ from receiptsvc.store.core.paging import MAX_ROWS
 from receiptsvc.store.inbox.receipts import RETRIABLE
 from receiptsvc.web.http import cursors
 from receiptsvc.web.http import fields as kinds
+from receiptsvc.web.schemas import waiting
 from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.messages import STATUSES, Transition
 
@@ -313,8 +314,11 @@ class Explanation(Schema):
     """Why a message has its status."""
 
     id = kinds.public_id("msg", metadata=about("The message's id.", _A_MESSAGE))
+    created_at = kinds.moment(metadata=about("When it was accepted.", "2026-01-31T09:30:00.000000Z"))
     status = fields.String(metadata=about("Its status.", "delivered", enum=STATUSES))
     status_at = kinds.moment(metadata=about("Since when the status holds.", _A_TIME))
+    waiting_seconds = waiting.waiting_seconds()
+    overdue = waiting.overdue()
     conflict = fields.Boolean(metadata=about("Whether the gateway's reports hold more than one final word.", False))
     because = fields.String(
         metadata=about(

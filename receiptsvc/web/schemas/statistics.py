@@ -3,6 +3,7 @@
 from marshmallow import fields, validate
 
 from receiptsvc.domain.statuses import PROGRESS, Effect
+from receiptsvc.domain.waiting import OVERDUE_AFTER
 from receiptsvc.store.queries.overdue import EXAMPLES, MAX_COUNTED
 from receiptsvc.store.queries.statistics import By
 from receiptsvc.web.http import fields as kinds
@@ -114,7 +115,7 @@ class OverdueQuery(Request):
     """After how long a message's final report is overdue."""
 
     older_than = fields.Integer(
-        load_default=3600,
+        load_default=int(OVERDUE_AFTER.total_seconds()),
         validate=validate.Range(0, 366 * _DAY_SECONDS),
         metadata=about("Seconds without a final report, counted from its acceptance or its deliverAfter.", 3600),
     )

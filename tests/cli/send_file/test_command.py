@@ -381,7 +381,7 @@ def test_wait_of_a_text_shows_its_final_status(service: Service, run: Run) -> No
     result = run("send", "--to", NUMBER, "--text", "x", "--wait")
     gateway.join()
     assert result.exit_code == 0
-    assert result.stdout.splitlines()[-1].split()[3] == "delivered"
+    assert result.stdout.splitlines()[-1].split()[2] == "delivered"
 
 
 def test_wait_ends_with_1_if_some_are_not_final_in_time(service: Service, run: Run, tmp_path: Path) -> None:

@@ -31,13 +31,6 @@ def test_plain_keeps_text_and_replaces_control_characters(value: object, shown: 
     assert display.plain(value) == shown
 
 
-def test_an_id_is_never_cut_short_however_narrow_the_terminal_is() -> None:
-    out, printed = console(width=40)
-    message_id = "msg_01h45ytscbebyvny4gc8cr8ma2"
-    display.print_messages(out, [{"id": message_id, "recipient": "447700900001", "status": "sent"}])
-    assert "…" not in printed.getvalue()
-
-
 def test_a_ledger_says_whether_it_balances() -> None:
     out, printed = console()
     ledger = {"received": 3, "applied": 2, "pending": 1, "callbacks": 3, "refused": 0, "balanced": True}
@@ -62,6 +55,21 @@ def test_statuses_have_colours_only_on_a_terminal() -> None:
         [{"id": "msg_1", "status": "delivered"}],
     )
     assert "\x1b[32mdelivered" in printed.getvalue()
+
+
+def test_durations_are_in_the_greatest_unit_that_says_enough() -> None:
+    shown = {
+        0: "0 s",
+        -5: "0 s",
+        60: "1 min",
+        119.9: "119 s",
+        120: "2 min",
+        3600: "1 h",
+        7199: "119 min",
+        7200: "2 h",
+        200_000: "2 d",
+    }
+    assert {seconds: display.duration(seconds) for seconds in shown} == shown
 
 
 @pytest.mark.parametrize(("number", "words"), [(0, "no replies"), (1, "1 reply"), (2, "2 replies")])

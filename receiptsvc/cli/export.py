@@ -1,0 +1,117 @@
+"""`export`: writes all messages or transitions that fit into a file or to standard output, over the API.
+
+An export that breaks off leaves no file behind, and never a part of one in place of an older whole one.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import mkstemp
+from typing import BinaryIO
+
+import click
+
+from receiptsvc.cli.terminal import display
+from receiptsvc.cli.terminal.answers import api_errors_shown
+from receiptsvc.cli.terminal.options import (
+    Word,
+    from_option,
+    since_option,
+    to_option,
+    until_option,
+    with_all,
+    without_none,
+)
+from receiptsvc.cli.terminal.wrong_use import WrongUse
+from receiptsvc.client import Client, Unreachable
+from receiptsvc.domain.statuses import Status
+
+_FILTER_OPTIONS = (
+    to_option("recipient", "To this number, in any usual writing."),
+    click.option("--to-ends", "recipientEnds", metavar="DIGITS", help="To numbers that end so."),
+    from_option("Of this sender, exactly as it was given."),
+    click.option("--client-ref", "clientRef", help="Of this clientRef."),
+    click.option("--client-ref-prefix", "clientRefPrefix", metavar="TEXT", help="Whose clientRef begins so."),
+    click.option("--transaction-id", "transactionID", metavar="DIGITS", help="Ever given this transactionID."),
+    click.option("--status", type=Word([status.value for status in Status]), help="Of this status."),
+    since_option("Accepted"),
+    until_option("Accepted"),
+)
+
+
+@click.command(short_help="Give me all of it as a table.")
+@click.argument("table", type=Word(["messages", "transitions"]), default="messages")
+@with_all(_FILTER_OPTIONS)
+@click.option("--format", "form", type=Word(["csv", "jsonl"]), default="csv", show_default=True, help="The form.")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format jsonl: one object a line.")
+@click.option("--bom", "has_bom", is_flag=True, help="Begin CSV with a byte order mark, by which Excel knows UTF-8.")
+@click.option("--timezone", metavar="ZONE", help="Write CSV's times in this zone, such as Europe/London; else UTC.")
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    default="-",
+    metavar="FILE",
+    help="Where to; a new file may be read by its owner only. Unset or -: standard output.",
+)
+def export(
+    *, table: str, form: str, as_json: bool, has_bom: bool, target: str, timezone: str | None, **filter_options: object
+) -> None:
+    """Give me all of it as a table. Messages, or their transitions, that fit every option, as CSV or JSON lines.
+
+    The file is there only when it is whole. Exit code 1 if the export breaks off: what standard output then has is not
+    all.
+
+    \b
+      python -m receiptsvc export --since 7d --output messages.csv
+      python -m receiptsvc export transitions --client-ref order-1
+    """
+    form = "jsonl" if as_json else form
+    if form == "jsonl" and (has_bom or timezone):
+        raise click.UsageError("--bom and --timezone go with CSV.")
+    filters = without_none({**filter_options, "bom": "true" if has_bom else None, "timezone": timezone})
+    pieces = Client.from_env().export(table, form, **filters)
+    with api_errors_shown():
+        try:
+            if target == "-":
+                _write(sys.stdout.buffer, pieces)
+            else:
+                with _new_file(Path(target)) as file:
+                    _write(file, pieces)
+        except Unreachable as error:
+            left = "what was written is not all" if target == "-" else f"{display.plain(target)} was not written"
+            raise click.ClickException(f"{error}; {left}") from error
+    if target != "-":
+        click.echo(f"Written to {display.plain(target)}.", err=True)
+
+
+def _write(file: BinaryIO, pieces: Iterable[bytes]) -> None:
+    file.writelines(pieces)
+    file.flush()
+
+
+@contextmanager
+def _new_file(target: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `target` when it is whole, mode 0600. A pipe or device is written as it is."""
+    path = target.resolve()
+    try:
+        if path.exists() and not path.is_file():
+            file, part = path.open("wb"), None
+        else:
+            descriptor, name = mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            file, part = os.fdopen(descriptor, "wb"), Path(name)
+    except OSError as error:
+        raise WrongUse(f"{display.plain(target)}: can't be written ({error.strerror})") from error
+    try:
+        with file:
+            yield file
+        if part is not None:
+            part.replace(path)
+    except OSError as error:
+        raise click.ClickException(f"{display.plain(target)}: can't be written ({error.strerror})") from error
+    finally:
+        if part is not None:
+            with suppress(OSError):  # it has taken its place
+                part.unlink()

@@ -1,0 +1,102 @@
+"""`inbound`, `overdue` and `stats`: lists and counts of the service, over the API."""
+
+import click
+
+from receiptsvc.cli.terminal import display, figures, findings, tables
+from receiptsvc.cli.terminal.answers import api_errors_shown, newest, print_json
+from receiptsvc.cli.terminal.options import (
+    Duration,
+    Word,
+    from_option,
+    json_option,
+    limit_option,
+    since_option,
+    to_option,
+    until_option,
+    without_none,
+)
+from receiptsvc.client import Client
+from receiptsvc.domain.statuses import Status
+from receiptsvc.domain.waiting import OVERDUE_AFTER
+
+
+@click.command(short_help="What did people write back? Who opted out?")
+@click.option("--from", "--sender", "sender", metavar="NUMBER", help="Written by this number, in any usual writing.")
+@to_option("recipient", "Sent to this number, in any usual writing.")
+@click.option("--client-ref", "clientRef", help="In the conversation of this clientRef.")
+@click.option("--opt-outs", "is_opt_out", is_flag=True, help="Only opt-outs, such as STOP.")
+@since_option("Received")
+@until_option("Received")
+@limit_option
+@json_option
+def inbound(*, is_opt_out: bool, limit: int, as_json: bool, **filter_options: object) -> None:
+    """What did people write back? Replies that fit every option, the newest first, opt-outs marked.
+
+    \b
+      python -m receiptsvc inbound --since yesterday
+      python -m receiptsvc inbound --opt-outs
+    """
+    filters = without_none({**filter_options, "isOptOut": "true" if is_opt_out else None})
+    with api_errors_shown():
+        replies, is_complete = newest(Client.from_env().replies(**filters), limit)
+    if as_json:
+        print_json({"items": replies, "isComplete": is_complete})
+        return
+    out = display.console()
+    opt_outs = sum(1 for reply in replies if reply.get("isOptOut"))
+    marked = f", {display.count(opt_outs, 'opt-out')} among them" if opt_outs else ""
+    tables.say(out, f"{display.describe_length(len(replies), 'reply', 'replies', is_complete=is_complete)}{marked}.")
+    findings.print_replies(out, replies)
+
+
+@click.command(short_help="What should have ended, and has not?")
+@click.option(
+    "--older-than",
+    "older_than",
+    type=Duration(),
+    default=int(OVERDUE_AFTER.total_seconds()),
+    show_default="1h",
+    metavar="DURATION",
+    help="How long a message may wait for its final report: seconds, or such as 90m, 6h, 2d.",
+)
+@json_option
+@click.pass_context
+def overdue(ctx: click.Context, *, older_than: int, as_json: bool) -> None:
+    """What should have ended, and has not? Messages without a final report, by status and age.
+
+    Exit code 1 if there are any.
+
+    \b
+      python -m receiptsvc overdue --older-than 6h
+    """
+    with api_errors_shown():
+        answer = Client.from_env().overdue(older_than)
+    if as_json:
+        print_json(answer)
+    else:
+        figures.print_overdue(display.console(), answer)
+    ctx.exit(1 if figures.count_overdue(answer) else 0)
+
+
+@click.command(short_help="How many, and how fast?")
+@since_option("Accepted")
+@until_option("Accepted")
+@click.option("--by", type=Word(["hour", "day"]), default="hour", show_default=True, help="The length of each line.")
+@from_option("Only messages of this sender, exactly as it was given.")
+@click.option("--status", type=Word([status.value for status in Status]), help="Count only messages of this status.")
+@json_option
+def stats(*, as_json: bool, **filter_options: object) -> None:
+    """How many, and how fast? Messages by status, delivery rate and times, by hour or day.
+
+    Without --since the last day by hour, or the last 30 days by day. Hours and days are UTC and whole.
+
+    \b
+      python -m receiptsvc stats
+      python -m receiptsvc stats --by day --since 30d
+    """
+    with api_errors_shown():
+        answer = Client.from_env().statistics(**without_none(filter_options))
+    if as_json:
+        print_json(answer)
+    else:
+        figures.print_statistics(display.console(), answer)

@@ -1,0 +1,128 @@
+"""`receipts` and `ledger`: the rows that were kept, and what an operator does with those that fit nothing.
+
+They are clients of the HTTP API. Many receipts are worked on again by `replay`.
+"""
+
+import click
+
+from receiptsvc.cli.terminal import display, parking, tables
+from receiptsvc.cli.terminal.answers import api_errors_shown, newest, print_json
+from receiptsvc.cli.terminal.options import (
+    Word,
+    json_option,
+    limit_option,
+    needed_reason_option,
+    reason_option,
+    since_option,
+    until_option,
+    without_none,
+)
+from receiptsvc.client import Client, Json
+from receiptsvc.domain.inbox import Channel, ReceiptOutcome
+
+_receipt_argument = click.argument("receipt_id", metavar="RECEIPT")
+
+
+@click.group(short_help="Which receipts fit no message? What to do about them?")
+def receipts() -> None:
+    """What became of the receipts that came? List and show them; match, retry or dismiss one.
+
+    \b
+      python -m receiptsvc receipts list --outcome unmatched
+      python -m receiptsvc receipts show rcp_01k8z4a0b1c2d3e4f5g6h7j8k8
+      python -m receiptsvc receipts match rcp_01k8z4a0b1c2d3e4f5g6h7j8k8 msg_01k8z3r5t6e8vbyq0h4n2m7c9d
+    """
+
+
+@receipts.command("list")
+@click.option("--outcome", type=Word([outcome.value for outcome in ReceiptOutcome]), help="What became of them.")
+@click.option("--channel", type=Word([channel.value for channel in Channel]), help="The address that they came to.")
+@click.option("--message", metavar="MESSAGE", help="Recorded for the message with this id.")
+@since_option("Received")
+@until_option("Received")
+@limit_option
+@json_option
+def list_all(*, limit: int, as_json: bool, **filter_options: object) -> None:
+    """List receipts that fit every option, the newest first.
+
+    \b
+      python -m receiptsvc receipts list --outcome unmatched --since yesterday
+    """
+    with api_errors_shown():
+        items, is_complete = newest(Client.from_env().receipts(**without_none(filter_options)), limit)
+    if as_json:
+        print_json({"items": items, "isComplete": is_complete})
+        return
+    out = display.console()
+    tables.say(out, f"{display.describe_length(len(items), 'receipt', is_complete=is_complete)}.")
+    parking.print_receipts(out, items)
+
+
+@receipts.command()
+@_receipt_argument
+@json_option
+def show(*, receipt_id: str, as_json: bool) -> None:
+    """Show a receipt as it came, what it led to, and what to do about it."""
+    with api_errors_shown():
+        receipt = Client.from_env().receipt(receipt_id)
+    if as_json:
+        print_json(receipt)
+    else:
+        parking.print_receipt(display.console(), receipt)
+
+
+@receipts.command()
+@_receipt_argument
+@click.argument("message_id", metavar="MESSAGE")
+@reason_option
+@json_option
+def match(*, receipt_id: str, message_id: str, reason: str | None, as_json: bool) -> None:
+    """Match a receipt to the message that it is about. Exit code 1 if it is recorded already."""
+    with api_errors_shown(is_conflict_wrong_use=False):
+        _print_change(Client.from_env().match(receipt_id, message_id, reason), as_json=as_json)
+
+
+@receipts.command()
+@_receipt_argument
+@reason_option
+@json_option
+def retry(*, receipt_id: str, reason: str | None, as_json: bool) -> None:
+    """Process a receipt again. Exit code 1 if it is recorded already."""
+    with api_errors_shown(is_conflict_wrong_use=False):
+        _print_change(Client.from_env().retry(receipt_id, reason), as_json=as_json)
+
+
+@receipts.command()
+@_receipt_argument
+@needed_reason_option
+@json_option
+def dismiss(*, receipt_id: str, reason: str, as_json: bool) -> None:
+    """Set a receipt aside: it is kept, and not processed any more. Exit code 1 if it is recorded already."""
+    with api_errors_shown(is_conflict_wrong_use=False):
+        _print_change(Client.from_env().dismiss(receipt_id, reason), as_json=as_json)
+
+
+@click.command(short_help="Was every receipt kept?")
+@json_option
+@click.pass_context
+def ledger(ctx: click.Context, *, as_json: bool) -> None:
+    """Was everything kept? How many receipts came, and what became of each, by the counters.
+
+    Exit code 1 if the ledger does not balance. `verify` proves it from the rows.
+    """
+    with api_errors_shown():
+        answer = Client.from_env().ledger()
+    if as_json:
+        print_json(answer)
+    else:
+        display.print_ledger(display.console(), answer)
+    ctx.exit(0 if answer.get("balanced") is True else 1)
+
+
+def _print_change(receipt: Json, *, as_json: bool) -> None:
+    if as_json:
+        print_json(receipt)
+        return
+    out = display.console()
+    tables.say(out, parking.describe_receipt(receipt))
+    parking.print_receipts(out, [receipt])

@@ -1,0 +1,116 @@
+"""Renders receipts as operators see them: the ledger's rows, and one receipt as it came."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from receiptsvc.cli.terminal import display, tables
+from receiptsvc.cli.terminal.display import Json, cell, format_time, plain
+from receiptsvc.cli.terminal.tables import Column
+from receiptsvc.domain import meanings
+from receiptsvc.domain.inbox import ReceiptOutcome
+
+_OUTCOME_STYLES = {
+    ReceiptOutcome.UNMAPPED: "yellow",
+    ReceiptOutcome.UNMATCHED: "yellow",
+    ReceiptOutcome.QUARANTINED: "red",
+    ReceiptOutcome.DEAD: "red",
+}
+_NAMED = ("recipient", "transactionID", "clientRef", "providerStatusId", "providerDescription", "keyId")
+
+
+def print_receipts(out: Console, items: Sequence[Json]) -> None:
+    """Receipts with their outcomes, and what those name that fit no message."""
+    columns = (
+        *(Column("id"), Column("outcome"), Column("receivedAt"), Column("recipient"), Column("transactionID")),
+        *(Column("clientRef"), Column("providerStatusId"), Column("providerDescription", is_text=True)),
+        *(Column("keyId"), Column("messageId"), Column("reason", is_text=True)),
+    )
+    rows = [
+        (
+            cell(item.get("id")),
+            _outcome(item),
+            cell(format_time(item.get("receivedAt"))),
+            cell(item.get("recipient")),
+            cell(item.get("transactionID")),
+            cell(item.get("clientRef")),
+            cell(item.get("providerStatusId")),
+            cell(item.get("providerDescription")),
+            cell(item.get("keyId")),
+            cell(item.get("messageId")),
+            cell(item.get("reason")),
+        )
+        for item in items
+    ]
+    tables.print_table(out, columns, rows)
+
+
+def print_receipt(out: Console, receipt: Json) -> None:
+    """What became of one receipt and what to do about it; what it said; what was done to it."""
+    tables.say(out, describe_receipt(receipt))
+    out.print()
+    candidates = ", ".join(receipt.get("candidates") or ())
+    tables.print_fields(
+        out,
+        [
+            ("received", cell(format_time(receipt.get("receivedAt")))),
+            ("processed", cell(format_time(receipt.get("processedAt")))),
+            ("tried again", cell(format_time(receipt.get("lookAt")))),
+            ("failed tries", cell(receipt.get("tries") or None)),
+            ("channel", cell(receipt.get("channel"))),
+            ("message", cell(receipt.get("messageId"))),
+            ("candidates", cell(candidates)),
+            ("first of its callback", cell(receipt.get("callbackId"))),
+            *((name, cell(receipt.get(name))) for name in _NAMED),
+            ("method", cell(receipt.get("method"))),
+            ("query", cell(receipt.get("query"))),
+            ("body", cell(receipt.get("body"))),
+            ("Content-Type", cell(receipt.get("contentType"))),
+            ("Content-Encoding", cell(receipt.get("contentEncoding"))),
+        ],
+    )
+    if receipt.get("transition"):
+        out.print()
+        tables.say(out, "It was recorded so:")
+        display.print_transitions(out, {"transitions": [receipt["transition"]]})
+    audits: Sequence[Json] = receipt.get("audits") or ()
+    if audits:
+        out.print()
+        tables.say(out, "What was done to it:")
+        _print_audits(out, audits)
+
+
+def describe_receipt(receipt: Json) -> Text:
+    """What became of a receipt, why, and what an operator does about it."""
+    outcome = next((each for each in ReceiptOutcome if each.value == receipt.get("outcome")), None)
+    meaning = meanings.OUTCOMES.get(outcome) if outcome is not None else None
+    text = Text.assemble(plain(receipt.get("id")), " is ", _outcome(receipt))
+    if meaning is not None:
+        text.append(f": {meaning.means}.")
+    if receipt.get("reason"):
+        text.append(f" Reason: {plain(receipt['reason'])}.")
+    if meaning is not None and meaning.action != "nothing":
+        text.append(f" To do: {meaning.action}.")
+    return text
+
+
+def _outcome(receipt: Json) -> Text:
+    word = receipt.get("outcome")
+    style = next((style for outcome, style in _OUTCOME_STYLES.items() if outcome.value == word), "")
+    return display.words(word, style)
+
+
+def _print_audits(out: Console, audits: Sequence[Json]) -> None:
+    rows = [
+        (
+            cell(format_time(audit.get("at"))),
+            cell(audit.get("action")),
+            cell(audit.get("actor")),
+            cell(audit.get("reason")),
+            cell(", ".join(f"{name}: {value}" for name, value in (audit.get("details") or {}).items())),
+        )
+        for audit in audits
+    ]
+    columns = (Column("at"), Column("action"), Column("by"))
+    tables.print_table(out, (*columns, Column("reason", is_text=True), Column("details", is_text=True)), rows)

@@ -1,0 +1,15 @@
+"""How long a message waits for its final report, and when that is overdue."""
+
+from datetime import datetime, timedelta
+
+from receiptsvc.domain.statuses import FINAL, Status
+
+OVERDUE_AFTER = timedelta(hours=1)
+
+
+def measure(status: Status, *, created_at: datetime, deliver_after: datetime | None, now: datetime) -> timedelta | None:
+    """How long a message has waited, since its acceptance or its deliverAfter; None if its status is final."""
+    if status in FINAL:
+        return None
+    since = max(created_at, deliver_after or created_at)
+    return max(now - since, timedelta(0))

@@ -1,0 +1,21 @@
+"""How long a message waits for its final report."""
+
+from datetime import timedelta
+
+from receiptsvc.domain import waiting
+from receiptsvc.domain.statuses import FINAL, Status
+from tests.support.rows import T0, seconds
+
+
+def measure(status: Status, deliver_after: float | None, now: float) -> timedelta | None:
+    later = None if deliver_after is None else seconds(deliver_after)
+    return waiting.measure(status, created_at=T0, deliver_after=later, now=seconds(now))
+
+
+def test_it_waits_since_its_acceptance_or_its_deliver_after_until_it_is_final() -> None:
+    assert measure(Status.SENT, None, 90) == timedelta(seconds=90)
+    assert measure(Status.ACCEPTED, 60, 90) == timedelta(seconds=30)
+    assert measure(Status.ACCEPTED, -600, 90) == timedelta(seconds=90), "never before it was accepted"
+    assert measure(Status.ACCEPTED, 600, 90) == timedelta(0), "its time has not come"
+    assert measure(Status.SENT, None, -1) == timedelta(0), "a clock that was set back"
+    assert {measure(status, None, 90) for status in FINAL} == {None}
