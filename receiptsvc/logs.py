@@ -85,6 +85,7 @@ def fault(
     action: str,
     cause: BaseException | str,
     *,
+    kind: str | None = None,
     source: str = "",
     times: int = 1,
     level: int = logging.WARNING,
@@ -92,13 +93,13 @@ def fault(
 ) -> None:
     """Log a fault the first time, and count it from then on, until it is over.
 
-    `cause`: with the same one, or one of the same kind, it is the same fault. `source`: which of several has met it; it
-    is over when all of them have said so, or after a minute without it. `times`: how often. `fields`: as for `info`, of
-    the first time.
+    `cause`: with the same one, or one of the same kind, it is the same fault. `kind`: if it is not the cause's own.
+    `source`: which of several has met it; it is over when all of them have said so, or after a minute without it.
+    `times`: how often. `fields`: as for `info`, of the first time.
     """
     error = describe(cause) if isinstance(cause, BaseException) else cause
-    kind = getattr(cause, "kind", None) or error
-    _faults.meet((action, kind), _Fault(error, level, times=times, sources={source}), fields)
+    known_as = kind or getattr(cause, "kind", None) or error
+    _faults.meet((action, known_as), _Fault(error, level, times=times, sources={source}), fields)
 
 
 def over(action: str, *, source: str = "") -> None:

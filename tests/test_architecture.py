@@ -44,7 +44,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "store/queries": ({"domain", "store/core", "store/messages"}, {"sqlalchemy"}),
     "store/health": (
-        {"domain", "ids", "store/core", "store/inbox", "store/messages", "store/outbound"},
+        {"domain", "ids", "logs", "store/core", "store/inbox", "store/messages", "store/outbound"},
         {"sqlalchemy"},
     ),
     "upgrade": ({"config", "domain", "store/core"}, {"alembic", "sqlalchemy"}),
@@ -135,6 +135,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
             "metrics",
             "server",
             "store/core",
+            "store/health",
             "store/inbox",
             "store/messages",
             "store/outbound",
@@ -155,7 +156,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
         {"client", "config", "domain", "private_files", "tokens", "worker"},
         {"psycopg", "requests", "sqlalchemy"},
     ),
-    "cli/terminal": ({"client", "config", "domain", "logs", "store/core"}, {"click", "rich", "sqlalchemy"}),
+    "cli/terminal": ({"client", "config", "domain", "store/core"}, {"click", "rich"}),
     "cli/send_file": ({"cli/terminal", "client", "config", "domain", "private_files"}, {"click"}),
     "cli": (
         {
@@ -178,7 +179,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
             "upgrade",
             "worker",
         },
-        {"click", "rich", "sqlalchemy"},
+        {"click", "rich"},
     ),
     "__main__": ({"cli"}, set()),
     "__init__": (set(), set()),

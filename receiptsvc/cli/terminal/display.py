@@ -181,11 +181,13 @@ def print_sending(out: Console, state: Json) -> None:
     accounts: Sequence[Json] = state.get("accounts") or []
     for account in accounts:
         _print_account(out, account)
-    if not (state.get("paused") or state.get("accountRefusedAt")):
+    if not (state.get("paused") or state.get("accountRefusedAt") or state.get("workers") == 0):
         out.print("Other messages go out." if accounts else "Messages go out.")
     overdue = int(state.get("overdue") or 0)
     if overdue:
         out.print(words(f"{count(overdue, 'message')} to `resolve`: nobody knows if the gateway took it.", "yellow"))
+    for line in state.get("degraded") or ():
+        out.print(words(f"{line[:1].upper()}{line[1:]}.", "yellow"))
 
 
 def _print_account(out: Console, account: Json) -> None:
