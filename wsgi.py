@@ -2,6 +2,7 @@
 
 import atexit
 import sys
+import threading
 
 from receiptsvc import logs, private_files
 from receiptsvc.config import Settings
@@ -19,6 +20,7 @@ from receiptsvc.spool.writer import Spool
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.notify import Notifier
 from receiptsvc.store.core.topics import Topic
+from receiptsvc.store.health.health_log import watch_for_workers
 from receiptsvc.store.inbox.writer import open_writer
 from receiptsvc.web.app import create_app
 from receiptsvc.web.http import auth
@@ -32,6 +34,8 @@ def make() -> Application:
     logs.set_up("web")
     settings = Settings.from_env()
     private_files.warn_of_open(settings.private_paths)
+    if settings.unknown_names:
+        logs.warning("settings.unknown", names=settings.unknown_names)
     if settings.api_key_file is not None:
         logs.info("web.api_key_made_here", file=str(settings.api_key_file))
     connections = settings.connection_shares.api
@@ -42,10 +46,10 @@ def make() -> Application:
         database.close()  # so that the writer finds a connection free
         writer.connect()  # raises SettingsError if commits are not durable
     except NotMigrated as error:
-        logs.warning("web.not_migrated", error=logs.describe(error))  # the migrations may run at this moment
+        logs.fault("web.not_migrated", error)  # the migrations may run at this moment
         schema_check.check_later(database)
     except StorageUnavailable as error:
-        logs.warning("web.storage_unavailable", error=logs.describe(error))  # callbacks are answered 503 or spooled
+        logs.fault("web.storage_unavailable", error)  # callbacks are answered 503 or spooled
         schema_check.check_later(database)
     if not settings.is_sqlite:
         notifier = Notifier(settings.database_url)
@@ -64,6 +68,9 @@ def make() -> Application:
         drainer = Drainer(settings.spool_dir, spool, drain_writer, notify_of_receipts)
         atexit.register(spool.close)
         atexit.register(drainer.close)
+    stop = threading.Event()
+    threading.Thread(target=watch_for_workers, args=(database, stop), name="health", daemon=True).start()
+    atexit.register(stop.set)
     ack_stats = AckStats(database)
     atexit.register(ack_stats.close)
     atexit.register(group_commit.close)

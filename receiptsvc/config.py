@@ -77,6 +77,13 @@ NAMES = frozenset({
 # fmt: on
 
 
+# A name that begins so is meant for us; another one may be anybody's.
+_PREFIXES = ("DYNMARK_", "CALLBACK_", "RECEIPTSVC_")
+# What Kubernetes and Docker put into the environment for a service that is called receiptsvc.
+_OF_ORCHESTRATOR = re.compile(r"\w+_(?:SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_(?:TCP|UDP)\w*)")
+_MIN_GUESSED = 8  # characters of a name that a misspelling is looked for: one edit makes PORT a POST, or PORTS
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """Our account with the gateway."""
@@ -129,6 +136,7 @@ class Settings:
     suppresses_opt_outs: bool  # whether replies of such words suppress their sender for the originator answered
     skips_suppressed: bool  # a suppressed recipient is left out with a warning; else the request is refused
     keep_events: timedelta  # how long a stream can be continued after an event
+    unknown_names: tuple[str, ...]  # of the environment: meant for us by their beginning, and no setting
 
     @property
     def is_sqlite(self) -> bool:
@@ -174,6 +182,7 @@ class Settings:
             raise SettingsError([_NO_DATABASE])
         settings = cls._read(env)
         env.refuse_former_names()
+        env.refuse_misspelled_names()
         if env.faults:
             raise SettingsError(env.faults)
         return settings
@@ -239,6 +248,7 @@ class Settings:
             skips_suppressed=env.choice("SUPPRESSED_ACTION", SUPPRESSED_ACTIONS) == "skip",
             # At least a day, so that a reader that was away for a night can go on; at most ten years, as for replies.
             keep_events=timedelta(days=env.integer("KEEP_EVENTS_DAYS", 3, minimum=1, maximum=3650)),
+            unknown_names=env.unknown_names(),
         )
 
 
@@ -259,6 +269,33 @@ class _EnvReader:
         for name, new_name in RENAMED.items():
             if self.text(name) is not None:
                 self.fault(name, f"is called {new_name} now")
+
+    def refuse_misspelled_names(self) -> None:
+        """Refuse each name that is one edit from a setting which is unset: a default would be taken in silence."""
+        for written in self._strangers():
+            meant = next((name for name in sorted(NAMES) if self._is_misspelled(written, name)), None)
+            if meant is not None:
+                self.fault(written, f"is no setting, and {meant} is unset: if that is meant, correct the name")
+
+    def unknown_names(self) -> tuple[str, ...]:
+        """The names that only can be meant for us, and are no settings, sorted."""
+        return tuple(
+            name
+            for name in self._strangers()
+            if name.startswith(_PREFIXES)
+            and not _OF_ORCHESTRATOR.fullmatch(name)
+            and not (name.endswith("_PORT") and self._environ[name].startswith(("tcp://", "udp://")))
+        )
+
+    def _strangers(self) -> list[str]:
+        known = NAMES | RENAMED.keys()
+        return sorted(name for name in self._environ if name not in known and self.text(name) is not None)
+
+    def _is_misspelled(self, written: str, name: str) -> bool:
+        if self.text(name) is not None or len(name) < _MIN_GUESSED or not _is_one_edit(written.upper(), name):
+            return False
+        # API_KEY is a usual name for the key of any other service; ours have three parts.
+        return name != "API_KEYS" or self._environ[written].count(":") >= 2
 
     def text(self, name: str) -> str | None:
         """The setting without spaces around it; None if it is unset or empty."""
@@ -480,6 +517,14 @@ class _EnvReader:
             except OSError as error:
                 self.fault(name, f"could not be made in the data folder ({error.strerror}); set it: {syntax}")
         return value
+
+
+def _is_one_edit(written: str, name: str) -> bool:
+    """Whether a name is another one, or that with one character more, fewer or replaced, or two neighbours swapped."""
+    same = next((place for place, pair in enumerate(zip(written, name, strict=False)) if pair[0] != pair[1]), None)
+    left, right = (written[same:], name[same:]) if same is not None else (written[len(name) :], name[len(written) :])
+    is_swapped = left[:2] == right[1::-1] and left[2:] == right[2:]
+    return left[1:] == right or left == right[1:] or left[1:] == right[1:] or is_swapped
 
 
 def _is_http_url(text: str) -> bool:

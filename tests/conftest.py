@@ -26,6 +26,7 @@ from typing import Any
 
 import pytest
 
+from receiptsvc import logs
 from receiptsvc.store.core import db
 from receiptsvc.store.core.db import Database
 from tests.support import databases
@@ -92,6 +93,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish() -> None:
     """Spare the garbage collector what lives as long as the tests: looking at it took a tenth of all their time."""
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def no_known_faults() -> None:
+    """Let each test's faults be logged as a new process logs them."""
+    logs.forget_faults()
 
 
 @pytest.fixture(scope="session")

@@ -114,6 +114,53 @@ def test_a_bad_value_is_named_and_never_repeated(name: str, value: str) -> None:
     assert SECRET not in fault
 
 
+MISSPELLED = [
+    ("DATABSE_URL", "DATABASE_URL"),  # one character fewer,
+    ("DATABASE_URLS", "DATABASE_URL"),  # one more,
+    ("DATABASE_URI", "DATABASE_URL"),  # another,
+    ("DATABASE_ULR", "DATABASE_URL"),  # two swapped
+    ("ADTABASE_URL", "DATABASE_URL"),
+    ("database_url", "DATABASE_URL"),
+    ("DATABASE-URL", "DATABASE_URL"),
+    ("CALLBACK_KEY", "CALLBACK_KEYS"),
+    ("DYNMARK_USER_NAME", "DYNMARK_USERNAME"),
+    ("PUBLIC_URL_", "PUBLIC_URL"),
+    ("SPOOLDIR", "SPOOL_DIR"),
+]
+
+
+@pytest.mark.parametrize(("written", "meant"), MISSPELLED)
+def test_a_name_one_edit_from_a_setting_that_is_unset_is_refused_with_that_name(written: str, meant: str) -> None:
+    (fault,) = faults({written: f"sqlite:///{SECRET}"})
+    assert fault == f"{written}: is no setting, and {meant} is unset: if that is meant, correct the name"
+
+
+def test_a_misspelled_key_is_told_from_another_service_s() -> None:
+    (fault,) = faults({"API_KEY": f"shop:send:{SECRET}"})
+    assert "API_KEYS is unset" in fault
+    assert Settings.from_env({"API_KEY": SECRET}).unknown_names == ()
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"PORTS": "80", "POST": "1", "SORT": "1", "HOST": "x", "PORT1": "8001"},  # anybody's
+        {"DATABASE_URI": "sqlite:///x.db", "DATABASE_URL": "sqlite:///y.db"},  # the setting has its value
+        {"DATABSE_URL": "  "},  # nothing is set
+        {"DATABASE_URL_BACKUP": "x", "PUBLICURLS": "x"},  # further away
+        {"RECEIPTSVC_SERVICE_HOST": "10.0.0.1", "RECEIPTSVC_PORT": "tcp://10.0.0.1:80"},  # Kubernetes' own
+        {"RECEIPTSVC_PORT_80_TCP_ADDR": "10.0.0.1", "RECEIPTSVC_WEB_SERVICE_PORT_HTTP": "80"},
+    ],
+)
+def test_names_that_are_not_ours_are_left_alone(environ: dict[str, str]) -> None:
+    assert Settings.from_env(environ).unknown_names == ()
+
+
+def test_other_unknown_names_that_begin_as_ours_are_named() -> None:
+    environ = {"DYNMARK_URL": "x", "RECEIPTSVC_PORT": "80", "CALLBACK_TIMEOUT": "3", "SOMETHING": "x"}
+    assert Settings.from_env(environ).unknown_names == ("CALLBACK_TIMEOUT", "DYNMARK_URL", "RECEIPTSVC_PORT")
+
+
 def test_an_empty_key_file_is_a_fault(data_folder: Path) -> None:
     data_folder.mkdir()
     for name in ("callback_keys", "api_key"):

@@ -3,11 +3,9 @@
 from contextlib import closing
 
 import click
-from sqlalchemy.exc import SQLAlchemyError
 
-from receiptsvc.cli.terminal import database_faults
 from receiptsvc.config import Settings
-from receiptsvc.store.core import schema, time_limits
+from receiptsvc.store.core import database_faults, schema, time_limits
 from receiptsvc.store.core.db import Database
 from receiptsvc.upgrade.runner import Outcome, Upgrade
 
@@ -30,5 +28,5 @@ def migrate() -> None:
         database = Database(settings.database_url, pool_size=2, may_create=True, limits=time_limits.MIGRATION)
         with closing(database):
             click.echo(_ENDS[Upgrade(database, click.echo).run()])
-    except (SQLAlchemyError, OSError) as error:
+    except database_faults.ERRORS as error:
         raise click.ClickException(database_faults.explain(error, settings.database_url)) from error

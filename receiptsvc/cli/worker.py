@@ -29,6 +29,8 @@ def worker() -> None:
     set_at_signals(stop)
     settings = Settings.from_env()
     private_files.warn_of_open(settings.private_paths)
+    if settings.unknown_names:
+        logs.warning("settings.unknown", names=settings.unknown_names)
     database = Database(
         settings.database_url, pool_size=settings.connection_shares.worker, is_worker=True, limits=time_limits.WORK
     )
@@ -61,16 +63,16 @@ def _await_database(database: Database, stop: threading.Event) -> None:
 
     Raises SettingsError if its commits are not durable, and TooNew.
     """
-    said = ""
     while not stop.is_set():
         try:
             database.check_durability()
             database.check_schema()
+        except NotMigrated as error:
+            logs.fault("worker.waits_for_migrations", error, kind=NotMigrated.kind)  # one by one they are done
         except StorageUnavailable as error:
-            action = "worker.waits_for_migrations" if isinstance(error, NotMigrated) else "worker.storage_unavailable"
-            if action != said:
-                logs.warning(action, error=logs.describe(error))
-            said = action
-            stop.wait(_LOOK_SECONDS)
+            logs.fault("worker.storage_unavailable", error, source="start")
         else:
+            logs.over("worker.waits_for_migrations")
+            logs.over("worker.storage_unavailable", source="start")
             return
+        stop.wait(_LOOK_SECONDS)

@@ -25,9 +25,18 @@ class Refused(ReceiptsvcError):
 
 
 class StorageUnavailable(ReceiptsvcError):
-    """The database failed. What was being written may or may not be stored."""
+    """The database failed. What was being written may or may not be stored.
+
+    `kind`: the name of the fault in a few words, which anybody may read; None: it has none. The text is for operators:
+    it names the database.
+    """
 
     retry_helps = True
+    kind: str | None = None
+
+    def __init__(self, text: str, kind: str | None = None) -> None:
+        super().__init__(text)
+        self.kind = kind or self.kind
 
 
 class LockTimeout(StorageUnavailable):
@@ -37,6 +46,8 @@ class LockTimeout(StorageUnavailable):
 class ReadOnly(StorageUnavailable):
     """The database takes no writes: a standby, or a primary that was demoted. Nothing was stored."""
 
+    kind = "read-only"
+
 
 class StatementTimeout(StorageUnavailable):
     """A statement took too long, by itself: it waited for no lock. Nothing was stored."""
@@ -45,6 +56,10 @@ class StatementTimeout(StorageUnavailable):
 class NotMigrated(StorageUnavailable):
     """The database has no tables yet, or not all that this release needs. It passes when the migrations have run."""
 
+    kind = "no tables"
+
 
 class TooNew(ReceiptsvcError):
     """The database is newer than this release, and does not say that this release may still use it."""
+
+    kind = "newer than this release"

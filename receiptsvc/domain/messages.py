@@ -85,11 +85,28 @@ class SendOutcome(StrEnum):
     SUSPECT_UNCLEAR = "suspect_unclear"  # the call ended so: this message may have been sent
 
 
+class Contact(StrEnum):
+    """What is wrong with the gateway itself, as one call has found it."""
+
+    UNREACHABLE = "unreachable"  # there was no connection
+    UNCLEAR = "unclear"  # no whole answer came, or one that proves nothing
+    WEB_PAGE = "web_page"  # a page for people came: its address may be wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Amiss:
+    """A call that found something wrong with the gateway itself. `text`: our own words, for logs and operators."""
+
+    contact: Contact
+    text: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SendResult:
     """How a call ended for one message, and what the gateway answered.
 
-    `is_of_credentials`: a refusal of our own credentials, and so of every account that uses them.
+    `is_of_credentials`: a refusal of our own credentials, and so of every account that uses them. `amiss`: what is
+    wrong with the gateway itself, as far as this call shows; the same for all its messages.
     """
 
     outcome: SendOutcome
@@ -98,6 +115,7 @@ class SendResult:
     code: str | None = None
     description: str | None = None
     detail: str | None = None
+    amiss: Amiss | None = None
 
 
 class Receipt(NamedTuple):  # thousands are made every second: a tuple takes a third of a dataclass's time

@@ -60,10 +60,9 @@ class AckStats:
         try:
             self._thread.run(self._commit, counts, slowest, list(self._refused))
         except Exception as error:  # noqa: BLE001 - the counts stay here, and the next write includes them
-            logs.warning(
-                "intake.ack_stats_not_kept", error=logs.describe(error), seconds=round(monotonic() - started, 1)
-            )
+            logs.fault("intake.ack_stats_not_kept", error, seconds=round(monotonic() - started, 1))
             return
+        logs.over("intake.ack_stats_not_kept")
         self._written_milliseconds = slowest
         self._refused.clear()
         for name, count in counts.items():

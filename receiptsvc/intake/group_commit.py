@@ -7,6 +7,7 @@ Between groups the same greenlet keeps the inbox writer's connection open, so th
 connections are few. When a readiness probe asks, it also tries whether a callback could be kept.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
@@ -61,8 +62,11 @@ class GroupCommit:
     ) -> None:
         """`on_commit` is called after each commit, on the loop: it must return at once."""
         self._inbox_writer, self._spool, self._budget_seconds = inbox_writer, spool, budget_seconds
-        self._database_thread = AbortableThread(inbox_writer.abandon)
-        self._spool_thread, self._trial_thread = AbortableThread(), AbortableThread()
+        self._database_thread = AbortableThread("the database", inbox_writer.abandon)
+        self._spool_thread, self._trial_thread = (
+            AbortableThread("the spool's disk"),
+            AbortableThread("the spool's disk"),
+        )
         self._trial_lock = Semaphore()
         self._forming = _Group()
         self._has_work = Event()
@@ -70,6 +74,7 @@ class GroupCommit:
         self._is_closing = False
         self._is_probe_waiting = False
         self._last_outcome: Kept | None = None  # None: the last callback or trial could not be kept
+        self._why_not = StorageUnavailable("a callback could not be kept")  # while there is no outcome
         self._outcome_valid_until = 0.0  # of the monotonic clock
         self._next_outcome = Event()
         self.is_database_away = False
@@ -109,7 +114,7 @@ class GroupCommit:
                 if not self._is_outcome_valid():
                     self._try_spool(StorageUnavailable("keeping takes too long"))
         if self._last_outcome is None:
-            raise StorageUnavailable("a callback could not be kept")
+            raise StorageUnavailable(str(self._why_not), self._why_not.kind)
         return self._last_outcome
 
     def close(self) -> None:
@@ -181,9 +186,15 @@ class GroupCommit:
                 if not may_wait or monotonic() + _RETRY_SECONDS > deadline:
                     raise
             else:
-                self.is_database_away = False
+                if self.is_database_away:
+                    self._note_recovery()
                 return
             gevent.sleep(_RETRY_SECONDS)
+
+    def _note_recovery(self) -> None:
+        self.is_database_away = False
+        for action in ("intake.spooled", "intake.not_kept", "intake.trial_not_in_database"):
+            logs.over(action)
 
     def _write_to_spool(self, arrivals: Sequence[Arrival], why: StorageUnavailable) -> frozenset[UUID]:
         """Append to the spool. `why`: what the database said. Returns the ids of those that could not be kept."""
@@ -192,12 +203,15 @@ class GroupCommit:
             try:
                 self._spool_thread.run(GRACE_SECONDS / 2, lambda: spool.append(arrivals))
             except StorageUnavailable as error:
-                logs.error("intake.not_spooled", error, callbacks=len(arrivals))
+                logs.fault("intake.not_spooled", error, level=logging.ERROR, times=len(arrivals))
+                why = _both(why, error)
             else:
-                logs.warning("intake.spooled", callbacks=len(arrivals), error=logs.describe(why))
+                logs.over("intake.not_spooled")
+                logs.fault("intake.spooled", why, times=len(arrivals))
                 self._set_outcome(Kept.IN_SPOOL, _OUTCOME_VALID_SECONDS)
                 return frozenset()
-        logs.warning("intake.not_kept", callbacks=len(arrivals), error=logs.describe(why))
+        logs.fault("intake.not_kept", why, times=len(arrivals))
+        self._why_not = why
         self._set_outcome(None, _OUTCOME_VALID_SECONDS)
         return frozenset(arrival.id for arrival in arrivals)
 
@@ -220,10 +234,13 @@ class GroupCommit:
             try:
                 self._trial_thread.run(GRACE_SECONDS / 2, self._spool.try_appending)
             except StorageUnavailable as error:
-                logs.error("intake.spool_trial_failed", error)
+                logs.fault("intake.spool_trial_failed", error, level=logging.ERROR)
+                why = _both(why, error)
             else:
+                logs.over("intake.spool_trial_failed")
                 outcome = Kept.IN_SPOOL
-        logs.warning("intake.trial_not_in_database", error=logs.describe(why), is_spooled=outcome is not None)
+        logs.fault("intake.trial_not_in_database", why, is_spooled=outcome is not None)
+        self._why_not = why
         if not self._is_outcome_valid():
             self._set_outcome(outcome, _TRIAL_VALID_SECONDS)
 
@@ -235,6 +252,12 @@ class GroupCommit:
 
     def _is_outcome_valid(self) -> bool:
         return monotonic() < self._outcome_valid_until
+
+
+def _both(of_database: StorageUnavailable, of_spool: StorageUnavailable) -> StorageUnavailable:
+    """Why neither database nor spool could keep a callback."""
+    kinds = ", ".join(filter(None, (of_database.kind, of_spool.kind)))
+    return StorageUnavailable(f"{of_database}; {of_spool}", kinds or None)
 
 
 def _size(arrival: Arrival) -> int:

@@ -173,6 +173,9 @@ class Feed:
                 logs.warning("events.not_kept", streams=len(self.streams))
                 self._end_streams()
                 break
+            except StorageUnavailable as error:
+                logs.fault("events.not_read", error)
+                pause = _OUTAGE_SECONDS
             except Exception as error:  # noqa: BLE001 - without its poller every stream would fall silent
                 logs.error("events.not_read", error)
                 pause = _OUTAGE_SECONDS

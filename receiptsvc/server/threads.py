@@ -51,8 +51,9 @@ class AbortableThread:
     when the next task finds it still hanging: the first call may have come before there was anything to abort.
     """
 
-    def __init__(self, abort: Callable[[], None] = lambda: None) -> None:
-        self._abort = abort
+    def __init__(self, what: str, abort: Callable[[], None] = lambda: None) -> None:
+        """`what`: what its tasks wait for, such as `the database`."""
+        self._what, self._abort = what, abort
         self._pool = ThreadPool(1)
         self._hanging: ThreadResult | None = None
 
@@ -66,7 +67,7 @@ class AbortableThread:
             self._hanging.wait(timeout=deadline - monotonic())
             if not self._hanging.ready():
                 self._abort()
-                raise StorageUnavailable("an earlier write still hangs")
+                raise self._no_answer()
             self._hanging = None
         result = self._pool.spawn(_catch, task)
         result.wait(timeout=max(deadline - monotonic(), _MIN_SECONDS))
@@ -74,8 +75,12 @@ class AbortableThread:
             self._hanging = result
             if abort_on_timeout:
                 self._abort()
-            raise StorageUnavailable("it took too long")
+            raise self._no_answer()
         _unwrap(result.get())
+
+    def _no_answer(self) -> StorageUnavailable:
+        text = f"{self._what} did not answer in time: see whether it runs and can be reached, and what it is busy with"
+        return StorageUnavailable(text, f"no answer of {self._what}")
 
 
 class EventLoop:

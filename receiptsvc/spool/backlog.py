@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.spool import records, writer
 
 
@@ -38,7 +39,16 @@ class Backlog:
         self._counts: dict[str, _FileCount] = {}
 
     def look(self) -> SpoolState:
-        """What the folder holds now; nothing if there is no such folder. Raises OSError if it can't be read."""
+        """What the folder holds now; nothing if there is no such folder. Raises StorageUnavailable."""
+        try:
+            return self._look()
+        except OSError as error:
+            raise StorageUnavailable(
+                f"the spool can't be looked at ({error.strerror}): see the folder SPOOL_DIR and its rights",
+                "SPOOL_DIR not readable",
+            ) from error
+
+    def _look(self) -> SpoolState:
         with self._lock:
             counts: dict[str, _FileCount] = {}
             waiting_bytes = aside_files = 0

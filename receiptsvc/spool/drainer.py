@@ -55,6 +55,8 @@ class Drainer:
                     pause = _LONG_INTERVAL_SECONDS
             except StorageUnavailable:
                 continue  # `GroupCommit` logs the outage
+            except OSError as error:
+                logs.fault("spool.drain_failed", f"SPOOL_DIR: {error.strerror}: see its rights and its disk")
             except Exception as error:  # noqa: BLE001 - the next pass is a second away
                 logs.error("spool.drain_failed", error)
 
@@ -94,7 +96,7 @@ def drain(folder: Path, write: Write, *, group_size: int = 500, stop: Callable[[
                 if not _drain_file(path, write_and_count, group_size, stop):
                     break
             except StorageUnavailable as error:
-                logs.warning("spool.drain_stopped", file=path.name, error=logs.describe(error))
+                logs.fault("spool.drain_stopped", error, file=path.name)
                 break
             except (OSError, records.OtherVersion) as error:
                 logs.error("spool.not_drained", error, file=path.name)

@@ -61,7 +61,10 @@ class Spool:
             self._try_folder()
         except OSError as error:
             raise SettingsError(
-                [f"SPOOL_DIR: must be a folder in which files can be written, synced and locked ({error.strerror})"]
+                [
+                    "SPOOL_DIR: must be a folder in which files can be written, synced and locked, and "
+                    f"{folder} is not ({error.strerror}): see its rights and its disk"
+                ]
             ) from error
 
     def append(self, arrivals: Sequence[Arrival]) -> None:
@@ -78,7 +81,7 @@ class Spool:
                 self._write(file, arrivals)
             except OSError as error:
                 self._abandon_file()
-                raise StorageUnavailable(f"the spool could not be written: {error.strerror}") from error
+                raise _unwritable(error) from error
             if file.durable_bytes >= self._max_file_bytes:
                 self._release()
 
@@ -89,7 +92,7 @@ class Spool:
         try:
             self._try_folder()
         except OSError as error:
-            raise StorageUnavailable(f"the spool could not be written: {error.strerror}") from error
+            raise _unwritable(error) from error
 
     def seal(self) -> None:
         """Write no more to the current file, so that it can be drained. The next append makes a new one."""
@@ -158,6 +161,13 @@ class Spool:
         if file is not None:
             with suppress(OSError):  # everything that was promised is on the disk already
                 os.close(file.descriptor)
+
+
+def _unwritable(error: OSError) -> StorageUnavailable:
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "make room on its disk" if is_full else "see its rights and its disk"
+    kind = "SPOOL_DIR full" if is_full else "SPOOL_DIR not writable"
+    return StorageUnavailable(f"SPOOL_DIR: the spool could not be written ({error.strerror}): {remedy}", kind)
 
 
 def try_lock(descriptor: int) -> bool:

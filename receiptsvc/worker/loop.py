@@ -7,7 +7,7 @@ What a thread does in a step belongs to `process`, `submit` or the store, not he
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,11 +26,14 @@ from receiptsvc.store.core.clock import describe_skew
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Heartbeat
 from receiptsvc.store.core.topics import Topic
-from receiptsvc.store.health import connection_limits, heartbeats
+from receiptsvc.store.health import connection_limits, heartbeats, service_state
+from receiptsvc.store.health.health_log import HealthLog
+from receiptsvc.store.health.service_state import Finding
 from receiptsvc.store.inbox import parking
 from receiptsvc.store.messages import change_feed
 from receiptsvc.store.outbound import call_results
 from receiptsvc.worker import single_instance
+from receiptsvc.worker.gateway_watch import GatewayFault, GatewayWatch
 from receiptsvc.worker.pending_queue import PendingQueue
 from receiptsvc.worker.receipt_processor import ReceiptRules, process
 from receiptsvc.worker.sender import release, repeats, submit
@@ -43,6 +46,7 @@ _BATCH = 1000  # callbacks in a step
 _SQLITE_BATCH = 100  # about 50 ms at most
 _HEARTBEAT_SECONDS = 5.0
 _REUSED_AFTER = timedelta(days=1)  # without a heartbeat a process of this host with a worker's id is not that worker
+_HEALTH_SECONDS = 60.0  # between two looks at the whole service, for the log
 _TIDY_SECONDS = 5.0
 _PRUNE_SECONDS = 60.0
 _TIME_SLICES_SECONDS = 60.0  # also between tries to get a lock
@@ -127,8 +131,16 @@ def _duties(
         database.let_others_write()
         return done
 
+    gateway_watch = GatewayWatch()
+
     def beat() -> int:
-        queue.mark_next(_beat(database))
+        queue.mark_next(_beat(database, gateway_watch.fault()))
+        return 0
+
+    health_log = HealthLog()
+
+    def look_at_health() -> int:
+        health_log.update(_find_degraded(settings, database))
         return 0
 
     def tidy() -> int:
@@ -141,6 +153,7 @@ def _duties(
         Duty(name="heartbeat", step=beat, rest=lambda: stop.wait(_HEARTBEAT_SECONDS)),
         Duty(name="watch", step=watch.look, rest=watch.rest),
         Duty(name="process", step=process_receipts, rest=lambda: watch.rest_until(Topic.RECEIPTS)),
+        Duty(name="health", step=look_at_health, rest=lambda: stop.wait(_HEALTH_SECONDS)),
         Duty(name="tidy", step=tidy, rest=lambda: stop.wait(_TIDY_SECONDS)),
         Duty(name="prune", step=lambda: _prune_events(settings, database), rest=lambda: stop.wait(_PRUNE_SECONDS)),
     ]
@@ -153,7 +166,8 @@ def _duties(
 
     def send() -> int:
         # One sender is woken at a time, and wakes the next when it has found something.
-        return submit(database, gateways, settings, stop, on_claim=lambda: watch.notify({Topic.MESSAGES}))
+        wake_another = partial(watch.notify, {Topic.MESSAGES})
+        return submit(database, gateways, settings, stop, on_claim=wake_another, on_end=gateway_watch.note)
 
     rest = partial(watch.rest_until, Topic.MESSAGES)
     return duties + [Duty(name=f"send-{number}", step=send, rest=rest) for number in range(settings.send_concurrency)]
@@ -176,7 +190,7 @@ def _register(database: Database, queue: PendingQueue) -> int:
 
     An older heartbeat of our own name is that of a killed worker: a container gives the same name to each.
     """
-    queue.mark_next(_beat(database, is_starting=True))
+    queue.mark_next(_beat(database, None, is_starting=True))
     return 0
 
 
@@ -190,8 +204,8 @@ def _warn_of_limits(settings: Settings, database: Database) -> int:
     return 0
 
 
-def _beat(database: Database, *, is_starting: bool = False) -> int:
-    """Send a heartbeat, and remove those of killed workers.
+def _beat(database: Database, fault: GatewayFault | None, *, is_starting: bool = False) -> int:
+    """Send a heartbeat, and remove those of killed workers. `fault`: of the gateway.
 
     Returns how many rows must be marked before they are processed, because one of them may have killed a worker.
     """
@@ -207,10 +221,25 @@ def _beat(database: Database, *, is_starting: bool = False) -> int:
 
     with database.transaction() as session:
         killed = heartbeats.reap(session, "worker", is_killed)
-        heartbeats.beat(session, _process_name(), now, clock_ahead_seconds=database.clock.ahead_seconds)
+        heartbeats.beat(
+            session,
+            _process_name(),
+            now,
+            clock_ahead_seconds=database.clock.ahead_seconds,
+            gateway_fault=fault.text if fault is not None else None,
+            gateway_fault_at=fault.since if fault is not None else None,
+        )
     if killed:
         logs.warning("worker.others_were_killed", workers=killed)
     return killed * _BATCH
+
+
+def _find_degraded(settings: Settings, database: Database) -> Sequence[Finding]:
+    """What is not as it should be. What the gateway does is not in it: the calls have logged that already."""
+    listed = {key.kid for key in settings.callback_keys}
+    with database.reading() as session:
+        state = service_state.read(session, database.clock.now(), listed_kids=listed)
+    return [finding for finding in service_state.describe(state) if finding.name != service_state.GATEWAY_AMISS]
 
 
 def _is_alive(process_id: int) -> bool:
@@ -265,8 +294,9 @@ def _run_until_done(step: Callable[[], int], stop: threading.Event) -> None:
         try:
             remaining = step()
         except StorageUnavailable as error:
-            logs.warning("worker.storage_unavailable", duty="start", error=logs.describe(error))
+            logs.fault("worker.storage_unavailable", error, source="start")
             stop.wait(_PAUSES.gaps[0].total_seconds())
+    logs.over("worker.storage_unavailable", source="start")
 
 
 def _settle_lost(settings: Settings, database: Database, *, all_calls: bool = False) -> int:
@@ -289,9 +319,7 @@ def _repeat(duty: Duty, stop: threading.Event) -> None:
             if not duty.step():
                 duty.rest()
         except StorageUnavailable as error:
-            logs.warning(
-                "worker.storage_unavailable", duty=duty.name, error=logs.describe(error), pause_seconds=pause_seconds
-            )
+            logs.fault("worker.storage_unavailable", error, source=duty.name, duty=duty.name)
             stop.wait(pause_seconds)
             failures += 1
         except ReceiptsvcError as error:
@@ -302,4 +330,6 @@ def _repeat(duty: Duty, stop: threading.Event) -> None:
             stop.wait(pause_seconds)
             failures += 1
         else:
+            if failures:
+                logs.over("worker.storage_unavailable", source=duty.name)
             failures = 0

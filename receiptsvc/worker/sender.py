@@ -1,7 +1,7 @@
 """Accepted messages go to the gateway: claim and commit, call with no transaction open, record and commit."""
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from time import monotonic, sleep
 from uuid import UUID
@@ -39,11 +39,12 @@ def submit(
     stop: threading.Event,
     *,
     on_claim: Callable[[], None] = lambda: None,
+    on_end: Callable[[Collection[SendResult], datetime], None] = lambda *_: None,
 ) -> int:
     """Give one batch of what is due to the gateway; how many messages, or how many do not go out any more.
 
     Raises StorageUnavailable. `gateways`: by transport. `on_claim` is called before the call is made: there may be
-    another batch.
+    another batch. `on_end` is told how the call ended, and when it began.
     """
     started = database.clock.now()
     try:
@@ -67,6 +68,7 @@ def submit(
         [outbound(settings, message, started) for message in claimed],
         repeats=frozenset(message.id for message in claimed if message.unclear_since is not None),
     )
+    on_end(results.values(), started)
     ended = {message.id: AttemptResult(number=message.tries, result=results[message.id]) for message in claimed}
     _log(results.values(), (database.clock.now() - started).total_seconds())
     call = Call(
@@ -109,13 +111,14 @@ def _record(
                     session, ended, now, repeats(settings), is_one_call=True, call=call
                 )
         except StorageUnavailable as error:
-            logs.warning("send.result_not_recorded_yet", error=logs.describe(error))
+            logs.fault("send.result_not_recorded_yet", error)
             if stop.is_set():
                 give_up_at = give_up_at or monotonic() + _RECORD_SECONDS_AFTER_STOP
                 if monotonic() > give_up_at:
                     raise
             sleep(_RECORD_AGAIN_SECONDS)
         else:
+            logs.over("send.result_not_recorded_yet")
             return has_decided
 
 

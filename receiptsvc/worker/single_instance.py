@@ -21,14 +21,24 @@ class WorkerAlreadyRunning(ReceiptsvcError):
     """Another worker of this database is running."""
 
 
+class NotLockable(ReceiptsvcError):
+    """The lock's file can't be written."""
+
+
 def lock_worker(database_url: str, *, patience_seconds: float, stop: threading.Event) -> IO[str] | None:
     """Become the only worker of a SQLite database: the lock is held until the returned file is closed.
 
     Waits up to `patience_seconds` for another worker to end, then raises WorkerAlreadyRunning. None: `stop` was set.
+    Raises NotLockable.
     """
     path = Path(f"{make_url(database_url).database}.worker")
-    private_files.make_file(path)
-    file = path.open("a")
+    try:
+        private_files.make_file(path)
+        file = path.open("a")
+    except OSError as error:
+        raise NotLockable(
+            f"the file {path} can't be written ({error.strerror}): see its rights and its folder's"
+        ) from error
     deadline = time.monotonic() + patience_seconds
     while not stop.is_set():
         try:

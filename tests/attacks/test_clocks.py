@@ -38,6 +38,7 @@ def test_what_is_new_is_due_at_once_by_any_clock(tmp_path: Path, postgresql_url:
             direction = "ahead of" if seconds > 0 else "behind"
             found = re.search(rf"{whose} clock is 3[56][0-9]{{2}} s {direction} the database's", words)
             assert bool(found) == bool(seconds), words
+        assert ("worker.clock_differs" in (stack.folder / "worker.log").read_text()) is bool(worker)
     database = Database(postgresql_url)
     assert list(verification.verify(database)) == []
     database.close()

@@ -38,7 +38,9 @@ def change(url: str, *statements: str) -> None:
 def test_an_empty_sqlite_file_is_migrated_and_then_there_is_nothing_to_do(run: Run) -> None:
     first, second = run("migrate"), run("migrate")
     assert (first.exit_code, second.exit_code) == (0, 0)
-    assert first.output.splitlines() == ["migration 0001", f"the database has migration {schema.REVISION}"]
+    *migrations, end = first.output.splitlines()
+    assert (migrations[0], migrations[-1]) == ("migration 0001", f"migration {schema.REVISION}")
+    assert end == f"the database has migration {schema.REVISION}"
     assert second.output == f"nothing to do: the database has migration {schema.REVISION}\n"
 
 
@@ -107,7 +109,7 @@ def test_a_user_without_the_right_to_make_tables_is_told_so(
         finally:
             admin.execute(f"DROP ROLE {name}".encode())
     assert result.exit_code == 1
-    assert "let DATABASE_URL name the user who owns the tables" in result.stderr
+    assert "let the URL name the user who owns the tables" in result.stderr
 
 
 @pytest.mark.parametrize("path", ["/proc/receiptsvc/x.db", "/proc/x.db"])

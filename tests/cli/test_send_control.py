@@ -9,6 +9,7 @@ from receiptsvc import bulk_actions, ids
 from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.domain.statuses import RESOLUTIONS
 from receiptsvc.store.core.models import Audit, Message, SendingAccount
+from receiptsvc.store.health import heartbeats
 from receiptsvc.store.outbound import send_gate
 from tests.cli.conftest import READER, Run, Service
 from tests.support import rows, work
@@ -31,6 +32,28 @@ def send_unknown(service: Service, recipient: str = "447700900001") -> str:
     return ids.public("msg", work.send(service.database, rows.message(recipient), SendOutcome.UNCLEAR))
 
 
+@pytest.fixture
+def worker(service: Service) -> None:
+    """A worker that has just shown itself."""
+    with service.database.transaction() as session:
+        heartbeats.beat(session, "worker:1", service.database.clock.now())
+
+
+def test_without_a_worker_nothing_goes_out(service: Service, run: Run) -> None:
+    assert run("sending").stdout == "No worker is at work.\n"
+    with service.database.transaction() as session:
+        at, fault = rows.T0, "no connection to the gateway: ConnectionRefusedError"
+        now = service.database.clock.now()
+        heartbeats.beat(session, "worker:1", now, gateway_fault=fault, gateway_fault_at=at)
+    assert run("sending").stdout.splitlines() == [
+        "Messages go out.",
+        "The gateway since 2026-01-05 12:00:00Z: no connection to the gateway: ConnectionRefusedError.",
+    ]
+    [told] = json.loads(run("sending", "--json").stdout)["gatewayFaults"]
+    assert told == {"fault": fault, "since": "2026-01-05T12:00:00.000000Z"}
+
+
+@pytest.mark.usefixtures("worker")
 def test_a_pause_is_shown_with_its_reason_until_it_ends(service: Service, run: Run) -> None:
     assert run("sending").stdout == "Messages go out.\n"
     paused = run("pause", "--reason", "wrong [red]texts\u202e")
@@ -44,6 +67,7 @@ def test_a_pause_is_shown_with_its_reason_until_it_ends(service: Service, run: R
     assert run("pause").exit_code == 2, "a pause must say why"
 
 
+@pytest.mark.usefixtures("worker")
 def test_a_refused_account_and_what_is_to_be_resolved_are_shown(service: Service, run: Run) -> None:
     send_unknown(service)
     work.send(service.database, rows.message("447700900002"), SendOutcome.TAKEN)
@@ -52,9 +76,10 @@ def test_a_refused_account_and_what_is_to_be_resolved_are_shown(service: Service
     lines = run("sending").stdout.splitlines()
     assert lines[0].startswith("The gateway refuses our credentials since 2026-01-05T12:00:00Z")
     assert lines[1].startswith("1 message to `resolve`")
-    assert len(lines) == 2
+    assert lines[2:] == ["No receipt has come ever, although messages wait for theirs."]
 
 
+@pytest.mark.usefixtures("worker")
 def test_a_refused_or_suspected_account_is_shown_by_name(service: Service, run: Run) -> None:
     with service.database.transaction() as session:
         for name, times in (("", {"suspected_at": rows.T0}), ("client-7", {"refused_at": rows.T0})):

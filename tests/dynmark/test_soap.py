@@ -381,7 +381,7 @@ def test_an_external_entity_is_not_fetched(tmp_path: Path) -> None:
             for doctype in (f'<!DOCTYPE x [<!ENTITY e SYSTEM "{target}">]>', f'<!DOCTYPE x SYSTEM "{target}">'):
                 body = WELL.replace("11<", "&e;<") if "ENTITY" in doctype else WELL
                 (result,), _ = send(wire.answer(doctype + body), message())
-                assert result == SendResult(outcome=UNCLEAR, description="HTTP 200 without a SOAP envelope")
+                assert (result.outcome, result.description) == (UNCLEAR, "HTTP 200 without a SOAP envelope")
     assert other.connections == 0
 
 

@@ -141,6 +141,8 @@ def test_one_token_s_connections_beyond_its_share_make_room_and_a_router_s_never
         assert not [one for one, _ in (*of_routers, *more) if one not in told and has_ended(one)]
         last = [open_and_ask(4000 + serial, callback_url(stack))[1] for serial in range(capacity // 4)]
         assert {answer and answer.status for answer in last} == {200}
+        until("it is logged", lambda: bool(logged(stack, "web.connections_closed")))
+        assert logged(stack, "web.connections_closed")[0]["beyond_share"] > 0
 
 
 CLAIM = "Content-Length: 16777216\r\n\r\n["

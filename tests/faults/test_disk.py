@@ -88,7 +88,8 @@ def test_a_full_disk_is_not_ready_unless_a_spool_has_room(
     databases.migrate(url)
     folders = {"same disk": small_disk / "spool", "another disk": tmp_path / "spool"}
     stack = start_web(url, **({"SPOOL_DIR": str(folders[spool])} if spool else {}))
-    full = (200, ["database away", "worker unseen"]) if spool == "another disk" else (503, ["storage"])
+    kinds = "disk full" if spool is None else "disk full, SPOOL_DIR full"
+    full = (200, ["database away", "worker unseen"]) if spool == "another disk" else (503, ["storage", kinds])
     with filled(small_disk):  # and no callback comes
         until("it tells", lambda: readiness(stack) == full)
         assert requests.get(f"{callback_url(stack)}?statusid=1", timeout=10).status_code == full[0]

@@ -13,6 +13,7 @@ import requests
 
 from receiptsvc.config import PROJECT
 from receiptsvc.demo.processes import Stack
+from receiptsvc.web.http.readiness import GAUGES
 from tests.faults.conftest import StartWeb, callback_url
 from tests.support.processes import children, is_alive, is_frozen, until
 
@@ -21,11 +22,7 @@ NAMES = {
     "receiptsvc_callback_answer_seconds_count",
     "receiptsvc_callback_answer_seconds_sum",
     "receiptsvc_connections_closed_total",
-    "receiptsvc_send_unknown_overdue",
-    "receiptsvc_receipts_of_one_sender",
-    "receiptsvc_sending_account_refused",
-    "receiptsvc_sending_account_suspected",
-    "receiptsvc_sending_paused",
+    *(f"receiptsvc_{name}" for name in GAUGES),
     "receiptsvc_spool_age_seconds",
     "receiptsvc_spool_aside_files",
     "receiptsvc_spool_bytes",

@@ -185,3 +185,45 @@ def test_a_native_thread_can_probe_and_gets_errors_too() -> None:
     group_commit.close()
     assert outcomes[0] is Kept.IN_DATABASE
     assert isinstance(outcomes[1], StorageUnavailable)
+
+
+class BrokenSpool:
+    """A spool on a disk that takes nothing."""
+
+    def append(self, _arrivals: object) -> None:
+        raise StorageUnavailable("SPOOL_DIR: it could not be written", "SPOOL_DIR not writable")
+
+    def try_appending(self) -> None:
+        self.append([])
+
+
+def test_what_can_not_be_kept_is_logged_once_by_its_reason_and_told_to_probes(caplog: pytest.LogCaptureFixture) -> None:
+    writer = FakeWriter()
+    group_commit = GroupCommit(writer, budget_seconds=0.1, spool=BrokenSpool())  # type: ignore[arg-type]  # all it uses
+    writer.error = StorageUnavailable("nothing listens there", "unreachable")
+    with pytest.raises(StorageUnavailable, match="nothing listens there; SPOOL_DIR: it could not be written") as caught:
+        group_commit.probe()
+    assert caught.value.kind == "unreachable, SPOOL_DIR not writable"
+    for _ in range(3):
+        with pytest.raises(StorageUnavailable):
+            group_commit.keep(arrival())
+    assert [record.message for record in caplog.records] == [
+        "intake.spool_trial_failed",
+        "intake.trial_not_in_database",
+        "intake.not_spooled",
+        "intake.not_kept",
+    ]
+    caplog.clear()
+    writer.error = ValueError("a bad callback")
+    another = GroupCommit(writer, budget_seconds=0.1)
+    with pytest.raises(StorageUnavailable):
+        another.probe()
+    with pytest.raises(StorageUnavailable):
+        another.keep(arrival())
+    assert [record.message for record in caplog.records] == [
+        "intake.trial_failed",
+        "intake.group_failed",
+        "intake.not_kept",
+    ]
+    group_commit.close()
+    another.close()

@@ -253,7 +253,7 @@ def test_a_stream_whose_next_events_were_deleted_ends(feed: Feed, database: Data
 
 
 def test_live_streams_end_if_events_were_pruned_before_the_poller_read_them(
-    feed: Feed, database: Database, monkeypatch: pytest.MonkeyPatch
+    feed: Feed, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     poll = Feed.poll
     sleeps = [True]
@@ -274,6 +274,7 @@ def test_live_streams_end_if_events_were_pruned_before_the_poller_read_them(
     waiting = [wait_on(pieces) for pieces in streams]
     assert [each.get()[:6] for each in waiting] == [b": come", b": come"]
     assert [list(pieces) for pieces in streams] == [[], []]
+    assert [record.message for record in caplog.records] == ["events.not_kept"]
     again = wait_on(begin(open_stream(feed, database)))
     accept(database, "e")
     assert read_events(iter([again.get()]), 1) == ["e"]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.spool.backlog import Backlog, SpoolState
 from receiptsvc.spool.drainer import drain
 from receiptsvc.spool.writer import Spool
@@ -132,3 +133,10 @@ def test_only_the_bytes_of_a_file_of_another_version_are_counted(folder: Path, b
     path.write_bytes(data)
     state = backlog.look()
     assert (state.records, state.bytes) == (0, len(data))
+
+
+def test_a_folder_that_can_not_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("a file")
+    with pytest.raises(StorageUnavailable, match=r"Not a directory.*: see the folder SPOOL_DIR") as caught:
+        Backlog(tmp_path / "spool").look()
+    assert caught.value.kind == "SPOOL_DIR not readable"

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import UUID
 
+import gevent
 import pytest
 
 from receiptsvc import logs
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.inbox import Arrival
-from receiptsvc.spool import records
+from receiptsvc.spool import drainer, records
 from receiptsvc.spool.drainer import drain
 from receiptsvc.spool.writer import Spool
 from receiptsvc.store.core.db import Database
@@ -100,7 +101,7 @@ def test_a_file_is_removed_only_after_its_last_record_is_written(folder: Path) -
     assert not path.exists()
 
 
-def test_an_outage_ends_draining_and_leaves_the_file(folder: Path) -> None:
+def test_an_outage_ends_draining_and_leaves_the_file(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     group = arrivals(10)
     path = write_file(folder, group)
     untouched = write_file(folder, arrivals(3))
@@ -108,6 +109,7 @@ def test_an_outage_ends_draining_and_leaves_the_file(folder: Path) -> None:
     database = FakeDatabase(outage_at=2)
     assert drain(folder, database.write, group_size=3, stop=never) == 6
     assert len(database.group_sizes) == 3  # the other file was not tried
+    assert [record.message for record in caplog.records] == ["spool.drain_stopped"]
     assert path.read_bytes() == whole
     assert untouched.exists()
     database.outage_at = None
@@ -367,3 +369,31 @@ def test_draining_an_empty_folder_writes_nothing(folder: Path) -> None:
 
 def test_draining_without_a_folder_writes_nothing(folder: Path) -> None:
     assert drain_all(folder) == []
+
+
+def test_a_folder_that_can_not_be_worked_in_is_named_once_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drainer, "_INTERVAL_SECONDS", 0.01)
+    folder = tmp_path / "spool"
+    spool = Spool(folder)
+    spool.append(arrivals(1))
+    (folder / drainer.LOCK_NAME).mkdir()  # where the lock's file should be
+
+    class Writer:
+        calls = 0
+
+        def keep(self, _arrivals: object) -> None:
+            self.calls += 1
+
+    writer = Writer()
+    running = drainer.Drainer(folder, spool, writer)  # type: ignore[arg-type]  # all that it uses
+    with gevent.Timeout(10):
+        while writer.calls < 3:
+            gevent.sleep(0.01)
+    running.close()
+    said = [record for record in caplog.records if record.message == "spool.drain_failed"]
+    assert [record.__dict__["fields"] for record in said] == [
+        {"error": "SPOOL_DIR: Is a directory: see its rights and its disk"}
+    ]
+    spool.close()

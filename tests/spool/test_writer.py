@@ -197,7 +197,7 @@ def test_a_new_file_that_cannot_be_synced_is_removed(folder: Path, what: str, fa
     assert list(folder.glob("*.spool")) == []
 
 
-def test_a_file_that_failed_to_sync_is_never_written_again(folder: Path) -> None:
+def test_a_file_that_failed_to_sync_is_never_written_again(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     fsync = Fsync()
     spool = Spool(folder, fsync=fsync)
     kept, later = arrivals(3), arrivals(3)
@@ -205,8 +205,10 @@ def test_a_file_that_failed_to_sync_is_never_written_again(folder: Path) -> None
     abandoned = only_file(folder)
     durable = abandoned.read_bytes()
     fsync.reset(failing_at=0)
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailable, match="SPOOL_DIR: the spool could not be written") as caught:
         spool.append(arrivals(3))
+    assert caught.value.kind == "SPOOL_DIR not writable"
+    assert [record.message for record in caplog.records] == ["spool.file_given_up"]
     fsync.reset()
     spool.append(later)
     assert abandoned.read_bytes() == durable

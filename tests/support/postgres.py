@@ -66,6 +66,16 @@ class Server:
         self._process = None
         until("PostgreSQL's processes are gone", lambda: not any(map(is_alive, pids)))
 
+    def require_password(self, role: str) -> None:
+        """Let a role in only with its password."""
+        rules = self._folder / "data" / "pg_hba.conf"
+        with rules.open("r+") as file:
+            rest = file.read()
+            file.seek(0)
+            file.write(f"host all {role} all scram-sha-256\n{rest}")
+        with self.connect() as admin:
+            admin.execute("SELECT pg_reload_conf()")
+
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """While the block lasts, it holds its connections and says nothing."""

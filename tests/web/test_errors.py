@@ -144,7 +144,9 @@ def test_an_unreachable_database_is_503_with_retry_after(
     answer = client_of(failing(desk_database, StorageUnavailable("gone"))).get("/fail/447700900000")
     assert is_problem(answer, 503)
     assert int(answer.headers["Retry-After"]) > 0
-    assert logged() == ["storage.unavailable {'method': 'GET', 'route': '/fail/<number>'}"]
+    assert logged() == [
+        "storage.unavailable {'error': 'StorageUnavailable: gone', 'method': 'GET', 'route': '/fail/<number>'}"
+    ]
 
 
 @pytest.mark.parametrize("value", [2**70, "\ud800", "a\0b"], ids=["a number", "half a character", "NUL"])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from receiptsvc import ids, metrics
 from receiptsvc.config import Settings
@@ -14,11 +14,13 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow
 from receiptsvc.store.health import heartbeats
 from receiptsvc.store.health.heartbeats import UNSEEN_AFTER
+from receiptsvc.store.inbox import rejected
+from receiptsvc.store.inbox.rejected import RejectedCallback
 from receiptsvc.store.outbound import send_gate
 from receiptsvc.web.app import create_app
-from receiptsvc.web.http import context
+from receiptsvc.web.http import context, readiness
 from tests.support import rows
-from tests.support.callers import make_settings
+from tests.support.callers import SECRETS, bearer, client_of, make_settings
 from tests.support.time_slices import drop_all
 
 
@@ -53,15 +55,16 @@ def test_what_does_not_hinder_callbacks_is_degraded_and_200(database: Database) 
 
 def test_a_sender_that_crowds_the_queue_is_named_by_our_id(database: Database) -> None:
     beat(database)
-    loud, quiet = rows.accept(database, rows.message(), rows.message())
-    crowd = [rows.arrival("statusid=1", message_id=loud) for _ in range(1200)]
+    loud, quiet = rows.accept(database, rows.message(), rows.message(), now=database.clock.now())
+    now = database.clock.now()
+    crowd = [rows.arrival("statusid=1", message_id=loud, now=now) for _ in range(1200)]
     with database.transaction() as session:
-        rows.insert_arrivals(session, [rows.arrival("statusid=1", message_id=quiet), *crowd[:900]])
+        rows.insert_arrivals(session, [rows.arrival("statusid=1", message_id=quiet, now=now), *crowd[:900]])
     assert ready(database) == (200, {"status": "ok", "degraded": []})
     with database.transaction() as session:
         rows.insert_arrivals(session, crowd[900:])
-    text = f"the receipts of {ids.public('msg', loud)} crowd the queue: 1200 or more of one sender wait"
-    assert ready(database) == (200, {"status": "degraded", "degraded": [text]})
+    said = f"the receipts of {ids.public('msg', loud)} crowd the queue: 1200 or more of one sender wait"
+    assert ready(database) == (200, {"status": "degraded", "degraded": [said]})
     metrics_text = create_app(make_settings(), database).test_client().get("/metrics").text
     assert "receiptsvc_receipts_of_one_sender 1200.0" in metrics_text
 
@@ -75,6 +78,44 @@ def test_what_holds_sending_is_degraded(database: Database) -> None:
     assert ready(database) == (200, {"status": "degraded", "degraded": degraded})
 
 
+def test_names_of_settings_and_keys_are_told_to_operators_alone(database: Database) -> None:
+    beat(database)
+    app = create_app(make_settings(DYNMARK_URL="x"), database)
+    now = database.clock.now()
+    refused = RejectedCallback(
+        received_at=now, method="GET", address="/callbacks/inbound/<token>", kid="old", query=b""
+    )
+    with database.transaction() as session:
+        rejected.add(session, [refused])
+    for secret in (None, "a-key-that-is-not-known", SECRETS["read"]):
+        answer = app.test_client().get("/readyz", headers=bearer(secret) if secret else {})
+        said = ["callbacks are refused for a key that is not listed", "unknown settings"]
+        assert (answer.status_code, answer.json) == (200, {"status": "degraded", "degraded": said})
+    told: Any = app.test_client().get("/readyz", headers=bearer(SECRETS["ops"])).json
+    assert told["degraded"] == [
+        "callbacks are refused for a key that is not listed: old (1) in the last hour",
+        "unknown settings: DYNMARK_URL: see .env.example",
+    ]
+    assert "receiptsvc_settings_unknown 1.0" in app.test_client().get("/metrics").text
+    assert client_of(app).get("/v1/sending").json["callbacksRefused"] == 1  # type: ignore[index]
+
+
+def test_every_gauge_is_reported_with_its_help(database: Database) -> None:
+    told = create_app(make_settings(), database).test_client().get("/metrics").text
+    for name, description in readiness.GAUGES.items():
+        assert f"# HELP receiptsvc_{name} {description}\n" in told
+        assert f"\nreceiptsvc_{name} " in told
+
+
+def test_a_database_that_became_newer_is_named(database: Database) -> None:
+    beat(database)
+    for oldest, said in (("0001", []), ("0098", ["newer than this release"])):
+        with database.transaction() as session:
+            session.execute(text("UPDATE alembic_version SET version_num = '0099'"))
+            session.execute(text("UPDATE schema_compatibility SET oldest_revision = :oldest"), {"oldest": oldest})
+        assert ready(database)[1]["degraded"] == said
+
+
 def test_a_missing_time_slice_of_next_month_is_degraded(postgresql_database: Database) -> None:
     drop_all(postgresql_database)
     beat(postgresql_database)
@@ -84,7 +125,7 @@ def test_a_missing_time_slice_of_next_month_is_degraded(postgresql_database: Dat
 
 def test_without_the_tables_it_is_not_ready(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'empty.db'}")
-    assert ready(database) == (503, {"status": "unavailable", "degraded": ["storage"]})
+    assert ready(database) == (503, {"status": "unavailable", "degraded": ["storage", "no tables"]})
     database.close()
 
 
@@ -105,7 +146,7 @@ def test_a_database_that_hangs_is_503_within_the_time_limit(database_url: str, m
             assert app.test_client().get("/readyz").status_code == 503
     with app.app_context():
         monkeypatch.setattr("receiptsvc.web.http.readiness.MAX_WAIT_SECONDS", 5)
-        assert context.readiness().find_degraded(context.now()) == ["worker unseen"]
+        assert [each.text for each in context.readiness().find_degraded(context.now())] == ["worker unseen"]
     database.close()
 
 

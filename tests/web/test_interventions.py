@@ -31,6 +31,16 @@ def test_sending_is_paused_and_resumed(client: FlaskClient) -> None:
         "nextProbeAt": None,
         "accounts": [],
         "overdue": 0,
+        "workers": 0,
+        "gatewayFaults": [],
+        "messagesLateSeconds": 0.0,
+        "receiptsLateSeconds": 0.0,
+        "noReceipts": False,
+        "callbacksRefused": 0,
+        "unmatched": 0,
+        "quarantined": 0,
+        "dead": 0,
+        "degraded": ["no worker is at work"],
     }
     assert client.get("/v1/sending").json == idle
     paused = client.post("/v1/sending/pause", json=WHY)

@@ -128,6 +128,7 @@ def test_a_message_that_is_refused_as_an_account_is_waits_until_another_shows_th
     sent = 5 * len(TROUBLES[transport])
     until("all others are sent", lambda: statuses(database)["submitted"] == sent)
     assert "send.account_refused" not in log_of(stack)
+    assert "send.account_suspected" in log_of(stack)
     assert taken(stack) == (sent, 0)
     assert list(verify(database)) == []
 

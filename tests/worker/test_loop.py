@@ -152,3 +152,17 @@ def test_it_listens_at_the_database_listen_url(postgresql_url: str) -> None:
             receipt_id = keep(database, said(), message_id=accept(database)[0])
             until("the receipt is applied, by polling", lambda: outcome(database, receipt_id) == "applied")
     database.close()
+
+
+def test_a_duty_that_fails_is_logged_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    stop, calls = Event(), list[int]()
+
+    def fail() -> int:
+        calls.append(1)
+        if len(calls) == 2:
+            stop.set()
+        raise ZeroDivisionError
+
+    loop._repeat(loop.Duty(name="tidy", step=fail, rest=stop.wait), stop)  # noqa: SLF001 - one thread of a worker
+    assert len(calls) == 2
+    assert {record.message for record in caplog.records} == {"worker.duty_failed"}

@@ -56,7 +56,9 @@ def kill(*_: object, **__: object) -> NoReturn:
 
 
 @pytest.mark.usefixtures("poisoned")
-def test_a_failing_receipt_is_retried_alone_at_growing_gaps_and_ends_dead(database: Database) -> None:
+def test_a_failing_receipt_is_retried_alone_at_growing_gaps_and_ends_dead(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     before, poison, after = conversation(database, GOOD, BAD, GOOD)
     assert work(database, 10) == 3
     assert outcomes(database, [before, poison, after]) == ["applied", "pending", "applied"]
@@ -76,6 +78,7 @@ def test_a_failing_receipt_is_retried_alone_at_growing_gaps_and_ends_dead(databa
     assert (row.outcome, row.reason) == ("dead", "ZeroDivisionError")
     assert work(database, 1_000_000) == 0
     assert_sound(database, applied=9, dead=1)
+    assert {record.message for record in caplog.records} == {"process.batch_failed", "process.row_failed"}
 
 
 def test_a_receipt_that_stops_failing_is_applied(database: Database, poisoned: Callable[[bool], None]) -> None:

@@ -10,6 +10,7 @@ from receiptsvc import ids
 from receiptsvc.domain.correlation import BY_SHIFTED_CLOCK, BY_TOKEN, BY_TRANSACTION
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.health import heartbeats
+from receiptsvc.store.messages import clock_votes
 from receiptsvc.web.app import create_app
 from tests.support.callers import client_of, make_settings
 from tests.support.rows import keep, message, read_inbox, read_message, seconds
@@ -140,7 +141,10 @@ def test_the_order_of_arrival_makes_no_difference(database: Database, order: tup
     assert_sound(database)
 
 
-def test_readiness_and_explain_tell_once_enough_receipts_agree(database: Database) -> None:
+def test_readiness_and_explain_tell_once_enough_receipts_agree(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock_votes, "_VALID_SECONDS", 0)
     now = database.clock.now()
     start = (now - seconds(0)).total_seconds() - 100
     made = [send(database, message(ALICE, client_ref=str(key)), at=start) for key in range(5)]

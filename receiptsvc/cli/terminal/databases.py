@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
-from sqlalchemy.exc import DBAPIError
 
-from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import NotMigrated, StorageUnavailable
-from receiptsvc.store.core import time_limits
+from receiptsvc.store.core import database_faults, time_limits
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.notify import Notifier
 
@@ -30,13 +28,12 @@ def opened(settings: Settings, *, is_written: bool = False) -> Iterator[Database
         yield database
     except NotMigrated as error:
         raise click.ClickException(str(error)) from error
-    except (DBAPIError, StorageUnavailable) as error:
-        description = logs.describe(error)
-        raise click.ClickException(
-            f"the database did not do it ({description}); what was done before that stays done"
-            if is_written
-            else f"the database can't be read ({description})"
-        ) from error
+    except (StorageUnavailable, *database_faults.ERRORS) as error:
+        fault = (
+            error if isinstance(error, StorageUnavailable) else database_faults.explain(error, settings.database_url)
+        )
+        after = "; what was done before that stays done" if is_written else ""
+        raise click.ClickException(f"{fault}{after}") from error
     finally:
         if notifier is not None:
             notifier.close()

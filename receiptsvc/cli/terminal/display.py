@@ -213,13 +213,15 @@ def print_sending(out: Console, state: Json) -> None:
     accounts: Sequence[Json] = state.get("accounts") or []
     for account in accounts:
         _print_account(out, account)
-    if not (state.get("paused") or state.get("accountRefusedAt")):
+    if not (state.get("paused") or state.get("accountRefusedAt") or state.get("workers") == 0):
         tables.say(out, "Other messages go out." if accounts else "Messages go out.")
     overdue = int(state.get("overdue") or 0)
     if overdue:
         tables.say(
             out, words(f"{count(overdue, 'message')} to `resolve`: nobody knows if the gateway took it.", "yellow")
         )
+    for line in state.get("degraded") or ():
+        tables.say(out, words(f"{line[:1].upper()}{line[1:]}.", "yellow"))
 
 
 def _print_account(out: Console, account: Json) -> None:

@@ -17,7 +17,7 @@ from uuid import UUID
 from xml.sax.saxutils import escape
 
 from receiptsvc.domain import numbers
-from receiptsvc.domain.messages import OutboundMessage, SendOutcome, SendResult
+from receiptsvc.domain.messages import Amiss, Contact, OutboundMessage, SendOutcome, SendResult
 from receiptsvc.dynmark.outbound import exchange
 
 MAX_BYTES = 2 * 1024 * 1024  # an answer for 250 messages is a tenth of it
@@ -36,6 +36,11 @@ MEANINGS = {
     "stop": SendOutcome.ACCOUNT_REFUSED,
 }
 _LOGON_WORDS = ("logon", "login", "credential", "username", "password", "unauthori")
+# Atomic and possessive: what stands before it is read once, however much of it there is.
+_PAGE = re.compile(
+    rb"(?>\xef\xbb\xbf|\s+|<!--.*?-->|<\?xml[^<>]*\?>)*+<(?:!doctype\s+html|html)[\s>]", re.IGNORECASE | re.DOTALL
+)
+_MAX_BEFORE_PAGE = 2_000  # bytes that are looked at
 _Part = TypeVar("_Part")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # no database takes them, and JSON can bring them
 
@@ -211,7 +216,7 @@ def transaction_id(text: str) -> str | None:
 
 def refused_credentials(result: SendResult) -> SendResult:
     """What a call means that was answered 401: our own credentials were refused, whichever account it was by."""
-    return replace(result, outcome=SendOutcome.ACCOUNT_REFUSED, is_of_credentials=True)
+    return replace(result, outcome=SendOutcome.ACCOUNT_REFUSED, is_of_credentials=True, amiss=None)
 
 
 def unauthorized(status: int) -> SendResult:
@@ -222,8 +227,30 @@ def unauthorized(status: int) -> SendResult:
 
 def without(error: exchange.NotSent | exchange.Unclear) -> SendResult:
     """What a call means that had no answer."""
-    outcome = SendOutcome.NOT_SENT if isinstance(error, exchange.NotSent) else SendOutcome.UNCLEAR
-    return SendResult(outcome=outcome, description=str(error))
+    is_unsent = isinstance(error, exchange.NotSent)
+    return SendResult(
+        outcome=SendOutcome.NOT_SENT if is_unsent else SendOutcome.UNCLEAR,
+        description=str(error),
+        amiss=Amiss(Contact.UNREACHABLE if is_unsent else Contact.UNCLEAR, str(error)),
+    )
+
+
+def meaningless(answer: exchange.Answer, what: str, url_setting: str) -> SendResult:
+    """What a call means whose answer proves nothing. `what`: how it is not as it should be.
+
+    A page for people comes from a wrong address, or from what stands before the gateway. `url_setting`: of the address.
+    """
+    is_page = is_web_page(answer)
+    text = f"HTTP {answer.status} {f'with a web page: is {url_setting} right?' if is_page else what}"
+    contact = Contact.WEB_PAGE if is_page else Contact.UNCLEAR
+    outcome = SendOutcome.SUSPECT_UNCLEAR if answer.status == 403 else SendOutcome.UNCLEAR
+    return SendResult(outcome=outcome, description=text, amiss=Amiss(contact, text))
+
+
+def is_web_page(answer: exchange.Answer) -> bool:
+    """Whether an answer is HTML, by its type or its first bytes."""
+    kind = (answer.content_type or "").partition(";")[0].strip().lower()
+    return kind in {"text/html", "application/xhtml+xml"} or bool(_PAGE.match(answer.body[:_MAX_BEFORE_PAGE]))
 
 
 def same(messages: Iterable[OutboundMessage], result: SendResult) -> dict[UUID, SendResult]:

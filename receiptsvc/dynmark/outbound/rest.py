@@ -19,6 +19,7 @@ from receiptsvc.domain.errors import SettingsError
 from receiptsvc.domain.messages import OutboundMessage, SendOutcome, SendResult
 from receiptsvc.dynmark import gateway
 from receiptsvc.dynmark.outbound import answers, exchange
+from receiptsvc.dynmark.transports import TRANSPORTS
 
 _HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 _NOTHING_WAS_READ = "ErrBadJson"
@@ -112,9 +113,8 @@ class RestGateway:
         except (exchange.NotSent, exchange.Unclear) as error:
             return answers.same(messages, answers.without(error))
         listed, is_mended = _read(answer.body)
-        said = f"HTTP {answer.status}"
         request = answers.Request(messages, *self._auth)
-        if answer.status in {401, 403}:
+        if answer.status == 401 or (answer.status == 403 and not answers.is_web_page(answer)):
             return answers.same(messages, answers.unauthorized(answer.status))
         if answer.status in {200, 202} and listed:
             items = [_item(each) for each in listed]
@@ -125,7 +125,7 @@ class RestGateway:
         if answer.status == 400 and listed and all(map(_is_of_unread, listed)):
             return self._judge_unread([_failure(each) for each in listed], request, messages, repeats)
         what = "with a list that proves nothing" if listed else "without a list of items"
-        return answers.same(messages, SendResult(outcome=SendOutcome.UNCLEAR, description=f"{said} {what}"))
+        return answers.same(messages, answers.meaningless(answer, what, TRANSPORTS["rest"].url_setting))
 
     def _judge_items(
         self,

@@ -17,8 +17,9 @@ from lxml import etree
 
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import SettingsError
-from receiptsvc.domain.messages import OutboundMessage, SendOutcome, SendResult
+from receiptsvc.domain.messages import Amiss, Contact, OutboundMessage, SendOutcome, SendResult
 from receiptsvc.dynmark.outbound import answers, envelope, exchange
+from receiptsvc.dynmark.transports import TRANSPORTS
 
 _NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
 _ITEM_TAG = re.compile(
@@ -77,7 +78,9 @@ class SoapGateway:
         try:
             form = self._loaded_form(deadline)
         except SettingsError as error:
-            return answers.same(messages, SendResult(outcome=SendOutcome.NOT_SENT, description="; ".join(error.faults)))
+            text = "; ".join(error.faults)
+            amiss = Amiss(Contact.UNREACHABLE, text)
+            return answers.same(messages, SendResult(outcome=SendOutcome.NOT_SENT, description=text, amiss=amiss))
         results: dict[UUID, SendResult] = {}
         fit: list[OutboundMessage] = []
         for message in messages:
@@ -134,13 +137,14 @@ class SoapGateway:
                 else SendOutcome.UNCLEAR,
                 description=self._redactor.keep(f"{said}, fault: {body.fault}"),
                 detail=self._redactor.keep(body.fault_detail),
+                amiss=Amiss(Contact.UNCLEAR, f"{said} with a SOAP fault"),
             )
             return answers.refused_credentials(result) if answer.status == 401 else result
-        if answer.status in {401, 403}:
+        if answer.status == 401 or (answer.status == 403 and not answers.is_web_page(answer)):
             return answers.unauthorized(answer.status)
         if answer.status != 200 or body is None or not body.items:
             what = "without a SOAP envelope" if body is None else "with an envelope that proves nothing"
-            return SendResult(outcome=SendOutcome.UNCLEAR, description=f"{said} {what}")
+            return answers.meaningless(answer, what, TRANSPORTS["soap"].url_setting)
         return None
 
     def _judge_items(

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import private_files
 from receiptsvc.domain.errors import NotMigrated, SettingsError, StorageUnavailable
-from receiptsvc.store.core import durability, outages, schema, sqlite_files, time_limits, topics
+from receiptsvc.store.core import database_faults, durability, outages, schema, sqlite_files, time_limits, topics
 from receiptsvc.store.core.clock import Clock
 from receiptsvc.store.core.time_limits import TimeLimits
 from receiptsvc.store.core.topics import Topic
@@ -57,6 +57,8 @@ class Database:
     ) -> None:
         """`busy_seconds`: how long to wait for a connection of the pool, and on SQLite for the write lock.
 
+        Raises OSError if `may_create` and the folder or the file can't be made.
+
         `is_worker`: its transactions are long, so it never shares a slot of the counters with a process that keeps
         callbacks. `may_create`: for the migrations: make SQLite's file if there is none. Otherwise that is an outage.
         `limits`: of its transactions on PostgreSQL, unless one has its own; None: none.
@@ -73,11 +75,11 @@ class Database:
         self.notify: Callable[[Collection[Topic]], None] = lambda _: None
         self._version_connection: Connection | None = None
         arguments: dict[str, Any] = {"timeout": busy_seconds} if self.is_sqlite else _PG_CONNECT
-        self._path = path = parsed.database or ""
+        self._url, self._path = url, parsed.database or ""
+        path = self._path
         self._files = sqlite_files.files_of(path)  # on PostgreSQL never opened, so never checked
-        if self.is_sqlite:
-            private_files.make_folder(Path(path).parent)
         if self.is_sqlite and may_create:
+            private_files.make_folder(Path(path).parent)
             private_files.make_file(Path(path))  # -wal and -shm get its mode
         if self.is_sqlite and not may_create:
             file, _, mode = sqlite_files.uri(path).partition("?mode=")
@@ -121,7 +123,7 @@ class Database:
         self._files.check()
         engine = self._engine if limits is None else self._engine.execution_options(**{_LIMITS: limits})
         with (
-            _translate_errors(),
+            self._translated_errors(),
             self._writing(),
             Session(engine, expire_on_commit=False, info=info) as session,
             session.begin(),
@@ -148,7 +150,7 @@ class Database:
         """A session that only reads, all of it from one snapshot. Raises StorageUnavailable."""
         self._files.check()
         engine = self._reading if limits is None else self._reading.execution_options(**{_LIMITS: limits})
-        with _translate_errors(), Session(engine, expire_on_commit=False) as session:
+        with self._translated_errors(), Session(engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
@@ -159,7 +161,7 @@ class Database:
         much as the statement.
         """
         self._files.check()
-        with _translate_errors(), self._single.connect() as connection:
+        with self._translated_errors(), self._single.connect() as connection:
             yield connection
 
     def sqlite_version(self) -> int:
@@ -170,13 +172,13 @@ class Database:
         """
         self._files.check()
         try:
-            with _translate_errors():
+            with self._translated_errors():
                 if self._version_connection is None:
                     self._version_connection = self._engine.connect()
                 driver: Any = self._version_connection.connection.driver_connection
                 version: int = driver.execute("PRAGMA data_version").fetchone()[0]
         except sqlite3.Error as error:
-            raise StorageUnavailable(outages.describe(error)) from error
+            raise database_faults.unavailable(error, self._url) from error
         return version
 
     @contextmanager
@@ -189,6 +191,18 @@ class Database:
         """Ask the database for its time, as each transaction does at its beginning. Raises StorageUnavailable."""
         with self.reading() as session:
             session.connection()
+
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        """Raise an outage as StorageUnavailable, with its name and its line."""
+        try:
+            yield
+        except (PoolTimeout, psycopg.Error) as error:  # psycopg's own: of a command that SQLAlchemy did not send
+            raise database_faults.unavailable(error, self._url) from error
+        except DBAPIError as error:
+            if error.connection_invalidated or outages.is_outage(error.orig):
+                raise database_faults.unavailable(error, self._url) from error
+            raise
 
     def _begin_postgresql(self, connection: Connection) -> None:
         options = connection.get_execution_options()
@@ -211,7 +225,7 @@ class Database:
         """
         if self.is_sqlite:
             return
-        with _translate_errors(), self._reading.connect() as connection:
+        with self._translated_errors(), self._reading.connect() as connection:
             faults = durability.find_faults(*connection.execute(text(durability.SETTINGS_QUERY)).one())
         if faults:
             raise SettingsError(faults)
@@ -221,9 +235,13 @@ class Database:
 
         Raises StorageUnavailable if the database can't be read.
         """
-        if self.is_sqlite and not Path(self._path).exists():
+        try:
+            is_missing = self.is_sqlite and not Path(self._path).exists()
+        except OSError as error:  # no right to look
+            raise database_faults.unavailable(error, self._url) from error
+        if is_missing:
             raise NotMigrated(f"the SQLite file is not there: run {schema.MIGRATE}")
-        with _translate_errors(), self._reading.connect() as connection:
+        with self._translated_errors(), self._reading.connect() as connection:
             found = schema.read(connection)
         schema.require(found)
 
@@ -243,20 +261,6 @@ def is_sqlite(session: Session) -> bool:
 def plain_url(url: str) -> str:
     """The URL of a PostgreSQL database in libpq's form, without SQLAlchemy's driver name."""
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-
-
-@contextmanager
-def _translate_errors() -> Iterator[None]:
-    try:
-        yield
-    except PoolTimeout as error:
-        raise StorageUnavailable("every connection to the database is in use") from error
-    except DBAPIError as error:
-        if error.connection_invalidated or outages.is_outage(error.orig):
-            raise outages.translate(error.orig or error) from error
-        raise
-    except psycopg.Error as error:  # of a command that SQLAlchemy did not send
-        raise outages.translate(error) from error
 
 
 def _raise_data_error(context: ExceptionContext) -> None:

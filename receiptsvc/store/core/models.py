@@ -540,13 +540,15 @@ class Counter(Base):
 
 
 class Heartbeat(Base):
-    """When a process last reported that it is running."""
+    """When a process last reported that it is running, and what its calls show to be wrong with the gateway."""
 
     __tablename__ = "heartbeats"
 
     process: Mapped[str] = mapped_column(primary_key=True)
     seen_at: Mapped[datetime]
     clock_ahead_seconds: Mapped[float] = mapped_column(server_default="0")  # its own clock before the database's
+    gateway_fault: Mapped[str | None]
+    gateway_fault_at: Mapped[datetime | None]
 
 
 class SchemaCompatibility(Base):

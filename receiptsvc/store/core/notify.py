@@ -20,7 +20,7 @@ from sqlalchemy import Connection, text
 
 from receiptsvc import logs
 from receiptsvc.domain.backoff import Backoff
-from receiptsvc.store.core import outages
+from receiptsvc.store.core import database_faults, outages
 from receiptsvc.store.core.db import plain_url
 from receiptsvc.store.core.topics import Topic
 
@@ -142,7 +142,7 @@ class Listener:
                 self._listen(stop)
                 fault = "no notification arrives: does DATABASE_LISTEN_URL lead past the pooler?"
             except psycopg.Error as error:
-                fault = logs.describe(error)
+                fault = database_faults.explain(error, self._url)
             self._trusted_until = 0.0
             if not stop.is_set():
                 if self._was_listening or not self._failures:

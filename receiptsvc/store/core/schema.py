@@ -12,7 +12,7 @@ from sqlalchemy import Connection, inspect, text
 
 from receiptsvc.domain.errors import NotMigrated, TooNew
 
-REVISION = "0001"  # the newest migration of this release; a test holds it to the files
+REVISION = "0003"  # the newest migration of this release; a test holds it to the files
 
 MIGRATE = "python -m receiptsvc migrate"
 
@@ -52,6 +52,11 @@ def read(connection: Connection) -> Found:
     return Found(str(revision), None if oldest is None else str(oldest))
 
 
+def is_current(connection: Connection) -> bool:
+    """Whether the database's newest migration is this release's; for a look at tables that are there."""
+    return bool(connection.scalar(_READ_REVISION) == REVISION)
+
+
 def write_oldest(connection: Connection, oldest: str) -> None:
     """Store which release is the oldest that may use these tables."""
     if not connection.execute(_UPDATE, {"oldest": oldest}).rowcount:
@@ -78,7 +83,8 @@ def require(found: Found, release: str = REVISION) -> None:
         raise NotMigrated(f"the database has no tables yet: run {MIGRATE}")
     if fit is Fit.BEHIND:
         raise NotMigrated(
-            f"the database has migration {found.revision}, and this release needs {release}: run {MIGRATE}"
+            f"the database has migration {found.revision}, and this release needs {release}: run {MIGRATE}",
+            "migrations missing",
         )
     if fit is Fit.TOO_NEW:
         raise too_new(found, release)

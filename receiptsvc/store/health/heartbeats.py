@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import Connection, delete, select
 from sqlalchemy.orm import Session
 
 from receiptsvc.store.core import bulk
@@ -12,10 +12,26 @@ from receiptsvc.store.core.models import Heartbeat
 UNSEEN_AFTER = timedelta(seconds=15)  # a process that has not reported for so long counts as gone
 
 
-def beat(session: Session, process: str, now: datetime, *, clock_ahead_seconds: float = 0.0) -> None:
-    """Store that this process is running, and by how much its clock is ahead of the database's."""
+def beat(
+    session: Session,
+    process: str,
+    now: datetime,
+    *,
+    clock_ahead_seconds: float = 0.0,
+    gateway_fault: str | None = None,
+    gateway_fault_at: datetime | None = None,
+) -> None:
+    """Store that this process is running, and by how much its clock is ahead of the database's.
+
+    `gateway_fault`: what its calls show to be wrong with the gateway, since `gateway_fault_at`.
+    """
     statement = bulk.upsert(session, Heartbeat)
-    values = {"seen_at": now, "clock_ahead_seconds": clock_ahead_seconds}
+    values = {
+        "seen_at": now,
+        "clock_ahead_seconds": clock_ahead_seconds,
+        "gateway_fault": gateway_fault,
+        "gateway_fault_at": gateway_fault_at,
+    }
     session.execute(
         statement.on_conflict_do_update(index_elements=["process"], set_=values), {"process": process, **values}
     )
@@ -41,6 +57,12 @@ def reap(session: Session, kind: str, is_gone: Callable[[Heartbeat], bool]) -> i
     for heartbeat in gone:
         session.delete(heartbeat)
     return len(gone)
+
+
+def is_any_alive(connection: Connection, kind: str, now: datetime) -> bool:
+    """Whether a process of a kind, such as `worker`, reported lately. One short statement, to be made all the time."""
+    query = select(Heartbeat.process).where(Heartbeat.process.startswith(f"{kind}:", autoescape=True))
+    return connection.scalar(query.where(Heartbeat.seen_at > now - UNSEEN_AFTER).limit(1)) is not None
 
 
 def find_alive(session: Session, kind: str, now: datetime) -> Sequence[Heartbeat]:

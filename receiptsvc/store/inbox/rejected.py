@@ -58,12 +58,14 @@ def add(session: Session, callbacks: Sequence[RejectedCallback]) -> None:
     session.execute(delete(RejectedCallbackRow).where(RejectedCallbackRow.id <= oldest))
 
 
-def count_by_kid(session: Session) -> Sequence[RejectedByKey]:
-    """The sample counted by claimed kid, the most frequent first."""
+def count_by_kid(session: Session, since: datetime | None = None) -> Sequence[RejectedByKey]:
+    """The sample counted by claimed kid, the most frequent first. `since`: only what came after that time."""
     count = func.count()
     query = select(RejectedCallbackRow.kid, count, func.max(RejectedCallbackRow.received_at)).group_by(
         RejectedCallbackRow.kid
     )
+    if since is not None:
+        query = query.where(RejectedCallbackRow.received_at > since)
     return [
         RejectedByKey(kid=row[0], callbacks=row[1], last_at=row[2])
         for row in session.execute(query.order_by(count.desc()))

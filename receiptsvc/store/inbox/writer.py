@@ -29,7 +29,7 @@ from receiptsvc import ids
 from receiptsvc.domain.errors import SettingsError, StorageUnavailable
 from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
-from receiptsvc.store.core import durability, outages, sqlite_files
+from receiptsvc.store.core import database_faults, durability, outages, sqlite_files
 from receiptsvc.store.core.db import plain_url
 from receiptsvc.store.core.models import InboxRow, UtcDateTime
 from receiptsvc.store.inbox import time_slices
@@ -131,7 +131,7 @@ def open_writer(url: str, slot: int, *, patience_seconds: float) -> InboxWriter:
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        return SqliteWriter(parsed.database or "", slot, patience_seconds)
+        return SqliteWriter(url, slot, patience_seconds)
     return PostgresqlWriter(plain_url(url), slot, patience_seconds)
 
 
@@ -192,7 +192,7 @@ class PostgresqlWriter:
         elif not self._is_in_the_way(error) and not outages.is_outage(error):
             raise error
         self.close()
-        return outages.translate(error)
+        return database_faults.unavailable(error, self._url)
 
     def _is_in_the_way(self, error: psycopg.Error) -> bool:
         """Whether only a time slice that is just being made refused a row. If it was a guard, it is dropped.
@@ -282,10 +282,11 @@ class SqliteWriter:
     the files that replaced them could mix two databases, since other processes still have the old ones open.
     """
 
-    def __init__(self, path: str, slot: int, patience_seconds: float) -> None:
-        self._path, self._slot, self._patience_seconds = path, slot, patience_seconds
+    def __init__(self, url: str, slot: int, patience_seconds: float) -> None:
+        self._url, self._slot, self._patience_seconds = url, slot, patience_seconds
+        self._path = make_url(url).database or ""
         self._connection: sqlite3.Connection | None = None
-        self._files = sqlite_files.files_of(path)
+        self._files = sqlite_files.files_of(self._path)
 
     def connect(self) -> None:
         """See `InboxWriter`."""
@@ -331,7 +332,7 @@ class SqliteWriter:
                 raise
             self._files.check()
             self.close()
-            raise outages.translate(error) from error
+            raise database_faults.unavailable(error, self._url) from error
         self._files.check()  # a commit to a removed file is lost with the file's last connection
 
     def _insert(self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:

@@ -1,6 +1,6 @@
 """When a worker next has something to do, told by one cheap statement, so that it can rest until then."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import Connection, select
@@ -8,6 +8,7 @@ from sqlalchemy import Connection, select
 from receiptsvc.store.core.models import Message
 from receiptsvc.store.inbox import pending
 from receiptsvc.store.outbound import send_gate
+from receiptsvc.store.outbound.send_gate import GateTimes
 
 
 class NextDue(NamedTuple):
@@ -20,6 +21,14 @@ class NextDue(NamedTuple):
     message_at: datetime | None
 
 
+class LateSince(NamedTuple):
+    """Since when the first receipt and the first message are due; None: none is, or sending is held, or goes on."""
+
+    receipt_at: datetime | None
+    message_at: datetime | None
+
+
+_GOES_ON = timedelta(minutes=1)  # after the rate was last used
 _FIRST_MESSAGE = select(Message.due_at).where(Message.due_at.is_not(None)).order_by(Message.due_at).limit(1)
 _HEADS = [query.scalar_subquery() for query in (pending.first_waiting(), pending.first_due(), _FIRST_MESSAGE)]
 _QUERY = select(*_HEADS, *send_gate.TIMES)  # built once
@@ -27,9 +36,22 @@ _QUERY = select(*_HEADS, *send_gate.TIMES)  # built once
 
 def find(connection: Connection, now: datetime, per_second: float | None) -> NextDue:
     """What is due next. `per_second`: the allowed rate of sending, as for `send_gate.request`."""
-    waiting_since, due_at, message_at, *gate = connection.execute(_QUERY).one()
-    receipt_at = min((at for at in (waiting_since, due_at) if at is not None), default=None)
-    opens_at = send_gate.GateTimes._make(gate).opens_at(now, per_second)
+    receipt_at, message_at, gate = _read_heads(connection)
+    opens_at = gate.opens_at(now, per_second)
     if message_at is None or opens_at is None:
         return NextDue(receipt_at, None)
     return NextDue(receipt_at, max(message_at, opens_at))
+
+
+def find_late(connection: Connection, now: datetime) -> LateSince:
+    """What is due and not being worked on. Behind a rate many wait in turn: what was sent lately shows that."""
+    receipt_at, message_at, gate = _read_heads(connection)
+    is_held = gate.paused_at is not None or gate.refused_at is not None
+    goes_on = gate.next_free_at is not None and gate.next_free_at > now - _GOES_ON
+    return LateSince(receipt_at, None if is_held or goes_on else message_at)
+
+
+def _read_heads(connection: Connection) -> tuple[datetime | None, datetime | None, GateTimes]:
+    waiting_since, due_at, message_at, *gate = connection.execute(_QUERY).one()
+    receipt_at = min((at for at in (waiting_since, due_at) if at is not None), default=None)
+    return receipt_at, message_at, GateTimes._make(gate)

@@ -10,7 +10,7 @@ from receiptsvc.domain.explanation import RecordedReport
 from receiptsvc.domain.statuses import Effect
 from receiptsvc.store.core.models import Transition as TransitionRow
 from receiptsvc.store.core.paging import Page
-from receiptsvc.store.messages import clock_votes, transitions
+from receiptsvc.store.messages import transitions
 from receiptsvc.store.outbound import idempotency
 from receiptsvc.store.outbound.idempotency import Claim
 from receiptsvc.store.queries import etags, histories, listing, lookup
@@ -169,7 +169,7 @@ def explain_message(message_id: str) -> dict[str, Any]:
     identifier = ids.parse("msg", message_id)
     with context.database().reading() as session:
         evidence = lookup.find_evidence(session, identifier) if identifier else None
-        votes = clock_votes.read(session, context.now() - gateway_clock.WINDOW)
+        votes = context.readiness().votes.read(session, context.now())
     if evidence is None:
         raise Problem(404, "There is no message with this id.")
     reports = [

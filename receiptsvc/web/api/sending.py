@@ -13,6 +13,7 @@ from receiptsvc.domain.statuses import Status
 from receiptsvc.dynmark.transports import IGNORE_REPEATS
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.models import SendGate
+from receiptsvc.store.health import service_state
 from receiptsvc.store.messages import operator_actions
 from receiptsvc.store.messages.operator_actions import CancelSelection
 from receiptsvc.store.outbound import accounts, call_results, send_gate
@@ -155,9 +156,19 @@ def _describe_state(session: Session, gate: SendGate) -> dict[str, Any]:
     own = next((account for account in impaired if account.name is None and account.refused_at), None)
     if gate.refused_at is None and own is not None:
         refused_at, next_probe_at = own.refused_at, own.next_try_at
+    state = context.readiness().read_state(session, context.now())
+    findings = service_state.describe(state)
     return {
         "row": gate,
         "paused": gate.paused_at is not None,
+        "workers": len(state.workers),
+        "gateway_faults": [{"fault": fault, "since": since} for fault, since in state.gateway_faults],
+        "messages_late_seconds": state.messages_late_seconds,
+        "receipts_late_seconds": state.receipts_late_seconds,
+        "no_receipts": state.is_silent,
+        "callbacks_refused": sum(entry.callbacks for entry in state.refused),
+        **{outcome.value: state.ledger.outcomes[outcome] for outcome in schemas.COUNTED},
+        "degraded": [*([] if state.workers else [schemas.NO_WORKER]), *(finding.text for finding in findings)],
         "account_refused_at": refused_at,
         "next_probe_at": next_probe_at,
         "accounts": impaired,

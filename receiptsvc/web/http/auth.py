@@ -8,7 +8,7 @@ import hmac
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from flask import Flask, g, request
+from flask import Flask, current_app, g, request
 
 from receiptsvc.keys import SCOPES, ApiKey
 from receiptsvc.web.http.errors import Problem
@@ -16,6 +16,7 @@ from receiptsvc.web.http.errors import Problem
 PUBLIC = "public"
 
 _ATTRIBUTE = "_receiptsvc_auth"  # of a view: its declared scope
+_EXTENSION = "receiptsvc.known_keys"
 _REALM = 'Bearer realm="receiptsvc"'
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -69,7 +70,15 @@ def guard(app: Flask, known_keys: KnownKeys) -> None:
         if scope != PUBLIC:
             g.key_name = _authenticate(known_keys, scope).name
 
+    app.extensions[_EXTENSION] = known_keys
     app.before_request(check)
+
+
+def shows_scope(scope: str) -> bool:
+    """Whether the current request, which may do without, shows a key with this scope."""
+    known_keys: KnownKeys = current_app.extensions[_EXTENSION]
+    key = known_keys.find(request.headers.get("Authorization", ""))
+    return key is not None and scope in key.scopes
 
 
 def find_reading_posts(app: Flask) -> frozenset[str]:

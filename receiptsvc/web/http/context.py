@@ -51,7 +51,7 @@ def feed() -> Feed:
 
 
 def spooled() -> SpoolState | None:
-    """The callbacks that wait in this host's spool; None if there is no spool."""
+    """The callbacks that wait in this host's spool; None if there is no spool. Raises StorageUnavailable."""
     backlog = _current().backlog
     return backlog.look() if backlog is not None else None
 

@@ -4,6 +4,7 @@ No response repeats what was sent: the path says where to look.
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -108,8 +109,9 @@ def _respond_to_http_error(error: HTTPException) -> WerkzeugResponse:
 
 
 def _respond_to_outage(error: StorageUnavailable) -> Response:
-    logs.error("storage.unavailable", error, method=request.method, route=_route())
-    detail = "The database did not answer in time. What was asked for may or may not have been done."
+    logs.fault("storage.unavailable", error, level=logging.ERROR, method=request.method, route=_route())
+    why = f"can't be used now ({error.kind})" if error.kind else "did not answer in time"
+    detail = f"The database {why}. What was asked for may or may not have been done."
     return respond(Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)}))
 
 

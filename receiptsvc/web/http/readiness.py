@@ -1,10 +1,10 @@
 """The readiness probe: whether a callback can be kept now, and what else is degraded, within a bounded time.
 
 The group commit answers the first question, because it keeps callbacks. The rest is read from the database, on other
-connections.
+connections. What names a database, a folder or a setting is for operators: others are told what kind of fault it is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
@@ -12,22 +12,26 @@ from datetime import datetime, timedelta
 from threading import Lock, Thread
 from time import monotonic
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from receiptsvc import ids, logs
 from receiptsvc.config import Settings
 from receiptsvc.domain import gateway_clock
-from receiptsvc.domain.errors import StorageUnavailable
-from receiptsvc.domain.inbox import Kept
+from receiptsvc.domain.errors import NotMigrated, StorageUnavailable, TooNew
+from receiptsvc.domain.inbox import Kept, ReceiptOutcome
 from receiptsvc.dynmark.transports import IGNORE_REPEATS
 from receiptsvc.spool.backlog import Backlog
+from receiptsvc.store.core import schema
 from receiptsvc.store.core.clock import describe_skew
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.health import connection_limits, heartbeats
+from receiptsvc.store.core.models import SendGate
+from receiptsvc.store.health import connection_limits, service_state
+from receiptsvc.store.health.service_state import Finding, ServiceState
 from receiptsvc.store.inbox import pending, time_slices
 from receiptsvc.store.inbox.pending import Crowd
-from receiptsvc.store.messages import clock_votes
+from receiptsvc.store.messages.clock_votes import VoteCache
 from receiptsvc.store.outbound import accounts, call_results, send_gate
+from receiptsvc.store.outbound.accounts import ImpairedAccount
 
 MAX_WAIT_SECONDS = 2.0
 
@@ -38,10 +42,28 @@ SPOOL_IN_USE = "spool in use"
 SENDING_NOT_CONFIGURED = "sending not configured"
 TIME_SLICE_MISSING = "no time slice for next month's receipts"
 
-ACCOUNT_REFUSED, ACCOUNT_SUSPECTED = "sending_account_refused", "sending_account_suspected"
-PAUSED, OVERDUE = "sending_paused", "send_unknown_overdue"
-CROWD = "receipts_of_one_sender"
+# What /metrics says of the whole service, as metric → help.
+COUNTED = (ReceiptOutcome.PENDING, ReceiptOutcome.UNMATCHED, ReceiptOutcome.QUARANTINED, ReceiptOutcome.DEAD)
+GAUGES = {
+    "receipts_of_one_sender": "Receipts of one sender that wait in a turn of their own, of the next 5,000; 0: fewer "
+    "than 1,000",
+    "sending_account_refused": "Accounts that the gateway refuses, so that nothing is sent by them",
+    "sending_account_suspected": "Accounts that the gateway may refuse, so that some messages wait",
+    "sending_paused": "Whether an operator has paused sending",
+    "send_unknown_overdue": "Messages whose answer was lost, and that are not offered again",
+    "workers": "Workers that have shown themselves within 15 s",
+    "gateway_amiss_seconds": "For how long calls have found the gateway unreachable or unclear; 0: they do not",
+    "receipts_late_seconds": "How long the first receipt has waited to be worked on, though it is due",
+    "messages_late_seconds": "How long the first message has waited to be sent, though it is due and nothing holds it",
+    "no_receipts": "Whether messages wait for receipts, and none has come for half an hour",
+    "callbacks_refused": "Callbacks that were refused, ever: for a wrong key, or because they are not HTTP",
+    "callbacks_refused_for_unlisted_keys": "Callbacks of the last hour's sample that claim a key which is not listed",
+    **{f"receipts_{outcome.value}": f"Receipts that are {outcome.value} now" for outcome in COUNTED},
+    "database_readable": "Whether the last look at the database succeeded; if not, the rest is older",
+    "settings_unknown": "Names in the environment that begin as ours do and are no settings",
+}
 
+NOBODY_WORKS = "worker_unseen"  # the name of a finding
 
 ProbeStorage = Callable[[float], Kept]
 """Where a callback would be kept now, within a time limit in seconds. Raises StorageUnavailable if nowhere."""
@@ -60,82 +82,149 @@ class ReadinessProbe:
         """Without `probe_storage` (no group commit in this process) readiness means that the database can be read."""
         self._settings, self._database, self._backlog, self._probe_storage = settings, database, backlog, probe_storage
         self._lock = Lock()
-        self._check: Future[list[str]] | None = None
-        self._gauges: Mapping[str, int] = {}  # as of the last check that succeeded
+        self._check: Future[list[Finding]] | None = None
+        self._kids = frozenset(key.kid for key in settings.callback_keys)
+        self.votes = VoteCache()  # for others, too
+        self._gauges: Mapping[str, float] = {}  # as of the last check that succeeded
 
-    def find_degraded(self, now: datetime) -> list[str]:
-        """What is degraded, in words. Raises StorageUnavailable if no callback can be kept."""
+    def find_degraded(self, now: datetime) -> list[Finding]:
+        """What is degraded. Raises StorageUnavailable if no callback can be kept."""
         deadline = monotonic() + MAX_WAIT_SECONDS
         check = self._begin_check(now)
         destination = self._probe_storage(MAX_WAIT_SECONDS) if self._probe_storage is not None else None
-        away = [DATABASE_AWAY] if destination is Kept.IN_SPOOL else []
-        spool = self._describe_spool()
+        away = [Finding("database_away", DATABASE_AWAY)] if destination is Kept.IN_SPOOL else []
+        rest = self._describe_spool() + self._describe_settings()
         try:
-            return away + _wait(check, deadline) + spool
-        except StorageUnavailable:
+            return away + _wait(check, deadline) + rest
+        except StorageUnavailable as error:
             if self._probe_storage is None:
                 raise
-            return (away or [DATABASE_UNREADABLE]) + spool
+            why = [Finding("database_fault", str(error), error.kind)] if error.kind else []
+            return (away or [Finding("database_unreadable", DATABASE_UNREADABLE)]) + why + rest
 
-    def read_gauges(self, now: datetime) -> Mapping[str, int]:
-        """What holds sending or receipts, as metric → value; of the last check that succeeded, while none can."""
+    def read_gauges(self, now: datetime) -> Mapping[str, float]:
+        """What /metrics says of the whole service, as metric → value: of the last good check, if none can be made."""
+        is_read = 0
         with suppress(StorageUnavailable):
             _wait(self._begin_check(now), monotonic() + MAX_WAIT_SECONDS)
-        return self._gauges
+            is_read = 1
+        return {**self._gauges, "database_readable": is_read, "settings_unknown": len(self._settings.unknown_names)}
 
-    def _describe_spool(self) -> list[str]:
+    def read_state(self, session: Session, now: datetime) -> ServiceState:
+        """How the service does, for who has a session already."""
+        return service_state.read(session, now, listed_kids=self._kids)
+
+    def _describe_spool(self) -> list[Finding]:
         try:
             state = self._backlog.look() if self._backlog is not None else None
-        except OSError as error:
-            return [f"the spool can't be looked at: {logs.describe(error)}"]
+        except StorageUnavailable as error:
+            return [Finding("spool_unreadable", str(error), error.kind)]
         if state is None:
             return []
-        waiting = [f"{SPOOL_IN_USE}: {state.records} callbacks wait"] if state.records else []
-        return waiting + ([f"spool: {state.aside_files} files need a person"] if state.aside_files else [])
+        found = [Finding("spool_in_use", f"{SPOOL_IN_USE}: {state.records} callbacks wait")] if state.records else []
+        if state.aside_files:
+            found.append(Finding("spool_aside", f"spool: {state.aside_files} files need a person"))
+        return found
 
-    def _begin_check(self, now: datetime) -> "Future[list[str]]":
+    def _describe_settings(self) -> list[Finding]:
+        names = self._settings.unknown_names
+        text = f"unknown settings: {', '.join(names)}: see .env.example"
+        return [Finding("settings_unknown", text, "unknown settings")] if names else []
+
+    def _begin_check(self, now: datetime) -> "Future[list[Finding]]":
         with self._lock:
             if self._check is None or self._check.done():
                 self._check = Future()
                 Thread(target=self._run, args=(self._check, now), daemon=True).start()
             return self._check
 
-    def _run(self, check: "Future[list[str]]", now: datetime) -> None:
+    def _run(self, check: "Future[list[Finding]]", now: datetime) -> None:
         try:
-            check.set_result(self._check_database(now))
-        except (StorageUnavailable, SQLAlchemyError) as error:
-            logs.error("readiness.failed", error)
-            check.set_exception(StorageUnavailable("the database can't be read"))
+            found = self._check_database(now)
+        except Exception as error:  # noqa: BLE001 - who waits for the check must hear of it
+            check.set_exception(self._log(error))
+        else:
+            logs.over("readiness.failed")
+            check.set_result(found)
 
-    def _check_database(self, now: datetime) -> list[str]:
+    def _log(self, error: Exception) -> StorageUnavailable:
+        """Log why the database can't be looked at, and return it as exactly as it is known."""
+        if not isinstance(error, StorageUnavailable):
+            logs.error("readiness.failed", error)
+            return StorageUnavailable(DATABASE_UNREADABLE)
+        misfit = self._find_misfit() if isinstance(error, NotMigrated) else None
+        fault = StorageUnavailable(misfit.text, misfit.public) if misfit else error
+        logs.fault("readiness.failed", fault)
+        return fault
+
+    def _find_misfit(self) -> Finding | None:
+        """Why this release and the database's tables do not fit, if they do not."""
+        try:
+            self._database.check_schema()
+        except (NotMigrated, TooNew) as error:
+            return Finding("database_misfit", str(error), error.kind)
+        except StorageUnavailable:
+            pass
+        return None
+
+    def _check_database(self, now: datetime) -> list[Finding]:
         with self._database.reading() as session:
-            workers = heartbeats.find_alive(session, "worker", now)
-            degraded = [] if workers else [WORKER_UNSEEN]
+            is_current = schema.is_current(session.connection())
+            state = self.read_state(session, now)
             gate, impaired = send_gate.read(session), accounts.read_impaired(session, IGNORE_REPEATS)
-            degraded += [] if time_slices.is_ready(session, now) else [TIME_SLICE_MISSING]
+            is_slice_ready = time_slices.is_ready(session, now)
             overdue = call_results.count_overdue(session, now - timedelta(seconds=self._settings.resend_for_seconds))
             crowd = pending.find_crowd(session)
-            votes = clock_votes.read(session, now - gateway_clock.WINDOW)
+            votes = self.votes.read(session, now)
             too_many = connection_limits.find_fault(session, self._settings.database_connections, now)
-        self._gauges = {
-            CROWD: crowd.size if crowd is not None else 0,
-            ACCOUNT_REFUSED: (gate.refused_at is not None)
-            + sum(account.refused_at is not None for account in impaired),
-            ACCOUNT_SUSPECTED: sum(account.suspected_at is not None for account in impaired),
-            PAUSED: int(gate.paused_at is not None),
-            OVERDUE: overdue,
-        }
-        gate_reasons = send_gate.describe(gate)
-        degraded += [reason for reason in accounts.describe(impaired) if reason not in gate_reasons] + gate_reasons
-        degraded += [_describe_crowd(crowd)] if crowd is not None else []
-        degraded += [f"{overdue} messages stay send_unknown"] if overdue else []
-        degraded += [too_many] if too_many else []
+        self._gauges = _gauges(state=state, gate=gate, impaired=impaired, crowd=crowd, overdue=overdue, now=now)
+        found = [] if state.workers else [Finding(NOBODY_WORKS, WORKER_UNSEEN)]
+        misfit = None if is_current else self._find_misfit()
+        found += [misfit] if misfit else []
+        found += [] if is_slice_ready else [Finding("time_slice_missing", TIME_SLICE_MISSING)]
+        of_gate = send_gate.describe(gate)
+        of_accounts = [reason for reason in accounts.describe(impaired) if reason not in of_gate]
+        found += [Finding("sending_held", reason) for reason in of_accounts + of_gate]
+        found += [Finding("receipts_crowd", _describe_crowd(crowd))] if crowd is not None else []
+        found += [Finding("send_unknown_overdue", f"{overdue} messages stay send_unknown")] if overdue else []
+        found += [Finding("connections_exceed", too_many)] if too_many else []
+        found += service_state.describe(state)
         gateway = gateway_clock.describe(votes, now)
-        degraded += [f"{gateway}: DYNMARK_TIMEZONE?"] if gateway else []
-        clocks = [("a worker's", worker.clock_ahead_seconds) for worker in workers]
+        found += [Finding("gateway_clock", f"{gateway}: DYNMARK_TIMEZONE?")] if gateway else []
+        clocks = [("a worker's", worker.clock_ahead_seconds) for worker in state.workers]
         clocks.append(("the web process's", self._database.clock.ahead_seconds))
-        degraded += filter(None, (describe_skew(*clock) for clock in clocks))
-        return degraded if self._settings.account else [*degraded, SENDING_NOT_CONFIGURED]
+        skews = filter(None, (describe_skew(*clock) for clock in clocks))
+        found += [Finding("clock_differs", skew) for skew in skews]
+        return found + ([] if self._settings.account else [Finding("sending_not_configured", SENDING_NOT_CONFIGURED)])
+
+
+def _gauges(
+    *,
+    state: ServiceState,
+    gate: SendGate,
+    impaired: Sequence[ImpairedAccount],
+    crowd: Crowd | None,
+    overdue: int,
+    now: datetime,
+) -> Mapping[str, float]:
+    """The values of GAUGES, but for those that need no database."""
+    ledger, faults = state.ledger, state.gateway_faults
+    return {
+        "receipts_of_one_sender": crowd.size if crowd is not None else 0,
+        "sending_account_refused": (gate.refused_at is not None)
+        + sum(account.refused_at is not None for account in impaired),
+        "sending_account_suspected": sum(account.suspected_at is not None for account in impaired),
+        "sending_paused": int(gate.paused_at is not None),
+        "send_unknown_overdue": overdue,
+        "workers": len(state.workers),
+        "gateway_amiss_seconds": max(((now - since).total_seconds() for _, since in faults), default=0),
+        "receipts_late_seconds": state.receipts_late_seconds,
+        "messages_late_seconds": state.messages_late_seconds,
+        "no_receipts": int(state.is_silent),
+        "callbacks_refused": ledger.refused,
+        "callbacks_refused_for_unlisted_keys": sum(entry.callbacks for entry in state.refused),
+        **{f"receipts_{outcome.value}": ledger.outcomes[outcome] for outcome in COUNTED},
+    }
 
 
 def _describe_crowd(crowd: Crowd) -> str:
@@ -143,7 +232,7 @@ def _describe_crowd(crowd: Crowd) -> str:
     return f"the receipts of {of} crowd the queue: {crowd.size} or more of one sender wait"
 
 
-def _wait(check: "Future[list[str]]", deadline: float) -> list[str]:
+def _wait(check: "Future[list[Finding]]", deadline: float) -> list[Finding]:
     try:
         return check.result(max(0.0, deadline - monotonic()))
     except FutureTimeout:

@@ -6,10 +6,14 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields, validates_schema
 
 from receiptsvc.bulk_actions import MAX_CHANGED
+from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.statuses import RESOLUTIONS
 from receiptsvc.store.outbound.accounts import MAX_SHOWN
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
+
+COUNTED = (ReceiptOutcome.UNMATCHED, ReceiptOutcome.QUARANTINED, ReceiptOutcome.DEAD)
+NO_WORKER = "no worker is at work"
 
 _EXAMPLE_TIME = "2026-01-31T09:30:05.310000Z"
 _RESOLUTIONS = [status.value for status in RESOLUTIONS]
@@ -44,8 +48,17 @@ class AccountState(Schema):
     waiting = fields.Integer(metadata=about("How many messages wait until that is decided.", 0))
 
 
+class GatewayFault(Schema):
+    """What a worker's calls show to be wrong with the gateway itself."""
+
+    fault = fields.String(metadata=about("What is wrong.", "no connection to the gateway: ConnectionRefusedError"))
+    since = kinds.moment(
+        metadata=about("When the first call began that found it, without a good one since.", _EXAMPLE_TIME)
+    )
+
+
 class SendingState(Schema):
-    """Whether messages go out, and if not, why."""
+    """Whether messages go out and receipts come back, and if not, why."""
 
     paused = fields.Boolean(metadata=about("Whether an operator has paused sending.", False))
     paused_at = kinds.moment(allow_none=True, metadata=about("Since when it is paused.", None))
@@ -71,6 +84,29 @@ class SendingState(Schema):
     )
     overdue = fields.Integer(
         metadata=about("Messages that stay send_unknown: their answer was lost, and they are not offered again.", 0)
+    )
+    workers = fields.Integer(metadata=about("How many workers have shown themselves lately; 0: nothing is sent.", 1))
+    gateway_faults = fields.List(
+        fields.Nested(GatewayFault),
+        metadata=about("Since when the gateway can't be reached, or leaves calls without a clear answer.", []),
+    )
+    messages_late_seconds = fields.Float(
+        metadata=about("How long the first message has waited though it is due and nothing holds sending.", 0.0)
+    )
+    receipts_late_seconds = fields.Float(
+        metadata=about("How long the first receipt has waited to be worked on though it is due.", 0.0)
+    )
+    no_receipts = fields.Boolean(
+        metadata=about("Whether messages wait for receipts, and none has come for half an hour.", False)
+    )
+    callbacks_refused = fields.Integer(
+        metadata=about("Callbacks of the last hour's sample that claim a key which is not listed.", 0)
+    )
+    unmatched = fields.Integer(metadata=about("Receipts that fit no message yet.", 0))
+    quarantined = fields.Integer(metadata=about("Receipts that can't be read, or came with a wrong key.", 0))
+    dead = fields.Integer(metadata=about("Receipts on which work failed again and again.", 0))
+    degraded = fields.List(
+        fields.String(), metadata=about("What of these numbers is not as it should be, in words.", [NO_WORKER])
     )
 
 

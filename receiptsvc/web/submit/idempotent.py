@@ -80,7 +80,7 @@ def _free(claim: Claim) -> None:
         with context.database().transaction() as session:
             idempotency.free(session, claim)
     except StorageUnavailable as error:  # then the claim counts as dead after a while
-        logs.warning("idempotency.not_freed", error=logs.describe(error))
+        logs.fault("idempotency.not_freed", error)
 
 
 def _still_running() -> Problem:

@@ -43,7 +43,7 @@ def test_a_database_that_does_not_fit_says_in_one_line_what_to_do() -> None:
 
 def test_a_migrated_database_says_which_releases_may_use_it(database: Database) -> None:
     with database.connection(is_read_only=True) as connection:
-        assert schema.read(connection) == Found(schema.REVISION, schema.REVISION)
+        assert schema.read(connection) == Found(schema.REVISION, "0001")
     with database.connection() as connection, connection.begin():
         schema.write_oldest(connection, "0004")
     with database.connection(is_read_only=True) as connection:

@@ -1,0 +1,163 @@
+"""What is silent in a database and should be said: late work, missing receipts, refused keys, receipts for a person.
+
+It is read from the heads of indexes, from kept counts and from small tables, so it costs the same with millions of
+rows. Who looks: `/readyz`, `/metrics` and `GET /v1/sending` in web processes, and each worker for its log.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import func, literal_column, select, text
+from sqlalchemy.orm import Session
+
+from receiptsvc.domain.inbox import Channel, ReceiptOutcome
+from receiptsvc.domain.statuses import Status
+from receiptsvc.store.core.models import OPEN, Heartbeat, InboxRow, Message
+from receiptsvc.store.health import heartbeats
+from receiptsvc.store.inbox import counters, rejected
+from receiptsvc.store.inbox.counters import Ledger
+from receiptsvc.store.inbox.rejected import RejectedByKey
+from receiptsvc.store.outbound import next_due
+
+RECEIPTS_LATE_AFTER = timedelta(minutes=1)  # a receipt waits for its turn for some tenths of a second
+MESSAGES_LATE_AFTER = timedelta(minutes=5)  # a message that is due, while nothing holds sending
+NO_RECEIPT_AFTER = timedelta(minutes=30)  # a network's first receipt takes seconds
+REFUSED_WITHIN = timedelta(hours=1)
+
+GATEWAY_AMISS = "gateway_amiss"  # the name of a finding
+
+_LOOKED_AT = 200  # of the newest callbacks, for one that is a receipt; and of the messages that wait
+_FOR_A_PERSON = (ReceiptOutcome.UNMATCHED, ReceiptOutcome.QUARANTINED, ReceiptOutcome.DEAD)
+
+
+class Finding(NamedTuple):
+    """Something that is not as it should be. `name`: of its kind; it stays the same while the text changes.
+
+    `public`: what is said to whoever shows no operator's key; None: the text.
+    """
+
+    name: str
+    text: str
+    public: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServiceState:
+    """How the service does, as of one moment. Durations are in seconds.
+
+    `no_receipt_since`: when the last receipt came, if messages have waited for theirs since then for long; `is_silent`:
+    whether they do. `refused`: callbacks of the last hour that claim a key which is not listed.
+    """
+
+    workers: Sequence[Heartbeat]
+    receipts_late_seconds: float
+    messages_late_seconds: float
+    is_silent: bool
+    no_receipt_since: datetime | None
+    refused: Sequence[RejectedByKey]
+    ledger: Ledger
+
+    @property
+    def gateway_faults(self) -> Sequence[tuple[str, datetime]]:
+        """What the workers' calls show to be wrong with the gateway, and since when; each fault once."""
+        first: dict[str, datetime] = {}
+        for worker in self.workers:
+            if worker.gateway_fault is not None and worker.gateway_fault_at is not None:
+                since = first.get(worker.gateway_fault, worker.gateway_fault_at)
+                first[worker.gateway_fault] = min(since, worker.gateway_fault_at)
+        return list(first.items())
+
+
+def read(session: Session, now: datetime, *, listed_kids: Collection[str]) -> ServiceState:
+    """How the service does. `listed_kids`: of CALLBACK_KEYS."""
+    due = next_due.find_late(session.connection(), now)
+    last_receipt_at = _find_last_receipt(session)
+    is_silent = _waits_any(session, last_receipt_at, now - NO_RECEIPT_AFTER)
+    refused = [
+        entry
+        for entry in rejected.count_by_kid(session, now - REFUSED_WITHIN)
+        if entry.kid is not None and entry.kid not in listed_kids
+    ]
+    return ServiceState(
+        workers=heartbeats.find_alive(session, "worker", now),
+        receipts_late_seconds=_late(due.receipt_at, now),
+        messages_late_seconds=_late(due.message_at, now),
+        is_silent=is_silent,
+        no_receipt_since=last_receipt_at if is_silent else None,
+        refused=refused,
+        ledger=counters.read(session),
+    )
+
+
+def describe(state: ServiceState) -> list[Finding]:
+    """What of it is not as it should be, for operators."""
+    found = [
+        Finding(GATEWAY_AMISS, f"the gateway since {_write(since)}: {fault}") for fault, since in state.gateway_faults
+    ]
+    if state.receipts_late_seconds > RECEIPTS_LATE_AFTER.total_seconds():
+        waited = _in_words(state.receipts_late_seconds)
+        found.append(Finding("receipts_late", f"receipts wait to be worked on, the first one for {waited}"))
+    if state.messages_late_seconds > MESSAGES_LATE_AFTER.total_seconds():
+        waited = _in_words(state.messages_late_seconds)
+        found.append(Finding("messages_late", f"messages wait to be sent, the first one for {waited}"))
+    if state.is_silent:
+        since = f"since {_write(state.no_receipt_since)}" if state.no_receipt_since else "ever"
+        found.append(Finding("no_receipts", f"no receipt has come {since}, although messages wait for theirs"))
+    if state.refused:
+        kids = ", ".join(f"{entry.kid} ({entry.callbacks})" for entry in state.refused[:3])
+        public = "callbacks are refused for a key that is not listed"
+        found.append(Finding("callbacks_refused", f"{public}: {kids} in the last hour", public))
+    counts = [
+        f"{state.ledger.outcomes[outcome]} {outcome.value}"
+        for outcome in _FOR_A_PERSON
+        if state.ledger.outcomes[outcome] > 0
+    ]
+    if counts:
+        found.append(Finding("receipts_for_a_person", f"receipts need a person: {', '.join(counts)}"))
+    return found
+
+
+def _find_last_receipt(session: Session) -> datetime | None:
+    """When the newest receipt came. If the newest callbacks are all replies: when the oldest of those did."""
+    newest = select(InboxRow.channel, InboxRow.received_at).order_by(InboxRow.id.desc()).limit(_LOOKED_AT).subquery()
+    is_receipt = newest.c.channel != Channel.INBOUND.value
+    last_receipt_at, first_at = session.execute(
+        select(func.max(newest.c.received_at).filter(is_receipt), func.min(newest.c.received_at))
+    ).one()
+    found: datetime | None = last_receipt_at or first_at
+    return found
+
+
+def _waits_any(session: Session, since: datetime | None, until: datetime) -> bool:
+    """Whether a message of a time after `since` was taken by the gateway before `until`, and has no receipt.
+
+    Some of the first are looked at: what was held up for long was taken late. The conditions of the indexes are written
+    out literally: SQLite compares them word by word.
+    """
+    for at, is_scheduled in ((Message.created_at, False), (Message.deliver_after, True)):
+        query = select(Message.status_at).where(
+            text(OPEN),
+            Message.status == literal_column(f"'{Status.SUBMITTED.value}'"),
+            Message.deliver_after.is_not(None) if is_scheduled else Message.deliver_after.is_(None),
+            at < until,
+        )
+        if since is not None:
+            query = query.where(at > since)
+        if any(taken_at < until for taken_at in session.scalars(query.order_by(at).limit(_LOOKED_AT))):
+            return True
+    return False
+
+
+def _late(due_at: datetime | None, now: datetime) -> float:
+    return max(0.0, (now - due_at).total_seconds()) if due_at is not None else 0.0
+
+
+def _write(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S}Z"
+
+
+def _in_words(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"
