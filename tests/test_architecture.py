@@ -157,7 +157,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
         {"client", "config", "domain", "locations", "private_files", "store/core", "tokens", "worker"},
         {"psycopg", "requests", "sqlalchemy"},
     ),
-    "cli/terminal": ({"client", "config", "domain", "logs", "store/core"}, {"click", "rich", "sqlalchemy"}),
+    "cli/terminal": ({"client", "config", "domain", "store/core"}, {"click", "rich"}),
     "cli/send_file": ({"cli/terminal", "client", "domain", "locations", "private_files"}, {"click"}),
     "cli": (
         {

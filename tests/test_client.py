@@ -192,9 +192,14 @@ def test_every_list_is_read_to_its_end(served: Client) -> None:
         (served.receipts, [], 2),
     ]
     for call, terms, count in lists:
-        at_once = list(call(*terms))
+        at_once = [without_age(each) for each in call(*terms)]
         assert len(at_once) == count, call
-        assert list(call(*terms, limit="1")) == at_once
+        assert [without_age(each) for each in call(*terms, limit="1")] == at_once
+
+
+def without_age(item: Json) -> Json:
+    """An entry of a list without how long it has waited: that grows between two questions."""
+    return {name: value for name, value in item.items() if name != "waitingSeconds"}
 
 
 def test_single_objects_are_read(served: Client) -> None:
