@@ -60,6 +60,11 @@ _FORMER = (  # mobile numbers as they are, and as they were or still are dialled
     (re.compile("521([0-9]{10})"), r"52\1"),
     (re.compile("55([1-9]{2})9([6-9][0-9]{7})"), r"55\1\2"),
 )
+_PRESENT = (  # the same the other way round
+    (re.compile("54([0-9]{10})"), r"549\1"),
+    (re.compile("52([0-9]{10})"), r"521\1"),
+    (re.compile("55([1-9]{2})([6-9][0-9]{7})"), r"55\g<1>9\2"),
+)
 _MASKED = re.compile("(?=.*[^0-9])[0-9*#xX?_\u2022\u25cf\uff0a]{7,20}")  # some digits, the others hidden
 _MIN_SHOWN = 2
 _NO_MATCH = "(?!)"
@@ -113,6 +118,14 @@ def fold_originator(originator: str | None) -> str:
 def is_same(text: str, number: str) -> bool:
     """Whether a text is this number, which is digits. A national writing is tried in the number's own country."""
     return text == number or (len(text) <= _MAX_LENGTH and _is_same(text, number))
+
+
+def writings(number: str) -> list[str]:
+    """Whatever `fold` makes of the writings of this number: itself, its forms before and after its country changed
+    them, and each of them as it is written at home. To look for what holds a number as others wrote it.
+    """
+    forms = dict.fromkeys([number, _without_former(number), *(_rewrite(number, each) for each in _PRESENT)])
+    return list(dict.fromkeys(writing for form in forms for writing in (form, *_home_writings(form))))
 
 
 def describe_rewriting(text: str, number: str) -> str | None:
@@ -236,6 +249,19 @@ def _without_former(number: str) -> str:
     return next((match.expand(to) for each, to in _FORMER if (match := each.fullmatch(number))), number)
 
 
+def _rewrite(number: str, rule: tuple[re.Pattern[str], str]) -> str:
+    match = rule[0].fullmatch(number)
+    return match.expand(rule[1]) if match else number
+
+
+def _home_writings(number: str) -> list[str]:
+    """How a number is written in its own country, folded: with the trunk prefix and without."""
+    plan, national = _split(number)
+    if plan is None:
+        return []
+    return [fold(each) for each in (plan.trunk_digits + national, national) if is_same(each, number)]
+
+
 def _compact(text: str) -> str | None:
     """Digits, perhaps after a plus, without what only separates them; None for a name."""
     if len(text) > _MAX_LENGTH:
@@ -296,6 +322,7 @@ class _Plan:
     lengths: frozenset[int]
     form: re.Pattern[str]
     trunk: re.Pattern[str]
+    trunk_digits: str  # that are usually written before a number at home
 
 
 def _international(digits: str) -> str | None:
@@ -339,6 +366,7 @@ def _plan(country_code: str) -> _Plan | None:
         lengths=frozenset(general.possible_length + general.possible_length_local_only),
         form=re.compile(general.national_number_pattern or _NO_MATCH),
         trunk=re.compile(metadata.national_prefix_for_parsing or _NO_MATCH),
+        trunk_digits=metadata.national_prefix or "",
     )
 
 

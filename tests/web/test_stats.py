@@ -342,3 +342,10 @@ def test_overdue_messages_are_found_by_their_indexes(database: Database) -> None
     assert "ix_messages_open_deliver_after" in plan
     assert f"SCAN {Message.__tablename__}" not in plan
     assert "Seq Scan on messages" not in plan
+
+
+def test_several_statuses_are_counted_together(client: FlaskClient, database: Database) -> None:
+    counted(database, messages__delivered=3, messages__expired=1, messages__failed=2)
+    for query in ("status=expired&status=failed", "status=failed,expired"):
+        [item] = get(client, f"/v1/stats?{query}&{DAY}")["items"]
+        assert (item["messages"], item["statuses"]) == (3, {"expired": 1, "failed": 2})

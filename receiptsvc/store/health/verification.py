@@ -28,6 +28,7 @@ from receiptsvc.store.core.models import (
     OutcomeRow,
     Parked,
     PendingRow,
+    ReceiptReferences,
     Reply,
     SendingAccount,
     Transition,
@@ -95,7 +96,12 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
         .outerjoin(Parked, Parked.receipt_id == InboxRow.id),
         _check_receipts,
     )
-    for kind, model in (("pending receipts", PendingRow), ("outcomes", OutcomeRow), ("parked receipts", Parked)):
+    for kind, model in (
+        ("pending receipts", PendingRow),
+        ("outcomes", OutcomeRow),
+        ("parked receipts", Parked),
+        ("references", ReceiptReferences),
+    ):
         kept = select(model.receipt_id, InboxRow.id).outerjoin(InboxRow, InboxRow.id == model.receipt_id)
         yield from uncounted.check(kind, kept, partial(_check_kept, kind))
     yield from checker.check(

@@ -39,7 +39,7 @@ def read_statistics(query: dict[str, Any]) -> Response:
     """
     at, by = context.now(), By(query["by"])
     since, until = _round(query.get("since"), query.get("until"), by)
-    only = Status(query["status"]) if "status" in query else None
+    only = frozenset(Status(status) for status in query.get("statuses", ()))
     cache: StatisticsCache = current_app.extensions.setdefault(_CACHE, StatisticsCache())
     with context.database().reading() as session:
         try:
@@ -126,15 +126,15 @@ def _start_of(time: datetime, by: By) -> datetime:
 
 
 @lru_cache(maxsize=4_000)  # of up to 400 bytes each; successive answers share most lines
-def _write_item(line: Line, only: Status | None, by: By, *, has_receipts: bool) -> str:
+def _write_item(line: Line, only: frozenset[Status], by: By, *, has_receipts: bool) -> str:
     hours = by.length / timedelta(hours=1)
     return _to_json({"start": _format_time(line.start), **_describe(line, only, hours, has_receipts=has_receipts)})
 
 
-def _describe(line: Line, only: Status | None, hours: float, *, has_receipts: bool) -> dict[str, Any]:
-    """A line as the schema `Count`. `only`: count this status alone; `hours`: the length of its period."""
+def _describe(line: Line, only: frozenset[Status], hours: float, *, has_receipts: bool) -> dict[str, Any]:
+    """A line as the schema `Count`. `only`: these statuses alone, empty: all; `hours`: the length of its period."""
     final = sum(count for status, count in line.statuses.items() if status in FINAL)
-    statuses = {status.value: count for status, count in line.statuses.items() if only is None or status is only}
+    statuses = {status.value: count for status, count in line.statuses.items() if not only or status in only}
     delays = line.delays
     return {
         "messages": sum(statuses.values()),

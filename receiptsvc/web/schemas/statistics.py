@@ -40,9 +40,14 @@ class StatisticsQuery(Request):
         max_length=16,
         metadata=about("Only this sender's messages, exactly as it was given; empty: those without one.", "ACME"),
     )
-    status = kinds.choice(
+    statuses = kinds.Choices(
         STATUSES,
-        metadata=about("Count only messages of this status; rate and delays remain those of all.", "delivered"),
+        data_key="status",
+        metadata=about(
+            "Count only messages of these statuses, repeated or separated by commas; rate and delays remain those of "
+            "all.",
+            ["delivered"],
+        ),
     )
 
 
