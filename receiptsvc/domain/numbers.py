@@ -30,6 +30,8 @@ INDEXED_DIGITS = 4  # the last ones of a recipient, by which an index finds it
 
 _MAX_LENGTH = 40
 _ENDING = 6
+MAX_PREFIX = 4  # digits after the calling code that statistics tell of a number
+_MIN_HIDDEN = 4  # digits after those
 # phonenumbers' own, without the x that it takes for a carrier's code.
 _SEPARATING = r"-\s().\[\]/~\u2010-\u2015\u2212\u2053\u223c\u30fc\uff08\uff09\uff0d-\uff0f\uff3b\uff3d\uff5e"
 _SEPARATORS = re.compile(f"[{_SEPARATING}]")
@@ -187,6 +189,21 @@ def digits(text: str) -> str | None:
 def ending(text: str) -> str:
     """The last six digits: the same in every writing of a number. Empty for a name."""
     return (digits(text) or "")[-_ENDING:]
+
+
+def place(number: str) -> tuple[str, str]:
+    """The calling code of a number, and up to four digits after it, of which at least four more are left out."""
+    plan, national = _split(number) if len(number) >= MIN_DIGITS else (None, "")
+    if plan is None:
+        return "", ""
+    return number[: len(number) - len(national)], national[: max(0, min(MAX_PREFIX, len(national) - _MIN_HIDDEN))]
+
+
+def countries_of(calling_code: str) -> list[str]:
+    """The countries that share a calling code (ISO 3166-1 alpha-2), the main one first; none if it is no country's."""
+    code = _COUNTRY_CODES.get(calling_code)
+    regions = COUNTRY_CODE_TO_REGION_CODE[code] if code is not None else ()
+    return [region for region in regions if region.isalpha()]
 
 
 def is_of_country(number: str, alpha_3: str | None) -> bool:

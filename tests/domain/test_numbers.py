@@ -167,3 +167,24 @@ def test_what_is_looked_for_is_no_other_number() -> None:
     for number in ("447700900123", "12025550123", "36201234567"):
         for other in ("447700900124", "12025550124", "36201234568", "4477009001230"):
             assert not set(numbers.writings(number)) & set(numbers.writings(other))
+
+
+@pytest.mark.parametrize(
+    ("number", "place", "countries"),
+    [
+        ("447700900123", ("44", "7700"), "GB"),
+        ("12025550123", ("1", "2025"), "US"),
+        ("79161234567", ("7", "9161"), "RU"),
+        ("2901234", ("290", ""), "SH"),  # four digits stay untold
+        ("68512345", ("685", "1"), "WS"),
+        ("60030", ("", ""), ""),
+        ("ACME", ("", ""), ""),
+        ("", ("", ""), ""),
+        ("0770090012345", ("", ""), ""),
+    ],
+)
+def test_a_place_is_the_calling_code_and_at_most_four_digits(
+    number: str, place: tuple[str, str], countries: str
+) -> None:
+    assert numbers.place(number) == place
+    assert "".join(numbers.countries_of(place[0])[:1]) == countries

@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection
 from receiptsvc import ids
 from receiptsvc.domain import conversations
 from receiptsvc.store.core.db import Database
+from receiptsvc.store.queries import failures
 from receiptsvc.web.app import create_app
 from tests.support import databases
 from tests.support.callers import client_of, make_settings
@@ -321,6 +322,9 @@ def test_a_later_page_reads_no_more_than_the_first(seeded: Database, reader: Fla
         "/v1/search?q=order/3",
         "/v1/search?q=nothing",
         "/v1/search?q=600",
+        "/v1/stats",
+        f"/v1/stats?since={T0:%Y-%m-%d}T00:00:00Z&until=2026-01-03T00:00:00Z",
+        "/v1/stats/breakdown?by=country",
     ],
 )
 def test_every_other_read_reads_at_most_twenty_pages(seeded: Database, reader: FlaskClient, path: str) -> None:
@@ -332,6 +336,20 @@ def test_every_other_read_reads_at_most_twenty_pages(seeded: Database, reader: F
         assert answer["timelineOrder"] == "message"
         further, _ = count(seeded, reader, f"{path}?cursor={answer['nextCursor']}")
         assert further.rows <= MOST, further.plans
+
+
+def test_the_numbers_that_failed_most_are_read_from_a_bounded_range(seeded: Database, reader: FlaskClient) -> None:
+    whole = f"since={T0:%Y-%m-%d}T00:00:00Z&until=2026-01-05T00:00:00Z"
+    for question in (
+        "",
+        "&status=undelivered",
+        "&originator=ACME",
+        "&status=delivered,undelivered,failed,expired,sent",
+    ):
+        counted, answer = count(seeded, reader, f"/v1/stats/failures?{whole}{question}")
+        assert counted.rows <= 1.1 * failures.MAX_READ, counted.plans
+        assert answer["isBounded"] == (answer["messages"] > failures.MAX_READ) == (answer["countedSince"] is not None)
+    assert answer["isBounded"]
 
 
 def test_a_lookup_reads_a_few_rows_for_each_term(seeded: Database, reader: FlaskClient) -> None:

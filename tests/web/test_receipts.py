@@ -98,7 +98,9 @@ def recorded(
         )
         if superseded_at is None:
             session.execute(delete(OutcomeRow).where(OutcomeRow.receipt_id == receipt_id))
-            hourly_counts.add(session, Counter([hourly_counts.of_receipt(T0, effect)]))
+            code = hourly_counts.CountKey(T0, hourly_counts.CODES, "", "unmapped//77")
+            codes = [code] if effect is not Effect.DUPLICATE else []
+            hourly_counts.add(session, Counter([hourly_counts.of_receipt(T0, effect), *codes]))
         session.flush()
         locked = transitions.lock_messages(session, [message_id])
         transitions.refold(session, locked)

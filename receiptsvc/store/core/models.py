@@ -368,7 +368,10 @@ class HourlyCount(Base):
     """A count of an hour, updated in the commits that change what it counts. See `store.messages.hourly_counts`."""
 
     __tablename__ = "hourly_counts"
-    __table_args__ = (_partial_index("ix_hourly_counts_changes", "hour", where="kind = 'changes'"),)
+    __table_args__ = (
+        _partial_index("ix_hourly_counts_changes", "hour", where="kind = 'changes'"),
+        _partial_index("ix_hourly_counts_since", "hour", where="kind = 'since'"),
+    )
 
     hour: Mapped[datetime] = mapped_column(primary_key=True)  # its beginning
     kind: Mapped[str] = mapped_column(primary_key=True)

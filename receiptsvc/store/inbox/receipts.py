@@ -4,9 +4,10 @@ Each action is one short transaction: it locks the receipt before it decides, co
 Receipts are not read or matched here: what is to be processed again becomes `pending`, and the worker does the rest.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -41,6 +42,9 @@ REPLAYED = "receipts"  # the subject of the audits of a replay
 
 WAITING = (*RETRIABLE, ReceiptOutcome.PENDING)  # those of a receipt that fits no message
 
+MAX_UNMATCHED = 10_000  # that are counted at once
+
+_HOUR_MILLISECONDS = 3_600_000
 _MAX_PAGES = 4  # of rows, each of which is looked up in one or two other tables; of all scans of a page together
 
 # The conditions of two partial indexes, word for word as the migration has them.
@@ -134,6 +138,22 @@ def list_receipts(
     query = select(InboxRow).options(*_WITHOUT_BYTES).where(bulk.among(session, InboxRow.id, page.items))
     rows = session.scalars(query.order_by(InboxRow.id.desc())).all() if page.items else []
     return Page(items=_load_entries(session, rows), next=page.next)
+
+
+def count_unmatched(session: Session, since: datetime, until: datetime) -> tuple[Counter[datetime], bool]:
+    """How many receipts that arrived in each hour of [since, until) fit no message now; and whether there are more.
+
+    The newest MAX_UNMATCHED are counted. The hour is that of the receipt's id.
+    """
+    query = select(OutcomeRow.receipt_id).where(
+        OutcomeRow.outcome == ReceiptOutcome.UNMATCHED,
+        OutcomeRow.receipt_id >= ids.first_at(since),
+        OutcomeRow.receipt_id < ids.first_at(until),
+    )
+    found = session.scalars(query.order_by(OutcomeRow.receipt_id.desc()).limit(MAX_UNMATCHED + 1)).all()
+    hours = Counter((receipt_id.int >> 80) // _HOUR_MILLISECONDS for receipt_id in found[:MAX_UNMATCHED])
+    by_hour = {datetime.fromtimestamp(hour * 3600, UTC): count for hour, count in hours.items()}
+    return Counter(by_hour), len(found) > MAX_UNMATCHED
 
 
 def find_entry(session: Session, receipt_id: UUID) -> ReceiptEntry | None:
