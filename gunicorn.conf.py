@@ -1,9 +1,11 @@
 """gunicorn's configuration for the web process. Port and workers come from the service's own settings."""
 
+import gc
 import os
 import shutil
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,14 @@ logconfig_dict = {
     "root": {"level": "INFO", "handlers": ["stderr"]},
     "loggers": {"gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False}},
 }
+
+
+def on_starting(_server: Any) -> None:
+    """Import what every worker needs, which they share then: a worker that replaces another serves at once."""
+    for module in ("receiptsvc.web.app", "receiptsvc.intake.callbacks", "receiptsvc.spool.drainer"):
+        import_module(module)
+    gc.collect()
+    gc.freeze()  # else collections in the workers would write to the memory that they share
 
 
 def when_ready(_server: Any) -> None:

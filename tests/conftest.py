@@ -26,9 +26,10 @@ from typing import Any
 
 import pytest
 
+from receiptsvc.store.core import db
 from receiptsvc.store.core.db import Database
 from tests.support import databases
-from tests.support.databases import ReusedDatabase
+from tests.support.databases import CompiledStatements, ReusedDatabase
 from tests.support.forms import IS_LONG
 
 ENGINES = ("sqlite", "postgresql")
@@ -41,8 +42,9 @@ _template = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have temporary folders in memory, where there is room."""
+    """Have temporary folders in memory, where there is room, and statements compiled once."""
     config.stash[_shared] = ExitStack()
+    db.create_engine = CompiledStatements.shared()  # type: ignore[attr-defined]  # it only imports it
     memory = databases.memory_folder()
     if memory:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", memory)

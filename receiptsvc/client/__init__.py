@@ -130,7 +130,7 @@ class Client(Wire):
 
     def receipts(self, **filters: str) -> Iterator[Json]:
         """The ledger's rows that fit every filter, the newest first."""
-        yield from self.listed("/v1/receipts", filters)
+        yield from self.listed("/v1/receipts/query", filters, method="POST")
 
     def receipt(self, receipt_id: str) -> Json:
         """One receipt as it came, with its transition and what was done to it."""

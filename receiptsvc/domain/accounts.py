@@ -36,7 +36,7 @@ class Finding(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
+class AccountState:
     """How an account stands that is not as it should be, or was not when messages began to wait for it.
 
     `refuses_calls`: whole calls are refused, not items only. `works_number`: the last suspicion that was dispelled.
@@ -55,7 +55,7 @@ class Standing:
         return self.is_refused and (self.refuses_calls or not may_be_sent)
 
 
-_SOUND = Standing(is_refused=False, is_suspected=False, refuses_calls=False, works_number=DISPELLED)
+_SOUND = AccountState(is_refused=False, is_suspected=False, refuses_calls=False, works_number=DISPELLED)
 
 
 class End(NamedTuple):
@@ -97,22 +97,22 @@ def blame_credentials(result: SendResult) -> SendResult:
     return replace(result, outcome=SendOutcome.ACCOUNT_REFUSED, is_of_credentials=True)
 
 
-def doubts(ends: Collection[End], standing: Standing | None) -> Set[SendOutcome]:
+def doubts(ends: Collection[End], state: AccountState | None) -> Set[SendOutcome]:
     """The suspect outcomes of a call that confirm an open suspicion, if messages of another call have met it so too.
 
-    `standing`: of the call's account; None: nothing is known against it.
+    `state`: of the call's account; None: nothing is known against it.
     """
-    if standing is None:
+    if state is None:
         return frozenset()
-    return {end.outcome for end in ends if end.outcome in SUSPECT and not _is_dispelled(end, standing)}
+    return {end.outcome for end in ends if end.outcome in SUSPECT and not _is_dispelled(end, state)}
 
 
-def judge(ends: Mapping[UUID, End], standing: Standing | None, met_again: Collection[SendOutcome]) -> Judgement:
+def judge(ends: Mapping[UUID, End], state: AccountState | None, met_again: Collection[SendOutcome]) -> Judgement:
     """What the ends of one call say of its account, and what they come to. `met_again`: those `doubts` that came true.
 
     While an account is held or suspected, no message fails for its words, though its own suspicion was dispelled.
     """
-    known = standing or _SOUND
+    known = state or _SOUND
     cleared = {
         one
         for one, end in ends.items()
@@ -131,12 +131,12 @@ def judge(ends: Mapping[UUID, End], standing: Standing | None, met_again: Collec
             for one, end in ends.items()
         },
         of_calls=of_calls,
-        has_decided=standing is not None and finding in {Finding.REFUSED, Finding.WORKS},
+        has_decided=state is not None and finding in {Finding.REFUSED, Finding.WORKS},
     )
 
 
-def _is_dispelled(end: End, standing: Standing) -> bool:
-    return end.suspicion is not None and end.suspicion <= standing.works_number
+def _is_dispelled(end: End, state: AccountState) -> bool:
+    return end.suspicion is not None and end.suspicion <= state.works_number
 
 
 def find(outcomes: Collection[SendOutcome], *, is_held: bool, is_met_again: bool) -> Finding:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from receiptsvc.domain import retry_policy
-from receiptsvc.domain.accounts import DISPELLED, Standing
+from receiptsvc.domain.accounts import DISPELLED, AccountState
 from receiptsvc.domain.messages import SendOutcome, SendResult
 from receiptsvc.domain.retry_policy import RepeatPolicy
 from receiptsvc.domain.statuses import Status
@@ -131,20 +131,20 @@ def after_call(
             return message
 
 
-def release(message: CalledMessage, standing: Standing | None) -> Release | None:
+def release(message: CalledMessage, state: AccountState | None) -> Release | None:
     """What becomes of a message that waits, now that its account stands so; None: it waits on.
 
     A refused account has sent nothing of it. If the account works, what was refused goes out once more, alone, and what
     may have been sent is a lost answer like any other.
     """
-    if standing is None or not message.suspicion or message.calling_since is not None:
+    if state is None or not message.suspicion or message.calling_since is not None:
         return None  # it waits no more, or is being tried
     may_be_sent = message.unclear_since is not None
     if message.due_at is None:  # a receipt or a person has settled it
         return Release(message._replace(suspicion=None), None)
-    if standing.explains(may_be_sent=may_be_sent):
+    if state.explains(may_be_sent=may_be_sent):
         return Release(_refused_with_account(message), SendOutcome.ACCOUNT_REFUSED)
-    if message.suspicion > standing.works_number:
+    if message.suspicion > state.works_number:
         return None
     if may_be_sent:
         return Release(message._replace(suspicion=DISPELLED), SendOutcome.UNCLEAR, _LOST)

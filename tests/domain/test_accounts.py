@@ -9,10 +9,10 @@ from receiptsvc import ids
 from receiptsvc.domain.accounts import (
     DISPELLED,
     SUSPECT,
+    AccountState,
     End,
     Finding,
     Judgement,
-    Standing,
     account_of,
     blame_credentials,
     doubts,
@@ -79,18 +79,18 @@ def test_an_account_is_whom_a_message_goes_out_as() -> None:
     assert [account_of(name) for name in (None, "", "client")] == ["", "", "client"]
 
 
-def standing(works_number: int = 0, **how: bool) -> Standing:
-    return Standing(
+def state(works_number: int = 0, **how: bool) -> AccountState:
+    return AccountState(
         **{"is_refused": False, "is_suspected": False, "refuses_calls": False} | how, works_number=works_number
     )
 
 
-HELD, SUSPECTED, WORKS = standing(is_refused=True), standing(is_suspected=True), standing(5)
-HELD_FOR_CALLS = standing(is_refused=True, refuses_calls=True)
+HELD, SUSPECTED, WORKS = state(is_refused=True), state(is_suspected=True), state(5)
+HELD_FOR_CALLS = state(is_refused=True, refuses_calls=True)
 
 
 def judge_in_order(
-    ends: Sequence[End], account: Standing | None, met_again: Collection[SendOutcome] = ()
+    ends: Sequence[End], account: AccountState | None, met_again: Collection[SendOutcome] = ()
 ) -> tuple[Judgement, list[SendOutcome]]:
     """The judgement, and the outcomes in the order of these ends."""
     message_ids = [ids.new() for _ in ends]
@@ -136,7 +136,7 @@ def judge_in_order(
 )
 def test_how_a_call_is_judged_by_how_its_account_stands(
     ends: list[End],
-    account: Standing | None,
+    account: AccountState | None,
     met_again: Collection[SendOutcome],
     finding: Finding,
     outcomes: list[SendOutcome],
@@ -192,5 +192,5 @@ def test_refused_credentials_explain_what_is_suspect_and_nothing_else(outcome: S
         (SUSPECTED, False, False),
     ],
 )
-def test_what_a_refusal_explains(account: Standing, *, may_be_sent: bool, explains: bool) -> None:
+def test_what_a_refusal_explains(account: AccountState, *, may_be_sent: bool, explains: bool) -> None:
     assert account.explains(may_be_sent=may_be_sent) is explains

@@ -6,7 +6,7 @@ import pytest
 
 from receiptsvc import ids
 from receiptsvc.domain import call_ends
-from receiptsvc.domain.accounts import DISPELLED, Standing
+from receiptsvc.domain.accounts import DISPELLED, AccountState
 from receiptsvc.domain.call_ends import Attempt, CalledMessage, after_call, is_closed_by, step_if_late, step_of_call
 from receiptsvc.domain.messages import SendOutcome, SendResult
 from receiptsvc.domain.retry_policy import RepeatPolicy
@@ -141,8 +141,8 @@ def test_what_is_too_late_is_expired_only_if_it_was_never_sent(
     assert step_if_late(status, may_be_sent=may_be_sent) == step
 
 
-def standing(works_number: int = 0, *, is_refused: bool = False, refuses_calls: bool = False) -> Standing:
-    return Standing(
+def state(works_number: int = 0, *, is_refused: bool = False, refuses_calls: bool = False) -> AccountState:
+    return AccountState(
         is_refused=is_refused, is_suspected=not is_refused, refuses_calls=refuses_calls, works_number=works_number
     )
 
@@ -150,20 +150,20 @@ def standing(works_number: int = 0, *, is_refused: bool = False, refuses_calls: 
 @pytest.mark.parametrize(
     ("unclear_since", "account", "after"),
     [
-        (None, standing(), None),
-        (None, standing(6), None),  # it works by what is known up to another suspicion
-        (None, standing(is_refused=True), ((None, None, 8), ACCOUNT_REFUSED)),
-        (None, standing(7), ((None, DISPELLED, 1), IN_WORDS)),  # once more, alone
-        (BEFORE, standing(), None),
-        (BEFORE, standing(is_refused=True), None),  # of items only
-        (BEFORE, standing(is_refused=True, refuses_calls=True), ((None, None, 8), ACCOUNT_REFUSED)),
-        (BEFORE, standing(7), ((BEFORE, DISPELLED, 8), UNCLEAR)),
-        (BEFORE, standing(7, is_refused=True), ((BEFORE, DISPELLED, 8), UNCLEAR)),
+        (None, state(), None),
+        (None, state(6), None),  # it works by what is known up to another suspicion
+        (None, state(is_refused=True), ((None, None, 8), ACCOUNT_REFUSED)),
+        (None, state(7), ((None, DISPELLED, 1), IN_WORDS)),  # once more, alone
+        (BEFORE, state(), None),
+        (BEFORE, state(is_refused=True), None),  # of items only
+        (BEFORE, state(is_refused=True, refuses_calls=True), ((None, None, 8), ACCOUNT_REFUSED)),
+        (BEFORE, state(7), ((BEFORE, DISPELLED, 8), UNCLEAR)),
+        (BEFORE, state(7, is_refused=True), ((BEFORE, DISPELLED, 8), UNCLEAR)),
     ],
 )
 def test_what_waits_goes_on_as_its_account_stands(
     unclear_since: datetime | None,
-    account: Standing,
+    account: AccountState,
     after: tuple[tuple[datetime | None, int | None, int | None], SendOutcome] | None,
 ) -> None:
     released = call_ends.release(WAITS._replace(unclear_since=unclear_since), account)
@@ -172,7 +172,7 @@ def test_what_waits_goes_on_as_its_account_stands(
 
 
 def test_what_was_settled_meanwhile_waits_no_more_and_is_never_due() -> None:
-    released = call_ends.release(WAITS._replace(due_at=None), standing())
+    released = call_ends.release(WAITS._replace(due_at=None), state())
     assert released is not None
     assert (released.message.suspicion, released.outcome, released.step) == (None, None, None)
 
@@ -182,7 +182,7 @@ def test_what_was_settled_meanwhile_waits_no_more_and_is_never_due() -> None:
     [WAITS._replace(suspicion=None), WAITS._replace(suspicion=DISPELLED), WAITS._replace(calling_since=BEGAN)],
 )
 def test_what_does_not_wait_or_is_being_tried_is_left_alone(message: CalledMessage) -> None:
-    assert call_ends.release(message, standing(7)) is None
+    assert call_ends.release(message, state(7)) is None
     assert call_ends.release(WAITS, None) is None
 
 

@@ -118,6 +118,15 @@ def test_every_metric_is_reported(postgresql_url: str, start_web: StartWeb, tmp_
     assert set(re.findall(r"^(receiptsvc_\w+)", text, re.MULTILINE)) == NAMES
 
 
+def test_web_processes_share_what_they_import(sqlite_url: str, start_web: StartWeb) -> None:
+    stack = start_web(sqlite_url, WEB_CONCURRENCY="2")
+    assert list(stack.client().messages()) == []
+    for pid in children(stack.pid("web")):
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        kibibytes = {name: int(size) for name, size in re.findall(r"^(\w+): +(\d+) kB$", rollup, re.MULTILINE)}
+        assert kibibytes["Private_Dirty"] < kibibytes["Rss"] / 2
+
+
 def test_the_folder_of_the_counts_is_removed_with_the_server(
     sqlite_url: str, start_web: StartWeb, tmp_path: Path
 ) -> None:

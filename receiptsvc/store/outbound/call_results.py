@@ -165,15 +165,15 @@ def _judge_account(
         send_gate.record_outcome(session, {SendOutcome.ACCOUNT_REFUSED}, now, was_probe=call.is_alone)
         return _Judged(ended={one: replace(end, result=blame_credentials(end.result)) for one, end in ended.items()})
     account = accounts.find(session, call.account)
-    standing = accounts.standing_of(account)
+    state = accounts.state_of(account)
     numbers = {row.suspicion for row in rows.values() if row.suspicion}
     met_again = {
         outcome
-        for outcome in doubts(ends.values(), standing)
+        for outcome in doubts(ends.values(), state)
         if account is not None
         and accounts.is_met_again(session, account, call, outcome, numbers=numbers, message_ids=rows.keys())
     }
-    judgement = judge(ends, standing, met_again)
+    judgement = judge(ends, state, met_again)
     number = None
     match judgement.finding:
         case Finding.SUSPECTED:
@@ -229,9 +229,9 @@ def release(session: Session, now: datetime, repeats: RepeatPolicy) -> int:
     calls: dict[UUID, dict[str, object]] = {}
     stretch = retry_policy.stretch(repeats)
     names = {account_of(message.impersonate_user_name) for message in rows.values()}
-    standings = {name: accounts.standing_of(accounts.find(session, name)) for name in names}
+    states = {name: accounts.state_of(accounts.find(session, name)) for name in names}
     for message_id, message in rows.items():
-        released = call_ends.release(message, standings[account_of(message.impersonate_user_name)])
+        released = call_ends.release(message, states[account_of(message.impersonate_user_name)])
         if released is None:
             continue
         calls[message_id] = _noted(released.message)

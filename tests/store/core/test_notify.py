@@ -9,9 +9,10 @@ from time import monotonic
 
 import psycopg
 import pytest
+from psycopg.pq.abc import PGresult
 from sqlalchemy.engine import make_url
 
-from receiptsvc.store.core import notify
+from receiptsvc.store.core import notify, outages
 from receiptsvc.store.core.db import Database, plain_url
 from receiptsvc.store.core.notify import Listener, Notifier
 from receiptsvc.store.core.topics import Topic
@@ -95,13 +96,13 @@ def test_each_topic_is_heard_as_such(
 
 def test_many_commits_share_a_notification(notifier: Notifier, monkeypatch: pytest.MonkeyPatch) -> None:
     sent_at: list[float] = []
-    execute = psycopg.Connection.execute
+    check = outages.check
 
-    def note(connection: psycopg.Connection, query: bytes) -> object:
+    def note(result: PGresult) -> None:
+        check(result)
         sent_at.append(monotonic())
-        return execute(connection, query)
 
-    monkeypatch.setattr(psycopg.Connection, "execute", note)
+    monkeypatch.setattr(outages, "check", note)
     started_at, commits, last_at = monotonic(), 0, 0.0
     while last_at < started_at + BUSY_SECONDS:
         last_at = monotonic()
