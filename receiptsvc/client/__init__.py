@@ -182,6 +182,14 @@ class Client(Wire):
         """Messages by status, their delivery rate and times, and receipts, by hour or day."""
         return self.call("GET", "/v1/stats", filters)
 
+    def failures(self, **filters: str) -> Json:
+        """Which numbers failed most, counted from a bounded number of messages."""
+        return self.call("GET", "/v1/stats/failures", filters)
+
+    def breakdown(self, by: str, **filters: str) -> Json:
+        """Messages by `country` or `prefix`, receipts by `providerStatusId`, or failures by class of `reason`."""
+        return self.call("GET", "/v1/stats/breakdown", {"by": by, **filters})
+
     def overdue(self, older_than_seconds: int = 3600) -> Json:
         """Messages that should have a final receipt by now."""
         return self.call("GET", "/v1/stats/overdue", {"olderThan": str(older_than_seconds)})
