@@ -131,7 +131,9 @@ class Story:
             )  # fmt: skip
             if is_receipt:
                 self.counts[hourly_counts.of_receipt(when, Effect.APPLIED)] += 1
-        self.counts.update(hourly_counts.of_message(CountedMessage(at, originator, at, status, status_at)))
+                report = Report(Source.GATEWAY, reported, when, when, "1", reported.value)
+                self.counts.update(filter(None, [hourly_counts.of_report(report, "its address", Effect.APPLIED)]))
+        self.counts.update(hourly_counts.of_message(CountedMessage(at, originator, at, status, status_at, recipient)))
         activity.setdefault(conversation, []).append((at, 0))
         if number % 50 == 0:
             activity[conversation].append((at + 2 * delay, 1))

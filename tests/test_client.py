@@ -279,7 +279,10 @@ CALLS: list[tuple[Callable[[Client], object], tuple[str, str, object]]] = [
     (lambda client: list(client.replies(isOptOut="false")), ("POST", "/v1/inbound/query", {"isOptOut": False})),
     (lambda client: list(client.replies(isOptIn="true")), ("POST", "/v1/inbound/query", {"isOptIn": True})),
     (lambda client: client.search("Jane"), ("POST", "/v1/search", {"q": "Jane"})),
-    (lambda client: list(client.receipts(outcome="dead")), ("GET", "/v1/receipts?outcome=dead", None)),
+    (
+        lambda client: list(client.receipts(outcome="dead,unmatched")),
+        ("POST", "/v1/receipts/query", {"outcome": ["dead", "unmatched"]}),
+    ),
     (lambda client: client.receipt("r1"), ("GET", "/v1/receipts/r1", None)),
     (lambda client: client.match("r1", "m1"), ("POST", "/v1/receipts/r1/match", {"message": "m1"})),
     (lambda client: client.retry("r1"), ("POST", "/v1/receipts/r1/retry", {})),

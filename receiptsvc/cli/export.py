@@ -17,12 +17,16 @@ from receiptsvc.cli.terminal import display
 from receiptsvc.cli.terminal.answers import api_errors_shown
 from receiptsvc.cli.terminal.options import (
     Word,
+    client_ref_option,
     from_option,
     since_option,
+    to_ends_option,
     to_option,
+    transaction_option,
     until_option,
     with_all,
     without_none,
+    words_option,
 )
 from receiptsvc.cli.terminal.wrong_use import WrongUse
 from receiptsvc.client import Client, Unreachable
@@ -30,12 +34,12 @@ from receiptsvc.domain.statuses import Status
 
 _FILTER_OPTIONS = (
     to_option("recipient", "To this number, in any usual writing."),
-    click.option("--to-ends", "recipientEnds", metavar="DIGITS", help="To numbers that end so."),
+    to_ends_option,
     from_option("Of this sender, exactly as it was given."),
-    click.option("--client-ref", "clientRef", help="Of this clientRef."),
+    client_ref_option,
     click.option("--client-ref-prefix", "clientRefPrefix", metavar="TEXT", help="Whose clientRef begins so."),
-    click.option("--transaction-id", "transactionID", metavar="DIGITS", help="Ever given this transactionID."),
-    click.option("--status", type=Word([status.value for status in Status]), help="Of this status."),
+    transaction_option,
+    words_option("--status", "status", [status.value for status in Status], "Of this status."),
     since_option("Accepted"),
     until_option("Accepted"),
 )

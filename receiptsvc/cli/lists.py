@@ -1,6 +1,10 @@
 """`inbound`, `overdue` and `stats`: lists and counts of the service, over the API."""
 
+from collections.abc import Callable
+from functools import partial
+
 import click
+from rich.console import Console
 
 from receiptsvc.cli.terminal import display, figures, findings, tables
 from receiptsvc.cli.terminal.answers import api_errors_shown, newest, print_json
@@ -14,10 +18,15 @@ from receiptsvc.cli.terminal.options import (
     to_option,
     until_option,
     without_none,
+    words_option,
 )
-from receiptsvc.client import Client
+from receiptsvc.client import Client, Json
 from receiptsvc.domain.statuses import Status
 from receiptsvc.domain.waiting import OVERDUE_AFTER
+
+_PERIODS = ("hour", "day")
+_GROUPS = {"country": "country", "prefix": "prefix", "code": "providerStatusId", "reason": "reason"}
+_BY = (*_PERIODS, "recipient", *_GROUPS)
 
 
 @click.command(short_help="What did people write back? Who opted out?")
@@ -78,25 +87,48 @@ def overdue(ctx: click.Context, *, older_than: int, as_json: bool) -> None:
     ctx.exit(1 if figures.count_overdue(answer) else 0)
 
 
-@click.command(short_help="How many, and how fast?")
+@click.command(short_help="How many, and how fast? Which numbers failed most?")
 @since_option("Accepted")
 @until_option("Accepted")
-@click.option("--by", type=Word(["hour", "day"]), default="hour", show_default=True, help="The length of each line.")
-@from_option("Only messages of this sender, exactly as it was given.")
-@click.option("--status", type=Word([status.value for status in Status]), help="Count only messages of this status.")
+@click.option("--by", type=Word(_BY), default="hour", show_default=True, help="What each line counts.")
+@from_option("Only messages of this sender, exactly as it was given. Not by country, prefix, code or reason.")
+@words_option(
+    "--status",
+    "status",
+    [status.value for status in Status],
+    "Count only messages of this status. Not by country, prefix, code or reason.",
+)
+@click.option("--limit", type=click.IntRange(1, 500), help="At most so many lines, the greatest. Not by hour or day.")
 @json_option
-def stats(*, as_json: bool, **filter_options: object) -> None:
+def stats(*, by: str, as_json: bool, **filter_options: object) -> None:
     """How many, and how fast? Messages by status, delivery rate and times, by hour or day.
 
-    Without --since the last day by hour, or the last 30 days by day. Hours and days are UTC and whole.
+    Without --since the last day, or by day the last 30 days. Hours and days are UTC and whole. By recipient: which
+    numbers failed most. By country: final messages; by prefix: failed ones; by code: receipts with each code of the
+    gateway; by reason: why messages failed.
 
     \b
-      python -m receiptsvc stats
       python -m receiptsvc stats --by day --since 30d
+      python -m receiptsvc stats --by recipient --since yesterday --until today
+      python -m receiptsvc stats --by country
     """
+    filters = without_none(filter_options)
+    ask, show, refused = _ways_to_count(by)
+    wrong = sorted(filters.keys() & refused)
+    if wrong:
+        raise click.UsageError(f"--{'from' if wrong[0] == 'originator' else wrong[0]} does not go with --by {by}.")
     with api_errors_shown():
-        answer = Client.from_env().statistics(**without_none(filter_options))
+        answer = ask(Client.from_env(), **{name: str(value) for name, value in filters.items()})
     if as_json:
         print_json(answer)
     else:
-        figures.print_statistics(display.console(), answer)
+        show(display.console(), answer)
+
+
+def _ways_to_count(by: str) -> tuple[Callable[..., Json], Callable[[Console, Json], None], set[str]]:
+    """The client's call for this `--by`, what prints its answer, and the options that it does not take."""
+    if by in _PERIODS:
+        return partial(Client.statistics, by=by), figures.print_statistics, {"limit"}
+    if by == "recipient":
+        return Client.failures, figures.print_failures, set()
+    return partial(Client.breakdown, by=_GROUPS[by]), figures.print_breakdown, {"originator", "status"}

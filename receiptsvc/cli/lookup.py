@@ -5,6 +5,7 @@ What a term may be is decided by the service's search, not here. How an answer l
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
+from urllib.parse import parse_qsl, urlsplit
 
 import click
 from rich.console import Console
@@ -17,7 +18,7 @@ from receiptsvc.client import ApiError, Client, Json
 
 _NOT_FOUND = frozenset({404, 422})  # the term is not a reference of the kind it was tried as
 _FORBIDDEN = 403  # the key lacks the scope for this part of an answer
-_NO_HIT = "it is no id, number, last digits, transactionID, messageGuid or clientRef that is known here"
+_NO_HIT = "it is no id, number, last digits, transactionID, messageGuid, clientRef or Idempotency-Key known here"
 _OTHERS = 20  # messages of each kind beside the one that is explained
 _HISTORY = 500  # entries of a person's history that are looked through for their conversations: one page
 
@@ -42,8 +43,8 @@ def status(ctx: click.Context, *, term: str, limit: int, as_json: bool) -> None:
     """Did the text arrive? The statuses of all messages that TERM finds.
 
     TERM is any id, a number in any usual writing or its last digits, a transactionID, a messageGuid, a clientRef or the
-    beginning of one. A term that can be several of these lists what each of them finds, newest first. Exit code 1 if
-    there is nothing.
+    beginning of one, or an Idempotency-Key. A term that can be several of these lists what each of them finds, newest
+    first, and the receipts that name it and fit no message. Exit code 1 if there is nothing.
 
     \b
       python -m receiptsvc status "+44 7700 900000"
@@ -189,7 +190,7 @@ def _find(client: Client, term: str, limit: int) -> list[Finding]:
     found: list[Finding] = []
     seen: set[str] = set()
     for hit in client.search(term):
-        replies, receipts = _part(hit, "replies"), _receipts(client, hit, term)
+        replies, receipts = _part(hit, "replies"), _receipts(client, hit, term, limit)
         every = list(islice(_messages(client, hit, term, [*replies, *receipts]), limit + 1))
         messages = [item for item in every[:limit] if str(item.get("id")) not in seen]
         seen |= {str(item.get("id")) for item in messages}
@@ -199,8 +200,8 @@ def _find(client: Client, term: str, limit: int) -> list[Finding]:
                     kind=_kind(hit),
                     messages=messages,
                     replies=replies,
-                    receipts=receipts,
-                    is_complete=len(every) <= limit,
+                    receipts=receipts[:limit],
+                    is_complete=max(len(every), len(receipts)) <= limit,
                 )
             )
     return found
@@ -223,6 +224,8 @@ def _messages(client: Client, hit: Json, term: str, naming: Iterable[Json]) -> I
             yield from _listed(client, hit, {kind: term})
         case "recipientEnds" | "messageGuid" | "clientRefPrefix":
             yield from _listed(client, hit, body)
+        case "batch":
+            yield from _listed(client, hit, dict(parse_qsl(urlsplit(str(hit.get("url"))).query)))
         case _:
             yield from _part(hit, "messages")
 
@@ -248,16 +251,19 @@ def _listed(client: Client, hit: Json, filters: dict[str, str]) -> Iterator[Json
         yield from items
 
 
-def _receipts(client: Client, hit: Json, term: str) -> list[Json]:
-    """The receipts of a hit. One that the key may not read is shown by its id alone."""
-    if _kind(hit) != "receipt" or _part(hit, "receipts"):
-        return _part(hit, "receipts")
+def _receipts(client: Client, hit: Json, term: str, limit: int) -> list[Json]:
+    """The receipts of a hit; those that it brought, where the key may not list all."""
+    brought = _part(hit, "receipts")
+    if _kind(hit) not in {"receipt", "parkedReceipts"}:
+        return brought
     try:
-        return [client.receipt(term)]
+        if _kind(hit) == "receipt":
+            return [client.receipt(term)]
+        return list(islice(client.receipts(**hit["query"]["body"]), limit + 1))
     except ApiError as error:
         if error.status != _FORBIDDEN:
             raise
-        return [{"id": term}]
+        return brought or [{"id": term}]
 
 
 def _hits(found: Iterable[Finding]) -> Iterator[Json]:

@@ -9,13 +9,18 @@ from receiptsvc.cli.terminal import display, parking, tables
 from receiptsvc.cli.terminal.answers import api_errors_shown, newest, print_json
 from receiptsvc.cli.terminal.options import (
     Word,
+    client_ref_option,
     json_option,
     limit_option,
     needed_reason_option,
     reason_option,
     since_option,
+    to_ends_option,
+    to_option,
+    transaction_option,
     until_option,
     without_none,
+    words_option,
 )
 from receiptsvc.client import Client, Json
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
@@ -35,7 +40,14 @@ def receipts() -> None:
 
 
 @receipts.command("list")
-@click.option("--outcome", type=Word([outcome.value for outcome in ReceiptOutcome]), help="What became of them.")
+@words_option("--outcome", "outcome", [outcome.value for outcome in ReceiptOutcome], "What became of them.")
+@to_option("recipient", "That name this recipient, in any usual writing.")
+@to_ends_option
+@transaction_option
+@client_ref_option
+@click.option("--code", "providerStatusId", help="With this code of the gateway.")
+@click.option("--description", "providerDescription", help="With this description of the gateway.")
+@click.option("--key-id", "keyId", metavar="KID", help="That came with a callback key of this name.")
 @click.option("--channel", type=Word([channel.value for channel in Channel]), help="The address that they came to.")
 @click.option("--message", metavar="MESSAGE", help="Recorded for the message with this id.")
 @since_option("Received")
@@ -45,8 +57,12 @@ def receipts() -> None:
 def list_all(*, limit: int, as_json: bool, **filter_options: object) -> None:
     """List receipts that fit every option, the newest first.
 
+    What a receipt names (--to, --to-ends, --transaction-id, --client-ref, --code, --description, --key-id) is known of
+    those that were not simply recorded: unmatched, quarantined, dead, unmapped or dismissed.
+
     \b
-      python -m receiptsvc receipts list --outcome unmatched --since yesterday
+      python -m receiptsvc receipts list --outcome unmatched --outcome quarantined --since yesterday
+      python -m receiptsvc receipts list --to "+44 7700 900000"
     """
     with api_errors_shown():
         items, is_complete = newest(Client.from_env().receipts(**without_none(filter_options)), limit)

@@ -130,7 +130,7 @@ class Client(Wire):
 
     def receipts(self, **filters: str) -> Iterator[Json]:
         """The ledger's rows that fit every filter, the newest first."""
-        yield from self.listed("/v1/receipts", filters)
+        yield from self.listed("/v1/receipts/query", filters, method="POST")
 
     def receipt(self, receipt_id: str) -> Json:
         """One receipt as it came, with its transition and what was done to it."""
@@ -181,6 +181,14 @@ class Client(Wire):
     def statistics(self, **filters: str) -> Json:
         """Messages by status, their delivery rate and times, and receipts, by hour or day."""
         return self.call("GET", "/v1/stats", filters)
+
+    def failures(self, **filters: str) -> Json:
+        """Which numbers failed most, counted from a bounded number of messages."""
+        return self.call("GET", "/v1/stats/failures", filters)
+
+    def breakdown(self, by: str, **filters: str) -> Json:
+        """Messages by `country` or `prefix`, receipts by `providerStatusId`, or failures by class of `reason`."""
+        return self.call("GET", "/v1/stats/breakdown", {"by": by, **filters})
 
     def overdue(self, older_than_seconds: int = 3600) -> Json:
         """Messages that should have a final receipt by now."""

@@ -19,6 +19,7 @@ Json = dict[str, Any]  # an object of the API, as documented in docs/api.md
 _CONNECT_SECONDS = 5.0
 _MAX_SILENCE_SECONDS = 40.0  # of a stream; the service sends something every 15 s
 _FLAGS = frozenset({"bom", "estimate", "isOptIn", "isOptOut", "positions"})  # parameters that are true or false
+_LISTS = frozenset({"status", "outcome"})  # parameters that may have several words, separated by commas
 _POSITION = " at "  # how a comment begins that tells where a stream stands
 _PIECE = 65_536  # bytes of a download
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -191,7 +192,9 @@ def as_members(parameters: Mapping[str, str]) -> Json:
     return {name: _as_member(name, value) for name, value in parameters.items()}
 
 
-def _as_member(name: str, value: str) -> str | int | bool:
+def _as_member(name: str, value: str) -> str | int | bool | list[str]:
+    if name in _LISTS:
+        return value.split(",")
     if name in _FLAGS and value in {"true", "false"}:
         return value == "true"
     return int(value) if name == "limit" and value.isascii() and value.isdigit() else value

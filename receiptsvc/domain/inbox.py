@@ -45,6 +45,7 @@ class Arrival(NamedTuple):
     received_at: datetime
     callback: Callback
     is_unauthenticated: bool = False  # its key was wrong
+    kid: str | None = None  # of the wrong key, if it has the form of one of ours
 
 
 class Kept(Enum):

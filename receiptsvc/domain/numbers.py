@@ -30,6 +30,8 @@ INDEXED_DIGITS = 4  # the last ones of a recipient, by which an index finds it
 
 _MAX_LENGTH = 40
 _ENDING = 6
+MAX_PREFIX = 4  # digits after the calling code that statistics tell of a number
+_MIN_HIDDEN = 4  # digits after those
 # phonenumbers' own, without the x that it takes for a carrier's code.
 _SEPARATING = r"-\s().\[\]/~\u2010-\u2015\u2212\u2053\u223c\u30fc\uff08\uff09\uff0d-\uff0f\uff3b\uff3d\uff5e"
 _SEPARATORS = re.compile(f"[{_SEPARATING}]")
@@ -59,6 +61,11 @@ _FORMER = (  # mobile numbers as they are, and as they were or still are dialled
     (re.compile("549([0-9]{10})"), r"54\1"),
     (re.compile("521([0-9]{10})"), r"52\1"),
     (re.compile("55([1-9]{2})9([6-9][0-9]{7})"), r"55\1\2"),
+)
+_PRESENT = (  # the same the other way round
+    (re.compile("54([0-9]{10})"), r"549\1"),
+    (re.compile("52([0-9]{10})"), r"521\1"),
+    (re.compile("55([1-9]{2})([6-9][0-9]{7})"), r"55\g<1>9\2"),
 )
 _MASKED = re.compile("(?=.*[^0-9])[0-9*#xX?_\u2022\u25cf\uff0a]{7,20}")  # some digits, the others hidden
 _MIN_SHOWN = 2
@@ -113,6 +120,14 @@ def fold_originator(originator: str | None) -> str:
 def is_same(text: str, number: str) -> bool:
     """Whether a text is this number, which is digits. A national writing is tried in the number's own country."""
     return text == number or (len(text) <= _MAX_LENGTH and _is_same(text, number))
+
+
+def writings(number: str) -> list[str]:
+    """Whatever `fold` makes of the writings of this number: itself, its forms before and after its country changed
+    them, and each of them as it is written at home. To look for what holds a number as others wrote it.
+    """
+    forms = dict.fromkeys([number, _without_former(number), *(_rewrite(number, each) for each in _PRESENT)])
+    return list(dict.fromkeys(writing for form in forms for writing in (form, *_home_writings(form))))
 
 
 def describe_rewriting(text: str, number: str) -> str | None:
@@ -176,6 +191,21 @@ def ending(text: str) -> str:
     return (digits(text) or "")[-_ENDING:]
 
 
+def place(number: str) -> tuple[str, str]:
+    """The calling code of a number, and up to four digits after it, of which at least four more are left out."""
+    plan, national = _split(number) if len(number) >= MIN_DIGITS else (None, "")
+    if plan is None:
+        return "", ""
+    return number[: len(number) - len(national)], national[: max(0, min(MAX_PREFIX, len(national) - _MIN_HIDDEN))]
+
+
+def countries_of(calling_code: str) -> list[str]:
+    """The countries that share a calling code (ISO 3166-1 alpha-2), the main one first; none if it is no country's."""
+    code = _COUNTRY_CODES.get(calling_code)
+    regions = COUNTRY_CODE_TO_REGION_CODE[code] if code is not None else ()
+    return [region for region in regions if region.isalpha()]
+
+
 def is_of_country(number: str, alpha_3: str | None) -> bool:
     """Whether a number has the country code of this country (ISO 3166-1 alpha-3)."""
     region = countries.alpha_2(alpha_3 or "")
@@ -234,6 +264,19 @@ def _is_written_by_operator(text: str, number: str) -> bool:
 
 def _without_former(number: str) -> str:
     return next((match.expand(to) for each, to in _FORMER if (match := each.fullmatch(number))), number)
+
+
+def _rewrite(number: str, rule: tuple[re.Pattern[str], str]) -> str:
+    match = rule[0].fullmatch(number)
+    return match.expand(rule[1]) if match else number
+
+
+def _home_writings(number: str) -> list[str]:
+    """How a number is written in its own country, folded: with the trunk prefix and without."""
+    plan, national = _split(number)
+    if plan is None:
+        return []
+    return [fold(each) for each in (plan.trunk_digits + national, national) if is_same(each, number)]
 
 
 def _compact(text: str) -> str | None:
@@ -296,6 +339,7 @@ class _Plan:
     lengths: frozenset[int]
     form: re.Pattern[str]
     trunk: re.Pattern[str]
+    trunk_digits: str  # that are usually written before a number at home
 
 
 def _international(digits: str) -> str | None:
@@ -339,6 +383,7 @@ def _plan(country_code: str) -> _Plan | None:
         lengths=frozenset(general.possible_length + general.possible_length_local_only),
         form=re.compile(general.national_number_pattern or _NO_MATCH),
         trunk=re.compile(metadata.national_prefix_for_parsing or _NO_MATCH),
+        trunk_digits=metadata.national_prefix or "",
     )
 
 

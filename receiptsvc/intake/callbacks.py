@@ -54,6 +54,7 @@ class _Address(NamedTuple):
     message_id: UUID | None
     secrets: Sequence[str]
     is_unauthenticated: bool = False
+    kid: str | None = None  # that an unauthenticated one claims
 
     @property
     def credential(self) -> Hashable:
@@ -115,7 +116,13 @@ class Intake:
             self._stats.count_refused(_rejected(method, path, _cut_secrets(query, [token]), claim))
             if not self._keeps_unauthenticated:
                 return "403 Forbidden", []
-            address = _Address(channel=_channel(path, claim), message_id=None, secrets=[token], is_unauthenticated=True)
+            address = _Address(
+                channel=_channel(path, claim),
+                message_id=None,
+                secrets=[token],
+                is_unauthenticated=True,
+                kid=claim.kid if claim is not None else None,
+            )
         credential = address.credential
         connection = connection_of(environ)
         if connection is not None:
@@ -157,6 +164,7 @@ class Intake:
                     received_at=datetime.now(UTC),
                     callback=callback,
                     is_unauthenticated=address.is_unauthenticated,
+                    kid=address.kid,
                 )
             )
         except StorageUnavailable:

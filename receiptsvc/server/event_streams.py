@@ -96,21 +96,22 @@ class Feed:
         labels: frozenset[Label],
         max_streams: int | None = None,
         *,
+        any_of: frozenset[Label] = frozenset(),
         key: str = "",
         has_position_events: bool = False,
     ) -> "Stream | None":
         """A stream of the events after a position that have all these labels; None if there are too many streams.
 
-        `last`: the position of the last event now. `max_streams`: how many the server has connections for. `key`: the
-        name of the API key; a tenth of the streams is out of the reach of a single one. `has_position_events`: see
-        `Stream`.
+        `any_of`: they must also have one of these, if there are any. `last`: the position of the last event now.
+        `max_streams`: how many the server has connections for. `key`: the name of the API key; a tenth of the streams
+        is out of the reach of a single one. `has_position_events`: see `Stream`.
         """
         limit = MAX_OPEN_STREAMS if max_streams is None else min(max_streams, MAX_OPEN_STREAMS)
         with self._opening:  # threads count and open: two of them could both take the last place
             of_key = sum(stream.key == key for stream in self._opened)
             if len(self._opened) >= limit or of_key >= limit - limit // 10:
                 return None
-            stream = Stream(self, after, last, labels, key=key, has_position_events=has_position_events)
+            stream = Stream(self, after, last, labels, any_of=any_of, key=key, has_position_events=has_position_events)
             self._opened.add(stream)
             return stream
 
@@ -195,7 +196,7 @@ class Feed:
     def _distribute(self, frame: Frame) -> None:
         for label in (None, *frame.labels):
             for stream in list(self._live.get(label, ())):
-                if stream.labels <= frame.labels:
+                if stream.takes(frame):
                     stream.add(frame)
 
     def poll(self, after: FeedPosition) -> Page:
@@ -235,10 +236,11 @@ class Stream:
         last: FeedPosition,
         labels: frozenset[Label],
         *,
+        any_of: frozenset[Label] = frozenset(),
         key: str = "",
         has_position_events: bool = False,
     ) -> None:
-        self.labels, self.key = labels, key
+        self.labels, self._any_of, self.key = labels, any_of, key
         self.finest = min(labels, key=lambda label: _FINEST_FIRST.index(label[0])) if labels else None
         self.wake_up = GeventEvent()
         self._feed, self._last = feed, last
@@ -315,7 +317,11 @@ class Stream:
         if page.end == self._position:
             return None
         self._position = page.end
-        return b"".join(frame.text for frame in page.frames if self.labels <= frame.labels)
+        return b"".join(frame.text for frame in page.frames if self.takes(frame))
+
+    def takes(self, frame: Frame) -> bool:
+        """Whether an event fits its filters."""
+        return self.labels <= frame.labels and (not self._any_of or not self._any_of.isdisjoint(frame.labels))
 
     def _write_position(self) -> bytes:
         """The position: the beginning of a stream, and what keeps an idle connection alive."""

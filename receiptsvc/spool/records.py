@@ -55,6 +55,7 @@ def encode(marker: bytes, arrival: Arrival) -> bytes:
         "channel": arrival.channel.value,
         "message_id": arrival.message_id.hex if arrival.message_id else None,
         "is_unauthenticated": arrival.is_unauthenticated,
+        **({"kid": arrival.kid} if arrival.kid is not None else {}),
         "received_at": arrival.received_at.isoformat(),
         "method": callback.method,
         "content_type": callback.content_type,
@@ -79,6 +80,7 @@ def decode(content: bytes) -> Arrival:
             channel=Channel(fields["channel"]),
             message_id=UUID(fields["message_id"]) if fields["message_id"] else None,
             is_unauthenticated=bool(fields.get("is_unauthenticated", False)),
+            kid=fields.get("kid"),
             received_at=datetime.fromisoformat(fields["received_at"]).astimezone(UTC),
             callback=Callback(
                 method=fields["method"],

@@ -31,9 +31,10 @@ from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.inbound import consents, replies
 from receiptsvc.store.inbound.replies import ReplyRules
-from receiptsvc.store.inbox import dropped, parking, pending, time_slices
+from receiptsvc.store.inbox import dropped, parking, pending, receipt_references, time_slices
 from receiptsvc.store.inbox.parking import UnmatchedReceipt
 from receiptsvc.store.inbox.pending import ClaimedReceipt, Postponed, Verdict
+from receiptsvc.store.inbox.receipt_references import FORGETTING, NAMING
 from receiptsvc.store.messages import clock_votes, transitions
 from receiptsvc.store.messages.transitions import LockedMessage
 from receiptsvc.worker import external_messages, match_context
@@ -204,6 +205,7 @@ def _process_alone(
             for row in pending.take_one(session, receipt_id):
                 if row.tries >= _MAX_TRIES:
                     _settle(session, [row], [(row, ReceiptOutcome.DEAD, logs.describe(error))], now)
+                    _write_references(session, [row], {}, rules.reader)
                 else:
                     pending.put_back(session, [(row, next_at, logs.describe(error))])
 
@@ -229,6 +231,7 @@ def _process_batch(
     verdicts: list[Verdict] = [(row, done[row.id], None) for row in rows if row.id in done]
     receipts: list[ParsedReceipt] = []
     inbound: list[tuple[ClaimedReceipt, Reply]] = []
+    unreadable: dict[UUID, None] = {}
     new_parts = 0
     for row in rows:
         if row.id in done:
@@ -239,11 +242,13 @@ def _process_batch(
             try:
                 inbound.append((row, rules.reader.read_reply(pending.callback_of(session, row), row.received_at)))
             except Unreadable as error:
+                unreadable[row.id] = None
                 verdicts.append((row, ReceiptOutcome.QUARANTINED, str(error)))
         else:
             receipt, added = _read_and_split(session, row, rules.reader, queue.read_callbacks)
             new_parts += added
             if isinstance(receipt, Unreadable):
+                unreadable[row.id] = None
                 verdicts.append((row, ReceiptOutcome.QUARANTINED, str(receipt)))
             else:
                 receipts.append((row, receipt))
@@ -253,7 +258,39 @@ def _process_batch(
     recorded, retried = _record_receipts(session, receipts, rules, now)
     verdicts += recorded
     verdicts += _record_replies(session, inbound, rules, now)
+    odd = [row for row, outcome, _ in verdicts if outcome in NAMING]
+    if odd:
+        read = {row.id: receipt for row, receipt in receipts}
+        _write_references(session, odd, {**unreadable, **read}, rules.reader)
     _settle(session, rows, verdicts, now, later=[*held_back, *retried], new_parts=new_parts)
+
+
+def _write_references(
+    session: Session, rows: Sequence[ClaimedReceipt], read: Mapping[UUID, Receipt | None], reader: CallbackReader
+) -> None:
+    """Write down what receipts name that are not simply recorded.
+
+    `read`: what those say that were read, None if they can't be; the others are read now.
+    """
+    named = [(row, read[row.id] if row.id in read else _read_again(session, row, reader)) for row in rows]
+    found = (receipt_references.row_of(row.id, receipt, row.kid) for row, receipt in named)
+    receipt_references.write(session, [values for values in found if values is not None])
+
+
+def _read_again(session: Session, row: ClaimedReceipt, reader: CallbackReader) -> Receipt | Reply | None:
+    """What a receipt says that may not be read for what it says: its key was wrong, or work on it fails."""
+    callback = pending.callback_of(session, row)
+    try:
+        if row.channel == Channel.INBOUND:
+            return reader.read_reply(callback, row.received_at)
+        receipts = reader.read_receipts(callback, row.received_at)
+    except Unreadable:
+        return None
+    except Exception as error:  # noqa: BLE001 - it may be what the work failed on
+        logs.warning("process.names_unread", receipt=str(row.id), error=logs.describe(error))
+        return None
+    receipt = receipts[min(row.part, len(receipts) - 1)]
+    return None if isinstance(receipt, Unreadable) else receipt
 
 
 def _read_and_split(
@@ -457,3 +494,4 @@ def _settle(
         if row.processed_at is not None and outcome is not ReceiptOutcome.UNMATCHED
     ]
     parking.remove(session, unparked, now, _ACTOR)
+    receipt_references.forget(session, [receipt_id for receipt_id, outcome, _ in unparked if outcome in FORGETTING])

@@ -2,6 +2,7 @@
 
 Only receipts that matched a message are read, and the match itself is not questioned. Where a receipt now means
 something else, a new transition supersedes the old one in the fold and in the ledger. The old one stays visible.
+What unmapped receipts name is written down, if an earlier release did not.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +15,12 @@ from sqlalchemy.orm import Session
 from receiptsvc import ids
 from receiptsvc.domain.callback_reader import report_of
 from receiptsvc.domain.errors import Unreadable
-from receiptsvc.domain.statuses import Report
+from receiptsvc.domain.messages import Receipt
+from receiptsvc.domain.statuses import Effect, Report
 from receiptsvc.store.core import slices
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.paging import Page
+from receiptsvc.store.inbox import receipt_references
 from receiptsvc.store.messages import superseding, transitions
 from receiptsvc.store.messages.superseding import RecordedReceipt
 from receiptsvc.worker.receipt_processor import ReceiptRules
@@ -58,34 +61,40 @@ def reprocess(
         return superseding.find_current(session, limit=size, after=after)
 
     for page in slices.walk(database.reading, step):
-        reports = [(receipt, _read(receipt, rules)) for receipt in page.items]
-        changed = [(receipt, report) for receipt, report in reports if report is not None and report != receipt.report]
-        if is_applied and changed:
+        read = [(receipt, said) for receipt in page.items if (said := _read(receipt, rules)) is not None]
+        reports = [(receipt, said, report_of(said, receipt.report.received_at, rules.reader)) for receipt, said in read]
+        changed = [each for each in reports if each[2] != each[0].report]
+        unmapped = [(receipt, said) for receipt, said in read if receipt.effect is Effect.UNMAPPED]
+        if is_applied and (changed or unmapped):
             with database.transaction() as session:
+                receipt_references.write(session, _references(unmapped), replaces=False)
                 _apply(session, changed, rules.reader.version, now)
             database.let_others_write()
-        yield from (_difference(receipt, report) for receipt, report in changed)
+        yield from (_difference(receipt, report) for receipt, _, report in changed)
         on_progress(len(page.items))
 
 
-def _read(recorded: RecordedReceipt, rules: ReceiptRules) -> Report | None:
-    """What a receipt says by today's rules; None if it can't be read any more, which changes nothing."""
+def _read(recorded: RecordedReceipt, rules: ReceiptRules) -> Receipt | None:
+    """What a receipt says; None if it can't be read any more, which changes nothing."""
     receipts = rules.reader.read_receipts(recorded.callback, recorded.report.received_at)
     if recorded.part >= len(receipts):
         return None
     receipt = receipts[recorded.part]
-    if isinstance(receipt, Unreadable):
-        return None
-    return report_of(receipt, recorded.report.received_at, rules.reader)
+    return None if isinstance(receipt, Unreadable) else receipt
+
+
+def _references(named: Sequence[tuple[RecordedReceipt, Receipt]]) -> list[dict[str, object]]:
+    rows = (receipt_references.row_of(recorded.receipt_id, receipt, None) for recorded, receipt in named)
+    return [row for row in rows if row is not None]
 
 
 def _apply(
-    session: Session, changed: Sequence[tuple[RecordedReceipt, Report]], map_version: str, now: datetime
+    session: Session, changed: Sequence[tuple[RecordedReceipt, Receipt, Report]], map_version: str, now: datetime
 ) -> None:
     """Supersede transitions, and give their receipts the outcomes of the new ones."""
-    current_ids = superseding.lock_current(session, [receipt for receipt, _ in changed])
-    replaced = [(receipt, report) for receipt, report in changed if receipt.transition_id in current_ids]
-    locked = transitions.lock_messages(session, {receipt.message_id for receipt, _ in replaced})
+    current_ids = superseding.lock_current(session, [receipt for receipt, _, _ in changed])
+    replaced = [each for each in changed if each[0].transition_id in current_ids]
+    locked = transitions.lock_messages(session, {receipt.message_id for receipt, _, _ in replaced})
     entries: list[tuple[UUID, transitions.NewTransition]] = [
         (
             receipt.message_id,
@@ -97,13 +106,22 @@ def _apply(
                 map_version=map_version,
             ),
         )
-        for receipt, report in replaced
+        for receipt, _, report in replaced
     ]
-    superseding.supersede(session, [receipt for receipt, _ in replaced], now)
+    superseding.supersede(session, [receipt for receipt, _, _ in replaced], now)
     transitions.refold(session, locked)
     effects = transitions.record(session, locked, entries, now)
-    outcomes = [(receipt, effect) for (receipt, _), effect in zip(replaced, effects, strict=True)]
+    outcomes = [(receipt, effect) for (receipt, _, _), effect in zip(replaced, effects, strict=True)]
     superseding.move_outcomes(session, outcomes, now)
+    unmapped = [
+        (receipt, said)
+        for (receipt, said, _), effect in zip(replaced, effects, strict=True)
+        if effect is Effect.UNMAPPED
+    ]
+    receipt_references.forget(
+        session, [receipt.receipt_id for receipt, effect in outcomes if effect is not Effect.UNMAPPED]
+    )
+    receipt_references.write(session, _references(unmapped))
 
 
 def _difference(recorded: RecordedReceipt, report: Report) -> Difference:

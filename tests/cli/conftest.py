@@ -83,7 +83,11 @@ class Service:
 
     def reply(self, **fields: str) -> None:
         """Keep and process a reply."""
-        rows.keep(self.database, urlencode(fields), channel=Channel.INBOUND)
+        self.keep(Channel.INBOUND, **fields)
+
+    def keep(self, channel: Channel, **fields: str) -> None:
+        """Keep and process a callback that names no message by its address."""
+        rows.keep(self.database, urlencode(fields), channel=channel)
         self._process()
 
     def texts(self) -> list[str]:

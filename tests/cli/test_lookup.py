@@ -192,7 +192,8 @@ def test_status_shows_a_receipt_to_a_key_that_may_not_read_it_by_its_id(
     receipt = json.loads(run("receipts", "list", "--json").stdout)["items"][0]["id"]
     monkeypatch.setenv("RECEIPTSVC_API_KEY", READER)
     result = run("status", receipt)
-    assert (result.exit_code, result.stdout.splitlines()[0]) == (0, f"{receipt} is a receipt's id: 1 receipt.")
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"{receipt} is ")
 
 
 def test_status_gives_at_most_the_limit_of_a_kind_and_says_so(service: Service, run: Run) -> None:

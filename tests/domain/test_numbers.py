@@ -140,3 +140,51 @@ def test_every_country_code_and_every_length_is_read_alike(begin: str) -> None:
 @pytest.mark.parametrize("written", ["00", "000", "+0", "+00", "+44", "0044", "44", "+000000000000"])
 def test_too_few_digits_are_not_a_number(written: str) -> None:
     assert numbers.normalise(written) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [
+        ("447700900123", ["447700900123", "+44 (0)7700 900-123", "07700900123", "7700 900123", "0044 7700 900 123"]),
+        ("36201234567", ["06201234567", "201234567"]),
+        ("12025550123", ["+1 202 555 0123", "(202) 555-0123"]),
+        ("79161234567", ["8 916 123-45-67"]),
+        ("5491123456789", ["541123456789", "+54 11 2345 6789", "011 2345 6789"]),
+        ("541123456789", ["5491123456789"]),
+        ("525512345678", ["5215512345678"]),
+        ("5511987654321", ["551187654321", "011 98765 4321"]),
+        ("60030", ["60030"]),
+    ],
+)
+def test_each_writing_of_a_number_is_among_those_to_look_for(number: str, written: list[str]) -> None:
+    wanted = numbers.writings(number)
+    assert [each for each in written if numbers.fold(each) not in wanted] == []
+    assert wanted[0] == number
+    assert len(wanted) <= 9
+
+
+def test_what_is_looked_for_is_no_other_number() -> None:
+    for number in ("447700900123", "12025550123", "36201234567"):
+        for other in ("447700900124", "12025550124", "36201234568", "4477009001230"):
+            assert not set(numbers.writings(number)) & set(numbers.writings(other))
+
+
+@pytest.mark.parametrize(
+    ("number", "place", "countries"),
+    [
+        ("447700900123", ("44", "7700"), "GB"),
+        ("12025550123", ("1", "2025"), "US"),
+        ("79161234567", ("7", "9161"), "RU"),
+        ("2901234", ("290", ""), "SH"),  # four digits stay untold
+        ("68512345", ("685", "1"), "WS"),
+        ("60030", ("", ""), ""),
+        ("ACME", ("", ""), ""),
+        ("", ("", ""), ""),
+        ("0770090012345", ("", ""), ""),
+    ],
+)
+def test_a_place_is_the_calling_code_and_at_most_four_digits(
+    number: str, place: tuple[str, str], countries: str
+) -> None:
+    assert numbers.place(number) == place
+    assert "".join(numbers.countries_of(place[0])[:1]) == countries

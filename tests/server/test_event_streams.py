@@ -8,12 +8,13 @@ import gevent
 import pytest
 
 from receiptsvc.domain.errors import StorageUnavailable
+from receiptsvc.domain.statuses import Status
 from receiptsvc.server import event_streams
 from receiptsvc.server.event_streams import Feed, Stream
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.messages import change_feed
 from receiptsvc.store.messages.change_feed import BEGINNING, Event, FeedPosition, Label
-from tests.support import event_readers, rows
+from tests.support import event_readers, rows, stories
 from tests.support.rows import seconds
 
 pytestmark = pytest.mark.on_postgresql  # tests/store covers both databases
@@ -151,6 +152,24 @@ def test_each_stream_gets_the_events_that_match_all_its_filters(feed: Feed, data
         rows.message(client_ref="c", originator="ACME"),
     )
     assert [read_events(iter([each.get()]), 1) for each in waiting] == [["a"], ["b"], ["c"]]
+
+
+def test_a_stream_of_several_statuses_gets_the_events_of_each(feed: Feed, database: Database) -> None:
+    mine, other = rows.accept(database, rows.message(client_ref="a"), rows.message("447700900002", client_ref="b"))
+    with database.transaction() as session:
+        change_feed.number(session)
+    with database.reading() as session:
+        last = change_feed.find_last(session)
+    some = feed.open(last, last, frozenset(), any_of=frozenset({("status", "sent"), ("status", "delivered")}))
+    none = feed.open(last, last, frozenset(), any_of=frozenset({("status", "failed"), ("status", "expired")}))
+    assert some is not None
+    assert none is not None
+    waiting, idle = wait_on(begin(some)), wait_on(begin(none))
+    stories.report(database, other, Status.UNDELIVERED, seconds(3))
+    stories.report(database, mine, Status.DELIVERED, seconds(3))
+    assert read_events(iter([waiting.get()]), 1) == ["a"]
+    assert not none.waiting
+    idle.kill()
 
 
 def test_a_silent_stream_sends_a_heartbeat_with_the_position_it_has_reached(

@@ -2,14 +2,19 @@
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import command
 
+from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Base
+from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import time_slices
+from receiptsvc.store.messages import hourly_counts
+from tests.support import rows, stories
 from tests.support.databases import alembic_config, migrate
 
 
@@ -85,3 +90,33 @@ def test_sqlite_syncs_its_commits_and_enforces_foreign_keys(database: Database) 
         assert session.scalar(sa.text("PRAGMA journal_mode")) == "wal"
         assert session.scalar(sa.text("PRAGMA synchronous")) == 2
         assert session.scalar(sa.text("PRAGMA foreign_keys")) == 1
+
+
+def test_counts_that_an_earlier_release_did_not_keep_are_no_faults(database_url: str, database: Database) -> None:
+    """Nor are those of the hours in which it may still work beside this one."""
+    now = datetime.now(UTC)
+    [message_id] = rows.accept(database, now=now)
+    stories.report(database, message_id, Status.DELIVERED, now)
+    config = alembic_config()
+    with database.connection() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+    migrate(database_url, "head")
+    with database.reading() as session:
+        since = hourly_counts.counted_since(session)
+        assert not [key for key in hourly_counts.read(session) if key.kind in {"places", "codes"}]
+    assert since is not None
+    assert timedelta(hours=1) <= since - now <= timedelta(hours=2)
+    assert list(verify(database)) == []
+    later = since + timedelta(minutes=1)
+    [another] = rows.accept(database, now=later)
+    stories.report(database, another, Status.DELIVERED, later)
+    assert list(verify(database)) == []
+    with database.transaction() as session:
+        session.execute(sa.text("DELETE FROM hourly_counts WHERE kind IN ('places', 'codes')"))
+    assert {fault.what for fault in verify(database)} == {"count of an hour's places", "count of an hour's codes"}
+
+
+def test_a_new_database_counts_everything(database: Database) -> None:
+    with database.reading() as session:
+        assert hourly_counts.counted_since(session) is None

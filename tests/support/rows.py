@@ -97,6 +97,7 @@ def insert_arrivals(session: Session, arrivals: Sequence[Arrival]) -> int:
             "channel": arrival.channel,
             "message_id": arrival.message_id,
             "is_unauthenticated": arrival.is_unauthenticated,
+            "kid": arrival.kid,
             "received_at": arrival.received_at,
             "method": arrival.callback.method,
             "query": arrival.callback.query,

@@ -53,11 +53,12 @@ def reply(
     occurred_at: datetime | None = None,
     sender: str = "447700900001",
     content: str = "thanks",
+    msgid: str | None = None,
 ) -> None:
     """Record a reply that says which conversation it belongs to."""
     receipt_id = rows.keep(database, "content=thanks", channel=Channel.INBOUND, now=received_at)
     said = Reply(
-        msgid=None,
+        msgid=msgid,
         sender=sender,
         recipient="447700900999",
         content=content,

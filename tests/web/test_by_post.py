@@ -9,9 +9,11 @@ from receiptsvc.server.event_streams import Feed, Stream
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.messages.change_feed import FeedPosition, Label
 from receiptsvc.web.http import auth
+from receiptsvc.worker.receipt_processor import process
 from tests.support import rows, stories
 from tests.support.callers import SECRETS, bearer
 from tests.support.rows import seconds
+from tests.support.work import RULES
 from tests.web.test_errors import is_problem
 
 NUMBER = "+44 7700 900-001"
@@ -33,6 +35,8 @@ TWINS: list[tuple[str, str, dict[str, Any], str, dict[str, Any]]] = [
     ("replies of a sender", "/v1/inbound", {"sender": NUMBER}, "/v1/inbound/query", {}),
     ("replies that opt out", "/v1/inbound", {"isOptOut": False, "clientRef": "a/../b"}, "/v1/inbound/query", {}),
     ("suppressions of a number", "/v1/suppressions", {"recipient": NUMBER}, "/v1/suppressions/query", {}),
+    ("receipts of a number", "/v1/receipts", {"recipient": NUMBER}, "/v1/receipts/query", {}),
+    ("several statuses", "/v1/messages", {"status": ["accepted", "sent"]}, "/v1/messages/query", {}),
     ("an export", "/v1/export/messages.csv", {"recipient": NUMBER, "bom": True}, "/v1/export/messages.csv", {}),
     ("an export as JSON", "/v1/export/messages.jsonl", {"clientRef": "a/../b"}, "/v1/export/messages.jsonl", {}),
     ("transitions", "/v1/export/transitions.csv", {"recipient": NUMBER}, "/v1/export/transitions.csv", {}),
@@ -47,6 +51,8 @@ def told(client: FlaskClient, database: Database) -> FlaskClient:
         database, rows.message(client_ref="a/../b", originator="ACME"), rows.message("447700900002", client_ref="c")
     )
     stories.reply(database, "a/../b", seconds(9))
+    rows.keep(database, "recipient=447700900001&statusid=1&statusdescription=Delivered")
+    process(database, RULES, seconds(10), 100)
     for number in (NUMBER, "447700900002"):
         assert client.post("/v1/suppressions", json={"recipient": number}).status_code == 201
     return client
@@ -134,6 +140,10 @@ def test_every_field_is_checked_as_in_a_query(desk: FlaskClient, path: str) -> N
         ("/v1/messages/query", {"estimate": 1}),
         ("/v1/messages/query", {"recipient": 447700900001}),
         ("/v1/messages/query", {"clientRef": None}),
+        ("/v1/messages/query", {"status": []}),
+        ("/v1/messages/query", {"status": ["sent", 1]}),
+        ("/v1/messages/query", {"status": {"sent": True}}),
+        ("/v1/receipts/query", {"outcome": "dead,lost"}),
         ("/v1/inbound/query", {"isOptOut": "false"}),
         ("/v1/export/messages.csv", {"bom": 1}),
         ("/v1/export/messages.csv", {"timezone": ["UTC"]}),

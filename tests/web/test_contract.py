@@ -32,6 +32,7 @@ BEYOND_SCHEMAS = re.compile(
     r"|Must be a country's three letters .*|Holds characters that are not GSM, and rejectUnicode is set.*"
     r"|Can stand for one recipient only.*|Occurs twice in this request; .*|There is no message with this id\."
     r"|Belongs to another request already.*|Is nothing but blanks: .*|Must be 1 to 36 characters of ASCII.*|Has \d+ characters as the gateway counts them.*"
+    r"|Can't be .* with what a receipt names: .*|Must be a list of words\.|Must be one or several of: .*"
     r"|Must be the name of a time zone, such as Europe/London\."
 )
 

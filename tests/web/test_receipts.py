@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 import pytest
@@ -26,7 +27,7 @@ from receiptsvc.worker.receipt_processor import process
 from tests.support import rows
 from tests.support.callers import SECRETS, client_of, make_settings
 from tests.support.rows import T0, seconds
-from tests.support.work import RULES
+from tests.support.work import ALICE, BOB, RULES
 
 NOBODY = "rcp_00000000000000000000000000"
 BY = Actor(actor="test", reason="why not")
@@ -97,7 +98,9 @@ def recorded(
         )
         if superseded_at is None:
             session.execute(delete(OutcomeRow).where(OutcomeRow.receipt_id == receipt_id))
-            hourly_counts.add(session, Counter([hourly_counts.of_receipt(T0, effect)]))
+            code = hourly_counts.CountKey(T0, hourly_counts.CODES, "", "unmapped//77")
+            codes = [code] if effect is not Effect.DUPLICATE else []
+            hourly_counts.add(session, Counter([hourly_counts.of_receipt(T0, effect), *codes]))
         session.flush()
         locked = transitions.lock_messages(session, [message_id])
         transitions.refold(session, locked)
@@ -149,6 +152,12 @@ def test_a_listed_receipt_has_its_outcome(client: FlaskClient, database: Databas
                 "part": 0,
                 "candidates": [msg(message_id)],
                 "lookAt": "2026-01-05T12:01:00.000000Z",
+                "recipient": None,
+                "transactionID": None,
+                "clientRef": None,
+                "providerStatusId": None,
+                "providerDescription": None,
+                "keyId": None,
             }
         ],
         "nextCursor": None,
@@ -182,12 +191,72 @@ def test_each_filter_finds_its_receipts_and_all_must_fit(client: FlaskClient, da
     assert listed(f"message={msg(message_id)}") == {rcp(odd)}
     assert listed("outcome=unmapped&channel=account") == set()
     assert listed(f"message={msg(ids.new())}") == set()
+    assert listed("outcome=unmatched&outcome=pending") == listed("outcome=pending,unmatched") == {rcp(stray), rcp(new)}
+    assert listed("outcome=applied,unmapped,quarantined") == {rcp(odd), rcp(reply)}
+    assert listed("outcome=unmapped,quarantined,dead") == {rcp(odd), rcp(reply)}
+    assert listed(f"message={msg(message_id)}&outcome=unmapped,dead") == {rcp(odd)}
+    assert listed(",".join(["outcome=applied", *(o.value for o in ReceiptOutcome)])) == listed("")
+
+
+def test_a_receipt_that_was_not_simply_recorded_is_found_by_what_it_names(
+    client: FlaskClient, database: Database
+) -> None:
+    """Every name, in every writing, by GET and by POST; and not by another's."""
+    [message_id] = rows.accept(database)
+    kept = rows.keep(
+        database,
+        urlencode({"recipient": "07700 900123", "transactionid": "0815", "clientref": " order/1 ", "statusid": "77"})
+        + "&statusdescription=Message%20Sent",
+    )
+    odd = rows.keep(database, f"recipient={ALICE}&statusid=42", message_id=message_id)  # its code is not known
+    contradicting = rows.keep(
+        database, f"recipient={BOB}&statusid=1&statusdescription=Delivered", message_id=message_id
+    )
+    forged = rows.arrival(f"recipient={BOB}&statusid=1&statusdescription=Delivered")
+    with database.transaction() as session:
+        rows.insert_arrivals(session, [forged._replace(is_unauthenticated=True, kid="old1")])
+    fine = rows.keep(database, f"recipient={ALICE}&statusid=1&statusdescription=Delivered", message_id=message_id)
+    work(database)
+
+    def found(**names: Any) -> set[str]:
+        by_get = get(client, f"/v1/receipts?{urlencode(names, doseq=True)}")
+        assert post(client, "/v1/receipts/query", names, 200) == by_get
+        return {item["id"] for item in by_get["items"]}
+
+    assert found(recipient="+44 7700 900-123") == found(recipient="07700900123") == {rcp(kept)}
+    assert found(recipientEnds="0123") == found(recipientEnds="900123") == {rcp(kept)}
+    assert found(recipientEnds="800123") == set()
+    assert found(transactionID="815") == found(clientRef="order/1") == {rcp(kept)}
+    assert found(providerStatusId="77") == found(providerDescription="message SENT") == {rcp(kept)}
+    assert found(recipient=ALICE) == {rcp(odd)}, "what was recorded with a word is found by its message"
+    assert found(providerStatusId="42", outcome=["unmapped", "dead"]) == {rcp(odd)}
+    assert found(providerStatusId="42", outcome=["dead"]) == set()
+    assert found(recipient=BOB) == {rcp(contradicting), rcp(forged.id)}
+    assert found(recipient=BOB, keyId="old1") == found(keyId="old1") == {rcp(forged.id)}
+    assert found(recipient=BOB, channel="message") == {rcp(contradicting)}
+    assert found(recipient=ALICE, message=msg(message_id)) == {rcp(odd)}
+    assert found(recipient=BOB, message=msg(message_id)) == set()
+    listed = {item["id"]: item for item in get(client, "/v1/receipts")["items"]}
+    names = ("recipient", "transactionID", "clientRef", "providerStatusId", "providerDescription", "keyId")
+    said = {receipt: tuple(listed[rcp(receipt)][name] for name in names) for receipt in (kept, odd, forged.id, fine)}
+    assert said[kept] == ("07700900123", "815", "order/1", "77", "Message Sent", None)
+    assert said[odd] == (ALICE, None, None, "42", None, None)
+    assert said[forged.id] == (BOB, None, None, "1", "Delivered", "old1")
+    assert said[fine] == (ALICE, None, None, "1", "Delivered", None), "its message's"
+    assert in_order(database)
 
 
 @pytest.mark.parametrize(
     ("query", "fault"),
     [
         ("outcome=lost", "outcome"),
+        ("outcome=dead,lost", "outcome"),
+        ("outcome=dead&outcome=", "outcome"),
+        ("outcome=dead,applied&recipient=447700900001", "outcome"),
+        ("recipient=somebody", "recipient"),
+        ("recipientEnds=001", "recipientEnds"),
+        ("transactionID=x", "transactionID"),
+        ("keyId=123456789", "keyId"),
         ("channel=sms", "channel"),
         ("message=rcp_00000000000000000000000000", "message"),
         ("message=", "message"),
@@ -581,5 +650,5 @@ def test_the_list_can_filter_by_every_outcome(database: Database) -> None:
     made = {outcome: settled(database, outcome) for outcome in ReceiptOutcome}
     with database.reading() as session:
         for outcome, receipt_id in made.items():
-            page = receipts.list_receipts(session, ReceiptFilter(outcome=outcome), limit=10)
+            page = receipts.list_receipts(session, ReceiptFilter(outcomes=[outcome]), limit=10)
             assert [entry.row.id for entry in page.items] == [receipt_id]

@@ -8,8 +8,10 @@ from flask.testing import FlaskClient
 
 from receiptsvc import ids
 from receiptsvc.store.core.db import Database
+from receiptsvc.worker.receipt_processor import process
 from tests.support import rows, stories
 from tests.support.rows import seconds
+from tests.support.work import RULES
 
 
 def get(client: FlaskClient, path: str, status: int = 200) -> Any:
@@ -124,7 +126,7 @@ def test_a_search_lists_everything_that_the_term_may_mean(client: FlaskClient, d
     message = rows.message(client_ref="order/1", message_guid="guid-1")
     rows.accept(database, message, rows.message("447700900002", client_ref="order/12"))
     stories.give_transaction(database, message.id, "900001")
-    stories.reply(database, "order/1", seconds(5))
+    stories.reply(database, "order/1", seconds(5), msgid="mid-9")
 
     def hits(term: str) -> dict[str, Any]:
         found = get(client, f"/v1/search?q={quote(term, safe='')}")["items"]
@@ -148,8 +150,54 @@ def test_a_search_lists_everything_that_the_term_may_mean(client: FlaskClient, d
     assert list(hits(reply["id"])) == ["reply"]
     assert list(hits(reply["receiptId"])) == ["receipt"]
     assert list(hits(reply["conversationId"])) == ["conversation"]
+    assert hits("mid-9")["reply"]["replies"] == [reply]
     assert hits("nothing at all") == {}
     assert hits(" ") == {}
+
+
+def test_a_receipt_that_fits_no_message_is_found_by_what_it_names(client: FlaskClient, database: Database) -> None:
+    receipt_id = rows.keep(
+        database, "recipient=07700900123&clientref=lost%2F7&transactionid=4711&statusid=1&statusdescription=Delivered"
+    )
+    process(database, RULES, seconds(5), 100)
+    public = ids.public("rcp", receipt_id)
+    for term, named in (
+        ("+44 7700 900123", {"recipient": "447700900123"}),
+        ("0123", {"recipientEnds": "0123"}),
+        ("4711", {"transactionID": "4711"}),
+        ("lost/7", {"clientRef": "lost/7"}),
+    ):
+        [hit] = [hit for hit in get(client, f"/v1/search?q={quote(term)}")["items"] if hit["as"] == "parkedReceipts"]
+        assert [(item["id"], item["outcome"]) for item in hit["receipts"]] == [(public, "unmatched")], term
+        assert hit["query"]["body"] == named
+        assert get(client, hit["url"].removeprefix("http://127.0.0.1:8000"))["items"] == hit["receipts"]
+        asked: Any = client.post(hit["query"]["url"].removeprefix("http://127.0.0.1:8000"), json=named).json
+        assert asked["items"] == hit["receipts"]
+    [hit] = get(client, f"/v1/search?q={public}")["items"]
+    assert (hit["as"], [item["recipient"] for item in hit["receipts"]]) == ("receipt", ["07700900123"])
+    person = get(client, "/v1/recipients/447700900123")
+    assert (person["items"], [item["id"] for item in person["parkedReceipts"]]) == ([], [public])
+    rows.accept(database, rows.message("447700900123"), rows.message("447700900123"))
+    first = get(client, "/v1/recipients/447700900123?limit=1")
+    assert (len(first["items"]), len(first["parkedReceipts"])) == (1, 1)
+    assert get(client, f"/v1/recipients/447700900123?cursor={first['nextCursor']}")["parkedReceipts"] == []
+
+
+def test_a_batch_is_found_by_its_idempotency_key(client: FlaskClient) -> None:
+    def send(recipients: list[str], **headers: str) -> list[str]:
+        body = {"messages": [{"recipients": recipients, "text": "Hello"}]}
+        answer: Any = client.post("/v1/messages", json=body, headers=headers)
+        assert answer.status_code == 202, answer.json
+        return [item["id"] for item in answer.json["messages"]]
+
+    people = [f"44770090000{number}" for number in range(7)]
+    send(people[:1])
+    batch = send(people, **{"Idempotency-Key": "monday-news"})
+    send(people[:2], **{"Idempotency-Key": "tuesday-news"})
+    [hit] = get(client, "/v1/search?q=monday-news")["items"]
+    assert (hit["as"], [item["id"] for item in hit["messages"]]) == ("batch", batch[:5])
+    listed = get(client, hit["url"].removeprefix("http://127.0.0.1:8000"))
+    assert {item["id"] for item in listed["items"]} == set(batch)
 
 
 def test_conversations_are_listed_by_latest_activity_page_by_page(client: FlaskClient, database: Database) -> None:

@@ -4,9 +4,10 @@ import random
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from flask.testing import FlaskClient
@@ -14,14 +15,21 @@ from sqlalchemy import event, text
 
 from receiptsvc import ids
 from receiptsvc.domain.statuses import Status
+from receiptsvc.dynmark import status_map
+from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message, Transition
+from receiptsvc.store.health.verification import verify
+from receiptsvc.store.inbox import receipts
 from receiptsvc.store.messages import hourly_counts, transitions
+from receiptsvc.store.queries import breakdowns, failures, statistics
 from receiptsvc.store.queries import overdue as overdue_store
-from receiptsvc.store.queries import statistics
 from receiptsvc.store.queries.statistics import By
+from receiptsvc.worker.receipt_processor import process
+from receiptsvc.worker.reprocess import reprocess
 from tests.support import rows, stories
 from tests.support.rows import T0, seconds
+from tests.support.work import READER, RULES
 
 DAY = "since=2026-01-05T00:00:00Z&until=2026-01-06T00:00:00Z"
 
@@ -342,3 +350,143 @@ def test_overdue_messages_are_found_by_their_indexes(database: Database) -> None
     assert "ix_messages_open_deliver_after" in plan
     assert f"SCAN {Message.__tablename__}" not in plan
     assert "Seq Scan on messages" not in plan
+
+
+def test_unmatched_receipts_are_counted_in_their_hour(
+    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in an hour in which nothing else happened; and no more once they are matched or dismissed."""
+    [message_id] = rows.accept(database)
+    rows.keep(database, "recipient=447700900001&statusid=1&statusdescription=Sent", message_id=message_id)
+    alone = T0 + timedelta(hours=3)
+    [*lost] = [rows.keep(database, "transactionid=7&statusid=1&statusdescription=Sent", now=at) for at in (T0, alone)]
+    process(database, RULES, alone, 100)
+    read = get(client, f"/v1/stats?{DAY}")
+    assert [(item["start"][11:13], item["receipts"], item["messages"]) for item in read["items"]] == [
+        ("12", {"applied": 1, "unmatched": 1}, 1), ("15", {"unmatched": 1}, 0),
+    ]  # fmt: skip
+    assert (read["total"]["receipts"], read["unmatchedIsBounded"]) == ({"applied": 1, "unmatched": 2}, False)
+    [day] = get(client, f"/v1/stats?by=day&{DAY}")["items"]
+    assert (day["receipts"], day["receiptsPerHour"]) == ({"applied": 1, "unmatched": 2}, 0.12)
+    assert get(client, f"/v1/stats?originator=ACME&{DAY}")["total"]["receipts"] is None
+    monkeypatch.setattr(receipts, "MAX_UNMATCHED", 1)
+    bounded = get(client, f"/v1/stats?{DAY}")
+    assert (bounded["total"]["receipts"]["unmatched"], bounded["unmatchedIsBounded"]) == (1, True)
+    with database.transaction() as session:
+        receipts.dismiss(session, lost[1], Actor(actor="test", reason="a test"), alone)
+    assert get(client, f"/v1/stats?{DAY}")["total"]["receipts"] == {"applied": 1, "unmatched": 1}
+
+
+def test_several_statuses_are_counted_together(client: FlaskClient, database: Database) -> None:
+    counted(database, messages__delivered=3, messages__expired=1, messages__failed=2)
+    for query in ("status=expired&status=failed", "status=failed,expired"):
+        [item] = get(client, f"/v1/stats?{query}&{DAY}")["items"]
+        assert (item["messages"], item["statuses"]) == (3, {"expired": 1, "failed": 2})
+
+
+def failing(database: Database) -> None:
+    """Messages to four people: two failures of one, one each of two others, none of the last; and one long before."""
+    a, b, c, d = (f"44770090000{number}" for number in range(4))
+    made = rows.accept(database, *(rows.message(number, originator="ACME") for number in (a, a, b)))
+    made += rows.accept(database, rows.message(c), rows.message(d), now=T0 + timedelta(hours=1))
+    made += rows.accept(database, rows.message(d), now=T0 - timedelta(days=3))
+    words = (Status.UNDELIVERED, Status.EXPIRED, Status.REJECTED, Status.UNDELIVERED, Status.DELIVERED, Status.REJECTED)
+    for message_id, word in zip(made, words, strict=True):
+        stories.report(database, message_id, word, T0 + timedelta(hours=2))
+
+
+def test_the_numbers_that_failed_most_are_one_call(
+    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(database)
+    read = get(client, f"/v1/stats/failures?{DAY}")
+    assert [(item["recipient"][-1], item["failures"], item["statuses"]) for item in read["items"]] == [
+        ("0", 2, {"undelivered": 1, "expired": 1}), ("1", 1, {"rejected": 1}), ("2", 1, {"undelivered": 1}),
+    ]  # fmt: skip
+    assert (read["messages"], read["isBounded"], read["countedSince"]) == (4, False, None)
+    assert read["items"][2]["lastAt"] == "2026-01-05T13:00:00.000000Z"
+
+    def found(query: str) -> list[tuple[str, int]]:
+        return [
+            (each["recipient"][-1], each["failures"]) for each in get(client, f"/v1/stats/failures?{query}")["items"]
+        ]
+
+    assert found(f"{DAY}&status=undelivered,rejected") == [("0", 1), ("1", 1), ("2", 1)]
+    assert found(f"{DAY}&originator=ACME&limit=1") == [("0", 2)]
+    assert found("since=2026-01-01T00:00:00Z&until=2026-01-04T00:00:00Z") == [("3", 1)]
+    assert found("") == [], "the last day"
+    monkeypatch.setattr(failures, "MAX_READ", 1)
+    bounded = get(client, f"/v1/stats/failures?{DAY}")
+    assert (bounded["messages"], bounded["isBounded"]) == (2, True)
+    assert bounded["countedSince"] == "2026-01-05T12:00:00.000000Z"
+    assert bounded["items"][0]["recipient"][-1] in {"0", "1", "2"}
+
+
+def test_statistics_are_broken_down(client: FlaskClient, database: Database) -> None:
+    """By whom messages went to, and by what the gateway reported; verify counts the same again."""
+    people = ("447700900001", "447700900002", "447911123456", "12025550123")
+    made = rows.accept(database, *(rows.message(number) for number in people))
+    words = ("Delivered", "Absent subscriber", "Call barred", "Delivered")
+    maps = {"6": Status.UNDELIVERED}
+    rules = replace(RULES, reader=replace(READER, status_map=status_map.load(maps)))
+    for number, message_id, word in zip(people, made, words, strict=True):
+        code = 1 if word == "Delivered" else 6
+        for _ in range(2):  # the second is a duplicate
+            said = {"recipient": number, "statusid": code, "statusdescription": word, "datetime": "2026-01-05T12:00:03"}
+            rows.keep(database, urlencode(said), message_id=message_id)
+    rows.keep(database, "statusid=99&statusdescription=Who%20knows", message_id=made[0])
+    process(database, rules, seconds(9), 100)
+
+    def groups(by: str, *names: str) -> list[tuple[Any, ...]]:
+        read = get(client, f"/v1/stats/breakdown?by={by}&{DAY}")
+        assert (read["by"], read["countedSince"], read["isBounded"]) == (by, None, False)
+        return [tuple(item[name] for name in (*names, "count", "statuses", "deliveryRate")) for item in read["items"]]
+
+    assert groups("country", "callingCode", "prefix") == [
+        ("44", None, 3, {"delivered": 1, "undelivered": 2}, 0.3333), ("1", None, 1, {"delivered": 1}, 1.0),
+    ]  # fmt: skip
+    assert groups("prefix", "callingCode", "prefix") == [
+        ("44", "7700", 1, {"undelivered": 1}, None), ("44", "7911", 1, {"undelivered": 1}, None),
+    ]  # fmt: skip
+    assert groups("providerStatusId", "providerStatusId") == [
+        ("1", 2, {"delivered": 2}, None), ("6", 2, {"undelivered": 2}, None), ("99", 1, {"unmapped": 1}, None),
+    ]  # fmt: skip
+    assert groups("reason", "reason") == [
+        ("blocked", 1, {"undelivered": 1}, None), ("unreachable", 1, {"undelivered": 1}, None),
+    ]  # fmt: skip
+    [first, second] = get(client, f"/v1/stats/breakdown?by=country&{DAY}")["items"]
+    assert (first["countries"][0], second["countries"][0]) == ("GB", "US")
+    bounded = get(client, f"/v1/stats/breakdown?by=country&limit=1&{DAY}")
+    assert (len(bounded["items"]), bounded["isBounded"]) == (1, True)
+    assert get(client, "/v1/stats/breakdown?by=country")["items"] == []
+    assert list(verify(database)) == []
+    stories.report(database, made[1], Status.DELIVERED, seconds(99))  # it was undelivered before
+    assert groups("prefix", "prefix") == [("7911", 1, {"undelivered": 1}, None)]
+    assert list(verify(database)) == []
+    newer = replace(RULES, reader=replace(READER, status_map=status_map.load(maps | {"99": Status.REJECTED})))
+    assert len(list(reprocess(database, newer, seconds(200), is_applied=True))) == 1
+    assert groups("providerStatusId", "providerStatusId")[2] == ("99", 1, {"rejected": 1}, None)
+    assert list(verify(database)) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "fault"),
+    [
+        ("failures?status=lost", "status"),
+        ("failures?since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", "since"),
+        ("failures?limit=501", "limit"),
+        ("breakdown", "by"),
+        ("breakdown?by=hour", "by"),
+        ("breakdown?by=country&since=2026-01-01T00:00:00Z&until=2026-03-01T00:00:00Z", "since"),
+    ],
+)
+def test_a_wrong_question_is_refused_by_its_parameter(desk: FlaskClient, query: str, fault: str) -> None:
+    assert list(get(desk, f"/v1/stats/{query}", 422)["errors"]) == [fault]
+
+
+def test_more_counts_than_can_be_broken_down_are_refused(
+    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(database)
+    monkeypatch.setattr(breakdowns, "MAX_COUNTS", 1)
+    assert list(get(client, f"/v1/stats/breakdown?by=prefix&{DAY}", 422)["errors"]) == ["since"]

@@ -23,7 +23,7 @@ def print_statistics(out: Console, statistics: Json) -> None:
     )
     receipts: Mapping[str, int] | None = total.get("receipts")
     if receipts:
-        bounded = " (or more)" if total.get("unmatchedIsBounded") else ""
+        bounded = " (or more)" if statistics.get("unmatchedIsBounded") else ""
         parts = [f"{number} {plain(word)}{bounded if word == 'unmatched' else ''}" for word, number in receipts.items()]
         tables.say(out, f"Receipts that came then: {', '.join(parts)}.")
     columns = (
@@ -46,13 +46,12 @@ def print_failures(out: Console, failures: Json) -> None:
         tables.say(
             out, Text(f"There are too many to read all: only those accepted since {since} are counted.", "yellow")
         )
-    columns = (Column("recipient"), Column("failures", is_count=True), Column("lastAt"), Column("lastMessageId"))
+    columns = (Column("recipient"), Column("failures", is_count=True), Column("lastAt"))
     rows = [
         (
             cell(item.get("recipient")),
             cell(item.get("failures")),
             cell(format_time(item.get("lastAt"))),
-            cell(item.get("lastMessageId")),
             cell(_describe_counts(item.get("statuses") or {})),
         )
         for item in items

@@ -105,6 +105,11 @@ def _read_duration(text: str) -> int | None:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+client_ref_option = click.option("--client-ref", "clientRef", help="Of this clientRef.")
+transaction_option = click.option(
+    "--transaction-id", "transactionID", metavar="DIGITS", help="Ever given this transactionID."
+)
+to_ends_option = click.option("--to-ends", "recipientEnds", metavar="DIGITS", help="To numbers that end so.")
 reason_option = click.option("--reason", help="Why; it is kept with the record of this.")
 needed_reason_option = click.option("--reason", required=True, help="Why; it is kept with the record of this.")
 limit_option = click.option(
@@ -114,6 +119,17 @@ limit_option = click.option(
     type=click.IntRange(1, 10_000),
     help="Show at most so many, the newest.",
 )
+
+
+def words_option(flag: str, name: str, words: Sequence[str], help_text: str) -> Decorator:
+    """An option that takes one of these words and may be repeated; the command gets them as the API takes them."""
+
+    def join(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> str | None:
+        return ",".join(value) or None
+
+    return click.option(
+        flag, name, multiple=True, type=Word(words), callback=join, help=f"{help_text} May be given several times."
+    )
 
 
 def since_option(what: str) -> Decorator:

@@ -107,7 +107,8 @@ def collect(session: Session, plan: Scan, *, max_rows: int) -> list[Key] | None:
     """
     _set_sorting(session, "off")
     names = [f"key_{index}" for index in range(len(plan.order))]
-    part = _merge(plan, names, None, max_rows + 1)
+    # The limit on all branches together ends their reading: each of them has the same one.
+    part = select(_merge(plan, names, None, max_rows + 1)).limit(max_rows + 1).subquery()
     numbered = select(part, func.row_number().over().label("number"), func.count().over().label("rows")).subquery()
     is_excess = numbered.c.number == max_rows + 1
     query = select(numbered).where(or_(numbered.c.fits & (numbered.c.rows <= max_rows), is_excess))

@@ -255,6 +255,7 @@ class InboxRow(Base):
     is_unauthenticated: Mapped[bool] = mapped_column(
         server_default=false()
     )  # its key was wrong; kept under `quarantine`
+    kid: Mapped[str | None]  # that the wrong key claims
     received_at: Mapped[datetime]
     method: Mapped[str]
     query: Mapped[bytes]
@@ -322,6 +323,32 @@ class Parked(Base):
     look_at: Mapped[datetime | None]  # none: it is pending again
 
 
+class ReceiptReferences(Base):
+    """What a receipt names that was not simply recorded: unmatched, quarantined, dead or unmapped, or was and waits.
+
+    It stays when such a receipt is dismissed, and is deleted once it is recorded with a word. Of a reply: its sender.
+    """
+
+    __tablename__ = "receipt_references"
+    __table_args__ = tuple(
+        Index(f"ix_receipt_references_{name}_receipt_id", name, "receipt_id")
+        for name in (
+            *("recipient", "recipient_end", "transaction_id", "client_ref"),
+            *("provider_status_id", "description_key", "kid"),
+        )
+    )
+
+    receipt_id: Mapped[UUID] = mapped_column(primary_key=True)
+    recipient: Mapped[str | None]  # as `domain.numbers` folds it
+    recipient_end: Mapped[str | None]  # its last INDEXED_DIGITS
+    transaction_id: Mapped[str | None]
+    client_ref: Mapped[str | None]
+    provider_status_id: Mapped[str | None]
+    provider_description: Mapped[str | None]
+    description_key: Mapped[str | None]  # by which it is compared
+    kid: Mapped[str | None]  # that a wrong key claims
+
+
 class Audit(Base):
     """An action by hand, or a move of a receipt that had an outcome: who, when, what, why."""
 
@@ -341,7 +368,10 @@ class HourlyCount(Base):
     """A count of an hour, updated in the commits that change what it counts. See `store.messages.hourly_counts`."""
 
     __tablename__ = "hourly_counts"
-    __table_args__ = (_partial_index("ix_hourly_counts_changes", "hour", where="kind = 'changes'"),)
+    __table_args__ = (
+        _partial_index("ix_hourly_counts_changes", "hour", where="kind = 'changes'"),
+        _partial_index("ix_hourly_counts_since", "hour", where="kind = 'since'"),
+    )
 
     hour: Mapped[datetime] = mapped_column(primary_key=True)  # its beginning
     kind: Mapped[str] = mapped_column(primary_key=True)

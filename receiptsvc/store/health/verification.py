@@ -11,14 +11,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import Row, Select, select
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain import standing
 from receiptsvc.domain.inbox import RECORDED, Channel, ReceiptOutcome
 from receiptsvc.domain.standing import Standing
-from receiptsvc.domain.statuses import Effect, State, fold
+from receiptsvc.domain.statuses import Effect, Report, Source, State, Status, fold
 from receiptsvc.store.core import slices
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import (
@@ -28,6 +28,7 @@ from receiptsvc.store.core.models import (
     OutcomeRow,
     Parked,
     PendingRow,
+    ReceiptReferences,
     Reply,
     SendingAccount,
     Transition,
@@ -54,6 +55,7 @@ class Fault:
 
 _CHECKED = ("id", "conversation_id", "status", "status_at", "conflict", "standing", "transition_count")
 _COUNTED = (Message.created_at, Message.originator, Message.offered_at)
+_REPORTED = ("source", "status", "received_at", "occurred_at", "provider_status_id", "provider_description", "rule")
 _FETCH_ROWS = 1000
 
 _Rows = Sequence[Row[*tuple[Any, ...]]]
@@ -67,7 +69,7 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
     hours: Counter[hourly_counts.CountKey] = Counter()
     yield from checker.check(
         "messages",
-        select(*(getattr(Message, name) for name in _CHECKED), *_COUNTED),
+        select(*(getattr(Message, name) for name in _CHECKED), *_COUNTED, Message.recipient),
         partial(_check_messages, hours),
     )
     yield from uncounted.check(
@@ -95,7 +97,12 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
         .outerjoin(Parked, Parked.receipt_id == InboxRow.id),
         _check_receipts,
     )
-    for kind, model in (("pending receipts", PendingRow), ("outcomes", OutcomeRow), ("parked receipts", Parked)):
+    for kind, model in (
+        ("pending receipts", PendingRow),
+        ("outcomes", OutcomeRow),
+        ("parked receipts", Parked),
+        ("references", ReceiptReferences),
+    ):
         kept = select(model.receipt_id, InboxRow.id).outerjoin(InboxRow, InboxRow.id == model.receipt_id)
         yield from uncounted.check(kind, kept, partial(_check_kept, kind))
     yield from checker.check(
@@ -106,9 +113,9 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
             Transition.receipt_id,
             Message.id,
             InboxRow.id,
-            Transition.received_at,
             Transition.effect,
             Transition.superseded_at,
+            *(getattr(Transition, name) for name in _REPORTED),
         )
         .outerjoin(Message, Message.id == Transition.message_id)
         .outerjoin(InboxRow, InboxRow.id == Transition.receipt_id),
@@ -157,13 +164,10 @@ def _check_messages(hours: Counter[hourly_counts.CountKey], session: Session, ro
     message_ids = [row[0] for row in rows]
     folded = {message_id: _fold(reports) for message_id, reports in transitions.stream_reports(session, message_ids)}
     counted = transitions.count(session, message_ids)
-    for message_id, _, status, status_at, conflict, kept, count, created_at, originator, offered_at in rows:
+    for message_id, _, status, status_at, conflict, kept, count, created_at, originator, offered_at, recipient in rows:
         where = ids.public("msg", message_id)
-        hours.update(
-            hourly_counts.of_message(
-                hourly_counts.CountedMessage(created_at, originator, offered_at, status, status_at)
-            )
-        )
+        counted_by = (created_at, originator, offered_at, status, status_at, recipient)
+        hours.update(hourly_counts.of_message(hourly_counts.CountedMessage._make(counted_by)))
         state, reports_standing = folded.get(message_id, (None, None))
         if state is None:
             faults.append(Fault(what="message's transitions", where=where, expected="one with a word", found="none"))
@@ -268,16 +272,27 @@ def _yes_or_no(value: bool) -> str:
 def _check_transitions(hours: Counter[hourly_counts.CountKey], _session: Session, rows: _Rows) -> list[Fault]:
     """The message of a transition exists, and its receipt."""
     faults: list[Fault] = []
-    for _, message_id, receipt_id, message, receipt, received_at, effect, superseded_at in rows:
+    for _, message_id, receipt_id, message, receipt, effect, superseded_at, *reported in rows:
         where = ids.public("msg", message_id)
-        if receipt_id is not None and superseded_at is None:
-            hours[hourly_counts.of_receipt(received_at, Effect(effect))] += 1
+        if superseded_at is None:
+            hours.update(_counts_of(effect, *reported, is_receipt=receipt_id is not None))
         if message is None:
             faults.append(Fault(what="message of a transition", where=where, expected="kept", found="missing"))
         if receipt_id is not None and receipt is None:
             expected = f"{ids.public('rcp', receipt_id)} kept"
             faults.append(Fault(what="receipt of a transition", where=where, expected=expected, found="missing"))
     return faults
+
+
+def _counts_of(
+    effect: str, source: str, status: str | None, received_at: datetime, *said: Any, is_receipt: bool
+) -> list[hourly_counts.CountKey]:
+    """The counts that a report is part of. `said`: its time, status id and description; and its rule."""
+    *content, rule = said
+    report = Report(Source(source), Status(status) if status else None, received_at, *content)
+    code = hourly_counts.of_report(report, rule, Effect(effect))
+    receipts = [hourly_counts.of_receipt(received_at, Effect(effect))] if is_receipt else []
+    return receipts if code is None else [*receipts, code]
 
 
 def _check_replies(session: Session, rows: _Rows) -> list[Fault]:
@@ -344,14 +359,18 @@ def _check_hours(database: Database, counted: Counter[hourly_counts.CountKey], t
     `counted` comes from many snapshots, between which the counts may have changed.
     """
     with database.reading() as session:
-        stored = hourly_counts.read(session)
+        stored, since = hourly_counts.read(session), hourly_counts.counted_since(session)
+
+    def is_whole(key: hourly_counts.CountKey) -> bool:
+        return since is None or key.hour >= since or key.kind not in hourly_counts.BREAKDOWNS
+
     tally["counts of hours"] += len(counted.keys() | stored.keys())
-    hours = {key.hour for key in counted.keys() | stored.keys() if counted[key] != stored[key]}
+    hours = {key.hour for key in counted.keys() | stored.keys() if counted[key] != stored[key] and is_whole(key)}
     for hour in sorted(hours):
         with database.reading() as session:
             rows, stored = _count_hour(session, hour), hourly_counts.read(session, hour)
         for key in sorted(rows.keys() | stored.keys()):
-            if rows[key] != stored[key]:
+            if rows[key] != stored[key] and is_whole(key):
                 yield Fault(
                     what=f"count of an hour's {key.kind}",
                     where=f"{key.hour.isoformat()} {key.label}",
@@ -364,20 +383,15 @@ def _count_hour(session: Session, hour: datetime) -> Counter[hourly_counts.Count
     """The counts of an hour by its rows."""
     counted: Counter[hourly_counts.CountKey] = Counter()
     following = hour + timedelta(hours=1)
-    columns = (*_COUNTED, Message.status, Message.status_at)
+    columns = (*_COUNTED, Message.status, Message.status_at, Message.recipient)
     of_hour = select(*columns).where(Message.created_at >= hour, Message.created_at < following)
     for row in session.execute(of_hour.execution_options(yield_per=_FETCH_ROWS)):
         counted.update(hourly_counts.of_message(hourly_counts.CountedMessage._make(row)))
-    effects = (
-        select(Transition.effect, func.count())
-        .where(
-            Transition.received_at >= hour,
-            Transition.received_at < following,
-            Transition.receipt_id.is_not(None),
-            Transition.superseded_at.is_(None),
-        )
-        .group_by(Transition.effect)
+    is_receipt = Transition.receipt_id.is_not(None)
+    reported = [Transition.effect, *(getattr(Transition, name) for name in _REPORTED)]
+    reports = select(is_receipt, *reported).where(
+        Transition.received_at >= hour, Transition.received_at < following, Transition.superseded_at.is_(None)
     )
-    for effect, count in session.execute(effects):
-        counted[hourly_counts.of_receipt(hour, Effect(effect))] += count
+    for has_receipt, effect, *said in session.execute(reports.execution_options(yield_per=_FETCH_ROWS)):
+        counted.update(_counts_of(effect, *said, is_receipt=has_receipt))
     return counted

@@ -12,6 +12,7 @@ _ATTRIBUTES: Mapping[str, str] = {
     "channel": "channel",
     "message_id": "message_id",
     "is_unauthenticated": "is_unauthenticated",
+    "kid": "kid",
     "received_at": "received_at",
     "method": "callback.method",
     "query": "callback.query",

@@ -32,6 +32,7 @@ class ClaimedReceipt(NamedTuple):
     channel: str
     message_id: UUID | None
     is_unauthenticated: bool
+    kid: str | None
     received_at: datetime
     method: str
     query: bytes

@@ -4,9 +4,10 @@ Each action is one short transaction: it locks the receipt before it decides, co
 Receipts are not read or matched here: what is to be processed again becomes `pending`, and the worker does the rest.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
-from datetime import datetime
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -19,9 +20,19 @@ from receiptsvc.domain.inbox import RECORDED, Channel, ReceiptOutcome
 from receiptsvc.store.core import audits, bulk
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.keyset import Equals, Scan, scan
-from receiptsvc.store.core.models import Audit, InboxRow, Message, OutcomeRow, Parked, PendingRow, Transition
+from receiptsvc.store.core.models import (
+    Audit,
+    InboxRow,
+    Message,
+    OutcomeRow,
+    Parked,
+    PendingRow,
+    ReceiptReferences,
+    Transition,
+)
 from receiptsvc.store.core.paging import Page, cut
-from receiptsvc.store.inbox import counters, pending
+from receiptsvc.store.inbox import counters, pending, receipt_references
+from receiptsvc.store.inbox.receipt_references import FORGETTING, ReferenceFilter
 
 RETRIABLE = (ReceiptOutcome.UNMATCHED, ReceiptOutcome.QUARANTINED, ReceiptOutcome.DEAD)
 MATCHABLE = (*RETRIABLE, ReceiptOutcome.DISMISSED)
@@ -29,8 +40,12 @@ DISMISSIBLE = (ReceiptOutcome.UNMAPPED, *RETRIABLE)
 
 REPLAYED = "receipts"  # the subject of the audits of a replay
 
-_MAX_PAGES = 5  # of rows, each of which is looked up in one or two other tables
-_COMMON = (ReceiptOutcome.PENDING, ReceiptOutcome.APPLIED)
+WAITING = (*RETRIABLE, ReceiptOutcome.PENDING)  # those of a receipt that fits no message
+
+MAX_UNMATCHED = 10_000  # that are counted at once
+
+_HOUR_MILLISECONDS = 3_600_000
+_MAX_PAGES = 4  # of rows, each of which is looked up in one or two other tables; of all scans of a page together
 
 # The conditions of two partial indexes, word for word as the migration has them.
 _IS_RARE_EFFECT: ColumnElement[bool] = literal_column(
@@ -49,20 +64,34 @@ class NoSuchMessage(ReceiptsvcError):
 class ReceiptFilter:
     """Which receipts to list: those that fit every given field. `message_id`: those recorded about this message.
 
+    `outcomes`: those with one of them; empty: with any. `names`: those that name this, of what was not simply recorded.
+
     `since` ≤ time of the receipt's id < `until`. An id is made when its callback arrives; the further receipts of one
     callback get theirs when the worker splits it.
     """
 
-    outcome: ReceiptOutcome | None = None
+    outcomes: Collection[ReceiptOutcome] = ()
     channel: Channel | None = None
     message_id: UUID | None = None
+    names: ReferenceFilter = field(default_factory=ReferenceFilter)
     since: datetime | None = None
     until: datetime | None = None
+
+    @property
+    def fault(self) -> str | None:
+        """Why its outcomes do not go with what it is to name; None: they do."""
+        recorded = [outcome.value for outcome in sorted(FORGETTING & set(self.outcomes))]
+        if self.names == ReferenceFilter() or not recorded:
+            return None
+        return f"Can't be {' or '.join(recorded)} with what a receipt names: look for its message, which names it."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReceiptEntry:
-    """A receipt without its bytes. `message_id`: of its transition, else the one assigned by hand, else its URL's."""
+    """A receipt without its bytes. `message_id`: of its transition, else the one assigned by hand, else its URL's.
+
+    `recipient`, `transaction_id` and `client_ref`: as it names them; once it is recorded with a word, its message's.
+    """
 
     row: InboxRow
     outcome: ReceiptOutcome
@@ -72,6 +101,12 @@ class ReceiptEntry:
     message_id: UUID | None
     candidates: Sequence[str]  # public ids
     look_at: datetime | None
+    recipient: str | None
+    transaction_id: str | None
+    client_ref: str | None
+    provider_status_id: str | None
+    provider_description: str | None
+    kid: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +140,28 @@ def list_receipts(
     return Page(items=_load_entries(session, rows), next=page.next)
 
 
+def count_unmatched(session: Session, since: datetime, until: datetime) -> tuple[Counter[datetime], bool]:
+    """How many receipts that arrived in each hour of [since, until) fit no message now; and whether there are more.
+
+    The newest MAX_UNMATCHED are counted. The hour is that of the receipt's id.
+    """
+    query = select(OutcomeRow.receipt_id).where(
+        OutcomeRow.outcome == ReceiptOutcome.UNMATCHED,
+        OutcomeRow.receipt_id >= ids.first_at(since),
+        OutcomeRow.receipt_id < ids.first_at(until),
+    )
+    found = session.scalars(query.order_by(OutcomeRow.receipt_id.desc()).limit(MAX_UNMATCHED + 1)).all()
+    hours = Counter((receipt_id.int >> 80) // _HOUR_MILLISECONDS for receipt_id in found[:MAX_UNMATCHED])
+    by_hour = {datetime.fromtimestamp(hour * 3600, UTC): count for hour, count in hours.items()}
+    return Counter(by_hour), len(found) > MAX_UNMATCHED
+
+
+def find_entry(session: Session, receipt_id: UUID) -> ReceiptEntry | None:
+    """A receipt without its bytes; None if it does not exist."""
+    row = session.scalars(select(InboxRow).options(*_WITHOUT_BYTES).where(InboxRow.id == receipt_id)).one_or_none()
+    return None if row is None else _load_entries(session, [row])[0]
+
+
 def find_receipt(session: Session, receipt_id: UUID) -> ReceiptDetail | None:
     """A receipt with everything that is known about it; None if it does not exist."""
     row = session.get(InboxRow, receipt_id)
@@ -114,7 +171,7 @@ def find_receipt(session: Session, receipt_id: UUID) -> ReceiptDetail | None:
     of_receipt = select(Transition).where(Transition.receipt_id == receipt_id)
     [entry] = _load_entries(session, [row])
     return ReceiptDetail(
-        **{field.name: getattr(entry, field.name) for field in fields(entry)},
+        **{each.name: getattr(entry, each.name) for each in fields(entry)},
         query=callback.query,
         body=callback.body,
         content_type=callback.content_type,
@@ -235,52 +292,84 @@ def _find_page(session: Session, where: ReceiptFilter, limit: int, after: UUID |
 
 
 def _plan_scans(where: ReceiptFilter) -> list[Scan]:
-    """How to read a page: from the ledger, or, for a rare outcome, from where such outcomes are told."""
+    """How to read a page: from what receipts name, from the ledger, or from where rare outcomes are told."""
     is_of_channel = [InboxRow.channel == where.channel] if where.channel is not None else []
+    named = receipt_references.ranges(where.names)
+    if named:
+        return [_scan_named(where, named, is_of_channel)]
     if where.message_id is not None:
         is_recorded = (Transition.message_id == where.message_id, Transition.superseded_at.is_(None))
-        filters = [*_is_kept(Transition.receipt_id, is_of_channel)]
-        if where.outcome is not None:
-            filters.append(_has_outcome(Transition.receipt_id, where.outcome))
+        filters = [*_is_kept(Transition.receipt_id, is_of_channel), *_has_outcome(Transition.receipt_id, where)]
         recorded = [*is_recorded, Transition.receipt_id.is_not(None)]
-        return [_scan(where, Transition.receipt_id, [*recorded, *filters], is_small=True)]
-    if where.outcome is None or where.outcome in _COMMON:
-        served = [_IS_RARE_CHANNEL] if where.channel not in {None, Channel.MESSAGE} else []
-        equals: list[Equals] = [(InboxRow.channel, where.channel)] if served else []
-        filters = [] if served else is_of_channel
-        if where.outcome is ReceiptOutcome.PENDING and not served:
-            queued = _scan(where, PendingRow.receipt_id, [], filters=_is_kept(PendingRow.receipt_id, is_of_channel))
-            return [queued]
-        if where.outcome is not None:
-            filters = [*filters, _has_outcome(InboxRow.id, where.outcome)]
-        return [_scan(where, InboxRow.id, served, equals=equals, filters=filters)]
-    written = _is_kept(OutcomeRow.receipt_id, is_of_channel)
-    plans = [_scan(where, OutcomeRow.receipt_id, [], equals=[(OutcomeRow.outcome, where.outcome)], filters=written)]
-    if where.outcome in RECORDED:
-        told = [*_is_kept(Transition.receipt_id, is_of_channel), ~_is_written(Transition.receipt_id)]
-        equals = [(Transition.effect, where.outcome)]
-        plans.append(_scan(where, Transition.receipt_id, [_IS_RARE_EFFECT], equals=equals, filters=told))
+        return [_scan(where, Transition.receipt_id, [[*recorded, *filters]], is_small=True)]
+    is_rare_channel = where.channel not in {None, Channel.MESSAGE}
+    is_found_by_channel = is_rare_channel and set(where.outcomes) == {ReceiptOutcome.PENDING}
+    if not where.outcomes or ReceiptOutcome.APPLIED in where.outcomes or is_found_by_channel:
+        branch = [_IS_RARE_CHANNEL] if is_rare_channel else []
+        equals: list[Equals] = [(InboxRow.channel, where.channel)] if is_rare_channel else []
+        filters = [] if is_rare_channel else is_of_channel
+        return [
+            _scan(where, InboxRow.id, [branch], equals=[equals], filters=[*filters, *_has_outcome(InboxRow.id, where)])
+        ]
+    return _scan_outcomes(where, is_of_channel)
+
+
+def _scan_named(
+    where: ReceiptFilter, named: Sequence[Sequence[Equals]], is_of_channel: Sequence[ColumnElement[bool]]
+) -> Scan:
+    key = ReceiptReferences.receipt_id
+    filters = [or_(*(column == value for column, value in each)) for each in named[1:]]
+    filters += receipt_references.further_condition(where.names)
+    filters += [*_is_kept(key, is_of_channel), *_has_outcome(key, where)]
+    if where.message_id is not None:
+        told = aliased(Transition)
+        is_recorded = (told.receipt_id == key, told.superseded_at.is_(None), told.message_id == where.message_id)
+        filters.append(_exists(told.id, *is_recorded))
+    return _scan(where, key, [[] for _ in named[0]], equals=[[each] for each in named[0]], filters=filters)
+
+
+def _scan_outcomes(where: ReceiptFilter, is_of_channel: Sequence[ColumnElement[bool]]) -> list[Scan]:
+    """How to read outcomes that are rarer than `applied`, each from where it is told."""
+    written = sorted(set(where.outcomes) - {ReceiptOutcome.PENDING})
+    recorded = [outcome for outcome in written if outcome in RECORDED]
+    scans = bool(written) + bool(recorded) + (ReceiptOutcome.PENDING in where.outcomes)
+    plans: list[Scan] = []
+    if ReceiptOutcome.PENDING in where.outcomes:
+        filters = _is_kept(PendingRow.receipt_id, is_of_channel)
+        plans.append(_scan(where, PendingRow.receipt_id, [[]], filters=filters, scans=scans))
+    if written:
+        equals: list[list[Equals]] = [[(OutcomeRow.outcome, outcome)] for outcome in written]
+        filters = _is_kept(OutcomeRow.receipt_id, is_of_channel)
+        branches: list[list[ColumnElement[bool]]] = [[] for _ in equals]
+        plans.append(_scan(where, OutcomeRow.receipt_id, branches, equals=equals, filters=filters, scans=scans))
+    if recorded:
+        equals = [[(Transition.effect, outcome)] for outcome in recorded]
+        filters = [*_is_kept(Transition.receipt_id, is_of_channel), ~_is_written(Transition.receipt_id)]
+        branches = [[_IS_RARE_EFFECT] for _ in equals]
+        plans.append(_scan(where, Transition.receipt_id, branches, equals=equals, filters=filters, scans=scans))
     return plans
 
 
 def _scan(
     where: ReceiptFilter,
     key: InstrumentedAttribute[Any],
-    served: Sequence[ColumnElement[bool]],
+    branches: Sequence[Sequence[ColumnElement[bool]]],
     *,
-    equals: Sequence[Equals] = (),
+    equals: Sequence[Sequence[Equals]] = (),
     filters: Sequence[ColumnElement[bool]] = (),
     is_small: bool = False,
+    scans: int = 1,
 ) -> Scan:
+    """`scans`: of how many that share the rows of a page it is one."""
     return Scan(
         order=(key,),
-        branches=[served],
-        equals=[equals],
+        branches=branches,
+        equals=equals,
         since=ids.first_at(where.since) if where.since is not None else None,
         until=ids.first_at(where.until) if where.until is not None else None,
         filters=filters,
         is_small=is_small,
-        max_pages=_MAX_PAGES,
+        max_pages=max(1, _MAX_PAGES // scans),
     )
 
 
@@ -294,20 +383,29 @@ def _is_kept(key: InstrumentedAttribute[Any], conditions: Sequence[ColumnElement
     return [_exists(InboxRow.id, InboxRow.id == key, *conditions)] if conditions else []
 
 
-def _is_written(key: InstrumentedAttribute[Any], outcome: ReceiptOutcome | None = None) -> ColumnElement[bool]:
-    conditions = [OutcomeRow.outcome == outcome] if outcome is not None else []
+def _is_written(
+    key: InstrumentedAttribute[Any], outcomes: Collection[ReceiptOutcome] | None = None
+) -> ColumnElement[bool]:
+    conditions = [OutcomeRow.outcome.in_(sorted(outcomes))] if outcomes is not None else []
     return _exists(OutcomeRow.receipt_id, OutcomeRow.receipt_id == key, *conditions)
 
 
-def _has_outcome(key: InstrumentedAttribute[Any], outcome: ReceiptOutcome) -> ColumnElement[bool]:
-    """Whether the receipt of this id has this outcome."""
-    if outcome is ReceiptOutcome.PENDING:
-        return _exists(PendingRow.receipt_id, PendingRow.receipt_id == key)
-    if outcome not in RECORDED:
-        return _is_written(key, outcome)
-    told = aliased(Transition)
-    is_told = _exists(told.id, told.receipt_id == key, told.superseded_at.is_(None), told.effect == outcome)
-    return or_(_is_written(key, outcome), is_told & ~_is_written(key))
+def _has_outcome(key: InstrumentedAttribute[Any], where: ReceiptFilter) -> list[ColumnElement[bool]]:
+    """Whether the receipt of this id has one of the outcomes; nothing if there are none, or all."""
+    outcomes = set(where.outcomes)
+    if not outcomes or outcomes == set(ReceiptOutcome):
+        return []
+    conditions: list[ColumnElement[bool]] = []
+    written, recorded = outcomes - {ReceiptOutcome.PENDING}, sorted(outcomes & RECORDED)
+    if written:
+        conditions.append(_is_written(key, written))
+    if recorded:
+        told = aliased(Transition)
+        is_told = _exists(told.id, told.receipt_id == key, told.superseded_at.is_(None), told.effect.in_(recorded))
+        conditions.append(is_told & ~_is_written(key))
+    if ReceiptOutcome.PENDING in outcomes:
+        conditions.append(_exists(PendingRow.receipt_id, PendingRow.receipt_id == key))
+    return [or_(*conditions)]
 
 
 def _load_entries(session: Session, rows: Sequence[InboxRow]) -> list[ReceiptEntry]:
@@ -322,15 +420,37 @@ def _load_entries(session: Session, rows: Sequence[InboxRow]) -> list[ReceiptEnt
 
     told = find(Transition, Transition.superseded_at.is_(None))
     written, waiting, parked = find(OutcomeRow), find(PendingRow), find(Parked)
+    named = find(ReceiptReferences)
+    messages = _find_named(session, [each.message_id for each in told.values() if each.receipt_id not in named])
     return [
-        _make_entry(row, told.get(row.id), waiting.get(row.id) or written.get(row.id), parked.get(row.id))
+        _make_entry(
+            row,
+            told.get(row.id),
+            waiting.get(row.id) or written.get(row.id),
+            parked.get(row.id),
+            named.get(row.id) or (messages.get(told[row.id].message_id) if row.id in told else None),
+        )
         for row in rows
     ]
 
 
+def _find_named(session: Session, message_ids: Collection[UUID]) -> Mapping[UUID, Any]:
+    """What messages have of what a receipt names, by id."""
+    if not message_ids:
+        return {}
+    query = select(Message.id, Message.recipient, Message.client_ref, Message.transaction_id)
+    rows = session.execute(query.where(bulk.among(session, Message.id, set(message_ids))))
+    return {row.id: row for row in rows}
+
+
 def _make_entry(
-    row: InboxRow, told: Transition | None, stands: PendingRow | OutcomeRow | None, parked: Parked | None
+    row: InboxRow,
+    told: Transition | None,
+    stands: PendingRow | OutcomeRow | None,
+    parked: Parked | None,
+    named: Any,
 ) -> ReceiptEntry:
+    """`named`: what it names, a row of `ReceiptReferences`; or its message's, if it was recorded with a word."""
     if isinstance(stands, PendingRow):
         outcome, reason, processed_at = ReceiptOutcome.PENDING, stands.reason, stands.processed_at
     elif stands is not None:
@@ -339,6 +459,7 @@ def _make_entry(
         outcome, reason, processed_at = ReceiptOutcome(told.effect), told.reason, told.recorded_at
     else:  # which `verify` says too; a list must not fail because of it
         outcome, reason, processed_at = ReceiptOutcome.PENDING, "it is in no queue", None
+    said = told or named
     return ReceiptEntry(
         row=row,
         outcome=outcome,
@@ -348,6 +469,12 @@ def _make_entry(
         message_id=(told.message_id if told else None) or (stands.assigned_to if stands else None) or row.message_id,
         candidates=parked.candidates if parked else (),
         look_at=parked.look_at if parked else None,
+        recipient=named.recipient if named else None,
+        transaction_id=named.transaction_id if named else None,
+        client_ref=named.client_ref if named else None,
+        provider_status_id=said.provider_status_id if said else None,
+        provider_description=said.provider_description if said else None,
+        kid=row.kid,
     )
 
 

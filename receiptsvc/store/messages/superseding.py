@@ -88,6 +88,8 @@ def supersede(session: Session, receipts: Sequence[RecordedReceipt], now: dateti
     rows = [{"id": each.transition_id, "superseded_at": now} for each in receipts]
     bulk.update_all(session, Transition, "id", rows)
     counted = Counter(hourly_counts.of_receipt(each.report.received_at, each.effect) for each in receipts)
+    codes = (hourly_counts.of_report(each.report, each.rule, each.effect) for each in receipts)
+    counted.update(code for code in codes if code is not None)
     hourly_counts.add(session, Counter({key: -count for key, count in counted.items()}))
 
 

@@ -86,7 +86,7 @@ class LockedMessage:
     def counted(self) -> hourly_counts.CountedMessage:
         """The values by which it is counted."""
         return hourly_counts.CountedMessage(
-            self.created_at, self.originator, self.offered_at, self.status, self.status_at
+            self.created_at, self.originator, self.offered_at, self.status, self.status_at, self.recipient
         )
 
 
@@ -227,6 +227,9 @@ def record(
             feed_statuses[message_id] = state.status
         if entry.receipt_id is not None:
             counts[hourly_counts.of_receipt(entry.report.received_at, effect)] += 1
+        code = hourly_counts.of_report(entry.report, entry.rule, effect)
+        if code is not None:
+            counts[code] += 1
     for message_id, after in standings.items():
         locked[message_id].standing = standing.encode(after)
     for message in locked.values():  # also those without an entry

@@ -18,6 +18,7 @@ from receiptsvc.store.core.models import IdempotencyKey, Message
 
 DEAD_AFTER = timedelta(seconds=60)  # a request that has run for so long counts as dead
 
+_MAX_API_KEYS = 50  # that have sent with an Idempotency-Key, and are looked through for one
 _A_LOOK = 10_000  # messages; SQLite takes a parameter for each
 
 
@@ -77,6 +78,25 @@ def finish(session: Session, claim: Claim, message_ids: Sequence[UUID]) -> None:
     listed = [ids.public("msg", message_id) for message_id in message_ids]
     if session.scalar(done.values(message_ids=listed).returning(IdempotencyKey.key)) is None:
         raise StillRunning
+
+
+def find_batches(session: Session, key: str) -> list[list[str]]:
+    """The messages of the requests with this key, of whichever API key, as public ids.
+
+    The primary key begins with the API key: it is looked up once for each of these.
+    """
+    found: list[list[str]] = []
+    api_key = ""
+    for _ in range(_MAX_API_KEYS):
+        query = select(IdempotencyKey.api_key).where(IdempotencyKey.api_key > api_key)
+        following = session.scalar(query.order_by(IdempotencyKey.api_key, IdempotencyKey.key).limit(1))
+        if following is None:
+            break
+        api_key = following
+        row = session.get(IdempotencyKey, (api_key, key))
+        if row is not None and row.message_ids:
+            found.append(row.message_ids)
+    return found
 
 
 def free(session: Session, claim: Claim) -> None:

@@ -69,6 +69,11 @@ def read_contact(
     return Page(items=entries, next=page_keys[-1] if len(keys) > limit else None)
 
 
+def find_by_msgid(session: Session, msgid: str, limit: int) -> Sequence[Reply]:
+    """The replies to which the gateway gave this id; several, if it gave it twice."""
+    return session.scalars(select(Reply).where(Reply.msgid == msgid).limit(limit)).all()
+
+
 def _load_replies(session: Session, reply_ids: Sequence[UUID]) -> list[Reply]:
     if not reply_ids:
         return []

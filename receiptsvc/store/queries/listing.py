@@ -64,6 +64,8 @@ class ListCursor(NamedTuple):
 class MessageFilter:
     """Which messages to list: those that fit every given field. `since` ≤ createdAt < `until`.
 
+    `statuses`: those with one of them; empty: with any.
+
     `order`: None for the default order of the other fields; see `sorting`.
     """
 
@@ -73,7 +75,7 @@ class MessageFilter:
     message_guid: str | None = None
     recipient: str | None = None
     recipient_ends: str | None = None  # at least INDEXED_DIGITS
-    status: str | None = None
+    statuses: Sequence[str] = ()
     originator: str | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -145,7 +147,7 @@ def estimate(session: Session, where: MessageFilter) -> int | None:
     if where.transaction_id is not None:
         is_linked = MessageTransaction.transaction_id == where.transaction_id
         query = query.where(Message.id.in_(select(MessageTransaction.message_id).where(is_linked)))
-    compiled = query.compile(dialect=session.get_bind().dialect)
+    compiled = query.compile(dialect=session.get_bind().dialect, compile_kwargs={"render_postcompile": True})
     plan = session.connection().exec_driver_sql(f"EXPLAIN (FORMAT JSON) {compiled}", dict(compiled.params))
     return int(plan.scalar_one()[0]["Plan"]["Plan Rows"])
 
@@ -307,20 +309,23 @@ def _index_ranges(where: MessageFilter) -> list[list[list[Equals]]]:
     Each has the alternatives that a value may have been stored as.
     """
     ranges: list[list[list[Equals]]] = []
-    status: list[Equals] = [(Message.status, where.status)] if where.status is not None else []
+    statuses: list[Equals] = [(Message.status, status) for status in where.statuses]
     if where.recipient is not None:
         ranges.append([[(Message.recipient, where.recipient)]])
-    if where.client_ref is not None and status:
-        ranges.append([[(Message.conversation_id, each), *status] for each in _conversation_ids(where)])
+    if where.client_ref is not None and statuses:
+        ids = _conversation_ids(where)
+        ranges.append([[(Message.conversation_id, each), status] for each in ids for status in statuses])
     elif where.client_ref is not None:
         spellings = references.client_ref_spellings(where.client_ref)
         ranges.append([[(Message.client_ref, each)] for each in spellings])
     if where.recipient_ends is not None:
         ranges.append([[(_recipient_end, where.recipient_ends[-INDEXED_DIGITS:])]])
-    if where.originator is not None:
-        ranges.append([[(Message.originator, where.originator), *status]])
-    elif status:
-        ranges.append([status])
+    if where.originator is not None and statuses:
+        ranges.append([[(Message.originator, where.originator), status] for status in statuses])
+    elif where.originator is not None:
+        ranges.append([[(Message.originator, where.originator)]])
+    elif statuses:
+        ranges.append([[status] for status in statuses])
     return ranges
 
 
@@ -335,12 +340,14 @@ def _scan_created(where: MessageFilter, conditions: dict[str, ColumnElement[bool
     served = {"since", "until"}
     if where.recipient is not None:
         branches, served = [[conditions["recipient"]]], served | {"recipient"}
-    elif where.client_ref is not None and where.status is not None:
+    elif where.client_ref is not None and where.statuses:
         equals = [
-            [(Message.conversation_id, each), (Message.status, where.status)] for each in _conversation_ids(where)
+            [(Message.conversation_id, each), (Message.status, status)]
+            for each in _conversation_ids(where)
+            for status in where.statuses
         ]
         branches = [[] for _ in equals]
-        served |= {"client_ref", "status"}
+        served |= {"client_ref", "statuses"}
     elif where.client_ref is not None:
         spellings = references.client_ref_spellings(where.client_ref)
         branches, served = [[Message.client_ref == each] for each in spellings], served | {"client_ref"}
@@ -349,9 +356,9 @@ def _scan_created(where: MessageFilter, conditions: dict[str, ColumnElement[bool
         branches = [[_recipient_end == where.recipient_ends[-INDEXED_DIGITS:]]]
         served |= {"recipient_ends"} if len(where.recipient_ends) == INDEXED_DIGITS else set()
     else:
-        # These indexes have the status before the time: one branch for a status, else one for each, merged.
-        statuses = [where.status] if where.status is not None else [status.value for status in Status]
-        served |= {"originator", "status"}
+        # These indexes have the status before the time: one branch for each status that is asked for, merged.
+        statuses = where.statuses or [status.value for status in Status]
+        served |= {"originator", "statuses"}
         if where.originator is None:
             branches, equals = [[Message.status == status] for status in statuses], []
         else:
@@ -372,13 +379,14 @@ def _conditions(where: MessageFilter) -> dict[str, ColumnElement[bool]]:
     conditions: dict[str, ColumnElement[bool]] = {}
     equal_columns = {
         "recipient": Message.recipient,
-        "status": Message.status,
         "originator": Message.originator,
     }
     for name, attribute in equal_columns.items():
         value = getattr(where, name)
         if value is not None:
             conditions[name] = attribute == value
+    if where.statuses:
+        conditions["statuses"] = Message.status.in_(where.statuses)
     if where.client_ref is not None:
         spellings = references.client_ref_spellings(where.client_ref)
         conditions["client_ref"] = or_(*(Message.client_ref == each for each in spellings))

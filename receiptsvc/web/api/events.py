@@ -23,7 +23,6 @@ _LABELS = {
     "transaction_id": change_feed.TRANSACTION_ID,
     "client_ref": change_feed.CLIENT_REF,
     "originator": change_feed.ORIGINATOR,
-    "status": change_feed.STATUS,
 }
 _RETRY_AFTER_SECONDS = 5
 _GONE = (
@@ -67,6 +66,7 @@ def stream_events(headers: dict[str, Any], query: dict[str, Any]) -> Response:
     after = headers.get("last_event_id") or parameter
     if "client_ref" in query:
         query["client_ref"] = references.trim_client_ref(query["client_ref"]) or query["client_ref"]
+    statuses = frozenset((change_feed.STATUS, status) for status in query.pop("statuses", ()))
     labels = frozenset((_LABELS[name], value) for name, value in query.items())
     with context.database().reading() as session:
         has_unnumbered = change_feed.has_unnumbered(session)
@@ -81,8 +81,9 @@ def stream_events(headers: dict[str, Any], query: dict[str, Any]) -> Response:
     stream = context.feed().open(
         last if after is None else after,
         last,
-        labels,
+        labels | statuses if len(statuses) == 1 else labels,
         most,
+        any_of=statuses,
         key=auth.key_name(),
         has_position_events=has_position_events,
     )

@@ -9,39 +9,41 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import bulk_actions, ids
 from receiptsvc.domain.errors import Refused
-from receiptsvc.domain.inbox import Channel, ReceiptOutcome
+from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.paging import Page
 from receiptsvc.store.inbox import receipts
-from receiptsvc.store.inbox.receipts import NoSuchMessage, ReceiptDetail, ReceiptEntry, ReceiptFilter, ReplaySelection
+from receiptsvc.store.inbox.receipts import NoSuchMessage, ReceiptDetail, ReceiptEntry, ReplaySelection
 from receiptsvc.web.http import auth, context
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import receipts as schemas
+from receiptsvc.web.schemas.base import in_body
 
 blueprint = new_blueprint("receipts", "The ledger's rows: each kept receipt, and what operators can do with it.")
 
 _PATH = {"receipt_id": "The receipt's id."}
 
 
-@endpoint(blueprint, "GET", "/receipts", query=schemas.ReceiptQuery, response=schemas.ReceiptPage, errors=(422, 503))
+@endpoint(
+    blueprint,
+    "GET",
+    "/receipts",
+    query=schemas.ReceiptQuery,
+    response=schemas.ReceiptPage,
+    errors=(422, 503),
+    by_post=("/receipts/query", in_body(schemas.ReceiptQuery)),
+)
 @requires("ops")
 def list_receipts(query: dict[str, Any]) -> Page[ReceiptEntry, Any]:
     """List receipts
 
-    Those that fit every filter, the newest first.
+    Those that fit every filter, the newest first. A receipt that fits no message is found by what it names.
     """
     limit, cursor = query.pop("limit"), query.pop("cursor", None)
-    where = ReceiptFilter(
-        outcome=ReceiptOutcome(query["outcome"]) if "outcome" in query else None,
-        channel=Channel(query["channel"]) if "channel" in query else None,
-        message_id=query.get("message_id"),
-        since=query.get("since"),
-        until=query.get("until"),
-    )
     with context.database().reading() as session:
-        return receipts.list_receipts(session, where, limit=limit, after=cursor)
+        return receipts.list_receipts(session, schemas.filter_of(query), limit=limit, after=cursor)
 
 
 @endpoint(blueprint, "GET", "/receipts/<id:receipt_id>", path=_PATH, response=schemas.ReceiptStory, errors=(404, 503))

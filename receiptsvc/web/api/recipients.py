@@ -1,8 +1,12 @@
 """A person's history: all messages to one number, and all replies from it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from receiptsvc.domain import numbers
+from receiptsvc.store.inbox import receipts
+from receiptsvc.store.inbox.receipt_references import ReferenceFilter
+from receiptsvc.store.inbox.receipts import WAITING, ReceiptEntry, ReceiptFilter
 from receiptsvc.store.queries import contacts
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
@@ -26,7 +30,8 @@ blueprint = new_blueprint("recipients", "All messages to one person, and all rep
 def read_recipient(query: dict[str, Any], number: str) -> dict[str, Any]:
     """Read all of a person's messages
 
-    Every message to them and every reply from them, in whatever conversation, the newest first.
+    Every message to them and every reply from them, in whatever conversation, the newest first; and the receipts that
+    name them and fit no message.
     """
     return _read_page(numbers.read(number), query)
 
@@ -51,8 +56,18 @@ def query_recipient(body: dict[str, Any]) -> dict[str, Any]:
 def _read_page(digits: str | None, query: dict[str, Any]) -> dict[str, Any]:
     """A page of a person's history. Raises Problem 404."""
     cursor = query.get("cursor")
+    if digits is None:
+        raise _nothing()
+    parked: Sequence[ReceiptEntry] = ()
     with context.database().reading() as session:
-        page = contacts.read_contact(session, digits, limit=query["limit"], after=cursor) if digits else None
-    if digits is None or page is None or not (page.items or cursor):
-        raise Problem(404, "Nothing was sent to this number, and nothing came from it.")
-    return {"number": digits, "items": page.items, "next_cursor": page.next}
+        page = contacts.read_contact(session, digits, limit=query["limit"], after=cursor)
+        if cursor is None:
+            named = ReceiptFilter(outcomes=WAITING, names=ReferenceFilter(recipient=digits))
+            parked = receipts.list_receipts(session, named, limit=schemas.MAX_PARKED).items
+    if not (page.items or parked or cursor):
+        raise _nothing()
+    return {"number": digits, "items": page.items, "parked_receipts": parked, "next_cursor": page.next}
+
+
+def _nothing() -> Problem:
+    return Problem(404, "Nothing was sent to this number, nothing came from it, and no receipt names it.")

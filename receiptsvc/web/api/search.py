@@ -1,6 +1,7 @@
 """Search by one term of any kind, and the lookup of many messages by ids, clientRefs or transactionIDs."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import UUID
@@ -9,7 +10,11 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain import conversations, numbers
-from receiptsvc.store.core.models import InboxRow, Message, Reply
+from receiptsvc.store.core.models import Message, Reply
+from receiptsvc.store.inbox import receipts
+from receiptsvc.store.inbox.receipt_references import ReferenceFilter
+from receiptsvc.store.inbox.receipts import WAITING, ReceiptEntry, ReceiptFilter
+from receiptsvc.store.outbound import idempotency
 from receiptsvc.store.queries import contacts, listing, lookup
 from receiptsvc.store.queries.listing import MAX_PER_TERM, Lookup, MessageFilter
 from receiptsvc.web.http import context
@@ -21,7 +26,7 @@ from receiptsvc.web.schemas.base import in_body
 
 _SAMPLE_SIZE = 5  # messages, and as many replies, of each hit
 
-blueprint = new_blueprint("search", "Finding messages and people by a term of any kind.")
+blueprint = new_blueprint("search", "Finding messages, people and receipts by a term of any kind.")
 
 
 @endpoint(
@@ -37,8 +42,9 @@ blueprint = new_blueprint("search", "Finding messages and people by a term of an
 def search(query: dict[str, Any]) -> dict[str, Any]:
     """Search
 
-    Tries the term as everything that it may be, and gives each hit with a few of its messages and the address of the
-    rest. Search terms are never logged.
+    Tries the term as everything that it may be, and gives each hit with a few of its messages, replies or receipts and
+    the address of the rest. A receipt that fits no message is found by the number, the transactionID and the clientRef
+    that it names; the messages of one request by its Idempotency-Key. Search terms are never logged.
     """
     with context.database().reading() as session:
         return {"items": list(_find_hits(session, query["q"].strip()))}
@@ -90,8 +96,10 @@ def _find_by_id(session: Session, term: str) -> Iterator[dict[str, Any]]:
         messages = list(listing.find_by_id(session, [identifier]).values())
         if messages:
             yield _make_hit("message", f"messages/{term}", messages)
-    elif prefix == "rcp" and session.get(InboxRow, identifier) is not None:
-        yield _make_hit("receipt", f"receipts/{term}")
+    elif prefix == "rcp":
+        receipt = receipts.find_entry(session, identifier)
+        if receipt is not None:
+            yield _make_hit("receipt", f"receipts/{term}", entries=[receipt])
     elif prefix == "rpl":
         reply = session.get(Reply, identifier)
         if reply is not None:
@@ -111,11 +119,17 @@ def _find_by_number(session: Session, term: str) -> Iterator[dict[str, Any]]:
             yield _make_hit("recipient", f"recipients/{number}", messages, replies, query=("recipients", body))
     if digits is not None and len(digits) >= numbers.INDEXED_DIGITS:
         yield from _find_in_list(session, "recipientEnds", MessageFilter(recipient_ends=digits), recipientEnds=digits)
+    parked = list(_find_parked(session, ReferenceFilter(recipient=number), recipient=number)) if number else []
+    if not parked and digits is not None and len(digits) >= numbers.INDEXED_DIGITS:
+        parked = list(_find_parked(session, ReferenceFilter(recipient_ends=digits), recipientEnds=digits))
+    yield from parked
     transaction_id = parse_transaction_id(term)
     if transaction_id is not None:
         in_transaction = listing.find_by_transaction(session, [transaction_id]).get(transaction_id)
         if in_transaction:
             yield _make_hit("transactionID", f"transactions/{transaction_id}", in_transaction[:_SAMPLE_SIZE])
+        named = ReferenceFilter(transaction_id=transaction_id)
+        yield from _find_parked(session, named, transactionID=transaction_id)
 
 
 def _find_by_name(session: Session, term: str) -> Iterator[dict[str, Any]]:
@@ -128,6 +142,31 @@ def _find_by_name(session: Session, term: str) -> Iterator[dict[str, Any]]:
     longer = [row for row in listing.find_by_prefix(session, term, _SAMPLE_SIZE + 1) if row.client_ref != term]
     if longer:
         yield _make_list_hit("clientRefPrefix", longer[:_SAMPLE_SIZE], clientRefPrefix=term)
+    yield from _find_parked(session, ReferenceFilter(client_ref=term), clientRef=term)
+    yield from _find_batches(session, term)
+    replies = contacts.find_by_msgid(session, term, _SAMPLE_SIZE)
+    if replies:
+        yield _make_hit("reply", f"conversations/{ids.public('cnv', replies[0].conversation_id)}", replies=replies)
+
+
+def _find_batches(session: Session, key: str) -> Iterator[dict[str, Any]]:
+    """The messages of each request with this Idempotency-Key: they were all accepted at one moment."""
+    for message_ids in idempotency.find_batches(session, key):
+        messages = idempotency.read_messages(session, message_ids[:_SAMPLE_SIZE])
+        if messages:
+            accepted_at = messages[0].created_at
+            after = accepted_at + timedelta(microseconds=1)
+            times = {"since": accepted_at.isoformat(), "until": after.isoformat()}
+            yield _make_hit("batch", f"messages?{urlencode(times)}", messages)
+
+
+def _find_parked(session: Session, named: ReferenceFilter, **parameters: str) -> Iterator[dict[str, Any]]:
+    """The receipts that name this and fit no message, as one hit. `parameters`: the same as those of their list."""
+    where = ReceiptFilter(outcomes=WAITING, names=named)
+    found = receipts.list_receipts(session, where, limit=_SAMPLE_SIZE).items
+    if found:
+        path = f"receipts?{urlencode(parameters, quote_via=quote)}"
+        yield _make_hit("parkedReceipts", path, entries=found, query=("receipts", parameters))
 
 
 def _find_in_list(session: Session, found_as: str, where: MessageFilter, **parameters: str) -> Iterator[dict[str, Any]]:
@@ -148,6 +187,8 @@ def _make_hit(
     path: str,
     messages: Sequence[Message] = (),
     replies: Sequence[Reply] = (),
+    *,
+    entries: Sequence[ReceiptEntry] = (),
     query: tuple[str, dict[str, str]] | None = None,
 ) -> dict[str, Any]:
     """A hit as `schemas.Hit` takes it. `path`: relative to /v1/. `query`: list and body, if a term is in it."""
@@ -158,4 +199,5 @@ def _make_hit(
         "query": {"url": f"{base}/{query[0]}/query", "body": query[1]} if query is not None else None,
         "messages": messages,
         "replies": replies,
+        "receipts": entries,
     }

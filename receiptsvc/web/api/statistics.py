@@ -4,16 +4,21 @@ The statistics are written as JSON here, not by their schema: an answer has up t
 """
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 from flask import Response, current_app
 
+from receiptsvc.domain import numbers
+from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.statuses import FINAL, Status
+from receiptsvc.store.inbox import receipts
 from receiptsvc.store.messages import hourly_counts
-from receiptsvc.store.queries import overdue, statistics
+from receiptsvc.store.queries import breakdowns, failures, overdue, statistics
+from receiptsvc.store.queries.breakdowns import Group
 from receiptsvc.store.queries.overdue import MAX_COUNTED, Age
 from receiptsvc.store.queries.statistics import By, Line, StatisticsCache, TooManyCounts
 from receiptsvc.web.http import context
@@ -39,25 +44,88 @@ def read_statistics(query: dict[str, Any]) -> Response:
     """
     at, by = context.now(), By(query["by"])
     since, until = _round(query.get("since"), query.get("until"), by)
-    only = Status(query["status"]) if "status" in query else None
+    only = frozenset(Status(status) for status in query.get("statuses", ()))
     cache: StatisticsCache = current_app.extensions.setdefault(_CACHE, StatisticsCache())
     with context.database().reading() as session:
         try:
             counts = statistics.read(session, since, until, by, originator=query.get("originator"), cache=cache)
         except TooManyCounts:
-            errors = {"since": ["Too much was counted since then: give a later time, or an originator."]}
-            raise Problem(422, "The query can't be answered at once.", errors=errors) from None
-    has_receipts = "originator" not in query
+            raise _too_many("Too much was counted since then: give a later time, or an originator.") from None
+        has_receipts = "originator" not in query
+        unmatched, is_bounded = (
+            receipts.count_unmatched(session, since, until) if has_receipts else (Counter[datetime](), False)
+        )
     hours = (until - since) / timedelta(hours=1)
     head = {
         "at": _format_time(at),
         "since": _format_time(since),
         "until": _format_time(until),
         "by": by.value,
-        "total": _describe(counts.total, only, hours, has_receipts=has_receipts),
+        "total": _describe(counts.total, only, hours, unmatched.total() if has_receipts else None),
+        "unmatchedIsBounded": is_bounded,
     }
-    items = ",".join([_write_item(line, only, by, has_receipts=has_receipts) for line in counts.lines])
+    by_start = _sum_by_start(unmatched, by)
+    items = ",".join(
+        [
+            _write_item(line, only, by, by_start.get(line.start, 0) if has_receipts else None)
+            for line in _with_empty(counts.lines, by_start)
+        ]
+    )
     return Response(f'{_to_json(head)[:-1]},"items":[{items}]}}', content_type="application/json")
+
+
+@endpoint(
+    blueprint, "GET", "/stats/failures", query=schemas.FailuresQuery, response=schemas.Failures, errors=(422, 503)
+)
+@requires("read")
+def read_failures(query: dict[str, Any]) -> dict[str, Any]:
+    """Find the numbers that failed most
+
+    Counted among the newest failed messages of the period. If there are more than are read at once, `isBounded` is
+    true, and `countedSince` says how far back they go: ask again with `until` at that time for the rest.
+    """
+    at = context.now()
+    until = query.get("until") or at
+    since = query.get("since") or until - timedelta(days=1)
+    if since >= until:
+        raise _bad_since("Must be earlier than until.")
+    statuses = [Status(status) for status in query["statuses"]]
+    with context.database().reading() as session:
+        found = failures.find(session, since, until, statuses, originator=query.get("originator"), limit=query["limit"])
+    return {"row": found, "at": at, "since": since, "until": until}
+
+
+@endpoint(
+    blueprint, "GET", "/stats/breakdown", query=schemas.BreakdownQuery, response=schemas.Breakdown, errors=(422, 503)
+)
+@requires("read")
+def read_breakdown(query: dict[str, Any]) -> dict[str, Any]:
+    """Break statistics down
+
+    Final messages by country, failed ones by the first digits of their numbers, receipts by the gateway's code, or
+    failures by class of reason. They come from hourly counts, so the answer is quick however many there are; duplicate
+    receipts are left out. Only failed messages are counted by prefix.
+    """
+    at, by = context.now(), breakdowns.By(query["by"])
+    since, until = _round(query.get("since"), query.get("until"), By.HOUR)
+    with context.database().reading() as session:
+        try:
+            found = breakdowns.read(session, since, until, by, limit=query["limit"])
+        except TooManyCounts:
+            raise _too_many("Too much was counted since then: give a later time.") from None
+    items = [_describe_group(group, by) for group in found.items]
+    return {"row": found, "at": at, "since": since, "until": until, "by": by.value, "items": items}
+
+
+def _describe_group(group: Group, by: breakdowns.By) -> dict[str, Any]:
+    key = group.key
+    has_rate = by is breakdowns.By.COUNTRY
+    return {
+        "row": group,
+        **key._asdict(),
+        "countries": numbers.countries_of(key.calling_code) if key.calling_code is not None else None,
+        "delivery_rate": round(group.statuses.get(Status.DELIVERED, 0) / group.count, 4) if has_rate else None,
+    }
 
 
 @endpoint(blueprint, "GET", "/stats/overdue", query=schemas.OverdueQuery, response=schemas.Overdue, errors=(422, 503))
@@ -120,29 +188,57 @@ def _bad_since(fault: str) -> Problem:
     return Problem(422, "The query can't be understood.", errors={"since": [fault]})
 
 
+def _too_many(fault: str) -> Problem:
+    return Problem(422, "The query can't be answered at once.", errors={"since": [fault]})
+
+
 def _start_of(time: datetime, by: By) -> datetime:
     hour = hourly_counts.hour_of(time)
     return hour if by is By.HOUR else hour.replace(hour=0)
 
 
+def _sum_by_start(hours: Counter[datetime], by: By) -> Counter[datetime]:
+    """Counts by hour, added up by the beginning of their hour or UTC day."""
+    sums: Counter[datetime] = Counter()
+    for hour, count in hours.items():
+        sums[_start_of(hour, by)] += count
+    return sums
+
+
+def _with_empty(lines: Sequence[Line], starts: Counter[datetime]) -> Sequence[Line]:
+    """The lines, and empty ones for these beginnings that have none, in the order of time."""
+    missing = starts.keys() - {line.start for line in lines} if starts else ()
+    if not missing:
+        return lines
+    empty = (Line(start=start, statuses={}, delays=None, effects={}) for start in missing)
+    return sorted([*lines, *empty], key=lambda line: line.start)
+
+
 @lru_cache(maxsize=4_000)  # of up to 400 bytes each; successive answers share most lines
-def _write_item(line: Line, only: Status | None, by: By, *, has_receipts: bool) -> str:
+def _write_item(line: Line, only: frozenset[Status], by: By, unmatched: int | None) -> str:
     hours = by.length / timedelta(hours=1)
-    return _to_json({"start": _format_time(line.start), **_describe(line, only, hours, has_receipts=has_receipts)})
+    return _to_json({"start": _format_time(line.start), **_describe(line, only, hours, unmatched)})
 
 
-def _describe(line: Line, only: Status | None, hours: float, *, has_receipts: bool) -> dict[str, Any]:
-    """A line as the schema `Count`. `only`: count this status alone; `hours`: the length of its period."""
+def _describe(line: Line, only: frozenset[Status], hours: float, unmatched: int | None) -> dict[str, Any]:
+    """A line as the schema `Count`. `only`: these statuses alone, empty: all; `hours`: the length of its period.
+
+    `unmatched`: receipts that fit no message; None: receipts are not told.
+    """
     final = sum(count for status, count in line.statuses.items() if status in FINAL)
-    statuses = {status.value: count for status, count in line.statuses.items() if only is None or status is only}
+    statuses = {status.value: count for status, count in line.statuses.items() if not only or status in only}
     delays = line.delays
+    receipts: dict[str, int] | None = None
+    if unmatched is not None:
+        receipts = {effect.value: count for effect, count in line.effects.items()}
+        receipts |= {ReceiptOutcome.UNMATCHED.value: unmatched} if unmatched else {}
     return {
         "messages": sum(statuses.values()),
         "statuses": statuses,
         "deliveryRate": round(line.statuses.get(Status.DELIVERED, 0) / final, 4) if final else None,
         "secondsToDelivery": {"p50": delays.p50, "p95": delays.p95, "p99": delays.p99} if delays else None,
-        "receipts": {effect.value: count for effect, count in line.effects.items()} if has_receipts else None,
-        "receiptsPerHour": round(sum(line.effects.values()) / hours, 2) if has_receipts else None,
+        "receipts": receipts,
+        "receiptsPerHour": round(sum(receipts.values()) / hours, 2) if receipts is not None else None,
     }
 
 

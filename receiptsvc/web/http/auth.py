@@ -13,6 +13,7 @@ from flask import Flask, current_app, g, request
 from receiptsvc.keys import SCOPES, ApiKey
 from receiptsvc.web.http.errors import Problem
 
+BY_POST = "_by_post"  # how the name of a view ends that is a GET's twin
 PUBLIC = "public"
 
 _ATTRIBUTE = "_receiptsvc_auth"  # of a view: its declared scope
@@ -82,11 +83,13 @@ def shows_scope(scope: str) -> bool:
 
 
 def find_reading_posts(app: Flask) -> frozenset[str]:
-    """The paths at which a POST only reads: its scope says so."""
+    """The paths at which a POST only reads: its scope says so, or it is a GET's twin."""
     return frozenset(
         rule.rule
         for rule in app.url_map.iter_rules()
-        if rule.methods and "POST" in rule.methods and declared_scope(app.view_functions[rule.endpoint]) == "read"
+        if rule.methods
+        and "POST" in rule.methods
+        and (declared_scope(app.view_functions[rule.endpoint]) == "read" or rule.endpoint.endswith(BY_POST))
     )
 
 

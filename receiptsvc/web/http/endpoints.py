@@ -136,7 +136,7 @@ def _serve_by_post(serve: Callable[..., Callable[[View], View]], view: View, ori
     summary, _, _ = (view.__doc__ or "").partition("\n")
     description = f"The same as `{original}`, with its parameters in the body: nothing personal is in the URL."
     doc = {"summary": f"{summary}, by POST", "description": description}
-    serve(name=f"{view.__name__}_by_post", doc=doc)(view)
+    serve(name=f"{view.__name__}{auth.BY_POST}", doc=doc)(view)
 
 
 def _parse_arguments(

@@ -124,6 +124,28 @@ class Flag(fields.Boolean):
         return value
 
 
+class Choices(fields.List[str]):
+    """Some of these words. In a query repeated, or separated by commas; in JSON a list, or one such text.
+
+    Read as a tuple, each word once, in the order of `words`.
+    """
+
+    def __init__(self, words: Collection[str], **options: Any) -> None:
+        super().__init__(
+            choice(words), validate=validate.Length(min=1, error="Must have at least one word."), **options
+        )
+        self._words = words
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        given = [value] if isinstance(value, str) else value
+        if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+            raise ma.ValidationError("Must be a list of words.")
+        read = {word.strip() for each in given for word in each.split(",")}
+        if not read <= set(self._words):
+            raise ma.ValidationError(f"Must be one or several of: {', '.join(self._words)}.")
+        return tuple(word for word in self._words if word in read)
+
+
 class Recipients(fields.Field[dict[str, list[int]]]):
     """A list of phone numbers, read as number → its indexes in the list. With `countryIsoCode` also local numbers.
 

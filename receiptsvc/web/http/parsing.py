@@ -17,6 +17,7 @@ from webargs.flaskparser import FlaskParser, is_json_request
 
 from receiptsvc.web.http import context, errors
 from receiptsvc.web.http.errors import Problem
+from receiptsvc.web.http.fields import Choices
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -35,12 +36,16 @@ class RequestParser(FlaskParser):
             return {}
         return read_json(req)
 
-    def load_querystring(self, req: Request, *_: Any) -> Any:
-        """The query's parameters, each given once. Raises Problem 422."""
-        repeated = {name: ["is given more than once"] for name, values in req.args.lists() if len(values) > 1}
+    def load_querystring(self, req: Request, schema: Any) -> Any:
+        """The query's parameters, each given once but for lists of words. Raises Problem 422."""
+        lists = {str(field.data_key) for field in schema.load_fields.values() if isinstance(field, Choices)}
+        given = dict(req.args.lists())
+        repeated = {
+            name: ["is given more than once"] for name, values in given.items() if len(values) > 1 and name not in lists
+        }
         if repeated:
             raise Problem(422, "The query can't be understood.", errors=errors.by_path(repeated))
-        return req.args.to_dict()
+        return {name: values if name in lists else values[0] for name, values in given.items()}
 
     def handle_error(self, error: ma.ValidationError, *_: Any, **__: Any) -> NoReturn:
         """Raise Problem 422 with every fault by its path."""

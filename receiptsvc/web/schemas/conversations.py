@@ -17,7 +17,10 @@ from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas import waiting
 from receiptsvc.web.schemas.base import Request, Schema, about, conversation_url, in_body, message_url
 from receiptsvc.web.schemas.messages import STATUSES, Summary, Transition
+from receiptsvc.web.schemas.receipts import Receipt
 from receiptsvc.web.schemas.replies import Reply
+
+MAX_PARKED = 20  # receipts that fit no message, in a person's history
 
 
 class ConversationQuery(Request):
@@ -270,5 +273,12 @@ class Person(Schema):
     items = fields.List(
         TimelineEntry(metadata=_one_of("PersonEntry", "A message or a reply.", (TimelineMessage, TimelineReply))),
         metadata=about("Messages by acceptance and replies by receipt, the newest first."),
+    )
+    parked_receipts = fields.List(
+        fields.Nested(Receipt),
+        metadata={
+            "description": f"Receipts that name this number and fit no message: the newest {MAX_PARKED}, on the first "
+            "page only. The list of receipts has all of them by `recipient`."
+        },
     )
     next_cursor = kinds.next_cursor(cursors.RECIPIENT)

@@ -60,8 +60,13 @@ class EventQuery(Request):
     recipient = kinds.phone_number(
         metadata=about("The message's recipient or the reply's sender, in any usual writing.", "+44 7700 900000")
     )
-    status = kinds.choice(
-        STATUSES, metadata=about("The message's new status; then no replies are given.", "undelivered")
+    statuses = kinds.Choices(
+        STATUSES,
+        data_key="status",
+        metadata=about(
+            "The message's new status, one of these, repeated or separated by commas; then no replies are given.",
+            ["undelivered"],
+        ),
     )
     originator = kinds.text(max_length=16, metadata=about("The sender, exactly as it was given.", "ACME"))
     last_event_id = _last_event_id("lastEventId", _read_event_id, _EVENT_ID_PATTERN)

@@ -215,7 +215,13 @@ class MessageQuery(Request):
     recipient_ends = kinds.number_suffix(
         metadata=about(f"The last digits of that number, at least {INDEXED_DIGITS}.", "0000")
     )
-    status = kinds.choice(STATUSES, metadata=about("Where it stands now.", "undelivered"))
+    statuses = kinds.Choices(
+        STATUSES,
+        data_key="status",
+        metadata=about(
+            "Where it stands now: one of these, repeated or separated by commas.", ["undelivered", "expired"]
+        ),
+    )
     originator = kinds.text(max_length=16, metadata=about("The sender, exactly as it was given.", "ACME"))
     since = kinds.query_moment(metadata=about("Created at this time or later.", "2026-01-31T00:00:00Z"))
     until = kinds.query_moment(metadata=about("Created before this time.", "2026-02-01T00:00:00Z"))

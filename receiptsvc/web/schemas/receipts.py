@@ -1,5 +1,6 @@
 """Receipts as operators see them, what can be done with them, and the explanation of a message's status."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -8,10 +9,12 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 from receiptsvc.bulk_actions import MAX_CHANGED
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import SendOutcome
+from receiptsvc.domain.numbers import INDEXED_DIGITS
 from receiptsvc.domain.statuses import Effect
 from receiptsvc.dynmark.transports import TRANSPORTS
 from receiptsvc.store.core.paging import MAX_ROWS
-from receiptsvc.store.inbox.receipts import RETRIABLE
+from receiptsvc.store.inbox.receipt_references import ReferenceFilter
+from receiptsvc.store.inbox.receipts import RETRIABLE, ReceiptFilter
 from receiptsvc.web.http import cursors
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas import waiting
@@ -20,6 +23,7 @@ from receiptsvc.web.schemas.messages import STATUSES, Transition
 
 _OUTCOMES = [outcome.value for outcome in ReceiptOutcome]
 _CHANNELS = [channel.value for channel in Channel]
+_NAMES = tuple(field.name for field in dataclasses.fields(ReferenceFilter))
 _REPLAYED = [outcome.value for outcome in RETRIABLE]
 
 _A_MESSAGE = "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"
@@ -74,6 +78,25 @@ class Receipt(Schema):
     look_at = kinds.moment(
         allow_none=True,
         metadata=about("When the worker tries to match it again; null: never.", _A_TIME),
+    )
+    recipient = fields.String(
+        allow_none=True,
+        metadata=about(
+            "The number it names, international digits where it could be read so; of a reply with a wrong key its "
+            "sender. Of a receipt that was recorded with a word: its message's, and so the next two.",
+            "447700900000",
+        ),
+    )
+    transaction_id = fields.String(
+        data_key="transactionID", allow_none=True, metadata=about("The transactionID it names.", "1234567")
+    )
+    client_ref = fields.String(allow_none=True, metadata=about("The clientRef it names.", "order/1234"))
+    provider_status_id = fields.String(allow_none=True, metadata=about("The gateway's code, as it came.", "4"))
+    provider_description = fields.String(allow_none=True, metadata=about("The gateway's description.", "Delivered"))
+    key_id = fields.String(
+        attribute="kid",
+        allow_none=True,
+        metadata=about("The short name of the callback key that it came with, if that key was wrong.", "k1"),
     )
 
 
@@ -145,10 +168,37 @@ class ReceiptStory(Receipt):
 class ReceiptQuery(Request):
     """Which receipts to list: those that fit every filter."""
 
-    outcome = kinds.choice(_OUTCOMES, metadata=about("What became of it.", "unmatched"))
+    outcomes = kinds.Choices(
+        _OUTCOMES,
+        data_key="outcome",
+        metadata=about("What became of it: one of these, repeated or separated by commas.", ["unmatched", "dead"]),
+    )
     channel = kinds.choice(_CHANNELS, metadata=about("The address it came to.", "account"))
     message = kinds.message_id(
         attribute="message_id", metadata=about("The message that it was recorded for.", _A_MESSAGE)
+    )
+    recipient = kinds.phone_or_short_code(
+        metadata=about(
+            "The number it names, in any usual writing. With this, or one of the next six, only receipts are found "
+            "that were not simply recorded: unmatched, quarantined, dead, unmapped, or dismissed after that.",
+            "+44 7700 900000",
+        )
+    )
+    recipient_ends = kinds.number_suffix(
+        metadata=about(f"The last digits of that number, at least {INDEXED_DIGITS}.", "0000")
+    )
+    transaction_id = kinds.transaction_id(
+        data_key="transactionID", metadata=about("The transactionID it names.", "1234567")
+    )
+    client_ref = kinds.client_ref(metadata=about("The clientRef it names.", "order/1234"))
+    provider_status_id = kinds.text(max_length=500, metadata=about("The gateway's code, as it came.", "4"))
+    provider_description = kinds.text(
+        max_length=500, metadata=about("The gateway's whole description, in any case.", "Delivered")
+    )
+    key_id = kinds.text(
+        attribute="kid",
+        max_length=8,
+        metadata=about("The short name of the wrong callback key that it came with.", "k1"),
     )
     since = kinds.query_moment(
         metadata=about("Arrived at this time or later, to the millisecond, by its id.", "2026-01-31T00:00:00Z")
@@ -158,6 +208,25 @@ class ReceiptQuery(Request):
     )
     limit = kinds.limit()
     cursor = kinds.cursor(cursors.RECEIPTS)
+
+    @validates_schema
+    def _check_outcomes(self, data: Mapping[str, Any], **_: object) -> None:
+        """Refuse what would find nothing and look as if there were nothing."""
+        fault = filter_of(data).fault
+        if fault is not None:
+            raise ValidationError(fault, "outcome")
+
+
+def filter_of(query: Mapping[str, Any]) -> ReceiptFilter:
+    """The filter of a `ReceiptQuery`."""
+    return ReceiptFilter(
+        outcomes=[ReceiptOutcome(outcome) for outcome in query.get("outcomes", ())],
+        channel=Channel(query["channel"]) if "channel" in query else None,
+        message_id=query.get("message_id"),
+        names=ReferenceFilter(**{name: query[name] for name in _NAMES if name in query}),
+        since=query.get("since"),
+        until=query.get("until"),
+    )
 
 
 class ReceiptPage(Schema):

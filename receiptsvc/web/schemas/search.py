@@ -11,11 +11,12 @@ from receiptsvc.store.queries.listing import MAX_PER_TERM
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.messages import Message
+from receiptsvc.web.schemas.receipts import Receipt
 from receiptsvc.web.schemas.replies import Reply
 
 FOUND_AS = (
     *("message", "receipt", "reply", "conversation", "recipient", "recipientEnds", "transactionID", "messageGuid"),
-    *("clientRef", "clientRefPrefix"),
+    *("clientRef", "clientRefPrefix", "batch", "parkedReceipts"),
 )
 
 _A_MESSAGE = "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"
@@ -75,7 +76,7 @@ class SearchQuery(Request):
         required=True,
         metadata=about(
             "An id of ours, a phone number in any usual writing, its last digits, a transactionID, a messageGuid, a "
-            "clientRef or the beginning of one.",
+            "clientRef or the beginning of one, the Idempotency-Key of a request, the gateway's msgid of a reply.",
             "order/12",
         ),
     )
@@ -91,9 +92,17 @@ class HitQuery(Schema):
 
 
 class Hit(Schema):
-    """One thing that the term may mean, its address, and a few of its messages and replies."""
+    """One thing that the term may mean, its address, and a few of its messages, replies and receipts."""
 
-    found_as = fields.String(data_key="as", metadata=about("What the term is taken for.", "clientRef", enum=FOUND_AS))
+    found_as = fields.String(
+        data_key="as",
+        metadata=about(
+            "What the term is taken for. batch: the messages of one request, by its Idempotency-Key; parkedReceipts: "
+            "receipts that name the term and fit no message, whose list needs the scope ops.",
+            "clientRef",
+            enum=FOUND_AS,
+        ),
+    )
     url = fields.String(
         metadata=about("The address of all of it.", "https://example.com/v1/conversations/order%2F1234")
     )
@@ -104,6 +113,9 @@ class Hit(Schema):
     )
     messages = fields.List(fields.Nested(Message), metadata=about("Some of its messages; of most kinds the newest."))
     replies = fields.List(fields.Nested(Reply), metadata=about("Its newest replies."))
+    receipts = fields.List(
+        fields.Nested(Receipt), metadata={"description": "The receipt, or the newest of those that fit no message."}
+    )
 
 
 class Hits(Schema):

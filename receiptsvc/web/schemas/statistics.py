@@ -2,8 +2,13 @@
 
 from marshmallow import fields, validate
 
-from receiptsvc.domain.statuses import PROGRESS, Effect
+from receiptsvc.domain.failures import FAILURES, FailureReason
+from receiptsvc.domain.numbers import MAX_PREFIX
+from receiptsvc.domain.statuses import PROGRESS, Effect, Status
 from receiptsvc.domain.waiting import OVERDUE_AFTER
+from receiptsvc.store.inbox.receipts import MAX_UNMATCHED
+from receiptsvc.store.queries.breakdowns import By as BreakBy
+from receiptsvc.store.queries.failures import MAX_READ
 from receiptsvc.store.queries.overdue import EXAMPLES, MAX_COUNTED
 from receiptsvc.store.queries.statistics import By
 from receiptsvc.web.http import fields as kinds
@@ -13,6 +18,7 @@ from receiptsvc.web.schemas.messages import STATUSES
 DAYS_BY = {By.HOUR: 31, By.DAY: 366}  # at most, in one answer
 
 _DAY_SECONDS = 86_400
+_FAILED = tuple(status.value for status in Status if status in FAILURES)
 
 
 class StatisticsQuery(Request):
@@ -41,9 +47,14 @@ class StatisticsQuery(Request):
         max_length=16,
         metadata=about("Only this sender's messages, exactly as it was given; empty: those without one.", "ACME"),
     )
-    status = kinds.choice(
+    statuses = kinds.Choices(
         STATUSES,
-        metadata=about("Count only messages of this status; rate and delays remain those of all.", "delivered"),
+        data_key="status",
+        metadata=about(
+            "Count only messages of these statuses, repeated or separated by commas; rate and delays remain those of "
+            "all.",
+            ["delivered"],
+        ),
     )
 
 
@@ -84,9 +95,10 @@ class Count(Schema):
         values=fields.Integer(),
         allow_none=True,
         metadata=about(
-            "Receipts that came in this period and found their message, by "
-            f"effect ({', '.join(effect.value for effect in Effect)}); null: an originator was asked for.",
-            {"applied": 230, "duplicate": 4},
+            "Receipts that came in this period: those that found their message, by "
+            f"effect ({', '.join(effect.value for effect in Effect)}), and as unmatched those that fit none now. "
+            "Null: an originator was asked for.",
+            {"applied": 230, "duplicate": 4, "unmatched": 1},
         ),
     )
     receipts_per_hour = fields.Float(
@@ -108,7 +120,135 @@ class Statistics(Schema):
     until = kinds.moment(metadata=about("The end of the last period.", "2026-01-31T00:00:00.000000Z"))
     by = fields.String(metadata=about("The length of each period.", "hour", enum=[by.value for by in By]))
     total = fields.Nested(Count, metadata={"description": "The sum of all periods."})
+    unmatched_is_bounded = fields.Boolean(
+        metadata=about(f"Whether there are more unmatched receipts than the newest {MAX_UNMATCHED:,}.", False)
+    )
     items = fields.List(fields.Nested(Period), metadata=about("The periods in which something happened, by time."))
+
+
+class FailuresQuery(Request):
+    """Which failed messages are counted, and how many numbers to give."""
+
+    since = kinds.query_moment(
+        metadata=about("Accepted at this time or later; without it a day before until.", "2026-01-30T00:00:00Z")
+    )
+    until = kinds.query_moment(metadata=about("Accepted before this time; without it now.", "2026-01-31T00:00:00Z"))
+    statuses = kinds.Choices(
+        STATUSES,
+        data_key="status",
+        load_default=_FAILED,
+        metadata=about(
+            f"Their statuses now, repeated or separated by commas; without it {', '.join(_FAILED)}.", ["undelivered"]
+        ),
+    )
+    originator = kinds.text(
+        max_length=16, metadata=about("Only this sender's messages, exactly as it was given.", "ACME")
+    )
+    limit = kinds.limit("How many numbers at most.")
+
+
+class FailingNumber(Schema):
+    """A number and its failed messages."""
+
+    recipient = fields.String(metadata=about("The number.", "447700900000"))
+    failures = fields.Integer(metadata=about("How many of its messages failed.", 3))
+    statuses = fields.Dict(
+        keys=fields.String(), values=fields.Integer(), metadata=about("How many have which status.", {"undelivered": 3})
+    )
+    last_at = kinds.moment(metadata=about("When the newest of them was accepted.", "2026-01-30T17:20:00.000000Z"))
+
+
+class Failures(Schema):
+    """The numbers with the most failed messages."""
+
+    at = kinds.moment(metadata=about("When they were counted.", "2026-01-31T09:30:00.000000Z"))
+    since = kinds.moment(metadata=about("The beginning of the period.", "2026-01-30T00:00:00.000000Z"))
+    until = kinds.moment(metadata=about("Its end.", "2026-01-31T00:00:00.000000Z"))
+    messages = fields.Integer(metadata=about("How many failed messages were counted.", 240))
+    is_bounded = fields.Boolean(
+        metadata=about(f"Whether there are more than the newest {MAX_READ:,}, and only these were counted.", False)
+    )
+    counted_since = kinds.moment(
+        allow_none=True,
+        metadata=about("If it is bounded: those accepted at this time or later were counted. Else null.", None),
+    )
+    items = fields.List(fields.Nested(FailingNumber), metadata=about("The numbers, most failures first."))
+
+
+class BreakdownQuery(Request):
+    """The period, and what to break it down by."""
+
+    by = kinds.choice(
+        [word.value for word in BreakBy],
+        required=True,
+        metadata=about(
+            "country: final messages by calling code. prefix: failed messages by the first digits after it, up to "
+            f"{MAX_PREFIX}. providerStatusId: receipts by the gateway's code. reason: failures by class of reason.",
+            "country",
+        ),
+    )
+    since = kinds.query_moment(
+        metadata=about("From the hour that contains this time; without it a day.", "2026-01-30T00:00:00Z")
+    )
+    until = kinds.query_moment(
+        metadata=about("Up to the end of the hour before this time; without it now.", "2026-01-31T00:00:00Z")
+    )
+    limit = kinds.limit("How many groups at most.")
+
+
+class Group(Schema):
+    """A part of the messages or receipts. What it is not grouped by is null."""
+
+    calling_code = fields.String(
+        allow_none=True, metadata=about("The calling code of the numbers; empty: they have none.", "44")
+    )
+    countries = fields.List(
+        fields.String(),
+        allow_none=True,
+        metadata=about("The countries that share this code (ISO 3166-1 alpha-2), the main one first.", ["GB", "JE"]),
+    )
+    prefix = fields.String(
+        allow_none=True, metadata=about("The digits after the calling code; empty: the number is too short.", "7700")
+    )
+    provider_status_id = fields.String(
+        attribute="status_id", allow_none=True, metadata=about("The gateway's code; a long one is cut.", "7")
+    )
+    reason = fields.String(
+        allow_none=True,
+        metadata=about(
+            "The class of what the gateway's description, or our own step, gives as the reason.",
+            FailureReason.UNREACHABLE.value,
+            enum=[*(reason.value for reason in FailureReason), None],
+        ),
+    )
+    count = fields.Integer(metadata=about("How many there are.", 120))
+    statuses = fields.Dict(
+        keys=fields.String(),
+        values=fields.Integer(),
+        metadata=about(
+            "By status: of messages their present one, of receipts the reported one, or unmapped.",
+            {"delivered": 118, "undelivered": 2},
+        ),
+    )
+    delivery_rate = fields.Float(
+        allow_none=True,
+        metadata=about("By country: the share of delivered among these final messages, 0 to 1. Else null.", 0.983),
+    )
+
+
+class Breakdown(Schema):
+    """What was counted, in groups. Messages by the time of their acceptance, receipts by that of their arrival."""
+
+    at = kinds.moment(metadata=about("When it was counted.", "2026-01-31T09:30:00.000000Z"))
+    since = kinds.moment(metadata=about("The beginning of the period.", "2026-01-30T00:00:00.000000Z"))
+    until = kinds.moment(metadata=about("Its end.", "2026-01-31T00:00:00.000000Z"))
+    by = fields.String(metadata=about("What it is broken down by.", "country", enum=[by.value for by in BreakBy]))
+    counted_since = kinds.moment(
+        allow_none=True,
+        metadata=about("An earlier release did not count this: since when it is. Null: from the beginning on.", None),
+    )
+    is_bounded = fields.Boolean(metadata=about("Whether there are more groups than are given.", False))
+    items = fields.List(fields.Nested(Group), metadata=about("The groups, the largest first."))
 
 
 class OverdueQuery(Request):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -99,7 +100,7 @@ def test_a_guid_finds_its_message_if_the_other_filters_fit(database: Database) -
     stories.give_transaction(database, made, "7")
     assert listed(database, MessageFilter(message_guid="g", transaction_id="7")) == [made]
     assert listed(database, MessageFilter(message_guid="g", transaction_id="8")) == []
-    assert listed(database, MessageFilter(message_guid="g", status="failed")) == []
+    assert listed(database, MessageFilter(message_guid="g", statuses=["failed"])) == []
 
 
 def test_changed_messages_are_listed_by_time_of_change(database: Database) -> None:
@@ -109,7 +110,7 @@ def test_changed_messages_are_listed_by_time_of_change(database: Database) -> No
     stories.report(database, second, Status.SENT, seconds(30))  # stale: nothing of the message changes
     assert listed(database, MessageFilter(order=Order.CHANGED)) == [third, second, first]
     assert listed(database, MessageFilter(changed_since=seconds(10))) == [second, first]
-    assert listed(database, MessageFilter(changed_since=seconds(20), status="delivered")) == []
+    assert listed(database, MessageFilter(changed_since=seconds(20), statuses=["delivered"])) == []
     stories.give_transaction(database, third, "7")
     assert rows.read_message(database, third).changed_at == rows.T0
 
@@ -380,9 +381,9 @@ def test_receipts_are_listed_by_channel_outcome_and_arrival(database: Database) 
     assert found(ReceiptFilter()) == [inbound, *own[::-1], *static[::-1]]
     assert found(ReceiptFilter(channel=Channel.ACCOUNT)) == static[::-1]
     assert found(ReceiptFilter(channel=Channel.MESSAGE)) == own[::-1]
-    assert found(ReceiptFilter(channel=Channel.INBOUND, outcome=ReceiptOutcome.PENDING)) == [inbound]
-    assert found(ReceiptFilter(outcome=ReceiptOutcome.APPLIED)) == []
-    assert found(ReceiptFilter(outcome=ReceiptOutcome.DEAD, channel=Channel.ACCOUNT)) == []
+    assert found(ReceiptFilter(channel=Channel.INBOUND, outcomes=[ReceiptOutcome.PENDING])) == [inbound]
+    assert found(ReceiptFilter(outcomes=[ReceiptOutcome.APPLIED])) == []
+    assert found(ReceiptFilter(outcomes=[ReceiptOutcome.DEAD], channel=Channel.ACCOUNT)) == []
     made_at = rows.T0.fromtimestamp((static[2].int >> 80) / 1000, tz=rows.T0.tzinfo)
     assert static[2] in found(ReceiptFilter(since=made_at))
     assert static[2] not in found(ReceiptFilter(until=made_at))
@@ -392,7 +393,30 @@ def test_receipts_are_listed_by_channel_outcome_and_arrival(database: Database) 
 def test_ids_of_a_conversation_are_those_of_its_clientref(database: Database) -> None:
     """The list by clientRef and status is read by conversation id, so that must be derived from the clientRef."""
     rows.accept(database, rows.message(ALICE, client_ref="a"), rows.message(BOB, client_ref="a"))
-    assert len(listed(database, MessageFilter(client_ref="a", status="accepted"))) == 2
+    assert len(listed(database, MessageFilter(client_ref="a", statuses=["accepted"]))) == 2
     assert conversations.conversation_id(
         client_ref="a", recipient=ALICE, originator="x"
     ) == conversations.conversation_id(client_ref="a", recipient=None, originator=None)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"client_ref": "a"},
+        {"originator": "ACME"},
+        {"recipient": ALICE},
+        {"changed_since": rows.T0},
+        {"since": rows.T0},
+    ],
+    ids=str,
+)
+def test_several_statuses_find_the_messages_of_each(database: Database, more: dict[str, Any]) -> None:
+    made = rows.accept(database, *(rows.message(ALICE, client_ref="a", originator="ACME") for _ in range(6)))
+    for message_id, word in zip(made, [Status.SENT, Status.DELIVERED, Status.EXPIRED] * 2, strict=True):
+        stories.report(database, message_id, word, seconds(10))
+    wanted = MessageFilter(statuses=("sent", "expired"), **more)
+    expected = {made[place] for place in (0, 2, 3, 5)}
+    for limit in (1, 2, 10):
+        found = listed(database, wanted, limit)
+        assert (len(found), set(found)) == (4, expected)

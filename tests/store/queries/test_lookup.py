@@ -55,10 +55,10 @@ def test_each_filter_finds_its_messages_and_all_must_fit(database: Database) -> 
     assert listed(database, MessageFilter(client_ref="A")) == []
     assert listed(database, MessageFilter(recipient="447700900002")) == [new]
     assert listed(database, MessageFilter(originator="ACME")) == [old]
-    assert listed(database, MessageFilter(status="delivered")) == [new]
+    assert listed(database, MessageFilter(statuses=["delivered"])) == [new]
     assert listed(database, MessageFilter(since=seconds(10))) == [new]
     assert listed(database, MessageFilter(until=seconds(10))) == [old]
-    assert listed(database, MessageFilter(client_ref="a", recipient="447700900002", status="accepted")) == []
+    assert listed(database, MessageFilter(client_ref="a", recipient="447700900002", statuses=["accepted"])) == []
 
 
 def test_a_message_is_found_by_every_transaction_id_it_was_given(database: Database) -> None:

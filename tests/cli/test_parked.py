@@ -1,0 +1,121 @@
+"""What the commands find by what receipts name that fit no message, and what they count."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from receiptsvc.domain.inbox import Channel
+from tests.cli.conftest import READER, Run, Service
+from tests.support import rows
+
+NUMBER = "447700900077"
+
+
+@pytest.fixture
+def parked(service: Service) -> Service:
+    """A service that has a message, and a receipt that fits none."""
+    service.accept("Hello", client_ref="order-1")
+    service.keep(
+        Channel.ACCOUNT,
+        recipient=NUMBER,
+        transactionid="70000077",
+        clientref="other/77",
+        statusid="4711",
+        statusdescription="Who knows",
+    )
+    return service
+
+
+def items(run: Run, *arguments: str) -> Sequence[Any]:
+    answer: dict[str, Any] = json.loads(run(*arguments, "--json").stdout)
+    return list(answer["items"])
+
+
+def test_receipts_are_listed_by_what_they_name(parked: Service, run: Run) -> None:
+    rows.keep(parked.database, "statusid=1")
+    (receipt,) = items(run, "receipts", "list", "--outcome", "unmatched", "--outcome", "dead")
+    for options in (
+        ("--to", "+44 7700 900077"),
+        ("--to-ends", "0077"),
+        ("--transaction-id", "70000077"),
+        ("--client-ref", "other/77"),
+        ("--code", "4711"),
+        ("--description", "Who knows"),
+    ):
+        assert items(run, "receipts", "list", *options) == [receipt], options
+    assert items(run, "receipts", "list", "--to", "447700900001") == []
+    assert items(run, "receipts", "list", "--key-id", "k1") == []
+    lines = run("receipts", "list", "--to-ends", "0077").stdout.splitlines()
+    assert lines[1].split()[:6] == ["id", "outcome", "receivedAt", "recipient", "transactionID", "clientRef"]
+    assert lines[2].split()[1:6] == ["unmatched", "2026-01-05T12:00:00Z", NUMBER, "70000077", "other/77"]
+    assert f"recipient: {NUMBER}\n" in run("receipts", "show", receipt["id"]).stdout
+
+
+def test_status_search_and_recipient_find_receipts_that_fit_no_message(
+    parked: Service, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (receipt,) = items(run, "receipts", "list", "--to", NUMBER)
+    for term in (NUMBER, "0077", "70000077", "other/77"):
+        for command in ("status", "search"):
+            result = run(command, term)
+            assert (result.exit_code, result.stderr) == (0, ""), (command, term)
+            assert f"{term} is named by receipts that fit no message: 1 receipt." in result.stdout
+            assert receipt["id"] in result.stdout
+    refused = run("explain", NUMBER)
+    assert (refused.exit_code, "finds no message" in refused.stderr) == (1, True)
+    history = run("recipient", NUMBER)
+    assert history.stdout.splitlines()[:2] == [
+        f"{NUMBER}: 1 receipt.",
+        "",
+    ]
+    assert receipt["id"] in history.stdout
+    for command in ("status", "search", "recipient"):
+        assert "90007" not in "".join(parked.interference.addresses), command
+    monkeypatch.setenv("RECEIPTSVC_API_KEY", READER)
+    assert receipt["id"] in run("status", NUMBER).stdout, "those that the search brought"
+
+
+def test_status_finds_the_messages_of_a_request_by_its_idempotency_key(service: Service, run: Run) -> None:
+    sent = ("send", "--to", "447700900001", "--to", "447700900002", "--text", "Hello", "--idempotency-key", "monday")
+    assert run(*sent).exit_code == 0
+    result = run("status", "monday")
+    assert result.stdout.splitlines()[0] == "monday is the Idempotency-Key of a batch: 2 messages; 2 accepted."
+    assert {item["id"] for item in items(run, "status", "monday")} == set(service.ids())
+
+
+def test_statistics_say_which_numbers_failed_most_and_why(service: Service, run: Run) -> None:
+    for number, failures in (("447700900001", 1), ("447700900002", 3)):
+        for _ in range(failures):
+            message = service.accept("Hello", recipient=number)
+            service.report(message, statusid="3", statusdescription="Undelivered")
+    span = ("--since", "2026-01-05", "--until", "2026-01-06")
+    result = run("stats", "--by", "recipient", *span, "--status", "undelivered", "--status", "expired")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("447700900002 failed most from 2026-01-05T00:00:00Z to 2026-01-06T00:00:00Z (")
+    assert [line.split()[:2] for line in lines[2:]] == [["447700900002", "3"], ["447700900001", "1"]]
+    assert run("stats", "--by", "recipient").stdout.startswith("No number failed from ")
+    for by, column in {
+        "country": "country",
+        "prefix": "prefix",
+        "code": "providerStatusId",
+        "reason": "reason",
+    }.items():
+        shown = run("stats", "--by", by, *span)
+        assert (shown.exit_code, shown.stderr) == (0, ""), by
+        assert column in shown.stdout.splitlines()[1].split(), by
+        assert items(run, "stats", "--by", by, "--limit", "5", *span), by
+    for wrong in (("--by", "country", "--from", "SHOP"), ("--by", "reason", "--status", "failed"), ("--limit", "5")):
+        refused = run("stats", *wrong)
+        assert (refused.exit_code, "does not go with --by" in refused.stderr) == (2, True), wrong
+    assert len(items(run, "stats", *span, "--status", "undelivered", "--status", "expired")) == 1
+
+
+def test_an_export_takes_several_statuses(service: Service, run: Run) -> None:
+    first, second = service.accept("Hello"), service.accept("Hello", recipient="447700900002")
+    service.report(first, statusid="3", statusdescription="Undelivered")
+    exported = run("export", "--json", "--status", "undelivered", "--status", "accepted").stdout.splitlines()
+    assert [json.loads(line)["id"] for line in exported] == [second, first]
+    assert len(run("export", "--json", "--status", "undelivered").stdout.splitlines()) == 1
