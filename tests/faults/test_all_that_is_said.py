@@ -29,7 +29,7 @@ from receiptsvc.web.http.readiness import GAUGES
 from tests.support import rows
 from tests.support.callers import bearer
 from tests.support.postgres import Server
-from tests.support.processes import until
+from tests.support.processes import children, until
 from tests.support.time_slices import drop_all
 
 # What this stack does not say, and the test that has it said.
@@ -202,6 +202,7 @@ def test_every_name_is_said_by_one_stack_that_goes_through_its_troubles(
     seen.says("unknown settings: DYNMARK_COLOUR", "may open 60 connections")
     seen.logs("web.listening", "web.connections", "settings.unknown", "worker.started", "worker.listens")
     seen.logs("worker.too_many_connections", "time_slices.made")
+    the_port_is_taken(stack, seen, tmp_path)
     callbacks_are_refused(stack, seen)
     the_gateway_fails(stack, client, seen, database)
     work_waits(stack, client, seen, database)
@@ -226,6 +227,18 @@ def test_every_name_is_said_by_one_stack_that_goes_through_its_troubles(
     assert not silent, f"{silent} were not said: {sorted(seen.texts)}"
     assert not (ELSEWHERE.keys() | NOT_TO_BE_HAD) - events - findings, "there are no such names any more"
     database.close()
+
+
+def the_port_is_taken(stack: Stack, seen: Seen, tmp_path: Path) -> None:
+    """gunicorn says by which process it is served, and which address another one has."""
+    texts = [line["text"] for line in seen.lines("web") if line["action"] == "gunicorn.error"]
+    assert f"Booting worker with pid: {children(stack.pid('web'))[0]}" in texts
+    port = stack.environ["PORT"]
+    with Stack(tmp_path / "second", stack.environ["DATABASE_URL"], settings=stack.environ) as second:
+        second.start("web")
+        until("it is told", lambda: "Connection in use: " in second.tail("web"))
+        second.kill("web")
+        assert re.search(rf"Connection in use: \('[\w.:]+', {port}\)", second.tail("web"))
 
 
 def callbacks_are_refused(stack: Stack, seen: Seen) -> None:
