@@ -3,7 +3,7 @@ are noted in the commit that accepts them. So a key without messages is one whos
 process died.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -18,7 +18,6 @@ from receiptsvc.store.core.models import IdempotencyKey, Message
 
 DEAD_AFTER = timedelta(seconds=60)  # a request that has run for so long counts as dead
 
-_MAX_API_KEYS = 50  # that have sent with an Idempotency-Key, and are looked through for one
 _A_LOOK = 10_000  # messages; SQLite takes a parameter for each
 
 
@@ -80,23 +79,11 @@ def finish(session: Session, claim: Claim, message_ids: Sequence[UUID]) -> None:
         raise StillRunning
 
 
-def find_batches(session: Session, key: str) -> list[list[str]]:
-    """The messages of the requests with this key, of whichever API key, as public ids.
-
-    The primary key begins with the API key: it is looked up once for each of these.
-    """
-    found: list[list[str]] = []
-    api_key = ""
-    for _ in range(_MAX_API_KEYS):
-        query = select(IdempotencyKey.api_key).where(IdempotencyKey.api_key > api_key)
-        following = session.scalar(query.order_by(IdempotencyKey.api_key, IdempotencyKey.key).limit(1))
-        if following is None:
-            break
-        api_key = following
-        row = session.get(IdempotencyKey, (api_key, key))
-        if row is not None and row.message_ids:
-            found.append(row.message_ids)
-    return found
+def find_batches(session: Session, api_keys: Collection[str], key: str) -> Sequence[list[str]]:
+    """The messages of the requests with this key, of each of these API keys, as public ids."""
+    query = select(IdempotencyKey.message_ids).where(IdempotencyKey.api_key.in_(api_keys), IdempotencyKey.key == key)
+    found = session.scalars(query.order_by(IdempotencyKey.api_key)).all()
+    return [message_ids for message_ids in found if message_ids]
 
 
 def free(session: Session, claim: Claim) -> None:

@@ -7,7 +7,7 @@ from receiptsvc.domain import numbers
 from receiptsvc.store.inbox import receipts
 from receiptsvc.store.inbox.receipt_references import ReferenceFilter
 from receiptsvc.store.inbox.receipts import WAITING, ReceiptEntry, ReceiptFilter
-from receiptsvc.store.queries import contacts
+from receiptsvc.store.queries import contacts, rarities
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
@@ -61,7 +61,7 @@ def _read_page(digits: str | None, query: dict[str, Any]) -> dict[str, Any]:
     parked: Sequence[ReceiptEntry] = ()
     with context.database().reading() as session:
         page = contacts.read_contact(session, digits, limit=query["limit"], after=cursor)
-        if cursor is None:
+        if cursor is None and rarities.find(session, number=digits).recipient:
             named = ReceiptFilter(outcomes=WAITING, names=ReferenceFilter(recipient=digits))
             parked = receipts.list_receipts(session, named, limit=schemas.MAX_PARKED).items
     if not (page.items or parked or cursor):

@@ -15,8 +15,9 @@ from receiptsvc.store.inbox import receipts
 from receiptsvc.store.inbox.receipt_references import ReferenceFilter
 from receiptsvc.store.inbox.receipts import WAITING, ReceiptEntry, ReceiptFilter
 from receiptsvc.store.outbound import idempotency
-from receiptsvc.store.queries import contacts, listing, lookup
+from receiptsvc.store.queries import contacts, listing, lookup, rarities
 from receiptsvc.store.queries.listing import MAX_PER_TERM, Lookup, MessageFilter
+from receiptsvc.store.queries.rarities import Rarities
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
@@ -82,9 +83,17 @@ def _make_lookup(terms: Sequence[str], messages: Mapping[str, Sequence[Message]]
 
 def _find_hits(session: Session, term: str) -> Iterator[dict[str, Any]]:
     if term:
+        rare = rarities.find(
+            session,
+            number=numbers.read(term),
+            digits=numbers.digits(term),
+            transaction_id=parse_transaction_id(term),
+            term=term,
+            api_keys=[key.name for key in context.settings().api_keys],
+        )
         yield from _find_by_id(session, term)
-        yield from _find_by_number(session, term)
-        yield from _find_by_name(session, term)
+        yield from _find_by_number(session, term, rare)
+        yield from _find_by_name(session, term, rare)
 
 
 def _find_by_id(session: Session, term: str) -> Iterator[dict[str, Any]]:
@@ -108,7 +117,7 @@ def _find_by_id(session: Session, term: str) -> Iterator[dict[str, Any]]:
         yield _make_hit("conversation", f"conversations/{term}")
 
 
-def _find_by_number(session: Session, term: str) -> Iterator[dict[str, Any]]:
+def _find_by_number(session: Session, term: str, rare: Rarities) -> Iterator[dict[str, Any]]:
     number, digits = numbers.read(term), numbers.digits(term)
     if number is not None:
         entries = contacts.read_contact(session, number, limit=_SAMPLE_SIZE).items
@@ -119,20 +128,21 @@ def _find_by_number(session: Session, term: str) -> Iterator[dict[str, Any]]:
             yield _make_hit("recipient", f"recipients/{number}", messages, replies, query=("recipients", body))
     if digits is not None and len(digits) >= numbers.INDEXED_DIGITS:
         yield from _find_in_list(session, "recipientEnds", MessageFilter(recipient_ends=digits), recipientEnds=digits)
-    parked = list(_find_parked(session, ReferenceFilter(recipient=number), recipient=number)) if number else []
-    if not parked and digits is not None and len(digits) >= numbers.INDEXED_DIGITS:
-        parked = list(_find_parked(session, ReferenceFilter(recipient_ends=digits), recipientEnds=digits))
-    yield from parked
+    if number is not None and rare.recipient:
+        yield from _find_parked(session, ReferenceFilter(recipient=number), recipient=number)
+    elif digits is not None and rare.recipient_end:
+        yield from _find_parked(session, ReferenceFilter(recipient_ends=digits), recipientEnds=digits)
     transaction_id = parse_transaction_id(term)
     if transaction_id is not None:
         in_transaction = listing.find_by_transaction(session, [transaction_id]).get(transaction_id)
         if in_transaction:
             yield _make_hit("transactionID", f"transactions/{transaction_id}", in_transaction[:_SAMPLE_SIZE])
-        named = ReferenceFilter(transaction_id=transaction_id)
-        yield from _find_parked(session, named, transactionID=transaction_id)
+        if rare.transaction_id:
+            named = ReferenceFilter(transaction_id=transaction_id)
+            yield from _find_parked(session, named, transactionID=transaction_id)
 
 
-def _find_by_name(session: Session, term: str) -> Iterator[dict[str, Any]]:
+def _find_by_name(session: Session, term: str, rare: Rarities) -> Iterator[dict[str, Any]]:
     yield from _find_in_list(session, "messageGuid", MessageFilter(message_guid=term), messageGuid=term)
     conversation_id: UUID = conversations.conversation_id(client_ref=term, recipient=None, originator=None)
     if lookup.has_conversation(session, conversation_id):
@@ -142,16 +152,18 @@ def _find_by_name(session: Session, term: str) -> Iterator[dict[str, Any]]:
     longer = [row for row in listing.find_by_prefix(session, term, _SAMPLE_SIZE + 1) if row.client_ref != term]
     if longer:
         yield _make_list_hit("clientRefPrefix", longer[:_SAMPLE_SIZE], clientRefPrefix=term)
-    yield from _find_parked(session, ReferenceFilter(client_ref=term), clientRef=term)
-    yield from _find_batches(session, term)
-    replies = contacts.find_by_msgid(session, term, _SAMPLE_SIZE)
-    if replies:
+    if rare.client_ref:
+        yield from _find_parked(session, ReferenceFilter(client_ref=term), clientRef=term)
+    if rare.idempotency_key:
+        yield from _find_batches(session, term)
+    if rare.msgid:
+        replies = contacts.find_by_msgid(session, term, _SAMPLE_SIZE)
         yield _make_hit("reply", f"conversations/{ids.public('cnv', replies[0].conversation_id)}", replies=replies)
 
 
 def _find_batches(session: Session, key: str) -> Iterator[dict[str, Any]]:
     """The messages of each request with this Idempotency-Key: they were all accepted at one moment."""
-    for message_ids in idempotency.find_batches(session, key):
+    for message_ids in idempotency.find_batches(session, [each.name for each in context.settings().api_keys], key):
         messages = idempotency.read_messages(session, message_ids[:_SAMPLE_SIZE])
         if messages:
             accepted_at = messages[0].created_at

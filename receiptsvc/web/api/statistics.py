@@ -65,13 +65,13 @@ def read_statistics(query: dict[str, Any]) -> Response:
         "unmatchedIsBounded": is_bounded,
     }
     by_start = _sum_by_start(unmatched, by)
-    items = ",".join(
-        [
-            _write_item(line, only, by, by_start.get(line.start, 0) if has_receipts else None)
-            for line in _with_empty(counts.lines, by_start)
-        ]
-    )
-    return Response(f'{_to_json(head)[:-1]},"items":[{items}]}}', content_type="application/json")
+    none = 0 if has_receipts else None
+    if by_start:
+        lines = _with_empty(counts.lines, by_start)
+        items = [_write_item(line, only, by, by_start[line.start]) for line in lines]
+    else:
+        items = [_write_item(line, only, by, none) for line in counts.lines]
+    return Response(f'{_to_json(head)[:-1]},"items":[{",".join(items)}]}}', content_type="application/json")
 
 
 @endpoint(
