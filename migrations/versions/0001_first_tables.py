@@ -117,7 +117,7 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement a table and an index
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("channel", sa.Text(), nullable=False),
         sa.Column("message_id", sa.Uuid(), nullable=True),
-        sa.Column("is_unauthenticated", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("claimed_kid", sa.Text(), nullable=True),
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("method", sa.Text(), nullable=False),
         sa.Column("query", sa.LargeBinary(), nullable=False),

@@ -1,4 +1,4 @@
-"""What receipts name that were not simply recorded, the kid of a wrong key, and since when counts are broken down."""
+"""What receipts name that were not simply recorded, and since when counts are broken down."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -21,7 +21,6 @@ _INDEXED = (
 
 
 def upgrade() -> None:
-    op.add_column("inbox", sa.Column("kid", sa.Text(), nullable=True))
     op.create_table(
         _TABLE,
         sa.Column("receipt_id", sa.Uuid(), nullable=False),
@@ -62,4 +61,3 @@ def downgrade() -> None:
     op.execute(sa.text("DELETE FROM hourly_counts WHERE kind IN ('places', 'codes', 'since')"))
     op.drop_index("ix_hourly_counts_since", "hourly_counts")
     op.drop_table(_TABLE)
-    op.drop_column("inbox", "kid")

@@ -44,8 +44,12 @@ class Arrival(NamedTuple):
     message_id: UUID | None  # of the signed URL that it came to
     received_at: datetime
     callback: Callback
-    is_unauthenticated: bool = False  # its key was wrong
-    kid: str | None = None  # of the wrong key, if it has the form of one of ours
+    claimed_kid: str | None = None  # of a wrong key, empty if it has not the form of ours; None: the key was right
+
+    @property
+    def is_unauthenticated(self) -> bool:
+        """Whether its key was wrong."""
+        return self.claimed_kid is not None
 
 
 class Kept(Enum):

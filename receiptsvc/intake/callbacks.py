@@ -53,13 +53,12 @@ class _Address(NamedTuple):
     channel: Channel
     message_id: UUID | None
     secrets: Sequence[str]
-    is_unauthenticated: bool = False
-    kid: str | None = None  # that an unauthenticated one claims
+    claimed_kid: str | None = None  # as in `Arrival`
 
     @property
     def credential(self) -> Hashable:
         """What connections and bytes are shared out by: the same for every spelling of a token."""
-        return UNAUTHENTICATED if self.is_unauthenticated else self.message_id or self.channel
+        return UNAUTHENTICATED if self.claimed_kid is not None else self.message_id or self.channel
 
 
 class Intake:
@@ -120,8 +119,7 @@ class Intake:
                 channel=_channel(path, claim),
                 message_id=None,
                 secrets=[token],
-                is_unauthenticated=True,
-                kid=claim.kid if claim is not None else None,
+                claimed_kid=claim.kid if claim is not None else "",
             )
         credential = address.credential
         connection = connection_of(environ)
@@ -163,8 +161,7 @@ class Intake:
                     message_id=address.message_id,
                     received_at=datetime.now(UTC),
                     callback=callback,
-                    is_unauthenticated=address.is_unauthenticated,
-                    kid=address.kid,
+                    claimed_kid=address.claimed_kid,
                 )
             )
         except StorageUnavailable:

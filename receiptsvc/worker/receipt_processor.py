@@ -273,7 +273,7 @@ def _write_references(
     `read`: what those say that were read, None if they can't be; the others are read now.
     """
     named = [(row, read[row.id] if row.id in read else _read_again(session, row, reader)) for row in rows]
-    found = (receipt_references.row_of(row.id, receipt, row.kid) for row, receipt in named)
+    found = (receipt_references.row_of(row.id, receipt, row.claimed_kid or None) for row, receipt in named)
     receipt_references.write(session, [values for values in found if values is not None])
 
 

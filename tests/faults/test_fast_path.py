@@ -27,7 +27,7 @@ from tests.support.processes import unread_bytes, until
 
 KEY = "0123456789abcdef" * 2
 LAST = b"HEAD /callbacks/receipts HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
-COLUMNS = "channel, message_id, is_unauthenticated, method, query, content_type, content_encoding, body"
+COLUMNS = "channel, message_id, claimed_kid, method, query, content_type, content_encoding, body"
 
 
 @dataclass

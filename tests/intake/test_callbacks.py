@@ -313,7 +313,7 @@ def test_unauthenticated_callbacks_are_kept_and_quarantined_if_a_setting_says_so
         ("quarantined", "its key was wrong", b"statusid=1")
     ] * 4
     assert [row.channel for row in rows(database)] == ["message", "account", "account", "account"]
-    assert [row.kid for row in rows(database)] == [None, None, "old", "old"]
+    assert [row.claimed_kid for row in rows(database)] == ["", "", "old", "old"]
     parts.stats.close()
     with database.reading() as session:
         assert counters.read(session).refused == 4

@@ -30,8 +30,7 @@ ARRIVAL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "message_id": st.none() | st.uuids(),
     "received_at": st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-5))])),
     "callback": st.builds(Callback, **CALLBACK_FIELDS),
-    "is_unauthenticated": st.booleans(),
-    "kid": st.none() | st.text(),
+    "claimed_kid": st.none() | st.text(),
 }
 ARRIVALS = st.builds(Arrival, **ARRIVAL_FIELDS)
 

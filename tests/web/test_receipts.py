@@ -214,7 +214,7 @@ def test_a_receipt_that_was_not_simply_recorded_is_found_by_what_it_names(
     )
     forged = rows.arrival(f"recipient={BOB}&statusid=1&statusdescription=Delivered")
     with database.transaction() as session:
-        rows.insert_arrivals(session, [forged._replace(is_unauthenticated=True, kid="old1")])
+        rows.insert_arrivals(session, [forged._replace(claimed_kid="old1")])
     fine = rows.keep(database, f"recipient={ALICE}&statusid=1&statusdescription=Delivered", message_id=message_id)
     work(database)
 

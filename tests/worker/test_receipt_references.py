@@ -51,7 +51,7 @@ def test_each_rare_outcome_leaves_what_it_names_and_no_other_does(database: Data
     unreadable = keep(database, "nonsense=1", message_id=other)
     forged = arrival(f"sender={ALICE}&content=stop&clientref=r", channel=Channel.INBOUND)
     with database.transaction() as session:
-        insert_arrivals(session, [forged._replace(is_unauthenticated=True, kid="k9")])
+        insert_arrivals(session, [forged._replace(claimed_kid="k9")])
     expected[forged.id] = ("quarantined", ALICE)
     work_off(database)
     assert named(database) == {receipt: number for receipt, (_, number) in expected.items()}

@@ -252,10 +252,7 @@ class InboxRow(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)  # made when the callback arrived
     channel: Mapped[str]  # the address that it came to
     message_id: Mapped[UUID | None]  # from the token; no foreign key, as content never refuses a callback
-    is_unauthenticated: Mapped[bool] = mapped_column(
-        server_default=false()
-    )  # its key was wrong; kept under `quarantine`
-    kid: Mapped[str | None]  # that the wrong key claims
+    claimed_kid: Mapped[str | None]  # of a wrong key, empty if it claims none; none: its key was right
     received_at: Mapped[datetime]
     method: Mapped[str]
     query: Mapped[bytes]

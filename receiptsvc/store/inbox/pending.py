@@ -31,8 +31,7 @@ class ClaimedReceipt(NamedTuple):
     id: UUID
     channel: str
     message_id: UUID | None
-    is_unauthenticated: bool
-    kid: str | None
+    claimed_kid: str | None  # as in `Arrival`
     received_at: datetime
     method: str
     query: bytes
@@ -47,6 +46,11 @@ class ClaimedReceipt(NamedTuple):
     tries: int
     processed_at: datetime | None  # when it last got an outcome, if it ever had one
     assigned_to: UUID | None
+
+    @property
+    def is_unauthenticated(self) -> bool:
+        """Whether its key was wrong."""
+        return self.claimed_kid is not None
 
 
 Verdict: TypeAlias = tuple[ClaimedReceipt, ReceiptOutcome, str | None]  # with a reason, where there is one

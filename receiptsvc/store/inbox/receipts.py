@@ -480,7 +480,7 @@ def _make_entry(
         client_ref=named.client_ref if named else None,
         provider_status_id=said.provider_status_id if said else None,
         provider_description=said.provider_description if said else None,
-        kid=row.kid,
+        kid=row.claimed_kid or None,
     )
 
 

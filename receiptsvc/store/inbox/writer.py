@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import psycopg
 from psycopg.pq.abc import PGconn, PGresult
-from sqlalchemy import Boolean, LargeBinary, Text, Uuid
+from sqlalchemy import LargeBinary, Text, Uuid
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import make_url
 
@@ -412,7 +412,6 @@ def _sqlite_time(time: datetime) -> str:
 _POSTGRESQL_FORMS: Mapping[type, Callable[[Sequence[Any]], Iterable[str]]] = {
     Uuid: lambda values: [value.hex if value else _NULL for value in values],
     Text: lambda values: [_quoted(value) for value in values],
-    Boolean: lambda values: ["t" if value else "f" for value in values],
     UtcDateTime: lambda values: [f'"{value.isoformat()}"' for value in values],
     LargeBinary: lambda values: [_BYTES_PREFIX + value.hex() for value in values],
 }

@@ -39,8 +39,7 @@ def arrivals() -> list[Arrival]:
             message_id=message_id,
             received_at=datetime(2026, 1, 5, 12, 0, second, 123456 * (second > 0), tzinfo=UTC),
             callback=Callback(method, query, content_type, body, content_encoding=content_type),  # a text as well
-            is_unauthenticated=content_type is not None,
-            kid=content_type,
+            claimed_kid=content_type,
         )
         for second, (channel, message_id, method, query, content_type, body) in enumerate(cases)
     ]
