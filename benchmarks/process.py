@@ -30,7 +30,8 @@ from receiptsvc.dynmark.inbound.reader import DynmarkReader
 from receiptsvc.store.core.db import Database, plain_url
 from receiptsvc.store.inbox.writer import open_writer
 from receiptsvc.worker.pending_queue import PendingQueue
-from receiptsvc.worker.receipt_processor import ReceiptRules, process
+from receiptsvc.worker.receipt_batch import ReceiptRules
+from receiptsvc.worker.receipt_processor import process
 from tests.support import databases
 
 _RULES = ReceiptRules(reader=DynmarkReader(status_map=status_map.load({}), zone=ZoneInfo("UTC")))

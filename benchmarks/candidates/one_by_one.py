@@ -14,7 +14,7 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow, Message, MessageTransaction, PendingRow, Transition
 from receiptsvc.store.inbox import counters
 from receiptsvc.store.messages.transitions import report_of
-from receiptsvc.worker.receipt_processor import ReceiptRules
+from receiptsvc.worker.receipt_batch import ReceiptRules
 
 
 def process(database: Database, rules: ReceiptRules, now: datetime) -> int:

@@ -20,7 +20,7 @@ from receiptsvc.config import Settings
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.dynmark import registry
 from receiptsvc.store.core.models import InboxRow
-from receiptsvc.worker.receipt_processor import ReceiptRules
+from receiptsvc.worker.receipt_batch import ReceiptRules
 
 app = Flask("tasks", static_folder=None)
 queue = Celery("tasks", broker=os.environ["BENCH_REDIS_URL"])

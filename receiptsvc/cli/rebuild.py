@@ -15,7 +15,7 @@ from receiptsvc.config import Settings
 from receiptsvc.dynmark.registry import open_reader
 from receiptsvc.worker import reprocess
 from receiptsvc.worker.activity_repair import repair_activity
-from receiptsvc.worker.receipt_processor import ReceiptRules
+from receiptsvc.worker.receipt_batch import ReceiptRules
 from receiptsvc.worker.reply_repair import Missed, repair_replies
 
 _WHAT = {

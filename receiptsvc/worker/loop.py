@@ -35,7 +35,8 @@ from receiptsvc.store.outbound import call_results
 from receiptsvc.worker import single_instance
 from receiptsvc.worker.gateway_watch import GatewayFault, GatewayWatch
 from receiptsvc.worker.pending_queue import PendingQueue
-from receiptsvc.worker.receipt_processor import ReceiptRules, process
+from receiptsvc.worker.receipt_batch import ReceiptRules
+from receiptsvc.worker.receipt_processor import process
 from receiptsvc.worker.sender import release, repeats, submit
 from receiptsvc.worker.slice_maker import SliceMaker
 from receiptsvc.worker.watch import Watch

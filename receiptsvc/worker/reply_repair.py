@@ -18,7 +18,7 @@ from receiptsvc.store.core.paging import Page
 from receiptsvc.store.inbound import consents, replies
 from receiptsvc.store.inbound.replies import RecordedReply
 from receiptsvc.store.outbound.suppressions import Pair
-from receiptsvc.worker.receipt_processor import ReceiptRules
+from receiptsvc.worker.receipt_batch import ReceiptRules
 
 _ACTOR = "rebuild"
 _SLICE, _SQLITE_SLICE = 250, 50  # replies; some take several statements

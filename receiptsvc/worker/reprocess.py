@@ -23,7 +23,7 @@ from receiptsvc.store.core.paging import Page
 from receiptsvc.store.inbox import receipt_references
 from receiptsvc.store.messages import superseding, transitions
 from receiptsvc.store.messages.superseding import RecordedReceipt
-from receiptsvc.worker.receipt_processor import ReceiptRules
+from receiptsvc.worker.receipt_batch import ReceiptRules
 
 _SLICE = 500
 _SQLITE_SLICE = 100  # at most about 50 ms

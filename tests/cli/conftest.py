@@ -23,7 +23,8 @@ from receiptsvc.dynmark.registry import open_reader
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message
 from receiptsvc.web.app import create_app
-from receiptsvc.worker.receipt_processor import ReceiptRules, process
+from receiptsvc.worker.receipt_batch import ReceiptRules
+from receiptsvc.worker.receipt_processor import process
 from tests.support import rows
 from tests.support.rows import T0
 

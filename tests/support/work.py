@@ -24,7 +24,8 @@ from receiptsvc.store.inbox import counters, parking
 from receiptsvc.store.outbound import call_results, claims
 from receiptsvc.store.outbound.call_results import AttemptResult
 from receiptsvc.worker.pending_queue import PendingQueue
-from receiptsvc.worker.receipt_processor import ReceiptRules, process
+from receiptsvc.worker.receipt_batch import ReceiptRules
+from receiptsvc.worker.receipt_processor import process
 from tests.support.processes import until
 from tests.support.rows import accept, read_inbox, read_transitions, seconds
 

@@ -21,7 +21,8 @@ from receiptsvc.dynmark.transports import TRANSPORTS, Transport
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.health.verification import verify
 from receiptsvc.web.app import create_app
-from receiptsvc.worker.receipt_processor import ReceiptRules, process
+from receiptsvc.worker.receipt_batch import ReceiptRules
+from receiptsvc.worker.receipt_processor import process
 from receiptsvc.worker.reprocess import reprocess
 from receiptsvc.worker.sender import submit
 from tests.support.callers import client_of, make_settings

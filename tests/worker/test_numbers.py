@@ -14,7 +14,8 @@ from receiptsvc.domain.messages import Origin
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message, Reply, Suppression
 from receiptsvc.store.inbound.replies import ReplyRules
-from receiptsvc.worker.receipt_processor import ReceiptRules, process
+from receiptsvc.worker.receipt_batch import ReceiptRules
+from receiptsvc.worker.receipt_processor import process
 from tests.support.numbers import ALL, ALWAYS, DOUBTFUL, HINTED, NUMBERS, ORIGINATORS, STRANGE
 from tests.support.rows import T0, accept, keep, message, read_inbox, seconds
 from tests.support.work import RULES, assert_sound, outcomes, rules, said, work_off

@@ -27,7 +27,8 @@ from receiptsvc.store.outbound import call_results, claims, suppressions
 from receiptsvc.store.outbound.accounts import Call
 from receiptsvc.store.outbound.call_results import AttemptResult
 from receiptsvc.store.outbound.suppressions import Pair
-from receiptsvc.worker.receipt_processor import ReceiptRules, process
+from receiptsvc.worker.receipt_batch import ReceiptRules
+from receiptsvc.worker.receipt_processor import process
 from tests.support.forms import examples
 from tests.support.rows import accept, keep, message, read_message, read_transitions, seconds
 from tests.support.work import ALICE, BOB, LEASE, REPEATS, RULES, answer, assert_sound, offer, public, said

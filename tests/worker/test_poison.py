@@ -20,7 +20,7 @@ from receiptsvc.store.health import heartbeats
 from receiptsvc.store.inbox import pending
 from receiptsvc.worker import match_context
 from receiptsvc.worker.pending_queue import PendingQueue
-from receiptsvc.worker.receipt_processor import ParsedReceipt
+from receiptsvc.worker.receipt_batch import ParsedReceipt
 from tests.support.rows import accept, keep, message, read_inbox, read_pending, seconds
 from tests.support.work import assert_sound, outcome, outcomes, said, work
 
