@@ -31,7 +31,7 @@ desk: $(VENV)/installed-dev ## web and worker with the settings of .env, on port
 test: $(VENV)/installed-dev ## every test, on SQLite and on a real PostgreSQL
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
-test-fast: $(VENV)/installed-dev ## for who is editing: every test that starts no processes, in a minute or so
+test-fast: $(VENV)/installed-dev ## for who is editing: every test but those that start processes or take a second or more
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow" --ignore=tests/web/test_contract.py $(ARGS)
 
 test-pythons: $(VENV)/installed-dev ## a smoke test on every other Python from 3.11 to 3.14 that is at hand: the demo, installed

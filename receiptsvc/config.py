@@ -438,6 +438,11 @@ class _EnvReader:
             self.fault(name, "must be a URL such as postgresql://user:password@host/name")
             return default
         if url.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:
+            if "@" in f"{url.host}{url.database}":  # else a part of the password would be shown as the host
+                self.fault(
+                    name, "has more than one @: in user and password write @ : / # ? % as %40 %3A %2F %23 %3F %25"
+                )
+                return default
             return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
         if url.drivername in {"sqlite", "sqlite+pysqlite"} and may_be_sqlite:
             return self._sqlite_url(url) or default
@@ -510,7 +515,7 @@ class _EnvReader:
         """A setting that holds secrets. If it is unset and `may_create`: the file in the data folder, created once."""
         value = self.text(name)
         if value is None and not may_create:
-            self.fault(name, f"must be set: {syntax}")
+            self.fault(name, f"must be set: {syntax}; `python -m receiptsvc new-secret` makes one")
         elif value is None:
             try:
                 return keys.read_or_make(locations.DATA / file_name)

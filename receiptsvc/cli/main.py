@@ -12,7 +12,7 @@ from receiptsvc import __version__
 from receiptsvc.cli.terminal.wrong_use import WrongUse
 from receiptsvc.domain.errors import ReceiptsvcError, SettingsError
 
-_SERVICE = "receiptsvc[server]"
+_SERVICE = ".[server]"
 
 # Imported only when they are run: `urls` needs no SOAP library, and `send` no database.
 _ASK = {
@@ -66,7 +66,7 @@ class _Uninstalled(click.Command):
     """Stands for a command of the service where only the client is installed, and says what is missing."""
 
     def __init__(self, name: str, missing: str) -> None:
-        remedy = f"pip install '{_SERVICE}'"
+        remedy = f"in a checkout of it: pip install '{_SERVICE}'"
         super().__init__(name, help=f"Not installed: {remedy}", add_help_option=False)
         self._remedy = f"{name} needs the service, and the package {missing} is not installed: {remedy}"
 

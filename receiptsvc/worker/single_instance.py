@@ -11,7 +11,7 @@ from typing import IO
 
 from sqlalchemy.engine import make_url
 
-from receiptsvc import private_files
+from receiptsvc import logs, private_files
 from receiptsvc.domain.errors import ReceiptsvcError
 
 _POLL_SECONDS = 0.1
@@ -40,6 +40,7 @@ def lock_worker(database_url: str, *, patience_seconds: float, stop: threading.E
             f"the file {path} can't be written ({error.strerror}): see its rights and its folder's"
         ) from error
     deadline = time.monotonic() + patience_seconds
+    has_waited = False
     while not stop.is_set():
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -49,6 +50,9 @@ def lock_worker(database_url: str, *, patience_seconds: float, stop: threading.E
                 raise WorkerAlreadyRunning(
                     "another worker is at work on this SQLite database; stop it, or use PostgreSQL for several"
                 ) from None
+            if not has_waited:
+                logs.warning("worker.waits_for_another", file=str(path), seconds=patience_seconds)
+                has_waited = True
             stop.wait(_POLL_SECONDS)
         else:
             return file

@@ -61,6 +61,7 @@ ELSEWHERE = {
     "worker.clock_differs": "tests/attacks/test_clocks.py",
     "worker.does_not_listen": "tests/faults/test_idle.py",
     "worker.duty_failed": "tests/worker/test_loop.py",
+    "worker.waits_for_another": "tests/whole/test_way_through.py",
     "worker.waits_for_migrations": "tests/faults/test_database_names.py",
     # words of /readyz
     "clock_differs": "tests/attacks/test_clocks.py",

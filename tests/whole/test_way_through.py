@@ -178,6 +178,7 @@ def test_a_second_worker_on_sqlite_exits(sqlite_url: str, tmp_path: Path) -> Non
         )
         assert second.returncode == 1
         assert "another worker is at work" in second.stderr
+        assert second.stderr.count('"worker.waits_for_another"') == 1
 
 
 @pytest.mark.parametrize(
