@@ -1,5 +1,6 @@
 """Every sample of /docs runs as it stands, against a service with the ids of the examples."""
 
+import csv
 import io
 import json
 import re
@@ -10,13 +11,12 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
-import requests
 
 from receiptsvc.dynmark.outbound.envelope import BUNDLED_WSDL
 from receiptsvc.store.core.db import Database
 from receiptsvc.web.app import create_app
 from receiptsvc.web.docs import pages, reference, samples
-from tests.support import examples
+from tests.support import examples, rows
 from tests.support.callers import ALL, make_settings
 from tests.support.serving import served
 
@@ -27,10 +27,14 @@ CONFLICT = re.compile(r'"status": (404|409)\b')
 
 
 @pytest.fixture
-def programs(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Iterator[tuple[str, str]]]]:
+def programs(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Callable[[str], Iterator[tuple[str, str]]]]:
     """Each call and its sample in a language, while a service runs at which they are aimed."""
     database = Database(sqlite_url)
     examples.fill(database)
+    rows.accept(database, rows.message(text="a\u2028b\x85c\nd"))
+    monkeypatch.chdir(tmp_path)  # where they write files
     monkeypatch.setenv(samples.KEY, ALL)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     apps = []
@@ -58,6 +62,12 @@ def judge(found: dict[str, str]) -> None:
     assert not faults, "\n".join(f"{call}: {words}" for call, words in faults.items())
 
 
+def read_output(name: str, printed: str) -> str:
+    """What a sample gave: CSV is in a file, anything else was printed."""
+    path = Path(name.rpartition("/")[2])
+    return path.read_bytes().decode() if path.suffix == ".csv" else printed
+
+
 @pytest.mark.slow
 def test_the_samples_in_python_run(programs: Callable[[str], Iterator[tuple[str, str]]]) -> None:
     refused: dict[str, str] = {}
@@ -66,10 +76,14 @@ def test_the_samples_in_python_run(programs: Callable[[str], Iterator[tuple[str,
         try:
             with redirect_stdout(printed):
                 exec(compile(program, name, "exec"), {})  # noqa: S102 - it is what is tested
-        except requests.HTTPError as error:
-            refused[name] = error.response.text
+        except SystemExit as refusal:
+            refused[name] = str(refusal)
         else:
-            assert printed.getvalue().strip(), name
+            assert read_output(name, printed.getvalue()).strip(), name
+            if ".jsonl" in name:
+                assert all(isinstance(json.loads(line), dict) for line in printed.getvalue().split("\n")[:-1])
+            if ".csv" in name:
+                assert len({len(row) for row in csv.reader(io.StringIO(read_output(name, ""), newline=""))}) == 1
     judge(refused)
 
 
@@ -79,11 +93,12 @@ def test_the_samples_for_curl_run(programs: Callable[[str], Iterator[tuple[str, 
     refused: dict[str, str] = {}
     for name, program in programs("curl"):
         strict = program.replace("curl ", "curl --silent --show-error --fail-with-body ", 1)
+        strict = strict.replace("--fail -o", "-o")  # curl takes only one of these
         done = subprocess.run(["sh", "-c", strict], capture_output=True, text=True, timeout=30, check=False)  # noqa: S607
         if done.returncode:
             refused[name] = done.stdout + done.stderr
         else:
-            assert done.stdout.strip(), name
+            assert read_output(name, done.stdout).strip(), name
     judge(refused)
 
 

@@ -66,7 +66,8 @@ def export_messages_csv(query: dict[str, Any]) -> Response:
 def export_messages_jsonl(query: dict[str, Any]) -> Response:
     """Export messages as JSON lines
 
-    The same as CSV, one object a line, and every value unchanged.
+    The same as CSV, one object a line, and every value unchanged. No text has a line break of any kind in it but as
+    JSON's escape, so whatever reads lines gets whole objects.
     """
     return _export(export_stream.MESSAGES, query, Form.JSON)
 

@@ -142,6 +142,11 @@ def call(document: Document, operation: Operation) -> Call:
         needs_key=scope(operation) is not None,
         body=None if body is None else example(document, body),
         answer_type=_usual_answer(operation)[1],
+        headers={
+            parameter["name"]: parameter["schema"]["examples"][0]
+            for parameter in operation["parameters"]
+            if parameter["in"] == "header" and "examples" in parameter["schema"]
+        },
     )
 
 
