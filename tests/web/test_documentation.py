@@ -107,6 +107,16 @@ def test_every_list_of_words_has_a_name_of_its_own(document: Any) -> None:
     assert [name for name in document["components"]["schemas"] if re.search(r"\d", name)] == []
 
 
+def test_generators_of_clients_find_each_name_once_and_no_default_of_another_type(document: Any) -> None:
+    for path, method, operation in operations(document):
+        parameters = [*operation.get("parameters", []), *document["paths"][path].get("parameters", [])]
+        names = [re.sub(r"\W", "", each["name"]).lower() for each in parameters]
+        assert len(names) == len(set(names)), (path, method)
+    for schema in objects(document):
+        if "default" in schema and not isinstance(schema["default"], dict):  # that is a field with this name
+            assert not references(schema), schema
+
+
 def test_what_may_be_null_says_so_beside_its_name(document: Any) -> None:
     status = document["components"]["schemas"]["Transition"]["properties"]["status"]
     assert status["anyOf"] == [{"$ref": "#/components/schemas/MessageStatus"}, {"type": "null"}]

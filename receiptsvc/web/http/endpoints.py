@@ -82,7 +82,8 @@ def endpoint(
     """Serve a view at `rule`.
 
     `body`, `query`, `headers`: the schemas of the view's arguments, which it takes in the order headers, query, body.
-    A body whose schema has IS_OPTIONAL may be left out.
+    A body whose schema has IS_OPTIONAL may be left out. Headers whose schema has IS_PARAMETER false are described by
+    the view's own words only.
     `decorator` wraps the view and the reading of its body: it gets headers and query, and may answer without the body
     being checked. `path` describes the parameters in `rule`. `alt_responses`: answers with another status than
     `status`. `errors`: statuses of problems beyond those that follow from the rest. `streams`: the content type of an
@@ -158,5 +159,7 @@ def _parse_arguments(
     elif blueprint.url_prefix == PREFIX:
         served = parsing.refuse_query(served)
     if headers is not None:
-        served = blueprint.arguments(headers, location="headers", unknown=EXCLUDE)(served)
+        is_parameter = getattr(headers, "IS_PARAMETER", True)
+        parse = blueprint.arguments if is_parameter else parsing.PARSER.use_args
+        served = parse(headers, location="headers", unknown=EXCLUDE)(served)
     return served

@@ -90,6 +90,7 @@ class Request(Schema):
         unknown = ma.RAISE
 
     IS_OPTIONAL: ClassVar[bool] = False  # whether no body at all is the same as `{}`
+    IS_PARAMETER: ClassVar[bool] = True  # of headers: whether OpenAPI lists them as parameters
 
     @property
     def rules(self) -> Mapping[str, object]:

@@ -38,7 +38,7 @@ class StatisticsQuery(Request):
         load_default=By.HOUR.value,
         metadata=about(
             f"The length of each item's period: hour for up to {DAYS_BY[By.HOUR]} days, "
-            f"day for up to {DAYS_BY[By.DAY]}.",
+            f"day for up to {DAYS_BY[By.DAY]}. Without it {By.HOUR.value}.",
             "hour",
         ),
     )
