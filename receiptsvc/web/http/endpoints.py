@@ -135,7 +135,10 @@ def endpoint(
 def _serve_by_post(serve: Callable[..., Callable[[View], View]], view: View, original: str) -> None:
     """Serve a view once more, by POST. `original`: method and address of what it is served at already."""
     summary, _, _ = (view.__doc__ or "").partition("\n")
-    description = f"The same as `{original}`, with its parameters in the body: nothing personal is in the URL."
+    description = (
+        f"The same as `{original}`, with its parameters in the body, by the same names as in the query there: nothing "
+        "personal is in the URL."
+    )
     doc = {"summary": f"{summary}, by POST", "description": description}
     serve(name=f"{view.__name__}{auth.BY_POST}", doc=doc)(view)
 
