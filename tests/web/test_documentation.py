@@ -1,5 +1,7 @@
 """The OpenAPI document, and docs/api.md and docs/statuses.md, which are made from it."""
 
+import csv
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from receiptsvc import ids
 from receiptsvc.config import PROJECT
 from receiptsvc.domain import meanings
 from receiptsvc.domain.inbox import ReceiptOutcome
@@ -107,6 +110,16 @@ def test_every_list_of_words_has_a_name_of_its_own(document: Any) -> None:
     assert [name for name in document["components"]["schemas"] if re.search(r"\d", name)] == []
 
 
+def test_generators_of_clients_find_each_name_once_and_no_default_of_another_type(document: Any) -> None:
+    for path, method, operation in operations(document):
+        parameters = [*operation.get("parameters", []), *document["paths"][path].get("parameters", [])]
+        names = [re.sub(r"\W", "", each["name"]).lower() for each in parameters]
+        assert len(names) == len(set(names)), (path, method)
+    for schema in objects(document):
+        if "default" in schema and not isinstance(schema["default"], dict):  # that is a field with this name
+            assert not references(schema), schema
+
+
 def test_what_may_be_null_says_so_beside_its_name(document: Any) -> None:
     status = document["components"]["schemas"]["Transition"]["properties"]["status"]
     assert status["anyOf"] == [{"$ref": "#/components/schemas/MessageStatus"}, {"type": "null"}]
@@ -169,6 +182,32 @@ def test_limits_are_told_in_words() -> None:
         "": {"format": "date-time"},
     }
     assert [reference.bounds(schema) for schema in told.values()] == list(told)
+
+
+def test_an_example_agrees_with_what_is_said_of_it(document: Any) -> None:
+    calls = {call["operationId"]: call for _, calls in reference.by_noun(document) for call in calls}
+    answers = {name: reference.sample_answer(document, call)[1] for name, call in calls.items()}
+    [accepted] = answers["send_messages"]["messages"]
+    assert (accepted["status"], accepted["transactionID"]) == ("accepted", None)
+    assert set(accepted) == set(document["components"]["schemas"]["Message"]["required"])
+    [group] = answers["read_breakdown"]["items"]
+    assert group["callingCode"]
+    assert (group["prefix"], group["providerStatusId"], group["reason"]) == (None, None, None)
+    unmatched = answers["list_receipts"]["items"][0]
+    assert (unmatched["outcome"], unmatched["messageId"]) == ("unmatched", None)
+    for table in ("messages", "transitions"):
+        header, row = csv.reader(answers[f"export_{table}_csv"].splitlines())
+        line = json.loads(answers[f"export_{table}_jsonl"])
+        assert list(line) == header
+        assert [{None: "", False: "false"}.get(value, str(value)) for value in line.values()] == row
+    for message_id in re.findall(r"\bmsg_\w*", json.dumps(answers)):
+        assert re.fullmatch(ids.pattern("msg"), message_id)
+
+
+def test_a_list_that_may_be_null_says_so() -> None:
+    listed: dict[str, Any] = {"type": ["array", "null"], "items": {"type": "string"}}
+    assert reference.kind(listed) == "list of string or null"
+    assert reference.kind({**listed, "type": "array"}) == "list of string"
 
 
 def test_every_operation_has_an_example(document: Any) -> None:

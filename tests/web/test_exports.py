@@ -28,7 +28,7 @@ from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core import db
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import Message
+from receiptsvc.store.core.models import Message, Transition
 from receiptsvc.web.api import export_stream
 from tests.support import nginx, rows, stories
 from tests.support.processes import resident_megabytes, until
@@ -235,6 +235,20 @@ def test_formulas_are_escaped_in_every_column_with_outside_text(client: FlaskCli
     ]
     [line] = read_lines(client, "/v1/export/messages.jsonl")
     assert line["text"] == "=1"
+
+
+@pytest.mark.parametrize("table", ["messages", "transitions"])
+def test_no_character_of_a_text_ends_a_json_line_for_any_client(
+    client: FlaskClient, database: Database, table: str
+) -> None:
+    text = "a\u2028b\u2029c\u0085d\x0be\x1cf\r\ng\rh \\\u2028 \U0001f600"  # `str.splitlines` ends a line at each
+    [message] = rows.accept(database, rows.message(text=text, client_ref="a\u2028b"))
+    stories.report(database, message, Status.DELIVERED, seconds(3))
+    with database.transaction() as session:
+        session.execute(update(Transition).values(provider_description=text))
+    lines = [json.loads(line) for line in client.get(f"/v1/export/{table}.jsonl").text.splitlines()]
+    texts = [line["text"] if table == "messages" else line["providerDescription"] for line in lines]
+    assert texts == [text] * (1 if table == "messages" else 2)
 
 
 def test_a_compressed_export_is_the_same(client: FlaskClient, database: Database) -> None:

@@ -12,7 +12,7 @@ from werkzeug.test import Client
 
 from receiptsvc.config import PROJECT
 from receiptsvc.server.public_path import UnderPublicPath
-from receiptsvc.web.docs import guides, markdown
+from receiptsvc.web.docs import guides, markdown, site
 from tests.support.callers import bearer
 from tests.test_docs import anchors_of
 
@@ -145,6 +145,38 @@ def test_search_finds_calls_objects_and_sections_of_guides(desk: FlaskClient) ->
     for target in entries:
         page, _, anchor = target.partition("#")
         assert f'id="{anchor}"' in desk.get(f"/{page}").text, target
+
+
+@pytest.mark.parametrize(
+    ("word", "target"),
+    [
+        ("webhook", "docs/guides/receiving#what-became-of-a-text"),
+        ("pagination", "docs#how-to-ask"),
+        ("429", "docs#errors"),
+        ("timeout", "docs/guides/sending#what-happens-after-a-time-out"),
+        ("bulk", "docs/messages#send_messages"),
+        ("openapi", "docs#first-message"),
+        ("price", "docs/messages#send_messages"),
+        ("poll", "docs/messages#list_messages"),
+        ("sync", "docs/events#stream_events"),
+        ("unmatched", "docs#what-happened-to-a-message"),
+    ],
+)
+def test_search_finds_what_people_look_for(desk: FlaskClient, word: str, target: str) -> None:
+    listed: Any = desk.get("/docs/search.json").json
+    assert target in {entry["target"] for entry in listed if word in entry["words"].lower()}
+
+
+def test_every_other_word_of_search_finds_something(desk: FlaskClient) -> None:
+    listed: Any = desk.get("/docs/search.json").json
+    assert set(site.ALSO_FOUND_BY) <= {entry["target"] for entry in listed}
+
+
+def test_two_pages_never_have_the_same_title(desk: FlaskClient) -> None:
+    tree = desk.get("/docs").text.partition('class="tree"')[2].partition("</nav>")[0]
+    titles = re.findall(r'<li><a href="[^"#]*"[^>]*>([^<]*)</a>', tree)
+    assert "Pause, cancel, resolve" in titles
+    assert len(titles) == len(set(titles))
 
 
 def test_nothing_comes_from_another_host_or_runs_inline(desk: FlaskClient) -> None:

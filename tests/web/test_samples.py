@@ -1,23 +1,29 @@
 """Every sample of /docs runs as it stands, against a service with the ids of the examples."""
 
+import csv
 import io
 import json
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout, suppress
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
-import requests
 
+from receiptsvc.config import PROJECT
 from receiptsvc.dynmark.outbound.envelope import BUNDLED_WSDL
+from receiptsvc.server.event_streams import Stream
 from receiptsvc.store.core.db import Database
 from receiptsvc.web.app import create_app
 from receiptsvc.web.docs import pages, reference, samples
-from tests.support import examples
+from tests.support import examples, rows, stories
 from tests.support.callers import ALL, make_settings
+from tests.support.rows import seconds
 from tests.support.serving import served
 
 # What can be done once, or not with these examples; 404 and 409 say so of a request that was understood.
@@ -27,10 +33,14 @@ CONFLICT = re.compile(r'"status": (404|409)\b')
 
 
 @pytest.fixture
-def programs(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Iterator[tuple[str, str]]]]:
+def programs(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Callable[[str], Iterator[tuple[str, str]]]]:
     """Each call and its sample in a language, while a service runs at which they are aimed."""
     database = Database(sqlite_url)
     examples.fill(database)
+    rows.accept(database, rows.message(text="a\u2028b\x85c\nd"))
+    monkeypatch.chdir(tmp_path)  # where they write files
     monkeypatch.setenv(samples.KEY, ALL)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     apps = []
@@ -58,6 +68,12 @@ def judge(found: dict[str, str]) -> None:
     assert not faults, "\n".join(f"{call}: {words}" for call, words in faults.items())
 
 
+def read_output(name: str, printed: str) -> str:
+    """What a sample gave: CSV is in a file, anything else was printed."""
+    path = Path(name.rpartition("/")[2])
+    return path.read_bytes().decode() if path.suffix == ".csv" else printed
+
+
 @pytest.mark.slow
 def test_the_samples_in_python_run(programs: Callable[[str], Iterator[tuple[str, str]]]) -> None:
     refused: dict[str, str] = {}
@@ -66,10 +82,14 @@ def test_the_samples_in_python_run(programs: Callable[[str], Iterator[tuple[str,
         try:
             with redirect_stdout(printed):
                 exec(compile(program, name, "exec"), {})  # noqa: S102 - it is what is tested
-        except requests.HTTPError as error:
-            refused[name] = error.response.text
+        except SystemExit as refusal:
+            refused[name] = str(refusal)
         else:
-            assert printed.getvalue().strip(), name
+            assert read_output(name, printed.getvalue()).strip(), name
+            if ".jsonl" in name:
+                assert all(isinstance(json.loads(line), dict) for line in printed.getvalue().split("\n")[:-1])
+            if ".csv" in name:
+                assert len({len(row) for row in csv.reader(io.StringIO(read_output(name, ""), newline=""))}) == 1
     judge(refused)
 
 
@@ -79,11 +99,12 @@ def test_the_samples_for_curl_run(programs: Callable[[str], Iterator[tuple[str, 
     refused: dict[str, str] = {}
     for name, program in programs("curl"):
         strict = program.replace("curl ", "curl --silent --show-error --fail-with-body ", 1)
+        strict = strict.replace("--fail -o", "-o")  # curl takes only one of these
         done = subprocess.run(["sh", "-c", strict], capture_output=True, text=True, timeout=30, check=False)  # noqa: S607
         if done.returncode:
             refused[name] = done.stdout + done.stderr
         else:
-            assert done.stdout.strip(), name
+            assert read_output(name, done.stdout).strip(), name
     judge(refused)
 
 
@@ -98,6 +119,51 @@ def test_the_samples_in_javascript_run(programs: Callable[[str], Iterator[tuple[
     script.write_text("\n".join(["const refused = {};", *blocks, "console.error(JSON.stringify(refused));"]))
     done = subprocess.run(["node", script], capture_output=True, text=True, timeout=60, check=True)  # noqa: S607
     judge(json.loads(done.stderr))
+
+
+class Stopped(Exception):
+    """Ends a program that goes on for ever."""
+
+
+@pytest.mark.slow
+def test_the_program_of_the_guide_follows_the_stream_and_resumes(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = re.search(r"(?s)### Follow the stream.*?```python\n(.*?)```", (PROJECT / "docs/receiving.md").read_text())
+    assert program
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv(samples.KEY, ALL)
+    monkeypatch.setattr(time, "sleep", lambda _: (_ for _ in ()).throw(Stopped))  # as soon as a stream was cut
+    place = Path("last-event-id")
+
+    def follow() -> str:
+        printed = io.StringIO()
+        with served(make) as url, redirect_stdout(printed), suppress(Stopped):
+            monkeypatch.setenv("RECEIPTSVC_URL", url)
+            exec(compile(program[1], "receiving.md", "exec"), {})  # noqa: S102 - it is what is tested
+        return printed.getvalue()
+
+    def make(url: str) -> Callable[..., Any]:
+        app = create_app(make_settings(PUBLIC_URL=url), database)
+
+        def answer(environ: dict[str, Any], start_response: Any) -> Any:
+            pieces = app(environ, start_response)
+            return islice(pieces, 2) if isinstance(pieces, Stream) else pieces  # where it stands, and some events
+
+        return answer
+
+    with closing(Database(sqlite_url)) as database:
+        rows.accept(database, rows.message(client_ref="a"))
+        place.write_text("000000000000.000")
+        assert re.fullmatch(r"status \{.*'clientRef': 'a'.*\}\n", follow())
+        first = place.read_text()
+        stories.reply(database, "a", seconds(9), content="Thanks\u2028a lot\x85!")
+        assert re.fullmatch(r"reply \{.*'content': 'Thanks.*\}\n", follow())
+        assert place.read_text() > first
+        place.write_text("000000000009.000")
+        with pytest.raises(SystemExit, match="Not every event"):
+            follow()
 
 
 def test_a_text_that_ends_quotes_stays_one_word_of_the_shell() -> None:

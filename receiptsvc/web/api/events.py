@@ -55,8 +55,10 @@ def stream_events(headers: dict[str, Any], query: dict[str, Any]) -> Response:
 
     At its start, and after every 15 s without an event, a comment tells where the stream stands, such as
     `: at 000000001234.017`: an id like any other, for a program that reconnects by itself and reads comments. A library
-    such as a browser's `EventSource` does not read them: until its first event it has no id, and what happens while it
-    reconnects is missed. With `positions=true` the same comes as an event with data and an id, `event: position`.
+    that does not show comments (httpx-sse, EventSource for Node) needs `positions=true`: then the same comes as an
+    event with data and an id, `event: position`. Without it there is no id until the first event, and what happens
+    during a reconnect is missed. A browser's own `EventSource` can't send the key. A program that resumes is in the
+    guide Receiving (`/docs/guides/receiving#follow-the-stream`).
 
     Events are kept for some days (the setting KEEP_EVENTS_DAYS, 3 by default). 410: what followed the id is not all
     kept any more, or the id is not from here. Then open a stream without an id, and after that read the present state:

@@ -32,6 +32,7 @@ MEDIA = {Form.CSV: "text/csv; charset=utf-8; header=present", Form.JSON: "applic
 _SLICE = 1000  # messages, or messages whose transitions are read
 _RETRY_AFTER_SECONDS = 5
 _SHARES = Shares(8, of_one=4)  # exports of a process: each holds a slice while its client takes it
+_LINE_ENDS = {character: f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
 _CELL = re.compile(r'"[^"]*"|(?<![^,])[0-9]{4}-[0-9-]{5}T[0-9:.]{15}Z(?![^,\r])')  # of CSV: a quoted one, or a time
 
 LineWriter = Callable[[Line], str]
@@ -134,8 +135,22 @@ def _write_chunks(table: Table, style: Style, pages: Iterator[Sequence[Line]]) -
     write = table.write[style.form]
     for page in pages:
         lines = "".join([write(line) for line in page])
-        yield start + (header + (_localise(lines, style.zone) if style.zone else lines)).encode()
+        if style.form is Form.JSON:
+            lines = _escape_line_ends(lines)
+        elif style.zone:
+            lines = _localise(lines, style.zone)
+        yield start + (header + lines).encode()
         header, start = "", b""
+
+
+def _escape_line_ends(lines: str) -> str:
+    """JSON lines in which only LF ends a line for any client.
+
+    Many libraries split at these characters too. JSON lets them stand as they are, and so do the databases.
+    """
+    for character, escape in _LINE_ENDS.items():
+        lines = lines.replace(character, escape)
+    return lines
 
 
 def _localise(lines: str, zone: ZoneInfo) -> str:

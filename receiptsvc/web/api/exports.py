@@ -1,5 +1,7 @@
 """Exports: the list's messages or their transitions as one streamed answer, CSV or JSON lines."""
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Response
@@ -11,16 +13,30 @@ from receiptsvc.web.api.export_stream import Style
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
-from receiptsvc.web.schemas.base import in_body
+from receiptsvc.web.schemas.base import example_of, in_body
 from receiptsvc.web.schemas.exports import CsvExportQuery, ExportQuery
+from receiptsvc.web.schemas.messages import Message, Transition
 
 blueprint = new_blueprint("export", "Everything that fits, as CSV or JSON lines, however much it is.")
 
 _ERRORS = (422, 503)
+_MESSAGE_ID = "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"
+_MESSAGE_ROW = (
+    f'{_MESSAGE_ID},2026-01-31T09:30:00.000000Z,"447700900000","ACME","order/1234","delivered",'
+    '2026-01-31T09:30:04.120000Z,false,"1234567","GSM",1,"Your parcel arrives today."'
+)
+_TRANSITION_ROW = (
+    f'{_MESSAGE_ID},"delivered","applied","token",,"gateway","4","Delivered",2026-01-31T09:30:04.120000Z,'
+    "2026-01-31T09:30:05.310000Z,2026-01-31T09:30:05.420000Z,rcp_01k8z4a0b1c2d3e4f5g6h7j8k8"
+)
 
 
-def _make_sample(table: export_stream.Table) -> str:
-    return "{" + ", ".join(f'"{name}": …' for name in table.columns) + "}"
+def _make_csv_sample(table: export_stream.Table, row: str) -> str:
+    return f"{','.join(table.columns)}\n{row}"
+
+
+def _make_json_sample(table: export_stream.Table, example: Mapping[str, object]) -> str:
+    return json.dumps({name: example[name] for name in table.columns}, separators=(",", ":"))
 
 
 @endpoint(
@@ -30,7 +46,7 @@ def _make_sample(table: export_stream.Table) -> str:
     query=CsvExportQuery,
     by_post=("/export/messages.csv", in_body(CsvExportQuery)),
     streams="text/csv",
-    sample=",".join(export_stream.MESSAGES.columns),
+    sample=_make_csv_sample(export_stream.MESSAGES, _MESSAGE_ROW),
     response=None,
     errors=_ERRORS,
 )
@@ -58,7 +74,7 @@ def export_messages_csv(query: dict[str, Any]) -> Response:
     query=ExportQuery,
     by_post=("/export/messages.jsonl", in_body(ExportQuery)),
     streams="application/jsonl",
-    sample=_make_sample(export_stream.MESSAGES),
+    sample=_make_json_sample(export_stream.MESSAGES, example_of(Message, text="Your parcel arrives today.")),
     response=None,
     errors=_ERRORS,
 )
@@ -66,7 +82,8 @@ def export_messages_csv(query: dict[str, Any]) -> Response:
 def export_messages_jsonl(query: dict[str, Any]) -> Response:
     """Export messages as JSON lines
 
-    The same as CSV, one object a line, and every value unchanged.
+    The same as CSV, one object a line, and every value unchanged. No text has a line break of any kind in it but as
+    JSON's escape, so whatever reads lines gets whole objects.
     """
     return _export(export_stream.MESSAGES, query, Form.JSON)
 
@@ -78,7 +95,7 @@ def export_messages_jsonl(query: dict[str, Any]) -> Response:
     query=CsvExportQuery,
     by_post=("/export/transitions.csv", in_body(CsvExportQuery)),
     streams="text/csv",
-    sample=",".join(export_stream.TRANSITIONS.columns),
+    sample=_make_csv_sample(export_stream.TRANSITIONS, _TRANSITION_ROW),
     response=None,
     errors=_ERRORS,
 )
@@ -99,7 +116,7 @@ def export_transitions_csv(query: dict[str, Any]) -> Response:
     query=ExportQuery,
     by_post=("/export/transitions.jsonl", in_body(ExportQuery)),
     streams="application/jsonl",
-    sample=_make_sample(export_stream.TRANSITIONS),
+    sample=_make_json_sample(export_stream.TRANSITIONS, example_of(Transition, messageId=_MESSAGE_ID)),
     response=None,
     errors=_ERRORS,
 )

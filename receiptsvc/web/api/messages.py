@@ -89,10 +89,10 @@ def list_messages(query: dict[str, Any]) -> dict[str, Any]:
     Those that fit every filter, the newest first unless `order` says otherwise. Continue with `nextCursor` until it is
     null: where few fit, a page may be short, or empty, and not be the last. Messages accepted meanwhile shift no page.
 
-    To keep a copy, list with `order=changed` to the end and note the greatest `changedAt`. Next time list with
-    `changedSince` one minute before it, because a change committed later may have an earlier time, and store each
-    message by its `id`, whether or not you have it already. A message that changes while you list comes again at the
-    end.
+    To keep a copy, list with `order=changed` to the end, and note the time in the `Date` header of the first answer.
+    Next time list with `changedSince` one minute before it, because a change committed later may have an earlier time,
+    and store each message by its `id`, whether or not you have it already. A message that changes while you list comes
+    again at the end.
     """
     limit, cursor, is_estimated = query.pop("limit"), query.pop("cursor", None), query.pop("estimate")
     where = MessageFilter(**query)

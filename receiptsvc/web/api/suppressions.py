@@ -15,7 +15,11 @@ from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import suppressions as schemas
 from receiptsvc.web.schemas.base import in_body
 
-blueprint = new_blueprint("suppressions", "Opt-outs: people to whom one sender's messages are not sent.")
+blueprint = new_blueprint(
+    "suppressions",
+    "People to whom one sender's messages are not sent. A reply that opts out is only marked, and suppresses nobody, "
+    "unless the service runs with OPT_OUT_ACTION=suppress: ask its operator.",
+)
 
 
 @endpoint(

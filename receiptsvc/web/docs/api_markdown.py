@@ -36,7 +36,7 @@ def _lines(document: Document) -> Iterator[str]:
             link = anchor(operation["summary"])
             yield f"- `{operation['method']} {operation['path']}` [{operation['summary']}](#{link})"
     for tag, operations in reference.by_noun(document):
-        yield f"\n## {tag['name'].capitalize()}\n\n{tag['description']}"
+        yield f"\n## {reference.title(tag)}\n\n{tag['description']}"
         for operation in operations:
             yield from _operation_lines(document, operation)
     yield "\n## Objects"

@@ -127,6 +127,7 @@ def _name_parts(document: Document) -> None:
         reference = {"$ref": _REFERENCE + named[words]}
         is_nullable = None in schema.pop("enum")
         schema.pop("type", None)
+        schema.pop("default", None)  # beside a reference, generators of clients make an error of it
         schema |= {"anyOf": [reference, {"type": "null"}]} if is_nullable else reference
 
     def name_alternatives(schema: dict[str, Any]) -> None:
@@ -142,6 +143,8 @@ def _name_parts(document: Document) -> None:
         schema["$ref"] = _REFERENCE + name
 
     for owner, meaning, schema in list(_inline_schemas(document)):
+        if "enum" in schema.get("items", ()):
+            schema.pop("default", None)  # likewise
         if len(schema.get("enum", ())) > 1:
             name_words(owner, meaning, schema)
         elif "title" in schema and "oneOf" in schema:

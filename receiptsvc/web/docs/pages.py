@@ -96,12 +96,13 @@ def read_static(name: str) -> Response:
 
 def document_of(app: Flask, server_url: str) -> openapi.Document:
     """The OpenAPI document of an application."""
-    return openapi.document_of(app, server_url, write_prose(app, "guide.md"))
+    return openapi.document_of(app, server_url, write_prose(app, "guide.md", url=server_url))
 
 
-def write_prose(app: Flask, name: str) -> str:
-    """A Markdown template with the meanings of statuses, effects, outcomes and rules written into it."""
+def write_prose(app: Flask, name: str, **more: str) -> str:
+    """A Markdown template with the meanings of statuses, effects, outcomes and rules, and `more`, written into it."""
     text = app.jinja_env.get_template(name).render(
+        **more,
         statuses=meanings.STATUSES,
         progress={status: meaning for status, meaning in meanings.STATUSES.items() if status not in FINAL},
         final={status: meaning for status, meaning in meanings.STATUSES.items() if status in FINAL},

@@ -13,6 +13,8 @@ METHODS = ("get", "post", "put", "patch", "delete")
 # What a limit's keywords of JSON Schema count.
 _LIMITS = (("minLength", "maxLength", "characters"), ("minimum", "maximum", ""), ("minItems", "maxItems", "elements"))
 
+_TITLES = {"sending": "Pause, cancel, resolve"}  # of nouns; there is a guide "Sending"
+
 Document = dict[str, Any]  # an OpenAPI document
 Schema = dict[str, Any]
 Operation = dict[str, Any]  # one of its operations, with `method`, `path` and all of its `parameters`
@@ -29,6 +31,11 @@ def by_noun(document: Document) -> Iterator[tuple[dict[str, str], list[Operation
             if method in item and tag["name"] in item[method]["tags"]
         ]
         yield tag, operations
+
+
+def title(tag: dict[str, str]) -> str:
+    """The title of a noun's page."""
+    return _TITLES.get(tag["name"], tag["name"].capitalize())
 
 
 def problems(document: Document) -> dict[str, str]:
@@ -142,6 +149,11 @@ def call(document: Document, operation: Operation) -> Call:
         needs_key=scope(operation) is not None,
         body=None if body is None else example(document, body),
         answer_type=_usual_answer(operation)[1],
+        headers={
+            parameter["name"]: parameter["schema"]["examples"][0]
+            for parameter in operation["parameters"]
+            if parameter["in"] == "header" and "examples" in parameter["schema"]
+        },
     )
 
 
@@ -169,7 +181,7 @@ def kind(schema: Schema) -> str:
     if "contentSchema" in schema:
         return f"events: {kind(schema['contentSchema'])}"
     if "items" in schema:
-        return f"list of {kind(schema['items'])}"
+        return f"list of {kind(schema['items'])}" + (" or null" if "null" in schema.get("type", ()) else "")
     types: list[str] = schema["type"] if isinstance(schema.get("type"), list) else [schema.get("type", "anything")]
     if isinstance(schema.get("additionalProperties"), dict):
         values = kind(schema["additionalProperties"])

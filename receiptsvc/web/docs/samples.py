@@ -6,12 +6,13 @@ The key is read from the environment variable RECEIPTSVC_API_KEY, as the command
 import json
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 KEY = "RECEIPTSVC_API_KEY"
 JSON = "application/json"
 
+_CSV = "text/csv"
 _WIDTH = 60  # characters up to which a list or object stands on one line
 _PYTHON_WORDS = {"true": "True", "false": "False", "null": "None"}
 
@@ -25,11 +26,17 @@ class Call:
     needs_key: bool
     body: Any
     answer_type: str
+    headers: Mapping[str, str] = field(default_factory=dict)  # beside those for key and body
 
     @property
     def is_stream(self) -> bool:
-        """Whether the answer is read line by line, as it comes."""
+        """Whether the answer is read as it comes."""
         return self.answer_type != JSON
+
+    @property
+    def file(self) -> str | None:
+        """The name of the file that the answer is written to. CSV may have line breaks within a cell."""
+        return self.url.rpartition("/")[2] if self.answer_type == _CSV else None
 
 
 def curl(call: Call) -> str:
@@ -38,9 +45,12 @@ def curl(call: Call) -> str:
     options = [] if is_usual else [f"-X {call.method}"]
     if call.answer_type == "text/event-stream":
         options.append("-N")
+    if call.file:
+        options.append(f"--fail -o {call.file}")
     lines = [" ".join(["curl", *options, _quoted(call.url)])]
     if call.needs_key:
         lines.append(f'-H "Authorization: Bearer ${KEY}"')
+    lines += [f"-H {_quoted(f'{name}: {value}')}" for name, value in call.headers.items()]
     if call.body is not None:
         lines += [f"-H 'Content-Type: {JSON}'", f"-d {_quoted(layout(call.body))}"]
     return " \\\n  ".join(lines)
@@ -49,26 +59,35 @@ def curl(call: Call) -> str:
 def python(call: Call) -> str:
     """The call as a program of Python, with the library requests."""
     arguments = [json.dumps(call.url)]
-    if call.needs_key:
-        arguments.append('headers={"Authorization": f"Bearer {key}"}')
+    headers = ['"Authorization": f"Bearer {key}"'] if call.needs_key else []
+    headers += [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in call.headers.items()]
+    if len(headers) == 1:
+        arguments.append(f"headers={{{headers[0]}}}")
+    elif headers:
+        arguments.append("headers={\n" + "".join(f"        {each},\n" for each in headers) + "    }")
     if call.body is not None:
         arguments.append(f"json={_indented(layout(call.body, _PYTHON_WORDS))}")
     arguments += ["stream=True", "timeout=40"] if call.is_stream else ["timeout=30"]
     request = f"requests.{call.method.lower()}(\n" + "".join(f"    {each},\n" for each in arguments) + ")"
     head = f'import os\n\nimport requests\n\nkey = os.environ["{KEY}"]\n' if call.needs_key else "import requests\n\n"
+    check = "if not answer.ok:\n    raise SystemExit(answer.text)"
     if not call.is_stream:
-        return f"{head}answer = {request}\nanswer.raise_for_status()\nprint(answer.json())"
-    return (
-        f"{head}with {request} as answer:\n    answer.raise_for_status()\n"
-        '    answer.encoding = "utf-8"\n'
-        "    for line in answer.iter_lines(decode_unicode=True):\n        print(line)"
+        return f"{head}answer = {request}\n{check}\nprint(answer.json())"
+    reading = (
+        f'with open("{call.file}", "wb") as file:\n'
+        "    for part in answer.iter_content(65536):\n        file.write(part)"
+        if call.file
+        else "for line in answer.iter_lines():\n    print(line.decode())"
     )
+    block = _indented(f"    {check}\n{reading}")
+    return f"{head}with {request} as answer:\n{block}"
 
 
 def javascript(call: Call) -> str:
     """The call as a module of JavaScript, for Node 18 or later."""
     options = [] if call.method == "GET" else [f'method: "{call.method}"']
     headers = [f"Authorization: `Bearer ${{process.env.{KEY}}}`"] if call.needs_key else []
+    headers += [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in call.headers.items()]
     if call.body is not None:
         headers.append(f'"Content-Type": "{JSON}"')
     if headers:

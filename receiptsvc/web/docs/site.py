@@ -17,7 +17,22 @@ from receiptsvc.web.docs.reference import Document, Operation, Schema
 
 START = "docs"
 
-_MAX_WORDS_FOUND = 4000  # characters of a section that search looks at
+# Words that people look for, and that do not stand there: by the target that they find.
+ALSO_FOUND_BY = {
+    f"{START}#first-message": "openapi swagger key authorization start",
+    f"{START}#calls": "endpoints reference openapi",
+    f"{START}#how-to-ask": "pagination webhook poll sync rate limit timeout",
+    f"{START}#errors": "429 rate limit too many requests timeout 400",
+    f"{START}/messages#send_messages": "bulk price cost dry run",
+    f"{START}/messages#list_messages": "pagination poll sync copy",
+    f"{START}/events#stream_events": "webhook push sse eventsource poll sync",
+    f"{START}/export#export_messages_csv": "bulk download excel",
+    f"{START}/guides/receiving#what-became-of-a-text": "webhook poll sync",
+    f"{START}/guides/sending#what-happens-after-a-time-out": "timeout retry",
+    f"{START}/guides/sending#what-each-error-means": "429 timeout",
+    f"{START}/guides/sending#from-a-file": "bulk price excel",
+}
+_MAX_WORDS_FOUND = 8000  # characters of a section that search looks at
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +67,9 @@ class Entry:
     target: str
     title: str
     sections: Sequence[Section] = ()
+
+
+_START_PARTS = [Section("first-message", "Send a first message"), Section("calls", "All calls")]
 
 
 class Site:
@@ -109,7 +127,7 @@ class Site:
         """The pages in their groups, by the group's title."""
         listed = guides.listed().items()
         return {
-            "": [Entry(START, "Start")],
+            "": [Entry(START, "Start", _START_PARTS + _parts(self._prose))],
             "Guides": [Entry(f"{START}/guides/{path}", text.sections[0].title, _parts(text)) for path, text in listed],
             "API": [Entry(noun.target, noun.title, list(_calls(noun))) for noun in self.nouns],
         }
@@ -117,7 +135,10 @@ class Site:
     @cached_property
     def search_entries(self) -> list[dict[str, str]]:
         """What can be found: each entry's title, where it is, of what kind it is, and the other words that find it."""
-        return [*self._guide_entries(), *self._call_entries(), *self._schema_entries()]
+        entries = [*self._start_entries(), *self._guide_entries(), *self._call_entries(), *self._schema_entries()]
+        for entry in entries:
+            entry["words"] += " " + ALSO_FOUND_BY.get(entry["target"], "")
+        return entries
 
     def _divide(self) -> Iterator[Noun]:
         for tag, operations in reference.by_noun(self.document):
@@ -125,7 +146,7 @@ class Site:
             for name in self._reachable(operations):
                 if self._pages.setdefault(name, target) == target and name not in shown:
                     shown.append(name)
-            yield Noun(tag["name"], tag["name"].capitalize(), tag["description"], operations, shown)
+            yield Noun(tag["name"], reference.title(tag), tag["description"], operations, shown)
 
     def _reachable(self, value: object) -> Iterator[str]:
         """The names of all schemas that a part of the document needs; one may come several times."""
@@ -136,6 +157,21 @@ class Site:
                 seen.add(name)
                 yield name
                 waiting += reference.references(self.schema(name))
+
+    @cached_property
+    def _prose(self) -> Text:
+        return markdown.read(self.document["info"]["description"], lambda target: target)
+
+    def _start_entries(self) -> Iterator[dict[str, str]]:
+        for part in _START_PARTS:
+            yield {"title": part.title, "target": f"{START}#{part.anchor}", "kind": "Start", "words": ""}
+        for section in self._prose.sections:
+            yield {
+                "title": section.title,
+                "target": f"{START}#{section.anchor}",
+                "kind": "Start",
+                "words": section.text[:_MAX_WORDS_FOUND],
+            }
 
     def _guide_entries(self) -> Iterator[dict[str, str]]:
         for path, text in guides.listed().items():
@@ -170,7 +206,7 @@ class Site:
             }
 
 
-def _parts(text: Text) -> Sequence[Section]:
+def _parts(text: Text) -> list[Section]:
     return [Section(each.anchor, each.title) for each in text.sections if each.level == 2]
 
 

@@ -82,7 +82,8 @@ def endpoint(
     """Serve a view at `rule`.
 
     `body`, `query`, `headers`: the schemas of the view's arguments, which it takes in the order headers, query, body.
-    A body whose schema has IS_OPTIONAL may be left out.
+    A body whose schema has IS_OPTIONAL may be left out. Headers whose schema has IS_PARAMETER false are described by
+    the view's own words only.
     `decorator` wraps the view and the reading of its body: it gets headers and query, and may answer without the body
     being checked. `path` describes the parameters in `rule`. `alt_responses`: answers with another status than
     `status`. `errors`: statuses of problems beyond those that follow from the rest. `streams`: the content type of an
@@ -134,7 +135,10 @@ def endpoint(
 def _serve_by_post(serve: Callable[..., Callable[[View], View]], view: View, original: str) -> None:
     """Serve a view once more, by POST. `original`: method and address of what it is served at already."""
     summary, _, _ = (view.__doc__ or "").partition("\n")
-    description = f"The same as `{original}`, with its parameters in the body: nothing personal is in the URL."
+    description = (
+        f"The same as `{original}`, with its parameters in the body, by the same names as in the query there: nothing "
+        "personal is in the URL."
+    )
     doc = {"summary": f"{summary}, by POST", "description": description}
     serve(name=f"{view.__name__}{auth.BY_POST}", doc=doc)(view)
 
@@ -158,5 +162,7 @@ def _parse_arguments(
     elif blueprint.url_prefix == PREFIX:
         served = parsing.refuse_query(served)
     if headers is not None:
-        served = blueprint.arguments(headers, location="headers", unknown=EXCLUDE)(served)
+        is_parameter = getattr(headers, "IS_PARAMETER", True)
+        parse = blueprint.arguments if is_parameter else parsing.PARSER.use_args
+        served = parse(headers, location="headers", unknown=EXCLUDE)(served)
     return served

@@ -83,6 +83,12 @@ def _get(obj: Any, name: str) -> Any:
     return obj.get(name, ma.missing) if isinstance(obj, dict) else getattr(obj, name, ma.missing)
 
 
+def example_of(schema: type[Schema], **changes: object) -> dict[str, object]:
+    """An example of an answer: each field's own example, but for `changes`, by their names in JSON."""
+    examples = {str(field.data_key): field.metadata["examples"][0] for field in schema().dump_fields.values()}
+    return examples | changes
+
+
 class Request(Schema):
     """The base of what comes in. An unknown name is refused, and the error gives the nearest known one."""
 
@@ -90,6 +96,7 @@ class Request(Schema):
         unknown = ma.RAISE
 
     IS_OPTIONAL: ClassVar[bool] = False  # whether no body at all is the same as `{}`
+    IS_PARAMETER: ClassVar[bool] = True  # of headers: whether OpenAPI lists them as parameters
 
     @property
     def rules(self) -> Mapping[str, object]:
@@ -150,6 +157,12 @@ class Problem(Schema):
         fields.Dict(keys=fields.String(), values=fields.String()),
         metadata=about(
             "With 409: the messages that have the messageGuid already, each with `path`, `id` and `url`.",
-            [{"path": "messages[0].messageGuid", "id": "msg_01k8", "url": "https://example.com/v1/messages/msg_01k8"}],
+            [
+                {
+                    "path": "messages[0].messageGuid",
+                    "id": "msg_01k8z3r5t6e8vbyq0h4n2m7c9d",
+                    "url": "https://example.com/v1/messages/msg_01k8z3r5t6e8vbyq0h4n2m7c9d",
+                }
+            ],
         ),
     )

@@ -125,7 +125,9 @@ class TimelineMessage(Schema):
         attribute="id",
         dump_only=True,
         write=message_url,
-        metadata=about("Where it can be read.", "https://example.com/v1/messages/msg_01k8", type="string"),
+        metadata=about(
+            "Where it can be read.", "https://example.com/v1/messages/msg_01k8z3r5t6e8vbyq0h4n2m7c9d", type="string"
+        ),
     )
 
 

@@ -45,7 +45,12 @@ def _last_event_id(
 
 
 class EventHeaders(Request):
-    """Where a stream continues."""
+    """Where a stream continues.
+
+    Not a parameter for OpenAPI: generators of clients would make one name of this and of lastEventId.
+    """
+
+    IS_PARAMETER = False
 
     last_event_id = _last_event_id("Last-Event-ID", _read_header, f"^$|{_EVENT_ID_PATTERN}")
 

@@ -24,7 +24,7 @@ from receiptsvc.store.queries.histories import MOST
 from receiptsvc.store.queries.listing import MessageFilter
 from receiptsvc.web.http import cursors
 from receiptsvc.web.http import fields as kinds
-from receiptsvc.web.schemas.base import Request, Schema, about, message_url
+from receiptsvc.web.schemas.base import Request, Schema, about, example_of, message_url
 
 STATUSES = [status.value for status in Status]
 
@@ -86,7 +86,12 @@ class Message(Schema):
         metadata=about("The alphabet that the text needs.", "GSM", enum=[word.value for word in Encoding])
     )
     segments = fields.Integer(metadata=about("How many parts it is sent in; each is paid for.", 1))
-    warnings = fields.List(fields.String(), metadata=about("What makes it cost more, or its receipt too long.", []))
+    warnings = fields.List(
+        fields.String(),
+        metadata=about(
+            "What makes it cost more, or its receipt too long; that its recipient was given several times.", []
+        ),
+    )
     unicode_characters = UnicodeCharacters(
         attribute="text",
         dump_only=True,
@@ -105,7 +110,9 @@ class Message(Schema):
         attribute="id",
         dump_only=True,
         write=message_url,
-        metadata=about("Where it can be read.", "https://example.com/v1/messages/msg_01k8", type="string"),
+        metadata=about(
+            "Where it can be read.", "https://example.com/v1/messages/msg_01k8z3r5t6e8vbyq0h4n2m7c9d", type="string"
+        ),
     )
 
 
@@ -283,7 +290,21 @@ class Draft(Message):
 class Accepted(Schema):
     """The messages that were accepted, one a recipient, in the order of the request."""
 
-    messages = fields.List(fields.Nested(Message), metadata=about("The messages."))
+    messages = fields.List(
+        fields.Nested(Message),
+        metadata=about(
+            "The messages.",
+            [
+                example_of(
+                    Message,
+                    status=Status.ACCEPTED.value,
+                    transactionID=None,
+                    statusAt="2026-01-31T09:30:00.000000Z",
+                    changedAt="2026-01-31T09:30:00.000000Z",
+                )
+            ],
+        ),
+    )
     warnings = fields.List(
         fields.String(),
         metadata=about("Which recipients were left out, and why; not repeated when the request is.", []),

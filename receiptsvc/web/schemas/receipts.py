@@ -63,13 +63,13 @@ class Receipt(Schema):
         allow_none=True,
         metadata=about(
             "The message it was recorded for; else the one that an operator matched it to, or that its address names.",
-            _A_MESSAGE,
+            None,
         ),
     )
     callback_id = kinds.public_id(
         "rcp",
         allow_none=True,
-        metadata=about("The first receipt of its callback, which holds the bytes of all; null: it is the first."),
+        metadata=about("The first receipt of its callback, which holds the bytes of all; null: it is the first.", None),
     )
     part = fields.Integer(metadata=about("Which of its callback's receipts it is; 0 for the first.", 0))
     candidates = fields.List(

@@ -30,7 +30,13 @@ class Reply(Schema):
     is_conflicting = fields.Boolean(
         data_key="conflict", metadata=about("Whether its msgid came before with other content.", False)
     )
-    is_opt_out = fields.Boolean(metadata=about("Whether it is nothing but an opt-out word such as STOP.", False))
+    is_opt_out = fields.Boolean(
+        metadata=about(
+            "Whether it is nothing but an opt-out word such as STOP. It is only marked, and messages go on, unless the "
+            "service runs with OPT_OUT_ACTION=suppress: ask its operator.",
+            False,
+        )
+    )
     is_opt_in = fields.Boolean(metadata=about("Whether it is nothing but an opt-in word such as START.", False))
 
 

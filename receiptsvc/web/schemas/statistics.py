@@ -12,7 +12,7 @@ from receiptsvc.store.queries.failures import MAX_READ
 from receiptsvc.store.queries.overdue import EXAMPLES, MAX_COUNTED
 from receiptsvc.store.queries.statistics import By
 from receiptsvc.web.http import fields as kinds
-from receiptsvc.web.schemas.base import Request, Schema, about
+from receiptsvc.web.schemas.base import Request, Schema, about, example_of
 from receiptsvc.web.schemas.messages import STATUSES
 
 DAYS_BY = {By.HOUR: 31, By.DAY: 366}  # at most, in one answer
@@ -38,7 +38,7 @@ class StatisticsQuery(Request):
         load_default=By.HOUR.value,
         metadata=about(
             f"The length of each item's period: hour for up to {DAYS_BY[By.HOUR]} days, "
-            f"day for up to {DAYS_BY[By.DAY]}.",
+            f"day for up to {DAYS_BY[By.DAY]}. Without it {By.HOUR.value}.",
             "hour",
         ),
     )
@@ -248,7 +248,12 @@ class Breakdown(Schema):
         metadata=about("An earlier release did not count this: since when it is. Null: from the beginning on.", None),
     )
     is_bounded = fields.Boolean(metadata=about("Whether there are more groups than are given.", False))
-    items = fields.List(fields.Nested(Group), metadata=about("The groups, the largest first."))
+    items = fields.List(
+        fields.Nested(Group),
+        metadata=about(
+            "The groups, the largest first.", [example_of(Group, prefix=None, providerStatusId=None, reason=None)]
+        ),
+    )
 
 
 class OverdueQuery(Request):

@@ -177,7 +177,8 @@ class SubmissionHeaders(Request):
         data_key="Idempotency-Key",
         validate=validate.Regexp(_IDEMPOTENCY_KEY, error="Must be 1 to 255 visible ASCII characters."),
         metadata=about(
-            "Makes a repeat of this request harmless: 1 to 255 visible ASCII characters, the same for each repeat. A "
+            "Makes a repeat of this request harmless: 1 to 255 visible ASCII characters, one key for each thing that "
+            "you send, such as one order's confirmation, and the same one again for each repeat. A "
             "repeat of a request that succeeded gives the same messages with their present statuses, and the header "
             "Idempotency-Replayed: true. With another body it is refused (422), and also while the first still runs "
             "(409, with Retry-After). A request that failed leaves the key free; one that succeeded keeps it as long "
