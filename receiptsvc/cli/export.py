@@ -7,13 +7,14 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import mkstemp
 from typing import BinaryIO
 
 import click
 
-from receiptsvc.cli.terminal import display
+from receiptsvc.cli.terminal import display, national
 from receiptsvc.cli.terminal.answers import api_errors_shown
 from receiptsvc.cli.terminal.options import (
     Word,
@@ -76,8 +77,9 @@ def export(
     if form == "jsonl" and (has_bom or timezone):
         raise click.UsageError("--bom and --timezone go with CSV.")
     filters = without_none({**filter_options, "bom": "true" if has_bom else None, "timezone": timezone})
-    pieces = Client.from_env().export(table, form, **filters)
-    with api_errors_shown():
+    client = Client.from_env()
+    pieces = client.export(table, form, **filters)
+    with api_errors_shown(hint=partial(national.describe, client, filters.get("recipient"))):
         try:
             if target == "-":
                 _write(sys.stdout.buffer, pieces)

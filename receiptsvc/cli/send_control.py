@@ -4,10 +4,11 @@ They are clients of the HTTP API. The service decides what each action does and 
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import click
 
-from receiptsvc.cli.terminal import display
+from receiptsvc.cli.terminal import display, national
 from receiptsvc.cli.terminal.answers import api_errors_shown, print_json
 from receiptsvc.cli.terminal.options import (
     Word,
@@ -106,7 +107,8 @@ def cancel(
     if is_dry_run and not filters:
         raise click.UsageError("--dry-run goes with a filter.")
     client = Client.from_env()
-    with api_errors_shown(is_conflict_wrong_use=False):
+    hint = partial(national.describe, client, filters.get("recipient"))
+    with api_errors_shown(is_conflict_wrong_use=False, hint=hint):
         if message_id is not None:
             _print_message(client.cancel(message_id, reason), as_json=as_json)
             return

@@ -36,6 +36,7 @@ from receiptsvc.store.core.keyset import Equals, Key, Scan, collect, scan
 from receiptsvc.store.core.models import RECIPIENT_END, Message, MessageTransaction
 from receiptsvc.store.core.paging import Page
 
+_MAX_ALIKE = 50  # messages that are looked through for recipients
 MAX_PER_TERM = 20  # messages of one clientRef or transactionID that a look-up returns
 
 _COLLECT_PAGES, _MAX_COLLECTED = 8, 1_000  # rows that `collect` may read; with those of `scan` under 20 pages
@@ -209,6 +210,12 @@ def _find_some(
         term: sorted((messages[message_id] for message_id in message_ids), key=_creation_order, reverse=True)
         for term, message_ids in ids.items()
     }
+
+
+def find_recipients(session: Session, digits: str) -> list[str]:
+    """The recipients of the newest messages to numbers that end in these digits, each once."""
+    found = list_messages(session, MessageFilter(recipient_ends=digits), limit=_MAX_ALIKE).items
+    return list(dict.fromkeys(message.recipient for message in found))
 
 
 def find_by_prefix(session: Session, prefix: str, limit: int) -> list[Message]:
