@@ -19,6 +19,7 @@ from receiptsvc.cli.terminal.answers import api_errors_shown
 from receiptsvc.cli.terminal.options import (
     Word,
     client_ref_option,
+    client_ref_prefix_option,
     from_option,
     since_option,
     to_ends_option,
@@ -38,7 +39,7 @@ _FILTER_OPTIONS = (
     to_ends_option,
     from_option("Of this sender, exactly as it was given."),
     client_ref_option,
-    click.option("--client-ref-prefix", "clientRefPrefix", metavar="TEXT", help="Whose clientRef begins so."),
+    client_ref_prefix_option,
     transaction_option,
     words_option("--status", "status", [status.value for status in Status], "Of this status."),
     since_option("Accepted"),
