@@ -7,17 +7,19 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import mkstemp
 from typing import BinaryIO
 
 import click
 
-from receiptsvc.cli.terminal import display
+from receiptsvc.cli.terminal import display, national
 from receiptsvc.cli.terminal.answers import api_errors_shown
 from receiptsvc.cli.terminal.options import (
     Word,
     client_ref_option,
+    client_ref_prefix_option,
     from_option,
     since_option,
     to_ends_option,
@@ -37,7 +39,7 @@ _FILTER_OPTIONS = (
     to_ends_option,
     from_option("Of this sender, exactly as it was given."),
     client_ref_option,
-    click.option("--client-ref-prefix", "clientRefPrefix", metavar="TEXT", help="Whose clientRef begins so."),
+    client_ref_prefix_option,
     transaction_option,
     words_option("--status", "status", [status.value for status in Status], "Of this status."),
     since_option("Accepted"),
@@ -76,8 +78,9 @@ def export(
     if form == "jsonl" and (has_bom or timezone):
         raise click.UsageError("--bom and --timezone go with CSV.")
     filters = without_none({**filter_options, "bom": "true" if has_bom else None, "timezone": timezone})
-    pieces = Client.from_env().export(table, form, **filters)
-    with api_errors_shown():
+    client = Client.from_env()
+    pieces = client.export(table, form, **filters)
+    with api_errors_shown(hint=partial(national.describe, client, filters.get("recipient"))):
         try:
             if target == "-":
                 _write(sys.stdout.buffer, pieces)

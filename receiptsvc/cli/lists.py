@@ -6,7 +6,7 @@ from functools import partial
 import click
 from rich.console import Console
 
-from receiptsvc.cli.terminal import display, figures, findings, tables
+from receiptsvc.cli.terminal import display, figures, findings, national, tables
 from receiptsvc.cli.terminal.answers import api_errors_shown, newest, print_json
 from receiptsvc.cli.terminal.options import (
     Duration,
@@ -46,8 +46,12 @@ def inbound(*, is_opt_out: bool, limit: int, as_json: bool, **filter_options: ob
       python -m receiptsvc inbound --opt-outs
     """
     filters = without_none({**filter_options, "isOptOut": "true" if is_opt_out else None})
+    client = Client.from_env()
     with api_errors_shown():
-        replies, is_complete = newest(Client.from_env().replies(**filters), limit)
+        replies, is_complete = newest(client.replies(**filters), limit)
+    written = national.describe(client, filters.get("sender"), filters.get("recipient"))
+    if written:
+        click.echo(written, err=True)
     if as_json:
         print_json({"items": replies, "isComplete": is_complete})
         return

@@ -4,13 +4,14 @@ What a term may be is decided by the service's search, not here. How an answer l
 """
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import chain, islice
 from urllib.parse import parse_qsl, urlsplit
 
 import click
 from rich.console import Console
 
-from receiptsvc.cli.terminal import display, explanations, findings, parking, tables
+from receiptsvc.cli.terminal import display, explanations, findings, national, parking, tables
 from receiptsvc.cli.terminal.answers import api_errors_shown, print_json
 from receiptsvc.cli.terminal.findings import Finding
 from receiptsvc.cli.terminal.options import json_option, limit_option
@@ -42,9 +43,10 @@ _term_argument = click.argument("term", callback=_check_term)
 def status(ctx: click.Context, *, term: str, limit: int, as_json: bool) -> None:
     """Did the text arrive? The statuses of all messages that TERM finds.
 
-    TERM is any id, a number in any usual writing or its last digits, a transactionID, a messageGuid, a clientRef or the
-    beginning of one, or an Idempotency-Key. A term that can be several of these lists what each of them finds, newest
-    first, and the receipts that name it and fit no message. Exit code 1 if there is nothing.
+    TERM is any id, a number in any usual writing (inside a country: 07700 900000) or its last digits, a transactionID,
+    a messageGuid, a clientRef or the beginning of one, or an Idempotency-Key. A term that can be several of these lists
+    what each of them finds, newest first, and the receipts that name it and fit no message. Exit code 1 if there is
+    nothing.
 
     \b
       python -m receiptsvc status "+44 7700 900000"
@@ -54,7 +56,7 @@ def status(ctx: click.Context, *, term: str, limit: int, as_json: bool) -> None:
     client = Client.from_env()
     with api_errors_shown():
         found = _find(client, term, limit)
-        if len(found) == 1 and found[0].is_one_message and "transitions" not in found[0].messages[0]:
+        if _is_one_message(found) and "transitions" not in found[0].messages[0]:
             found[0].messages[0] = client.message(str(found[0].messages[0].get("id")))
     if as_json:
         print_json({"items": [item for finding in found for item in finding.messages], "hits": list(_hits(found))})
@@ -116,6 +118,8 @@ def explain(ctx: click.Context, *, term: str, as_json: bool) -> None:
         _say_nothing_found(ctx, term)
         return
     others = [item for item in messages if item is not newest]
+    if national.is_national(term):
+        click.echo(national.describe(client, term), err=True)
     if as_json:
         print_json({**explanation, "otherMessages": [item.get("id") for item in others]})
         return
@@ -143,7 +147,7 @@ def conversation(*, term: str, as_json: bool) -> None:
       python -m receiptsvc conversation "+44 7700 900000"
     """
     client = Client.from_env()
-    with api_errors_shown():
+    with api_errors_shown(hint=partial(national.describe, client, term)):
         answer, others = _find_conversation(client, term)
     if as_json:
         print_json({**answer, "otherConversations": others})
@@ -160,29 +164,40 @@ def conversation(*, term: str, as_json: bool) -> None:
 @click.argument("number", callback=_check_term)
 @limit_option
 @json_option
-def recipient(*, number: str, limit: int, as_json: bool) -> None:
+@click.pass_context
+def recipient(ctx: click.Context, *, number: str, limit: int, as_json: bool) -> None:
     """What did one person get and write? Every message to NUMBER and every reply from it, the newest first.
 
-    NUMBER is in any usual writing. Receipts that name it and fit no message are listed too. Exit code 1 if there is
-    nothing.
+    NUMBER is in any usual writing; of one that is written as inside a country (07700 900000) the known numbers that end
+    so are named. Receipts that name it and fit no message are listed too. Exit code 1 if there is nothing.
 
     \b
       python -m receiptsvc recipient "+44 7700 900000"
     """
     client = Client.from_env()
-    with api_errors_shown():
+    with api_errors_shown(hint=partial(national.describe, client, number)):
         first = client.person(number)
+        alike = [str(each) for each in first.get("endsAlike") or ()]
+        if alike and not (first.get("items") or first.get("parkedReceipts")):
+            number = national.resolve(client, number)
+            first = client.person(number)
         rest = client.recipient(number, cursor=first["nextCursor"]) if first.get("nextCursor") else ()
         entries = list(islice(chain(_part(first, "items"), rest), limit + 1))
     shown, parked = entries[:limit], _part(first, "parkedReceipts")
     is_complete = len(entries) <= limit
+    if national.is_national(number):
+        click.echo(national.describe(client, number), err=True)
     if as_json:
-        print_json({"number": first.get("number"), "items": shown, "parkedReceipts": parked, "isComplete": is_complete})
+        answer = {"number": first.get("number"), "items": shown, "parkedReceipts": parked, "isComplete": is_complete}
+        print_json({**answer, "endsAlike": alike})
         return
     out = display.console()
-    findings.print_history(out, str(first.get("number")), shown, parked)
+    if shown or parked:
+        findings.print_history(out, str(first.get("number")), shown, parked)
     if not is_complete:
         tables.say(out, "There are more; --limit shows them.")
+    if not (shown or parked):
+        ctx.exit(1)
 
 
 def _find(client: Client, term: str, limit: int) -> list[Finding]:
@@ -222,7 +237,7 @@ def _messages(client: Client, hit: Json, term: str, naming: Iterable[Json]) -> I
             yield from _listed(client, hit, {"recipient": str(body.get("number", term))})
         case "transactionID" | "clientRef" as kind:
             yield from _listed(client, hit, {kind: term})
-        case "recipientEnds" | "messageGuid" | "clientRefPrefix":
+        case "recipientEnds" | "nationalNumber" | "messageGuid" | "clientRefPrefix":
             yield from _listed(client, hit, body)
         case "batch":
             yield from _listed(client, hit, dict(parse_qsl(urlsplit(str(hit.get("url"))).query)))
@@ -279,7 +294,7 @@ def _hits(found: Iterable[Finding]) -> Iterator[Json]:
 
 
 def _print_found(out: Console, term: str, found: list[Finding]) -> None:
-    if len(found) == 1 and found[0].is_one_message:
+    if _is_one_message(found):
         message = found[0].messages[0]
         display.print_message(out, message)
         out.print()
@@ -293,6 +308,11 @@ def _print_found(out: Console, term: str, found: list[Finding]) -> None:
         findings.print_findings(out, term, found, more="There are more; --limit shows them.")
 
 
+def _is_one_message(found: list[Finding]) -> bool:
+    """Whether a single message was found, and it is certain that the term means it."""
+    return len(found) == 1 and found[0].is_one_message and found[0].kind != "nationalNumber"
+
+
 def _find_conversation(client: Client, term: str) -> tuple[Json, list[Json]]:
     """The conversation of a clientRef, an id or a person, and the person's others. Raises ApiError."""
     refused = None
@@ -302,7 +322,7 @@ def _find_conversation(client: Client, term: str) -> tuple[Json, list[Json]]:
         if error.status not in _NOT_FOUND:
             raise
         refused = error
-    others = _conversations_of(client, term)
+    others = _conversations_of(client, term) or _conversations_of(client, national.resolve(client, term))
     if refused is not None:
         if not others:
             raise refused
@@ -336,5 +356,7 @@ def _part(answer: Json, name: str) -> list[Json]:
 
 
 def _say_nothing_found(ctx: click.Context, term: str) -> None:
+    if national.is_national(term):
+        click.echo(national.describe_unknown(term), err=True)
     click.echo(f"Nothing found for {display.plain(term)}: {_NO_HIT}.", err=True)
     ctx.exit(1)

@@ -5,7 +5,7 @@ They are clients of the HTTP API. Many receipts are worked on again by `replay`.
 
 import click
 
-from receiptsvc.cli.terminal import display, parking, tables
+from receiptsvc.cli.terminal import display, national, parking, tables
 from receiptsvc.cli.terminal.answers import api_errors_shown, newest, print_json
 from receiptsvc.cli.terminal.options import (
     Word,
@@ -64,8 +64,11 @@ def list_all(*, limit: int, as_json: bool, **filter_options: object) -> None:
       python -m receiptsvc receipts list --outcome unmatched --outcome quarantined --since yesterday
       python -m receiptsvc receipts list --to "+44 7700 900000"
     """
+    client = Client.from_env()
     with api_errors_shown():
-        items, is_complete = newest(Client.from_env().receipts(**without_none(filter_options)), limit)
+        items, is_complete = newest(client.receipts(**without_none(filter_options)), limit)
+    if national.is_national(filter_options.get("recipient")):
+        click.echo(national.describe(client, filter_options["recipient"]), err=True)
     if as_json:
         print_json({"items": items, "isComplete": is_complete})
         return

@@ -4,13 +4,15 @@ They are clients of the HTTP API. The service decides what each action does and 
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import click
 
-from receiptsvc.cli.terminal import display
+from receiptsvc.cli.terminal import display, national
 from receiptsvc.cli.terminal.answers import api_errors_shown, print_json
 from receiptsvc.cli.terminal.options import (
     Word,
+    client_ref_prefix_option,
     from_option,
     json_option,
     needed_reason_option,
@@ -27,6 +29,7 @@ from receiptsvc.domain.statuses import RESOLUTIONS
 # Which messages to cancel. Each parameter has the name of the API's field.
 _FILTER_OPTIONS = (
     click.option("--client-ref", "clientRef", help="Those of this clientRef."),
+    client_ref_prefix_option,
     to_option("recipient", "Those to this number, in any usual writing."),
     from_option("Those of this sender, exactly as it was given."),
     click.option("--created-by", "createdBy", metavar="NAME", help="Those that the API key of this name sent."),
@@ -99,6 +102,7 @@ def cancel(
       python -m receiptsvc cancel msg_01k8z3r5t6e8vbyq0h4n2m7c9d
       python -m receiptsvc cancel --client-ref campaign-7 --dry-run
       python -m receiptsvc cancel --client-ref campaign-7 --reason "wrong texts"
+      python -m receiptsvc cancel --client-ref-prefix winter-2026/ --reason "wrong texts"
     """
     filters = without_none(filter_options)
     if bool(filters) == (message_id is not None):
@@ -106,7 +110,8 @@ def cancel(
     if is_dry_run and not filters:
         raise click.UsageError("--dry-run goes with a filter.")
     client = Client.from_env()
-    with api_errors_shown(is_conflict_wrong_use=False):
+    hint = partial(national.describe, client, filters.get("recipient"))
+    with api_errors_shown(is_conflict_wrong_use=False, hint=hint):
         if message_id is not None:
             _print_message(client.cancel(message_id, reason), as_json=as_json)
             return
@@ -114,11 +119,14 @@ def cancel(
             count = client.cancel_all(dry_run=True, **filters)
             if is_dry_run:
                 _print_cancelled(count, as_json=as_json)
+                _say_what_was_meant(client, filters, count)
                 return
             if count["cancelled"]:
                 click.confirm(f"Cancel {_format_count(count)}? They never go out then.", abort=True, err=True)
         reason_field = {"reason": reason} if reason is not None else {}
-        _print_cancelled(_cancel_all(client, {**filters, **reason_field}, is_shown=not as_json), as_json=as_json)
+        result = _cancel_all(client, {**filters, **reason_field}, is_shown=not as_json)
+        _print_cancelled(result, as_json=as_json)
+        _say_what_was_meant(client, filters, result)
 
 
 @click.command(short_help="Say what became of a message that is send_unknown.")
@@ -154,6 +162,33 @@ def _cancel_all(client: Client, filters: Mapping[str, str], *, is_shown: bool) -
             advance(int(result["cancelled"]))
             if result["isComplete"]:
                 return {**result, "cancelled": total}
+
+
+def _say_what_was_meant(client: Client, filters: Mapping[str, str], result: Json) -> None:
+    """Where nothing fits: whether a clientRef is the beginning of others, or a sender is written in another case."""
+    if result["cancelled"]:
+        return
+
+    def waits(**instead: str) -> Json:
+        kept = {
+            name: value for name, value in filters.items() if name != "clientRef" or not instead.get("clientRefPrefix")
+        }
+        return client.cancel_all(dry_run=True, **{**kept, **instead})
+
+    client_ref, originator = filters.get("clientRef"), filters.get("originator")
+    if client_ref is not None:
+        longer = waits(clientRefPrefix=client_ref)
+        if longer["cancelled"]:
+            name = display.plain(client_ref)
+            click.echo(
+                f"Nothing that waits has the clientRef {name}; {_format_count(longer)} that wait begin with it: "
+                f"--client-ref-prefix {name}",
+                err=True,
+            )
+    if originator is not None:
+        for other in {originator.upper(), originator.lower(), originator.capitalize()} - {originator}:
+            if waits(originator=other)["cancelled"]:
+                click.echo(f"--from is exact; did you mean {display.plain(other)}?", err=True)
 
 
 def _print_state(state: Json, *, as_json: bool) -> None:

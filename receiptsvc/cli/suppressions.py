@@ -1,8 +1,11 @@
 """`suppressions`: lists, adds and deletes opt-outs over the API."""
 
+from contextlib import AbstractContextManager
+from functools import partial
+
 import click
 
-from receiptsvc.cli.terminal import display, tables
+from receiptsvc.cli.terminal import display, national, tables
 from receiptsvc.cli.terminal.answers import api_errors_shown, print_json
 from receiptsvc.cli.terminal.options import from_option, json_option, reason_option, to_option, without_none
 from receiptsvc.client import Client, Json
@@ -28,8 +31,9 @@ def suppressions() -> None:
 def list_all(*, recipient: str | None, originator: str | None, as_json: bool) -> None:
     """List opt-outs by number and sender: all, or those that fit every option."""
     filters = without_none({"recipient": recipient, "originator": originator})
-    with api_errors_shown():
-        items = list(Client.from_env().suppressions(**filters))
+    client = Client.from_env()
+    with _errors_shown(client, recipient):
+        items = list(client.suppressions(**filters))
     if as_json:
         print_json({"items": items})
         return
@@ -45,8 +49,9 @@ def list_all(*, recipient: str | None, originator: str | None, as_json: bool) ->
 @json_option
 def add(*, recipient: str, originator: str | None, reason: str | None, as_json: bool) -> None:
     """Stop a sender's messages to NUMBER. What was accepted before is cancelled when its turn comes."""
-    with api_errors_shown():
-        _show(Client.from_env().suppress(recipient, originator, reason), as_json=as_json)
+    client = Client.from_env()
+    with _errors_shown(client, recipient):
+        _show(client.suppress(recipient, originator, reason), as_json=as_json)
 
 
 @suppressions.command()
@@ -56,8 +61,13 @@ def add(*, recipient: str, originator: str | None, reason: str | None, as_json: 
 @json_option
 def delete(*, recipient: str, originator: str | None, reason: str | None, as_json: bool) -> None:
     """Let a sender write to NUMBER again. Exit code 1 if there was no such opt-out."""
-    with api_errors_shown():
-        _show(Client.from_env().allow(recipient, originator, reason), as_json=as_json)
+    client = Client.from_env()
+    with _errors_shown(client, recipient):
+        _show(client.allow(recipient, originator, reason), as_json=as_json)
+
+
+def _errors_shown(client: Client, recipient: str | None) -> AbstractContextManager[None]:
+    return api_errors_shown(hint=partial(national.describe, client, recipient))
 
 
 def _show(suppression: Json, *, as_json: bool) -> None:

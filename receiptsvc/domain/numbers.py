@@ -10,7 +10,8 @@ A number is its international digits (E.164), without `+`. A text is read so:
 - After `+` or `00` it is international. A trunk prefix, as in +44 (0)7700 900000, is dropped by that country's plan.
 - Without them it is international too if it is possible so: that is how the gateway writes numbers. But where its
   country is given, it is a number with that country's calling code and no other.
-- A national writing needs a country as a hint: that of our own message. Without one it equals only itself.
+- A national writing needs a country as a hint: that of our own message. Without one it equals only itself: no country
+  is guessed. Whoever asks for one is told so, and shown which known numbers end like it (`national_ending`).
 - Of fewer than seven digits it is a short code: only blanks and a plus are dropped.
 """
 
@@ -56,6 +57,7 @@ _EXAMPLE, _LOCAL_EXAMPLE = "+447123123456", "07123123456"  # the gateway's docum
 _ADDRESS = re.compile(
     rf"\s*(?:sips?:)?(\+?[0-9](?:[{_SEPARATING}]?[0-9]){{6,}})(?:/TYPE=PLMN|@[^@\s]+)\s*", re.IGNORECASE
 )
+_TRUNKS = re.compile("0(?!0)|8(?=[0-9]{10}$)")  # before a number at home; 8 in Russia and its neighbours
 _DIALLED = frozenset({"0", "00", "000", "001", "002", "009", "010", "011", "0011"})  # before a whole number
 _FORMER = (  # mobile numbers as they are, and as they were or still are dialled; either is one person's
     (re.compile("549([0-9]{10})"), r"54\1"),
@@ -184,6 +186,19 @@ def digits(text: str) -> str | None:
     """The digits of a number or a part of one, such as the last ones, as they stand; None for a name."""
     compact = _compact(text)
     return compact.removeprefix("+") if compact else None
+
+
+def national_ending(text: str) -> str | None:
+    """The digits after the trunk prefix of a number that is written as inside its country, such as 07700 900123.
+
+    Known numbers that end so may be meant. None for any other text: an international number, last digits, a name.
+    """
+    compact = _compact(text) or ""
+    trunk = _TRUNKS.match(compact)
+    if trunk is None or normalise(text) is not None:
+        return None
+    national = compact[trunk.end() :]
+    return national if len(national) >= MIN_DIGITS else None
 
 
 def ending(text: str) -> str:

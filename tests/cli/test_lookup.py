@@ -351,6 +351,40 @@ def test_recipient_shows_all_that_a_person_got_and_wrote(service: Service, run: 
     assert (wrong.exit_code, "number: " in wrong.stderr, "Usage" in wrong.stderr) == (2, True, False)
 
 
+def test_every_command_says_what_a_number_written_inside_a_country_may_mean(service: Service, run: Run) -> None:
+    message = service.accept("Hello", client_ref="order-1")
+    national, unknown = "07700 900001", "07700 900009"
+    inside = f"{national} is how a number is written inside a country"
+    for command in ("status", "search"):
+        result = run(command, national)
+        first = f"{inside}; its last digits fit: 1 message; 1 accepted."
+        assert (result.exit_code, result.stdout.splitlines()[0]) == (0, first)
+        assert ids_in(result.stdout) == [message]
+    for command in ("recipient", "conversation"):
+        result = run(command, national)
+        assert (result.exit_code, "447700900001" in result.stdout) == (0, True)
+        assert result.stderr == f"{inside}. 447700900001, the only known recipient that ends so, is shown.\n"
+    service.accept("To somebody else", recipient="337700900001")
+    fit = f"{inside}. Last digits 7700900001 fit: 337700900001 (1 message), 447700900001 (1 message). Name the one"
+    for arguments, code in (
+        (("recipient",), 1),
+        (("conversation",), 1),
+        (("explain",), 0),
+        (("receipts", "list", "--to"), 0),
+        (("inbound", "--from"), 0),
+        (("cancel", "--yes", "--to"), 2),
+        (("export", "--to"), 2),
+        (("suppressions", "add"), 2),
+        (("suppressions", "list", "--to"), 2),
+    ):
+        result = run(*arguments, national)
+        assert (result.exit_code, fit in result.stderr) == (code, True), arguments
+        result = run(*arguments, unknown)
+        assert f"{unknown} is how a number is written inside a country, and no known recipient" in result.stderr, (
+            arguments
+        )
+
+
 @pytest.mark.usefixtures("service")
 def test_a_conversation_that_does_not_exist_ends_with_1(run: Run) -> None:
     result = run("conversation", "..")
@@ -377,5 +411,6 @@ def test_a_person_is_found_by_every_writing_that_needs_no_country_or_is_the_last
     for case in [case for case in ALL if case.number == NUMBERS[0]]:
         result = run("search", "--", case.written)  # `status` asks the same, and then for all messages
         are_last_digits = NUMBERS[0].endswith(numbers.digits(case.written) or "no digits")
-        is_found = case in ALWAYS or case in STRANGE or are_last_digits
+        is_national = (numbers.national_ending(case.written) or "none") in NUMBERS[0]
+        is_found = case in ALWAYS or case in STRANGE or are_last_digits or is_national
         assert result.exit_code == (0 if is_found else 1 if len(case.written) <= 64 else 2), case

@@ -128,10 +128,27 @@ def test_many_are_counted_confirmed_and_cancelled(service: Service, run: Run, mo
     assert json.loads(last.stdout) == {"cancelled": 1, "isComplete": True, "dryRun": False}
 
 
+def test_many_are_cancelled_by_the_beginning_of_their_client_ref(service: Service, run: Run) -> None:
+    for index in range(3):
+        service.accept("wrong", client_ref=f"winter-2026/{index}", originator="ACME")
+    service.accept("right", client_ref="winter-2027", originator="ACME")
+    refused = run("cancel", "--client-ref", "winter-2026", "--dry-run")
+    assert (refused.exit_code, refused.stdout) == (0, "no messages would be cancelled\n")
+    assert refused.stderr == (
+        "Nothing that waits has the clientRef winter-2026; 3 messages that wait begin with it: "
+        "--client-ref-prefix winter-2026\n"
+    )
+    assert run("cancel", "--from", "acme", "--yes").stderr == "--from is exact; did you mean ACME?\n"
+    done = run("cancel", "--client-ref-prefix", "winter-2026", "--yes")
+    assert (done.stdout, done.stderr) == ("3 messages were cancelled\n", "")
+    assert statuses(service) == ["cancelled"] * 3 + ["accepted"]
+
+
 def test_each_filter_reaches_the_service(service: Service, run: Run) -> None:
     service.accept("Hello")
     filters = {
         "--client-ref": "spring",
+        "--client-ref-prefix": "spring",
         "--to": "447700900002",
         "--from": "SHOP",
         "--created-by": "shop",

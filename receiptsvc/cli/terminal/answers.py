@@ -1,7 +1,7 @@
 """Turns the API's errors into the command line's errors with exit codes, and prints answers as JSON."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -13,15 +13,20 @@ from receiptsvc.cli.terminal.wrong_use import WrongUse
 from receiptsvc.client import ApiError, Json
 
 _WRONG_USE = frozenset({400, 401, 403, 409, 413, 422})  # statuses that mean: the caller must change the request
+_HINTED = frozenset({404, 422})  # what was named was not found, or not understood
 
 
 @contextmanager
-def api_errors_shown(*, is_conflict_wrong_use: bool = True) -> Iterator[None]:
-    """Turn an ApiError within the block into a ClickException: see `click_error`."""
+def api_errors_shown(*, is_conflict_wrong_use: bool = True, hint: Callable[[], str] = lambda: "") -> Iterator[None]:
+    """Turn an ApiError within the block into a ClickException: see `click_error`.
+
+    `hint`: asked for what else to say where something was not found or not understood.
+    """
     try:
         yield
     except ApiError as error:
-        raise click_error(error, is_conflict_wrong_use=is_conflict_wrong_use) from error
+        more = hint() if error.status in _HINTED else ""
+        raise click_error(error, hint=more, is_conflict_wrong_use=is_conflict_wrong_use) from error
 
 
 def click_error(error: ApiError, *, hint: str = "", is_conflict_wrong_use: bool = True) -> click.ClickException:

@@ -21,6 +21,7 @@ _KINDS = {
     "conversation": "a conversation's id",
     "recipient": "a recipient",
     "recipientEnds": "the last digits of a recipient",
+    "nationalNumber": "how a number is written inside a country; its last digits fit",
     "transactionID": "a transactionID",
     "messageGuid": "a messageGuid",
     "clientRef": "a clientRef",

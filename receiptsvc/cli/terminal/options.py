@@ -106,6 +106,9 @@ def _read_duration(text: str) -> int | None:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
 client_ref_option = click.option("--client-ref", "clientRef", help="Of this clientRef.")
+client_ref_prefix_option = click.option(
+    "--client-ref-prefix", "clientRefPrefix", metavar="TEXT", help="Whose clientRef begins so."
+)
 transaction_option = click.option(
     "--transaction-id", "transactionID", metavar="DIGITS", help="Ever given this transactionID."
 )

@@ -18,7 +18,7 @@ from receiptsvc.domain import references
 from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.operator_actions import refuse_cancelling, refuse_resolving
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store.core import audits
+from receiptsvc.store.core import audits, prefixes
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.models import Message
 from receiptsvc.store.core.paging import Page, cut
@@ -35,6 +35,7 @@ class CancelSelection:
     """Which messages to cancel: those that fit every given field. `since` ≤ time of acceptance < `until`."""
 
     client_ref: str | None = None
+    client_ref_prefix: str | None = None
     recipient: str | None = None
     originator: str | None = None
     created_by: str | None = None
@@ -76,6 +77,8 @@ def find_cancellable(
             conditions.append(column == value)
     if selection.client_ref is not None:
         conditions.append(Message.client_ref.in_(references.client_ref_spellings(selection.client_ref)))
+    if selection.client_ref_prefix is not None:
+        conditions.append(prefixes.begins_with(Message.client_ref, selection.client_ref_prefix))
     if selection.since is not None:
         conditions.append(Message.created_at >= selection.since)
     if selection.until is not None:

@@ -30,19 +30,18 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from receiptsvc.domain import conversations, references
 from receiptsvc.domain.numbers import INDEXED_DIGITS
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store.core import bulk
+from receiptsvc.store.core import bulk, prefixes
 from receiptsvc.store.core.db import is_sqlite
 from receiptsvc.store.core.keyset import Equals, Key, Scan, collect, scan
 from receiptsvc.store.core.models import RECIPIENT_END, Message, MessageTransaction
 from receiptsvc.store.core.paging import Page
 
+_MAX_ALIKE = 50  # messages that are looked through for recipients
 MAX_PER_TERM = 20  # messages of one clientRef or transactionID that a look-up returns
 
 _COLLECT_PAGES, _MAX_COLLECTED = 8, 1_000  # rows that `collect` may read; with those of `scan` under 20 pages
 
 _recipient_end: ColumnElement[str] = literal_column(RECIPIENT_END.replace("recipient", "messages.recipient"), Text)
-_LAST_CHARACTER = 0x10FFFF
-_SURROGATES = range(0xD800, 0xE000)
 
 
 class Order(StrEnum):
@@ -211,14 +210,22 @@ def _find_some(
     }
 
 
+def find_recipients(session: Session, digits: str) -> list[str]:
+    """The recipients of the newest messages to numbers that end in these digits, each once."""
+    found = list_messages(session, MessageFilter(recipient_ends=digits), limit=_MAX_ALIKE).items
+    return list(dict.fromkeys(message.recipient for message in found))
+
+
 def find_by_prefix(session: Session, prefix: str, limit: int) -> list[Message]:
     """The oldest message of each of the first clientRefs that begin with a prefix, or are equal to it."""
     message_ids: list[UUID] = []
     query = select(Message.id, Message.client_ref).order_by(Message.client_ref, Message.created_at, Message.id).limit(1)
-    row = session.execute(query.where(_begins_with(prefix))).first()
+    row = session.execute(query.where(prefixes.begins_with(Message.client_ref, prefix))).first()
     while row is not None and row.client_ref is not None and len(message_ids) < limit:
         message_ids.append(row.id)  # then skip all other messages of this clientRef: there can be a million
-        row = session.execute(query.where(_begins_with(prefix, beyond=row.client_ref))).first()
+        row = session.execute(
+            query.where(prefixes.begins_with(Message.client_ref, prefix, beyond=row.client_ref))
+        ).first()
     return read_messages(session, message_ids)
 
 
@@ -248,7 +255,7 @@ def _scan_in_order(where: MessageFilter, conditions: dict[str, ColumnElement[boo
     since: object = where.changed_since
     until, served, branch = None, "changed_since", []
     if where.sorting is Order.CLIENT_REF and where.client_ref_prefix is not None:
-        since, until, served = where.client_ref_prefix, _end_of_prefix(where.client_ref_prefix), "client_ref_prefix"
+        since, until, served = where.client_ref_prefix, prefixes.find_end(where.client_ref_prefix), "client_ref_prefix"
         branch = [Message.client_ref.is_not(None)]
     filters = [condition for name, condition in conditions.items() if name != served]
     return Scan(order=order, branches=[branch], since=since, until=until, filters=filters, is_descending=is_descending)
@@ -391,7 +398,7 @@ def _conditions(where: MessageFilter) -> dict[str, ColumnElement[bool]]:
         spellings = references.client_ref_spellings(where.client_ref)
         conditions["client_ref"] = or_(*(Message.client_ref == each for each in spellings))
     if where.client_ref_prefix is not None:
-        conditions["client_ref_prefix"] = _begins_with(where.client_ref_prefix)
+        conditions["client_ref_prefix"] = prefixes.begins_with(Message.client_ref, where.client_ref_prefix)
     if where.recipient_ends is not None:
         conditions["recipient_ends"] = Message.recipient.endswith(where.recipient_ends, autoescape=True)
     if where.since is not None:
@@ -405,19 +412,3 @@ def _conditions(where: MessageFilter) -> dict[str, ColumnElement[bool]]:
 
 def _has_guid(guid: str) -> ColumnElement[bool]:
     return or_(*(func.lower(Message.message_guid) == spelling for spelling in references.guid_spellings(guid)))
-
-
-def _begins_with(prefix: str, beyond: str | None = None) -> ColumnElement[bool]:
-    """Whether a clientRef begins with a prefix, as a range of the index. `beyond`: only those after this one."""
-    begins = Message.client_ref >= prefix if beyond is None else Message.client_ref > beyond
-    end = _end_of_prefix(prefix)
-    return begins & (Message.client_ref < end) if end else begins
-
-
-def _end_of_prefix(prefix: str) -> str | None:
-    """The first text, by code points, after all that begin with a prefix; None: there is none."""
-    head = prefix.rstrip(chr(_LAST_CHARACTER))
-    if not head:
-        return None
-    following = ord(head[-1]) + 1
-    return head[:-1] + chr(_SURROGATES.stop if following in _SURROGATES else following)

@@ -7,7 +7,7 @@ from receiptsvc.domain import numbers
 from receiptsvc.store.inbox import receipts
 from receiptsvc.store.inbox.receipt_references import ReferenceFilter
 from receiptsvc.store.inbox.receipts import WAITING, ReceiptEntry, ReceiptFilter
-from receiptsvc.store.queries import contacts, rarities
+from receiptsvc.store.queries import contacts, listing, rarities
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
@@ -31,7 +31,8 @@ def read_recipient(query: dict[str, Any], number: str) -> dict[str, Any]:
     """Read all of a person's messages
 
     Every message to them and every reply from them, in whatever conversation, the newest first; and the receipts that
-    name them and fit no message.
+    name them and fit no message. A number that is written as inside a country is not guessed at: `endsAlike` has the
+    numbers that may be meant.
     """
     return _read_page(numbers.read(number), query)
 
@@ -59,14 +60,24 @@ def _read_page(digits: str | None, query: dict[str, Any]) -> dict[str, Any]:
     if digits is None:
         raise _nothing()
     parked: Sequence[ReceiptEntry] = ()
+    alike: Sequence[str] = ()
     with context.database().reading() as session:
         page = contacts.read_contact(session, digits, limit=query["limit"], after=cursor)
         if cursor is None and rarities.find(session, number=digits).recipient:
             named = ReceiptFilter(outcomes=WAITING, names=ReferenceFilter(recipient=digits))
             parked = receipts.list_receipts(session, named, limit=schemas.MAX_PARKED).items
-    if not (page.items or parked or cursor):
+        national = numbers.national_ending(digits)
+        if cursor is None and national is not None:
+            alike = listing.find_recipients(session, national)
+    if not (page.items or parked or alike or cursor):
         raise _nothing()
-    return {"number": digits, "items": page.items, "parked_receipts": parked, "next_cursor": page.next}
+    return {
+        "number": digits,
+        "items": page.items,
+        "parked_receipts": parked,
+        "ends_alike": alike,
+        "next_cursor": page.next,
+    }
 
 
 def _nothing() -> Problem:

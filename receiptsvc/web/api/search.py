@@ -86,7 +86,7 @@ def _find_hits(session: Session, term: str) -> Iterator[dict[str, Any]]:
         rare = rarities.find(
             session,
             number=numbers.read(term),
-            digits=numbers.digits(term),
+            digits=_ending(term),
             transaction_id=parse_transaction_id(term),
             term=term,
             api_keys=[key.name for key in context.settings().api_keys],
@@ -118,7 +118,7 @@ def _find_by_id(session: Session, term: str) -> Iterator[dict[str, Any]]:
 
 
 def _find_by_number(session: Session, term: str, rare: Rarities) -> Iterator[dict[str, Any]]:
-    number, digits = numbers.read(term), numbers.digits(term)
+    number, digits, is_national = numbers.read(term), _ending(term), numbers.national_ending(term) is not None
     if number is not None:
         entries = contacts.read_contact(session, number, limit=_SAMPLE_SIZE).items
         messages = [entry.row for entry in entries if isinstance(entry.row, Message)]
@@ -127,8 +127,9 @@ def _find_by_number(session: Session, term: str, rare: Rarities) -> Iterator[dic
             body = {"number": number}
             yield _make_hit("recipient", f"recipients/{number}", messages, replies, query=("recipients", body))
     if digits is not None and len(digits) >= numbers.INDEXED_DIGITS:
-        yield from _find_in_list(session, "recipientEnds", MessageFilter(recipient_ends=digits), recipientEnds=digits)
-    if number is not None and rare.recipient:
+        kind = "nationalNumber" if is_national else "recipientEnds"
+        yield from _find_in_list(session, kind, MessageFilter(recipient_ends=digits), recipientEnds=digits)
+    if number is not None and not is_national and rare.recipient:
         yield from _find_parked(session, ReferenceFilter(recipient=number), recipient=number)
     elif digits is not None and rare.recipient_end:
         yield from _find_parked(session, ReferenceFilter(recipient_ends=digits), recipientEnds=digits)
@@ -140,6 +141,11 @@ def _find_by_number(session: Session, term: str, rare: Rarities) -> Iterator[dic
         if rare.transaction_id:
             named = ReferenceFilter(transaction_id=transaction_id)
             yield from _find_parked(session, named, transactionID=transaction_id)
+
+
+def _ending(term: str) -> str | None:
+    """The last digits of a recipient that a term may be: of a number written as inside a country, those of it."""
+    return numbers.national_ending(term) or numbers.digits(term)
 
 
 def _find_by_name(session: Session, term: str, rare: Rarities) -> Iterator[dict[str, Any]]:

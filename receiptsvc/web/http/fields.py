@@ -315,6 +315,10 @@ def parse_transaction_id(text: str) -> str | None:
 
 
 _NO_NUMBER = "Is no possible phone number."
+_NATIONAL = (
+    "Is no possible phone number: it is written as inside a country. Write it with a + and the country code, or look "
+    "for its last digits by recipientEnds."
+)
 _NO_NUMBER_HERE = "Is no possible phone number: write it with its country code, or give countryIsoCode for a local one."
 _NO_NUMBER_THERE = "Is no possible phone number of countryIsoCode; one of another country needs a + or 00 in front."
 
@@ -374,7 +378,7 @@ def _read_message_id(text: str) -> UUID:
 def _read_number(text: str) -> str:
     number = None if _is_uri(text) else numbers.normalise(text)
     if number is None:
-        raise ma.ValidationError(_describe(text, _NO_NUMBER))
+        raise ma.ValidationError(_describe(text, _NATIONAL if numbers.national_ending(text) else _NO_NUMBER))
     return number
 
 

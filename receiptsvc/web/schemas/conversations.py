@@ -283,4 +283,13 @@ class Person(Schema):
             "page only. The list of receipts has all of them by `recipient`."
         },
     )
+    ends_alike = fields.List(
+        fields.String(),
+        metadata=about(
+            "If the number is written as inside a country, such as 07700 900000: the recipients of the newest "
+            "messages to numbers that end so, on the first page only. No country is guessed: ask again with the one "
+            "that is meant.",
+            [],
+        ),
+    )
     next_cursor = kinds.next_cursor(cursors.RECIPIENT)

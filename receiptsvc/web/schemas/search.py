@@ -15,8 +15,8 @@ from receiptsvc.web.schemas.receipts import Receipt
 from receiptsvc.web.schemas.replies import Reply
 
 FOUND_AS = (
-    *("message", "receipt", "reply", "conversation", "recipient", "recipientEnds", "transactionID", "messageGuid"),
-    *("clientRef", "clientRefPrefix", "batch", "parkedReceipts"),
+    *("message", "receipt", "reply", "conversation", "recipient", "recipientEnds", "nationalNumber"),
+    *("transactionID", "messageGuid", "clientRef", "clientRefPrefix", "batch", "parkedReceipts"),
 )
 
 _A_MESSAGE = "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"
@@ -97,8 +97,9 @@ class Hit(Schema):
     found_as = fields.String(
         data_key="as",
         metadata=about(
-            "What the term is taken for. batch: the messages of one request, by its Idempotency-Key; parkedReceipts: "
-            "receipts that name the term and fit no message, whose list needs the scope ops.",
+            "What the term is taken for. nationalNumber: it is written as inside a country, which is not guessed; "
+            "these recipients end in its digits. batch: the messages of one request, by its Idempotency-Key; "
+            "parkedReceipts: receipts that name the term and fit no message, whose list needs the scope ops.",
             "clientRef",
             enum=FOUND_AS,
         ),

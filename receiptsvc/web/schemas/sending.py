@@ -17,7 +17,7 @@ NO_WORKER = "no worker is at work"
 
 _EXAMPLE_TIME = "2026-01-31T09:30:05.310000Z"
 _RESOLUTIONS = [status.value for status in RESOLUTIONS]
-_FILTERS = ("clientRef", "recipient", "originator", "createdBy", "since", "until")
+_FILTERS = ("clientRef", "clientRefPrefix", "recipient", "originator", "createdBy", "since", "until")
 
 
 class AccountState(Schema):
@@ -141,6 +141,7 @@ class Cancellation(Request):
     RULES: ClassVar[Mapping[str, object]] = {"anyOf": [{"required": [name]} for name in _FILTERS]}
 
     client_ref = kinds.client_ref(metadata=about("Their clientRef.", "campaign-7"))
+    client_ref_prefix = kinds.text(max_length=64, metadata=about("How their clientRef begins.", "campaign-"))
     recipient = kinds.phone_number(metadata=about("Whom they go to, in any usual writing.", "+44 7700 900000"))
     originator = kinds.text(max_length=16, metadata=about("Their sender, exactly as it was given.", "ACME"))
     created_by = kinds.text(max_length=100, metadata=about("The name of the API key that sent them.", "shop"))
