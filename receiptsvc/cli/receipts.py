@@ -22,7 +22,7 @@ from receiptsvc.cli.terminal.options import (
     without_none,
     words_option,
 )
-from receiptsvc.client import Client, Json
+from receiptsvc.client import ApiError, Client, Json
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 
 _receipt_argument = click.argument("receipt_id", metavar="RECEIPT")
@@ -93,12 +93,28 @@ def show(*, receipt_id: str, as_json: bool) -> None:
 @receipts.command()
 @_receipt_argument
 @click.argument("message_id", metavar="MESSAGE")
+@click.option("--yes", "is_sure", is_flag=True, help="Do not ask if they name different numbers.")
 @reason_option
 @json_option
-def match(*, receipt_id: str, message_id: str, reason: str | None, as_json: bool) -> None:
-    """Match a receipt to the message that it is about. Exit code 1 if it is recorded already."""
+def match(*, receipt_id: str, message_id: str, is_sure: bool, reason: str | None, as_json: bool) -> None:
+    """Match a receipt to the message that it is about.
+
+    It can't be taken back: if the receipt names another number than the message went to, you are asked. Exit code 1 if
+    it is recorded already.
+    """
+    client = Client.from_env()
     with api_errors_shown(is_conflict_wrong_use=False):
-        _print_change(Client.from_env().match(receipt_id, message_id, reason), as_json=as_json)
+        try:
+            changed = client.match(receipt_id, message_id, reason, any_recipient=is_sure)
+        except ApiError as error:
+            if "anyRecipient" not in error.errors:
+                raise
+            named = display.plain(client.receipt(receipt_id).get("recipient"))
+            sent_to = display.plain(_recipient_of(client, message_id) or "another number")
+            question = f"The receipt names {named}, the message went to {sent_to}. Match all the same?"
+            click.confirm(question, abort=True, err=True)
+            changed = client.match(receipt_id, message_id, reason, any_recipient=True)
+    _print_change(changed, as_json=as_json)
 
 
 @receipts.command()
@@ -136,6 +152,16 @@ def ledger(ctx: click.Context, *, as_json: bool) -> None:
     else:
         display.print_ledger(display.console(), answer)
     ctx.exit(0 if answer.get("balanced") is True else 1)
+
+
+def _recipient_of(client: Client, message_id: str) -> str | None:
+    """Whom a message went to; None if the key may not read messages."""
+    try:
+        return client.message(message_id).get("recipient")
+    except ApiError as error:
+        if error.status != 403:
+            raise
+        return None
 
 
 def _print_change(receipt: Json, *, as_json: bool) -> None:

@@ -136,9 +136,12 @@ class Client(Wire):
         """One receipt as it came, with its transition and what was done to it."""
         return self.call("GET", f"/v1/receipts/{_quote(receipt_id)}")
 
-    def match(self, receipt_id: str, message_id: str, reason: str | None = None) -> Json:
-        """Match a receipt to a message."""
-        body = _without_none(message=message_id, reason=reason)
+    def match(
+        self, receipt_id: str, message_id: str, reason: str | None = None, *, any_recipient: bool = False
+    ) -> Json:
+        """Match a receipt to a message; with `any_recipient` also if it names another number than that went to."""
+        body: dict[str, object] = {**_without_none(message=message_id, reason=reason)}
+        body |= {"anyRecipient": True} if any_recipient else {}
         return self.call("POST", f"/v1/receipts/{_quote(receipt_id)}/match", body=body)
 
     def retry(self, receipt_id: str, reason: str | None = None) -> Json:

@@ -184,6 +184,13 @@ def correlate(row: KeptReceipt, receipt: Receipt, context: MatchContext[Known]) 
     return _match_by_client_ref(row, receipt, links, context)
 
 
+def names_other_number(named: str | None, recipient: str) -> bool:
+    """Whether a receipt that names this recipient, or none, names another number than the one a message went to."""
+    if named is None or numbers.is_same(named, recipient):
+        return False
+    return numbers.describe_rewriting(named, recipient) is None
+
+
 def adopt_at(row: KeptReceipt, receipt: Receipt, after: timedelta | None) -> datetime | None:
     """When an unmatched receipt may be adopted, as one of another system's message; None: never."""
     is_of_another_system = row.channel == Channel.ACCOUNT and not row.is_unauthenticated

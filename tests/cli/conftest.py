@@ -32,6 +32,7 @@ KEY = "the-key-of-the-tests"
 _FILE = "cli.db"
 
 READER = "a-key-that-may-only-read"
+OPERATOR = "a-key-that-may-not-read-messages"
 
 
 class Run(Protocol):
@@ -120,7 +121,7 @@ def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "DATABASE_URL": f"sqlite:///{tmp_path / _FILE}",
         "PUBLIC_URL": "http://receipts.example",
         "CALLBACK_KEYS": "k1:a-secret-that-signs-urls",
-        "API_KEYS": f"all:ops+read+send:{KEY},reader:read:{READER}",
+        "API_KEYS": f"all:ops+read+send:{KEY},reader:read:{READER},operator:ops:{OPERATOR}",
         "DYNMARK_SOAP_URL": "http://127.0.0.1:9/",
         "DYNMARK_USERNAME": "account",
         "DYNMARK_PASSWORD": "password",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from receiptsvc.domain.inbox import Channel
-from tests.cli.conftest import READER, Run, Service
+from tests.cli.conftest import OPERATOR, READER, Run, Service
 from tests.support import rows
 
 NUMBER = "447700900077"
@@ -51,6 +51,26 @@ def test_receipts_are_listed_by_what_they_name(parked: Service, run: Run) -> Non
     assert lines[1].split()[:6] == ["id", "outcome", "receivedAt", "recipient", "transactionID", "clientRef"]
     assert lines[2].split()[1:6] == ["unmatched", "2026-01-05T12:00:00Z", NUMBER, "70000077", "other/77"]
     assert f"recipient: {NUMBER}\n" in run("receipts", "show", receipt["id"]).stdout
+
+
+def test_a_match_to_a_message_to_another_number_is_asked_about(
+    parked: Service, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (receipt,) = items(run, "receipts", "list", "--to", NUMBER)
+    (message,) = parked.ids()
+    match = ("receipts", "match", receipt["id"], message)
+    question = f"The receipt names {NUMBER}, the message went to 447700900001. Match all the same? [y/N]"
+    for answer in (b"n\n", b""):
+        refused = run(*match, stdin=answer)
+        assert (refused.exit_code, refused.stdout) == (1, "")
+        assert question in refused.stderr
+    monkeypatch.setenv("RECEIPTSVC_API_KEY", OPERATOR)
+    assert "the message went to another number. Match all" in run(*match, stdin=b"n\n").stderr
+    assert items(run, "receipts", "list", "--outcome", "unmatched") == [receipt]
+    assert run(*match, "--yes").exit_code == 0
+    assert items(run, "receipts", "list", "--outcome", "unmatched") == []
+    other = run("receipts", "match", receipt["id"], "msg_01h45ytscbebyvny4gc8cr8ma2", "--yes")
+    assert (other.exit_code, "It is pending" in other.stderr) == (1, True)
 
 
 def test_status_search_and_recipient_find_receipts_that_fit_no_message(

@@ -403,6 +403,37 @@ def test_a_reply_cannot_be_matched(client: FlaskClient, database: Database) -> N
     assert "reply" in problem["detail"]
 
 
+def test_a_receipt_that_names_another_number_is_matched_only_if_the_body_says_so(
+    client: FlaskClient, database: Database
+) -> None:
+    [message_id] = rows.accept(database)  # to 447700900001
+    for number, is_other in (
+        ("447700900906", True),
+        ("07700900906", True),
+        ("a name", True),
+        ("07700 900001", False),
+        ("4477009***01", False),
+        ("", False),
+    ):
+        fields = urlencode({"statusid": "4", "statusdescription": "Delivered", "recipient": number})
+        receipt_id = rows.keep(database, fields, channel=Channel.ACCOUNT)
+        work(database)
+        match = f"/v1/receipts/{rcp(receipt_id)}/match"
+        if is_other:
+            problem = post(client, match, {"message": msg(message_id)}, 422)
+            assert problem["detail"] == (
+                "The receipt names another number than the one that the message went to; nothing was done."
+            )
+            assert list(problem["errors"]) == ["anyRecipient"]
+            assert "7700" not in str(problem)
+            post(client, match, {"message": msg(message_id), "anyRecipient": False}, 422)
+            assert rows.read_inbox(database, receipt_id).outcome == "unmatched"
+            assert get(client, f"/v1/receipts/{rcp(receipt_id)}")["audits"] == []
+        post(client, match, {"message": msg(message_id), **({"anyRecipient": True} if is_other else {})}, 202)
+        work(database)
+        assert get(client, f"/v1/receipts/{rcp(receipt_id)}")["messageId"] == msg(message_id)
+
+
 def test_matching_to_an_unknown_message_changes_nothing(client: FlaskClient, database: Database) -> None:
     receipt_id = settled(database, "unmatched")
     problem = post(client, f"/v1/receipts/{rcp(receipt_id)}/match", {"message": msg(ids.new())}, 422)

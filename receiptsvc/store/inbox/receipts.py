@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Uuid, bindparam, delete, literal_column, o
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, defer
 
 from receiptsvc import ids
+from receiptsvc.domain import correlation
 from receiptsvc.domain.errors import ReceiptsvcError, Refused
 from receiptsvc.domain.inbox import RECORDED, Channel, ReceiptOutcome
 from receiptsvc.store.core import audits, bulk
@@ -68,6 +69,10 @@ _WITHOUT_BYTES = (defer(InboxRow.query, raiseload=True), defer(InboxRow.body, ra
 
 class NoSuchMessage(ReceiptsvcError):
     """The message that an operator assigns a receipt to does not exist."""
+
+
+class OtherRecipient(ReceiptsvcError):
+    """The message that an operator assigns a receipt to went to another number than the receipt names."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,10 +194,13 @@ def find_receipt(session: Session, receipt_id: UUID) -> ReceiptDetail | None:
     )
 
 
-def match(session: Session, receipt_id: UUID, message_id: UUID, by: Actor, now: datetime) -> ReceiptEntry | None:
+def match(
+    session: Session, receipt_id: UUID, message_id: UUID, by: Actor, now: datetime, *, to_any_recipient: bool = False
+) -> ReceiptEntry | None:
     """Assign a receipt to a message, and make it pending again; None if there is no such receipt.
 
-    Raises Refused, and NoSuchMessage.
+    `to_any_recipient`: also if the receipt names another number than the message went to, as what is recorded can't be
+    taken back. Raises Refused, NoSuchMessage and OtherRecipient.
     """
     entry = _lock(session, receipt_id, "matched", MATCHABLE)
     if entry is None:
@@ -204,8 +212,11 @@ def match(session: Session, receipt_id: UUID, message_id: UUID, by: Actor, now: 
     )
     if recorded_id is not None:
         raise Refused(f"It was recorded about {ids.public('msg', recorded_id)}, and what was recorded stays.")
-    if session.scalar(select(Message.id).where(Message.id == message_id)) is None:
+    recipient = session.scalar(select(Message.recipient).where(Message.id == message_id))
+    if recipient is None:
         raise NoSuchMessage("there is no message with this id")
+    if not to_any_recipient and correlation.names_other_number(entry.recipient, recipient):
+        raise OtherRecipient("the receipt names another number than the message went to")
     return _reopen(session, entry, "matched", by, now, assigned_to=message_id)
 
 

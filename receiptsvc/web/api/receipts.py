@@ -13,7 +13,7 @@ from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.paging import Page
 from receiptsvc.store.inbox import receipts
-from receiptsvc.store.inbox.receipts import NoSuchMessage, ReceiptDetail, ReceiptEntry, ReplaySelection
+from receiptsvc.store.inbox.receipts import NoSuchMessage, OtherRecipient, ReceiptDetail, ReceiptEntry, ReplaySelection
 from receiptsvc.web.http import auth, context
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
@@ -77,11 +77,13 @@ def match_receipt(body: dict[str, Any], receipt_id: str) -> ReceiptEntry:
     """Match a receipt to a message
 
     For one that is unmatched, quarantined, dead or dismissed, else 409. It becomes pending and is recorded for this
-    message, by the rule `matched by hand`; if it can't be read, it is quarantined again.
+    message, by the rule `matched by hand`; if it can't be read, it is quarantined again. What is recorded can't be
+    taken back: if the receipt names another number than the message went to, 422, unless `anyRecipient` is true.
     """
 
     def match(session: Session, identifier: UUID, by: Actor, now: datetime) -> ReceiptEntry | None:
-        return receipts.match(session, identifier, body["message_id"], by, now)
+        to_any = body["any_recipient"]
+        return receipts.match(session, identifier, body["message_id"], by, now, to_any_recipient=to_any)
 
     return _change(match, receipt_id, body.get("reason"))
 
@@ -166,6 +168,10 @@ def _change(
     except NoSuchMessage:
         errors = {"message": ["There is no message with this id."]}
         raise Problem(422, "The body names a message that does not exist; nothing was done.", errors=errors) from None
+    except OtherRecipient:
+        errors = {"anyRecipient": ["Must be true to match them all the same; it can't be taken back."]}
+        detail = "The receipt names another number than the one that the message went to; nothing was done."
+        raise Problem(422, detail, errors=errors) from None
     if entry is None:
         raise _no_receipt()
     return entry

@@ -252,6 +252,10 @@ class Match(_Reason):
     """Which message a receipt is about, and why."""
 
     message = kinds.message_id(attribute="message_id", required=True, metadata=about("The message's id.", _A_MESSAGE))
+    any_recipient = kinds.Flag(
+        load_default=False,
+        metadata=about("Match it also if the receipt names another number than the message went to.", False),
+    )
 
 
 class Dismissal(Request):
