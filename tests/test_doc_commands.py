@@ -15,8 +15,11 @@ from pathlib import Path
 
 import click
 import pytest
+import requests
 
+from receiptsvc import tokens
 from receiptsvc.cli.main import commands
+from receiptsvc.config import Settings
 from receiptsvc.demo.processes import Stack, answers
 from receiptsvc.locations import PROJECT
 from tests.test_docs import PAGES, name_of
@@ -69,6 +72,14 @@ def runnable(block: str) -> str:
     )
 
 
+def _at(stack: Stack, script: str) -> str:
+    """The script with the addresses of these processes, in place of the usual ones and of what a template fills in."""
+    addresses = {"http://127.0.0.1:8000": stack.url, "{{ url }}": stack.url, "http://127.0.0.1:9100": stack.sandbox_url}
+    for usual, address in addresses.items():
+        script = script.replace(usual, address)
+    return script
+
+
 def _is_of(patterns: Iterable[str], line: str) -> bool:
     return any(re.match(pattern, line) for pattern in patterns)
 
@@ -81,6 +92,8 @@ def stack(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         stack.start("sandbox", "web", "worker")
         stack.wait_until("the sandbox", lambda: answers(f"{stack.sandbox_url}/sandbox/report"))
         stack.wait_until("the web process", lambda: answers(f"{stack.url}/readyz"))
+        reply_url = tokens.static_urls(Settings.from_env(stack.environ)).inbound  # as `make run` sets it
+        requests.post(f"{stack.sandbox_url}/sandbox/behaviour", json={"reply_url": reply_url}, timeout=10)
         yield stack
 
 
@@ -129,7 +142,7 @@ def run(stack: Stack, checkout: Path, script: str) -> str | None:
         "KEY": stack.api_key,
     }
     done = subprocess.run(
-        ["/bin/bash", "-euo", "pipefail", "-c", script.replace("http://127.0.0.1:8000", stack.url)],
+        ["/bin/bash", "-euo", "pipefail", "-c", _at(stack, script)],
         cwd=checkout,
         env=environ,
         stdin=subprocess.DEVNULL,

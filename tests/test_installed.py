@@ -26,7 +26,7 @@ from receiptsvc.cli.main import commands
 answers = {name: CliRunner().invoke(commands, [name, "--help"]) for name in commands.list_commands(None)}
 print(json.dumps({name: [answer.exit_code, answer.output] for name, answer in answers.items()}))
 """
-REMEDY = "pip install '.[server]'"
+REMEDY = "in a checkout of it: pip install '.[server]'"
 
 
 @pytest.fixture(scope="module")
