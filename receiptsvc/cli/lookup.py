@@ -200,6 +200,11 @@ def recipient(ctx: click.Context, *, number: str, limit: int, as_json: bool) -> 
         ctx.exit(1)
 
 
+def find_messages(client: Client, term: str) -> list[Json]:
+    """The messages that a term of any kind finds, each once. Raises ApiError."""
+    return [item for finding in _find(client, term, _OTHERS) for item in finding.messages]
+
+
 def _find(client: Client, term: str, limit: int) -> list[Finding]:
     """What the service's search finds, with up to `limit` messages of each kind: each message once."""
     found: list[Finding] = []
