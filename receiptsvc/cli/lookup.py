@@ -84,7 +84,13 @@ def search(ctx: click.Context, *, term: str, as_json: bool) -> None:
         print_json({"items": hits})
     else:
         found = [
-            Finding(kind=_kind(hit), messages=_part(hit, "messages"), replies=_part(hit, "replies"), receipts=parked)
+            Finding(
+                kind=_kind(hit),
+                messages=_part(hit, "messages"),
+                replies=_part(hit, "replies"),
+                receipts=parked,
+                total=int(hit.get("messageCount") or 0),
+            )
             for hit in hits
             for parked in [_part(hit, "receipts")]
         ]
@@ -198,6 +204,11 @@ def recipient(ctx: click.Context, *, number: str, limit: int, as_json: bool) -> 
         tables.say(out, "There are more; --limit shows them.")
     if not (shown or parked):
         ctx.exit(1)
+
+
+def find_messages(client: Client, term: str) -> list[Json]:
+    """The messages that a term of any kind finds, each once. Raises ApiError."""
+    return [item for finding in _find(client, term, _OTHERS) for item in finding.messages]
 
 
 def _find(client: Client, term: str, limit: int) -> list[Finding]:

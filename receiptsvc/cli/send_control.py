@@ -8,13 +8,15 @@ from functools import partial
 
 import click
 
-from receiptsvc.cli.terminal import display, national
-from receiptsvc.cli.terminal.answers import api_errors_shown, print_json
+from receiptsvc.cli import lookup
+from receiptsvc.cli.terminal import display, national, tables
+from receiptsvc.cli.terminal.answers import api_errors_shown, newest, print_json
 from receiptsvc.cli.terminal.options import (
     Word,
     client_ref_prefix_option,
     from_option,
     json_option,
+    limit_option,
     needed_reason_option,
     reason_option,
     since_option,
@@ -23,8 +25,11 @@ from receiptsvc.cli.terminal.options import (
     with_all,
     without_none,
 )
+from receiptsvc.cli.terminal.wrong_use import WrongUse
 from receiptsvc.client import Client, Json, Unreachable
-from receiptsvc.domain.statuses import RESOLUTIONS
+from receiptsvc.domain.statuses import RESOLUTIONS, Status
+
+_MAX_NAMED = 5  # messages in an error
 
 # Which messages to cancel. Each parameter has the name of the API's field.
 _FILTER_OPTIONS = (
@@ -40,13 +45,17 @@ _FILTER_OPTIONS = (
 
 @click.command(short_help="Do messages go out? What holds them?")
 @json_option
-def sending(*, as_json: bool) -> None:
+@click.pass_context
+def sending(ctx: click.Context, *, as_json: bool) -> None:
     """Show whether messages go out, and what holds them.
 
-    A person's pause, a gateway that refuses our credentials, and how many messages wait to be resolved.
+    No worker, a gateway that can't be reached or refuses our credentials, a person's pause; how many messages wait, and
+    how many are to be resolved. Exit code 1 if anything is not as it should be.
     """
     with api_errors_shown():
-        _print_state(Client.from_env().sending(), as_json=as_json)
+        state = Client.from_env().sending()
+    _print_state(state, as_json=as_json)
+    ctx.exit(1 if display.is_amiss(state) else 0)
 
 
 @click.command(short_help="Stop all sending.")
@@ -61,7 +70,10 @@ def pause(*, reason: str, as_json: bool) -> None:
       python -m receiptsvc pause --reason "wrong texts"
     """
     with api_errors_shown():
-        _print_state(Client.from_env().pause(reason), as_json=as_json)
+        state = Client.from_env().pause(reason)
+    if state.get("reason") != reason:
+        click.echo("It was paused already; who did it and the reason stay.", err=True)
+    _print_state(state, as_json=as_json)
 
 
 @click.command(short_help="Let messages go out again.")
@@ -74,7 +86,10 @@ def resume(*, reason: str | None, as_json: bool) -> None:
       python -m receiptsvc resume --reason "the wrong ones are cancelled"
     """
     with api_errors_shown():
-        _print_state(Client.from_env().resume(reason), as_json=as_json)
+        state = Client.from_env().resume(reason)
+    if not as_json:
+        click.echo("Resumed.")
+    _print_state(state, as_json=as_json)
 
 
 @click.command(short_help="Take back what was not given to the gateway.")
@@ -130,21 +145,65 @@ def cancel(
 
 
 @click.command(short_help="Say what became of a message that is send_unknown.")
-@click.argument("message_id")
-@click.argument("status", type=Word([status.value for status in RESOLUTIONS]))
-@needed_reason_option
+@click.argument("term", required=False)
+@click.argument("status", type=Word([status.value for status in RESOLUTIONS]), required=False)
+@reason_option
+@limit_option
 @json_option
-def resolve(*, message_id: str, status: str, reason: str, as_json: bool) -> None:
-    """Record what became of a message that is send_unknown.
+def resolve(*, term: str | None, status: str | None, reason: str | None, limit: int, as_json: bool) -> None:
+    """Record what became of a message that is send_unknown. Without TERM: list those that are.
 
-    It is not offered to the gateway again. A receipt that comes later still wins. Exit code 1 if the message is not
-    send_unknown.
+    TERM is a message's id, or what else finds a single message that is send_unknown, as `status` takes it. It is not
+    offered to the gateway again. A receipt that comes later still wins. Exit code 1 if the message is not send_unknown.
 
     \b
+      python -m receiptsvc resolve
       python -m receiptsvc resolve msg_01k8z3r5t6e8vbyq0h4n2m7c9d submitted --reason "it is in the portal"
     """
+    client = Client.from_env()
+    if term is None:
+        _print_unresolved(client, limit, as_json=as_json)
+        return
+    if status is None or reason is None:
+        raise click.UsageError("Say what became of it, and how that is known: STATUS and --reason.")
     with api_errors_shown(is_conflict_wrong_use=False):
-        _print_message(Client.from_env().resolve(message_id, status, reason), as_json=as_json)
+        _print_message(client.resolve(_find_unresolved(client, term), status, reason), as_json=as_json)
+
+
+def _print_unresolved(client: Client, limit: int, *, as_json: bool) -> None:
+    with api_errors_shown():
+        items, is_complete = newest(client.messages(status=Status.SEND_UNKNOWN.value), limit)
+    if as_json:
+        print_json({"items": items, "isComplete": is_complete})
+        return
+    out = display.console()
+    tables.say(out, f"{display.describe_length(len(items), 'message', is_complete=is_complete)} to resolve.")
+    display.print_messages(out, items)
+
+
+def _find_unresolved(client: Client, term: str) -> str:
+    """The id of the one message that is send_unknown among those that a term finds; of a single other message, its id.
+
+    Raises ClickException if it is none or several.
+    """
+    if term.startswith("msg_"):
+        return term
+    found = lookup.find_messages(client, term.strip())
+    unresolved = [item for item in found if item.get("status") == Status.SEND_UNKNOWN.value]
+    fitting = unresolved or found
+    if national.is_national(term) and found:
+        raise WrongUse(national.describe(client, term))
+    if len(fitting) == 1:
+        return str(fitting[0].get("id"))
+    if not fitting:
+        raise click.ClickException(f"{display.plain(term)} finds no message.")
+    if not unresolved:
+        raise click.ClickException(f"{display.plain(term)} finds {len(found)} messages, and none is send_unknown.")
+    listed = ", ".join(str(item.get("id")) for item in unresolved[:_MAX_NAMED])
+    more = " …" if len(unresolved) > _MAX_NAMED else ""
+    raise WrongUse(
+        f"{display.plain(term)} finds {len(unresolved)} messages that are send_unknown; name one: {listed}{more}"
+    )
 
 
 def _cancel_all(client: Client, filters: Mapping[str, str], *, is_shown: bool) -> Json:

@@ -1,6 +1,7 @@
 """`sending`, `pause`, `resume`, `cancel`, `resolve` and `suppressions` against the real API."""
 
 import json
+import re
 
 import pytest
 from sqlalchemy import select
@@ -40,29 +41,51 @@ def worker(service: Service) -> None:
 
 
 def test_without_a_worker_nothing_goes_out(service: Service, run: Run) -> None:
-    assert run("sending").stdout == "No worker is at work.\n"
+    service.accept("Hello")
+    result = run("sending")
+    nobody, waits = result.stdout.splitlines()
+    assert (result.exit_code, nobody) == (
+        1,
+        "Nothing goes out: no worker is at work. Start it; its log says why it ended.",
+    )
+    assert re.fullmatch(r"1 message waits, the oldest \d+ d\.", waits)
     with service.database.transaction() as session:
         at, fault = rows.T0, "no connection to the gateway: ConnectionRefusedError"
         now = service.database.clock.now()
         heartbeats.beat(session, "worker:1", now, gateway_fault=fault, gateway_fault_at=at)
-    assert run("sending").stdout.splitlines() == [
-        "Messages go out.",
-        "The gateway since 2026-01-05 12:00:00Z: no connection to the gateway: ConnectionRefusedError.",
-    ]
+    result = run("sending")
+    assert (result.exit_code, result.stdout.splitlines()[0]) == (
+        1,
+        "Nothing goes out since 2026-01-05T12:00:00Z: no connection to the gateway: ConnectionRefusedError. "
+        "Check DYNMARK_SOAP_URL, network, proxy, firewall.",
+    )
+    assert result.stdout.count("ConnectionRefusedError") == 1
     [told] = json.loads(run("sending", "--json").stdout)["gatewayFaults"]
     assert told == {"fault": fault, "since": "2026-01-05T12:00:00.000000Z"}
 
 
 @pytest.mark.usefixtures("worker")
 def test_a_pause_is_shown_with_its_reason_until_it_ends(service: Service, run: Run) -> None:
-    assert run("sending").stdout == "Messages go out.\n"
+    fine = run("sending")
+    assert (fine.exit_code, fine.stdout) == (0, "Messages go out.\n")
     paused = run("pause", "--reason", "wrong [red]texts\u202e")
     assert paused.exit_code == 0
     assert paused.stdout.startswith("Paused since 20")
     assert paused.stdout.endswith(" by all: wrong [red]texts\ufffd\n")
-    assert run("sending").stdout == paused.stdout
+    held = run("sending")
+    assert (held.exit_code, held.stdout) == (1, paused.stdout)
+    again = run("pause", "--reason", "again")
+    assert (again.stdout, again.stderr) == (
+        paused.stdout,
+        "It was paused already; who did it and the reason stay.\n",
+    )
     assert json.loads(run("sending", "--json").stdout)["pausedBy"] == "all"
-    assert run("resume", "--reason", "cancelled").stdout == "Messages go out.\n"
+    resumed = run("resume", "--reason", "cancelled").stdout.splitlines()
+    assert resumed[:2] == ["Resumed.", "Messages go out."]
+    assert re.fullmatch(
+        r"Resumed 20\S+Z by all \(cancelled\); had been paused since 20\S+Z by all: wrong .*", resumed[2]
+    )
+    assert run("sending").stdout.splitlines() == resumed[1:]
     assert audits(service) == [("all", "pause", "wrong [red]texts\u202e"), ("all", "resume", "cancelled")]
     assert run("pause").exit_code == 2, "a pause must say why"
 
@@ -188,6 +211,22 @@ def test_a_send_unknown_message_is_resolved(service: Service, run: Run, status: 
     again = run("resolve", message, status, "--reason", "once more")
     assert (again.exit_code, "can be resolved" in again.stderr) == (1, True)
     assert run("resolve", message, "sent", "--reason", "no such choice").exit_code == 2
+
+
+def test_what_is_to_be_resolved_is_listed_and_found_by_any_term(service: Service, run: Run) -> None:
+    message, other = send_unknown(service), send_unknown(service, "447700900002")
+    settled = service.accept("Hello", client_ref="order-1")
+    listed = run("resolve").stdout
+    assert listed.startswith("2 messages to resolve.\n")
+    assert (message in listed, other in listed, settled in listed) == (True, True, False)
+    how = ("failed", "--reason", "seen in the portal")
+    national = run("resolve", "07700 900001", *how)
+    assert (national.exit_code, "Last digits 7700900001 fit" in national.stderr) == (2, True)
+    assert run("resolve", "nothing", *how).exit_code == 1
+    assert "can be resolved" in run("resolve", "order-1", *how).stderr
+    done = run("resolve", "0001", *how, "--json")
+    assert (json.loads(done.stdout)["id"], json.loads(done.stdout)["status"]) == (message, "failed")
+    assert run("resolve").stdout.startswith("1 message to resolve.\n")
 
 
 def test_a_suppression_is_added_listed_and_deleted(service: Service, run: Run) -> None:

@@ -1,5 +1,7 @@
 """Pause, cancel and resolve over the API: scopes, responses and refusals."""
 
+from typing import Any
+
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import update
@@ -13,7 +15,7 @@ from receiptsvc.store.outbound.accounts import Call
 from receiptsvc.store.outbound.call_results import AttemptResult
 from receiptsvc.web.app import create_app
 from tests.support.callers import SECRETS, client_of, make_settings
-from tests.support.rows import accept, message
+from tests.support.rows import accept, message, seconds
 from tests.support.work import LEASE, REPEATS, send
 
 pytestmark = pytest.mark.on_postgresql  # nothing here depends on the kind of database
@@ -32,6 +34,10 @@ def test_sending_is_paused_and_resumed(client: FlaskClient) -> None:
         "accounts": [],
         "overdue": 0,
         "workers": 0,
+        "workerSeenAt": None,
+        "waiting": 0,
+        "waitingSince": None,
+        "lastPause": None,
         "gatewayFaults": [],
         "messagesLateSeconds": 0.0,
         "receiptsLateSeconds": 0.0,
@@ -48,7 +54,23 @@ def test_sending_is_paused_and_resumed(client: FlaskClient) -> None:
     assert paused.json is not None
     assert (paused.json["paused"], paused.json["pausedBy"], paused.json["reason"]) == (True, "desk", "wrong texts")
     assert client.get("/v1/sending").json == paused.json
-    assert client.post("/v1/sending/resume", json={}).json == idle
+    resumed: Any = client.post("/v1/sending/resume", json={}).json
+    last = resumed["lastPause"]
+    assert {**resumed, "lastPause": None} == idle
+    assert (last["pausedBy"], last["reason"], last["resumedBy"], last["resumeReason"]) == (
+        *("desk", "wrong texts", "desk"),
+        None,
+    )
+
+
+def test_what_waits_is_counted_without_what_is_kept_for_later(client: FlaskClient, database: Database) -> None:
+    accept(database, message(), message("447700900002"))
+    [later] = accept(database, message("447700900003", deliver_after=seconds(86_400 * 36_500)))
+    with database.transaction() as session:
+        row = session.get_one(Message, later)
+        row.due_at = row.deliver_after
+    state: Any = client.get("/v1/sending").json
+    assert (state["waiting"], state["waitingSince"]) == (2, "2026-01-05T12:00:00.000000Z")
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,8 @@ _OWN_STYLES = {
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 _STYLES = {status.value: _OWN_STYLES.get(status, "red" if status in FINAL else "cyan") for status in Status}
 _RANKS = {status: rank for rank, status in enumerate(_STYLES)}
+_NO_WORKER, _MESSAGES_WAIT = "no worker is at work", "messages wait to be sent"  # the service's words
+_MAX_WAITING = 10_000  # messages that the service counts
 _MAX_SHOWN_LINES = 8  # line numbers beside one warning
 _EFFECTS = {effect.value: f"{effect}: {meaning.means}" for effect, meaning in meanings.EFFECTS.items()}
 
@@ -202,7 +204,40 @@ def print_message(out: Console, message: Json) -> None:
 
 
 def print_sending(out: Console, state: Json) -> None:
-    """Whether messages go out, and what holds them."""
+    """Whether messages go out, what holds them, and what waits: the gravest first."""
+    _print_holds(out, state)
+    accounts: Sequence[Json] = state.get("accounts") or []
+    for account in accounts:
+        _print_account(out, account)
+    if not is_held(state):
+        tables.say(out, "Other messages go out." if accounts else "Messages go out.")
+    shown = [_NO_WORKER, *(str(fault.get("fault")) for fault in state.get("gatewayFaults") or ())]
+    waiting = int(state.get("waiting") or 0)
+    if waiting and (is_held(state) or accounts):
+        tables.say(out, f"{_count_waiting(waiting)}, the oldest {age(state.get('waitingSince'))}.")
+        shown.append(_MESSAGES_WAIT)
+    overdue = int(state.get("overdue") or 0)
+    if overdue:
+        line = f"{count(overdue, 'message')} to `resolve`, which lists them: nobody knows if the gateway took it."
+        tables.say(out, words(line, "yellow"))
+    for line in state.get("degraded") or ():
+        if not any(each in line for each in shown):
+            tables.say(out, words(f"{line[:1].upper()}{line[1:]}.", "yellow"))
+    _print_last_pause(out, state.get("lastPause"))
+
+
+def _print_holds(out: Console, state: Json) -> None:
+    """What keeps every message from going out, the gravest first."""
+    if state.get("workers") == 0:
+        seen = f" (last seen {format_time(state['workerSeenAt'])})" if state.get("workerSeenAt") else ""
+        line = f"Nothing goes out: no worker is at work{seen}. Start it; its log says why it ended."
+        tables.say(out, words(line, "bold red"))
+    for fault in state.get("gatewayFaults") or ():
+        since = format_time(fault.get("since"))
+        line = (
+            f"Nothing goes out since {since}: {fault.get('fault')}. Check DYNMARK_SOAP_URL, network, proxy, firewall."
+        )
+        tables.say(out, words(line, "bold red"))
     if state.get("paused"):
         since, who = format_time(state.get("pausedAt")), state.get("pausedBy")
         tables.say(out, words(f"Paused since {since} by {who}: {state.get('reason')}", "bold red"))
@@ -210,18 +245,32 @@ def print_sending(out: Console, state: Json) -> None:
         since, next_at = format_time(state["accountRefusedAt"]), format_time(state.get("nextProbeAt"))
         line = f"The gateway refuses our credentials since {since}; one message tries them again at {next_at}"
         tables.say(out, words(line, "bold red"))
-    accounts: Sequence[Json] = state.get("accounts") or []
-    for account in accounts:
-        _print_account(out, account)
-    if not (state.get("paused") or state.get("accountRefusedAt") or state.get("workers") == 0):
-        tables.say(out, "Other messages go out." if accounts else "Messages go out.")
-    overdue = int(state.get("overdue") or 0)
-    if overdue:
-        tables.say(
-            out, words(f"{count(overdue, 'message')} to `resolve`: nobody knows if the gateway took it.", "yellow")
-        )
-    for line in state.get("degraded") or ():
-        tables.say(out, words(f"{line[:1].upper()}{line[1:]}.", "yellow"))
+
+
+def is_held(state: Json) -> bool:
+    """Whether nothing goes out: no worker, no gateway, a pause, or refused credentials."""
+    return bool(
+        state.get("workers") == 0 or state.get("gatewayFaults") or state.get("paused") or state.get("accountRefusedAt")
+    )
+
+
+def is_amiss(state: Json) -> bool:
+    """Whether anything about sending is not as it should be."""
+    return bool(is_held(state) or state.get("accounts") or state.get("overdue") or state.get("degraded"))
+
+
+def _count_waiting(number: int) -> str:
+    bounded = "or more " if number >= _MAX_WAITING else ""
+    return "1 message waits" if number == 1 else f"{number} {bounded}messages wait"
+
+
+def _print_last_pause(out: Console, pause: Json | None) -> None:
+    """Who resumed last, and what had been paused why."""
+    if pause:
+        why = f" ({pause['resumeReason']})" if pause.get("resumeReason") else ""
+        line = f"Resumed {format_time(pause.get('resumedAt'))} by {pause.get('resumedBy')}{why}; had been paused since "
+        line += f"{format_time(pause.get('pausedAt'))} by {pause.get('pausedBy')}: {pause.get('reason')}"
+        tables.say(out, words(line, "dim"))
 
 
 def _print_account(out: Console, account: Json) -> None:

@@ -3,8 +3,10 @@
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, case, func, select
+from sqlalchemy.orm import Session
 
+from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core.models import Message
 from receiptsvc.store.inbox import pending
 from receiptsvc.store.outbound import send_gate
@@ -28,6 +30,14 @@ class LateSince(NamedTuple):
     message_at: datetime | None
 
 
+class Waiting(NamedTuple):
+    """How many messages wait to be given to the gateway, at most MAX_WAITING, and since when the first does."""
+
+    messages: int
+    since: datetime | None
+
+
+MAX_WAITING = 10_000  # that are counted
 _GOES_ON = timedelta(minutes=1)  # after the rate was last used
 _FIRST_MESSAGE = select(Message.due_at).where(Message.due_at.is_not(None)).order_by(Message.due_at).limit(1)
 _HEADS = [query.scalar_subquery() for query in (pending.first_waiting(), pending.first_due(), _FIRST_MESSAGE)]
@@ -49,6 +59,21 @@ def find_late(connection: Connection, now: datetime) -> LateSince:
     is_held = gate.paused_at is not None or gate.refused_at is not None
     goes_on = gate.next_free_at is not None and gate.next_free_at > now - _GOES_ON
     return LateSince(receipt_at, None if is_held or goes_on else message_at)
+
+
+def count_waiting(session: Session, now: datetime) -> Waiting:
+    """What is accepted and in no call: due now, or to be tried again. What the service keeps for later is left out."""
+    is_kept = (Message.due_at > now) & (Message.due_at == Message.deliver_after)
+    query = select(case((Message.deliver_after <= now, Message.deliver_after), else_=Message.created_at).label("since"))
+    few = query.where(
+        Message.status == Status.ACCEPTED,
+        Message.due_at.is_not(None),
+        Message.calling_since.is_(None),
+        Message.deliver_after.is_(None) | ~is_kept,
+    )
+    some = few.order_by(Message.due_at).limit(MAX_WAITING).subquery()
+    count, since = session.execute(select(func.count(), func.min(some.c.since))).one()
+    return Waiting(count, since)
 
 
 def _read_heads(connection: Connection) -> tuple[datetime | None, datetime | None, GateTimes]:

@@ -16,7 +16,7 @@ from receiptsvc import logs
 from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.store.core import audits, topics
-from receiptsvc.store.core.models import SendGate
+from receiptsvc.store.core.models import Audit, SendGate
 from receiptsvc.store.core.topics import Topic
 
 SUBJECT = "sending"  # what audits of a pause are about
@@ -144,6 +144,13 @@ def resume(session: Session, actor: str, reason: str | None, now: datetime) -> S
         topics.mark(session, Topic.MESSAGES)
         audits.write(session, at=now, actor=actor, action="resume", subject=SUBJECT, reason=reason)
     return held
+
+
+def read_last_pause(session: Session) -> tuple[Audit, Audit] | None:
+    """Who paused last and who resumed then, if nothing has been paused since; None: nobody has, or it is paused."""
+    last = audits.read(session, SUBJECT)[-2:]
+    pair = (last[0], last[1]) if len(last) == 2 else None
+    return pair if pair is not None and [each.action for each in pair] == ["pause", "resume"] else None
 
 
 def _takes_probe(session: Session, held: SendGate, now: datetime) -> bool:

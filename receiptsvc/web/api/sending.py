@@ -12,11 +12,11 @@ from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.statuses import Status
 from receiptsvc.dynmark.transports import IGNORE_REPEATS
 from receiptsvc.store.core.audits import Actor
-from receiptsvc.store.core.models import SendGate
-from receiptsvc.store.health import service_state
+from receiptsvc.store.core.models import Audit, SendGate
+from receiptsvc.store.health import heartbeats, service_state
 from receiptsvc.store.messages import operator_actions
 from receiptsvc.store.messages.operator_actions import CancelSelection
-from receiptsvc.store.outbound import accounts, call_results, send_gate
+from receiptsvc.store.outbound import accounts, call_results, next_due, send_gate
 from receiptsvc.store.queries import lookup
 from receiptsvc.store.queries.lookup import MessageDetail
 from receiptsvc.web.http import auth, context
@@ -145,6 +145,14 @@ def _act_on_message(
     return detail
 
 
+def _describe_last_pause(audits: tuple[Audit, Audit] | None) -> dict[str, Any] | None:
+    if audits is None:
+        return None
+    pause, resume = audits
+    began = {"paused_at": pause.at, "paused_by": pause.actor, "reason": pause.reason}
+    return {**began, "resumed_at": resume.at, "resumed_by": resume.actor, "resume_reason": resume.reason}
+
+
 def _describe_state(session: Session, gate: SendGate) -> dict[str, Any]:
     """The fields of SendingState.
 
@@ -158,10 +166,15 @@ def _describe_state(session: Session, gate: SendGate) -> dict[str, Any]:
         refused_at, next_probe_at = own.refused_at, own.next_try_at
     state = context.readiness().read_state(session, context.now())
     findings = service_state.describe(state)
+    waiting = next_due.count_waiting(session, context.now())
     return {
         "row": gate,
         "paused": gate.paused_at is not None,
+        "last_pause": _describe_last_pause(send_gate.read_last_pause(session)),
+        "waiting": waiting.messages,
+        "waiting_since": waiting.since,
         "workers": len(state.workers),
+        "worker_seen_at": heartbeats.last_seen(session, "worker"),
         "gateway_faults": [{"fault": fault, "since": since} for fault, since in state.gateway_faults],
         "messages_late_seconds": state.messages_late_seconds,
         "receipts_late_seconds": state.receipts_late_seconds,

@@ -9,6 +9,7 @@ from receiptsvc.bulk_actions import MAX_CHANGED
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.statuses import RESOLUTIONS
 from receiptsvc.store.outbound.accounts import MAX_SHOWN
+from receiptsvc.store.outbound.next_due import MAX_WAITING
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 
@@ -57,6 +58,17 @@ class GatewayFault(Schema):
     )
 
 
+class LastPause(Schema):
+    """A pause that is over."""
+
+    paused_at = kinds.moment(metadata=about("When it began.", _EXAMPLE_TIME))
+    paused_by = fields.String(metadata=about("Which API key paused.", "desk"))
+    reason = fields.String(metadata=about("Why, in the words of who did it.", "wrong texts"))
+    resumed_at = kinds.moment(metadata=about("When it ended.", _EXAMPLE_TIME))
+    resumed_by = fields.String(metadata=about("Which API key resumed.", "desk"))
+    resume_reason = fields.String(allow_none=True, metadata=about("Why it ended.", "the wrong ones are cancelled"))
+
+
 class SendingState(Schema):
     """Whether messages go out and receipts come back, and if not, why."""
 
@@ -65,6 +77,19 @@ class SendingState(Schema):
     paused_by = fields.String(allow_none=True, metadata=about("Which API key paused it.", None))
     reason = fields.String(
         attribute="pause_reason", allow_none=True, metadata=about("Why, in the words of who did it.", None)
+    )
+    last_pause = fields.Nested(
+        LastPause, allow_none=True, metadata={"description": "The last pause, once it is over; null: there is none."}
+    )
+    waiting = fields.Integer(
+        metadata=about(
+            f"How many messages wait to be given to the gateway, now or at another try; at most {MAX_WAITING:,} are "
+            "counted.",
+            2,
+        )
+    )
+    waiting_since = kinds.moment(
+        allow_none=True, metadata=about("Since when the first of them waits; null: none does.", _EXAMPLE_TIME)
     )
     account_refused_at = kinds.moment(
         allow_none=True,
@@ -86,6 +111,10 @@ class SendingState(Schema):
         metadata=about("Messages that stay send_unknown: their answer was lost, and they are not offered again.", 0)
     )
     workers = fields.Integer(metadata=about("How many workers have shown themselves lately; 0: nothing is sent.", 1))
+    worker_seen_at = kinds.moment(
+        allow_none=True,
+        metadata=about("When a worker last showed itself; null: none has, or the last one was ended.", _EXAMPLE_TIME),
+    )
     gateway_faults = fields.List(
         fields.Nested(GatewayFault),
         metadata=about("Since when the gateway can't be reached, or leaves calls without a clear answer.", []),
