@@ -8,15 +8,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from receiptsvc.domain.correlation import BY_HAND
 from receiptsvc.domain.statuses import FINAL, Effect, Report, Source, Status, fold
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedReport:
-    """A report as it was recorded. `reason`: of a step of our own."""
+    """A report as it was recorded. `rule`: by which a receipt found its message. `reason`: of a step of our own, and
+    what is odd about a receipt, such as who matched it by hand.
+    """
 
     report: Report
     effect: Effect
+    rule: str | None = None
     reason: str | None = None
     superseded_at: datetime | None = None  # when a new transition of its receipt replaced it
 
@@ -196,9 +200,12 @@ def _describe(recorded: RecordedReport) -> str:
     """A report in words: who reported what, and when."""
     report = recorded.report
     if report.source is Source.GATEWAY:
+        who = (recorded.reason or "").partition(BY_HAND)[2]  # behind what else is odd about the receipt
+        by_hand = f" ({BY_HAND}{who})" if recorded.rule == BY_HAND else ""
         if report.occurred_at is not None:
-            return f"The gateway reported {report.status} at {_format(report.occurred_at)} by its own clock"
-        return f"The gateway reported {report.status} without a time; it reached us at {_format(report.received_at)}"
+            return f"The gateway reported {report.status} at {_format(report.occurred_at)} by its own clock{by_hand}"
+        reached_us = f"it reached us at {_format(report.received_at)}"
+        return f"The gateway reported {report.status} without a time; {reached_us}{by_hand}"
     sentence = _OUR_PROGRESS.get(report.status) if report.status is not None else None
     if sentence is not None:
         return sentence.format(at=_format(report.at))

@@ -176,6 +176,7 @@ def explain_message(message_id: str) -> dict[str, Any]:
         RecordedReport(
             report=transitions.report_of(row),
             effect=Effect(row.effect),
+            rule=row.rule,
             reason=row.reason,
             superseded_at=row.superseded_at,
         )
