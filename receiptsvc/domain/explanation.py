@@ -86,6 +86,56 @@ def explain(history: Sequence[RecordedReport], *, is_waiting: bool = False, gap:
     return Explanation(because=because, winner=winner_index, sentences=list(_explain_each(history, winner_index, gap)))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holds:
+    """What may hold a message that is due to be given to the gateway.
+
+    `is_scheduled`: it waits for its deliverAfter. `worker_seen_at`: when the last worker was seen; None: it ended well.
+    `gateway_faults`: what calls find wrong with the gateway, and since when. `per_second`: how many may go out.
+    """
+
+    due_at: datetime
+    is_scheduled: bool
+    is_offered_again: bool
+    is_being_offered: bool
+    paused_at: datetime | None
+    paused_by: str | None
+    pause_reason: str | None
+    refused_at: datetime | None
+    account_refused_at: datetime | None
+    is_any_worker_alive: bool
+    worker_seen_at: datetime | None
+    can_send: bool
+    gateway_faults: Sequence[tuple[str, datetime]] = ()
+    per_second: float | None = None
+
+
+def explain_holds(holds: Holds, now: datetime) -> str:
+    """Why a message waits that is to be given to the gateway, all that holds it, as a sentence."""
+    if holds.is_being_offered and holds.is_any_worker_alive:
+        return "It is being given to the gateway now."
+    found = []
+    if holds.paused_at is not None:
+        found.append(f"sending is paused since {_format(holds.paused_at)} by {holds.paused_by}: {holds.pause_reason}")
+    if holds.refused_at is not None:
+        found.append(f"the gateway refuses our credentials since {_format(holds.refused_at)}")
+    elif holds.account_refused_at is not None:
+        found.append(f"the gateway refuses its account since {_format(holds.account_refused_at)}")
+    if not holds.is_any_worker_alive:
+        seen = f" since {_format(holds.worker_seen_at)}" if holds.worker_seen_at else ""
+        found.append(f"no worker is at work{seen}")
+    if not holds.can_send:
+        found.append("sending is not configured (DYNMARK_USERNAME, DYNMARK_PASSWORD)")
+    if holds.due_at > now:
+        what = "it is kept here until its deliverAfter" if holds.is_scheduled else "its next turn is at"
+        found.append(f"{what}, {_format(holds.due_at)}" if holds.is_scheduled else f"{what} {_format(holds.due_at)}")
+    found += [f"the gateway is amiss since {_format(since)}: {fault}" for fault, since in holds.gateway_faults]
+    if not found:
+        rate = f"; at most {holds.per_second:g} a second go out" if holds.per_second is not None else ""
+        found.append(f"others go out before it{rate}")
+    return f"It waits{' to be offered again' if holds.is_offered_again else ''}: {'; '.join(found)}."
+
+
 def delays(
     history: Sequence[RecordedReport],
     winner_index: int | None,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.orm import Session
 
 from receiptsvc.store.core import bulk
@@ -63,6 +63,12 @@ def is_any_alive(connection: Connection, kind: str, now: datetime) -> bool:
     """Whether a process of a kind, such as `worker`, reported lately. One short statement, to be made all the time."""
     query = select(Heartbeat.process).where(Heartbeat.process.startswith(f"{kind}:", autoescape=True))
     return connection.scalar(query.where(Heartbeat.seen_at > now - UNSEEN_AFTER).limit(1)) is not None
+
+
+def find_last_seen(session: Session, kind: str) -> datetime | None:
+    """When the last process of a kind reported that did not end well; None: there is none."""
+    of_kind = Heartbeat.process.startswith(f"{kind}:", autoescape=True)
+    return session.scalar(select(func.max(Heartbeat.seen_at)).where(of_kind))
 
 
 def find_alive(session: Session, kind: str, now: datetime) -> Sequence[Heartbeat]:
