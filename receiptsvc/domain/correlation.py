@@ -184,6 +184,11 @@ def correlate(row: KeptReceipt, receipt: Receipt, context: MatchContext[Known]) 
     return _match_by_client_ref(row, receipt, links, context)
 
 
+def describe_hand(actor: str, reason: str | None) -> str:
+    """Who matched a receipt by hand, and why, as the note of its match."""
+    return f"{BY_HAND} by {actor}{f': {reason}' if reason else ''}"
+
+
 def names_other_number(named: str | None, recipient: str) -> bool:
     """Whether a receipt that names this recipient, or none, names another number than the one a message went to."""
     if named is None or numbers.is_same(named, recipient):

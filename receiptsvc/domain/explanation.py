@@ -8,15 +8,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from receiptsvc.domain.correlation import BY_HAND
 from receiptsvc.domain.statuses import FINAL, Effect, Report, Source, Status, fold
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedReport:
-    """A report as it was recorded. `reason`: of a step of our own."""
+    """A report as it was recorded. `rule`: by which a receipt found its message. `reason`: of a step of our own, and
+    what is odd about a receipt, such as who matched it by hand.
+    """
 
     report: Report
     effect: Effect
+    rule: str | None = None
     reason: str | None = None
     superseded_at: datetime | None = None  # when a new transition of its receipt replaced it
 
@@ -80,6 +84,56 @@ def explain(history: Sequence[RecordedReport], *, is_waiting: bool = False, gap:
     if is_waiting:
         because = f"{because} {_WAITS}"
     return Explanation(because=because, winner=winner_index, sentences=list(_explain_each(history, winner_index, gap)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holds:
+    """What may hold a message that is due to be given to the gateway.
+
+    `is_scheduled`: it waits for its deliverAfter. `worker_seen_at`: when the last worker was seen; None: it ended well.
+    `gateway_faults`: what calls find wrong with the gateway, and since when. `per_second`: how many may go out.
+    """
+
+    due_at: datetime
+    is_scheduled: bool
+    is_offered_again: bool
+    is_being_offered: bool
+    paused_at: datetime | None
+    paused_by: str | None
+    pause_reason: str | None
+    refused_at: datetime | None
+    account_refused_at: datetime | None
+    is_any_worker_alive: bool
+    worker_seen_at: datetime | None
+    can_send: bool
+    gateway_faults: Sequence[tuple[str, datetime]] = ()
+    per_second: float | None = None
+
+
+def explain_holds(holds: Holds, now: datetime) -> str:
+    """Why a message waits that is to be given to the gateway, all that holds it, as a sentence."""
+    if holds.is_being_offered and holds.is_any_worker_alive:
+        return "It is being given to the gateway now."
+    found = []
+    if holds.paused_at is not None:
+        found.append(f"sending is paused since {_format(holds.paused_at)} by {holds.paused_by}: {holds.pause_reason}")
+    if holds.refused_at is not None:
+        found.append(f"the gateway refuses our credentials since {_format(holds.refused_at)}")
+    elif holds.account_refused_at is not None:
+        found.append(f"the gateway refuses its account since {_format(holds.account_refused_at)}")
+    if not holds.is_any_worker_alive:
+        seen = f" since {_format(holds.worker_seen_at)}" if holds.worker_seen_at else ""
+        found.append(f"no worker is at work{seen}")
+    if not holds.can_send:
+        found.append("sending is not configured (DYNMARK_USERNAME, DYNMARK_PASSWORD)")
+    if holds.due_at > now:
+        what = "it is kept here until its deliverAfter" if holds.is_scheduled else "its next turn is at"
+        found.append(f"{what}, {_format(holds.due_at)}" if holds.is_scheduled else f"{what} {_format(holds.due_at)}")
+    found += [f"the gateway is amiss since {_format(since)}: {fault}" for fault, since in holds.gateway_faults]
+    if not found:
+        rate = f"; at most {holds.per_second:g} a second go out" if holds.per_second is not None else ""
+        found.append(f"others go out before it{rate}")
+    return f"It waits{' to be offered again' if holds.is_offered_again else ''}: {'; '.join(found)}."
 
 
 def delays(
@@ -196,9 +250,12 @@ def _describe(recorded: RecordedReport) -> str:
     """A report in words: who reported what, and when."""
     report = recorded.report
     if report.source is Source.GATEWAY:
+        who = (recorded.reason or "").partition(BY_HAND)[2]  # behind what else is odd about the receipt
+        by_hand = f" ({BY_HAND}{who})" if recorded.rule == BY_HAND else ""
         if report.occurred_at is not None:
-            return f"The gateway reported {report.status} at {_format(report.occurred_at)} by its own clock"
-        return f"The gateway reported {report.status} without a time; it reached us at {_format(report.received_at)}"
+            return f"The gateway reported {report.status} at {_format(report.occurred_at)} by its own clock{by_hand}"
+        reached_us = f"it reached us at {_format(report.received_at)}"
+        return f"The gateway reported {report.status} without a time; {reached_us}{by_hand}"
     sentence = _OUR_PROGRESS.get(report.status) if report.status is not None else None
     if sentence is not None:
         return sentence.format(at=_format(report.at))

@@ -36,7 +36,7 @@ class StepMeaning(NamedTuple):
 STATUSES: Mapping[Status, Meaning] = {
     Status.ACCEPTED: Meaning(
         "recorded here, not yet given to the gateway; or it waits because its account may be refused",
-        "If it stays so, `GET /v1/sending` says what holds sending.",
+        "If it stays so, `explain` says what holds it, and `GET /v1/sending` what holds sending.",
     ),
     Status.SEND_UNKNOWN: Meaning(
         "offered to the gateway, whose answer was lost: the gateway may have it",

@@ -6,7 +6,7 @@ gateway's `CallbackReader`, which message they belong to in `domain.correlation`
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
 from uuid import UUID
@@ -29,6 +29,7 @@ from receiptsvc.store.inbox import dropped, parking, pending, receipt_references
 from receiptsvc.store.inbox.parking import UnmatchedReceipt
 from receiptsvc.store.inbox.pending import ClaimedReceipt, Postponed, Verdict
 from receiptsvc.store.inbox.receipt_references import FORGETTING, NAMING
+from receiptsvc.store.inbox.receipts import describe_matches
 from receiptsvc.store.messages import clock_votes, transitions
 from receiptsvc.store.messages.transitions import LockedMessage
 from receiptsvc.worker import external_messages, match_context
@@ -201,6 +202,7 @@ def _record_matches(
     now: datetime,
 ) -> list[Verdict]:
     """Record receipts as transitions of their messages."""
+    matched = _note_hands(session, matched)
     messages = {match.message_id: locked[match.message_id] for _, _, match in matched}
     links = [
         (messages[match.message_id], receipt.transaction_id) for _, receipt, match in matched if receipt.transaction_id
@@ -212,6 +214,14 @@ def _record_matches(
         (row, ReceiptOutcome(effect.value), _notes_of(receipt, match))
         for (row, receipt, match), effect in zip(matched, effects, strict=True)
     ]
+
+
+def _note_hands(session: Session, matched: Sequence[MatchedReceipt]) -> Sequence[MatchedReceipt]:
+    """The same, with a note of who matched what was matched by hand: it is a person's word that it is the message's."""
+    by_hand = describe_matches(session, [row.id for row, _, match in matched if match.rule == correlation.BY_HAND])
+    if not by_hand:
+        return matched
+    return [(row, receipt, replace(match, note=by_hand.get(row.id, match.note))) for row, receipt, match in matched]
 
 
 def _transition_of(
@@ -345,4 +355,7 @@ def settle(
         if row.processed_at is not None and outcome is not ReceiptOutcome.UNMATCHED
     ]
     parking.remove(session, unparked, now, _ACTOR)
-    receipt_references.forget(session, [receipt_id for receipt_id, outcome, _ in unparked if outcome in FORGETTING])
+    # What a person matched keeps what it names, which may be something else than its message has.
+    by_hand = {row.id for row in taken if row.assigned_to is not None}
+    recorded = [receipt_id for receipt_id, outcome, _ in unparked if outcome in FORGETTING]
+    receipt_references.forget(session, [receipt_id for receipt_id in recorded if receipt_id not in by_hand])

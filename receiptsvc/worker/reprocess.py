@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
+from receiptsvc.domain import correlation
 from receiptsvc.domain.callback_reader import report_of
 from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.messages import Receipt
@@ -21,6 +22,7 @@ from receiptsvc.store.core import slices
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.paging import Page
 from receiptsvc.store.inbox import receipt_references
+from receiptsvc.store.inbox.receipts import describe_matches
 from receiptsvc.store.messages import superseding, transitions
 from receiptsvc.store.messages.superseding import RecordedReceipt
 from receiptsvc.worker.receipt_batch import ReceiptRules
@@ -95,13 +97,15 @@ def _apply(
     current_ids = superseding.lock_current(session, [receipt for receipt, _, _ in changed])
     replaced = [each for each in changed if each[0].transition_id in current_ids]
     locked = transitions.lock_messages(session, {receipt.message_id for receipt, _, _ in replaced})
+    by_hand = {receipt.receipt_id for receipt, _, _ in replaced if receipt.rule == correlation.BY_HAND}
+    hands = describe_matches(session, by_hand)
     entries: list[tuple[UUID, transitions.NewTransition]] = [
         (
             receipt.message_id,
             transitions.NewTransition(
                 report=report,
                 rule=receipt.rule,
-                reason="read again",
+                reason="; ".join(["read again", *filter(None, [hands.get(receipt.receipt_id)])]),
                 receipt_id=receipt.receipt_id,
                 map_version=map_version,
             ),
@@ -118,9 +122,8 @@ def _apply(
         for (receipt, said, _), effect in zip(replaced, effects, strict=True)
         if effect is Effect.UNMAPPED
     ]
-    receipt_references.forget(
-        session, [receipt.receipt_id for receipt, effect in outcomes if effect is not Effect.UNMAPPED]
-    )
+    mapped = {receipt.receipt_id for receipt, effect in outcomes if effect is not Effect.UNMAPPED}
+    receipt_references.forget(session, mapped - by_hand)
     receipt_references.write(session, _references(unmapped))
 
 

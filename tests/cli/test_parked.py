@@ -69,6 +69,9 @@ def test_a_match_to_a_message_to_another_number_is_asked_about(
     assert items(run, "receipts", "list", "--outcome", "unmatched") == [receipt]
     assert run(*match, "--yes").exit_code == 0
     assert items(run, "receipts", "list", "--outcome", "unmatched") == []
+    shown = run("receipts", "show", receipt["id"]).stdout
+    assert f"the receipt names: recipient {NUMBER}, transactionID 70000077, clientRef other/77\n" in shown
+    assert "the message has: recipient 447700900001, clientRef order-1\n" in shown
     other = run("receipts", "match", receipt["id"], "msg_01h45ytscbebyvny4gc8cr8ma2", "--yes")
     assert (other.exit_code, "It is pending" in other.stderr) == (1, True)
 

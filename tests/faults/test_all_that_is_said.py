@@ -68,6 +68,7 @@ ELSEWHERE = {
     "database_misfit": "tests/web/test_health.py",
     "database_unreadable": "tests/faults/test_database.py",
     "gateway_clock": "tests/worker/test_shifted_clock.py",
+    "receipts_unmapped": "tests/store/health/test_service_state.py",
     "sending_not_configured": "tests/web/test_health.py",
     "spool_unreadable": "tests/spool/test_backlog.py",
     "time_slice_missing": "tests/web/test_health.py",

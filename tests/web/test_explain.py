@@ -1,15 +1,20 @@
 """The explanation of a message's status over the API."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import update
 
 from receiptsvc import ids
+from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Attempt, Message, MessageTransaction, Transition
+from receiptsvc.store.health import heartbeats
+from receiptsvc.store.outbound import send_gate
 from tests.support import rows, stories
 from tests.support.callers import SECRETS, client_of
 from tests.support.rows import T0, seconds
@@ -135,9 +140,51 @@ def test_it_explains_a_status_with_every_report_and_attempt(client: FlaskClient,
 def test_a_message_without_reports_is_explained_too(client: FlaskClient, database: Database) -> None:
     [message_id] = rows.accept(database, now=T0)
     told = explain(client, ids.public("msg", message_id))
-    assert told["because"] == "It was accepted here at 2026-01-05T12:00:00Z; nothing further has been reported."
+    begin = "It was accepted here at 2026-01-05T12:00:00Z; nothing further has been reported. It waits: "
+    assert told["because"] == f"{begin}no worker is at work."
     assert (told["attempts"], told["transactions"]) == ([], [])
     assert set(told["delays"].values()) == {None}
+
+
+def test_it_says_all_that_holds_a_message_that_was_not_given_to_the_gateway(
+    client: FlaskClient, database: Database
+) -> None:
+    now = database.clock.now()
+    later = now + timedelta(hours=1)
+    [message_id] = rows.accept(database, now=now)
+    [scheduled] = rows.accept(database, rows.message("447700900002", deliver_after=later), now=now)
+
+    def waits(message_id: UUID = message_id) -> str:
+        because: str = explain(client, ids.public("msg", message_id))["because"]
+        return because.partition("has been reported. ")[2]
+
+    def written(at: datetime) -> str:
+        return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+    with database.transaction() as session:
+        heartbeats.beat(session, "worker:1", now - timedelta(minutes=3))
+    assert waits() == f"It waits: no worker is at work since {written(now - timedelta(minutes=3))}."
+    with database.transaction() as session:
+        heartbeats.beat(session, "worker:1", now, gateway_fault="no connection", gateway_fault_at=now)
+    assert waits() == f"It waits: the gateway is amiss since {written(now)}: no connection."
+    with database.transaction() as session:
+        heartbeats.beat(session, "worker:1", now)
+    assert waits() == "It waits: others go out before it; at most 100000 a second go out."
+    with database.transaction() as session:
+        session.execute(update(Message).where(Message.id == scheduled).values(due_at=later))
+    assert waits(scheduled) == f"It waits: it is kept here until its deliverAfter, {written(later)}."
+    with database.transaction() as session:
+        send_gate.record_outcome(session, {SendOutcome.ACCOUNT_REFUSED}, now, was_probe=False)
+    client.post("/v1/sending/pause", json={"reason": "wrong price"})
+    told = waits()
+    assert told.startswith("It waits: sending is paused since ")
+    assert told.endswith(f" by desk: wrong price; the gateway refuses our credentials since {written(now)}.")
+    with database.transaction() as session:
+        step = {"transport": "soap", "message_guid": "guid", "started_at": now}
+        session.add(Attempt(message_id=message_id, number=1, **step))
+    assert waits() == "It is being given to the gateway now."
+    stories.report(database, message_id, Status.SUBMITTED, now)
+    assert "It waits" not in explain(client, ids.public("msg", message_id))["because"]
 
 
 def test_contradicting_final_words_are_explained(client: FlaskClient, database: Database) -> None:

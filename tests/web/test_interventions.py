@@ -43,6 +43,7 @@ def test_sending_is_paused_and_resumed(client: FlaskClient) -> None:
         "receiptsLateSeconds": 0.0,
         "noReceipts": False,
         "callbacksRefused": 0,
+        "unmapped": 0,
         "unmatched": 0,
         "quarantined": 0,
         "dead": 0,

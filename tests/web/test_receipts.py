@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -14,6 +15,7 @@ from sqlalchemy import delete, select, update
 from receiptsvc import bulk_actions, ids
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.statuses import Effect, Status
+from receiptsvc.dynmark import status_map
 from receiptsvc.store.core import audits
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
@@ -24,10 +26,11 @@ from receiptsvc.store.inbox.receipts import ReceiptFilter, ReplaySelection
 from receiptsvc.store.messages import hourly_counts, transitions
 from receiptsvc.web.app import create_app
 from receiptsvc.worker.receipt_processor import process
+from receiptsvc.worker.reprocess import reprocess
 from tests.support import rows
 from tests.support.callers import SECRETS, client_of, make_settings
 from tests.support.rows import T0, seconds
-from tests.support.work import ALICE, BOB, RULES
+from tests.support.work import ALICE, BOB, READER, RULES
 
 NOBODY = "rcp_00000000000000000000000000"
 BY = Actor(actor="test", reason="why not")
@@ -432,6 +435,34 @@ def test_a_receipt_that_names_another_number_is_matched_only_if_the_body_says_so
         post(client, match, {"message": msg(message_id), **({"anyRecipient": True} if is_other else {})}, 202)
         work(database)
         assert get(client, f"/v1/receipts/{rcp(receipt_id)}")["messageId"] == msg(message_id)
+
+
+@pytest.mark.on_postgresql
+def test_a_match_by_hand_is_told_as_one_wherever_its_report_is_shown(client: FlaskClient, database: Database) -> None:
+    [message_id] = rows.accept(database, rows.message(client_ref="order-1"))
+    named = "recipient=447700900906&transactionid=4711&clientref=other"
+    receipt_id = rows.keep(database, f"statusid=1&statusdescription=Delivered&{named}", channel=Channel.ACCOUNT)
+    work(database)
+    body = {"message": msg(message_id), "anyRecipient": True, "reason": "the portal says so"}
+    post(client, f"/v1/receipts/{rcp(receipt_id)}/match", body, 202)
+    work(database)
+    by_hand = "matched by hand by desk: the portal says so"
+    noted = f"it has no provider time; {by_hand}"
+    assert f"({by_hand}); that is a final word" in get(client, f"/v1/messages/{msg(message_id)}/explain")["because"]
+    assert get(client, f"/v1/messages/{msg(message_id)}")["transitions"][-1]["reason"] == noted
+    timeline = post(client, "/v1/conversations/query", {"clientRef": "order-1"}, 200)["timeline"]
+    assert [entry["reason"] for entry in timeline if entry["type"] == "transition"] == [None, noted]
+    story = get(client, f"/v1/receipts/{rcp(receipt_id)}")
+    assert (story["outcome"], story["reason"]) == ("applied", noted)
+    assert (story["recipient"], story["transactionID"], story["clientRef"]) == ("447700900906", "4711", "other")
+    assert story["message"] == {"recipient": "447700900001", "transactionID": "4711", "clientRef": "order-1"}
+    found = post(client, "/v1/receipts/query", {"recipient": "447700900906"}, 200)["items"]
+    assert [item["id"] for item in found] == [rcp(receipt_id)]
+    today = replace(RULES, reader=replace(READER, status_map=status_map.load({"1": Status.EXPIRED})))
+    assert len(list(reprocess(database, today, T0, is_applied=True))) == 1
+    again = get(client, f"/v1/messages/{msg(message_id)}")["transitions"][-1]
+    assert (again["status"], again["reason"]) == ("expired", f"read again; {by_hand}")
+    assert in_order(database)
 
 
 def test_matching_to_an_unknown_message_changes_nothing(client: FlaskClient, database: Database) -> None:

@@ -18,7 +18,7 @@ from receiptsvc.store.inbox.receipts import ReplaySelection
 from receiptsvc.worker.receipt_processor import process
 from receiptsvc.worker.reprocess import reprocess
 from tests.support.rows import accept, arrival, insert_arrivals, keep, message, seconds
-from tests.support.work import ALICE, BOB, RULES, assert_sound, outcome, said, work, work_off
+from tests.support.work import ALICE, BOB, RULES, answer, assert_sound, offer, outcome, said, work, work_off
 from tests.worker.test_reprocess import NEW, UNKNOWN
 
 BY = Actor(actor="test", reason="why not")
@@ -84,19 +84,21 @@ def test_receipts_that_are_simply_recorded_cost_no_statement(database: Database)
     assert not [statement for statement in statements if "receipt_references" in statement]
 
 
-def test_it_is_forgotten_once_the_receipt_is_recorded_and_stays_when_it_is_dismissed(database: Database) -> None:
+def test_it_is_forgotten_once_the_receipt_found_its_message_and_stays_if_a_person_decided(database: Database) -> None:
     [mine] = accept(database)
-    matched, dismissed = keep(database, said(tx="1")), keep(database, said(tx="2"))
+    offer(database)
+    found, matched, dismissed = (keep(database, said(tx=tx)) for tx in ("3", "1", "2"))
     work(database)
-    assert set(named(database)) == {matched, dismissed}
+    assert set(named(database)) == {found, matched, dismissed}
+    answer(database, mine, tx="3")
     with database.transaction() as session:
         receipts.match(session, matched, mine, BY, seconds(200))
         receipts.dismiss(session, dismissed, BY, seconds(200))
-    assert set(named(database)) == {matched, dismissed}, "one is only pending"
+    assert set(named(database)) == {found, matched, dismissed}, "two are only pending"
     work(database, 300)
-    assert outcome(database, matched) == "applied"
-    assert set(named(database)) == {dismissed}
-    assert_sound(database, applied=1, dismissed=1)
+    assert (outcome(database, found), outcome(database, matched)) == ("applied", "duplicate")
+    assert set(named(database)) == {matched, dismissed}
+    assert_sound(database, applied=1, duplicate=1, dismissed=1)
 
 
 def test_replay_and_rebuild_write_down_what_an_earlier_release_did_not(database: Database) -> None:

@@ -9,6 +9,7 @@ from receiptsvc.cli.terminal import display, tables
 from receiptsvc.cli.terminal.display import Json, cell, format_time, plain
 from receiptsvc.cli.terminal.tables import Column
 from receiptsvc.domain import meanings
+from receiptsvc.domain.correlation import BY_HAND
 from receiptsvc.domain.inbox import ReceiptOutcome
 
 _OUTCOME_STYLES = {
@@ -62,7 +63,7 @@ def print_receipt(out: Console, receipt: Json) -> None:
             ("message", cell(receipt.get("messageId"))),
             ("candidates", cell(candidates)),
             ("first of its callback", cell(receipt.get("callbackId"))),
-            *((name, cell(receipt.get(name))) for name in _NAMED),
+            *_named_fields(receipt),
             ("method", cell(receipt.get("method"))),
             ("query", cell(receipt.get("query"))),
             ("body", cell(receipt.get("body"))),
@@ -93,6 +94,19 @@ def describe_receipt(receipt: Json) -> Text:
     if meaning is not None and meaning.action != "nothing":
         text.append(f" To do: {meaning.action}.")
     return text
+
+
+def _named_fields(receipt: Json) -> list[tuple[str, tables.Cell]]:
+    """What a receipt names. Beside what its message has, unless the two fit: a person's match need not."""
+    message, rule = receipt.get("message"), (receipt.get("transition") or {}).get("rule", BY_HAND)
+    is_compared = bool(message) and rule == BY_HAND
+    compared = ("recipient", "transactionID", "clientRef") if is_compared else ()
+    sides = [("the receipt names", receipt), ("the message has", message or {})] if is_compared else []
+    found = [
+        (side, cell(", ".join(f"{name} {named[name]}" for name in compared if named.get(name))))
+        for side, named in sides
+    ]
+    return found + [(name, cell(receipt.get(name))) for name in _NAMED if name not in compared]
 
 
 def _outcome(receipt: Json) -> Text:

@@ -65,10 +65,10 @@ def is_any_alive(connection: Connection, kind: str, now: datetime) -> bool:
     return connection.scalar(query.where(Heartbeat.seen_at > now - UNSEEN_AFTER).limit(1)) is not None
 
 
-def last_seen(session: Session, kind: str) -> datetime | None:
-    """When a process of a kind last reported; None: never, or those that did have ended properly."""
-    query = select(func.max(Heartbeat.seen_at)).where(Heartbeat.process.startswith(f"{kind}:", autoescape=True))
-    return session.scalar(query)
+def find_last_seen(session: Session, kind: str) -> datetime | None:
+    """When the last process of a kind reported that did not end well; None: there is none."""
+    of_kind = Heartbeat.process.startswith(f"{kind}:", autoescape=True)
+    return session.scalar(select(func.max(Heartbeat.seen_at)).where(of_kind))
 
 
 def find_alive(session: Session, kind: str, now: datetime) -> Sequence[Heartbeat]:

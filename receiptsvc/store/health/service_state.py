@@ -4,6 +4,8 @@ It is read from the heads of indexes, from kept counts and from small tables, so
 rows. Who looks: `/readyz`, `/metrics` and `GET /v1/sending` in web processes, and each worker for its log.
 """
 
+import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,6 +32,17 @@ GATEWAY_AMISS = "gateway_amiss"  # the name of a finding
 
 _LOOKED_AT = 200  # of the newest callbacks, for one that is a receipt; and of the messages that wait
 _FOR_A_PERSON = (ReceiptOutcome.UNMATCHED, ReceiptOutcome.QUARANTINED, ReceiptOutcome.DEAD)
+_MAX_CODES = 3  # that are named
+_CODE = re.compile("[0-9A-Za-z_-]{1,6}")  # no longer ones: what a gateway writes there could be a number
+
+# The condition of a partial index, word for word as the migration has it.
+_UNMAPPED = text("""
+    SELECT provider_status_id FROM transitions
+    WHERE (transitions.effect <> 'applied' AND transitions.receipt_id IS NOT NULL
+        AND transitions.superseded_at IS NULL) AND effect = 'unmapped'
+    AND NOT EXISTS (SELECT 1 FROM outcomes WHERE outcomes.receipt_id = transitions.receipt_id)
+    ORDER BY receipt_id DESC LIMIT :most
+""")
 
 
 class Finding(NamedTuple):
@@ -48,7 +61,8 @@ class ServiceState:
     """How the service does, as of one moment. Durations are in seconds.
 
     `no_receipt_since`: when the last receipt came, if messages have waited for theirs since then for long; `is_silent`:
-    whether they do. `refused`: callbacks of the last hour that claim a key which is not listed.
+    whether they do. `refused`: callbacks of the last hour that claim a key which is not listed. `unmapped_codes`: some
+    codes of the newest receipts that are unmapped, the most frequent first.
     """
 
     workers: Sequence[Heartbeat]
@@ -58,6 +72,7 @@ class ServiceState:
     no_receipt_since: datetime | None
     refused: Sequence[RejectedByKey]
     ledger: Ledger
+    unmapped_codes: Sequence[str]
 
     @property
     def gateway_faults(self) -> Sequence[tuple[str, datetime]]:
@@ -80,6 +95,7 @@ def read(session: Session, now: datetime, *, listed_kids: Collection[str]) -> Se
         for entry in rejected.count_by_kid(session, now - REFUSED_WITHIN)
         if entry.kid is not None and entry.kid not in listed_kids
     ]
+    ledger = counters.read(session)
     return ServiceState(
         workers=heartbeats.find_alive(session, "worker", now),
         receipts_late_seconds=_late(due.receipt_at, now),
@@ -87,7 +103,8 @@ def read(session: Session, now: datetime, *, listed_kids: Collection[str]) -> Se
         is_silent=is_silent,
         no_receipt_since=last_receipt_at if is_silent else None,
         refused=refused,
-        ledger=counters.read(session),
+        ledger=ledger,
+        unmapped_codes=_find_unmapped_codes(session) if ledger.outcomes[ReceiptOutcome.UNMAPPED] > 0 else [],
     )
 
 
@@ -116,7 +133,18 @@ def describe(state: ServiceState) -> list[Finding]:
     ]
     if counts:
         found.append(Finding("receipts_for_a_person", f"receipts need a person: {', '.join(counts)}"))
+    unmapped = state.ledger.outcomes[ReceiptOutcome.UNMAPPED]
+    if unmapped > 0:
+        public = f"receipts have a code without a meaning: {unmapped} unmapped"
+        codes = f" (code {', '.join(state.unmapped_codes)}): name it in STATUS_MAP" if state.unmapped_codes else ""
+        found.append(Finding("receipts_unmapped", f"{public}{codes}", public))
     return found
+
+
+def _find_unmapped_codes(session: Session) -> list[str]:
+    codes = session.scalars(_UNMAPPED, {"most": _LOOKED_AT}).all()
+    counts = Counter(code for code in codes if code is not None and _CODE.fullmatch(code))
+    return [code for code, _ in counts.most_common(_MAX_CODES)]
 
 
 def _find_last_receipt(session: Session) -> datetime | None:

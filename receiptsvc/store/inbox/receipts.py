@@ -45,6 +45,7 @@ WAITING = (*RETRIABLE, ReceiptOutcome.PENDING)  # those of a receipt that fits n
 
 MAX_UNMATCHED = 10_000  # that are counted at once
 
+_MATCHED = "matched"  # the action of the audits of a match by hand
 _HOUR_MILLISECONDS = 3_600_000
 _MAX_PAGES = 4  # of rows, each of which is looked up in one or two other tables; of all scans of a page together
 
@@ -105,7 +106,8 @@ class ReceiptFilter:
 class ReceiptEntry:
     """A receipt without its bytes. `message_id`: of its transition, else the one assigned by hand, else its URL's.
 
-    `recipient`, `transaction_id` and `client_ref`: as it names them; once it is recorded with a word, its message's.
+    `recipient`, `transaction_id` and `client_ref`: as it names them; once it is recorded with a word, its message's,
+    unless it was matched by hand.
     """
 
     row: InboxRow
@@ -133,6 +135,7 @@ class ReceiptDetail(ReceiptEntry):
     content_type: str | None
     content_encoding: str | None
     transition: Transition | None  # the current one; else the last one that was superseded
+    message: Message | None  # of `message_id`
     audits: Sequence[Audit]
 
 
@@ -190,8 +193,18 @@ def find_receipt(session: Session, receipt_id: UUID) -> ReceiptDetail | None:
         transition=session.scalars(
             of_receipt.order_by(Transition.superseded_at.is_not(None), Transition.id.desc()).limit(1)
         ).first(),
+        message=session.get(Message, entry.message_id) if entry.message_id else None,
         audits=audits.read(session, ids.public("rcp", receipt_id)),
     )
+
+
+def describe_matches(session: Session, receipt_ids: Collection[UUID]) -> Mapping[UUID, str]:
+    """Who matched these receipts by hand, and why, of those that were."""
+    if not receipt_ids:
+        return {}
+    subjects = {ids.public("rcp", receipt_id): receipt_id for receipt_id in receipt_ids}
+    found = audits.find_newest(session, subjects, _MATCHED)
+    return {subjects[name]: correlation.describe_hand(each.actor, each.reason) for name, each in found.items()}
 
 
 def match(
@@ -202,7 +215,7 @@ def match(
     `to_any_recipient`: also if the receipt names another number than the message went to, as what is recorded can't be
     taken back. Raises Refused, NoSuchMessage and OtherRecipient.
     """
-    entry = _lock(session, receipt_id, "matched", MATCHABLE)
+    entry = _lock(session, receipt_id, _MATCHED, MATCHABLE)
     if entry is None:
         return None
     if entry.row.channel == Channel.INBOUND:
@@ -217,7 +230,7 @@ def match(
         raise NoSuchMessage("there is no message with this id")
     if not to_any_recipient and correlation.names_other_number(entry.recipient, recipient):
         raise OtherRecipient("the receipt names another number than the message went to")
-    return _reopen(session, entry, "matched", by, now, assigned_to=message_id)
+    return _reopen(session, entry, _MATCHED, by, now, assigned_to=message_id)
 
 
 def retry(session: Session, receipt_id: UUID, by: Actor, now: datetime) -> ReceiptEntry | None:
@@ -438,14 +451,17 @@ def _load_entries(session: Session, rows: Sequence[InboxRow]) -> list[ReceiptEnt
     told = find(Transition, Transition.superseded_at.is_(None))
     written, waiting, parked = find(OutcomeRow), find(PendingRow), find(Parked)
     named = find(ReceiptReferences)
-    messages = _find_named(session, [each.message_id for each in told.values() if each.receipt_id not in named])
+    # What a person matched may name something else than its message has.
+    as_message = [each for each in told.values() if each.receipt_id not in named and each.rule != correlation.BY_HAND]
+    of_message = {each.receipt_id: each.message_id for each in as_message}
+    messages = _find_named(session, of_message.values())
     return [
         _make_entry(
             row,
             told.get(row.id),
             waiting.get(row.id) or written.get(row.id),
             parked.get(row.id),
-            named.get(row.id) or (messages.get(told[row.id].message_id) if row.id in told else None),
+            named.get(row.id) or (messages.get(of_message[row.id]) if row.id in of_message else None),
         )
         for row in rows
     ]

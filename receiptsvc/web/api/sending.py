@@ -174,7 +174,7 @@ def _describe_state(session: Session, gate: SendGate) -> dict[str, Any]:
         "waiting": waiting.messages,
         "waiting_since": waiting.since,
         "workers": len(state.workers),
-        "worker_seen_at": heartbeats.last_seen(session, "worker"),
+        "worker_seen_at": heartbeats.find_last_seen(session, "worker"),
         "gateway_faults": [{"fault": fault, "since": since} for fault, since in state.gateway_faults],
         "messages_late_seconds": state.messages_late_seconds,
         "receipts_late_seconds": state.receipts_late_seconds,

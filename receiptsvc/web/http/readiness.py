@@ -43,7 +43,10 @@ SENDING_NOT_CONFIGURED = "sending not configured"
 TIME_SLICE_MISSING = "no time slice for next month's receipts"
 
 # What /metrics says of the whole service, as metric → help.
-COUNTED = (ReceiptOutcome.PENDING, ReceiptOutcome.UNMATCHED, ReceiptOutcome.QUARANTINED, ReceiptOutcome.DEAD)
+COUNTED = (
+    *(ReceiptOutcome.PENDING, ReceiptOutcome.UNMAPPED, ReceiptOutcome.UNMATCHED),
+    *(ReceiptOutcome.QUARANTINED, ReceiptOutcome.DEAD),
+)
 GAUGES = {
     "receipts_of_one_sender": "Receipts of one sender that wait in a turn of their own, of the next 5,000; 0: fewer "
     "than 1,000",

@@ -83,7 +83,8 @@ class Receipt(Schema):
         allow_none=True,
         metadata=about(
             "The number it names, international digits where it could be read so; of a reply with a wrong key its "
-            "sender. Of a receipt that was recorded with a word: its message's, and so the next two.",
+            "sender. Of a receipt that was recorded with a word: its message's, and so the next two, unless it was "
+            "matched by hand.",
             "447700900000",
         ),
     )
@@ -119,6 +120,16 @@ class ReceiptTransition(Schema):
         lambda transition: transition.superseded_at is not None,
         metadata=about("Whether a later reading replaced it, so that it no longer counts.", False, type="boolean"),
     )
+
+
+class ReceiptMessage(Schema):
+    """The message of a receipt, by what receipts name."""
+
+    recipient = fields.String(metadata=about("The number it went to.", "447700900000"))
+    transaction_id = fields.String(
+        data_key="transactionID", allow_none=True, metadata=about("The gateway's id.", "1234567")
+    )
+    client_ref = fields.String(allow_none=True, metadata=about("Your reference.", "order/1234"))
 
 
 class Audit(Schema):
@@ -159,6 +170,9 @@ class ReceiptStory(Receipt):
     )
     transition = fields.Nested(
         ReceiptTransition, allow_none=True, metadata=about("What it led to; null: nothing was recorded.")
+    )
+    message = fields.Nested(
+        ReceiptMessage, allow_none=True, metadata=about("The message that messageId names; null: there is none.")
     )
     audits = fields.List(
         fields.Nested(Audit), metadata=about(f"What was done to it, the earliest first; the newest {MAX_ROWS}.")

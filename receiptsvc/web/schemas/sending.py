@@ -13,7 +13,7 @@ from receiptsvc.store.outbound.next_due import MAX_WAITING
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 
-COUNTED = (ReceiptOutcome.UNMATCHED, ReceiptOutcome.QUARANTINED, ReceiptOutcome.DEAD)
+COUNTED = (ReceiptOutcome.UNMAPPED, ReceiptOutcome.UNMATCHED, ReceiptOutcome.QUARANTINED, ReceiptOutcome.DEAD)
 NO_WORKER = "no worker is at work"
 
 _EXAMPLE_TIME = "2026-01-31T09:30:05.310000Z"
@@ -131,6 +131,7 @@ class SendingState(Schema):
     callbacks_refused = fields.Integer(
         metadata=about("Callbacks of the last hour's sample that claim a key which is not listed.", 0)
     )
+    unmapped = fields.Integer(metadata=about("Receipts with a code that has no meaning here: see STATUS_MAP.", 0))
     unmatched = fields.Integer(metadata=about("Receipts that fit no message yet.", 0))
     quarantined = fields.Integer(metadata=about("Receipts that can't be read, or came with a wrong key.", 0))
     dead = fields.Integer(metadata=about("Receipts on which work failed again and again.", 0))

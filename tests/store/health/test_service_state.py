@@ -12,16 +12,18 @@ import pytest
 from sqlalchemy import update
 
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
+from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database, plain_url
 from receiptsvc.store.core.models import Message
 from receiptsvc.store.health import health_log, heartbeats, service_state
 from receiptsvc.store.health.health_log import HealthLog
 from receiptsvc.store.health.service_state import Finding
-from receiptsvc.store.inbox import counters, rejected
+from receiptsvc.store.inbox import counters, receipts, rejected
 from receiptsvc.store.inbox.rejected import RejectedCallback
 from receiptsvc.store.outbound import send_gate
 from tests.support.processes import until
 from tests.support.rows import T0, accept, arrival, insert_arrivals, keep, message
+from tests.support.work import work
 
 _AS_WITH_MORE_ROWS = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"
 MINUTE = timedelta(minutes=1)
@@ -100,6 +102,20 @@ def test_receipts_for_a_person_are_told_from_the_counters(database: Database) ->
     with database.transaction() as session:
         counters.add(session, {ReceiptOutcome.UNMATCHED: 3, ReceiptOutcome.DEAD: 1, ReceiptOutcome.APPLIED: 9})
     assert findings(database) == {"receipts_for_a_person": "receipts need a person: 3 unmatched, 1 dead"}
+
+
+def test_unmapped_receipts_are_told_with_their_codes_but_not_what_may_be_a_number(database: Database) -> None:
+    [message_id] = accept(database)
+    for code in ("9", "77", "9", "447700900001"):
+        keep(database, f"statusid={code}&statusdescription=Pending+review", message_id=message_id)
+    dismissed = keep(database, "statusid=4711&statusdescription=Review", message_id=message_id)
+    work(database)
+    with database.transaction() as session:
+        receipts.dismiss(session, dismissed, Actor(actor="desk", reason="noise"), T0)
+    with database.reading() as session:
+        (finding,) = service_state.describe(service_state.read(session, T0, listed_kids={"k1"}))
+    assert finding.text == "receipts have a code without a meaning: 4 unmapped (code 9, 77): name it in STATUS_MAP"
+    assert finding.public == "receipts have a code without a meaning: 4 unmapped"
 
 
 def test_what_workers_find_of_the_gateway_is_told_once_since_the_first_of_them(database: Database) -> None:
