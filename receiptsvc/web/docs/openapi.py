@@ -76,7 +76,7 @@ def document_of(app: Flask, server_url: str, description: str) -> Document:
     )
     for status, meaning in PROBLEMS.items():
         response = {"description": meaning, "content": {errors.CONTENT_TYPE: {"schema": Problem}}}
-        api.spec.components.response(HTTPStatus(status).name, response, lazy=status != 405)  # which is no call's own
+        api.spec.components.response(HTTPStatus(status).name, response, lazy=True)
     del api.spec.components.schemas["PaginationMetadata"]  # flask-smorest's; our pages have nextCursor
     for schema in (*TIMELINE, *EVENTS):
         api.spec.components.schema(schema.__name__, schema=schema)

@@ -24,7 +24,6 @@ PROBLEMS = {
     401: "No API key came with the request, or none that is known.",
     403: "The key lacks the scope that this needs.",
     404: "There is no such thing.",
-    405: "This address does not know this method; the header `Allow` names those that it knows.",
     408: f"The body came too slowly: less than {MIN_BYTES_PER_SECOND // 1024} KiB a second, or nothing for "
     f"{CREDIT_SECONDS:g} s.",
     409: "It can't be done in the present state; `detail` says why. With `Retry-After`, ask again.",
