@@ -41,8 +41,7 @@ def test_the_examples_of_a_class_of_failures_are_of_it(reason: FailureReason) ->
 
 def test_meanings_fit_into_a_table() -> None:
     every = (meanings.STATUSES, meanings.EFFECTS, meanings.OUTCOMES, meanings.MATCHING_RULES, meanings.STEPS)
-    every = (*every, meanings.FAILURE_REASONS)
-    for meaning in (one for each in every for one in each.values()):
+    for meaning in (one for each in (*every, meanings.FAILURE_REASONS) for one in each.values()):
         assert meaning.means
         assert not meaning.means.endswith(".")
         assert not {"|", "\n"} & set("".join(map(str, meaning)))
