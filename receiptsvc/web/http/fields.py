@@ -336,7 +336,9 @@ def number_suffix(**options: Any) -> Coded[str]:
 
 def cursor(kind: Cursor[Value], **options: Any) -> Coded[Value]:
     """Where a page of a list begins."""
-    options.setdefault("metadata", {"description": "The nextCursor of the page before."})
+    options.setdefault(
+        "metadata", {"description": "The nextCursor of the page before, with the same filters as there."}
+    )
     return _string(Coded(read=kind.decode, **options), pattern=cursors.PATTERN)
 
 
