@@ -12,7 +12,7 @@ from receiptsvc.cli.terminal import display
 from receiptsvc.client import Json
 from receiptsvc.demo import kept, setup
 from receiptsvc.demo.processes import Stack
-from receiptsvc.demo.story import ADA, KEPT_REFERENCE, STORY, is_wanted, play
+from receiptsvc.demo.story import ADA, KEPT_REFERENCE, STORY, is_wanted, let_replies_through, play
 from receiptsvc.locations import DATA, IS_CHECKED_OUT, key_path
 
 _EXPORT_KEYS = 'export CALLBACK_KEYS="$(cat {0}/callback_keys)" API_KEYS="desk:ops+read+send:$(cat {0}/api_key)"'
@@ -25,8 +25,8 @@ def demo(stay: bool, is_empty: bool) -> None:
     """Send a conversation through the sandbox and watch its receipts come back.
 
     On a scratch SQLite file, or in a scratch schema of the PostgreSQL that DATABASE_URL names. DYNMARK_* is ignored.
-    With --stay, in the database that DATABASE_URL names, where the conversation is sent once only; it must hold no
-    messages of a real service.
+    With --stay, on the port PORT and in the database that DATABASE_URL names, where the conversation is sent once only;
+    it must hold no messages of a real service. It can be reached from this machine only.
     """
     if is_empty and not stay:
         raise click.UsageError("--empty goes with --stay.")
@@ -46,6 +46,8 @@ def demo(stay: bool, is_empty: bool) -> None:
         if is_wanted(stack, reference, is_empty=is_empty, is_kept=stay):
             play(stack, reference=reference, show=partial(_show, console))
             console.print(f"All {len(STORY)} messages reached the status they should have, and the ledger balances.")
+        else:
+            let_replies_through(stack)
         if stay:
             _stay(stack, console)
 
@@ -60,7 +62,8 @@ def _stay(stack: Stack, console: Console) -> None:
     console.print(f"\n  API       {stack.url}/docs      (key: {key_path()})")
     console.print(f"  Sandbox   {stack.sandbox_url}/sandbox/report")
     console.print(f"  Logs      {stack.folder}")
-    variable = "" if stack.url.endswith(f":{setup.WEB_PORT}") else f"RECEIPTSVC_URL={stack.url} "
+    port = stack.environ["PORT"]
+    variable = "" if port == "8000" else f"PORT={port} "
     command = ".venv/bin/python -m receiptsvc" if IS_CHECKED_OUT else "receiptsvc"
     console.print(f"\nTry: {variable}{command} status {ADA}")
     if not stack.database_url.startswith("sqlite"):

@@ -26,7 +26,8 @@ _MARK = "demo.database_marked"
 
 def settings() -> Settings:
     """The settings that a run has, and the other commands with the same DATABASE_URL. Raises SettingsError."""
-    desk = Settings.from_env({"DATABASE_URL": f"sqlite:///{DATA / 'receiptsvc.db'}"})  # makes the keys
+    port = {"PORT": os.environ.get("PORT", "")}
+    desk = Settings.from_env({"DATABASE_URL": f"sqlite:///{DATA / 'receiptsvc.db'}", **port})  # makes the keys
     database_url = os.environ.get("DATABASE_URL", "").strip()
     if not database_url:
         return desk
@@ -36,6 +37,7 @@ def settings() -> Settings:
             "DATABASE_URL": database_url,
             "CALLBACK_KEYS": ",".join(f"{key.kid}:{key.secret}" for key in desk.callback_keys),
             "API_KEYS": f"{api_key.name}:{'+'.join(sorted(api_key.scopes))}:{api_key.secret}",
+            **port,
         }
     )
 

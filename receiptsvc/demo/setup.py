@@ -19,31 +19,39 @@ from receiptsvc.demo.story import DemoFailed
 from receiptsvc.locations import DATA
 from receiptsvc.worker import single_instance
 
-WEB_PORT, SANDBOX_PORT = 8000, 9100
+SANDBOX_PORT = 9100
+
+_LISTENING = {"LISTEN_ADDRESS": "127.0.0.1"}  # the keys are in a file, or shown, but no other machine has a use for it
 
 _SLOW_RECEIPTS = ("--delay-ms", "150", "--late-seconds", "3")  # so that a message is repeated before its receipts come
 
 
 def make_stack(folder: Path, url: str, *, stay: bool) -> Stack:
-    """The demo's processes, not started yet. `stay`: with the keys in the data folder, on the usual ports if free.
+    """The demo's processes, not started yet. `stay`: with the keys in the data folder, and on the port PORT.
 
-    Raises DemoFailed if another run with `stay` is up on the same SQLite file, or the database is a real service's.
+    Raises DemoFailed if another run with `stay` is up on the same SQLite file, the database is a real service's, or the
+    port is taken: other commands look for the service there, so another one is not chosen.
     """
     if not stay:
-        return Stack(folder, url, sandbox_flags=_SLOW_RECEIPTS)
+        return Stack(folder, url, settings=_LISTENING, sandbox_flags=_SLOW_RECEIPTS)
     settings = kept.settings()
-    web, sandbox = (port if is_free(port) else free_port() for port in (WEB_PORT, SANDBOX_PORT))
     if settings.is_sqlite:
         _refuse_second_run(settings.database_url)
     kept.refuse_foreign(settings.database_url)
+    if not is_free(settings.port):
+        raise DemoFailed(
+            f"port {settings.port} is taken by another program: stop that one, or name a free port in PORT, for "
+            "this and for the other commands"
+        )
+    sandbox = SANDBOX_PORT if is_free(SANDBOX_PORT) else free_port()
     now = str(int(time.time()))
     callback_keys = ",".join(f"{key.kid}:{key.secret}" for key in settings.callback_keys)
     return Stack(
         folder,
         url,
-        ports=(web, sandbox),
+        ports=(settings.port, sandbox),
         api_key=settings.api_keys[0].secret,
-        settings={"CALLBACK_KEYS": callback_keys},
+        settings={**_LISTENING, "CALLBACK_KEYS": callback_keys},
         # Ids must be above those of earlier runs, which the kept data has.
         sandbox_flags=(*_SLOW_RECEIPTS, "--transaction-start", now, "--msgid-start", now),
     )

@@ -61,7 +61,7 @@ def play(
     """
     client = stack.client()
     ledger_before = client.ledger()
-    _control_sandbox(stack, "behaviour", reply_url=_reply_url(stack))
+    let_replies_through(stack)
     for step in STORY:
         _control_sandbox(stack, "behaviour", numbers={step.recipient: list(step.behaviour)})
         message = {"recipients": [step.recipient], "text": step.text, "originator": SHOP, "clientRef": reference}
@@ -79,6 +79,11 @@ def play(
     faults = _find_faults(client, reference, _read_report(stack)) + _find_ledger_faults(ledger_before, ledger)
     if faults:
         raise DemoFailed("the demo did not end as it should:\n" + "\n".join(f"  - {fault}" for fault in faults))
+
+
+def let_replies_through(stack: Stack) -> None:
+    """Tell the sandbox where replies go, which a gateway's customer enters in its portal."""
+    _control_sandbox(stack, "behaviour", reply_url=tokens.static_urls(Settings.from_env(stack.environ)).inbound)
 
 
 def is_wanted(stack: Stack, reference: str, *, is_empty: bool, is_kept: bool) -> bool:
@@ -129,10 +134,6 @@ def _wait_for_next_second(stack: Stack) -> None:
 
 def _was_offered(client: Client, message_id: str) -> bool:
     return bool(client.message(message_id)["status"] != "accepted")
-
-
-def _reply_url(stack: Stack) -> str:
-    return tokens.static_urls(Settings.from_env(stack.environ)).inbound
 
 
 def _control_sandbox(stack: Stack, command: str, **members: object) -> None:

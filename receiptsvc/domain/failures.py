@@ -2,6 +2,7 @@
 
 The gateway's descriptions are free text, of which many say no reason. The words looked for are those of the error
 lists of SMPP and of 3GPP TS 29.002, which gateways pass on. A class is no status: nothing is decided by it.
+What each means to a reader is in `meanings`.
 """
 
 import re

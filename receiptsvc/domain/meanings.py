@@ -7,6 +7,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from receiptsvc.domain.failures import FailureReason
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.statuses import RESOLUTIONS, Effect, Status
 
@@ -94,6 +95,32 @@ OUTCOMES: Mapping[ReceiptOutcome, OutcomeMeaning] = {
     ),
     ReceiptOutcome.DEAD: OutcomeMeaning("working on it failed eight times", "look at its reason, then retry it"),
     ReceiptOutcome.DISMISSED: OutcomeMeaning("an operator set it aside, with a reason"),
+}
+
+# Why a message failed, as classes for statistics. In the order in which the gateway's words are tried, then our own.
+FAILURE_REASONS: Mapping[FailureReason, Meaning] = {
+    FailureReason.UNKNOWN_NUMBER: Meaning("there is no such subscriber", 'For example "Unknown subscriber".'),
+    FailureReason.BLOCKED: Meaning(
+        "the person, the network or a filter keeps it away", 'For example "Blacklisted" or "Call barred".'
+    ),
+    FailureReason.CREDIT: Meaning(
+        "the account or the handset has no credit left", 'For example "Insufficient credit".'
+    ),
+    FailureReason.EXPIRED: Meaning(
+        "it became too old to deliver", 'For example "Validity period expired"; or `expired` without another reason.'
+    ),
+    FailureReason.UNREACHABLE: Meaning(
+        "the handset is off, away, busy or full", 'For example "Absent subscriber" or "Memory full".'
+    ),
+    FailureReason.NETWORK: Meaning("a fault of a network or a route", 'For example "Network congestion".'),
+    FailureReason.UNSAID: Meaning(
+        "the gateway gave no reason: no description, or one that only says that it failed",
+        'For example "Undeliverable".',
+    ),
+    FailureReason.OTHER: Meaning("its description is in none of these classes"),
+    FailureReason.REFUSED: Meaning("the gateway did not take it when it was sent", "Its status is `failed`."),
+    FailureReason.NEVER_SENT: Meaning("its `validUntil` passed before it was given to the gateway"),
+    FailureReason.BY_HAND: Meaning("a person settled it as failed", "By `POST /v1/messages/{id}/resolve`."),
 }
 
 # How a receipt found its message, in the order in which the rules are tried.

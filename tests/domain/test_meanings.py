@@ -1,12 +1,17 @@
 """Every word that the API shows has a meaning, and every meaning belongs to a word that is used."""
 
 import ast
+import re
 from collections.abc import Iterator
+
+import pytest
 
 from receiptsvc.config import PROJECT
 from receiptsvc.domain import meanings
+from receiptsvc.domain.failures import FailureReason, reason_of
 from receiptsvc.domain.inbox import ReceiptOutcome
-from receiptsvc.domain.statuses import Effect, Status
+from receiptsvc.domain.statuses import Effect, Report, Source, Status
+from tests.support.rows import T0
 
 
 def test_every_status_has_a_meaning_in_rank_order() -> None:
@@ -23,9 +28,20 @@ def test_every_outcome_has_a_meaning_and_an_effect_means_the_same_as_an_outcome(
         assert meanings.OUTCOMES[ReceiptOutcome(effect.value)].means == meaning.means
 
 
+def test_every_class_of_failures_has_a_meaning() -> None:
+    assert set(meanings.FAILURE_REASONS) == set(FailureReason)
+
+
+@pytest.mark.parametrize("reason", meanings.FAILURE_REASONS)
+def test_the_examples_of_a_class_of_failures_are_of_it(reason: FailureReason) -> None:
+    for description in re.findall(r'"(.+?)"', meanings.FAILURE_REASONS[reason].more):
+        report = Report(Source.GATEWAY, Status.UNDELIVERED, T0, None, "7", description)
+        assert reason_of(report, "token") is reason
+
+
 def test_meanings_fit_into_a_table() -> None:
     every = (meanings.STATUSES, meanings.EFFECTS, meanings.OUTCOMES, meanings.MATCHING_RULES, meanings.STEPS)
-    for meaning in (one for each in every for one in each.values()):
+    for meaning in (one for each in (*every, meanings.FAILURE_REASONS) for one in each.values()):
         assert meaning.means
         assert not meaning.means.endswith(".")
         assert not {"|", "\n"} & set("".join(map(str, meaning)))

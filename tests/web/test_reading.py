@@ -185,6 +185,8 @@ def test_a_conversation_has_its_timeline_page_by_page(client: FlaskClient, datab
     sent, accepted, delivered = read["timeline"]
     assert sent["type"] == "message"
     assert (sent["text"], sent["originator"], sent["status"]) == ("Hello", "ACME", "delivered")
+    assert sent["clientRef"] == "order/1"
+    assert get(client, "/v1/recipients/447700900001")["items"][-1] == sent
     assert sent["url"] == f"http://127.0.0.1:8000/v1/messages/{sent['id']}"
     assert (accepted["type"], accepted["status"], accepted["messageId"]) == ("transition", "accepted", sent["id"])
     assert (delivered["status"], delivered["recipient"]) == ("delivered", "447700900001")

@@ -270,6 +270,57 @@ def test_an_unknown_field_is_answered_with_the_nearest_known_one(desk: FlaskClie
     assert answer.json["errors"][f"messages[0].{field}"] == [f"Is not known here; the nearest known name is {nearest}."]
 
 
+ITEM_FIELDS = (
+    "recipients, text, originator, clientRef, deliverAfter, validUntil, countryIsoCode, rejectUnicode, "
+    "includeMessageText, filterSetName, impersonateUserName, additionalOptions, messageGuid"
+)
+# Body → errors. Kinds: a name that belongs elsewhere, one that is like none, two of them, and no object at all.
+MISPLACED = {
+    '{"messages": [%s], "text": "x"}': {"text": ["Belongs into an item of messages."]},
+    '{"recipient": ["447700900000"]}': {
+        "messages": ["Missing data for required field."], "recipient": ["Belongs into an item of messages."],
+    },
+    '{"messages": [%s], "dry_run": true}': {"dry_run": ["Belongs into the query: ?dryRun=true."]},
+    '{"messages": [{"recipients": ["447700900000"], "text": "x", "dryRun": true}]}': {
+        "messages[0].dryRun": ["Belongs into the query: ?dryRun=true."],
+    },
+    '{"messages": [%s], "Idempotency-Key": "a"}': {"Idempotency-Key": ["Belongs into the header Idempotency-Key."]},
+    '{"messages": [%s], "webhook": "x"}': {"webhook": ["Is not known here; known are: messages."]},
+    '{"messages": [{"recipients": ["447700900000"], "text": "x", "to": "x", "from": "x"}]}': {
+        "messages[0].to": [f"Is not known here; known are: {ITEM_FIELDS}."], "messages[0].from": ["Is not known here."],
+    },
+    '[]': {"body": ['Must be an object, such as {"messages": […]}.']},
+    '{"messages": ["hello"]}': {"messages[0]": ['Must be an object, such as {"recipients": […], "text": …}.']},
+    '{"messages": {}}': {"messages": ["Must be a list."]},
+    '{"messages": [%s],}': {"body": ["Is not JSON: line 1, column 66."]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "errors"), MISPLACED.items())
+def test_what_is_in_the_wrong_place_is_answered_with_the_right_one(
+    desk: FlaskClient, body: str, errors: dict[str, list[str]]
+) -> None:
+    answer: Any = desk.post("/v1/messages", data=body.replace("%s", json.dumps(GOOD)), content_type="application/json")
+    assert (answer.status_code, answer.json["errors"]) == (422, errors)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("recipients", [447700900000], 'Must be a string: put the number in quotes, such as "447700900000".'),
+        ("recipients", [None], 'Must be a string, such as "447700900000".'),
+        ("recipients", "447700900000", 'Must be a list of at least one phone number, such as ["447700900000"].'),
+        ("clientRef", 1234, 'Must be a string: put the number in quotes, such as "order/1234".'),
+        ("validUntil", 1769850000, 'Must be a string, such as "2027-01-31T21:30:00+01:00".'),
+        ("text", True, 'Must be a string, such as "Your parcel arrives today.".'),
+        ("originator", "", "Must be 2 to 15 digits, with or without a leading +, or 2 to 11 of 0-9 a-z A-Z - _ . and space."),
+        ("additionalOptions", [], 'Must be an object, such as {"dest_addr_ton": "1"}.'),
+    ],
+)  # fmt: skip
+def test_a_fault_says_what_would_be_right(desk: FlaskClient, field: str, value: object, said: str) -> None:
+    assert list(post(desk, GOOD | {field: value}).json["errors"].values()) == [[said]]
+
+
 def test_very_many_unknown_fields_are_not_named_one_by_one(desk: FlaskClient) -> None:
     answer = post(desk, GOOD | {f"x{n}": n for n in range(100)})
     assert list(answer.json["errors"]) == ["messages[0]"]
@@ -297,7 +348,10 @@ def test_additional_options_are_accepted_with_a_live_wsdl(desk_database: Databas
     client = client_of(create_app(make_settings(DYNMARK_WSDL="http://127.0.0.1:1/?wsdl"), desk_database))
     assert post(client, GOOD | {"additionalOptions": {"a": "b"}}).status_code == 202
     answer = post(client, GOOD | {"additionalOptions": {"a": 5}})
-    assert list(answer.json["errors"]) == ["messages[0].additionalOptions.a.value"]
+    assert list(answer.json["errors"]) == ["messages[0].additionalOptions.a"]
+    answer = post(client, GOOD | {"additionalOptions": {"x" * 101: "b"}})
+    [faults] = answer.json["errors"].values()
+    assert faults == ["Its name: Length must be between 1 and 100."]
 
 
 def test_a_message_guid_is_for_one_recipient(desk: FlaskClient) -> None:

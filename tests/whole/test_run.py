@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,13 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 from click.testing import CliRunner
 from sqlalchemy import func, select
 
+from receiptsvc import locations
 from receiptsvc.cli.demo import demo
 from receiptsvc.client import Client
 from receiptsvc.config import PROJECT
-from receiptsvc.demo import kept
+from receiptsvc.demo import kept, setup
+from receiptsvc.demo.processes import free_port
 from receiptsvc.demo.story import KEPT_REFERENCE, DemoFailed
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Audit
@@ -37,7 +41,7 @@ commands(prog_name="receiptsvc")
 def run(folder: Path, url: str, *flags: str) -> Iterator[str]:
     """`make run` while the block lasts; gives what it has printed until it was up."""
     command = [sys.executable, "-c", COMMAND, str(folder / "data"), "demo", "--stay", *flags]
-    environ = {**os.environ, "DATABASE_URL": url}
+    environ = {**os.environ, "DATABASE_URL": url, "PORT": str(free_port())}
     with subprocess.Popen(
         command, cwd=PROJECT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -63,6 +67,10 @@ def test_nothing_is_sent_again_and_other_commands_look_at_the_same_database(
     rows.accept(postgresql_database, rows.message("447700900001", "Hello", client_ref=KEPT_REFERENCE))
     with run(tmp_path, postgresql_url) as said:
         assert "messages reached" not in said
+        (sandbox,) = re.findall(r"Sandbox +(\S+)/report", said)
+        reply = {"sender": "447700900001", "recipient": "Mayflower", "content": "Yes"}
+        assert requests.post(f"{sandbox}/reply", json=reply, timeout=15).json()["answer"] == 200
+        assert '"addresses": ["127.0.0.1:' in (tmp_path / "data" / "logs" / "web.log").read_text()
         assert [item["clientRef"] for item in client_of(said, tmp_path).messages()] == [KEPT_REFERENCE]
         (export,) = re.findall(r"^  (export .*)$", said, re.MULTILINE)
         verified = subprocess.run(
@@ -75,6 +83,19 @@ def test_nothing_is_sent_again_and_other_commands_look_at_the_same_database(
         )
         assert (verified.returncode, verified.stderr) == (0, "")
         assert "messages 1" in verified.stdout
+
+
+@pytest.mark.usefixtures("postgresql_database")
+def test_a_port_that_is_taken_is_named_and_no_other_chosen(
+    tmp_path: Path, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setenv("PORT", str(port))
+        monkeypatch.setenv("DATABASE_URL", postgresql_url)
+        monkeypatch.setattr(locations, "DATA", tmp_path)
+        with pytest.raises(DemoFailed, match=f"port {port} is taken by another program: .* in PORT"):
+            setup.make_stack(tmp_path, postgresql_url, stay=True)
 
 
 def client_of(said: str, folder: Path) -> Client:

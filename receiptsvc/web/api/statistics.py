@@ -103,8 +103,12 @@ def read_breakdown(query: dict[str, Any]) -> dict[str, Any]:
     """Break statistics down
 
     Final messages by country, failed ones by the first digits of their numbers, receipts by the gateway's code, or
-    failures by class of reason. They come from hourly counts, so the answer is quick however many there are; duplicate
-    receipts are left out. Only failed messages are counted by prefix.
+    reports of failure by class of reason. They come from hourly counts, so the answer is quick however many there are;
+    duplicate receipts are left out. Only failed messages are counted by prefix.
+
+    By code and by reason it is reports that are counted, not messages: one that was reported as failed, and delivered
+    after all, is among the failures, and one with two reports of failure is there twice. There is no filter by sender,
+    and no country with reason. For both at once export the transitions and the messages, and join them by `messageId`.
     """
     at, by = context.now(), breakdowns.By(query["by"])
     since, until = _round(query.get("since"), query.get("until"), By.HOUR)

@@ -113,6 +113,7 @@ def write_prose(app: Flask, name: str, **more: str) -> str:
             for outcome, meaning in meanings.OUTCOMES.items()
             if outcome.value not in {effect.value for effect in meanings.EFFECTS}
         },
+        failure_reasons=meanings.FAILURE_REASONS,
         matching_rules=meanings.MATCHING_RULES,
         steps=meanings.STEPS,
     )

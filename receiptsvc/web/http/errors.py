@@ -122,7 +122,8 @@ def _respond_to_data_error(error: DataError) -> Response:
         "The database can't take a value in this request: a number or time out of its range, or a character that it "
         "does not have. Leave it out, or give a usual one."
     )
-    return respond(Problem(422, detail))
+    place = "query" if request.method in {"GET", "HEAD"} else "body"
+    return respond(Problem(422, detail, errors={place: ["Holds a value that the database can't take."]}))
 
 
 def _respond_to_bug(error: Exception) -> Response:

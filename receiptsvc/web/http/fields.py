@@ -3,6 +3,7 @@
 Incoming text is always a `Text`; `schemas.base.Request` enforces it. Rules of a single endpoint do not belong here.
 """
 
+import json
 import re
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
@@ -50,6 +51,10 @@ class Text(fields.String):
     """Text that can be sent, stored and looked up. Incoming text must be of this type."""
 
     def _deserialize(self, value: Any, *context: Any, **options: Any) -> str:
+        if not isinstance(value, str):
+            raise ma.ValidationError(
+                _describe_type(value, such_as(self), is_time=self.metadata.get("format") == "date-time")
+            )
         text: str = super()._deserialize(value, *context, **options)
         refuse_illegal(text)
         return text
@@ -111,7 +116,9 @@ class Coded(fields.Field[Value], Generic[Value]):
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Value:
         if not isinstance(value, str) or self._read is None:
-            raise ma.ValidationError("Not a valid string.")
+            raise ma.ValidationError(
+                _describe_type(value, such_as(self), is_time=self.metadata.get("format") == "date-time")
+            )
         return self._read(value)
 
 
@@ -146,6 +153,22 @@ class Choices(fields.List[str]):
         return tuple(word for word in self._words if word in read)
 
 
+class TextByName(fields.Dict):
+    """An object of texts by names. A fault in a name, or in its text, has the path of the name."""
+
+    def _deserialize(self, value: Any, *context: Any, **options: Any) -> Any:
+        try:
+            return super()._deserialize(value, *context, **options)  # type: ignore[no-untyped-call]  # marshmallow's
+        except ma.ValidationError as error:
+            if not isinstance(error.messages, dict):
+                raise
+            faults = {
+                name: [*(f"Its name: {text}" for text in of.get("key", ())), *of.get("value", ())]
+                for name, of in error.messages.items()
+            }
+            raise ma.ValidationError(faults, valid_data=error.valid_data) from None
+
+
 class Recipients(fields.Field[dict[str, list[int]]]):
     """A list of phone numbers, read as number → its indexes in the list. With `countryIsoCode` also local numbers.
 
@@ -154,7 +177,7 @@ class Recipients(fields.Field[dict[str, list[int]]]):
 
     def _deserialize(self, value: Any, *context: Any, **_: Any) -> dict[str, list[int]]:
         if not isinstance(value, list) or not value:
-            raise ma.ValidationError("Must be a list of at least one phone number.")
+            raise ma.ValidationError(f"Must be a list of at least one phone number{such_as(self)}.")
         _, siblings = context  # the field's own name, and the incoming object that holds the field
         country = siblings.get("countryIsoCode")
         region = countries.alpha_2(country) if isinstance(country, str) else None
@@ -164,12 +187,26 @@ class Recipients(fields.Field[dict[str, list[int]]]):
         for index, text in enumerate(value):
             number = numbers.normalise(text, region) if isinstance(text, str) and not _is_uri(text) else None
             if number is None:
-                faults[index] = [_describe(text, problem, region) if isinstance(text, str) else "Not a valid string."]
+                faults[index] = [
+                    _describe(text, problem, region) if isinstance(text, str) else _describe_type(text, _SUCH_NUMBER)
+                ]
             else:
                 indexes.setdefault(number, []).append(index)
         if faults:
             raise ma.ValidationError(dict(faults), valid_data=indexes)
         return indexes
+
+
+def such_as(field: fields.Field[Any]) -> str:
+    """For the end of a sentence: the field's first example in JSON, if it has one."""
+    examples = field.metadata.get("examples", ())
+    return f", such as {json.dumps(examples[0], ensure_ascii=False)}" if examples else ""
+
+
+def _describe_type(value: object, such: str, *, is_time: bool = False) -> str:
+    """What is wrong with a value that is no string. `such`: of `such_as`. `is_time`: no number can stand for it."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and not is_time
+    return f"Must be a string: put the number in quotes{such}." if is_number else f"Must be a string{such}."
 
 
 def text(*, max_length: int, min_length: int = 1, check: Callable[[str], object] | None = None, **options: Any) -> Text:
@@ -299,7 +336,9 @@ def number_suffix(**options: Any) -> Coded[str]:
 
 def cursor(kind: Cursor[Value], **options: Any) -> Coded[Value]:
     """Where a page of a list begins."""
-    options.setdefault("metadata", {"description": "The nextCursor of the page before."})
+    options.setdefault(
+        "metadata", {"description": "The nextCursor of the page before, with the same filters as there."}
+    )
     return _string(Coded(read=kind.decode, **options), pattern=cursors.PATTERN)
 
 
@@ -314,6 +353,7 @@ def parse_transaction_id(text: str) -> str | None:
     return (text.lstrip("0") or "0") if re.fullmatch("[0-9]{1,40}", text) else None
 
 
+_SUCH_NUMBER = ', such as "447700900000"'
 _NO_NUMBER = "Is no possible phone number."
 _NATIONAL = (
     "Is no possible phone number: it is written as inside a country. Write it with a + and the country code, or look "

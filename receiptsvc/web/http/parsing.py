@@ -21,6 +21,8 @@ from receiptsvc.web.http.fields import Choices
 
 View = TypeVar("View", bound=Callable[..., Any])
 
+NESTED_TOO_DEEPLY = "is nested too deeply"
+
 _VALUES_PER_RECIPIENT = 40  # of JSON: a message has up to some fifteen, and more with many additionalOptions
 _SEPARATORS = (b",", b"[", b"{")  # each value but the first comes after one
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
@@ -85,20 +87,25 @@ def _read_json(req: Request) -> Any:
     body = req.get_data()
     most = _VALUES_PER_RECIPIENT * context.settings().max_recipients
     if _has_more_values(body, most):
-        raise Problem(422, f"The body holds more than {most} values; send several requests.")
+        raise refuse_body(f"holds more than {most} values; send several requests")
     other = _find_other_encoding(body)
     if other is not None:
-        raise Problem(422, f"The body is {other}; JSON is sent as UTF-8 (RFC 8259).")
+        raise refuse_body(f"is {other}; JSON is sent as UTF-8 (RFC 8259)")
     try:
         return json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except UnicodeDecodeError:
-        raise Problem(422, "The body is not UTF-8.") from None
+        raise refuse_body("is not UTF-8") from None
     except json.JSONDecodeError as error:
-        raise Problem(422, f"The body is not JSON: line {error.lineno}, column {error.colno}.") from None
+        raise refuse_body(f"is not JSON: line {error.lineno}, column {error.colno}") from None
     except RecursionError:
-        raise Problem(422, "The body is nested too deeply.") from None
+        raise refuse_body(NESTED_TOO_DEEPLY) from None
     except ValueError:
-        raise Problem(422, "The body holds a number that JSON does not have, or one that is too long.") from None
+        raise refuse_body("holds a number that JSON does not have, or one that is too long") from None
+
+
+def refuse_body(fault: str) -> Problem:
+    """Problem 422 for a body as a whole. `fault`: what it is or holds, such as `is not JSON`."""
+    return Problem(422, f"The body {fault}.", errors={"body": [f"{fault[0].upper()}{fault[1:]}."]})
 
 
 def _find_other_encoding(body: bytes) -> str | None:

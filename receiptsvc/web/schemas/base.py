@@ -13,9 +13,10 @@ from marshmallow import fields
 from marshmallow.experimental.context import Context
 
 from receiptsvc import ids
-from receiptsvc.web.http.fields import QueryFlag, QueryInteger
+from receiptsvc.web.http.fields import QueryFlag, QueryInteger, Recipients, such_as
 
 _MAX_MEMBERS = 40  # of a request's object; no schema has as many fields
+_MIN_LIKENESS = 0.75  # of an unknown name to one that it is taken for a slip of; `dryRun` and `messages` have 0.29
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,13 +91,18 @@ def example_of(schema: type[Schema], **changes: object) -> dict[str, object]:
 
 
 class Request(Schema):
-    """The base of what comes in. An unknown name is refused, and the error gives the nearest known one."""
+    """The base of what comes in. An unknown name is refused, and the error says which one may be meant."""
 
     class Meta:
         unknown = ma.RAISE
 
     IS_OPTIONAL: ClassVar[bool] = False  # whether no body at all is the same as `{}`
     IS_PARAMETER: ClassVar[bool] = True  # of headers: whether OpenAPI lists them as parameters
+    ELSEWHERE: ClassVar[Mapping[str, str]] = {}  # names known in another part of the request: what to say of each
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.error_messages["type"] = f"Must be an object, such as {self._sketch()}."
 
     @property
     def rules(self) -> Mapping[str, object]:
@@ -109,17 +115,49 @@ class Request(Schema):
         inner = [getattr(field_obj, name, None) for name in ("inner", "key_field", "value_field")]
         if fields.String in map(type, (field_obj, *inner)):
             raise TypeError(f"{type(self).__name__}.{field_name}: text that comes in must be a fields.Text")
+        for kind, text in _OF_TYPE.items():
+            if isinstance(field_obj, kind):
+                said = f"Must be {text}{such_as(field_obj)}."
+                field_obj.error_messages["invalid"] = said.replace("{", "{{").replace("}", "}}")  # it is a format
 
     def handle_error(self, error: ma.ValidationError, data: Any, **_: Any) -> None:
-        """Give the nearest known name for each unknown one, unless there are so many that this would take long."""
-        known = {str(field.data_key).lower(): str(field.data_key) for field in self.load_fields.values()}
+        """Explain each unknown name, unless there are so many that this would take long."""
+        known = self._known()
         if isinstance(data, dict) and len(data) > _MAX_MEMBERS:
             error.messages = {ma.exceptions.SCHEMA: [f"Has {len(data)} members; this object knows {len(known)}."]}
-        elif isinstance(error.messages, dict):
-            for name, texts in error.messages.items():
-                if texts == [self.error_messages["unknown"]]:
-                    [nearest] = get_close_matches(str(name).lower()[:64], known, n=1, cutoff=0)
-                    error.messages[name] = [f"Is not known here; the nearest known name is {known[nearest]}."]
+        elif isinstance(data, dict) and isinstance(error.messages, dict):
+            unknown = [name for name in data if error.messages.get(name) == [self.error_messages["unknown"]]]
+            hints = {_folded(name): f"Is not known here; the nearest known name is {name}." for name in known}
+            hints = {_folded(name): text for name, text in self.ELSEWHERE.items()} | hints
+            rest = f"; known are: {', '.join(known)}" if known else ""
+            for name in unknown:
+                nearest = get_close_matches(_folded(str(name)[:64]), hints, n=1, cutoff=_MIN_LIKENESS)
+                error.messages[name] = [hints[nearest[0]] if nearest else f"Is not known here{rest}."]
+                if not nearest:  # the list once: a request may have some hundred thousand unknown names
+                    rest = ""
+
+    def _known(self) -> list[str]:
+        return [str(field.data_key) for field in self.load_fields.values()]
+
+    def _sketch(self) -> str:
+        """The least object that this takes, in outline; of one that needs no field, its first."""
+        needed = [field for field in self.load_fields.values() if field.required] or list(self.load_fields.values())[:1]
+        lists = (fields.List, Recipients)
+        shapes = [f'"{field.data_key}": {"[…]" if isinstance(field, lists) else "…"}' for field in needed]
+        return f"{{{', '.join(shapes)}}}"
+
+
+# What a field of a type must be, where marshmallow says only what it is not.
+_OF_TYPE: Mapping[type[fields.Field[Any]], str] = {
+    fields.List: "a list",
+    fields.Dict: "an object",
+    fields.Integer: "a whole number",
+}
+
+
+def _folded(name: str) -> str:
+    """A name without what its spellings differ in: `dry_run`, `dry-run` and `dryRun` are one."""
+    return name.lower().replace("_", "").replace("-", "")
 
 
 @cache
@@ -150,7 +188,8 @@ class Problem(Schema):
         keys=fields.String(),
         values=fields.List(fields.String()),
         metadata=about(
-            "What is wrong with each field, by its path.", {"messages[0].recipients[1]": ["Not a valid string."]}
+            "What is wrong with each field, by its path; of the body as a whole by `body`. Always there with 422.",
+            {"messages[0].deliverAfter": ["Must be before validUntil."]},
         ),
     )
     existing = fields.List(

@@ -114,6 +114,7 @@ class TimelineMessage(Schema):
     )
     recipient = fields.String(metadata=about("The number it goes to.", "447700900000"))
     originator = fields.String(allow_none=True, metadata=about("The sender shown.", "ACME"))
+    client_ref = fields.String(allow_none=True, metadata=about("Your reference.", "order/1234"))
     text = fields.String(metadata=about("Its text.", "Your parcel arrives today."))
     status = fields.String(metadata=about("Its status now.", "delivered", enum=STATUSES))
     waiting_seconds = waiting.waiting_seconds()

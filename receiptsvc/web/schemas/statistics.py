@@ -3,6 +3,7 @@
 from marshmallow import fields, validate
 
 from receiptsvc.domain.failures import FAILURES, FailureReason
+from receiptsvc.domain.meanings import FAILURE_REASONS
 from receiptsvc.domain.numbers import MAX_PREFIX
 from receiptsvc.domain.statuses import PROGRESS, Effect, Status
 from receiptsvc.domain.waiting import OVERDUE_AFTER
@@ -183,7 +184,8 @@ class BreakdownQuery(Request):
         required=True,
         metadata=about(
             "country: final messages by calling code. prefix: failed messages by the first digits after it, up to "
-            f"{MAX_PREFIX}. providerStatusId: receipts by the gateway's code. reason: failures by class of reason.",
+            f"{MAX_PREFIX}. providerStatusId: receipts by the gateway's code. reason: reports of failure by class of "
+            "reason, so that a message that was delivered after all may be among them.",
             "country",
         ),
     )
@@ -216,12 +218,16 @@ class Group(Schema):
     reason = fields.String(
         allow_none=True,
         metadata=about(
-            "The class of what the gateway's description, or our own step, gives as the reason.",
+            "The class of what the gateway's description, or our own step, gives as the reason. "
+            + "; ".join(f"{reason.value}: {meaning.means}" for reason, meaning in FAILURE_REASONS.items())
+            + ".",
             FailureReason.UNREACHABLE.value,
             enum=[*(reason.value for reason in FailureReason), None],
         ),
     )
-    count = fields.Integer(metadata=about("How many there are.", 120))
+    count = fields.Integer(
+        metadata=about("How many there are: messages by country and by prefix, else receipts and own steps.", 120)
+    )
     statuses = fields.Dict(
         keys=fields.String(),
         values=fields.Integer(),

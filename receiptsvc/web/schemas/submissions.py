@@ -24,12 +24,25 @@ _MAX_NAMED_OUTSIDERS = 5  # in the error: of the characters that keep a text fro
 _NOT_ALLOWED_HERE = "Can't be written to from here: this installation sends to some numbers only (SEND_ONLY_TO)."
 
 
+_BESIDE_THE_BODY = {
+    "dryRun": "Belongs into the query: ?dryRun=true.",
+    "idempotencyKey": "Belongs into the header Idempotency-Key.",
+}
+
+
 def check_originator(text: str) -> None:
     """Raise ValidationError if `text` can't be an originator."""
     if not _ORIGINATOR.match(text):
         raise ma.ValidationError(
             "Must be 2 to 15 digits, with or without a leading +, or 2 to 11 of 0-9 a-z A-Z - _ . and space."
         )
+
+
+def new_originator(description: str, **options: Any) -> kinds.Text:
+    """The sender of new messages, or of a suppression: what the gateway takes."""
+    field = kinds.Text(validate=check_originator, **options)
+    field.metadata = about(description, "ACME", pattern=ORIGINATOR)
+    return field
 
 
 def _check_country(code: str) -> None:
@@ -45,6 +58,7 @@ def _check_options(options: dict[str, str]) -> None:
 class NewMessage(Request):
     """One text to one or more people."""
 
+    ELSEWHERE: ClassVar[Mapping[str, str]] = _BESIDE_THE_BODY
     RULES: ClassVar[Mapping[str, object]] = {
         "examples": [
             {
@@ -70,16 +84,10 @@ class NewMessage(Request):
         ),
     )
     text = kinds.text(max_length=MAX_TEXT, required=True, metadata=about("Its text.", "Your parcel arrives today."))
-    originator = kinds.text(
-        max_length=16,
-        check=check_originator,
+    originator = new_originator(
+        "The sender shown: 2 to 15 digits, with or without +, or 2 to 11 of 0-9 a-z A-Z - _ . and space. Without it "
+        "the account's default number is used, so that people can reply.",
         allow_none=True,
-        metadata=about(
-            "The sender shown: 2 to 15 digits, with or without +, or 2 to 11 of 0-9 a-z A-Z - _ . and space. "
-            "Without it the account's default number is used, so that people can reply.",
-            "ACME",
-            pattern=ORIGINATOR,
-        ),
     )
     client_ref = kinds.new_client_ref(
         allow_none=True,
@@ -114,7 +122,7 @@ class NewMessage(Request):
     impersonate_user_name = kinds.text(
         max_length=100, allow_none=True, metadata=about("For resellers: the client's account to send as.", "client1")
     )
-    additional_options = fields.Dict(
+    additional_options = kinds.TextByName(
         keys=kinds.text(max_length=100),
         values=kinds.text(max_length=1000),
         allow_none=True,
@@ -191,6 +199,8 @@ class SubmissionHeaders(Request):
 class SubmissionQuery(Request):
     """Whether a request to send is a dry run."""
 
+    ELSEWHERE: ClassVar[Mapping[str, str]] = {"idempotencyKey": _BESIDE_THE_BODY["idempotencyKey"]}
+
     dry_run = kinds.query_flag(
         load_default=False,
         metadata=about("Only report what would be sent and what it costs, or every fault; nothing is kept.", False),
@@ -199,6 +209,11 @@ class SubmissionQuery(Request):
 
 class Submission(Request):
     """Messages to send: all of them, or none if any of them is invalid."""
+
+    ELSEWHERE: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(map(str, NewMessage().fields), "Belongs into an item of messages."),
+        **_BESIDE_THE_BODY,
+    }
 
     messages = fields.List(
         fields.Nested(NewMessage),

@@ -5,7 +5,7 @@ from marshmallow import fields
 from receiptsvc.web.http import cursors
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
-from receiptsvc.web.schemas.submissions import ORIGINATOR, check_originator
+from receiptsvc.web.schemas.submissions import new_originator
 
 _A_TIME = "2026-01-31T09:41:12.310000Z"
 _A_REPLY = "rpl_01k8z4a0b1c2d3e4f5g6h7j8k9"
@@ -54,11 +54,7 @@ class SuppressionQuery(Request):
     """Which suppressions to list: those that fit every filter."""
 
     recipient = kinds.phone_number(metadata=about("Of this number, in any usual writing.", "+44 7700 900000"))
-    originator = kinds.text(
-        max_length=16,
-        check=check_originator,
-        metadata=about("Of this sender, in any case, with or without +.", "ACME", pattern=ORIGINATOR),
-    )
+    originator = new_originator("Of this sender, in any case, with or without +.")
     limit = kinds.limit()
     cursor = kinds.cursor(cursors.SUPPRESSIONS)
 
@@ -69,14 +65,7 @@ class Stop(Request):
     recipient = kinds.phone_number(
         required=True, metadata=about("The number, in any usual writing.", "+44 7700 900000")
     )
-    originator = kinds.text(
-        max_length=16,
-        check=check_originator,
-        allow_none=True,
-        metadata=about(
-            "The sender, in any case, with or without +; without it the account's default number.",
-            "ACME",
-            pattern=ORIGINATOR,
-        ),
+    originator = new_originator(
+        "The sender, in any case, with or without +; without it the account's default number.", allow_none=True
     )
     reason = kinds.reason(allow_none=True, metadata=about("Why; it is kept.", "the customer wrote to us"))

@@ -99,5 +99,5 @@ def _digest(body: Any) -> bytes:
         for part in messages if isinstance(messages, list) else [body]:
             digest.update(_encode(part).encode() + b"\n")
     except RecursionError:
-        raise Problem(422, "The body is nested too deeply.") from None
+        raise parsing.refuse_body(parsing.NESTED_TOO_DEEPLY) from None
     return digest.digest()
