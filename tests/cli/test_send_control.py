@@ -47,7 +47,7 @@ def test_without_a_worker_nothing_goes_out(service: Service, run: Run) -> None:
         heartbeats.beat(session, "worker:1", now, gateway_fault=fault, gateway_fault_at=at)
     assert run("sending").stdout.splitlines() == [
         "Messages go out.",
-        "The gateway since 2026-01-05 12:00:00Z: no connection to the gateway: ConnectionRefusedError.",
+        "Calls to the gateway fail since 2026-01-05 12:00:00Z: no connection to the gateway: ConnectionRefusedError.",
     ]
     [told] = json.loads(run("sending", "--json").stdout)["gatewayFaults"]
     assert told == {"fault": fault, "since": "2026-01-05T12:00:00.000000Z"}
@@ -76,7 +76,9 @@ def test_a_refused_account_and_what_is_to_be_resolved_are_shown(service: Service
     lines = run("sending").stdout.splitlines()
     assert lines[0].startswith("The gateway refuses our credentials since 2026-01-05T12:00:00Z")
     assert lines[1].startswith("1 message to `resolve`")
-    assert lines[2:] == ["No receipt has come ever, although messages wait for theirs."]
+    assert lines[2:] == [
+        'No receipt has come ever, although messages wait for theirs: see "When receipts stop" in docs/operations.md.'
+    ]
 
 
 @pytest.mark.usefixtures("worker")
