@@ -106,7 +106,7 @@ def read(session: Session, now: datetime, *, listed_kids: Collection[str]) -> Se
         no_receipt_since=last_receipt_at if is_silent else None,
         refused=refused,
         ledger=ledger,
-        unmapped_codes=_find_unmapped_codes(session) if ledger.outcomes[ReceiptOutcome.UNMAPPED] > 0 else [],
+        unmapped_codes=find_unmapped_codes(session) if ledger.outcomes[ReceiptOutcome.UNMAPPED] > 0 else [],
     )
 
 
@@ -146,7 +146,8 @@ def describe(state: ServiceState) -> list[Finding]:
     return found
 
 
-def _find_unmapped_codes(session: Session) -> list[str]:
+def find_unmapped_codes(session: Session) -> list[str]:
+    """Some codes of the newest receipts that are unmapped, the most frequent first; none that may be a number."""
     codes = session.scalars(_UNMAPPED, {"most": _LOOKED_AT}).all()
     counts = Counter(code for code in codes if code is not None and _CODE.fullmatch(code))
     return [code for code, _ in counts.most_common(_MAX_CODES)]
