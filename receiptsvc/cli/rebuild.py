@@ -12,7 +12,10 @@ import click
 from receiptsvc.cli.terminal import databases, display
 from receiptsvc.cli.terminal.options import json_option
 from receiptsvc.config import Settings
+from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.dynmark.registry import open_reader
+from receiptsvc.store.health import service_state
+from receiptsvc.store.inbox import counters
 from receiptsvc.worker import reprocess
 from receiptsvc.worker.activity_repair import repair_activity
 from receiptsvc.worker.receipt_batch import ReceiptRules
@@ -54,6 +57,9 @@ def rebuild(*, is_applied: bool, as_json: bool) -> None:
         with display.progress("replies read", is_shown=not as_json) as advance:
             missed = repair_replies(database, rules, now, is_applied=is_applied, on_progress=advance)
         repaired = len(set(repair_activity(database, is_applied=is_applied)))
+        with database.reading() as session:
+            unmapped = counters.read(session).outcomes[ReceiptOutcome.UNMAPPED]
+            codes = ", ".join(service_state.find_unmapped_codes(session))
     names = ("statusId", "description", "was", "now")
     if as_json:
         differences = [{**dict(zip(names, key, strict=True)), "receipts": count} for key, count in counts.most_common()]
@@ -74,6 +80,9 @@ def rebuild(*, is_applied: bool, as_json: bool) -> None:
         click.echo(f"activity of {display.count(repaired, 'conversation')}")
     total = display.count(counts.total(), "receipt")
     click.echo(f"{total} {'put right' if is_applied else 'would change; --apply puts them right'}")
+    if unmapped and not any(before == "unmapped" for _, _, before, _ in counts):
+        named = f"code {codes}" if codes else "a code"
+        click.echo(f"{display.count(unmapped, 'receipt')} unmapped: {named}, which STATUS_MAP does not name")
 
 
 def _counts(missed: Missed) -> dict[str, int]:

@@ -268,7 +268,8 @@ def _print_cancelled(result: Json, *, as_json: bool) -> None:
     if as_json:
         print_json(result)
     else:
-        click.echo(f"{_format_count(result)} {'would be' if result['dryRun'] else 'were'} cancelled")
+        done = "was" if int(result["cancelled"]) == 1 else "were"
+        click.echo(f"{_format_count(result)} {'would be' if result['dryRun'] else done} cancelled")
 
 
 def _format_count(result: Json) -> str:

@@ -129,7 +129,7 @@ def explain_holds(holds: Holds, now: datetime) -> str:
     if holds.due_at > now:
         what = "it is kept here until its deliverAfter" if holds.is_scheduled else "its next turn is at"
         found.append(f"{what}, {_format(holds.due_at)}" if holds.is_scheduled else f"{what} {_format(holds.due_at)}")
-    found += [f"the gateway is amiss since {_format(since)}: {fault}" for fault, since in holds.gateway_faults]
+    found += [f"calls to the gateway fail since {_format(since)}: {fault}" for fault, since in holds.gateway_faults]
     if not found:
         rate = f"; at most {holds.per_second:g} a second go out" if holds.per_second is not None else ""
         found.append(f"others go out before it{rate}")

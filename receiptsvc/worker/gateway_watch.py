@@ -46,7 +46,8 @@ class GatewayWatch:
             return  # no call was made: we refused the messages ourselves
         with self._lock:
             self._calls = self._calls + 1 if amiss is not None else 0
-            self._since = (self._since or began_at) if amiss is not None else None
+            is_other = amiss is None or self._amiss is None or amiss.contact is not self._amiss.contact
+            self._since = None if amiss is None else began_at if is_other or self._since is None else self._since
             self._amiss = amiss
             fault = self._fault()
         if fault is not None and amiss is not None:

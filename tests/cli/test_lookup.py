@@ -136,7 +136,7 @@ def test_status_finds_a_message_by_any_reference_and_shows_its_transitions(deliv
             ["delivered", "applied"],
             ["sent", "stale"],
         ]
-        assert "Delivered to handset [2]" in transitions
+        assert "Delivered to handset (code 2)" in transitions
 
 
 def test_status_finds_a_receipt_and_its_message(delivered: str, run: Run) -> None:
@@ -315,12 +315,12 @@ def test_conversation_shows_the_timeline_and_the_summary(service: Service, run: 
         "12:00:00 → #2 to 447700900002: Take it in? (overdue: accepted, without a final report for N d)",
         "12:00:00 · #1 accepted",
         "12:00:00 · #2 accepted",
-        "12:00:09 · #1 delivered: delivered [2]",
-        "12:00:09 · #1 delivered: delivered [2] (duplicate: the gateway had reported exactly this before)",
+        "12:00:09 · #1 delivered: delivered (code 2)",
+        "12:00:09 · #1 delivered: delivered (code 2) (duplicate: the gateway had reported exactly this before)",
         "12:30:00 ← #1 from 447700900001: Thanks!",
         "12:31:00 ← #1 from 447700900001: STOP (opt-out)",
         "2026-01-06",
-        "09:00:00 · #1 no known status: Absent subscriber [4] "
+        "09:00:00 · #1 no known status: Absent subscriber (code 4) "
         "(unmapped: its code has no known meaning, so it changes nothing)",
     ]
     by_json = json.loads(run("conversation", "order/1 ä", "--json").stdout)

@@ -142,3 +142,28 @@ def test_an_export_takes_several_statuses(service: Service, run: Run) -> None:
     exported = run("export", "--json", "--status", "undelivered", "--status", "accepted").stdout.splitlines()
     assert [json.loads(line)["id"] for line in exported] == [second, first]
     assert len(run("export", "--json", "--status", "undelivered").stdout.splitlines()) == 1
+
+
+def test_what_an_unmapped_receipt_needs_is_said_as_it_is_to_be_typed(service: Service, run: Run) -> None:
+    service.report(service.accept("Hello"), statusid="9", statusdescription="Pending carrier review")
+    (receipt,) = items(run, "receipts", "list", "--outcome", "unmapped")
+    first = run("receipts", "show", receipt["id"]).stdout.splitlines()[0]
+    assert first.endswith(
+        'To do: set STATUS_MAP={"9": "undelivered"}, or what it means, for the worker and this shell; restart the '
+        "worker; then run `python -m receiptsvc rebuild --apply`."
+    )
+    assert "Reason" not in first
+
+
+def test_counts_of_other_statuses_are_not_called_failures(service: Service, run: Run) -> None:
+    service.report(service.accept("Hello", "12025550123"), statusid="2", statusdescription="Undelivered")
+    span = ("--since", "2026-01-05", "--until", "2026-01-06")
+    failed = run("stats", "--by", "recipient", *span).stdout.splitlines()
+    assert failed[0].startswith("12025550123 failed most from ")
+    assert failed[1].split()[:4] == ["recipient", "failures", "last", "accepted"]
+    service.report(service.accept("Hello", "12025550124"), statusid="1", statusdescription="Delivered")
+    other = run("stats", "--by", "recipient", "--status", "delivered", *span).stdout.splitlines()
+    assert other[0].startswith("12025550124 has most that are delivered from ")
+    assert other[1].split()[1] == "messages"
+    assert "US and others" in run("stats", "--by", "country", *span).stdout
+    assert "unsaid: the gateway gave no reason" in run("stats", "--by", "reason", *span).stdout

@@ -99,7 +99,9 @@ def test_a_refused_account_and_what_is_to_be_resolved_are_shown(service: Service
     lines = run("sending").stdout.splitlines()
     assert lines[0].startswith("The gateway refuses our credentials since 2026-01-05T12:00:00Z")
     assert lines[1].startswith("1 message to `resolve`")
-    assert lines[2:] == ["No receipt has come ever, although messages wait for theirs."]
+    assert lines[2:] == [
+        'No receipt has come ever, although messages wait for theirs: see "When receipts stop" in docs/operations.md.'
+    ]
 
 
 @pytest.mark.usefixtures("worker")

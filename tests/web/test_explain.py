@@ -166,7 +166,7 @@ def test_it_says_all_that_holds_a_message_that_was_not_given_to_the_gateway(
     assert waits() == f"It waits: no worker is at work since {written(now - timedelta(minutes=3))}."
     with database.transaction() as session:
         heartbeats.beat(session, "worker:1", now, gateway_fault="no connection", gateway_fault_at=now)
-    assert waits() == f"It waits: the gateway is amiss since {written(now)}: no connection."
+    assert waits() == f"It waits: calls to the gateway fail since {written(now)}: no connection."
     with database.transaction() as session:
         heartbeats.beat(session, "worker:1", now)
     assert waits() == "It waits: others go out before it; at most 100000 a second go out."

@@ -93,7 +93,8 @@ def test_names_of_settings_and_keys_are_told_to_operators_alone(database: Databa
         assert (answer.status_code, answer.json) == (200, {"status": "degraded", "degraded": said})
     told: Any = app.test_client().get("/readyz", headers=bearer(SECRETS["ops"])).json
     assert told["degraded"] == [
-        "callbacks are refused for a key that is not listed: old (1) in the last hour",
+        "callbacks are refused for a key that is not listed: old (1) in the last hour: see `python -m receiptsvc "
+        "callback-keys`",
         "unknown settings: DYNMARK_URL: see .env.example",
     ]
     assert "receiptsvc_settings_unknown 1.0" in app.test_client().get("/metrics").text

@@ -141,7 +141,7 @@ def test_each_refused_or_suspected_account_is_listed(client: FlaskClient, databa
     degraded = client.get("/readyz").get_json()["degraded"]
     assert degraded[1:] == [
         "the gateway refuses the account a",
-        "the gateway refuses our credentials",
+        "the gateway refuses our credentials: mend DYNMARK_PASSWORD, then restart the worker",
         "the gateway may refuse the account b: 1 messages wait for another one to show it",
     ]
     metrics = client.get("/metrics").get_data(as_text=True)

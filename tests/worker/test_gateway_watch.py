@@ -25,7 +25,8 @@ CODED = SendResult(outcome=SendOutcome.REFUSED, code="210")
         ([PAGE], GatewayFault("a web page: is it right?", seconds(0))),
         ([LOST], None),  # the next call shows it
         ([LOST, LOST], GatewayFault("no whole answer", seconds(0))),
-        ([TAKEN, LOST, AWAY, LOST], GatewayFault("no whole answer", seconds(1))),
+        ([TAKEN, LOST, AWAY, LOST], GatewayFault("no whole answer", seconds(3))),  # since this fault is there
+        ([AWAY, PAGE, PAGE], GatewayFault("a web page: is it right?", seconds(1))),
         ([AWAY, OURS], GatewayFault("no connection", seconds(0))),
         ([AWAY, TAKEN], None),
         ([AWAY, CODED], None),

@@ -398,11 +398,11 @@ def consent(reply: Json) -> str:
 
 
 def reason(transition: Json) -> str:
-    """The gateway's description with its code in brackets, and our own reason; empty if there is none of them."""
+    """The gateway's description with its code, and our own reason; empty if there is none of them."""
     description, code = transition.get("providerDescription"), transition.get("providerStatusId")
     parts = [str(description)] if description else []
     if code:
-        parts.append(f"[{code}]")
+        parts.append(f"(code {code})" if description else f"code {code}")
     reason = transition.get("reason")
     return "; ".join(part for part in (" ".join(parts), str(reason or "")) if part)
 

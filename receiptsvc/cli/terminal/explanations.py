@@ -13,7 +13,7 @@ _DELAYS = {
     "acceptedToOffered": "accepted to offered",
     "offeredToSubmitted": "offered to submitted",
     "submittedToFinal": "submitted to final",
-    "providerToReceived": "the gateway's time to its arrival here",
+    "providerToReceived": "from the gateway's time on the last receipt to its arrival",
 }
 
 

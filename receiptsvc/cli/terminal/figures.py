@@ -8,7 +8,10 @@ from rich.text import Text
 from receiptsvc.cli.terminal import display, tables
 from receiptsvc.cli.terminal.display import Json, cell, count, duration, format_time, plain
 from receiptsvc.cli.terminal.tables import Cell, Column
+from receiptsvc.domain.failures import FAILURES, FailureReason
 
+_REASONS = {FailureReason.UNSAID.value: "unsaid: the gateway gave no reason"}
+_FAILURES = frozenset(status.value for status in FAILURES)
 _SILENT = (
     "Many without any receipt mean that the gateway does not call us: see PUBLIC_URL and DYNMARK_CALLBACK_ELEMENT."
 )
@@ -39,14 +42,18 @@ def print_failures(out: Console, failures: Json) -> None:
     """Which numbers failed most."""
     items: Sequence[Json] = failures.get("items") or ()
     span = f"from {format_time(failures.get('since'))} to {format_time(failures.get('until'))}"
-    first = f"{plain(items[0].get('recipient'))} failed most" if items else "No number failed"
+    words = {word for item in items for word in item.get("statuses") or {}}
+    what = "failed" if not words or words <= _FAILURES else "fits"  # other statuses were asked for
+    most = "failed most" if what == "failed" else f"has most that are {' or '.join(sorted(words))}"
+    first = f"{plain(items[0].get('recipient'))} {most}" if items else f"No number {what}"
     tables.say(out, f"{first} {span} ({count(int(failures.get('messages') or 0), 'message')} read).")
     if failures.get("isBounded"):
         since = format_time(failures.get("countedSince"))
         tables.say(
             out, Text(f"There are too many to read all: only those accepted since {since} are counted.", "yellow")
         )
-    columns = (Column("recipient"), Column("failures", is_count=True), Column("lastAt"))
+    number = "failures" if what == "failed" else "messages"
+    columns = (Column("recipient"), Column(number, is_count=True), Column("last accepted"))
     rows = [
         (
             cell(item.get("recipient")),
@@ -69,16 +76,17 @@ def print_breakdown(out: Console, breakdown: Json) -> None:
     if breakdown.get("isBounded"):
         tables.say(out, "There are more; --limit shows them.")
     columns = (
-        *(Column("country"), Column("callingCode"), Column("prefix"), Column("providerStatusId"), Column("reason")),
+        *(Column("country"), Column("callingCode"), Column("prefix"), Column("providerStatusId")),
+        Column("reason", is_text=True),
         *(Column("count", is_count=True), Column("rate", is_count=True), Column("statuses", is_text=True)),
     )
     rows = [
         (
-            cell(", ".join((item.get("countries") or ())[:3])),
+            cell(_describe_countries(item.get("countries") or ())),
             cell(item.get("callingCode")),
             cell(item.get("prefix")),
             cell(item.get("providerStatusId")),
-            cell(item.get("reason")),
+            cell(_REASONS.get(str(item.get("reason")), item.get("reason"))),
             cell(item.get("count")),
             _rate(item),
             cell(_describe_counts(item.get("statuses") or {})),
@@ -156,6 +164,11 @@ def _period_row(item: Json) -> tuple[Cell, ...]:
         cell(sum(receipts.values()) if receipts is not None else None),
         cell(_describe_counts({word: number for word, number in statuses.items() if word != "delivered"})),
     )
+
+
+def _describe_countries(countries: Sequence[str]) -> str:
+    """The main country of a calling code, and whether others share it."""
+    return plain(f"{countries[0]} and others" if len(countries) > 1 else "".join(countries))
 
 
 def _rate(item: Json) -> Cell:

@@ -1,5 +1,6 @@
 """Renders receipts as operators see them: the ledger's rows, and one receipt as it came."""
 
+import json
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -89,6 +90,9 @@ def describe_receipt(receipt: Json) -> Text:
     text = Text.assemble(plain(receipt.get("id")), " is ", _outcome(receipt))
     if meaning is not None:
         text.append(f": {meaning.means}.")
+    if outcome is ReceiptOutcome.UNMAPPED:  # its reason is what else is odd about it
+        text.append(_describe_mapping(receipt))
+        return text
     if receipt.get("reason"):
         text.append(f" Reason: {plain(receipt['reason'])}.")
     if meaning is not None and meaning.action != "nothing":
@@ -107,6 +111,15 @@ def _named_fields(receipt: Json) -> list[tuple[str, tables.Cell]]:
         for side, named in sides
     ]
     return found + [(name, cell(receipt.get(name))) for name in _NAMED if name not in compared]
+
+
+def _describe_mapping(receipt: Json) -> str:
+    """What gives an unmapped receipt a meaning."""
+    setting = json.dumps({str(receipt.get("providerStatusId") or "its code"): "undelivered"})
+    return plain(
+        f" To do: set STATUS_MAP={setting}, or what it means, for the worker and this shell; restart the worker; then "
+        "run `python -m receiptsvc rebuild --apply`."
+    )
 
 
 def _outcome(receipt: Json) -> Text:

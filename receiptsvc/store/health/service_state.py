@@ -32,6 +32,8 @@ GATEWAY_AMISS = "gateway_amiss"  # the name of a finding
 
 _LOOKED_AT = 200  # of the newest callbacks, for one that is a receipt; and of the messages that wait
 _FOR_A_PERSON = (ReceiptOutcome.UNMATCHED, ReceiptOutcome.QUARANTINED, ReceiptOutcome.DEAD)
+_STOPPED = ': see "When receipts stop" in docs/operations.md'
+_KEYS = ": see `python -m receiptsvc callback-keys`"
 _MAX_CODES = 3  # that are named
 _CODE = re.compile("[0-9A-Za-z_-]{1,6}")  # no longer ones: what a gateway writes there could be a number
 
@@ -104,14 +106,15 @@ def read(session: Session, now: datetime, *, listed_kids: Collection[str]) -> Se
         no_receipt_since=last_receipt_at if is_silent else None,
         refused=refused,
         ledger=ledger,
-        unmapped_codes=_find_unmapped_codes(session) if ledger.outcomes[ReceiptOutcome.UNMAPPED] > 0 else [],
+        unmapped_codes=find_unmapped_codes(session) if ledger.outcomes[ReceiptOutcome.UNMAPPED] > 0 else [],
     )
 
 
 def describe(state: ServiceState) -> list[Finding]:
     """What of it is not as it should be, for operators."""
     found = [
-        Finding(GATEWAY_AMISS, f"the gateway since {_write(since)}: {fault}") for fault, since in state.gateway_faults
+        Finding(GATEWAY_AMISS, f"calls to the gateway fail since {_write(since)}: {fault}")
+        for fault, since in state.gateway_faults
     ]
     if state.receipts_late_seconds > RECEIPTS_LATE_AFTER.total_seconds():
         waited = _in_words(state.receipts_late_seconds)
@@ -121,11 +124,13 @@ def describe(state: ServiceState) -> list[Finding]:
         found.append(Finding("messages_late", f"messages wait to be sent, the first one for {waited}"))
     if state.is_silent:
         since = f"since {_write(state.no_receipt_since)}" if state.no_receipt_since else "ever"
-        found.append(Finding("no_receipts", f"no receipt has come {since}, although messages wait for theirs"))
+        found.append(
+            Finding("no_receipts", f"no receipt has come {since}, although messages wait for theirs{_STOPPED}")
+        )
     if state.refused:
         kids = ", ".join(f"{entry.kid} ({entry.callbacks})" for entry in state.refused[:3])
         public = "callbacks are refused for a key that is not listed"
-        found.append(Finding("callbacks_refused", f"{public}: {kids} in the last hour", public))
+        found.append(Finding("callbacks_refused", f"{public}: {kids} in the last hour{_KEYS}", public))
     counts = [
         f"{state.ledger.outcomes[outcome]} {outcome.value}"
         for outcome in _FOR_A_PERSON
@@ -141,7 +146,8 @@ def describe(state: ServiceState) -> list[Finding]:
     return found
 
 
-def _find_unmapped_codes(session: Session) -> list[str]:
+def find_unmapped_codes(session: Session) -> list[str]:
+    """Some codes of the newest receipts that are unmapped, the most frequent first; none that may be a number."""
     codes = session.scalars(_UNMAPPED, {"most": _LOOKED_AT}).all()
     counts = Counter(code for code in codes if code is not None and _CODE.fullmatch(code))
     return [code for code, _ in counts.most_common(_MAX_CODES)]

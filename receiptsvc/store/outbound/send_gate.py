@@ -19,6 +19,7 @@ from receiptsvc.store.core import audits, topics
 from receiptsvc.store.core.models import Audit, SendGate
 from receiptsvc.store.core.topics import Topic
 
+REFUSED = "the gateway refuses our credentials"
 SUBJECT = "sending"  # what audits of a pause are about
 
 PROBES = Backoff.doubling(timedelta(seconds=30), timedelta(minutes=5))
@@ -74,7 +75,7 @@ def hold(session: Session) -> SendGate:
 
 def describe(held: SendGate) -> list[str]:
     """Why nothing is sent now, for ops; empty: nothing is in the way."""
-    said = ["the gateway refuses our credentials"] if held.refused_at else []
+    said = [REFUSED] if held.refused_at else []
     return said + [f"sending is paused by {held.paused_by}"] * (held.paused_at is not None)
 
 

@@ -66,6 +66,8 @@ GAUGES = {
     "settings_unknown": "Names in the environment that begin as ours do and are no settings",
 }
 
+_REMEDIES = {send_gate.REFUSED: ": mend DYNMARK_PASSWORD, then restart the worker"}
+
 NOBODY_WORKS = "worker_unseen"  # the name of a finding
 
 ProbeStorage = Callable[[float], Kept]
@@ -187,7 +189,7 @@ class ReadinessProbe:
         found += [] if is_slice_ready else [Finding("time_slice_missing", TIME_SLICE_MISSING)]
         of_gate = send_gate.describe(gate)
         of_accounts = [reason for reason in accounts.describe(impaired) if reason not in of_gate]
-        found += [Finding("sending_held", reason) for reason in of_accounts + of_gate]
+        found += [Finding("sending_held", f"{each}{_REMEDIES.get(each, '')}", each) for each in of_accounts + of_gate]
         found += [Finding("receipts_crowd", _describe_crowd(crowd))] if crowd is not None else []
         found += [Finding("send_unknown_overdue", f"{overdue} messages stay send_unknown")] if overdue else []
         found += [Finding("connections_exceed", too_many)] if too_many else []

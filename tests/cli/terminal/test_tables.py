@@ -117,7 +117,7 @@ SHOWN: dict[str, tuple[Callable[[Console], None], set[str]]] = {
     "message": (lambda out: display.print_message(out, MESSAGE), {MESSAGE_ID, NUMBER, STATUS, SHOWN_TIME, TRANSACTION}),
     "transitions": (
         lambda out: display.print_transitions(out, {"transitions": [TRANSITION]}),
-        {STATUS, SHOWN_TIME, "conflicting", "[4711]"},
+        {STATUS, SHOWN_TIME, "conflicting", "4711)"},
     ),
     "suppressions": (
         lambda out: display.print_suppressions(
@@ -133,7 +133,7 @@ SHOWN: dict[str, tuple[Callable[[Console], None], set[str]]] = {
         lambda out: display.print_conversation(
             out, {"clientRef": REFERENCE, "parties": [{"number": NUMBER}] * 5, "timeline": TIMELINE}
         ),
-        {NUMBER, STATUS, REFERENCE, "12:00:09", "[4711]", "#1"},
+        {NUMBER, STATUS, REFERENCE, "12:00:09", "4711)", "#1"},
     ),
     "receipts": (
         lambda out: parking.print_receipts(out, [RECEIPT]),

@@ -27,6 +27,7 @@ from tests.support.work import work
 
 _AS_WITH_MORE_ROWS = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"
 MINUTE = timedelta(minutes=1)
+KEYS = ": see `python -m receiptsvc callback-keys`"
 
 
 def findings(database: Database, now: datetime = T0) -> dict[str, str]:
@@ -69,7 +70,8 @@ def test_no_receipt_for_half_an_hour_is_told_while_messages_wait_for_theirs(data
     submit(database)
     submit(database, deliver_after=T0 + 60 * MINUTE)
     assert findings(database, T0 + 29 * MINUTE) == {}
-    ever = "no receipt has come ever, although messages wait for theirs"
+    stopped = ': see "When receipts stop" in docs/operations.md'
+    ever = f"no receipt has come ever, although messages wait for theirs{stopped}"
     assert findings(database, T0 + 31 * MINUTE) == {"no_receipts": ever}
     with database.transaction() as session:
         at = T0 + 30 * MINUTE
@@ -93,7 +95,7 @@ def test_callbacks_with_a_key_that_is_not_listed_are_told_for_an_hour(database: 
 
     with database.transaction() as session:
         rejected.add(session, [refused("k1", T0), refused(None, T0), refused("old", T0), refused("old", T0)])
-    text = "callbacks are refused for a key that is not listed: old (2) in the last hour"
+    text = f"callbacks are refused for a key that is not listed: old (2) in the last hour{KEYS}"
     assert findings(database, T0 + 59 * MINUTE) == {"callbacks_refused": text}
     assert findings(database, T0 + 60 * MINUTE) == {}
 
@@ -124,7 +126,7 @@ def test_what_workers_find_of_the_gateway_is_told_once_since_the_first_of_them(d
             heartbeats.beat(session, f"worker:{number}", T0, gateway_fault="no connection", gateway_fault_at=at)
         heartbeats.beat(session, "worker:3", T0)
         heartbeats.beat(session, "worker:gone", T0 - MINUTE, gateway_fault="a page", gateway_fault_at=T0)
-    text = f"the gateway since {T0 - MINUTE:%Y-%m-%d %H:%M:%S}Z: no connection"
+    text = f"calls to the gateway fail since {T0 - MINUTE:%Y-%m-%d %H:%M:%S}Z: no connection"
     assert findings(database) == {"gateway_amiss": text}
     with database.transaction() as session:
         for number in range(2):
