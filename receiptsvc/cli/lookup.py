@@ -84,7 +84,13 @@ def search(ctx: click.Context, *, term: str, as_json: bool) -> None:
         print_json({"items": hits})
     else:
         found = [
-            Finding(kind=_kind(hit), messages=_part(hit, "messages"), replies=_part(hit, "replies"), receipts=parked)
+            Finding(
+                kind=_kind(hit),
+                messages=_part(hit, "messages"),
+                replies=_part(hit, "replies"),
+                receipts=parked,
+                total=int(hit.get("messageCount") or 0),
+            )
             for hit in hits
             for parked in [_part(hit, "receipts")]
         ]

@@ -236,6 +236,16 @@ def test_search_shows_every_kind_with_some_of_its_messages(delivered: str, servi
     assert delivered in result.stdout
 
 
+def test_search_says_how_many_there_are_where_it_shows_some(service: Service, run: Run) -> None:
+    for _ in range(7):
+        service.accept("Hello", client_ref="order-1")
+    assert [line for line in run("search", "0001").stdout.splitlines() if line.startswith("0001 ")] == [
+        "0001 is the last digits of a recipient: 7 messages; here are the newest 5, and `status` lists all."
+    ]
+    for term in ("447700900001", "order-1", "order"):
+        assert ": 7 messages; here are " in run("search", term).stdout.splitlines()[0]
+
+
 def test_explain_says_why_in_sentences_and_shows_reports_and_tries(delivered: str, run: Run) -> None:
     result = run("explain", "order-1")
     assert (result.exit_code, result.stderr) == (0, "")

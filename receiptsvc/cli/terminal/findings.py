@@ -30,16 +30,22 @@ _KINDS = {
     "batch": "the Idempotency-Key of a batch",
 }
 
+_MAX_COUNTED = 20  # messages of one hit, by the service's search
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """What was found by taking a term for one kind of thing. `is_complete`: whether that is all there is of it."""
+    """What was found by taking a term for one kind of thing. `is_complete`: whether that is all there is of it.
+
+    `total`: how many messages there are, if only some are given.
+    """
 
     kind: str
     messages: list[dict[str, Any]] = field(default_factory=list)
     replies: list[dict[str, Any]] = field(default_factory=list)
     receipts: list[dict[str, Any]] = field(default_factory=list)
     is_complete: bool = True
+    total: int = 0
 
     @property
     def is_one_message(self) -> bool:
@@ -137,6 +143,14 @@ def _status(entry: Json) -> Text:
 
 
 def _describe(finding: Finding) -> str:
+    if finding.total > len(finding.messages):
+        bounded = " or more" if finding.total >= _MAX_COUNTED else ""
+        first = "some" if finding.kind == "clientRefPrefix" else "the newest"
+        parts = [
+            f"{finding.total}{bounded} messages; here are {first} {len(finding.messages)}, and `status` lists all",
+            count(len(finding.replies), "reply", "replies") if finding.replies else "",
+        ]
+        return f"{'; '.join(part for part in parts if part)}."
     more = "" if finding.is_complete else ", and more"
     return _describe_all(finding.messages, finding.replies, finding.receipts).removesuffix(".") + f"{more}."
 

@@ -25,6 +25,7 @@ from receiptsvc.web.http.fields import parse_transaction_id
 from receiptsvc.web.schemas import search as schemas
 from receiptsvc.web.schemas.base import in_body
 
+_MAX_COUNTED = schemas.MAX_COUNTED
 _SAMPLE_SIZE = 5  # messages, and as many replies, of each hit
 
 blueprint = new_blueprint("search", "Finding messages, people and receipts by a term of any kind.")
@@ -125,7 +126,9 @@ def _find_by_number(session: Session, term: str, rare: Rarities) -> Iterator[dic
         replies = [entry.row for entry in entries if isinstance(entry.row, Reply)]
         if entries:
             body = {"number": number}
-            yield _make_hit("recipient", f"recipients/{number}", messages, replies, query=("recipients", body))
+            count = _count(session, MessageFilter(recipient=number))
+            query = ("recipients", body)
+            yield _make_hit("recipient", f"recipients/{number}", messages, replies, query=query, count=count)
     if digits is not None and len(digits) >= numbers.INDEXED_DIGITS:
         kind = "nationalNumber" if is_national else "recipientEnds"
         yield from _find_in_list(session, kind, MessageFilter(recipient_ends=digits), recipientEnds=digits)
@@ -137,7 +140,9 @@ def _find_by_number(session: Session, term: str, rare: Rarities) -> Iterator[dic
     if transaction_id is not None:
         in_transaction = listing.find_by_transaction(session, [transaction_id]).get(transaction_id)
         if in_transaction:
-            yield _make_hit("transactionID", f"transactions/{transaction_id}", in_transaction[:_SAMPLE_SIZE])
+            messages = in_transaction[:_SAMPLE_SIZE]
+            count = min(len(in_transaction), _MAX_COUNTED)
+            yield _make_hit("transactionID", f"transactions/{transaction_id}", messages, count=count)
         if rare.transaction_id:
             named = ReferenceFilter(transaction_id=transaction_id)
             yield from _find_parked(session, named, transactionID=transaction_id)
@@ -154,10 +159,15 @@ def _find_by_name(session: Session, term: str, rare: Rarities) -> Iterator[dict[
     if lookup.has_conversation(session, conversation_id):
         messages = listing.list_messages(session, MessageFilter(client_ref=term), limit=_SAMPLE_SIZE).items
         replies = contacts.list_replies(session, contacts.ReplyFilter(client_ref=term), limit=_SAMPLE_SIZE).items
-        yield _make_hit("clientRef", f"conversations/{ids.public('cnv', conversation_id)}", messages, replies)
+        count = _count(session, MessageFilter(client_ref=term))
+        path = f"conversations/{ids.public('cnv', conversation_id)}"
+        yield _make_hit("clientRef", path, messages, replies, count=count)
     longer = [row for row in listing.find_by_prefix(session, term, _SAMPLE_SIZE + 1) if row.client_ref != term]
     if longer:
-        yield _make_list_hit("clientRefPrefix", longer[:_SAMPLE_SIZE], clientRefPrefix=term)
+        count = _count(session, MessageFilter(client_ref_prefix=term))
+        if count < _MAX_COUNTED:
+            count -= _count(session, MessageFilter(client_ref=term))  # a hit of its own
+        yield _make_list_hit("clientRefPrefix", longer[:_SAMPLE_SIZE], count, clientRefPrefix=term)
     if rare.client_ref:
         yield from _find_parked(session, ReferenceFilter(client_ref=term), clientRef=term)
     if rare.idempotency_key:
@@ -175,7 +185,8 @@ def _find_batches(session: Session, key: str) -> Iterator[dict[str, Any]]:
             accepted_at = messages[0].created_at
             after = accepted_at + timedelta(microseconds=1)
             times = {"since": accepted_at.isoformat(), "until": after.isoformat()}
-            yield _make_hit("batch", f"messages?{urlencode(times)}", messages)
+            count = min(len(message_ids), _MAX_COUNTED)
+            yield _make_hit("batch", f"messages?{urlencode(times)}", messages, count=count)
 
 
 def _find_parked(session: Session, named: ReferenceFilter, **parameters: str) -> Iterator[dict[str, Any]]:
@@ -191,13 +202,18 @@ def _find_in_list(session: Session, found_as: str, where: MessageFilter, **param
     """The messages that fit `where`, as one hit. `parameters`: the same filter as query parameters of its URL."""
     messages = listing.list_messages(session, where, limit=_SAMPLE_SIZE).items
     if messages:
-        yield _make_list_hit(found_as, messages, **parameters)
+        yield _make_list_hit(found_as, messages, _count(session, where), **parameters)
 
 
-def _make_list_hit(found_as: str, messages: Sequence[Message], **parameters: str) -> dict[str, Any]:
+def _count(session: Session, where: MessageFilter) -> int:
+    """How many messages fit; at most _MAX_COUNTED are counted."""
+    return len(listing.find_ids(session, where, limit=_MAX_COUNTED).items)
+
+
+def _make_list_hit(found_as: str, messages: Sequence[Message], count: int, **parameters: str) -> dict[str, Any]:
     """A hit that is a list of messages with these parameters."""
     path = f"messages?{urlencode(parameters, quote_via=quote)}"
-    return _make_hit(found_as, path, messages, query=("messages", parameters))
+    return _make_hit(found_as, path, messages, query=("messages", parameters), count=count)
 
 
 def _make_hit(
@@ -208,14 +224,19 @@ def _make_hit(
     *,
     entries: Sequence[ReceiptEntry] = (),
     query: tuple[str, dict[str, str]] | None = None,
+    count: int | None = None,
 ) -> dict[str, Any]:
-    """A hit as `schemas.Hit` takes it. `path`: relative to /v1/. `query`: list and body, if a term is in it."""
+    """A hit as `schemas.Hit` takes it. `path`: relative to /v1/. `query`: list and body, if a term is in it.
+
+    `count`: of all its messages; None: those given are all.
+    """
     base = f"{context.settings().public_url}/v1"
     return {
         "found_as": found_as,
         "url": f"{base}/{path}",
         "query": {"url": f"{base}/{query[0]}/query", "body": query[1]} if query is not None else None,
         "messages": messages,
+        "message_count": max(len(messages), count or 0),
         "replies": replies,
         "receipts": entries,
     }

@@ -19,6 +19,8 @@ FOUND_AS = (
     *("transactionID", "messageGuid", "clientRef", "clientRefPrefix", "batch", "parkedReceipts"),
 )
 
+MAX_COUNTED = 20  # messages of one hit
+
 _A_MESSAGE = "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"
 
 
@@ -113,6 +115,9 @@ class Hit(Schema):
         metadata={"description": "The same without the term in a URL, by POST; null: `url` has none in it."},
     )
     messages = fields.List(fields.Nested(Message), metadata=about("Some of its messages; of most kinds the newest."))
+    message_count = fields.Integer(
+        metadata=about(f"How many messages it has in all; at most {MAX_COUNTED} are counted.", 1)
+    )
     replies = fields.List(fields.Nested(Reply), metadata=about("Its newest replies."))
     receipts = fields.List(
         fields.Nested(Receipt), metadata={"description": "The receipt, or the newest of those that fit no message."}
