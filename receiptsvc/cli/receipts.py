@@ -25,6 +25,11 @@ from receiptsvc.cli.terminal.options import (
 from receiptsvc.client import Client, Json
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 
+_NAMED = (
+    *("recipient", "recipientEnds", "transactionID", "clientRef"),
+    *("providerStatusId", "providerDescription", "keyId"),
+)
+
 _receipt_argument = click.argument("receipt_id", metavar="RECEIPT")
 
 
@@ -75,6 +80,12 @@ def list_all(*, limit: int, as_json: bool, **filter_options: object) -> None:
     out = display.console()
     tables.say(out, f"{display.describe_length(len(items), 'receipt', is_complete=is_complete)}.")
     parking.print_receipts(out, items)
+    if not items and any(filter_options.get(name) for name in _NAMED):
+        tables.say(
+            out,
+            "What a receipt names is known only of those that wait for a person or were set aside; those that were "
+            "recorded are found by the message: `status`, then `--message`.",
+        )
 
 
 @receipts.command()
@@ -98,7 +109,8 @@ def show(*, receipt_id: str, as_json: bool) -> None:
 def match(*, receipt_id: str, message_id: str, reason: str | None, as_json: bool) -> None:
     """Match a receipt to the message that it is about. Exit code 1 if it is recorded already."""
     with api_errors_shown(is_conflict_wrong_use=False):
-        _print_change(Client.from_env().match(receipt_id, message_id, reason), as_json=as_json)
+        receipt = Client.from_env().match(receipt_id, message_id, reason)
+    _print_change(receipt, as_json=as_json, done=f"Matched to {display.plain(message_id)}; the worker records it soon.")
 
 
 @receipts.command()
@@ -138,10 +150,14 @@ def ledger(ctx: click.Context, *, as_json: bool) -> None:
     ctx.exit(0 if answer.get("balanced") is True else 1)
 
 
-def _print_change(receipt: Json, *, as_json: bool) -> None:
+def _print_change(receipt: Json, *, as_json: bool, done: str = "") -> None:
+    """`done`: the sentence to say of a receipt that the worker is to work on now."""
     if as_json:
         print_json(receipt)
         return
     out = display.console()
+    if done and receipt.get("outcome") == ReceiptOutcome.PENDING.value:
+        tables.say(out, done)
+        return
     tables.say(out, parking.describe_receipt(receipt))
     parking.print_receipts(out, [receipt])

@@ -246,6 +246,18 @@ def test_search_says_how_many_there_are_where_it_shows_some(service: Service, ru
         assert ": 7 messages; here are " in run("search", term).stdout.splitlines()[0]
 
 
+def test_a_term_needs_no_quotes_and_several_messages_are_told_apart(service: Service, run: Run) -> None:
+    service.accept("Hello", originator="SHOP")
+    service.accept("Bye", originator="BANK")
+    result = run("status", "+44", "7700", "900001")
+    heading, *lines = result.stdout.splitlines()[1:]
+    assert heading.split() == ["id", "recipient", "status", "statusAt", "createdAt", "originator"]
+    assert [line.split()[-1] for line in lines] == ["BANK", "SHOP"]
+    assert result.stdout == run("status", "+44 7700 900001").stdout
+    refused = run("cancel", "--to", "Ada", "--yes")
+    assert refused.stderr.splitlines()[0] == "Error: The service refuses this:"
+
+
 def test_explain_says_why_in_sentences_and_shows_reports_and_tries(delivered: str, run: Run) -> None:
     result = run("explain", "order-1")
     assert (result.exit_code, result.stderr) == (0, "")
