@@ -31,6 +31,7 @@ KEY = "the-key-of-the-tests"
 _FILE = "cli.db"
 
 READER = "a-key-that-may-only-read"
+WAITS = "What was accepted waits: no worker is at work. `sending` says more.\n"  # the tests have none
 
 
 class Run(Protocol):

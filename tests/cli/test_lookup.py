@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from receiptsvc.domain import numbers
-from tests.cli.conftest import READER, Run, Service
+from tests.cli.conftest import READER, WAITS, Run, Service
 from tests.support.numbers import ALL, ALWAYS, NUMBERS, STRANGE
 
 ESCAPE = "\x1b[2J\x1b]0;owned\x07"
@@ -19,7 +19,7 @@ def ids_in(output: str) -> list[str]:
 
 def test_send_lists_one_message_for_each_recipient(service: Service, run: Run) -> None:
     result = run("send", "--to", "+44 7700 900001", "--to", "447700900002", "--text", "Hello", "--from", "SHOP")
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert (result.exit_code, result.stderr) == (0, WAITS)
     heading, *lines = result.stdout.splitlines()
     assert heading.split() == ["id", "recipient", "status", "segments"]
     assert [line.split()[1:] for line in lines] == [
