@@ -72,6 +72,7 @@ def export(
 
     \b
       python -m receiptsvc export --since 7d --output messages.csv
+      python -m receiptsvc export --since yesterday --until today --bom --output yesterday.csv
       python -m receiptsvc export transitions --client-ref order-1
     """
     form = "jsonl" if as_json else form
@@ -79,7 +80,8 @@ def export(
         raise click.UsageError("--bom and --timezone go with CSV.")
     filters = without_none({**filter_options, "bom": "true" if has_bom else None, "timezone": timezone})
     client = Client.from_env()
-    pieces = client.export(table, form, **filters)
+    counted = _Lines(client.export(table, form, **filters))
+    pieces = iter(counted)
     with api_errors_shown(hint=partial(national.describe, client, filters.get("recipient"))):
         try:
             if target == "-":
@@ -91,7 +93,25 @@ def export(
             left = "what was written is not all" if target == "-" else f"{display.plain(target)} was not written"
             raise click.ClickException(f"{error}; {left}") from error
     if target != "-":
-        click.echo(f"Written to {display.plain(target)}.", err=True)
+        noun = "message" if table == "messages" else "transition"
+        number = max(0, counted.lines - (form == "csv"))
+        fit = "" if number else "".join(f" {name} {filters[name]}" for name in ("since", "until") if name in filters)
+        click.echo(f"Written to {display.plain(target)}: {display.count(number, noun)}{fit}.", err=True)
+
+
+class _Lines:
+    """Pieces of CSV or JSON lines, and how many lines they had that are in no quotes (a text may have some)."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces, self.lines = pieces, 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        is_quoted = False
+        for piece in self._pieces:
+            for number, part in enumerate(piece.split(b'"')):
+                is_quoted ^= number > 0
+                self.lines += 0 if is_quoted else part.count(b"\n")
+            yield piece
 
 
 def _write(file: BinaryIO, pieces: Iterable[bytes]) -> None:

@@ -24,15 +24,15 @@ _OTHERS = 20  # messages of each kind beside the one that is explained
 _HISTORY = 500  # entries of a person's history that are looked through for their conversations: one page
 
 
-def _check_term(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    """Strip a term, and refuse one that is empty or can't be encoded."""
-    value = value.strip()
+def _check_term(_ctx: click.Context, _param: click.Parameter, words: tuple[str, ...]) -> str:
+    """Join the words of a term that was not put in quotes, and refuse one that is empty or can't be encoded."""
+    value = " ".join(words).strip()
     if not value or any("\ud800" <= character <= "\udfff" for character in value):
         raise click.BadParameter("must be text in UTF-8, and not empty")
     return value
 
 
-_term_argument = click.argument("term", callback=_check_term)
+_term_argument = click.argument("term", nargs=-1, required=True, metavar="TERM", callback=_check_term)
 
 
 @click.command(short_help="Did the text arrive?")
@@ -167,7 +167,7 @@ def conversation(*, term: str, as_json: bool) -> None:
 
 
 @click.command(short_help="What did one person get and write?")
-@click.argument("number", callback=_check_term)
+@click.argument("number", nargs=-1, required=True, metavar="NUMBER", callback=_check_term)
 @limit_option
 @json_option
 @click.pass_context

@@ -25,6 +25,11 @@ from receiptsvc.cli.terminal.options import (
 from receiptsvc.client import ApiError, Client, Json
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 
+_NAMED = (
+    *("recipient", "recipientEnds", "transactionID", "clientRef"),
+    *("providerStatusId", "providerDescription", "keyId"),
+)
+
 _receipt_argument = click.argument("receipt_id", metavar="RECEIPT")
 
 
@@ -75,6 +80,12 @@ def list_all(*, limit: int, as_json: bool, **filter_options: object) -> None:
     out = display.console()
     tables.say(out, f"{display.describe_length(len(items), 'receipt', is_complete=is_complete)}.")
     parking.print_receipts(out, items)
+    if not items and any(filter_options.get(name) for name in _NAMED):
+        tables.say(
+            out,
+            "What a receipt names is known only of those that wait for a person or were set aside; those that were "
+            "recorded are found by the message: `status`, then `--message`.",
+        )
 
 
 @receipts.command()
@@ -114,7 +125,7 @@ def match(*, receipt_id: str, message_id: str, is_sure: bool, reason: str | None
             question = f"The receipt names {named}, the message went to {sent_to}. Match all the same?"
             click.confirm(question, abort=True, err=True)
             changed = client.match(receipt_id, message_id, reason, any_recipient=True)
-    _print_change(changed, as_json=as_json)
+    _print_change(changed, as_json=as_json, done=f"Matched to {display.plain(message_id)}; the worker records it soon.")
 
 
 @receipts.command()
@@ -164,10 +175,14 @@ def _recipient_of(client: Client, message_id: str) -> str | None:
         return None
 
 
-def _print_change(receipt: Json, *, as_json: bool) -> None:
+def _print_change(receipt: Json, *, as_json: bool, done: str = "") -> None:
+    """`done`: the sentence to say of a receipt that the worker is to work on now."""
     if as_json:
         print_json(receipt)
         return
     out = display.console()
+    if done and receipt.get("outcome") == ReceiptOutcome.PENDING.value:
+        tables.say(out, done)
+        return
     tables.say(out, parking.describe_receipt(receipt))
     parking.print_receipts(out, [receipt])

@@ -13,7 +13,7 @@ from receiptsvc.cli.send_file import command, parser
 from receiptsvc.cli.send_file.decoding import ENCODINGS
 from receiptsvc.cli.send_file.duplicates import CHOICES, KEEP
 from receiptsvc.cli.send_file.template import BadTemplate, Template
-from receiptsvc.cli.terminal import display
+from receiptsvc.cli.terminal import display, holds
 from receiptsvc.cli.terminal.answers import api_errors_shown, print_json
 from receiptsvc.cli.terminal.message_fields import MESSAGE_FIELDS
 from receiptsvc.cli.terminal.options import Word, json_option, with_all
@@ -159,6 +159,7 @@ def _send(client: Client, message: Json, key: str, *, wait_seconds: float | None
         ) from error
     if not as_json:
         display.print_sent(display.console(), items.values())
+        holds.say(client)
     is_settled = True
     if wait_seconds is not None:
         with api_errors_shown():

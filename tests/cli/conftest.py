@@ -33,6 +33,7 @@ _FILE = "cli.db"
 
 READER = "a-key-that-may-only-read"
 OPERATOR = "a-key-that-may-not-read-messages"
+WAITS = "What was accepted waits: no worker is at work. `sending` says more.\n"  # the tests have none
 
 
 class Run(Protocol):

@@ -19,7 +19,7 @@ from tests.support.processes import until
 
 
 def test_an_export_goes_to_standard_output_or_to_a_private_file(service: Service, run: Run, tmp_path: Path) -> None:
-    message = service.accept("Grüße", client_ref="order-1", originator="SHOP")
+    message = service.accept('Grüße, "Anna"\nund Otto', client_ref="order-1", originator="SHOP")
     service.accept("Hello", recipient="447700900002", client_ref="order-2")
     result = run("export")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -30,10 +30,12 @@ def test_an_export_goes_to_standard_output_or_to_a_private_file(service: Service
     assert [json.loads(line)["messageId"] for line in transitions.stdout.splitlines()] == [message]
 
     path = tmp_path / "messages.csv"
+    nothing = run("export", "--since", "2030-01-01", "--output", str(path))
+    assert nothing.stderr == f"Written to {path}: no messages since 2030-01-01T00:00:00Z.\n"
     path.write_text("an older one")
     path.chmod(0o644)
     written = run("export", "--to", "+44 7700 900001", "--bom", "--timezone", "Europe/London", "--output", str(path))
-    assert (written.exit_code, written.stdout, written.stderr) == (0, "", f"Written to {path}.\n")
+    assert (written.exit_code, written.stdout, written.stderr) == (0, "", f"Written to {path}: 1 message.\n")
     assert path.read_bytes().startswith(b"\xef\xbb\xbfid,")
     assert "2026-01-05T12:00:00.000000+00:00" in path.read_text()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from receiptsvc.domain import numbers
-from tests.cli.conftest import READER, Run, Service
+from tests.cli.conftest import READER, WAITS, Run, Service
 from tests.support.numbers import ALL, ALWAYS, NUMBERS, STRANGE
 
 ESCAPE = "\x1b[2J\x1b]0;owned\x07"
@@ -19,7 +19,7 @@ def ids_in(output: str) -> list[str]:
 
 def test_send_lists_one_message_for_each_recipient(service: Service, run: Run) -> None:
     result = run("send", "--to", "+44 7700 900001", "--to", "447700900002", "--text", "Hello", "--from", "SHOP")
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert (result.exit_code, result.stderr) == (0, WAITS)
     heading, *lines = result.stdout.splitlines()
     assert heading.split() == ["id", "recipient", "status", "segments"]
     assert [line.split()[1:] for line in lines] == [
@@ -244,6 +244,18 @@ def test_search_says_how_many_there_are_where_it_shows_some(service: Service, ru
     ]
     for term in ("447700900001", "order-1", "order"):
         assert ": 7 messages; here are " in run("search", term).stdout.splitlines()[0]
+
+
+def test_a_term_needs_no_quotes_and_several_messages_are_told_apart(service: Service, run: Run) -> None:
+    service.accept("Hello", originator="SHOP")
+    service.accept("Bye", originator="BANK")
+    result = run("status", "+44", "7700", "900001")
+    heading, *lines = result.stdout.splitlines()[1:]
+    assert heading.split() == ["id", "recipient", "status", "statusAt", "createdAt", "originator"]
+    assert [line.split()[-1] for line in lines] == ["BANK", "SHOP"]
+    assert result.stdout == run("status", "+44 7700 900001").stdout
+    refused = run("cancel", "--to", "Ada", "--yes")
+    assert refused.stderr.splitlines()[0] == "Error: The service refuses this:"
 
 
 def test_explain_says_why_in_sentences_and_shows_reports_and_tries(delivered: str, run: Run) -> None:

@@ -125,7 +125,7 @@ def names_in_the_code() -> tuple[set[str], set[str]]:
             if isinstance(target, ast.Name)
         }
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Finding":
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Finding" and node.args:
                 name = node.args[0]
                 findings.add(str(name.value if isinstance(name, ast.Constant) else constants[ast.unparse(name)]))
     return events - {"gunicorn.error"}, findings

@@ -18,11 +18,12 @@ from receiptsvc.cli.send_file.faults import InvalidFile
 from receiptsvc.cli.send_file.parser import Options
 from receiptsvc.cli.send_file.rows import Row
 from receiptsvc.cli.send_file.state import Job, StateError
-from receiptsvc.cli.terminal import display
+from receiptsvc.cli.terminal import display, holds
 from receiptsvc.cli.terminal.answers import click_error, print_json
 from receiptsvc.cli.terminal.wrong_use import WrongUse
 from receiptsvc.client import ApiError, Client, Json, Unreachable
 from receiptsvc.domain import encoding
+from receiptsvc.domain.statuses import Status
 from receiptsvc.locations import DATA
 
 _JOB_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
@@ -108,6 +109,8 @@ def send(request: SendFileRequest) -> None:
     if job.taken > taken_before:
         warnings.note_file(parsed.notices)
     _report(request, job, items, warnings, sent=job.taken - taken_before)
+    if not request.as_json and any(item.get("status") == Status.ACCEPTED.value for item in items.values()):
+        holds.say(client)
     if request.wait_seconds is not None and not is_settled:
         raise click.exceptions.Exit(1)
 

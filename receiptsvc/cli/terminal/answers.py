@@ -13,6 +13,7 @@ from receiptsvc.cli.terminal.wrong_use import WrongUse
 from receiptsvc.client import ApiError, Json
 
 _WRONG_USE = frozenset({400, 401, 403, 409, 413, 422})  # statuses that mean: the caller must change the request
+_NOT_UNDERSTOOD = 422
 _HINTED = frozenset({404, 422})  # what was named was not found, or not understood
 
 
@@ -34,7 +35,10 @@ def click_error(error: ApiError, *, hint: str = "", is_conflict_wrong_use: bool 
 
     `is_conflict_wrong_use`: whether 409 is the caller's mistake, and not due to the present state.
     """
-    lines = [display.plain(error), *([display.plain(error.detail)] if error.detail else [])]
+    if error.status == _NOT_UNDERSTOOD and error.errors:
+        lines = ["The service refuses this:"]  # the faults say it all; nobody typed a body
+    else:
+        lines = [display.plain(error), *([display.plain(error.detail)] if error.detail else [])]
     for path, faults in error.errors.items():
         listed = faults if isinstance(faults, list) else [faults]
         lines += [f"  {display.plain(path)}: {display.plain(fault)}" for fault in listed]

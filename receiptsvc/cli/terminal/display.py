@@ -179,9 +179,10 @@ def print_counts(out: Console, counts: Mapping[str, int]) -> None:
     out.print(_counts_table(counts))
 
 
-def print_messages(out: Console, items: Iterable[Json]) -> None:
-    """Messages with their statuses."""
+def print_messages(out: Console, items: Iterable[Json], *, is_detailed: bool = False) -> None:
+    """Messages with their statuses. `is_detailed`: with what tells several to one person apart."""
     columns = ("id", "recipient", "status", "statusAt", "clientRef", "transactionID", "conflict")
+    further = (Column("createdAt"), Column("originator"), Column("text", is_text=True)) if is_detailed else ()
     rows = [
         (
             cell(item.get("id")),
@@ -191,10 +192,15 @@ def print_messages(out: Console, items: Iterable[Json]) -> None:
             cell(item.get("clientRef")),
             cell(item.get("transactionID")),
             cell("yes" if item.get("conflict") else None, "red"),
+            *(
+                [cell(format_time(item.get("createdAt"))), cell(item.get("originator")), cell(item.get("text"))]
+                if is_detailed
+                else ()
+            ),
         )
         for item in items
     ]
-    tables.print_table(out, [Column(name) for name in columns], rows)
+    tables.print_table(out, [*(Column(name) for name in columns), *further], rows)
 
 
 def print_message(out: Console, message: Json) -> None:

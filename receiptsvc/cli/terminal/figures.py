@@ -1,6 +1,7 @@
 """Renders counts: statistics by period, by country or reason, the numbers that failed most, and what is overdue."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.text import Text
@@ -20,10 +21,8 @@ _SILENT = (
 def print_statistics(out: Console, statistics: Json) -> None:
     """The sum in a sentence, then each period in which something happened."""
     total: Json = statistics.get("total") or {}
-    span = f"{format_time(statistics.get('since'))} to {format_time(statistics.get('until'))}"
-    tables.say(
-        out, f"{count(int(total.get('messages') or 0), 'message')} accepted from {span}{_describe_total(total)}."
-    )
+    span = _describe_span(statistics)
+    tables.say(out, f"{count(int(total.get('messages') or 0), 'message')} accepted {span}{_describe_total(total)}.")
     receipts: Mapping[str, int] | None = total.get("receipts")
     if receipts:
         bounded = " (or more)" if statistics.get("unmatchedIsBounded") else ""
@@ -41,7 +40,7 @@ def print_statistics(out: Console, statistics: Json) -> None:
 def print_failures(out: Console, failures: Json) -> None:
     """Which numbers failed most."""
     items: Sequence[Json] = failures.get("items") or ()
-    span = f"from {format_time(failures.get('since'))} to {format_time(failures.get('until'))}"
+    span = _describe_span(failures)
     words = {word for item in items for word in item.get("statuses") or {}}
     what = "failed" if not words or words <= _FAILURES else "fits"  # other statuses were asked for
     most = "failed most" if what == "failed" else f"has most that are {' or '.join(sorted(words))}"
@@ -69,7 +68,7 @@ def print_failures(out: Console, failures: Json) -> None:
 def print_breakdown(out: Console, breakdown: Json) -> None:
     """Counts by country, prefix, the gateway's code or class of reason, the most first."""
     items: Sequence[Json] = breakdown.get("items") or ()
-    span = f"from {format_time(breakdown.get('since'))} to {format_time(breakdown.get('until'))}"
+    span = _describe_span(breakdown)
     tables.say(out, f"{count(len(items), 'line')} by {plain(breakdown.get('by'))} {span}.")
     if breakdown.get("countedSince"):
         tables.say(out, f"Counted since {format_time(breakdown['countedSince'])} only.")
@@ -149,6 +148,13 @@ def _describe_total(total: Json) -> str:
         f", half of them within {delays['p50']:g} s" if delays else "",
     ]
     return "".join(parts)
+
+
+def _describe_span(answer: Json) -> str:
+    """From when until when was counted: the end of an hour that has not ended is now."""
+    until = str(answer.get("until"))
+    is_over = until <= datetime.now(UTC).isoformat()
+    return f"from {format_time(answer.get('since'))} {f'to {format_time(until)}' if is_over else 'until now'}"
 
 
 def _period_row(item: Json) -> tuple[Cell, ...]:

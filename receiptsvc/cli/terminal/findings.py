@@ -30,7 +30,7 @@ _KINDS = {
     "batch": "the Idempotency-Key of a batch",
 }
 
-_MAX_COUNTED = 100  # messages of one hit, by the service's search
+_MAX_COUNTED = 20  # messages of one hit, by the service's search
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +61,7 @@ def print_findings(out: Console, term: str, findings: Sequence[Finding], *, more
         kind = _KINDS.get(finding.kind, plain(finding.kind))
         verb = "is" if number == 0 else "is also"
         tables.say(out, Text.assemble((plain(term), "bold"), f" {verb} {kind}: {_describe(finding)}"))
-        display.print_messages(out, finding.messages)
+        display.print_messages(out, finding.messages, is_detailed=len(finding.messages) > 1)
         if finding.messages and finding.replies:
             out.print()
         print_replies(out, finding.replies)

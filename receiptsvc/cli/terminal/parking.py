@@ -51,6 +51,9 @@ def print_receipts(out: Console, items: Sequence[Json]) -> None:
 def print_receipt(out: Console, receipt: Json) -> None:
     """What became of one receipt and what to do about it; what it said; what was done to it."""
     tables.say(out, describe_receipt(receipt))
+    if receipt.get("outcome") == ReceiptOutcome.UNMATCHED.value:
+        first = next(iter(receipt.get("candidates") or ()), "MESSAGE")
+        tables.say(out, plain(f"By hand: receipts match {receipt.get('id')} {first}"))
     out.print()
     candidates = ", ".join(receipt.get("candidates") or ())
     tables.print_fields(
@@ -58,7 +61,7 @@ def print_receipt(out: Console, receipt: Json) -> None:
         [
             ("received", cell(format_time(receipt.get("receivedAt")))),
             ("processed", cell(format_time(receipt.get("processedAt")))),
-            ("tried again", cell(format_time(receipt.get("lookAt")))),
+            ("next look", cell(format_time(receipt.get("lookAt")))),
             ("failed tries", cell(receipt.get("tries") or None)),
             ("channel", cell(receipt.get("channel"))),
             ("message", cell(receipt.get("messageId"))),

@@ -140,10 +140,8 @@ def _find_by_number(session: Session, term: str, rare: Rarities) -> Iterator[dic
     if transaction_id is not None:
         in_transaction = listing.find_by_transaction(session, [transaction_id]).get(transaction_id)
         if in_transaction:
-            messages, count = (
-                in_transaction[:_SAMPLE_SIZE],
-                _count(session, MessageFilter(transaction_id=transaction_id)),
-            )
+            messages = in_transaction[:_SAMPLE_SIZE]
+            count = min(len(in_transaction), _MAX_COUNTED)
             yield _make_hit("transactionID", f"transactions/{transaction_id}", messages, count=count)
         if rare.transaction_id:
             named = ReferenceFilter(transaction_id=transaction_id)

@@ -19,7 +19,7 @@ FOUND_AS = (
     *("transactionID", "messageGuid", "clientRef", "clientRefPrefix", "batch", "parkedReceipts"),
 )
 
-MAX_COUNTED = 100  # messages of one hit
+MAX_COUNTED = 20  # messages of one hit
 
 _A_MESSAGE = "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"
 

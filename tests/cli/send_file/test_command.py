@@ -21,7 +21,7 @@ from werkzeug.wrappers import Response
 from receiptsvc.cli.send_file import bulk_sender, command
 from receiptsvc.domain.backoff import Backoff
 from receiptsvc.store.core.models import Message
-from tests.cli.conftest import KEY, READER, Run, Service
+from tests.cli.conftest import KEY, READER, WAITS, Run, Service
 from tests.support.processes import until
 
 NUMBER = "447700900001"
@@ -55,7 +55,7 @@ def state_of(path: Path) -> Path:
 def test_a_file_is_sent_in_its_order_and_summed_up(service: Service, run: Run, tmp_path: Path) -> None:
     path = write(tmp_path, "a", "b", "c", "d", "e")
     result = run("send", "--file", str(path))
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert (result.exit_code, result.stderr) == (0, WAITS)
     assert service.texts() == ["a", "b", "c", "d", "e"]
     heading, *table = [line.split() for line in result.stdout.splitlines()]
     assert heading[:3] == ["Sent", "5", "messages"]
@@ -211,7 +211,7 @@ def test_lost_answers_and_passing_errors_are_retried_and_nothing_is_sent_twice(
     service.interference.before = answers(None, Response("{}", 409, {"Retry-After": "0"}), Response("{}", 503))
     texts = [f"text {number}" for number in range(7)]
     result = run("send", "--file", str(write(tmp_path, *texts)))
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert (result.exit_code, result.stderr) == (0, WAITS)
     assert service.texts() == texts
 
 
@@ -236,7 +236,7 @@ def test_it_gives_up_after_a_while_and_resumes_when_it_is_run_again(
     write(tmp_path, "a", "b", "c", "d", "e")
     service.interference.after = lambda: None
     again = run("send", "--file", str(path))
-    assert (again.exit_code, again.stderr) == (0, "")
+    assert (again.exit_code, again.stderr) == (0, WAITS)
     assert "Sent the last 3 of 5 messages" in again.stdout
     assert [line.split() for line in again.stdout.splitlines()[1:]] == [["status", "messages"], ["accepted", "5"]]
     assert service.texts() == ["a", "b", "c", "d", "e"]
@@ -444,7 +444,7 @@ def test_what_the_export_writes_is_read_back(service: Service, run: Run, tmp_pat
     path = tmp_path / f"export.{name.partition('.')[2].partition('?')[0]}"
     path.write_bytes(exported.content)
     result = run("send", "--file", str(path))
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert (result.exit_code, result.stderr) == (0, WAITS)
     with service.database.reading() as session:
         columns = (Message.recipient, Message.text, Message.client_ref, Message.originator)
         sent = [tuple(row) for row in session.execute(select(*columns).order_by(Message.id))]
