@@ -153,7 +153,7 @@ def test_an_account_that_two_calls_find_refused_is_held_and_all_goes_out_once_it
         change(stack, password=None)
         let_time_go_by(database)
         until("all are sent", lambda: statuses(database) == {"submitted": sent + 10})  # noqa: B023
-        assert degraded(stack) == []
+        until("nothing is degraded", lambda: degraded(stack) == [])
     assert log_of(stack).count('"send.account_refused"') == len(styles), "once each time, however many calls"
     assert taken(stack) == (10 * len(styles), 0)
     assert list(verify(database)) == []
