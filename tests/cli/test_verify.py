@@ -15,7 +15,7 @@ def test_verify_says_what_it_checked(service: Service, run: Run) -> None:
     result = run("verify")
     assert (result.exit_code, result.stdout) == (
         0,
-        "no faults (messages 1, receipts 1, transitions 2, replies 0, conversations 1, counters 12, counts of hours 3)\n",
+        "no faults (messages 1, receipts 1, transitions 2, replies 0, conversations 1, counters 12, counts of hours 5)\n",
     )
 
 
