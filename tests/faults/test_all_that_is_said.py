@@ -35,6 +35,7 @@ from tests.support.time_slices import drop_all
 
 # What this stack does not say, and the test that has it said.
 ELSEWHERE = {
+    "process.names_unread": "tests/worker/test_poison.py",
     "events.not_kept": "tests/server/test_event_streams.py",
     "fault.repeats": "tests/test_logs.py",  # it takes a minute
     "files.open_to_others": "tests/faults/test_private_files.py",
@@ -57,11 +58,13 @@ ELSEWHERE = {
     "spool.refused": "tests/spool/test_drainer.py",
     "time_slices.left_to_default": "tests/worker/test_loop.py",
     "web.connections_closed": "tests/faults/test_connections.py",
+    "web.database_fits": "tests/upgrade/test_start.py",
     "web.not_migrated": "tests/faults/test_database_names.py",
     "web.storage_unavailable": "tests/faults/test_database_names.py",
     "worker.clock_differs": "tests/attacks/test_clocks.py",
     "worker.does_not_listen": "tests/faults/test_idle.py",
     "worker.duty_failed": "tests/worker/test_loop.py",
+    "worker.one_of_sets": "tests/upgrade/test_start.py",
     "worker.waits_for_another": "tests/whole/test_way_through.py",
     "worker.waits_for_migrations": "tests/faults/test_database_names.py",
     # words of /readyz
