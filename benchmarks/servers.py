@@ -12,8 +12,8 @@ from time import monotonic, sleep
 import requests
 
 from benchmarks.tools import BenchError, need
-from receiptsvc.config import PROJECT
 from receiptsvc.demo.processes import free_port
+from receiptsvc.locations import PROJECT
 
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 30.0

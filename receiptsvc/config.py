@@ -28,7 +28,6 @@ from receiptsvc.domain.statuses import GATEWAY_STATUSES, Status
 from receiptsvc.dynmark.transports import TRANSPORTS
 from receiptsvc.keys import SCOPES, ApiKey, CallbackKey
 
-PROJECT = locations.PROJECT
 _CALLBACK_KEYS_FILE = "callback_keys"
 
 CALLBACK_ELEMENTS = ("both", "deliveryStatusUrl", "deliveryStatusURL")
@@ -468,7 +467,7 @@ class _EnvReader:
             self.fault(
                 name, f"must be an absolute path such as {such_as}: an installed receiptsvc has no project folder"
             )
-        return PROJECT / path
+        return locations.PROJECT / path
 
     def public_url(self, default: str) -> str:
         value = (self.text("PUBLIC_URL") or default).rstrip("/")

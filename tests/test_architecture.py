@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from receiptsvc.config import PROJECT
+from receiptsvc.locations import PROJECT
 
 PACKAGE = PROJECT / "receiptsvc"
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from receiptsvc import locations
-from receiptsvc.config import NAMES, PROJECT, Settings
+from receiptsvc.config import NAMES, Settings
 from receiptsvc.domain.errors import SettingsError
 from receiptsvc.domain.statuses import Status
+from receiptsvc.locations import PROJECT
 
 SECRET = "correct-horse-battery-staple"
 POSTGRESQL = {

@@ -11,7 +11,8 @@ import pytest
 from alembic.script import ScriptDirectory
 from honcho.environ import parse_procfile
 
-from receiptsvc.config import NAMES, PROJECT
+from receiptsvc.config import NAMES
+from receiptsvc.locations import PROJECT
 from receiptsvc.store.core import schema
 from tests.support.databases import alembic_config
 

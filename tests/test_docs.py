@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from receiptsvc.config import PROJECT
+from receiptsvc.locations import PROJECT
 
 MAX_LINE = 100
 MAX_TERMS = 25

@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 from benchmarks.tools import BenchError, need
-from receiptsvc.config import PROJECT
+from receiptsvc.locations import PROJECT
 
 _SEEDER = Path(__file__).parent / "seeder.py"
 

@@ -15,7 +15,7 @@ import click
 import pytest
 
 from receiptsvc.cli.main import OVER_HTTP, commands
-from receiptsvc.config import PROJECT
+from receiptsvc.locations import PROJECT
 from tests.cli.conftest import Run, Service
 
 PYTHON = (sys.executable, "-m", "receiptsvc")

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from receiptsvc.config import PROJECT
 from receiptsvc.demo.processes import Stack, free_port
+from receiptsvc.locations import PROJECT
 from receiptsvc.store.core import schema
 from receiptsvc.store.core.db import Database, plain_url
 from tests.cli.conftest import Run

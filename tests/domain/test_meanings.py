@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from receiptsvc.config import PROJECT
 from receiptsvc.domain import meanings
 from receiptsvc.domain.failures import FailureReason, reason_of
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.statuses import Effect, Report, Source, Status
+from receiptsvc.locations import PROJECT
 from tests.support.rows import T0
 
 

@@ -21,9 +21,10 @@ from sqlalchemy import update
 
 from receiptsvc import ids, tokens
 from receiptsvc.client import Client
-from receiptsvc.config import PROJECT, Settings
+from receiptsvc.config import Settings
 from receiptsvc.demo.processes import Stack, answers
 from receiptsvc.domain.errors import ReceiptsvcError
+from receiptsvc.locations import PROJECT
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow, Message, SendGate, SendingAccount
 from receiptsvc.web.http.readiness import GAUGES

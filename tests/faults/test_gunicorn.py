@@ -11,8 +11,8 @@ from pathlib import Path
 
 import requests
 
-from receiptsvc.config import PROJECT
 from receiptsvc.demo.processes import Stack
+from receiptsvc.locations import PROJECT
 from receiptsvc.web.http.readiness import GAUGES
 from tests.faults.conftest import StartWeb, callback_url
 from tests.support.processes import children, is_alive, is_frozen, until

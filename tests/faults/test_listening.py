@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from receiptsvc.config import PROJECT
 from receiptsvc.demo.processes import Stack
+from receiptsvc.locations import PROJECT
 from tests.faults.conftest import StartWeb, callback_url
 from tests.faults.test_connections import logged
 from tests.support.load import Answer, connect, read_answer, request

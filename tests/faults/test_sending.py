@@ -15,9 +15,9 @@ import requests
 from sqlalchemy import func, select
 
 from receiptsvc import sandbox
-from receiptsvc.config import PROJECT
 from receiptsvc.demo.processes import Stack
 from receiptsvc.domain.statuses import UNSETTLED
+from receiptsvc.locations import PROJECT
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Attempt, Message
 from receiptsvc.store.health.verification import verify

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 import requests
 
-from receiptsvc.config import PROJECT
 from receiptsvc.demo.processes import Stack
+from receiptsvc.locations import PROJECT
 from receiptsvc.spool import writer
 from tests.faults.conftest import StartWeb, callback_url
 from tests.faults.proof import assert_nothing_lost, set_aside, wait_until_drained

@@ -13,10 +13,10 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select
 
-from receiptsvc.config import PROJECT
 from receiptsvc.demo.processes import Stack
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.messages import Callback
+from receiptsvc.locations import PROJECT
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message, OutcomeRow, Transition
 from receiptsvc.store.health.verification import verify

@@ -13,9 +13,9 @@ from pathlib import Path
 from uuid import UUID
 
 from receiptsvc import ids
-from receiptsvc.config import PROJECT
 from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
+from receiptsvc.locations import PROJECT
 from receiptsvc.spool.drainer import drain
 from receiptsvc.spool.writer import Spool
 

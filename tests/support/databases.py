@@ -19,7 +19,7 @@ from psycopg import sql
 from sqlalchemy import create_engine
 from sqlalchemy.engine import Engine, make_url
 
-from receiptsvc.config import PROJECT
+from receiptsvc.locations import PROJECT
 from receiptsvc.store.core import time_limits
 from receiptsvc.store.core.db import Database
 

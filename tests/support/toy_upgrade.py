@@ -9,7 +9,7 @@ from pathlib import Path
 
 from alembic.config import Config
 
-from receiptsvc.config import PROJECT
+from receiptsvc.locations import PROJECT
 from receiptsvc.store.core import schema, time_limits
 from receiptsvc.store.core.db import Database
 from receiptsvc.upgrade.runner import Upgrade

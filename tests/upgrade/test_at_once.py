@@ -9,8 +9,8 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from receiptsvc.config import PROJECT
 from receiptsvc.demo.processes import Stack
+from receiptsvc.locations import PROJECT
 from receiptsvc.store.core import schema
 from receiptsvc.store.core.db import Database, plain_url
 from receiptsvc.store.core.models import Base

@@ -10,10 +10,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from receiptsvc import ids
-from receiptsvc.config import PROJECT
 from receiptsvc.domain import meanings
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.statuses import Effect, Status
+from receiptsvc.locations import PROJECT
 from receiptsvc.web.docs import api_markdown, pages, reference
 from receiptsvc.web.http import auth
 

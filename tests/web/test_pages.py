@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import Client
 
-from receiptsvc.config import PROJECT
+from receiptsvc.locations import PROJECT
 from receiptsvc.server.public_path import UnderPublicPath
 from receiptsvc.web.docs import guides, markdown, site
 from tests.support.callers import bearer

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from receiptsvc.config import PROJECT
 from receiptsvc.dynmark.outbound.envelope import BUNDLED_WSDL
+from receiptsvc.locations import PROJECT
 from receiptsvc.server.event_streams import Stream
 from receiptsvc.store.core.db import Database
 from receiptsvc.web.app import create_app

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 from werkzeug.serving import make_server
 
-from receiptsvc.config import PROJECT
+from receiptsvc.locations import PROJECT
 from receiptsvc.store.core.db import Database
 from receiptsvc.web.app import create_app
 from tests.support import databases, rows

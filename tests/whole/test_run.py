@@ -18,10 +18,10 @@ from sqlalchemy import func, select
 from receiptsvc import locations
 from receiptsvc.cli.demo import demo
 from receiptsvc.client import Client
-from receiptsvc.config import PROJECT
 from receiptsvc.demo import kept, setup
 from receiptsvc.demo.processes import free_port
 from receiptsvc.demo.story import KEPT_REFERENCE, DemoFailed
+from receiptsvc.locations import PROJECT
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Audit
 from tests.support import rows

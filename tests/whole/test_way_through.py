@@ -17,9 +17,9 @@ from rich.console import Console
 
 from receiptsvc.cli.terminal import display
 from receiptsvc.client import Json
-from receiptsvc.config import PROJECT
 from receiptsvc.demo.processes import Stack
 from receiptsvc.demo.story import STORY, Step, is_wanted, play
+from receiptsvc.locations import PROJECT
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.health import verification
 from tests.whole.conftest import MakeStack

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from receiptsvc.config import PROJECT
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.messages import Callback
 from receiptsvc.dynmark.inbound import parser
+from receiptsvc.locations import PROJECT
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Heartbeat
 from receiptsvc.store.health import heartbeats

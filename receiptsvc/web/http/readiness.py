@@ -68,8 +68,6 @@ GAUGES = {
 
 _REMEDIES = {send_gate.REFUSED: ": mend DYNMARK_PASSWORD, then restart the worker"}
 
-NOBODY_WORKS = "worker_unseen"  # the name of a finding
-
 ProbeStorage = Callable[[float], Kept]
 """Where a callback would be kept now, within a time limit in seconds. Raises StorageUnavailable if nowhere."""
 
@@ -183,7 +181,7 @@ class ReadinessProbe:
             votes = self.votes.read(session, now)
             too_many = connection_limits.find_fault(session, self._settings.database_connections, now)
         self._gauges = _gauges(state=state, gate=gate, impaired=impaired, crowd=crowd, overdue=overdue, now=now)
-        found = [] if state.workers else [Finding(NOBODY_WORKS, WORKER_UNSEEN)]
+        found = [] if state.workers else [Finding("worker_unseen", WORKER_UNSEEN)]
         misfit = None if is_current else self._find_misfit()
         found += [misfit] if misfit else []
         found += [] if is_slice_ready else [Finding("time_slice_missing", TIME_SLICE_MISSING)]
