@@ -284,11 +284,7 @@ def _require_alive(connection: Any, _record: object, _proxy: object) -> None:
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver's own BEGINs are deferred; `_begin_sqlite` sends ours
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()
+    sqlite_files.prepare(connection)
 
 
 def _begin_sqlite(connection: Connection) -> None:

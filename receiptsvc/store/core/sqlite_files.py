@@ -5,13 +5,16 @@ connection closes. Never open these files here, only stat their paths: closing a
 (POSIX) that SQLite holds on it in this process.
 """
 
+import sqlite3
 import threading
+import time
 from functools import cache
 from pathlib import Path
 
 from receiptsvc.domain.errors import StorageUnavailable
 
 _Identity = tuple[int, int]  # device and inode
+_PATIENCE_SECONDS = 1.0
 
 
 class SqliteFiles:
@@ -29,7 +32,7 @@ class SqliteFiles:
         self._lock = threading.Lock()
 
     def opened(self) -> None:
-        """Note that a connection was opened and is in WAL mode, which makes all three files."""
+        """Note that a connection was opened and has been prepared, which makes all three files."""
         with self._lock:
             self._connections += 1
             if self._opened is None:
@@ -64,6 +67,32 @@ def files_of(path: str) -> SqliteFiles:
 def uri(path: str) -> str:
     """A URI with which SQLite opens only a file that exists: otherwise it would silently make an empty one."""
     return f"{Path(path).absolute().as_uri()}?mode=rw"
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Set a new connection, whose own BEGINs are off, to commits that are durable; its -wal and -shm are open then.
+
+    Raises sqlite3.OperationalError if the file can't be read, or if another process has it for itself.
+    """
+    _use_wal(connection)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    # SQLite does not wait for a file that another process is changing to WAL mode at this moment: a new database, which
+    # `migrate` makes while others look for it.
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            # The connection that has changed the mode opens -wal and -shm when it reads first, all others at once.
+            connection.execute("SELECT 1 FROM sqlite_schema").fetchall()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _identity(path: Path) -> _Identity | None:

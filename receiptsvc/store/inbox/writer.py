@@ -359,9 +359,7 @@ class SqliteWriter:
                 isolation_level=None,
                 check_same_thread=False,
             )
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
+            sqlite_files.prepare(connection)
             self._files.opened()
             self._connection = connection
         return self._connection
