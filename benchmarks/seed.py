@@ -2,8 +2,8 @@
 
 The messages are spread evenly over thirty days. Each has 2.5 transitions on average (accepted; half of them sent; a
 final status, except one in a hundred, which is still open) and a transactionID; every fiftieth has a reply. Half belong
-to conversations of 100 messages, the others to conversations of two. The hourly counts fit the messages. The ledger's
-counters and the receipts' inbox rows are missing, so `verify` reports faults of them.
+to conversations of 100 messages, the others to conversations of two. The receipts of the transitions are kept, and all
+counts fit, so `verify` finds no fault.
 """
 
 import sqlite3
@@ -21,13 +21,16 @@ from psycopg import sql
 from sqlalchemy.engine import make_url
 
 from receiptsvc.domain import conversations, standing
+from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.statuses import Effect, Report, Source, Status
 from receiptsvc.store.core.db import plain_url
+from receiptsvc.store.inbox import counters
 from receiptsvc.store.messages import hourly_counts
 from receiptsvc.store.messages.hourly_counts import CountedMessage
 from tests.support import databases
 
 DAYS = 30
+RECEIPTS_PER_MESSAGE = 1.51  # half have two, the others one; one in a hundred of them none, and every fiftieth a reply
 ORIGINATORS = ("ACME", None, "447700900999")
 TEXT = "Your order is on its way and will be with you between 10 and 12. Reply STOP to hear no more of it."
 
@@ -38,6 +41,8 @@ _INDEXES = """
     WHERE NOT indisunique AND indrelid = ANY (CAST(%s AS regclass[]))
 """
 _NAMESPACE = UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
+_QUERY = b"".ljust(250, b"&")  # as long as a usual one; nothing reads it
+_RECEIPT_NUMBERS = 1 << 40  # ids of receipts are made from numbers after these, those of messages and replies before
 _SLOTS = (1, 65)  # of counters: one of a web process, one of a worker
 _FINAL = (*[Status.DELIVERED] * 94, *[Status.UNDELIVERED] * 3, Status.EXPIRED, Status.REJECTED, None)
 
@@ -56,7 +61,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     ),
     "message_transactions": ("message_id", "transaction_id", "recipient", "source", "noted_at"),
     "transitions": (
-        "message_id", "source", "status", "effect", "rule", "provider_status_id", "provider_description",
+        "message_id", "receipt_id", "source", "status", "effect", "rule", "provider_status_id", "provider_description",
         "occurred_at", "received_at", "recorded_at",
     ),
     "inbox": (
@@ -69,6 +74,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     ),
     "conversation_activity": ("id", "first_at", "last_at", "last_from_recipient"),
     "hourly_counts": ("hour", "kind", "originator", "label", "slot", "value"),
+    "counters": ("name", "slot", "value"),
 }  # fmt: skip
 
 Batch = dict[str, list[Row]]  # rows by table
@@ -76,12 +82,16 @@ Activity = dict[str, list[tuple[datetime, int]]]  # conversation → times, each
 
 
 class Story:
-    """Makes the messages' rows, oldest first, the same for the same scale and end. `counts`: their hourly counts."""
+    """Makes the messages' rows, oldest first, the same for the same scale and end.
+
+    `counts`: their hourly counts. `received`: how many receipts and replies came.
+    """
 
     def __init__(self, scale: int, end: datetime) -> None:
         self._begin = end - timedelta(days=DAYS)
         self._step = timedelta(days=DAYS) / scale
         self.counts: Counter[hourly_counts.CountKey] = Counter()
+        self.received = 0
 
     def batches(self, numbers: range) -> Iterator[Batch]:
         """The rows of these messages by table, some thousand messages at a time. `numbers`: from a multiple of 100."""
@@ -95,6 +105,7 @@ class Story:
                 batch["conversation_activity"].append(
                     (conversation, _format_time(first), _format_time(last), last_from_recipient)
                 )
+            self.received += len(batch["inbox"])
             yield batch
 
     def _add_message(self, batch: Batch, activity: Activity, number: int) -> None:
@@ -122,10 +133,13 @@ class Story:
         )  # fmt: skip
         batch["attempts"].append((message_id, 1, "soap", guid, created, created, "taken", transaction_id))
         batch["message_transactions"].append((message_id, transaction_id, recipient, "answer", created))
-        for reported, when, is_receipt in steps:
+        for step, (reported, when, is_receipt) in enumerate(steps):
             time = _format_time(when)
+            receipt_id = _make_id(when, _RECEIPT_NUMBERS + 2 * number + step) if is_receipt else None
+            if receipt_id is not None:
+                batch["inbox"].append((receipt_id, "message", message_id, time, "GET", _QUERY, b""))
             batch["transitions"].append(
-                (message_id, "gateway" if is_receipt else "ourselves", reported.value, "applied",
+                (message_id, receipt_id, "gateway" if is_receipt else "ourselves", reported.value, "applied",
                  "its address" if is_receipt else "accepted", "1" if is_receipt else None,
                  reported.value if is_receipt else None, time if is_receipt else None, time, time)
             )  # fmt: skip
@@ -185,12 +199,18 @@ def _count_rows(counts: Counter[hourly_counts.CountKey]) -> list[Row]:
     return rows
 
 
+def _ledger_rows(received: int) -> list[Row]:
+    """The rows of the ledger's counters, each callback being one receipt that was applied."""
+    return [(name, _SLOTS[0], received) for name in (counters.RECEIVED, counters.CALLBACKS, ReceiptOutcome.APPLIED)]
+
+
 def _fill_postgresql(url: str, scale: int, end: datetime, on_progress: Callable[[int], object]) -> None:
     """Fill by COPY from one process a processor; indexes are built after all rows are there.
 
     At the end the tables are vacuumed and analysed, as they would be after a while of work.
     """
     counts: Counter[hourly_counts.CountKey] = Counter()
+    received = 0
     with psycopg.connect(plain_url(url), autocommit=True) as connection, ProcessPoolExecutor() as executor:
         indexes = connection.execute(_INDEXES, [list(TABLES)]).fetchall()
         for name, _ in indexes:
@@ -198,10 +218,12 @@ def _fill_postgresql(url: str, scale: int, end: datetime, on_progress: Callable[
         parts = [range(start, min(start + _PART_SIZE, scale)) for start in range(0, scale, _PART_SIZE)]
         futures = [executor.submit(_copy_part, url, scale, end, part) for part in parts]
         for future in as_completed(futures):
-            part, part_counts = future.result()
+            part, part_counts, part_received = future.result()
             counts.update(part_counts)
+            received += part_received
             on_progress(len(part))
         _copy(connection, "hourly_counts", _count_rows(counts))
+        _copy(connection, "counters", _ledger_rows(received))
         connection.execute("SET maintenance_work_mem = '1GB'")
         for _, definition in indexes:
             connection.execute(definition)
@@ -209,8 +231,8 @@ def _fill_postgresql(url: str, scale: int, end: datetime, on_progress: Callable[
         connection.execute("CHECKPOINT")
 
 
-def _copy_part(url: str, scale: int, end: datetime, part: range) -> tuple[range, Counter[hourly_counts.CountKey]]:
-    """Copy some of the messages, and return their hourly counts."""
+def _copy_part(url: str, scale: int, end: datetime, part: range) -> tuple[range, Counter[hourly_counts.CountKey], int]:
+    """Copy some of the messages, and return their hourly counts, and how many receipts came."""
     story = Story(scale, end)
     with psycopg.connect(plain_url(url), autocommit=True) as connection:
         connection.execute("SET synchronous_commit = off")
@@ -219,7 +241,7 @@ def _copy_part(url: str, scale: int, end: datetime, part: range) -> tuple[range,
         for batch in story.batches(part):
             for table, rows in batch.items():
                 _copy(connection, table, rows)
-    return part, story.counts
+    return part, story.counts, story.received
 
 
 def _copy(connection: psycopg.Connection, table: str, rows: Sequence[Row]) -> None:
@@ -245,6 +267,7 @@ def _fill_sqlite(url: str, scale: int, end: datetime, on_progress: Callable[[int
                 write(table, rows)
             on_progress(len(batch["messages"]))
         write("hourly_counts", _count_rows(story.counts))
+        write("counters", _ledger_rows(story.received))
         connection.commit()
         connection.execute("ANALYZE")
         connection.commit()

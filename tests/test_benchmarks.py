@@ -340,5 +340,4 @@ def test_seeded_rows_are_those_that_the_service_would_write(database_url: str, d
     with database.reading() as session:
         assert session.scalar(select(func.count()).select_from(Message)) == 300
         assert session.scalar(select(func.count()).select_from(Transition)) == 300 + 150 + 297
-    # Their receipts have no inbox rows; everything else adds up.
-    assert {fault.what for fault in verify(database)} == {"counter", "count of an hour's receipts"}
+    assert list(verify(database)) == []
