@@ -111,7 +111,7 @@ def match(*, receipt_id: str, message_id: str, is_sure: bool, reason: str | None
     """Match a receipt to the message that it is about.
 
     It can't be taken back: if the receipt names another number than the message went to, you are asked. Exit code 1 if
-    it is recorded already.
+    it is recorded about a message of yours already; one that was taken for another system's can be matched.
     """
     client = Client.from_env()
     with api_errors_shown(is_conflict_wrong_use=False):

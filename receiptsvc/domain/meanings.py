@@ -174,4 +174,11 @@ STEPS: Mapping[str, StepMeaning] = {
         "a person settled a `send_unknown`; the reason says who, and why",
     ),
     "adopted": StepMeaning((Status.SUBMITTED,), "another system sent it"),
+    "receipts taken away": StepMeaning(
+        (Status.SUBMITTED,),
+        "some of an adopted message's receipts are about other messages, by `rebuild` or a person's word",
+    ),
+    "adoption taken back": StepMeaning(
+        (Status.CANCELLED,), "all of its receipts are about other messages: there is no such message"
+    ),
 }

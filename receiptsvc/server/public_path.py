@@ -1,6 +1,7 @@
 """The path of PUBLIC_URL, where it has one: a proxy in front may take it off an address, or may not."""
 
 from collections.abc import Collection, Iterable
+from urllib.parse import unquote_to_bytes
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 
@@ -13,6 +14,7 @@ class UnderPublicPath:
 
     def __init__(self, inner: WSGIApplication, path: str, roots: Collection[str]) -> None:
         """`path`: of PUBLIC_URL, without a slash at its end. `roots`: how the application's addresses begin."""
+        path = unquote_to_bytes(path).decode("latin-1")  # as WSGI gives the path of a request
         self._inner, self._path = inner, path
         self._beginnings = tuple(f"{path}/{root}" for root in roots)
         reads_like_ours = path.strip("/").partition("/")[0] in roots

@@ -1,8 +1,8 @@
 """Reads kept receipts again with today's status map and reader, and finds those that now mean something else.
 
-Only receipts that matched a message are read, and the match itself is not questioned. Where a receipt now means
-something else, a new transition supersedes the old one in the fold and in the ledger. The old one stays visible.
-What unmapped receipts name is written down, if an earlier release did not.
+Only receipts that matched a message are read. The match itself is not questioned, but for receipts that were adopted
+(`adoption_repair`). Where a receipt now means something else, a new transition supersedes the old one in the fold and
+in the ledger. The old one stays visible. What unmapped receipts name is written down, if an earlier release did not.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +25,8 @@ from receiptsvc.store.inbox import receipt_references
 from receiptsvc.store.inbox.receipts import describe_matches
 from receiptsvc.store.messages import superseding, transitions
 from receiptsvc.store.messages.superseding import RecordedReceipt
+from receiptsvc.worker import adoption_repair
+from receiptsvc.worker.adoption_repair import Misadopted
 from receiptsvc.worker.receipt_batch import ReceiptRules
 
 _SLICE = 500
@@ -43,6 +45,16 @@ class Difference:
     now: str | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Move:
+    """A receipt that was adopted, and is about a message of ours. It holds no personal data."""
+
+    receipt: str  # public id
+    adopted_as: str  # public id of the message that was made for it
+    message: str  # public id of ours
+    rule: str  # which found ours
+
+
 def reprocess(
     database: Database,
     rules: ReceiptRules,
@@ -51,11 +63,11 @@ def reprocess(
     is_applied: bool = False,
     slice_size: int | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
-) -> Iterator[Difference]:
-    """Every receipt that is read differently today; with `is_applied` each slice is corrected before it is yielded.
+) -> Iterator[Difference | Move]:
+    """Every receipt that is read differently today, or is about another message.
 
-    Each slice is one short transaction, so it can be stopped at any point and started again. `on_progress` gets the
-    number of receipts read. Raises StorageUnavailable.
+    With `is_applied` each slice is corrected before it is yielded. Each slice is one short transaction, so it can be
+    stopped at any point and started again. `on_progress` gets the number of receipts read. Raises StorageUnavailable.
     """
     size = slice_size or (_SQLITE_SLICE if database.is_sqlite else _SLICE)
 
@@ -64,15 +76,21 @@ def reprocess(
 
     for page in slices.walk(database.reading, step):
         read = [(receipt, said) for receipt in page.items if (said := _read(receipt, rules)) is not None]
+        with database.reading() as session:
+            adopted = adoption_repair.find(session, read)
+        moved_ids = {each.recorded.receipt_id for each in adopted}
+        read = [(receipt, said) for receipt, said in read if receipt.receipt_id not in moved_ids]
         reports = [(receipt, said, report_of(said, receipt.report.received_at, rules.reader)) for receipt, said in read]
         changed = [each for each in reports if each[2] != each[0].report]
         unmapped = [(receipt, said) for receipt, said in read if receipt.effect is Effect.UNMAPPED]
-        if is_applied and (changed or unmapped):
+        if is_applied and (changed or unmapped or adopted):
             with database.transaction() as session:
+                adoption_repair.move(session, adopted, rules.reader, now)
                 receipt_references.write(session, _references(unmapped), replaces=False)
                 _apply(session, changed, rules.reader.version, now)
             database.let_others_write()
         yield from (_difference(receipt, report) for receipt, _, report in changed)
+        yield from map(_move, adopted)
         on_progress(len(page.items))
 
 
@@ -135,4 +153,13 @@ def _difference(recorded: RecordedReceipt, report: Report) -> Difference:
         provider_description=report.provider_description,
         was=recorded.report.status,
         now=report.status,
+    )
+
+
+def _move(found: Misadopted) -> Move:
+    return Move(
+        receipt=ids.public("rcp", found.recorded.receipt_id),
+        adopted_as=ids.public("msg", found.recorded.message_id),
+        message=ids.public("msg", found.match.message_id),
+        rule=found.match.rule,
     )

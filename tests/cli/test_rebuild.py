@@ -22,6 +22,7 @@ def test_rebuild_shows_the_difference_and_changes_it_only_with_apply(
     assert json.loads(run("rebuild", "--json").stdout) == {
         "applied": False,
         "differences": [{"statusId": "77", "description": "Foo", "was": "unmapped", "now": "delivered", "receipts": 1}],
+        "adopted": [],
         "replies": {"optOuts": 0, "optIns": 0, "links": 0, "times": 0, "suppressed": 0, "allowedAgain": 0},
         "conversations": 0,
     }

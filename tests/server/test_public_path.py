@@ -18,6 +18,8 @@ PATHS = [
     ("/sms", "/", "", "/"),
     ("/sms", "/sms/other", "", "/sms/other"),
     ("/a/b", "/a/b/docs", "/a/b", "/docs"),
+    ("/my%20sms", "/my sms/docs", "/my sms", "/docs"),
+    ("/caf%C3%A9", "/caf\xc3\xa9/docs", "/caf\xc3\xa9", "/docs"),
     ("/v1", "/v1/messages", "", "/v1/messages"),
     ("/v1", "/v1/v1/messages", "/v1", "/v1/messages"),
     ("/docs", "/docs", "", "/docs"),

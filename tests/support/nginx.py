@@ -1,4 +1,4 @@
-"""A real nginx in front of the web process, with nothing but `proxy_pass`: so it speaks HTTP/1.0 to us."""
+"""A real nginx in front of the web process, with little but `proxy_pass`: so it speaks HTTP/1.0 to us."""
 
 import shutil
 import subprocess
@@ -27,21 +27,28 @@ http {{
     proxy_max_temp_file_size 0;
     server {{
         listen 127.0.0.1:{port};
-        location / {{ proxy_pass http://127.0.0.1:{behind}; }}
+        {locations}
     }}
 }}
 """
 
 
+EVERYTHING = "location / { proxy_pass http://127.0.0.1:8000; }"
+
+
 @contextmanager
-def running(folder: Path, behind: int) -> Iterator[int]:
-    """The port of an nginx before another port of this machine. Without an nginx the test is skipped."""
+def running(folder: Path, behind: int, locations: str = EVERYTHING) -> Iterator[int]:
+    """The port of an nginx before another port of this machine. Without an nginx the test is skipped.
+
+    `locations`: what it passes on, as it would stand before a service at port 8000.
+    """
     program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin")
     if program is None:
         pytest.skip("THERE IS NO nginx ON THIS MACHINE: what a real proxy makes of it was not tried")
     folder.mkdir()
     port = free_port()
-    (folder / "nginx.conf").write_text(_CONFIGURATION.format(folder=folder, port=port, behind=behind))
+    passed_on = locations.replace("127.0.0.1:8000", f"127.0.0.1:{behind}")
+    (folder / "nginx.conf").write_text(_CONFIGURATION.format(folder=folder, port=port, locations=passed_on))
     command = [program, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
     with subprocess.Popen(command) as process:
         try:

@@ -1,10 +1,7 @@
 """The pages of /docs: what is on them, and that every link leads to something, under any path."""
 
 import re
-from collections.abc import Iterator
-from html.parser import HTMLParser
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 import pytest
 from flask.testing import FlaskClient
@@ -14,32 +11,11 @@ from receiptsvc.locations import PROJECT
 from receiptsvc.server.public_path import UnderPublicPath
 from receiptsvc.web.docs import guides, markdown, site
 from tests.support.callers import bearer
+from tests.support.page_links import Page, assert_whole, crawl
 from tests.test_docs import anchors_of
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 MAX_BYTES = 300 * 1024
-
-
-class Page(HTMLParser):
-    """The anchors of a page, and what it links to and loads."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.loaded: list[str] = []
-        self.handlers: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attrs}
-        self.handlers += [name for name in given if name.startswith("on") or name == "style"]
-        if "id" in given:
-            self.ids.append(given["id"])
-        if tag in {"link", "script", "img"}:
-            self.loaded.append(given.get("href") or given.get("src") or "inline")
-        elif "href" in given:
-            self.links.append(given["href"])
 
 
 @pytest.fixture(scope="module")
@@ -47,39 +23,23 @@ def document(desk: FlaskClient) -> Any:
     return desk.get("/openapi.json").json
 
 
-def crawl(client: Client, start: str) -> Iterator[tuple[str, Page]]:
-    """Every page that can be reached from `start`, by its address."""
-    waiting, seen = [start], set[str]()
-    while waiting:
-        address = waiting.pop()
-        if address in seen or address.endswith(".json"):
-            continue
-        seen.add(address)
-        answer = client.get(address)
-        assert answer.status_code == 200, address
-        page = Page(answer.text)
-        yield address, page
-        waiting += [urlsplit(urljoin(address, link)).path for link in page.links if "://" not in link]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ["", "/a/b"])
 def test_every_link_leads_to_something_under_any_path(desk: FlaskClient, path: str) -> None:
     client = Client(UnderPublicPath(desk.application, path, {"docs", "openapi.json", "static"}))
-    pages = dict(crawl(client, f"{path}/docs"))
+
+    def fetch(address: str) -> str:
+        with client.get(address) as answer:
+            assert answer.status_code == 200, address
+            return answer.get_data(as_text=True)
+
+    pages = dict(crawl(fetch, f"{path}/docs"))
     assert f"{path}/docs/messages" in pages
     assert f"{path}/docs/guides/decisions/0034-whose-refusal" in pages
     for address, page in pages.items():
         assert len(page.ids) == len(set(page.ids)), address
         assert page.handlers == [], address
-        for link in page.links:
-            target, _, anchor = urljoin(address, link).partition("#")
-            if anchor and "://" not in link:
-                assert anchor in pages[target].ids, f"{address}: {link}"
-        for loaded in page.loaded:
-            assert not loaded.startswith(("/", "http")), loaded
-            with client.get(urljoin(address, loaded)) as asset:
-                assert asset.status_code == 200, loaded
+    assert_whole(pages, fetch)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from sqlalchemy import delete, select, update
 
 from receiptsvc import bulk_actions, ids
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
+from receiptsvc.domain.messages import Origin
 from receiptsvc.domain.statuses import Effect, Status
 from receiptsvc.dynmark import status_map
 from receiptsvc.store.core import audits
@@ -30,7 +31,7 @@ from receiptsvc.worker.reprocess import reprocess
 from tests.support import rows
 from tests.support.callers import SECRETS, client_of, make_settings
 from tests.support.rows import T0, seconds
-from tests.support.work import ALICE, BOB, READER, RULES
+from tests.support.work import ALICE, BOB, READER, RULES, assert_sound, moves, rules, said, work_off
 
 NOBODY = "rcp_00000000000000000000000000"
 BY = Actor(actor="test", reason="why not")
@@ -388,6 +389,48 @@ def test_a_receipt_that_found_its_message_or_is_pending_cannot_be_matched(
     )
     row = rows.read_inbox(database, receipt_id)
     assert (row.outcome, row.message_id) == (outcome, None)
+
+
+def adopt(database: Database) -> tuple[UUID, UUID]:
+    """A receipt that was taken for another system's, and the message that was made for it."""
+    receipt_id = rows.keep(database, said(tx="815", ref="x", at=5))
+    work_off(database, 1000, adopt_after=600)
+    with database.reading() as session:
+        [made] = session.scalars(select(Message.id).where(Message.origin == Origin.EXTERNAL))
+    return receipt_id, made
+
+
+def test_a_receipt_that_was_adopted_can_be_matched(client: FlaskClient, database: Database) -> None:
+    receipt_id, made = adopt(database)
+    (mine,) = rows.accept(database)
+    body = {"message": msg(mine), "reason": "it is ours"}
+    assert post(client, f"/v1/receipts/{rcp(receipt_id)}/match", body, 202)["outcome"] == "pending"
+    assert_sound(database, pending=1)
+    work(database)
+    assert rules(database, mine) == ["matched by hand"]
+    assert rows.read_message(database, mine).status == "delivered"
+    left = rows.read_message(database, made)
+    assert (left.status, left.transaction_id) == ("cancelled", None)
+    assert moves(database, receipt_id)[-3:] == [
+        ("desk", "applied", "unmatched"),
+        ("desk", "unmatched", "pending"),
+        ("worker", "unmatched", "applied"),
+    ]
+    assert_sound(database, applied=1)
+
+
+def test_an_adopted_receipt_of_another_number_is_matched_only_if_the_body_says_so(
+    client: FlaskClient, database: Database
+) -> None:
+    receipt_id, made = adopt(database)
+    (other,) = rows.accept(database, rows.message(BOB))
+    path = f"/v1/receipts/{rcp(receipt_id)}/match"
+    assert "anyRecipient" in post(client, path, {"message": msg(other)}, 422)["errors"]
+    assert rows.read_message(database, made).status == "delivered", "nothing was done"
+    post(client, path, {"message": msg(other), "anyRecipient": True}, 202)
+    work(database)
+    assert rules(database, other) == ["matched by hand"]
+    assert_sound(database, applied=1)
 
 
 def test_a_dismissed_receipt_that_was_recorded_cannot_be_matched(client: FlaskClient, database: Database) -> None:

@@ -15,7 +15,7 @@ from receiptsvc.store.core.models import Audit
 from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import counters
 from receiptsvc.worker.receipt_processor import process
-from receiptsvc.worker.reprocess import reprocess
+from receiptsvc.worker.reprocess import Difference, reprocess
 from tests.support.rows import accept, keep, read_inbox, read_message, read_transitions, seconds, set_outcome
 from tests.support.work import READER, RULES
 
@@ -32,6 +32,7 @@ def test_a_difference_is_only_applied_on_request(database: Database) -> None:
     assert read_message(database, message_id).status == "expired"
 
     (told,) = reprocess(database, NEW, seconds(20))
+    assert isinstance(told, Difference)
     assert (told.was, told.now, told.provider_status_id) == (None, "delivered", "77")
     assert read_message(database, message_id).status == "expired"
     assert read_inbox(database, unknown).outcome == "unmapped"

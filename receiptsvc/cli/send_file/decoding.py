@@ -1,17 +1,21 @@
 """Decodes a file of messages: which encoding its bytes are in, as spreadsheets really save them.
 
 A mark, zero bytes (UTF-16) or valid UTF-8 decide. What is none of these is Windows-1252, as Excel on Windows saves
-"CSV", or Mac Roman, as Excel and Numbers on a Mac can. One of the two is taken only if the other one makes no sense: a
-capital within a word, a currency sign between two letters, a byte that it does not have. Else the file is refused, and
-`--encoding` names it. Nothing here knows of lines, cells or messages.
+"CSV", or Mac Roman, as Excel and Numbers on a Mac can; or it is of Central Europe or DOS. One of the first two is taken
+only if the others read as less: a capital within a word, a currency sign between two letters, a byte that it does not
+have make no sense, and nor does a word that no language has (`languages`). The others are never taken by themselves:
+too many more are like them. Else the file is refused, with the word in doubt as each would read it, and `--encoding`
+names it. Nothing here knows of cells or messages.
 """
 
 import codecs
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from receiptsvc.cli.send_file import languages
+from receiptsvc.cli.send_file.languages import Plausibility
 from receiptsvc.domain.errors import ReceiptsvcError
 
 # The names that `--encoding` takes, and Python's.
@@ -29,6 +33,9 @@ ENCODINGS = {
     "dos-437": "cp437",
     "mac-central-europe": "mac_latin2",
 }
+
+_NEVER_ASSUMED = ("windows-1250", "dos-850", "dos-437")
+_CANDIDATES = ("windows-1252", "mac-roman", *_NEVER_ASSUMED)
 
 _MARKS = (  # the longer ones first
     (codecs.BOM_UTF8, "utf-8"),
@@ -55,6 +62,8 @@ _LINE_ENDS = re.compile("\r\n|\r|\n")
 _OTHER_SCRIPT = re.compile("[\u00c0-\u024f]{3}")  # as Cyrillic and Greek look: no Western word has three in a row
 _HARD_BLANK = "\u00a0"
 _NOT_ASCII = re.compile("[^\x00-\x7f]")
+_BYTES_OF_WORD = re.compile(rb"[A-Za-z\x80-\xff]+")
+_MAX_SHOWN = 24  # bytes
 
 
 class NotDecoded(ReceiptsvcError):
@@ -87,7 +96,7 @@ def decode(data: bytes, encoding: str | None = None) -> Decoded:
     try:
         return Decoded(text=_clean(data.decode()))
     except UnicodeDecodeError as error:
-        return _decode_one_byte(data, _line_of(data, error.start))
+        return _decode_one_byte(data, error.start)
 
 
 def _decode_as(data: bytes, name: str, codec: str) -> str:
@@ -120,19 +129,58 @@ def _find_utf_16(data: bytes) -> str | None:
     raise NotDecoded("Holds zero bytes: it is not text, or cut. Save it as CSV UTF-8.")
 
 
-def _decode_one_byte(data: bytes, line: int) -> Decoded:
-    """A file of one byte a character: in the one encoding in which it makes sense."""
-    windows, mac = _try(data, "cp1252"), _try(data, "mac_roman")
-    name, text = ("windows-1252", windows) if windows is not None else ("mac-roman", mac)
-    if windows is not None and mac is not None and windows != mac:
-        has_only_cr = b"\n" not in data and b"\r" in data
-        if has_only_cr:
-            name, text = "mac-roman", mac
-        elif b"\r\n" not in data and not _is_english(windows):
-            text = None
-    if text is None:
-        raise NotDecoded("Is not UTF-8: save the file as UTF-8, or name what it is with --encoding.", line)
-    return Decoded(text=_clean(text), assumed=name, first_line=line)
+def _decode_one_byte(data: bytes, start: int) -> Decoded:
+    """A file of one byte a character: in the one encoding in which it makes sense. `start`: where it is not UTF-8."""
+    readings = {name: text for name in _CANDIDATES if (text := _try(data, ENCODINGS[name])) is not None}
+    name = _choose_by_signs(data, readings)
+    if name is None or _is_doubted(name, readings):
+        raise _doubt(data, start)
+    return Decoded(text=_clean(readings[name]), assumed=name, first_line=_line_of(data, start))
+
+
+def _choose_by_signs(data: bytes, readings: Mapping[str, str]) -> str | None:
+    """Windows-1252 or Mac Roman, by what makes sense and, if both do, by how lines end; None: either, or neither."""
+    windows, mac = readings.get("windows-1252"), readings.get("mac-roman")
+    if windows is None or mac is None or windows == mac:
+        return next((name for name in ("windows-1252", "mac-roman") if name in readings), None)
+    if b"\n" not in data and b"\r" in data:
+        return "mac-roman"
+    return "windows-1252" if b"\r\n" in data or _is_english(windows) else None
+
+
+def _is_doubted(name: str, readings: Mapping[str, str]) -> bool:
+    """Whether a word of this reading is of no language, or a reading of DOS or Central Europe is no less plausible."""
+    ranks = {other: languages.plausibility(languages.words_of(text)) for other, text in readings.items()}
+    return ranks[name] is Plausibility.NONE or any(
+        ranks[other] >= ranks[name] and readings[other] != readings[name]
+        for other in readings
+        if other in _NEVER_ASSUMED
+    )
+
+
+def _doubt(data: bytes, start: int) -> NotDecoded:
+    """The refusal of a file, with the first word in doubt as each encoding reads it."""
+    words = [found for found in _BYTES_OF_WORD.finditer(data) if found.end() > start and not found[0].isascii()]
+    word = next((found for found in words if _is_word_in_doubt(found[0])), words[0])
+    shown: dict[str, list[str]] = {}
+    for name in _CANDIDATES:
+        text = word[0][:_MAX_SHOWN].decode(ENCODINGS[name], "replace")
+        if text.isprintable() and "\ufffd" not in text:
+            shown.setdefault(text, []).append(name)
+    read = ", ".join(f'"{text}" in {" and ".join(names)}' for text, names in shown.items())
+    what = f": a word is {read}" if read else ""
+    return NotDecoded(
+        f"Is not UTF-8{what}. Save the file as UTF-8, or name what it is with --encoding.",
+        _line_of(data, word.start()),
+    )
+
+
+def _is_word_in_doubt(word: bytes) -> bool:
+    """Whether Windows-1252 reads it as no word, or another encoding as another one."""
+    windows, *others = (word.decode(ENCODINGS[name], "replace") for name in _CANDIDATES)
+    if not languages.fits_some(windows):
+        return True
+    return any(languages.fits_some(other) for other in others if other != windows)
 
 
 def _try(data: bytes, codec: str) -> str | None:
@@ -169,7 +217,8 @@ _SIGNS: tuple[tuple[str, Callable[[str, str], bool]], ...] = (
     ("\u2013\u2014", lambda before, after: not (before.islower() and after.islower())),  # dashes
     ("\u00a1\u00bf", lambda before, after: after.isalpha() and not before.isalnum()),  # Spanish, before a word
     ("\u201c\u201d\u00ab\u00bb\u2039\u203a", _is_apart),  # other quotes
-    ("\u20ac\u00a3\u00a5\u00a2\u00a7\u00a9\u00ae\u2122\u2022\u00b7\u00b1\u00d7", _is_apart),
+    ("\u20ac\u00a3\u00a5\u00a2\u2022", lambda before, _after: not before.isalpha()),  # a DOS accent may look so
+    ("\u00a7\u00a9\u00ae\u2122\u00b7\u00b1\u00d7", _is_apart),
 )
 
 

@@ -1,4 +1,7 @@
-"""What is wrong with a file of messages, and what is worth a warning. None of it quotes the file."""
+"""What is wrong with a file of messages, and what is worth a warning. None of it quotes the file.
+
+But for one word: that whose encoding is in doubt, since nothing else shows a person which encoding is right.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from receiptsvc import ids
@@ -38,16 +38,27 @@ class RecordedReceipt(NamedTuple):
 
 def find_current(session: Session, *, limit: int, after: int | None = None) -> Page[RecordedReceipt, int]:
     """Receipts with a transition that is not superseded, in the order of transition ids; no dismissed receipts."""
+    query = _select_current().where(Transition.id > (after or 0)).order_by(Transition.id).limit(limit + 1)
+    return cut(_read(session, query), limit, lambda receipt: receipt.transition_id)
+
+
+def find_of(session: Session, receipt_id: UUID) -> RecordedReceipt | None:
+    """The same of one receipt; None if it has none, or is dismissed."""
+    return next(iter(_read(session, _select_current().where(Transition.receipt_id == receipt_id))), None)
+
+
+def _select_current() -> Select[*tuple[Any, ...]]:
     carrier = aliased(InboxRow)  # the row that holds the bytes
-    query = (
+    return (
         select(Transition, InboxRow.part, *pending.callback_columns(carrier))
         .join(InboxRow, InboxRow.id == Transition.receipt_id)
         .join(carrier, carrier.id == func.coalesce(InboxRow.callback_id, InboxRow.id))
-        .where(Transition.id > (after or 0), Transition.superseded_at.is_(None), ~_is_dismissed(Transition.receipt_id))
-        .order_by(Transition.id)
-        .limit(limit + 1)
+        .where(Transition.superseded_at.is_(None), ~_is_dismissed(Transition.receipt_id))
     )
-    receipts = [
+
+
+def _read(session: Session, query: Select[*tuple[Any, ...]]) -> list[RecordedReceipt]:
+    return [
         RecordedReceipt(
             transition_id=transition.id,
             receipt_id=transition.receipt_id,
@@ -61,7 +72,6 @@ def find_current(session: Session, *, limit: int, after: int | None = None) -> P
         for transition, part, *callback in session.execute(query)
         if transition.receipt_id is not None
     ]
-    return cut(receipts, limit, lambda receipt: receipt.transition_id)
 
 
 def lock_current(session: Session, receipts: Sequence[RecordedReceipt]) -> set[int]:

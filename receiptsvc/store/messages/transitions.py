@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain import standing
@@ -344,6 +344,40 @@ def link_transactions(session: Session, links: Sequence[tuple[LockedMessage, str
         else:
             statement = statement.on_conflict_do_nothing(index_elements=keys)
         bulk.execute_all(session, statement, MessageTransaction, list(rows.values()))
+
+
+def unlink_transactions(session: Session, links: Sequence[tuple[LockedMessage, str]]) -> None:
+    """Forget transactionIDs of locked messages: the receipts that gave them are about others. `record` saves it."""
+    if not links:
+        return
+    for message, transaction_id in links:
+        if message.transaction_id == transaction_id:
+            message.transaction_id = None
+    keys = tuple_(MessageTransaction.message_id, MessageTransaction.transaction_id)
+    ended = keys.in_([(message.id, transaction_id) for message, transaction_id in links])
+    session.execute(delete(MessageTransaction).where(ended).execution_options(synchronize_session=False))
+
+
+def find_transaction_ids(session: Session, message_id: UUID) -> Sequence[str]:
+    """Every transactionID that a message was given."""
+    query = select(MessageTransaction.transaction_id).where(MessageTransaction.message_id == message_id)
+    return session.scalars(query).all()
+
+
+def find_external(session: Session, message_ids: Collection[UUID]) -> set[UUID]:
+    """Those of these messages that another system sent."""
+    query = select(Message.id).where(bulk.among(session, Message.id, message_ids), Message.origin == Origin.EXTERNAL)
+    return set(session.scalars(query)) if message_ids else set()
+
+
+def find_reported(session: Session, message_ids: Collection[UUID]) -> set[UUID]:
+    """Those of these messages that a receipt is recorded about, and not superseded."""
+    query = select(Transition.message_id).where(
+        bulk.among(session, Transition.message_id, message_ids),
+        Transition.receipt_id.is_not(None),
+        Transition.superseded_at.is_(None),
+    )
+    return set(session.scalars(query.distinct()))
 
 
 def stream_reports(session: Session, message_ids: Collection[UUID]) -> Iterator[tuple[UUID, Iterator[RecordedReport]]]:

@@ -14,6 +14,7 @@ from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.paging import Page
 from receiptsvc.store.inbox import receipts
 from receiptsvc.store.inbox.receipts import NoSuchMessage, OtherRecipient, ReceiptDetail, ReceiptEntry, ReplaySelection
+from receiptsvc.store.messages import adoptions
 from receiptsvc.web.http import auth, context
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
@@ -76,14 +77,15 @@ def read_receipt(receipt_id: str) -> ReceiptDetail:
 def match_receipt(body: dict[str, Any], receipt_id: str) -> ReceiptEntry:
     """Match a receipt to a message
 
-    For one that is unmatched, quarantined, dead or dismissed, else 409. It becomes pending and is recorded for this
-    message, by the rule `matched by hand`; if it can't be read, it is quarantined again. What is recorded can't be
-    taken back: if the receipt names another number than the message went to, 422, unless `anyRecipient` is true.
+    For one that is unmatched, quarantined, dead or dismissed, or was taken for another system's (its message has origin
+    `external`), else 409. It becomes pending and is recorded for this message, by the rule `matched by hand`; if it
+    can't be read, it is quarantined again. What is recorded about a message of ours can't be taken back: if the receipt
+    names another number than the message went to, 422, unless `anyRecipient` is true.
     """
 
     def match(session: Session, identifier: UUID, by: Actor, now: datetime) -> ReceiptEntry | None:
         to_any = body["any_recipient"]
-        return receipts.match(session, identifier, body["message_id"], by, now, to_any_recipient=to_any)
+        return adoptions.match(session, identifier, body["message_id"], by, now, to_any_recipient=to_any)
 
     return _change(match, receipt_id, body.get("reason"))
 

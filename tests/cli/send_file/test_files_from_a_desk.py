@@ -122,8 +122,78 @@ UNDECIDABLE: list[tuple[str, bytes]] = [
 
 @pytest.mark.parametrize("content", [case[1] for case in UNDECIDABLE], ids=[case[0] for case in UNDECIDABLE])
 def test_what_may_be_several_encodings_is_refused_by_its_line_with_the_remedy(content: bytes) -> None:
-    assert faults(b"recipient,text\n1,plain\n" + NUMBER.encode() + b"," + content + b"\n") == [
-        "line 3: Is not UTF-8: save the file as UTF-8, or name what it is with --encoding."
+    [fault] = faults(b"recipient,text\n1,plain\n" + NUMBER.encode() + b"," + content + b"\n")
+    assert fault.startswith("line 3: Is not UTF-8")
+    assert fault.endswith(". Save the file as UTF-8, or name what it is with --encoding.")
+
+
+# language, a code page, texts that Windows-1252 would read as something else
+OF_OTHER_CODE_PAGES: list[tuple[str, str, str]] = [
+    (
+        "Czech",
+        "windows-1250",
+        "D\u011bkuji za objedn\u00e1vku, \u00fa\u010det|ve\u010der|\u010dern\u00e1|po\u010det|\u0159eka|t\u0159i|v\u011bc",
+    ),
+    (
+        "Polish",
+        "windows-1250",
+        "Prosz\u0119|Cze\u015b\u0107|Dzi\u0119kuj\u0119|\u0141\u00f3d\u017a|\u015bnieg|ju\u017c",
+    ),
+    ("Hungarian", "windows-1250", "K\u00f6sz\u00f6n\u0151|gy\u0171jt|id\u0151"),
+    ("German", "dos-850", "M\u00fcller|Stra\u00dfe|gro\u00df|f\u00fcr"),
+    ("French", "dos-850", "tr\u00e8s|\u00e9l\u00e8ve|d\u00e9j\u00e0"),
+    ("Italian", "dos-850", "citt\u00e0|pi\u00f9|perch\u00e9|per\u00f2"),
+    ("Spanish", "dos-850", "lleg\u00f3|est\u00e1|ma\u00f1ana|men\u00fa"),
+    ("German", "dos-437", "M\u00fcller|Stra\u00dfe|sch\u00f6n"),
+    ("Spanish", "dos-437", "ma\u00f1ana|est\u00e1|lleg\u00f3"),
+    ("German, saved by a Mac with Windows' line ends", "mac-roman", "K\u00f6ln"),
+]
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\n"], ids=["CRLF", "LF"])
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [(encoding, text) for _, encoding, listed in OF_OTHER_CODE_PAGES for text in listed.split("|")],
+    ids=[f"{kind}, {encoding}" for kind, encoding, listed in OF_OTHER_CODE_PAGES for _ in listed.split("|")],
+)
+def test_what_another_code_page_may_have_written_is_refused(encoding: str, text: str, end: str) -> None:
+    data = sheet(text, end=end).encode(ENCODINGS[encoding])
+    [fault] = faults(data)
+    assert fault.startswith("line 2: Is not UTF-8: a word is ")
+    assert encoding in fault
+    assert texts(data, encoding=encoding) == [text]
+
+
+# language, texts that Windows-1252 has, and no other code page as well
+WESTERN: list[tuple[str, str]] = [
+    (
+        "French",
+        "Premi\u00e8re offre pour H\u00e9l\u00e8ne|cr\u00e8me br\u00fbl\u00e9e|d\u00e9j\u00e0 vu|o\u00f9|\u00e0 bient\u00f4t",
+    ),
+    ("German", "Gr\u00f6\u00dfe|Stra\u00dfe|M\u00fcller|f\u00fcr|Preu\u00dfner"),
+    ("Spanish", "\u00bfQu\u00e9? \u00a1Ma\u00f1ana!|Jos\u00e9 Garc\u00eda|I\u00f1aki N\u00fa\u00f1ez"),
+    ("Portuguese", "n\u00e3o, voc\u00ea est\u00e1|Jo\u00e3o Sim\u00f5es Concei\u00e7\u00e3o"),
+    ("Danish, Swedish", "S\u00f8ren K\u00e6r|f\u00f8rste|ogs\u00e5|Sm\u00f6rg\u00e5sbord|\u00c5ngstr\u00f6m"),
+    ("Icelandic", "M\u00e1lfr\u00ed\u00f0ur"),
+    ("names", "Zo\u00eb|Si\u00e2n|Se\u00e1n \u00d3 M\u00e1ille|R\u00f3is\u00edn|G\u00f6k\u00e7e \u00c7elik|\u0160koda"),
+    ("signs", "soon\u2026|10 m\u00b3|1\u00ba|20\u00b0C|Only \u20ac5|\u201chello\u201d|Don\u2019t"),
+]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [text for _, listed in WESTERN for text in listed.split("|")],
+    ids=[kind for kind, listed in WESTERN for _ in listed.split("|")],
+)
+def test_windows_1252_is_taken_where_no_other_reads_as_well(text: str) -> None:
+    assert texts(sheet(text).encode("cp1252")) == [text]
+
+
+def test_a_word_that_may_be_of_two_languages_is_shown_in_each_reading() -> None:
+    assert faults(sheet("La m\u00eame offre").encode("cp1252")) == [
+        'line 2: Is not UTF-8: a word is "m\u00eame" in windows-1252, "m\u00cdme" in mac-roman, "m\u0119me" in '
+        'windows-1250, "m\u00dbme" in dos-850, "m\u03a9me" in dos-437. Save the file as UTF-8, or name what it is with '
+        "--encoding."
     ]
 
 
