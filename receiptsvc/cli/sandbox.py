@@ -176,7 +176,10 @@ def sandbox(
             sys.stdout.flush()
             stop.wait()
     except OSError as error:
-        raise click.ClickException(f"cannot listen there: {error.strerror}") from error
+        where = f"{box_options.host}, port {box_options.port}"
+        raise click.ClickException(
+            f"can't listen on {where}: {error.strerror}. Give another --port or --host"
+        ) from error
     click.echo(json.dumps(box.report()), err=True)
 
 

@@ -88,6 +88,7 @@ def test_wrong_flags_are_wrong_use(flag: str, value: str, word: str) -> None:
 
 def test_a_used_port_ends_with_one_message() -> None:
     with process() as (_, url):
-        shown = CliRunner().invoke(sandbox, ["--port", url.rpartition(":")[2]])
+        port = url.rpartition(":")[2]
+        shown = CliRunner().invoke(sandbox, ["--port", port])
     assert shown.exit_code == 1
-    assert "cannot listen" in shown.output
+    assert f"can't listen on 127.0.0.1, port {port}: Address already in use. Give another --port" in shown.output
