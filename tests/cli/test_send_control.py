@@ -279,4 +279,4 @@ def test_a_key_without_the_scope_is_wrong_use(
     monkeypatch.setenv("RECEIPTSVC_API_KEY", READER)
     result = run(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "the service answered 403" in result.stderr
+    assert "the key reader has read. (HTTP 403)" in result.stderr

@@ -242,14 +242,9 @@ def _name(url: str) -> str:
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         return f"the SQLite file {parsed.database}"
-    host, port, name = (
-        given or parsed.query.get(parameter) or os.environ.get(variable) or default
-        for given, parameter, variable, default in (
-            (parsed.host, "host", "PGHOST", "this machine"),
-            (parsed.port, "port", "PGPORT", "5432"),
-            (parsed.database, "dbname", "PGDATABASE", ""),
-        )
-    )
+    host = parsed.host or parsed.query.get("host") or os.environ.get("PGHOST") or "this machine"
+    port = parsed.port or parsed.query.get("port") or os.environ.get("PGPORT") or 5432
+    name = parsed.database or parsed.query.get("dbname") or os.environ.get("PGDATABASE") or ""
     hosts = [host] if isinstance(host, str) else host
     return f"the database {name} at {', '.join(_with_port(each, port) for each in hosts)}"
 
