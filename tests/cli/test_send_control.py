@@ -203,6 +203,13 @@ def test_cancel_without_an_id_or_a_filter_is_wrong_use(run: Run, arguments: tupl
     assert run("cancel", *arguments).exit_code == 2
 
 
+def test_what_the_gateway_reports_too_is_not_only_a_person_s_word(service: Service, run: Run) -> None:
+    message = send_unknown(service)
+    run("resolve", message, "delivered", "--reason", "seen in the portal")
+    service.report(message, statusdescription="delivered")
+    assert run("status", message).stdout.splitlines()[0].endswith("): on the handset.")
+
+
 @pytest.mark.parametrize("status", [status.value for status in RESOLUTIONS])
 def test_a_send_unknown_message_is_resolved(service: Service, run: Run, status: str) -> None:
     message = send_unknown(service)
@@ -210,6 +217,10 @@ def test_a_send_unknown_message_is_resolved(service: Service, run: Run, status: 
     result = run("resolve", message, status, "--reason", "seen in the portal", "--json")
     assert (result.exit_code, json.loads(result.stdout)["status"]) == (0, status)
     assert audits(service) == [("all", "resolve", "seen in the portal")]
+    for shown in (run("status", message), run("explain", message)):
+        first = shown.stdout.splitlines()[0]
+        assert first.endswith("): a person settled it so (all: seen in the portal)."), "and the gateway said nothing"
+    assert f"A person settled it as {status} at " in run("explain", message).stdout
     again = run("resolve", message, status, "--reason", "once more")
     assert (again.exit_code, "can be resolved" in again.stderr) == (1, True)
     assert run("resolve", message, "sent", "--reason", "no such choice").exit_code == 2

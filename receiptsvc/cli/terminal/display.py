@@ -23,6 +23,7 @@ from receiptsvc.cli.terminal import tables
 from receiptsvc.cli.terminal.tables import Cell, Column
 from receiptsvc.domain import meanings
 from receiptsvc.domain.inbox import ReceiptOutcome
+from receiptsvc.domain.operator_actions import RESOLVED_BY_HAND
 from receiptsvc.domain.statuses import FINAL, Status
 
 Json = Mapping[str, Any]
@@ -382,7 +383,7 @@ def describe_message(message: Json) -> Text:
         " is ",
         status(message.get("status")),
         f" (since {format_time(message['statusAt'])})" if message.get("statusAt") else "",
-        _describe_meaning(message.get("status")),
+        _describe_resolution(message) or _describe_meaning(message.get("status")),
     )
 
 
@@ -453,6 +454,15 @@ def _rank(word: str) -> int:
 def _describe_meaning(word: object) -> str:
     meaning = next((meaning for known, meaning in meanings.STATUSES.items() if known.value == word), None)
     return f": {meaning.means}." if meaning else "."
+
+
+def _describe_resolution(message: Json) -> str:
+    """That a person settled it so, and why; empty if the gateway reported it too, or its history is not given."""
+    history: Sequence[Json] = message.get("transitions") or message.get("reports") or ()
+    same = [each for each in history if each.get("status") == message.get("status") and not each.get("supersededAt")]
+    if not same or any(each.get("rule") != RESOLVED_BY_HAND for each in same):
+        return ""
+    return f": a person settled it so ({plain(same[-1].get('reason'))})."
 
 
 def _describe_entry(entry: Json, numbers: Mapping[object, str]) -> tuple[Text, Text, Text]:
