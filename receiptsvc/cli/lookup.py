@@ -120,7 +120,9 @@ def explain(ctx: click.Context, *, term: str, as_json: bool) -> None:
         explanation = client.explain(str(newest.get("id"))) if newest is not None else {}
     if newest is None:
         if found:
-            raise click.ClickException(f"{display.plain(term)} finds no message; `status` shows what it finds")
+            parked = parking.describe_adoptions([receipt for finding in found for receipt in finding.receipts])
+            shows = f"{display.plain(term)} finds no message; `status` shows what it finds."
+            raise click.ClickException("\n".join(filter(None, [shows, parked])))
         _say_nothing_found(ctx, term)
         return
     others = [item for item in messages if item is not newest]

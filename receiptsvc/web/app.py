@@ -100,6 +100,7 @@ def installation_of(settings: Settings, now: Callable[[], datetime]) -> Installa
         has_own_wsdl=settings.wsdl is not None,
         send_only_to=settings.send_only_to,
         max_recipients=settings.max_recipients,
+        adopt_after=settings.adopt_after,
         now=now,
     )
 

@@ -50,7 +50,11 @@ def test_receipts_are_listed_by_what_they_name(parked: Service, run: Run) -> Non
     lines = run("receipts", "list", "--to-ends", "0077").stdout.splitlines()
     assert lines[1].split()[:6] == ["id", "outcome", "receivedAt", "recipient", "transactionID", "clientRef"]
     assert lines[2].split()[1:6] == ["unmatched", "2026-01-05T12:00:00Z", NUMBER, "70000077", "other/77"]
-    assert f"recipient: {NUMBER}\n" in run("receipts", "show", receipt["id"]).stdout
+    assert lines[1].split()[6] == "adoptAt"
+    assert lines[2].split()[6] == "2026-01-05T12:10:00Z"
+    shown = run("receipts", "show", receipt["id"]).stdout
+    assert f"recipient: {NUMBER}\n" in shown
+    assert "it is taken for another system's at 2026-01-05T12:10:00Z. To do:" in shown
 
 
 def test_a_match_to_a_message_to_another_number_is_asked_about(
@@ -87,7 +91,12 @@ def test_status_search_and_recipient_find_receipts_that_fit_no_message(
             assert f"{term} is named by receipts that fit no message: 1 receipt." in result.stdout
             assert receipt["id"] in result.stdout
     refused = run("explain", NUMBER)
-    assert (refused.exit_code, "finds no message" in refused.stderr) == (1, True)
+    assert refused.exit_code == 1
+    assert refused.stderr.splitlines() == [
+        f"Error: {NUMBER} finds no message; `status` shows what it finds.",
+        "1 receipt that fits no message:",
+        f"  {receipt['id']}. Unless a message fits before, it is taken for another system's at 2026-01-05T12:10:00Z.",
+    ]
     history = run("recipient", NUMBER)
     assert history.stdout.splitlines()[:2] == [
         f"{NUMBER}: 1 receipt.",

@@ -262,6 +262,11 @@ class InboxRow(Base):
     callback_id: Mapped[UUID | None]  # of the further receipts of one callback: the row that holds its bytes
     part: Mapped[int] = mapped_column(server_default="0")  # which of the callback's receipts it is
 
+    @property
+    def is_unauthenticated(self) -> bool:
+        """Whether its key was wrong."""
+        return self.claimed_kid is not None
+
 
 class PendingRow(Base):
     """A receipt that waits to be worked on. Its row is made with the receipt's, and is gone once that has an outcome.

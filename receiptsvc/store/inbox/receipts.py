@@ -7,7 +7,7 @@ Receipts are not read or matched here: what is to be processed again becomes `pe
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -124,6 +124,16 @@ class ReceiptEntry:
     provider_status_id: str | None
     provider_description: str | None
     kid: str | None
+
+    def adopt_at(self, after: timedelta | None) -> datetime | None:
+        """When it is taken for another system's, by its next look, unless a message fits before; None: never.
+
+        `after`: how old it must be; None: that is never done.
+        """
+        if self.outcome is not ReceiptOutcome.UNMATCHED or self.candidates or self.look_at is None:
+            return None
+        at = correlation.adopt_at(self.row, self, after)
+        return max(at, self.look_at) if at is not None else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
