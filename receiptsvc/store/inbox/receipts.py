@@ -22,6 +22,8 @@ from receiptsvc.store.core import audits, bulk
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.keyset import Equals, Scan, scan
 from receiptsvc.store.core.models import (
+    RARE_CHANNELS,
+    RARE_EFFECTS,
     Audit,
     InboxRow,
     Message,
@@ -59,11 +61,8 @@ _UNMATCHED = (
     .columns(receipt_id=Uuid())
 )
 
-# The conditions of two partial indexes, word for word as the migration has them.
-_IS_RARE_EFFECT: ColumnElement[bool] = literal_column(
-    "(transitions.effect <> 'applied' AND transitions.receipt_id IS NOT NULL AND transitions.superseded_at IS NULL)"
-)
-_IS_RARE_CHANNEL: ColumnElement[bool] = literal_column("(inbox.channel <> 'message')")
+_IS_RARE_EFFECT: ColumnElement[bool] = literal_column(f"({RARE_EFFECTS})")
+_IS_RARE_CHANNEL: ColumnElement[bool] = literal_column(f"({RARE_CHANNELS})")
 
 _WITHOUT_BYTES = (defer(InboxRow.query, raiseload=True), defer(InboxRow.body, raiseload=True))
 
