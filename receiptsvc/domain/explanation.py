@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from receiptsvc.domain import sentences
 from receiptsvc.domain.correlation import BY_HAND
 from receiptsvc.domain.operator_actions import RESOLVED_BY_HAND
 from receiptsvc.domain.statuses import FINAL, Effect, Report, Source, Status, fold
@@ -134,7 +135,8 @@ def explain_holds(holds: Holds, now: datetime) -> str:
     if not found:
         rate = f"; at most {holds.per_second:g} a second go out" if holds.per_second is not None else ""
         found.append(f"others go out before it{rate}")
-    return f"It waits{' to be offered again' if holds.is_offered_again else ''}: {'; '.join(found)}."
+    what = "It waits to be offered again" if holds.is_offered_again else "It waits"
+    return f"{what}: {sentences.end('; '.join(found))}"
 
 
 def delays(

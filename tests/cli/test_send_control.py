@@ -60,6 +60,9 @@ def test_without_a_worker_nothing_goes_out(service: Service, run: Run) -> None:
         "Check DYNMARK_SOAP_URL, network, proxy, firewall.",
     )
     assert result.stdout.count("ConnectionRefusedError") == 1
+    told = json.loads(run("sending", "--json").stdout)
+    assert [finding["name"] for finding in told["findings"]] == ["gateway_amiss"]
+    assert told["degraded"] == [finding["text"] for finding in told["findings"]]
     [told] = json.loads(run("sending", "--json").stdout)["gatewayFaults"]
     assert told == {"fault": fault, "since": "2026-01-05T12:00:00.000000Z"}
 
@@ -291,3 +294,13 @@ def test_a_key_without_the_scope_is_wrong_use(
     result = run(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "the key reader has read. (HTTP 403)" in result.stderr
+
+
+def test_no_sentence_ends_in_two_marks(service: Service, run: Run) -> None:
+    message, now = service.accept("Hello"), service.database.clock.now()
+    fault = "HTTP 500 with a web page: is DYNMARK_SOAP_URL right?"
+    with service.database.transaction() as session:
+        heartbeats.beat(session, "worker:1", now, gateway_fault=fault, gateway_fault_at=rows.T0)
+    for shown in (run("sending"), run("explain", message)):
+        assert "DYNMARK_SOAP_URL right?" in shown.stdout
+        assert not re.search(r"[.?!]\.", shown.stdout)

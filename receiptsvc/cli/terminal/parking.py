@@ -9,7 +9,7 @@ from rich.text import Text
 from receiptsvc.cli.terminal import display, tables
 from receiptsvc.cli.terminal.display import Json, cell, format_time, plain
 from receiptsvc.cli.terminal.tables import Column
-from receiptsvc.domain import meanings
+from receiptsvc.domain import meanings, sentences
 from receiptsvc.domain.correlation import BY_HAND
 from receiptsvc.domain.inbox import ReceiptOutcome
 
@@ -100,7 +100,7 @@ def describe_receipt(receipt: Json) -> Text:
         text.append(_describe_mapping(receipt))
         return text
     if receipt.get("reason"):
-        text.append(f" Reason: {plain(receipt['reason'])}.")
+        text.append(f" Reason: {sentences.end(plain(receipt['reason']))}")
     text.append(_describe_adoption(receipt))
     if meaning is not None and meaning.action != "nothing":
         text.append(f" To do: {meaning.action}.")

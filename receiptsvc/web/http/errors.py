@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from receiptsvc import logs
+from receiptsvc.domain import sentences
 from receiptsvc.domain.errors import StorageUnavailable
 
 CONTENT_TYPE = "application/problem+json"
@@ -120,7 +121,7 @@ def _respond_to_outage(error: StorageUnavailable, *, is_operator: bool) -> Respo
     why = f"can't be used now ({error.kind})" if error.kind else "did not answer in time"
     if is_operator:
         why = f"can't be used now: {error}"
-    detail = f"The database {why}. What was asked for may or may not have been done."
+    detail = f"The database {sentences.end(why)} What was asked for may or may not have been done."
     return respond(Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)}))
 
 
