@@ -34,7 +34,7 @@ class Client(Wire):
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Client":
         """A client for the service and key that the environment names. Raises SettingsError."""
         access = environment.read(os.environ if environ is None else environ)
-        return cls(access.url, access.key, key_source=access.key_source)
+        return cls(access.url, access.key, url_source=access.url_source, key_source=access.key_source)
 
     def send(
         self, messages: Sequence[Json], idempotency_key: str | None = None, *, dry_run: bool = False

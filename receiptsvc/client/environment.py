@@ -1,4 +1,4 @@
-"""Reads the service's address and API key from the environment, and says where the key came from."""
+"""Reads the service's address and API key from the environment, and says where they came from."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,9 +9,10 @@ from receiptsvc.locations import key_path
 
 
 class Access(NamedTuple):
-    """The service's address, the key's secret, and in words where that came from."""
+    """The service's address, the key's secret, and in words where each came from."""
 
     url: str
+    url_source: str
     key: str
     key_source: str
 
@@ -19,13 +20,13 @@ class Access(NamedTuple):
 def read(environ: Mapping[str, str]) -> Access:
     """How to reach the service. Raises SettingsError with every fault."""
     faults: list[str] = []
-    access = Access(_read_url(environ, faults), *_read_key(environ, faults))
+    access = Access(*_read_url(environ, faults), *_read_key(environ, faults))
     if faults:
         raise SettingsError(faults)
     return access
 
 
-def _read_url(environ: Mapping[str, str], faults: list[str]) -> str:
+def _read_url(environ: Mapping[str, str], faults: list[str]) -> tuple[str, str]:
     name = next((name for name in ("RECEIPTSVC_URL", "PUBLIC_URL") if environ.get(name, "").strip()), "PORT")
     value = environ.get(name, "").strip()
     url = f"http://127.0.0.1:{value or 8000}" if name == "PORT" else value
@@ -37,7 +38,7 @@ def _read_url(environ: Mapping[str, str], faults: list[str]) -> str:
     if not is_valid or parts.query or parts.fragment or parts.username or not (url.isascii() and url.isprintable()):
         rule = "a port's number" if name == "PORT" else "an http:// or https:// address without user or query"
         faults.append(f"{name}: must be {rule}")
-    return url
+    return url, name if value else "because RECEIPTSVC_URL is not set"
 
 
 def _read_key(environ: Mapping[str, str], faults: list[str]) -> tuple[str, str]:

@@ -69,10 +69,22 @@ class Event(NamedTuple):
 
 
 class Wire:
-    """An HTTP session with one service and one key. Not thread-safe. `key_source`: in words where the key came from."""
+    """An HTTP session with one service and one key. Not thread-safe.
 
-    def __init__(self, url: str, key: str, *, timeout_seconds: float = 30.0, key_source: str | None = None) -> None:
+    `url_source`, `key_source`: in words where the address and the key came from, for errors.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        timeout_seconds: float = 30.0,
+        url_source: str | None = None,
+        key_source: str | None = None,
+    ) -> None:
         self.url = url.rstrip("/")
+        self._named = f"{self.url} ({url_source})" if url_source is not None else self.url
         self._key, self._key_source = key, key_source
         self._timeout = (min(_CONNECT_SECONDS, timeout_seconds), timeout_seconds)
         self._session = requests.Session()
@@ -103,9 +115,9 @@ class Wire:
                 allow_redirects=False,  # a redirected POST would become a GET
             )
         except requests.Timeout as error:
-            raise Unreachable(f"no answer from {self.url} in time") from error
+            raise Unreachable(f"no answer from {self._named} in time") from error
         except requests.RequestException as error:
-            raise Unreachable(f"{self.url} can't be reached") from error
+            raise Unreachable(f"{self._named} can't be reached") from error
         try:
             content = response.json()
         except ValueError:
@@ -174,7 +186,7 @@ class Wire:
         try:
             response = self._session.request(method, self.url + path, stream=True, allow_redirects=False, **options)
         except requests.RequestException as error:
-            raise Unreachable(f"{self.url} can't be reached") from error
+            raise Unreachable(f"{self._named} can't be reached") from error
         if response.status_code == 200 and response.headers.get("Content-Type", "").startswith(media):
             return response
         try:
@@ -186,7 +198,7 @@ class Wire:
     def _api_error(self, response: requests.Response, content: object) -> ApiError:
         """The error of a problem document (RFC 9457), or of an answer that receiptsvc would not give."""
         if not isinstance(content, dict) or response.status_code < 400:
-            title = f"{self.url} gives no answer of receiptsvc; is RECEIPTSVC_URL its address?"
+            title = f"{self._named} gives no answer of receiptsvc: let RECEIPTSVC_URL be its address"
             return ApiError(response.status_code, title, retry_after_seconds=_retry_after(response))
         errors = content.get("errors")
         return ApiError(

@@ -139,9 +139,13 @@ def test_statistics_say_which_numbers_failed_most_and_why(service: Service, run:
         assert (shown.exit_code, shown.stderr) == (0, ""), by
         assert column in shown.stdout.splitlines()[1].split(), by
         assert items(run, "stats", "--by", by, "--limit", "5", *span), by
-    for wrong in (("--by", "country", "--from", "SHOP"), ("--by", "reason", "--status", "failed"), ("--limit", "5")):
+    for wrong, fault in (
+        (("--by", "country", "--from", "SHOP"), "--from does not go with --by country; it goes with --by hour, day, "),
+        (("--by", "reason", "--status", "failed"), "--status does not go with --by reason; it goes with --by hour, "),
+        (("--limit", "5"), "--limit does not go with --by hour; it goes with --by recipient, country, "),
+    ):
         refused = run("stats", *wrong)
-        assert (refused.exit_code, "does not go with --by" in refused.stderr) == (2, True), wrong
+        assert (refused.exit_code, fault in refused.stderr) == (2, True), wrong
     assert len(items(run, "stats", *span, "--status", "undelivered", "--status", "expired")) == 1
 
 
