@@ -272,7 +272,7 @@ def _listed(client: Client, hit: Json, filters: dict[str, str]) -> Iterator[Json
 def _receipts(client: Client, hit: Json, term: str, limit: int) -> list[Json]:
     """The receipts of a hit; those that it brought, where the key may not list all."""
     brought = _part(hit, "receipts")
-    if _kind(hit) not in {"receipt", "parkedReceipts"}:
+    if _kind(hit) not in {"receipt", "parkedReceipts", "parkedReceiptsPrefix"}:
         return brought
     try:
         if _kind(hit) == "receipt":

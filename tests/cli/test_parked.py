@@ -90,6 +90,10 @@ def test_status_search_and_recipient_find_receipts_that_fit_no_message(
             assert (result.exit_code, result.stderr) == (0, ""), (command, term)
             assert f"{term} is named by receipts that fit no message: 1 receipt." in result.stdout
             assert receipt["id"] in result.stdout
+    for command in ("status", "search"):
+        result = run(command, "other/")
+        said = "other/ is the beginning of a clientRef of receipts that fit no message: 1 receipt."
+        assert (result.exit_code, said in result.stdout, receipt["id"] in result.stdout) == (0, True, True), command
     refused = run("explain", NUMBER)
     assert refused.exit_code == 1
     assert refused.stderr.splitlines() == [

@@ -27,6 +27,7 @@ _KINDS = {
     "clientRef": "a clientRef",
     "clientRefPrefix": "the beginning of a clientRef",
     "parkedReceipts": "named by receipts that fit no message",
+    "parkedReceiptsPrefix": "the beginning of a clientRef of receipts that fit no message",
     "batch": "the Idempotency-Key of a batch",
 }
 
