@@ -224,6 +224,8 @@ def test_a_send_unknown_message_is_resolved(service: Service, run: Run, status: 
         first = shown.stdout.splitlines()[0]
         assert first.endswith("): a person settled it so (all: seen in the portal)."), "and the gateway said nothing"
     assert f"A person settled it as {status} at " in run("explain", message).stdout
+    conversation = run("conversation", "447700900001").stdout
+    assert f"{status}: a person settled it so (all: seen in the portal)" in conversation
     again = run("resolve", message, status, "--reason", "once more")
     assert (again.exit_code, "can be resolved" in again.stderr) == (1, True)
     assert run("resolve", message, "sent", "--reason", "no such choice").exit_code == 2

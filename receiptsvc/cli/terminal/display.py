@@ -463,7 +463,11 @@ def _describe_resolution(message: Json) -> str:
     same = [each for each in history if each.get("status") == message.get("status") and not each.get("supersededAt")]
     if not same or any(each.get("rule") != RESOLVED_BY_HAND for each in same):
         return ""
-    return f": a person settled it so ({plain(same[-1].get('reason'))})."
+    return f": {_describe_settling(plain(same[-1].get('reason')))}."
+
+
+def _describe_settling(reason: str) -> str:
+    return f"a person settled it so ({reason})"
 
 
 def _describe_entry(entry: Json, numbers: Mapping[object, str]) -> tuple[Text, Text, Text]:
@@ -479,6 +483,8 @@ def _describe_entry(entry: Json, numbers: Mapping[object, str]) -> tuple[Text, T
             return Text("→", "bold cyan"), words(numbers.get(entry.get("id"), "")), line
         case "transition":
             why = reason(entry)
+            if entry.get("rule") == RESOLVED_BY_HAND:
+                why = _describe_settling(why)
             line = Text.assemble(status(entry.get("status")), f": {plain(why)}" if why else "")
             effect = str(entry.get("effect"))
             if effect != "applied":
