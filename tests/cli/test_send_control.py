@@ -106,7 +106,6 @@ def test_a_refused_account_and_what_is_to_be_resolved_are_shown(service: Service
 
 @pytest.mark.usefixtures("worker")
 def test_a_refused_or_suspected_account_is_shown_by_name(service: Service, run: Run) -> None:
-    waiting = ids.parse("msg", service.accept("Hello"))
     with service.database.transaction() as session:
         for name, times in (("", {"suspected_at": rows.T0}), ("client-7", {"refused_at": rows.T0})):
             session.add(SendingAccount(name=name, since_number=1, try_at=rows.T0, probe_at=rows.T0, **times))
@@ -115,6 +114,7 @@ def test_a_refused_or_suspected_account_is_shown_by_name(service: Service, run: 
         "The gateway may refuse our credentials since 2026-01-05T12:00:00Z: no messages wait until another one is taken or refused",
         "Other messages go out.",
     ]  # fmt: skip
+    waiting = ids.parse("msg", service.accept("Hello"))
     with service.database.transaction() as session:
         session.execute(update(Message).where(Message.id == waiting).values(suspicion=1))
     assert ": 1 message waits until another one is taken or refused" in run("sending").stdout
