@@ -12,7 +12,8 @@ from typing import Any
 from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import SettingsError
-from receiptsvc.server.listen_addresses import find_addresses
+from receiptsvc.server import listen_addresses
+from receiptsvc.store.core import database_faults
 
 try:
     _settings = Settings.from_env()
@@ -28,7 +29,7 @@ _prefix = f"receiptsvc-metrics-{os.getpid()}-"
 if not Path(os.environ.get(_METRICS, "")).name.startswith(_prefix):
     os.environ[_METRICS] = tempfile.mkdtemp(prefix=_prefix)
 
-_listening = find_addresses(_settings.listen_address, _settings.port)
+_listening = listen_addresses.find_addresses(_settings.listen_address, _settings.port)
 bind = _listening.addresses
 workers = _settings.web_concurrency
 worker_class = "receiptsvc.server.gunicorn_worker.GunicornWorker"
@@ -52,8 +53,21 @@ logconfig_dict = {
 }
 
 
-def on_starting(_server: Any) -> None:
-    """Import what every worker needs, which they share then: a worker that replaces another serves at once."""
+_PATIENCE_SECONDS = 5.0  # as gunicorn's own, for a port in use
+_GIVEN = ("GUNICORN_PID", "LISTEN_FDS")  # they say that gunicorn is given open sockets
+
+
+def on_starting(server: Any) -> None:
+    """End if the port can't be had: gunicorn says that in ten lines, and no remedy.
+
+    Import what every worker needs, which they share then: a worker that replaces another serves at once.
+    """
+    if not any(name in os.environ for name in _GIVEN) and not server.cfg.reuse_port:
+        fault = listen_addresses.find_fault(server.cfg.address, patience_seconds=_PATIENCE_SECONDS)
+        if fault is not None:
+            on_exit(server)
+            sys.stderr.write(f"{fault}\n")
+            sys.exit(1)
     for module in ("receiptsvc.web.app", "receiptsvc.intake.callbacks", "receiptsvc.spool.drainer"):
         import_module(module)
     gc.collect()
@@ -61,8 +75,9 @@ def on_starting(_server: Any) -> None:
 
 
 def when_ready(_server: Any) -> None:
-    """Log where the server listens."""
-    logs.info("web.listening", addresses=_listening.addresses, families=_listening.families)
+    """Log where the server listens, and which database it uses."""
+    database = database_faults.describe(_settings.database_url)
+    logs.info("web.listening", addresses=_listening.addresses, families=_listening.families, database=database)
 
 
 def on_exit(_server: Any) -> None:

@@ -25,6 +25,7 @@ SECONDS_BETWEEN_COUNTS = 60.0  # of a fault that repeats
 QUIET_SECONDS = 60.0  # without a fault: it is over; longer than any pause between two tries
 
 _TICK_SECONDS = 5.0
+_GUNICORN = "gunicorn.error"  # its logger for all but requests
 
 # What gunicorn says of its sockets, processes and signals. No request can be in it, as in its other messages.
 _OF_GUNICORN_ITSELF = frozenset(
@@ -201,7 +202,7 @@ class JsonFormatter(logging.Formatter):
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "process": self._process,
-            "action": record.msg if is_ours else record.name,
+            "action": record.msg if is_ours else _action_of_library(record),
         }
         if not is_ours:
             line["text"] = _text_of_library(record)
@@ -217,10 +218,17 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+def _action_of_library(record: logging.LogRecord) -> str:
+    """The library's logger. gunicorn has a single one for good and bad news: by level, as `gunicorn.info`."""
+    if record.name == _GUNICORN:
+        return f"gunicorn.{logging.getLevelName(min(record.levelno, logging.ERROR)).lower()}"
+    return record.name
+
+
 def _text_of_library(record: logging.LogRecord) -> str:
     """A library's message without its values, for they may be a request's; gunicorn's words on itself with them."""
     pattern = str(record.msg)
-    if record.name == "gunicorn.error" and (pattern in _OF_GUNICORN_ITSELF or _BOUND_IN_VAIN.fullmatch(pattern)):
+    if record.name == _GUNICORN and (pattern in _OF_GUNICORN_ITSELF or _BOUND_IN_VAIN.fullmatch(pattern)):
         return record.getMessage()
     # Its pattern, or the beginning of a message that it formatted itself.
     return pattern if record.args else re.split("[:='\"]", pattern, maxsplit=1)[0][:80]

@@ -107,7 +107,7 @@ def test_an_api_error_has_the_problems_detail_and_errors() -> None:
     error = caught.value
     assert (error.status, error.title, error.detail) == (422, "Unprocessable", "two faults")
     assert error.errors == {"messages[0].text": ["too long"]}
-    assert str(error) == "the service answered 422: Unprocessable"
+    assert str(error) == "Unprocessable (HTTP 422)"
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,20 @@ def test_gunicorn_s_words_on_itself_keep_their_values(message: str, args: tuple[
     assert line("gunicorn.error", message, *args)["text"] == text
 
 
+@pytest.mark.parametrize(
+    ("level", "action"),
+    [
+        (logging.INFO, "gunicorn.info"),
+        (logging.WARNING, "gunicorn.warning"),
+        (logging.ERROR, "gunicorn.error"),
+        (logging.CRITICAL, "gunicorn.error"),
+    ],
+)
+def test_what_gunicorn_says_is_an_error_only_if_it_is_one(level: int, action: str) -> None:
+    record = logging.LogRecord("gunicorn.error", level, __file__, 1, "Booting worker with pid: %s", (17,), None)
+    assert json.loads(JsonFormatter("web").format(record))["action"] == action
+
+
 def test_all_that_gunicorn_says_of_itself_is_known() -> None:
     """A new release of it may say things in other words."""
     quiet = {"debug", "exception"}

@@ -120,7 +120,9 @@ def stats(*, by: str, as_json: bool, **filter_options: object) -> None:
     ask, show, refused = _ways_to_count(by)
     wrong = sorted(filters.keys() & refused)
     if wrong:
-        raise click.UsageError(f"--{'from' if wrong[0] == 'originator' else wrong[0]} does not go with --by {by}.")
+        flag = "--from" if wrong[0] == "originator" else f"--{wrong[0]}"
+        fitting = ", ".join(each for each in _BY if wrong[0] not in _ways_to_count(each)[2])
+        raise click.UsageError(f"{flag} does not go with --by {by}; it goes with --by {fitting}.")
     with api_errors_shown():
         answer = ask(Client.from_env(), **{name: str(value) for name, value in filters.items()})
     if as_json:

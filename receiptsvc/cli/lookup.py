@@ -3,7 +3,7 @@
 What a term may be is decided by the service's search, not here. How an answer looks on the screen is in `terminal`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain, islice
 from urllib.parse import parse_qsl, urlsplit
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from receiptsvc.cli.terminal import display, explanations, findings, national, parking, tables
 from receiptsvc.cli.terminal.answers import api_errors_shown, print_json
-from receiptsvc.cli.terminal.findings import Finding
+from receiptsvc.cli.terminal.findings import Hit
 from receiptsvc.cli.terminal.options import json_option, limit_option
 from receiptsvc.client import ApiError, Client, Json
 
@@ -58,12 +58,8 @@ def status(ctx: click.Context, *, term: str, limit: int, as_json: bool) -> None:
         found = _find(client, term, limit)
         if _is_one_message(found) and "transitions" not in found[0].messages[0]:
             found[0].messages[0] = client.message(str(found[0].messages[0].get("id")))
-    if as_json:
-        print_json({"items": [item for finding in found for item in finding.messages], "hits": list(_hits(found))})
-    elif found:
-        _print_found(display.console(), term, found)
-    if not found:
-        _say_nothing_found(ctx, term)
+    answer = {"items": [item for hit in found for item in hit.messages], "hits": list(_hits(found))}
+    _show(ctx, term, found, answer if as_json else None, _print_found)
 
 
 @click.command(short_help="What is this number, word or id?")
@@ -80,23 +76,17 @@ def search(ctx: click.Context, *, term: str, as_json: bool) -> None:
     """
     with api_errors_shown():
         hits = Client.from_env().search(term)
-    if as_json:
-        print_json({"items": hits})
-    else:
-        found = [
-            Finding(
-                kind=_kind(hit),
-                messages=_part(hit, "messages"),
-                replies=_part(hit, "replies"),
-                receipts=parked,
-                total=int(hit.get("messageCount") or 0),
-            )
-            for hit in hits
-            for parked in [_part(hit, "receipts")]
-        ]
-        findings.print_findings(display.console(), term, found, more="")
-    if not hits:
-        _say_nothing_found(ctx, term)
+    found = [
+        Hit(
+            kind=_kind(hit),
+            messages=_part(hit, "messages"),
+            replies=_part(hit, "replies"),
+            receipts=_part(hit, "receipts"),
+            total=int(hit.get("messageCount") or 0),
+        )
+        for hit in hits
+    ]
+    _show(ctx, term, found, {"items": hits} if as_json else None, partial(findings.print_hits, more=""))
 
 
 @click.command(short_help="Why does a message have its status?")
@@ -115,12 +105,14 @@ def explain(ctx: click.Context, *, term: str, as_json: bool) -> None:
     client = Client.from_env()
     with api_errors_shown():
         found = _find(client, term, _OTHERS)
-        messages = [item for finding in found for item in finding.messages]
+        messages = [item for hit in found for item in hit.messages]
         newest = max(messages, key=lambda item: (str(item.get("createdAt")), str(item.get("id"))), default=None)
         explanation = client.explain(str(newest.get("id"))) if newest is not None else {}
     if newest is None:
         if found:
-            raise click.ClickException(f"{display.plain(term)} finds no message; `status` shows what it finds")
+            parked = parking.describe_adoptions([receipt for hit in found for receipt in hit.receipts])
+            shows = f"{display.plain(term)} finds no message; `status` shows what it finds."
+            raise click.ClickException("\n".join(filter(None, [shows, parked])))
         _say_nothing_found(ctx, term)
         return
     others = [item for item in messages if item is not newest]
@@ -208,12 +200,12 @@ def recipient(ctx: click.Context, *, number: str, limit: int, as_json: bool) -> 
 
 def find_messages(client: Client, term: str) -> list[Json]:
     """The messages that a term of any kind finds, each once. Raises ApiError."""
-    return [item for finding in _find(client, term, _OTHERS) for item in finding.messages]
+    return [item for hit in _find(client, term, _OTHERS) for item in hit.messages]
 
 
-def _find(client: Client, term: str, limit: int) -> list[Finding]:
+def _find(client: Client, term: str, limit: int) -> list[Hit]:
     """What the service's search finds, with up to `limit` messages of each kind: each message once."""
-    found: list[Finding] = []
+    found: list[Hit] = []
     seen: set[str] = set()
     for hit in client.search(term):
         replies, receipts = _part(hit, "replies"), _receipts(client, hit, term, limit)
@@ -222,7 +214,7 @@ def _find(client: Client, term: str, limit: int) -> list[Finding]:
         seen |= {str(item.get("id")) for item in messages}
         if messages or replies or receipts or _kind(hit) == "conversation":
             found.append(
-                Finding(
+                Hit(
                     kind=_kind(hit),
                     messages=messages,
                     replies=replies,
@@ -280,7 +272,7 @@ def _listed(client: Client, hit: Json, filters: dict[str, str]) -> Iterator[Json
 def _receipts(client: Client, hit: Json, term: str, limit: int) -> list[Json]:
     """The receipts of a hit; those that it brought, where the key may not list all."""
     brought = _part(hit, "receipts")
-    if _kind(hit) not in {"receipt", "parkedReceipts"}:
+    if _kind(hit) not in {"receipt", "parkedReceipts", "parkedReceiptsPrefix"}:
         return brought
     try:
         if _kind(hit) == "receipt":
@@ -292,19 +284,35 @@ def _receipts(client: Client, hit: Json, term: str, limit: int) -> list[Json]:
         return brought or [{"id": term}]
 
 
-def _hits(found: Iterable[Finding]) -> Iterator[Json]:
+def _hits(found: Iterable[Hit]) -> Iterator[Json]:
     """What was found by kind, for programs; the messages by their ids, since they are given beside it."""
-    for finding in found:
+    for hit in found:
         yield {
-            "as": finding.kind,
-            "messages": [item.get("id") for item in finding.messages],
-            "replies": finding.replies,
-            "receipts": finding.receipts,
-            "isComplete": finding.is_complete,
+            "as": hit.kind,
+            "messages": [item.get("id") for item in hit.messages],
+            "replies": hit.replies,
+            "receipts": hit.receipts,
+            "isComplete": hit.is_complete,
         }
 
 
-def _print_found(out: Console, term: str, found: list[Finding]) -> None:
+def _show(
+    ctx: click.Context,
+    term: str,
+    found: list[Hit],
+    answer: Json | None,
+    print_found: Callable[[Console, str, list[Hit]], None],
+) -> None:
+    """What a term finds: as JSON, if there is an `answer`, else by `print_found`. Exit code 1 if it is nothing."""
+    if answer is not None:
+        print_json(answer)
+    elif found:
+        print_found(display.console(), term, found)
+    if not found:
+        _say_nothing_found(ctx, term)
+
+
+def _print_found(out: Console, term: str, found: list[Hit]) -> None:
     if _is_one_message(found):
         message = found[0].messages[0]
         display.print_message(out, message)
@@ -316,10 +324,10 @@ def _print_found(out: Console, term: str, found: list[Finding]) -> None:
             out.print()
             display.print_message(out, message)
     else:
-        findings.print_findings(out, term, found, more="There are more; --limit shows them.")
+        findings.print_hits(out, term, found, more="There are more; --limit shows them.")
 
 
-def _is_one_message(found: list[Finding]) -> bool:
+def _is_one_message(found: list[Hit]) -> bool:
     """Whether a single message was found, and it is certain that the term means it."""
     return len(found) == 1 and found[0].is_one_message and found[0].kind != "nationalNumber"
 

@@ -10,9 +10,9 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.upgrade.runner import Outcome, Upgrade
 
 _ENDS = {
-    Outcome.NOTHING_TO_DO: f"nothing to do: the database has migration {schema.REVISION}",
-    Outcome.UPGRADED: f"the database has migration {schema.REVISION}",
-    Outcome.NEWER: "nothing to do: the database is newer than this release, which may use it all the same",
+    Outcome.NOTHING_TO_DO: f"nothing to do: {{database}} has migration {schema.REVISION}",
+    Outcome.UPGRADED: f"{{database}} has migration {schema.REVISION}",
+    Outcome.NEWER: "nothing to do: {database} is newer than this release, which may use it all the same",
 }
 
 
@@ -27,6 +27,7 @@ def migrate() -> None:
     try:
         database = Database(settings.database_url, pool_size=2, may_create=True, limits=time_limits.MIGRATION)
         with closing(database):
-            click.echo(_ENDS[Upgrade(database, click.echo).run()])
+            end = _ENDS[Upgrade(database, click.echo).run()]
+            click.echo(end.format(database=database_faults.describe(settings.database_url)))
     except database_faults.ERRORS as error:
         raise click.ClickException(database_faults.explain(error, settings.database_url)) from error

@@ -23,13 +23,13 @@ def new_secret(*, name: str, scopes: str, as_json: bool) -> None:
     Each line can be put into .env or the hosting's settings as it is; nothing is kept here. Further keys are added to a
     setting with a comma. A new callback key goes in front of the old ones, which verify what is still on its way.
     """
+    if not set(scopes.split("+")) <= keys.SCOPES:
+        raise click.UsageError(f"--scopes: must be some of {', '.join(sorted(keys.SCOPES))}, with + between.")
     made = {"CALLBACK_KEYS": keys.make_callback_key(), "API_KEYS": keys.make_api_key(name, scopes)}
     faults: list[str] = []
     keys.parse_api_keys(made["API_KEYS"], faults.append)
     if faults:
-        raise click.UsageError(
-            "--name has letters, digits and _.- (64 at most), --scopes are send, read, ops with + between."
-        )
+        raise click.UsageError("--name: must be 1 to 64 letters, digits, dots, dashes and underscores.")
     if as_json:
         click.echo(json.dumps(made, indent=2))
         return

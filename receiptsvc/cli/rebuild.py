@@ -14,6 +14,7 @@ from receiptsvc.cli.terminal.options import json_option
 from receiptsvc.config import Settings
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.dynmark.registry import open_reader
+from receiptsvc.store.core import database_faults
 from receiptsvc.store.health import service_state
 from receiptsvc.store.inbox import counters
 from receiptsvc.worker import reprocess
@@ -78,8 +79,10 @@ def rebuild(*, is_applied: bool, as_json: bool) -> None:
             click.echo(f"{_WHAT[what]}: {count}")
     if repaired:
         click.echo(f"activity of {display.count(repaired, 'conversation')}")
-    total = display.count(counts.total(), "receipt")
-    click.echo(f"{total} {'put right' if is_applied else 'would change; --apply puts them right'}")
+    total, name = display.count(counts.total(), "receipt"), database_faults.describe(settings.database_url)
+    click.echo(
+        f"{total} put right in {name}" if is_applied else f"{total} would change in {name}; --apply puts them right"
+    )
     if unmapped and not any(before == "unmapped" for _, _, before, _ in counts):
         named = f"code {codes}" if codes else "a code"
         click.echo(f"{display.count(unmapped, 'receipt')} unmapped: {named}, which STATUS_MAP does not name")

@@ -10,6 +10,7 @@ from receiptsvc.cli.terminal import databases, display
 from receiptsvc.cli.terminal.options import Word, json_option, reason_option, since_option, until_option
 from receiptsvc.config import Settings
 from receiptsvc.domain.inbox import ReceiptOutcome
+from receiptsvc.store.core import database_faults
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.inbox import receipts
 
@@ -51,7 +52,8 @@ def replay(
         until=until,
     )
     actor = Actor(actor="command line", reason=reason)
-    with databases.opened(Settings.from_env(), is_written=True) as database:
+    settings = Settings.from_env()
+    with databases.opened(settings, is_written=True) as database:
         count, rest = bulk_actions.replay(database, selection, actor, _now, is_dry_run=is_dry_run)
         while rest is not None:
             more, rest = bulk_actions.replay(database, selection, actor, _now, after=rest, is_dry_run=is_dry_run)
@@ -59,7 +61,8 @@ def replay(
     if as_json:
         click.echo(json.dumps({"count": count, "dryRun": is_dry_run, "isComplete": True}))
     else:
-        click.echo(f"{display.count(count, 'receipt')} {'would be' if is_dry_run else 'became'} pending")
+        done, name = "would be" if is_dry_run else "became", database_faults.describe(settings.database_url)
+        click.echo(f"{display.count(count, 'receipt')} {done} pending in {name}")
 
 
 def _now() -> datetime:

@@ -16,6 +16,9 @@ from receiptsvc.sandbox import REST_PATH, SOAP_PATH, behaviour, options, running
 
 _STATUSES = "\n".join(f"{number}  {phrase}" for number, phrase in behaviour.STATUSES.values())
 _CODES = "\n".join(f"{code}  {meaning}" for code, meaning in wire.RETURN_CODES.items())
+_IN_MILLISECONDS = {  # options in seconds → their flags
+    f"{name.replace('-', '_')}_seconds": f"--{name}-ms" for name in ("answer", "drip", "delay", "spread", "retry-gap")
+}
 _EPILOG = f"""
 \b
 It listens at http://HOST:PORT, and prints both addresses as settings when it starts:
@@ -61,6 +64,14 @@ class _Chance(click.ParamType[tuple[str, float]]):
                 param,
                 ctx,
             )
+
+
+def _describe_fault(name: str, demand: str) -> str:
+    """What is wrong with an option, by the flag that sets it, in the flag's unit."""
+    if name in _IN_MILLISECONDS:
+        return f"{_IN_MILLISECONDS[name]}: must be a number of milliseconds from 0 to {options.MAX_SECONDS * 1000}"
+    flag = "--chance, --lose-answers" if name == "chances" else f"--{name.replace('_', '-')}"
+    return f"{flag}: must be {demand}"
 
 
 def _stop_event() -> threading.Event:
@@ -166,8 +177,8 @@ def sandbox(
     }
     try:
         box_options = options.Options(**values)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+    except options.BadOptions as error:
+        raise click.UsageError("\n".join(_describe_fault(*fault) for fault in error.faults.items())) from error
     try:
         with running(box_options) as box:
             stop = _stop_event()
@@ -176,7 +187,10 @@ def sandbox(
             sys.stdout.flush()
             stop.wait()
     except OSError as error:
-        raise click.ClickException(f"cannot listen there: {error.strerror}") from error
+        where = f"{box_options.host}, port {box_options.port}"
+        raise click.ClickException(
+            f"can't listen on {where}: {error.strerror}. Give another --port or --host"
+        ) from error
     click.echo(json.dumps(box.report()), err=True)
 
 

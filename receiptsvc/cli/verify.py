@@ -9,6 +9,7 @@ import click
 from receiptsvc.cli.terminal import databases, display
 from receiptsvc.cli.terminal.options import json_option
 from receiptsvc.config import Settings
+from receiptsvc.store.core import database_faults
 from receiptsvc.store.health import verification
 
 
@@ -23,14 +24,18 @@ def verify(ctx: click.Context, *, as_json: bool) -> None:
     """
     tally: Counter[str] = Counter()
     faults: list[verification.Fault] = []
-    with databases.opened(Settings.from_env()) as database:
+    settings = Settings.from_env()
+    name = database_faults.describe(settings.database_url)
+    with databases.opened(settings) as database:
         for fault in verification.verify(database, tally=tally):
             faults.append(fault)
             if not as_json:
                 click.echo(f"{fault.what}, {fault.where}: expected {fault.expected}, found {fault.found}")
     if as_json:
-        click.echo(json.dumps({"checked": tally, "faults": [asdict(fault) for fault in faults]}, indent=2))
+        click.echo(
+            json.dumps({"database": name, "checked": tally, "faults": [asdict(fault) for fault in faults]}, indent=2)
+        )
     else:
         checked = ", ".join(f"{kind} {count}" for kind, count in tally.items())
-        click.echo(f"{display.count(len(faults), 'fault')} ({checked})")
+        click.echo(f"{display.count(len(faults), 'fault')} in {name} ({checked})")
     ctx.exit(1 if faults else 0)

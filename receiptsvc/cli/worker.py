@@ -34,7 +34,9 @@ def worker() -> None:
     database = Database(
         settings.database_url, pool_size=settings.connection_shares.worker, is_worker=True, limits=time_limits.WORK
     )
-    _await_database(database, stop)
+    if not _await_database(database, stop):
+        logs.info("worker.stopped", unfinished=[])
+        return
     gateways, reader = open_gateways(settings), open_reader(settings)
     os.nice(_NICENESS)
     gc.set_threshold(*_GC_THRESHOLDS)
@@ -58,8 +60,8 @@ def set_at_signals(stop: threading.Event) -> None:
         signal.signal(signal_number, lambda *_: told.put(None))
 
 
-def _await_database(database: Database, stop: threading.Event) -> None:
-    """Wait until the database is there and has the tables that this release needs.
+def _await_database(database: Database, stop: threading.Event) -> bool:
+    """Wait until the database is there and has the tables that this release needs. False: `stop` was set before that.
 
     Raises SettingsError if its commits are not durable, and TooNew.
     """
@@ -74,5 +76,6 @@ def _await_database(database: Database, stop: threading.Event) -> None:
         else:
             logs.over("worker.waits_for_migrations")
             logs.over("worker.storage_unavailable", source="start")
-            return
+            return True
         stop.wait(_LOOK_SECONDS)
+    return False

@@ -33,7 +33,8 @@ class Client(Wire):
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Client":
         """A client for the service and key that the environment names. Raises SettingsError."""
-        return cls(*environment.read(os.environ if environ is None else environ))
+        access = environment.read(os.environ if environ is None else environ)
+        return cls(access.url, access.key, url_source=access.url_source, key_source=access.key_source)
 
     def send(
         self, messages: Sequence[Json], idempotency_key: str | None = None, *, dry_run: bool = False
@@ -57,7 +58,7 @@ class Client(Wire):
         )
         items = objects(answer, "messages")
         if dry_run and any("id" in item for item in items):
-            raise ApiError(202, "it is older than this client, has no dry run, and has taken the messages")
+            raise ApiError(202, "the service is older than this client, has no dry run, and has taken the messages")
         return answer
 
     def message(self, message_id: str) -> Json:

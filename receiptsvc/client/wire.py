@@ -23,6 +23,7 @@ _FLAGS = frozenset({"bom", "estimate", "isOptIn", "isOptOut", "positions"})  # p
 _LISTS = frozenset({"status", "outcome"})  # parameters that may have several words, separated by commas
 _POSITION = " at "  # how a comment begins that tells where a stream stands
 _PIECE = 65_536  # bytes of a download
+_OF_THE_KEY = frozenset({401, 403})
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -30,7 +31,8 @@ class ApiError(ReceiptsvcError):
     """The service refused a call, or the answer is not one of receiptsvc's.
 
     `detail` and `errors` (field path → faults) are the service's words and may quote what was sent; the exception's own
-    text does not hold them. `retry_after_seconds`: the service's Retry-After, if it gave one.
+    text does not hold them. `retry_after_seconds`: the service's Retry-After, if it gave one. `key_source`: where the
+    key came from, if the service refused that.
     """
 
     def __init__(
@@ -40,14 +42,17 @@ class ApiError(ReceiptsvcError):
         detail: str = "",
         errors: Mapping[str, Any] | None = None,
         retry_after_seconds: int | None = None,
+        *,
+        key_source: str | None = None,
     ) -> None:
         self.status = status
         self.title = title
         self.detail = detail
         self.errors = errors or {}
         self.retry_after_seconds = retry_after_seconds
+        self.key_source = key_source
         self.retry_helps = status >= 500 or (status in {409, 429} and retry_after_seconds is not None)
-        super().__init__(f"the service answered {status}: {title}")
+        super().__init__(f"{title} (HTTP {status})")
 
 
 class Unreachable(ReceiptsvcError):
@@ -65,11 +70,23 @@ class Event(NamedTuple):
 
 
 class Wire:
-    """An HTTP session with one service and one key. Not thread-safe."""
+    """An HTTP session with one service and one key. Not thread-safe.
 
-    def __init__(self, url: str, key: str, *, timeout_seconds: float = 30.0) -> None:
+    `url_source`, `key_source`: in words where the address and the key came from, for errors.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        timeout_seconds: float = 30.0,
+        url_source: str | None = None,
+        key_source: str | None = None,
+    ) -> None:
         self.url = url.rstrip("/")
-        self._key = key
+        self._named = f"{self.url} ({url_source})" if url_source is not None else self.url
+        self._key, self._key_source = key, key_source
         self._timeout = (min(_CONNECT_SECONDS, timeout_seconds), timeout_seconds)
         self._session = requests.Session()
         self._session.trust_env = urlsplit(url).hostname not in _LOOPBACK  # a proxy can't reach this machine's loopback
@@ -99,16 +116,16 @@ class Wire:
                 allow_redirects=False,  # a redirected POST would become a GET
             )
         except requests.Timeout as error:
-            raise Unreachable(f"no answer from {self.url} in time") from error
+            raise Unreachable(f"no answer from {self._named} in time") from error
         except requests.RequestException as error:
-            raise Unreachable(f"{self.url} can't be reached: {_describe_failure(error)}") from error
+            raise Unreachable(f"{self._named} can't be reached: {_describe_failure(error)}") from error
         try:
             content = response.json()
         except ValueError:
             content = None
         if response.ok and response.status_code < 300 and isinstance(content, dict):
             return content
-        raise _api_error(response, content)
+        raise self._api_error(response, content)
 
     def listed(
         self, path: str, filters: Mapping[str, str], *, name: str = "items", method: str = "GET"
@@ -170,14 +187,29 @@ class Wire:
         try:
             response = self._session.request(method, self.url + path, stream=True, allow_redirects=False, **options)
         except requests.RequestException as error:
-            raise Unreachable(f"{self.url} can't be reached: {_describe_failure(error)}") from error
+            raise Unreachable(f"{self._named} can't be reached: {_describe_failure(error)}") from error
         if response.status_code == 200 and response.headers.get("Content-Type", "").startswith(media):
             return response
         try:
             content = response.json()
         except (ValueError, requests.RequestException):
             content = None
-        raise _api_error(response, content)
+        raise self._api_error(response, content)
+
+    def _api_error(self, response: requests.Response, content: object) -> ApiError:
+        """The error of a problem document (RFC 9457), or of an answer that receiptsvc would not give."""
+        if not isinstance(content, dict) or response.status_code < 400:
+            title = f"{self._named} gives no answer of receiptsvc: let RECEIPTSVC_URL be its address"
+            return ApiError(response.status_code, title, retry_after_seconds=_retry_after(response))
+        errors = content.get("errors")
+        return ApiError(
+            response.status_code,
+            str(content.get("title") or response.reason),
+            str(content.get("detail") or ""),
+            errors if isinstance(errors, dict) else {},
+            _retry_after(response),
+            key_source=self._key_source if response.status_code in _OF_THE_KEY else None,
+        )
 
 
 def objects(answer: Json, name: str) -> list[Json]:
@@ -247,21 +279,6 @@ class _Bearer(requests.auth.AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {self._key}"
         return request
-
-
-def _api_error(response: requests.Response, content: object) -> ApiError:
-    """The error of a problem document (RFC 9457), or of an answer that receiptsvc would not give."""
-    if not isinstance(content, dict) or response.status_code < 400:
-        title = "not an answer of receiptsvc; is RECEIPTSVC_URL its address?"
-        return ApiError(response.status_code, title, retry_after_seconds=_retry_after(response))
-    errors = content.get("errors")
-    return ApiError(
-        response.status_code,
-        str(content.get("title") or response.reason),
-        str(content.get("detail") or ""),
-        errors if isinstance(errors, dict) else {},
-        _retry_after(response),
-    )
 
 
 def _retry_after(response: requests.Response) -> int | None:

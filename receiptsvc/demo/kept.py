@@ -17,7 +17,7 @@ from receiptsvc.config import Settings
 from receiptsvc.demo.story import DemoFailed
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.locations import DATA
-from receiptsvc.store.core import audits
+from receiptsvc.store.core import audits, database_faults
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Audit, InboxRow, Message
 
@@ -51,7 +51,8 @@ def refuse_foreign(database_url: str) -> None:
         with closing(Database(database_url)) as database, database.connection(is_read_only=True) as connection:
             is_foreign = not _is_marked(connection) and _has_any(connection, Message, InboxRow)
     except (SQLAlchemyError, StorageUnavailable) as error:
-        raise DemoFailed("the database that DATABASE_URL names can't be read: see whether it runs") from error
+        fault = error if isinstance(error, StorageUnavailable) else database_faults.explain(error, database_url)
+        raise DemoFailed(str(fault)) from error
     if is_foreign:
         raise DemoFailed(
             "this database has messages or receipts of a real service, which the sandbox must not touch: "

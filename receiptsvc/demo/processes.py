@@ -27,6 +27,7 @@ from receiptsvc.locations import PROJECT, WEB_COMMAND
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 25.0
 _POLL_SECONDS = 0.05
+_TAIL_CHARACTERS = 2000  # of a log, and the beginning of the line that they begin in
 # No settings of ours or of gunicorn, no proxies, no certificates, nothing of a hosting.
 _INHERITED = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|TERM|LANG|LANGUAGE|LC_[A-Z]+|TZ|TZDIR|TMPDIR|TMP|TEMP|SYSTEMROOT|VIRTUAL_ENV"
@@ -181,9 +182,10 @@ class Stack:
         return Client(self.url, self.api_key)
 
     def tail(self, name: str) -> str:
-        """The end of a process's log."""
+        """The last lines of a process's log, each of them whole."""
         path = self._log(name)
-        return path.read_text(errors="replace")[-2000:] if path.exists() else ""
+        text = path.read_text(errors="replace") if path.exists() else ""
+        return text[text.rfind("\n", 0, max(0, len(text) - _TAIL_CHARACTERS)) + 1 :]
 
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"

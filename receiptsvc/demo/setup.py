@@ -17,6 +17,7 @@ from receiptsvc.demo import kept
 from receiptsvc.demo.processes import Stack, free_port, is_free
 from receiptsvc.demo.story import DemoFailed
 from receiptsvc.locations import DATA
+from receiptsvc.store.core import database_faults
 from receiptsvc.worker import single_instance
 
 SANDBOX_PORT = 9100
@@ -99,7 +100,7 @@ def _schema(database_url: str) -> Iterator[str]:
     try:
         admin = psycopg.connect(url.render_as_string(hide_password=False), autocommit=True, connect_timeout=10)
     except psycopg.Error as error:
-        raise DemoFailed("the PostgreSQL that DATABASE_URL names can't be reached") from error
+        raise DemoFailed(database_faults.explain(error, url.render_as_string(hide_password=False))) from error
     with admin:
         admin.execute(f'CREATE SCHEMA "{name}"')
         try:

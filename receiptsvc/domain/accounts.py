@@ -26,7 +26,7 @@ TELLING = SUSPECT | {SendOutcome.ACCOUNT_REFUSED}  # what says something of an a
 _PLAIN = {SendOutcome.SUSPECT_REFUSED: SendOutcome.REFUSED, SendOutcome.SUSPECT_UNCLEAR: SendOutcome.UNCLEAR}
 
 
-class Finding(StrEnum):
+class AccountSign(StrEnum):
     """What a call says of its account."""
 
     NOTHING = "nothing"
@@ -72,7 +72,7 @@ class Judgement:
     `of_calls`: a refusal is one of whole calls, not of items only. `has_decided`: messages that wait may go on.
     """
 
-    finding: Finding
+    sign: AccountSign
     outcomes: Mapping[UUID, SendOutcome]
     of_calls: bool
     has_decided: bool
@@ -122,16 +122,16 @@ def judge(ends: Mapping[UUID, End], state: AccountState | None, met_again: Colle
         and (not known.is_suspected or end.outcome is SendOutcome.SUSPECT_UNCLEAR)
     }
     outcomes = {end.outcome for one, end in ends.items() if one not in cleared}
-    finding = find(outcomes, is_held=known.is_refused, is_met_again=bool(met_again))
+    sign = find(outcomes, is_held=known.is_refused, is_met_again=bool(met_again))
     of_calls = SendOutcome.SUSPECT_UNCLEAR in met_again or SendOutcome.ACCOUNT_REFUSED in outcomes
     return Judgement(
-        finding=finding,
+        sign=sign,
         outcomes={
-            one: settle(end.outcome, finding, was_cleared=one in cleared, refuses_calls=known.refuses_calls or of_calls)
+            one: settle(end.outcome, sign, was_cleared=one in cleared, refuses_calls=known.refuses_calls or of_calls)
             for one, end in ends.items()
         },
         of_calls=of_calls,
-        has_decided=state is not None and finding in {Finding.REFUSED, Finding.WORKS},
+        has_decided=state is not None and sign in {AccountSign.REFUSED, AccountSign.WORKS},
     )
 
 
@@ -139,22 +139,22 @@ def _is_dispelled(end: End, state: AccountState) -> bool:
     return end.suspicion is not None and end.suspicion <= state.works_number
 
 
-def find(outcomes: Collection[SendOutcome], *, is_held: bool, is_met_again: bool) -> Finding:
+def find(outcomes: Collection[SendOutcome], *, is_held: bool, is_met_again: bool) -> AccountSign:
     """What the ends of a call's messages say of their account.
 
     `is_held`: it counts as refused already. `is_met_again`: messages of another call wait, because that ended in the
     same way before this one began.
     """
     if SendOutcome.ACCOUNT_REFUSED in outcomes:
-        return Finding.REFUSED
+        return AccountSign.REFUSED
     if SendOutcome.TAKEN in outcomes:
-        return Finding.WORKS
+        return AccountSign.WORKS
     if not SUSPECT.intersection(outcomes):
-        return Finding.NOTHING
-    return Finding.REFUSED if is_held or is_met_again else Finding.SUSPECTED
+        return AccountSign.NOTHING
+    return AccountSign.REFUSED if is_held or is_met_again else AccountSign.SUSPECTED
 
 
-def settle(outcome: SendOutcome, finding: Finding, *, was_cleared: bool, refuses_calls: bool) -> SendOutcome:
+def settle(outcome: SendOutcome, sign: AccountSign, *, was_cleared: bool, refuses_calls: bool) -> SendOutcome:
     """What a message's end comes to once it is known what its call says.
 
     `was_cleared`: the message ended so before, and the gateway has taken another one of its account since. Then the
@@ -163,7 +163,7 @@ def settle(outcome: SendOutcome, finding: Finding, *, was_cleared: bool, refuses
     """
     if outcome not in SUSPECT:
         return outcome
-    if was_cleared or finding is Finding.WORKS:
+    if was_cleared or sign is AccountSign.WORKS:
         return _PLAIN[outcome]
     is_explained = outcome is SendOutcome.SUSPECT_REFUSED or refuses_calls
-    return SendOutcome.ACCOUNT_REFUSED if finding is Finding.REFUSED and is_explained else outcome
+    return SendOutcome.ACCOUNT_REFUSED if sign is AccountSign.REFUSED and is_explained else outcome

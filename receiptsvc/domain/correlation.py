@@ -35,19 +35,35 @@ _UNANSWERED = "the call that gives its message to the gateway has not been answe
 _IS_SHIFTED = "its time fits its message only if the gateway's clock is not in the zone of the setting"
 
 
-class KeptReceipt(Protocol):
-    """How a receipt came. `message_id`: of its URL; `assigned_to`: by an operator."""
+class Arrived(Protocol):
+    """How a receipt came."""
 
     @property
     def channel(self) -> str: ...
     @property
-    def message_id(self) -> UUID | None: ...
-    @property
     def is_unauthenticated(self) -> bool: ...
     @property
     def received_at(self) -> datetime: ...
+
+
+class KeptReceipt(Arrived, Protocol):
+    """How a receipt came, and which message that names. `message_id`: of its URL; `assigned_to`: by an operator."""
+
+    @property
+    def message_id(self) -> UUID | None: ...
     @property
     def assigned_to(self) -> UUID | None: ...
+
+
+class Named(Protocol):
+    """What a receipt names."""
+
+    @property
+    def recipient(self) -> str | None: ...
+    @property
+    def transaction_id(self) -> str | None: ...
+    @property
+    def client_ref(self) -> str | None: ...
 
 
 class KnownMessage(Protocol):
@@ -196,7 +212,7 @@ def names_other_number(named: str | None, recipient: str) -> bool:
     return numbers.describe_rewriting(named, recipient) is None
 
 
-def adopt_at(row: KeptReceipt, receipt: Receipt, after: timedelta | None) -> datetime | None:
+def adopt_at(row: Arrived, receipt: Named, after: timedelta | None) -> datetime | None:
     """When an unmatched receipt may be adopted, as one of another system's message; None: never."""
     is_of_another_system = row.channel == Channel.ACCOUNT and not row.is_unauthenticated
     has_reference = receipt.transaction_id or receipt.client_ref

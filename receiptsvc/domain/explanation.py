@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from receiptsvc.domain import sentences
 from receiptsvc.domain.correlation import BY_HAND
+from receiptsvc.domain.operator_actions import RESOLVED_BY_HAND
 from receiptsvc.domain.statuses import FINAL, Effect, Report, Source, Status, fold
 
 
@@ -138,7 +140,8 @@ def explain_holds(holds: Holds, now: datetime) -> str:
     elif not found:
         rate = f"; at most {holds.per_second:g} a second go out" if holds.per_second is not None else ""
         found.append(f"others go out before it{rate}")
-    return f"It waits{' to be offered again' if holds.is_offered_again else ''}: {'; '.join(found)}."
+    what = "It waits to be offered again" if holds.is_offered_again else "It waits"
+    return f"{what}: {sentences.end('; '.join(found))}"
 
 
 def delays(
@@ -261,6 +264,8 @@ def _describe(recorded: RecordedReport) -> str:
             return f"The gateway reported {report.status} at {_format(report.occurred_at)} by its own clock{by_hand}"
         reached_us = f"it reached us at {_format(report.received_at)}"
         return f"The gateway reported {report.status} without a time; {reached_us}{by_hand}"
+    if recorded.rule == RESOLVED_BY_HAND:
+        return f"A person settled it as {report.status} at {_format(report.at)} ({recorded.reason})"
     sentence = _OUR_PROGRESS.get(report.status) if report.status is not None else None
     if sentence is not None:
         return sentence.format(at=_format(report.at))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from receiptsvc.domain.failures import FailureReason
 from receiptsvc.domain.inbox import ReceiptOutcome
+from receiptsvc.domain.operator_actions import CANCELLED_BY_HAND, RESOLVED_BY_HAND
 from receiptsvc.domain.statuses import RESOLUTIONS, Effect, Status
 
 
@@ -53,7 +54,10 @@ STATUSES: Mapping[Status, Meaning] = {
         'reason is "never sent".',
     ),
     Status.REJECTED: Meaning("a network or the gateway refused to carry it", 'For example "Blocked".'),
-    Status.FAILED: Meaning("the gateway refused the submission", "The transition's `reason` is what the gateway said."),
+    Status.FAILED: Meaning(
+        "the gateway refused the submission, or a person settled it so",
+        "The transition's `reason` is what the gateway said, or who settled it and why.",
+    ),
     Status.CANCELLED: Meaning(
         "taken back before it was given to the gateway",
         "By `POST /v1/messages/cancel`, or because its recipient has been suppressed since, by an opt-out or by hand.",
@@ -168,8 +172,8 @@ STEPS: Mapping[str, StepMeaning] = {
         "its recipient opted out of the sender's messages, or was suppressed by hand: what was never sent is "
         "cancelled, what may have been sent is never offered again",
     ),
-    "cancelled by hand": StepMeaning((Status.CANCELLED,), "a person took it back; the reason says who, and why"),
-    "resolved by hand": StepMeaning(
+    CANCELLED_BY_HAND: StepMeaning((Status.CANCELLED,), "a person took it back; the reason says who, and why"),
+    RESOLVED_BY_HAND: StepMeaning(
         RESOLUTIONS,
         "a person settled a `send_unknown`; the reason says who, and why",
     ),

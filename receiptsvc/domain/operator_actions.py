@@ -8,6 +8,10 @@ from datetime import datetime
 
 from receiptsvc.domain.statuses import Status
 
+# The rules of the transitions that they make.
+CANCELLED_BY_HAND = "cancelled by hand"
+RESOLVED_BY_HAND = "resolved by hand"
+
 
 def refuse_cancelling(status: str, *, calling_since: datetime | None, unclear_since: datetime | None) -> str | None:
     """Why a message can't be cancelled; None if it can: it is accepted, and nothing of it went to the gateway."""

@@ -18,9 +18,18 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "duplicate_answer": ("first", "new", "none", "code"),
     "rest_validity": rest.VALIDITY_SPELLINGS,
 }
+MAX_SECONDS = 86_400  # of an option
 _FIXED = frozenset({"host", "port", "senders", "keep_messages"})  # cannot change while it runs
 _OPTIONAL = frozenset({"username", "password", "reply_url", "guid_memory_seconds"})
 _URL = re.compile(r"https?://[^\s/?#@]+(/\S*)?")
+
+
+class BadOptions(ValueError):
+    """Options that can't be. `faults`: the name of each → what it must be."""
+
+    def __init__(self, faults: Mapping[str, str]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(f"{name}: must be {demand}" for name, demand in faults.items()))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,14 +72,14 @@ class Options:
     keep_messages: int = 100_000  # how many of the newest are shown; messageGuids are remembered separately
 
     def __post_init__(self) -> None:
-        faults = [
-            f"{option.name}: must be {_RULES[option.name][1]}"
+        faults = {
+            option.name: _RULES[option.name][1]
             for option in fields(self)
             if not (option.name in _OPTIONAL and getattr(self, option.name) is None)
             and not _RULES[option.name][0](getattr(self, option.name))
-        ]
+        }
         if faults:
-            raise ValueError("\n".join(faults))
+            raise BadOptions(faults)
 
 
 def apply_changes(options: Options, changes: Mapping[str, object]) -> Options:
@@ -155,7 +164,7 @@ _RULES: Mapping[str, _Rule] = {
         for name, (minimum, maximum) in _RANGES.items()
     },
     **{
-        option.name: (partial(_is_number, 86_400), "a number of seconds from 0 to 86400")
+        option.name: (partial(_is_number, MAX_SECONDS), f"a number of seconds from 0 to {MAX_SECONDS}")
         for option in fields(Options)
         if option.name.endswith("_seconds")
     },

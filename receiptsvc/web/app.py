@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask, Response, request
@@ -84,7 +85,7 @@ def create_app(settings: Settings, database: Database, *, probe_storage: ProbeSt
         pages,
     ):
         app.register_blueprint(module.blueprint)
-    errors.register(app)
+    errors.register(app, is_operator=partial(auth.shows_scope, "ops"))
     caching.register(app)
     app.after_request(_harden)
     app.wsgi_app = _with_context(app.wsgi_app, installation_of(settings, database.clock.now))  # type: ignore[assignment, method-assign]
@@ -99,6 +100,7 @@ def installation_of(settings: Settings, now: Callable[[], datetime]) -> Installa
         has_own_wsdl=settings.wsdl is not None,
         send_only_to=settings.send_only_to,
         max_recipients=settings.max_recipients,
+        adopt_after=settings.adopt_after,
         now=now,
     )
 

@@ -22,6 +22,7 @@ from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.callback_reader import CallbackReader
 from receiptsvc.domain.errors import ReceiptsvcError, StorageUnavailable
 from receiptsvc.dynmark.gateway import Gateway
+from receiptsvc.store.core import database_faults
 from receiptsvc.store.core.clock import describe_skew
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Heartbeat
@@ -77,18 +78,40 @@ def run(
 
     `gateways`: transport → gateway; without any, receipts are processed and nothing is sent. `reader`: of callbacks.
     """
-    lock = None
+    lock, queue = None, PendingQueue()
+    steps = [
+        partial(_read_clock, database),
+        partial(_register, database, queue),
+        partial(_warn_of_limits, settings, database),
+    ]
     if database.is_sqlite:
         lock = single_instance.lock_worker(settings.database_url, patience_seconds=30, stop=stop)
         if lock is None:
             return
         # No other worker runs, so the answer to every unfinished call is lost.
-        _run_until_done(lambda: _settle_lost(settings, database, all_calls=True), stop)
-    queue = PendingQueue()
-    _run_until_done(lambda: _read_clock(database), stop)
-    _run_until_done(lambda: _register(database, queue), stop)
-    _run_until_done(lambda: _warn_of_limits(settings, database), stop)
-    logs.info("worker.started", sends=bool(gateways))
+        steps.insert(0, partial(_settle_lost, settings, database, all_calls=True))
+    unfinished: list[str] = []
+    if all(_run_until_done(step, stop) for step in steps):
+        unfinished = _work(settings, database, gateways, reader, queue=queue, stop=stop)
+    if not unfinished:
+        with suppress(StorageUnavailable), database.transaction() as session:
+            heartbeats.deregister(session, _process_name())
+    logs.info("worker.stopped", unfinished=unfinished)
+    if lock is not None and not unfinished:
+        lock.close()
+
+
+def _work(
+    settings: Settings,
+    database: Database,
+    gateways: Mapping[str, Gateway],
+    reader: CallbackReader,
+    *,
+    queue: PendingQueue,
+    stop: threading.Event,
+) -> list[str]:
+    """Do all duties until `stop` is set. The names of those whose thread has not ended then."""
+    logs.info("worker.started", sends=bool(gateways), database=database_faults.describe(settings.database_url))
     watch = Watch(
         database,
         listen_url=None if database.is_sqlite else settings.database_listen_url,
@@ -105,13 +128,7 @@ def run(
     deadline = monotonic() + STOP_SECONDS
     for thread in threads:
         thread.join(max(0.0, deadline - monotonic()))
-    unfinished = [thread.name for thread in threads if thread.is_alive()]
-    if not unfinished:
-        with suppress(StorageUnavailable), database.transaction() as session:
-            heartbeats.deregister(session, _process_name())
-    logs.info("worker.stopped", unfinished=unfinished)
-    if lock is not None and not unfinished:
-        lock.close()
+    return [thread.name for thread in threads if thread.is_alive()]
 
 
 def _duties(
@@ -288,16 +305,19 @@ def _prune_events(settings: Settings, database: Database) -> int:
     return pruned
 
 
-def _run_until_done(step: Callable[[], int], stop: threading.Event) -> None:
-    """Repeat a step until it returns 0. During an outage it is tried again and again."""
+def _run_until_done(step: Callable[[], int], stop: threading.Event) -> bool:
+    """Repeat a step until it returns 0, during an outage too. False: `stop` was set before that."""
     remaining = 1
-    while remaining and not stop.is_set():
+    while remaining:
+        if stop.is_set():
+            return False
         try:
             remaining = step()
         except StorageUnavailable as error:
             logs.fault("worker.storage_unavailable", error, source="start")
             stop.wait(_PAUSES.gaps[0].total_seconds())
     logs.over("worker.storage_unavailable", source="start")
+    return True
 
 
 def _settle_lost(settings: Settings, database: Database, *, all_calls: bool = False) -> int:

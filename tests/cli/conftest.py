@@ -11,7 +11,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy import select
+from sqlalchemy import make_url, select
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
@@ -73,6 +73,11 @@ class Service:
     settings: Settings
     database: Database
     interference: Interference
+
+    @property
+    def database_name(self) -> str:
+        """What the commands call its database."""
+        return f"the SQLite file {make_url(self.settings.database_url).database}"
 
     def accept(self, text: str, recipient: str = "447700900001", **fields: object) -> str:
         """Accept a message at T0, and return its public id."""

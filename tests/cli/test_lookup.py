@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -83,19 +84,41 @@ def test_send_to_an_unreachable_service_says_that_the_outcome_is_not_known(
     monkeypatch.setenv("RECEIPTSVC_URL", "http://127.0.0.1:9")
     result = run("send", "--to", "447700900001", "--text", "Hello")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "can't be reached: nothing listens there; it is not known whether anything was sent" in result.stderr
+    why = "http://127.0.0.1:9 (RECEIPTSVC_URL) can't be reached: nothing listens there; "
+    assert f"{why}it is not known whether anything was sent" in result.stderr
 
 
 @pytest.mark.usefixtures("service")
-@pytest.mark.parametrize(("key", "title"), [(READER, "403"), ("nobody's-key-at-all", "401")])
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        (READER, "This needs a key with the scope send; the key reader has read. (HTTP 403)"),
+        ("nobody's-key-at-all", "No API key has this secret. (HTTP 401)"),
+    ],
+)
 def test_an_api_error_for_the_key_is_wrong_use_and_the_key_is_never_shown(
-    run: Run, monkeypatch: pytest.MonkeyPatch, key: str, title: str
+    run: Run, monkeypatch: pytest.MonkeyPatch, key: str, reason: str
 ) -> None:
     monkeypatch.setenv("RECEIPTSVC_API_KEY", key)
     result = run("send", "--to", "447700900001", "--text", "Hello")
     assert result.exit_code == 2
-    assert f"the service answered {title}" in result.stderr
+    assert result.stderr.splitlines() == [
+        f"Error: {reason}",
+        "The key that was sent is the one in RECEIPTSVC_API_KEY.",
+    ]
     assert key not in result.output
+
+
+@pytest.mark.usefixtures("service")
+def test_a_refused_key_of_a_file_is_named_by_its_file(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "api_key"
+    file.write_text("nobody's-key-at-all\n")
+    monkeypatch.setattr("receiptsvc.client.environment.key_path", lambda: file)
+    monkeypatch.delenv("RECEIPTSVC_API_KEY")
+    named = f"The key that was sent is the one in {file}, because RECEIPTSVC_API_KEY is not set."
+    assert run("status", "447700900001").stderr.splitlines()[-1] == named
 
 
 @pytest.fixture
@@ -411,7 +434,7 @@ def test_every_command_says_what_a_number_written_inside_a_country_may_mean(serv
 def test_a_conversation_that_does_not_exist_ends_with_1(run: Run) -> None:
     result = run("conversation", "..")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "the service answered 404" in result.stderr
+    assert "(HTTP 404)" in result.stderr
 
 
 def test_text_from_outside_cannot_control_the_terminal(service: Service, run: Run) -> None:

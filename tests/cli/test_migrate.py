@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 
 from receiptsvc.demo.processes import Stack, free_port
 from receiptsvc.locations import PROJECT
-from receiptsvc.store.core import schema
+from receiptsvc.store.core import database_faults, schema
 from receiptsvc.store.core.db import Database, plain_url
 from tests.cli.conftest import Run
 
@@ -35,13 +35,14 @@ def change(url: str, *statements: str) -> None:
     database.close()
 
 
-def test_an_empty_sqlite_file_is_migrated_and_then_there_is_nothing_to_do(run: Run) -> None:
+def test_an_empty_sqlite_file_is_migrated_and_then_there_is_nothing_to_do(run: Run, environ: dict[str, str]) -> None:
+    name = database_faults.describe(environ["DATABASE_URL"])
     first, second = run("migrate"), run("migrate")
     assert (first.exit_code, second.exit_code) == (0, 0)
     *migrations, end = first.output.splitlines()
     assert (migrations[0], migrations[-1]) == ("migration 0001", f"migration {schema.REVISION}")
-    assert end == f"the database has migration {schema.REVISION}"
-    assert second.output == f"nothing to do: the database has migration {schema.REVISION}\n"
+    assert end == f"{name} has migration {schema.REVISION}"
+    assert second.output == f"nothing to do: {name} has migration {schema.REVISION}\n"
 
 
 def test_a_newer_database_that_this_release_may_use_is_left_alone(run: Run, url: str) -> None:

@@ -50,7 +50,11 @@ def test_receipts_are_listed_by_what_they_name(parked: Service, run: Run) -> Non
     lines = run("receipts", "list", "--to-ends", "0077").stdout.splitlines()
     assert lines[1].split()[:6] == ["id", "outcome", "receivedAt", "recipient", "transactionID", "clientRef"]
     assert lines[2].split()[1:6] == ["unmatched", "2026-01-05T12:00:00Z", NUMBER, "70000077", "other/77"]
-    assert f"recipient: {NUMBER}\n" in run("receipts", "show", receipt["id"]).stdout
+    assert lines[1].split()[6] == "adoptAt"
+    assert lines[2].split()[6] == "2026-01-05T12:10:00Z"
+    shown = run("receipts", "show", receipt["id"]).stdout
+    assert f"recipient: {NUMBER}\n" in shown
+    assert "it is taken for another system's at 2026-01-05T12:10:00Z. To do:" in shown
 
 
 def test_a_match_to_a_message_to_another_number_is_asked_about(
@@ -86,8 +90,17 @@ def test_status_search_and_recipient_find_receipts_that_fit_no_message(
             assert (result.exit_code, result.stderr) == (0, ""), (command, term)
             assert f"{term} is named by receipts that fit no message: 1 receipt." in result.stdout
             assert receipt["id"] in result.stdout
+    for command in ("status", "search"):
+        result = run(command, "other/")
+        said = "other/ is the beginning of a clientRef of receipts that fit no message: 1 receipt."
+        assert (result.exit_code, said in result.stdout, receipt["id"] in result.stdout) == (0, True, True), command
     refused = run("explain", NUMBER)
-    assert (refused.exit_code, "finds no message" in refused.stderr) == (1, True)
+    assert refused.exit_code == 1
+    assert refused.stderr.splitlines() == [
+        f"Error: {NUMBER} finds no message; `status` shows what it finds.",
+        "1 receipt that fits no message:",
+        f"  {receipt['id']}. Unless a message fits before, it is taken for another system's at 2026-01-05T12:10:00Z.",
+    ]
     history = run("recipient", NUMBER)
     assert history.stdout.splitlines()[:2] == [
         f"{NUMBER}: 1 receipt.",
@@ -134,9 +147,13 @@ def test_statistics_say_which_numbers_failed_most_and_why(service: Service, run:
         assert (shown.exit_code, shown.stderr) == (0, ""), by
         assert column in shown.stdout.splitlines()[1].split(), by
         assert items(run, "stats", "--by", by, "--limit", "5", *span), by
-    for wrong in (("--by", "country", "--from", "SHOP"), ("--by", "reason", "--status", "failed"), ("--limit", "5")):
+    for wrong, fault in (
+        (("--by", "country", "--from", "SHOP"), "--from does not go with --by country; it goes with --by hour, day, "),
+        (("--by", "reason", "--status", "failed"), "--status does not go with --by reason; it goes with --by hour, "),
+        (("--limit", "5"), "--limit does not go with --by hour; it goes with --by recipient, country, "),
+    ):
         refused = run("stats", *wrong)
-        assert (refused.exit_code, "does not go with --by" in refused.stderr) == (2, True), wrong
+        assert (refused.exit_code, fault in refused.stderr) == (2, True), wrong
     assert len(items(run, "stats", *span, "--status", "undelivered", "--status", "expired")) == 1
 
 

@@ -25,9 +25,11 @@ def test_replay_makes_receipts_pending_and_says_how_many(service: Service, run: 
     for at in (0, 10, 20):
         keep_dead(service, at)
     between = ("--since", "2026-01-05T12:00:10Z", "--until", "2026-01-05T13:00:20+01:00")
-    assert run("replay", "--outcome", "unmatched").stdout == "no receipts became pending\n"
-    assert run("replay", *between, "--dry-run").stdout == "1 receipt would be pending\n"
-    assert run("replay", *between, "--reason", "mended").stdout == "1 receipt became pending\n"
+    assert run("replay", "--outcome", "unmatched").stdout == f"no receipts became pending in {service.database_name}\n"
+    assert run("replay", *between, "--dry-run").stdout == f"1 receipt would be pending in {service.database_name}\n"
+    assert (
+        run("replay", *between, "--reason", "mended").stdout == f"1 receipt became pending in {service.database_name}\n"
+    )
     result = run("replay", "--outcome", "dead", "--outcome", "quarantined", "--json")
     assert (result.exit_code, json.loads(result.stdout)) == (0, {"count": 2, "dryRun": False, "isComplete": True})
     with service.database.reading() as session:
@@ -43,8 +45,8 @@ def test_replay_continues_where_one_call_stops(service: Service, run: Run, monke
     for _ in range(5):
         keep_dead(service, 0)
     monkeypatch.setattr(bulk_actions, "MAX_CHANGED", 2)
-    assert run("replay", "--dry-run").stdout == "5 receipts would be pending\n"
-    assert run("replay", "--all").stdout == "5 receipts became pending\n"
+    assert run("replay", "--dry-run").stdout == f"5 receipts would be pending in {service.database_name}\n"
+    assert run("replay", "--all").stdout == f"5 receipts became pending in {service.database_name}\n"
 
 
 def test_replay_of_everything_has_to_be_meant(service: Service, run: Run) -> None:
@@ -53,8 +55,8 @@ def test_replay_of_everything_has_to_be_meant(service: Service, run: Run) -> Non
         result = run("replay", *arguments)
         assert result.exit_code == 2
         assert "--all" in result.stderr
-    assert run("replay", "--dry-run").stdout == "1 receipt would be pending\n"
-    assert run("replay", "--all").stdout == "1 receipt became pending\n"
+    assert run("replay", "--dry-run").stdout == f"1 receipt would be pending in {service.database_name}\n"
+    assert run("replay", "--all").stdout == f"1 receipt became pending in {service.database_name}\n"
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,9 @@ def test_without_a_worker_nothing_goes_out(service: Service, run: Run) -> None:
         "Check DYNMARK_SOAP_URL, network, proxy, firewall.",
     )
     assert result.stdout.count("ConnectionRefusedError") == 1
+    told = json.loads(run("sending", "--json").stdout)
+    assert [finding["name"] for finding in told["findings"]] == ["gateway_amiss"]
+    assert told["degraded"] == [finding["text"] for finding in told["findings"]]
     [told] = json.loads(run("sending", "--json").stdout)["gatewayFaults"]
     assert told == {"fault": fault, "since": "2026-01-05T12:00:00.000000Z"}
 
@@ -209,6 +212,13 @@ def test_cancel_without_an_id_or_a_filter_is_wrong_use(run: Run, arguments: tupl
     assert run("cancel", *arguments).exit_code == 2
 
 
+def test_what_the_gateway_reports_too_is_not_only_a_person_s_word(service: Service, run: Run) -> None:
+    message = send_unknown(service)
+    run("resolve", message, "delivered", "--reason", "seen in the portal")
+    service.report(message, statusdescription="delivered")
+    assert run("status", message).stdout.splitlines()[0].endswith("): on the handset.")
+
+
 @pytest.mark.parametrize("status", [status.value for status in RESOLUTIONS])
 def test_a_send_unknown_message_is_resolved(service: Service, run: Run, status: str) -> None:
     message = send_unknown(service)
@@ -216,6 +226,12 @@ def test_a_send_unknown_message_is_resolved(service: Service, run: Run, status: 
     result = run("resolve", message, status, "--reason", "seen in the portal", "--json")
     assert (result.exit_code, json.loads(result.stdout)["status"]) == (0, status)
     assert audits(service) == [("all", "resolve", "seen in the portal")]
+    for shown in (run("status", message), run("explain", message)):
+        first = shown.stdout.splitlines()[0]
+        assert first.endswith("): a person settled it so (all: seen in the portal)."), "and the gateway said nothing"
+    assert f"A person settled it as {status} at " in run("explain", message).stdout
+    conversation = run("conversation", "447700900001").stdout
+    assert f"{status}: a person settled it so (all: seen in the portal)" in conversation
     again = run("resolve", message, status, "--reason", "once more")
     assert (again.exit_code, "can be resolved" in again.stderr) == (1, True)
     assert run("resolve", message, "sent", "--reason", "no such choice").exit_code == 2
@@ -285,4 +301,14 @@ def test_a_key_without_the_scope_is_wrong_use(
     monkeypatch.setenv("RECEIPTSVC_API_KEY", READER)
     result = run(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "the service answered 403" in result.stderr
+    assert "the key reader has read. (HTTP 403)" in result.stderr
+
+
+def test_no_sentence_ends_in_two_marks(service: Service, run: Run) -> None:
+    message, now = service.accept("Hello"), service.database.clock.now()
+    fault = "HTTP 500 with a web page: is DYNMARK_SOAP_URL right?"
+    with service.database.transaction() as session:
+        heartbeats.beat(session, "worker:1", now, gateway_fault=fault, gateway_fault_at=rows.T0)
+    for shown in (run("sending"), run("explain", message)):
+        assert "DYNMARK_SOAP_URL right?" in shown.stdout
+        assert not re.search(r"[.?!]\.", shown.stdout)

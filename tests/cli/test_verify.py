@@ -15,7 +15,7 @@ def test_verify_says_what_it_checked(service: Service, run: Run) -> None:
     result = run("verify")
     assert (result.exit_code, result.stdout) == (
         0,
-        "no faults (messages 1, receipts 1, transitions 2, replies 0, conversations 1, counters 12, counts of hours 5)\n",
+        f"no faults in {service.database_name} (messages 1, receipts 1, transitions 2, replies 0, conversations 1, counters 12, counts of hours 5)\n",
     )
 
 
@@ -27,11 +27,12 @@ def test_verify_names_each_fault_and_fails(service: Service, run: Run) -> None:
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
         f"message's conflict, {message}: expected False, found True",
-        "1 fault (messages 1, receipts 0, transitions 1, replies 0, conversations 1, counters 12, counts of hours 1)",
+        f"1 fault in {service.database_name} (messages 1, receipts 0, transitions 1, replies 0, conversations 1, counters 12, counts of hours 1)",
     ]
     as_json = run("verify", "--json")
     assert as_json.exit_code == 1
     assert json.loads(as_json.stdout) == {
+        "database": service.database_name,
         "checked": {
             "messages": 1,
             "receipts": 0,

@@ -9,9 +9,9 @@ from receiptsvc import ids
 from receiptsvc.domain.accounts import (
     DISPELLED,
     SUSPECT,
+    AccountSign,
     AccountState,
     End,
-    Finding,
     Judgement,
     account_of,
     blame_credentials,
@@ -32,47 +32,47 @@ ACCOUNT_REFUSED, IN_WORDS, MAYBE_SENT = (
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "is_held", "is_met_again", "finding"),
+    ("outcomes", "is_held", "is_met_again", "sign"),
     [
-        ({REFUSED, UNCLEAR, NOT_SENT}, False, True, Finding.NOTHING),
-        ({REFUSED}, True, False, Finding.NOTHING),
-        ({TAKEN, UNCLEAR}, False, False, Finding.WORKS),
-        ({TAKEN}, True, True, Finding.WORKS),
-        ({IN_WORDS, UNCLEAR}, False, False, Finding.SUSPECTED),
-        ({MAYBE_SENT}, False, False, Finding.SUSPECTED),
-        ({IN_WORDS}, False, True, Finding.REFUSED),
-        ({MAYBE_SENT}, True, False, Finding.REFUSED),
-        ({ACCOUNT_REFUSED, TAKEN}, False, False, Finding.REFUSED),
-        (set(), True, True, Finding.NOTHING),
+        ({REFUSED, UNCLEAR, NOT_SENT}, False, True, AccountSign.NOTHING),
+        ({REFUSED}, True, False, AccountSign.NOTHING),
+        ({TAKEN, UNCLEAR}, False, False, AccountSign.WORKS),
+        ({TAKEN}, True, True, AccountSign.WORKS),
+        ({IN_WORDS, UNCLEAR}, False, False, AccountSign.SUSPECTED),
+        ({MAYBE_SENT}, False, False, AccountSign.SUSPECTED),
+        ({IN_WORDS}, False, True, AccountSign.REFUSED),
+        ({MAYBE_SENT}, True, False, AccountSign.REFUSED),
+        ({ACCOUNT_REFUSED, TAKEN}, False, False, AccountSign.REFUSED),
+        (set(), True, True, AccountSign.NOTHING),
     ],
 )
 def test_what_a_call_says_of_its_account(
-    outcomes: set[SendOutcome], *, is_held: bool, is_met_again: bool, finding: Finding
+    outcomes: set[SendOutcome], *, is_held: bool, is_met_again: bool, sign: AccountSign
 ) -> None:
-    assert find(outcomes, is_held=is_held, is_met_again=is_met_again) is finding
+    assert find(outcomes, is_held=is_held, is_met_again=is_met_again) is sign
 
 
 @pytest.mark.parametrize("outcome", SendOutcome)
-@pytest.mark.parametrize("finding", Finding)
-def test_only_a_suspect_end_depends_on_what_is_found_of_the_account(outcome: SendOutcome, finding: Finding) -> None:
-    settled = settle(outcome, finding, was_cleared=False, refuses_calls=True)
-    if outcome in SUSPECT and finding is Finding.REFUSED:
+@pytest.mark.parametrize("sign", AccountSign)
+def test_only_a_suspect_end_depends_on_what_is_found_of_the_account(outcome: SendOutcome, sign: AccountSign) -> None:
+    settled = settle(outcome, sign, was_cleared=False, refuses_calls=True)
+    if outcome in SUSPECT and sign is AccountSign.REFUSED:
         assert settled is ACCOUNT_REFUSED, "then nothing was sent"
-    elif outcome in SUSPECT and finding is Finding.WORKS:
+    elif outcome in SUSPECT and sign is AccountSign.WORKS:
         assert settled is (REFUSED if outcome is IN_WORDS else UNCLEAR)
     else:
         assert settled is outcome
 
 
-@pytest.mark.parametrize("finding", Finding)
-def test_a_message_whose_account_was_cleared_has_met_words_about_itself(finding: Finding) -> None:
-    assert settle(IN_WORDS, finding, was_cleared=True, refuses_calls=False) is REFUSED
-    assert settle(MAYBE_SENT, finding, was_cleared=True, refuses_calls=False) is UNCLEAR
+@pytest.mark.parametrize("sign", AccountSign)
+def test_a_message_whose_account_was_cleared_has_met_words_about_itself(sign: AccountSign) -> None:
+    assert settle(IN_WORDS, sign, was_cleared=True, refuses_calls=False) is REFUSED
+    assert settle(MAYBE_SENT, sign, was_cleared=True, refuses_calls=False) is UNCLEAR
 
 
 def test_items_that_are_refused_explain_no_message_that_may_have_been_sent() -> None:
-    assert settle(IN_WORDS, Finding.REFUSED, was_cleared=False, refuses_calls=False) is ACCOUNT_REFUSED
-    assert settle(MAYBE_SENT, Finding.REFUSED, was_cleared=False, refuses_calls=False) is MAYBE_SENT
+    assert settle(IN_WORDS, AccountSign.REFUSED, was_cleared=False, refuses_calls=False) is ACCOUNT_REFUSED
+    assert settle(MAYBE_SENT, AccountSign.REFUSED, was_cleared=False, refuses_calls=False) is MAYBE_SENT
 
 
 def test_an_account_is_whom_a_message_goes_out_as() -> None:
@@ -99,51 +99,51 @@ def judge_in_order(
 
 
 @pytest.mark.parametrize(
-    ("ends", "account", "met_again", "finding", "outcomes"),
+    ("ends", "account", "met_again", "sign", "outcomes"),
     [
         # Nothing is known against the account.
-        ([End(IN_WORDS, None)], None, (), Finding.SUSPECTED, [IN_WORDS]),
-        ([End(MAYBE_SENT, None)], None, (), Finding.SUSPECTED, [MAYBE_SENT]),
-        ([End(IN_WORDS, None), End(TAKEN, None)], None, (), Finding.WORKS, [REFUSED, TAKEN]),
-        ([End(IN_WORDS, DISPELLED)], None, (), Finding.NOTHING, [REFUSED]),
-        ([End(ACCOUNT_REFUSED, None), End(MAYBE_SENT, None)], None, (), Finding.REFUSED, [ACCOUNT_REFUSED] * 2),
+        ([End(IN_WORDS, None)], None, (), AccountSign.SUSPECTED, [IN_WORDS]),
+        ([End(MAYBE_SENT, None)], None, (), AccountSign.SUSPECTED, [MAYBE_SENT]),
+        ([End(IN_WORDS, None), End(TAKEN, None)], None, (), AccountSign.WORKS, [REFUSED, TAKEN]),
+        ([End(IN_WORDS, DISPELLED)], None, (), AccountSign.NOTHING, [REFUSED]),
+        ([End(ACCOUNT_REFUSED, None), End(MAYBE_SENT, None)], None, (), AccountSign.REFUSED, [ACCOUNT_REFUSED] * 2),
         # Messages of another call have met the same, or not.
-        ([End(IN_WORDS, None)], SUSPECTED, (), Finding.SUSPECTED, [IN_WORDS]),
-        ([End(IN_WORDS, None)], SUSPECTED, {IN_WORDS}, Finding.REFUSED, [ACCOUNT_REFUSED]),
-        ([End(MAYBE_SENT, 2)], SUSPECTED, {MAYBE_SENT}, Finding.REFUSED, [ACCOUNT_REFUSED]),
+        ([End(IN_WORDS, None)], SUSPECTED, (), AccountSign.SUSPECTED, [IN_WORDS]),
+        ([End(IN_WORDS, None)], SUSPECTED, {IN_WORDS}, AccountSign.REFUSED, [ACCOUNT_REFUSED]),
+        ([End(MAYBE_SENT, 2)], SUSPECTED, {MAYBE_SENT}, AccountSign.REFUSED, [ACCOUNT_REFUSED]),
         # Refused items explain no message that may have been sent.
         (
             [End(IN_WORDS, None), End(MAYBE_SENT, None)],
             SUSPECTED,
             {IN_WORDS},
-            Finding.REFUSED,
+            AccountSign.REFUSED,
             [ACCOUNT_REFUSED, MAYBE_SENT],
         ),
-        ([End(MAYBE_SENT, None)], HELD, (), Finding.REFUSED, [MAYBE_SENT]),
-        ([End(MAYBE_SENT, None)], HELD_FOR_CALLS, (), Finding.REFUSED, [ACCOUNT_REFUSED]),
+        ([End(MAYBE_SENT, None)], HELD, (), AccountSign.REFUSED, [MAYBE_SENT]),
+        ([End(MAYBE_SENT, None)], HELD_FOR_CALLS, (), AccountSign.REFUSED, [ACCOUNT_REFUSED]),
         # A message's own suspicion was dispelled: the words are about itself, but not while its account is in doubt.
-        ([End(IN_WORDS, 5)], WORKS, (), Finding.NOTHING, [REFUSED]),
-        ([End(MAYBE_SENT, 5)], WORKS, (), Finding.NOTHING, [UNCLEAR]),
-        ([End(IN_WORDS, 6)], WORKS, (), Finding.SUSPECTED, [IN_WORDS]),
-        ([End(IN_WORDS, DISPELLED)], SUSPECTED, (), Finding.SUSPECTED, [IN_WORDS]),
-        ([End(MAYBE_SENT, DISPELLED)], SUSPECTED, (), Finding.NOTHING, [UNCLEAR]),
-        ([End(IN_WORDS, DISPELLED)], HELD, (), Finding.REFUSED, [ACCOUNT_REFUSED]),
-        ([End(MAYBE_SENT, DISPELLED)], HELD, (), Finding.REFUSED, [MAYBE_SENT]),
+        ([End(IN_WORDS, 5)], WORKS, (), AccountSign.NOTHING, [REFUSED]),
+        ([End(MAYBE_SENT, 5)], WORKS, (), AccountSign.NOTHING, [UNCLEAR]),
+        ([End(IN_WORDS, 6)], WORKS, (), AccountSign.SUSPECTED, [IN_WORDS]),
+        ([End(IN_WORDS, DISPELLED)], SUSPECTED, (), AccountSign.SUSPECTED, [IN_WORDS]),
+        ([End(MAYBE_SENT, DISPELLED)], SUSPECTED, (), AccountSign.NOTHING, [UNCLEAR]),
+        ([End(IN_WORDS, DISPELLED)], HELD, (), AccountSign.REFUSED, [ACCOUNT_REFUSED]),
+        ([End(MAYBE_SENT, DISPELLED)], HELD, (), AccountSign.REFUSED, [MAYBE_SENT]),
         # What is not in doubt stays as it ended.
-        ([End(UNCLEAR, 3), End(NOT_SENT, None)], HELD, (), Finding.NOTHING, [UNCLEAR, NOT_SENT]),
-        ([End(TAKEN, None), End(MAYBE_SENT, None)], HELD, (), Finding.WORKS, [TAKEN, UNCLEAR]),
+        ([End(UNCLEAR, 3), End(NOT_SENT, None)], HELD, (), AccountSign.NOTHING, [UNCLEAR, NOT_SENT]),
+        ([End(TAKEN, None), End(MAYBE_SENT, None)], HELD, (), AccountSign.WORKS, [TAKEN, UNCLEAR]),
     ],
 )
 def test_how_a_call_is_judged_by_how_its_account_stands(
     ends: list[End],
     account: AccountState | None,
     met_again: Collection[SendOutcome],
-    finding: Finding,
+    sign: AccountSign,
     outcomes: list[SendOutcome],
 ) -> None:
     judgement, settled = judge_in_order(ends, account, met_again)
-    assert (judgement.finding, settled) == (finding, outcomes)
-    assert judgement.has_decided is (account is not None and finding in {Finding.REFUSED, Finding.WORKS})
+    assert (judgement.sign, settled) == (sign, outcomes)
+    assert judgement.has_decided is (account is not None and sign in {AccountSign.REFUSED, AccountSign.WORKS})
 
 
 @pytest.mark.parametrize(

@@ -71,14 +71,16 @@ def test_help_shows_each_behaviour_on_its_own_line() -> None:
 
 
 @pytest.mark.parametrize(("flag", "value", "word"), [
-    ("--default", "nonsense", "default: must be names"),
+    ("--default", "nonsense", "--default: must be names"),
     ("--chance", "duplicate", "such as duplicate=0.1"),
-    ("--chance", "duplicate=2", "chances: must be"),
-    ("--chance", "nonsense=0.1", "chances: must be"),
-    ("--lose-answers", "2", "chances: must be"),
-    ("--delay-ms", "-1", "delay_seconds: must be"),
-    ("--port", "70000", "port: must be"),
-    ("--reply-url", "nowhere", "reply_url: must be"),
+    ("--chance", "duplicate=2", "--chance, --lose-answers: must be"),
+    ("--chance", "nonsense=0.1", "--chance, --lose-answers: must be"),
+    ("--lose-answers", "2", "--chance, --lose-answers: must be"),
+    ("--delay-ms", "-1", "--delay-ms: must be a number of milliseconds from 0 to 86400000"),
+    ("--retry-gap-ms", "-1", "--retry-gap-ms: must be a number of milliseconds"),
+    ("--late-seconds", "-1", "--late-seconds: must be a number of seconds from 0 to 86400"),
+    ("--port", "70000", "--port: must be"),
+    ("--reply-url", "nowhere", "--reply-url: must be"),
 ])  # fmt: skip
 def test_wrong_flags_are_wrong_use(flag: str, value: str, word: str) -> None:
     shown = CliRunner().invoke(sandbox, ["--port", "0", flag, value])
@@ -88,6 +90,7 @@ def test_wrong_flags_are_wrong_use(flag: str, value: str, word: str) -> None:
 
 def test_a_used_port_ends_with_one_message() -> None:
     with process() as (_, url):
-        shown = CliRunner().invoke(sandbox, ["--port", url.rpartition(":")[2]])
+        port = url.rpartition(":")[2]
+        shown = CliRunner().invoke(sandbox, ["--port", port])
     assert shown.exit_code == 1
-    assert "cannot listen" in shown.output
+    assert f"can't listen on 127.0.0.1, port {port}: Address already in use. Give another --port" in shown.output

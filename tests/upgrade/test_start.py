@@ -29,7 +29,7 @@ def make_newer(url: str, oldest: str) -> None:
 
 def lines(stack: Stack, name: str) -> list[str]:
     """The log's lines that are not gunicorn's own."""
-    return [line for line in (stack.folder / f"{name}.log").read_text().splitlines() if "gunicorn.error" not in line]
+    return [line for line in (stack.folder / f"{name}.log").read_text().splitlines() if "gunicorn." not in line]
 
 
 def actions(stack: Stack, name: str) -> list[str]:

@@ -50,7 +50,7 @@ def test_a_key_opens_only_the_views_of_its_scope(
             assert answer.status_code not in {401, 403}
         else:
             assert answer.status_code == 403
-            assert f"the scope {scope}." in answer.json["detail"]
+            assert f"a key with the scope {scope};" in answer.json["detail"]
             assert f'scope="{scope}"' in answer.headers["WWW-Authenticate"]
 
 

@@ -17,7 +17,7 @@ from receiptsvc.store.core.models import Transition
 from receiptsvc.web.app import create_app
 from receiptsvc.web.http.auth import public
 from receiptsvc.web.schemas.base import Request
-from tests.support.callers import client_of, make_settings
+from tests.support.callers import ALL, SECRETS, client_of, make_settings
 
 JSON = "application/json"
 MAX_BODY = make_settings().max_body_bytes
@@ -191,7 +191,13 @@ def test_text_that_cannot_be_stored_is_refused_by_its_field_with_the_remedy(desk
         assert fault.endswith(": leave it out.")
 
 
-def test_a_real_outage_is_503() -> None:
-    database = Database("postgresql+psycopg://nobody@127.0.0.1:1/nowhere")
-    answer = client_of(create_app(make_settings(), database)).get("/v1/messages")
-    assert is_problem(answer, 503)
+def test_a_real_outage_is_503_and_tells_operators_alone_which_database_and_what_to_do() -> None:
+    app = create_app(make_settings(), Database("postgresql+psycopg://nobody:sesame@127.0.0.1:1/nowhere"))
+    answers = [client_of(app, secret).get("/v1/messages") for secret in (SECRETS["read"], ALL)]
+    assert all(is_problem(answer, 503) for answer in answers)
+    done = "What was asked for may or may not have been done."
+    line = "the database nowhere at 127.0.0.1:1: nothing listens there: start it, or correct the database's URL"
+    assert [answer.json and answer.json["detail"] for answer in answers] == [
+        f"The database can't be used now (unreachable). {done}",
+        f"The database can't be used now: {line}. {done}",
+    ]

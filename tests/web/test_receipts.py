@@ -25,6 +25,7 @@ from receiptsvc.store.inbox import counters, receipts
 from receiptsvc.store.inbox.receipts import ReceiptFilter, ReplaySelection
 from receiptsvc.store.messages import hourly_counts, transitions
 from receiptsvc.web.app import create_app
+from receiptsvc.worker.receipt_batch import ReceiptRules
 from receiptsvc.worker.receipt_processor import process
 from receiptsvc.worker.reprocess import reprocess
 from tests.support import rows
@@ -155,6 +156,7 @@ def test_a_listed_receipt_has_its_outcome(client: FlaskClient, database: Databas
                 "part": 0,
                 "candidates": [msg(message_id)],
                 "lookAt": "2026-01-05T12:01:00.000000Z",
+                "adoptAt": None,
                 "recipient": None,
                 "transactionID": None,
                 "clientRef": None,
@@ -165,6 +167,25 @@ def test_a_listed_receipt_has_its_outcome(client: FlaskClient, database: Databas
         ],
         "nextCursor": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("query", "after", "adopt_at"),
+    [
+        ("transactionid=7&recipient=447700900077", "600", "2026-01-05T12:10:00.000000Z"),
+        ("transactionid=7&recipient=447700900077", "1", "2026-01-05T12:01:00.000000Z"),  # at its next look
+        ("transactionid=7&recipient=447700900077", "never", None),
+        ("transactionid=7", "600", None),
+    ],
+)
+def test_a_receipt_says_when_it_is_taken_for_another_system_s(
+    database: Database, query: str, after: str, adopt_at: str | None
+) -> None:
+    settings = make_settings(ADOPT_AFTER_SECONDS=after)
+    rows.keep(database, f"{query}&statusid=1", channel=Channel.ACCOUNT)
+    assert process(database, ReceiptRules.of(settings, READER), T0, 10) == 1
+    [item] = get(client_of(create_app(settings, database)), "/v1/receipts")["items"]
+    assert (item["outcome"], item["adoptAt"]) == ("unmatched", adopt_at)
 
 
 def test_the_list_pages_by_cursor_the_newest_first(client: FlaskClient, database: Database) -> None:

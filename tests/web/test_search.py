@@ -1,7 +1,7 @@
 """Search, lookup, and the lists of conversations, replies and a person's history."""
 
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
 from flask.testing import FlaskClient
@@ -153,6 +153,27 @@ def test_a_search_lists_everything_that_the_term_may_mean(client: FlaskClient, d
     assert hits("mid-9")["reply"]["replies"] == [reply]
     assert hits("nothing at all") == {}
     assert hits(" ") == {}
+
+
+def test_receipts_that_fit_no_message_are_found_by_the_beginning_of_their_client_ref(
+    client: FlaskClient, database: Database
+) -> None:
+    names = ["lost/7", "lost/7a", "lost/7b", "lost/8", "Lost/7", "lost", *(f"many/{number}" for number in range(9))]
+    for name in names:
+        rows.keep(database, urlencode({"recipient": "447700900123", "clientref": name, "statusid": 1}))
+    process(database, RULES, seconds(5), 100)
+
+    def find(term: str) -> list[tuple[str, list[str]]]:
+        hits = get(client, f"/v1/search?q={quote(term)}")["items"]
+        return [(hit["as"], [item["clientRef"] for item in hit["receipts"]]) for hit in hits]
+
+    assert find("lost/7") == [
+        ("parkedReceipts", ["lost/7"]),
+        *(("parkedReceiptsPrefix", [name]) for name in ("lost/7a", "lost/7b")),
+    ]
+    assert find("Lost") == [("parkedReceiptsPrefix", ["Lost/7"])]
+    assert find("lost/9") == find("st/7") == find("lost_") == []
+    assert len(find("many")) == 5
 
 
 def test_a_receipt_that_fits_no_message_is_found_by_what_it_names(client: FlaskClient, database: Database) -> None:

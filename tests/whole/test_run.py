@@ -19,7 +19,7 @@ from receiptsvc import locations
 from receiptsvc.cli.demo import demo
 from receiptsvc.client import Client
 from receiptsvc.demo import kept, setup
-from receiptsvc.demo.processes import free_port
+from receiptsvc.demo.processes import Stack, free_port
 from receiptsvc.demo.story import KEPT_REFERENCE, DemoFailed
 from receiptsvc.locations import PROJECT
 from receiptsvc.store.core.db import Database
@@ -130,5 +130,16 @@ def test_a_database_without_tables_may_be_used(empty_postgresql: str, empty_sqli
 
 
 def test_a_database_that_is_away_is_one_line() -> None:
-    with pytest.raises(DemoFailed, match="can't be read: see whether it runs"):
+    with pytest.raises(DemoFailed, match="nothing listens there: start it, or correct the database's URL"):
         kept.refuse_foreign("postgresql+psycopg://127.0.0.1:9/none")
+
+
+def test_of_a_log_whole_lines_are_shown(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, "sqlite://")
+    assert stack.tail("web") == ""
+    lines = [f"{number} {'x' * 90}" for number in range(50)]
+    for written in (lines[:1], lines[:10], lines, ["x" * 5000]):
+        (tmp_path / "web.log").write_text("\n".join(written) + "\n")
+        shown = stack.tail("web").splitlines()
+        assert shown == written[-len(shown) :]
+        assert len(shown) == min(len(written), 22)

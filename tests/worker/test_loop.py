@@ -91,6 +91,22 @@ def test_a_worker_that_stops_properly_leaves_no_heartbeat(
     assert processed_alone == [], "no worker was killed"
 
 
+def test_a_worker_that_is_stopped_before_its_database_came_never_started(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    stop = Event()
+    settings = make_settings("postgresql://nobody@127.0.0.1:1/nowhere")
+
+    def await_outage(action: str, *_: object, **__: object) -> None:
+        assert action == "worker.storage_unavailable"
+        stop.set()
+
+    monkeypatch.setattr("receiptsvc.logs.fault", await_outage)
+    loop.run(settings, Database(settings.database_url), {}, READER, stop)
+    assert [record.message for record in caplog.records] == ["worker.stopped"]
+
+
 def test_killed_workers_are_told_from_live_ones_and_make_a_new_one_mark_rows_first(
     settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

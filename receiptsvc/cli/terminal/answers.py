@@ -31,17 +31,19 @@ def api_errors_shown(*, is_conflict_wrong_use: bool = True, hint: Callable[[], s
 
 
 def click_error(error: ApiError, *, hint: str = "", is_conflict_wrong_use: bool = True) -> click.ClickException:
-    """The service's error in its own words, every fault by its path, then `hint`. Exit code 2 for wrong use, else 1.
+    """The service's reason in its own words, every fault by its path, then `hint`. Exit code 2 for wrong use, else 1.
 
     `is_conflict_wrong_use`: whether 409 is the caller's mistake, and not due to the present state.
     """
     if error.status == _NOT_UNDERSTOOD and error.errors:
         lines = ["The service refuses this:"]  # the faults say it all; nobody typed a body
     else:
-        lines = [display.plain(error), *([display.plain(error.detail)] if error.detail else [])]
+        lines = [f"{display.plain(error.detail)} (HTTP {error.status})" if error.detail else display.plain(error)]
     for path, faults in error.errors.items():
         listed = faults if isinstance(faults, list) else [faults]
         lines += [f"  {display.plain(path)}: {display.plain(fault)}" for fault in listed]
+    if error.key_source is not None:
+        lines.append(f"The key that was sent is {error.key_source}.")
     is_wrong_use = error.status in _WRONG_USE and (is_conflict_wrong_use or error.status != 409)
     kind: type[click.ClickException] = WrongUse if is_wrong_use else click.ClickException
     return kind("\n".join(lines + [hint] * bool(hint)))

@@ -21,8 +21,9 @@ from rich.text import Text
 
 from receiptsvc.cli.terminal import tables
 from receiptsvc.cli.terminal.tables import Cell, Column
-from receiptsvc.domain import meanings
+from receiptsvc.domain import meanings, sentences
 from receiptsvc.domain.inbox import ReceiptOutcome
+from receiptsvc.domain.operator_actions import RESOLVED_BY_HAND
 from receiptsvc.domain.statuses import FINAL, Status
 
 Json = Mapping[str, Any]
@@ -41,7 +42,8 @@ _OWN_STYLES = {
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 _STYLES = {status.value: _OWN_STYLES.get(status, "red" if status in FINAL else "cyan") for status in Status}
 _RANKS = {status: rank for rank, status in enumerate(_STYLES)}
-_NO_WORKER, _MESSAGES_WAIT = "no worker is at work", "messages wait to be sent"  # the service's words
+_OF_HOLDS = frozenset({"worker_unseen", "gateway_amiss"})  # findings that the lines about what holds sending tell
+_OF_WAITING = "messages_late"  # the finding that the line about what waits tells
 _MAX_WAITING = 10_000  # messages that the service counts
 _MAX_SHOWN_LINES = 8  # line numbers beside one warning
 _EFFECTS = {effect.value: f"{effect}: {meaning.means}" for effect, meaning in meanings.EFFECTS.items()}
@@ -217,18 +219,19 @@ def print_sending(out: Console, state: Json) -> None:
         _print_account(out, account)
     if not is_held(state):
         tables.say(out, "Other messages go out." if accounts else "Messages go out.")
-    shown = [_NO_WORKER, *(str(fault.get("fault")) for fault in state.get("gatewayFaults") or ())]
+    shown = _OF_HOLDS
     waiting = int(state.get("waiting") or 0)
     if waiting and (is_held(state) or accounts):
         tables.say(out, f"{_count_waiting(waiting)}, the oldest {age(state.get('waitingSince'))}.")
-        shown.append(_MESSAGES_WAIT)
+        shown |= {_OF_WAITING}
     overdue = int(state.get("overdue") or 0)
     if overdue:
         line = f"{count(overdue, 'message')} to `resolve`, which lists them: nobody knows if the gateway took it."
         tables.say(out, words(line, "yellow"))
-    for line in state.get("degraded") or ():
-        if not any(each in line for each in shown):
-            tables.say(out, words(f"{line[:1].upper()}{line[1:]}.", "yellow"))
+    for finding in state.get("findings") or ():
+        if finding.get("name") not in shown:
+            text = str(finding.get("text"))
+            tables.say(out, words(sentences.end(f"{text[:1].upper()}{text[1:]}"), "yellow"))
     _print_last_pause(out, state.get("lastPause"))
 
 
@@ -243,9 +246,8 @@ def _print_holds(out: Console, state: Json) -> None:
         tables.say(out, words(line, "bold red"))
     for fault in state.get("gatewayFaults") or ():
         since = format_time(fault.get("since"))
-        line = (
-            f"Nothing goes out since {since}: {fault.get('fault')}. Check DYNMARK_SOAP_URL, network, proxy, firewall."
-        )
+        what = sentences.end(str(fault.get("fault")))
+        line = f"Nothing goes out since {since}: {what} Check DYNMARK_SOAP_URL, network, proxy, firewall."
         tables.say(out, words(line, "bold red"))
     if state.get("paused"):
         since, who = format_time(state.get("pausedAt")), state.get("pausedBy")
@@ -269,7 +271,7 @@ def is_held(state: Json) -> bool:
 
 def is_amiss(state: Json) -> bool:
     """Whether anything about sending is not as it should be."""
-    return bool(is_held(state) or state.get("accounts") or state.get("overdue") or state.get("degraded"))
+    return bool(is_held(state) or state.get("accounts") or state.get("overdue") or state.get("findings"))
 
 
 def _count_waiting(number: int) -> str:
@@ -390,7 +392,7 @@ def describe_message(message: Json) -> Text:
         " is ",
         status(message.get("status")),
         f" (since {format_time(message['statusAt'])})" if message.get("statusAt") else "",
-        _describe_meaning(message.get("status")),
+        _describe_resolution(message) or _describe_meaning(message.get("status")),
     )
 
 
@@ -463,6 +465,19 @@ def _describe_meaning(word: object) -> str:
     return f": {meaning.means}." if meaning else "."
 
 
+def _describe_resolution(message: Json) -> str:
+    """That a person settled it so, and why; empty if the gateway reported it too, or its history is not given."""
+    history: Sequence[Json] = message.get("transitions") or message.get("reports") or ()
+    same = [each for each in history if each.get("status") == message.get("status") and not each.get("supersededAt")]
+    if not same or any(each.get("rule") != RESOLVED_BY_HAND for each in same):
+        return ""
+    return f": {_describe_settling(plain(same[-1].get('reason')))}."
+
+
+def _describe_settling(reason: str) -> str:
+    return f"a person settled it so ({reason})"
+
+
 def _describe_entry(entry: Json, numbers: Mapping[object, str]) -> tuple[Text, Text, Text]:
     """An entry's arrow, the number of its message, and its text. `numbers`: by message id."""
     match entry.get("type"):
@@ -476,6 +491,8 @@ def _describe_entry(entry: Json, numbers: Mapping[object, str]) -> tuple[Text, T
             return Text("→", "bold cyan"), words(numbers.get(entry.get("id"), "")), line
         case "transition":
             why = reason(entry)
+            if entry.get("rule") == RESOLVED_BY_HAND:
+                why = _describe_settling(why)
             line = Text.assemble(status(entry.get("status")), f": {plain(why)}" if why else "")
             effect = str(entry.get("effect"))
             if effect != "applied":

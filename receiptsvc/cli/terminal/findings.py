@@ -27,6 +27,7 @@ _KINDS = {
     "clientRef": "a clientRef",
     "clientRefPrefix": "the beginning of a clientRef",
     "parkedReceipts": "named by receipts that fit no message",
+    "parkedReceiptsPrefix": "the beginning of a clientRef of receipts that fit no message",
     "batch": "the Idempotency-Key of a batch",
 }
 
@@ -34,7 +35,7 @@ _MAX_COUNTED = 20  # messages of one hit, by the service's search
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
+class Hit:
     """What was found by taking a term for one kind of thing. `is_complete`: whether that is all there is of it.
 
     `total`: how many messages there are, if only some are given.
@@ -53,22 +54,22 @@ class Finding:
         return len(self.messages) == 1 and not self.replies and not self.receipts
 
 
-def print_findings(out: Console, term: str, findings: Sequence[Finding], *, more: str) -> None:
+def print_hits(out: Console, term: str, hits: Sequence[Hit], *, more: str) -> None:
     """Each kind with what it found. `more`: what to do where that is not all."""
-    for number, finding in enumerate(findings):
+    for number, hit in enumerate(hits):
         if number:
             out.print()
-        kind = _KINDS.get(finding.kind, plain(finding.kind))
+        kind = _KINDS.get(hit.kind, plain(hit.kind))
         verb = "is" if number == 0 else "is also"
-        tables.say(out, Text.assemble((plain(term), "bold"), f" {verb} {kind}: {_describe(finding)}"))
-        display.print_messages(out, finding.messages, is_detailed=len(finding.messages) > 1)
-        if finding.messages and finding.replies:
+        tables.say(out, Text.assemble((plain(term), "bold"), f" {verb} {kind}: {_describe(hit)}"))
+        display.print_messages(out, hit.messages, is_detailed=len(hit.messages) > 1)
+        if hit.messages and hit.replies:
             out.print()
-        print_replies(out, finding.replies)
-        if finding.receipts and (finding.messages or finding.replies):
+        print_replies(out, hit.replies)
+        if hit.receipts and (hit.messages or hit.replies):
             out.print()
-        parking.print_receipts(out, finding.receipts)
-        if not finding.is_complete:
+        parking.print_receipts(out, hit.receipts)
+        if not hit.is_complete:
             tables.say(out, more)
 
 
@@ -142,17 +143,17 @@ def _status(entry: Json) -> Text:
     return Text.assemble(display.status(entry.get("status")), (" overdue" if entry.get("overdue") else "", "yellow"))
 
 
-def _describe(finding: Finding) -> str:
-    if finding.total > len(finding.messages):
-        bounded = " or more" if finding.total >= _MAX_COUNTED else ""
-        first = "some" if finding.kind == "clientRefPrefix" else "the newest"
+def _describe(hit: Hit) -> str:
+    if hit.total > len(hit.messages):
+        bounded = " or more" if hit.total >= _MAX_COUNTED else ""
+        first = "some" if hit.kind == "clientRefPrefix" else "the newest"
         parts = [
-            f"{finding.total}{bounded} messages; here are {first} {len(finding.messages)}, and `status` lists all",
-            count(len(finding.replies), "reply", "replies") if finding.replies else "",
+            f"{hit.total}{bounded} messages; here are {first} {len(hit.messages)}, and `status` lists all",
+            count(len(hit.replies), "reply", "replies") if hit.replies else "",
         ]
         return f"{'; '.join(part for part in parts if part)}."
-    more = "" if finding.is_complete else ", and more"
-    return _describe_all(finding.messages, finding.replies, finding.receipts).removesuffix(".") + f"{more}."
+    more = "" if hit.is_complete else ", and more"
+    return _describe_all(hit.messages, hit.replies, hit.receipts).removesuffix(".") + f"{more}."
 
 
 def _describe_all(messages: Sequence[Json], replies: Sequence[Json], receipts: Sequence[Json]) -> str:

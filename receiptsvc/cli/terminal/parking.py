@@ -9,7 +9,7 @@ from rich.text import Text
 from receiptsvc.cli.terminal import display, tables
 from receiptsvc.cli.terminal.display import Json, cell, format_time, plain
 from receiptsvc.cli.terminal.tables import Column
-from receiptsvc.domain import meanings
+from receiptsvc.domain import meanings, sentences
 from receiptsvc.domain.correlation import BY_HAND
 from receiptsvc.domain.inbox import ReceiptOutcome
 
@@ -26,7 +26,8 @@ def print_receipts(out: Console, items: Sequence[Json]) -> None:
     """Receipts with their outcomes, and what those name that fit no message."""
     columns = (
         *(Column("id"), Column("outcome"), Column("receivedAt"), Column("recipient"), Column("transactionID")),
-        *(Column("clientRef"), Column("providerStatusId"), Column("providerDescription", is_text=True)),
+        *(Column("clientRef"), Column("adoptAt"), Column("providerStatusId")),
+        Column("providerDescription", is_text=True),
         *(Column("keyId"), Column("messageId"), Column("reason", is_text=True)),
     )
     rows = [
@@ -37,6 +38,7 @@ def print_receipts(out: Console, items: Sequence[Json]) -> None:
             cell(item.get("recipient")),
             cell(item.get("transactionID")),
             cell(item.get("clientRef")),
+            cell(format_time(item.get("adoptAt"))),
             cell(item.get("providerStatusId")),
             cell(item.get("providerDescription")),
             cell(item.get("keyId")),
@@ -62,6 +64,7 @@ def print_receipt(out: Console, receipt: Json) -> None:
             ("received", cell(format_time(receipt.get("receivedAt")))),
             ("processed", cell(format_time(receipt.get("processedAt")))),
             ("next look", cell(format_time(receipt.get("lookAt")))),
+            ("another system's at", cell(format_time(receipt.get("adoptAt")))),
             ("failed tries", cell(receipt.get("tries") or None)),
             ("channel", cell(receipt.get("channel"))),
             ("message", cell(receipt.get("messageId"))),
@@ -97,10 +100,18 @@ def describe_receipt(receipt: Json) -> Text:
         text.append(_describe_mapping(receipt))
         return text
     if receipt.get("reason"):
-        text.append(f" Reason: {plain(receipt['reason'])}.")
+        text.append(f" Reason: {sentences.end(plain(receipt['reason']))}")
+    text.append(_describe_adoption(receipt))
     if meaning is not None and meaning.action != "nothing":
         text.append(f" To do: {meaning.action}.")
     return text
+
+
+def describe_adoptions(receipts: Sequence[Json]) -> str:
+    """How many receipts fit no message, and when each of some is taken for another system's; empty without any."""
+    parked = [receipt for receipt in receipts if receipt.get("outcome") == ReceiptOutcome.UNMATCHED.value]
+    lines = [f"{display.count(len(parked), 'receipt')} that fit{'s' * (len(parked) == 1)} no message:"] * bool(parked)
+    return "\n".join([*lines, *(f"  {plain(each.get('id'))}.{_describe_adoption(each)}" for each in parked)])
 
 
 def _named_fields(receipt: Json) -> list[tuple[str, tables.Cell]]:
@@ -123,6 +134,15 @@ def _describe_mapping(receipt: Json) -> str:
         f" To do: set STATUS_MAP={setting}, or what it means, for the worker and this shell; restart the worker; then "
         "run `python -m receiptsvc rebuild --apply`."
     )
+
+
+def _describe_adoption(receipt: Json) -> str:
+    """When a receipt that fits no message is taken for another system's, as a sentence; empty for any other."""
+    if receipt.get("outcome") != ReceiptOutcome.UNMATCHED.value or "adoptAt" not in receipt:
+        return ""
+    if receipt["adoptAt"] is None:
+        return " It is never taken for another system's."
+    return f" Unless a message fits before, it is taken for another system's at {format_time(receipt['adoptAt'])}."
 
 
 def _outcome(receipt: Json) -> Text:

@@ -1,5 +1,7 @@
 """What a database's error means: a name for everybody, and one line with a remedy for whoever runs the service.
 
+And which database that is, without user and password, in the same words everywhere.
+
 The one owner of that: the log, /readyz, the commands and `migrate` say what stands here. An error's own text is read
 and not shown, because it may hold data; but for the server's reason for refusing a connection, without passwords.
 """
@@ -176,6 +178,11 @@ def is_bad_url(error: BaseException) -> bool:
     return getattr(error, "sqlstate", None) is None and _find_connecting(str(error)) is _BAD_URL
 
 
+def describe(url: str) -> str:
+    """Which database it is: its name, host and port, or its file; never a user or a password."""
+    return _without_passwords(_name(url), url)
+
+
 def explain(error: BaseException, url: str) -> str:
     """One line: which database, what is wrong, what to do about it, and the code or the server's own reason."""
     remedy, detail = classify(error, url).remedy, _detail(error)
@@ -231,9 +238,22 @@ def _passwords(url: URL) -> set[str]:
 
 
 def _name(url: str) -> str:
-    """The database without user and password."""
+    """The database as its URL names it, or libpq's variables where the URL does not."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         return f"the SQLite file {parsed.database}"
-    host = parsed.host or parsed.query.get("host") or "this machine"
-    return f"the database {parsed.database or ''} at {host}{f':{parsed.port}' if parsed.port else ''}"
+    host = parsed.host or parsed.query.get("host") or os.environ.get("PGHOST") or "this machine"
+    port = parsed.port or parsed.query.get("port") or os.environ.get("PGPORT") or 5432
+    name = parsed.database or parsed.query.get("dbname") or os.environ.get("PGDATABASE") or ""
+    hosts = [host] if isinstance(host, str) else host
+    return f"the database {name} at {', '.join(_with_port(each, port) for each in hosts)}"
+
+
+def _with_port(host: str, port: object) -> str:
+    match host.count(":"):
+        case 0:
+            return f"{host}:{port}"
+        case 1:  # one of several in the URL, with a port of its own
+            return host
+        case _:
+            return f"[{host}]:{port}"

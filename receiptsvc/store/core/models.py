@@ -55,10 +55,9 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
 
 
-_RARE_EFFECTS = (  # what operators look for among millions
-    "effect <> 'applied' AND receipt_id IS NOT NULL AND superseded_at IS NULL"
-)
-_RARE_CHANNELS = "channel <> 'message'"
+# Conditions of partial indexes, for the queries that use them too: databases compare them word by word.
+RARE_EFFECTS = "effect <> 'applied' AND receipt_id IS NOT NULL AND superseded_at IS NULL"  # of transitions: of interest
+RARE_CHANNELS = "channel <> 'message'"  # of the inbox
 
 _OFTEN_VACUUMED = {  # whatever its size: its rows live for moments
     "autovacuum_vacuum_threshold": "5000",
@@ -245,7 +244,7 @@ class InboxRow(Base):
     __tablename__ = "inbox"
     __table_args__ = (
         _one_of("channel", Channel),
-        _partial_index("ix_inbox_channel_id", "channel", "id", where=_RARE_CHANNELS),
+        _partial_index("ix_inbox_channel_id", "channel", "id", where=RARE_CHANNELS),
         {"postgresql_partition_by": "RANGE (id)"},  # by its time: see `store.inbox.time_slices`
     )
 
@@ -261,6 +260,11 @@ class InboxRow(Base):
     body: Mapped[bytes]
     callback_id: Mapped[UUID | None]  # of the further receipts of one callback: the row that holds its bytes
     part: Mapped[int] = mapped_column(server_default="0")  # which of the callback's receipts it is
+
+    @property
+    def is_unauthenticated(self) -> bool:
+        """Whether its key was wrong."""
+        return self.claimed_kid is not None
 
 
 class PendingRow(Base):
@@ -387,7 +391,7 @@ class Transition(Base):
         _one_of("effect", Effect),
         _one_of("source", Source),
         _partial_index("uq_transitions_receipt_id", "receipt_id", unique=True, where="superseded_at IS NULL"),
-        _partial_index("ix_transitions_effect_receipt_id", "effect", "receipt_id", where=_RARE_EFFECTS),
+        _partial_index("ix_transitions_effect_receipt_id", "effect", "receipt_id", where=RARE_EFFECTS),
         Index("ix_transitions_message_id_id", "message_id", "id"),
         _partial_index(
             "ix_transitions_message_id_content_digest",

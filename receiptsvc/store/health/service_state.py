@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store.core.models import OPEN, Heartbeat, InboxRow, Message
+from receiptsvc.store.core.models import OPEN, RARE_EFFECTS, Heartbeat, InboxRow, Message
 from receiptsvc.store.health import heartbeats
 from receiptsvc.store.inbox import counters, rejected
 from receiptsvc.store.inbox.counters import Ledger
@@ -37,14 +37,12 @@ _KEYS = ": see `python -m receiptsvc callback-keys`"
 _MAX_CODES = 3  # that are named
 _CODE = re.compile("[0-9A-Za-z_-]{1,6}")  # no longer ones: what a gateway writes there could be a number
 
-# The condition of a partial index, word for word as the migration has it.
-_UNMAPPED = text("""
+_UNMAPPED = text(f"""
     SELECT provider_status_id FROM transitions
-    WHERE (transitions.effect <> 'applied' AND transitions.receipt_id IS NOT NULL
-        AND transitions.superseded_at IS NULL) AND effect = 'unmapped'
+    WHERE ({RARE_EFFECTS}) AND effect = 'unmapped'
     AND NOT EXISTS (SELECT 1 FROM outcomes WHERE outcomes.receipt_id = transitions.receipt_id)
     ORDER BY receipt_id DESC LIMIT :most
-""")
+""")  # noqa: S608 - our own words
 
 
 class Finding(NamedTuple):

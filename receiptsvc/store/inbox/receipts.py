@@ -7,7 +7,7 @@ Receipts are not read or matched here: what is to be processed again becomes `pe
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +22,8 @@ from receiptsvc.store.core import audits, bulk
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.keyset import Equals, Scan, scan
 from receiptsvc.store.core.models import (
+    RARE_CHANNELS,
+    RARE_EFFECTS,
     Audit,
     InboxRow,
     Message,
@@ -59,11 +61,8 @@ _UNMATCHED = (
     .columns(receipt_id=Uuid())
 )
 
-# The conditions of two partial indexes, word for word as the migration has them.
-_IS_RARE_EFFECT: ColumnElement[bool] = literal_column(
-    "(transitions.effect <> 'applied' AND transitions.receipt_id IS NOT NULL AND transitions.superseded_at IS NULL)"
-)
-_IS_RARE_CHANNEL: ColumnElement[bool] = literal_column("(inbox.channel <> 'message')")
+_IS_RARE_EFFECT: ColumnElement[bool] = literal_column(f"({RARE_EFFECTS})")
+_IS_RARE_CHANNEL: ColumnElement[bool] = literal_column(f"({RARE_CHANNELS})")
 
 _WITHOUT_BYTES = (defer(InboxRow.query, raiseload=True), defer(InboxRow.body, raiseload=True))
 
@@ -124,6 +123,16 @@ class ReceiptEntry:
     provider_status_id: str | None
     provider_description: str | None
     kid: str | None
+
+    def adopt_at(self, after: timedelta | None) -> datetime | None:
+        """When it is taken for another system's, by its next look, unless a message fits before; None: never.
+
+        `after`: how old it must be; None: that is never done.
+        """
+        if self.outcome is not ReceiptOutcome.UNMATCHED or self.candidates or self.look_at is None:
+            return None
+        at = correlation.adopt_at(self.row, self, after)
+        return max(at, self.look_at) if at is not None else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

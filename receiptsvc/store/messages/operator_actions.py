@@ -16,7 +16,12 @@ from sqlalchemy.orm import Session
 from receiptsvc import ids
 from receiptsvc.domain import references
 from receiptsvc.domain.errors import Refused
-from receiptsvc.domain.operator_actions import refuse_cancelling, refuse_resolving
+from receiptsvc.domain.operator_actions import (
+    CANCELLED_BY_HAND,
+    RESOLVED_BY_HAND,
+    refuse_cancelling,
+    refuse_resolving,
+)
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core import audits, prefixes
 from receiptsvc.store.core.audits import Actor
@@ -51,7 +56,7 @@ def cancel(session: Session, message_id: UUID, by: Actor, now: datetime) -> bool
     refusal = _refuse_cancelling(locked[message_id])
     if refusal is not None:
         raise Refused(refusal)
-    _record(session, locked, _step(Status.CANCELLED, "cancelled by hand", by, now), now)
+    _record(session, locked, _step(Status.CANCELLED, CANCELLED_BY_HAND, by, now), now)
     audits.write(
         session, at=now, actor=by.actor, action="cancel", subject=ids.public("msg", message_id), reason=by.reason
     )
@@ -99,7 +104,7 @@ def cancel_found(session: Session, message_ids: Collection[UUID], by: Actor, now
         if _refuse_cancelling(message) is None  # a call may have begun since it was found
     }
     if locked:
-        _record(session, locked, _step(Status.CANCELLED, "cancelled by hand", by, now), now)
+        _record(session, locked, _step(Status.CANCELLED, CANCELLED_BY_HAND, by, now), now)
         audits.write(
             session,
             at=now,
@@ -124,7 +129,7 @@ def resolve(session: Session, message_id: UUID, status: Status, by: Actor, now: 
     refusal = refuse_resolving(message.status, unclear_since=message.unclear_since)
     if refusal is not None:
         raise Refused(refusal)
-    _record(session, locked, _step(status, "resolved by hand", by, now), now)
+    _record(session, locked, _step(status, RESOLVED_BY_HAND, by, now), now)
     audits.write(
         session,
         at=now,

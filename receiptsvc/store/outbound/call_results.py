@@ -18,8 +18,8 @@ from receiptsvc.domain import call_ends, retry_policy
 from receiptsvc.domain.accounts import (
     SUSPECT,
     TELLING,
+    AccountSign,
     End,
-    Finding,
     account_of,
     blame_credentials,
     doubts,
@@ -175,13 +175,13 @@ def _judge_account(
     }
     judgement = judge(ends, state, met_again)
     number = None
-    match judgement.finding:
-        case Finding.SUSPECTED:
+    match judgement.sign:
+        case AccountSign.SUSPECTED:
             number = accounts.suspect(session, account, call, now)
-        case Finding.REFUSED:
+        case AccountSign.REFUSED:
             accounts.refuse(session, account, call, now, of_calls=judgement.of_calls)
             number = send_gate.next_number(session)  # for what that does not explain
-        case Finding.WORKS if account is not None:
+        case AccountSign.WORKS if account is not None:
             accounts.free(session, account, call, rows.keys(), now)
     settled = {
         one: replace(end, result=replace(end.result, outcome=judgement.outcomes[one])) for one, end in ended.items()

@@ -46,7 +46,7 @@ def search(query: dict[str, Any]) -> dict[str, Any]:
 
     Tries the term as everything that it may be, and gives each hit with a few of its messages, replies or receipts and
     the address of the rest. A receipt that fits no message is found by the number, the transactionID and the clientRef
-    that it names; the messages of one request by its Idempotency-Key. Search terms are never logged.
+    that it names, the clientRef by its beginning too; the messages of one request by its Idempotency-Key. Search terms are never logged.
     """
     with context.database().reading() as session:
         return {"items": list(_find_hits(session, query["q"].strip()))}
@@ -170,6 +170,10 @@ def _find_by_name(session: Session, term: str, rare: Rarities) -> Iterator[dict[
         yield _make_list_hit("clientRefPrefix", longer[:_SAMPLE_SIZE], count, clientRefPrefix=term)
     if rare.client_ref:
         yield from _find_parked(session, ReferenceFilter(client_ref=term), clientRef=term)
+    if rare.client_ref_prefix:
+        for longer in rarities.find_longer_client_refs(session, term, _SAMPLE_SIZE):
+            where = ReferenceFilter(client_ref=longer)
+            yield from _find_parked(session, where, found_as="parkedReceiptsPrefix", clientRef=longer)
     if rare.idempotency_key:
         yield from _find_batches(session, term)
     if rare.msgid:
@@ -189,13 +193,15 @@ def _find_batches(session: Session, key: str) -> Iterator[dict[str, Any]]:
             yield _make_hit("batch", f"messages?{urlencode(times)}", messages, count=count)
 
 
-def _find_parked(session: Session, named: ReferenceFilter, **parameters: str) -> Iterator[dict[str, Any]]:
+def _find_parked(
+    session: Session, named: ReferenceFilter, *, found_as: str = "parkedReceipts", **parameters: str
+) -> Iterator[dict[str, Any]]:
     """The receipts that name this and fit no message, as one hit. `parameters`: the same as those of their list."""
     where = ReceiptFilter(outcomes=WAITING, names=named)
     found = receipts.list_receipts(session, where, limit=_SAMPLE_SIZE).items
     if found:
         path = f"receipts?{urlencode(parameters, quote_via=quote)}"
-        yield _make_hit("parkedReceipts", path, entries=found, query=("receipts", parameters))
+        yield _make_hit(found_as, path, entries=found, query=("receipts", parameters))
 
 
 def _find_in_list(session: Session, found_as: str, where: MessageFilter, **parameters: str) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ from receiptsvc.dynmark.transports import IGNORE_REPEATS
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.models import Audit, SendGate
 from receiptsvc.store.health import heartbeats, service_state
+from receiptsvc.store.health.service_state import Finding
 from receiptsvc.store.messages import operator_actions
 from receiptsvc.store.messages.operator_actions import CancelSelection
 from receiptsvc.store.outbound import accounts, call_results, next_due, send_gate
@@ -165,7 +166,10 @@ def _describe_state(session: Session, gate: SendGate) -> dict[str, Any]:
     if gate.refused_at is None and own is not None:
         refused_at, next_probe_at = own.refused_at, own.next_try_at
     state = context.readiness().read_state(session, context.now())
-    findings = service_state.describe(state)
+    findings = [
+        *([] if state.workers else [Finding("worker_unseen", schemas.NO_WORKER)]),
+        *service_state.describe(state),
+    ]
     waiting = next_due.count_waiting(session, context.now())
     return {
         "row": gate,
@@ -182,7 +186,8 @@ def _describe_state(session: Session, gate: SendGate) -> dict[str, Any]:
         "no_receipts": state.is_silent,
         "callbacks_refused": sum(entry.callbacks for entry in state.refused),
         **{outcome.value: state.ledger.outcomes[outcome] for outcome in schemas.COUNTED},
-        "degraded": [*([] if state.workers else [schemas.NO_WORKER]), *(finding.text for finding in findings)],
+        "findings": findings,
+        "degraded": [finding.text for finding in findings],
         "account_refused_at": refused_at,
         "next_probe_at": next_probe_at,
         "accounts": impaired,

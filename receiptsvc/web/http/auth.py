@@ -124,7 +124,8 @@ def _authenticate(known_keys: KnownKeys, scope: str) -> ApiKey:
         raise Problem(401, "No API key has this secret.", headers=headers)
     if scope not in key.scopes:
         headers = {"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{scope}"'}
-        raise Problem(403, f"This needs a key with the scope {scope}.", headers=headers)
+        has = ", ".join(sorted(key.scopes))
+        raise Problem(403, f"This needs a key with the scope {scope}; the key {key.name} has {has}.", headers=headers)
     return key
 
 

@@ -5,7 +5,7 @@ No response repeats what was sent: the path says where to look.
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from receiptsvc import logs
+from receiptsvc.domain import sentences
 from receiptsvc.domain.errors import StorageUnavailable
 
 CONTENT_TYPE = "application/problem+json"
@@ -47,11 +48,18 @@ class Problem(Exception):
         self.status, self.detail, self.errors, self.headers, self.extra = status, detail, errors, headers, extra
 
 
-def register(app: Flask) -> None:
-    """Respond to every error in `app` with a problem document."""
+def register(app: Flask, *, is_operator: Callable[[], bool]) -> None:
+    """Respond to every error in `app` with a problem document.
+
+    `is_operator`: whether the current request may know the database's name and how to mend it.
+    """
+
+    def respond_to_outage(error: StorageUnavailable) -> Response:
+        return _respond_to_outage(error, is_operator=is_operator())
+
     app.register_error_handler(Problem, respond)
     app.register_error_handler(HTTPException, _respond_to_http_error)
-    app.register_error_handler(StorageUnavailable, _respond_to_outage)
+    app.register_error_handler(StorageUnavailable, respond_to_outage)
     app.register_error_handler(DataError, _respond_to_data_error)
     app.register_error_handler(Exception, _respond_to_bug)
 
@@ -108,10 +116,12 @@ def _respond_to_http_error(error: HTTPException) -> WerkzeugResponse:
     return respond(Problem(status, detail, headers=headers))
 
 
-def _respond_to_outage(error: StorageUnavailable) -> Response:
+def _respond_to_outage(error: StorageUnavailable, *, is_operator: bool) -> Response:
     logs.fault("storage.unavailable", error, level=logging.ERROR, method=request.method, route=_route())
     why = f"can't be used now ({error.kind})" if error.kind else "did not answer in time"
-    detail = f"The database {why}. What was asked for may or may not have been done."
+    if is_operator:
+        why = f"can't be used now: {error}"
+    detail = f"The database {sentences.end(why)} What was asked for may or may not have been done."
     return respond(Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)}))
 
 

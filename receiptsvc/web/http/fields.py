@@ -285,9 +285,14 @@ def limit(description: str = "How many at most.") -> QueryInteger:
     return QueryInteger(load_default=100, validate=validate.Range(1, MAX_ROWS), metadata=documented)
 
 
+def write_moment(time: datetime) -> str:
+    """A time as the API writes all of them."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 def moment(**options: Any) -> Coded[datetime]:
     """A time with its offset from UTC (RFC 3339). Written in UTC."""
-    return _string(Coded(read=_read_moment, write=_write_moment, **options), format="date-time")
+    return _string(Coded(read=_read_moment, write=write_moment, **options), format="date-time")
 
 
 def query_moment(**options: Any) -> Coded[datetime]:
@@ -402,10 +407,6 @@ def _read_timezone(text: str) -> ZoneInfo:
     except (ValueError, OSError, LookupError):  # such as the name of a folder of zones
         pass
     raise ma.ValidationError("Must be the name of a time zone, such as Europe/London.")
-
-
-def _write_moment(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _read_message_id(text: str) -> UUID:

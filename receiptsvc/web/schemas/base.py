@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, ClassVar
@@ -28,6 +28,7 @@ class Installation:
     has_own_wsdl: bool  # which may have what the bundled one lacks
     send_only_to: tuple[str, ...] | None  # the prefixes that a recipient must have, digits; None: any recipient
     max_recipients: int  # of one request
+    adopt_after: timedelta | None  # the age at which a receipt that fits nothing is another system's; None: never
     now: Callable[[], datetime] = lambda: datetime.now(UTC)  # by the database's clock, where there is one
 
 

@@ -14,11 +14,11 @@ from receiptsvc.domain.statuses import Effect
 from receiptsvc.dynmark.transports import TRANSPORTS
 from receiptsvc.store.core.paging import MAX_ROWS
 from receiptsvc.store.inbox.receipt_references import ReferenceFilter
-from receiptsvc.store.inbox.receipts import RETRIABLE, ReceiptFilter
+from receiptsvc.store.inbox.receipts import RETRIABLE, ReceiptEntry, ReceiptFilter
 from receiptsvc.web.http import cursors
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas import waiting
-from receiptsvc.web.schemas.base import Request, Schema, about
+from receiptsvc.web.schemas.base import Request, Schema, SchemaContext, about
 from receiptsvc.web.schemas.messages import STATUSES, Transition
 
 _OUTCOMES = [outcome.value for outcome in ReceiptOutcome]
@@ -33,6 +33,11 @@ _A_TIME = "2026-01-31T09:30:05.310000Z"
 
 def _decode(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
+
+
+def _write_adoption(entry: ReceiptEntry) -> str | None:
+    at = entry.adopt_at(SchemaContext.get().adopt_after)
+    return kinds.write_moment(at) if at is not None else None
 
 
 class Receipt(Schema):
@@ -78,6 +83,16 @@ class Receipt(Schema):
     look_at = kinds.moment(
         allow_none=True,
         metadata=about("When the worker tries to match it again; null: never.", _A_TIME),
+    )
+    adopt_at = fields.Function(
+        _write_adoption,
+        metadata=about(
+            "When it is taken for the receipt of another system's message, unless one fits before "
+            "(`ADOPT_AFTER_SECONDS`); null: never.",
+            _A_TIME,
+            type=["string", "null"],
+            format="date-time",
+        ),
     )
     recipient = fields.String(
         allow_none=True,

@@ -16,7 +16,8 @@ from receiptsvc.web.schemas.replies import Reply
 
 FOUND_AS = (
     *("message", "receipt", "reply", "conversation", "recipient", "recipientEnds", "nationalNumber"),
-    *("transactionID", "messageGuid", "clientRef", "clientRefPrefix", "batch", "parkedReceipts"),
+    *("transactionID", "messageGuid", "clientRef", "clientRefPrefix", "batch"),
+    *("parkedReceipts", "parkedReceiptsPrefix"),
 )
 
 MAX_COUNTED = 20  # messages of one hit
@@ -101,7 +102,8 @@ class Hit(Schema):
         metadata=about(
             "What the term is taken for. nationalNumber: it is written as inside a country, which is not guessed; "
             "these recipients end in its digits. batch: the messages of one request, by its Idempotency-Key; "
-            "parkedReceipts: receipts that name the term and fit no message, whose list needs the scope ops.",
+            "parkedReceipts: receipts that name the term and fit no message, whose list needs the scope ops; "
+            "parkedReceiptsPrefix: those of one clientRef that begins so, a hit for each of a few.",
             "clientRef",
             enum=FOUND_AS,
         ),

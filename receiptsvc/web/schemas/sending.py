@@ -69,6 +69,15 @@ class LastPause(Schema):
     resume_reason = fields.String(allow_none=True, metadata=about("Why it ended.", "the wrong ones are cancelled"))
 
 
+class Finding(Schema):
+    """Something that is not as it should be."""
+
+    name = fields.String(
+        metadata=about("Its kind, which stays the same while the text changes; the log has it too.", "worker_unseen")
+    )
+    text = fields.String(metadata=about("What it is, in words.", NO_WORKER))
+
+
 class SendingState(Schema):
     """Whether messages go out and receipts come back, and if not, why."""
 
@@ -138,9 +147,10 @@ class SendingState(Schema):
     unmatched = fields.Integer(metadata=about("Receipts that fit no message yet.", 0))
     quarantined = fields.Integer(metadata=about("Receipts that can't be read, or came with a wrong key.", 0))
     dead = fields.Integer(metadata=about("Receipts on which work failed again and again.", 0))
-    degraded = fields.List(
-        fields.String(), metadata=about("What of these numbers is not as it should be, in words.", [NO_WORKER])
+    findings = fields.List(
+        fields.Nested(Finding), metadata=about("What of these numbers is not as it should be, by its kind.")
     )
+    degraded = fields.List(fields.String(), metadata=about("The texts of the findings.", [NO_WORKER]))
 
 
 class Pause(Request):

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from receiptsvc.cli.terminal import display, explanations, figures, findings, parking, tables
-from receiptsvc.cli.terminal.findings import Finding
+from receiptsvc.cli.terminal.findings import Hit
 from receiptsvc.cli.terminal.tables import Column
 
 PIPE = 1_000_000
@@ -102,7 +102,7 @@ OVERDUE = {
     ],
     "withoutReceipt": {"atLeast": 3, "isExact": True, "examples": [MESSAGE_ID]},
 }
-FINDING = Finding(kind="recipient", messages=[MESSAGE], replies=[REPLY], receipts=[RECEIPT])
+HIT = Hit(kind="recipient", messages=[MESSAGE], replies=[REPLY], receipts=[RECEIPT])
 FAILURE = {"recipient": NUMBER, "failures": 7, "lastAt": TIME, "statuses": {STATUS: 7}}
 BREAKDOWN = {"countries": ["GB"], "callingCode": "44", "prefix": "7700", "count": 12, "statuses": {STATUS: 12}}
 
@@ -145,7 +145,7 @@ SHOWN: dict[str, tuple[Callable[[Console], None], set[str]]] = {
         | {*(f"parameter{index}=44770090000{index}" for index in range(9)), '"recipient":"447700900000999"'},
     ),
     "findings": (
-        lambda out: findings.print_findings(out, NUMBER, [FINDING], more=""),
+        lambda out: findings.print_hits(out, NUMBER, [HIT], more=""),
         {MESSAGE_ID, REPLY_ID, RECEIPT_ID, NUMBER, SECOND_NUMBER, STATUS, SHOWN_TIME, TRANSACTION, "opt-out"},
     ),
     "history": (

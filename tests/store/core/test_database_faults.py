@@ -11,7 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from receiptsvc.domain.errors import NotMigrated, ReadOnly, StorageUnavailable
 from receiptsvc.store.core import outages
-from receiptsvc.store.core.database_faults import classify, explain, unavailable
+from receiptsvc.store.core.database_faults import classify, describe, explain, unavailable
 from receiptsvc.store.core.db import Database
 
 URL = "postgresql+psycopg://shop:sesame@db.example:5433/receipts"
@@ -189,3 +189,27 @@ def test_a_database_raises_its_faults_by_name(tmp_path: Path) -> None:
         session.connection()
     for database in (away, missing):
         database.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("sqlite:////var/lib/receipts.db", "the SQLite file /var/lib/receipts.db"),
+        (URL, "the database receipts at db.example:5433"),
+        ("postgresql+psycopg://shop:sesame@db.example/receipts", "the database receipts at db.example:5432"),
+        ("postgresql+psycopg://shop:sesame@[2001:db8::1]/receipts", "the database receipts at [2001:db8::1]:5432"),
+        ("postgresql+psycopg:///receipts?host=/run/pg&port=5434", "the database receipts at /run/pg:5434"),
+        ("postgresql+psycopg:///receipts?host=a:1&host=b:2", "the database receipts at a:1, b:2"),
+        ("postgresql+psycopg:///receipts?password=sesame&host=sesame", "the database receipts at [cut]:5432"),
+    ],
+)
+def test_a_database_is_named_without_user_and_password(url: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PGHOST", "PGPORT", "PGDATABASE"):
+        monkeypatch.delenv(name, raising=False)
+    assert describe(url) == words
+
+
+def test_what_the_url_leaves_out_is_libpq_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"PGHOST": "db.example", "PGPORT": "5433", "PGDATABASE": "receipts"}.items():
+        monkeypatch.setenv(name, value)
+    assert describe("postgresql+psycopg://") == "the database receipts at db.example:5433"
