@@ -61,7 +61,7 @@ def test_without_a_worker_nothing_goes_out(service: Service, run: Run) -> None:
     )
     assert result.stdout.count("ConnectionRefusedError") == 1
     told = json.loads(run("sending", "--json").stdout)
-    assert [finding["name"] for finding in told["findings"]] == ["gateway_amiss"]
+    assert [finding["name"] for finding in told["findings"]] == ["gateway_amiss", "messages_late"]
     assert told["degraded"] == [finding["text"] for finding in told["findings"]]
     [told] = json.loads(run("sending", "--json").stdout)["gatewayFaults"]
     assert told == {"fault": fault, "since": "2026-01-05T12:00:00.000000Z"}

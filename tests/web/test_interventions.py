@@ -48,6 +48,7 @@ def test_sending_is_paused_and_resumed(client: FlaskClient) -> None:
         "unmatched": 0,
         "quarantined": 0,
         "dead": 0,
+        "findings": [{"name": "worker_unseen", "text": "no worker is at work"}],
         "degraded": ["no worker is at work"],
     }
     assert client.get("/v1/sending").json == idle

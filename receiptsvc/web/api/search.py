@@ -46,7 +46,8 @@ def search(query: dict[str, Any]) -> dict[str, Any]:
 
     Tries the term as everything that it may be, and gives each hit with a few of its messages, replies or receipts and
     the address of the rest. A receipt that fits no message is found by the number, the transactionID and the clientRef
-    that it names, the clientRef by its beginning too; the messages of one request by its Idempotency-Key. Search terms are never logged.
+    that it names, the clientRef by its beginning too; the messages of one request by its Idempotency-Key. Search terms
+    are never logged.
     """
     with context.database().reading() as session:
         return {"items": list(_find_hits(session, query["q"].strip()))}
@@ -171,9 +172,9 @@ def _find_by_name(session: Session, term: str, rare: Rarities) -> Iterator[dict[
     if rare.client_ref:
         yield from _find_parked(session, ReferenceFilter(client_ref=term), clientRef=term)
     if rare.client_ref_prefix:
-        for longer in rarities.find_longer_client_refs(session, term, _SAMPLE_SIZE):
-            where = ReferenceFilter(client_ref=longer)
-            yield from _find_parked(session, where, found_as="parkedReceiptsPrefix", clientRef=longer)
+        for name in rarities.find_longer_client_refs(session, term, _SAMPLE_SIZE):
+            named = ReferenceFilter(client_ref=name)
+            yield from _find_parked(session, named, found_as="parkedReceiptsPrefix", clientRef=name)
     if rare.idempotency_key:
         yield from _find_batches(session, term)
     if rare.msgid:
