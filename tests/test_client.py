@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from urllib.parse import urlsplit
 
 import pytest
 from werkzeug.serving import make_server
@@ -374,8 +375,25 @@ def test_a_list_without_items_is_an_error(content: object) -> None:
 def test_a_refused_connection_is_unreachable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    with pytest.raises(Unreachable, match="can't be reached"):
+    with pytest.raises(Unreachable, match="can't be reached: nothing listens there"):
         Client(f"http://127.0.0.1:{port}", KEY).ledger()
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("https://127.0.0.1:{port}", "TLS failed: is it really https"),
+        ("http://nowhere.invalid:{port}", "there is no such host"),
+    ],
+)
+def test_a_service_that_cannot_be_reached_is_named_with_the_reason(
+    address: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    with answering(give({})) as client:
+        port = urlsplit(client.url).port
+        with pytest.raises(Unreachable, match=why):
+            Client(address.format(port=port), KEY).ledger()
 
 
 def test_a_timeout_is_unreachable() -> None:

@@ -14,11 +14,11 @@ from receiptsvc.cli.send_file.decoding import ENCODINGS
 from receiptsvc.cli.send_file.duplicates import CHOICES, KEEP
 from receiptsvc.cli.send_file.template import BadTemplate, Template
 from receiptsvc.cli.terminal import display, holds
-from receiptsvc.cli.terminal.answers import api_errors_shown, print_json
+from receiptsvc.cli.terminal.answers import api_errors_shown, click_error, print_json
 from receiptsvc.cli.terminal.message_fields import MESSAGE_FIELDS
 from receiptsvc.cli.terminal.options import Word, json_option, with_all
 from receiptsvc.cli.terminal.wrong_use import WrongUse
-from receiptsvc.client import Client, Json, Unreachable
+from receiptsvc.client import ApiError, Client, Json, Unreachable
 
 # The options of a single message. Each parameter has the API's name.
 _MESSAGE = (
@@ -149,14 +149,13 @@ def _estimate(client: Client, message: Json, *, as_json: bool) -> None:
 
 
 def _send(client: Client, message: Json, key: str, *, wait_seconds: float | None, as_json: bool) -> None:
+    again = f"Run the same again with --idempotency-key {display.plain(key)}, and it goes out once only"
     try:
-        with api_errors_shown():
-            items = {str(item["id"]): item for item in client.send([message], key)}
+        items = {str(item["id"]): item for item in client.send([message], key)}
     except Unreachable as error:
-        raise click.ClickException(
-            f"{error}; it is not known whether anything was sent. Run the same again with --idempotency-key "
-            f"{display.plain(key)}, and it goes out once only"
-        ) from error
+        raise click.ClickException(f"{error}; it is not known whether anything was sent. {again}") from error
+    except ApiError as error:
+        raise click_error(error, hint=f"{again}." if error.retry_helps else "") from error
     if not as_json:
         display.print_sent(display.console(), items.values())
         holds.say(client)

@@ -124,6 +124,11 @@ def cancel(
         raise click.UsageError("Say which: one MESSAGE_ID, or at least one filter such as --client-ref.")
     if is_dry_run and not filters:
         raise click.UsageError("--dry-run goes with a filter.")
+    if message_id is not None and not message_id.startswith("msg_"):
+        raise WrongUse(
+            f"{display.plain(message_id)} is no message's id, such as msg_01k8z3r5t6e8vbyq0h4n2m7c9d. "
+            "By a number or a clientRef cancel with --to, --client-ref or --client-ref-prefix."
+        )
     client = Client.from_env()
     hint = partial(national.describe, client, filters.get("recipient"))
     with api_errors_shown(is_conflict_wrong_use=False, hint=hint):

@@ -5,6 +5,7 @@ It knows the form of the API's answers; the addresses are in `Client`.
 
 import hashlib
 import json
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -117,7 +118,7 @@ class Wire:
         except requests.Timeout as error:
             raise Unreachable(f"no answer from {self._named} in time") from error
         except requests.RequestException as error:
-            raise Unreachable(f"{self._named} can't be reached") from error
+            raise Unreachable(f"{self._named} can't be reached: {_describe_failure(error)}") from error
         try:
             content = response.json()
         except ValueError:
@@ -186,7 +187,7 @@ class Wire:
         try:
             response = self._session.request(method, self.url + path, stream=True, allow_redirects=False, **options)
         except requests.RequestException as error:
-            raise Unreachable(f"{self._named} can't be reached") from error
+            raise Unreachable(f"{self._named} can't be reached: {_describe_failure(error)}") from error
         if response.status_code == 200 and response.headers.get("Content-Type", "").startswith(media):
             return response
         try:
@@ -283,3 +284,26 @@ class _Bearer(requests.auth.AuthBase):
 def _retry_after(response: requests.Response) -> int | None:
     seconds = response.headers.get("Retry-After", "")
     return int(seconds) if seconds.isascii() and seconds.isdigit() and len(seconds) < 6 else None
+
+
+def _describe_failure(error: requests.RequestException) -> str:
+    """Why no request reached the service, in words that hold nothing of its address."""
+    if isinstance(error, requests.exceptions.SSLError):
+        return "TLS failed: is it really https, and is its certificate trusted here?"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "a proxy that the environment names does not let it through"
+    for cause in _causes(error):
+        if isinstance(cause, socket.gaierror):
+            return "there is no such host"
+        if isinstance(cause, ConnectionRefusedError):
+            return "nothing listens there"
+    return "no answer in time" if isinstance(error, requests.Timeout) else "there is no connection, or it broke off"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What lies beneath an exception: requests and urllib3 wrap each other's."""
+    beneath: object = error
+    while isinstance(beneath, BaseException):
+        yield beneath
+        inner = (getattr(beneath, "reason", None), beneath.__cause__, *beneath.args, beneath.__context__)
+        beneath = next((each for each in inner if isinstance(each, BaseException)), None)

@@ -93,7 +93,9 @@ class Holds:
     """What may hold a message that is due to be given to the gateway.
 
     `is_scheduled`: it waits for its deliverAfter. `worker_seen_at`: when the last worker was seen; None: it ended well.
-    `gateway_faults`: what calls find wrong with the gateway, and since when. `per_second`: how many may go out.
+    `suspected_until`: while another message is to show whether its account is refused, when one of those that wait is
+    tried by itself. `gateway_faults`: what calls find wrong with the gateway, and since when. `per_second`: how many
+    may go out.
     """
 
     due_at: datetime
@@ -108,6 +110,7 @@ class Holds:
     is_any_worker_alive: bool
     worker_seen_at: datetime | None
     can_send: bool
+    suspected_until: datetime | None = None
     gateway_faults: Sequence[tuple[str, datetime]] = ()
     per_second: float | None = None
 
@@ -132,7 +135,9 @@ def explain_holds(holds: Holds, now: datetime) -> str:
         what = "it is kept here until its deliverAfter" if holds.is_scheduled else "its next turn is at"
         found.append(f"{what}, {_format(holds.due_at)}" if holds.is_scheduled else f"{what} {_format(holds.due_at)}")
     found += [f"calls to the gateway fail since {_format(since)}: {fault}" for fault, since in holds.gateway_faults]
-    if not found:
+    if not found and holds.suspected_until is not None:
+        found.append(f"without another one, one that waits is offered by itself at {_format(holds.suspected_until)}")
+    elif not found:
         rate = f"; at most {holds.per_second:g} a second go out" if holds.per_second is not None else ""
         found.append(f"others go out before it{rate}")
     what = "It waits to be offered again" if holds.is_offered_again else "It waits"

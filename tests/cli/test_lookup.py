@@ -84,8 +84,8 @@ def test_send_to_an_unreachable_service_says_that_the_outcome_is_not_known(
     monkeypatch.setenv("RECEIPTSVC_URL", "http://127.0.0.1:9")
     result = run("send", "--to", "447700900001", "--text", "Hello")
     assert (result.exit_code, result.stdout) == (1, "")
-    why = "http://127.0.0.1:9 (RECEIPTSVC_URL) can't be reached; it is not known whether anything was sent"
-    assert why in result.stderr
+    why = "http://127.0.0.1:9 (RECEIPTSVC_URL) can't be reached: nothing listens there; "
+    assert f"{why}it is not known whether anything was sent" in result.stderr
 
 
 @pytest.mark.usefixtures("service")

@@ -132,6 +132,10 @@ def test_statistics_say_which_numbers_failed_most_and_why(service: Service, run:
     lines = result.stdout.splitlines()
     assert lines[0].startswith("447700900002 failed most from 2026-01-05T00:00:00Z to 2026-01-06T00:00:00Z (")
     assert [line.split()[:2] for line in lines[2:]] == [["447700900002", "3"], ["447700900001", "1"]]
+    for _ in range(2):
+        service.report(service.accept("Hello"), statusid="3", statusdescription="Undelivered")
+    tied = run("stats", "--by", "recipient", *span).stdout
+    assert tied.startswith("Several numbers failed most, 3 failures each, from 2026-01-05T00:00:00Z")
     assert run("stats", "--by", "recipient").stdout.startswith("No number failed from ")
     for by, column in {
         "country": "country",
@@ -158,7 +162,10 @@ def test_an_export_takes_several_statuses(service: Service, run: Run) -> None:
     service.report(first, statusid="3", statusdescription="Undelivered")
     exported = run("export", "--json", "--status", "undelivered", "--status", "accepted").stdout.splitlines()
     assert [json.loads(line)["id"] for line in exported] == [second, first]
+    assert run("export", "--json", "--status", "undelivered,accepted").stdout.splitlines() == exported
     assert len(run("export", "--json", "--status", "undelivered").stdout.splitlines()) == 1
+    wrong = run("export", "--status", "undelivered,acepted")
+    assert (wrong.exit_code, "Did you mean 'accepted'?" in wrong.stderr) == (2, True)
 
 
 def test_what_an_unmapped_receipt_needs_is_said_as_it_is_to_be_typed(service: Service, run: Run) -> None:

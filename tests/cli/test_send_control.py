@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from receiptsvc import bulk_actions, ids
 from receiptsvc.domain.messages import SendOutcome
@@ -117,6 +117,10 @@ def test_a_refused_or_suspected_account_is_shown_by_name(service: Service, run: 
         "The gateway may refuse our credentials since 2026-01-05T12:00:00Z: no messages wait until another one is taken or refused",
         "Other messages go out.",
     ]  # fmt: skip
+    waiting = ids.parse("msg", service.accept("Hello"))
+    with service.database.transaction() as session:
+        session.execute(update(Message).where(Message.id == waiting).values(suspicion=1))
+    assert ": 1 message waits until another one is taken or refused" in run("sending").stdout
 
 
 def test_a_message_is_cancelled_once(service: Service, run: Run) -> None:
@@ -129,6 +133,8 @@ def test_a_message_is_cancelled_once(service: Service, run: Run) -> None:
     assert "It is cancelled, and can't be cancelled any more." in again.stderr
     assert "Usage" not in again.stderr
     assert run("cancel", "msg_01h45ytscbebyvny4gc8cr8ma2").exit_code == 1
+    number = run("cancel", "447700900001")
+    assert (number.exit_code, "cancel with --to, --client-ref or" in number.stderr) == (2, True)
     other = service.accept("Hello")
     assert json.loads(run("cancel", other, "--json").stdout)["status"] == "cancelled"
     assert audits(service) == [("all", "cancel", "too early"), ("all", "cancel", None)]

@@ -177,7 +177,8 @@ def test_limits_are_told_in_words() -> None:
     told: dict[str, dict[str, Any]] = {
         "1 to 64 characters": {"minLength": 1, "maxLength": 64},
         "at most 1,000": {"minimum": 0, "maximum": 1000},
-        "at least 1 elements": {"minItems": 1},
+        "at least 1 element": {"minItems": 1},
+        "at least 2 elements": {"minItems": 2},
         "1 to 500; default 100": {"minimum": 1, "maximum": 500, "default": 100},
         "": {"format": "date-time"},
     }

@@ -6,13 +6,14 @@ from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from receiptsvc import ids
+from receiptsvc.domain.accounts import OWN
 from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import Attempt, Message, MessageTransaction, Transition
+from receiptsvc.store.core.models import Attempt, Message, MessageTransaction, SendingAccount, Transition
 from receiptsvc.store.health import heartbeats
 from receiptsvc.store.outbound import send_gate
 from tests.support import rows, stories
@@ -171,6 +172,14 @@ def test_it_says_all_that_holds_a_message_that_was_not_given_to_the_gateway(
         heartbeats.beat(session, "worker:1", now)
     assert waits() == "It waits: others go out before it; at most 100000 a second go out."
     with database.transaction() as session:
+        session.add(SendingAccount(name=OWN, since_number=1, suspected_at=now, try_at=later))
+        session.execute(update(Message).where(Message.id == message_id).values(suspicion=1))
+    told = waits()
+    assert "others go out before it" not in told
+    assert told.endswith(f"It waits: without another one, one that waits is offered by itself at {written(later)}.")
+    with database.transaction() as session:
+        session.execute(delete(SendingAccount))
+        session.execute(update(Message).where(Message.id == message_id).values(suspicion=None))
         session.execute(update(Message).where(Message.id == scheduled).values(due_at=later))
     assert waits(scheduled) == f"It waits: it is kept here until its deliverAfter, {written(later)}."
     with database.transaction() as session:

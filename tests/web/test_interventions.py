@@ -25,6 +25,7 @@ WHY = {"reason": "wrong texts"}
 
 def test_sending_is_paused_and_resumed(client: FlaskClient) -> None:
     idle: dict[str, object] = {
+        "canSend": True,
         "paused": False,
         "pausedAt": None,
         "pausedBy": None,
@@ -63,6 +64,12 @@ def test_sending_is_paused_and_resumed(client: FlaskClient) -> None:
         *("desk", "wrong texts", "desk"),
         None,
     )
+
+
+def test_a_service_without_a_gateway_account_says_that_it_can_send_nothing(desk_database: Database) -> None:
+    without = client_of(create_app(make_settings(DYNMARK_USERNAME="", DYNMARK_PASSWORD=""), desk_database))
+    state: Any = without.get("/v1/sending").json
+    assert state["canSend"] is False
 
 
 def test_what_waits_is_counted_without_what_is_kept_for_later(client: FlaskClient, database: Database) -> None:

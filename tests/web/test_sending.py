@@ -292,6 +292,7 @@ MISPLACED = {
     '[]': {"body": ['Must be an object, such as {"messages": […]}.']},
     '{"messages": ["hello"]}': {"messages[0]": ['Must be an object, such as {"recipients": […], "text": …}.']},
     '{"messages": {}}': {"messages": ["Must be a list."]},
+    '{"messages": []}': {"messages": ["Must hold at least one message."]},
     '{"messages": [%s],}': {"body": ["Is not JSON: line 1, column 66."]},
 }  # fmt: skip
 
@@ -307,10 +308,10 @@ def test_what_is_in_the_wrong_place_is_answered_with_the_right_one(
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("recipients", [447700900000], 'Must be a string: put the number in quotes, such as "447700900000".'),
+        ("recipients", [447700900000], 'Must be a string, such as "447700900000": put the number in quotes.'),
         ("recipients", [None], 'Must be a string, such as "447700900000".'),
         ("recipients", "447700900000", 'Must be a list of at least one phone number, such as ["447700900000"].'),
-        ("clientRef", 1234, 'Must be a string: put the number in quotes, such as "order/1234".'),
+        ("clientRef", 1234, 'Must be a string, such as "order/1234": put the number in quotes.'),
         ("validUntil", 1769850000, 'Must be a string, such as "2027-01-31T21:30:00+01:00".'),
         ("text", True, 'Must be a string, such as "Your parcel arrives today.".'),
         ("originator", "", "Must be 2 to 15 digits, with or without a leading +, or 2 to 11 of 0-9 a-z A-Z - _ . and space."),

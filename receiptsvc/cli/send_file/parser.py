@@ -159,7 +159,7 @@ def _name_columns(sheet: Sheet, options: Options, faults: list[Fault], notices: 
     mapped = {fold(name): ours for ours, name in options.columns.items()}
     exported = set(map(fold, EXPORTED))
     names: list[str] = []
-    unused: list[int] = []
+    unused: list[str] = []  # those of an export by name; what others are called may be a person's
     header_faults: list[Fault] = []
     for number, cell in zip(sheet.numbers, sheet.header, strict=True):
         folded = fold(cell)
@@ -169,14 +169,14 @@ def _name_columns(sheet: Sheet, options: Options, faults: list[Fault], notices: 
             header_faults.append(Fault(line=sheet.line, field=f"column {number}", what=what))
         elif not name:
             is_used = options.template is not None and folded in options.template.names
-            unused += [] if is_used else [number]
+            unused += [] if is_used else [cell if folded in exported else str(number)]
         elif name in names:
             header_faults.append(Fault(line=sheet.line, field=name, what="Occurs twice in the header."))
         names.append(name or str(number))
     header_faults += _find_header_faults(sheet, names, options, has_unknown=bool(header_faults))
     faults += header_faults
     if unused:
-        notices.append(Notice(text=f"columns that are not sent: {', '.join(map(str, unused))}", lines=[sheet.line]))
+        notices.append(Notice(text=f"columns that are not sent: {', '.join(unused)}", lines=[sheet.line]))
     return None if header_faults else names
 
 

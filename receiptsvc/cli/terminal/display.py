@@ -237,6 +237,9 @@ def print_sending(out: Console, state: Json) -> None:
 
 def _print_holds(out: Console, state: Json) -> None:
     """What keeps every message from going out, the gravest first."""
+    if state.get("canSend") is False:
+        line = "Nothing goes out: the service has no gateway account. Set DYNMARK_USERNAME and DYNMARK_PASSWORD."
+        tables.say(out, words(line, "bold red"))
     if state.get("workers") == 0:
         seen = f" (last seen {format_time(state['workerSeenAt'])})" if state.get("workerSeenAt") else ""
         line = f"Nothing goes out: no worker is at work{seen}. Start it; its log says why it ended."
@@ -256,9 +259,13 @@ def _print_holds(out: Console, state: Json) -> None:
 
 
 def is_held(state: Json) -> bool:
-    """Whether nothing goes out: no worker, no gateway, a pause, or refused credentials."""
+    """Whether nothing goes out: no account, no worker, no gateway, a pause, or refused credentials."""
     return bool(
-        state.get("workers") == 0 or state.get("gatewayFaults") or state.get("paused") or state.get("accountRefusedAt")
+        state.get("canSend") is False
+        or state.get("workers") == 0
+        or state.get("gatewayFaults")
+        or state.get("paused")
+        or state.get("accountRefusedAt")
     )
 
 
@@ -286,8 +293,9 @@ def _print_account(out: Console, account: Json) -> None:
     name, next_at = account.get("name"), format_time(account.get("nextTryAt"))
     called = "our credentials" if name is None else f"the account {name}"
     if account.get("suspectedAt"):
-        waiting, since = count(int(account.get("waiting") or 0), "message"), format_time(account["suspectedAt"])
-        line = f"The gateway may refuse {called} since {since}: {waiting} wait until another one is taken or refused"
+        waiting, since = int(account.get("waiting") or 0), format_time(account["suspectedAt"])
+        wait = f"{count(waiting, 'message')} {'waits' if waiting == 1 else 'wait'}"
+        line = f"The gateway may refuse {called} since {since}: {wait} until another one is taken or refused"
         alone = f"; without another, one of them is tried at {next_at}" if account.get("nextTryAt") else ""
         tables.say(out, words(line + alone, "yellow"))
     elif name is not None:

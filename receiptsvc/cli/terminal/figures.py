@@ -43,8 +43,7 @@ def print_failures(out: Console, failures: Json) -> None:
     span = _describe_span(failures)
     words = {word for item in items for word in item.get("statuses") or {}}
     what = "failed" if not words or words <= _FAILURES else "fits"  # other statuses were asked for
-    most = "failed most" if what == "failed" else f"has most that are {' or '.join(sorted(words))}"
-    first = f"{plain(items[0].get('recipient'))} {most}" if items else f"No number {what}"
+    first = _describe_first(items, "" if what == "failed" else " or ".join(sorted(words))) or f"No number {what}"
     tables.say(out, f"{first} {span} ({count(int(failures.get('messages') or 0), 'message')} read).")
     if failures.get("isBounded"):
         since = format_time(failures.get("countedSince"))
@@ -63,6 +62,18 @@ def print_failures(out: Console, failures: Json) -> None:
         for item in items
     ]
     tables.print_table(out, (*columns, Column("statuses", is_text=True)), rows)
+
+
+def _describe_first(items: Sequence[Json], words: str) -> str:
+    """The number with the most failures, or that several have as many; empty without any. `words`: other statuses."""
+    if not items:
+        return ""
+    number = int(items[0].get("failures") or 0)
+    if len(items) > 1 and items[1].get("failures") == number:
+        most = f"have most that are {words}" if words else "failed most"
+        return f"Several numbers {most}, {count(number, 'message' if words else 'failure')} each,"
+    most = f"has most that are {words}" if words else "failed most"
+    return f"{plain(items[0].get('recipient'))} {most}"
 
 
 def print_breakdown(out: Console, breakdown: Json) -> None:

@@ -22,6 +22,8 @@ def _describe(client: Client) -> str:
         return ""
     if state.get("paused"):
         why = f"sending is paused by {plain(state.get('pausedBy'))}"
+    elif state.get("canSend") is False:
+        why = "the service has no gateway account"
     elif state.get("workers") == 0:
         why = "no worker is at work"
     elif state.get("accountRefusedAt"):

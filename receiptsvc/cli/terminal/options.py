@@ -52,6 +52,14 @@ class Word(click.Choice[str]):
         return f"{message} Did you mean {nearest[0]!r}?" if nearest else message
 
 
+class Words(Word):
+    """One or several of some words, with commas between them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        convert = super().convert
+        return ",".join(convert(each.strip(), param, ctx) for each in str(value).split(","))
+
+
 class Time(click.ParamType[datetime]):
     """A time with its offset; a day, which begins at midnight UTC; `today`, `yesterday`; or how long ago, as `2h`."""
 
@@ -125,13 +133,18 @@ limit_option = click.option(
 
 
 def words_option(flag: str, name: str, words: Sequence[str], help_text: str) -> Decorator:
-    """An option that takes one of these words and may be repeated; the command gets them as the API takes them."""
+    """An option that takes some of these words and may be repeated; the command gets them as the API takes them."""
 
     def join(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> str | None:
         return ",".join(value) or None
 
     return click.option(
-        flag, name, multiple=True, type=Word(words), callback=join, help=f"{help_text} May be given several times."
+        flag,
+        name,
+        multiple=True,
+        type=Words(words),
+        callback=join,
+        help=f"{help_text} Several with commas between them; may be repeated.",
     )
 
 

@@ -158,7 +158,7 @@ def _print_audits(out: Console, audits: Sequence[Json]) -> None:
             cell(audit.get("action")),
             cell(audit.get("actor")),
             cell(audit.get("reason")),
-            cell(", ".join(f"{name}: {value}" for name, value in (audit.get("details") or {}).items())),
+            cell(", ".join(f"{name}: {value}" for name, value in (audit.get("details") or {}).items() if value)),
         )
         for audit in audits
     ]

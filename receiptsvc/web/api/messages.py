@@ -229,6 +229,7 @@ def _read_holds(session: Session, evidence: MessageEvidence) -> Holds | None:
         is_any_worker_alive=bool(state.workers),
         worker_seen_at=heartbeats.find_last_seen(session, "worker"),
         can_send=settings.account is not None,
+        suspected_until=account.try_at if account is not None and row.suspicion else None,
         gateway_faults=state.gateway_faults,
         per_second=settings.sends_per_second,
     )

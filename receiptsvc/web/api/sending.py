@@ -37,7 +37,7 @@ _PATH = {"message_id": "The message's id."}
 def read_sending() -> dict[str, Any]:
     """Read what holds sending
 
-    Whether messages go out now, and if not: a pause, or an account that the gateway refuses or may refuse.
+    Whether messages go out now, and if not: no account, a pause, or an account that the gateway refuses or may refuse.
     """
     with context.database().reading() as session:
         return _describe_state(session, send_gate.read(session))
@@ -173,6 +173,7 @@ def _describe_state(session: Session, gate: SendGate) -> dict[str, Any]:
     waiting = next_due.count_waiting(session, context.now())
     return {
         "row": gate,
+        "can_send": context.settings().account is not None,
         "paused": gate.paused_at is not None,
         "last_pause": _describe_last_pause(send_gate.read_last_pause(session)),
         "waiting": waiting.messages,

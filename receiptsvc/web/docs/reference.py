@@ -201,7 +201,7 @@ def _limit(least: float | None, most: float | None, unit: str) -> str:
     if least is None and most is None:
         return ""
     words = f"at least {least:,}" if most is None else f"at most {most:,}" if not least else f"{least:,} to {most:,}"
-    return f"{words} {unit}".rstrip()
+    return f"{words} {unit.removesuffix('s') if (most or least) == 1 else unit}".rstrip()
 
 
 def written(value: Any) -> str:

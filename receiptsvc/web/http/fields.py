@@ -206,7 +206,7 @@ def such_as(field: fields.Field[Any]) -> str:
 def _describe_type(value: object, such: str, *, is_time: bool = False) -> str:
     """What is wrong with a value that is no string. `such`: of `such_as`. `is_time`: no number can stand for it."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and not is_time
-    return f"Must be a string: put the number in quotes{such}." if is_number else f"Must be a string{such}."
+    return f"Must be a string{such}{': put the number in quotes' if is_number else ''}."
 
 
 def text(*, max_length: int, min_length: int = 1, check: Callable[[str], object] | None = None, **options: Any) -> Text:

@@ -81,6 +81,9 @@ class Finding(Schema):
 class SendingState(Schema):
     """Whether messages go out and receipts come back, and if not, why."""
 
+    can_send = fields.Boolean(
+        metadata=about("Whether the service has a gateway account: DYNMARK_USERNAME and DYNMARK_PASSWORD.", True)
+    )
     paused = fields.Boolean(metadata=about("Whether an operator has paused sending.", False))
     paused_at = kinds.moment(allow_none=True, metadata=about("Since when it is paused.", None))
     paused_by = fields.String(allow_none=True, metadata=about("Which API key paused it.", None))

@@ -218,7 +218,7 @@ class Submission(Request):
     messages = fields.List(
         fields.Nested(NewMessage),
         required=True,
-        validate=validate.Length(min=1),
+        validate=validate.Length(min=1, error="Must hold at least one message."),
         metadata=about("What to send, to at most 10,000 recipients in all (the setting MAX_RECIPIENTS)."),
     )
 

@@ -292,7 +292,7 @@ def test_an_unreachable_service_ends_with_nothing_was_sent(
     path = write(tmp_path, "a")
     result = run("send", "--file", str(path))
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "can't be reached; nothing was sent" in result.stderr
+    assert "can't be reached: nothing listens there; nothing was sent" in result.stderr
     assert not state_of(path).exists()
 
 
@@ -331,6 +331,19 @@ def test_a_send_that_is_run_again_with_its_key_is_sent_once(service: Service, ru
     first, again = (json.loads(run(*arguments).stdout)["messages"] for _ in range(2))
     assert first == again
     assert service.texts() == ["x"]
+
+
+def test_a_send_whose_end_is_not_known_names_the_key_to_run_it_again_with(service: Service, run: Run) -> None:
+    arguments = ("send", "--to", NUMBER, "--text", "x")
+    service.interference.after = lambda: Response(status=503)  # it was taken, and the answer says nothing of that
+    result = run(*arguments)
+    assert result.exit_code == 1
+    (key,) = re.findall(r"Run the same again with --idempotency-key (\w+), and it goes out once only\.", result.stderr)
+    service.interference.after = lambda: None
+    assert run(*arguments, "--idempotency-key", key).exit_code == 0
+    assert service.texts() == ["x"]
+    refused = run("send", "--to", "1", "--text", "x")
+    assert (refused.exit_code, "--idempotency-key" in refused.stderr) == (2, False)
 
 
 def in_background(function: Callable[[], object]) -> Thread:
@@ -445,6 +458,7 @@ def test_what_the_export_writes_is_read_back(service: Service, run: Run, tmp_pat
     path.write_bytes(exported.content)
     result = run("send", "--file", str(path))
     assert (result.exit_code, result.stderr) == (0, WAITS)
+    assert "that are not sent: id, createdAt, status, statusAt, conflict, transactionID" in result.stdout
     with service.database.reading() as session:
         columns = (Message.recipient, Message.text, Message.client_ref, Message.originator)
         sent = [tuple(row) for row in session.execute(select(*columns).order_by(Message.id))]

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from receiptsvc.cli.terminal import display
+from receiptsvc.cli.terminal import display, parking
 
 
 def console(width: int = 200) -> tuple[Console, io.StringIO]:
@@ -38,6 +38,25 @@ def test_a_ledger_says_whether_it_balances() -> None:
     assert "3 callbacks kept, 0 refused; the ledger balances." in printed.getvalue()
     display.print_ledger(out, ledger | {"balanced": False})
     assert "the ledger does not balance." in printed.getvalue()
+
+
+def test_without_a_gateway_account_nothing_is_said_to_go_out() -> None:
+    out, printed = console()
+    state = {"canSend": False, "workers": 1}
+    display.print_sending(out, state)
+    assert printed.getvalue() == (
+        "Nothing goes out: the service has no gateway account. Set DYNMARK_USERNAME and DYNMARK_PASSWORD.\n"
+    )
+    assert display.is_held(state)
+    assert display.is_amiss(state)
+
+
+def test_what_an_audit_does_not_know_is_left_out() -> None:
+    out, printed = console()
+    audits = [{"action": "moved", "actor": "worker", "details": {"from": None, "to": "quarantined"}}]
+    parking.print_receipt(out, {"id": "rcp_1", "outcome": "quarantined", "audits": audits})
+    assert "to: quarantined" in printed.getvalue()
+    assert "None" not in printed.getvalue()
 
 
 def test_timeline_entries_of_an_unknown_type_are_shown() -> None:
