@@ -3,7 +3,9 @@
 Exit codes: 0 fine, 1 found a fault, 2 wrong use, 130 interrupted. Each command is in its own module.
 """
 
+import gc
 import importlib
+from types import ModuleType
 
 import click
 from click.exceptions import NoSuchCommand
@@ -85,7 +87,7 @@ class _Commands(click.Group):
             return None
         module, _, attribute = _COMMANDS[cmd_name].partition(":")
         try:
-            command = getattr(importlib.import_module(module), attribute)
+            command = getattr(_import(module), attribute)
         except ModuleNotFoundError as error:
             if error.name is None or error.name.partition(".")[0] == "receiptsvc":
                 raise
@@ -121,6 +123,17 @@ class _Commands(click.Group):
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt as interrupt:
             raise click.exceptions.Exit(130) from interrupt
+
+
+def _import(module: str) -> ModuleType:
+    """Import without collecting garbage: there is none, and to look for it took a tenth of the processor's time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return importlib.import_module(module)
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import IO, Protocol, Self
 
 import requests
 
@@ -26,7 +27,7 @@ from receiptsvc.locations import PROJECT, WEB_COMMAND
 
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 25.0
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.05, 0.2  # soon, and after some seconds: what is asked costs those who are waited for their time
 _TAIL_CHARACTERS = 2000  # of a log, and the beginning of the line that they begin in
 # No settings of ours or of gunicorn, no proxies, no certificates, nothing of a hosting.
 _INHERITED = re.compile(
@@ -38,6 +39,24 @@ _INHERITED_WITH_POSTGRESQL = re.compile(r"PG[A-Z]+")  # they complete the URL of
 
 class StackError(ReceiptsvcError):
     """A process did not start, ended by itself, or did not do in time what was awaited."""
+
+
+class Process(Protocol):
+    """What is asked of a running process: a `subprocess.Popen`, or what does the same."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
 
 
 class Stack:
@@ -86,11 +105,11 @@ class Stack:
             "web": [*_limited(open_files), *WEB_COMMAND],
             "worker": [python, "-m", "receiptsvc", "worker"],
         }
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: dict[str, Process] = {}
         self._interrupted_by: int | None = None  # a signal's number
         private_files.make_folder(folder)
 
-    def __enter__(self) -> "Stack":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -118,14 +137,7 @@ class Stack:
         """Start processes by name, each with its log in the stack's folder."""
         for name in names:
             with self._log(name).open("ab") as log:
-                self._running[name] = subprocess.Popen(
-                    self.commands[name],
-                    cwd=self.project,
-                    env=self.environ,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
+                self._running[name] = self._spawn(self.commands[name], log)
 
     def start_all(self) -> None:
         """Migrate, start all processes, and wait until web and sandbox answer. Raises StackError."""
@@ -150,7 +162,8 @@ class Stack:
     def kill(self, name: str) -> None:
         """Kill a process and its children at once with SIGKILL."""
         process = self._running.pop(name)
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def pid(self, name: str) -> int:
@@ -162,16 +175,17 @@ class Stack:
 
         Raises SystemExit once `interrupt` was called.
         """
-        deadline = time.monotonic() + seconds
+        began = time.monotonic()
         while not is_so():
             if self._interrupted_by is not None:
                 sys.exit(128 + self._interrupted_by)
             for name, process in self._running.items():
                 if process.poll() is not None:
                     raise StackError(f"{name} ended with exit code {process.returncode}:\n{self.tail(name)}")
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - began
+            if waited > seconds:
                 raise StackError(f"{what}: not within {seconds:g} s; logs are in {self.folder}")
-            time.sleep(_POLL_SECONDS)
+            time.sleep(sorted((*_POLL_SECONDS, waited / 20))[1])
 
     def interrupt(self, signal_number: int) -> None:
         """End `wait_until` at its next poll. For signal handlers: raising in one could lose a process being started."""
@@ -186,6 +200,11 @@ class Stack:
         path = self._log(name)
         text = path.read_text(errors="replace") if path.exists() else ""
         return text[text.rfind("\n", 0, max(0, len(text) - _TAIL_CHARACTERS)) + 1 :]
+
+    def _spawn(self, command: Sequence[str], log: IO[bytes]) -> Process:
+        return subprocess.Popen(
+            command, cwd=self.project, env=self.environ, stdout=log, stderr=log, start_new_session=True
+        )
 
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"

@@ -11,10 +11,10 @@ import requests
 from sqlalchemy.engine import make_url
 
 from receiptsvc.connection_shares import DEFAULT, FOR_COMMANDS
-from receiptsvc.demo.processes import Stack
 from receiptsvc.domain.errors import ReceiptsvcError
 from tests.faults.conftest import Form, StartWeb, callback_url
 from tests.faults.proof import assert_nothing_lost
+from tests.support.forked import Stack
 from tests.support.load import Load
 from tests.support.postgres import Server
 from tests.support.sampling import sampled

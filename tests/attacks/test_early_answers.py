@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from receiptsvc.demo.processes import Stack
 from tests.faults.conftest import StartWeb, callback_url
+from tests.support.forked import Stack
 from tests.support.load import connect, read_answer
 
 MANY_BYTES = 40 * 1024 * 1024  # more than a server drops to keep a connection

@@ -19,11 +19,12 @@ from sqlalchemy import func, select, update
 from receiptsvc import ids, tokens
 from receiptsvc.client import ApiError, Unreachable
 from receiptsvc.config import Settings
-from receiptsvc.demo.processes import Stack, answers
+from receiptsvc.demo.processes import answers
 from receiptsvc.sandbox.behaviour import TABLE, ends_call
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Attempt, Message, SendingAccount
 from receiptsvc.store.health import verification
+from tests.support.forked import Stack
 from tests.support.forms import IS_LONG
 from tests.support.postgres import Server
 from tests.support.processes import until

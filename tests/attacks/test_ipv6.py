@@ -8,9 +8,10 @@ import pytest
 import requests
 from sqlalchemy.engine import make_url
 
-from receiptsvc.demo.processes import Stack, answers, free_port
+from receiptsvc.demo.processes import answers, free_port
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.health import verification
+from tests.support.forked import Stack
 from tests.support.processes import until
 
 

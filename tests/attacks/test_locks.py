@@ -38,10 +38,11 @@ def test_locked_rows_hold_up_only_those_who_want_them(postgresql_url: str, start
             began = time.monotonic()
             client.message(sent)
             took.append(time.monotonic() - began)
+            ended.wait(0.05)  # the others want the processor too
 
     with (
         psycopg.connect(plain_url(postgresql_url)) as other,
-        Load(callback_url(stack), connections=4) as load,
+        Load(callback_url(stack), connections=4, pause_seconds=0.02) as load,
         ThreadPoolExecutor(CLIENTS + 1) as clients,
     ):
         other.execute("SELECT id FROM messages FOR UPDATE")

@@ -7,13 +7,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 import pytest
 import requests
 
 from receiptsvc.client import Client
-from receiptsvc.demo.processes import Stack
-from tests.faults.conftest import StartWeb, callback_url
+from receiptsvc.demo.processes import Stack, answers
+from tests.faults.conftest import callback_url
 from tests.support.load import Load, connect
 from tests.support.processes import children, resident_megabytes
 from tests.support.sampling import sampled
@@ -46,8 +47,15 @@ def post_many(stack: Stack, number: int) -> int:
 
 
 @pytest.mark.slow
-def test_one_client_takes_neither_the_memory_nor_the_time_of_others(postgresql_url: str, start_web: StartWeb) -> None:
-    stack = start_web(postgresql_url, WEB_CONCURRENCY="1", API_KEYS=KEYS)
+def test_one_client_takes_neither_the_memory_nor_the_time_of_others(postgresql_url: str, tmp_path: Path) -> None:
+    settings = {"WEB_CONCURRENCY": "1", "API_KEYS": KEYS, "CALLBACK_BUDGET_SECONDS": "1"}
+    with Stack(tmp_path / "stack", postgresql_url, settings=settings) as stack:
+        stack.start("web")
+        stack.wait_until("the web process", lambda: answers(f"{stack.url}/readyz"))
+        take_all(stack)
+
+
+def take_all(stack: Stack) -> None:
     [worker] = children(stack.pid("web"))
     began_with = resident_megabytes(worker)
     other = Client(stack.url, OTHER)

@@ -9,10 +9,11 @@ import pytest
 import requests
 from sqlalchemy import func, select
 
-from receiptsvc.demo.processes import Stack, answers
+from receiptsvc.demo.processes import answers
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message
 from receiptsvc.store.health import verification
+from tests.support.forked import Stack
 from tests.support.load import connect
 from tests.support.processes import until
 

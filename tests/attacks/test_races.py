@@ -15,11 +15,12 @@ from sqlalchemy import func, select
 from receiptsvc import ids, tokens
 from receiptsvc.client import ApiError
 from receiptsvc.config import Settings
-from receiptsvc.demo.processes import Stack, answers
+from receiptsvc.demo.processes import answers
 from receiptsvc.domain.statuses import Source, Status
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Attempt, Message, Transition
 from receiptsvc.store.health import verification
+from tests.support.forked import Stack
 from tests.support.processes import until
 
 MESSAGES = 80

@@ -7,9 +7,10 @@ import pytest
 import trustme
 from sqlalchemy.engine import make_url
 
-from receiptsvc.demo.processes import Stack, answers
+from receiptsvc.demo.processes import answers
 from tests.faults.conftest import callback_url
 from tests.faults.proof import assert_nothing_lost
+from tests.support.forked import Stack
 from tests.support.load import Load
 from tests.support.processes import until
 from tests.support.tls_front import TlsFront

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from receiptsvc.demo.processes import Stack, answers
+from receiptsvc.demo.processes import answers
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.health import verification
+from tests.support.forked import Stack
 from tests.support.processes import until
 
 

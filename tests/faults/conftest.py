@@ -11,7 +11,9 @@ import pytest
 
 from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
-from receiptsvc.demo.processes import Stack, answers
+from receiptsvc.demo import processes
+from receiptsvc.demo.processes import answers
+from tests.support.forked import Stack
 from tests.support.forms import IS_LONG
 from tests.support.postgres import Server
 
@@ -95,6 +97,6 @@ def start_web(tmp_path: Path, form: Form) -> Iterator[StartWeb]:
         yield start
 
 
-def callback_url(stack: Stack) -> str:
+def callback_url(stack: processes.Stack) -> str:
     """A callback URL as the gateway gets it with a message."""
     return tokens.receipt_url(Settings.from_env(stack.environ), ids.new())

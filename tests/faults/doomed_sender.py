@@ -1,7 +1,8 @@
-"""A sender that is killed at a named point between a claim and its result's commit: `python -m` this."""
+"""A sender that is killed at a named point between a claim and its result's commit: for `forked.run`."""
 
-import sys
+import os
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import ModuleType
 
@@ -25,9 +26,9 @@ POINTS: dict[str, tuple[ModuleType | None, str, bool]] = {
 }
 
 
-def main() -> None:
-    """Arguments: the point, and at which visit to die. Sends what is due, with the environment's settings."""
-    point, times = sys.argv[1], int(sys.argv[2])
+def work(environ: Mapping[str, str], point: str, times: int) -> None:
+    """Send what is due with these settings, or die at this visit to the point."""
+    os.environ.update(environ)
     settings = Settings.from_env()
     database, stop = Database(settings.database_url), threading.Event()
     gateway: Gateway = RestGateway(settings) if settings.transport == "rest" else SoapGateway(settings)
@@ -39,7 +40,3 @@ def main() -> None:
         doom.watch(owner or type(gateway), name, doom.killer(times), is_before=is_before)
     while sender.submit(database, {settings.transport: gateway}, settings, stop):
         pass
-
-
-if __name__ == "__main__":
-    main()

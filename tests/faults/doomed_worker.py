@@ -1,6 +1,5 @@
-"""A worker that is killed at the n-th visit to a named point of its work: `python -m` this."""
+"""A worker that is killed at the n-th visit to a named point of its work: for `forked.run`."""
 
-import sys
 from datetime import UTC, datetime
 from types import ModuleType
 
@@ -26,9 +25,8 @@ POINTS: dict[str, tuple[ModuleType, str]] = {
 }
 
 
-def main() -> None:
-    """Arguments: the database's URL, the point, at which visit to die, the rows per batch."""
-    url, point, times, limit = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+def work(url: str, point: str, times: int, limit: int) -> None:
+    """Process all receipts in batches of `limit`, or die at this visit to the point."""
     database = Database(url)
     visit, queue = doom.killer(times), PendingQueue()
     if point in POINTS:
@@ -36,7 +34,3 @@ def main() -> None:
     while process(database, RULES, datetime.now(UTC), limit, queue):
         if point == AFTERWARDS:
             visit()
-
-
-if __name__ == "__main__":
-    main()

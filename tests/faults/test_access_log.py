@@ -11,8 +11,8 @@ import pytest
 
 from receiptsvc import tokens
 from receiptsvc.config import Settings
-from receiptsvc.demo.processes import Stack
 from tests.faults.conftest import StartWeb, callback_url
+from tests.support.forked import Stack
 
 NUMBER = "447700900123"
 SECRET = "a text to somebody"

@@ -4,12 +4,11 @@ One stack is led through its troubles. A name that the code has, and neither thi
 """
 
 import ast
-import gc
 import json
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -198,17 +197,15 @@ def stack(server: Server, postgresql_url: str, tmp_path: Path) -> Iterator[Stack
         yield made
 
 
-# Its database is stopped under connections of the test itself, which are then found open when they are collected.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_every_name_is_said_by_one_stack_that_goes_through_its_troubles(
     server: Server, stack: Stack, postgresql_url: str, tmp_path: Path
 ) -> None:
-    go_through_troubles(server, stack, postgresql_url, tmp_path)
-    gc.collect()  # here, and not while the next test runs
+    with closing(Database(postgresql_url)) as database:
+        go_through_troubles(server, stack, database, tmp_path)
 
 
-def go_through_troubles(server: Server, stack: Stack, postgresql_url: str, tmp_path: Path) -> None:
-    database, seen = Database(postgresql_url), Seen(stack)
+def go_through_troubles(server: Server, stack: Stack, database: Database, tmp_path: Path) -> None:
+    seen = Seen(stack)
     drop_all(database)
     client = stack.client()
     stack.start("web", "worker")
@@ -240,7 +237,6 @@ def go_through_troubles(server: Server, stack: Stack, postgresql_url: str, tmp_p
     silent = {name for name, part in FINDINGS.items() if not any(part in text for text in seen.texts)}
     assert not silent, f"{silent} were not said: {sorted(seen.texts)}"
     assert not (ELSEWHERE.keys() | NOT_TO_BE_HAD) - events - findings, "there are no such names any more"
-    database.close()
 
 
 def the_port_is_taken(stack: Stack, seen: Seen, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import requests
 
-from receiptsvc.demo.processes import Stack
 from tests.faults.conftest import StartWeb, callback_url
 from tests.faults.proof import assert_nothing_lost
+from tests.support.forked import Stack
 from tests.support.hostile import Hostile
 from tests.support.load import Answer, Load, connect, read_answer, request
 from tests.support.processes import unread_bytes, until

@@ -12,13 +12,13 @@ import pytest
 import requests
 from sqlalchemy.engine import make_url
 
-from receiptsvc.demo.processes import Stack
 from receiptsvc.domain.errors import ReceiptsvcError, StorageUnavailable
 from receiptsvc.store.inbox import writer as inbox_writer
 from receiptsvc.store.inbox.writer import open_writer
 from receiptsvc.web.http.readiness import DATABASE_UNREADABLE, MAX_WAIT_SECONDS
 from tests.faults.conftest import Form, StartWeb, callback_url
 from tests.faults.proof import assert_nothing_lost, set_aside, wait_until_drained
+from tests.support.forked import Stack
 from tests.support.load import Load
 from tests.support.postgres import MAX_CONNECTIONS, Server
 from tests.support.processes import until

@@ -12,11 +12,12 @@ from click.testing import CliRunner
 from sqlalchemy.engine import make_url
 
 from receiptsvc.cli.main import commands
-from receiptsvc.demo.processes import Stack, answers, free_port
+from receiptsvc.demo.processes import answers, free_port
 from receiptsvc.store.core.db import Database
 from receiptsvc.web.app import create_app
 from tests.faults.conftest import StartWeb, callback_url
 from tests.support.callers import bearer, client_of, make_settings
+from tests.support.forked import Stack
 from tests.support.postgres import Server
 from tests.support.processes import until
 

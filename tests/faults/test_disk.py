@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import requests
 
-from receiptsvc.demo.processes import Stack
 from tests.faults.conftest import Form, StartWeb, callback_url
 from tests.faults.proof import assert_nothing_lost, set_aside, wait_until_drained
 from tests.spool import disks
 from tests.support import databases
+from tests.support.forked import Stack
 from tests.support.load import Load
 from tests.support.postgres import Server
 from tests.support.processes import until

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
-from receiptsvc.demo.processes import Stack, answers
+from receiptsvc.demo.processes import answers
 from tests.support import databases
+from tests.support.forked import Stack
 from tests.support.forms import examples
 from tests.support.processes import unread_bytes, until
 
@@ -159,7 +160,7 @@ def connections(draw: st.DrawFn) -> list[bytes]:
     return [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
 
 
-@settings(max_examples=examples(150), deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 @given(pieces=connections())
 def test_both_ways_answer_and_keep_the_same(ways: tuple[Way, Way], pieces: list[bytes]) -> None:
     fast, general = (way.exchange(pieces) for way in ways)

@@ -12,8 +12,9 @@ import requests
 
 from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
-from receiptsvc.demo.processes import Stack, answers
+from receiptsvc.demo.processes import answers
 from receiptsvc.store.core.db import Database, plain_url
+from tests.support.forked import Stack
 from tests.support.postgres import Server
 from tests.support.processes import until
 from tests.support.rows import read_attempts, read_message

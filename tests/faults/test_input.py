@@ -20,7 +20,7 @@ import pytest
 import requests
 
 from receiptsvc import ids
-from receiptsvc.demo.processes import Stack, answers
+from receiptsvc.demo.processes import answers
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database, plain_url
@@ -28,6 +28,7 @@ from receiptsvc.store.outbound import suppressions
 from receiptsvc.store.outbound.suppressions import Pair
 from receiptsvc.store.queries.lookup import LARGE
 from tests.support import rows, stories
+from tests.support.forked import Stack
 from tests.support.postgres import Server
 from tests.support.rows import insert_arrivals, seconds
 
@@ -220,9 +221,10 @@ def forged(cursor: str) -> Iterator[str]:
     parts = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))[4:])
     for place in range(len(parts)):
         for part in (*JSON, *NUMBERS, *TEXTS, 3, "f" * 32, "7" + "z" * 25, "created", "changed", "clientRef"):
-            yield sealed(json.dumps([*parts[:place], part, *parts[place + 1 :]]))
             yield sealed(json.dumps([*parts[:place], part, *parts[place + 1 :]], separators=(",", ":")))
+        yield sealed(json.dumps([*parts[:place], None, *parts[place + 1 :]]))
         yield sealed(json.dumps(parts[:place] + parts[place + 1 :], separators=(",", ":")))
+    yield sealed(json.dumps(parts))
     yield from map(sealed, ("", "1", "{}", "[]", "[" * 400, "[NaN]", '["messages",1e999]', "1" * 440))
     yield urlsafe_b64encode(b"\xff.\xfe").decode()
     yield from ("", "=", "A", "%00", cursor + "A", cursor + "=", cursor[:-1], cursor.upper())

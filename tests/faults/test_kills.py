@@ -5,9 +5,9 @@ import signal
 from functools import partial
 from pathlib import Path
 
-from receiptsvc.demo.processes import Stack
 from tests.faults.conftest import Form, StartWeb, callback_url
 from tests.faults.proof import assert_nothing_lost, wait_until_drained
+from tests.support.forked import Stack
 from tests.support.load import Load
 from tests.support.postgres import Server
 from tests.support.processes import children, is_alive, until

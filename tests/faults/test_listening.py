@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from receiptsvc.demo.processes import Stack
 from receiptsvc.locations import PROJECT
 from tests.faults.conftest import StartWeb, callback_url
 from tests.faults.test_connections import logged
+from tests.support.forked import Stack
 from tests.support.load import Answer, connect, read_answer, request
 from tests.support.processes import until
 

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import pytest
 from gunicorn.http import errors
 
-from receiptsvc.demo.processes import Stack
 from receiptsvc.server import refusals
 from tests.faults.conftest import StartWeb, callback_url
+from tests.support.forked import Stack
 from tests.support.processes import until
 
 NUMBER = b"447700900123"

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from receiptsvc.demo.processes import Stack
 from tests.faults.conftest import StartWeb, callback_url
 from tests.faults.proof import assert_nothing_lost, wait_until_drained
 from tests.support import databases
+from tests.support.forked import Stack
 from tests.support.load import Load
 from tests.support.processes import until
 

@@ -1,10 +1,7 @@
 """Answers lost and workers killed: every message reaches the gateway once, whatever becomes of our calls."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,15 +12,14 @@ import requests
 from sqlalchemy import func, select
 
 from receiptsvc import sandbox
-from receiptsvc.demo.processes import Stack
 from receiptsvc.domain.statuses import UNSETTLED
-from receiptsvc.locations import PROJECT
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Attempt, Message
 from receiptsvc.store.health.verification import verify
 from tests.faults import doom, doomed_sender
 from tests.faults.conftest import Form
-from tests.support import rows
+from tests.support import forked, rows
+from tests.support.forked import Stack
 from tests.support.forms import IS_LONG
 from tests.support.processes import until
 
@@ -166,7 +162,6 @@ def test_a_sender_killed_at_a_point_sends_each_once(
     accept(database, count, transport)
     with sandbox.running(sandbox.Options(default=("no-receipts",), by_number=False)) as box:
         environ = {
-            **os.environ,
             "DATABASE_URL": database_url,
             "CALLBACK_KEYS": "a" * 16,
             "API_KEYS": "a:read:" + "b" * 16,
@@ -179,9 +174,11 @@ def test_a_sender_killed_at_a_point_sends_each_once(
             "RESEND_AFTER_SECONDS": "0.001",
         }
         for turn in range(kills):
-            assert send(environ, point, turn % 3 + 1) == -signal.SIGKILL
+            assert forked.run(doomed_sender.work, environ, point, turn % 3 + 1) == -signal.SIGKILL
             assert due(database)
-        until("all are sent", lambda: send(environ, doom.NEVER, 0) == 0 and due(database) == 0)
+        until(
+            "all are sent", lambda: forked.run(doomed_sender.work, environ, doom.NEVER, 0) == 0 and due(database) == 0
+        )
         with database.reading() as session:
             lost = session.scalar(select(func.count()).where(Attempt.outcome == "unclear")) or 0
         assert (lost == 0) == (point == "claimed"), "what was not committed was never begun"
@@ -191,8 +188,3 @@ def test_a_sender_killed_at_a_point_sends_each_once(
             assert assert_none_was_doubled(database, box.report(), count) == lost
             never_had = lost if point == "claim committed" else 0
             assert box.report()["restMessages"] == count - never_had
-
-
-def send(environ: dict[str, str], point: str, times: int) -> int:
-    command = [sys.executable, "-m", "tests.faults.doomed_sender", point, str(times)]
-    return subprocess.run(command, cwd=PROJECT, env=environ, check=False).returncode

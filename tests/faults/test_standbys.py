@@ -9,11 +9,11 @@ import psycopg
 import pytest
 import requests
 
-from receiptsvc.demo.processes import Stack
 from receiptsvc.locations import PROJECT
 from receiptsvc.spool import writer
 from tests.faults.conftest import StartWeb, callback_url
 from tests.faults.proof import assert_nothing_lost, set_aside, wait_until_drained
+from tests.support.forked import Stack
 from tests.support.postgres import Server
 from tests.support.processes import until
 

@@ -4,9 +4,10 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from receiptsvc.demo.processes import Stack, is_free
+from receiptsvc.demo.processes import is_free
 from tests.faults.conftest import StartWeb, callback_url
 from tests.faults.proof import assert_nothing_lost
+from tests.support.forked import Stack
 from tests.support.load import Answer, Load, connect, read_answers, request
 from tests.support.postgres import Server
 from tests.support.processes import unread_bytes, until

@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from receiptsvc.client import ApiError, Event
-from receiptsvc.demo.processes import Stack
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.messages import change_feed
 from tests.faults.conftest import StartWeb
 from tests.faults.test_access_log import lines
 from tests.support import rows
+from tests.support.forked import Stack
 from tests.support.processes import children, resident_megabytes, until
 
 BEGINNING = "000000000000.000"

@@ -13,8 +13,8 @@ import pytest
 
 from receiptsvc import tokens
 from receiptsvc.config import Settings
-from receiptsvc.demo.processes import Stack
 from tests.faults.conftest import StartWeb, callback_url
+from tests.support.forked import Stack
 from tests.support.processes import unread_bytes, until
 
 REQUESTS = [

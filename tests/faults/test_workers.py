@@ -3,8 +3,6 @@
 import json
 import random
 import signal
-import subprocess
-import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -13,10 +11,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select
 
-from receiptsvc.demo.processes import Stack
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.messages import Callback
-from receiptsvc.locations import PROJECT
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message, OutcomeRow, Transition
 from receiptsvc.store.health.verification import verify
@@ -24,7 +20,8 @@ from receiptsvc.store.inbox import counters
 from receiptsvc.store.inbox.writer import open_writer
 from tests.faults import doom, doomed_worker
 from tests.faults.conftest import Form
-from tests.support import rows
+from tests.support import forked, rows
+from tests.support.forked import Stack
 from tests.support.postgres import Server
 from tests.support.processes import until
 from tests.support.rows import arrival
@@ -79,11 +76,8 @@ def test_killed_at_a_point_between_claim_and_commit(
     received = 0
     for turn in range(1 + form.times // 7):
         received += keep_receipts(database_url, message_ids, at=turn)
-        command = [sys.executable, "-m", "tests.faults.doomed_worker", database_url, point, str(turn % 3 + 1), "40"]
-        killed = subprocess.run(command, cwd=PROJECT, check=False).returncode
-        assert killed == -signal.SIGKILL
-        command[4] = doom.NEVER
-        subprocess.run(command, cwd=PROJECT, check=True)
+        assert forked.run(doomed_worker.work, database_url, point, turn % 3 + 1, 40) == -signal.SIGKILL
+        assert forked.run(doomed_worker.work, database_url, doom.NEVER, 0, 40) == 0
     assert_each_was_worked_on_once(database, received)
 
 

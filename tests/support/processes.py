@@ -4,16 +4,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-_POLL_SECONDS = 0.02
+_POLL_SECONDS = 0.02, 0.1  # soon, and after some seconds: what is asked costs those who are waited for their time
 _PROC = Path("/proc")
 
 
 def until(what: str, is_so: Callable[[], bool], *, seconds: float = 30.0) -> None:
     """Poll until it is so; an AssertionError says what was waited for in vain."""
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while not is_so():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
-        time.sleep(_POLL_SECONDS)
+        waited = time.monotonic() - began
+        assert waited < seconds, f"{what}: not within {seconds:g} s"
+        time.sleep(sorted((*_POLL_SECONDS, waited / 20))[1])
 
 
 def children(pid: int) -> list[int]:

@@ -41,6 +41,7 @@ def is_at_work(stack: Stack) -> bool:
     return "worker.started" in actions(stack, "worker")
 
 
+@pytest.mark.on_postgresql
 def test_both_start_on_a_newer_database_that_they_may_use(database_url: str, tmp_path: Path) -> None:
     make_newer(database_url, "0001")
     with Stack(tmp_path / "stack", database_url) as stack:
@@ -50,6 +51,7 @@ def test_both_start_on_a_newer_database_that_they_may_use(database_url: str, tmp
         assert "web.not_migrated" not in actions(stack, "web")
 
 
+@pytest.mark.on_postgresql
 @pytest.mark.parametrize(("process", "exit_code"), [("web", 4), ("worker", 1)])
 def test_neither_starts_on_a_newer_database_that_it_may_not_use(
     database_url: str, tmp_path: Path, process: str, exit_code: int

@@ -1,7 +1,7 @@
 """The API keeps to its OpenAPI document: schemathesis sends what the document allows, and much that it does not.
 
-It asks the same in each run. `RECEIPTSVC_CONTRACT=200` makes up that many requests where the usual run makes a few, and
-others each time: five minutes.
+It asks the same in each run, in the long form more of it. `RECEIPTSVC_CONTRACT=200` makes up that many requests where the
+usual run makes two, and others each time: five minutes.
 """
 
 import os
@@ -19,9 +19,11 @@ from receiptsvc.web.app import create_app
 from receiptsvc.web.docs import reference
 from tests.support import examples
 from tests.support.callers import ALL, make_settings
+from tests.support.forms import IS_LONG
 from tests.support.serving import served
 
 COUNT = os.environ.get("RECEIPTSVC_CONTRACT")
+EXAMPLES = int(COUNT or (10 if IS_LONG else 2))
 
 # What a schema can't say, and a request that keeps to its schema is refused for.
 BEYOND_SCHEMAS = re.compile(
@@ -61,13 +63,14 @@ def is_beyond_schemas(answer: Any) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(0 if COUNT else 300)
 def test_no_request_finds_a_fault(url: str) -> None:
     config = schemathesis.Config.from_dict(
         {
             "base-url": url,
             "headers": {"Authorization": f"Bearer {ALL}"},
-            "generation": {"deterministic": not COUNT, "max-examples": int(COUNT or 5), "database": "none"},
+            "generation": {"deterministic": not COUNT, "max-examples": EXAMPLES, "database": "none"},
             "continue-on-failure": True,
             "cache": {"enabled": False},  # of what was found before
         }

@@ -23,14 +23,15 @@ from sqlalchemy import event, update
 from sqlalchemy.engine import make_url
 
 from receiptsvc import ids
-from receiptsvc.demo.processes import Stack, answers
+from receiptsvc.demo.processes import answers
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core import db
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message, Transition
 from receiptsvc.web.api import export_stream
-from tests.support import nginx, rows, stories
+from tests.support import databases, nginx, rows, stories
+from tests.support.forked import Stack
 from tests.support.processes import resident_megabytes, until
 from tests.support.rows import seconds
 
@@ -297,26 +298,35 @@ def test_an_outage_before_the_first_row_is_a_problem_and_one_after_it_breaks_off
     assert client.get("/v1/export/messages.csv").status_code == 503
 
 
-@pytest.fixture
-def stack(postgresql_url: str, tmp_path: Path) -> Iterator[Stack]:
+@pytest.fixture(scope="module")
+def running(postgresql_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A real web process on a database with more rows than fit into socket buffers."""
-    database = Database(postgresql_url)
-    for start in range(0, MANY, 1000):
-        made = (rows.message(str(447700000000 + start + place), text=LONG) for place in range(1000))
-        rows.accept(database, *made)
-    database.close()
-    with Stack(tmp_path / "stack", postgresql_url, api_key=KEY, settings={"WEB_CONCURRENCY": "1"}) as stack:
-        stack.start("web")
-        stack.wait_until("the web process", lambda: answers(f"{stack.url}/readyz"))
-        yield stack
+    with databases.scratch_postgresql(postgresql_template, template=postgresql_template) as url:
+        database = Database(url)
+        for start in range(0, MANY, 1000):
+            made = (rows.message(str(447700000000 + start + place), text=LONG) for place in range(1000))
+            rows.accept(database, *made)
+        database.close()
+        folder = tmp_path_factory.mktemp("exports") / "stack"
+        with Stack(folder, url, api_key=KEY, settings={"WEB_CONCURRENCY": "1"}) as stack:
+            stack.start("web")
+            yield stack
 
 
 @pytest.fixture
-def admin(postgresql_url: str) -> Iterator[psycopg.Connection]:
+def admin(running: Stack) -> Iterator[psycopg.Connection]:
     """A connection that observes the server from another database."""
-    server = make_url(postgresql_url).set(drivername="postgresql", database="postgres")
+    server = make_url(running.database_url).set(drivername="postgresql", database="postgres")
     with psycopg.connect(server.render_as_string(hide_password=False), autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture
+def stack(running: Stack, admin: psycopg.Connection) -> Iterator[Stack]:
+    """The web process and its database as if nothing had befallen them."""
+    running.wait_until("the web process", lambda: answers(f"{running.url}/readyz"))
+    yield running
+    give_database_back(running, admin)
 
 
 def export(
@@ -361,14 +371,14 @@ def sessions(admin: psycopg.Connection, url: str, states: str) -> int:
 
 
 @pytest.mark.slow
-def test_a_slow_client_holds_no_transaction_and_no_memory(
-    stack: Stack, admin: psycopg.Connection, postgresql_url: str
-) -> None:
+def test_a_slow_client_holds_no_transaction_and_no_memory(stack: Stack, admin: psycopg.Connection) -> None:
+    kill_worker(stack, admin)  # one that has exported before would have room for another
+    until("a new one serves", lambda: answers(f"{stack.url}/readyz"))
     [process] = _children(stack)
     idle = resident_megabytes(process)
     connection, answer = export(stack)
     busy = "active,idle in transaction"
-    until("nothing is open", lambda: sessions(admin, postgresql_url, busy) == 0)
+    until("nothing is open", lambda: sessions(admin, stack.database_url, busy) == 0)
     lines = 1
     while piece := answer.read(65536):
         lines += piece.count(b"\r\n")
@@ -382,6 +392,12 @@ def take_database_away(stack: Stack, admin: psycopg.Connection) -> None:
     name = make_url(stack.environ["DATABASE_URL"]).database
     admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
     admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+
+
+def give_database_back(stack: Stack, admin: psycopg.Connection) -> None:
+    """Let sessions begin again."""
+    name = make_url(stack.environ["DATABASE_URL"]).database
+    admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
 
 
 def kill_worker(stack: Stack, _admin: psycopg.Connection) -> None:
@@ -403,8 +419,7 @@ def test_an_export_that_breaks_off_is_an_error_to_every_client_and_proxy(
     with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
         answer.read()
     connection.close()
-    name = make_url(stack.environ["DATABASE_URL"]).database
-    admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    give_database_back(stack, admin)
     until("the service is back", lambda: answers(f"{stack.url}/readyz"))
 
 
@@ -433,16 +448,14 @@ def test_a_whole_export_ends_as_usual_by_every_way(
 
 
 @pytest.mark.slow
-def test_an_export_ends_when_its_client_disconnects(
-    stack: Stack, admin: psycopg.Connection, postgresql_url: str
-) -> None:
+def test_an_export_ends_when_its_client_disconnects(stack: Stack, admin: psycopg.Connection) -> None:
     for _ in range(20):  # more than there are threads
         connection, answer = export(stack)
         with suppress(OSError):
             connection.sock.shutdown(socket.SHUT_RDWR)
         answer.close()
         connection.close()
-    until("nothing is asked", lambda: sessions(admin, postgresql_url, "active,idle in transaction") == 0)
+    until("nothing is asked", lambda: sessions(admin, stack.database_url, "active,idle in transaction") == 0)
     connection, answer = export(stack)
     connection.close()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from receiptsvc.demo.processes import Stack
+from tests.support.forked import Stack
 
 MakeStack = Callable[..., Stack]
 

@@ -22,12 +22,11 @@ LIMIT = 20
 CROWD = 200
 
 
-def keep_crowd(database: Database, query: str, count: int = CROWD, *, message_id: UUID | None = None) -> list[UUID]:
+def keep_crowd(database: Database, query: str, count: int = CROWD, *, message_id: UUID | None = None) -> None:
     """Receipts of one message that differ, all in a row."""
-    return [
-        keep(database, f"{query}&datetime=2026-01-05T12:{n // 60:02}:{n % 60:02}", message_id=message_id)
-        for n in range(count)
-    ]
+    queries = [f"{query}&datetime=2026-01-05T12:{n // 60:02}:{n % 60:02}" for n in range(count)]
+    with database.transaction() as session:
+        insert_arrivals(session, [rows.arrival(each, message_id=message_id) for each in queries])
 
 
 def body(database: Database, message_id: UUID | None, count: int, *, padding: int = 0) -> UUID:
@@ -93,8 +92,9 @@ def test_those_held_back_are_worked_on_while_others_keep_coming(database: Databa
     keep_crowd(database, "statusid=1&statusdescription=Message+sent", 100, message_id=loud)
     queue = PendingQueue()
     for turn in range(40):
-        for message_id in quiet:
-            keep(database, said(to=None), message_id=message_id, now=seconds(10 + turn))
+        come = [rows.arrival(said(to=None), message_id=each, now=seconds(10 + turn)) for each in quiet]
+        with database.transaction() as session:
+            insert_arrivals(session, come)
         step(database, queue)
     assert count_recorded(database, loud) == 100, "each turn takes some of them"
 
