@@ -16,7 +16,7 @@ from receiptsvc.demo.processes import answers, free_port
 from receiptsvc.store.core.db import Database
 from receiptsvc.web.app import create_app
 from tests.faults.conftest import StartWeb, callback_url
-from tests.support.callers import bearer, client_of, make_settings
+from tests.support.callers import ALL, SECRETS, bearer, client_of, make_settings
 from tests.support.forked import Stack
 from tests.support.postgres import Server
 from tests.support.processes import until
@@ -107,8 +107,10 @@ def test_commands_and_readiness_name_every_fault_in_one_line(
                 _, told = readiness(client_of(app).get("/readyz"))
                 assert case.remedy in told[1], (name, told)
                 assert PASSWORD not in told[1]
-                answer = client_of(app).get("/v1/messages")
-                assert (answer.status_code, case.kind in answer.json["detail"]) == (503, True), name  # type: ignore[index]
+                for secret, what in ((SECRETS["read"], case.kind), (ALL, case.remedy)):
+                    answer = client_of(app, secret).get("/v1/messages")
+                    assert (answer.status_code, what in answer.json["detail"]) == (503, True), name  # type: ignore[index]
+                    assert PASSWORD not in answer.json["detail"]  # type: ignore[index]
             else:
                 assert case.kind in app.test_client().get("/readyz").json["degraded"]  # type: ignore[index]
             database.close()
