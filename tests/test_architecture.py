@@ -48,6 +48,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
         {"domain", "ids", "logs", "store/core", "store/inbox", "store/messages", "store/outbound"},
         {"sqlalchemy"},
     ),
+    "store/access": ({"ids", "store/core"}, {"sqlalchemy"}),
     "upgrade": ({"domain", "locations", "store/core"}, {"alembic", "sqlalchemy"}),
     "bulk_actions": ({"store/core", "store/inbox", "store/messages"}, {"sqlalchemy"}),
     "server": ({"domain", "logs", "metrics", "store/core", "store/messages"}, {"gevent", "gunicorn"}),
@@ -147,8 +148,12 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
         },
         {"flask", "sqlalchemy"},
     ),
+    "web/ops": (
+        {"config", "domain", "ids", "keys", "store/access", "store/core", "web/http"},
+        {"flask", "markupsafe", "sqlalchemy", "werkzeug"},
+    ),
     "web": (
-        {"config", "server", "store/core", "web/api", "web/docs", "web/http", "web/schemas"},
+        {"config", "server", "store/core", "web/api", "web/docs", "web/http", "web/ops", "web/schemas"},
         {"flask", "werkzeug"},
     ),
     "client": ({"domain", "locations"}, {"requests"}),

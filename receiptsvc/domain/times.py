@@ -1,9 +1,10 @@
-"""Times as integers: microseconds since the beginning of 1970, exact in both directions. Pure."""
+"""Times as integers: microseconds since the beginning of 1970, exact in both directions; durations in words. Pure."""
 
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
 
 def to_micros(time: datetime) -> int:
@@ -14,3 +15,11 @@ def to_micros(time: datetime) -> int:
 def from_micros(micros: int) -> datetime:
     """The time, in UTC. Raises OverflowError for one beyond the years 1 to 9999."""
     return _EPOCH + timedelta(microseconds=micros)
+
+
+def describe_duration(seconds: float) -> str:
+    """About how long: in the greatest unit of which there are two or more, or exactly one."""
+    whole = max(0, int(seconds))
+    return next(
+        (f"{whole // length} {unit}" for length, unit in _UNITS if whole >= 2 * length or whole == length), f"{whole} s"
+    )

@@ -32,6 +32,7 @@ from receiptsvc.web.api import (
 from receiptsvc.web.docs import pages
 from receiptsvc.web.http import auth, caching, context, errors
 from receiptsvc.web.http.readiness import ProbeStorage
+from receiptsvc.web.ops import site
 from receiptsvc.web.schemas.base import Installation, SchemaContext
 from receiptsvc.web.schemas.events import write as write_event
 
@@ -84,6 +85,8 @@ def create_app(settings: Settings, database: Database, *, probe_storage: ProbeSt
         pages,
     ):
         app.register_blueprint(module.blueprint)
+    if settings.has_ops_page:
+        app.register_blueprint(site.blueprint)
     errors.register(app)
     caching.register(app)
     app.after_request(_harden)
@@ -114,7 +117,7 @@ def _with_context(serve: WSGIApplication, installation: Installation) -> WSGIApp
 def _harden(response: Response) -> Response:
     request.environ[ROUTE] = request.url_rule.rule if request.url_rule else None  # for the access log
     response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers.setdefault("Referrer-Policy", "no-referrer")
     if response.mimetype == "text/html":
-        response.headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
+        response.headers.setdefault("Content-Security-Policy", _CONTENT_SECURITY_POLICY)
     return response

@@ -132,6 +132,7 @@ _SQLITE = {
     sqlite3.SQLITE_CANTOPEN: _CANT_OPEN,
     sqlite3.SQLITE_CORRUPT: Fault("damaged", "the file is damaged: restore a backup"),
     sqlite3.SQLITE_FULL: Fault("disk full", "the disk is full: make room"),
+    sqlite3.SQLITE_INTERRUPT: Fault(None, "the statement took too long: see the machine's load", StatementTimeout),
     sqlite3.SQLITE_IOERR: Fault("disk fails", "the disk does not do it: see the system's log"),
     sqlite3.SQLITE_LOCKED: _SQLITE_BUSY,
     sqlite3.SQLITE_NOTADB: Fault("not a database", "the file is no SQLite database: correct DATABASE_URL"),
