@@ -124,6 +124,10 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
         },
         {"flask", "sqlalchemy"},
     ),
+    "web/answers": (
+        {"domain", "store/core", "store/health", "store/messages", "store/outbound", "store/queries", "web/http"},
+        {"sqlalchemy"},
+    ),
     "web/docs": (
         {"domain", "web/http", "web/schemas"},
         {"apispec", "flask", "flask_smorest", "markdown_it", "markupsafe", "marshmallow", "pygments"},
@@ -142,6 +146,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
             "store/messages",
             "store/outbound",
             "store/queries",
+            "web/answers",
             "web/http",
             "web/schemas",
             "web/submit",
