@@ -24,6 +24,7 @@ from receiptsvc.store.health.health_log import watch_for_workers
 from receiptsvc.store.inbox.writer import open_writer
 from receiptsvc.web.app import create_app
 from receiptsvc.web.http import auth
+from receiptsvc.web.ops.pages import PREFIX
 
 MONITORING_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})  # answered while all threads wait for the database
 THREADS = 16  # for Flask
@@ -83,6 +84,7 @@ def make() -> Application:
         find_key=auth.KnownKeys(settings.api_keys).find_name,
         reserved_paths=MONITORING_PATHS,
         reading_posts=auth.find_reading_posts(flask),
+        page_path=PREFIX if settings.has_ops_page else None,
     )
     intake = Intake(settings, group_commit, ack_stats)
     roots = {rule.rule.partition("<")[0].lstrip("/").partition("/")[0] for rule in flask.url_map.iter_rules()} - {""}
