@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_EXACT_BELOW_SECONDS = 10
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -23,3 +24,9 @@ def describe_duration(seconds: float) -> str:
     return next(
         (f"{whole // length} {unit}" for length, unit in _UNITS if whole >= 2 * length or whole == length), f"{whole} s"
     )
+
+
+def describe_delay(seconds: float) -> str:
+    """How long a step took: tenths count only while it is short. Below 0: the clocks of two sides differ."""
+    sign, length = ("\N{MINUS SIGN}" if seconds < 0 else ""), abs(seconds)
+    return f"{sign}{length:.1f} s" if length < _EXACT_BELOW_SECONDS else f"{sign}{describe_duration(length)}"

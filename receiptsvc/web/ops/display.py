@@ -1,14 +1,17 @@
 """How single values look on every page: numbers, times, statuses. Templates use these as filters."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 from flask import Blueprint
 from markupsafe import Markup
 
+from receiptsvc import ids
 from receiptsvc.domain import meanings, numbers
+from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.statuses import Status
-from receiptsvc.domain.times import describe_duration
+from receiptsvc.domain.times import describe_delay, describe_duration
 from receiptsvc.web.http import context
 
 # A shape for each status, so that nobody needs the colours.
@@ -24,6 +27,20 @@ SHAPES = {
     Status.FAILED: "!",
     Status.CANCELLED: "⊖",
 }
+# Of a receipt: its shape, and the status in whose colour it is.
+OUTCOME_SHAPES = {
+    ReceiptOutcome.PENDING: ("○", "submitted"),
+    ReceiptOutcome.APPLIED: ("✓", "delivered"),
+    ReceiptOutcome.DUPLICATE: ("=", "sent"),
+    ReceiptOutcome.STALE: ("↓", "sent"),
+    ReceiptOutcome.CONFLICTING: ("≠", "send_unknown"),
+    ReceiptOutcome.UNMAPPED: ("?", "send_unknown"),
+    ReceiptOutcome.UNMATCHED: ("◌", "send_unknown"),
+    ReceiptOutcome.QUARANTINED: ("!", "failed"),
+    ReceiptOutcome.DEAD: ("✗", "failed"),
+    ReceiptOutcome.DISMISSED: ("⊖", "cancelled"),
+}
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)")  # as `domain.explanation` writes them
 
 
 def register(blueprint: Blueprint, *, is_revealed: Callable[[], bool]) -> None:
@@ -32,9 +49,30 @@ def register(blueprint: Blueprint, *, is_revealed: Callable[[], bool]) -> None:
     def number(text: str | None) -> str:
         return "" if text is None else text if is_revealed() else numbers.mask(text)
 
-    filters: dict[str, Callable[..., str]] = {"number": number, "when": when, "status": status, "age": age}
+    def free(text: str | None) -> str:
+        return "" if text is None else text if is_revealed() else numbers.hide_all(text)
+
+    def told(sentence: str) -> Markup:
+        """A sentence of our own that may quote others: its times as `when` has them, the rest as `free` has it."""
+        parts = _TIME.split(sentence)
+        return Markup("").join(
+            when(datetime.fromisoformat(part)) if index % 2 else free(part) for index, part in enumerate(parts)
+        )
+
+    filters: dict[str, Callable[..., str]] = {
+        "number": number,
+        "free": free,
+        "told": told,
+        "when": when,
+        "status": status,
+        "outcome": outcome,
+        "age": age,
+        "delay": describe_delay,
+        "sentence": sentence,
+    }
     for name, write in filters.items():
         blueprint.add_app_template_filter(write, name)
+    blueprint.add_app_template_global(ids.public, "public_id")
 
 
 def when(time: datetime | None) -> Markup:
@@ -57,6 +95,22 @@ def status(word: str) -> Markup:
         '<span class="status status-{}" title="{}"><span aria-hidden="true">{}</span> {}'
         '<span class="unseen">: {}</span></span>'
     ).format(word, means, SHAPES[Status(word)], word.replace("_", " "), means)
+
+
+def outcome(word: str) -> Markup:
+    """What became of a receipt, told apart by shape as by colour, with what that means."""
+    shape, colour = OUTCOME_SHAPES[ReceiptOutcome(word)]
+    means = meanings.OUTCOMES[ReceiptOutcome(word)].means
+    return Markup(
+        '<span class="status status-{}" title="{}"><span aria-hidden="true">{}</span> {}'
+        '<span class="unseen">: {}</span></span>'
+    ).format(colour, means, shape, word, means)
+
+
+def sentence(text: str) -> str:
+    """Words of ours as a sentence on a page, where no code is marked."""
+    plain = text.replace("`", "")
+    return f"{plain[:1].upper()}{plain[1:]}" + ("" if plain.endswith((".", "!", "?")) else ".")
 
 
 def age(time: datetime | None) -> str:

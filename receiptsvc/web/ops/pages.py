@@ -60,7 +60,10 @@ def signed_in(view: View) -> View:
         if request.method not in {"GET", "HEAD"}:
             return render("refused.html", 403, why="You are not signed in any more. Sign in, then do it again.")
         target = request.path.removeprefix(PREFIX).lstrip("/")
-        return redirect(f"sign-in?to={quote(target)}" if target else "sign-in")
+        answer = redirect(f"sign-in?to={quote(target)}" if target else "sign-in")
+        if "HX-Request" in request.headers:  # a part of a page: the whole page must lead there
+            answer.status_code, answer.headers["HX-Redirect"] = 204, answer.headers.pop("Location")
+        return answer
 
     return auth.in_session(serve)
 

@@ -8,7 +8,17 @@ function localise(root) {
   }
 }
 
+// What is live is asked for again: not while nobody looks, and far less often than it takes to answer.
+async function watch() {
+  const live = document.querySelector("[data-live]");
+  const begun = performance.now();
+  const address = live?.getAttribute("hx-get");
+  if (live && !document.hidden) await htmx.ajax("GET", address, { source: live, target: live }).catch(() => 0);
+  if (live) setTimeout(watch, Math.max(live.dataset.live * 1000, 20 * (performance.now() - begun)));
+}
+
 localise(document);
+setTimeout(watch, 5000);
 document.addEventListener("htmx:after:swap", () => localise(document));
 document.addEventListener("keydown", (event) => {
   const search = document.getElementById("q");
