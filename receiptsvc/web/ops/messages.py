@@ -102,6 +102,7 @@ def _describe(explained: ExplainedMessage, tag: str) -> dict[str, Any]:
         "id": ids.public("msg", row.id),
         "row": row,
         "meanings": meanings.STATUSES,
+        "is_guid": _is_guid,
         "tag": tag,
         "explained": explained,
         "steps": steps.make(explained.reports),
@@ -125,6 +126,14 @@ def _choose_receipts(explained: ExplainedMessage) -> Sequence[UUID]:
     told = [(report.row.receipt_id, report.is_winner) for report in explained.reports if report.row.receipt_id]
     older, newest = told[:-_MAX_CALLBACKS], told[-_MAX_CALLBACKS:]
     return list(dict.fromkeys(each for each, _ in (*(each for each in older if each[1]), *newest)))
+
+
+def _is_guid(text: str) -> bool:
+    """Whether a messageGuid is one, and not what its sender made of it, which may name somebody."""
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False
 
 
 def _find_actions(row: Message) -> tuple[bool, bool]:

@@ -34,13 +34,15 @@ _WORDS = frozenset({"true", "false", "null"})
 class ShownCallback:
     """A callback for a page: its bytes as texts, what was read from them, and the status that its words mean.
 
-    `fault`: why nothing could be read. `hidden_bytes`: how many are left out behind the query and the body.
+    `harmless`: what the receipt says that names no person. `fault`: why nothing could be read. `hidden_bytes`: how many
+    are left out behind the query and the body.
     """
 
     method: str
     query: str
     body: str
     hidden_bytes: int
+    harmless: Collection[str]
     receipt: Receipt | None = None
     reply: Reply | None = None
     status: Status | None = None
@@ -50,7 +52,7 @@ class ShownCallback:
 def show(row: InboxRow, callback: Callback, reader: CallbackReader, *, is_revealed: bool) -> ShownCallback:
     """A callback as it came, and as it is read now. `row`: the receipt's, which says which of several it is."""
     receipt, reply, fault = _read(row, callback, reader)
-    harmless = frozenset() if is_revealed else _harmless_values(receipt)
+    harmless = _harmless_values(receipt)
     query, body = (
         text if is_revealed else hide(text, harmless)
         for text in (_decode(callback.query[:_MAX_BYTES]), _decode(callback.body[:_MAX_BYTES]))
@@ -60,6 +62,7 @@ def show(row: InboxRow, callback: Callback, reader: CallbackReader, *, is_reveal
         query=query,
         body=body,
         hidden_bytes=max(0, len(callback.query) - _MAX_BYTES) + max(0, len(callback.body) - _MAX_BYTES),
+        harmless=harmless,
         receipt=receipt,
         reply=reply,
         status=reader.status_for(receipt.status_id, receipt.description) if receipt is not None else None,

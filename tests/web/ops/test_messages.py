@@ -146,6 +146,18 @@ def test_it_leads_to_all_that_goes_with_it(browser: FlaskClient, database: Datab
     assert '<input type="hidden" name="q" value="815">' in page
 
 
+def test_ids_that_look_like_numbers_are_shown(browser: FlaskClient, database: Database) -> None:
+    guid = "4477009a-0012-4345-8000-447700900123"
+    [message_id] = rows.accept(database, rows.message(message_guid=guid))
+    rows.keep(database, work.said(tx="70000001"), message_id=message_id, now=seconds(9))
+    work.work_off(database, 9)
+    page = read(browser, message_id)
+    assert f"messageGuid {guid}" in page
+    assert "transactionID 70000001" in page
+    [other_id] = rows.accept(database, rows.message(message_guid="of-447700900123"))
+    assert "messageGuid of-[number]" in read(browser, other_id)
+
+
 def test_a_message_is_cancelled_for_a_reason(browser: FlaskClient, database: Database) -> None:
     [message_id] = rows.accept(database)
     page = page_of(message_id)

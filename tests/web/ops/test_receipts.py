@@ -78,6 +78,15 @@ def test_it_is_shown_as_it_came_and_as_it_is_read_hidden_alike(browser: FlaskCli
     assert audits(database, ids.public("rcp", receipt_id)) == [("key opser", "reveal", None)]
 
 
+def test_a_number_where_something_harmless_belongs_is_hidden_on_both_sides(
+    browser: FlaskClient, database: Database
+) -> None:
+    query = f"recipient={RECIPIENT}&transactionid={RECIPIENT}&clientref={RECIPIENT}&statusid=4&statusdescription={RECIPIENT}"
+    receipt_id = rows.keep(database, query)
+    work.work_off(database)
+    assert RECIPIENT not in browser.get(page_of(receipt_id)).text
+
+
 def test_one_of_several_in_a_callback_is_read_by_its_place(browser: FlaskClient, database: Database) -> None:
     one, other = (
         "transactionid=1&statusid=1&statusdescription=Delivered",
