@@ -160,6 +160,7 @@ class Settings:
             web_processes=self.web_concurrency,
             has_spool=self.spool_dir is not None,
             send_concurrency=self.send_concurrency,
+            has_page=self.has_ops_page,
         )
 
     @property

@@ -35,7 +35,7 @@ Run: TypeAlias = "Callable[..., Any]"
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _RESERVED_THREADS = 2
-_PAGE_THREADS = 6  # of which all but the free ones are for browsers, none of which has a key
+_PAGE_THREADS = 10  # all but the free ones: no browser has a key
 _FORM = "form"  # holds the bodies of all forms: who sends one is not known before it is read
 _FREE_THREADS = 2  # of a pool, that no single key gets
 _MAX_LARGE = 8  # requests with a large body: one that is served, and those that wait for it

@@ -55,8 +55,17 @@ class Id(BaseConverter):
     regex = r"(?!(?:cancel|lookup|query|replay)\Z)[^/]+"
 
 
-def create_app(settings: Settings, database: Database, *, probe_storage: ProbeStorage | None = None) -> Flask:
-    """The application for these settings, on this database. `probe_storage`: see `ReadinessProbe`."""
+def create_app(
+    settings: Settings,
+    database: Database,
+    *,
+    probe_storage: ProbeStorage | None = None,
+    page_database: Database | None = None,
+) -> Flask:
+    """The application for these settings, on this database. `probe_storage`: see `ReadinessProbe`.
+
+    `page_database`: the same by other connections, for the ops page.
+    """
     app = Flask("receiptsvc.web", static_folder=None, template_folder="docs/templates")
     app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, PROVIDE_AUTOMATIC_OPTIONS=False)
     json = DefaultJSONProvider(app)
@@ -64,7 +73,9 @@ def create_app(settings: Settings, database: Database, *, probe_storage: ProbeSt
     app.json = json
     app.url_map.converters |= {"anything": RestOfPath, "id": Id}
     app.url_map.merge_slashes = False  # a clientRef may hold several in a row
-    context.attach(app, settings, database, Feed(database, write_event), probe_storage)
+    feed = Feed(database, write_event)
+    page_database = page_database or database
+    context.attach(app, settings, database, feed, probe_storage=probe_storage, page_database=page_database)
     auth.guard(app, auth.KnownKeys(settings.api_keys))
     for module in (
         messages,

@@ -48,12 +48,12 @@ def key_digest_of(secret: str, key_secret: str) -> bytes:
     return hashlib.blake2b(key_secret.encode(), key=digest_of(secret), digest_size=32).digest()
 
 
-def begin(session: Session, who: Who, now: datetime) -> str:
-    """Sign somebody in, and forget sessions that ended long ago. Returns the new session's secret."""
-    secret = secrets.token_urlsafe(32)
+def begin(session: Session, who: Who, now: datetime) -> tuple[str, UUID]:
+    """Sign somebody in, and forget sessions that ended long ago. Returns the new session's secret, and its id."""
+    secret, session_id = secrets.token_urlsafe(32), ids.new()
     session.add(
         OpsSession(
-            id=ids.new(),
+            id=session_id,
             secret_digest=digest_of(secret),
             who=who.actor,
             user_id=who.user_id,
@@ -65,7 +65,7 @@ def begin(session: Session, who: Who, now: datetime) -> str:
         )
     )
     session.execute(delete(OpsSession).where(OpsSession.ends_at < now - _KEPT))
-    return secret
+    return secret, session_id
 
 
 def find(session: Session, secret: str, now: datetime) -> OpsSession | None:

@@ -1,25 +1,41 @@
 """The ops page's ground: who looks, how a page is made and what every page has. No page of its own is here."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import hmac
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import wraps
+from datetime import datetime
+from functools import partial, wraps
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
 from flask import Blueprint, Response, g, make_response, render_template, request
+from marshmallow import ValidationError
+from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from receiptsvc.domain.errors import LockTimeout, ReceiptsvcError, StatementTimeout
+from receiptsvc import logs
+from receiptsvc.domain.errors import (
+    LockTimeout,
+    NoneFree,
+    ReceiptsvcError,
+    Refused,
+    StatementTimeout,
+    StorageUnavailable,
+)
 from receiptsvc.store.access import sessions
 from receiptsvc.store.core import audits, time_limits
 from receiptsvc.store.core.models import OpsSession
 from receiptsvc.web.http import auth, context
-from receiptsvc.web.ops import cookies, cross_site, display, static_files
+from receiptsvc.web.http.errors import RETRY_AFTER_SECONDS, Problem, by_path
+from receiptsvc.web.ops import cookies, cross_site, deadlines, display, incident, static_files
 
 PREFIX = "/ops"
+SCOPE = "ops"  # of the API keys that open the page
 REVEAL = "reveal"
 
 CONTENT_SECURITY_POLICY = (
@@ -28,6 +44,8 @@ CONTENT_SECURITY_POLICY = (
 )
 
 View = Callable[..., Any]
+
+_WORDS = {404: "There is nothing at this address.", 405: "This address does not know this method."}
 
 blueprint = Blueprint("ops", "receiptsvc.web.ops", url_prefix=PREFIX, template_folder="templates")
 
@@ -54,16 +72,12 @@ def signed_in(view: View) -> View:
 
     @wraps(view)
     def serve(**arguments: Any) -> Any:
-        g.ops_viewer = _find_viewer()
-        if g.ops_viewer is not None:
-            return view(**arguments)
-        if request.method not in {"GET", "HEAD"}:
-            return render("refused.html", 403, why="You are not signed in any more. Sign in, then do it again.")
-        target = request.path.removeprefix(PREFIX).lstrip("/")
-        answer = redirect(f"sign-in?to={quote(target)}" if target else "sign-in")
-        if "HX-Request" in request.headers:  # a part of a page: the whole page must lead there
-            answer.status_code, answer.headers["HX-Redirect"] = 204, answer.headers.pop("Location")
-        return answer
+        try:
+            return deadlines.within(deadlines.SECONDS, partial(_serve, view, arguments))
+        except StorageUnavailable as error:
+            return _show_incident(error)
+        except PanelLate as error:
+            return render("late.html", 503) if "ops_viewer" in g else _show_incident(error)
 
     return auth.in_session(serve)
 
@@ -88,14 +102,15 @@ def note_reveal(subject: str) -> None:
 @contextmanager
 def reading() -> Iterator[Session]:
     """A session that only reads, for a part of a page. Raises PanelLate when it takes longer than it may."""
+    database = context.page_database()
     try:
-        with context.database().reading(time_limits.PANEL) as session:
-            if not context.database().is_sqlite:
+        with database.reading(time_limits.PANEL) as session:
+            if not database.is_sqlite:
                 yield session
                 return
             with time_limits.interrupting(session, time_limits.PANEL.statement):
                 yield session
-    except (StatementTimeout, LockTimeout) as error:
+    except (StatementTimeout, LockTimeout, NoneFree) as error:
         raise PanelLate("the database takes too long") from error
 
 
@@ -106,6 +121,8 @@ def render(template: str, status: int = 200, **values: Any) -> Response:
         f"ops/{template}",
         prefix=prefix,
         asset=lambda name: f"{prefix}ops/static/{name}?v={static_files.read(name).digest}",
+        here=f"{prefix}{request.full_path.lstrip('/').rstrip('?')}",
+        is_read=request.method in {"GET", "HEAD"},
         viewer=g.get("ops_viewer"),
         is_revealed=reveals(),
         **values,
@@ -129,20 +146,81 @@ def _refuse_other_sites() -> WerkzeugResponse | None:
     return render("refused.html", 403, why="This was sent by another site's page, or by no browser. Nothing was done.")
 
 
-def _prefix() -> str:
-    """What leads from the current address to where `ops` is."""
-    return "../" * (request.path.count("/") - 1)
+@blueprint.errorhandler(Problem)
+def _show_problem(problem: Problem) -> Response:
+    """What the API's functions refuse, in their words."""
+    return render("refused.html", problem.status, why=problem.detail, errors=problem.errors)
 
 
-def _find_viewer() -> Viewer | None:
-    secret = cookies.read_secret(context.settings())
-    if secret is None:
-        return None
+@blueprint.errorhandler(HTTPException)
+def _show_http_error(error: HTTPException) -> WerkzeugResponse:
+    status = error.code or 500
+    if status < 400:
+        return error.get_response()
+    return render("refused.html", status, why=_WORDS.get(status) or error.description)
+
+
+@blueprint.errorhandler(ValidationError)
+def _show_invalid(error: ValidationError) -> Response:
+    """What the API's fields and cursors refuse."""
+    return render("refused.html", 422, why="Something in this can't be read.", errors=by_path(error.messages))
+
+
+@blueprint.errorhandler(Refused)
+def _show_refusal(refused: Refused) -> Response:
+    return render("refused.html", 409, why=f"{refused}.")
+
+
+@blueprint.errorhandler(DataError)
+def _show_data_error(error: DataError) -> Response:
+    logs.error("request.value_refused", error, method=request.method, route=str(request.url_rule))
+    return render("refused.html", 422, why="The database can't take something that was typed. Write it in another way.")
+
+
+@blueprint.errorhandler(Exception)
+def _show_bug(error: Exception) -> Response:
+    logs.error("request.failed", error, method=request.method, route=str(request.url_rule))
+    return render("refused.html", 500, why="Something went wrong on our side; it has been noted.")
+
+
+def _serve(view: View, arguments: Mapping[str, Any]) -> WerkzeugResponse:
+    """A view's answer to somebody who is signed in, or what the others get."""
+    settings, now = context.settings(), context.now()
+    secret = cookies.read_secret(settings)
+    found = _find_session(secret, now) if secret is not None else None
+    if secret is None or found is None:
+        return _send_to_sign_in()
+    g.ops_viewer = Viewer(actor=found.who, session_id=found.id)
+    response = make_response(view(**arguments))
+    is_old = now - found.seen_at >= sessions.TOUCHED_AFTER
+    if is_old and "Set-Cookie" not in response.headers and not _is_of_a_part():
+        with suppress(StorageUnavailable), context.page_database().transaction(time_limits.PANEL) as session:
+            sessions.touch(session, found.id, now)
+        cookies.write(response, settings, secret, now)
+    logs.over("ops.database_away")
+    context.readiness().look_soon(now)
+    return response
+
+
+def _send_to_sign_in() -> Response:
+    if request.method not in {"GET", "HEAD"}:
+        return render("refused.html", 403, why="You are not signed in any more. Sign in, then do it again.")
+    target = request.path.removeprefix(PREFIX).lstrip("/")
+    answer = redirect(f"sign-in?to={quote(target)}" if target else "sign-in")
+    if _is_of_a_part():  # the whole page must lead there
+        answer.status_code, answer.headers["HX-Redirect"] = 204, answer.headers.pop("Location")
+    return answer
+
+
+def _is_of_a_part() -> bool:
+    """Whether a script of the page asks, for a part of it, and no person."""
+    return "HX-Request" in request.headers
+
+
+def _find_session(secret: str, now: datetime) -> OpsSession | None:
     with reading() as session:
-        found = sessions.find(session, secret, context.now())
-    if found is None or not _has_its_key(found, secret):
-        return None
-    return Viewer(actor=found.who, session_id=found.id)
+        found = sessions.find(session, secret, now)
+    return found if found is not None and _has_its_key(found, secret) else None
 
 
 def _has_its_key(found: OpsSession, secret: str) -> bool:
@@ -150,7 +228,35 @@ def _has_its_key(found: OpsSession, secret: str) -> bool:
     if found.key_digest is None:
         return True
     key = auth.known_keys().named(found.who.partition(" ")[2])
-    return key is not None and "ops" in key.scopes and sessions.key_digest_of(secret, key.secret) == found.key_digest
+    if key is None or SCOPE not in key.scopes:
+        return False
+    return hmac.compare_digest(sessions.key_digest_of(secret, key.secret), found.key_digest)
+
+
+def _show_incident(error: ReceiptsvcError) -> Response:
+    """What there is without the database: for those who were signed in a short time ago. The others have to wait."""
+    logs.fault("ops.database_away", error, level=logging.ERROR)
+    is_change = request.method not in {"GET", "HEAD"}
+    if not cookies.was_seen_lately(context.settings(), context.now()):
+        return render_wait(error)
+    page = render("incident.html", 503, known=incident.read(), why=str(error), is_change=is_change)
+    page.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return page
+
+
+def render_wait(error: ReceiptsvcError) -> Response:
+    """Why nobody can sign in now. What is wrong is told by its name alone: who asks is not known."""
+    kind = getattr(error, "kind", None)
+    what = f"can't be used now ({kind})" if kind else "does not answer"
+    why = f"Signing in has to wait: the database {what}. Try again in a moment."
+    page = render("sign_in.html", 503, why=why, to="")
+    page.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return page
+
+
+def _prefix() -> str:
+    """What leads from the current address to where `ops` is."""
+    return "../" * (request.path.count("/") - 1)
 
 
 display.register(blueprint, is_revealed=reveals)

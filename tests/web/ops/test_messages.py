@@ -1,17 +1,18 @@
 """A message's page: what became of it and why, what hides what is personal, and what can be done about it."""
 
 import re
+from datetime import timedelta
 from urllib.parse import quote
 from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from receiptsvc import ids
 from receiptsvc.domain.messages import SendOutcome, SendResult
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import Audit
+from receiptsvc.store.core.models import Audit, OpsSession
 from receiptsvc.store.outbound import call_results
 from receiptsvc.store.outbound.call_results import AttemptResult
 from tests.support import rows, work
@@ -256,6 +257,17 @@ def test_a_revealed_page_does_not_move(browser: FlaskClient, database: Database)
 def test_a_part_leads_the_whole_page_to_the_sign_in_once_the_session_has_ended(visitor: FlaskClient) -> None:
     answer = visitor.get("/ops/messages/msg_x?now=sent", headers={"HX-Request": "true"})
     assert (answer.status_code, answer.headers["HX-Redirect"]) == (204, "../../ops/sign-in?to=messages/msg_x")
+
+
+def test_a_page_that_looks_again_by_itself_does_not_keep_the_session_open(
+    browser: FlaskClient, database: Database
+) -> None:
+    message_id = deliver(database)
+    with database.transaction() as session:
+        session.execute(update(OpsSession).values(seen_at=database.clock.now() - timedelta(minutes=30)))
+    part = f"{page_of(message_id)}?now=sent"
+    assert "Set-Cookie" not in browser.get(part, headers={"HX-Request": "true"}).headers
+    assert "Set-Cookie" in browser.get(page_of(message_id)).headers
 
 
 @pytest.mark.parametrize("message_id", ["msg_x", "nothing", ids.public("msg", ids.new())])
