@@ -9,16 +9,24 @@ import pytest
 
 from receiptsvc.web.ops import deadlines
 from receiptsvc.web.ops.deadlines import TooLate, within
+from tests.support.processes import until
 
 NAME: ContextVar[str] = ContextVar("name")
 
 
 @pytest.fixture
-def frozen() -> Iterator[threading.Event]:
-    """What blocks a task until the end of the test."""
+def frozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """What blocks a task until the end of the test; the tasks have ended before what a test replaced is put back."""
+    assert monkeypatch
     event = threading.Event()
     yield event
+    thaw(event)
+
+
+def thaw(event: threading.Event) -> None:
+    """Let what is blocked end, and wait for that."""
     event.set()
+    until("no task hangs", lambda: not deadlines._overdue)  # noqa: SLF001 - they are seen nowhere else
 
 
 def blocked(until: threading.Event) -> None:
@@ -49,9 +57,7 @@ def test_while_one_hangs_the_others_wait_less(frozen: threading.Event, monkeypat
         within(0.05, lambda: blocked(frozen))
     with pytest.raises(TooLate):
         within(3600, lambda: blocked(frozen))
-    frozen.set()
-    while deadlines._overdue:  # noqa: SLF001 - the threads are about to end
-        threading.Event().wait(0.001)
+    thaw(frozen)
     assert within(20, lambda: 7) == 7
 
 
