@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 
 from flask import Blueprint
 from markupsafe import Markup
@@ -81,13 +82,12 @@ def when(time: datetime | None) -> Markup:
         return Markup("")
     utc = time.astimezone(UTC)
     exact = utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
-        exact,
-        utc.strftime("%Y-%m-%d %H:%M:%S.") + f"{utc.microsecond // 1000:03}",
-        utc.strftime("%d %b %Y %H:%M:%S UTC"),
-    )
+    shown = utc.strftime("%d %b %Y %H:%M:%S UTC")
+    title = f"{exact[:10]} {exact[11:-1]} UTC"
+    return Markup(f'<time datetime="{exact}" title="{title}">{shown}</time>')  # noqa: S704 - nothing of others is in it
 
 
+@cache
 def status(word: str) -> Markup:
     """A status, told apart by shape as by colour, with what it means."""
     means = meanings.STATUSES[Status(word)].means
