@@ -44,7 +44,10 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
         {"domain", "ids", "store/core", "store/inbox", "store/messages", "store/outbound"},
         {"sqlalchemy"},
     ),
-    "store/queries": ({"domain", "store/core", "store/messages"}, {"sqlalchemy"}),
+    "store/queries": (
+        {"domain", "ids", "store/core", "store/inbox", "store/messages", "store/outbound"},
+        {"sqlalchemy"},
+    ),
     "store/health": (
         {"domain", "ids", "logs", "store/core", "store/inbox", "store/messages", "store/outbound"},
         {"sqlalchemy"},
