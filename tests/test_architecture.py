@@ -69,6 +69,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
             "ids",
             "logs",
             "private_files",
+            "store/access",
             "store/core",
             "store/health",
             "store/inbound",
