@@ -173,6 +173,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
             "store/core",
             "store/inbox",
             "store/messages",
+            "store/outbound",
             "store/queries",
             "web/answers",
             "web/http",
