@@ -12,7 +12,7 @@ UPGRADE := --upgrade
 COMPILE = $(BIN)/uv pip compile --quiet --universal $(UPGRADE) --python-version 3.11 --no-header --no-emit-index-url --generate-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run desk test test-fast test-pythons test-faults bench bench-ack bench-process bench-e2e bench-send bench-query bench-verify lint format api-docs migration pins clean
+.PHONY: help demo run desk test test-fast test-pythons test-faults bench bench-ack bench-process bench-e2e bench-send bench-query bench-verify lint format api-docs htmx migration pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,12 @@ format: $(VENV)/installed-dev ## put the code into its form
 
 api-docs: $(VENV)/installed ## write docs/api.md and docs/statuses.md from what the code says
 	@$(BIN)/python -m receiptsvc.web docs
+
+htmx: ## fetch the script of the ops page from its npm package; the version is in vendored.toml
+	@folder=$$(mktemp -d) && cd $$folder && \
+	npm pack --silent htmx.org@$$(sed -n 's/^version = "\(.*\)"/\1/p' $(CURDIR)/receiptsvc/web/ops/vendored.toml) && \
+	tar xzf htmx.org-*.tgz && cp package/dist/htmx.min.js $(CURDIR)/receiptsvc/web/ops/static/ && rm -r $$folder
+	@sha256sum receiptsvc/web/ops/static/htmx.min.js
 
 migration: $(VENV)/installed-dev ## draft a migration from the models: make migration NAME="add a column"
 	$(BIN)/python -m receiptsvc migrate

@@ -24,6 +24,8 @@ from receiptsvc.store.health.health_log import watch_for_workers
 from receiptsvc.store.inbox.writer import open_writer
 from receiptsvc.web.app import create_app
 from receiptsvc.web.http import auth
+from receiptsvc.web.ops import incident
+from receiptsvc.web.ops.pages import PREFIX
 
 MONITORING_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})  # answered while all threads wait for the database
 THREADS = 16  # for Flask
@@ -75,7 +77,14 @@ def make() -> Application:
     atexit.register(ack_stats.close)
     atexit.register(group_commit.close)
     loop = EventLoop()
-    flask = create_app(settings, database, probe_storage=lambda seconds: loop.run(seconds, group_commit.probe))
+    flask = create_app(
+        settings,
+        database,
+        probe_storage=lambda seconds: loop.run(seconds, group_commit.probe),
+        page_database=_open_for_page(settings),
+    )
+    if settings.has_ops_page:
+        threading.Thread(target=incident.keep_looking, args=(flask, stop), name="look", daemon=True).start()
     api = WsgiBridge(
         flask,
         threads=THREADS,
@@ -83,6 +92,7 @@ def make() -> Application:
         find_key=auth.KnownKeys(settings.api_keys).find_name,
         reserved_paths=MONITORING_PATHS,
         reading_posts=auth.find_reading_posts(flask),
+        page_path=PREFIX if settings.has_ops_page else None,
     )
     intake = Intake(settings, group_commit, ack_stats)
     roots = {rule.rule.partition("<")[0].lstrip("/").partition("/")[0] for rule in flask.url_map.iter_rules()} - {""}
@@ -93,6 +103,12 @@ def make() -> Application:
         intake.count_unparsed,
         settings.public_path,
     )
+
+
+def _open_for_page(settings: Settings) -> Database | None:
+    """The database by a connection of the ops page's own; None where there is none left for it."""
+    connections = settings.connection_shares.page * settings.has_ops_page
+    return Database(settings.database_url, pool_size=connections, busy_seconds=0.5) if connections else None
 
 
 try:

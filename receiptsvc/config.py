@@ -35,6 +35,7 @@ UNAUTHENTICATED_ACTIONS = ("refuse", "quarantine")
 SCHEDULERS = ("gateway", "service")
 OPT_OUT_ACTIONS = ("mark", "suppress")
 SUPPRESSED_ACTIONS = ("refuse", "skip")
+SWITCH = ("on", "off")
 # What carriers (CTIA), regulators (47 CFR 64.1200) and gateways list in English.
 OPT_OUT_WORDS = (
     *("stop", "stop all", "unsubscribe", "cancel", "end", "quit", "revoke", "remove"),
@@ -71,7 +72,8 @@ NAMES = frozenset({
     "RESEND_AFTER_SECONDS", "RESEND_FOR_SECONDS", "RETURN_CODES", "DYNMARK_TIMEZONE", "STATUS_MAP", "SPOOL_DIR",
     "ADOPT_AFTER_SECONDS", "BATCH_SIZE", "SEND_CONCURRENCY", "SENDS_PER_SECOND", "SEND_ONLY_TO", "SCHEDULED_BY",
     "DYNMARK_REST_VALIDITY", "MAX_RECIPIENTS", "MAX_BODY_MIB", "OPT_OUT_WORDS", "OPT_IN_WORDS", "OPT_OUT_ACTION",
-    "SUPPRESSED_ACTION", "REPLY_WINDOW_DAYS", "KEEP_EVENTS_DAYS", "RECEIPTSVC_URL", "RECEIPTSVC_API_KEY",
+    "SUPPRESSED_ACTION", "REPLY_WINDOW_DAYS", "KEEP_EVENTS_DAYS", "OPS_PAGE",
+    "RECEIPTSVC_URL", "RECEIPTSVC_API_KEY",
 })
 # fmt: on
 
@@ -135,6 +137,7 @@ class Settings:
     suppresses_opt_outs: bool  # whether replies of such words suppress their sender for the originator answered
     skips_suppressed: bool  # a suppressed recipient is left out with a warning; else the request is refused
     keep_events: timedelta  # how long a stream can be continued after an event
+    has_ops_page: bool
     unknown_names: tuple[str, ...]  # of the environment: meant for us by their beginning, and no setting
 
     @property
@@ -157,6 +160,7 @@ class Settings:
             web_processes=self.web_concurrency,
             has_spool=self.spool_dir is not None,
             send_concurrency=self.send_concurrency,
+            has_page=self.has_ops_page,
         )
 
     @property
@@ -247,6 +251,7 @@ class Settings:
             skips_suppressed=env.choice("SUPPRESSED_ACTION", SUPPRESSED_ACTIONS) == "skip",
             # At least a day, so that a reader that was away for a night can go on; at most ten years, as for replies.
             keep_events=timedelta(days=env.integer("KEEP_EVENTS_DAYS", 3, minimum=1, maximum=3650)),
+            has_ops_page=env.choice("OPS_PAGE", SWITCH) == "on",
             unknown_names=env.unknown_names(),
         )
 

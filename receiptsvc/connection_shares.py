@@ -10,6 +10,7 @@ FOR_COMMANDS = 2  # left free for `migrate`, `verify` and the others
 _OF_LISTENER = 1  # the worker's, which hears of new work
 _MIN_OF_WORKER = 2
 _MAX_OF_API = 18  # one for each thread that may ask the database
+_MAX_OF_PAGE = 8
 _DUTIES = 6  # threads of the worker that ask the database, beside those that send
 
 
@@ -19,6 +20,7 @@ class ConnectionShares:
 
     api: int  # of each web process
     worker: int
+    page: int = 0  # of each web process, for the ops page; 0: it shares the API's
 
 
 def count_single_purpose(*, has_spool: bool) -> int:
@@ -34,18 +36,27 @@ def minimum(*, web_processes: int, has_spool: bool) -> int:
 
 def one_each(*, send_concurrency: int) -> ConnectionShares:
     """A connection for each thread that may ask the database: more are of no use."""
-    return ConnectionShares(api=_MAX_OF_API, worker=send_concurrency + _DUTIES)
+    return ConnectionShares(api=_MAX_OF_API, worker=send_concurrency + _DUTIES, page=_MAX_OF_PAGE)
 
 
-def share(connections: int, *, web_processes: int, has_spool: bool, send_concurrency: int) -> ConnectionShares:
+def share(
+    connections: int, *, web_processes: int, has_spool: bool, send_concurrency: int, has_page: bool
+) -> ConnectionShares:
     """Share out so many connections: two thirds of what has no single purpose go to the APIs, the rest to the worker.
 
-    Raises ValueError below the minimum.
+    The ops page has one of its own in each web process where the API would have two or more. Raises ValueError below
+    the minimum.
     """
     if connections < minimum(web_processes=web_processes, has_spool=has_spool):
         raise ValueError("too few connections to share out")
     single_purpose = web_processes * count_single_purpose(has_spool=has_spool) + _OF_LISTENER
     left = connections - FOR_COMMANDS - single_purpose
     most = one_each(send_concurrency=send_concurrency)
-    api = min(most.api, max(1, left * 2 // 3 // web_processes), (left - _MIN_OF_WORKER) // web_processes)
-    return ConnectionShares(api=api, worker=min(most.worker, left - api * web_processes))
+    page = int(has_page and _of_api(left, web_processes, most.api) > 1)
+    left -= page * web_processes
+    api = _of_api(left, web_processes, most.api)
+    return ConnectionShares(api=api, worker=min(most.worker, left - api * web_processes), page=page)
+
+
+def _of_api(left: int, web_processes: int, most: int) -> int:
+    return min(most, max(1, left * 2 // 3 // web_processes), (left - _MIN_OF_WORKER) // web_processes)

@@ -64,6 +64,12 @@ for _reason in ("unproven", "beyond_share"):  # reported from the start
     connections_closed(_reason)
 
 
+def count_answers() -> Mapping[str, int]:
+    """How many callbacks this process has answered, by the status of the answer."""
+    samples = [sample for metric in _ANSWERS.collect() for sample in metric.samples if sample.name.endswith("_count")]
+    return {sample.labels["status"]: int(sample.value) for sample in samples}
+
+
 class _GaugeCollector(Collector):
     """Gauges that are stored nowhere: their values are given for each report."""
 

@@ -46,6 +46,7 @@ _RUN = {
     "urls": "receiptsvc.cli.callback_urls:urls",
     "callback-keys": "receiptsvc.cli.callback_urls:callback_keys",
     "new-secret": "receiptsvc.cli.new_secret:new_secret",
+    "users": "receiptsvc.cli.users:users",
     "verify": "receiptsvc.cli.verify:verify",
     "replay": "receiptsvc.cli.replay:replay",
     "rebuild": "receiptsvc.cli.rebuild:rebuild",

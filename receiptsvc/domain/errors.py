@@ -53,6 +53,10 @@ class StatementTimeout(StorageUnavailable):
     """A statement took too long, by itself: it waited for no lock. Nothing was stored."""
 
 
+class NoneFree(StorageUnavailable):
+    """Every connection to the database is in use by this process. Nothing was stored."""
+
+
 class NotMigrated(StorageUnavailable):
     """The database has no tables yet, or not all that this release needs. It passes when the migrations have run."""
 

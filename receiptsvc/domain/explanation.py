@@ -29,11 +29,16 @@ class RecordedReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
-    """Why the status is what it is. `winner`: index of the deciding report; `sentences`: one for each report."""
+    """Why the status is what it is. `winner`: index of the deciding report; `sentences`: one for each report.
+
+    `befores`: for each report the index of the one that decided when it was recorded; None: none did, or that is not
+    known.
+    """
 
     because: str
     winner: int | None
     sentences: Sequence[str]
+    befores: Sequence[int | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +90,12 @@ def explain(history: Sequence[RecordedReport], *, is_waiting: bool = False, gap:
         because = explain_status(history[winner_index], others)
     if is_waiting:
         because = f"{because} {_WAITS}"
-    return Explanation(because=because, winner=winner_index, sentences=list(_explain_each(history, winner_index, gap)))
+    return Explanation(
+        because=because,
+        winner=winner_index,
+        sentences=list(_explain_each(history, winner_index, gap)),
+        befores=list(_find_befores(history, gap)),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -289,6 +299,20 @@ def _explain_each(history: Sequence[RecordedReport], winner_index: int | None, g
         if recorded.report.status is not None:
             kind = recorded.report.source, recorded.report.status in FINAL
             heads[kind] = _stronger(heads[kind], recorded.report) if kind in heads else recorded.report
+
+
+def _find_befores(history: Sequence[RecordedReport], gap: int | None) -> Iterator[int | None]:
+    """For each report the index of the one that decided when it was recorded."""
+    heads: dict[tuple[Source, bool], int] = {}  # of the strongest of each kind
+    for index, recorded in enumerate(history):
+        is_known = recorded.superseded_at is None and (gap is None or index < gap)
+        found = winner([history[head].report for head in heads.values()]) if heads and is_known else None
+        yield None if found is None else list(heads.values())[found]
+        report = recorded.report
+        if is_known and report.status is not None:
+            kind = report.source, report.status in FINAL
+            if kind not in heads or winner([history[heads[kind]].report, report]):
+                heads[kind] = index
 
 
 def _explain_effect(

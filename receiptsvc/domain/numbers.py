@@ -71,6 +71,7 @@ _PRESENT = (  # the same the other way round
 )
 _MASKED = re.compile("(?=.*[^0-9])[0-9*#xX?_\u2022\u25cf\uff0a]{7,20}")  # some digits, the others hidden
 _MIN_SHOWN = 2
+_SHOWN_END = 3  # characters of a masked number
 _NO_MATCH = "(?!)"
 _COUNTRY_CODES = {str(code): code for code in COUNTRY_CODE_TO_REGION_CODE}
 
@@ -201,6 +202,17 @@ def national_ending(text: str) -> str | None:
     return national if len(national) >= MIN_DIGITS else None
 
 
+def national_candidates(national: str) -> list[str]:
+    """Every number that these digits of `national_ending` may be, by the lengths that each country has."""
+    candidates = []
+    for code in _COUNTRY_CODES:
+        plan = _plan(code)
+        if plan is not None:
+            # Italy, for one, keeps the zero.
+            candidates += [code + each for each in (national, f"0{national}") if len(each) in plan.lengths]
+    return candidates
+
+
 def ending(text: str) -> str:
     """The last six digits: the same in every writing of a number. Empty for a name."""
     return (digits(text) or "")[-_ENDING:]
@@ -226,6 +238,22 @@ def is_of_country(number: str, alpha_3: str | None) -> bool:
     region = countries.alpha_2(alpha_3 or "")
     code = phonenumbers.country_code_for_region(region) if region else 0
     return bool(code) and number.startswith(str(code))
+
+
+def mask(number: str) -> str:
+    """A number of which only the calling code and the last three digits are shown, such as `+44 ••• •••123`.
+
+    A short code names no person and is shown whole. Of what is no number only the last three characters are shown.
+    """
+    if (digits(number) or "").isdigit() and len(digits(number) or "") < MIN_DIGITS:
+        return number
+    calling_code, _ = place(number)
+    return f"{f'+{calling_code} ' if calling_code else ''}••• •••{number[-_SHOWN_END:]}"
+
+
+def mask_ending(digits: str) -> str:
+    """The last digits of a number, which say nothing of its country, masked in the same way."""
+    return f"••• •••{digits[-_SHOWN_END:]}"
 
 
 def hide_all(text: str) -> str:

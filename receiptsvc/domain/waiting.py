@@ -13,3 +13,11 @@ def measure(status: Status, *, created_at: datetime, deliver_after: datetime | N
         return None
     since = max(created_at, deliver_after or created_at)
     return max(now - since, timedelta(0))
+
+
+def find_overdue_since(
+    status: Status, *, created_at: datetime, deliver_after: datetime | None, now: datetime
+) -> datetime | None:
+    """Since when a message's final report is overdue; None: it is not."""
+    waited = measure(status, created_at=created_at, deliver_after=deliver_after, now=now)
+    return now - waited + OVERDUE_AFTER if waited is not None and waited >= OVERDUE_AFTER else None

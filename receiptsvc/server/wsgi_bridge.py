@@ -27,6 +27,7 @@ from receiptsvc.server.event_streams import Stream
 from receiptsvc.server.threads import NativeThreads, Result
 
 MAX_PIECE_SECONDS = 60.0  # for a client to take a piece of a long answer: it may have to process it first
+MAX_FORM_BYTES = 256 * 1024  # ten thousand characters, each of them percent-encoded
 LARGE_BYTES = 128 * 1024  # of a body: reading it makes tens of megabytes of objects, and holds the processor for long
 
 Run: TypeAlias = "Callable[..., Any]"
@@ -34,6 +35,8 @@ Run: TypeAlias = "Callable[..., Any]"
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _RESERVED_THREADS = 2
+_PAGE_THREADS = 10  # all but the free ones: no browser has a key
+_FORM = "form"  # holds the bodies of all forms: who sends one is not known before it is read
 _FREE_THREADS = 2  # of a pool, that no single key gets
 _MAX_LARGE = 8  # requests with a large body: one that is served, and those that wait for it
 _MAX_LARGE_OF_ONE = 4  # of one key
@@ -67,6 +70,10 @@ class WsgiBridge:
     The loop reads a body first, and only if the key is right. Without a right key the application gets an empty body,
     and refuses the request in its own words. It also gets an empty body in place of one over `max_bytes`: it then sees
     the claimed length, or `max_bytes` + 1. A `Stream` that it answers with needs no thread: the loop serves it.
+
+    Below `page_path` a browser shows a session in place of a key, which only the application can check. There bodies
+    are forms: short, and read without a key. These pages have threads of their own, so that they open while all others
+    wait for the database.
     """
 
     def __init__(
@@ -78,6 +85,7 @@ class WsgiBridge:
         find_key: Callable[[str], str | None],
         reserved_paths: frozenset[str] = frozenset(),
         reading_posts: frozenset[str] = frozenset(),
+        page_path: str | None = None,
     ) -> None:
         """`find_key`: the name of the key in a header Authorization, None without a right one.
 
@@ -86,20 +94,24 @@ class WsgiBridge:
         """
         self._inner, self._reserved_paths, self._find_key = inner, reserved_paths, find_key
         self._reading_posts = reading_posts
+        self._page_path = page_path
         self._max_bytes = max_bytes
         # What writes may wait for another transaction, and what reads must not wait behind it.
         self._reading_lane, self._writing_lane = _Lane(threads - threads // 2), _Lane(threads // 2)
         self._reserved_lane = _Lane(_RESERVED_THREADS, is_low_priority=False)
+        self._page_lane = _Lane(_PAGE_THREADS)
         self._large_bodies = Shares(_MAX_LARGE, of_one=_MAX_LARGE_OF_ONE)
         self._large_thread = NativeThreads(1, is_low_priority=True)
         self._budget = ByteBudget(max(_MIN_BUDGET_BYTES, 4 * max_bytes))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """One request."""
+        if self._is_of_page(environ["PATH_INFO"]):
+            return self._answer_page(environ, start_response)
         lane = self._find_lane(environ)
         key = self._find_key(environ.get("HTTP_AUTHORIZATION", ""))
         if key is None:
-            return self._answer_unauthenticated(lane, environ, start_response)
+            return self._answer_unauthenticated(lane, environ, start_response, b"")
         connection = connection_of(environ)
         if connection is not None:
             connection.prove(("key", key))
@@ -118,15 +130,29 @@ class WsgiBridge:
         return self._reading_lane if is_reading else self._writing_lane
 
     def _answer_unauthenticated(
-        self, lane: _Lane, environ: WSGIEnvironment, start_response: StartResponse
+        self, lane: _Lane, environ: WSGIEnvironment, start_response: StartResponse, body: bytes
     ) -> Iterable[bytes]:
         if lane.unauthenticated >= _MAX_UNAUTHENTICATED:
             return _refuse(BodyFault.FULL, environ, start_response)
         lane.unauthenticated += 1
         try:
-            return self._answer(partial(lane.run, None), environ, start_response, b"")
+            return self._answer(partial(lane.run, None), environ, start_response, body)
         finally:
             lane.unauthenticated -= 1
+
+    def _is_of_page(self, path: str) -> bool:
+        return self._page_path is not None and (path == self._page_path or path.startswith(f"{self._page_path}/"))
+
+    def _answer_page(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if not has_body(environ):
+            return self._answer_unauthenticated(self._page_lane, environ, start_response, b"")
+        with self._budget.incoming(_FORM) as incoming:
+            try:
+                body = read_body(environ, incoming, MAX_FORM_BYTES)
+            except BodyRefused as refused:
+                return _refuse(refused.fault, environ, start_response)
+            environ["CONTENT_LENGTH"] = str(len(body))
+            return self._answer_unauthenticated(self._page_lane, environ, start_response, body)
 
     def _answer_with_body(
         self,
@@ -206,6 +232,7 @@ class WsgiBridge:
 
 
 _DETAILS = {
+    BodyFault.TOO_LARGE: f"A form may have {MAX_FORM_BYTES // 1024} KiB.",
     BodyFault.CUT: "The body ended before the length that was claimed for it.",
     BodyFault.SLOW: "The body came too slowly.",
     BodyFault.FULL: "There is no room for this at the moment.",

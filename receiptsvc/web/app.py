@@ -33,6 +33,7 @@ from receiptsvc.web.api import (
 from receiptsvc.web.docs import pages
 from receiptsvc.web.http import auth, caching, context, errors
 from receiptsvc.web.http.readiness import ProbeStorage
+from receiptsvc.web.ops import site
 from receiptsvc.web.schemas.base import Installation, SchemaContext
 from receiptsvc.web.schemas.events import write as write_event
 
@@ -55,8 +56,17 @@ class Id(BaseConverter):
     regex = r"(?!(?:cancel|lookup|query|replay)\Z)[^/]+"
 
 
-def create_app(settings: Settings, database: Database, *, probe_storage: ProbeStorage | None = None) -> Flask:
-    """The application for these settings, on this database. `probe_storage`: see `ReadinessProbe`."""
+def create_app(
+    settings: Settings,
+    database: Database,
+    *,
+    probe_storage: ProbeStorage | None = None,
+    page_database: Database | None = None,
+) -> Flask:
+    """The application for these settings, on this database. `probe_storage`: see `ReadinessProbe`.
+
+    `page_database`: the same by other connections, for the ops page.
+    """
     app = Flask("receiptsvc.web", static_folder=None, template_folder="docs/templates")
     app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, PROVIDE_AUTOMATIC_OPTIONS=False)
     json = DefaultJSONProvider(app)
@@ -64,7 +74,9 @@ def create_app(settings: Settings, database: Database, *, probe_storage: ProbeSt
     app.json = json
     app.url_map.converters |= {"anything": RestOfPath, "id": Id}
     app.url_map.merge_slashes = False  # a clientRef may hold several in a row
-    context.attach(app, settings, database, Feed(database, write_event), probe_storage)
+    feed = Feed(database, write_event)
+    page_database = page_database or database
+    context.attach(app, settings, database, feed, probe_storage=probe_storage, page_database=page_database)
     auth.guard(app, auth.KnownKeys(settings.api_keys))
     for module in (
         messages,
@@ -85,6 +97,8 @@ def create_app(settings: Settings, database: Database, *, probe_storage: ProbeSt
         pages,
     ):
         app.register_blueprint(module.blueprint)
+    if settings.has_ops_page:
+        app.register_blueprint(site.blueprint)
     errors.register(app, is_operator=partial(auth.shows_scope, "ops"))
     caching.register(app)
     app.after_request(_harden)
@@ -116,7 +130,7 @@ def _with_context(serve: WSGIApplication, installation: Installation) -> WSGIApp
 def _harden(response: Response) -> Response:
     request.environ[ROUTE] = request.url_rule.rule if request.url_rule else None  # for the access log
     response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers.setdefault("Referrer-Policy", "no-referrer")
     if response.mimetype == "text/html":
-        response.headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
+        response.headers.setdefault("Content-Security-Policy", _CONTENT_SECURITY_POLICY)
     return response

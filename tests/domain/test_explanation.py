@@ -180,6 +180,16 @@ def test_it_says_what_each_report_did() -> None:
     assert list(explain(recorded(*(report for report, _ in SENTENCES))).sentences) == [why for _, why in SENTENCES]
 
 
+def test_it_knows_which_report_decided_when_another_was_recorded() -> None:
+    befores = list(explain(recorded(*(report for report, _ in SENTENCES))).befores)
+    assert befores == [None, 0, 1, 1, 1, 1, 5, 5, 7, 7, 7, 10, 10, 10, 13]
+
+
+def test_of_a_part_it_is_known_only_before_the_gap() -> None:
+    told = recorded(ACCEPTED, said(Status.SENT, 5), said(Status.DELIVERED, 6), said(Status.SENT, 7))
+    assert list(explain(told, gap=2).befores) == [None, 0, None, None]
+
+
 def test_a_weaker_report_of_our_own_left_the_status_as_it_was() -> None:
     told = recorded(ACCEPTED, own(Status.FAILED, 1), own(Status.EXPIRED, 2))
     assert explain(told).sentences[2] == "It left the status as it was: failed, recorded before, counts more."
@@ -191,6 +201,7 @@ def test_a_superseded_report_does_not_count() -> None:
     explanation = explain(told)
     assert explanation.winner == 2
     assert explanation.because.endswith("; that is a final word, and it has given no other.")
+    assert list(explanation.befores) == [None, None, 0]
     assert list(explanation.sentences)[1:] == [
         "Another reading of its receipt took its place at 2026-01-05T13:30:00Z; it counts no more.",
         "It changed the status from accepted to expired.",

@@ -1,6 +1,6 @@
 """How long a message waits for its final report."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from receiptsvc.domain import waiting
 from receiptsvc.domain.statuses import FINAL, Status
@@ -19,3 +19,12 @@ def test_it_waits_since_its_acceptance_or_its_deliver_after_until_it_is_final() 
     assert measure(Status.ACCEPTED, 600, 90) == timedelta(0), "its time has not come"
     assert measure(Status.SENT, None, -1) == timedelta(0), "a clock that was set back"
     assert {measure(status, None, 90) for status in FINAL} == {None}
+
+
+def test_it_is_overdue_since_an_hour_after_that() -> None:
+    def find(status: Status, now: float) -> datetime | None:
+        return waiting.find_overdue_since(status, created_at=T0, deliver_after=seconds(60), now=seconds(now))
+
+    assert find(Status.SENT, 3659) is None
+    assert find(Status.SENT, 3660) == find(Status.SENT, 90_000) == seconds(3660)
+    assert find(Status.DELIVERED, 90_000) is None

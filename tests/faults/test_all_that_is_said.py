@@ -45,6 +45,9 @@ ELSEWHERE = {
     "intake.not_spooled": "tests/intake/test_group_commit.py",
     "intake.spool_trial_failed": "tests/intake/test_group_commit.py",
     "intake.trial_failed": "tests/intake/test_group_commit.py",
+    "ops.database_away": "tests/web/ops/test_incident.py",
+    "ops.sign_in_refused": "tests/web/ops/test_sign_in.py",
+    "ops.signed_in": "tests/web/ops/test_sign_in.py",
     "process.batch_failed": "tests/worker/test_poison.py",
     "process.row_failed": "tests/worker/test_poison.py",
     "request.failed": "tests/web/test_errors.py",
@@ -105,7 +108,7 @@ FINDINGS = {
     "worker_unseen": "worker unseen",
 }
 _NAME = re.compile(
-    r"(?:events|fault|files|health|idempotency|intake|process|readiness|request|send|settings|spool|storage"
+    r"(?:events|fault|files|health|idempotency|intake|ops|process|readiness|request|send|settings|spool|storage"
     r"|time_slices|web|worker)\.[a-z_]+"
 )
 _HOUR = timedelta(hours=1)

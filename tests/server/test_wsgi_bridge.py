@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from typing import Any
@@ -15,6 +16,7 @@ from receiptsvc.server.wsgi_bridge import WsgiBridge
 
 MAX_BYTES = 100
 RESERVED = "/reserved"
+PAGE = "/page"
 
 
 class Inner:
@@ -23,8 +25,10 @@ class Inner:
     def __init__(self) -> None:
         self.may_answer = threading.Event()
         self.may_answer.set()
+        self.waiting: Counter[str] = Counter()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        self.waiting[environ["PATH_INFO"]] += 1
         self.may_answer.wait(20)
         start_response("200 OK", [])
         return [environ["CONTENT_LENGTH"].encode(), b" ", environ["wsgi.input"].read()]
@@ -46,7 +50,12 @@ def call(inner: Inner) -> Call:
         return authorization.removeprefix("Bearer ") or None
 
     application = WsgiBridge(
-        inner, threads=2, max_bytes=MAX_BYTES, find_key=find_key, reserved_paths=frozenset({RESERVED})
+        inner,
+        threads=2,
+        max_bytes=MAX_BYTES,
+        find_key=find_key,
+        reserved_paths=frozenset({RESERVED}),
+        page_path=PAGE,
     )
 
     def call(body: bytes = b"", *, key: str = "a", path: str = "/", **more: object) -> tuple[int, bytes]:
@@ -68,6 +77,33 @@ def call(inner: Inner) -> Call:
 def test_a_body_is_read_only_with_a_right_key(call: Call) -> None:
     assert call(b"body") == (200, b"4 body")
     assert call(b"body", key="") == (200, b"4 ")
+
+
+@pytest.mark.parametrize("path", [PAGE, f"{PAGE}/search"])
+def test_the_forms_of_a_page_are_read_without_a_key(call: Call, path: str) -> None:
+    assert call(b"q=1", key="", path=path) == (200, b"3 q=1")
+
+
+def test_a_form_that_is_too_long_is_answered_with_a_problem(call: Call) -> None:
+    status, body = call(b"x" * (wsgi_bridge.MAX_FORM_BYTES + 1), key="", path=PAGE)
+    assert (status, json.loads(body)["status"]) == (413, 413)
+
+
+def test_what_only_begins_like_a_page_is_none(call: Call) -> None:
+    assert call(b"body", key="", path=f"{PAGE}s") == (200, b"4 ")
+
+
+def test_a_page_opens_while_all_other_threads_wait(call: Call, inner: Inner) -> None:
+    inner.may_answer.clear()
+    waiting = [
+        gevent.spawn(call, key=f"key {each}", REQUEST_METHOD=method) for each in range(4) for method in ("GET", "POST")
+    ]
+    gevent.sleep(0.1)
+    pages = [gevent.spawn(call, b"q=1", key="", path=PAGE)]
+    gevent.sleep(0.1)
+    assert inner.waiting == {"/": 2, PAGE: 1}
+    inner.may_answer.set()
+    gevent.joinall([*waiting, *pages], timeout=10)
 
 
 def test_the_application_refuses_a_body_that_is_too_long(call: Call) -> None:

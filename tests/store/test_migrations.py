@@ -64,7 +64,7 @@ def words_by_name(texts: Mapping[Any, object]) -> dict[Any, set[str]]:
 def test_no_foreign_key_forbids_to_drop_a_time_slice(database: Database) -> None:
     with database.connection() as connection:
         keys = sa.inspect(connection).get_multi_foreign_keys().values()
-    assert {key["referred_table"] for of_table in keys for key in of_table} == {"messages"}
+    assert {key["referred_table"] for of_table in keys for key in of_table} == {"messages", "users"}
 
 
 def test_every_constraint_and_index_is_named(database: Database) -> None:

@@ -49,7 +49,7 @@ class Tab:
         target = process.call("Target.createTarget", {"url": "about:blank"})["targetId"]
         attached = process.call("Target.attachToTarget", {"targetId": target, "flatten": True})
         self._session = attached["sessionId"]
-        for domain in ("Page", "Runtime", "Log"):
+        for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
         self.call("Page.setLifecycleEventsEnabled", {"enabled": True})
 
@@ -61,6 +61,22 @@ class Tab:
         """Go to an address, and wait until all of it is there."""
         loader = self.call("Page.navigate", {"url": url})["loaderId"]
         self._process.wait_for("Page.lifecycleEvent", {"loaderId": loader, "name": "load"})
+
+    @contextmanager
+    def leaving(self) -> Iterator[None]:
+        """A block that leads to another page: at its end all of that is there."""
+        seen = len(self._process.seen("Page.loadEventFired"))
+        yield
+        self._process.wait_for_another("Page.loadEventFired", seen)
+
+    def follow(self, script: str) -> None:
+        """Run what leads to another page, and wait until all of that is there."""
+        with self.leaving():
+            self.run(f"{script}; 0")
+
+    def fill(self, selector: str, text: str) -> None:
+        """Write a text into a field."""
+        self.run(f"document.querySelector({json.dumps(selector)}).value = {json.dumps(text)}")
 
     def run(self, script: str) -> Any:
         """The value of an expression of JavaScript; of a promise, what it comes to."""
@@ -82,7 +98,7 @@ class Tab:
     def press(self, key: str) -> None:
         """Press and release a key."""
         text = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" else {}
-        code = {"Enter": 13, "Escape": 27, "ArrowDown": 40}.get(key, ord(key[0]))
+        code = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowDown": 40}.get(key, ord(key[0]))
         for kind in ("keyDown", "keyUp"):
             event = {"type": kind, "key": key, "windowsVirtualKeyCode": code, **(text if kind == "keyDown" else {})}
             self.call("Input.dispatchKeyEvent", event)
@@ -96,6 +112,10 @@ class Tab:
         logged = [event["entry"]["text"] for event in self._process.seen("Log.entryAdded")]
         raised = [event["exceptionDetails"]["text"] for event in self._process.seen("Runtime.exceptionThrown")]
         return logged + raised
+
+    def requested(self) -> list[str]:
+        """What the page has asked for since the browser began, by address."""
+        return [event["request"]["url"] for event in self._process.seen("Network.requestWillBeSent")]
 
 
 class _Process:
@@ -133,6 +153,14 @@ class _Process:
             if event.get("method") == name and parameters.items() <= event["params"].items():
                 return
         raise AssertionError(f"the browser ended before {name}")
+
+    def wait_for_another(self, name: str, seen: int) -> None:
+        """Wait until more than so many events of a name have come."""
+        messages = self._messages()
+        while len(self.seen(name)) <= seen:
+            message = next(messages, None)
+            assert message is not None, f"the browser ended before {name}"
+            self._events.append(message)
 
     def seen(self, name: str) -> list[dict[str, Any]]:
         return [event["params"] for event in self._events if event.get("method") == name]

@@ -12,7 +12,8 @@ from receiptsvc.web.http import auth
 from tests.support.callers import ALL, SECRETS, bearer, make_settings
 
 DOCS = {"/", "/openapi.json", "/docs", "/docs/", "/docs/<name>", "/docs/guides/<path:path>", "/docs/search.json"}
-PUBLIC = {*DOCS, "/static/<path:name>", "/healthz", "/metrics", "/readyz"}
+OPS = {"/ops/sign-in", "/ops/static/<name>"}
+PUBLIC = {*DOCS, *OPS, "/static/<path:name>", "/healthz", "/metrics", "/readyz"}
 ADDRESSES = (("/v1/messages", "POST", "send"), ("/v1/messages", "GET", "read"), ("/v1/ledger", "GET", "ops"))
 
 

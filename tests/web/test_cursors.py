@@ -27,6 +27,7 @@ REAL: list[tuple[Cursor[Any], Any]] = [
     (cursors.MESSAGES, ListCursor(Order.CHANGED, (AT, ID))),
     (cursors.MESSAGES, ListCursor(Order.CLIENT_REF, ('a"\\\n\u2019\U0001f600.', AT, ID))),
     (cursors.CONVERSATIONS, TimeCursor(AT, ID)),
+    (cursors.CONVERSATION, TimeCursor(AT, ID)),
     (cursors.TIMELINE, TimelineCursor(AT, 3, ID, 2**63 - 1)),
     (cursors.RECIPIENT, TimeCursor(AT, ID)),
     (cursors.REPLIES, TimeCursor(AT, ID)),

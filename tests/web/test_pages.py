@@ -9,8 +9,10 @@ from werkzeug.test import Client
 
 from receiptsvc.locations import PROJECT
 from receiptsvc.server.public_path import UnderPublicPath
+from receiptsvc.store.core.db import Database
+from receiptsvc.web.app import create_app
 from receiptsvc.web.docs import guides, markdown, site
-from tests.support.callers import bearer
+from tests.support.callers import bearer, make_settings
 from tests.support.page_links import Page, assert_whole, crawl
 from tests.test_docs import anchors_of
 
@@ -45,18 +47,24 @@ def test_every_link_leads_to_something_under_any_path(desk: FlaskClient, path: s
 @pytest.mark.parametrize(
     ("path", "address", "location"),
     [
-        ("", "/", "docs"),
+        ("", "/", "ops"),
         ("", "/docs/", "../docs"),
-        ("/sms", "/", "docs"),  # a proxy took the path off: it is in the address that the browser asked
-        ("/sms", "/sms", "/sms/docs"),
-        ("/sms", "/sms/", "/sms/docs"),
+        ("/sms", "/", "ops"),  # a proxy took the path off: it is in the address that the browser asked
+        ("/sms", "/sms", "/sms/ops"),
+        ("/sms", "/sms/", "/sms/ops"),
         ("/sms", "/sms/docs/", "/sms/docs"),
     ],
 )
-def test_a_browser_is_sent_to_the_documentation(desk: FlaskClient, path: str, address: str, location: str) -> None:
+def test_a_browser_is_sent_to_a_page(desk: FlaskClient, path: str, address: str, location: str) -> None:
     client = Client(UnderPublicPath(desk.application, path, {"docs"}))
     answer = client.get(address, headers=BROWSER)
     assert (answer.status_code, answer.headers["Location"]) == (302, location)
+
+
+def test_without_the_ops_page_a_browser_is_sent_to_the_documentation(desk_database: Database) -> None:
+    client = create_app(make_settings(OPS_PAGE="off"), desk_database).test_client()
+    assert client.get("/", headers=BROWSER).headers["Location"] == "docs"
+    assert client.get("/ops", headers=BROWSER).status_code == 404
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "text/html;q=0.5,application/json", ""])

@@ -25,6 +25,7 @@ from receiptsvc.domain import meanings, sentences
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.operator_actions import RESOLVED_BY_HAND
 from receiptsvc.domain.statuses import FINAL, Status
+from receiptsvc.domain.times import describe_duration
 
 Json = Mapping[str, Any]
 
@@ -39,7 +40,6 @@ _OWN_STYLES = {
     Status.EXPIRED: "yellow",
     Status.CANCELLED: "yellow",
 }
-_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 _STYLES = {status.value: _OWN_STYLES.get(status, "red" if status in FINAL else "cyan") for status in Status}
 _RANKS = {status: rank for rank, status in enumerate(_STYLES)}
 _OF_HOLDS = frozenset({"worker_unseen", "gateway_amiss"})  # findings that the lines about what holds sending tell
@@ -423,19 +423,11 @@ def reason(transition: Json) -> str:
     return "; ".join(part for part in (" ".join(parts), str(reason or "")) if part)
 
 
-def duration(seconds: float) -> str:
-    """About how long: in the greatest unit of which there are two or more, or exactly one."""
-    whole = max(0, int(seconds))
-    return next(
-        (f"{whole // length} {unit}" for length, unit in _UNITS if whole >= 2 * length or whole == length), f"{whole} s"
-    )
-
-
 def age(value: object) -> str | None:
     """How long ago one of the API's times is, by this machine's clock; None for anything else."""
     try:
         at = datetime.fromisoformat(str(value))
-        return duration((datetime.now(UTC) - at).total_seconds())
+        return describe_duration((datetime.now(UTC) - at).total_seconds())
     except (TypeError, ValueError, OverflowError):
         return None
 
@@ -486,7 +478,7 @@ def _describe_entry(entry: Json, numbers: Mapping[object, str]) -> tuple[Text, T
             to = plain(entry.get("recipient"))
             line = Text.assemble(f"to {to}{sender}: ", (plain(entry.get("text")), "bold"))
             if entry.get("overdue"):
-                waited = duration(float(entry.get("waitingSeconds") or 0))
+                waited = describe_duration(float(entry.get("waitingSeconds") or 0))
                 line.append(f" (overdue: {plain(entry.get('status'))}, without a final report for {waited})", "yellow")
             return Text("→", "bold cyan"), words(numbers.get(entry.get("id"), "")), line
         case "transition":

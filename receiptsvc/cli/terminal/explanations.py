@@ -8,6 +8,7 @@ from rich.text import Text
 from receiptsvc.cli.terminal import display, tables
 from receiptsvc.cli.terminal.display import Json, cell, count, format_time, plain
 from receiptsvc.cli.terminal.tables import Column
+from receiptsvc.domain.times import describe_duration
 
 _DELAYS = {
     "acceptedToOffered": "accepted to offered",
@@ -52,7 +53,7 @@ def describe_age(explanation: Json) -> Text:
     ago = display.age(accepted)
     text = Text(f"It was accepted {ago} ago ({format_time(accepted)})" if ago else "")
     if waiting is not None:
-        text.append(f"{'; it' if ago else 'It'} has waited {display.duration(float(waiting))} for its final report")
+        text.append(f"{'; it' if ago else 'It'} has waited {describe_duration(float(waiting))} for its final report")
     if explanation.get("overdue"):
         text.append(": overdue", "bold yellow")
     return text.append(".") if text else text

@@ -7,9 +7,10 @@ from rich.console import Console
 from rich.text import Text
 
 from receiptsvc.cli.terminal import display, tables
-from receiptsvc.cli.terminal.display import Json, cell, count, duration, format_time, plain
+from receiptsvc.cli.terminal.display import Json, cell, count, format_time, plain
 from receiptsvc.cli.terminal.tables import Cell, Column
 from receiptsvc.domain.failures import FAILURES, FailureReason
+from receiptsvc.domain.times import describe_duration
 
 _REASONS = {FailureReason.UNSAID.value: "unsaid: the gateway gave no reason"}
 _FAILURES = frozenset(status.value for status in FAILURES)
@@ -109,7 +110,7 @@ def print_breakdown(out: Console, breakdown: Json) -> None:
 def print_overdue(out: Console, overdue: Json) -> None:
     """How many messages should have ended, by status and age, and which are the oldest."""
     statuses: Sequence[Json] = overdue.get("statuses") or ()
-    after = duration(int(overdue.get("olderThan") or 0))
+    after = describe_duration(int(overdue.get("olderThan") or 0))
     ages = [age for waiting in statuses for age in waiting.get("ages") or ()]
     if not count_overdue(overdue):
         tables.say(out, f"Nothing is overdue: no message has waited {after} for its final report.")
@@ -202,8 +203,8 @@ def _describe_counts(counts: Mapping[str, int]) -> str:
 
 
 def _describe_age(age: Json) -> str:
-    begin, end = duration(int(age.get("olderThanSeconds") or 0)), age.get("youngerThanSeconds")
-    return f"{begin} or longer" if end is None else f"{begin} to {duration(int(end))}"
+    begin, end = describe_duration(int(age.get("olderThanSeconds") or 0)), age.get("youngerThanSeconds")
+    return f"{begin} or longer" if end is None else f"{begin} to {describe_duration(int(end))}"
 
 
 def _at_least(number: int, *, is_exact: bool) -> str:

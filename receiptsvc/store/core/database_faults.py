@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from receiptsvc.domain.errors import LockTimeout, NotMigrated, ReadOnly, StatementTimeout, StorageUnavailable
+from receiptsvc.domain.errors import LockTimeout, NoneFree, NotMigrated, ReadOnly, StatementTimeout, StorageUnavailable
 from receiptsvc.store.core.schema import MIGRATE
 
 # What a database may raise that `explain` explains; an OSError is about SQLite's folder.
@@ -75,7 +75,7 @@ _READ_ONLY = Fault("read-only", "the server only reads (a standby?): let the dat
 _DISK_FULL = Fault("disk full", "the server's disk is full: make room")
 _CUT_OFF = Fault("connection lost", "the server cut it off: see its log")
 _BROKEN = Fault(None, "what was being done is undone: see the database's log")
-_NONE_FREE = Fault(None, "every connection to the database is in use")
+_NONE_FREE = Fault(None, "every connection to the database is in use", NoneFree)
 
 # What libpq and poolers say when no connection can be made: there is no SQLSTATE then. The server's reasons come first,
 # since a host may have several addresses, of which only one has a server. A server that speaks another language than
@@ -134,6 +134,7 @@ _SQLITE = {
     sqlite3.SQLITE_CANTOPEN: _CANT_OPEN,
     sqlite3.SQLITE_CORRUPT: Fault("damaged", "the file is damaged: restore a backup"),
     sqlite3.SQLITE_FULL: Fault("disk full", "the disk is full: make room"),
+    sqlite3.SQLITE_INTERRUPT: Fault(None, "the statement took too long: see the machine's load", StatementTimeout),
     sqlite3.SQLITE_IOERR: Fault("disk fails", "the disk does not do it: see the system's log"),
     sqlite3.SQLITE_LOCKED: _SQLITE_BUSY,
     sqlite3.SQLITE_NOTADB: Fault("not a database", "the file is no SQLite database: correct DATABASE_URL"),

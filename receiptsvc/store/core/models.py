@@ -582,6 +582,60 @@ class Heartbeat(Base):
     gateway_fault_at: Mapped[datetime | None]
 
 
+class User(Base):
+    """A person who may sign in at the ops page with a password."""
+
+    __tablename__ = "users"
+    __table_args__ = (UniqueConstraint("name"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    password_hash: Mapped[str]
+    made_at: Mapped[datetime]
+    disabled_at: Mapped[datetime | None]
+
+
+class OpsSession(Base):
+    """A sign-in at the ops page. Its secret is known to the browser alone."""
+
+    __tablename__ = "ops_sessions"
+    __table_args__ = (
+        UniqueConstraint("secret_digest"),
+        Index("ix_ops_sessions_who_id", "who", "id"),
+        Index("ix_ops_sessions_ends_at", "ends_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    secret_digest: Mapped[bytes]
+    who: Mapped[str]  # `user` or `key`, and the name
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))
+    key_digest: Mapped[bytes | None]  # of the API key, made with the session's secret: worth nothing without that
+    made_at: Mapped[datetime]
+    seen_at: Mapped[datetime]  # to the minute
+    ends_at: Mapped[datetime]  # whatever is done with it
+    ended_at: Mapped[datetime | None]  # by hand, before
+
+
+class SignInGuesses(Base):
+    """How many sign-ins were tried in a minute: with one name, or in all."""
+
+    __tablename__ = "sign_in_guesses"
+
+    who_digest: Mapped[bytes] = mapped_column(primary_key=True)  # what was typed may be a password
+    minute: Mapped[datetime] = mapped_column(primary_key=True)
+    guesses: Mapped[int]
+
+
+class OpsSearch(Base):
+    """What was searched for on the ops page. Its terms hold personal data: an address names it by its id."""
+
+    __tablename__ = "ops_searches"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    made_at: Mapped[datetime]
+    terms: Mapped[dict[str, Any]]
+
+
 class SchemaCompatibility(Base):
     """One row: a release whose newest migration is this one or a later one may use these tables."""
 

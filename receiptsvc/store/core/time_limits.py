@@ -7,11 +7,18 @@ in the message that begins the transaction: they cost no round trip, and leave n
 gives to somebody else.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from time import monotonic
+from typing import Any
 
 import psycopg
+from sqlalchemy.orm import Session
 
 from receiptsvc.store.core import outages
+
+_SQLITE_STEPS = 10_000  # of SQLite's machine between two looks at the clock: some hundred microseconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +42,7 @@ class TimeLimits:
 
 
 REQUEST = TimeLimits(lock=1.5, statement=10, idle=10)  # somebody waits for the answer
+PANEL = TimeLimits(lock=0.25, statement=0.25, idle=5)  # a part of the ops page: a late one is shown as late
 EXPORT = TimeLimits(lock=1.5, statement=60, idle=10)  # one slice
 WORK = TimeLimits(lock=5, statement=60, idle=15)  # the worker's: a batch, or an answer of the gateway
 TIME_SLICE = TimeLimits(lock=0.05, statement=600, idle=2)  # of a step to make one: callbacks may wait for its locks
@@ -49,3 +57,15 @@ def begin(connection: psycopg.Connection, command: bytes) -> float:
     result = connection.pgconn.exec_(command)
     outages.check(result)
     return float(result.get_value(0, 0) or 0)
+
+
+@contextmanager
+def interrupting(session: Session, seconds: float) -> Iterator[None]:
+    """On SQLite, which has no limits of its own: what runs on after so many seconds ends as StatementTimeout."""
+    driver: Any = session.connection().connection.driver_connection
+    ends_at = monotonic() + seconds
+    driver.set_progress_handler(lambda: monotonic() > ends_at, _SQLITE_STEPS)
+    try:
+        yield
+    finally:
+        driver.set_progress_handler(None, 0)

@@ -18,6 +18,7 @@ from receiptsvc import ids
 from receiptsvc.domain import correlation
 from receiptsvc.domain.errors import ReceiptsvcError, Refused
 from receiptsvc.domain.inbox import RECORDED, Channel, ReceiptOutcome
+from receiptsvc.domain.messages import Callback
 from receiptsvc.store.core import audits, bulk
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.keyset import Equals, Scan, scan
@@ -147,6 +148,11 @@ class ReceiptDetail(ReceiptEntry):
     message: Message | None  # of `message_id`
     audits: Sequence[Audit]
 
+    @property
+    def callback(self) -> Callback:
+        """The callback that brought it, as it was kept."""
+        return Callback(self.row.method, self.query, self.content_type, self.body, self.content_encoding)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplaySelection:
@@ -205,6 +211,25 @@ def find_receipt(session: Session, receipt_id: UUID) -> ReceiptDetail | None:
         message=session.get(Message, entry.message_id) if entry.message_id else None,
         audits=audits.read(session, ids.public("rcp", receipt_id)),
     )
+
+
+def find_callbacks(session: Session, receipt_ids: Collection[UUID]) -> Mapping[UUID, tuple[InboxRow, Callback]]:
+    """The rows of these receipts, and the callbacks that brought them. For few: each may have a megabyte."""
+    if not receipt_ids:
+        return {}
+
+    def load(row_ids: Collection[UUID]) -> dict[UUID, InboxRow]:
+        return {row.id: row for row in session.scalars(select(InboxRow).where(InboxRow.id.in_(row_ids)))}
+
+    rows = load(receipt_ids)
+    others = {row.callback_id for row in rows.values() if row.callback_id}
+    holders = load(others) if others else {}
+    found = {}
+    for row in rows.values():
+        holder = (holders.get(row.callback_id) if row.callback_id else None) or row
+        callback = Callback(row.method, holder.query, holder.content_type, holder.body, holder.content_encoding)
+        found[row.id] = row, callback
+    return found
 
 
 def describe_matches(session: Session, receipt_ids: Collection[UUID]) -> Mapping[UUID, str]:

@@ -1,4 +1,4 @@
-"""Lists of replies, and the history of one recipient: everything sent to it and received from it."""
+"""Lists of replies, and everything sent to and received from one recipient, or in one conversation, newest first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain import conversations
+from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.keyset import Scan, scan
 from receiptsvc.store.core.models import Message, Reply
@@ -56,6 +57,30 @@ def read_contact(
     """Everything sent to a number and received from it, the newest first, by the time at which we got it."""
     sent = Scan(order=(Message.created_at, Message.id), branches=[[Message.recipient == number]])
     received = Scan(order=(Reply.received_at, Reply.id), branches=[[Reply.sender == number]])
+    return _read_newest(session, sent, received, limit=limit, after=after)
+
+
+def read_conversation(
+    session: Session, conversation_id: UUID, *, limit: int, after: TimeCursor | None = None
+) -> Page[TimelineRow, TimeCursor]:
+    """The messages and replies of a conversation, the newest first, by the time at which we got them."""
+    # The index of messages has the status before the time: a branch for each status, merged.
+    equals = [[(Message.conversation_id, conversation_id), (Message.status, status.value)] for status in Status]
+    branches: list[list[ColumnElement[bool]]] = [[] for _ in equals]
+    sent = Scan(order=(Message.created_at, Message.id), branches=branches, equals=equals)
+    received = Scan(order=(Reply.received_at, Reply.id), branches=[[Reply.conversation_id == conversation_id]])
+    return _read_newest(session, sent, received, limit=limit, after=after)
+
+
+def find_by_msgid(session: Session, msgid: str, limit: int) -> Sequence[Reply]:
+    """The replies to which the gateway gave this id; several, if it gave it twice."""
+    return session.scalars(select(Reply).where(Reply.msgid == msgid).limit(limit)).all()
+
+
+def _read_newest(
+    session: Session, sent: Scan, received: Scan, *, limit: int, after: TimeCursor | None
+) -> Page[TimelineRow, TimeCursor]:
+    """The messages of one scan and the replies of the other, merged, the newest first."""
     message_keys = [TimeCursor._make(key) for key in scan(session, sent, limit=limit + 1, after=after).keys]
     reply_keys = [TimeCursor._make(key) for key in scan(session, received, limit=limit + 1, after=after).keys]
     keys = sorted([*message_keys, *reply_keys], reverse=True)
@@ -67,11 +92,6 @@ def read_contact(
     rows.update((row.id, row) for row in _load_replies(session, [key.id for key in page_keys if key in is_reply]))
     entries = [TimelineRow(at=key.at, row=rows[key.id]) for key in page_keys]
     return Page(items=entries, next=page_keys[-1] if len(keys) > limit else None)
-
-
-def find_by_msgid(session: Session, msgid: str, limit: int) -> Sequence[Reply]:
-    """The replies to which the gateway gave this id; several, if it gave it twice."""
-    return session.scalars(select(Reply).where(Reply.msgid == msgid).limit(limit)).all()
 
 
 def _load_replies(session: Session, reply_ids: Sequence[UUID]) -> list[Reply]:

@@ -20,6 +20,7 @@ _COLUMNS = (
     Message.transaction_id,
     Message.transition_count,
 )
+_ON_THE_WAY = (Message.tries, Message.calling_since, Message.due_at, Message.suspicion)
 
 
 def find_version(session: Session, message_id: UUID) -> Version | None:
@@ -29,6 +30,12 @@ def find_version(session: Session, message_id: UUID) -> Version | None:
     only added.
     """
     row = session.execute(select(*_COLUMNS).where(Message.id == message_id)).one_or_none()
+    return tuple(row) if row is not None else None
+
+
+def find_page_version(session: Session, message_id: UUID) -> Version | None:
+    """The same for who also shows what happens to a message while its status stays: tries, and when the next is due."""
+    row = session.execute(select(*_COLUMNS, *_ON_THE_WAY).where(Message.id == message_id)).one_or_none()
     return tuple(row) if row is not None else None
 
 

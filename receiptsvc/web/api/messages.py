@@ -3,22 +3,17 @@
 from typing import Any
 
 from flask import Response, request
-from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.domain import explanation, gateway_clock
-from receiptsvc.domain.accounts import OWN
-from receiptsvc.domain.explanation import Holds, RecordedReport
-from receiptsvc.domain.statuses import Effect, Status
 from receiptsvc.store.core.models import Transition as TransitionRow
 from receiptsvc.store.core.paging import Page
-from receiptsvc.store.health import heartbeats
-from receiptsvc.store.messages import transitions
-from receiptsvc.store.outbound import accounts, idempotency, send_gate
+from receiptsvc.store.outbound import idempotency
 from receiptsvc.store.outbound.idempotency import Claim
 from receiptsvc.store.queries import etags, histories, listing, lookup
 from receiptsvc.store.queries.listing import MessageFilter
-from receiptsvc.store.queries.lookup import MessageDetail, MessageEvidence
+from receiptsvc.store.queries.lookup import MessageDetail
+from receiptsvc.web.answers import explanations
+from receiptsvc.web.answers.explanations import ExplainedMessage
 from receiptsvc.web.http import auth, caching, context
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
@@ -29,9 +24,6 @@ from receiptsvc.web.schemas.receipts import Explanation
 from receiptsvc.web.schemas.submissions import Submission, SubmissionHeaders, SubmissionQuery
 from receiptsvc.web.submit import drafts
 from receiptsvc.web.submit.idempotent import idempotent
-
-_OFFERED = frozenset({Status.ACCEPTED, Status.SEND_UNKNOWN})  # what may still be given to the gateway
-_HINT = "Of its times: {gateway}: DYNMARK_TIMEZONE?"
 
 blueprint = new_blueprint("messages", "One text to one recipient, from its acceptance to its last receipt.")
 
@@ -164,7 +156,7 @@ def list_transitions(query: dict[str, Any], message_id: str) -> Page[TransitionR
     errors=(404, 503),
 )
 @requires("read")
-def explain_message(message_id: str) -> dict[str, Any]:
+def explain_message(message_id: str) -> ExplainedMessage:
     """Explain a message's status
 
     Which report it comes from and why that one counts, what each of the others did, how the message was given to the
@@ -172,64 +164,7 @@ def explain_message(message_id: str) -> dict[str, Any]:
     """
     identifier = ids.parse("msg", message_id)
     with context.database().reading() as session:
-        evidence = lookup.find_evidence(session, identifier) if identifier else None
-        votes = context.readiness().votes.read(session, context.now())
-        holds = _read_holds(session, evidence) if evidence is not None else None
-    if evidence is None:
+        explained = explanations.read(session, identifier) if identifier else None
+    if explained is None:
         raise Problem(404, "There is no message with this id.")
-    reports = [
-        RecordedReport(
-            report=transitions.report_of(row),
-            effect=Effect(row.effect),
-            rule=row.rule,
-            reason=row.reason,
-            superseded_at=row.superseded_at,
-        )
-        for row in evidence.history.transitions
-    ]
-    explained = explanation.explain(reports, is_waiting=bool(evidence.row.suspicion), gap=evidence.history.gap)
-    gateway = gateway_clock.describe(votes, context.now())
-    because = [
-        *(explained.because, explanation.explain_holds(holds, context.now()) if holds is not None else None),
-        _HINT.format(gateway=gateway) if gateway is not None else None,
-    ]
-    return {
-        "row": evidence.row,
-        "because": " ".join(filter(None, because)),
-        "reports": [
-            {"row": row, "is_winner": index == explained.winner, "why": why}
-            for index, (row, why) in enumerate(zip(evidence.history.transitions, explained.sentences, strict=True))
-        ],
-        "rest_after": evidence.history.rest_after,
-        "attempts": evidence.attempts,
-        "transactions": evidence.transactions,
-        "delays": explanation.delays(
-            reports, explained.winner, accepted_at=evidence.row.created_at, offered_at=evidence.row.offered_at
-        ),
-    }
-
-
-def _read_holds(session: Session, evidence: MessageEvidence) -> Holds | None:
-    """What may hold a message; None: it does not wait to be given to the gateway, or for what its account is."""
-    row, settings = evidence.row, context.settings()
-    if row.status not in _OFFERED or row.due_at is None:
-        return None
-    gate, state = send_gate.read(session), context.readiness().read_state(session, context.now())
-    account = accounts.find(session, row.impersonate_user_name or OWN)
-    return Holds(
-        due_at=row.due_at,
-        is_scheduled=row.deliver_after is not None and row.due_at == row.deliver_after,
-        is_offered_again=row.status == Status.SEND_UNKNOWN,
-        is_being_offered=any(attempt.ended_at is None for attempt in evidence.attempts),
-        paused_at=gate.paused_at,
-        paused_by=gate.paused_by,
-        pause_reason=gate.pause_reason,
-        refused_at=gate.refused_at,
-        account_refused_at=account.refused_at if account is not None else None,
-        is_any_worker_alive=bool(state.workers),
-        worker_seen_at=heartbeats.find_last_seen(session, "worker"),
-        can_send=settings.account is not None,
-        suspected_until=account.try_at if account is not None and row.suspicion else None,
-        gateway_faults=state.gateway_faults,
-        per_second=settings.sends_per_second,
-    )
+    return explained

@@ -13,7 +13,7 @@ from pathlib import Path
 from receiptsvc.web.docs import markdown
 from receiptsvc.web.docs.markdown import Text
 
-NAMES = ("sending", "receiving", "statuses", "commands", "operations", "glossary")
+NAMES = ("sending", "receiving", "statuses", "commands", "ops", "operations", "glossary")
 """Those that stand in the navigation, in its order."""
 
 _REFERENCE = "api"

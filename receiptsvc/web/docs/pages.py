@@ -33,11 +33,11 @@ _EXTENSION = "receiptsvc.documentation"
 
 @blueprint.get("/")
 @public
-def send_browser_to_docs() -> Response:
-    """A person who opens the service's address sees what it is; a program gets 404 as for any unknown address."""
+def send_browser_to_pages() -> Response:
+    """A person who opens the service's address sees its page; a program gets 404 as for any unknown address."""
     if request.accept_mimetypes.quality("text/html") <= request.accept_mimetypes.quality("application/json"):
         abort(404)
-    return _redirect(START)
+    return _redirect("ops" if context.settings().has_ops_page else START)
 
 
 @blueprint.get("/openapi.json")
@@ -135,7 +135,7 @@ def _site() -> Site:
 
 def _redirect(target: str) -> Response:
     """To an address as seen from this one: so it is right behind a proxy that takes a path off, too."""
-    location = f"{request.script_root}/{START}" if request.script_root else target
+    location = f"{request.script_root}/{target.lstrip('./')}" if request.script_root else target
     return Response(status=HTTPStatus.FOUND, headers={"Location": location})
 
 

@@ -15,6 +15,7 @@ from receiptsvc.web.http.errors import Problem
 
 BY_POST = "_by_post"  # how the name of a view ends that is a GET's twin
 PUBLIC = "public"
+SESSION = "session"  # of the ops page, which sees to it itself: an API key is of no use there
 
 _ATTRIBUTE = "_receiptsvc_auth"  # of a view: its declared scope
 _EXTENSION = "receiptsvc.known_keys"
@@ -35,8 +36,13 @@ def public(view: View) -> View:
     return _declare(view, PUBLIC)
 
 
+def in_session(view: View) -> View:
+    """Declare that a view asks for a session of the ops page itself."""
+    return _declare(view, SESSION)
+
+
 def declared_scope(view: Callable[..., Any]) -> str | None:
-    """What a view declares: a scope, or PUBLIC; None if it declares nothing."""
+    """What a view declares: a scope, PUBLIC or SESSION; None if it declares nothing."""
     scope: str | None = getattr(view, _ATTRIBUTE, None)
     return scope
 
@@ -49,9 +55,18 @@ class KnownKeys:
 
     def find(self, authorization: str) -> ApiKey | None:
         """The key whose secret is in an `Authorization` header; None without a known one."""
-        sent = _digest(_bearer_secret(authorization).encode("latin-1", "replace"))  # WSGI decodes headers as Latin-1
+        # WSGI decodes headers as Latin-1
+        return self.find_secret(_bearer_secret(authorization).encode("latin-1", "replace"))
+
+    def find_secret(self, secret: bytes) -> ApiKey | None:
+        """The key with this secret; None if there is none."""
+        sent = _digest(secret)
         matches = [key for digest, key in self._digested_keys if hmac.compare_digest(digest, sent)]
         return matches[0] if matches else None
+
+    def named(self, name: str) -> ApiKey | None:
+        """The key of this name; None if the settings no longer list it."""
+        return next((key for _, key in self._digested_keys if key.name == name), None)
 
     def find_name(self, authorization: str) -> str | None:
         """The name of the key that `find` returns."""
@@ -59,7 +74,7 @@ class KnownKeys:
         return key.name if key else None
 
 
-def guard(app: Flask, known_keys: KnownKeys) -> None:
+def guard(app: Flask, keys: KnownKeys) -> None:
     """Check each request to `app` against the scope that its view declares, before the view runs."""
 
     def check() -> None:
@@ -68,17 +83,22 @@ def guard(app: Flask, known_keys: KnownKeys) -> None:
         scope = declared_scope(app.view_functions[request.endpoint])
         if scope is None:
             raise RuntimeError(f"{request.endpoint} does not declare who may call it")
-        if scope != PUBLIC:
-            g.key_name = _authenticate(known_keys, scope).name
+        if scope not in {PUBLIC, SESSION}:
+            g.key_name = _authenticate(keys, scope).name
 
-    app.extensions[_EXTENSION] = known_keys
+    app.extensions[_EXTENSION] = keys
     app.before_request(check)
+
+
+def known_keys() -> KnownKeys:
+    """The keys of the current application."""
+    keys: KnownKeys = current_app.extensions[_EXTENSION]
+    return keys
 
 
 def shows_scope(scope: str) -> bool:
     """Whether the current request, which may do without, shows a key with this scope."""
-    known_keys: KnownKeys = current_app.extensions[_EXTENSION]
-    key = known_keys.find(request.headers.get("Authorization", ""))
+    key = known_keys().find(request.headers.get("Authorization", ""))
     return key is not None and scope in key.scopes
 
 
@@ -112,13 +132,13 @@ def _bearer_secret(authorization: str) -> str:
     return secret.strip() if scheme.lower() == "bearer" else ""
 
 
-def _authenticate(known_keys: KnownKeys, scope: str) -> ApiKey:
+def _authenticate(keys: KnownKeys, scope: str) -> ApiKey:
     """The key of the current request. Raises Problem 401 without a known one, 403 if it lacks `scope`."""
     authorization = request.headers.get("Authorization", "")
     if not _bearer_secret(authorization):
         detail = "This needs an API key: send the header Authorization: Bearer <secret>."
         raise Problem(401, detail, headers={"WWW-Authenticate": _REALM})
-    key = known_keys.find(authorization)
+    key = keys.find(authorization)
     if key is None:
         headers = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
         raise Problem(401, "No API key has this secret.", headers=headers)

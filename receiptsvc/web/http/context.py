@@ -21,13 +21,22 @@ class _Context:
     readiness: ReadinessProbe
     backlog: Backlog | None
     feed: Feed
+    page_database: Database
 
 
-def attach(app: Flask, settings: Settings, database: Database, feed: Feed, probe_storage: ProbeStorage | None) -> None:
+def attach(
+    app: Flask,
+    settings: Settings,
+    database: Database,
+    feed: Feed,
+    *,
+    probe_storage: ProbeStorage | None,
+    page_database: Database,
+) -> None:
     """Give `app` the context that this module's functions read. `probe_storage`: see `ReadinessProbe`."""
     backlog = Backlog(settings.spool_dir) if settings.spool_dir else None
     probe = ReadinessProbe(settings, database, backlog, probe_storage)
-    app.extensions[_EXTENSION] = _Context(settings, database, probe, backlog, feed)
+    app.extensions[_EXTENSION] = _Context(settings, database, probe, backlog, feed, page_database)
 
 
 def settings() -> Settings:
@@ -38,6 +47,11 @@ def settings() -> Settings:
 def database() -> Database:
     """The current application's database."""
     return _current().database
+
+
+def page_database() -> Database:
+    """The same, by connections of the ops page's own, for what must not wait behind the API."""
+    return _current().page_database
 
 
 def readiness() -> ReadinessProbe:

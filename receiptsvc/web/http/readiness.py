@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from threading import Lock, Thread
 from time import monotonic
@@ -34,6 +35,7 @@ from receiptsvc.store.outbound import accounts, call_results, send_gate
 from receiptsvc.store.outbound.accounts import ImpairedAccount
 
 MAX_WAIT_SECONDS = 2.0
+_LOOK_AGAIN = timedelta(seconds=15)
 
 WORKER_UNSEEN = "worker unseen"
 DATABASE_AWAY = "database away"
@@ -72,6 +74,15 @@ ProbeStorage = Callable[[float], Kept]
 """Where a callback would be kept now, within a time limit in seconds. Raises StorageUnavailable if nowhere."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """What a look at the database found, and when."""
+
+    at: datetime
+    gauges: Mapping[str, float]
+    findings: Sequence[Finding]
+
+
 class ReadinessProbe:
     """Runs one check of the database at a time. While a check hangs, the next caller waits for it and starts none."""
 
@@ -88,7 +99,7 @@ class ReadinessProbe:
         self._check: Future[list[Finding]] | None = None
         self._kids = frozenset(key.kid for key in settings.callback_keys)
         self.votes = VoteCache()  # for others, too
-        self._gauges: Mapping[str, float] = {}  # as of the last check that succeeded
+        self.last_look: Look | None = None  # that succeeded
 
     def find_degraded(self, now: datetime) -> list[Finding]:
         """What is degraded. Raises StorageUnavailable if no callback can be kept."""
@@ -111,7 +122,13 @@ class ReadinessProbe:
         with suppress(StorageUnavailable):
             _wait(self._begin_check(now), monotonic() + MAX_WAIT_SECONDS)
             is_read = 1
-        return {**self._gauges, "database_readable": is_read, "settings_unknown": len(self._settings.unknown_names)}
+        gauges = self.last_look.gauges if self.last_look is not None else {}
+        return {**gauges, "database_readable": is_read, "settings_unknown": len(self._settings.unknown_names)}
+
+    def look_soon(self, now: datetime) -> None:
+        """Look at the database, without waiting for it, if the last look is some time ago."""
+        if self.last_look is None or now - self.last_look.at > _LOOK_AGAIN:
+            self._begin_check(now)
 
     def read_state(self, session: Session, now: datetime) -> ServiceState:
         """How the service does, for who has a session already."""
@@ -180,7 +197,7 @@ class ReadinessProbe:
             crowd = pending.find_crowd(session)
             votes = self.votes.read(session, now)
             too_many = connection_limits.find_fault(session, self._settings.database_connections, now)
-        self._gauges = _gauges(state=state, gate=gate, impaired=impaired, crowd=crowd, overdue=overdue, now=now)
+        gauges = _gauges(state=state, gate=gate, impaired=impaired, crowd=crowd, overdue=overdue, now=now)
         found = [] if state.workers else [Finding("worker_unseen", WORKER_UNSEEN)]
         misfit = None if is_current else self._find_misfit()
         found += [misfit] if misfit else []
@@ -198,7 +215,9 @@ class ReadinessProbe:
         clocks.append(("the web process's", self._database.clock.ahead_seconds))
         skews = filter(None, (describe_skew(*clock) for clock in clocks))
         found += [Finding("clock_differs", skew) for skew in skews]
-        return found + ([] if self._settings.account else [Finding("sending_not_configured", SENDING_NOT_CONFIGURED)])
+        found += [] if self._settings.account else [Finding("sending_not_configured", SENDING_NOT_CONFIGURED)]
+        self.last_look = Look(at=now, gauges=gauges, findings=found)
+        return found
 
 
 def _gauges(

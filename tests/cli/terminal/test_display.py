@@ -76,21 +76,6 @@ def test_statuses_have_colours_only_on_a_terminal() -> None:
     assert "\x1b[32mdelivered" in printed.getvalue()
 
 
-def test_durations_are_in_the_greatest_unit_that_says_enough() -> None:
-    shown = {
-        0: "0 s",
-        -5: "0 s",
-        60: "1 min",
-        119.9: "119 s",
-        120: "2 min",
-        3600: "1 h",
-        7199: "119 min",
-        7200: "2 h",
-        200_000: "2 d",
-    }
-    assert {seconds: display.duration(seconds) for seconds in shown} == shown
-
-
 @pytest.mark.parametrize(("number", "words"), [(0, "no replies"), (1, "1 reply"), (2, "2 replies")])
 def test_counts_are_written_with_their_noun(number: int, words: str) -> None:
     assert display.count(number, "reply", "replies") == words

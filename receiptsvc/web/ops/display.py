@@ -1,0 +1,122 @@
+"""How single values look on every page: numbers, times, statuses. Templates use these as filters."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache
+
+from flask import Blueprint
+from markupsafe import Markup
+
+from receiptsvc import ids
+from receiptsvc.domain import meanings, numbers
+from receiptsvc.domain.inbox import ReceiptOutcome
+from receiptsvc.domain.statuses import Status
+from receiptsvc.domain.times import describe_delay, describe_duration
+from receiptsvc.web.http import context
+
+# A shape for each status, so that nobody needs the colours.
+SHAPES = {
+    Status.ACCEPTED: "○",
+    Status.SEND_UNKNOWN: "?",
+    Status.SUBMITTED: "◔",
+    Status.SENT: "◑",
+    Status.DELIVERED: "✓",
+    Status.UNDELIVERED: "✗",
+    Status.EXPIRED: "◷",
+    Status.REJECTED: "⊘",
+    Status.FAILED: "!",
+    Status.CANCELLED: "⊖",
+}
+# Of a receipt: its shape, and the status in whose colour it is.
+OUTCOME_SHAPES = {
+    ReceiptOutcome.PENDING: ("○", "submitted"),
+    ReceiptOutcome.APPLIED: ("✓", "delivered"),
+    ReceiptOutcome.DUPLICATE: ("=", "sent"),
+    ReceiptOutcome.STALE: ("↓", "sent"),
+    ReceiptOutcome.CONFLICTING: ("≠", "send_unknown"),
+    ReceiptOutcome.UNMAPPED: ("?", "send_unknown"),
+    ReceiptOutcome.UNMATCHED: ("◌", "send_unknown"),
+    ReceiptOutcome.QUARANTINED: ("!", "failed"),
+    ReceiptOutcome.DEAD: ("✗", "failed"),
+    ReceiptOutcome.DISMISSED: ("⊖", "cancelled"),
+}
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)")  # as `domain.explanation` writes them
+
+
+def register(blueprint: Blueprint, *, is_revealed: Callable[[], bool]) -> None:
+    """Give the templates these filters. `is_revealed`: whether the current page shows numbers whole."""
+
+    def number(text: str | None) -> str:
+        return "" if text is None else text if is_revealed() else numbers.mask(text)
+
+    def ending(text: str | None) -> str:
+        return "" if text is None else text if is_revealed() else numbers.mask_ending(text)
+
+    def free(text: str | None) -> str:
+        return "" if text is None else text if is_revealed() else numbers.hide_all(text)
+
+    def told(sentence: str) -> Markup:
+        """A sentence of our own that may quote others: its times as `when` has them, the rest as `free` has it."""
+        parts = _TIME.split(sentence)
+        return Markup("").join(
+            when(datetime.fromisoformat(part)) if index % 2 else free(part) for index, part in enumerate(parts)
+        )
+
+    filters: dict[str, Callable[..., str]] = {
+        "number": number,
+        "ending": ending,
+        "free": free,
+        "told": told,
+        "when": when,
+        "status": status,
+        "outcome": outcome,
+        "age": age,
+        "delay": describe_delay,
+        "sentence": sentence,
+    }
+    for name, write in filters.items():
+        blueprint.add_app_template_filter(write, name)
+    blueprint.add_app_template_global(ids.public, "public_id")
+
+
+def when(time: datetime | None) -> Markup:
+    """A time: in the reader's zone where there is script, else UTC; the exact one stands in it."""
+    if time is None:
+        return Markup("")
+    utc = time.astimezone(UTC)
+    exact = utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    shown = utc.strftime("%d %b %Y %H:%M:%S UTC")
+    title = f"{exact[:10]} {exact[11:-1]} UTC"
+    return Markup(f'<time datetime="{exact}" title="{title}">{shown}</time>')  # noqa: S704 - nothing of others is in it
+
+
+@cache
+def status(word: str) -> Markup:
+    """A status, told apart by shape as by colour, with what it means."""
+    means = meanings.STATUSES[Status(word)].means
+    return Markup(
+        '<span class="status status-{}" title="{}"><span aria-hidden="true">{}</span> {}'
+        '<span class="unseen">: {}</span></span>'
+    ).format(word, means, SHAPES[Status(word)], word.replace("_", " "), means)
+
+
+def outcome(word: str) -> Markup:
+    """What became of a receipt, told apart by shape as by colour, with what that means."""
+    shape, colour = OUTCOME_SHAPES[ReceiptOutcome(word)]
+    means = meanings.OUTCOMES[ReceiptOutcome(word)].means
+    return Markup(
+        '<span class="status status-{}" title="{}"><span aria-hidden="true">{}</span> {}'
+        '<span class="unseen">: {}</span></span>'
+    ).format(colour, means, shape, word, means)
+
+
+def sentence(text: str) -> str:
+    """Words of ours as a sentence on a page, where no code is marked."""
+    plain = text.replace("`", "")
+    return f"{plain[:1].upper()}{plain[1:]}" + ("" if plain.endswith((".", "!", "?")) else ".")
+
+
+def age(time: datetime | None) -> str:
+    """How long ago a time was, such as `4 min`."""
+    return "" if time is None else describe_duration((context.now() - time).total_seconds())

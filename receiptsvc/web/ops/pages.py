@@ -1,0 +1,263 @@
+"""The ops page's ground: who looks, how a page is made and what every page has. No page of its own is here."""
+
+import hmac
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial, wraps
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+from flask import Blueprint, Response, g, make_response, render_template, request
+from marshmallow import ValidationError
+from sqlalchemy.exc import DataError
+from sqlalchemy.orm import Session
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from receiptsvc import logs
+from receiptsvc.domain.errors import (
+    LockTimeout,
+    NoneFree,
+    ReceiptsvcError,
+    Refused,
+    StatementTimeout,
+    StorageUnavailable,
+)
+from receiptsvc.store.access import sessions
+from receiptsvc.store.core import audits, time_limits
+from receiptsvc.store.core.models import OpsSession
+from receiptsvc.web.http import auth, context
+from receiptsvc.web.http.errors import RETRY_AFTER_SECONDS, Problem, by_path
+from receiptsvc.web.ops import cookies, cross_site, deadlines, display, incident, static_files
+
+PREFIX = "/ops"
+SCOPE = "ops"  # of the API keys that open the page
+REVEAL = "reveal"
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+View = Callable[..., Any]
+
+_WORDS = {404: "There is nothing at this address.", 405: "This address does not know this method."}
+
+blueprint = Blueprint("ops", "receiptsvc.web.ops", url_prefix=PREFIX, template_folder="templates")
+
+
+class PanelLate(ReceiptsvcError):
+    """A part of a page took longer than it may. It is shown as late, and can be asked for again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Viewer:
+    """Who looks at a page. `actor`: as audits name them."""
+
+    actor: str
+    session_id: UUID
+
+    @property
+    def name(self) -> str:
+        """The user's or the key's name."""
+        return self.actor.partition(" ")[2]
+
+
+def signed_in(view: View) -> View:
+    """Have a view need a session: without one a GET leads to the sign-in, and anything else is refused in words."""
+
+    @wraps(view)
+    def serve(**arguments: Any) -> Any:
+        try:
+            return deadlines.within(deadlines.SECONDS, partial(_serve, view, arguments))
+        except StorageUnavailable as error:
+            return _show_incident(error)
+        except PanelLate as error:
+            return render("late.html", 503) if "ops_viewer" in g else _show_incident(error)
+
+    return auth.in_session(serve)
+
+
+def viewer() -> Viewer:
+    """Who looks at the current page, of a view that is `signed_in`."""
+    found: Viewer = g.ops_viewer
+    return found
+
+
+def reveals() -> bool:
+    """Whether the current request asks for its page with numbers and texts shown. The view notes it: `note_reveal`."""
+    return request.method == "POST" and request.form.get("action") == REVEAL
+
+
+def note_reveal(subject: str) -> None:
+    """Write the audit of a page that is shown with numbers. `subject`: the public id that the page is about."""
+    with context.database().transaction() as session:
+        audits.write(session, at=context.now(), actor=viewer().actor, action=REVEAL, subject=subject)
+
+
+@contextmanager
+def reading() -> Iterator[Session]:
+    """A session that only reads, for a part of a page. Raises PanelLate when it takes longer than it may."""
+    database = context.page_database()
+    try:
+        with database.reading(time_limits.PANEL) as session:
+            if not database.is_sqlite:
+                yield session
+                return
+            with time_limits.interrupting(session, time_limits.PANEL.statement):
+                yield session
+    except (StatementTimeout, LockTimeout, NoneFree) as error:
+        raise PanelLate("the database takes too long") from error
+
+
+def render(template: str, status: int = 200, **values: Any) -> Response:
+    """A page of `templates/ops/`. Its links are relative, so that they are right under any path."""
+    prefix = _prefix()
+    page = render_template(
+        f"ops/{template}",
+        prefix=prefix,
+        asset=lambda name: f"{prefix}ops/static/{name}?v={static_files.read(name).digest}",
+        here=f"{prefix}{request.full_path.lstrip('/').rstrip('?')}",
+        is_read=request.method in {"GET", "HEAD"},
+        viewer=g.get("ops_viewer"),
+        is_revealed=reveals(),
+        **values,
+    )
+    response = make_response(page, status)
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+    response.headers["Referrer-Policy"] = "same-origin"  # with no-referrer a browser would send `Origin: null`
+    return response
+
+
+def redirect(target: str) -> Response:
+    """To a page, such as `messages/msg_…`, after a POST or instead of one that needs more; empty: the start page."""
+    return Response(status=303, headers={"Location": f"{_prefix()}ops{'/' if target else ''}{target}"})
+
+
+@blueprint.before_request
+def _refuse_other_sites() -> WerkzeugResponse | None:
+    if request.method in {"GET", "HEAD"} or cross_site.is_own(context.settings().public_url):
+        return None
+    return render("refused.html", 403, why="This was sent by another site's page, or by no browser. Nothing was done.")
+
+
+@blueprint.errorhandler(Problem)
+def _show_problem(problem: Problem) -> Response:
+    """What the API's functions refuse, in their words."""
+    return render("refused.html", problem.status, why=problem.detail, errors=problem.errors)
+
+
+@blueprint.errorhandler(HTTPException)
+def _show_http_error(error: HTTPException) -> WerkzeugResponse:
+    status = error.code or 500
+    if status < 400:
+        return error.get_response()
+    return render("refused.html", status, why=_WORDS.get(status) or error.description)
+
+
+@blueprint.errorhandler(ValidationError)
+def _show_invalid(error: ValidationError) -> Response:
+    """What the API's fields and cursors refuse."""
+    return render("refused.html", 422, why="Something in this can't be read.", errors=by_path(error.messages))
+
+
+@blueprint.errorhandler(Refused)
+def _show_refusal(refused: Refused) -> Response:
+    return render("refused.html", 409, why=f"{refused}.")
+
+
+@blueprint.errorhandler(DataError)
+def _show_data_error(error: DataError) -> Response:
+    logs.error("request.value_refused", error, method=request.method, route=str(request.url_rule))
+    return render("refused.html", 422, why="The database can't take something that was typed. Write it in another way.")
+
+
+@blueprint.errorhandler(Exception)
+def _show_bug(error: Exception) -> Response:
+    logs.error("request.failed", error, method=request.method, route=str(request.url_rule))
+    return render("refused.html", 500, why="Something went wrong on our side; it has been noted.")
+
+
+def _serve(view: View, arguments: Mapping[str, Any]) -> WerkzeugResponse:
+    """A view's answer to somebody who is signed in, or what the others get."""
+    settings, now = context.settings(), context.now()
+    secret = cookies.read_secret(settings)
+    found = _find_session(secret, now) if secret is not None else None
+    if secret is None or found is None:
+        return _send_to_sign_in()
+    g.ops_viewer = Viewer(actor=found.who, session_id=found.id)
+    response = make_response(view(**arguments))
+    is_old = now - found.seen_at >= sessions.TOUCHED_AFTER
+    if is_old and "Set-Cookie" not in response.headers and not _is_of_a_part():
+        with suppress(StorageUnavailable), context.page_database().transaction(time_limits.PANEL) as session:
+            sessions.touch(session, found.id, now)
+        cookies.write(response, settings, secret, now)
+    logs.over("ops.database_away")
+    context.readiness().look_soon(now)
+    return response
+
+
+def _send_to_sign_in() -> Response:
+    if request.method not in {"GET", "HEAD"}:
+        return render("refused.html", 403, why="You are not signed in any more. Sign in, then do it again.")
+    target = request.path.removeprefix(PREFIX).lstrip("/")
+    answer = redirect(f"sign-in?to={quote(target)}" if target else "sign-in")
+    if _is_of_a_part():  # the whole page must lead there
+        answer.status_code, answer.headers["HX-Redirect"] = 204, answer.headers.pop("Location")
+    return answer
+
+
+def _is_of_a_part() -> bool:
+    """Whether a script of the page asks, for a part of it, and no person."""
+    return "HX-Request" in request.headers
+
+
+def _find_session(secret: str, now: datetime) -> OpsSession | None:
+    with reading() as session:
+        found = sessions.find(session, secret, now)
+    return found if found is not None and _has_its_key(found, secret) else None
+
+
+def _has_its_key(found: OpsSession, secret: str) -> bool:
+    """Whether the API key that somebody signed in with is still listed, the same, and good for this."""
+    if found.key_digest is None:
+        return True
+    key = auth.known_keys().named(found.who.partition(" ")[2])
+    if key is None or SCOPE not in key.scopes:
+        return False
+    return hmac.compare_digest(sessions.key_digest_of(secret, key.secret), found.key_digest)
+
+
+def _show_incident(error: ReceiptsvcError) -> Response:
+    """What there is without the database: for those who were signed in a short time ago. The others have to wait."""
+    logs.fault("ops.database_away", error, level=logging.ERROR)
+    is_change = request.method not in {"GET", "HEAD"}
+    if not cookies.was_seen_lately(context.settings(), context.now()):
+        return render_wait(error)
+    page = render("incident.html", 503, known=incident.read(), why=str(error), is_change=is_change)
+    page.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return page
+
+
+def render_wait(error: ReceiptsvcError) -> Response:
+    """Why nobody can sign in now. What is wrong is told by its name alone: who asks is not known."""
+    kind = getattr(error, "kind", None)
+    what = f"can't be used now ({kind})" if kind else "does not answer"
+    why = f"Signing in has to wait: the database {what}. Try again in a moment."
+    page = render("sign_in.html", 503, why=why, to="")
+    page.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return page
+
+
+def _prefix() -> str:
+    """What leads from the current address to where `ops` is."""
+    return "../" * (request.path.count("/") - 1)
+
+
+display.register(blueprint, is_revealed=reveals)
+static_files.register(blueprint)

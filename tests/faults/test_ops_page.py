@@ -1,0 +1,81 @@
+"""The ops page while the database is frozen or gone: it answers within a second, and says what the process knows."""
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
+
+import pytest
+import requests
+
+from receiptsvc.config import Settings
+from receiptsvc.demo.processes import Stack, local_session
+from tests.faults.conftest import Form, StartWeb
+from tests.support.postgres import Server
+from tests.support.processes import until
+
+MAX_SECONDS = 1.0
+OWN = {"Sec-Fetch-Site": "same-origin"}
+PEOPLE = 6
+
+
+@pytest.fixture
+def stack(start_web: StartWeb, postgresql_url: str) -> Stack:
+    return start_web(postgresql_url, WEB_CONCURRENCY="1")
+
+
+@pytest.fixture
+def browser(stack: Stack) -> Iterator[requests.Session]:
+    """A browser in which the ops key has signed in."""
+    with local_session() as session:
+        session.headers.update(OWN)
+        assert sign_in(stack, session).status_code == 200
+        assert session.get(f"{stack.url}/ops", timeout=10).status_code == 200
+        yield session
+
+
+def sign_in(stack: Stack, session: requests.Session) -> requests.Response:
+    key = next(key for key in Settings.from_env(stack.environ).api_keys if "ops" in key.scopes)
+    return session.post(f"{stack.url}/ops/sign-in", data={"secret": key.secret}, timeout=10)
+
+
+def ask(browser: requests.Session, url: str) -> tuple[float, str]:
+    began = monotonic()
+    page = browser.get(url, timeout=30)
+    return monotonic() - began, page.text
+
+
+def is_back(stack: Stack, browser: requests.Session) -> bool:
+    return browser.get(f"{stack.url}/ops", timeout=30).status_code == 200
+
+
+def test_while_the_database_is_frozen_the_page_answers_within_a_second(
+    server: Server, stack: Stack, browser: requests.Session, form: Form
+) -> None:
+    with server.frozen():
+        for path in ("/ops", "/ops/sessions", "/ops/messages/msg_1"):
+            seconds, page = ask(browser, f"{stack.url}{path}")
+            assert seconds < MAX_SECONDS + form.slack_seconds
+            assert "The database does not answer" in page
+            assert re.search(r"\d+ s ago, at", page), "the last look has its age"
+        with ThreadPoolExecutor(PEOPLE) as pool:
+            asked = list(pool.map(lambda _: ask(browser, f"{stack.url}/ops"), range(3 * PEOPLE)))
+        assert max(seconds for seconds, _ in asked) < MAX_SECONDS + form.slack_seconds
+        with local_session() as stranger:
+            stranger.headers.update(OWN)
+            began = monotonic()
+            refused = sign_in(stack, stranger)
+        assert monotonic() - began < MAX_SECONDS + form.slack_seconds
+        assert (refused.status_code, "Signing in has to wait" in refused.text) == (503, True)
+    until("the page is back", lambda: is_back(stack, browser))
+
+
+def test_while_the_database_is_gone_the_page_says_so(
+    server: Server, stack: Stack, browser: requests.Session, form: Form
+) -> None:
+    server.kill()
+    seconds, page = ask(browser, f"{stack.url}/ops")
+    assert seconds < MAX_SECONDS + form.slack_seconds
+    assert "The database does not answer" in page
+    server.start()
+    until("the page is back", lambda: is_back(stack, browser))

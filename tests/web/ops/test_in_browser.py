@@ -1,0 +1,231 @@
+"""The ops page in a browser, on real processes: what is seen, by the eye and by axe, and what works by which means.
+
+One stack and one browser serve all of it. Where there is no browser, pytest's summary says that this was left out.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import requests
+
+from receiptsvc.demo.processes import Stack
+from receiptsvc.demo.story import let_replies_through
+from tests.support import accessibility, browser, databases
+from tests.support.browser import Tab
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(browser.find() is None, reason="there is no Chromium: apt-get install chromium"),
+]
+
+NUMBER, REF, TEXT = "447700900123", "order/7 \u202e<i>", "Your parcel waits <script>alert(1)</script>"
+LATE = "447700900912"  # the sandbox reports about this number later
+LOST = "447700900941"  # the answer about this one is lost, and no receipt comes
+WIDTHS = (375, 1440)
+LATE_SECONDS = 3
+
+# Waits for what a script of the page brings about.
+UNTIL = "new Promise((done) => {{ const look = () => {0} ? done(true) : setTimeout(look, 50); look(); }})"
+
+
+class Talk(NamedTuple):
+    """What was sent, as the addresses of its pages below the service's."""
+
+    message: str
+    unknown: str
+    conversation: str
+    receipt: str
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, postgresql_template: str) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("ops")
+    settings = {"DYNMARK_TRANSPORT": "rest"}  # by which what may have been sent is not offered again
+    with (
+        databases.scratch_postgresql(postgresql_template) as url,
+        Stack(folder / "stack", url, settings=settings) as stack,
+    ):
+        stack.start_all()
+        let_replies_through(stack)
+        control(stack, "behaviour", late_seconds=LATE_SECONDS)
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def talk(stack: Stack) -> Talk:
+    """A conversation with a delivered message, a reply that opts out, and a message of which nobody knows."""
+    client = stack.client()
+    sent = [send(stack, number, TEXT) for number in (NUMBER, LOST)]
+    for message_id, status in zip(sent, ("delivered", "send_unknown"), strict=True):
+        await_status(stack, message_id, status)
+    control(stack, "reply", sender=NUMBER, recipient="ACME", content="STOP", clientRef=REF)
+    stack.wait_until("the reply is processed", lambda: bool(list(client.replies())))
+    message = client.message(sent[0])
+    receipt_id = next(each["receiptId"] for each in message["transitions"] if each["receiptId"])
+    return Talk(
+        f"/ops/messages/{sent[0]}",
+        f"/ops/messages/{sent[1]}",
+        f"/ops/conversations/{message['conversationId']}",
+        f"/ops/receipts/{receipt_id}",
+    )
+
+
+@pytest.fixture(scope="module")
+def signed_in(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    with browser.started(tmp_path_factory.mktemp("browser")) as tab:
+        tab.resize(1440, 900)
+        tab.open(f"{stack.url}/ops/sign-in")
+        tab.fill("#secret", stack.api_key)
+        tab.follow("document.querySelector('form.fields').requestSubmit()")
+        yield tab
+
+
+@pytest.fixture
+def tab(signed_in: Tab) -> Tab:
+    signed_in.resize(1440, 900)
+    signed_in.prefer("light")
+    return signed_in
+
+
+def control(stack: Stack, command: str, **members: object) -> None:
+    requests.post(f"{stack.sandbox_url}/sandbox/{command}", data=json.dumps(members), timeout=10).raise_for_status()
+
+
+def send(stack: Stack, number: str, text: str) -> str:
+    message = {"recipients": [number], "text": text, "originator": "ACME", "clientRef": REF}
+    [item] = stack.client().send([message])
+    return str(item["id"])
+
+
+def await_status(stack: Stack, message_id: str, status: str) -> None:
+    stack.wait_until(f"it is {status}", lambda: stack.client().message(message_id)["status"] == status)
+
+
+def visit(tab: Tab, url: str) -> None:
+    """Open a page, and wait for it if it is late, as on a busy machine it may be."""
+    tab.open(url)
+    until(tab, "!document.querySelector('.late')")
+
+
+def until(tab: Tab, condition: str) -> None:
+    assert tab.run(UNTIL.format(condition))
+
+
+def words(tab: Tab, selector: str = "main") -> str:
+    found = tab.run(f"document.querySelector({json.dumps(selector)}).innerText")
+    return " ".join(str(found).split())
+
+
+def test_no_page_has_a_fault_in_any_light_and_at_any_width(tab: Tab, stack: Stack, talk: Talk) -> None:
+    faults: dict[str, list[str]] = {}
+    for path in (*talk, "/ops", "/ops/messages/msg_x"):
+        visit(tab, stack.url + path)
+        for width in WIDTHS:
+            tab.resize(width, 900)
+            for scheme in ("light", "dark"):
+                tab.prefer(scheme)
+                found = accessibility.find_faults(tab)
+                if found:
+                    faults[f"{path} {width} {scheme}"] = found
+    assert faults == {}
+
+
+def test_nothing_scrolls_sideways_on_a_phone_or_at_four_times_the_size(tab: Tab, stack: Stack, talk: Talk) -> None:
+    for path in talk:
+        for is_revealed in (False, True):
+            visit(tab, stack.url + path)
+            if is_revealed:
+                tab.follow("document.querySelector('button[value=reveal]').click()")
+            for width in (320, *WIDTHS):
+                tab.resize(width, 900)
+                tab.run("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+                assert tab.run("document.documentElement.scrollWidth") <= width, (path, width, is_revealed)
+
+
+def test_a_change_is_seen_and_said_while_the_page_is_open(tab: Tab, stack: Stack) -> None:
+    message_id = send(stack, LATE, "It comes late")
+    await_status(stack, message_id, "submitted")
+    visit(tab, f"{stack.url}/ops/messages/{message_id}")
+    assert "submitted" in words(tab, ".verdict")
+    assert tab.run("document.querySelector('[role=status]').textContent") == ""
+    until(tab, "document.querySelector('.verdict').innerText.includes('delivered')")
+    assert "is delivered now." in words(tab, "[role=status]")
+    assert "decides" in words(tab, ".way")
+    assert "UTC" not in words(tab, ".verdict"), "its time is in the reader's zone"
+
+
+def test_numbers_are_revealed_and_hidden_by_the_keyboard_alone(tab: Tab, stack: Stack, talk: Talk) -> None:
+    visit(tab, stack.url + talk.message)
+    assert NUMBER not in tab.run("document.documentElement.outerHTML")
+    for _ in range(30):
+        tab.press("Tab")
+        assert tab.run("getComputedStyle(document.activeElement).outlineStyle") != "none"
+        if tab.run("document.activeElement.value") == "reveal":
+            break
+    with tab.leaving():
+        tab.press("Enter")
+    assert NUMBER in words(tab)
+    assert "Your parcel waits <script>alert(1)</script>" in words(tab)
+    assert tab.run("location.pathname + location.search") == talk.message
+    tab.press("/")
+    assert tab.run("document.activeElement.id") == "q"
+
+
+def test_ours_stand_right_and_theirs_left(tab: Tab, stack: Stack, talk: Talk) -> None:
+    visit(tab, stack.url + talk.conversation)
+    left = "document.querySelector('.talk > li{0}').getBoundingClientRect().left"
+    assert tab.run(left.format(".ours")) > tab.run(left.format(":not(.ours)"))
+    assert "opted out" in words(tab, ".talk")
+    tab.run("document.querySelector('summary').click()")
+    assert "accepted" in words(tab, "details[open]")
+
+
+def test_it_works_without_script(tab: Tab, stack: Stack, talk: Talk) -> None:
+    tab.call("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        visit(tab, stack.url + talk.message)
+        assert "UTC" in words(tab, ".verdict")
+        assert tab.run("document.querySelector('.verdict a').textContent") == "Reload"
+        tab.follow("document.querySelector('button[value=reveal]').click()")
+        assert NUMBER in words(tab)
+        tab.follow(
+            "[...document.querySelectorAll('main a')].find((each) => each.innerText === 'Its conversation').click()"
+        )
+        assert "We wrote" in tab.run("document.querySelector('.talk').textContent")
+    finally:
+        tab.call("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_what_nobody_knows_is_settled_in_two_steps(tab: Tab, stack: Stack, talk: Talk) -> None:
+    visit(tab, stack.url + talk.unknown)
+    tab.run("document.querySelector('#resolve-status').value = 'undelivered'")
+    tab.fill("#resolve-reason", "seen in the portal")
+    tab.follow("document.querySelector('button[value=resolve]').click()")
+    assert tab.run("location.pathname") == talk.unknown
+    assert "undelivered" in words(tab, ".verdict")
+    assert "key demo resolve to undelivered seen in the portal" in words(tab)
+
+
+def test_a_session_that_has_ended_leads_to_the_sign_in(stack: Stack, talk: Talk, tmp_path: Path) -> None:
+    with browser.started(tmp_path) as other:
+        other.open(f"{stack.url}/ops/sign-in")
+        other.fill("#secret", stack.api_key)
+        other.follow("document.querySelector('form.fields').requestSubmit()")
+        visit(other, stack.url + talk.unknown)
+        other.run("fetch('/ops/sign-out', { method: 'POST', redirect: 'manual' }).then(() => 0)")
+        other.follow("document.querySelector('.verdict a').click()")
+        assert other.run("location.pathname") == "/ops/sign-in"
+
+
+def test_no_page_complained_or_asked_another_host_and_no_log_names_anybody(tab: Tab, stack: Stack, talk: Talk) -> None:
+    visit(tab, stack.url + talk.message)
+    known = "status of 404", "status of 503"  # one was asked for above; a page that is late says so, and fills in
+    assert [each for each in tab.complaints() if not any(part in each for part in known)] == []
+    assert [each for each in tab.requested() if not each.startswith(f"{stack.url}/ops")] == []
+    for name in ("web", "worker"):
+        log = (stack.folder / f"{name}.log").read_text()
+        for secret in (NUMBER, LATE, LOST, "7700900", "parcel", "order/7", "order%2F7"):
+            assert secret not in log

@@ -1,0 +1,92 @@
+"""While the database is away, whoever was signed in a short time ago sees what the process knows. Nothing else opens."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from receiptsvc.store.core.db import Database
+from receiptsvc.web.app import create_app
+from receiptsvc.web.http import context
+from tests.support.callers import SECRETS, make_settings
+from tests.web.ops.conftest import OWN
+
+AWAY = "postgresql+psycopg://user:hunter2hunter2@127.0.0.1:1/name"
+HEADING = "The database does not answer"
+
+
+@pytest.fixture
+def away() -> Iterator[Database]:
+    database = Database(AWAY)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def stranded(browser: FlaskClient, database: Database, away: Database, tmp_path: Path) -> FlaskClient:
+    """The browser that is signed in, at a process whose database has gone away after a look at it."""
+    settings = make_settings(SPOOL_DIR=str(tmp_path / "spool"))
+    app = create_app(settings, database, page_database=away)
+    with app.app_context():
+        context.readiness().find_degraded(context.now())
+    client = app.test_client()
+    client.environ_base["HTTP_SEC_FETCH_SITE"] = OWN["Sec-Fetch-Site"]
+    cookie = browser.get_cookie("receiptsvc-ops")
+    assert cookie is not None
+    client.set_cookie("receiptsvc-ops", cookie.value)
+    return client
+
+
+def later(client: FlaskClient, seconds: float) -> None:
+    """Let time go by for a process, by its database's clock."""
+    with client.application.app_context():
+        context.database().clock._ahead_seconds = -seconds  # noqa: SLF001 - there is no other way to set it
+
+
+@pytest.mark.parametrize("path", ["/ops", "/ops/sessions", "/ops/messages/msg_1", "/ops/search/srch_1"])
+def test_every_page_says_what_the_process_knows(stranded: FlaskClient, path: str) -> None:
+    later(stranded, 120)
+    page = stranded.get(path)
+    assert (page.status_code, page.headers["Retry-After"]) == (503, "5")
+    for words in (HEADING, "nothing listens there", "2 min ago", "worker unseen", "Spool", "Workers that have shown"):
+        assert words in page.text, words
+    assert "hunter2" not in page.text
+
+
+def test_it_holds_for_a_quarter_of_an_hour(stranded: FlaskClient) -> None:
+    later(stranded, 14 * 60)
+    assert HEADING in stranded.get("/ops").text
+    later(stranded, 16 * 60)
+    page = stranded.get("/ops")
+    assert (page.status_code, "Signing in has to wait" in page.text) == (503, True)
+    assert "Spool" not in page.text
+    assert "127.0.0.1" not in page.text, "who asks is not known"
+
+
+def test_whoever_shows_no_session_learns_nothing(stranded: FlaskClient) -> None:
+    stranded.delete_cookie("receiptsvc-ops")
+    assert stranded.get("/ops").status_code == 303
+    stranded.set_cookie("receiptsvc-ops", "guessed.1767614400.guessed")
+    page = stranded.get("/ops")
+    assert (page.status_code, "Spool" in page.text) == (503, False)
+
+
+def test_nothing_can_be_done_and_nothing_is_said_to_be(stranded: FlaskClient, browser: FlaskClient) -> None:
+    page = stranded.post("/ops/sign-out")
+    assert (page.status_code, "may have been done or not" in page.text) == (503, True)
+    assert browser.get("/ops").status_code == 200, "the session is open"
+
+
+def test_signing_in_says_why_it_has_to_wait(away: Database) -> None:
+    client = create_app(make_settings(), away).test_client()
+    page = client.post("/ops/sign-in", data={"secret": SECRETS["ops"]}, headers=OWN)
+    assert (page.status_code, page.headers["Retry-After"]) == (503, "5")
+    assert "the database can&#39;t be used now (unreachable)" in page.text
+    assert "Set-Cookie" not in page.headers
+
+
+def test_it_is_logged_once(stranded: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        stranded.get("/ops")
+    assert [record.getMessage() for record in caplog.records].count("ops.database_away") == 1
