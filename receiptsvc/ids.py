@@ -10,7 +10,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from receiptsvc.domain.times import to_micros
+from receiptsvc.domain.times import from_micros, to_micros
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
@@ -36,6 +36,11 @@ def part_of(identifier: UUID, part: int) -> UUID:
 def first_at(time: datetime) -> UUID:
     """The lower bound of the ids made at this time (aware) or later; to the millisecond."""
     return UUID(int=max(0, to_micros(time) // 1000) << 80)
+
+
+def made_at(identifier: UUID) -> datetime:
+    """When an id was made, to the millisecond."""
+    return from_micros((identifier.int >> 80) * 1000)
 
 
 def base32(data: bytes) -> str:

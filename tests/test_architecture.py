@@ -44,7 +44,10 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
         {"domain", "ids", "store/core", "store/inbox", "store/messages", "store/outbound"},
         {"sqlalchemy"},
     ),
-    "store/queries": ({"domain", "store/core", "store/messages"}, {"sqlalchemy"}),
+    "store/queries": (
+        {"domain", "ids", "store/core", "store/inbox", "store/messages", "store/outbound"},
+        {"sqlalchemy"},
+    ),
     "store/health": (
         {"domain", "ids", "logs", "store/core", "store/inbox", "store/messages", "store/outbound"},
         {"sqlalchemy"},
@@ -66,6 +69,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
             "ids",
             "logs",
             "private_files",
+            "store/access",
             "store/core",
             "store/health",
             "store/inbound",
@@ -169,6 +173,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
             "store/core",
             "store/inbox",
             "store/messages",
+            "store/outbound",
             "store/queries",
             "web/answers",
             "web/http",

@@ -202,6 +202,17 @@ def national_ending(text: str) -> str | None:
     return national if len(national) >= MIN_DIGITS else None
 
 
+def national_candidates(national: str) -> list[str]:
+    """Every number that these digits of `national_ending` may be, by the lengths that each country has."""
+    candidates = []
+    for code in _COUNTRY_CODES:
+        plan = _plan(code)
+        if plan is not None:
+            # Italy, for one, keeps the zero.
+            candidates += [code + each for each in (national, f"0{national}") if len(each) in plan.lengths]
+    return candidates
+
+
 def ending(text: str) -> str:
     """The last six digits: the same in every writing of a number. Empty for a name."""
     return (digits(text) or "")[-_ENDING:]
@@ -238,6 +249,11 @@ def mask(number: str) -> str:
         return number
     calling_code, _ = place(number)
     return f"{f'+{calling_code} ' if calling_code else ''}••• •••{number[-_SHOWN_END:]}"
+
+
+def mask_ending(digits: str) -> str:
+    """The last digits of a number, which say nothing of its country, masked in the same way."""
+    return f"••• •••{digits[-_SHOWN_END:]}"
 
 
 def hide_all(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What names a message to others: clientRef and messageGuid. Every module asks this one which writings are the same.
+"""What names a message to others: clientRef, messageGuid, transactionID. All ask here which writings are the same.
 
 A clientRef is without blanks at its ends. A .NET service takes two messageGuids that differ only by case, or two
 writings of one GUID, for one, and ignores the second message.
@@ -26,6 +26,11 @@ def client_ref_spellings(text: str) -> list[str]:
 def client_ref_length(text: str) -> int:
     """Its length as .NET counts it: in UTF-16, where an emoji is two."""
     return len(text) + sum(character > "\uffff" for character in text)
+
+
+def parse_transaction_id(text: str) -> str | None:
+    """A transactionID as it is stored, without leading zeros; None if `text` is not 1 to 40 digits."""
+    return (text.lstrip("0") or "0") if re.fullmatch("[0-9]{1,40}", text) else None
 
 
 def normalise_guid(text: str) -> str:

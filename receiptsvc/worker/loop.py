@@ -22,6 +22,7 @@ from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.callback_reader import CallbackReader
 from receiptsvc.domain.errors import ReceiptsvcError, StorageUnavailable
 from receiptsvc.dynmark.gateway import Gateway
+from receiptsvc.store.access import searches
 from receiptsvc.store.core.clock import describe_skew
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Heartbeat
@@ -52,7 +53,7 @@ _TIDY_SECONDS = 5.0
 _PRUNE_SECONDS = 60.0
 _TIME_SLICES_SECONDS = 60.0  # also between tries to get a lock
 _MAX_RELEASED = 100  # parked receipts in a step
-_MAX_PRUNED = 1000  # rows of events in a step
+_MAX_PRUNED = 1000  # rows of events, and as many searches, in a step
 _SQLITE_MAX_PRUNED = 100
 _PAUSES = Backoff.doubling(timedelta(seconds=0.5), timedelta(seconds=30))  # after failures of a duty
 
@@ -156,7 +157,7 @@ def _duties(
         Duty(name="process", step=process_receipts, rest=lambda: watch.rest_until(Topic.RECEIPTS)),
         Duty(name="health", step=look_at_health, rest=lambda: stop.wait(_HEALTH_SECONDS)),
         Duty(name="tidy", step=tidy, rest=lambda: stop.wait(_TIDY_SECONDS)),
-        Duty(name="prune", step=lambda: _prune_events(settings, database), rest=lambda: stop.wait(_PRUNE_SECONDS)),
+        Duty(name="prune", step=lambda: _prune(settings, database), rest=lambda: stop.wait(_PRUNE_SECONDS)),
     ]
     if not database.is_sqlite:
         slice_maker = SliceMaker(database)
@@ -279,11 +280,12 @@ def _tidy(settings: Settings, database: Database) -> int:
     return retired + settled + has_more
 
 
-def _prune_events(settings: Settings, database: Database) -> int:
-    """Delete some events that are older than they need to be kept; how many."""
-    limit = _SQLITE_MAX_PRUNED if database.is_sqlite else _MAX_PRUNED
+def _prune(settings: Settings, database: Database) -> int:
+    """Delete some events and saved searches that are older than they need to be kept; how many."""
+    limit, now = _SQLITE_MAX_PRUNED if database.is_sqlite else _MAX_PRUNED, database.clock.now()
     with database.transaction() as session:
-        pruned = change_feed.prune(session, database.clock.now() - settings.keep_events, limit)
+        pruned = change_feed.prune(session, now - settings.keep_events, limit)
+        pruned += searches.prune(session, now, limit)
     database.let_others_write()
     return pruned
 

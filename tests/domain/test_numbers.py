@@ -32,6 +32,13 @@ def test_a_national_writing_is_a_number_of_the_hint_and_without_one_only_itself(
         assert numbers.normalise(case.written) == (numbers.digits(case.written) if case in DOUBTFUL else None), case
 
 
+def test_a_national_writing_may_be_the_number_that_it_is_with_a_hint() -> None:
+    for case in HINTED:
+        ending = numbers.national_ending(case.written)
+        if ending is not None and case.number.endswith(ending):
+            assert case.number in numbers.national_candidates(ending), case
+
+
 def test_what_only_resembles_a_number_is_not_read_as_it() -> None:
     for case in NEVER:
         assert case.number not in {numbers.normalise(case.written), numbers.fold(case.written)}, case

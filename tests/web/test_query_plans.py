@@ -23,7 +23,7 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.queries import failures
 from receiptsvc.web.app import create_app
 from tests.support import databases
-from tests.support.callers import client_of, make_settings
+from tests.support.callers import SECRETS, client_of, make_settings
 
 pytestmark = pytest.mark.slow
 
@@ -318,6 +318,9 @@ def test_a_later_page_reads_no_more_than_the_first(seeded: Database, reader: Fla
         "/v1/search?q=190001",
         "/v1/search?q=447700900000",
         "/v1/search?q=0000",
+        "/v1/search?q=07700900000",
+        "/v1/search?q=00900000",
+        "/v1/search?q=99900000",
         "/v1/search?q=campaign",
         "/v1/search?q=c",
         "/v1/search?q=order/3",
@@ -337,6 +340,20 @@ def test_every_other_read_reads_at_most_twenty_pages(seeded: Database, reader: F
         assert answer["timelineOrder"] == "message"
         further, _ = count(seeded, reader, f"{path}?cursor={answer['nextCursor']}")
         assert further.rows <= MOST, further.plans
+
+
+@pytest.mark.parametrize(
+    "term",
+    ["447700900000", "07700900000", "447700015838", "0000", "9990000", "campaign", "order/1", "190001", "nothing"],
+)
+def test_every_search_of_the_ops_page_reads_at_most_twenty_pages(seeded: Database, term: str) -> None:
+    reader = create_app(make_settings(), seeded).test_client()
+    reader.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
+    assert reader.post("/ops/sign-in", data={"secret": SECRETS["ops"]}).status_code == 303
+    found = reader.post("/ops/search", data={"q": term}).headers["Location"].removeprefix("..")
+    if "/srch_" in found:
+        counted, _ = count(seeded, reader, found)
+        assert counted.rows <= MOST, counted.plans
 
 
 def test_the_numbers_that_failed_most_are_read_from_a_bounded_range(seeded: Database, reader: FlaskClient) -> None:

@@ -8,6 +8,7 @@ from flask.testing import FlaskClient
 
 from receiptsvc import ids
 from receiptsvc.store.core.db import Database
+from receiptsvc.store.queries import hits
 from receiptsvc.worker.receipt_processor import process
 from tests.support import rows, stories
 from tests.support.rows import seconds
@@ -153,6 +154,18 @@ def test_a_search_lists_everything_that_the_term_may_mean(client: FlaskClient, d
     assert hits("mid-9")["reply"]["replies"] == [reply]
     assert hits("nothing at all") == {}
     assert hits(" ") == {}
+
+
+def test_a_national_writing_finds_a_number_however_many_end_alike(
+    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hits, "_MAX_ENDINGS", 3)
+    [wanted] = rows.accept(database, rows.message("447709990123"))
+    rows.accept(database, *(rows.message(f"44770{number:03}0123") for number in range(70)), now=seconds(60))
+    [hit] = get(client, "/v1/search?q=07709990123")["items"]
+    assert (hit["as"], [item["id"] for item in hit["messages"]]) == ("nationalNumber", [ids.public("msg", wanted)])
+    assert get(client, "/v1/recipients/07709990123")["endsAlike"] == ["447709990123"]
+    assert get(client, "/v1/search?q=9990123")["items"] == []
 
 
 def test_a_receipt_that_fits_no_message_is_found_by_what_it_names(client: FlaskClient, database: Database) -> None:

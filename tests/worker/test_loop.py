@@ -15,9 +15,11 @@ import pytest
 from sqlalchemy import Select, select
 from sqlalchemy.engine import make_url
 
+from receiptsvc import ids
 from receiptsvc.config import Settings
+from receiptsvc.store.access import searches
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import EventRow, Heartbeat
+from receiptsvc.store.core.models import EventRow, Heartbeat, OpsSearch
 from receiptsvc.store.health import heartbeats
 from receiptsvc.store.inbox import pending, time_slices
 from receiptsvc.store.messages import change_feed
@@ -135,6 +137,19 @@ def test_old_events_are_pruned_in_steps_and_without_a_stream(
 
     with running_worker(settings, database):
         until("the old ones but the last are gone", lambda: numbers() == [3, 4])
+
+
+def test_expired_searches_are_pruned(settings: Settings, database: Database) -> None:
+    made_at = datetime.now(UTC) - searches.KEPT_FOR - timedelta(days=1)
+    with database.transaction() as session:
+        session.add(OpsSearch(id=ids.first_at(made_at), made_at=made_at, terms={}))
+
+    def are_gone() -> bool:
+        with database.reading() as session:
+            return session.scalars(select(OpsSearch)).first() is None
+
+    with running_worker(settings, database):
+        until("it is gone", are_gone)
 
 
 def test_it_listens_at_the_database_listen_url(postgresql_url: str) -> None:

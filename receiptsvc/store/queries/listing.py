@@ -210,10 +210,16 @@ def _find_some(
     }
 
 
-def find_recipients(session: Session, digits: str) -> list[str]:
-    """The recipients of the newest messages to numbers that end in these digits, each once."""
+def find_by_recipient(session: Session, recipients: Sequence[str]) -> dict[str, list[Message]]:
+    """Messages by recipient, the newest first: of each at most one more than MAX_PER_TERM."""
+    newest = select(Message.id.label("id")).order_by(Message.created_at.desc(), Message.id.desc())
+    return _find_some(session, recipients, newest, Message.recipient)
+
+
+def find_alike(session: Session, digits: str) -> list[Message]:
+    """The newest message to each recipient whose number ends in these digits, among the newest to any of them."""
     found = list_messages(session, MessageFilter(recipient_ends=digits), limit=_MAX_ALIKE).items
-    return list(dict.fromkeys(message.recipient for message in found))
+    return list({message.recipient: message for message in reversed(found)}.values())[::-1]
 
 
 def find_by_prefix(session: Session, prefix: str, limit: int) -> list[Message]:

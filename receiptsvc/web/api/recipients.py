@@ -1,13 +1,9 @@
 """A person's history: all messages to one number, and all replies from it."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from receiptsvc.domain import numbers
-from receiptsvc.store.inbox import receipts
-from receiptsvc.store.inbox.receipt_references import ReferenceFilter
-from receiptsvc.store.inbox.receipts import WAITING, ReceiptEntry, ReceiptFilter
-from receiptsvc.store.queries import contacts, listing, rarities
+from receiptsvc.store.queries import persons
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
@@ -59,24 +55,16 @@ def _read_page(digits: str | None, query: dict[str, Any]) -> dict[str, Any]:
     cursor = query.get("cursor")
     if digits is None:
         raise _nothing()
-    parked: Sequence[ReceiptEntry] = ()
-    alike: Sequence[str] = ()
     with context.database().reading() as session:
-        page = contacts.read_contact(session, digits, limit=query["limit"], after=cursor)
-        if cursor is None and rarities.find(session, number=digits).recipient:
-            named = ReceiptFilter(outcomes=WAITING, names=ReferenceFilter(recipient=digits))
-            parked = receipts.list_receipts(session, named, limit=schemas.MAX_PARKED).items
-        national = numbers.national_ending(digits)
-        if cursor is None and national is not None:
-            alike = listing.find_recipients(session, national)
-    if not (page.items or parked or alike or cursor):
+        person = persons.read(session, digits, limit=query["limit"], after=cursor)
+    if not (person.history.items or person.parked or person.alike or cursor):
         raise _nothing()
     return {
         "number": digits,
-        "items": page.items,
-        "parked_receipts": parked,
-        "ends_alike": alike,
-        "next_cursor": page.next,
+        "items": person.history.items,
+        "parked_receipts": person.parked,
+        "ends_alike": [message.recipient for message in person.alike],
+        "next_cursor": person.history.next,
     }
 
 

@@ -1,12 +1,12 @@
 """Transactions: the messages of one transactionID of the gateway."""
 
+from receiptsvc.domain import references
 from receiptsvc.store.queries import lookup
 from receiptsvc.store.queries.lookup import Transaction
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
-from receiptsvc.web.http.fields import parse_transaction_id
 from receiptsvc.web.schemas import messages as schemas
 
 blueprint = new_blueprint("transactions", "Messages by the gateway's transactionID.")
@@ -26,7 +26,7 @@ def read_transaction(transaction_id: str) -> Transaction:
 
     Every message that was ever given this transactionID, with its transitions, and a summary by status.
     """
-    digits = parse_transaction_id(transaction_id)
+    digits = references.parse_transaction_id(transaction_id)
     with context.database().reading() as session:
         transaction = lookup.find_transaction(session, digits) if digits else None
     if transaction is None:

@@ -348,11 +348,6 @@ def next_cursor(kind: Cursor[Value], **options: Any) -> Coded[Value]:
     return _string(Coded(write=kind.encode, allow_none=True, **options), pattern=cursors.PATTERN)
 
 
-def parse_transaction_id(text: str) -> str | None:
-    """A transactionID as it is stored, without leading zeros; None if `text` is not 1 to 40 digits."""
-    return (text.lstrip("0") or "0") if re.fullmatch("[0-9]{1,40}", text) else None
-
-
 _SUCH_NUMBER = ', such as "447700900000"'
 _NO_NUMBER = "Is no possible phone number."
 _NATIONAL = (
@@ -423,7 +418,7 @@ def _read_number(text: str) -> str:
 
 
 def _read_transaction_id(text: str) -> str:
-    digits = parse_transaction_id(text)
+    digits = references.parse_transaction_id(text)
     if digits is None:
         raise ma.ValidationError("Must be 1 to 40 digits.")
     return digits

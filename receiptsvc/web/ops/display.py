@@ -50,6 +50,9 @@ def register(blueprint: Blueprint, *, is_revealed: Callable[[], bool]) -> None:
     def number(text: str | None) -> str:
         return "" if text is None else text if is_revealed() else numbers.mask(text)
 
+    def ending(text: str | None) -> str:
+        return "" if text is None else text if is_revealed() else numbers.mask_ending(text)
+
     def free(text: str | None) -> str:
         return "" if text is None else text if is_revealed() else numbers.hide_all(text)
 
@@ -62,6 +65,7 @@ def register(blueprint: Blueprint, *, is_revealed: Callable[[], bool]) -> None:
 
     filters: dict[str, Callable[..., str]] = {
         "number": number,
+        "ending": ending,
         "free": free,
         "told": told,
         "when": when,

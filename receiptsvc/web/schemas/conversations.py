@@ -11,6 +11,7 @@ from receiptsvc.store.core.models import Transition as TransitionRow
 from receiptsvc.store.core.paging import MAX_ROWS
 from receiptsvc.store.queries.contacts import TimeCursor
 from receiptsvc.store.queries.lookup import LARGE, LARGE_TRANSITIONS
+from receiptsvc.store.queries.persons import MAX_PARKED
 from receiptsvc.store.queries.timeline import TimelineCursor, TimelineRow
 from receiptsvc.web.http import cursors
 from receiptsvc.web.http import fields as kinds
@@ -19,8 +20,6 @@ from receiptsvc.web.schemas.base import Request, Schema, about, conversation_url
 from receiptsvc.web.schemas.messages import STATUSES, Summary, Transition
 from receiptsvc.web.schemas.receipts import Receipt
 from receiptsvc.web.schemas.replies import Reply
-
-MAX_PARKED = 20  # receipts that fit no message, in a person's history
 
 
 class ConversationQuery(Request):

@@ -7,19 +7,13 @@ import marshmallow as ma
 from marshmallow import fields, validate
 
 from receiptsvc.store.core.paging import MAX_ROWS
+from receiptsvc.store.queries.hits import MAX_COUNTED, Kind
 from receiptsvc.store.queries.listing import MAX_PER_TERM
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about
 from receiptsvc.web.schemas.messages import Message
 from receiptsvc.web.schemas.receipts import Receipt
 from receiptsvc.web.schemas.replies import Reply
-
-FOUND_AS = (
-    *("message", "receipt", "reply", "conversation", "recipient", "recipientEnds", "nationalNumber"),
-    *("transactionID", "messageGuid", "clientRef", "clientRefPrefix", "batch", "parkedReceipts"),
-)
-
-MAX_COUNTED = 20  # messages of one hit
 
 _A_MESSAGE = "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"
 
@@ -103,7 +97,7 @@ class Hit(Schema):
             "these recipients end in its digits. batch: the messages of one request, by its Idempotency-Key; "
             "parkedReceipts: receipts that name the term and fit no message, whose list needs the scope ops.",
             "clientRef",
-            enum=FOUND_AS,
+            enum=[kind.value for kind in Kind],
         ),
     )
     url = fields.String(

@@ -112,9 +112,10 @@ def test_an_error_is_a_page_in_words(
 
 
 def test_a_part_of_a_page_that_takes_too_long_is_late(browser: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time_limits, "PANEL", TimeLimits(lock=0.2, statement=0.2, idle=5))
-    with browser.application.app_context(), pytest.raises(PanelLate) as caught, pages.reading() as session:
-        session.execute(ENDLESS)
+    with monkeypatch.context() as hurried:
+        hurried.setattr(time_limits, "PANEL", TimeLimits(lock=0.2, statement=0.2, idle=5))
+        with browser.application.app_context(), pytest.raises(PanelLate) as caught, pages.reading() as session:
+            session.execute(ENDLESS)
     assert isinstance(caught.value.__cause__, StatementTimeout)
     with browser.application.app_context(), pages.reading() as session:
         assert session.scalar(ONE) == 1, "its connection is as it was before"

@@ -1,0 +1,144 @@
+"""A person: all of one number, in whatever conversation; what keeps messages from it, and the lifting of that."""
+
+from typing import Any
+
+import marshmallow as ma
+from flask import Response, request
+
+from receiptsvc import ids
+from receiptsvc.domain import numbers, opt_outs
+from receiptsvc.store.core.audits import Actor
+from receiptsvc.store.core.models import Message, Reply
+from receiptsvc.store.inbox import receipts
+from receiptsvc.store.outbound import suppressions
+from receiptsvc.store.outbound.suppressions import Pair
+from receiptsvc.store.queries import persons
+from receiptsvc.web.http import context, cursors
+from receiptsvc.web.http.errors import by_path
+from receiptsvc.web.ops import lists, pages, saved
+from receiptsvc.web.ops.pages import blueprint, signed_in, viewer
+from receiptsvc.web.ops.search import show_unknown
+from receiptsvc.web.ops.terms import Person
+from receiptsvc.web.schemas.suppressions import Stop
+
+_MAX_SUPPRESSIONS = 100  # senders; nobody is suppressed for more
+
+
+@blueprint.post("/people")
+@signed_in
+def open_person() -> Response:
+    """The page of the person that a message, a reply or a receipt is about."""
+    number = _find_number(request.form.get("of", ""))
+    if number is None:
+        return pages.render("refused.html", 404, why="There is no such message, reply or receipt, or it names nobody.")
+    return pages.redirect(saved.save(Person(number=number)))
+
+
+@blueprint.route("/people/<search_id>", methods=["GET", "POST"])
+@signed_in
+def read_person(search_id: str) -> Response:
+    """Everything about a person, the newest first."""
+    number = _load(search_id)
+    if number is None:
+        return show_unknown()
+    if pages.reveals():
+        pages.note_reveal(search_id)
+    return _show(search_id, number)
+
+
+@blueprint.post("/people/<search_id>/suppress")
+@signed_in
+def suppress_person(search_id: str) -> Response:
+    """Send this person no more of a sender's messages, for a reason."""
+    number = _load(search_id)
+    if number is None:
+        return show_unknown()
+    try:
+        pair, by = _read_form(number)
+    except ma.ValidationError as error:
+        return _show(search_id, number, 422, faults=by_path(error.messages))
+    with context.database().transaction() as session:
+        suppressions.add(session, [pair], by, context.now())
+    return pages.redirect(f"people/{search_id}")
+
+
+@blueprint.post("/people/<search_id>/allow")
+@signed_in
+def allow_person(search_id: str) -> Response:
+    """Lift a suppression, for a reason."""
+    number = _load(search_id)
+    if number is None:
+        return show_unknown()
+    try:
+        pair, by = _read_form(number)
+    except ma.ValidationError as error:
+        return _show(search_id, number, 422, lift_faults=by_path(error.messages))
+    with context.database().transaction() as session:
+        removed = suppressions.remove(session, pair, by, context.now())
+    if removed is None:
+        return _show(search_id, number, 404, notice="Somebody else has lifted it already.")
+    return pages.redirect(f"people/{search_id}")
+
+
+def _read_form(number: str) -> tuple[Pair, Actor]:
+    """Whom to suppress or allow for which sender, and who says so, and why. Raises ValidationError."""
+    given = {name: request.form.get(name, "").strip() or None for name in ("originator", "reason")}
+    if given["reason"] is None:
+        raise ma.ValidationError({"reason": ["Say why: it is kept with your name."]})
+    asked = Stop().load({"recipient": number, **given})
+    pair = Pair(asked["recipient"], numbers.fold_originator(asked["originator"]))
+    return pair, Actor(actor=viewer().actor, reason=asked["reason"])
+
+
+def _load(search_id: str) -> str | None:
+    found = saved.load(search_id)
+    return found.asked.number if found is not None and isinstance(found.asked, Person) else None
+
+
+def _show(search_id: str, number: str, status: int = 200, **values: Any) -> Response:
+    """The page. Raises ValidationError for a position that is not of this list, and PanelLate."""
+    position = lists.read_position(cursors.RECIPIENT)
+    with pages.reading() as session:
+        person = persons.read(session, number, limit=lists.PAGE_SIZE, after=position)
+        held = suppressions.read(session, recipient=number, limit=_MAX_SUPPRESSIONS).items
+        words = persons.find_words(session, number)
+        conversations = persons.find_conversations(session, number) if position is None else None
+    history = person.history
+    outs, ins = [word for word in words if word.is_opt_out], [word for word in words if word.is_opt_in]
+    has_opted_out = opt_outs.is_refused((word.occurred_at for word in outs), (word.occurred_at for word in ins))
+    return pages.render(
+        "person.html",
+        status,
+        of=search_id,
+        number=number,
+        can_be_suppressed=numbers.normalise(number) is not None,
+        person=person,
+        conversations=conversations,
+        suppressions=held,
+        opt_out=outs[0] if has_opted_out else None,
+        form=request.form,
+        items=[(entry.row, isinstance(entry.row, Reply)) for entry in history.items],
+        looked_to=history.next and history.next.at,
+        next_cursor=history.next and cursors.RECIPIENT.encode(history.next),
+        is_first=position is None,
+        **({"faults": {}, "lift_faults": {}, "notice": None} | values),
+    )
+
+
+def _find_number(public_id: str) -> str | None:
+    """The number that a message went to, that a reply came from, or that a receipt names."""
+    prefix = public_id.partition("_")[0]
+    identifier = ids.parse(prefix, public_id)
+    if identifier is None:
+        return None
+    with pages.reading() as session:
+        if prefix == "msg":
+            message = session.get(Message, identifier)
+            named = message.recipient if message is not None else None
+        elif prefix == "rpl":
+            reply = session.get(Reply, identifier)
+            named = reply.sender if reply is not None else None
+        else:
+            receipt = receipts.find_entry(session, identifier) if prefix == "rcp" else None
+            named = receipt.recipient if receipt is not None else None
+    return numbers.fold(named) or None if named else None

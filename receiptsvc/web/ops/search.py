@@ -1,0 +1,228 @@
+"""The search box, and the page of a saved search: what a term may mean, by kind, or the list that was asked for.
+
+A search is a POST that leads to an opaque id, so that no address, title or log holds a number or a name.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import marshmallow as ma
+from flask import Response, request
+from sqlalchemy.orm import Session
+
+from receiptsvc import ids
+from receiptsvc.domain import numbers
+from receiptsvc.store.core.models import Message
+from receiptsvc.store.inbox.receipt_references import ReferenceFilter
+from receiptsvc.store.queries import hits, listing, persons
+from receiptsvc.store.queries.contacts import ReplyFilter
+from receiptsvc.store.queries.hits import MAX_COUNTED, Hit, Kind
+from receiptsvc.store.queries.listing import MessageFilter
+from receiptsvc.web.http import context
+from receiptsvc.web.http.errors import by_path
+from receiptsvc.web.ops import lists, pages, saved
+from receiptsvc.web.ops.pages import PanelLate, blueprint, signed_in
+from receiptsvc.web.ops.terms import Asked, Person, Term
+from receiptsvc.web.schemas.search import SearchQuery
+
+_FOLDERS = {  # of what has a page of its own
+    Kind.MESSAGE: "messages",
+    Kind.RECEIPT: "receipts",
+    Kind.REPLY: "conversations",
+    Kind.CONVERSATION: "conversations",
+    Kind.CLIENT_REF: "conversations",
+}
+_ENDINGS = (Kind.RECIPIENT_ENDS, Kind.NATIONAL_NUMBER)
+
+
+_HEADINGS = {  # what a term is taken for, and the words that lead to all of it
+    Kind.MESSAGE: ("Message", "Open the message"),
+    Kind.RECEIPT: ("Receipt", "Open the receipt"),
+    Kind.REPLY: ("Reply", "Open its conversation"),
+    Kind.CONVERSATION: ("Conversation", "Open the conversation"),
+    Kind.RECIPIENT: ("Person", "Open this person"),
+    Kind.RECIPIENT_ENDS: ("Numbers that end so", "All their messages"),
+    Kind.NATIONAL_NUMBER: ("Numbers that end so: no country is guessed", "All their messages"),
+    Kind.TRANSACTION: ("transactionID", "All its messages"),
+    Kind.MESSAGE_GUID: ("messageGuid", "Open the message"),
+    Kind.CLIENT_REF: ("clientRef", "Open the conversation"),
+    Kind.CLIENT_REF_PREFIX: ("clientRefs that begin so", "All their messages"),
+    Kind.BATCH: ("Request with this Idempotency-Key", "All its messages"),
+    Kind.PARKED_RECEIPTS: ("Receipts that name it and fit no message", "All these receipts"),
+}
+
+
+class Found(NamedTuple):
+    """A hit as it is shown. `people`: the newest message to each, where several numbers may be meant.
+
+    `page`: its own, below /ops/; None: it is a list, or a person, which a POST makes an address for. `position`: among
+    the hits of its kind.
+    """
+
+    hit: Hit
+    heading: str
+    opening: str
+    page: str | None
+    people: Sequence[Message]
+    position: int
+
+
+@blueprint.get("/search")
+@signed_in
+def ask() -> Response:
+    """What can be searched for."""
+    return pages.render("search.html", term=None)
+
+
+@blueprint.post("/search")
+@signed_in
+def search() -> Response:
+    """Open the one thing that a term means, or else the page that lists what it may mean."""
+    term = request.form.get("q", "").strip()
+    if not term:
+        return pages.redirect("search")
+    try:
+        SearchQuery().load({"q": term})
+    except ma.ValidationError as error:
+        return pages.render("search.html", 422, term=None, faults=by_path(error.messages)["q"])
+    try:
+        with pages.reading() as session:
+            only = _find_only(session, _find(session, term))
+    except PanelLate:
+        only = None
+    if isinstance(only, str):
+        return pages.redirect(only)
+    return pages.redirect(saved.save(Term(text=term) if only is None else only))
+
+
+@blueprint.route("/search/<search_id>", methods=["GET", "POST"])
+@signed_in
+def read_search(search_id: str) -> Response:
+    """What was searched for: again, as it stands now."""
+    found = saved.load(search_id)
+    if found is None:
+        return show_unknown()
+    asked = found.asked
+    if isinstance(asked, Person):
+        return pages.redirect(f"people/{search_id}")
+    if pages.reveals():
+        pages.note_reveal(search_id)
+    if isinstance(asked, MessageFilter):
+        return lists.show_messages(asked, search_id, found.after)
+    if isinstance(asked, ReferenceFilter):
+        return lists.show_receipts(asked)
+    if isinstance(asked, ReplyFilter):
+        return lists.show_replies(asked)
+    with pages.reading() as session:
+        shown = _show(session, _find(session, asked.text))
+    return pages.render(
+        "search.html",
+        of=search_id,
+        term=asked.text,
+        is_number=len(numbers.digits(asked.text) or "") >= numbers.MIN_DIGITS,
+        may_be_person=numbers.normalise(asked.text) is not None,
+        found=shown,
+        max_counted=MAX_COUNTED,
+    )
+
+
+@blueprint.post("/search/<search_id>/open")
+@signed_in
+def open_hit(search_id: str) -> Response:
+    """Look further into one of the hits: the list of all of it, or the person."""
+    found = saved.load(search_id)
+    if found is None or not isinstance(found.asked, Term):
+        return show_unknown()
+    term = found.asked.text
+    number = numbers.normalise(term)
+    if (
+        request.form.get("kind") == "person" and number is not None
+    ):  # who has no messages may be suppressed all the same
+        return pages.redirect(saved.save(Person(number=number)))
+    with pages.reading() as session:
+        of_kind = [hit for hit in _find(session, term) if hit.kind == request.form.get("kind")]
+    position = request.form.get("position", "0")
+    at = int(position) if position.isdecimal() and len(position) < 3 else 0
+    asked = _list_of(of_kind[at]) if at < len(of_kind) else None
+    return pages.redirect(f"search/{search_id}" if asked is None else saved.save(asked))
+
+
+@blueprint.post("/search/<search_id>/further")
+@signed_in
+def look_further(search_id: str) -> Response:
+    """The next page of a list by clientRef, whose position no address may hold."""
+    found = saved.load(search_id)
+    if found is None or not isinstance(found.asked, MessageFilter):
+        return show_unknown()
+    return pages.redirect(saved.save(found.asked, request.form.get("after")))
+
+
+def show_unknown() -> Response:
+    """What is said of a search that has expired, or never was."""
+    why = "This search is no longer kept: searches are kept for 30 days. Search again."
+    return pages.render("refused.html", 404, why=why)
+
+
+def _find(session: Session, term: str) -> list[Hit]:
+    """What a term may mean; a number's own page has what ends so, and the receipts that name it."""
+    found = list(hits.find(session, term, [key.name for key in context.settings().api_keys]))
+    numbers_found = {hit.subject for hit in found if hit.kind is Kind.RECIPIENT}
+    return [hit for hit in found if not _is_within(hit, numbers_found)]
+
+
+def _is_within(hit: Hit, numbers_found: set[str | None]) -> bool:
+    if hit.kind is Kind.RECIPIENT_ENDS and isinstance(hit.where, MessageFilter):
+        return hit.where.recipient_ends in numbers_found and len(hit.where.recipient_ends or "") >= numbers.MIN_DIGITS
+    return isinstance(hit.where, ReferenceFilter) and hit.where.recipient in numbers_found
+
+
+def _find_only(session: Session, found: Sequence[Hit]) -> str | Asked | None:
+    """The page, or what to save, of a term that means one thing; None if it means several, or nothing."""
+    if len(found) != 1:
+        return None
+    [hit] = found
+    page = _page_of(hit)
+    if page is not None:
+        return page
+    if hit.kind in _ENDINGS:
+        people = _find_people(session, hit)
+        is_all = hit.looked_to is None and (hit.kind is Kind.NATIONAL_NUMBER or hit.count < MAX_COUNTED)
+        return Person(number=people[0].recipient) if len(people) == 1 and is_all else None
+    return _list_of(hit)
+
+
+def _show(session: Session, found: Sequence[Hit]) -> list[Found]:
+    shown: list[Found] = []
+    for hit in found:
+        people = _find_people(session, hit) if hit.kind in _ENDINGS else ()
+        position = sum(each.hit.kind is hit.kind for each in shown)
+        shown.append(Found(hit, *_HEADINGS[hit.kind], _page_of(hit), people, position))
+    return shown
+
+
+def _find_people(session: Session, hit: Hit) -> Sequence[Message]:
+    digits = hit.where.recipient_ends if isinstance(hit.where, MessageFilter) else None
+    if digits is None:
+        return ()
+    is_national = hit.kind is Kind.NATIONAL_NUMBER
+    return persons.find_meant(session, digits) if is_national else listing.find_alike(session, digits)
+
+
+def _page_of(hit: Hit) -> str | None:
+    """The page of a hit, below /ops/; None of a list and of a person."""
+    if hit.kind in _FOLDERS:
+        return f"{_FOLDERS[hit.kind]}/{hit.subject}"
+    if hit.kind not in {*_ENDINGS, Kind.RECIPIENT} and len(hit.messages) == hit.count == 1:
+        return f"messages/{ids.public('msg', hit.messages[0].id)}"
+    if hit.kind is Kind.PARKED_RECEIPTS and len(hit.receipts) == 1:
+        return f"receipts/{ids.public('rcp', hit.receipts[0].row.id)}"
+    return None
+
+
+def _list_of(hit: Hit) -> Asked | None:
+    """What to save, so that a hit has an address; None if it has one."""
+    if hit.kind is Kind.RECIPIENT:
+        return Person(number=hit.subject or "")
+    if hit.kind is Kind.TRANSACTION:
+        return MessageFilter(transaction_id=hit.subject)
+    return hit.where

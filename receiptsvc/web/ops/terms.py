@@ -1,0 +1,75 @@
+"""What a saved search asks for, and how that is stored: a term, a list of messages, receipts or replies, a person."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, NamedTuple, TypeAlias
+
+from receiptsvc.store.inbox.receipt_references import ReferenceFilter
+from receiptsvc.store.queries.contacts import ReplyFilter
+from receiptsvc.store.queries.listing import MessageFilter, Order
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Term:
+    """Whatever a term may mean."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Person:
+    """All of one number."""
+
+    number: str
+
+
+Asked: TypeAlias = Term | Person | MessageFilter | ReferenceFilter | ReplyFilter
+
+
+class Saved(NamedTuple):
+    """What a search asks for. `after`: a cursor that no address may hold, since a clientRef is in it."""
+
+    asked: Asked
+    after: str | None = None
+
+
+_KINDS: Mapping[str, type[Asked]] = {
+    "term": Term,
+    "person": Person,
+    "messages": MessageFilter,
+    "receipts": ReferenceFilter,
+    "replies": ReplyFilter,
+}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+_TIMES = ("since", "until", "changed_since")
+
+
+def write(asked: Asked, after: str | None = None) -> dict[str, Any]:
+    """What is asked for, as JSON."""
+    values = {each.name: getattr(asked, each.name) for each in fields(asked)}
+    given = {name: _to_json(value) for name, value in values.items() if value not in (None, ())}
+    return {"kind": _NAMES[type(asked)], "asked": given, "after": after}
+
+
+def read(terms: Mapping[str, Any]) -> Saved | None:
+    """What was asked for; None if another release has saved what this one does not know."""
+    try:
+        kind, given = _KINDS[terms["kind"]], {name: _read(name, value) for name, value in terms["asked"].items()}
+        return Saved(kind(**given), terms["after"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _read(name: str, value: Any) -> Any:
+    if name in _TIMES:
+        return datetime.fromisoformat(value)
+    if name == "order":
+        return Order(value)
+    return tuple(value) if isinstance(value, list) else value
