@@ -121,7 +121,7 @@ def words(tab: Tab, selector: str = "main") -> str:
 
 def test_no_page_has_a_fault_in_any_light_and_at_any_width(tab: Tab, stack: Stack, talk: Talk) -> None:
     faults: dict[str, list[str]] = {}
-    for path in (*talk, "/ops", "/ops/messages/msg_x"):
+    for path in (*talk, "/ops", "/ops/search", "/ops/messages", "/ops/replies", "/ops/messages/msg_x"):
         visit(tab, stack.url + path)
         for width in WIDTHS:
             tab.resize(width, 900)
@@ -172,6 +172,24 @@ def test_numbers_are_revealed_and_hidden_by_the_keyboard_alone(tab: Tab, stack: 
     assert tab.run("location.pathname + location.search") == talk.message
     tab.press("/")
     assert tab.run("document.activeElement.id") == "q"
+
+
+def test_a_search_by_each_kind_of_key_opens_what_it_names(tab: Tab, stack: Stack, talk: Talk) -> None:
+    message = stack.client().message(talk.message.rpartition("/")[2])
+    opened = {
+        **dict.fromkeys((NUMBER, f"+{NUMBER}", f"00{NUMBER}", "+44 7700 900123", NUMBER[-5:]), "/ops/people/srch_"),
+        **dict.fromkeys((message["id"], message["messageGuid"], message["transactionID"]), talk.message),
+        **dict.fromkeys((message["conversationId"], REF), talk.conversation),
+        talk.receipt.rpartition("/")[2]: talk.receipt,
+    }
+    for term, path in opened.items():
+        visit(tab, f"{stack.url}/ops")
+        tab.press("/")
+        tab.write(term)
+        with tab.leaving():
+            tab.press("Enter")
+        assert tab.run("location.pathname").startswith(path), term
+        assert accessibility.find_faults(tab) == []
 
 
 def test_ours_stand_right_and_theirs_left(tab: Tab, stack: Stack, talk: Talk) -> None:
