@@ -195,3 +195,16 @@ def test_a_place_is_the_calling_code_and_at_most_four_digits(
 ) -> None:
     assert numbers.place(number) == place
     assert "".join(numbers.countries_of(place[0])[:1]) == countries
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        ("447700900123", "+44 ••• •••123"),
+        ("15005550006", "+1 ••• •••006"),
+        ("60006", "60006"),  # a short code names no person
+        ("ACME", "••• •••CME"),
+    ],
+)
+def test_a_masked_number_shows_its_country_and_its_end(number: str, shown: str) -> None:
+    assert numbers.mask(number) == shown
