@@ -64,7 +64,7 @@ def test_the_files_of_sqlite_are_for_their_owner_alone(tmp_path: Path) -> None:
         assert {mode(path) for path in files} == {"0600"}
         assert mode(tmp_path / "data") == "0700"
         for name in ("web", "worker"):
-            assert f"{tmp_path}/data" not in (stack.folder / f"{name}.log").read_text()
+            assert "files.open_to_others" not in (stack.folder / f"{name}.log").read_text()
 
 
 def test_what_others_may_read_is_named_at_the_start_and_refused_by_none(sqlite_url: str, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import hmac
 import re
-from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from uuid import UUID
@@ -31,16 +30,6 @@ _PLAIN_HTTP = (
 )
 _WRONG = "The name, the password or the key is not right, or the user is disabled."
 _TOO_MANY = f"Sign-ins were tried too often. Wait {int(guesses.WAIT.total_seconds() // 60)} minutes, then try again."
-
-
-@dataclass(frozen=True, slots=True)
-class _Tried:
-    """What somebody typed to sign in. `stored`: the hash of the user's password; None: there is no such user."""
-
-    name: str
-    secret: str
-    user_id: UUID | None = None
-    stored: str | None = None
 
 
 @blueprint.get("")
@@ -73,8 +62,7 @@ def sign_in() -> Response:
     target = request.form.get("to", "")
     name, secret = users.fold(request.form.get("name", "")), request.form.get("secret", "")
     try:
-        tried = deadlines.within(deadlines.SECONDS, partial(_count, name, secret))
-        who = _recognise(tried)
+        who = _recognise_user(name, secret) if name else _recognise_key(secret)
         if who is None:
             logs.fault("ops.sign_in_refused", "wrong")
             return _show(target, 403, _WRONG)
@@ -123,25 +111,31 @@ def end_session() -> Response:
     return redirect("sessions")
 
 
-def _count(name: str, secret: str) -> _Tried:
-    """Count a try, and look the user up. Without a name it is a key. Raises TooManyGuesses."""
-    key = subkey(context.settings().callback_keys[0], _PURPOSE)
-    who = hmac.new(key, f"{'user' if name else 'key'} {name}".encode(), sha256).digest()
+def _recognise_key(secret: str) -> Who | None:
+    """Whose key this is. Tries are not counted, as they are not by the API: nobody guesses a key, and with one an
+    operator gets in whoever tries passwords meanwhile.
+    """
+    key = auth.known_keys().find_secret(secret.encode())
+    return Who(name=key.name, key_secret=key.secret) if key is not None and SCOPE in key.scopes else None
+
+
+def _recognise_user(name: str, password: str) -> Who | None:
+    """Whose name and password these are. Raises TooManyGuesses."""
+    user_id, stored = deadlines.within(deadlines.SECONDS, partial(_count, name))
+    is_right = passwords.is_right(password[: passwords.MAX_LENGTH], stored)
+    return Who(name=name, user_id=user_id) if is_right else None
+
+
+def _count(name: str) -> tuple[UUID | None, str | None]:
+    """Count a try, and look the user up: the id, and the hash of the password; None of one that can't sign in.
+
+    Raises TooManyGuesses.
+    """
+    who = hmac.new(subkey(context.settings().callback_keys[0], _PURPOSE), name.encode(), sha256).digest()
     with context.database().transaction() as session:
         guesses.count(session, who, context.now())
-        user = users.find(session, name) if name else None
-    if user is None or user.disabled_at is not None:
-        return _Tried(name, secret)
-    return _Tried(name, secret, user.id, user.password_hash)
-
-
-def _recognise(tried: _Tried) -> Who | None:
-    """Who has this name and password, or this key."""
-    if not tried.name:
-        key = auth.known_keys().find_secret(tried.secret.encode())
-        return Who(name=key.name, key_secret=key.secret) if key is not None and SCOPE in key.scopes else None
-    is_right = passwords.is_right(tried.secret[: passwords.MAX_LENGTH], tried.stored)
-    return Who(name=tried.name, user_id=tried.user_id) if is_right else None
+        user = users.find(session, name)
+    return (None, None) if user is None or user.disabled_at is not None else (user.id, user.password_hash)
 
 
 def _begin(who: Who, target: str) -> Response:

@@ -161,6 +161,17 @@ def test_a_name_is_tried_only_so_often_in_all_processes(
     assert sign_in(visitor, SECRETS["ops"]) == 303, "others get in meanwhile"
 
 
+@has_anna
+def test_whoever_has_a_key_gets_in_however_often_names_and_keys_are_tried(
+    visitor: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passwords, "is_right", lambda *_: False)
+    for number in range(guesses.MAX_OF_ALL):
+        assert sign_in(visitor, "guess", f"name{number}") == sign_in(visitor, f"a key {number}") == 403
+    assert sign_in(visitor, "guess", "one-more") == 429
+    assert sign_in(visitor, SECRETS["ops"]) == 303
+
+
 def test_after_the_sign_in_one_is_where_one_wanted_to_be(visitor: FlaskClient) -> None:
     asked = visitor.get("/ops/messages/msg_1?cursor=abc")
     assert asked.headers["Location"] == "../../ops/sign-in?to=messages/msg_1"
