@@ -17,7 +17,8 @@ pytestmark = pytest.mark.slow
 
 # All others ask a running service, or need nothing at all.
 SERVER_COMMANDS = {
-    *("callback-keys", "demo", "migrate", "rebuild", "replay", "sandbox", "urls", "verify", "web", "worker"),
+    *("callback-keys", "demo", "migrate", "rebuild", "replay", "sandbox", "urls", "users", "verify", "web"),
+    "worker",
 }
 ASK_EVERY_COMMAND = """
 import json
