@@ -143,6 +143,7 @@ class WsgiBridge:
                 return _refuse(refused.fault, environ, start_response)
             if claimed_bytes(environ) is None:
                 environ["CONTENT_LENGTH"] = str(self._max_bytes + 1)
+                environ.pop("HTTP_TRANSFER_ENCODING", None)  # with it Flask would take no notice of the length
             return self._answer(run, environ, start_response, b"")
         environ["CONTENT_LENGTH"] = str(len(body))
         if len(body) < LARGE_BYTES:
