@@ -43,7 +43,7 @@ def ask(stack: Stack, data: bytes, times: int = 1) -> tuple[set[int | None], flo
         with connect(stack.url) as connection:
             connection.sendall(data)
             answer = read_answer(connection)
-            statuses.add(answer and answer.status)
+            statuses.add(answer.status if answer else None)
             while connection.recv(65_536):  # until the server has done with what it did not read
                 pass
     return statuses, (thread_seconds(worker) - before) / times
