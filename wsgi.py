@@ -88,6 +88,7 @@ def make() -> Application:
     api = WsgiBridge(
         flask,
         threads=THREADS,
+        connections=connections,
         max_bytes=settings.max_body_bytes,
         find_key=auth.KnownKeys(settings.api_keys).find_name,
         reserved_paths=MONITORING_PATHS,

@@ -25,6 +25,7 @@ from receiptsvc.intake.ack_stats import AckStats
 from receiptsvc.intake.group_commit import GroupCommit
 from receiptsvc.server.admission import BodyFault, BodyRefused, ByteBudget, has_body, read_body
 from receiptsvc.server.application import ROUTE, UNAUTHENTICATED, connection_of
+from receiptsvc.server.threads import NativeThreads
 from receiptsvc.store.inbox.rejected import RejectedCallback
 
 MAX_BYTES = 1024 * 1024  # of a body, counted while reading
@@ -43,7 +44,9 @@ _REQUEST_LINE = re.compile(rb"(?:\r\n)?([!#$%&'*+.^_`|~0-9A-Za-z-]{1,20}) (/[^\r
 _CALLBACKS = "/callbacks/"
 _UNCUT = re.compile(rb"[0-9a-f]{32}|key=(?!\[cut\])", re.IGNORECASE)  # every token and key has so many digits
 _MAX_WRITTEN_SECRET = 256  # bytes, with each character escaped
-_SEPARATOR = re.compile(rb"([&?]|%3[Ff])")  # `?` too: some senders append their query to an address that has one
+# `?` too: some senders append their query to an address that has one.
+_SEPARATORS = re.compile(rb"(?:[&?]|%3[Ff])*")
+_KEY_PARAMETER = re.compile(rb"(\A|[&?]|%3[Ff])key=((?:(?!%3[Ff])[^&?])*)", re.IGNORECASE)
 _CUT = b"[cut]"  # replaces a secret
 
 
@@ -74,6 +77,7 @@ class Intake:
         self.is_callback = self._addresses.is_callback  # asked for each request
         self._group_commit, self._stats = group_commit, stats
         self._budget = ByteBudget(_MAX_BYTES_OF_BODIES)
+        self._unpacking = NativeThreads(1, is_low_priority=True)  # a kilobyte may unpack to a mebibyte, twice
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """One request."""
@@ -129,7 +133,7 @@ class Intake:
             return self._keep(environ, address, query, b"")
         with self._budget.incoming(credential) as incoming:
             try:
-                body = read_body(environ, incoming, MAX_BYTES)
+                body = read_body(environ, incoming, MAX_BYTES, may_have_tiny_chunks=True)
             except BodyRefused as refused:
                 if connection is not None:
                     connection.stop_reading()
@@ -152,7 +156,7 @@ class Intake:
             content_encoding=None if encoding is None else _storable(encoding),
         )
         if encoding is not None:
-            callback = _cut_inside(callback, address.secrets)
+            callback = self._unpacking.run(_cut_inside, callback, address.secrets)
         try:
             self._group_commit.keep(
                 Arrival(
@@ -230,21 +234,24 @@ def _split_keys(query: bytes) -> tuple[bytes, list[str]]:
 
     A second `?` ends a key too, and parameters follow it. After a `?` a `key=` counts only if its value has the form of
     a key, since a message's text may hold a `?`.
+
+    Only what looks like a key is taken apart: this runs on the loop, for anybody who sends 8 KiB of parameters.
     """
     if b"key=" not in query.lower():
         return query, []
-    rest, keys, is_after_key = b"", list[str](), False
-    pieces = _SEPARATOR.split(query)
-    for separator, piece in zip([b"&", *pieces[1::2]], pieces[::2], strict=True):
-        name, equals, value = piece.partition(b"=")
-        key = unquote_plus(value.decode("latin-1"))
-        if name.lower() == b"key" and equals and (separator == b"&" or tokens.claim(key)):
+    between, keys, end = list[bytes](), list[str](), 0
+    for found in _KEY_PARAMETER.finditer(query):
+        key = unquote_plus(found[2].decode("latin-1"))
+        if found[1] in {b"", b"&"} or tokens.claim(key):
             keys.append(key)
-            is_after_key = True
-        elif piece or not is_after_key:
-            rest += (b"&" if is_after_key else separator) + piece if rest else piece
-            is_after_key = False
-    return rest, keys
+            between.append(query[end : found.start()])
+            end = found.end()
+    between.append(query[end:])
+    return b"&".join(filter(None, map(_without_leading_separators, between))), keys
+
+
+def _without_leading_separators(part: bytes) -> bytes:
+    return _SEPARATORS.sub(b"", part, count=1)
 
 
 def _clean_query(query: bytes, address: _Address) -> bytes:

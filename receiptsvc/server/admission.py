@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from enum import Enum
 from threading import Lock
 from time import monotonic
-from wsgiref.types import WSGIEnvironment
+from wsgiref.types import InputStream, WSGIEnvironment
 
+import gevent
 from gevent import socket
 
 from receiptsvc.server.application import connection_of
@@ -23,6 +24,8 @@ MIN_BYTES_PER_SECOND = 4096  # 32 kbit/s: what a bad mobile uplink still carries
 CREDIT_SECONDS = 10.0  # how long a body may be silent: at its start, and later if it was ahead of the minimum rate
 
 _MAX_READ_BYTES = 64 * 1024
+_PIECE_BYTES = 8 * 1024  # of a body: after each of them its framing is looked at
+_MAX_FRAMING_BYTES = _MAX_READ_BYTES + 16 * 1024  # beside an eighth of the body: some chunks, and what is read ahead
 
 
 class BodyFault(Enum):
@@ -133,6 +136,7 @@ class IncomingBody:
         except (TimeoutError, BlockingIOError):
             raise BodyRefused(BodyFault.SLOW) from None
         self.count(len(data))
+        gevent.sleep(0)  # a fast sender's bytes are there at once, and what is done with them must not stop the loop
         return data
 
     def count(self, size: int) -> None:
@@ -157,8 +161,14 @@ def claimed_bytes(environ: WSGIEnvironment) -> int | None:
     return int(claimed) if claimed.isdigit() else None
 
 
-def read_body(environ: WSGIEnvironment, incoming: IncomingBody, max_bytes: int) -> bytes:
-    """The whole body, of at most `max_bytes`. Raises BodyRefused."""
+def read_body(
+    environ: WSGIEnvironment, incoming: IncomingBody, max_bytes: int, *, may_have_tiny_chunks: bool = False
+) -> bytes:
+    """The whole body, of at most `max_bytes`. Raises BodyRefused.
+
+    TOO_LARGE is also one whose chunks are so small that their framing takes more than an eighth of it; with
+    `may_have_tiny_chunks` only if it is then longer than `max_bytes` on the wire.
+    """
     claimed = claimed_bytes(environ)
     if claimed is not None and claimed > max_bytes:
         raise BodyRefused(BodyFault.TOO_LARGE)
@@ -169,7 +179,8 @@ def read_body(environ: WSGIEnvironment, incoming: IncomingBody, max_bytes: int) 
             incoming.count(len(body))
         else:
             with connection.reading(incoming):
-                body = environ["wsgi.input"].read(max_bytes + 1)
+                spare = max_bytes if may_have_tiny_chunks else 0
+                body = _read_pieces(environ["wsgi.input"], incoming, max_bytes, spare)
     except OSError:
         body, claimed = b"", 1
     if len(body) > max_bytes:
@@ -177,3 +188,18 @@ def read_body(environ: WSGIEnvironment, incoming: IncomingBody, max_bytes: int) 
     if claimed is not None and len(body) < claimed:
         raise BodyRefused(BodyFault.FULL if connection is not None and connection.is_evicted else BodyFault.CUT)
     return body
+
+
+def _read_pieces(source: InputStream, incoming: IncomingBody, max_bytes: int, spare: int) -> bytes:
+    """The bytes of a body, at most one more than `max_bytes`. Raises BodyRefused for one of tiny chunks.
+
+    Each chunk is parsed alone: a mebibyte in chunks of one byte kept the loop for seconds. `spare`: how much of this
+    length the framing may take, as far as the body does not.
+    """
+    pieces, size = list[bytes](), 0
+    while piece := source.read(min(_PIECE_BYTES, max_bytes + 1 - size)):
+        pieces.append(piece)
+        size += len(piece)
+        if incoming.size - size > _MAX_FRAMING_BYTES + size // 8 + max(0, spare - size):
+            raise BodyRefused(BodyFault.TOO_LARGE)
+    return b"".join(pieces)

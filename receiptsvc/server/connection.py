@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import gevent
 from gevent import socket
-from gunicorn.http.body import LengthReader
+from gunicorn.http.body import ChunkedReader, LengthReader
 from gunicorn.http.errors import LimitRequestHeaders
 
 from receiptsvc.server.application import IncomingBody
@@ -69,6 +69,7 @@ class Client:
         self.is_resetting = False  # an answer is under way whose end the client would not see: see `whole_or_reset`
         self._is_hung_up = False  # we have shut it down ourselves
         self._is_unread = False  # its last request was answered before all of it was read
+        self._linger_seconds = _LINGER_SECONDS
         self._is_fresh = True  # everything that came on it has been answered
         self._has_received = False
         self._read_until: float | None = None  # of the monotonic clock: the deadline for the headers
@@ -110,7 +111,7 @@ class Client:
         self._inner.close()
 
     def _linger(self) -> None:
-        deadline = monotonic() + _LINGER_SECONDS
+        deadline = monotonic() + self._linger_seconds
         with suppress(OSError):
             self._inner.shutdown(socket.SHUT_WR)
             while (seconds_left := deadline - monotonic()) > 0:
@@ -225,6 +226,10 @@ class Client:
         if self.is_cut or self.awaits_continue or request.body.failed:
             self._is_unread = True
             return False
+        if isinstance(request.body.reader, ChunkedReader) and request.body.reader.parser is not None:
+            # To find its end, each chunk would have to be parsed: tiny ones take far longer than it takes to send them.
+            self._is_unread, self._linger_seconds = True, _DISCARD_SECONDS
+            return False
         try:
             with self.reading(_Discarded()):
                 while request.body.read(_READ_BYTES):
@@ -237,6 +242,7 @@ class Client:
         pipelined = request.unreader.buf.getvalue()
         self._is_fresh = isinstance(body, LengthReader) and is_at_end and not pipelined
         self.head = pipelined[:MAX_KEPT_HEAD_BYTES]
+        gevent.sleep(0)  # the next request may be here already, and thousands after it: others have their turn first
         return is_at_end
 
     def may_take_seconds(self, seconds: float) -> None:

@@ -47,14 +47,15 @@ _MIN_BUDGET_BYTES = 64 * 1024 * 1024  # of all bodies; a quarter of it has to ho
 class _Lane:
     """A thread pool for some requests, of which no key has all threads.
 
-    `unauthenticated`: how many requests without a key wait for it or are served by it.
+    `of_one_key`: how many one key has at most. `unauthenticated`: how many requests without a key wait for it or are
+    served by it.
     """
 
-    def __init__(self, threads: int, *, is_low_priority: bool = True) -> None:
+    def __init__(self, threads: int, *, of_one_key: int | None = None, is_low_priority: bool = True) -> None:
         self._threads = NativeThreads(threads, is_low_priority=is_low_priority)
         # Of each key, and of what has none: `find_key` knows all names, so there are few.
         self._turns: defaultdict[str | None, Semaphore] = defaultdict(
-            partial(Semaphore, max(1, threads - _FREE_THREADS))
+            partial(Semaphore, max(1, min(threads - _FREE_THREADS, of_one_key or threads)))
         )
         self.unauthenticated = 0
 
@@ -82,6 +83,7 @@ class WsgiBridge:
         *,
         threads: int,
         max_bytes: int,
+        connections: int | None = None,
         find_key: Callable[[str], str | None],
         reserved_paths: frozenset[str] = frozenset(),
         reading_posts: frozenset[str] = frozenset(),
@@ -89,6 +91,7 @@ class WsgiBridge:
     ) -> None:
         """`find_key`: the name of the key in a header Authorization, None without a right one.
 
+        `connections`: to the database, that the threads share: what reads for one key leaves one of them to others.
         `reserved_paths`: paths with threads of their own, so that they are answered while all other threads are busy.
         `reading_posts`: paths at which a POST only reads.
         """
@@ -97,7 +100,9 @@ class WsgiBridge:
         self._page_path = page_path
         self._max_bytes = max_bytes
         # What writes may wait for another transaction, and what reads must not wait behind it.
-        self._reading_lane, self._writing_lane = _Lane(threads - threads // 2), _Lane(threads // 2)
+        of_one_key = None if connections is None else max(1, connections - 1)
+        self._reading_lane = _Lane(threads - threads // 2, of_one_key=of_one_key)
+        self._writing_lane = _Lane(threads // 2)
         self._reserved_lane = _Lane(_RESERVED_THREADS, is_low_priority=False)
         self._page_lane = _Lane(_PAGE_THREADS)
         self._large_bodies = Shares(_MAX_LARGE, of_one=_MAX_LARGE_OF_ONE)
@@ -169,6 +174,7 @@ class WsgiBridge:
                 return _refuse(refused.fault, environ, start_response)
             if claimed_bytes(environ) is None:
                 environ["CONTENT_LENGTH"] = str(self._max_bytes + 1)
+                environ.pop("HTTP_TRANSFER_ENCODING", None)  # with it Flask would take no notice of the length
             return self._answer(run, environ, start_response, b"")
         environ["CONTENT_LENGTH"] = str(len(body))
         if len(body) < LARGE_BYTES:

@@ -26,9 +26,11 @@ class Inner:
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.waiting: Counter[str] = Counter()
+        self.keys: list[str] = []  # of the requests that it was given
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         self.waiting[environ["PATH_INFO"]] += 1
+        self.keys.append(environ.get("HTTP_AUTHORIZATION", ""))
         self.may_answer.wait(20)
         start_response("200 OK", [])
         return [environ["CONTENT_LENGTH"].encode(), b" ", environ["wsgi.input"].read()]
@@ -72,6 +74,24 @@ def call(inner: Inner) -> Call:
         return int(started[0][:3]), chunks
 
     return call
+
+
+def test_what_reads_for_one_key_leaves_a_connection_to_others(inner: Inner) -> None:
+    application = WsgiBridge(inner, threads=16, max_bytes=MAX_BYTES, connections=3, find_key=lambda key: key or None)
+
+    def ask(key: str) -> None:
+        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "CONTENT_LENGTH": "", "HTTP_AUTHORIZATION": key}
+        application(environ, lambda *_: bytes)
+
+    inner.may_answer.clear()
+    readers = [gevent.spawn(ask, "greedy") for _ in range(10)]
+    readers.append(gevent.spawn(ask, "other"))
+    with gevent.Timeout(20):
+        while len(inner.keys) < 3 or "other" not in inner.keys:
+            gevent.sleep(0.01)
+    assert sorted(inner.keys) == ["greedy", "greedy", "other"]
+    inner.may_answer.set()
+    gevent.joinall(readers, raise_error=True)
 
 
 def test_a_body_is_read_only_with_a_right_key(call: Call) -> None:

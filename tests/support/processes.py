@@ -39,6 +39,11 @@ def resident_megabytes(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
+def thread_seconds(thread_id: int) -> float:
+    """The processor time that a thread has had; a process's id is that of its first thread."""
+    return int((_PROC / str(thread_id) / "schedstat").read_text().split()[0]) / 1e9
+
+
 def unread_bytes(port: int) -> int:
     """What came to a TCP port and was not read by its server yet, connections that it did not accept included."""
     tables = (_PROC / "net" / family for family in ("tcp", "tcp6"))

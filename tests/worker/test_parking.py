@@ -153,6 +153,20 @@ def test_a_client_ref_of_many_receipts_does_not_delay_a_transaction(
     assert_sound(database, applied=1, unmatched=5)
 
 
+def test_a_transaction_of_many_receipts_does_not_delay_the_answer_of_its_call(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parking, "_MAX_RELEASED_OF_TRANSACTIONS", 3)
+    many = [keep(database, said(tx="815", to=BOB)) for _ in range(5)]
+    work(database, 0)
+    (mine,) = accept(database, message(ALICE))
+    offer(database)
+    answer(database, mine, tx="815")
+    assert outcomes(database, many) == ["pending"] * 3 + ["unmatched"] * 2
+    work_off(database)
+    assert_sound(database, unmatched=5)
+
+
 def test_looks_in_between_do_not_delay_an_adoption(database: Database) -> None:
     receipt_id = keep(database, said(tx="815", ref="x"))
     work(database, 0, adopt_after=600)
