@@ -3,7 +3,7 @@
 import re
 import socket
 from collections.abc import Iterator
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import pytest
 import requests
@@ -94,7 +94,12 @@ def test_receipts_of_others_and_replies_are_kept_at_the_portal_s_addresses(deplo
     reply = {"msgid": "1", "sender": "447700900001", "recipient": "447700900100", "content": "Yes"}
     answers.append(requests.post(deployed.static_urls.inbound, data=reply, timeout=20))
     assert [(answer.status_code, answer.text) for answer in answers] == [(200, "OK\n")] * 2
-    until("both are worked on", lambda: deployed.client.ledger()["pending"] == 0)
+
+    def are_done() -> bool:
+        ledger = deployed.client.ledger()
+        return ledger["pending"] == ledger["unmatched"] == 0
+
+    until("both are worked on, and the receipt is taken for another system's", are_done)
     assert [item["content"] for item in deployed.client.replies()] == ["Yes"]
     assert deployed.client.transaction("4711")["messages"]
 
@@ -108,10 +113,24 @@ def test_what_is_not_http_in_a_callback_s_query_is_tolerated(deployed: Deployed)
     assert deployed.client.ledger()["callbacks"] == before + 1
 
 
-def test_a_browser_is_led_to_the_documentation(deployed: Deployed) -> None:
-    for path in ("", "/", "/docs/"):
+def test_a_browser_is_led_to_the_ops_page_and_to_the_documentation(deployed: Deployed) -> None:
+    for path, target in (("", "/ops/sign-in"), ("/", "/ops/sign-in"), ("/docs/", "/docs")):
         answer = requests.get(deployed.url + path, headers=BROWSER, timeout=20)
-        assert (answer.url, answer.status_code) == (f"{deployed.url}/docs", 200), path
+        assert (answer.url, answer.status_code) == (deployed.url + target, 200), path
+
+
+def test_an_operator_signs_in_and_finds_a_message(deployed: Deployed) -> None:
+    message = deployed.send("order-4")
+    with requests.Session() as browser:
+        browser.headers["Sec-Fetch-Site"] = "same-origin"
+        begin = browser.post(f"{deployed.url}/ops/sign-in", data={"secret": deployed.stack.api_key}, timeout=20)
+        assert (begin.url, begin.status_code) == (f"{deployed.url}/ops", 200)
+        found = browser.post(f"{deployed.url}/ops/search", data={"q": "order-4"}, timeout=20)
+        assert (found.url.startswith(f"{deployed.url}/ops/"), found.status_code) == (True, 200)
+        page = browser.get(f"{deployed.url}/ops/messages/{message['id']}", timeout=20)
+        assert page.status_code == 200
+        for asset in re.findall(r'(?:href|src)="([^"]*static/[^"]*)"', page.text):
+            assert browser.get(urljoin(page.url, asset), timeout=20).status_code == 200, asset
 
 
 def test_the_documentation_s_links_and_assets_are_found(deployed: Deployed) -> None:
