@@ -238,8 +238,8 @@ def _form_pairs(data: bytes, names: frozenset[str], charset: str | None = None) 
         data = _ESCAPED_AMPERSAND.sub(b"&", data)
     if data.count(b"&") >= _MAX_FIELDS:
         raise Unreadable(f"it has more than {_MAX_FIELDS} fields")
-    pieces = data.split(b"&")
-    if any(piece.count(b"=") > 1 for piece in pieces):
+    pieces = [piece for piece in data.split(b"&") if b"=" in piece]
+    if data.count(b"=") > len(pieces):
         pieces = _split_further(pieces, names)
     pairs = []
     for piece in pieces:
@@ -252,13 +252,11 @@ def _form_pairs(data: bytes, names: frozenset[str], charset: str | None = None) 
 
 
 def _split_further(pieces: Sequence[bytes], names: frozenset[str]) -> list[bytes]:
-    """The pieces of a form, split also where another separator stands before a known name.
+    """The pieces of a form that have a name, split also where another separator stands before a known name.
 
     Only before a name that no piece of its own has, and in no text that a person wrote.
     """
-    own_names = [
-        _fold_form_name(piece.partition(b"=")[0].decode("latin-1")) if b"=" in piece else "" for piece in pieces
-    ]
+    own_names = [_fold_form_name(piece.partition(b"=")[0].decode("latin-1")) for piece in pieces]
     missing = names.difference(own_names)
     split: list[bytes] = []
     count = 0
