@@ -97,7 +97,7 @@ def test_receipts_of_others_and_replies_are_kept_at_the_portal_s_addresses(deplo
 
     def are_done() -> bool:
         ledger = deployed.client.ledger()
-        return ledger["pending"] == ledger["unmatched"] == 0
+        return bool(ledger["pending"] == ledger["unmatched"] == 0)
 
     until("both are worked on, and the receipt is taken for another system's", are_done)
     assert [item["content"] for item in deployed.client.replies()] == ["Yes"]
