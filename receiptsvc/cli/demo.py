@@ -59,7 +59,8 @@ def _show(console: Console, conversation: Json, ledger: Json) -> None:
 
 
 def _stay(stack: Stack, console: Console) -> None:
-    console.print(f"\n  API       {stack.url}/docs      (key: {key_path()})")
+    console.print(f"\n  Page      {stack.url}/ops       (sign in with the key in {key_path()}, without a name)")
+    console.print(f"  API       {stack.url}/docs      (the same key)")
     console.print(f"  Sandbox   {stack.sandbox_url}/sandbox/report")
     console.print(f"  Logs      {stack.folder}")
     port = stack.environ["PORT"]

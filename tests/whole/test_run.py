@@ -67,6 +67,10 @@ def test_nothing_is_sent_again_and_other_commands_look_at_the_same_database(
     rows.accept(postgresql_database, rows.message("447700900001", "Hello", client_ref=KEPT_REFERENCE))
     with run(tmp_path, postgresql_url) as said:
         assert "messages reached" not in said
+        (page,) = re.findall(r"Page +(\S+)", said)
+        key = {"secret": (tmp_path / "data" / "api_key").read_text().strip()}
+        signed_in = requests.post(f"{page}/sign-in", data=key, headers={"Sec-Fetch-Site": "same-origin"}, timeout=15)
+        assert (signed_in.url, signed_in.status_code) == (page, 200)
         (sandbox,) = re.findall(r"Sandbox +(\S+)/report", said)
         reply = {"sender": "447700900001", "recipient": "Mayflower", "content": "Yes"}
         assert requests.post(f"{sandbox}/reply", json=reply, timeout=15).json()["answer"] == 200
