@@ -12,7 +12,7 @@ UPGRADE := --upgrade
 COMPILE = $(BIN)/uv pip compile --quiet --universal $(UPGRADE) --python-version 3.11 --no-header --no-emit-index-url --generate-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run desk test test-fast test-pythons test-faults bench bench-ack bench-process bench-e2e bench-send bench-query bench-verify lint format api-docs htmx migration pins clean
+.PHONY: help demo run desk test test-fast test-pythons test-faults bench bench-ack bench-process bench-e2e bench-send bench-query bench-verify lint format api-docs htmx pictures migration pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ htmx: ## fetch the script of the ops page from its npm package; the version is i
 	npm pack --silent htmx.org@$$(sed -n 's/^version = "\(.*\)"/\1/p' $(CURDIR)/receiptsvc/web/ops/vendored.toml) && \
 	tar xzf htmx.org-*.tgz && cp package/dist/htmx.min.js $(CURDIR)/receiptsvc/web/ops/static/ && rm -r $$folder
 	@sha256sum receiptsvc/web/ops/static/htmx.min.js
+
+pictures: $(VENV)/installed-dev ## take the pictures of the ops page for the docs, by Chromium
+	@$(BIN)/python -m tests.support.pictures
 
 migration: $(VENV)/installed-dev ## draft a migration from the models: make migration NAME="add a column"
 	$(BIN)/python -m receiptsvc migrate
