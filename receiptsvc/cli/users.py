@@ -8,7 +8,7 @@ import click
 
 from receiptsvc import passwords
 from receiptsvc.cli.terminal import databases, display
-from receiptsvc.cli.terminal.options import Decorator, json_option, reason_option, with_all
+from receiptsvc.cli.terminal.options import Decorator, json_option, reason_option, with_all, write_time
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import Refused
 from receiptsvc.store.access import users as store
@@ -57,7 +57,11 @@ def list_all(*, as_json: bool) -> None:
         found = store.list_all(session)
     if as_json:
         items = [
-            {"name": user.name, "madeAt": _write(user.made_at), "disabledAt": _write(user.disabled_at)}
+            {
+                "name": user.name,
+                "madeAt": write_time(user.made_at),
+                "disabledAt": write_time(user.disabled_at) if user.disabled_at else None,
+            }
             for user in found
         ]
         click.echo(json.dumps({"items": items}, indent=2))
@@ -113,10 +117,6 @@ def _show_generated(made: str, *, is_generated: bool) -> None:
     if is_generated:
         click.echo("The password is shown only now:", err=True)
         click.echo(made)
-
-
-def _write(time: datetime | None) -> str | None:
-    return None if time is None else time.isoformat().replace("+00:00", "Z")
 
 
 def _now() -> datetime:

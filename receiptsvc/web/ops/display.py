@@ -9,7 +9,7 @@ from flask import Blueprint
 from markupsafe import Markup
 
 from receiptsvc import ids
-from receiptsvc.domain import meanings, numbers
+from receiptsvc.domain import meanings, numbers, sentences
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.statuses import Status
 from receiptsvc.domain.times import describe_delay, describe_duration
@@ -94,29 +94,28 @@ def when(time: datetime | None) -> Markup:
 @cache
 def status(word: str) -> Markup:
     """A status, told apart by shape as by colour, with what it means."""
-    means = meanings.STATUSES[Status(word)].means
-    return Markup(
-        '<span class="status status-{}" title="{}"><span aria-hidden="true">{}</span> {}'
-        '<span class="unseen">: {}</span></span>'
-    ).format(word, means, SHAPES[Status(word)], word.replace("_", " "), means)
+    return _badge(word.replace("_", " "), SHAPES[Status(word)], word, meanings.STATUSES[Status(word)].means)
 
 
 def outcome(word: str) -> Markup:
     """What became of a receipt, told apart by shape as by colour, with what that means."""
     shape, colour = OUTCOME_SHAPES[ReceiptOutcome(word)]
-    means = meanings.OUTCOMES[ReceiptOutcome(word)].means
-    return Markup(
-        '<span class="status status-{}" title="{}"><span aria-hidden="true">{}</span> {}'
-        '<span class="unseen">: {}</span></span>'
-    ).format(colour, means, shape, word, means)
+    return _badge(word, shape, colour, meanings.OUTCOMES[ReceiptOutcome(word)].means)
 
 
 def sentence(text: str) -> str:
     """Words of ours as a sentence on a page, where no code is marked."""
     plain = text.replace("`", "")
-    return f"{plain[:1].upper()}{plain[1:]}" + ("" if plain.endswith((".", "!", "?")) else ".")
+    return sentences.end(f"{plain[:1].upper()}{plain[1:]}")
 
 
 def age(time: datetime | None) -> str:
     """How long ago a time was, such as `4 min`."""
     return "" if time is None else describe_duration((context.now() - time).total_seconds())
+
+
+def _badge(word: str, shape: str, colour: str, means: str) -> Markup:
+    return Markup(
+        '<span class="status status-{}" title="{}"><span aria-hidden="true">{}</span> {}'
+        '<span class="unseen">: {}</span></span>'
+    ).format(colour, means, shape, word, means)

@@ -1,9 +1,11 @@
 """A person: all of one number, in whatever conversation; what keeps messages from it, and the lifting of that."""
 
+from collections.abc import Callable
 from typing import Any
 
 import marshmallow as ma
 from flask import Response, request
+from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain import numbers, opt_outs
@@ -50,32 +52,40 @@ def read_person(search_id: str) -> Response:
 @signed_in
 def suppress_person(search_id: str) -> Response:
     """Send this person no more of a sender's messages, for a reason."""
-    number = _load(search_id)
-    if number is None:
-        return show_unknown()
-    try:
-        pair, by = _read_form(number)
-    except ma.ValidationError as error:
-        return _show(search_id, number, 422, faults=by_path(error.messages))
-    with context.database().transaction() as session:
+
+    def suppress(session: Session, pair: Pair, by: Actor) -> bool:
         suppressions.add(session, [pair], by, context.now())
-    return pages.redirect(f"people/{search_id}")
+        return True
+
+    return _change(search_id, suppress, "faults")
 
 
 @blueprint.post("/people/<search_id>/allow")
 @signed_in
 def allow_person(search_id: str) -> Response:
     """Lift a suppression, for a reason."""
+
+    def lift(session: Session, pair: Pair, by: Actor) -> bool:
+        return suppressions.remove(session, pair, by, context.now()) is not None
+
+    return _change(search_id, lift, "lift_faults")
+
+
+def _change(search_id: str, change: Callable[[Session, Pair, Actor], bool], faults: str) -> Response:
+    """Change a suppression as the form says.
+
+    `change`: does it; False if there was nothing to change. `faults`: by which name the page has those of this form.
+    """
     number = _load(search_id)
     if number is None:
         return show_unknown()
     try:
         pair, by = _read_form(number)
     except ma.ValidationError as error:
-        return _show(search_id, number, 422, lift_faults=by_path(error.messages))
+        return _show(search_id, number, 422, **{faults: by_path(error.messages)})
     with context.database().transaction() as session:
-        removed = suppressions.remove(session, pair, by, context.now())
-    if removed is None:
+        is_done = change(session, pair, by)
+    if not is_done:
         return _show(search_id, number, 404, notice="Somebody else has lifted it already.")
     return pages.redirect(f"people/{search_id}")
 

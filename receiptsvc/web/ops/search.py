@@ -34,8 +34,6 @@ _FOLDERS = {  # of what has a page of its own
 }
 _ENDINGS = (Kind.RECIPIENT_ENDS, Kind.NATIONAL_NUMBER)
 _PARKED = (Kind.PARKED_RECEIPTS, Kind.PARKED_RECEIPTS_PREFIX)
-
-
 _HEADINGS = {  # what a term is taken for, and the words that lead to all of it
     Kind.MESSAGE: ("Message", "Open the message"),
     Kind.RECEIPT: ("Receipt", "Open the receipt"),
@@ -137,9 +135,7 @@ def open_hit(search_id: str) -> Response:
         return show_unknown()
     term = found.asked.text
     number = numbers.normalise(term)
-    if (
-        request.form.get("kind") == "person" and number is not None
-    ):  # who has no messages may be suppressed all the same
+    if request.form.get("kind") == "person" and number is not None:  # may be suppressed without any message
         return pages.redirect(saved.save(Person(number=number)))
     with pages.reading() as session:
         of_kind = [hit for hit in _find(session, term) if hit.kind == request.form.get("kind")]
