@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import chain
 from typing import Generic, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
@@ -96,24 +95,33 @@ class TransactionLinks:
     """
 
     def __init__(self, links: Iterable[TransactionLink] = ()) -> None:
-        self._by_ending: defaultdict[str, list[TransactionLink]] = defaultdict(list)
-        self._message_ids: set[UUID] = set()
+        self._by_message: dict[UUID, TransactionLink] = {}
+        self._by_ending: defaultdict[str, list[TransactionLink]] | None = None  # made when one is looked for in several
         for link in links:
             self.add(link)
 
     def __len__(self) -> int:
-        return len(self._message_ids)
+        return len(self._by_message)
 
     def add(self, link: TransactionLink) -> None:
         """Add the link of a message; a message has one for a transactionID."""
-        if link.message_id not in self._message_ids:
-            self._message_ids.add(link.message_id)
-            self._by_ending[numbers.ending(link.recipient)].append(link)
+        if link.message_id not in self._by_message:
+            self._by_message[link.message_id] = link
+            if self._by_ending is not None:
+                self._by_ending[numbers.ending(link.recipient)].append(link)
 
     def to(self, recipient: str | None) -> list[TransactionLink]:
         """Those to messages that went to a recipient, however it is written; all of them, if none is named."""
         if recipient is None:
-            return list(chain.from_iterable(self._by_ending.values()))
+            return list(self._by_message.values())
+        if len(self._by_message) == 1:  # nearly always, and it is written as we wrote it
+            (link,) = self._by_message.values()
+            if link.recipient == recipient:
+                return [link]
+        if self._by_ending is None:
+            self._by_ending = defaultdict(list)
+            for link in self._by_message.values():
+                self._by_ending[numbers.ending(link.recipient)].append(link)
         similar = self._by_ending.get(numbers.ending(recipient), ())
         return [link for link in similar if numbers.is_same(recipient, link.recipient)]
 

@@ -448,7 +448,8 @@ def _unescape(piece: bytes, charset: str | None) -> str:
 
 def _clean(text: str) -> str:
     """The text without what a database can't hold. The raw bytes are kept as they are."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode().strip()
+    text = text.replace("\0", "\ufffd")
+    return (text if text.isascii() else text.encode("utf-8", "replace").decode()).strip()
 
 
 def _parse_transaction_id(text: str | None, notes: list[str]) -> str | None:
