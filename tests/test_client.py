@@ -265,6 +265,7 @@ CALLS: list[tuple[Callable[[Client], object], tuple[str, str, object]]] = [
         lambda client: list(client.suppressions(recipient="1", limit="7")),
         ("POST", "/v1/suppressions/query", {"recipient": "1", "limit": 7}),
     ),
+    (lambda client: list(client.audit(actor="desk")), ("POST", "/v1/audit/query", {"actor": "desk"})),
     (
         lambda client: client.suppress("1", "ACME"),
         ("POST", "/v1/suppressions", {"recipient": "1", "originator": "ACME"}),
@@ -306,6 +307,7 @@ WITH_A_PERSON: list[Callable[[Client], object]] = [
     lambda client: client.search(PERSONAL),
     lambda client: client.cancel_all(recipient=PERSONAL),
     lambda client: list(client.suppressions(recipient=PERSONAL)),
+    lambda client: list(client.audit(subject=f"suppression:{PERSONAL}:")),
     lambda client: client.suppress(PERSONAL),
     lambda client: client.allow(PERSONAL),
     lambda client: list(client.conversations(clientRef=PERSONAL)),

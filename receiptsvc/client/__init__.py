@@ -129,6 +129,10 @@ class Client(Wire):
         body = _without_none(recipient=recipient, originator=originator, reason=reason)
         return self.call("POST", "/v1/suppressions/remove", body=body)
 
+    def audit(self, **filters: str) -> Iterator[Json]:
+        """Who did what that fits every filter, the newest first. For a key with the scope `ops`."""
+        yield from self.listed("/v1/audit/query", filters, method="POST")
+
     def receipts(self, **filters: str) -> Iterator[Json]:
         """The ledger's rows that fit every filter, the newest first."""
         yield from self.listed("/v1/receipts/query", filters, method="POST")

@@ -14,6 +14,7 @@ from receiptsvc.server.application import ROUTE
 from receiptsvc.server.event_streams import Feed
 from receiptsvc.store.core.db import Database
 from receiptsvc.web.api import (
+    audit,
     conversations,
     events,
     exports,
@@ -91,6 +92,7 @@ def create_app(
         exports,
         suppressions,
         ledger,
+        audit,
         receipts,
         health,
         metrics,

@@ -36,6 +36,7 @@ TWINS: list[tuple[str, str, dict[str, Any], str, dict[str, Any]]] = [
     ("replies of a sender", "/v1/inbound", {"sender": NUMBER}, "/v1/inbound/query", {}),
     ("replies that opt out", "/v1/inbound", {"isOptOut": False, "clientRef": "a/../b"}, "/v1/inbound/query", {}),
     ("suppressions of a number", "/v1/suppressions", {"recipient": NUMBER}, "/v1/suppressions/query", {}),
+    ("who suppressed a number", "/v1/audit", {"subject": "suppression:447700900001:"}, "/v1/audit/query", {}),
     ("receipts of a number", "/v1/receipts", {"recipient": NUMBER}, "/v1/receipts/query", {}),
     ("several statuses", "/v1/messages", {"status": ["accepted", "sent"]}, "/v1/messages/query", {}),
     ("an export", "/v1/export/messages.csv", {"recipient": NUMBER, "bom": True}, "/v1/export/messages.csv", {}),

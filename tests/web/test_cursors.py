@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiptsvc.domain.times import from_micros, to_micros
+from receiptsvc.store.core.audits import AuditKey
 from receiptsvc.store.outbound.suppressions import Pair
 from receiptsvc.store.queries.contacts import TimeCursor
 from receiptsvc.store.queries.listing import ListCursor, Order
@@ -34,6 +35,7 @@ REAL: list[tuple[Cursor[Any], Any]] = [
     (cursors.RECEIPTS, ID),
     (cursors.REPLAY, ID),
     (cursors.SUPPRESSIONS, Pair("447700900000", "")),
+    (cursors.AUDITS, AuditKey(AT, 2**63 - 1)),
 ]
 LISTS = {cursor.name: cursor for cursor, _ in REAL}
 TIMES = st.integers(0, to_micros(datetime.max.replace(tzinfo=UTC))).map(from_micros)

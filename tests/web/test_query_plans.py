@@ -97,6 +97,11 @@ SELECT conversation_id, min(created_at), max(created_at), false FROM messages GR
 
 INSERT INTO suppressions (recipient, originator, created_at, created_by)
 SELECT recipient, 'acme', min(at), 'test' FROM seeded WHERE n <= 50000 GROUP BY recipient;
+
+INSERT INTO audits (at, actor, action, subject, details)
+SELECT at, CASE WHEN n < 30 THEN 'user anna' ELSE 'worker' END, CASE WHEN n < 30 THEN 'reveal' ELSE 'matched' END,
+    CASE WHEN n % 4 = 0 THEN 'sending' ELSE 'rcp_' || n END, '{}'
+FROM seeded WHERE n <= 100000;
 """
 
 
@@ -224,11 +229,19 @@ SUPPRESSION_FILTERS: dict[str, tuple[str, ...]] = {
     "recipient": ("447700900000", "447700900999"),
     "originator": ("acme", "nobody"),
 }
+AUDIT_FILTERS: dict[str, tuple[str, ...]] = {
+    "subject": ("sending", "rcp_5", "nobody"),
+    "actor": ("worker", "user anna", "nobody"),
+    "action": ("matched", "reveal", "nothing"),
+    "since": (LONG_AGO.isoformat(), END.isoformat()),
+    "until": (END.isoformat(), LONG_AGO.isoformat()),
+}
 LISTS = {
     "/v1/messages": MESSAGE_FILTERS,
     "/v1/inbound": REPLY_FILTERS,
     "/v1/receipts": RECEIPT_FILTERS,
     "/v1/suppressions": SUPPRESSION_FILTERS,
+    "/v1/audit": AUDIT_FILTERS,
     "/v1/conversations": {},
 }
 

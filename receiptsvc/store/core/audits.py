@@ -3,13 +3,14 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from receiptsvc.store.core.keyset import Scan, scan
 from receiptsvc.store.core.models import Audit
-from receiptsvc.store.core.paging import MAX_ROWS
+from receiptsvc.store.core.paging import MAX_ROWS, Page
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,6 +19,24 @@ class Actor:
 
     actor: str
     reason: str | None = None
+
+
+class AuditKey(NamedTuple):
+    """The position in a list of audits: after the one with this time and id."""
+
+    at: datetime
+    id: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditFilter:
+    """Which audits to list: those that fit every given field, whole. `since` ≤ their time < `until`."""
+
+    subject: str | None = None
+    actor: str | None = None
+    action: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 def write(
@@ -38,8 +57,33 @@ def write(
 
 def read(session: Session, subject: str) -> Sequence[Audit]:
     """The newest MAX_ROWS audits of a subject, the oldest of them first."""
-    newest = select(Audit).where(Audit.subject == subject).order_by(Audit.id.desc()).limit(MAX_ROWS)
+    newest = select(Audit).where(Audit.subject == subject).order_by(Audit.at.desc(), Audit.id.desc()).limit(MAX_ROWS)
     return session.scalars(newest).all()[::-1]
+
+
+def list_audits(
+    session: Session, where: AuditFilter, *, limit: int, after: AuditKey | None = None
+) -> Page[Audit, AuditKey]:
+    """Audits, the newest first. A short or empty page need not be the last one: see `keyset`."""
+    plan = Scan(
+        order=(Audit.at, Audit.id),
+        branches=[[]],
+        equals=[[(Audit.subject, where.subject)]] if where.subject is not None else (),
+        since=where.since,
+        until=where.until,
+        filters=[
+            column == value
+            for column, value in ((Audit.actor, where.actor), (Audit.action, where.action))
+            if value is not None
+        ],
+    )
+    page = scan(session, plan, limit=limit, after=after)
+    found = session.scalars(select(Audit).where(Audit.id.in_([serial for _, serial in page.keys])))
+    by_id = {audit.id: audit for audit in found}
+    return Page(
+        items=[by_id[serial] for _, serial in page.keys if serial in by_id],
+        next=AuditKey._make(page.next) if page.next is not None else None,
+    )
 
 
 def find_newest(session: Session, subjects: Collection[str], action: str) -> Mapping[str, Audit]:

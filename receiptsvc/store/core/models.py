@@ -354,7 +354,7 @@ class Audit(Base):
     """An action by hand, or a move of a receipt that had an outcome: who, when, what, why."""
 
     __tablename__ = "audits"
-    __table_args__ = (Index("ix_audits_subject_id", "subject", "id"),)
+    __table_args__ = (Index("ix_audits_subject_at_id", "subject", "at", "id"), Index("ix_audits_at_id", "at", "id"))
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
     at: Mapped[datetime]

@@ -16,6 +16,7 @@ from zlib import crc32
 import marshmallow as ma
 
 from receiptsvc.domain.times import from_micros, to_micros
+from receiptsvc.store.core.audits import AuditKey
 from receiptsvc.store.outbound.suppressions import Pair
 from receiptsvc.store.queries.contacts import TimeCursor
 from receiptsvc.store.queries.listing import ListCursor, Order
@@ -125,3 +126,4 @@ RECEIPTS, REPLAY = _by_id("receipts"), _by_id("replay")
 TRANSITIONS = Cursor(name="transitions", parts=(_SERIAL,), make=int, split=lambda position: (position,))
 TIMELINE = Cursor(name="timeline", parts=(_TIME, _KIND, _ID, _SERIAL), make=TimelineCursor)
 SUPPRESSIONS = Cursor(name="suppressions", parts=(_RECIPIENT, _ORIGINATOR), make=Pair)
+AUDITS = Cursor(name="audits", parts=(_TIME, _SERIAL), make=AuditKey)

@@ -1,5 +1,6 @@
 """Lists of messages, of receipts that fit no message, and of replies. Each says how far it has looked."""
 
+from datetime import datetime
 from typing import Any, TypeVar
 
 import marshmallow as ma
@@ -31,8 +32,8 @@ KEPT = {  # of a list that is narrowed down further: what its form has no field 
     "client_ref_prefix": "clientRefPrefix",
 }
 _TIME = "%Y-%m-%dT%H:%M"  # as a browser's field has it
-_TIMES = ("since", "until")
-_TEXTS = ("number", "clientRef", "transactionID", "originator", *_TIMES)
+TIMES = ("since", "until")
+_TEXTS = ("number", "clientRef", "transactionID", "originator", *TIMES)
 
 Position = TypeVar("Position")
 
@@ -79,7 +80,7 @@ def show_messages(where: MessageFilter, of: str | None = None, after: str | None
         "transactionID": where.transaction_id,
         "originator": where.originator,
         "statuses": where.statuses,
-        **{name: _write_time(where, name) for name in _TIMES},
+        **{name: write_time(getattr(where, name)) for name in TIMES},
     }
     return _render(
         "messages.html",
@@ -162,8 +163,12 @@ def _read_form(form: MultiDict[str, str], before: MessageFilter) -> MessageFilte
             data[KEPT[name]] = getattr(before, name)
     if number is not None:
         data |= _name_number(number)
-    exact = {name: getattr(before, name) for name in _TIMES if name in data and data[name] == _write_time(before, name)}
-    data |= {name: f"{data[name]}:00Z" for name in _TIMES if name in data}
+    exact = {
+        name: getattr(before, name)
+        for name in TIMES
+        if name in data and data[name] == write_time(getattr(before, name))
+    }
+    data |= {name: f"{data[name]}:00Z" for name in TIMES if name in data}
     try:
         asked = MessageQuery().load({name: value for name, value in data.items() if value is not None})
     except ma.ValidationError as error:
@@ -180,6 +185,6 @@ def _name_number(text: str) -> dict[str, str]:
     return {"recipient": text} if is_whole or digits is None else {"recipientEnds": digits}
 
 
-def _write_time(where: MessageFilter, name: str) -> str | None:
-    time = getattr(where, name)
+def write_time(time: datetime | None) -> str | None:
+    """A time as a browser's field has it."""
     return time.strftime(_TIME) if time is not None else None

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain import numbers
+from receiptsvc.store.core.audits import AuditFilter
 from receiptsvc.store.core.models import Message
 from receiptsvc.store.inbox.receipt_references import ReferenceFilter
 from receiptsvc.store.queries import hits, listing, persons
@@ -21,6 +22,7 @@ from receiptsvc.store.queries.listing import MessageFilter
 from receiptsvc.web.http import context
 from receiptsvc.web.http.errors import by_path
 from receiptsvc.web.ops import lists, pages, saved
+from receiptsvc.web.ops.audit import show_audits
 from receiptsvc.web.ops.pages import PanelLate, blueprint, signed_in
 from receiptsvc.web.ops.terms import Asked, Person, Term
 from receiptsvc.web.schemas.search import SearchQuery
@@ -107,12 +109,8 @@ def read_search(search_id: str) -> Response:
         return pages.redirect(f"people/{search_id}")
     if pages.reveals():
         pages.note_reveal(search_id)
-    if isinstance(asked, MessageFilter):
-        return lists.show_messages(asked, search_id, found.after)
-    if isinstance(asked, ReferenceFilter):
-        return lists.show_receipts(asked)
-    if isinstance(asked, ReplyFilter):
-        return lists.show_replies(asked)
+    if not isinstance(asked, Term):
+        return _show_list(asked, search_id, found.after)
     with pages.reading() as session:
         shown = _show(session, _find(session, asked.text))
     return pages.render(
@@ -124,6 +122,16 @@ def read_search(search_id: str) -> Response:
         found=shown,
         max_counted=MAX_COUNTED,
     )
+
+
+def _show_list(
+    asked: MessageFilter | ReferenceFilter | ReplyFilter | AuditFilter, search_id: str, after: str | None
+) -> Response:
+    if isinstance(asked, MessageFilter):
+        return lists.show_messages(asked, search_id, after)
+    if isinstance(asked, ReferenceFilter):
+        return lists.show_receipts(asked)
+    return lists.show_replies(asked) if isinstance(asked, ReplyFilter) else show_audits(asked, search_id)
 
 
 @blueprint.post("/search/<search_id>/open")

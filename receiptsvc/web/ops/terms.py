@@ -1,10 +1,11 @@
-"""What a saved search asks for, and how that is stored: a term, a list of messages, receipts or replies, a person."""
+"""What a saved search asks for, and how that is stored: a term, a person, or a list of what a filter lets through."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias
 
+from receiptsvc.store.core.audits import AuditFilter
 from receiptsvc.store.inbox.receipt_references import ReferenceFilter
 from receiptsvc.store.queries.contacts import ReplyFilter
 from receiptsvc.store.queries.listing import MessageFilter, Order
@@ -24,7 +25,7 @@ class Person:
     number: str
 
 
-Asked: TypeAlias = Term | Person | MessageFilter | ReferenceFilter | ReplyFilter
+Asked: TypeAlias = Term | Person | MessageFilter | ReferenceFilter | ReplyFilter | AuditFilter
 
 
 class Saved(NamedTuple):
@@ -40,6 +41,7 @@ _KINDS: Mapping[str, type[Asked]] = {
     "messages": MessageFilter,
     "receipts": ReferenceFilter,
     "replies": ReplyFilter,
+    "audits": AuditFilter,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 _TIMES = ("since", "until", "changed_since")

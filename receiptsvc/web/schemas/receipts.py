@@ -18,6 +18,7 @@ from receiptsvc.store.inbox.receipts import RETRIABLE, ReceiptEntry, ReceiptFilt
 from receiptsvc.web.http import cursors
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas import waiting
+from receiptsvc.web.schemas.audits import Audit
 from receiptsvc.web.schemas.base import Request, Schema, SchemaContext, about
 from receiptsvc.web.schemas.messages import STATUSES, Transition
 
@@ -145,19 +146,6 @@ class ReceiptMessage(Schema):
         data_key="transactionID", allow_none=True, metadata=about("The gateway's id.", "1234567")
     )
     client_ref = fields.String(allow_none=True, metadata=about("Your reference.", "order/1234"))
-
-
-class Audit(Schema):
-    """One change to a receipt: by whom, when and why."""
-
-    at = kinds.moment(metadata=about("When it was done.", _A_TIME))
-    actor = fields.String(metadata=about("The API key's name, the command line, or one of our processes.", "desk"))
-    action = fields.String(metadata=about("What was done.", "matched"))
-    reason = fields.String(allow_none=True, metadata=about("The reason, where one was given.", "the customer called"))
-    details = fields.Dict(
-        keys=fields.String(),
-        metadata=about("The outcomes before and after, and further details.", {"from": "unmatched"}),
-    )
 
 
 class ReceiptStory(Receipt):

@@ -121,7 +121,7 @@ def words(tab: Tab, selector: str = "main") -> str:
 
 def test_no_page_has_a_fault_in_any_light_and_at_any_width(tab: Tab, stack: Stack, talk: Talk) -> None:
     faults: dict[str, list[str]] = {}
-    for path in (*talk, "/ops", "/ops/search", "/ops/messages", "/ops/replies", "/ops/messages/msg_x"):
+    for path in (*talk, "/ops", "/ops/search", "/ops/messages", "/ops/replies", "/ops/audit", "/ops/messages/msg_x"):
         visit(tab, stack.url + path)
         for width in WIDTHS:
             tab.resize(width, 900)

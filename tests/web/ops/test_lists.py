@@ -144,7 +144,7 @@ def test_replies_are_listed_page_by_page(reader: Reader, database: Database) -> 
     assert len(reader.follow("Look further back").rows()) == 1
 
 
-@pytest.mark.parametrize("path", ["messages", "replies"])
+@pytest.mark.parametrize("path", ["messages", "replies", "audit"])
 def test_an_address_that_was_cut_says_so(reader: Reader, path: str) -> None:
     assert "cut or changed" in reader.open(f"/ops/{path}?after=x", 422).text
 
