@@ -24,7 +24,7 @@ from receiptsvc.store.health.health_log import watch_for_workers
 from receiptsvc.store.inbox.writer import open_writer
 from receiptsvc.web.app import create_app
 from receiptsvc.web.http import auth
-from receiptsvc.web.ops import incident
+from receiptsvc.web.ops import cookies, incident
 from receiptsvc.web.ops.pages import PREFIX
 
 MONITORING_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})  # answered while all threads wait for the database
@@ -94,6 +94,7 @@ def make() -> Application:
         reserved_paths=MONITORING_PATHS,
         reading_posts=auth.find_reading_posts(flask),
         page_path=PREFIX if settings.has_ops_page else None,
+        has_signed_in=lambda cookie: cookies.has_signed_in(settings, cookie, database.clock.now()),
     )
     intake = Intake(settings, group_commit, ack_stats)
     roots = {rule.rule.partition("<")[0].lstrip("/").partition("/")[0] for rule in flask.url_map.iter_rules()} - {""}

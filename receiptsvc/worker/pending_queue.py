@@ -1,9 +1,10 @@
 """A worker's way through the queue: whose turn it is.
 
 The usual turn takes what waits in the order of arrival. A group (the receipts of one message, or of one callback) that
-fills more than a tenth of a full batch is held back: from then on it has a turn of its own, which is short while others
-wait, and ends when nothing of the group is left. A large callback has its own turn too, since it can hold thousands of
-receipts. So one sender holds up nobody else, and nobody waits for ever.
+fills more than a tenth of a full batch is held back: from then on it has a turn of its own, which is short, since
+others may come, and ends when nothing of the group is left. A large callback has its own turn too, since it can hold
+thousands of receipts; so has one that is found to hold many. So one sender holds up nobody else, and nobody waits for
+ever.
 
 All of this is kept in memory: a worker that starts anew finds it out from its first full batch.
 """
@@ -30,9 +31,10 @@ from receiptsvc.store.inbox.pending import ClaimedReceipt, Postponed
 _COMMIT_LAG = timedelta(seconds=2)  # how much later than its place in the queue a row may be committed
 _FULL_SCAN_SECONDS = 8.0
 _HELD_BACK_SHARE = 10  # of a batch: the part above which a group is held back
-_BUSY_SHARE = 4  # of a batch: the part that those held back have while others wait
+_BUSY_SHARE = 4  # of a batch: the part that those held back have, as others may come meanwhile
 _LATELY_SECONDS = 60.0
-_LARGE = 2  # callbacks in a turn
+_LARGE = 10  # callbacks in a turn, most of which are put back if one of them holds thousands of receipts
+_MANY_PARTS = 100  # of a callback, from which it is held back before any of them is taken
 _MAX_READ_CALLBACKS = 2
 
 
@@ -131,7 +133,30 @@ class PendingQueue:
             self.held_back |= {group for group, size in sizes.items() if size > self._crowd_size}
         if in_order := [row.id for row in taken if row.next_at is None]:
             self._usual.advance(in_order[-1], now)
-        return taken
+        return self._leave_crowds(session, taken)
+
+    def _leave_crowds(self, session: Session, taken: Sequence[ClaimedReceipt]) -> list[ClaimedReceipt]:
+        """What is taken without most of the groups that are held back by now, which are put back: others wait."""
+        kept: list[ClaimedReceipt] = []
+        sizes: Counter[UUID] = Counter()
+        for row in taken:
+            if row.group_id is not None and row.group_id in self.held_back:
+                sizes[row.group_id] += 1
+            if row.group_id is None or sizes[row.group_id] <= self._crowd_size or row.next_at is not None:
+                kept.append(row)
+        left = {row.id for row in taken} - {row.id for row in kept}
+        pending.put_back(session, [(row, None, None) for row in taken if row.id in left])
+        return kept
+
+    def note_new(self, count: int) -> None:
+        """Note that so many receipts were added, beside the callbacks that brought them: that place was passed."""
+        if count:
+            self.rewind()
+
+    def note_parts(self, row: ClaimedReceipt, count: int) -> None:
+        """Note that so many receipts of a callback wait now, before others that came later."""
+        if count > _MANY_PARTS:
+            self.held_back.add(pending.group_of_parts(row))
 
     def other_turns(self, now: datetime, limit: int) -> list[Turn]:
         """Those that are due after the usual one."""
@@ -169,7 +194,7 @@ class PendingQueue:
         """The next receipts of the groups that are held back. One worker at a time: they have the same message."""
         if not locks.try_to_take(session, locks.Lock.HELD_BACK):
             return []
-        limit = max(1, limit // _BUSY_SHARE) if self._crowd_size else limit
+        limit = max(1, limit // _BUSY_SHARE)
         start = self._groups.start()
         taken = pending.take(session, pending.select_of_groups(self.held_back, limit, after=start))
         if not taken and start is not None:

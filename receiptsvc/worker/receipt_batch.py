@@ -33,9 +33,13 @@ from receiptsvc.store.inbox.receipts import describe_matches
 from receiptsvc.store.messages import clock_votes, transitions
 from receiptsvc.store.messages.transitions import LockedMessage
 from receiptsvc.worker import external_messages, match_context
-from receiptsvc.worker.pending_queue import PendingQueue, ReadCallbacks
+from receiptsvc.worker.pending_queue import PendingQueue
 
 _ACTOR = "worker"
+_MAX_READ = 5_000  # receipts of a batch, before what may hold many is left for later: some tenths of a second
+_MAX_NEW_PARTS = 2_000  # of a batch; one callback in a turn of its own may have all it can hold
+_LONG_BYTES = 512
+_PACKED = (b"\x1f", b"\x78")  # how gzip and zlib begin
 
 ParsedReceipt: TypeAlias = tuple[ClaimedReceipt, Receipt]
 MatchedReceipt: TypeAlias = tuple[ClaimedReceipt, Receipt, Match]
@@ -83,8 +87,8 @@ def work_on(
     verdicts: list[Verdict] = [(row, done[row.id], None) for row in rows if row.id in done]
     receipts: list[ParsedReceipt] = []
     inbound: list[tuple[ClaimedReceipt, Reply]] = []
+    reported: list[ClaimedReceipt] = []
     unreadable: dict[UUID, None] = {}
-    new_parts = 0
     for row in rows:
         if row.id in done:
             continue
@@ -97,15 +101,16 @@ def work_on(
                 unreadable[row.id] = None
                 verdicts.append((row, ReceiptOutcome.QUARANTINED, str(error)))
         else:
-            receipt, added = _read_and_split(session, row, rules.reader, queue.read_callbacks)
-            new_parts += added
-            if isinstance(receipt, Unreadable):
-                unreadable[row.id] = None
-                verdicts.append((row, ReceiptOutcome.QUARANTINED, str(receipt)))
-            else:
-                receipts.append((row, receipt))
-    if new_parts:
-        queue.rewind()  # their place is beside the callback's
+            reported.append(row)
+    said, new_parts = _read_and_split(session, reported, rules.reader, queue)
+    large = [(row._replace(is_large=True), row.next_at, None) for row in reported if row.id not in said]
+    for row, receipt in ((row, said[row.id]) for row in reported if row.id in said):
+        if isinstance(receipt, Unreadable):
+            unreadable[row.id] = None
+            verdicts.append((row, ReceiptOutcome.QUARANTINED, str(receipt)))
+        else:
+            receipts.append((row, receipt))
+    queue.note_new(new_parts)
     receipts, held_back = queue.part_crowds(receipts)
     recorded, retried = _record_receipts(session, receipts, rules, now)
     verdicts += recorded
@@ -114,7 +119,7 @@ def work_on(
     if odd:
         read = {row.id: receipt for row, receipt in receipts}
         write_references(session, odd, {**unreadable, **read}, rules.reader)
-    settle(session, rows, verdicts, now, later=[*held_back, *retried], new_parts=new_parts)
+    settle(session, rows, verdicts, now, later=[*large, *held_back, *retried], new_parts=new_parts)
 
 
 def write_references(
@@ -146,22 +151,42 @@ def _read_again(session: Session, row: ClaimedReceipt, reader: CallbackReader) -
 
 
 def _read_and_split(
-    session: Session, row: ClaimedReceipt, reader: CallbackReader, read_callbacks: ReadCallbacks
-) -> tuple[Receipt | Unreadable, int]:
-    """Read the receipt of a row; how many rows were added for further receipts of the same callback.
+    session: Session, rows: Sequence[ClaimedReceipt], reader: CallbackReader, queue: PendingQueue
+) -> tuple[dict[UUID, Receipt | Unreadable], int]:
+    """Read the receipts of rows; and how many rows were added for further receipts of the same callbacks.
 
-    The added rows are for the next batches: there can be thousands.
+    The added rows are for the next batches: there can be thousands. What is missing in the result was not read, or not
+    split: it would take the others of the batch too long, and needs a turn of its own. Some hundred bytes can hold ten
+    thousand receipts, so that the length of a callback tells little.
     """
-    callback_id = row.callback_id or row.id
-    receipts = read_callbacks.get(callback_id)
-    if receipts is None:
-        receipts = reader.read_receipts(pending.callback_of(session, row), row.received_at)
-    if len(receipts) == 1:
-        return receipts[0], 0
-    read_callbacks.keep(callback_id, receipts)
-    if row.callback_id is not None or pending.has_parts(session, row):
-        return receipts[min(row.part, len(receipts) - 1)], 0
-    return receipts[0], pending.add_parts(session, row, len(receipts))
+    said: dict[UUID, Receipt | Unreadable] = {}
+    read, new_parts = 0, 0
+    # Parts of callbacks of the same millisecond lie among each other: each callback is read once all the same.
+    for row in sorted(rows, key=lambda row: row.callback_id or row.id):
+        callback_id = row.callback_id or row.id
+        receipts = queue.read_callbacks.get(callback_id)
+        if receipts is None:
+            if read > _MAX_READ and row.callback_id is None and _may_hold_many(row):
+                continue
+            receipts = reader.read_receipts(pending.callback_of(session, row), row.received_at)
+            read += len(receipts)
+        if len(receipts) == 1:
+            said[row.id] = receipts[0]
+            continue
+        queue.read_callbacks.keep(callback_id, receipts)
+        if row.callback_id is None and not pending.has_parts(session, row):
+            if new_parts + len(receipts) > _MAX_NEW_PARTS and (new_parts or not row.is_large):
+                continue
+            new_parts += pending.add_parts(session, row, len(receipts))
+            queue.note_parts(row, len(receipts))
+        said[row.id] = receipts[min(row.part, len(receipts) - 1)]
+    return said, new_parts
+
+
+def _may_hold_many(row: ClaimedReceipt) -> bool:
+    """Whether there may be many receipts in a callback: it is long, or perhaps compressed."""
+    is_packed = row.content_encoding is not None or row.body[:1] in _PACKED
+    return row.is_large or is_packed or len(row.query) + len(row.body) > _LONG_BYTES
 
 
 def _record_receipts(

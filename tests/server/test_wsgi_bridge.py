@@ -16,6 +16,7 @@ from receiptsvc.server.wsgi_bridge import WsgiBridge
 
 MAX_BYTES = 100
 RESERVED = "/reserved"
+SIGNED_IN = "session=seen"
 PAGE = "/page"
 
 
@@ -58,6 +59,7 @@ def call(inner: Inner) -> Call:
         find_key=find_key,
         reserved_paths=frozenset({RESERVED}),
         page_path=PAGE,
+        has_signed_in=lambda cookie: cookie == SIGNED_IN,
     )
 
     def call(body: bytes = b"", *, key: str = "a", path: str = "/", **more: object) -> tuple[int, bytes]:
@@ -151,3 +153,39 @@ def test_requests_without_a_key_beyond_a_limit_are_answered_503(call: Call, inne
     gevent.joinall([*waiting, *with_key, reserved], timeout=10)
     assert {request.value[0] for request in (*waiting, *with_key, reserved)} == {200}
     assert call(key="")[0] == 200
+
+
+def test_what_writes_for_one_key_leaves_a_writer_to_others(inner: Inner) -> None:
+    application = WsgiBridge(inner, threads=16, max_bytes=MAX_BYTES, connections=3, find_key=lambda key: key or None)
+
+    def ask(key: str) -> None:
+        environ = {"REQUEST_METHOD": "POST", "PATH_INFO": "/", "CONTENT_LENGTH": "", "HTTP_AUTHORIZATION": key}
+        application(environ, lambda *_: bytes)
+
+    inner.may_answer.clear()
+    writers = [gevent.spawn(ask, "greedy") for _ in range(10)]
+    writers.append(gevent.spawn(ask, "other"))
+    with gevent.Timeout(20):
+        while len(inner.keys) < 2 or "other" not in inner.keys:
+            gevent.sleep(0.01)
+    assert sorted(inner.keys) == ["greedy", "other"]
+    inner.may_answer.set()
+    gevent.joinall(writers, raise_error=True)
+
+
+def test_a_page_opens_for_who_has_signed_in_while_strangers_ask_for_it_without_end(call: Call, inner: Inner) -> None:
+    inner.may_answer.clear()
+    strangers = [gevent.spawn(call, b"q=1", key="", path=PAGE) for _ in range(60)]
+    gevent.sleep(0.1)
+    person = gevent.spawn(call, b"q=1", key="", path=f"{PAGE}/search", HTTP_COOKIE=SIGNED_IN)
+    gevent.sleep(0.1)
+    assert inner.waiting == {PAGE: 4, f"{PAGE}/search": 1}
+    inner.may_answer.set()
+    gevent.joinall([*strangers, person], timeout=10)
+    assert person.value[0] == 200
+
+
+def test_the_form_of_a_stranger_is_short(call: Call) -> None:
+    form = b"x" * (wsgi_bridge.MAX_STRANGERS_FORM_BYTES + 1)
+    assert call(form, key="", path=PAGE)[0] == 413
+    assert call(form, key="", path=PAGE, HTTP_COOKIE=SIGNED_IN)[0] == 200

@@ -3,13 +3,14 @@
 from urllib.parse import urlencode
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from receiptsvc.domain.correlation import BY_CLIENT_REF, LINK_BY_CLIENT_REF
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Origin, SendOutcome
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message, Reply
+from receiptsvc.store.messages import transitions
 from tests.support.rows import accept, keep, message
 from tests.support.work import answer, assert_sound, offer, outcome, rules, said, send, work_off
 
@@ -73,3 +74,16 @@ def test_a_receipt_that_waits_is_released_by_the_end_of_its_message_s_call(datab
     answer(database, message_id, SendOutcome.TAKEN)
     work_off(database)
     assert outcome(database, receipt) == "applied"
+
+
+def test_a_campaigns_messages_are_read_once_for_all_receipts_that_name_it(database: Database) -> None:
+    numbers_of_campaign = [f"4477009{n:05}" for n in range(60)]
+    made = accept(database, *(message(number, client_ref="campaign") for number in numbers_of_campaign))
+    statements: list[str] = []
+    pairs = {("campaign", number[-9:]) for number in [*numbers_of_campaign, "447700999999"]}
+    with database.reading() as session:
+        engine = session.get_bind()
+        event.listen(engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+        found = transitions.find_candidates(session, pairs)
+    assert {candidate.id for candidate in found} == set(made)
+    assert sum("FROM messages" in statement for statement in statements) == 1

@@ -1,16 +1,20 @@
 """Many receipts of one message, or in one callback, hold up nobody else's, and are all worked on in the end."""
 
+import gzip
 import json
 from datetime import datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy import func, select
 
+from receiptsvc import ids
 from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
 from receiptsvc.dynmark.inbound import parser
 from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import InboxRow
 from receiptsvc.worker.pending_queue import PendingQueue
 from receiptsvc.worker.receipt_processor import process
 from tests.support import rows
@@ -57,6 +61,19 @@ def finish(database: Database, queue: PendingQueue) -> None:
         if not step(database, queue):
             return
     raise AssertionError("the queue does not become empty")
+
+
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[Callback]:
+    """Each callback that is read from now on, each time."""
+    read: list[Callback] = []
+    real = parser.read_receipts
+
+    def count(callback: Callback, zone: ZoneInfo, received_at: datetime) -> object:
+        read.append(callback)
+        return real(callback, zone, received_at)
+
+    monkeypatch.setattr(parser, "read_receipts", count)
+    return read
 
 
 def count_recorded(database: Database, message_id: UUID) -> int:
@@ -129,14 +146,7 @@ def test_a_callback_with_many_receipts_is_read_once_for_many_batches(
 ) -> None:
     (message_id,) = accept(database)
     body(database, message_id, CROWD)
-    read: list[Callback] = []
-    real = parser.read_receipts
-
-    def count(callback: Callback, zone: ZoneInfo, received_at: datetime) -> object:
-        read.append(callback)
-        return real(callback, zone, received_at)
-
-    monkeypatch.setattr(parser, "read_receipts", count)
+    read = count_reads(monkeypatch)
     finish(database, PendingQueue())
     assert count_recorded(database, message_id) == CROWD
     assert len(read) == 1
@@ -151,3 +161,68 @@ def test_a_short_queue_holds_nothing_back(database: Database) -> None:
     assert step(database, queue) == LIMIT - 1
     assert queue.held_back == set()
     assert work(database, 1000, queue=queue) == 0
+
+
+@pytest.mark.parametrize("callbacks", [1, 5])
+def test_the_receipts_of_a_split_callback_are_never_in_the_turn_of_others(database: Database, callbacks: int) -> None:
+    (quiet,) = accept(database)
+    for _ in range(callbacks):
+        body(database, None, CROWD, padding=300)
+    behind = keep(database, said(to=None), message_id=quiet, now=seconds(1))
+    queue = PendingQueue()
+    step(database, queue)
+    assert outcome(database, behind) == "applied"
+    for turn in range(callbacks):
+        behind = keep(database, said("Message+sent", to=None), message_id=quiet, now=seconds(2 + turn))
+        step(database, queue)
+        assert outcome(database, behind) != "pending", "the parts of the next callback have an earlier place"
+    finish(database, queue)
+    assert_sound(database)
+
+
+@pytest.mark.parametrize("is_packed", [False, True], ids=["short", "packed"])
+def test_some_bytes_that_hold_thousands_of_receipts_get_a_turn_of_their_own(
+    database: Database, monkeypatch: pytest.MonkeyPatch, is_packed: bool
+) -> None:
+    read = count_reads(monkeypatch)
+    loud, quiet = accept(database, rows.message("447700900001"), rows.message("447700900002"))
+    content = f"[{','.join(3_000 * '1')}]".encode()
+    packed = gzip.compress(content) if is_packed else content
+    arrivals = [
+        rows.arrival("", message_id=loud)._replace(callback=Callback("POST", b"", None, packed))
+        for _ in range(LIMIT - 2)
+    ]
+    with database.transaction() as session:
+        insert_arrivals(session, arrivals)
+    behind = keep(database, said(to=None), message_id=quiet, now=seconds(1))
+    queue = PendingQueue()
+    step(database, queue)
+    assert outcome(database, behind) == "applied"
+    step(database, queue)
+    with database.reading() as session:
+        kept = session.scalar(select(func.count()).select_from(InboxRow))
+    assert kept == LIMIT - 1 + 2_999, "one was split, in the turn for large ones"
+    assert len(read) <= 8, "others wait while they are read"
+
+
+def test_callbacks_whose_receipts_lie_among_each_other_are_read_once_in_a_batch(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = count_reads(monkeypatch)
+    (message_id,) = accept(database)
+    with database.transaction() as session:  # of one millisecond
+        first = rows.arrival("").id
+        content = json.dumps([{"statusid": "1", "datetime": f"2026-01-05T12:00:{n:02}"} for n in range(20)]).encode()
+        arrivals = [
+            rows.arrival("", message_id=message_id)._replace(
+                id=ids.part_of(first, part), callback=Callback("POST", b"", None, content)
+            )
+            for part in range(1, 6)
+        ]
+        insert_arrivals(session, arrivals)
+    queue = PendingQueue()
+    while process(database, RULES, seconds(1000), 400, queue):
+        pass
+    assert count_recorded(database, message_id) == 100
+    assert len(read) <= 10, "five callbacks, in two batches"
+    assert_sound(database)

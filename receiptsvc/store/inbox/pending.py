@@ -209,9 +209,14 @@ def add_parts(session: Session, first: ClaimedReceipt, count: int) -> int:
         {**shared, "id": ids.part_of(first.id, part), "callback_id": first.id, "part": part} for part in range(1, count)
     ]
     bulk.insert_all(session, InboxRow, parts)
-    group_id = first.message_id or first.id
+    group_id = group_of_parts(first)
     bulk.insert_all(session, PendingRow, [{"receipt_id": part["id"], "group_id": group_id} for part in parts])
     return count - 1
+
+
+def group_of_parts(first: ClaimedReceipt) -> UUID:
+    """The group of a callback's further receipts."""
+    return first.message_id or first.id
 
 
 def has_parts(session: Session, first: ClaimedReceipt) -> bool:

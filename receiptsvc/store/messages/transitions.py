@@ -299,23 +299,36 @@ def find_candidates(session: Session, pairs: Collection[tuple[str, str]]) -> Seq
 
     Among the newest ten thousand messages of a clientRef, and at most MAX_CANDIDATES for a pair.
     """
+    endings: defaultdict[str, set[str]] = defaultdict(set)
+    for client_ref, digits in pairs:
+        endings[client_ref].add(digits)
     candidates: list[Candidate] = []
-    for client_ref, digits in sorted(pairs):
+    for client_ref in sorted(endings):
         newest = (  # a campaign's million messages may share one clientRef
-            select(Message.id, Message.client_ref, Message.recipient)
+            select(Message.id, Message.recipient)
             .where(Message.client_ref == client_ref)
             .order_by(Message.created_at.desc(), Message.id.desc())
             .limit(_MAX_SCANNED)
             .subquery()
         )
-        query = (
-            select(newest.c.id, newest.c.client_ref)
-            .where(newest.c.recipient.endswith(digits, autoescape=True))
-            .order_by(newest.c.id.desc())
-            .limit(MAX_CANDIDATES)
-        )
-        candidates += [Candidate._make(row) for row in session.execute(query)]
+        query = select(newest.c.id, newest.c.recipient).order_by(newest.c.id.desc())
+        if len(endings[client_ref]) == 1:  # of many, each would read all of these messages again
+            [digits] = endings[client_ref]
+            query = query.where(newest.c.recipient.endswith(digits, autoescape=True)).limit(MAX_CANDIDATES)
+        rows = [(message_id, recipient) for message_id, recipient in session.execute(query)]
+        candidates += [Candidate(found, client_ref) for found in _choose(rows, endings[client_ref])]
     return candidates
+
+
+def _choose(rows: Sequence[tuple[UUID, str]], endings: Collection[str]) -> Iterator[UUID]:
+    """The ids of messages whose recipient has one of these endings, at most MAX_CANDIDATES for each."""
+    lengths = sorted({len(digits) for digits in endings})
+    counts: Counter[str] = Counter()
+    for message_id, recipient in rows:
+        for digits in (recipient[-length:] for length in lengths):
+            if digits in endings and counts[digits] < MAX_CANDIDATES:
+                counts[digits] += 1
+                yield message_id
 
 
 def link_transactions(session: Session, links: Sequence[tuple[LockedMessage, str]], source: str, now: datetime) -> None:

@@ -5,6 +5,7 @@ a proxy that was forgotten in the settings would make a session's secret go over
 """
 
 import hmac
+import re
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from ipaddress import ip_address
@@ -42,13 +43,18 @@ def was_seen_lately(settings: Settings, now: datetime) -> bool:
     """Whether the current request shows a session that was seen valid a short time ago, as far as can be told without
     the database: it may have been ended since.
     """
-    secret, _, stamp = _read(settings).partition(_SEPARATOR)
-    seen, _, mac = stamp.partition(_SEPARATOR)
-    if not seen.isascii() or not seen.isdecimal() or len(seen) > 12:
-        return False
-    right = [_sign(key_bytes, secret, seen) for key_bytes in _keys(settings)]
-    is_signed = any(hmac.compare_digest(each, mac.encode("ascii", "replace")) for each in right)
-    return is_signed and abs(now - datetime.fromtimestamp(int(seen), UTC)) <= TRUSTED_FOR
+    return _is_proved(settings, _read(settings), now, TRUSTED_FOR)
+
+
+def has_signed_in(settings: Settings, header: str, now: datetime) -> bool:
+    """Whether a header Cookie shows that its sender has signed in, at any time at which a session can still be open.
+
+    For the server, which gives strangers less room; the session may have ended. Looks only at the first such cookie:
+    who sends thousands must not make it look at each.
+    """
+    key = name(settings)
+    found = None if key is None else re.search(rf"(?:^|; ?){key}=([^;]*)", header)
+    return found is not None and _is_proved(settings, found[1], now, sessions.LASTS)
 
 
 def write(response: Response, settings: Settings, secret: str, now: datetime) -> None:
@@ -68,6 +74,17 @@ def _set(response: Response, settings: Settings, value: str, max_age: timedelta)
     if key is not None:
         is_secure = key == _SECURE
         response.set_cookie(key, value, max_age, path="/", secure=is_secure, httponly=True, samesite="Lax")
+
+
+def _is_proved(settings: Settings, value: str, now: datetime, lasts: timedelta) -> bool:
+    """Whether a cookie's stamp is ours, and not older than `lasts`."""
+    secret, _, stamp = value.partition(_SEPARATOR)
+    seen, _, mac = stamp.partition(_SEPARATOR)
+    if not seen.isascii() or not seen.isdecimal() or len(seen) > 12:
+        return False
+    right = [_sign(key_bytes, secret, seen) for key_bytes in _keys(settings)]
+    is_signed = any(hmac.compare_digest(each, mac.encode("ascii", "replace")) for each in right)
+    return is_signed and abs(now - datetime.fromtimestamp(int(seen), UTC)) <= lasts
 
 
 def _read(settings: Settings) -> str:

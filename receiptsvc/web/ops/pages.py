@@ -186,7 +186,9 @@ def _show_bug(error: Exception) -> Response:
 def _serve(view: View, arguments: Mapping[str, Any]) -> WerkzeugResponse:
     """A view's answer to somebody who is signed in, or what the others get."""
     settings, now = context.settings(), context.now()
-    secret = cookies.read_secret(settings)
+    # A stranger's cookie is not looked up: the page may have a single connection to the database.
+    is_known = cookies.has_signed_in(settings, request.headers.get("Cookie", ""), now)
+    secret = cookies.read_secret(settings) if is_known else None
     found = _find_session(secret, now) if secret is not None else None
     if secret is None or found is None:
         return _send_to_sign_in()

@@ -7,6 +7,7 @@ from flask import Response
 from werkzeug.test import EnvironBuilder
 
 from receiptsvc.config import Settings
+from receiptsvc.store.access import sessions
 from receiptsvc.store.core.db import Database
 from receiptsvc.web.app import create_app
 from receiptsvc.web.ops import cookies
@@ -89,3 +90,18 @@ def test_any_callback_key_that_is_still_listed_proves() -> None:
     value = written(make_settings())
     assert seen(make_settings(CALLBACK_KEYS="k2:fedcba9876543210,k1:0123456789abcdef"), value, timedelta())
     assert not seen(make_settings(CALLBACK_KEYS="k2:fedcba9876543210"), value, timedelta())
+
+
+def test_the_server_tells_who_has_signed_in_by_the_first_cookie_of_its_name_alone() -> None:
+    settings = make_settings()
+    app = create_app(settings, Database("sqlite:////nowhere/unused.db"))
+    with app.request_context(EnvironBuilder().get_environ()):
+        response = Response()
+        cookies.write(response, settings, "secret", T0)
+    cookie = response.headers["Set-Cookie"].partition(";")[0]
+    name = cookies.name(settings)
+    assert cookies.has_signed_in(settings, f"other=1; {cookie}; more=2", T0 + sessions.LASTS)
+    assert not cookies.has_signed_in(settings, cookie, T0 + sessions.LASTS + timedelta(seconds=1))
+    assert not cookies.has_signed_in(settings, f"{name}=a.1.b; {cookie}", T0)
+    assert not cookies.has_signed_in(settings, cookie[:-1], T0)
+    assert not cookies.has_signed_in(settings, f"{name}=secret.999999999999.\xff", T0)
