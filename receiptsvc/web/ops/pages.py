@@ -93,6 +93,11 @@ def reveals() -> bool:
     return request.method == "POST" and request.form.get("action") == REVEAL
 
 
+def is_of_a_part() -> bool:
+    """Whether a script of the page asks, for a part of it, and no person."""
+    return "HX-Request" in request.headers
+
+
 def note_reveal(subject: str) -> None:
     """Write the audit of a page that is shown with numbers. `subject`: the public id that the page is about."""
     with context.database().transaction() as session:
@@ -193,7 +198,7 @@ def _serve(view: View, arguments: Mapping[str, Any]) -> WerkzeugResponse:
     g.ops_viewer = Viewer(actor=found.who, session_id=found.id)
     response = make_response(view(**arguments))
     is_old = now - found.seen_at >= sessions.TOUCHED_AFTER
-    if is_old and "Set-Cookie" not in response.headers and not _is_of_a_part():
+    if is_old and "Set-Cookie" not in response.headers and not is_of_a_part():
         with suppress(StorageUnavailable), context.page_database().transaction(time_limits.PANEL) as session:
             sessions.touch(session, found.id, now)
         cookies.write(response, settings, secret, now)
@@ -207,14 +212,9 @@ def _send_to_sign_in() -> Response:
         return render("refused.html", 403, why="You are not signed in any more. Sign in, then do it again.")
     target = request.path.removeprefix(PREFIX).lstrip("/")
     answer = redirect(f"sign-in?to={quote(target)}" if target else "sign-in")
-    if _is_of_a_part():  # the whole page must lead there
+    if is_of_a_part():  # the whole page must lead there
         answer.status_code, answer.headers["HX-Redirect"] = 204, answer.headers.pop("Location")
     return answer
-
-
-def _is_of_a_part() -> bool:
-    """Whether a script of the page asks, for a part of it, and no person."""
-    return "HX-Request" in request.headers
 
 
 def _find_session(secret: str, now: datetime) -> OpsSession | None:

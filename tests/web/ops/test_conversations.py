@@ -1,6 +1,7 @@
 """A conversation's page: our messages and the replies, the newest hundred at once, with what became of each message."""
 
 import re
+from urllib.parse import urljoin
 from uuid import UUID
 
 import pytest
@@ -16,6 +17,7 @@ from tests.support.rows import seconds
 from tests.web.ops.test_messages import RECIPIENT, audits, words
 
 REF = "order/7"
+PART = {"HX-Request": "true"}
 
 
 def made(text: str = "Hello", recipient: str = RECIPIENT) -> NewMessage:
@@ -42,6 +44,12 @@ def talk(database: Database) -> UUID:
     return first.conversation_id
 
 
+def steps_in(browser: FlaskClient, page: str, number: int = 0) -> str:
+    """The part that a script of the page asks for when a message's steps are opened."""
+    address = re.findall(r'hx-get="([^"]*messages/msg_\w+\?steps)"', page)[number]
+    return browser.get(urljoin("/ops/conversations/cnv", address), headers=PART).text
+
+
 def shown_ids(page: str) -> list[str]:
     return re.findall(r'<li(?: class="ours")? id="((?:msg|rpl)_\w+)"', page)
 
@@ -61,10 +69,11 @@ def test_it_is_one_list_in_the_order_of_time_ours_told_from_theirs(browser: Flas
 
 
 def test_each_message_tells_its_status_its_steps_and_what_is_overdue(browser: FlaskClient, database: Database) -> None:
-    page = words(browser.get(page_of(talk(database))).text)
+    whole = browser.get(page_of(talk(database))).text
+    page, steps = words(whole), words(steps_in(browser, whole))
     assert "✓ delivered : on the handset" in page
-    assert "stale: sent came 4.0 s after delivered." in page
-    assert "5.0 s later" in page
+    assert "stale: sent came 4.0 s after delivered." in steps
+    assert "5.0 s later" in steps
     assert "overdue since 05 Jan 2026 13:03:00 UTC" in page
     assert "next try due 05 Jan 2026 12:03:00 UTC" in page
     assert "✕ opted out" in page
@@ -72,7 +81,7 @@ def test_each_message_tells_its_status_its_steps_and_what_is_overdue(browser: Fl
 
 
 def test_exact_times_stand_in_the_markup(browser: FlaskClient, database: Database) -> None:
-    page = browser.get(page_of(talk(database))).text
+    page = steps_in(browser, browser.get(page_of(talk(database))).text)
     assert '<time datetime="2026-01-05T12:00:05.000Z" title="2026-01-05 12:00:05.000 UTC">' in page
 
 
@@ -141,10 +150,35 @@ def test_a_message_with_many_reports_shows_some_of_them(browser: FlaskClient, da
         query = work.said(word, to=RECIPIENT, tx="815", at=number)
         rows.keep(database, query, message_id=message_id, now=seconds(number + 1))
     work.work_off(database)
-    page = words(browser.get(page_of(rows.read_message(database, message_id).conversation_id)).text)
-    assert "32 steps" in page
-    assert "19 more." in page
-    assert "✓ delivered : on the handset decides" in page
+    whole = browser.get(page_of(rows.read_message(database, message_id).conversation_id)).text
+    assert "32 steps" in words(whole)
+    steps = words(steps_in(browser, whole))
+    assert "19 more." in steps
+    assert "✓ delivered : on the handset decides" in steps
+
+
+def test_steps_are_hidden_until_they_are_revealed_and_that_is_on_record(
+    browser: FlaskClient, database: Database
+) -> None:
+    message_id = work.send(database, made(), tx="815")
+    rows.keep(database, work.said("Call me: 447700900555", to=RECIPIENT, tx="815", at=1), message_id=message_id)
+    work.work_off(database)
+    address = f"/ops/messages/{ids.public('msg', message_id)}?steps"
+    assert "7700900555" not in browser.get(address, headers=PART).text
+    assert audits(database, ids.public("msg", message_id)) == []
+    assert "447700900555" in browser.post(address, data={"action": "reveal"}, headers=PART).text
+    assert audits(database, ids.public("msg", message_id)) == [("key opser", "reveal", None)]
+
+
+def test_without_script_the_steps_are_on_the_message_s_page(browser: FlaskClient, database: Database) -> None:
+    page = browser.get(page_of(talk(database))).text
+    [first, _] = re.findall(r'<div class="steps"><a href="[./]*(/ops/messages/msg_\w+)">', page)
+    assert "stale: sent came 4.0 s after delivered." in words(browser.get(first).text)
+    assert browser.get(f"{first}?steps").headers["Location"].endswith(first)
+
+
+def test_steps_of_a_message_that_is_not_there_are_missing(browser: FlaskClient) -> None:
+    assert browser.get(f"/ops/messages/{ids.public('msg', UUID(int=1))}?steps", headers=PART).status_code == 404
 
 
 @pytest.mark.parametrize("path", ["cnv_x", ids.public("cnv", UUID(int=1)), ids.public("msg", UUID(int=1))])

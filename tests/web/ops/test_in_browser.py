@@ -198,7 +198,13 @@ def test_ours_stand_right_and_theirs_left(tab: Tab, stack: Stack, talk: Talk) ->
     assert tab.run(left.format(".ours")) > tab.run(left.format(":not(.ours)"))
     assert "opted out" in words(tab, ".talk")
     tab.run("document.querySelector('summary').click()")
+    until(tab, "document.querySelector('details[open] .way')")
     assert "accepted" in words(tab, "details[open]")
+    tab.follow("document.querySelector('button[value=reveal]').click()")
+    tab.run("document.querySelector('summary').click()")
+    until(tab, "document.querySelector('details[open] .way')")
+    tab.follow("document.querySelector('details[open] .way a').click()")
+    assert tab.run("location.pathname").startswith("/ops/receipts/")
 
 
 def test_it_works_without_script(tab: Tab, stack: Stack, talk: Talk) -> None:
