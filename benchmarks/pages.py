@@ -237,8 +237,8 @@ def _search(visitor: Visitor, long: Sample, pair: Sample, parked: str) -> Timed:
     terms = {
         "number": long.recipient,
         "number as inside the country": f"0{pair.recipient[2:]}",
-        "last digits": pair.recipient[-6:],
-        "last four digits": pair.recipient[-4:],
+        "last digits": _ending(pair, 6),
+        "last four digits": _ending(pair, 4),
         "clientRef": pair.client_ref,
         "clientRef of 1,000": long.client_ref,
         "beginning of a clientRef": long.client_ref[:-1],
@@ -271,7 +271,7 @@ def _read_lists(visitor: Visitor, sample: Sample) -> Timed:
         "a status in a week": {"status": "undelivered", **week},
         "a sender and an absent status": {"originator": "ACME", "status": "cancelled"},
         "a number": {"number": f"+{sample.recipient}"},
-        "last digits": {"number": sample.recipient[-5:]},
+        "last digits": {"number": _ending(sample, 5)},
         "a clientRef": {"clientRef": sample.client_ref},
     }
     for name, path in (("messages", "/ops/messages"), ("replies", "/ops/replies")):
@@ -323,6 +323,11 @@ def _measure_frozen(visitor: Visitor, url: str, chosen: Sequence[Sample], facts:
     facts["pages while the database is frozen, median"] = f"{median(durations):.2f} s"
     facts["back after"] = f"{perf_counter() - started:.2f} s"
     return {"frozen_page_seconds": max(durations)}
+
+
+def _ending(sample: Sample, least: int) -> str:
+    """A number's last digits; as many that none is taken for a prefix to another country, or inside one."""
+    return next(each for start in range(-least, -12, -1) if (each := sample.recipient[start:])[0] != "0")
 
 
 def _is_long(sample: Sample) -> bool:
