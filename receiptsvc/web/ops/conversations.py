@@ -12,10 +12,10 @@ from receiptsvc.domain import waiting
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core.models import ConversationActivity, Message, Reply
 from receiptsvc.store.core.paging import Page
-from receiptsvc.store.queries import contacts, lookup
+from receiptsvc.store.queries import contacts, etags, lookup
 from receiptsvc.store.queries.contacts import TimeCursor
 from receiptsvc.store.queries.timeline import TimelineRow
-from receiptsvc.web.http import context, cursors
+from receiptsvc.web.http import caching, context, cursors
 from receiptsvc.web.ops import pages
 from receiptsvc.web.ops.pages import blueprint, signed_in
 
@@ -61,11 +61,18 @@ def read_conversation(conversation_id: str) -> Response:
         return _missing()
     with pages.reading() as session:
         page = contacts.read_conversation(session, identifier, limit=_SHOWN, after=before)
-        entries = _describe(page)
         activity = session.get(ConversationActivity, identifier)
-        exists = bool(entries) or lookup.has_conversation(session, identifier)
+        exists = bool(page.items) or lookup.has_conversation(session, identifier)
     if not exists:
         return _missing()
+    tag = _tag_of(page, activity)
+    if request.method == "GET" and "now" in request.args:
+        return (
+            caching.unchanged(tag)
+            if caching.has_newest(tag)
+            else pages.render("conversation_now.html", is_changed=True)
+        )
+    entries = _describe(page)
     if pages.reveals():
         pages.note_reveal(ids.public("cnv", identifier))
     return pages.render(
@@ -75,9 +82,18 @@ def read_conversation(conversation_id: str) -> Response:
         parties=_find_parties(entries),
         entries=entries,
         activity=activity,
+        tag=tag,
         is_newest=before is None,
         earlier=cursors.CONVERSATION.encode(page.next) if page.next is not None else None,
     )
+
+
+def _tag_of(page: Page[TimelineRow, TimeCursor], activity: ConversationActivity | None) -> str:
+    """The tag of what a page shows: it differs once anything has come, or one of its messages has changed."""
+    versions = [
+        etags.page_version_of(each.row) if isinstance(each.row, Message) else each.row.id for each in page.items
+    ]
+    return caching.tag_of(versions, activity and activity.last_at)
 
 
 def _describe(page: Page[TimelineRow, TimeCursor]) -> Sequence[Sent | Received]:

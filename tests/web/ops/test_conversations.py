@@ -11,7 +11,7 @@ from sqlalchemy import update
 from receiptsvc import ids
 from receiptsvc.domain.messages import NewMessage
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import Reply
+from receiptsvc.store.core.models import Message, Reply
 from tests.support import rows, stories, work
 from tests.support.rows import seconds
 from tests.web.ops.test_messages import RECIPIENT, audits, words
@@ -204,3 +204,30 @@ def test_a_hostile_text_and_client_ref_are_shown_harmlessly(browser: FlaskClient
     assert "<script>alert" not in answer.text
     assert "&lt;script&gt;alert(2)" in answer.text
     assert "&lt;script&gt;alert(3)" in answer.text
+
+
+def test_a_page_says_that_something_has_come_or_changed_and_shows_it_when_asked(
+    browser: FlaskClient, database: Database
+) -> None:
+    conversation_id = talk(database)
+    page = browser.get(page_of(conversation_id)).text
+    [tag] = re.findall(r'hx-headers=.\{"If-None-Match": "(W/\\"\w+\\")"', page)
+    headers = {"If-None-Match": tag.replace("\\", ""), **PART}
+    part = f"{page_of(conversation_id)}?now"
+    unchanged = browser.get(part, headers=headers)
+    assert (unchanged.status_code, unchanged.data) == (304, b"")
+    with database.transaction() as session:
+        session.execute(update(Message).values(tries=Message.tries + 1))
+    changed = browser.get(part, headers=headers)
+    assert words(changed.text) == "Something has come or changed since. Show it"
+    assert "data-live" not in changed.text, "it says so once"
+
+
+def test_an_earlier_page_of_a_conversation_is_not_asked_for_again(browser: FlaskClient, database: Database) -> None:
+    messages = [made(str(number)) for number in range(101)]
+    rows.accept(database, *messages)
+    first = page_of(messages[0].conversation_id)
+    page = browser.get(first).text
+    [earlier] = re.findall(r'href="\?before=([\w-]+)"', page)
+    assert "data-live" in page
+    assert "data-live" not in browser.get(f"{first}?before={earlier}").text
