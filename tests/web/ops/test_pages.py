@@ -1,5 +1,7 @@
 """What holds for every page of /ops."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -140,3 +142,11 @@ def test_a_part_that_is_late_for_want_of_a_connection_is_late(database_url: str,
     over.set()
     holder.join()
     few.close()
+
+
+@pytest.mark.slow
+def test_the_web_process_loads_nothing_that_sends() -> None:
+    code = "import receiptsvc.web.app, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "receiptsvc.web.ops.site" in loaded
+    assert not {"zeep", "lxml", "requests"} & set(loaded)
