@@ -73,10 +73,9 @@ def read_conversation(conversation_id: str) -> Response:
             else pages.render("conversation_now.html", is_changed=True)
         )
     entries = _describe(page)
-    if pages.reveals():
-        pages.note_reveal(ids.public("cnv", identifier))
     return pages.render(
         "conversation.html",
+        about=ids.public("cnv", identifier),
         id=ids.public("cnv", identifier),
         client_ref=next((entry.row.client_ref for entry in entries if entry.row.client_ref), None),
         parties=_find_parties(entries),

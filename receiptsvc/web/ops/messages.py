@@ -61,13 +61,12 @@ def _respond(identifier: UUID, status: int = 200, **refusal: Any) -> Response:
         callbacks = receipts.find_callbacks(session, chosen)
     if explained is None:
         return _missing()
-    if pages.reveals():
-        pages.note_reveal(subject)
     row = explained.row
     can_cancel, can_resolve = _find_actions(row)
     return pages.render(
         "message.html",
         status,
+        about=subject,
         **_describe(explained, _tag_of(version, row.status)),
         callbacks={
             ids.public("rcp", each): raw_callbacks.show(
@@ -110,11 +109,14 @@ def _respond_steps(identifier: UUID) -> Response:
         history = histories.find(session, [message])[identifier] if message is not None else None
     if message is None or history is None:
         return _missing()
-    if pages.reveals():
-        pages.note_reveal(ids.public("msg", identifier))
     made = steps.make(explanations.explain_history(history))
     shown = [step for number, step in enumerate(made) if number < _MAX_STEPS or step.is_winner]
-    return pages.render("message_steps.html", steps=shown, left_out=max(0, message.transition_count - len(shown)))
+    return pages.render(
+        "message_steps.html",
+        about=ids.public("msg", identifier),
+        steps=shown,
+        left_out=max(0, message.transition_count - len(shown)),
+    )
 
 
 def _describe(explained: ExplainedMessage, tag: str) -> dict[str, Any]:

@@ -105,18 +105,17 @@ def read_search(search_id: str) -> Response:
     asked = found.asked
     if isinstance(asked, Person):
         return pages.redirect(f"people/{search_id}")
-    if pages.reveals():
-        pages.note_reveal(search_id)
     if isinstance(asked, MessageFilter):
         return lists.show_messages(asked, search_id, found.after)
     if isinstance(asked, ReferenceFilter):
-        return lists.show_receipts(asked)
+        return lists.show_receipts(asked, search_id)
     if isinstance(asked, ReplyFilter):
-        return lists.show_replies(asked)
+        return lists.show_replies(asked, search_id)
     with pages.reading() as session:
         shown = _show(session, _find(session, asked.text))
     return pages.render(
         "search.html",
+        about=search_id,
         of=search_id,
         term=asked.text,
         is_number=len(numbers.digits(asked.text) or "") >= numbers.MIN_DIGITS,
