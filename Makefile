@@ -12,7 +12,7 @@ UPGRADE := --upgrade
 COMPILE = $(BIN)/uv pip compile --quiet --universal $(UPGRADE) --python-version 3.11 --no-header --no-emit-index-url --generate-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run desk test test-fast test-pythons test-faults bench bench-ack bench-process bench-e2e bench-send bench-query bench-verify lint format api-docs htmx pictures migration pins clean
+.PHONY: help demo run desk test test-fast test-pythons test-faults bench bench-ack bench-process bench-e2e bench-send bench-query bench-pages bench-verify lint format api-docs htmx pictures migration pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +40,7 @@ test-pythons: $(VENV)/installed-dev ## a smoke test on every other Python from 3
 test-faults: $(VENV)/installed-dev ## the long form of fault tests and properties: hundreds of kills, thousands of examples
 	RECEIPTSVC_FAULTS=long $(BIN)/python -m pytest -o timeout=1200 -m "long or on_postgresql" $(ARGS)
 
-bench: bench-ack bench-process bench-e2e bench-send bench-query bench-verify ## every benchmark
+bench: bench-ack bench-process bench-e2e bench-send bench-query bench-pages bench-verify ## every benchmark
 
 bench-ack: $(VENV)/installed-bench ## what a durable 200 costs, beside what others give for theirs: a quarter of an hour; ARGS=--quick: two minutes
 	@$(BIN)/python -W "ignore:XDG_RUNTIME_DIR" -m benchmarks.ack $(ARGS)
@@ -56,6 +56,9 @@ bench-send: $(VENV)/installed-bench ## how fast messages go out and are handed i
 
 bench-query: $(VENV)/installed-bench ## how long the API takes over what it is asked, at a million messages: half an hour; ARGS="--scale 10000000": an hour
 	@$(BIN)/python -W "ignore:XDG_RUNTIME_DIR" -m benchmarks.query $(ARGS)
+
+bench-pages: $(VENV)/installed-bench ## how long the pages of /ops take, at a million messages and in a browser: ten minutes; ARGS="--scale 10000000": half an hour
+	@$(BIN)/python -W "ignore:XDG_RUNTIME_DIR" -m benchmarks.pages $(ARGS)
 
 bench-verify: $(VENV)/installed-bench ## how long `verify` takes over ten million receipts, and how much memory: half an hour; ARGS="--receipts 1000000": three minutes
 	@$(BIN)/python -W "ignore:XDG_RUNTIME_DIR" -m benchmarks.verify $(ARGS)

@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from itertools import cycle
@@ -25,22 +24,20 @@ from uuid import UUID
 
 import click
 import psycopg
-from sqlalchemy import select
 from sqlalchemy.engine import make_url
 
-from benchmarks import generator, machine, measures, receipts, runs, streams
+from benchmarks import generator, machine, measures, receipts, runs, samples, streams
 from benchmarks.generator import Plan, Site
+from benchmarks.samples import Sample
 from benchmarks.seed import DAYS, seed
 from benchmarks.tools import BenchError
 from receiptsvc import ids
 from receiptsvc.config import Settings
 from receiptsvc.demo.processes import Stack, answers
-from receiptsvc.store.core.db import Database, plain_url
-from receiptsvc.store.core.models import Message
+from receiptsvc.store.core.db import plain_url
 from tests.support import databases
 
 _SMALL = 100_000
-_SAMPLES = 300  # messages to read, spread over all of them
 _REQUESTS = 300  # of one kind in a round
 _PAGE_REQUESTS = 100
 _EXPORTS, _MANY = 3, 1_000_000  # more than so many messages are exported only once
@@ -54,16 +51,6 @@ _SELECT_ALL = """
 """
 
 MakePath = Callable[[], str]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sample:
-    """The references of one message that exists."""
-
-    id: str
-    transaction_id: str
-    client_ref: str
-    recipient: str
 
 
 class Service:
@@ -178,34 +165,11 @@ def _serving(folder: Path, url: str) -> Iterator[Service]:
     with Stack(folder, url) as stack:
         stack.start("web")
         stack.wait_until("the web process", lambda: answers(f"{stack.url}/readyz"))
-        service = Service(stack, _read_samples(url))
+        service = Service(stack, samples.read(url))
         try:
             yield service
         finally:
             service.close()
-
-
-def _read_samples(url: str) -> list[Sample]:
-    database = Database(url)
-    chosen = random.Random(1)  # noqa: S311 - the same samples each time
-    begin = datetime.now(UTC) - timedelta(days=DAYS)
-    samples: list[Sample] = []
-    query = select(Message.id, Message.transaction_id, Message.client_ref, Message.recipient)
-    with database.reading() as session:
-        for _ in range(_SAMPLES):
-            at = begin + chosen.random() * timedelta(days=DAYS)
-            next_message = query.where(Message.id >= ids.first_at(at)).order_by(Message.id).limit(1)
-            samples += [
-                Sample(
-                    id=ids.public("msg", row.id),
-                    transaction_id=row.transaction_id or "",
-                    client_ref=row.client_ref or "",
-                    recipient=row.recipient,
-                )
-                for row in session.execute(next_message)
-            ]
-    database.close()
-    return samples
 
 
 def _by_id(service: Service) -> dict[str, MakePath]:

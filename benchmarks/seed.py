@@ -2,8 +2,8 @@
 
 The messages are spread evenly over thirty days. Each has 2.5 transitions on average (accepted; half of them sent; a
 final status, except one in a hundred, which is still open) and a transactionID; every fiftieth has a reply. Half belong
-to conversations of 100 messages, the others to conversations of two. The receipts of the transitions are kept, and all
-counts fit, so `verify` finds no fault.
+to conversations of 100 messages (`Conversations` has others), the others to conversations of two. The receipts of the
+transitions are kept, and all counts fit, so `verify` finds no fault.
 """
 
 import sqlite3
@@ -12,7 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 from uuid import UUID, uuid5
 
 import click
@@ -20,7 +22,8 @@ import psycopg
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
-from receiptsvc.domain import conversations, standing
+from receiptsvc.domain import standing
+from receiptsvc.domain.conversations import conversation_id
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.statuses import Effect, Report, Source, Status
 from receiptsvc.store.core.db import plain_url
@@ -41,10 +44,14 @@ _INDEXES = """
     WHERE NOT indisunique AND indrelid = ANY (CAST(%s AS regclass[]))
 """
 _NAMESPACE = UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
-_QUERY = b"".ljust(250, b"&")  # as long as a usual one; nothing reads it
+_QUERY = (  # of a receipt, as long as a usual one
+    "datetime={}&recipient={}&statusid=1&statusdescription={}&transactionid={}&clientref={}&customer=A1B2C3D4&"
+    "description=This+message+has+reached+the+state+that+is+named+above+it"
+)
 _RECEIPT_NUMBERS = 1 << 40  # ids of receipts are made from numbers after these, those of messages and replies before
 _SLOTS = (1, 65)  # of counters: one of a web process, one of a worker
 _FINAL = (*[Status.DELIVERED] * 94, *[Status.UNDELIVERED] * 3, Status.EXPIRED, Status.REJECTED, None)
+_PARTY_STEP = 7919  # between the numbers of one message and the next
 
 Value = str | int | bytes | None
 Row = Sequence[Value]
@@ -81,15 +88,27 @@ Batch = dict[str, list[Row]]  # rows by table
 Activity = dict[str, list[tuple[datetime, int]]]  # conversation → times, each with whether a reply came then
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conversations:
+    """How long the long conversations are: a divisor of 5,000. `has_one_number`: they are with one number each."""
+
+    messages: int = 100
+    has_one_number: bool = False
+
+
+_USUAL = Conversations()
+
+
 class Story:
-    """Makes the messages' rows, oldest first, the same for the same scale and end.
+    """Makes the messages' rows, oldest first, the same for the same scale, end and length of conversations.
 
     `counts`: their hourly counts. `received`: how many receipts and replies came.
     """
 
-    def __init__(self, scale: int, end: datetime) -> None:
+    def __init__(self, scale: int, end: datetime, conversations: Conversations) -> None:
         self._begin = end - timedelta(days=DAYS)
         self._step = timedelta(days=DAYS) / scale
+        self._long = conversations
         self.counts: Counter[hourly_counts.CountKey] = Counter()
         self.received = 0
 
@@ -112,10 +131,13 @@ class Story:
         at = self._begin + number * self._step
         created = _format_time(at)
         message_id = _make_id(at, number)
-        recipient = str(447700000000 + number * 7919 % 1_000_000)
+        conversation_number = number // self._long.messages
+        is_long = conversation_number % 2 == 1
+        party = conversation_number if is_long and self._long.has_one_number else number
+        recipient = str(447700000000 + party * _PARTY_STEP % 1_000_000)
         originator = ORIGINATORS[number % len(ORIGINATORS)]
-        client_ref = f"order/{number // 100}" if number // 100 % 2 else f"order/{number // 2}b"
-        conversation = conversations.conversation_id(client_ref=client_ref, recipient=None, originator=None).hex
+        client_ref = f"order/{conversation_number}" if is_long else f"order/{number // 2}b"
+        conversation = conversation_id(client_ref=client_ref, recipient=None, originator=None).hex
         guid = str(UUID(hex=message_id))
         final = _FINAL[number * 37 % 100]
         delay = timedelta(seconds=2 + (number * 7919 % 1000) ** 2 / 5000)
@@ -137,7 +159,10 @@ class Story:
             time = _format_time(when)
             receipt_id = _make_id(when, _RECEIPT_NUMBERS + 2 * number + step) if is_receipt else None
             if receipt_id is not None:
-                batch["inbox"].append((receipt_id, "message", message_id, time, "GET", _QUERY, b""))
+                query = _QUERY.format(
+                    quote(time), recipient, reported.value, transaction_id, quote(client_ref, safe="")
+                )
+                batch["inbox"].append((receipt_id, "message", message_id, time, "GET", query.encode(), b""))
             batch["transitions"].append(
                 (message_id, receipt_id, "gateway" if is_receipt else "ourselves", reported.value, "applied",
                  "its address" if is_receipt else "accepted", "1" if is_receipt else None,
@@ -180,11 +205,11 @@ def _stand(steps: Sequence[tuple[Status, datetime, bool]]) -> bytes:
     return standing.encode(after)
 
 
-def seed(url: str, scale: int, on_progress: Callable[[int], object]) -> None:
+def seed(url: str, scale: int, on_progress: Callable[[int], object], conversations: Conversations = _USUAL) -> None:
     """Fill a migrated, empty database with `scale` messages. `on_progress` gets the number of each part's messages."""
     end = datetime.now(UTC).replace(microsecond=0)
     fill = _fill_sqlite if url.startswith("sqlite") else _fill_postgresql
-    fill(url, scale, end, on_progress)
+    fill(url, scale, end, conversations, on_progress)
 
 
 def _count_rows(counts: Counter[hourly_counts.CountKey]) -> list[Row]:
@@ -204,7 +229,9 @@ def _ledger_rows(received: int) -> list[Row]:
     return [(name, _SLOTS[0], received) for name in (counters.RECEIVED, counters.CALLBACKS, ReceiptOutcome.APPLIED)]
 
 
-def _fill_postgresql(url: str, scale: int, end: datetime, on_progress: Callable[[int], object]) -> None:
+def _fill_postgresql(
+    url: str, scale: int, end: datetime, conversations: Conversations, on_progress: Callable[[int], object]
+) -> None:
     """Fill by COPY from one process a processor; indexes are built after all rows are there.
 
     At the end the tables are vacuumed and analysed, as they would be after a while of work.
@@ -216,7 +243,7 @@ def _fill_postgresql(url: str, scale: int, end: datetime, on_progress: Callable[
         for name, _ in indexes:
             connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(name)))
         parts = [range(start, min(start + _PART_SIZE, scale)) for start in range(0, scale, _PART_SIZE)]
-        futures = [executor.submit(_copy_part, url, scale, end, part) for part in parts]
+        futures = [executor.submit(_copy_part, url, Story(scale, end, conversations), part) for part in parts]
         for future in as_completed(futures):
             part, part_counts, part_received = future.result()
             counts.update(part_counts)
@@ -231,9 +258,8 @@ def _fill_postgresql(url: str, scale: int, end: datetime, on_progress: Callable[
         connection.execute("CHECKPOINT")
 
 
-def _copy_part(url: str, scale: int, end: datetime, part: range) -> tuple[range, Counter[hourly_counts.CountKey], int]:
+def _copy_part(url: str, story: Story, part: range) -> tuple[range, Counter[hourly_counts.CountKey], int]:
     """Copy some of the messages, and return their hourly counts, and how many receipts came."""
-    story = Story(scale, end)
     with psycopg.connect(plain_url(url), autocommit=True) as connection:
         connection.execute("SET synchronous_commit = off")
         connection.execute("SET session_replication_role = replica")  # do not check foreign keys
@@ -251,9 +277,11 @@ def _copy(connection: psycopg.Connection, table: str, rows: Sequence[Row]) -> No
         copy.write("".join([_copy_line(row) for row in rows]))
 
 
-def _fill_sqlite(url: str, scale: int, end: datetime, on_progress: Callable[[int], object]) -> None:
+def _fill_sqlite(
+    url: str, scale: int, end: datetime, conversations: Conversations, on_progress: Callable[[int], object]
+) -> None:
     """Fill by INSERT, in one transaction."""
-    story = Story(scale, end)
+    story = Story(scale, end, conversations)
     with closing(sqlite3.connect(make_url(url).database or "")) as connection:
         connection.execute("PRAGMA synchronous = OFF")
 

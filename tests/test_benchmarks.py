@@ -28,7 +28,7 @@ from benchmarks.generator import CONNECTIONS, Plan, Report, Site
 from benchmarks.kept import Proof
 from benchmarks.lineup import NAMES
 from benchmarks.outcome import Outcome
-from benchmarks.seed import seed
+from benchmarks.seed import Conversations, seed
 from benchmarks.tools import BenchError
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message, Transition
@@ -340,4 +340,16 @@ def test_seeded_rows_are_those_that_the_service_would_write(database_url: str, d
     with database.reading() as session:
         assert session.scalar(select(func.count()).select_from(Message)) == 300
         assert session.scalar(select(func.count()).select_from(Transition)) == 300 + 150 + 297
+    assert list(verify(database)) == []
+
+
+def test_seeded_conversations_are_as_long_as_asked_for_and_with_one_number(
+    database_url: str, database: Database
+) -> None:
+    seed(database_url, 200, lambda _: None, Conversations(messages=50, has_one_number=True))
+    sizes = select(func.count(), func.count(Message.recipient.distinct())).group_by(Message.conversation_id)
+    with database.reading() as session:
+        found = [tuple(row) for row in session.execute(sizes)]
+    assert sorted(found, reverse=True)[:2] == [(50, 1), (50, 1)]
+    assert {messages for messages, _ in found} == {50, 2}
     assert list(verify(database)) == []

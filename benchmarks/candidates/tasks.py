@@ -18,7 +18,7 @@ from benchmarks.candidates import one_by_one
 from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
 from receiptsvc.domain.inbox import Channel
-from receiptsvc.dynmark import registry
+from receiptsvc.dynmark import readers
 from receiptsvc.store.core.models import InboxRow
 from receiptsvc.worker.receipt_batch import ReceiptRules
 
@@ -27,7 +27,7 @@ queue = Celery("tasks", broker=os.environ["BENCH_REDIS_URL"])
 queue.conf.update(broker_pool_limit=16, task_ignore_result=True, task_acks_late=True)
 
 _settings = Settings.from_env()
-_rules = ReceiptRules(reader=registry.open_reader(_settings))
+_rules = ReceiptRules(reader=readers.open_reader(_settings))
 _engine = create_engine(_settings.database_url, pool_size=1)  # connects first in the process that uses it
 
 

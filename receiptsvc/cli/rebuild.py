@@ -14,7 +14,7 @@ from receiptsvc.cli.terminal import databases, display
 from receiptsvc.cli.terminal.options import json_option
 from receiptsvc.config import Settings
 from receiptsvc.domain.inbox import ReceiptOutcome
-from receiptsvc.dynmark.registry import open_reader
+from receiptsvc.dynmark.readers import open_reader
 from receiptsvc.store.core import database_faults
 from receiptsvc.store.health import service_state
 from receiptsvc.store.inbox import counters

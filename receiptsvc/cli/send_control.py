@@ -82,13 +82,13 @@ def pause(*, reason: str, as_json: bool) -> None:
 def resume(*, reason: str | None, as_json: bool) -> None:
     """Let messages go out again.
 
+    It says when sending was resumed last, and by whom: earlier, if nothing was paused.
+
     \b
       python -m receiptsvc resume --reason "the wrong ones are cancelled"
     """
     with api_errors_shown():
         state = Client.from_env().resume(reason)
-    if not as_json:
-        click.echo("Resumed.")
     _print_state(state, as_json=as_json)
 
 
@@ -203,7 +203,9 @@ def _find_unresolved(client: Client, term: str) -> str:
     if not fitting:
         raise click.ClickException(f"{display.plain(term)} finds no message.")
     if not unresolved:
-        raise click.ClickException(f"{display.plain(term)} finds {len(found)} messages, and none is send_unknown.")
+        raise click.ClickException(
+            f"{display.plain(term)} finds {display.count(len(found), 'message')}, none send_unknown."
+        )
     listed = ", ".join(str(item.get("id")) for item in unresolved[:_MAX_NAMED])
     more = " …" if len(unresolved) > _MAX_NAMED else ""
     raise WrongUse(

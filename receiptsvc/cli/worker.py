@@ -11,7 +11,8 @@ import click
 from receiptsvc import logs, private_files
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import NotMigrated, StorageUnavailable
-from receiptsvc.dynmark.registry import open_gateways, open_reader
+from receiptsvc.dynmark.gateways import open_gateways
+from receiptsvc.dynmark.readers import open_reader
 from receiptsvc.store.core import time_limits
 from receiptsvc.store.core.db import Database
 from receiptsvc.worker import loop

@@ -1,4 +1,4 @@
-"""The interface of what reads a gateway's callbacks. A vendor's folder has one; `dynmark.registry` names it."""
+"""The interface of what reads a gateway's callbacks. A vendor's folder has one; `dynmark.readers` names it."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,6 +1,6 @@
 """The transports to the gateway, and what each can do. Outside this folder they are only names.
 
-A further one is a module in `outbound` beside a line here and a line in `registry`.
+A further one is a module in `outbound` beside a line here, one in `gateways` and one in `readers`.
 """
 
 from collections.abc import Mapping

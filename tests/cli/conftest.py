@@ -19,7 +19,7 @@ from receiptsvc import ids
 from receiptsvc.cli.main import commands
 from receiptsvc.config import Settings
 from receiptsvc.domain.inbox import Channel
-from receiptsvc.dynmark.registry import open_reader
+from receiptsvc.dynmark.readers import open_reader
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message
 from receiptsvc.web.app import create_app

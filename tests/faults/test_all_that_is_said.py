@@ -100,10 +100,10 @@ FINDINGS = {
     "receipts_crowd": "crowd the queue",
     "receipts_for_a_person": "receipts need a person: 1 unmatched",
     "receipts_late": "receipts wait to be worked on",
-    "send_unknown_overdue": "messages stay send_unknown",
+    "send_unknown_overdue": "message stays send_unknown",
     "sending_held": "sending is paused by",
     "settings_unknown": "unknown settings: DYNMARK_COLOUR",
-    "spool_aside": "files need a person",
+    "spool_aside": "file needs a person",
     "spool_in_use": "spool in use",
     "worker_unseen": "worker unseen",
 }
@@ -296,7 +296,7 @@ def the_gateway_fails(stack: Stack, client: Client, seen: Seen, database: Databa
     assert page["error"] == "HTTP 500 with a web page: is DYNMARK_SOAP_URL right?"
     send(client, "447700900950")
     seen.logs("send.gateway_unclear")
-    seen.says("1 messages stay send_unknown")
+    seen.says("1 message stays send_unknown")
     change(stack, password="another")
     send(client, "447700900002", "447700900003")
     seen.says("the gateway refuses our credentials")
@@ -350,14 +350,14 @@ def the_database_goes_away(server: Server, stack: Stack, client: Client, seen: S
         assert requests.get(f"{url}?statusid=1", timeout=10).status_code == 200
         with suppress(ReceiptsvcError):
             client.ledger()
-        seen.says("database away", "spool in use: 1 callbacks wait", "nothing listens there")
+        seen.says("database away", "spool in use: 1 callback waits", "nothing listens there")
         assert requests.get(f"{url}0", timeout=10).status_code == 403  # that is to be counted
         seen.logs("intake.spooled", "intake.trial_not_in_database", "intake.ack_stats_not_kept", "readiness.failed")
         seen.logs("storage.unavailable", "worker.storage_unavailable", "events.not_read")
         (spool / "0.spool").write_bytes(b"this is no record" * 100)
         server.start()
         seen.logs("spool.drained", "spool.torn")
-    seen.says("spool: 1 files need a person")
+    seen.says("spool: 1 file needs a person")
 
 
 def test_the_tests_that_the_table_names_say_what_it_says() -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -11,12 +12,14 @@ import requests
 from receiptsvc.config import Settings
 from receiptsvc.demo.processes import Stack, local_session
 from tests.faults.conftest import Form, StartWeb
+from tests.support import browser as chromium
 from tests.support.postgres import Server
 from tests.support.processes import until
 
 MAX_SECONDS = 1.0
 OWN = {"Sec-Fetch-Site": "same-origin"}
 PEOPLE = 6
+IS_AWAY = "!document.querySelector('#away').hidden"
 
 
 @pytest.fixture
@@ -79,3 +82,32 @@ def test_while_the_database_is_gone_the_page_says_so(
     assert "The database does not answer" in page
     server.start()
     until("the page is back", lambda: is_back(stack, browser))
+
+
+@pytest.mark.skipif(chromium.find() is None, reason="there is no Chromium: apt-get install chromium")
+def test_a_page_that_is_open_says_that_it_has_no_answer_and_goes_on_with_the_database(
+    server: Server, stack: Stack, form: Form, tmp_path: Path
+) -> None:
+    [sent] = stack.client().send([{"recipients": ["447700900123"], "text": "Hello"}])
+    with chromium.started(tmp_path / "browser") as tab:
+        tab.open(f"{stack.url}/ops/sign-in")
+        tab.fill("#secret", stack.api_key)
+        tab.follow("document.querySelector('form.fields').requestSubmit()")
+        tab.open(f"{stack.url}/ops/messages/{sent['id']}")
+        until("the page is not late", lambda: tab.run("document.querySelector('.verdict') !== null"))
+        assert tab.run(IS_AWAY) is False
+        with server.frozen():
+            until("the page says so", lambda: tab.run(IS_AWAY))
+            assert tab.run("document.querySelector('.verdict') !== null"), "what it showed stays"
+        until("it says so no more", lambda: not tab.run(IS_AWAY), seconds=60)
+        with server.frozen():
+            began = monotonic()
+            tab.follow("document.querySelector('.brand').click()")
+            assert monotonic() - began < MAX_SECONDS + form.slack_seconds
+            assert tab.run("document.querySelector('h1').textContent") == "The database does not answer"
+
+        def looks_well() -> bool:
+            tab.open(f"{stack.url}/ops/messages/{sent['id']}")
+            return bool(tab.run("document.querySelector('.verdict') !== null"))
+
+        until("the page is back", looks_well)

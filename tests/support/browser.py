@@ -117,6 +117,10 @@ class Tab:
         """What the page has asked for since the browser began, by address."""
         return [event["request"]["url"] for event in self._process.seen("Network.requestWillBeSent")]
 
+    def received(self) -> list[int]:
+        """The bytes of each answer since the browser began, as they came: headers, and the body compressed."""
+        return [event["encodedDataLength"] for event in self._process.seen("Network.loadingFinished")]
+
 
 class _Process:
     """A browser's process. Messages end with a zero byte, both ways."""

@@ -107,13 +107,22 @@ def migrated_template(server_url: str | None) -> Iterator[str]:
 def embedded_postgresql(parent: str | None = None) -> Iterator[str]:
     """A PostgreSQL server of our own, from the package index, with its data in a new folder under `parent`."""
     # Not in pytest's own folder: the socket stands beside the data, and its path must stay short.
-    with tempfile.TemporaryDirectory(prefix="receiptsvc-", dir=parent, ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)  # as root the server runs as a user of its own
-        server = get_server(Path(folder) / "data", cleanup_mode="stop")
-        try:
-            yield server.get_uri()
-        finally:
-            server.cleanup()
+    with (
+        tempfile.TemporaryDirectory(prefix="receiptsvc-", dir=parent, ignore_cleanup_errors=True) as folder,
+        kept_postgresql(Path(folder)) as url,
+    ):
+        yield url
+
+
+@contextmanager
+def kept_postgresql(folder: Path) -> Iterator[str]:
+    """A PostgreSQL server of our own with its data in this folder, as it was left there."""
+    folder.chmod(0o755)  # as root the server runs as a user of its own
+    server = get_server(folder / "data", cleanup_mode="stop")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
 
 
 @contextmanager

@@ -150,7 +150,7 @@ def test_each_refused_or_suspected_account_is_listed(client: FlaskClient, databa
     assert degraded[1:] == [
         "the gateway refuses the account a",
         "the gateway refuses our credentials: mend DYNMARK_PASSWORD, then restart the worker",
-        "the gateway may refuse the account b: 1 messages wait for another one to show it",
+        "the gateway may refuse the account b: 1 message waits for another one to show it",
     ]
     metrics = client.get("/metrics").get_data(as_text=True)
     assert "receiptsvc_sending_account_refused 2.0" in metrics
@@ -174,7 +174,7 @@ def test_many_are_cancelled_by_filter_and_never_without_one(client: FlaskClient,
 def test_a_lost_answer_past_resending_is_overdue_until_it_is_resolved(client: FlaskClient, database: Database) -> None:
     long_ago = send(database, message(), SendOutcome.UNCLEAR)  # in January
     assert client.get("/v1/sending").json["overdue"] == 1  # type: ignore[index]
-    assert "1 messages stay send_unknown" in client.get("/readyz").json["degraded"]  # type: ignore[index]
+    assert "1 message stays send_unknown" in client.get("/readyz").json["degraded"]  # type: ignore[index]
     metrics = client.get("/metrics").get_data(as_text=True)
     assert "receiptsvc_send_unknown_overdue 1.0" in metrics
     assert "receiptsvc_sending_paused 0.0" in metrics

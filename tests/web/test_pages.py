@@ -33,7 +33,7 @@ def test_every_link_leads_to_something_under_any_path(desk: FlaskClient, path: s
     def fetch(address: str) -> str:
         with client.get(address) as answer:
             assert answer.status_code == 200, address
-            return answer.get_data(as_text=True)
+            return answer.get_data().decode(errors="replace")  # a picture is none of a text
 
     pages = dict(crawl(fetch, f"{path}/docs"))
     assert f"{path}/docs/messages" in pages
@@ -73,7 +73,16 @@ def test_a_program_finds_nothing_at_the_root(desk: FlaskClient, accept: str) -> 
     assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
 
 
-@pytest.mark.parametrize("path", ["/docs/none", "/docs/guides/none", "/docs/guides/../../setup", "/docs/guides/api"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/docs/none",
+        "/docs/guides/none",
+        "/docs/guides/../../setup",
+        "/docs/guides/api",
+        "/docs/guides/pictures/none.png",
+    ],
+)
 def test_what_is_no_page_is_404(desk: FlaskClient, path: str) -> None:
     assert desk.get(path).status_code == 404
 
@@ -102,6 +111,15 @@ def test_the_guides_are_the_files_of_the_repository(desk: FlaskClient, name: str
         assert f'id="{anchor}"' in page
     assert "<table" in page
     assert "&lt;!--" not in page
+
+
+def test_the_pictures_of_a_guide_are_shown_in_it(desk: FlaskClient) -> None:
+    sources = re.findall(r'<img src="([^"]+)" alt="[^"]+"', desk.get("/docs/guides/ops").text)
+    assert len(sources) == 3
+    for source in sources:
+        picture = desk.get(f"/docs/guides/{source}")
+        assert (picture.status_code, picture.content_type) == (200, "image/png")
+        assert picture.data.startswith(b"\x89PNG")
 
 
 def test_search_finds_calls_objects_and_sections_of_guides(desk: FlaskClient) -> None:
@@ -199,9 +217,15 @@ def test_code_breaks_only_where_a_reader_expects_it() -> None:
         ("[a](glossary.md)", '<a href="found">a</a>'),
         ("a.md [glossary.md](glossary.md) a.md", 'a.md <a href="found">glossary</a> a.md'),
         ("[`a`](../README.md)", "<code>a</code>"),
+        ("![a](message.png)", '<img src="pictures/message.png" alt="a" loading="lazy" />'),
+        ("![a](none.png)", "a"),
         ("[a](https://example.com)", '<a href="https://example.com">a</a>'),
     ],
 )
 def test_links_of_guides_that_lead_nowhere_stay_text(text: str, html: str) -> None:
-    targets = {"glossary.md": "found", "https://example.com": "https://example.com"}
+    targets = {
+        "glossary.md": "found",
+        "message.png": "pictures/message.png",
+        "https://example.com": "https://example.com",
+    }
     assert str(markdown.read(text, targets.get).html).strip() == f"<p>{html}</p>"

@@ -1,4 +1,4 @@
-"""Another gateway, for sending and for its receipts: its classes and two lines that register them.
+"""Another gateway, for sending and for its receipts: its classes and three lines that register them.
 
 Nothing else knows its name.
 """
@@ -15,8 +15,7 @@ from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Callback, OutboundMessage, Receipt, Reply, SendOutcome, SendResult
 from receiptsvc.domain.statuses import Status
-from receiptsvc.dynmark import registry
-from receiptsvc.dynmark.registry import Registration
+from receiptsvc.dynmark import gateways, readers
 from receiptsvc.dynmark.transports import TRANSPORTS, Transport
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.health.verification import verify
@@ -70,9 +69,10 @@ class PigeonPost:
 
 
 @pytest.mark.on_postgresql
-def test_a_gateway_is_its_classes_and_two_lines(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gateway_is_its_classes_and_three_lines(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TRANSPORTS, "pigeon", PIGEON)
-    monkeypatch.setitem(registry.GATEWAYS, "pigeon", Registration(Pigeons, PigeonPost))
+    monkeypatch.setitem(gateways.GATEWAYS, "pigeon", Pigeons)
+    monkeypatch.setitem(readers.READERS, "pigeon", PigeonPost)
     settings = make_settings(DYNMARK_TRANSPORT="pigeon", PIGEON_LOFT="http://127.0.0.1:2/")
     client = client_of(create_app(settings, database))
     post = {"recipients": ["447700900001"], "text": "Hello"}
@@ -82,14 +82,14 @@ def test_a_gateway_is_its_classes_and_two_lines(database: Database, monkeypatch:
     accepted = client.post("/v1/messages", json={"messages": [post]})
     assert accepted.status_code == 202
 
-    opened = registry.open_gateways(settings)
+    opened = gateways.open_gateways(settings)
     assert submit(database, opened, settings, threading.Event()) == 1
     (item,) = accepted.json["messages"]  # type: ignore[index]  # it is there
     read = client.get(f"/v1/messages/{item['id']}").json
     assert read is not None
     assert (read["status"], read["transport"], read["transactionID"]) == ("submitted", "pigeon", "7")
 
-    reader = registry.open_reader(settings)
+    reader = readers.open_reader(settings)
     assert isinstance(reader, PigeonPost)
     rules = ReceiptRules(reader=reader)
     now = datetime.now(UTC)

@@ -23,6 +23,7 @@ from receiptsvc.cli.terminal.answers import click_error, print_json
 from receiptsvc.cli.terminal.wrong_use import WrongUse
 from receiptsvc.client import ApiError, Client, Json, Unreachable
 from receiptsvc.domain import encoding
+from receiptsvc.domain.sentences import agree
 from receiptsvc.domain.statuses import Status
 from receiptsvc.locations import DATA
 
@@ -178,7 +179,7 @@ def _load_or_start_job(client: Client, rows: list[Row], path: Path, digest: str,
         )
         raise StateError(
             f"{request.name} has changed since it was sent on {job.started_at}, or the options with it ({job.taken} of "
-            f"{job.messages} messages were taken): {advice}. The state is kept in {path}"
+            f"{agree(job.messages, 'message was', 'messages were')} taken): {advice}. The state is kept in {path}"
         )
     if job.sender != sender and job.is_unclear:
         raise StateError(
@@ -225,8 +226,8 @@ def _send_remaining(client: Client, rows: list[Row], job: Job, request: SendFile
 
 def _describe_progress(job: Job) -> str:
     return (
-        f"{job.taken} of {job.messages} messages were taken for certain. Run the same command again to continue: "
-        "nothing goes out twice."
+        f"{job.taken} of {agree(job.messages, 'message was', 'messages were')} taken for certain. "
+        "Run the same command again to continue: nothing goes out twice."
     )
 
 

@@ -16,6 +16,7 @@ from receiptsvc import logs
 from receiptsvc.domain.accounts import OWN, AccountState
 from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.messages import SendOutcome
+from receiptsvc.domain.sentences import agree
 from receiptsvc.store.core.models import ACCOUNT, Message, SendingAccount
 from receiptsvc.store.outbound import send_gate
 
@@ -244,7 +245,8 @@ def describe(shown: Sequence[ImpairedAccount]) -> list[str]:
     return [
         f"the gateway refuses {_called(one.name)}"
         if one.refused_at
-        else f"the gateway may refuse {_called(one.name)}: {one.waiting} messages wait for another one to show it"
+        else f"the gateway may refuse {_called(one.name)}: "
+        f"{agree(one.waiting, 'message waits', 'messages wait')} for another one to show it"
         for one in shown
     ]
 

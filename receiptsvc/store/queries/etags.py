@@ -42,3 +42,8 @@ def find_page_version(session: Session, message_id: UUID) -> Version | None:
 def version_of(detail: MessageDetail) -> Version:
     """The version of a detail that has been read."""
     return tuple(getattr(detail.row, column.key) for column in _COLUMNS)
+
+
+def page_version_of(row: Message) -> Version:
+    """The version of a message that has been read, as `find_page_version` finds it."""
+    return tuple(getattr(row, column.key) for column in (*_COLUMNS, *_ON_THE_WAY))

@@ -17,6 +17,7 @@ NAMES = ("sending", "receiving", "statuses", "commands", "ops", "operations", "g
 """Those that stand in the navigation, in its order."""
 
 _REFERENCE = "api"
+_PICTURE = ".png"
 
 
 def folder() -> Traversable:
@@ -29,7 +30,13 @@ def folder() -> Traversable:
 @cache
 def paths() -> frozenset[str]:
     """Every guide's path in docs/, without `.md`: `sending`, `decisions/0034-whose-refusal`."""
-    return frozenset(_walk(folder(), "")) - {_REFERENCE}
+    return frozenset(_walk(folder(), "", ".md", ".md")) - {_REFERENCE}
+
+
+@cache
+def pictures() -> frozenset[str]:
+    """Every picture's path in docs/: `pictures/message.png`."""
+    return frozenset(_walk(folder(), "", _PICTURE, ""))
 
 
 @cache
@@ -44,11 +51,18 @@ def read(path: str) -> Text:
         if not file:
             return anchor
         name = posixpath.normpath(posixpath.join(posixpath.dirname(path), file)).removesuffix(".md")
+        if name in pictures():
+            return file
         if name == _REFERENCE:
             return "../" * (path.count("/") + 2) + "docs"
         return file.removesuffix(".md") + anchor if name in paths() and file.endswith(".md") else None
 
-    return markdown.read(_find(path).read_text(encoding="utf-8"), find_link)
+    return markdown.read(_open(f"{path}.md").read_text(encoding="utf-8"), find_link)
+
+
+def read_picture(path: str) -> bytes:
+    """One of `pictures`, a PNG."""
+    return _open(path).read_bytes()
 
 
 def listed() -> Mapping[str, Text]:
@@ -56,16 +70,17 @@ def listed() -> Mapping[str, Text]:
     return {name: read(name) for name in NAMES}
 
 
-def _find(path: str) -> Traversable:
+def _open(path: str) -> Traversable:
     found = folder()
-    for part in f"{path}.md".split("/"):
+    for part in path.split("/"):
         found /= part
     return found
 
 
-def _walk(current: Traversable, prefix: str) -> Iterator[str]:
+def _walk(current: Traversable, prefix: str, ending: str, dropped: str) -> Iterator[str]:
+    """The paths of the files with this ending. `dropped`: the ending that is left out of them."""
     for entry in current.iterdir():
         if entry.is_dir():
-            yield from _walk(entry, f"{prefix}{entry.name}/")
-        elif entry.name.endswith(".md"):
-            yield prefix + entry.name.removesuffix(".md")
+            yield from _walk(entry, f"{prefix}{entry.name}/", ending, dropped)
+        elif entry.name.endswith(ending):
+            yield prefix + entry.name.removesuffix(dropped)

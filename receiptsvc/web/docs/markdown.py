@@ -62,7 +62,9 @@ def inline(text: str) -> Markup:
 
 
 def read(text: str, find_link: Callable[[str], str | None]) -> Text:
-    """A whole document. `find_link`: where a relative link leads on the page; None: nowhere, only its text stays."""
+    """A whole document. `find_link`: where a relative link, or a picture's, leads on the page; None: nowhere, only its
+    text stays.
+    """
     tokens = _MARKDOWN.parse(_COMMENT.sub("", text))
     for token in tokens:
         token.children = list(_relinked(token.children or (), find_link)) or None
@@ -91,6 +93,12 @@ def _breakable(code_html: str) -> Markup:
 def _relinked(tokens: Sequence[Token], find_link: Callable[[str], str | None]) -> Iterator[Token]:
     is_kept, is_name = True, False
     for token in tokens:
+        if token.type == "image":
+            source = find_link(str(token.attrs["src"]))
+            if source is None:
+                yield Token("text", "", 0, content=token.content)
+                continue
+            token.attrs |= {"src": source, "loading": "lazy"}
         if token.type == "link_open":
             target = find_link(str(token.attrs["href"]))
             is_kept = target is not None

@@ -29,6 +29,7 @@ from receiptsvc.web.http.auth import public
 blueprint = Blueprint("documentation", __name__)
 
 _EXTENSION = "receiptsvc.documentation"
+_AN_HOUR = "public, max-age=3600"
 
 
 @blueprint.get("/")
@@ -81,7 +82,9 @@ def read_noun(name: str) -> Response:
 @blueprint.get("/docs/guides/<path:path>")
 @public
 def read_guide(path: str) -> Response:
-    """A guide."""
+    """A guide, or a picture in one."""
+    if path in guides.pictures():
+        return Response(guides.read_picture(path), content_type="image/png", headers={"Cache-Control": _AN_HOUR})
     if path not in guides.paths():
         abort(404)
     return _respond_page(f"{START}/guides/{path}", "guide.html", guide=guides.read(path))

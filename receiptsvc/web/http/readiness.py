@@ -20,6 +20,7 @@ from receiptsvc.config import Settings
 from receiptsvc.domain import gateway_clock
 from receiptsvc.domain.errors import NotMigrated, StorageUnavailable, TooNew
 from receiptsvc.domain.inbox import Kept, ReceiptOutcome
+from receiptsvc.domain.sentences import agree
 from receiptsvc.dynmark.transports import IGNORE_REPEATS
 from receiptsvc.spool.backlog import Backlog
 from receiptsvc.store.core import schema
@@ -141,9 +142,13 @@ class ReadinessProbe:
             return [Finding("spool_unreadable", str(error), error.kind)]
         if state is None:
             return []
-        found = [Finding("spool_in_use", f"{SPOOL_IN_USE}: {state.records} callbacks wait")] if state.records else []
+        found: list[Finding] = []
+        if state.records:
+            waiting = agree(state.records, "callback waits", "callbacks wait")
+            found.append(Finding("spool_in_use", f"{SPOOL_IN_USE}: {waiting}"))
         if state.aside_files:
-            found.append(Finding("spool_aside", f"spool: {state.aside_files} files need a person"))
+            aside = agree(state.aside_files, "file needs a person", "files need a person")
+            found.append(Finding("spool_aside", f"spool: {aside}"))
         return found
 
     def _describe_settings(self) -> list[Finding]:
@@ -206,7 +211,8 @@ class ReadinessProbe:
         of_accounts = [reason for reason in accounts.describe(impaired) if reason not in of_gate]
         found += [Finding("sending_held", f"{each}{_REMEDIES.get(each, '')}", each) for each in of_accounts + of_gate]
         found += [Finding("receipts_crowd", _describe_crowd(crowd))] if crowd is not None else []
-        found += [Finding("send_unknown_overdue", f"{overdue} messages stay send_unknown")] if overdue else []
+        unknown = agree(overdue, "message stays send_unknown", "messages stay send_unknown")
+        found += [Finding("send_unknown_overdue", unknown)] if overdue else []
         found += [Finding("connections_exceed", too_many)] if too_many else []
         found += service_state.describe(state)
         gateway = gateway_clock.describe(votes, now)

@@ -29,7 +29,6 @@ def read_newest_audits() -> Response:
 def narrow_audits() -> Response:
     """Save what the form asks for, and go there: a subject may hold a number. By POST also shown with its texts."""
     if pages.reveals():
-        pages.note_reveal("audit")
         return show_audits(AuditFilter())
     typed = {name: request.form.get(name, "").strip() for name in (*_TEXTS, *lists.TIMES)}
     given = {name: f"{text}:00Z" if name in lists.TIMES else text for name, text in typed.items() if text}
@@ -46,6 +45,7 @@ def show_audits(where: AuditFilter, of: str | None = None) -> Response:
     with pages.reading() as session:
         page = audits.list_audits(session, where, limit=lists.PAGE_SIZE, after=position)
     return _render(
+        about=of or "audit",
         of=of,
         form={
             **{name: getattr(where, name) for name in _TEXTS},
@@ -58,8 +58,8 @@ def show_audits(where: AuditFilter, of: str | None = None) -> Response:
     )
 
 
-def _render(status: int = 200, **values: Any) -> Response:
-    return pages.render("audit.html", status, **({"faults": {}, "page_of": _page_of} | values))
+def _render(status: int = 200, *, about: str | None = None, **values: Any) -> Response:
+    return pages.render("audit.html", status, about=about, **({"faults": {}, "page_of": _page_of} | values))
 
 
 def _page_of(subject: str) -> str | None:

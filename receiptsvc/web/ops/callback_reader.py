@@ -5,7 +5,7 @@ from typing import cast
 from flask import current_app
 
 from receiptsvc.domain.callback_reader import CallbackReader
-from receiptsvc.dynmark.registry import open_reader
+from receiptsvc.dynmark.readers import open_reader
 from receiptsvc.web.http import context
 
 _EXTENSION = "receiptsvc.callback_reader"

@@ -6,35 +6,28 @@ from datetime import datetime
 
 import marshmallow as ma
 from flask import Response, request
-from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain import waiting
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core.models import ConversationActivity, Message, Reply
 from receiptsvc.store.core.paging import Page
-from receiptsvc.store.queries import contacts, histories, lookup
+from receiptsvc.store.queries import contacts, etags, lookup
 from receiptsvc.store.queries.contacts import TimeCursor
-from receiptsvc.store.queries.histories import History
 from receiptsvc.store.queries.timeline import TimelineRow
-from receiptsvc.web.answers import explanations
-from receiptsvc.web.http import context, cursors
-from receiptsvc.web.ops import pages, steps
+from receiptsvc.web.http import caching, context, cursors
+from receiptsvc.web.ops import pages
 from receiptsvc.web.ops.pages import blueprint, signed_in
-from receiptsvc.web.ops.steps import Step
 
 _SHOWN = 100  # messages and replies of one page
-_MAX_STEPS = 12  # of one message; its own page has them all
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sent:
-    """One of our messages. `left_out`: how many of its steps only its own page has."""
+    """One of our messages. Its steps are asked for once somebody opens them: see `messages`."""
 
     id: str
     row: Message
-    steps: Sequence[Step]
-    left_out: int
     overdue_since: datetime | None
 
 
@@ -68,48 +61,56 @@ def read_conversation(conversation_id: str) -> Response:
         return _missing()
     with pages.reading() as session:
         page = contacts.read_conversation(session, identifier, limit=_SHOWN, after=before)
-        entries = _load_entries(session, page)
         activity = session.get(ConversationActivity, identifier)
-        exists = bool(entries) or lookup.has_conversation(session, identifier)
+        exists = bool(page.items) or lookup.has_conversation(session, identifier)
     if not exists:
         return _missing()
-    if pages.reveals():
-        pages.note_reveal(ids.public("cnv", identifier))
+    tag = _tag_of(page, activity)
+    if request.method == "GET" and "now" in request.args:
+        return (
+            caching.unchanged(tag)
+            if caching.has_newest(tag)
+            else pages.render("conversation_now.html", is_changed=True)
+        )
+    entries = _describe(page)
     return pages.render(
         "conversation.html",
+        about=ids.public("cnv", identifier),
         id=ids.public("cnv", identifier),
         client_ref=next((entry.row.client_ref for entry in entries if entry.row.client_ref), None),
         parties=_find_parties(entries),
         entries=entries,
         activity=activity,
+        tag=tag,
         is_newest=before is None,
         earlier=cursors.CONVERSATION.encode(page.next) if page.next is not None else None,
     )
 
 
-def _load_entries(session: Session, page: Page[TimelineRow, TimeCursor]) -> Sequence[Sent | Received]:
+def _tag_of(page: Page[TimelineRow, TimeCursor], activity: ConversationActivity | None) -> str:
+    """The tag of what a page shows: it differs once anything has come, or one of its messages has changed."""
+    versions = [
+        etags.page_version_of(each.row) if isinstance(each.row, Message) else each.row.id for each in page.items
+    ]
+    return caching.tag_of(versions, activity and activity.last_at)
+
+
+def _describe(page: Page[TimelineRow, TimeCursor]) -> Sequence[Sent | Received]:
     """The entries of a page, the earliest first."""
-    rows = [entry.row for entry in reversed(page.items)]
-    found = histories.find(session, [row for row in rows if isinstance(row, Message)])
+    rows, now = [entry.row for entry in reversed(page.items)], context.now()
     return [
-        _describe_message(row, found[row.id])
-        if isinstance(row, Message)
-        else Received(id=ids.public("rpl", row.id), row=row)
+        _describe_message(row, now) if isinstance(row, Message) else Received(id=ids.public("rpl", row.id), row=row)
         for row in rows
         if isinstance(row, Message | Reply)
     ]
 
 
-def _describe_message(row: Message, history: History) -> Sent:
-    made = steps.make(explanations.explain_history(history))
-    shown = [step for number, step in enumerate(made) if number < _MAX_STEPS or step.is_winner]
+def _describe_message(row: Message, now: datetime) -> Sent:
     return Sent(
         id=ids.public("msg", row.id),
         row=row,
-        steps=shown,
-        left_out=max(0, row.transition_count - len(shown)),
         overdue_since=waiting.find_overdue_since(
-            Status(row.status), created_at=row.created_at, deliver_after=row.deliver_after, now=context.now()
+            Status(row.status), created_at=row.created_at, deliver_after=row.deliver_after, now=now
         ),
     )
 

@@ -72,6 +72,7 @@ def register(blueprint: Blueprint, *, is_revealed: Callable[[], bool]) -> None:
         "status": status,
         "outcome": outcome,
         "age": age,
+        "agree": sentences.agree,
         "delay": describe_delay,
         "sentence": sentence,
     }

@@ -50,7 +50,6 @@ def read_newest() -> Response:
 def narrow_messages() -> Response:
     """Save what the form asks for, and go there. What can't be understood is said beside its field."""
     if pages.reveals():
-        pages.note_reveal("messages")
         return show_messages(MessageFilter())
     of = request.form.get("of", "")
     found = saved.load(of)
@@ -84,6 +83,7 @@ def show_messages(where: MessageFilter, of: str | None = None, after: str | None
     }
     return _render(
         "messages.html",
+        about=of or "messages",
         where=where,
         form=form,
         of=of,
@@ -95,14 +95,18 @@ def show_messages(where: MessageFilter, of: str | None = None, after: str | None
     )
 
 
-def show_receipts(where: ReferenceFilter) -> Response:
-    """A page of the receipts that name this and fit no message. Raises ValidationError and PanelLate."""
+def show_receipts(where: ReferenceFilter, of: str) -> Response:
+    """A page of the receipts that name this and fit no message. `of`: the search's id.
+
+    Raises ValidationError and PanelLate.
+    """
     position = read_position(cursors.RECEIPTS)
     with pages.reading() as session:
         named = ReceiptFilter(outcomes=WAITING, names=where)
         page = receipts.list_receipts(session, named, limit=PAGE_SIZE, after=position)
     return _render(
         "receipts.html",
+        about=of,
         where=where,
         items=page.items,
         looked_to=page.next and ids.made_at(page.next),
@@ -111,13 +115,14 @@ def show_receipts(where: ReferenceFilter) -> Response:
     )
 
 
-def show_replies(where: ReplyFilter) -> Response:
-    """A page of replies. Raises ValidationError and PanelLate."""
+def show_replies(where: ReplyFilter, of: str) -> Response:
+    """A page of replies. `of`: the search's id, or `replies`. Raises ValidationError and PanelLate."""
     position = read_position(cursors.REPLIES)
     with pages.reading() as session:
         page = contacts.list_replies(session, where, limit=PAGE_SIZE, after=position)
     return _render(
         "replies.html",
+        about=of,
         where=where,
         items=page.items,
         looked_to=page.next and page.next.at,
@@ -130,9 +135,7 @@ def show_replies(where: ReplyFilter) -> Response:
 @signed_in
 def read_newest_replies() -> Response:
     """The newest replies of all."""
-    if pages.reveals():
-        pages.note_reveal("replies")
-    return show_replies(ReplyFilter())
+    return show_replies(ReplyFilter(), "replies")
 
 
 def read_position(cursor: Cursor[Position], text: str | None = None) -> Position | None:

@@ -19,7 +19,7 @@ from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.models import Message
 from receiptsvc.store.inbox import receipts
 from receiptsvc.store.messages import operator_actions
-from receiptsvc.store.queries import etags
+from receiptsvc.store.queries import etags, histories
 from receiptsvc.web.answers import explanations
 from receiptsvc.web.answers.explanations import ExplainedMessage
 from receiptsvc.web.http import caching, context
@@ -30,6 +30,7 @@ from receiptsvc.web.schemas import sending as schemas
 
 _MAX_CALLBACKS = 10  # that are shown as they came; each other one has a page of its own
 _MAX_AUDITS = 50
+_MAX_STEPS = 12  # that are shown on another page; this one has them all
 _STANDS_SECONDS = 30  # for so long a page may say what holds a message, or how old it is, without a new look
 
 
@@ -42,6 +43,8 @@ def read_message(message_id: str) -> Response:
         return _missing()
     if request.method == "GET" and "now" in request.args:
         return _respond_now(identifier, request.args["now"])
+    if "steps" in request.args:
+        return _respond_steps(identifier)
     actions: Mapping[str, Callable[[UUID], Response]] = {"cancel": _cancel, "resolve": _resolve}
     act = actions.get(request.form.get("action", ""), _respond)
     return act(identifier)
@@ -58,13 +61,12 @@ def _respond(identifier: UUID, status: int = 200, **refusal: Any) -> Response:
         callbacks = receipts.find_callbacks(session, chosen)
     if explained is None:
         return _missing()
-    if pages.reveals():
-        pages.note_reveal(subject)
     row = explained.row
     can_cancel, can_resolve = _find_actions(row)
     return pages.render(
         "message.html",
         status,
+        about=subject,
         **_describe(explained, _tag_of(version, row.status)),
         callbacks={
             ids.public("rcp", each): raw_callbacks.show(
@@ -93,6 +95,28 @@ def _respond_now(identifier: UUID, shown: str) -> Response:
     response = pages.render("message_now.html", **_describe(explained, tag), shown=shown)
     response.headers.update(caching.tagged(tag))
     return response
+
+
+def _respond_steps(identifier: UUID) -> Response:
+    """The steps alone, for the page of its conversation; the address has as many parts as that page's, for the links.
+
+    Who comes without a script of ours is led to the whole page.
+    """
+    if not pages.is_of_a_part():
+        return pages.redirect(f"messages/{ids.public('msg', identifier)}")
+    with pages.reading() as session:
+        message = session.get(Message, identifier)
+        history = histories.find(session, [message])[identifier] if message is not None else None
+    if message is None or history is None:
+        return _missing()
+    made = steps.make(explanations.explain_history(history))
+    shown = [step for number, step in enumerate(made) if number < _MAX_STEPS or step.is_winner]
+    return pages.render(
+        "message_steps.html",
+        about=ids.public("msg", identifier),
+        steps=shown,
+        left_out=max(0, message.transition_count - len(shown)),
+    )
 
 
 def _describe(explained: ExplainedMessage, tag: str) -> dict[str, Any]:

@@ -89,14 +89,13 @@ def viewer() -> Viewer:
 
 
 def reveals() -> bool:
-    """Whether the current request asks for its page with numbers and texts shown. The view notes it: `note_reveal`."""
+    """Whether the current request asks for its page with numbers and texts shown. `render` notes that it was."""
     return request.method == "POST" and request.form.get("action") == REVEAL
 
 
-def note_reveal(subject: str) -> None:
-    """Write the audit of a page that is shown with numbers. `subject`: the public id that the page is about."""
-    with context.database().transaction() as session:
-        audits.write(session, at=context.now(), actor=viewer().actor, action=REVEAL, subject=subject)
+def is_of_a_part() -> bool:
+    """Whether a script of the page asks, for a part of it, and no person."""
+    return "HX-Request" in request.headers
 
 
 @contextmanager
@@ -114,9 +113,16 @@ def reading() -> Iterator[Session]:
         raise PanelLate("the database takes too long") from error
 
 
-def render(template: str, status: int = 200, **values: Any) -> Response:
-    """A page of `templates/ops/`. Its links are relative, so that they are right under any path."""
+def render(template: str, status: int = 200, *, about: str | None = None, **values: Any) -> Response:
+    """A page of `templates/ops/`. Its links are relative, so that they are right under any path.
+
+    `about`: what the page shows, as audits name it: with numbers and texts, if the request asks for them, which is
+    noted. Without it they stay hidden.
+    """
     prefix = _prefix()
+    g.ops_is_revealed = about is not None and reveals()
+    if about is not None and reveals():
+        _note_reveal(about)
     page = render_template(
         f"ops/{template}",
         prefix=prefix,
@@ -124,7 +130,7 @@ def render(template: str, status: int = 200, **values: Any) -> Response:
         here=f"{prefix}{request.full_path.lstrip('/').rstrip('?')}",
         is_read=request.method in {"GET", "HEAD"},
         viewer=g.get("ops_viewer"),
-        is_revealed=reveals(),
+        is_revealed=g.ops_is_revealed,
         **values,
     )
     response = make_response(page, status)
@@ -195,7 +201,7 @@ def _serve(view: View, arguments: Mapping[str, Any]) -> WerkzeugResponse:
     g.ops_viewer = Viewer(actor=found.who, session_id=found.id)
     response = make_response(view(**arguments))
     is_old = now - found.seen_at >= sessions.TOUCHED_AFTER
-    if is_old and "Set-Cookie" not in response.headers and not _is_of_a_part():
+    if is_old and "Set-Cookie" not in response.headers and not is_of_a_part():
         with suppress(StorageUnavailable), context.page_database().transaction(time_limits.PANEL) as session:
             sessions.touch(session, found.id, now)
         cookies.write(response, settings, secret, now)
@@ -209,14 +215,9 @@ def _send_to_sign_in() -> Response:
         return render("refused.html", 403, why="You are not signed in any more. Sign in, then do it again.")
     target = request.path.removeprefix(PREFIX).lstrip("/")
     answer = redirect(f"sign-in?to={quote(target)}" if target else "sign-in")
-    if _is_of_a_part():  # the whole page must lead there
+    if is_of_a_part():  # the whole page must lead there
         answer.status_code, answer.headers["HX-Redirect"] = 204, answer.headers.pop("Location")
     return answer
-
-
-def _is_of_a_part() -> bool:
-    """Whether a script of the page asks, for a part of it, and no person."""
-    return "HX-Request" in request.headers
 
 
 def _find_session(secret: str, now: datetime) -> OpsSession | None:
@@ -256,10 +257,16 @@ def render_wait(error: ReceiptsvcError) -> Response:
     return page
 
 
+def _note_reveal(subject: str) -> None:
+    """Write the audit of a page that is shown with numbers."""
+    with context.database().transaction() as session:
+        audits.write(session, at=context.now(), actor=viewer().actor, action=REVEAL, subject=subject)
+
+
 def _prefix() -> str:
     """What leads from the current address to where `ops` is."""
     return "../" * (request.path.count("/") - 1)
 
 
-display.register(blueprint, is_revealed=reveals)
+display.register(blueprint, is_revealed=lambda: bool(g.get("ops_is_revealed")))
 static_files.register(blueprint)

@@ -43,8 +43,6 @@ def read_person(search_id: str) -> Response:
     number = _load(search_id)
     if number is None:
         return show_unknown()
-    if pages.reveals():
-        pages.note_reveal(search_id)
     return _show(search_id, number)
 
 
@@ -119,6 +117,7 @@ def _show(search_id: str, number: str, status: int = 200, **values: Any) -> Resp
     return pages.render(
         "person.html",
         status,
+        about=search_id,
         of=search_id,
         number=number,
         can_be_suppressed=numbers.normalise(number) is not None,

@@ -20,11 +20,10 @@ def read_receipt(receipt_id: str) -> Response:
         receipt = receipts.find_receipt(session, identifier)
     if receipt is None:
         return _missing()
-    if pages.reveals():
-        pages.note_reveal(ids.public("rcp", identifier))
     shown = raw_callbacks.show(receipt.row, receipt.callback, callback_reader.current(), is_revealed=pages.reveals())
     return pages.render(
         "receipt.html",
+        about=ids.public("rcp", identifier),
         id=ids.public("rcp", identifier),
         receipt=receipt,
         message_id=ids.public("msg", receipt.message_id) if receipt.message_id else None,

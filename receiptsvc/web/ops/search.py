@@ -107,14 +107,13 @@ def read_search(search_id: str) -> Response:
     asked = found.asked
     if isinstance(asked, Person):
         return pages.redirect(f"people/{search_id}")
-    if pages.reveals():
-        pages.note_reveal(search_id)
     if not isinstance(asked, Term):
         return _show_list(asked, search_id, found.after)
     with pages.reading() as session:
         shown = _show(session, _find(session, asked.text))
     return pages.render(
         "search.html",
+        about=search_id,
         of=search_id,
         term=asked.text,
         is_number=len(numbers.digits(asked.text) or "") >= numbers.MIN_DIGITS,
@@ -130,8 +129,8 @@ def _show_list(
     if isinstance(asked, MessageFilter):
         return lists.show_messages(asked, search_id, after)
     if isinstance(asked, ReferenceFilter):
-        return lists.show_receipts(asked)
-    return lists.show_replies(asked) if isinstance(asked, ReplyFilter) else show_audits(asked, search_id)
+        return lists.show_receipts(asked, search_id)
+    return lists.show_replies(asked, search_id) if isinstance(asked, ReplyFilter) else show_audits(asked, search_id)
 
 
 @blueprint.post("/search/<search_id>/open")

@@ -1,6 +1,7 @@
 """A conversation's page: our messages and the replies, the newest hundred at once, with what became of each message."""
 
 import re
+from urllib.parse import urljoin
 from uuid import UUID
 
 import pytest
@@ -10,12 +11,13 @@ from sqlalchemy import update
 from receiptsvc import ids
 from receiptsvc.domain.messages import NewMessage
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import Reply
+from receiptsvc.store.core.models import Message, Reply
 from tests.support import rows, stories, work
 from tests.support.rows import seconds
 from tests.web.ops.test_messages import RECIPIENT, audits, words
 
 REF = "order/7"
+PART = {"HX-Request": "true"}
 
 
 def made(text: str = "Hello", recipient: str = RECIPIENT) -> NewMessage:
@@ -42,6 +44,12 @@ def talk(database: Database) -> UUID:
     return first.conversation_id
 
 
+def steps_in(browser: FlaskClient, page: str, number: int = 0) -> str:
+    """The part that a script of the page asks for when a message's steps are opened."""
+    address = re.findall(r'hx-get="([^"]*messages/msg_\w+\?steps)"', page)[number]
+    return browser.get(urljoin("/ops/conversations/cnv", address), headers=PART).text
+
+
 def shown_ids(page: str) -> list[str]:
     return re.findall(r'<li(?: class="ours")? id="((?:msg|rpl)_\w+)"', page)
 
@@ -61,10 +69,11 @@ def test_it_is_one_list_in_the_order_of_time_ours_told_from_theirs(browser: Flas
 
 
 def test_each_message_tells_its_status_its_steps_and_what_is_overdue(browser: FlaskClient, database: Database) -> None:
-    page = words(browser.get(page_of(talk(database))).text)
+    whole = browser.get(page_of(talk(database))).text
+    page, steps = words(whole), words(steps_in(browser, whole))
     assert "✓ delivered : on the handset" in page
-    assert "stale: sent came 4.0 s after delivered." in page
-    assert "5.0 s later" in page
+    assert "stale: sent came 4.0 s after delivered." in steps
+    assert "5.0 s later" in steps
     assert "overdue since 05 Jan 2026 13:03:00 UTC" in page
     assert "next try due 05 Jan 2026 12:03:00 UTC" in page
     assert "✕ opted out" in page
@@ -72,7 +81,7 @@ def test_each_message_tells_its_status_its_steps_and_what_is_overdue(browser: Fl
 
 
 def test_exact_times_stand_in_the_markup(browser: FlaskClient, database: Database) -> None:
-    page = browser.get(page_of(talk(database))).text
+    page = steps_in(browser, browser.get(page_of(talk(database))).text)
     assert '<time datetime="2026-01-05T12:00:05.000Z" title="2026-01-05 12:00:05.000 UTC">' in page
 
 
@@ -141,10 +150,35 @@ def test_a_message_with_many_reports_shows_some_of_them(browser: FlaskClient, da
         query = work.said(word, to=RECIPIENT, tx="815", at=number)
         rows.keep(database, query, message_id=message_id, now=seconds(number + 1))
     work.work_off(database)
-    page = words(browser.get(page_of(rows.read_message(database, message_id).conversation_id)).text)
-    assert "32 steps" in page
-    assert "19 more." in page
-    assert "✓ delivered : on the handset decides" in page
+    whole = browser.get(page_of(rows.read_message(database, message_id).conversation_id)).text
+    assert "32 steps" in words(whole)
+    steps = words(steps_in(browser, whole))
+    assert "19 more." in steps
+    assert "✓ delivered : on the handset decides" in steps
+
+
+def test_steps_are_hidden_until_they_are_revealed_and_that_is_on_record(
+    browser: FlaskClient, database: Database
+) -> None:
+    message_id = work.send(database, made(), tx="815")
+    rows.keep(database, work.said("Call me: 447700900555", to=RECIPIENT, tx="815", at=1), message_id=message_id)
+    work.work_off(database)
+    address = f"/ops/messages/{ids.public('msg', message_id)}?steps"
+    assert "7700900555" not in browser.get(address, headers=PART).text
+    assert audits(database, ids.public("msg", message_id)) == []
+    assert "447700900555" in browser.post(address, data={"action": "reveal"}, headers=PART).text
+    assert audits(database, ids.public("msg", message_id)) == [("key opser", "reveal", None)]
+
+
+def test_without_script_the_steps_are_on_the_message_s_page(browser: FlaskClient, database: Database) -> None:
+    page = browser.get(page_of(talk(database))).text
+    [first, _] = re.findall(r'<div class="steps"><a href="[./]*(/ops/messages/msg_\w+)">', page)
+    assert "stale: sent came 4.0 s after delivered." in words(browser.get(first).text)
+    assert browser.get(f"{first}?steps").headers["Location"].endswith(first)
+
+
+def test_steps_of_a_message_that_is_not_there_are_missing(browser: FlaskClient) -> None:
+    assert browser.get(f"/ops/messages/{ids.public('msg', UUID(int=1))}?steps", headers=PART).status_code == 404
 
 
 @pytest.mark.parametrize("path", ["cnv_x", ids.public("cnv", UUID(int=1)), ids.public("msg", UUID(int=1))])
@@ -170,3 +204,30 @@ def test_a_hostile_text_and_client_ref_are_shown_harmlessly(browser: FlaskClient
     assert "<script>alert" not in answer.text
     assert "&lt;script&gt;alert(2)" in answer.text
     assert "&lt;script&gt;alert(3)" in answer.text
+
+
+def test_a_page_says_that_something_has_come_or_changed_and_shows_it_when_asked(
+    browser: FlaskClient, database: Database
+) -> None:
+    conversation_id = talk(database)
+    page = browser.get(page_of(conversation_id)).text
+    [tag] = re.findall(r'hx-headers=.\{"If-None-Match": "(W/\\"\w+\\")"', page)
+    headers = {"If-None-Match": tag.replace("\\", ""), **PART}
+    part = f"{page_of(conversation_id)}?now"
+    unchanged = browser.get(part, headers=headers)
+    assert (unchanged.status_code, unchanged.data) == (304, b"")
+    with database.transaction() as session:
+        session.execute(update(Message).values(tries=Message.tries + 1))
+    changed = browser.get(part, headers=headers)
+    assert words(changed.text) == "Something has come or changed since. Show it"
+    assert "data-live" not in changed.text, "it says so once"
+
+
+def test_an_earlier_page_of_a_conversation_is_not_asked_for_again(browser: FlaskClient, database: Database) -> None:
+    messages = [made(str(number)) for number in range(101)]
+    rows.accept(database, *messages)
+    first = page_of(messages[0].conversation_id)
+    page = browser.get(first).text
+    [earlier] = re.findall(r'href="\?before=([\w-]+)"', page)
+    assert "data-live" in page
+    assert "data-live" not in browser.get(f"{first}?before={earlier}").text

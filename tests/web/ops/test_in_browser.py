@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import psycopg
 import pytest
 import requests
 
 from receiptsvc.demo.processes import Stack
 from receiptsvc.demo.story import let_replies_through
+from receiptsvc.store.core.db import plain_url
 from tests.support import accessibility, browser, databases
 from tests.support.browser import Tab
 
@@ -198,7 +200,13 @@ def test_ours_stand_right_and_theirs_left(tab: Tab, stack: Stack, talk: Talk) ->
     assert tab.run(left.format(".ours")) > tab.run(left.format(":not(.ours)"))
     assert "opted out" in words(tab, ".talk")
     tab.run("document.querySelector('summary').click()")
+    until(tab, "document.querySelector('details[open] .way')")
     assert "accepted" in words(tab, "details[open]")
+    tab.follow("document.querySelector('button[value=reveal]').click()")
+    tab.run("document.querySelector('summary').click()")
+    until(tab, "document.querySelector('details[open] .way')")
+    tab.follow("document.querySelector('details[open] .way a').click()")
+    assert tab.run("location.pathname").startswith("/ops/receipts/")
 
 
 def test_it_works_without_script(tab: Tab, stack: Stack, talk: Talk) -> None:
@@ -215,6 +223,24 @@ def test_it_works_without_script(tab: Tab, stack: Stack, talk: Talk) -> None:
         assert "We wrote" in tab.run("document.querySelector('.talk').textContent")
     finally:
         tab.call("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_a_page_that_is_late_asks_less_and_less_often_and_fills_in(tab: Tab, stack: Stack, talk: Talk) -> None:
+    with psycopg.connect(plain_url(stack.database_url)) as holding:
+        holding.execute("LOCK TABLE messages")
+        tab.open(stack.url + talk.message)
+        assert "Still looking" in words(tab)
+        until(tab, "gap === 6")
+        assert "Still looking" in words(tab)
+    until(tab, "document.querySelector('.verdict')")
+
+
+def test_a_conversation_says_that_something_has_come(tab: Tab, stack: Stack, talk: Talk) -> None:
+    visit(tab, stack.url + talk.conversation)
+    send(stack, NUMBER, "One more")
+    until(tab, "document.querySelector('#now').innerText.includes('Something has come')")
+    tab.follow("document.querySelector('#now a').click()")
+    assert "Something has come" not in words(tab)
 
 
 def test_what_nobody_knows_is_settled_in_two_steps(tab: Tab, stack: Stack, talk: Talk) -> None:

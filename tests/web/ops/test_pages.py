@@ -1,8 +1,11 @@
 """What holds for every page of /ops."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
+from flask import render_template_string
 from flask.testing import FlaskClient
 from sqlalchemy import text
 
@@ -140,3 +143,18 @@ def test_a_part_that_is_late_for_want_of_a_connection_is_late(database_url: str,
     over.set()
     holder.join()
     few.close()
+
+
+def test_a_page_that_says_nothing_for_the_audit_reveals_nothing(browser: FlaskClient) -> None:
+    asked = browser.application.test_request_context("/ops/messages", method="POST", data={"action": "reveal"})
+    with asked:
+        pages.render("missing.html", 404, why="-")
+        assert render_template_string("{{ '447700900123' | number }}") == "+44 ••• •••123"
+
+
+@pytest.mark.slow
+def test_the_web_process_loads_nothing_that_sends() -> None:
+    code = "import receiptsvc.web.app, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "receiptsvc.web.ops.site" in loaded
+    assert not {"zeep", "lxml", "requests"} & set(loaded)
