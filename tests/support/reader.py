@@ -87,7 +87,7 @@ def _fields(form: html.HtmlElement) -> Iterator[tuple[str, Any]]:
         if name is None or (kind == "checkbox" and field.get("checked") is None):
             continue
         value = field.get("value", "") if field.tag == "input" else field.text or ""
-        if kind == "checkbox":
+        if kind in {"checkbox", "hidden"}:
             several.setdefault(name, []).append(value)
         else:
             yield name, value

@@ -16,7 +16,7 @@ from receiptsvc.store.inbox.receipts import WAITING, ReceiptFilter
 from receiptsvc.store.queries import contacts, listing
 from receiptsvc.store.queries.contacts import ReplyFilter
 from receiptsvc.store.queries.listing import MessageFilter, Order
-from receiptsvc.web.http import cursors
+from receiptsvc.web.http import context, cursors
 from receiptsvc.web.http.cursors import Cursor
 from receiptsvc.web.http.errors import by_path
 from receiptsvc.web.ops import pages, saved
@@ -96,7 +96,7 @@ def show_messages(where: MessageFilter, of: str | None = None, after: str | None
 
 
 def show_receipts(where: ReferenceFilter, of: str) -> Response:
-    """A page of the receipts that name this and fit no message. `of`: the search's id.
+    """A page of the receipts that name this and fit no message. `of`: the search's id, or `receipts`.
 
     Raises ValidationError and PanelLate.
     """
@@ -107,6 +107,7 @@ def show_receipts(where: ReferenceFilter, of: str) -> Response:
     return _render(
         "receipts.html",
         about=of,
+        is_of_all=where == ReferenceFilter(),
         where=where,
         items=page.items,
         looked_to=page.next and ids.made_at(page.next),
@@ -131,6 +132,13 @@ def show_replies(where: ReplyFilter, of: str) -> Response:
     )
 
 
+@blueprint.route("/receipts", methods=["GET", "POST"])
+@signed_in
+def read_newest_receipts() -> Response:
+    """The newest receipts of all that fit no message."""
+    return show_receipts(ReferenceFilter(), "receipts")
+
+
 @blueprint.route("/replies", methods=["GET", "POST"])
 @signed_in
 def read_newest_replies() -> Response:
@@ -152,7 +160,9 @@ def show_lost_place(_: ma.ValidationError) -> Response:
 
 
 def _render(template: str, status: int = 200, **values: Any) -> Response:
-    return pages.render(template, status, all_statuses=list(Status), kept=KEPT, **({"faults": {}} | values))
+    today = context.now().replace(hour=0, minute=0)
+    values = {"all_statuses": list(Status), "kept": KEPT, "today": write_time(today), "faults": {}} | values
+    return pages.render(template, status, **values)
 
 
 def _read_form(form: MultiDict[str, str], before: MessageFilter) -> MessageFilter:

@@ -15,6 +15,7 @@ from receiptsvc.domain import numbers
 from receiptsvc.store.core.audits import AuditFilter
 from receiptsvc.store.core.models import Message
 from receiptsvc.store.inbox.receipt_references import ReferenceFilter
+from receiptsvc.store.outbound import suppressions
 from receiptsvc.store.queries import hits, listing, persons
 from receiptsvc.store.queries.contacts import ReplyFilter
 from receiptsvc.store.queries.hits import MAX_COUNTED, Hit, Kind
@@ -89,7 +90,8 @@ def search() -> Response:
         return pages.render("search.html", 422, term=None, faults=by_path(error.messages)["q"])
     try:
         with pages.reading() as session:
-            only = _find_only(session, _find(session, term))
+            found = _find(session, term)
+            only = _find_only(session, found) if found else _find_suppressed(session, term)
     except PanelLate:
         only = None
     if isinstance(only, str):
@@ -194,6 +196,13 @@ def _find_only(session: Session, found: Sequence[Hit]) -> str | Asked | None:
         is_all = hit.looked_to is None and (hit.kind is Kind.NATIONAL_NUMBER or hit.count < MAX_COUNTED)
         return Person(number=people[0].recipient) if len(people) == 1 and is_all else None
     return _list_of(hit)
+
+
+def _find_suppressed(session: Session, term: str) -> Person | None:
+    """The person that a term is, to whom nothing was ever sent, but who is suppressed."""
+    number = numbers.normalise(term)
+    held = suppressions.read(session, recipient=number, limit=1).items if number is not None else ()
+    return Person(number=number) if number is not None and held else None
 
 
 def _show(session: Session, found: Sequence[Hit]) -> list[Found]:

@@ -9,14 +9,18 @@ import pytest
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import select
 
 from receiptsvc import ids
 from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.models import Message
 from receiptsvc.web.ops import lists
+from receiptsvc.worker.receipt_processor import process
 from tests.support import rows, stories
 from tests.support.reader import Reader
 from tests.support.rows import seconds
+from tests.support.work import RULES
 
 NUMBER = "447700900123"
 
@@ -175,3 +179,38 @@ def arriving(later: Iterator[int]) -> list[int]:
 def accept(database: Database, reference: str, at: datetime) -> str:
     [made] = rows.accept(database, rows.message(client_ref=reference), now=at)
     return ids.public("msg", made)
+
+
+def test_what_was_not_delivered_today_is_one_step_away(reader: Reader, database: Database) -> None:
+    now = database.clock.now()
+    today, before = rows.message(NUMBER, client_ref="today"), rows.message(NUMBER, client_ref="before")
+    rows.accept(database, today, rows.message(NUMBER, client_ref="waits"), now=now)
+    rows.accept(database, before)
+    for each in (today, before):
+        stories.report(database, each.id, Status.UNDELIVERED, now)
+    reader.open("/ops/messages").submit("Not delivered today")
+    assert message_ids(reader) == [ids.public("msg", today.id)]
+    assert message_ids(reader.submit("Not yet sent")) == [
+        ids.public("msg", message.id) for message in waiting(database)
+    ]
+    assert message_ids(reader.submit("Answer lost")) == []
+    assert not [address for address in reader.seen if "order" in address or NUMBER in address]
+
+
+def waiting(database: Database) -> list[Message]:
+    with database.reading() as session:
+        return list(session.scalars(select(Message).where(Message.status == Status.ACCEPTED)))
+
+
+@pytest.mark.usefixtures("short_pages")
+def test_receipts_that_fit_no_message_are_listed_page_by_page(reader: Reader, database: Database) -> None:
+    for number in range(4):
+        rows.keep(database, f"recipient={NUMBER}&transactionid={number}&statusid=1&statusdescription=Delivered")
+    process(database, RULES, seconds(9), 100)
+    reader.open("/ops").follow("Unmatched")
+    assert len(reader.rows()) == 3
+    assert "They name" not in reader.text
+    assert NUMBER not in reader.source
+    assert len(reader.follow("Look further back").rows()) == 1
+    assert "/receipts/rcp_" in reader.source
+    assert NUMBER in reader.open("/ops/receipts").submit("Show numbers and texts").text

@@ -105,7 +105,7 @@ def test_a_person_is_suppressed_and_allowed_again_for_a_reason(reader: Reader, d
         assert held is not None
         assert (held.created_by, held.reason) == ("key opser", "asked by phone")
     reader.submit("Lift", reason="asked for it again")
-    assert "No sender is suppressed" in reader.text
+    assert "Nothing keeps messages from this number" in reader.text
     with database.reading() as session:
         audits = [(audit.actor, audit.action, audit.reason) for audit in session.scalars(select(Audit))]
     assert audits[1:] == [  # after the sign-in
@@ -118,7 +118,7 @@ def test_a_suppression_of_the_accounts_own_number_needs_no_sender(reader: Reader
     open_person(reader).submit("Suppress", reason="asked by phone")
     assert "for the account's own number" in reader.text
     reader.submit("Lift", reason="a slip")
-    assert "No sender is suppressed" in reader.text
+    assert "Nothing keeps messages from this number" in reader.text
 
 
 def test_nothing_is_suppressed_or_lifted_without_a_reason(reader: Reader, database: Database) -> None:

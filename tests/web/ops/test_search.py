@@ -10,8 +10,11 @@ from flask.testing import FlaskClient
 from sqlalchemy import select, update
 
 from receiptsvc import ids
+from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Audit, OpsSearch, Reply
+from receiptsvc.store.outbound import suppressions
+from receiptsvc.store.outbound.suppressions import Pair
 from receiptsvc.store.queries import hits, listing
 from receiptsvc.store.queries.hits import Hit
 from receiptsvc.web.ops.pages import PanelLate
@@ -119,6 +122,22 @@ def test_a_search_without_a_hit_says_that_all_was_looked_through(reader: Reader)
     ask(reader, NUMBER)
     reader.submit("Open this person")
     assert (reader.path.startswith("/ops/people/"), "+44 ••• •••123" in reader.text) == (True, True)
+
+
+def test_a_number_that_is_only_suppressed_opens_its_person(reader: Reader, database: Database) -> None:
+    with database.transaction() as session:
+        by = Actor(actor="desk", reason="asked by phone")
+        suppressions.add(session, [Pair(NUMBER, "shop")], by, seconds(1))
+    ask(reader, "+44 7700 900123")
+    assert reader.path.startswith("/ops/people/")
+    assert "asked by phone" in reader.text
+
+
+def test_the_start_page_asks_what_became_of_a_text(reader: Reader, database: Database) -> None:
+    message = rows.message(NUMBER, client_ref="order/1")
+    rows.accept(database, message)
+    reader.open("/ops").submit("Look for it", q=ids.public("msg", message.id))
+    assert reader.path.endswith(f"/messages/{ids.public('msg', message.id)}")
 
 
 def test_a_search_that_has_not_looked_everywhere_does_not_say_nothing(
