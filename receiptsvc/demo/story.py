@@ -62,8 +62,9 @@ def play(
     client = stack.client()
     ledger_before = client.ledger()
     let_replies_through(stack)
+    # By text, and once for all: a call that is repeated after a fault may come beside the next message to that number.
+    _control_sandbox(stack, "behaviour", texts={step.text: list(step.behaviour) for step in STORY})
     for step in STORY:
-        _control_sandbox(stack, "behaviour", numbers={step.recipient: list(step.behaviour)})
         message = {"recipients": [step.recipient], "text": step.text, "originator": SHOP, "clientRef": reference}
         (item,) = client.send([message])
         interlude(step)

@@ -28,5 +28,5 @@ def describe_duration(seconds: float) -> str:
 
 def describe_delay(seconds: float) -> str:
     """How long a step took: tenths count only while it is short. Below 0: the clocks of two sides differ."""
-    sign, length = ("\N{MINUS SIGN}" if seconds < 0 else ""), abs(seconds)
+    sign, length = ("\N{MINUS SIGN}" if round(seconds, 1) < 0 else ""), abs(seconds)
     return f"{sign}{length:.1f} s" if length < _EXACT_BELOW_SECONDS else f"{sign}{describe_duration(length)}"

@@ -19,5 +19,14 @@ def test_durations_are_in_the_greatest_unit_that_says_enough() -> None:
 
 
 def test_delays_have_tenths_while_they_are_short_and_may_be_below_nought() -> None:
-    shown = {0: "0.0 s", 0.26: "0.3 s", 9.9: "9.9 s", 10.4: "10 s", 7200: "2 h", -1.5: "−1.5 s", -7200: "−2 h"}
+    shown = {
+        0: "0.0 s",
+        -0.04: "0.0 s",
+        0.26: "0.3 s",
+        9.9: "9.9 s",
+        10.4: "10 s",
+        7200: "2 h",
+        -1.5: "−1.5 s",
+        -7200: "−2 h",
+    }
     assert {seconds: describe_delay(seconds) for seconds in shown} == shown

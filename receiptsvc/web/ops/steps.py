@@ -59,7 +59,9 @@ def _make_each(reports: Sequence[ExplainedReport]) -> Iterator[Step]:
 
 def _describe_gap(seconds: float) -> str:
     return (
-        f"{describe_delay(seconds)} later" if seconds >= 0 else f"{describe_delay(-seconds)} earlier, by its own time"
+        f"{describe_delay(seconds)} later"
+        if round(seconds, 1) >= 0
+        else f"{describe_delay(-seconds)} earlier, by its own time"
     )
 
 
