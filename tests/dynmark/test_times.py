@@ -234,24 +234,6 @@ def test_a_name_is_that_of_the_settings_zone_first(text: str, zone: str, hour: i
     assert read(text, ZoneInfo(zone)) == datetime(2026, 11, 22, hour, tzinfo=UTC)
 
 
-@given(
-    st.integers(1990, 2110),
-    st.integers(0, 13),
-    st.integers(0, 32),
-    st.integers(0, 25),
-    st.integers(0, 61),
-    st.sampled_from(("", ".123", ".123456")),
-    st.sampled_from(("UTC", "Europe/London")),
-)
-def test_the_gateways_own_shape_is_read_as_its_siblings_are(
-    year: int, month: int, day: int, hour: int, minute: int, fraction: str, key: str
-) -> None:
-    """It has a way of its own, because nearly all times are so; a tab for its T has not."""
-    text = f"{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:30{fraction}"
-    own, sibling = (times.read(each, ZoneInfo(key), RECEIVED_AT) for each in (text, text.replace("T", "\t")))
-    assert own == sibling
-
-
 @given(st.text(max_size=120) | st.from_regex(r"[0-9]{6,20}[+R-]?", fullmatch=True), st.timezone_keys())
 def test_any_text_is_at_worst_no_time(text: str, key: str) -> None:
     found = read(text, ZoneInfo(key))

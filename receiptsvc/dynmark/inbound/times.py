@@ -54,7 +54,6 @@ _NAMED_MONTH = r"(?P<name>[a-z]{3,9})\.?"
 _SHORT_OR_LONG_YEAR = r"(?P<year>\d{4}|\d\d)"
 _JOINT = r"(?:[T\s,_]+|\sat\s|[:-])"
 
-_GATEWAYS = re.compile(r"\d{4}-\d\d-\d\d[T ](?:[01]\d|2[0-3]):\d\d:\d\d(?:\.(?:\d{3}|\d{6}))?", re.ASCII)
 _ISO = re.compile(rf"(?P<year>\d{{4}})-(?P<month>\d\d?)-(?P<day>\d\d?)[T\s]{_CLOCK}{_ZONE}", _FLAGS)
 _DATES = (
     r"(?P<year>\d{4})[-/.](?P<month>\d{1,2})[-/.](?P<day>\d{1,2})",
@@ -107,9 +106,7 @@ def read(text: str, zone: ZoneInfo, received_at: datetime) -> ProviderTime | Non
     if len(text) > _MAX_LENGTH:
         return None
     text = text.strip(" \t\r\n\"'")
-    if _GATEWAYS.fullmatch(text):  # nearly all are so; the next shape says the same, and takes three times as long
-        return _read_local(text, zone, received_at)
-    match = _ISO.fullmatch(text)
+    match = _ISO.fullmatch(text)  # nearly all are
     if match:
         return _build(match.groupdict(), zone, received_at)
     readings = {reading.at: reading for reading in _find_readings(text, zone, received_at)}
@@ -117,14 +114,6 @@ def read(text: str, zone: ZoneInfo, received_at: datetime) -> ProviderTime | Non
         since, until = received_at - _BEFORE_RECEIPT, received_at + _AFTER_RECEIPT
         readings = {at: reading for at, reading in readings.items() if since <= at <= until}
     return next(iter(readings.values())) if len(readings) == 1 else None
-
-
-def _read_local(text: str, zone: ZoneInfo, received_at: datetime) -> ProviderTime | None:
-    try:
-        local = datetime.fromisoformat(text)
-        return _in_years(local, ProviderTime(_in_setting(local, zone, received_at), is_local=True))
-    except (ValueError, OverflowError):
-        return None
 
 
 def _find_readings(text: str, zone: ZoneInfo, received_at: datetime) -> Iterator[ProviderTime]:
@@ -147,11 +136,7 @@ def _build(parts: dict[str, str | None], zone: ZoneInfo, received_at: datetime) 
         at = _in_setting(local, zone, received_at) if tz is None else local.replace(tzinfo=tz).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    return _in_years(local, ProviderTime(at, is_local=tz is None))
-
-
-def _in_years(local: datetime, time: ProviderTime) -> ProviderTime | None:
-    return time if local.year in _YEARS and time.at.year in _YEARS else None
+    return ProviderTime(at, is_local=tz is None) if local.year in _YEARS and at.year in _YEARS else None
 
 
 def _build_local(parts: dict[str, str | None]) -> datetime:
