@@ -108,7 +108,7 @@ class TransactionLinks:
         if link.message_id not in self._by_message:
             self._by_message[link.message_id] = link
             if self._by_ending is not None:
-                self._by_ending[numbers.ending(link.recipient)].append(link)
+                _group(self._by_ending, link)
 
     def to(self, recipient: str | None) -> list[TransactionLink]:
         """Those to messages that went to a recipient, however it is written; all of them, if none is named."""
@@ -121,9 +121,13 @@ class TransactionLinks:
         if self._by_ending is None:
             self._by_ending = defaultdict(list)
             for link in self._by_message.values():
-                self._by_ending[numbers.ending(link.recipient)].append(link)
+                _group(self._by_ending, link)
         similar = self._by_ending.get(numbers.ending(recipient), ())
         return [link for link in similar if numbers.is_same(recipient, link.recipient)]
+
+
+def _group(by_ending: defaultdict[str, list[TransactionLink]], link: TransactionLink) -> None:
+    by_ending[numbers.ending(link.recipient)].append(link)
 
 
 class SentMessage(NamedTuple):

@@ -31,7 +31,7 @@ def narrow_audits() -> Response:
     if pages.reveals():
         return show_audits(AuditFilter())
     typed = {name: request.form.get(name, "").strip() for name in (*_TEXTS, *lists.TIMES)}
-    given = {name: f"{text}:00Z" if name in lists.TIMES else text for name, text in typed.items() if text}
+    given = {name: lists.as_moment(text) if name in lists.TIMES else text for name, text in typed.items() if text}
     try:
         asked = AuditQuery().load(given)
     except ma.ValidationError as error:

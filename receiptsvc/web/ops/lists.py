@@ -181,7 +181,7 @@ def _read_form(form: MultiDict[str, str], before: MessageFilter) -> MessageFilte
         for name in TIMES
         if name in data and data[name] == write_time(getattr(before, name))
     }
-    data |= {name: f"{data[name]}:00Z" for name in TIMES if name in data}
+    data |= {name: as_moment(data[name]) for name in TIMES if name in data}
     try:
         asked = MessageQuery().load({name: value for name, value in data.items() if value is not None})
     except ma.ValidationError as error:
@@ -196,6 +196,11 @@ def _name_number(text: str) -> dict[str, str]:
     digits = numbers.national_ending(text) or numbers.digits(text)
     is_whole = numbers.normalise(text) is not None or text.startswith(("+", "00"))
     return {"recipient": text} if is_whole or digits is None else {"recipientEnds": digits}
+
+
+def as_moment(text: str) -> str:
+    """What a browser's field for a time holds, which is in UTC and to the minute, as the API takes times."""
+    return f"{text}:00Z"
 
 
 def write_time(time: datetime | None) -> str | None:

@@ -201,8 +201,9 @@ def _find_only(session: Session, found: Sequence[Hit]) -> str | Asked | None:
 def _find_suppressed(session: Session, term: str) -> Person | None:
     """The person that a term is, to whom nothing was ever sent, but who is suppressed."""
     number = numbers.normalise(term)
-    held = suppressions.read(session, recipient=number, limit=1).items if number is not None else ()
-    return Person(number=number) if number is not None and held else None
+    if number is None or not suppressions.find(session, [number]):
+        return None
+    return Person(number=number)
 
 
 def _show(session: Session, found: Sequence[Hit]) -> list[Found]:
