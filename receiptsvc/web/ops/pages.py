@@ -38,6 +38,13 @@ PREFIX = "/ops"
 SCOPE = "ops"  # of the API keys that open the page
 REVEAL = "reveal"
 
+NAVIGATION = (  # on every page, in this order: an address below /ops/, and its name
+    ("messages", "Messages"),
+    ("replies", "Replies"),
+    ("receipts", "Parking lot"),
+    ("audit", "Audit"),
+)
+
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -130,6 +137,7 @@ def render(template: str, status: int = 200, *, about: str | None = None, **valu
         here=f"{prefix}{request.full_path.lstrip('/').rstrip('?')}",
         is_read=request.method in {"GET", "HEAD"},
         viewer=g.get("ops_viewer"),
+        navigation=NAVIGATION,
         is_revealed=g.ops_is_revealed,
         **values,
     )
