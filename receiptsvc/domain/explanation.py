@@ -322,7 +322,7 @@ def _explain_effect(
     status = recorded.report.status
     match recorded.effect:
         case Effect.APPLIED if before is None:
-            return f"It gave the message its first status, {status}."
+            return f"The message began as {status}."
         case Effect.APPLIED:
             return f"It changed the status{'' if before is status else f' from {before}'} to {status}."
         case Effect.DUPLICATE:

@@ -240,6 +240,11 @@ def is_of_country(number: str, alpha_3: str | None) -> bool:
     return bool(code) and number.startswith(str(code))
 
 
+def write(number: str) -> str:
+    """A number as people dial it from anywhere: `447700900123` as `+447700900123`. What is none stays as it is."""
+    return f"+{number}" if normalise(number) == number else number
+
+
 def mask(number: str) -> str:
     """A number of which only the calling code and the last three digits are shown, such as `+44 ••• •••123`.
 

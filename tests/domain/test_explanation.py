@@ -153,7 +153,7 @@ def test_of_a_part_it_says_nothing_that_the_rest_could_make_untrue(reports: list
 
 
 SENTENCES = [
-    (ACCEPTED, "It gave the message its first status, accepted."),
+    (ACCEPTED, "The message began as accepted."),
     (own(Status.SUBMITTED, 1), "It changed the status from accepted to submitted."),
     (own(Status.SEND_UNKNOWN, 2), "It left the status as it was: submitted, recorded before, is further than send_unknown."),
     (said(None, 2, code="77"), "No word is known for the gateway's code 77, so it changed nothing."),

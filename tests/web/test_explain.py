@@ -125,7 +125,7 @@ def test_it_explains_a_status_with_every_report_and_attempt(client: FlaskClient,
         ("sent", False, None),
     ]
     assert [each["why"] for each in reports] == [
-        "It gave the message its first status, accepted.",
+        "The message began as accepted.",
         "It changed the status from accepted to submitted.",
         "Another reading of its receipt took its place at 2026-01-05T12:00:04Z; it counts no more.",
         "It changed the status from submitted to delivered.",

@@ -55,9 +55,9 @@ def write(
     )
 
 
-def read(session: Session, subject: str) -> Sequence[Audit]:
-    """The newest MAX_ROWS audits of a subject, the oldest of them first."""
-    newest = select(Audit).where(Audit.subject == subject).order_by(Audit.at.desc(), Audit.id.desc()).limit(MAX_ROWS)
+def read(session: Session, *subjects: str) -> Sequence[Audit]:
+    """The newest MAX_ROWS audits of these subjects, the oldest of them first."""
+    newest = select(Audit).where(Audit.subject.in_(subjects)).order_by(Audit.at.desc(), Audit.id.desc()).limit(MAX_ROWS)
     return session.scalars(newest).all()[::-1]
 
 

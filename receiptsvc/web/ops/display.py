@@ -48,7 +48,7 @@ def register(blueprint: Blueprint, *, is_revealed: Callable[[], bool]) -> None:
     """Give the templates these filters. `is_revealed`: whether the current page shows numbers whole."""
 
     def number(text: str | None) -> str:
-        return "" if text is None else text if is_revealed() else numbers.mask(text)
+        return "" if text is None else numbers.write(text) if is_revealed() else numbers.mask(text)
 
     def ending(text: str | None) -> str:
         return "" if text is None else text if is_revealed() else numbers.mask_ending(text)

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain import numbers, opt_outs
+from receiptsvc.store.core import audits
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.models import Message, Reply
 from receiptsvc.store.inbox import receipts
@@ -24,6 +25,7 @@ from receiptsvc.web.ops.terms import Person
 from receiptsvc.web.schemas.suppressions import Stop
 
 _MAX_SUPPRESSIONS = 100  # senders; nobody is suppressed for more
+_MAX_ACTS = 20  # of suppressing and lifting, the newest
 
 
 @blueprint.post("/people")
@@ -110,7 +112,10 @@ def _show(search_id: str, number: str, status: int = 200, **values: Any) -> Resp
         person = persons.read(session, number, limit=lists.PAGE_SIZE, after=position)
         held = suppressions.read(session, recipient=number, limit=_MAX_SUPPRESSIONS).items
         words = persons.find_words(session, number)
-        conversations = persons.find_conversations(session, number) if position is None else None
+        conversations = persons.find_conversations(session, number) if position is None else ()
+        conversing = (numbers.fold_originator(each.sender) for each in conversations)
+        senders = {numbers.fold_originator(None), *conversing, *(each.originator for each in held)}
+        acts = audits.read(session, *(suppressions.subject(Pair(number, each)) for each in senders))
     history = person.history
     outs, ins = [word for word in words if word.is_opt_out], [word for word in words if word.is_opt_in]
     has_opted_out = opt_outs.is_refused((word.occurred_at for word in outs), (word.occurred_at for word in ins))
@@ -124,6 +129,7 @@ def _show(search_id: str, number: str, status: int = 200, **values: Any) -> Resp
         person=person,
         conversations=conversations,
         suppressions=held,
+        acts=acts[-_MAX_ACTS:],
         opt_out=outs[0] if has_opted_out else None,
         form=request.form,
         items=[(entry.row, isinstance(entry.row, Reply)) for entry in history.items],

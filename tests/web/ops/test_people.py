@@ -119,6 +119,7 @@ def test_a_suppression_of_the_accounts_own_number_needs_no_sender(reader: Reader
     assert "for the account's own number" in reader.text
     reader.submit("Lift", reason="a slip")
     assert "Nothing keeps messages from this number" in reader.text
+    assert "key opser allowed again for the account's own number: a slip" in reader.text
 
 
 def test_nothing_is_suppressed_or_lifted_without_a_reason(reader: Reader, database: Database) -> None:
