@@ -32,6 +32,18 @@ ENCODED: list[tuple[str, bytes, str | None]] = [
     ("a zero byte in UTF-8", SENT.replace("caf", "\0caf").encode(), "is not JSON"),
 ]
 
+TO = '"recipients": ["447700900000"]'
+
+# kind, what comes, and the name that is given twice; None: it is read
+REPEATED: list[tuple[str, str, str | None]] = [
+    ("of a message", f'{{"messages": [{{{TO}, "text": "a", "text": "b"}}]}}', "text"),
+    ("of a message, with the same value", f'{{"messages": [{{{TO}, {TO}, "text": "a"}}]}}', "recipients"),
+    ("of the body", f'{{"messages": [], "messages": [{{{TO}, "text": "a"}}]}}', "messages"),
+    ("written otherwise", f'{{"messages": [{{{TO}, "text": "a", "te\\u0078t": "b"}}]}}', "text"),
+    ("a long name", f'{{"messages": [], "{"n" * 60}": 1, "{"n" * 60}": 1}}', "n" * 50),
+    ("in two objects", f'{{"messages": [{{{TO}, "text": "a"}}, {{{TO}, "text": "b"}}]}}', None),
+]
+
 # what can be asked for without a body; the first argument is a message's id, the second a receipt's
 WITHOUT_A_BODY = ("/v1/messages/{0}/cancel", "/v1/receipts/{1}/retry", "/v1/sending/resume")
 
@@ -72,6 +84,19 @@ def test_json_is_utf8_with_or_without_its_mark_and_any_other_encoding_is_named(
         assert is_problem(answer, 422)
         assert answer.json is not None
         assert word in answer.json["detail"]
+
+
+@pytest.mark.parametrize(("body", "name"), [case[1:] for case in REPEATED], ids=[case[0] for case in REPEATED])
+def test_a_member_that_an_object_has_twice_is_refused_by_its_name(
+    desk: FlaskClient, body: str, name: str | None
+) -> None:
+    answer = desk.post("/v1/messages?dryRun=true", data=body, content_type=JSON)
+    if name is None:
+        assert answer.status_code == 200, answer.json
+    else:
+        assert is_problem(answer, 422)
+        assert answer.json is not None
+        assert answer.json["detail"] == f'The body gives "{name}" more than once in one object.'
 
 
 def test_a_mark_does_not_make_another_request_of_a_repeat(desk: FlaskClient) -> None:

@@ -5,7 +5,7 @@ It only reads. Each slice comes from one snapshot, so that concurrent work never
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -66,7 +66,7 @@ def verify(database: Database, *, slice_size: int = 1000, tally: Counter[str] | 
     tally = Counter() if tally is None else tally
     checker = _SliceChecker(database, slice_size, tally)
     uncounted = _SliceChecker(database, slice_size, Counter())  # for what is a part of something else that is counted
-    hours: Counter[hourly_counts.CountKey] = Counter()
+    hours = _HourSums()
     yield from checker.check(
         "messages",
         select(*(getattr(Message, name) for name in _CHECKED), *_COUNTED, Message.recipient),
@@ -158,7 +158,7 @@ class _SliceChecker:
             yield from page.items
 
 
-def _check_messages(hours: Counter[hourly_counts.CountKey], session: Session, rows: _Rows) -> list[Fault]:
+def _check_messages(hours: "_HourSums", session: Session, rows: _Rows) -> list[Fault]:
     """A message's status, statusAt and conflict are the fold of its transitions."""
     faults = _check_activity_exists(session, rows)
     message_ids = [row[0] for row in rows]
@@ -167,7 +167,7 @@ def _check_messages(hours: Counter[hourly_counts.CountKey], session: Session, ro
     for message_id, _, status, status_at, conflict, kept, count, created_at, originator, offered_at, recipient in rows:
         where = ids.public("msg", message_id)
         counted_by = (created_at, originator, offered_at, status, status_at, recipient)
-        hours.update(hourly_counts.of_message(hourly_counts.CountedMessage._make(counted_by)))
+        hours.add(hourly_counts.of_message(hourly_counts.CountedMessage._make(counted_by)))
         state, reports_standing = folded.get(message_id, (None, None))
         if state is None:
             faults.append(Fault(what="message's transitions", where=where, expected="one with a word", found="none"))
@@ -269,13 +269,13 @@ def _yes_or_no(value: bool) -> str:
     return "yes" if value else "no"
 
 
-def _check_transitions(hours: Counter[hourly_counts.CountKey], _session: Session, rows: _Rows) -> list[Fault]:
+def _check_transitions(hours: "_HourSums", _session: Session, rows: _Rows) -> list[Fault]:
     """The message of a transition exists, and its receipt."""
     faults: list[Fault] = []
     for _, message_id, receipt_id, message, receipt, effect, superseded_at, *reported in rows:
         where = ids.public("msg", message_id)
         if superseded_at is None:
-            hours.update(_counts_of(effect, *reported, is_receipt=receipt_id is not None))
+            hours.add(_counts_of(effect, *reported, is_receipt=receipt_id is not None))
         if message is None:
             faults.append(Fault(what="message of a transition", where=where, expected="kept", found="missing"))
         if receipt_id is not None and receipt is None:
@@ -353,24 +353,42 @@ def _check_counters(
     ]
 
 
-def _check_hours(database: Database, counted: Counter[hourly_counts.CountKey], tally: Counter[str]) -> Iterator[Fault]:
+class _HourSums(dict[tuple[datetime, bool], int]):
+    """One number for all counts of an hour; equal numbers are of equal counts.
+
+    The counts themselves would be as many as hours, countries and codes make together. Each adds the hash of its key as
+    often as it counts; the hash is another one in each process, so that different counts give one number about once in
+    2⁶⁴ times. Breakdowns have a number of their own, as they may have been counted for a part of an hour only.
+    """
+
+    def add(self, keys: Iterable[hourly_counts.CountKey], value: int = 1) -> None:
+        """Add to each of these counts."""
+        for key in keys:
+            part = key.hour, key.kind in hourly_counts.BREAKDOWNS
+            self[part] = (self.get(part, 0) + value * hash(key)) % 2**64
+
+
+def _check_hours(database: Database, counted: _HourSums, tally: Counter[str]) -> Iterator[Fault]:
     """Every hourly count is what the rows add up to. An hour that differs is counted again, in one snapshot.
 
     `counted` comes from many snapshots, between which the counts may have changed.
     """
+    kept = _HourSums()
     with database.reading() as session:
-        stored, since = hourly_counts.read(session), hourly_counts.counted_since(session)
+        since = hourly_counts.counted_since(session)
+        for key, value in hourly_counts.stream(session):
+            kept.add([key], value)
+            tally["counts of hours"] += 1
 
-    def is_whole(key: hourly_counts.CountKey) -> bool:
-        return since is None or key.hour >= since or key.kind not in hourly_counts.BREAKDOWNS
+    def is_whole(hour: datetime, is_broken_down: bool) -> bool:
+        return since is None or hour >= since or not is_broken_down
 
-    tally["counts of hours"] += len(counted.keys() | stored.keys())
-    hours = {key.hour for key in counted.keys() | stored.keys() if counted[key] != stored[key] and is_whole(key)}
-    for hour in sorted(hours):
+    parts = {part for part in counted.keys() | kept.keys() if counted.get(part, 0) != kept.get(part, 0)}
+    for hour in sorted({hour for hour, is_broken_down in parts if is_whole(hour, is_broken_down)}):
         with database.reading() as session:
-            rows, stored = _count_hour(session, hour), hourly_counts.read(session, hour)
+            rows, stored = _count_hour(session, hour), Counter(dict(hourly_counts.stream(session, hour)))
         for key in sorted(rows.keys() | stored.keys()):
-            if rows[key] != stored[key] and is_whole(key):
+            if rows[key] != stored[key] and is_whole(hour, key.kind in hourly_counts.BREAKDOWNS):
                 yield Fault(
                     what=f"count of an hour's {key.kind}",
                     where=f"{key.hour.isoformat()} {key.label}",

@@ -20,6 +20,7 @@ Each process adds to its own slot, as with the counters of the ledger; a reader 
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -44,6 +45,7 @@ _MAX_CLASS = 200  # about six years
 _MAX_STATUS_ID = 20  # characters
 
 KEYS = ("hour", "kind", "originator", "label")
+_FETCH_ROWS = 1000
 
 
 class CountKey(NamedTuple):
@@ -158,14 +160,15 @@ def longest_delay(label: str) -> float:
     return float(_STEP ** int(label))
 
 
-def read(session: Session, hour: datetime | None = None) -> Counter[CountKey]:
+def stream(session: Session, hour: datetime | None = None) -> Iterator[tuple[CountKey, int]]:
     """The counts of all hours or of one, summed over the slots; without `changes` and `since`."""
     columns = [getattr(HourlyCount, name) for name in KEYS]
     is_count = HourlyCount.kind.not_in((CHANGES, SINCE))
     query = select(*columns, func.sum(HourlyCount.value)).where(is_count).group_by(*columns)
     if hour is not None:
         query = query.where(HourlyCount.hour == hour)
-    return Counter({CountKey._make(row[:-1]): int(row[-1]) for row in session.execute(query)})
+    for row in session.execute(query.execution_options(yield_per=_FETCH_ROWS)):
+        yield CountKey._make(row[:-1]), int(row[-1])
 
 
 def add(session: Session, counts: Counter[CountKey]) -> None:

@@ -7,6 +7,7 @@ JSON in another encoding is refused by name. An empty body is no body, whatever 
 import codecs
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, NoReturn, TypeVar, cast
@@ -26,7 +27,12 @@ NESTED_TOO_DEEPLY = "is nested too deeply"
 _VALUES_PER_RECIPIENT = 40  # of JSON: a message has up to some fifteen, and more with many additionalOptions
 _SEPARATORS = (b",", b"[", b"{")  # each value but the first comes after one
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_MAX_NAME = 50  # characters of a member's name in an error
 _JSON_KEY = "receiptsvc.json"  # in the WSGI environment: the body, once it is parsed
+
+
+class _Repeated(ValueError):
+    """An object of JSON has a member twice. Its text is the member's name."""
 
 
 class RequestParser(FlaskParser):
@@ -92,11 +98,14 @@ def _read_json(req: Request) -> Any:
     if other is not None:
         raise refuse_body(f"is {other}; JSON is sent as UTF-8 (RFC 8259)")
     try:
-        return json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        text = body.decode("utf-8-sig")
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_read_object)
     except UnicodeDecodeError:
         raise refuse_body("is not UTF-8") from None
     except json.JSONDecodeError as error:
         raise refuse_body(f"is not JSON: line {error.lineno}, column {error.colno}") from None
+    except _Repeated as error:
+        raise refuse_body(f"gives {error} more than once in one object") from None
     except RecursionError:
         raise refuse_body(NESTED_TOO_DEEPLY) from None
     except ValueError:
@@ -129,6 +138,15 @@ def _has_more_values(body: bytes, most: int) -> bool:
         return False
     bare = _STRING.sub(b"", body)
     return sum(map(bare.count, _SEPARATORS)) > most
+
+
+def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises _Repeated if it has a name twice: which value is meant can't be known (RFC 8259, 4)."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        [name, *_] = (name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise _Repeated(f'"{name[:_MAX_NAME]}"')
+    return members
 
 
 def _refuse_constant(name: str) -> NoReturn:
