@@ -153,7 +153,7 @@ def _duties(
     gateway_watch = GatewayWatch()
 
     def beat() -> int:
-        queue.mark_next(_beat(database, gateway_watch.fault()))
+        _beat(database, queue, gateway_watch.fault())
         return 0
 
     health_log = HealthLog()
@@ -209,7 +209,7 @@ def _register(database: Database, queue: PendingQueue) -> int:
 
     An older heartbeat of our own name is that of a killed worker: a container gives the same name to each.
     """
-    queue.mark_next(_beat(database, None, is_starting=True))
+    _beat(database, queue, None, is_starting=True)
     return 0
 
 
@@ -223,10 +223,10 @@ def _warn_of_limits(settings: Settings, database: Database) -> int:
     return 0
 
 
-def _beat(database: Database, fault: GatewayFault | None, *, is_starting: bool = False) -> int:
-    """Send a heartbeat, and remove those of killed workers. `fault`: of the gateway.
+def _beat(database: Database, queue: PendingQueue, fault: GatewayFault | None, *, is_starting: bool = False) -> None:
+    """Send a heartbeat, remove those of killed workers, and look for others. `fault`: of the gateway.
 
-    Returns how many rows must be marked before they are processed, because one of them may have killed a worker.
+    The queue learns how many rows must be marked before they are processed, as one of them may have killed a worker.
     """
     now = database.clock.now()
 
@@ -248,9 +248,10 @@ def _beat(database: Database, fault: GatewayFault | None, *, is_starting: bool =
             gateway_fault=fault.text if fault is not None else None,
             gateway_fault_at=fault.since if fault is not None else None,
         )
+        queue.has_company = len(heartbeats.find_alive(session, "worker", now)) > 1
+    queue.mark_next(killed * _BATCH)
     if killed:
         logs.warning("worker.others_were_killed", workers=killed)
-    return killed * _BATCH
 
 
 def _find_degraded(settings: Settings, database: Database) -> Sequence[Finding]:

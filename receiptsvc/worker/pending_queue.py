@@ -30,6 +30,7 @@ from receiptsvc.store.inbox.pending import ClaimedReceipt, Postponed
 
 _COMMIT_LAG = timedelta(seconds=2)  # how much later than its place in the queue a row may be committed
 _FULL_SCAN_SECONDS = 8.0
+_HELP_AFTER = timedelta(seconds=0.5)
 _HELD_BACK_SHARE = 10  # of a batch: the part above which a group is held back
 _BUSY_SHARE = 4  # of a batch: the part that those held back have, as others may come meanwhile
 _LATELY_SECONDS = 60.0
@@ -95,6 +96,7 @@ class PendingQueue:
         self.read_callbacks = ReadCallbacks()
         self.held_back: set[UUID] = set()
         self.failed: Sequence[UUID] = ()  # what failed before and is due again
+        self.has_company = False  # whether other workers run as well
         self._lock = Lock()
         self._usual, self._groups = _Place(), _Place()
         self._succeeded_at = float("-inf")
@@ -125,6 +127,9 @@ class PendingQueue:
     def take_usual(self, session: Session, now: datetime, limit: int) -> list[ClaimedReceipt]:
         """The next receipts that nothing holds back. It also notices what is due otherwise."""
         self.failed, self._has_large = pending.find_others(session, now, limit)
+        self._crowd_size = 0
+        if self.has_company and not self._has_usual_turn(session, now, limit):
+            return []
         waiting = pending.select_next(limit, after=self._usual.start(), without=self.held_back)
         taken = pending.take(session, pending.select_due(now, limit), waiting)
         self._crowd_size = max(1, limit // _HELD_BACK_SHARE) if len(taken) >= limit else 0
@@ -134,6 +139,17 @@ class PendingQueue:
         if in_order := [row.id for row in taken if row.next_at is None]:
             self._usual.advance(in_order[-1], now)
         return self._leave_crowds(session, taken)
+
+    def _has_usual_turn(self, session: Session, now: datetime, limit: int) -> bool:
+        """Whether this worker should take what waits, beside others: small batches cost nearly as much as full ones.
+
+        One takes them all, until its commit. Another helps if there is a full batch beside the one that may be taken by
+        now, or if the first receipt has waited for long: who has the turn may hang, and what was taken may come back.
+        """
+        if locks.try_to_take(session, locks.Lock.USUAL_TURN):
+            return True
+        waiting, first = pending.measure(session, now, 2 * limit)
+        return waiting >= 2 * limit or (first is not None and first < ids.first_at(now - _HELP_AFTER))
 
     def _leave_crowds(self, session: Session, taken: Sequence[ClaimedReceipt]) -> list[ClaimedReceipt]:
         """What is taken without most of the groups that are held back by now, which are put back: others wait."""

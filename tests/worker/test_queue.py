@@ -1,13 +1,15 @@
 """Rows that appear before the worker's position in the queue are found too, and soon."""
 
+from contextlib import suppress
 from uuid import UUID
 
 import pytest
 
+from receiptsvc.store.core import locks
 from receiptsvc.store.core.db import Database
 from receiptsvc.worker import pending_queue, receipt_processor
 from receiptsvc.worker.pending_queue import PendingQueue
-from tests.support.rows import accept, arrival, insert_arrivals, keep, seconds
+from tests.support.rows import accept, arrival, insert_arrivals, keep, message, seconds
 from tests.support.work import RULES, assert_sound, outcome, outcomes, said, work
 
 FULL_SCAN_SECONDS = 10.0  # at the latest
@@ -87,3 +89,60 @@ def test_the_first_claim_scans_the_whole_queue(database: Database) -> None:
     work(database, 100, queue=PendingQueue())
     kept_at(database, message_id, 10)
     assert work(database, 100, queue=PendingQueue()) == 1
+
+
+@pytest.fixture
+def pair() -> tuple[PendingQueue, PendingQueue]:
+    """The queues of two workers that know of each other."""
+    queues = PendingQueue(), PendingQueue()
+    for queue in queues:
+        queue.has_company = True
+    return queues
+
+
+def take(database: Database, queue: PendingQueue, at: float, limit: int = 10) -> int:
+    """How many a worker takes in its usual turn; it then fails, and they come back."""
+    with suppress(_Fails), database.transaction() as session:
+        taken = len(queue.take_usual(session, seconds(at), limit))
+        raise _Fails
+    return taken
+
+
+class _Fails(Exception):
+    """The transaction is to be rolled back."""
+
+
+@pytest.mark.parametrize(
+    ("waiting", "seen_at", "taken"),
+    [
+        (19, 30.2, 0),  # the other worker may have ten of them, and the rest is no full batch
+        (20, 30.2, 10),
+        (1, 30.7, 1),  # it has waited for long
+    ],
+)
+def test_of_several_workers_one_takes_what_is_no_full_batch_unless_it_waits_for_long(
+    postgresql_database: Database,
+    pair: tuple[PendingQueue, PendingQueue],
+    waiting: int,
+    seen_at: float,
+    taken: int,
+) -> None:
+    database, (first, second) = postgresql_database, pair
+    with database.transaction() as session:
+        assert first.take_usual(session, seconds(0), 10) == [], "it has the turn, though nothing waits yet"
+        for number, message_id in enumerate(accept(database, *(message() for _ in range(waiting)))):
+            kept_at(database, message_id, 30 + number / 1000)
+        assert take(database, second, seen_at) == taken
+    assert take(database, second, 30.2) == min(waiting, 10), "the turn ends with its transaction"
+    first.has_company = second.has_company = False
+    assert work(database, 100, queue=first) == waiting
+    assert_sound(database)
+
+
+def test_a_worker_by_itself_asks_for_no_turn(postgresql_database: Database) -> None:
+    database, queue = postgresql_database, PendingQueue()
+    (message_id,) = accept(database)
+    with database.transaction() as session:
+        assert locks.try_to_take(session, locks.Lock.USUAL_TURN)
+        kept_at(database, message_id, 30)
+        assert take(database, queue, 30.2) == 1

@@ -26,6 +26,7 @@ class Lock(IntEnum):
     A transaction that takes several takes them in this order, which prevents deadlocks.
     """
 
+    USUAL_TURN = 20_160_109  # what waits for its turn, while less than a full batch of it is worked on
     HELD_BACK = 20_160_110  # receipts of a group that is held back, while some are worked on
     REFERENCES = 20_160_111  # transactionIDs and clientRefs, while receipts with them are parked or released
     MSGIDS = 20_160_112  # of replies, while they are recorded

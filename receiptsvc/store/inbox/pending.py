@@ -117,6 +117,17 @@ def find_suspects(session: Session, now: datetime, limit: int) -> Sequence[UUID]
     return session.scalars(query.order_by(PendingRow.receipt_id).limit(limit)).all()
 
 
+def measure(session: Session, now: datetime, most: int) -> tuple[int, UUID | None]:
+    """How many are due and never failed, `most` at most, and the first of them; none of the large ones.
+
+    Those that another transaction has taken and not yet settled are counted too.
+    """
+    query = select_untried(now, most)
+    count, first = select(func.count()).select_from(query.subquery()), query.limit(1)
+    size, first_id = session.execute(select(count.scalar_subquery(), first.scalar_subquery())).one()
+    return size, first_id
+
+
 def select_these(receipt_ids: Collection[UUID]) -> Select[UUID]:
     """These, whether they are due or not."""
     return select(PendingRow.receipt_id).where(PendingRow.receipt_id.in_(receipt_ids))

@@ -110,7 +110,7 @@ def test_numbers_and_texts_are_hidden_until_they_are_revealed(browser: FlaskClie
     shown = read(browser, message_id, is_revealed=True)
     assert TEXT in shown
     assert f"recipient={RECIPIENT}&amp;clientref=order%2F7" in shown
-    assert f"Number {RECIPIENT}" in shown
+    assert f"Number +{RECIPIENT}" in shown
 
 
 def test_each_reveal_is_on_record_and_the_page_says_so(browser: FlaskClient, database: Database) -> None:
