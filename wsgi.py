@@ -4,6 +4,8 @@ import atexit
 import sys
 import threading
 
+from flask import Flask
+
 from receiptsvc import logs, private_files
 from receiptsvc.config import Settings
 from receiptsvc.domain.errors import NotMigrated, SettingsError, StorageUnavailable, TooNew
@@ -23,7 +25,7 @@ from receiptsvc.store.core.topics import Topic
 from receiptsvc.store.health.health_log import watch_for_workers
 from receiptsvc.store.inbox.writer import open_writer
 from receiptsvc.web.app import create_app
-from receiptsvc.web.http import auth
+from receiptsvc.web.http import auth, context
 from receiptsvc.web.ops import cookies, incident
 from receiptsvc.web.ops.pages import PREFIX
 
@@ -83,8 +85,7 @@ def make() -> Application:
         probe_storage=lambda seconds: loop.run(seconds, group_commit.probe),
         page_database=_open_for_page(settings),
     )
-    if settings.has_ops_page:
-        threading.Thread(target=incident.keep_looking, args=(flask, stop), name="look", daemon=True).start()
+    _keep_looking(flask, settings, stop)
     api = WsgiBridge(
         flask,
         threads=THREADS,
@@ -105,6 +106,15 @@ def make() -> Application:
         intake.count_unparsed,
         settings.public_path,
     )
+
+
+def _keep_looking(flask: Flask, settings: Settings, stop: threading.Event) -> None:
+    """Look at the service from time to time, in threads of their own: for problems, and for the ops page."""
+    with flask.app_context():
+        look_for_problems = context.problems().keep_looking
+    threading.Thread(target=look_for_problems, args=(stop,), name="problems", daemon=True).start()
+    if settings.has_ops_page:
+        threading.Thread(target=incident.keep_looking, args=(flask, stop), name="look", daemon=True).start()
 
 
 def _open_for_page(settings: Settings) -> Database | None:

@@ -39,6 +39,7 @@ _WARM_ROUNDS = 10
 _FROZEN_ROUNDS = 3
 _TIMEOUT_SECONDS = 30
 _FURTHER = re.compile(r'href="(\?(?:after|before)=[^"]+)"')
+_PROBLEM = re.compile(r"prb_[0-9a-z]{26}")
 _NAME = "receiptsvc_bench"  # of the database that is kept
 _MARK = "messages"  # beside its data: how many it has
 
@@ -278,6 +279,10 @@ def _read_lists(visitor: Visitor, sample: Sample) -> Timed:
         newest = visitor.get(path)
         yield f"list of {name}", newest
         yield from _go_further(visitor, f"list of {name}, further", newest)
+    yield from _show(visitor, "problems", "/ops/problems")
+    found = _PROBLEM.search(visitor.get("/ops/problems").text)
+    if found is not None:
+        yield from _show(visitor, "problem", f"/ops/problems/{found[0]}")
     for name, form in filters.items():
         asked = visitor.post("/ops/messages", **form)
         yield "narrow messages down", asked

@@ -266,6 +266,11 @@ CALLS: list[tuple[Callable[[Client], object], tuple[str, str, object]]] = [
         ("POST", "/v1/suppressions/query", {"recipient": "1", "limit": 7}),
     ),
     (lambda client: list(client.audit(actor="desk")), ("POST", "/v1/audit/query", {"actor": "desk"})),
+    (lambda client: client.problems(state="open"), ("GET", "/v1/problems?state=open", None)),
+    (lambda client: client.problem("p/1"), ("GET", "/v1/problems/p%2F1", None)),
+    (lambda client: client.acknowledge_problem("p1"), ("POST", "/v1/problems/p1/acknowledge", {})),
+    (lambda client: client.resolve_problem("p1", "why"), ("POST", "/v1/problems/p1/resolve", {"reason": "why"})),
+    (lambda client: client.reopen_problem("p1"), ("POST", "/v1/problems/p1/reopen", {})),
     (
         lambda client: client.suppress("1", "ACME"),
         ("POST", "/v1/suppressions", {"recipient": "1", "originator": "ACME"}),

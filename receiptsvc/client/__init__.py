@@ -133,6 +133,29 @@ class Client(Wire):
         """Who did what that fits every filter, the newest first. For a key with the scope `ops`."""
         yield from self.listed("/v1/audit/query", filters, method="POST")
 
+    def problems(self, **filters: str) -> list[Json]:
+        """What wants a person, by cause: what is open or acknowledged, unless `state` says otherwise.
+
+        For a key with the scope `ops`, as the next four.
+        """
+        return objects(self.call("GET", "/v1/problems", filters), "items")
+
+    def problem(self, problem_id: str) -> Json:
+        """One problem with some of its rows, and what was done about it."""
+        return self.call("GET", f"/v1/problems/{_quote(problem_id)}")
+
+    def acknowledge_problem(self, problem_id: str, reason: str | None = None) -> Json:
+        """Say that somebody sees to a problem. ApiError 409: it is not open."""
+        return self._change_problem(problem_id, "acknowledge", reason)
+
+    def resolve_problem(self, problem_id: str, reason: str | None = None) -> Json:
+        """Say that a problem is settled; it reopens by itself when it is seen again. ApiError 409: it is resolved."""
+        return self._change_problem(problem_id, "resolve", reason)
+
+    def reopen_problem(self, problem_id: str, reason: str | None = None) -> Json:
+        """Take back that a problem was acknowledged or resolved. ApiError 409: it is open."""
+        return self._change_problem(problem_id, "reopen", reason)
+
     def receipts(self, **filters: str) -> Iterator[Json]:
         """The ledger's rows that fit every filter, the newest first."""
         yield from self.listed("/v1/receipts/query", filters, method="POST")
@@ -232,6 +255,9 @@ class Client(Wire):
     def ledger(self) -> Json:
         """How many receipts were kept, and how many have which outcome."""
         return self.call("GET", "/v1/ledger")
+
+    def _change_problem(self, problem_id: str, action: str, reason: str | None) -> Json:
+        return self.call("POST", f"/v1/problems/{_quote(problem_id)}/{action}", body=_without_none(reason=reason))
 
 
 def _quote(segment: str) -> str:

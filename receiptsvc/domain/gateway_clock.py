@@ -5,7 +5,7 @@ of an hour that put it there, a receipt that came soon leaves one: its vote. Not
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from math import ceil, floor
 from typing import NamedTuple
@@ -55,19 +55,27 @@ def is_setting_right(votes: Iterable[Vote], status: Status | None, received_at: 
     )
 
 
-def describe(votes: Iterable[Vote], now: datetime) -> str | None:
-    """In words by how much the gateway's clock seems to differ; None as long as not enough receipts agree.
+def find_agreeing(votes: Iterable[Vote], now: datetime) -> Sequence[Vote]:
+    """The recent votes for the shift that the most agree on; empty as long as those are not enough, or it is 0.
 
     A gateway may have a clock for each status: of a status for which the setting is right, none counts.
     """
     recent = [vote for vote in votes if _is_recent(vote, now)]
     right = {vote.status for vote in recent if vote.shift == 0 and vote.is_sure}
-    counts = Counter(vote.shift for vote in recent if vote.shift != 0 and vote.status not in right)
+    wrong = [vote for vote in recent if vote.shift != 0 and vote.status not in right]
+    counts = Counter(vote.shift for vote in wrong)
     if not counts:
-        return None
+        return []
     shift, count = max(counts.items(), key=lambda item: (item[1], -abs(item[0]), item[0]))
-    if count < _MIN_AGREEING:
+    return [vote for vote in wrong if vote.shift == shift] if count >= _MIN_AGREEING else []
+
+
+def describe(votes: Iterable[Vote], now: datetime) -> str | None:
+    """In words by how much the gateway's clock seems to differ; None as long as not enough receipts agree."""
+    agreeing = find_agreeing(votes, now)
+    if not agreeing:
         return None
+    shift = agreeing[0].shift
     return f"the gateway's clock seems to be {_in_words(abs(shift))} {'ahead' if shift < 0 else 'behind'}"
 
 

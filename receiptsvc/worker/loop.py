@@ -16,12 +16,13 @@ from time import monotonic
 
 from sqlalchemy import or_, select
 
-from receiptsvc import logs
+from receiptsvc import logs, problem_looks
 from receiptsvc.config import Settings
 from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.callback_reader import CallbackReader
 from receiptsvc.domain.errors import ReceiptsvcError, StorageUnavailable
 from receiptsvc.dynmark.gateway import Gateway
+from receiptsvc.problem_looks import ProblemLooks
 from receiptsvc.store.access import searches
 from receiptsvc.store.core import database_faults
 from receiptsvc.store.core.clock import describe_skew
@@ -30,7 +31,7 @@ from receiptsvc.store.core.models import Heartbeat
 from receiptsvc.store.core.topics import Topic
 from receiptsvc.store.health import connection_limits, heartbeats, service_state
 from receiptsvc.store.health.health_log import HealthLog
-from receiptsvc.store.health.service_state import Finding
+from receiptsvc.store.health.service_state import Finding, ServiceState
 from receiptsvc.store.inbox import parking
 from receiptsvc.store.messages import change_feed
 from receiptsvc.store.outbound import call_results
@@ -49,7 +50,6 @@ _BATCH = 1000  # callbacks in a step
 _SQLITE_BATCH = 100  # about 50 ms at most
 _HEARTBEAT_SECONDS = 5.0
 _REUSED_AFTER = timedelta(days=1)  # without a heartbeat a process of this host with a worker's id is not that worker
-_HEALTH_SECONDS = 60.0  # between two looks at the whole service, for the log
 _TIDY_SECONDS = 5.0
 _PRUNE_SECONDS = 60.0
 _TIME_SLICES_SECONDS = 60.0  # also between tries to get a lock
@@ -156,10 +156,10 @@ def _duties(
         _beat(database, queue, gateway_watch.fault())
         return 0
 
-    health_log = HealthLog()
+    health_log, looks = HealthLog(), ProblemLooks(settings, database)
 
     def look_at_health() -> int:
-        health_log.update(_find_degraded(settings, database))
+        health_log.update(_find_degraded(looks.look()))
         return 0
 
     def tidy() -> int:
@@ -172,7 +172,7 @@ def _duties(
         Duty(name="heartbeat", step=beat, rest=lambda: stop.wait(_HEARTBEAT_SECONDS)),
         Duty(name="watch", step=watch.look, rest=watch.rest),
         Duty(name="process", step=process_receipts, rest=lambda: watch.rest_until(Topic.RECEIPTS)),
-        Duty(name="health", step=look_at_health, rest=lambda: stop.wait(_HEALTH_SECONDS)),
+        Duty(name="health", step=look_at_health, rest=lambda: stop.wait(problem_looks.SECONDS)),
         Duty(name="tidy", step=tidy, rest=lambda: stop.wait(_TIDY_SECONDS)),
         Duty(name="prune", step=lambda: _prune(settings, database), rest=lambda: stop.wait(_PRUNE_SECONDS)),
     ]
@@ -254,11 +254,8 @@ def _beat(database: Database, queue: PendingQueue, fault: GatewayFault | None, *
         logs.warning("worker.others_were_killed", workers=killed)
 
 
-def _find_degraded(settings: Settings, database: Database) -> Sequence[Finding]:
+def _find_degraded(state: ServiceState) -> Sequence[Finding]:
     """What is not as it should be. What the gateway does is not in it: the calls have logged that already."""
-    listed = {key.kid for key in settings.callback_keys}
-    with database.reading() as session:
-        state = service_state.read(session, database.clock.now(), listed_kids=listed)
     return [finding for finding in service_state.describe(state) if finding.name != service_state.GATEWAY_AMISS]
 
 

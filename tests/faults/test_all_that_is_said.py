@@ -39,6 +39,7 @@ ELSEWHERE = {
     "events.not_kept": "tests/server/test_event_streams.py",
     "fault.repeats": "tests/test_logs.py",  # it takes a minute
     "files.open_to_others": "tests/faults/test_private_files.py",
+    "health.look_failed": "tests/web/test_problem_watch.py",
     "health.not_read": "tests/store/health/test_service_state.py",
     "intake.group_failed": "tests/intake/test_group_commit.py",
     "intake.not_kept": "tests/faults/test_database_names.py",

@@ -8,7 +8,7 @@ from receiptsvc.domain.statuses import Source, Status
 from receiptsvc.server.event_streams import Stream
 from receiptsvc.store.core.db import Database
 from receiptsvc.worker.receipt_processor import process
-from tests.support import rows, stories
+from tests.support import looks, rows, stories
 from tests.support.rows import insert_arrivals, seconds
 from tests.support.work import RULES
 
@@ -35,6 +35,7 @@ def fill(database: Database) -> None:
     with database.transaction() as session:
         insert_arrivals(session, [arrivals[0]._replace(id=received), *arrivals[1:]])
     process(database, RULES, rows.T0, 100)
+    looks.note(database, seconds(60), with_worker=False)
 
 
 def with_ending_streams(app: Any) -> Callable[..., Any]:

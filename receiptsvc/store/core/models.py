@@ -30,6 +30,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Origin, SendOutcome
 from receiptsvc.domain.numbers import INDEXED_DIGITS
+from receiptsvc.domain.problems import State
 from receiptsvc.domain.statuses import PROGRESS, Effect, Source, Status
 
 
@@ -634,6 +635,31 @@ class OpsSearch(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     made_at: Mapped[datetime]
     terms: Mapped[dict[str, Any]]
+
+
+class ProblemRow(Base):
+    """What wants a person, by its cause. `store.health.problems` writes it; what is never seen again goes in the end.
+
+    Its id is made of kind and cause. The times are those of its rows or events; of a condition, since when it holds,
+    and when it was last seen.
+    """
+
+    __tablename__ = "problems"
+    __table_args__ = (_one_of("state", State),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str]  # one that is new needs no migration
+    cause: Mapped[dict[str, Any]]
+    state: Mapped[str]
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
+    detail: Mapped[str | None]
+    count: Mapped[int | None]  # of its rows, or events; none: it has none
+    is_all: Mapped[bool]  # whether these are all
+    newest_id: Mapped[UUID | None]  # of its newest row: what is newer shows that it is there again
+    changed_at: Mapped[datetime]  # when it came into its state
+    changed_by: Mapped[str | None]  # none: the service, for it was seen, or seen no more
+    reason: Mapped[str | None]
 
 
 class SchemaCompatibility(Base):

@@ -1,7 +1,7 @@
 """What is silent in a database and should be said: late work, missing receipts, refused keys, receipts for a person.
 
 It is read from the heads of indexes, from kept counts and from small tables, so it costs the same with millions of
-rows. Who looks: `/readyz`, `/metrics` and `GET /v1/sending` in web processes, and each worker for its log.
+rows. Who looks: `/readyz`, `/metrics` and `GET /v1/sending` in web processes, each worker for its log, and `causes`.
 """
 
 import re
@@ -61,8 +61,9 @@ class ServiceState:
     """How the service does, as of one moment. Durations are in seconds.
 
     `no_receipt_since`: when the last receipt came, if messages have waited for theirs since then for long; `is_silent`:
-    whether they do. `refused`: callbacks of the last hour that claim a key which is not listed. `unmapped_codes`: some
-    codes of the newest receipts that are unmapped, the most frequent first.
+    whether they do. `refused`: callbacks of the last hour that claim a key which is not listed; `refused_for_listed`:
+    which claim one that is, but with another secret. `unmapped_codes`: some codes of the newest receipts that are
+    unmapped, the most frequent first.
     """
 
     workers: Sequence[Heartbeat]
@@ -71,8 +72,19 @@ class ServiceState:
     is_silent: bool
     no_receipt_since: datetime | None
     refused: Sequence[RejectedByKey]
+    refused_for_listed: Sequence[RejectedByKey]
     ledger: Ledger
     unmapped_codes: Sequence[str]
+
+    @property
+    def are_receipts_late(self) -> bool:
+        """Whether receipts wait for longer than they should."""
+        return self.receipts_late_seconds > RECEIPTS_LATE_AFTER.total_seconds()
+
+    @property
+    def are_messages_late(self) -> bool:
+        """Whether messages wait for longer than they should, though nothing holds sending."""
+        return self.messages_late_seconds > MESSAGES_LATE_AFTER.total_seconds()
 
     @property
     def gateway_faults(self) -> Sequence[tuple[str, datetime]]:
@@ -90,11 +102,7 @@ def read(session: Session, now: datetime, *, listed_kids: Collection[str]) -> Se
     due = next_due.find_late(session.connection(), now)
     last_receipt_at = _find_last_receipt(session)
     is_silent = _waits_any(session, last_receipt_at, now - NO_RECEIPT_AFTER)
-    refused = [
-        entry
-        for entry in rejected.count_by_kid(session, now - REFUSED_WITHIN)
-        if entry.kid is not None and entry.kid not in listed_kids
-    ]
+    refused = [entry for entry in rejected.count_by_kid(session, now - REFUSED_WITHIN) if entry.kid is not None]
     ledger = counters.read(session)
     return ServiceState(
         workers=heartbeats.find_alive(session, "worker", now),
@@ -102,7 +110,8 @@ def read(session: Session, now: datetime, *, listed_kids: Collection[str]) -> Se
         messages_late_seconds=_late(due.message_at, now),
         is_silent=is_silent,
         no_receipt_since=last_receipt_at if is_silent else None,
-        refused=refused,
+        refused=[entry for entry in refused if entry.kid not in listed_kids],
+        refused_for_listed=[entry for entry in refused if entry.kid in listed_kids],
         ledger=ledger,
         unmapped_codes=find_unmapped_codes(session) if ledger.outcomes[ReceiptOutcome.UNMAPPED] > 0 else [],
     )
@@ -114,10 +123,10 @@ def describe(state: ServiceState) -> list[Finding]:
         Finding(GATEWAY_AMISS, f"calls to the gateway fail since {_write(since)}: {fault}")
         for fault, since in state.gateway_faults
     ]
-    if state.receipts_late_seconds > RECEIPTS_LATE_AFTER.total_seconds():
+    if state.are_receipts_late:
         waited = _in_words(state.receipts_late_seconds)
         found.append(Finding("receipts_late", f"receipts wait to be worked on, the first one for {waited}"))
-    if state.messages_late_seconds > MESSAGES_LATE_AFTER.total_seconds():
+    if state.are_messages_late:
         waited = _in_words(state.messages_late_seconds)
         found.append(Finding("messages_late", f"messages wait to be sent, the first one for {waited}"))
     if state.is_silent:

@@ -144,6 +144,11 @@ class Crowd(NamedTuple):
     message_id: UUID | None
     first_receipt_id: UUID
 
+    def describe(self) -> str:
+        """What is wrong, by the id of what they are of."""
+        of = ids.public("msg", self.message_id) if self.message_id else ids.public("rcp", self.first_receipt_id)
+        return f"the receipts of {of} crowd the queue: {self.size} or more of one sender wait"
+
 
 def find_crowd(session: Session) -> Crowd | None:
     """The largest group among the next receipts, if a thousand or more of them wait."""

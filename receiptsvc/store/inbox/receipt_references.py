@@ -54,7 +54,7 @@ def row_of(receipt_id: UUID, named: Receipt | Reply | None, kid: str | None) -> 
         "client_ref": named and named.client_ref,
         "provider_status_id": receipt and receipt.status_id,
         "provider_description": description,
-        "description_key": description and _description_key(description),
+        "description_key": description and fold_description(description),
         "kid": kid,
     }
     return {"receipt_id": receipt_id, **values} if any(values.values()) else None
@@ -93,7 +93,7 @@ def ranges(where: ReferenceFilter) -> list[list[Equals]]:
     if where.recipient_ends is not None:
         found.append([(row.recipient_end, where.recipient_ends[-INDEXED_DIGITS:])])
     if where.provider_description is not None:
-        found.append([(row.description_key, _description_key(where.provider_description))])
+        found.append([(row.description_key, fold_description(where.provider_description))])
     if where.provider_status_id is not None:
         found.append([(row.provider_status_id, where.provider_status_id)])
     if where.kid is not None:
@@ -108,5 +108,6 @@ def further_condition(where: ReferenceFilter) -> list[ColumnElement[bool]]:
     return [ReceiptReferences.recipient.endswith(where.recipient_ends, autoescape=True)]
 
 
-def _description_key(description: str) -> str:
+def fold_description(description: str) -> str:
+    """A description as it is compared."""
     return " ".join(description.casefold().split())[:_MAX_KEY]

@@ -31,6 +31,7 @@ class RejectedByKey:
 
     kid: str | None
     callbacks: int
+    first_at: datetime
     last_at: datetime
 
 
@@ -60,13 +61,11 @@ def add(session: Session, callbacks: Sequence[RejectedCallback]) -> None:
 
 def count_by_kid(session: Session, since: datetime | None = None) -> Sequence[RejectedByKey]:
     """The sample counted by claimed kid, the most frequent first. `since`: only what came after that time."""
-    count = func.count()
-    query = select(RejectedCallbackRow.kid, count, func.max(RejectedCallbackRow.received_at)).group_by(
-        RejectedCallbackRow.kid
-    )
+    count, at = func.count(), RejectedCallbackRow.received_at
+    query = select(RejectedCallbackRow.kid, count, func.min(at), func.max(at)).group_by(RejectedCallbackRow.kid)
     if since is not None:
-        query = query.where(RejectedCallbackRow.received_at > since)
+        query = query.where(at > since)
     return [
-        RejectedByKey(kid=row[0], callbacks=row[1], last_at=row[2])
-        for row in session.execute(query.order_by(count.desc()))
+        RejectedByKey(kid=row[0], callbacks=row[1], first_at=row[2], last_at=row[3])
+        for row in session.execute(query.order_by(count.desc(), RejectedCallbackRow.kid))
     ]

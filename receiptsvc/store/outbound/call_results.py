@@ -302,8 +302,13 @@ def is_any_to_settle(now: datetime, repeats: RepeatPolicy) -> ColumnElement[bool
 
 def count_overdue(session: Session, before: datetime, most: int = 10_000) -> int:
     """Messages that stay `send_unknown` after their repeats: first called before this time. It counts up to `most`."""
-    overdue = select(Message.id).where(Message.status == Status.SEND_UNKNOWN, Message.unclear_since <= before)
+    overdue = select(Message.id).where(is_overdue(before))
     return session.scalar(select(func.count()).select_from(overdue.limit(most).subquery())) or 0
+
+
+def is_overdue(before: datetime) -> ColumnElement[bool]:
+    """Whether a message is one of those that `count_overdue` counts."""
+    return and_(Message.status == Status.SEND_UNKNOWN, Message.unclear_since <= before)
 
 
 def _closed(message_id: UUID, end: AttemptResult, now: datetime) -> dict[str, object]:

@@ -1,20 +1,37 @@
 """Overdue messages: those that should have a final report by now. A few bounded ranges of indexes are read."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import TextClause, bindparam, exists, literal_column, select, text, union_all
-from sqlalchemy.orm import Session
+from sqlalchemy import (
+    Select,
+    Text,
+    TextClause,
+    bindparam,
+    cast,
+    exists,
+    func,
+    literal_column,
+    select,
+    text,
+    union_all,
+)
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from receiptsvc.domain.statuses import PROGRESS, Status
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.models import OPEN, Message, Transition, UtcDateTime
 
 MAX_COUNTED = 1_000  # messages of one status and age
+MAX_OF_SENDERS = 2_500  # messages of one status, scheduled or not, that are counted by originator
 EXAMPLES = 5
+
+_WITH_THE_GATEWAY = (Status.SUBMITTED, Status.SENT)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +62,19 @@ class Overdue:
     silent: Silent
 
 
+class OverdueSender(NamedTuple):
+    """Messages of one originator that the gateway has, and that wait for their final report.
+
+    `originator`: None for the account's own. `first_since`, `last_since`: since when the first and the last of them do.
+    """
+
+    originator: str | None
+    messages: int
+    first_since: datetime
+    last_since: datetime
+    newest_id: UUID
+
+
 def find(session: Session, limits: Sequence[datetime]) -> Overdue:
     """Messages without a final report that have waited since before the first of `limits`.
 
@@ -70,6 +100,40 @@ def find(session: Session, limits: Sequence[datetime]) -> Overdue:
     )
 
 
+def count_by_originator(session: Session, before: datetime) -> tuple[Sequence[OverdueSender], bool]:
+    """Messages that the gateway has, and that have waited since before that time, by originator; whether these are all.
+
+    Of each status, scheduled or not, those MAX_OF_SENDERS are counted that have waited for the shortest time.
+    """
+    ranges = [each for status in _WITH_THE_GATEWAY for each in _waiting(status, before, Message.id, Message.originator)]
+    parts = [
+        query.add_columns(literal_column(str(number)).label("part")).order_by(since.desc()).limit(MAX_OF_SENDERS + 1)
+        for number, (query, since) in enumerate(ranges)
+    ]
+    newest = union_all(*(select(part.subquery()) for part in parts)).subquery()
+    query = select(
+        *(newest.c.part, newest.c.originator),
+        *(func.count(), func.min(newest.c.since), func.max(newest.c.since), func.max(cast(newest.c.id, Text))),
+    ).group_by(newest.c.part, newest.c.originator)
+    counted: Counter[int] = Counter()
+    found: dict[str | None, OverdueSender] = {}
+    for part, originator, count, first, last, newest_id in session.execute(query):
+        counted[part] += count
+        sender = OverdueSender(originator, count, first, last, UUID(newest_id))
+        found[originator] = _merge(found[originator], sender) if originator in found else sender
+    return list(found.values()), max(counted.values(), default=0) <= MAX_OF_SENDERS
+
+
+def _merge(one: OverdueSender, other: OverdueSender) -> OverdueSender:
+    return OverdueSender(
+        one.originator,
+        one.messages + other.messages,
+        min(one.first_since, other.first_since),
+        max(one.last_since, other.last_since),
+        max(one.newest_id, other.newest_id),
+    )
+
+
 @cache
 def _count_statement(limits: int) -> TextClause:
     """The statement that counts every status and age, as text: building an expression takes longer than its answer."""
@@ -91,25 +155,31 @@ def _count_statement(limits: int) -> TextClause:
 
 
 def _find_oldest(session: Session, status: Status, end: datetime, limit: int) -> Sequence[UUID]:
-    """Messages of a status that have waited since a time before `end`, the oldest first.
+    """Messages of a status that have waited since a time before `end`, the oldest first."""
+    parts = [
+        query.order_by(since, Message.id).limit(limit).subquery() for query, since in _waiting(status, end, Message.id)
+    ]
+    merged = union_all(*map(select, parts)).subquery()
+    return session.scalars(select(merged.c.id).order_by(merged.c.since, merged.c.id).limit(limit)).all()
+
+
+def _waiting(
+    status: Status, end: datetime, *columns: InstrumentedAttribute[Any]
+) -> list[tuple[Select[Any], InstrumentedAttribute[Any]]]:
+    """Messages of a status that have waited since a time before `end`, and by which column that is.
 
     They are in two indexes: by deliverAfter where a message has one, else by acceptance. The indexes' conditions are
     written out literally: SQLite compares them word by word.
     """
     accepted_at, deliver_after = Message.created_at, Message.deliver_after
-    unscheduled = select(Message.id, accepted_at.label("since")).where(deliver_after.is_(None), accepted_at < end)
-    scheduled = select(Message.id, deliver_after.label("since")).where(
-        deliver_after.is_not(None), deliver_after < end, accepted_at < end
+    is_open = (text(OPEN), Message.status == literal_column(f"'{status.value}'"))
+    unscheduled = select(*columns, accepted_at.label("since")).where(
+        *is_open, deliver_after.is_(None), accepted_at < end
     )
-    parts = [
-        part.where(text(OPEN), Message.status == literal_column(f"'{status.value}'"))
-        .order_by(since, Message.id)
-        .limit(limit)
-        .subquery()
-        for part, since in ((unscheduled, accepted_at), (scheduled, deliver_after))
-    ]
-    merged = union_all(*map(select, parts)).subquery()
-    return session.scalars(select(merged.c.id).order_by(merged.c.since, merged.c.id).limit(limit)).all()
+    scheduled = select(*columns, deliver_after.label("since")).where(
+        *is_open, deliver_after.is_not(None), deliver_after < end, accepted_at < end
+    )
+    return [(unscheduled, accepted_at), (scheduled, deliver_after)]
 
 
 def _find_silent(session: Session, before: datetime) -> Silent:

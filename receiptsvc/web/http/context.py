@@ -9,6 +9,7 @@ from receiptsvc.config import Settings
 from receiptsvc.server.event_streams import Feed
 from receiptsvc.spool.backlog import Backlog, SpoolState
 from receiptsvc.store.core.db import Database
+from receiptsvc.web.http.problem_watch import ProblemWatch
 from receiptsvc.web.http.readiness import ProbeStorage, ReadinessProbe
 
 _EXTENSION = "receiptsvc"
@@ -22,6 +23,7 @@ class _Context:
     backlog: Backlog | None
     feed: Feed
     page_database: Database
+    problems: ProblemWatch
 
 
 def attach(
@@ -36,7 +38,8 @@ def attach(
     """Give `app` the context that this module's functions read. `probe_storage`: see `ReadinessProbe`."""
     backlog = Backlog(settings.spool_dir) if settings.spool_dir else None
     probe = ReadinessProbe(settings, database, backlog, probe_storage)
-    app.extensions[_EXTENSION] = _Context(settings, database, probe, backlog, feed, page_database)
+    watch = ProblemWatch(settings, database, backlog)
+    app.extensions[_EXTENSION] = _Context(settings, database, probe, backlog, feed, page_database, watch)
 
 
 def settings() -> Settings:
@@ -57,6 +60,11 @@ def page_database() -> Database:
 def readiness() -> ReadinessProbe:
     """The current application's readiness probe."""
     return _current().readiness
+
+
+def problems() -> ProblemWatch:
+    """What the current application's process sees of problems by itself."""
+    return _current().problems
 
 
 def feed() -> Feed:

@@ -12,6 +12,7 @@ import flask_smorest
 from marshmallow import EXCLUDE, Schema
 
 from receiptsvc import ids
+from receiptsvc.domain.problems import Kind, id_of
 from receiptsvc.server.admission import CREDIT_SECONDS, MIN_BYTES_PER_SECOND
 from receiptsvc.web.http import auth, parsing
 
@@ -36,9 +37,11 @@ PROBLEMS = {
     "been done.",
 }
 
+_A_PROBLEM = ids.public("prb", id_of(Kind.UNMATCHED, {"channel": "account"}))
 _PATH_SCHEMAS = {  # by the parameter's name
     "message_id": {"type": "string", "pattern": ids.pattern("msg"), "examples": ["msg_01k8z3r5t6e8vbyq0h4n2m7c9d"]},
     "receipt_id": {"type": "string", "pattern": ids.pattern("rcp"), "examples": ["rcp_01k8z4a0b1c2d3e4f5g6h7j8k8"]},
+    "problem_id": {"type": "string", "pattern": ids.pattern("prb"), "examples": [_A_PROBLEM]},
     "transaction_id": {"type": "string", "pattern": "^[0-9]{1,40}$", "examples": ["1234567"]},
     "client_ref": {"type": "string", "minLength": 1, "examples": ["order/1234"]},
     "number": {"type": "string", "minLength": 1, "examples": ["447700900000"]},

@@ -15,7 +15,7 @@ from time import monotonic
 
 from sqlalchemy.orm import Session
 
-from receiptsvc import ids, logs
+from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain import gateway_clock
 from receiptsvc.domain.errors import NotMigrated, StorageUnavailable, TooNew
@@ -210,7 +210,7 @@ class ReadinessProbe:
         of_gate = send_gate.describe(gate)
         of_accounts = [reason for reason in accounts.describe(impaired) if reason not in of_gate]
         found += [Finding("sending_held", f"{each}{_REMEDIES.get(each, '')}", each) for each in of_accounts + of_gate]
-        found += [Finding("receipts_crowd", _describe_crowd(crowd))] if crowd is not None else []
+        found += [Finding("receipts_crowd", crowd.describe())] if crowd is not None else []
         unknown = agree(overdue, "message stays send_unknown", "messages stay send_unknown")
         found += [Finding("send_unknown_overdue", unknown)] if overdue else []
         found += [Finding("connections_exceed", too_many)] if too_many else []
@@ -253,11 +253,6 @@ def _gauges(
         "callbacks_refused_for_unlisted_keys": sum(entry.callbacks for entry in state.refused),
         **{f"receipts_{outcome.value}": ledger.outcomes[outcome] for outcome in COUNTED},
     }
-
-
-def _describe_crowd(crowd: Crowd) -> str:
-    of = ids.public("msg", crowd.message_id) if crowd.message_id else ids.public("rcp", crowd.first_receipt_id)
-    return f"the receipts of {of} crowd the queue: {crowd.size} or more of one sender wait"
 
 
 def _wait(check: "Future[list[Finding]]", deadline: float) -> list[Finding]:

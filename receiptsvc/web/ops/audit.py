@@ -14,7 +14,12 @@ from receiptsvc.web.ops.pages import blueprint, signed_in
 from receiptsvc.web.schemas.audits import AuditQuery
 
 _TEXTS = ("subject", "actor", "action")
-_PAGES = {"msg": "messages", "rcp": "receipts", "srch": "search"}  # below /ops/, by the prefix of a subject's id
+_PAGES = {
+    "msg": "messages",
+    "prb": "problems",
+    "rcp": "receipts",
+    "srch": "search",
+}  # below /ops/, by the prefix of a subject's id
 
 
 @blueprint.get("/audit")

@@ -30,15 +30,16 @@ from receiptsvc.domain.errors import (
 from receiptsvc.store.access import sessions
 from receiptsvc.store.core import audits, time_limits
 from receiptsvc.store.core.models import OpsSession
-from receiptsvc.web.http import auth, context
+from receiptsvc.web.http import auth, context, deadlines
 from receiptsvc.web.http.errors import RETRY_AFTER_SECONDS, Problem, by_path
-from receiptsvc.web.ops import cookies, cross_site, deadlines, display, incident, static_files
+from receiptsvc.web.ops import cookies, cross_site, display, incident, static_files
 
 PREFIX = "/ops"
 SCOPE = "ops"  # of the API keys that open the page
 REVEAL = "reveal"
 
 NAVIGATION = (  # on every page, in this order: an address below /ops/, and its name
+    ("problems", "Problems"),
     ("messages", "Messages"),
     ("replies", "Replies"),
     ("receipts", "Parking lot"),

@@ -15,9 +15,9 @@ from receiptsvc.store.access import guesses, sessions, users
 from receiptsvc.store.access.guesses import TooManyGuesses
 from receiptsvc.store.access.sessions import Who
 from receiptsvc.store.core import audits
-from receiptsvc.web.http import auth, context
+from receiptsvc.web.http import auth, context, deadlines
 from receiptsvc.web.http.auth import public
-from receiptsvc.web.ops import cookies, deadlines
+from receiptsvc.web.ops import cookies
 from receiptsvc.web.ops.pages import SCOPE, blueprint, reading, redirect, render, render_wait, signed_in, viewer
 
 _TARGET = re.compile(r"(?:[a-z0-9_-]+/)*[a-z0-9_-]+")  # of ours: there is no scheme in it, and no host

@@ -7,8 +7,8 @@ from receiptsvc.store.core import time_limits
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.time_limits import TimeLimits
 from receiptsvc.web.app import create_app
+from receiptsvc.web.http import deadlines
 from receiptsvc.web.http.readiness import ReadinessProbe
-from receiptsvc.web.ops import deadlines
 from tests.support.callers import SECRETS, make_settings
 
 OWN = {"Sec-Fetch-Site": "same-origin"}  # what a browser adds to a request that a page of ours makes

@@ -5,6 +5,7 @@ One stack and one browser serve all of it. Where there is no browser, pytest's s
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,9 +13,13 @@ import psycopg
 import pytest
 import requests
 
+from receiptsvc import ids
 from receiptsvc.demo.processes import Stack
 from receiptsvc.demo.story import let_replies_through
-from receiptsvc.store.core.db import plain_url
+from receiptsvc.domain.problems import Kind, Seen
+from receiptsvc.store.core.db import Database, plain_url
+from receiptsvc.store.health import problems
+from receiptsvc.store.health.causes import Look
 from tests.support import accessibility, browser, databases
 from tests.support.browser import Tab
 
@@ -106,6 +111,16 @@ def await_status(stack: Stack, message_id: str, status: str) -> None:
     stack.wait_until(f"it is {status}", lambda: stack.client().message(message_id)["status"] == status)
 
 
+def stage_problem(stack: Stack) -> str:
+    """Have a problem kept, which the worker's next look ends; the address of its page."""
+    database = Database(stack.database_url)
+    now = database.clock.now()
+    seen = Seen(kind=Kind.UNMATCHED, cause={"channel": "account"}, first_at=now, last_at=now, count=41)
+    with closing(database), database.transaction() as session:
+        problems.note(session, Look(at=now, seen=[seen]))
+    return f"/ops/problems/{ids.public('prb', seen.id)}"
+
+
 def visit(tab: Tab, url: str) -> None:
     """Open a page, and wait for it if it is late, as on a busy machine it may be."""
     tab.open(url)
@@ -123,7 +138,18 @@ def words(tab: Tab, selector: str = "main") -> str:
 
 def test_no_page_has_a_fault_in_any_light_and_at_any_width(tab: Tab, stack: Stack, talk: Talk) -> None:
     faults: dict[str, list[str]] = {}
-    for path in (*talk, "/ops", "/ops/search", "/ops/messages", "/ops/replies", "/ops/audit", "/ops/messages/msg_x"):
+    for path in (
+        *talk,
+        "/ops",
+        "/ops/search",
+        "/ops/messages",
+        "/ops/replies",
+        "/ops/audit",
+        "/ops/messages/msg_x",
+        "/ops/problems",
+        stage_problem(stack),
+        "/ops/problems?state=resolved",
+    ):
         visit(tab, stack.url + path)
         for width in WIDTHS:
             tab.resize(width, 900)

@@ -7,8 +7,8 @@ from time import monotonic
 
 import pytest
 
-from receiptsvc.web.ops import deadlines
-from receiptsvc.web.ops.deadlines import TooLate, within
+from receiptsvc.web.http import deadlines
+from receiptsvc.web.http.deadlines import TooLate, within
 from tests.support.processes import until
 
 NAME: ContextVar[str] = ContextVar("name")

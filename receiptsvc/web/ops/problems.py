@@ -1,0 +1,114 @@
+"""Problems: what wants a person, by cause; what to do about each, its rows, and what people say about it."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from uuid import UUID
+
+import marshmallow as ma
+from flask import Response, request
+from sqlalchemy.orm import Session
+
+from receiptsvc import ids
+from receiptsvc.domain.errors import Refused
+from receiptsvc.domain.problems import State
+from receiptsvc.store.core.audits import Actor
+from receiptsvc.store.core.models import ProblemRow
+from receiptsvc.store.health import problems
+from receiptsvc.store.inbox.receipt_references import ReferenceFilter
+from receiptsvc.store.inbox.receipts import ReceiptFilter
+from receiptsvc.store.queries.listing import MessageFilter
+from receiptsvc.web.answers import problems as answers
+from receiptsvc.web.answers.problems import ProblemStory
+from receiptsvc.web.http import context
+from receiptsvc.web.http.errors import by_path
+from receiptsvc.web.ops import pages, saved
+from receiptsvc.web.ops.pages import blueprint, signed_in
+from receiptsvc.web.schemas.sending import OptionalReason
+
+_Action = Callable[[Session, UUID, Actor, datetime], ProblemRow | None]
+
+_ACTIONS: Mapping[str, _Action] = {
+    "acknowledge": problems.acknowledge,
+    "resolve": problems.resolve,
+    "reopen": problems.reopen,
+}
+_WORDS = {"acknowledge": "I see to it", "resolve": "It is settled", "reopen": "Open it again"}
+_POSSIBLE = {
+    State.OPEN: ("acknowledge", "resolve"),
+    State.ACKNOWLEDGED: ("resolve", "reopen"),
+    State.RESOLVED: ("reopen",),
+}
+
+
+@blueprint.route("/problems", methods=["GET", "POST"])
+@signed_in
+def read_problems() -> Response:
+    """All that wants a person; or what was resolved."""
+    is_over = request.args.get("state") == State.RESOLVED
+    with pages.reading() as session:
+        rows = problems.list_problems(session, (State.RESOLVED,) if is_over else problems.WANTING)
+    items = [answers.describe(row) for row in rows]
+    return pages.render("problems.html", about="problems", items=items, is_over=is_over)
+
+
+@blueprint.route("/problems/<problem_id>", methods=["GET", "POST"])
+@signed_in
+def read_problem(problem_id: str) -> Response:
+    """One problem; by POST something is done first, or its rows are opened."""
+    identifier = ids.parse(problems.PREFIX, problem_id)
+    if identifier is None:
+        return _missing()
+    action = request.form.get("action", "")
+    if action in _ACTIONS:
+        return _act(identifier, _ACTIONS[action])
+    with pages.reading() as session:
+        story = answers.read(session, identifier)
+    if story is None:
+        return _missing()
+    if action == "rows":
+        return pages.redirect(_open_rows(story))
+    return _render(story)
+
+
+def _act(identifier: UUID, action: _Action) -> Response:
+    """Do what a form asks for by the API's rules, and lead back to the page; or the page with the refusal in words."""
+    reason = request.form.get("reason", "").strip()
+    try:
+        body = OptionalReason().load({"reason": reason} if reason else {})
+        with context.database().transaction() as session:
+            by = Actor(actor=pages.viewer().actor, reason=body.get("reason"))
+            row = action(session, identifier, by, context.now())
+    except ma.ValidationError as error:
+        return _respond(identifier, 422, faults=by_path(error.messages), reason=reason)
+    except Refused as refused:
+        return _respond(identifier, 409, refused=str(refused), reason=reason)
+    return pages.redirect(f"problems/{ids.public(problems.PREFIX, identifier)}") if row is not None else _missing()
+
+
+def _open_rows(problem: ProblemStory) -> str:
+    """Where a problem's rows are listed, below /ops/: by a saved search, since its cause may be personal."""
+    rows = problem.rows
+    if isinstance(rows, MessageFilter):
+        return saved.save(rows)
+    if isinstance(rows, ReceiptFilter) and rows.names != ReferenceFilter():
+        return saved.save(rows.names)
+    return "receipts"
+
+
+def _respond(identifier: UUID, status: int, **values: object) -> Response:
+    with pages.reading() as session:
+        story = answers.read(session, identifier)
+    return _render(story, status, **values) if story is not None else _missing()
+
+
+def _render(story: ProblemStory, status: int = 200, **values: object) -> Response:
+    subject = ids.public(problems.PREFIX, story.row.id)
+    possible = {name: _WORDS[name] for name in _POSSIBLE[State(story.row.state)]}
+    values = {"faults": {}, "reason": "", "refused": None} | values
+    return pages.render(
+        "problem.html", status, about=subject, id=subject, problem=story, row=story.row, possible=possible, **values
+    )
+
+
+def _missing() -> Response:
+    return pages.render("missing.html", 404, why="There is no problem with this id, or it is long over.")

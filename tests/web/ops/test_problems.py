@@ -1,0 +1,128 @@
+"""The page of problems: what wants a person, by cause; its rows are a step away, and what people say is on record."""
+
+import pytest
+from flask.testing import FlaskClient
+
+from receiptsvc import ids
+from receiptsvc.domain.problems import Kind, id_of
+from receiptsvc.store.core.db import Database
+from tests.support import rows
+from tests.support.looks import note
+from tests.support.reader import Reader
+from tests.support.rows import T0, accept, keep, seconds
+from tests.support.work import said, work_off
+
+NUMBER = "447700900123"
+UNMATCHED = f"/ops/problems/{ids.public('prb', id_of(Kind.UNMATCHED, {'channel': 'account'}))}"
+WORKER = f"/ops/problems/{ids.public('prb', id_of(Kind.WORKER_UNSEEN, {}))}"
+
+
+@pytest.fixture
+def reader(browser: FlaskClient) -> Reader:
+    return Reader(browser)
+
+
+def park(database: Database, at: float = 0) -> None:
+    keep(database, said(ref="nobody", to=NUMBER), now=seconds(at))
+    work_off(database, at)
+
+
+def late(database: Database, originator: str) -> None:
+    """A message that the gateway has had for long."""
+    sent = rows.message(NUMBER, originator=originator)
+    accept(database, sent)
+    keep(database, "statusid=1&statusdescription=Sent", message_id=sent.id)
+    work_off(database)
+
+
+def test_where_all_is_well_nothing_wants_a_person(reader: Reader) -> None:
+    assert "Nothing wants a person." in reader.open("/ops").follow("Problems").text
+    assert "Nothing was resolved" in reader.follow("What was resolved").text
+
+
+def test_what_harms_now_is_listed_first_with_its_way_on(reader: Reader, database: Database) -> None:
+    park(database)
+    note(database, seconds(60), with_worker=False)
+    titles = [row for row in reader.open("/ops/problems").rows() if "time slice" not in row]
+    assert "harms now No worker is at work since" in titles[0]
+    assert "waits 1 receipt on the static URL unmatched since" in titles[1]
+    reader.follow("1 receipt on the static URL unmatched")
+    for words in ("What to do", "Those of messages that another system sent", "Its newest rows", "unmatched"):
+        assert words in reader.text, words
+    assert NUMBER not in reader.source
+    assert reader.title.startswith("Receipts fit no message")
+
+
+def test_somebody_sees_to_it_settles_it_and_opens_it_again_on_record(reader: Reader, database: Database) -> None:
+    note(database, T0, with_worker=False)
+    reader.open(WORKER).submit("I see to it", reason="I restart it")
+    assert "Acknowledged" in reader.text
+    assert "key opser: I restart it" in reader.text
+    assert "key opser sees to it" in reader.open("/ops/problems").text
+    reader.open(WORKER).submit("It is settled")
+    assert [row for row in reader.open("/ops/problems").rows() if "No worker" in row] == []
+    reader.follow("What was resolved").follow("No worker is at work").submit("Open it again", reason="not yet")
+    assert "key opser acknowledged: open to acknowledged I restart it" in reader.text
+    assert "key opser reopened: resolved to open not yet" in reader.text
+    reader.open("/ops/audit")
+    assert reader.links()[WORKER.rpartition("/")[2]].endswith(WORKER.removeprefix("/ops"))
+
+
+def test_the_second_tab_is_told_that_the_first_was_faster(
+    reader: Reader, database: Database, browser: FlaskClient
+) -> None:
+    note(database, T0, with_worker=False)
+    reader.open(WORKER)
+    Reader(browser).open(WORKER).submit("It is settled")
+    reader.submit("It is settled", 409, reason="mine")
+    assert "Nothing was done. It is resolved already, by key opser." in reader.text
+    assert 'value="mine"' in reader.source, "what was typed is not lost"
+    assert "Open it again" in reader.text
+
+
+def test_a_reason_that_cant_be_taken_is_said_beside_its_field(reader: Reader, database: Database) -> None:
+    note(database, T0, with_worker=False)
+    reader.open(WORKER).submit("I see to it", 422, reason="x" * 1001)
+    assert "Length must be between 1 and 1000." in reader.text
+
+
+def test_a_sender_stands_in_no_address_or_title_and_its_messages_are_a_step_away(
+    reader: Reader, database: Database
+) -> None:
+    late(database, NUMBER[2:])
+    note(database, seconds(4000))
+    [row] = [row for row in reader.open("/ops/problems").rows() if "overdue" in row]
+    assert "1 message from [number] overdue" in row
+    reader.follow("1 message from [number] overdue")
+    reader.submit("Show numbers and texts")
+    assert f"1 message from {NUMBER[2:]} overdue" in reader.text
+    reader.submit("Open all messages")
+    assert len(reader.rows()) == 1
+    assert not [each for each in reader.seen if NUMBER[2:] in each]
+
+
+@pytest.mark.parametrize("query", ["statusid=17&statusdescription=Foo", "statusdescription=Foo"])
+def test_receipts_are_opened_by_what_they_have_in_common(reader: Reader, database: Database, query: str) -> None:
+    [message_id] = accept(database)
+    keep(database, query, message_id=message_id)
+    work_off(database)
+    note(database, seconds(30))
+    [row] = [row for row in reader.open("/ops/problems").rows() if "unknown" in row]
+    title = next(words for words in reader.links() if "unknown" in words)
+    reader.follow(title)
+    assert ("the unknown code 17" in row) is ("17" in query)
+    reader.submit("Open all in the parking lot")
+    assert "/ops/search/srch_" in reader.path
+
+
+def test_all_on_one_address_are_opened_in_the_parking_lot(reader: Reader, database: Database) -> None:
+    park(database)
+    note(database, seconds(60))
+    reader.open(UNMATCHED).submit("Open all in the parking lot")
+    assert (reader.path, len(reader.rows())) == ("/ops/receipts", 1)
+
+
+@pytest.mark.parametrize("path", ["prb_x", "prb_01k8z3r5t6e8vbyq0h4n2m7c9d", "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"])
+def test_what_is_no_problem_is_not_found(reader: Reader, path: str) -> None:
+    assert "There is no problem with this id" in reader.open(f"/ops/problems/{path}", 404).text
+    reader.post(f"/ops/problems/{path}", 404, action="resolve")
