@@ -26,11 +26,13 @@ from receiptsvc.store.health.health_log import watch_for_workers
 from receiptsvc.store.inbox.writer import open_writer
 from receiptsvc.web.app import create_app
 from receiptsvc.web.http import auth, context
-from receiptsvc.web.ops import cookies, incident
+from receiptsvc.web.ops import cookies, incident, now, presence
 from receiptsvc.web.ops.pages import PREFIX
 
 MONITORING_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})  # answered while all threads wait for the database
 THREADS = 16  # for Flask
+
+_MAX_LEAVE_SECONDS = 1.0  # the database may be away
 
 
 def make() -> Application:
@@ -85,7 +87,7 @@ def make() -> Application:
         probe_storage=lambda seconds: loop.run(seconds, group_commit.probe),
         page_database=_open_for_page(settings),
     )
-    _keep_looking(flask, settings, stop)
+    _keep_looking(flask, settings, database, stop)
     api = WsgiBridge(
         flask,
         threads=THREADS,
@@ -108,19 +110,33 @@ def make() -> Application:
     )
 
 
-def _keep_looking(flask: Flask, settings: Settings, stop: threading.Event) -> None:
+def _keep_looking(flask: Flask, settings: Settings, database: Database, stop: threading.Event) -> None:
     """Look at the service from time to time, in threads of their own: for problems, and for the ops page."""
     with flask.app_context():
         look_for_problems = context.problems().keep_looking
     threading.Thread(target=look_for_problems, args=(stop,), name="problems", daemon=True).start()
     if settings.has_ops_page:
         threading.Thread(target=incident.keep_looking, args=(flask, stop), name="look", daemon=True).start()
+        threading.Thread(target=now.prepare, args=(flask,), name="templates", daemon=True).start()
+        _show_presence(database, stop)
 
 
 def _open_for_page(settings: Settings) -> Database | None:
     """The database by a connection of the ops page's own; None where there is none left for it."""
     connections = settings.connection_shares.page * settings.has_ops_page
     return Database(settings.database_url, pool_size=connections, busy_seconds=0.5) if connections else None
+
+
+def _show_presence(database: Database, stop: threading.Event) -> None:
+    """Have the database show that this process runs, until it ends."""
+    thread = threading.Thread(target=presence.keep_shown, args=(database, stop), name="presence", daemon=True)
+    thread.start()
+
+    def leave() -> None:
+        stop.set()
+        thread.join(_MAX_LEAVE_SECONDS)
+
+    atexit.register(leave)
 
 
 try:

@@ -23,7 +23,7 @@ import click
 import psycopg
 from sqlalchemy.engine import make_url
 
-from benchmarks import frozen, machine, measures, runs, samples, seed
+from benchmarks import frozen, live, machine, measures, runs, samples, seed
 from benchmarks.looks import Looks
 from benchmarks.samples import Sample
 from benchmarks.tools import BenchError, need
@@ -74,6 +74,11 @@ class Visitor:
         """Send a form."""
         return self._ask("POST", path, form)
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What each request has: the session's cookie among it."""
+        return self._headers
+
     def close(self) -> None:
         """Close the connection; the next request opens a new one."""
         self._connection.close()
@@ -122,6 +127,7 @@ def measure(scale: int, requests: int, keep: Path | None) -> tuple[dict[str, flo
             values = _measure_pages(visitor, chosen, parked, requests, facts)
             with browser.started(folder / "browser") as tab:
                 values |= Looks(stack, tab, [each for each in chosen if _is_long(each)]).measure(facts)
+            values |= live.measure(stack, url, visitor.headers, facts)
             values |= _measure_frozen(visitor, url, chosen, facts)
     return values, facts
 
@@ -214,7 +220,7 @@ def _measure_pages(
 def _ask_all(visitor: Visitor, about: tuple[Sample, Sample], parked: str) -> Timed:
     """Every kind of page once. `about`: a message of a conversation of 1,000, and one of a conversation of two."""
     long, pair = about
-    yield "start", visitor.get("/ops")
+    yield "now, the first page", visitor.get("/ops")
     yield "sessions", visitor.get("/ops/sessions")
     yield from _search(visitor, long, pair, parked)
     yield from _read_lists(visitor, pair)

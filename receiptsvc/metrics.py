@@ -6,6 +6,7 @@ gauge that is stored here would need `multiprocess.mark_process_dead` when a pro
 """
 
 import os
+from collections import Counter as Counts
 from collections.abc import Iterator, Mapping
 from functools import cache
 
@@ -68,6 +69,19 @@ def count_answers() -> Mapping[str, int]:
     """How many callbacks this process has answered, by the status of the answer."""
     samples = [sample for metric in _ANSWERS.collect() for sample in metric.samples if sample.name.endswith("_count")]
     return {sample.labels["status"]: int(sample.value) for sample in samples}
+
+
+def count_durations() -> Mapping[float, int]:
+    """How many callbacks this process has answered, by how long that took: in seconds, each up to a class's end."""
+    within: Counts[float] = Counts()
+    for metric in _ANSWERS.collect():
+        for sample in metric.samples:
+            if sample.name.endswith("_bucket"):
+                within[float(sample.labels["le"])] += int(sample.value)
+    counts, before = {}, 0
+    for longest, count in sorted(within.items()):
+        counts[longest], before = count - before, count
+    return counts
 
 
 class _GaugeCollector(Collector):

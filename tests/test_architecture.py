@@ -74,6 +74,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "worker": (
         {
+            "__init__",
             "config",
             "domain",
             "dynmark",
@@ -184,6 +185,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "web/ops": (
         {
+            "__init__",
             "config",
             "domain",
             "dynmark/readers",
@@ -192,6 +194,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
             "logs",
             "metrics",
             "passwords",
+            "server",
             "spool",
             "store/access",
             "store/core",

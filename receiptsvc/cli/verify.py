@@ -3,14 +3,17 @@
 import json
 from collections import Counter
 from dataclasses import asdict
+from datetime import datetime
 
 import click
 
 from receiptsvc.cli.terminal import databases, display
 from receiptsvc.cli.terminal.options import json_option
 from receiptsvc.config import Settings
+from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.store.core import database_faults
-from receiptsvc.store.health import verification
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.health import last_verification, verification
 
 
 @click.command()
@@ -27,10 +30,13 @@ def verify(ctx: click.Context, *, as_json: bool) -> None:
     settings = Settings.from_env()
     name = database_faults.describe(settings.database_url)
     with databases.opened(settings) as database:
+        database.read_clock()
+        began_at = database.clock.now()
         for fault in verification.verify(database, tally=tally):
             faults.append(fault)
             if not as_json:
                 click.echo(f"{fault.what}, {fault.where}: expected {fault.expected}, found {fault.found}")
+        _keep(database, began_at, faults=len(faults), receipts=tally["receipts"])
     if as_json:
         click.echo(
             json.dumps({"database": name, "checked": tally, "faults": [asdict(fault) for fault in faults]}, indent=2)
@@ -39,3 +45,14 @@ def verify(ctx: click.Context, *, as_json: bool) -> None:
         checked = ", ".join(f"{kind} {count}" for kind, count in tally.items())
         click.echo(f"{display.count(len(faults), 'fault')} in {name} ({checked})")
     ctx.exit(1 if faults else 0)
+
+
+def _keep(database: Database, began_at: datetime, *, faults: int, receipts: int) -> None:
+    """Keep how it ended, for the ops page. A database that takes no writes, such as a standby, can be verified too."""
+    try:
+        with database.transaction() as session:
+            last_verification.keep(
+                session, began_at=began_at, ended_at=database.clock.now(), faults=faults, receipts=receipts
+            )
+    except StorageUnavailable as error:
+        click.echo(f"the ops page will not show this: {error}", err=True)

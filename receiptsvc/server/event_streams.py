@@ -26,6 +26,7 @@ from gevent.event import Event as GeventEvent
 
 from receiptsvc import logs
 from receiptsvc.domain.errors import StorageUnavailable
+from receiptsvc.server.loop_stream import LoopStream
 from receiptsvc.server.threads import NativeThreads
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.messages import change_feed
@@ -222,7 +223,7 @@ class Feed:
         return Frame(event.position, event.labels, f"id: {event.position}\nevent: {name}\ndata: {data}\n\n".encode())
 
 
-class Stream:
+class Stream(LoopStream):
     """One stream, to be iterated once, on the loop. Its pieces are text/event-stream.
 
     It tells its position at its start and in its heartbeats: a client that reconnects there misses nothing, and no

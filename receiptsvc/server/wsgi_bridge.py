@@ -23,7 +23,7 @@ from receiptsvc.server.admission import (
     read_body,
 )
 from receiptsvc.server.application import STOPPING, Connection, connection_of
-from receiptsvc.server.event_streams import Stream
+from receiptsvc.server.loop_stream import LoopStream
 from receiptsvc.server.threads import NativeThreads, Result
 
 MAX_PIECE_SECONDS = 60.0  # for a client to take a piece of a long answer: it may have to process it first
@@ -82,7 +82,7 @@ class WsgiBridge:
 
     The loop reads a body first, and only if the key is right. Without a right key the application gets an empty body,
     and refuses the request in its own words. It also gets an empty body in place of one over `max_bytes`: it then sees
-    the claimed length, or `max_bytes` + 1. A `Stream` that it answers with needs no thread: the loop serves it.
+    the claimed length, or `max_bytes` + 1. A `LoopStream` that it answers with needs no thread: the loop serves it.
 
     Below `page_path` a browser shows a session in place of a key, which only the application can check. There bodies
     are forms: short, and read without a key, of a stranger only as much as a sign-in needs. These pages have threads of
@@ -219,7 +219,7 @@ class WsgiBridge:
 
         chunks, pieces, first = run(self._begin, environ, start)
         start_response(*calls[0])
-        if isinstance(chunks, Stream):
+        if isinstance(chunks, LoopStream):
             chunks.end_on(environ.get(STOPPING))
             return chunks
         has_length = any(name.lower() == "content-length" for name, _ in calls[0][1])
@@ -228,7 +228,7 @@ class WsgiBridge:
     def _begin(self, environ: WSGIEnvironment, start: StartResponse) -> tuple[Any, Iterator[bytes], bytes | None]:
         """On a thread: call the application and take the first piece, which is the whole of most answers."""
         chunks = self._inner(environ, start)
-        if isinstance(chunks, Stream):
+        if isinstance(chunks, LoopStream):
             return chunks, iter(()), None
         pieces = iter(chunks)
         return chunks, pieces, next(pieces, None)

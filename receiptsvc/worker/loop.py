@@ -16,7 +16,7 @@ from time import monotonic
 
 from sqlalchemy import or_, select
 
-from receiptsvc import logs, problem_looks
+from receiptsvc import __version__, logs, problem_looks
 from receiptsvc.config import Settings
 from receiptsvc.domain.backoff import Backoff
 from receiptsvc.domain.callback_reader import CallbackReader
@@ -247,6 +247,7 @@ def _beat(database: Database, queue: PendingQueue, fault: GatewayFault | None, *
             clock_ahead_seconds=database.clock.ahead_seconds,
             gateway_fault=fault.text if fault is not None else None,
             gateway_fault_at=fault.since if fault is not None else None,
+            version=__version__,
         )
         queue.has_company = len(heartbeats.find_alive(session, "worker", now)) > 1
     queue.mark_next(killed * _BATCH)

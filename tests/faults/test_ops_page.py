@@ -111,3 +111,57 @@ def test_a_page_that_is_open_says_that_it_has_no_answer_and_goes_on_with_the_dat
             return bool(tab.run("document.querySelector('.verdict') !== null"))
 
         until("the page is back", looks_well)
+
+
+IS_LIVE = "document.querySelector('#live').innerText.startsWith('Live: read at')"
+IS_NOT_LIVE = "document.querySelector('#live').innerText.startsWith('Not live since')"
+
+
+@pytest.mark.skipif(chromium.find() is None, reason="there is no Chromium: apt-get install chromium")
+def test_the_first_page_says_since_when_it_is_not_live(server: Server, stack: Stack, tmp_path: Path) -> None:
+    with chromium.started(tmp_path / "browser") as tab:
+        tab.open(f"{stack.url}/ops/sign-in")
+        tab.fill("#secret", stack.api_key)
+        tab.follow("document.querySelector('form.fields').requestSubmit()")
+        until("it is live", lambda: tab.run(IS_LIVE))
+        tab.run("document.body.dataset.loaded = 'once'")
+        stack.client().send([{"recipients": ["447700900123"], "text": "Hello"}])
+        waiting = "document.querySelector('#numbers').innerText.includes('1 to go out, the first for')"
+        until("the message is told", lambda: tab.run(waiting))
+        with server.frozen():
+            until("it says that the database is silent", lambda: tab.run(IS_NOT_LIVE))
+            until("the line says so", lambda: "not answered in time" in tab.run("line()"))
+            assert tab.run(waiting), "what it showed stays"
+        until("it is live again", lambda: tab.run(IS_LIVE), seconds=60)
+        stack.stop("web")
+        until("it says that nothing comes", lambda: tab.run(IS_NOT_LIVE))
+        until("it says so aloud", lambda: "Not live since" in tab.run("document.querySelector('#said').textContent"))
+        stack.start("web")
+        until("it is live again", lambda: tab.run(IS_LIVE), seconds=60)
+        assert tab.run("document.body.dataset.loaded") == "once"
+        tab.run("fetch('/ops/sign-out', { method: 'POST', redirect: 'manual' }).then(() => 0)")
+        until("the stream has ended with the session", lambda: tab.run(IS_NOT_LIVE))
+        assert tab.run(IS_NOT_LIVE)
+
+
+def test_two_web_processes_tell_the_same(start_web: StartWeb, postgresql_url: str) -> None:
+    stack = start_web(postgresql_url, WEB_CONCURRENCY="2")
+    stack.client().send([{"recipients": [f"44770090000{number}"], "text": "Hello"} for number in range(3)])
+
+    def tell() -> set[str]:
+        """What is told over connections of their own, each to one of the processes."""
+        told = set()
+        for _ in range(12):
+            with local_session() as session:
+                session.headers.update(OWN)
+                session.cookies.update(cookies)
+                page = session.get(f"{stack.url}/ops", timeout=10).text
+            found = re.search(r"<dt>Waiting</dt><dd>(\d+)", page), re.search(r"<dt>Web</dt><dd>(\d+) of release", page)
+            told.add("; ".join(each[1] if each else "none" for each in found))
+        return told
+
+    with local_session() as session:
+        session.headers.update(OWN)
+        assert sign_in(stack, session).status_code == 200
+        cookies = session.cookies.get_dict()
+        until("both tell the same", lambda: tell() == {"3; 2"})

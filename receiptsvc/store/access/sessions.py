@@ -81,6 +81,15 @@ def find(session: Session, secret: str, now: datetime) -> OpsSession | None:
     return session.scalars(query).one_or_none()
 
 
+def find_open(session: Session, session_ids: Collection[UUID], now: datetime) -> Sequence[UUID]:
+    """Which of these sessions have not ended, and their users not been disabled."""
+    if not session_ids:
+        return []
+    query = select(OpsSession.id).outerjoin(User, User.id == OpsSession.user_id)
+    is_asked = OpsSession.id.in_(session_ids)
+    return session.scalars(query.where(is_asked, *_open(now), User.disabled_at.is_(None))).all()
+
+
 def touch(session: Session, session_id: UUID, now: datetime) -> None:
     """Note that a session is in use."""
     session.execute(update(OpsSession).where(OpsSession.id == session_id).values(seen_at=now))

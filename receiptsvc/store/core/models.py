@@ -572,7 +572,10 @@ class Counter(Base):
 
 
 class Heartbeat(Base):
-    """When a process last reported that it is running, and what its calls show to be wrong with the gateway."""
+    """When a process last reported that it is running, and what its calls show to be wrong with the gateway.
+
+    `process`: `worker:` or `web:`, its host and its process id.
+    """
 
     __tablename__ = "heartbeats"
 
@@ -581,6 +584,31 @@ class Heartbeat(Base):
     clock_ahead_seconds: Mapped[float] = mapped_column(server_default="0")  # its own clock before the database's
     gateway_fault: Mapped[str | None]
     gateway_fault_at: Mapped[datetime | None]
+    version: Mapped[str | None]  # of its release; earlier ones did not tell it
+
+
+class Minute(Base):
+    """What the kept counts added up to in a minute. See `store.health.minutes`."""
+
+    __tablename__ = "minutes"
+
+    minute: Mapped[datetime] = mapped_column(primary_key=True)  # its beginning
+    read_at: Mapped[datetime]
+    totals: Mapped[dict[str, Any]]
+    reports: Mapped[dict[str, Any]]
+
+
+class LastVerification(Base):
+    """One row, once `verify` has run to its end: how it ended the last time."""
+
+    __tablename__ = "last_verification"
+    __table_args__ = (CheckConstraint("id = 1", name="id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    began_at: Mapped[datetime]
+    ended_at: Mapped[datetime]
+    faults: Mapped[int]
+    receipts: Mapped[int] = mapped_column(BigInteger)  # that were checked
 
 
 class User(Base):

@@ -1,4 +1,4 @@
-"""Heartbeats: each worker reports every few seconds that it is running. A killed worker leaves its heartbeat behind."""
+"""Heartbeats: each process reports again and again that it is running. A killed one leaves its heartbeat behind."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.models import Heartbeat
 
-UNSEEN_AFTER = timedelta(seconds=15)  # a process that has not reported for so long counts as gone
+UNSEEN_AFTER = timedelta(seconds=15)  # a worker that has not reported for so long counts as gone
+WEB_UNSEEN_AFTER = timedelta(seconds=75)  # a web process, which reports twice a minute
 
 
 def beat(
@@ -20,10 +21,12 @@ def beat(
     clock_ahead_seconds: float = 0.0,
     gateway_fault: str | None = None,
     gateway_fault_at: datetime | None = None,
+    version: str | None = None,
 ) -> None:
     """Store that this process is running, and by how much its clock is ahead of the database's.
 
     `gateway_fault`: what its calls show to be wrong with the gateway, since `gateway_fault_at`.
+    `version`: of its release.
     """
     statement = bulk.upsert(session, Heartbeat)
     values = {
@@ -31,6 +34,7 @@ def beat(
         "clock_ahead_seconds": clock_ahead_seconds,
         "gateway_fault": gateway_fault,
         "gateway_fault_at": gateway_fault_at,
+        "version": version,
     }
     session.execute(
         statement.on_conflict_do_update(index_elements=["process"], set_=values), {"process": process, **values}
@@ -71,9 +75,11 @@ def find_last_seen(session: Session, kind: str) -> datetime | None:
     return session.scalar(select(func.max(Heartbeat.seen_at)).where(of_kind))
 
 
-def find_alive(session: Session, kind: str, now: datetime) -> Sequence[Heartbeat]:
+def find_alive(
+    session: Session, kind: str, now: datetime, unseen_after: timedelta = UNSEEN_AFTER
+) -> Sequence[Heartbeat]:
     """The heartbeats of the processes of a kind, such as `worker`, that reported lately."""
     query = select(Heartbeat).where(
-        Heartbeat.process.startswith(f"{kind}:", autoescape=True), Heartbeat.seen_at > now - UNSEEN_AFTER
+        Heartbeat.process.startswith(f"{kind}:", autoescape=True), Heartbeat.seen_at > now - unseen_after
     )
     return session.scalars(query.order_by(Heartbeat.process)).all()

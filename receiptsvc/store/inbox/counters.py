@@ -22,6 +22,9 @@ CALLBACKS = "callbacks"
 REFUSED = "refused"  # callbacks answered 403, and those that the server refused by itself
 SLOW_ANSWERS = "answers_over_1s"
 SLOWEST_ANSWER = "slowest_answer_milliseconds"  # a maximum, not a sum
+TAKEN = "taken"  # messages that the gateway has taken, when its answer was recorded
+
+_ANSWERED = "answered_within_"  # and the longest duration of a class, in seconds: answers to callbacks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +96,22 @@ def read(session: Session) -> Ledger:
             .limit(1)
         ),
     )
+
+
+def add_answers(session: Session, counts: Mapping[float, int]) -> None:
+    """Add answers to callbacks, by the class of how long they took: its longest duration in seconds."""
+    add(session, {f"{_ANSWERED}{longest:g}": count for longest, count in counts.items()})
+
+
+def read_totals(session: Session) -> dict[str, int]:
+    """The sums of all counters by their names, but of maxima."""
+    query = select(Counter.name, func.sum(Counter.value)).where(Counter.name != SLOWEST_ANSWER)
+    return {name: int(total) for name, total in session.execute(query.group_by(Counter.name))}
+
+
+def answers_in(totals: Mapping[str, int]) -> dict[float, int]:
+    """The answers to callbacks in such sums, by the longest duration of their class in seconds."""
+    return {float(name.removeprefix(_ANSWERED)): count for name, count in totals.items() if name.startswith(_ANSWERED)}
 
 
 def count_rows(session: Session) -> dict[ReceiptOutcome, int]:

@@ -20,7 +20,7 @@ Each process adds to its own slot, as with the counters of the ledger; a reader 
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -169,6 +169,19 @@ def stream(session: Session, hour: datetime | None = None) -> Iterator[tuple[Cou
         query = query.where(HourlyCount.hour == hour)
     for row in session.execute(query.execution_options(yield_per=_FETCH_ROWS)):
         yield CountKey._make(row[:-1]), int(row[-1])
+
+
+def read_reports(session: Session, hours: Collection[datetime]) -> dict[datetime, Counter[str]]:
+    """What was reported in each of these hours, by status or UNMAPPED: the counts of `codes`, added up."""
+    query = (
+        select(HourlyCount.hour, HourlyCount.label, func.sum(HourlyCount.value))
+        .where(bulk.among(session, HourlyCount.hour, hours), HourlyCount.kind == CODES)
+        .group_by(HourlyCount.hour, HourlyCount.label)
+    )
+    found: dict[datetime, Counter[str]] = {hour: Counter() for hour in hours}
+    for hour, label, count in session.execute(query):
+        found[hour][code_of(label).status] += int(count)
+    return found
 
 
 def add(session: Session, counts: Counter[CountKey]) -> None:

@@ -33,7 +33,7 @@ from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core import bulk, topics
 from receiptsvc.store.core.models import Attempt, Message, SendingAccount
 from receiptsvc.store.core.topics import Topic
-from receiptsvc.store.inbox import parking
+from receiptsvc.store.inbox import counters, parking
 from receiptsvc.store.messages import transitions
 from receiptsvc.store.outbound import accounts, send_gate
 from receiptsvc.store.outbound.accounts import Call
@@ -131,6 +131,9 @@ def record_results(
     transitions.link_transactions(session, given, "answer", now)
     transitions.record(session, locked, entries, now, calls=calls)
     parking.release(session, transaction_ids=transaction_ids, client_refs=client_refs, now=now)
+    taken = sum(end.result.outcome is SendOutcome.TAKEN for end in judged.ended.values())
+    if taken:  # the last that this transaction locks: others wait for it
+        counters.add(session, {counters.TAKEN: taken})
     return judged.has_decided
 
 

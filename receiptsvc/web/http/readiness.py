@@ -19,6 +19,7 @@ from receiptsvc import logs
 from receiptsvc.config import Settings
 from receiptsvc.domain import gateway_clock
 from receiptsvc.domain.errors import NotMigrated, StorageUnavailable, TooNew
+from receiptsvc.domain.gateway_clock import Vote
 from receiptsvc.domain.inbox import Kept, ReceiptOutcome
 from receiptsvc.domain.sentences import agree
 from receiptsvc.dynmark.transports import IGNORE_REPEATS
@@ -76,6 +77,22 @@ ProbeStorage = Callable[[float], Kept]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What a look at the database reads, all of it from one snapshot. `overdue`: messages that stay `send_unknown`."""
+
+    at: datetime
+    is_current: bool
+    state: ServiceState
+    gate: SendGate
+    impaired: Sequence[ImpairedAccount]
+    is_slice_ready: bool
+    overdue: int
+    crowd: Crowd | None
+    votes: Sequence[Vote]
+    too_many_connections: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Look:
     """What a look at the database found, and when."""
 
@@ -108,7 +125,7 @@ class ReadinessProbe:
         check = self._begin_check(now)
         destination = self._probe_storage(MAX_WAIT_SECONDS) if self._probe_storage is not None else None
         away = [Finding("database_away", DATABASE_AWAY)] if destination is Kept.IN_SPOOL else []
-        rest = self._describe_spool() + self._describe_settings()
+        rest = self.describe_process()
         try:
             return away + _wait(check, deadline) + rest
         except StorageUnavailable as error:
@@ -134,6 +151,51 @@ class ReadinessProbe:
     def read_state(self, session: Session, now: datetime) -> ServiceState:
         """How the service does, for who has a session already."""
         return service_state.read(session, now, listed_kids=self._kids)
+
+    def describe_process(self) -> list[Finding]:
+        """What is amiss beside the database: with the spool of this host, and with this process's settings."""
+        return self._describe_spool() + self._describe_settings()
+
+    def read(self, session: Session, now: datetime) -> Facts:
+        """Read all that a look needs."""
+        return Facts(
+            at=now,
+            is_current=schema.is_current(session.connection()),
+            state=self.read_state(session, now),
+            gate=send_gate.read(session),
+            impaired=accounts.read_impaired(session, IGNORE_REPEATS),
+            is_slice_ready=time_slices.is_ready(session, now),
+            overdue=call_results.count_overdue(session, now - timedelta(seconds=self._settings.resend_for_seconds)),
+            crowd=pending.find_crowd(session),
+            votes=self.votes.read(session, now),
+            too_many_connections=connection_limits.find_fault(session, self._settings.database_connections, now),
+        )
+
+    def judge(self, facts: Facts) -> Look:
+        """What of it is not as it should be. It is the last look from now on. The session that read it has ended."""
+        state, impaired = facts.state, facts.impaired
+        found = [] if state.workers else [Finding("worker_unseen", WORKER_UNSEEN)]
+        misfit = None if facts.is_current else self._find_misfit()
+        found += [misfit] if misfit else []
+        found += [] if facts.is_slice_ready else [Finding("time_slice_missing", TIME_SLICE_MISSING)]
+        of_gate = send_gate.describe(facts.gate)
+        of_accounts = [reason for reason in accounts.describe(impaired) if reason not in of_gate]
+        found += [Finding("sending_held", f"{each}{_REMEDIES.get(each, '')}", each) for each in of_accounts + of_gate]
+        found += [Finding("receipts_crowd", facts.crowd.describe())] if facts.crowd is not None else []
+        unknown = agree(facts.overdue, "message stays send_unknown", "messages stay send_unknown")
+        found += [Finding("send_unknown_overdue", unknown)] if facts.overdue else []
+        too_many = facts.too_many_connections
+        found += [Finding("connections_exceed", too_many)] if too_many else []
+        found += service_state.describe(state)
+        gateway = gateway_clock.describe(facts.votes, facts.at)
+        found += [Finding("gateway_clock", f"{gateway}: DYNMARK_TIMEZONE?")] if gateway else []
+        clocks = [("a worker's", worker.clock_ahead_seconds) for worker in state.workers]
+        clocks.append(("the web process's", self._database.clock.ahead_seconds))
+        skews = filter(None, (describe_skew(*clock) for clock in clocks))
+        found += [Finding("clock_differs", skew) for skew in skews]
+        found += [] if self._settings.account else [Finding("sending_not_configured", SENDING_NOT_CONFIGURED)]
+        self.last_look = look = Look(at=facts.at, gauges=_gauges(facts), findings=found)
+        return look
 
     def _describe_spool(self) -> list[Finding]:
         try:
@@ -194,48 +256,13 @@ class ReadinessProbe:
 
     def _check_database(self, now: datetime) -> list[Finding]:
         with self._database.reading() as session:
-            is_current = schema.is_current(session.connection())
-            state = self.read_state(session, now)
-            gate, impaired = send_gate.read(session), accounts.read_impaired(session, IGNORE_REPEATS)
-            is_slice_ready = time_slices.is_ready(session, now)
-            overdue = call_results.count_overdue(session, now - timedelta(seconds=self._settings.resend_for_seconds))
-            crowd = pending.find_crowd(session)
-            votes = self.votes.read(session, now)
-            too_many = connection_limits.find_fault(session, self._settings.database_connections, now)
-        gauges = _gauges(state=state, gate=gate, impaired=impaired, crowd=crowd, overdue=overdue, now=now)
-        found = [] if state.workers else [Finding("worker_unseen", WORKER_UNSEEN)]
-        misfit = None if is_current else self._find_misfit()
-        found += [misfit] if misfit else []
-        found += [] if is_slice_ready else [Finding("time_slice_missing", TIME_SLICE_MISSING)]
-        of_gate = send_gate.describe(gate)
-        of_accounts = [reason for reason in accounts.describe(impaired) if reason not in of_gate]
-        found += [Finding("sending_held", f"{each}{_REMEDIES.get(each, '')}", each) for each in of_accounts + of_gate]
-        found += [Finding("receipts_crowd", crowd.describe())] if crowd is not None else []
-        unknown = agree(overdue, "message stays send_unknown", "messages stay send_unknown")
-        found += [Finding("send_unknown_overdue", unknown)] if overdue else []
-        found += [Finding("connections_exceed", too_many)] if too_many else []
-        found += service_state.describe(state)
-        gateway = gateway_clock.describe(votes, now)
-        found += [Finding("gateway_clock", f"{gateway}: DYNMARK_TIMEZONE?")] if gateway else []
-        clocks = [("a worker's", worker.clock_ahead_seconds) for worker in state.workers]
-        clocks.append(("the web process's", self._database.clock.ahead_seconds))
-        skews = filter(None, (describe_skew(*clock) for clock in clocks))
-        found += [Finding("clock_differs", skew) for skew in skews]
-        found += [] if self._settings.account else [Finding("sending_not_configured", SENDING_NOT_CONFIGURED)]
-        self.last_look = Look(at=now, gauges=gauges, findings=found)
-        return found
+            facts = self.read(session, now)
+        return list(self.judge(facts).findings)
 
 
-def _gauges(
-    *,
-    state: ServiceState,
-    gate: SendGate,
-    impaired: Sequence[ImpairedAccount],
-    crowd: Crowd | None,
-    overdue: int,
-    now: datetime,
-) -> Mapping[str, float]:
+def _gauges(facts: Facts) -> Mapping[str, float]:
     """The values of GAUGES, but for those that need no database."""
+    state, gate, impaired, crowd, now = facts.state, facts.gate, facts.impaired, facts.crowd, facts.at
     ledger, faults = state.ledger, state.gateway_faults
     return {
         "receipts_of_one_sender": crowd.size if crowd is not None else 0,
@@ -243,7 +270,7 @@ def _gauges(
         + sum(account.refused_at is not None for account in impaired),
         "sending_account_suspected": sum(account.suspected_at is not None for account in impaired),
         "sending_paused": int(gate.paused_at is not None),
-        "send_unknown_overdue": overdue,
+        "send_unknown_overdue": facts.overdue,
         "workers": len(state.workers),
         "gateway_amiss_seconds": max(((now - since).total_seconds() for _, since in faults), default=0),
         "receipts_late_seconds": state.receipts_late_seconds,

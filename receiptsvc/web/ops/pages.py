@@ -103,7 +103,7 @@ def reveals() -> bool:
 
 def is_of_a_part() -> bool:
     """Whether a script of the page asks, for a part of it, and no person."""
-    return "HX-Request" in request.headers
+    return "HX-Request" in request.headers or request.headers.get("Accept") == "text/event-stream"
 
 
 @contextmanager

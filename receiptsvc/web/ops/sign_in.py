@@ -32,13 +32,6 @@ _WRONG = "The name, the password or the key is not right, or the user is disable
 _TOO_MANY = f"Sign-ins were tried too often. Wait {int(guesses.WAIT.total_seconds() // 60)} minutes, then try again."
 
 
-@blueprint.get("")
-@signed_in
-def read_start() -> Response:
-    """The start page."""
-    return render("start.html")
-
-
 @blueprint.get("/<path:rest>")
 @signed_in
 def find_nothing(rest: str) -> Response:  # noqa: ARG001 - any address

@@ -97,3 +97,20 @@ def test_what_is_stored_of_a_key_tells_nothing_without_the_sessions_secret() -> 
     digest = sessions.key_digest_of("secret of a session", "secret of a key")
     assert digest != sessions.key_digest_of("another session's", "secret of a key")
     assert digest != sessions.key_digest_of("secret of a session", "another key's")
+
+
+def test_which_sessions_are_open_is_told_of_many_at_once(database: Database) -> None:
+    with database.transaction() as session:
+        user = users.add(session, "anna", "hash", BY, T0)
+        session.flush()
+        anna = Who(name="anna", user_id=user.id)
+        [(_, ended), (_, idle), (_, disabled), (_, open_one)] = [
+            sessions.begin(session, who, now)
+            for who, now in ((KEY, T0), (KEY, T0 - timedelta(hours=2)), (anna, T0), (KEY, T0))
+        ]
+        sessions.end(session, KEY.actor, [ended], T0)
+        users.disable(session, "anna", BY, T0)
+    with database.reading() as session:
+        found = sessions.find_open(session, [ended, idle, disabled, open_one], T0)
+        assert list(found) == [open_one]
+        assert list(sessions.find_open(session, [], T0)) == []

@@ -10,6 +10,7 @@ from receiptsvc.domain.messages import SendOutcome, SendResult
 from receiptsvc.domain.retry_policy import RepeatPolicy
 from receiptsvc.domain.statuses import Report, Source, Status
 from receiptsvc.store.core.db import Database
+from receiptsvc.store.inbox import counters
 from receiptsvc.store.messages import transitions
 from receiptsvc.store.outbound import call_results, claims
 from receiptsvc.store.outbound.call_results import AttemptResult
@@ -344,3 +345,15 @@ def test_a_refusal_that_comes_after_another_attempt_was_taken_fails_nothing(data
     end(database, 72, message_id, 2, SendOutcome.TAKEN, transaction_id="815")
     end(database, 73, message_id, 1, SendOutcome.REFUSED, code="12")
     assert read_message(database, message_id).status == "submitted"
+
+
+def test_messages_that_the_gateway_has_taken_are_counted_once_each(database: Database) -> None:
+    first, second, third = accept(database, *(message(f"44770090000{n}") for n in range(3)))
+    claim(database, 0)
+    end(database, 1, first, 1, SendOutcome.TAKEN)
+    end(database, 1, second, 1, SendOutcome.UNCLEAR)
+    end(database, 1, third, 1, SendOutcome.REFUSED)
+    claim(database, 20)
+    end(database, 21, second, 2, SendOutcome.TAKEN)
+    with database.reading() as session:
+        assert counters.read_totals(session)[counters.TAKEN] == 2

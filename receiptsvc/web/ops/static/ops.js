@@ -31,6 +31,74 @@ function tell(isAway) {
   if (away) away.hidden = !isAway || document.querySelector(".late") !== null;
 }
 
+// The first page is fed by one stream. It is left while nobody looks: a browser has six connections to a host, for all
+// its tabs. A browser comes again by itself after a break, but not after an answer that is no stream.
+const SILENT_MS = 10000, AGAIN_MS = 15000, SAY_MS = 5000;
+const feed = document.querySelector("[data-stream]");
+const line = () => document.querySelector("#verdict h1")?.textContent ?? "";
+let source, opened = 0, heard = 0, at, isLive = true, sayAt = 0, saying;
+
+function listen() {
+  source?.close();
+  source = undefined;
+  if (document.hidden) return;
+  const have = [...document.querySelectorAll("[data-tag]")].map((part) => part.dataset.tag);
+  source = new EventSource(`${feed.dataset.stream}?have=${have}`);
+  opened = heard = performance.now();
+  for (const name of ["verdict", "numbers", "charts"]) source.addEventListener(name, show);
+  source.addEventListener("tick", (event) => {
+    const tick = JSON.parse(event.data);
+    heard = performance.now();
+    at = tick.at ?? at;
+    tellLive(tick.isLive);
+  });
+  source.addEventListener("error", () => tellLive(false));
+}
+
+// A part is replaced, but what was opened in it stays open, and the focus where it was.
+function show(event) {
+  const part = document.getElementById(event.type);
+  const wasOpen = [...part.querySelectorAll("details[open]")].map((each) => each.id);
+  const place = [...part.querySelectorAll("a, summary, [tabindex]")].indexOf(document.activeElement);
+  const before = line();
+  part.innerHTML = event.data;
+  part.dataset.tag = event.lastEventId;
+  for (const id of wasOpen) document.getElementById(id)?.setAttribute("open", "");
+  if (place >= 0) part.querySelectorAll("a, summary, [tabindex]")[place]?.focus({ preventScroll: true });
+  localise(part);
+  if (line() !== before) say(line());
+}
+
+function tellLive(isNow) {
+  const time = at ? written.format(new Date(at)) : "this page was opened";
+  if (isNow !== isLive) say(isNow ? "Live again." : `Not live since ${time}.`);
+  isLive = isNow;
+  const live = document.getElementById("live");
+  live.className = isNow ? "hint" : "notice warn";
+  live.firstChild.data = isNow ? `Live: read at ${time}. ` : `Not live since ${time}. `;
+}
+
+// Aloud at most once in 5 s, and then what is newest.
+function say(text) {
+  clearTimeout(saying);
+  saying = setTimeout(() => {
+    sayAt = performance.now() + SAY_MS;
+    document.getElementById("said").textContent = text;
+  }, Math.max(0, sayAt - performance.now()));
+}
+
+function keepListening() {
+  const now = performance.now();
+  if (source && now - heard > SILENT_MS) tellLive(false);
+  if (source?.readyState === EventSource.CLOSED && now - opened > AGAIN_MS) listen();
+}
+
+if (feed) {
+  listen();
+  setInterval(keepListening, 1000);
+  document.addEventListener("visibilitychange", listen);
+}
+
 localise(document);
 setTimeout(watch, document.querySelector(".late[hx-get]") ? 3000 : 5000);
 document.addEventListener("htmx:after:request", (event) => tell(event.detail.ctx.response.status >= 500));

@@ -1,0 +1,21 @@
+"""An answer that the event loop makes: it has a greenlet and takes no thread, however long it goes on."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+
+class LoopStream(ABC):
+    """Such an answer, to be iterated once, on the loop. `WsgiBridge` knows it by its class."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[bytes]:
+        """Its pieces."""
+
+    @abstractmethod
+    def end_on(self, stopping: Any) -> None:
+        """End when this gevent event is set; None if there is no server that could stop."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End it: its client has left, or it can't go on."""

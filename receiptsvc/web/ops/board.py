@@ -1,0 +1,253 @@
+"""What the first page shows, read once for all who look: one snapshot a process, made again while somebody looks.
+
+However many pages are open, one thread reads at a time, and at most every few seconds. While the database is away the
+last snapshot stays, and says since when it is no more than that.
+"""
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from threading import Lock, Thread
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+from flask import Flask, render_template
+from sqlalchemy.orm import Session
+
+from receiptsvc import logs
+from receiptsvc.domain.errors import ReceiptsvcError, StorageUnavailable
+from receiptsvc.server.page_feed import Made, PageFeed, Part
+from receiptsvc.spool.backlog import SpoolState
+from receiptsvc.store.core import database_faults
+from receiptsvc.store.health.service_state import Finding
+from receiptsvc.store.outbound import next_due
+from receiptsvc.store.queries import statistics
+from receiptsvc.store.queries.statistics import By, Line, StatisticsCache, TooManyCounts
+from receiptsvc.web.http import caching, context
+from receiptsvc.web.ops import charts, cookies, numbers, pages, verdict
+from receiptsvc.web.ops.numbers import History, Numbers
+
+FRESH_SECONDS = 2.0  # a snapshot is not made again sooner
+PATIENCE_SECONDS = 0.3  # of who waits for a new one; else the last one is shown
+THREAD = "board"
+NOT_LIVE_AFTER = timedelta(seconds=10)  # without a new one
+
+_HISTORY_SECONDS = 20.0
+_LATE_SECONDS = 3.0  # a step of a reading that takes longer is one of a database that does not answer
+_LATE = "the database has not answered in time: see whether it runs and can be reached"
+_BROKEN = "this page has a fault of its own, which has been noted"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """What is known of the service. `fault`: why the last try to read it failed; None: it did not.
+
+    `found`: what was amiss at the last look at the database; `beside`: with the spool and this process's settings.
+    """
+
+    numbers: Numbers | None = None
+    history: History | None = None
+    found: Sequence[Finding] = ()
+    beside: Sequence[Finding] = ()
+    spool: SpoolState | None = None
+    spool_fault: str | None = None
+    fault: str | None = None
+
+    @property
+    def at(self) -> datetime | None:
+        """When the numbers were read."""
+        return self.numbers.facts.at if self.numbers is not None else None
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """All that is amiss."""
+        away = [] if self.fault is None else [Finding("database_away", self.fault)]
+        return [*away, *self.found, *self.beside]
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether the numbers are of now."""
+        return self.fault is None and self.at is not None and now - self.at < NOT_LIVE_AFTER
+
+
+class Board:
+    """The snapshot of one process, and the feed of its open pages. Thread-safe."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+        self._lock = Lock()
+        self._is_reading = False
+        self._read: Future[None] = Future()  # the reading that is under way, or the last one
+        self._snapshot = Snapshot()
+        # By `monotonic`: the last try to read, and its last step; the last look, and the last charts, that succeeded.
+        self._tried_at = self._stepped_at = self._read_at = self._history_at = float("-inf")
+        self._cache = StatisticsCache()
+        self._asked: frozenset[UUID] = frozenset()  # sessions with pages
+        self._drawn: tuple[Snapshot | None, Mapping[str, Part]] = (None, {})
+        self._charts: tuple[History | None, Part | None] = (None, None)
+        self.feed = PageFeed(self.make)
+
+    def make(self, session_ids: Collection[UUID]) -> Made:
+        """What the feed sends to the pages of these sessions."""
+        self._asked = frozenset(session_ids)
+        with self._app.app_context():
+            snapshot = self.look()
+            parts = {**self._draw(snapshot), "tick": Part("", _tell_time(snapshot, context.now()))}
+        return Made(parts, self._find_open(snapshot, self._asked))
+
+    def parts(self) -> Mapping[str, Part]:
+        """The parts of the page by their names."""
+        return self._draw(self.look())
+
+    @property
+    def read_at(self) -> datetime | None:
+        """When the numbers were read."""
+        return self._snapshot.at
+
+    def look(self) -> Snapshot:
+        """The snapshot, made again if it is not fresh; the last one, if that takes too long."""
+        wait([self._begin()], PATIENCE_SECONDS)
+        with self._lock:
+            if self._is_reading and monotonic() - self._stepped_at > _LATE_SECONDS and self._snapshot.fault is None:
+                self._snapshot = replace(self._snapshot, fault=_LATE)
+            return self._snapshot
+
+    def _begin(self) -> "Future[None]":
+        with self._lock:
+            if not self._is_reading and monotonic() - self._tried_at >= FRESH_SECONDS:
+                self._is_reading, self._read, self._tried_at = True, Future(), monotonic()
+                self._stepped_at = self._tried_at
+                Thread(target=self._run, args=(self._read,), name=THREAD, daemon=True).start()
+            return self._read
+
+    def _run(self, read: "Future[None]") -> None:
+        try:
+            with self._app.app_context():
+                snapshot = self._look_again()
+                self._publish(snapshot)
+                if snapshot.history is not None:
+                    read.set_result(None)  # nobody has to wait for newer charts
+                if snapshot.fault is None and monotonic() - self._history_at >= _HISTORY_SECONDS:
+                    self._publish(replace(snapshot, history=self._read_history() or snapshot.history))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the pages must say that they stand still
+            logs.error("pages.not_read", error)
+            self._publish(replace(self._snapshot, fault=_BROKEN))
+        self._is_reading = False
+        if not read.done():
+            read.set_result(None)
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        with self._lock:
+            self._snapshot = snapshot
+
+    def _look_again(self) -> Snapshot:
+        """Read how things stand. If that fails, what was read before stays, with why."""
+        readiness = context.readiness()
+        spool, spool_fault = _look_at_spool()
+        old = replace(
+            self._snapshot, beside=readiness.describe_process(), spool=spool, spool_fault=spool_fault, fault=None
+        )
+        try:
+            with self._step() as session:
+                read = numbers.read_numbers(session, context.now(), readiness, self._asked)
+            found = readiness.judge(read.facts).findings
+        except ReceiptsvcError as error:
+            logs.fault("pages.not_read", error)
+            return replace(old, fault=str(error))
+        logs.over("pages.not_read")
+        self._read_at = monotonic()
+        return replace(old, numbers=read, found=found)
+
+    def _read_history(self) -> History | None:
+        """What was counted over time; None if that takes too long: what was added up by then is kept in memory.
+
+        Each part is a short transaction: others share the connection.
+        """
+        now = context.now()
+        try:
+            with self._step() as session:
+                kept = numbers.read_minutes(session, now)
+            with self._step() as session:
+                day = numbers.read_day(session, now, self._cache)
+            month: list[Line] = []
+            for since, until in numbers.month_pieces(now):
+                with self._step() as session:
+                    month += statistics.read(session, since, until, By.DAY, cache=self._cache).lines
+        except (ReceiptsvcError, TooManyCounts) as error:
+            logs.fault("pages.not_read", error, source="charts")
+            return None
+        logs.over("pages.not_read", source="charts")
+        self._history_at = monotonic()
+        return numbers.make_history(now, kept, day, month)
+
+    @contextmanager
+    def _step(self) -> Iterator[Session]:
+        self._stepped_at = monotonic()
+        with pages.reading() as session:
+            yield session
+
+    def _draw(self, snapshot: Snapshot) -> Mapping[str, Part]:
+        """The parts, drawn once for all pages. They are the same for everybody: nothing in them is revealed."""
+        drawn, parts = self._drawn
+        if drawn is not snapshot:
+            parts = {
+                "verdict": _render("verdict", verdict=verdict.judge(snapshot.findings), snapshot=snapshot),
+                "numbers": _render("numbers", **_describe(snapshot)),
+                "charts": self._draw_charts(snapshot.history),
+            }
+            self._drawn = snapshot, parts
+        return parts
+
+    def _draw_charts(self, history: History | None) -> Part:
+        drawn, part = self._charts
+        if part is None or drawn is not history:
+            part = _render("charts", history=history, width=charts.WIDTH, height=charts.HEIGHT)
+            self._charts = history, part
+        return part
+
+    def _find_open(self, snapshot: Snapshot, session_ids: frozenset[UUID]) -> Collection[UUID]:
+        """Those of the sessions that may go on. While the database is away nobody knows, and they may for a while."""
+        if snapshot.fault is None and snapshot.numbers is not None:
+            found = snapshot.numbers
+            return found.open_sessions | (session_ids - found.asked_sessions)  # a new one was open a moment ago
+        return session_ids if monotonic() - self._read_at < cookies.TRUSTED_FOR.total_seconds() else ()
+
+
+def _look_at_spool() -> tuple[SpoolState | None, str | None]:
+    try:
+        return context.spooled(), None
+    except StorageUnavailable as error:
+        return None, str(error)
+
+
+def _describe(snapshot: Snapshot) -> dict[str, Any]:
+    """What `now_numbers.html` shows."""
+    found, history = snapshot.numbers, snapshot.history
+    return {
+        "snapshot": snapshot,
+        "found": found,
+        "day": history.day if history is not None else None,
+        "rates": numbers.measure_rates(found, history.kept if history else ()) if found is not None else None,
+        "p99": numbers.describe_p99,
+        "delivery_rate": numbers.delivery_rate,
+        "versions": numbers.count_versions,
+        "max_waiting": next_due.MAX_WAITING,
+        "read_within": numbers.describe_reading(found.seconds) if found is not None else None,
+        "has_account": context.settings().account is not None,
+        "database": database_faults.describe(context.settings().database_url),
+    }
+
+
+def _render(name: str, **values: Any) -> Part:
+    """A part of the page. The page is at /ops, so that its links need nothing before them."""
+    text = render_template(f"ops/now_{name}.html", prefix="", **values)
+    return Part(caching.tag_of(text), text)
+
+
+def _tell_time(snapshot: Snapshot, now: datetime) -> str:
+    """When the numbers were read, and whether that is now, for the script of the page."""
+    at = snapshot.at.isoformat(timespec="milliseconds") if snapshot.at is not None else None
+    return json.dumps({"at": at, "isLive": snapshot.is_live(now)})

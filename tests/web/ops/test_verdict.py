@@ -1,0 +1,47 @@
+"""The line above the first page: what does most harm comes first, and each thing has its page."""
+
+import re
+
+import pytest
+
+from receiptsvc.locations import PROJECT
+from receiptsvc.store.health.service_state import GATEWAY_AMISS, Finding
+from receiptsvc.web.ops import verdict
+
+FOUND = re.compile(r"Finding\(\s*\"(\w+)\"")
+
+
+def test_nothing_is_wrong_is_said_in_one_line() -> None:
+    found = verdict.judge([])
+    assert (found.line, list(found.items)) == ("Nothing is wrong.", [])
+
+
+def test_what_is_wrong_is_named_and_what_to_do_stands_below() -> None:
+    text = "callbacks are refused for a key that is not listed: old (2) in the last hour: see `callback-keys`"
+    found = verdict.judge([Finding("callbacks_refused", text, "callbacks are refused for a key that is not listed")])
+    assert found.line == "Wrong: callbacks are refused for a key that is not listed"
+    assert [item.text for item in found.items] == [text]
+    assert verdict.judge([Finding("no_receipts", "no receipt has come: see the docs")]).line.endswith("has come")
+
+
+def test_what_does_most_harm_comes_first_whatever_was_found_first() -> None:
+    found = verdict.judge(
+        [Finding("settings_unknown", "c"), Finding("receipts_for_a_person", "b"), Finding("worker_unseen", "a")]
+    )
+    assert found.line == "Wrong: a (and 2 more)"
+    assert [(item.text, item.is_harm) for item in found.items] == [("a", True), ("b", False), ("c", False)]
+    assert verdict.judge([Finding("of a later release", "d"), Finding("settings_unknown", "c")]).line == (
+        "Wrong: c (and 1 more)"
+    )
+
+
+def test_every_finding_has_its_place() -> None:
+    code = "".join(path.read_text() for path in (PROJECT / "receiptsvc").rglob("*.py"))
+    assert {*FOUND.findall(code), GATEWAY_AMISS} == set(verdict.HARM)
+
+
+@pytest.mark.parametrize("name", verdict.HARM)
+def test_everything_leads_to_a_page(name: str) -> None:
+    address, words = verdict.find_page(name)
+    assert not address.startswith("/")
+    assert words
