@@ -12,6 +12,7 @@ from receiptsvc.domain.errors import NotMigrated, SettingsError, StorageUnavaila
 from receiptsvc.intake.ack_stats import AckStats
 from receiptsvc.intake.callbacks import Intake
 from receiptsvc.intake.group_commit import GroupCommit
+from receiptsvc.key_uses import KeyUses, keep_writing
 from receiptsvc.server import schema_check
 from receiptsvc.server.application import Application
 from receiptsvc.server.public_path import UnderPublicPath
@@ -80,14 +81,16 @@ def make() -> Application:
     ack_stats = AckStats(database)
     atexit.register(ack_stats.close)
     atexit.register(group_commit.close)
-    loop = EventLoop()
+    loop, uses = EventLoop(), KeyUses()
     flask = create_app(
         settings,
         database,
         probe_storage=lambda seconds: loop.run(seconds, group_commit.probe),
         page_database=_open_for_page(settings),
+        uses=uses,
     )
     _keep_looking(flask, settings, database, stop)
+    threading.Thread(target=keep_writing, args=(uses, database, stop), name="key uses", daemon=True).start()
     api = WsgiBridge(
         flask,
         threads=THREADS,
@@ -99,7 +102,7 @@ def make() -> Application:
         page_path=PREFIX if settings.has_ops_page else None,
         has_signed_in=lambda cookie: cookies.has_signed_in(settings, cookie, database.clock.now()),
     )
-    intake = Intake(settings, group_commit, ack_stats)
+    intake = Intake(settings, group_commit, ack_stats, uses)
     roots = {rule.rule.partition("<")[0].lstrip("/").partition("/")[0] for rule in flask.url_map.iter_rules()} - {""}
     return Application(
         UnderPublicPath(api, settings.public_path, roots),

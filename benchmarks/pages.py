@@ -222,6 +222,9 @@ def _ask_all(visitor: Visitor, about: tuple[Sample, Sample], parked: str) -> Tim
     long, pair = about
     yield "now, the first page", visitor.get("/ops")
     yield "sessions", visitor.get("/ops/sessions")
+    for name in ("sending", "settings", "cancel", "batches"):
+        yield name, visitor.get(f"/ops/{name}")
+    yield from _look_at_batches(visitor, pair)
     yield from _search(visitor, long, pair, parked)
     yield from _read_lists(visitor, pair)
     for name, sample in (("long", long), ("short", pair)):
@@ -237,6 +240,15 @@ def _ask_all(visitor: Visitor, about: tuple[Sample, Sample], parked: str) -> Tim
     if receipt_id is not None:
         yield from _show(visitor, "receipt", f"/ops/receipts/{receipt_id}")
     yield from _show(visitor, "parked receipt", f"/ops/receipts/{parked}")
+
+
+def _look_at_batches(visitor: Visitor, sample: Sample) -> Timed:
+    """A batch by each kind of key, and a preview of what could be cancelled, of which there is nothing."""
+    for name, term in (("a message", sample.id), ("the beginning of a clientRef", sample.client_ref[:-1])):
+        opened = visitor.post("/ops/batches", q=term)
+        yield f"open a batch by {name}", opened
+        yield f"batch by {name}", visitor.get(opened.location)
+    yield "find what to cancel", visitor.post("/ops/cancel", clientRef=sample.client_ref)
 
 
 def _search(visitor: Visitor, long: Sample, pair: Sample, parked: str) -> Timed:

@@ -67,6 +67,24 @@ def cancel(
     return progress[0], progress[1] is None
 
 
+def cancel_chosen(
+    database: Database, message_ids: Sequence[UUID], by: Actor, clock: Callable[[], datetime]
+) -> tuple[int, bool]:
+    """Cancel those of these messages that still can be, and no others; how many, and whether all were looked at."""
+
+    def find(_session: Session, *, limit: int, after: int | None = None) -> Page[UUID, int]:
+        begin = after or 0
+        end = begin + limit
+        return Page(items=message_ids[begin:end], next=end if end < len(message_ids) else None)
+
+    def change(session: Session, found: Sequence[UUID]) -> int:
+        return operator_actions.cancel_found(session, found, by, clock())
+
+    size = _SQLITE_MESSAGES if database.is_sqlite else _MESSAGES
+    progress = _change_all(database, find, change, size=size)
+    return progress[0], progress[1] is None
+
+
 def _change_all(
     database: Database,
     find: Callable[..., Page[UUID, Key]],

@@ -82,6 +82,11 @@ def claim(token: str) -> Claim | None:
     return Claim(kid=match[2], has_message=match[1] is not None) if match else None
 
 
+def kid_of(token: str, *, has_message: bool = False) -> str:
+    """The kid of the key that signed a token, or a static key, that was verified."""
+    return token[_DIGITS * (1 + has_message) :].lower()
+
+
 def account_key(key: CallbackKey) -> str:
     """The key of the static receipts address. It is derived, so that the signing secret never leaves the service."""
     return _signature(key, "account", b"")

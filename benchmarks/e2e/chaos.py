@@ -28,7 +28,9 @@ _WARM_SECONDS = 2.0
 _POLL_SECONDS = 0.2
 _PATIENCE_SECONDS = 60.0
 _MAX_LEFT_SECONDS = 900.0  # for what is still pending when the load ends
-_SESSION = "SELECT pid FROM pg_stat_activity WHERE starts_with(application_name, 'receiptsvc') ORDER BY random() LIMIT 1"
+_SESSION = (
+    "SELECT pid FROM pg_stat_activity WHERE starts_with(application_name, 'receiptsvc') ORDER BY random() LIMIT 1"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

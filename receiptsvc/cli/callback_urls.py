@@ -8,6 +8,8 @@ from receiptsvc import tokens
 from receiptsvc.cli.terminal import databases, display
 from receiptsvc.cli.terminal.options import json_option
 from receiptsvc.config import Settings
+from receiptsvc.store.access import key_uses
+from receiptsvc.store.access.key_uses import Kind
 from receiptsvc.store.inbox import rejected
 
 
@@ -32,29 +34,25 @@ def urls(*, as_json: bool) -> None:
 @click.command(name="callback-keys")
 @json_option
 def callback_keys(*, as_json: bool) -> None:
-    """Show the keys of callback URLs, and what came with others.
+    """Show the keys of callback URLs, when a callback last came with each, and what came with others.
 
     Only their kids; no secret is shown. A kid that was refused and is not listed was removed too early: messages whose
     URLs it signed are still on their way. List it again, behind the first.
     """
     settings = Settings.from_env()
     with databases.opened(settings) as database, database.reading() as session:
-        refused = rejected.count_by_kid(session)
+        refused, seen = rejected.count_by_kid(session), key_uses.read(session, Kind.CALLBACK)
     listed = [key.kid for key in settings.callback_keys]
     if as_json:
         entries = [
             {"kid": entry.kid, "callbacks": entry.callbacks, "lastAt": entry.last_at.isoformat()} for entry in refused
         ]
-        click.echo(json.dumps({"listed": listed, "refused": entries}, indent=2))
+        last_seen = {kid: seen[kid].isoformat() for kid in listed if kid in seen}
+        click.echo(json.dumps({"listed": listed, "lastSeenAt": last_seen, "refused": entries}, indent=2))
         return
     for index, kid in enumerate(listed):
-        click.echo(f"{kid:<10}{'signs and verifies' if index == 0 else 'verifies'}")
+        last = f", last seen {seen[kid]:%Y-%m-%d %H:%MZ}" if kid in seen else ""
+        click.echo(f"{kid:<10}{'signs and verifies' if index == 0 else 'verifies'}{last}")
     for entry in refused:
         callbacks = f"{display.count(entry.callbacks, 'callback')}, last {entry.last_at:%Y-%m-%d %H:%M:%SZ}"
-        click.echo(f"{entry.kid or '-':<10}refused {callbacks}: {_explain_refusal(entry.kid, listed)}")
-
-
-def _explain_refusal(kid: str | None, listed: list[str]) -> str:
-    if kid is None:
-        return "not of our form"
-    return "its secret is another, or the request was not HTTP" if kid in listed else "not listed"
+        click.echo(f"{entry.kid or '-':<10}refused {callbacks}: {rejected.explain(entry.kid, listed)}")

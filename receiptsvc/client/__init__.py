@@ -91,7 +91,7 @@ class Client(Wire):
         """Cancel a message that was not given to the gateway. ApiError 409: it is too late."""
         return self.call("POST", f"/v1/messages/{_quote(message_id)}/cancel", body=_without_none(reason=reason))
 
-    def cancel_all(self, *, dry_run: bool = False, **filters: str) -> Json:
+    def cancel_all(self, *, dry_run: bool = False, **filters: str | bool) -> Json:
         """Cancel the messages that fit every filter and were not given to the gateway; or only count them.
 
         Some thousands a call: repeat until the answer's `isComplete` is true.

@@ -6,12 +6,13 @@ the fold change, these sentences must change with them.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from receiptsvc.domain import sentences
 from receiptsvc.domain.correlation import BY_HAND
 from receiptsvc.domain.operator_actions import RESOLVED_BY_HAND
 from receiptsvc.domain.statuses import FINAL, Effect, Report, Source, Status, fold
+from receiptsvc.domain.times import write_time
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,29 +130,45 @@ def explain_holds(holds: Holds, now: datetime) -> str:
     """Why a message waits that is to be given to the gateway, all that holds it, as a sentence."""
     if holds.is_being_offered and holds.is_any_worker_alive:
         return "It is being given to the gateway now."
-    found = []
-    if holds.paused_at is not None:
-        found.append(f"sending is paused since {_format(holds.paused_at)} by {holds.paused_by}: {holds.pause_reason}")
-    if holds.refused_at is not None:
-        found.append(f"the gateway refuses our credentials since {_format(holds.refused_at)}")
-    elif holds.account_refused_at is not None:
-        found.append(f"the gateway refuses its account since {_format(holds.account_refused_at)}")
-    if not holds.is_any_worker_alive:
-        seen = f" since {_format(holds.worker_seen_at)}" if holds.worker_seen_at else ""
-        found.append(f"no worker is at work{seen}")
-    if not holds.can_send:
-        found.append("sending is not configured (DYNMARK_USERNAME, DYNMARK_PASSWORD)")
-    if holds.due_at > now:
-        what = "it is kept here until its deliverAfter" if holds.is_scheduled else "its next turn is at"
-        found.append(f"{what}, {_format(holds.due_at)}" if holds.is_scheduled else f"{what} {_format(holds.due_at)}")
-    found += [f"calls to the gateway fail since {_format(since)}: {fault}" for fault, since in holds.gateway_faults]
+    turn = "it is kept here until its deliverAfter," if holds.is_scheduled else "its next turn is at"
+    turns = [f"{turn} {write_time(holds.due_at)}"] if holds.due_at > now else []
+    holding = _list_holds(holds)
+    found = turns + holding if holds.is_scheduled else holding + turns
+    found += [f"calls to the gateway fail since {write_time(since)}: {fault}" for fault, since in holds.gateway_faults]
     if not found and holds.suspected_until is not None:
-        found.append(f"without another one, one that waits is offered by itself at {_format(holds.suspected_until)}")
+        tried_at = write_time(holds.suspected_until)
+        found.append(f"without another one, one that waits is offered by itself at {tried_at}")
     elif not found:
         rate = f"; at most {holds.per_second:g} a second go out" if holds.per_second is not None else ""
         found.append(f"others go out before it{rate}")
     what = "It waits to be offered again" if holds.is_offered_again else "It waits"
     return f"{what}: {sentences.end('; '.join(found))}"
+
+
+def _list_holds(holds: Holds) -> list[str]:
+    """What holds all that is to be given to the gateway, or all of its account."""
+    found = []
+    if holds.paused_at is not None:
+        since = write_time(holds.paused_at)
+        found.append(f"sending is paused since {since} by {holds.paused_by}: {holds.pause_reason}")
+    if holds.refused_at is not None:
+        found.append(f"the gateway refuses our credentials since {write_time(holds.refused_at)}")
+    elif holds.account_refused_at is not None:
+        found.append(f"the gateway refuses its account since {write_time(holds.account_refused_at)}")
+    if not holds.is_any_worker_alive:
+        seen = f" since {write_time(holds.worker_seen_at)}" if holds.worker_seen_at else ""
+        found.append(f"no worker is at work{seen}")
+    if not holds.can_send:
+        found.append("sending is not configured (DYNMARK_USERNAME, DYNMARK_PASSWORD)")
+    return found
+
+
+def explain_schedule(status: Status, scheduled_at: datetime) -> str | None:
+    """What the gateway is to do with a message that it has, or may have, and that goes out later; None: it has not."""
+    at = write_time(scheduled_at)
+    if status is Status.SUBMITTED:
+        return f"The gateway keeps it until its deliverAfter, {at}, and can't give it back."
+    return f"If the gateway has it, it goes out at its deliverAfter, {at}." if status is Status.SEND_UNKNOWN else None
 
 
 def delays(
@@ -271,15 +288,16 @@ def _describe(recorded: RecordedReport) -> str:
         who = (recorded.reason or "").partition(BY_HAND)[2]  # behind what else is odd about the receipt
         by_hand = f" ({BY_HAND}{who})" if recorded.rule == BY_HAND else ""
         if report.occurred_at is not None:
-            return f"The gateway reported {report.status} at {_format(report.occurred_at)} by its own clock{by_hand}"
-        reached_us = f"it reached us at {_format(report.received_at)}"
+            return f"The gateway reported {report.status} at {write_time(report.occurred_at)} by its own clock{by_hand}"
+        reached_us = f"it reached us at {write_time(report.received_at)}"
         return f"The gateway reported {report.status} without a time; {reached_us}{by_hand}"
     if recorded.rule == RESOLVED_BY_HAND:
-        return f"A person settled it as {report.status} at {_format(report.at)} ({recorded.reason})"
+        return f"A person settled it as {report.status} at {write_time(report.at)} ({recorded.reason})"
     sentence = _OUR_PROGRESS.get(report.status) if report.status is not None else None
     if sentence is not None:
-        return sentence.format(at=_format(report.at))
-    return f"We recorded {report.status} at {_format(report.at)}{f' ({recorded.reason})' if recorded.reason else ''}"
+        return sentence.format(at=write_time(report.at))
+    reason = f" ({recorded.reason})" if recorded.reason else ""
+    return f"We recorded {report.status} at {write_time(report.at)}{reason}"
 
 
 def _explain_each(history: Sequence[RecordedReport], winner_index: int | None, gap: int | None = None) -> Iterator[str]:
@@ -290,7 +308,7 @@ def _explain_each(history: Sequence[RecordedReport], winner_index: int | None, g
             continue
         before = fold(heads.values()).status if heads else None
         if recorded.superseded_at is not None:
-            replaced_at = _format(recorded.superseded_at)
+            replaced_at = write_time(recorded.superseded_at)
             yield f"Another reading of its receipt took its place at {replaced_at}; it counts no more."
             continue
         yield _explain_effect(
@@ -378,10 +396,6 @@ def _list_statuses(reports: Iterable[Report]) -> str:
     statuses = {report.status for report in reports}
     *others, last = [status.value for status in Status if status in statuses]
     return f"{', '.join(others)} and {last}" if others else last
-
-
-def _format(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _seconds(begin: datetime | None, end: datetime | None) -> float | None:

@@ -37,8 +37,9 @@ class StepMeaning(NamedTuple):
 # In rank order.
 STATUSES: Mapping[Status, Meaning] = {
     Status.ACCEPTED: Meaning(
-        "recorded here, not yet given to the gateway; or it waits because its account may be refused",
-        "If it stays so, `explain` says what holds it, and `GET /v1/sending` what holds sending.",
+        "recorded here, to be given to the gateway",
+        "It waits for its turn, for its `deliverAfter`, or until it is known whether the gateway refuses its account: "
+        "`explain` says what holds it, and `GET /v1/sending` what holds sending.",
     ),
     Status.SEND_UNKNOWN: Meaning(
         "offered to the gateway, whose answer was lost: the gateway may have it",

@@ -1,5 +1,7 @@
 """What names a message to others: clientRef, messageGuid, transactionID. All ask here which writings are the same.
 
+And by which Idempotency-Keys the requests of one file are known.
+
 A clientRef is without blanks at its ends. A .NET service takes two messageGuids that differ only by case, or two
 writings of one GUID, for one, and ignores the second message.
 """
@@ -11,6 +13,7 @@ from uuid import UUID
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)  # what SQL's `lower` does on both databases
 _BARE = r"[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _GUID = re.compile(rf"{_BARE}|\{{(?:{_BARE})\}}|\((?:{_BARE})\)", re.IGNORECASE)
+_FILE_KEY = re.compile("([0-9a-f]{24})-[0-9]{1,6}")
 
 
 def trim_client_ref(text: str | None) -> str | None:
@@ -26,6 +29,17 @@ def client_ref_spellings(text: str) -> list[str]:
 def client_ref_length(text: str) -> int:
     """Its length as .NET counts it: in UTF-16, where an emoji is two."""
     return len(text) + sum(character > "\uffff" for character in text)
+
+
+def file_key(job: str, request: int) -> str:
+    """The Idempotency-Key of one of the requests by which `send --file` sends a file. `job`: of the file."""
+    return f"{job}-{request}"
+
+
+def job_of_key(key: str) -> str | None:
+    """The job of a file whose request has this Idempotency-Key; None: it is of no file."""
+    found = _FILE_KEY.fullmatch(key)
+    return found[1] if found else None
 
 
 def parse_transaction_id(text: str) -> str | None:

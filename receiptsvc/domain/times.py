@@ -1,4 +1,7 @@
-"""Times as integers: microseconds since the beginning of 1970, exact in both directions; durations in words. Pure."""
+"""Times as integers: microseconds since the beginning of 1970, exact in both directions; times and durations in words.
+
+Pure.
+"""
 
 from datetime import UTC, datetime, timedelta
 
@@ -30,3 +33,8 @@ def describe_delay(seconds: float) -> str:
     """How long a step took: tenths count only while it is short. Below 0: the clocks of two sides differ."""
     sign, length = ("\N{MINUS SIGN}" if round(seconds, 1) < 0 else ""), abs(seconds)
     return f"{sign}{length:.1f} s" if length < _EXACT_BELOW_SECONDS else f"{sign}{describe_duration(length)}"
+
+
+def write_time(time: datetime) -> str:
+    """A time in a sentence: UTC, to the second."""
+    return time.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -21,3 +21,8 @@ def find_overdue_since(
     """Since when a message's final report is overdue; None: it is not."""
     waited = measure(status, created_at=created_at, deliver_after=deliver_after, now=now)
     return now - waited + OVERDUE_AFTER if waited is not None and waited >= OVERDUE_AFTER else None
+
+
+def find_scheduled_at(status: Status, *, deliver_after: datetime | None, now: datetime) -> datetime | None:
+    """When a message is to go out, here or at the gateway, before which nothing is wrong with it; None: it is due."""
+    return deliver_after if deliver_after is not None and deliver_after > now and status not in FINAL else None

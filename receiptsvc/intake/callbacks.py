@@ -23,9 +23,11 @@ from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
 from receiptsvc.intake.ack_stats import AckStats
 from receiptsvc.intake.group_commit import GroupCommit
+from receiptsvc.key_uses import KeyUses
 from receiptsvc.server.admission import BodyFault, BodyRefused, ByteBudget, has_body, read_body
 from receiptsvc.server.application import ROUTE, UNAUTHENTICATED, connection_of
 from receiptsvc.server.threads import NativeThreads
+from receiptsvc.store.access.key_uses import Kind
 from receiptsvc.store.inbox.rejected import RejectedCallback
 
 MAX_BYTES = 1024 * 1024  # of a body, counted while reading
@@ -67,12 +69,16 @@ class _Address(NamedTuple):
 class Intake:
     """Answers `/callbacks/receipts…` and `/callbacks/inbound/…`. It is called for no other paths.
 
-    `is_callback`: whether a path, as the client wrote it or decoded, is an address of callbacks.
+    `is_callback`: whether a path, as the client wrote it or decoded, is an address of callbacks. `uses`: where it is
+    noted which keys callbacks come with.
     """
 
-    def __init__(self, settings: Settings, group_commit: GroupCommit, stats: AckStats) -> None:
+    def __init__(
+        self, settings: Settings, group_commit: GroupCommit, stats: AckStats, uses: KeyUses | None = None
+    ) -> None:
         self._keys = settings.callback_keys
         self._keeps_unauthenticated = settings.quarantines_unauthenticated
+        self._uses = uses or KeyUses()
         self._addresses = _Addresses(settings.public_path)
         self.is_callback = self._addresses.is_callback  # asked for each request
         self._group_commit, self._stats = group_commit, stats
@@ -180,15 +186,20 @@ class Intake:
         if base == tokens.RECEIPTS:
             message_id = tokens.message_of(self._keys, token)
             if message_id is not None:
+                self._uses.note(Kind.CALLBACK, tokens.kid_of(token, has_message=True))
                 return _Address(channel=Channel.MESSAGE, message_id=message_id, secrets=(token,))
             return self._account_address([token])
         if base == tokens.INBOUND and tokens.opens_inbound(self._keys, token):
+            self._uses.note(Kind.CALLBACK, tokens.kid_of(token))
             return _Address(channel=Channel.INBOUND, message_id=None, secrets=(token,))
         return None
 
     def _account_address(self, candidates: Sequence[str]) -> _Address | None:
         keys = [key for key in candidates if tokens.opens_account(self._keys, key)]
-        return _Address(channel=Channel.ACCOUNT, message_id=None, secrets=keys) if keys else None
+        if not keys:
+            return None
+        self._uses.note(Kind.CALLBACK, tokens.kid_of(keys[0]))
+        return _Address(channel=Channel.ACCOUNT, message_id=None, secrets=keys)
 
 
 class _Addresses:

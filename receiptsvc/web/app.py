@@ -10,6 +10,7 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.routing import BaseConverter
 
 from receiptsvc.config import Settings
+from receiptsvc.key_uses import KeyUses
 from receiptsvc.server.application import ROUTE
 from receiptsvc.server.event_streams import Feed
 from receiptsvc.store.core.db import Database
@@ -64,10 +65,11 @@ def create_app(
     *,
     probe_storage: ProbeStorage | None = None,
     page_database: Database | None = None,
+    uses: KeyUses | None = None,
 ) -> Flask:
     """The application for these settings, on this database. `probe_storage`: see `ReadinessProbe`.
 
-    `page_database`: the same by other connections, for the ops page.
+    `page_database`: the same by other connections, for the ops page. `uses`: where it is noted which keys are used.
     """
     app = Flask("receiptsvc.web", static_folder=None, template_folder="docs/templates")
     app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, PROVIDE_AUTOMATIC_OPTIONS=False)
@@ -79,7 +81,7 @@ def create_app(
     feed = Feed(database, write_event)
     page_database = page_database or database
     context.attach(app, settings, database, feed, probe_storage=probe_storage, page_database=page_database)
-    auth.guard(app, auth.KnownKeys(settings.api_keys))
+    auth.guard(app, auth.KnownKeys(settings.api_keys), uses or KeyUses())
     for module in (
         messages,
         sending,

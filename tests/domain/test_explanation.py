@@ -1,10 +1,21 @@
 """The explanation names the report that the fold took, and says what each report did."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiptsvc.domain.explanation import Delays, RecordedReport, delays, explain, winner
+from receiptsvc.domain.explanation import (
+    Delays,
+    Holds,
+    RecordedReport,
+    delays,
+    explain,
+    explain_holds,
+    explain_schedule,
+    winner,
+)
 from receiptsvc.domain.statuses import GATEWAY_STATUSES, Effect, Report, Status, classify, fold
 from tests.domain.reports import ACCEPTED, T0, minutes, own, said
 
@@ -264,3 +275,52 @@ def test_a_delay_with_an_unknown_end_is_none() -> None:
     assert delays(sent, 2, accepted_at=T0, offered_at=minutes(1)) == Delays(
         accepted_to_offered=60, offered_to_submitted=60, submitted_to_final=None, provider_to_received=120
     )
+
+
+NOTHING = Holds(
+    due_at=T0,
+    is_scheduled=False,
+    is_offered_again=False,
+    is_being_offered=False,
+    paused_at=None,
+    paused_by=None,
+    pause_reason=None,
+    refused_at=None,
+    account_refused_at=None,
+    is_any_worker_alive=True,
+    worker_seen_at=None,
+    can_send=True,
+)
+PAUSED = replace(NOTHING, paused_at=T0, paused_by="anna", pause_reason="wrong price")
+
+
+@pytest.mark.parametrize(
+    ("holds", "told"),
+    [
+        (NOTHING, "It waits: others go out before it."),
+        (
+            replace(PAUSED, due_at=minutes(5), is_scheduled=True),
+            "It waits: it is kept here until its deliverAfter, 2026-01-05T12:05:00Z; sending is paused since "
+            "2026-01-05T12:00:00Z by anna: wrong price.",
+        ),
+        (
+            replace(PAUSED, is_scheduled=True),
+            "It waits: sending is paused since 2026-01-05T12:00:00Z by anna: wrong price.",
+        ),
+        (
+            replace(PAUSED, due_at=minutes(5), is_offered_again=True),
+            "It waits to be offered again: sending is paused since 2026-01-05T12:00:00Z by anna: wrong price; its next "
+            "turn is at 2026-01-05T12:05:00Z.",
+        ),
+    ],
+)
+def test_a_message_that_is_scheduled_waits_for_its_time_first(holds: Holds, told: str) -> None:
+    assert explain_holds(holds, minutes(1)) == told
+
+
+def test_of_what_the_gateway_keeps_until_later_it_is_said_when_it_goes_out() -> None:
+    told = {status: explain_schedule(status, minutes(5)) for status in Status}
+    at = "its deliverAfter, 2026-01-05T12:05:00Z"
+    assert told[Status.SUBMITTED] == f"The gateway keeps it until {at}, and can't give it back."
+    assert told[Status.SEND_UNKNOWN] == f"If the gateway has it, it goes out at {at}."
+    assert {status for status in Status if told[status] is not None} == {Status.SUBMITTED, Status.SEND_UNKNOWN}

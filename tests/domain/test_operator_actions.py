@@ -54,3 +54,17 @@ def test_a_message_is_resolved_while_it_is_not_known_whether_it_was_sent(
     status: Status, unclear_since: datetime | None, *, may: bool
 ) -> None:
     assert (refuse_resolving(status, unclear_since=unclear_since) is None) is may
+
+
+def test_what_the_gateway_keeps_until_later_is_said_to_be_there() -> None:
+    refusal = refuse_cancelling(Status.SUBMITTED, calling_since=None, unclear_since=None, scheduled_at=SINCE)
+    assert (
+        refusal
+        == "The gateway has it and keeps it until 2026-03-01T12:00:00Z, its deliverAfter: it can't be taken back."
+    )
+    for status, unclear_since in ((Status.ACCEPTED, None), (Status.SEND_UNKNOWN, SINCE), (Status.DELIVERED, None)):
+        told = [
+            refuse_cancelling(status, calling_since=None, unclear_since=unclear_since, scheduled_at=at)
+            for at in (None, SINCE)
+        ]
+        assert told[0] == told[1]

@@ -1,6 +1,9 @@
 """Durations in words."""
 
-from receiptsvc.domain.times import describe_delay, describe_duration
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from receiptsvc.domain.times import describe_delay, describe_duration, write_time
 
 
 def test_durations_are_in_the_greatest_unit_that_says_enough() -> None:
@@ -30,3 +33,8 @@ def test_delays_have_tenths_while_they_are_short_and_may_be_below_nought() -> No
         -7200: "−2 h",
     }
     assert {seconds: describe_delay(seconds) for seconds in shown} == shown
+
+
+def test_a_time_in_a_sentence_is_in_utc_and_to_the_second() -> None:
+    paris = datetime(2026, 7, 1, 14, 30, 5, 999_999, tzinfo=ZoneInfo("Europe/Paris"))
+    assert write_time(paris) == "2026-07-01T12:30:05Z"

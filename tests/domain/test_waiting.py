@@ -28,3 +28,13 @@ def test_it_is_overdue_since_an_hour_after_that() -> None:
     assert find(Status.SENT, 3659) is None
     assert find(Status.SENT, 3660) == find(Status.SENT, 90_000) == seconds(3660)
     assert find(Status.DELIVERED, 90_000) is None
+
+
+def test_it_is_scheduled_until_its_time_has_come_or_it_is_final() -> None:
+    def find(status: Status, deliver_after: float | None) -> datetime | None:
+        later = None if deliver_after is None else seconds(deliver_after)
+        return waiting.find_scheduled_at(status, deliver_after=later, now=seconds(60))
+
+    assert find(Status.ACCEPTED, 61) == find(Status.SUBMITTED, 61) == seconds(61)
+    assert find(Status.ACCEPTED, 60) is find(Status.ACCEPTED, None) is None
+    assert {find(status, 61) for status in FINAL} == {None}

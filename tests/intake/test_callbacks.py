@@ -25,7 +25,10 @@ from receiptsvc.intake import callbacks
 from receiptsvc.intake.ack_stats import AckStats
 from receiptsvc.intake.callbacks import MAX_BYTES, Intake
 from receiptsvc.intake.group_commit import GRACE_SECONDS, GroupCommit
+from receiptsvc.key_uses import KeyUses
 from receiptsvc.server.application import Application
+from receiptsvc.store.access import key_uses
+from receiptsvc.store.access.key_uses import Kind
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow, RejectedCallbackRow
 from receiptsvc.store.inbox import counters, rejected
@@ -79,8 +82,8 @@ def call(parts: Parts) -> Call:
     return make_call(parts)
 
 
-def make_call(parts: Parts, settings: Settings = SETTINGS) -> Call:
-    intake = Intake(settings, parts.group_commit, parts.stats)
+def make_call(parts: Parts, settings: Settings = SETTINGS, uses: KeyUses | None = None) -> Call:
+    intake = Intake(settings, parts.group_commit, parts.stats, uses)
     application = Application(flask, intake, intake.is_callback)
 
     def call(
@@ -482,3 +485,23 @@ def test_bodies_that_wait_for_their_commit_share_a_byte_budget(parts: Parts, mon
     assert first.get(timeout=5)[0] == second.get(timeout=5)[0] == 200
     assert call("POST", PATH, body=b"x" * 60)[0] == 503, "a token alone in the budget may use half of it"
     assert call("POST", PATH, body=b"x" * 50)[0] == 200
+
+
+def test_it_is_noted_which_keys_callbacks_come_with(parts: Parts, database: Database) -> None:
+    rotated = Settings.from_env(ENVIRON | {"CALLBACK_KEYS": "new:another-secret-of-ours,old:a-secret-for-the-tests"})
+    was = Settings.from_env(ENVIRON | {"CALLBACK_KEYS": "old:a-secret-for-the-tests"})
+    uses = KeyUses()
+    call = make_call(parts, rotated, uses)
+
+    def seen() -> set[str]:
+        uses.write(database)
+        with database.reading() as session:
+            return set(key_uses.read(session, Kind.CALLBACK))
+
+    assert call("GET", PATH, "a=1")[0] == 403, "its kid is not listed"
+    assert seen() == set()
+    token = tokens.receipt_url(was, MESSAGE_ID).rpartition("/")[2]
+    assert call("GET", f"/callbacks/receipts/{token.upper()}", "a=1")[0] == 200
+    assert seen() == {"old"}
+    assert call("GET", urlsplit(tokens.static_urls(rotated).inbound).path, "msgid=1")[0] == 200
+    assert seen() == {"old", "new"}

@@ -51,9 +51,18 @@ class Reader:
         return _text(self._page().get_element_by_id("content"))
 
     @property
+    def spaced(self) -> str:
+        """The same with a blank between any two elements, as a reader sees cells and lines apart."""
+        return " ".join(" ".join(self._page().get_element_by_id("content").itertext()).split())
+
+    @property
     def title(self) -> str:
         """Its title."""
         return _text(next(self._page().iter("title")))
+
+    def buttons(self) -> list[str]:
+        """The words of its buttons."""
+        return [_text(button) for button in self._page().iter("button")]
 
     def rows(self) -> list[str]:
         """The rows of its lists."""

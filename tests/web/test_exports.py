@@ -29,7 +29,7 @@ from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core import db
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message, Transition
-from receiptsvc.web.api import export_stream
+from receiptsvc.web.answers import export_stream
 from tests.support import databases, nginx, rows, stories
 from tests.support.forked import Stack
 from tests.support.processes import resident_megabytes, until

@@ -19,7 +19,7 @@ from receiptsvc.store.messages import transitions
 from receiptsvc.store.messages.transitions import NewTransition
 from receiptsvc.store.queries import exports, lookup
 from receiptsvc.store.queries.histories import MOST
-from receiptsvc.web.api import export_stream
+from receiptsvc.web.answers import export_stream
 from receiptsvc.web.app import create_app
 from tests.support import rows
 from tests.support.callers import client_of, make_settings

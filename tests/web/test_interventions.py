@@ -10,6 +10,7 @@ from receiptsvc import ids
 from receiptsvc.domain.messages import SendOutcome, SendResult
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message
+from receiptsvc.store.messages import transitions
 from receiptsvc.store.outbound import call_results, claims
 from receiptsvc.store.outbound.accounts import Call
 from receiptsvc.store.outbound.call_results import AttemptResult
@@ -192,3 +193,13 @@ def test_only_a_send_unknown_message_can_be_resolved(client: FlaskClient, databa
     assert (resolved.status_code, resolved.json and resolved.json["status"]) == (200, "delivered")
     refused = client.post(f"/v1/messages/{ids.public('msg', submitted)}/resolve", json={"status": "delivered", **WHY})
     assert refused.status_code == 409
+
+
+def test_what_waits_for_its_deliver_after_is_cancelled_by_itself(client: FlaskClient, database: Database) -> None:
+    scheduled = message("447700900002", client_ref="spring", deliver_after=seconds(9000))
+    with database.transaction() as session:
+        transitions.accept(session, [message(client_ref="spring"), scheduled], seconds(0), schedules_messages=True)
+    for body, count in (({"scheduled": True}, 1), ({"scheduled": False}, 2)):
+        answer: Any = client.post("/v1/messages/cancel", json={"clientRef": "spring", "dryRun": True, **body})
+        assert answer.json["cancelled"] == count
+    assert client.post("/v1/messages/cancel", json={"scheduled": True}).status_code == 422, "it is no filter by itself"

@@ -23,7 +23,7 @@ from receiptsvc.domain import conversations
 from receiptsvc.store.core import slices
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow, OutcomeRow, PendingRow, Transition
-from receiptsvc.store.queries import failures
+from receiptsvc.store.queries import batches, failures, outlook, overdue
 from receiptsvc.web.app import create_app
 from receiptsvc.web.http.readiness import ReadinessProbe
 from tests.support import databases
@@ -460,3 +460,21 @@ def test_a_late_slice_of_a_walk_reads_no_more_than_the_first(seeded: Database) -
         counted.rows = 0
         assert len(slices.read(session, query, limit=PAGE, after=late).items) == PAGE
     assert counted.rows <= MOST, counted.plans
+
+
+def test_sending_settings_and_batches_of_the_ops_page_count_to_a_bound(
+    seeded: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last of all, since it changes what is seeded: 20,000 messages become due."""
+    monkeypatch.setattr(ReadinessProbe, "look_soon", lambda *_: None)
+    for module in (outlook, overdue, batches):
+        monkeypatch.setattr(module, "MAX_COUNTED", PAGE)
+    with seeded.transaction() as session:
+        session.execute(text("UPDATE messages SET due_at = created_at WHERE transaction_id LIKE '%5'"))
+    reader = create_app(make_settings(), seeded).test_client()
+    reader.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
+    assert reader.post("/ops/sign-in", data={"secret": SECRETS["ops"]}).status_code == 303
+    opened = [reader.post("/ops/batches", data={"q": q}).headers["Location"][2:] for q in ("campai", "order/1")]
+    for path in ("/ops/sending", "/ops/settings", *opened):
+        counted, _ = count(seeded, reader, path)
+        assert counted.rows <= MOST, counted.plans

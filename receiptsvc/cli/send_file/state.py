@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from receiptsvc.domain import references
 from receiptsvc.domain.errors import ReceiptsvcError
 
 SUFFIX = ".receiptsvc.json"
@@ -71,7 +72,7 @@ class Job:
 
     def key(self, index: int) -> str:
         """The Idempotency-Key of a chunk."""
-        return f"{self.id}-{index}"
+        return references.file_key(self.id, index)
 
     def save(self, *, is_new: bool = False) -> None:
         """Write the state with fsync. Raises StateError; also if it `is_new` and another run has just started one."""

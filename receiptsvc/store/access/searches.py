@@ -31,6 +31,11 @@ def find(session: Session, search_id: UUID, now: datetime) -> Mapping[str, Any] 
     return row.terms if row is not None and row.made_at > now - KEPT_FOR else None
 
 
+def hold(session: Session, search_id: UUID) -> None:
+    """Have others who hold the same search wait until this transaction ends."""
+    session.scalar(select(OpsSearch.id).where(OpsSearch.id == search_id).with_for_update())
+
+
 def prune(session: Session, now: datetime, limit: int) -> int:
     """Delete up to `limit` expired searches; how many. Their ids are as old as they are, so no other row is read."""
     expired = select(OpsSearch.id).where(OpsSearch.id < ids.first_at(now - KEPT_FOR)).order_by(OpsSearch.id)

@@ -74,7 +74,9 @@ class Database:
         # Called after a commit that has made work for the workers, with its topics.
         self.notify: Callable[[Collection[Topic]], None] = lambda _: None
         self._version_connection: Connection | None = None
-        arguments: dict[str, Any] = {"timeout": busy_seconds} if self.is_sqlite else _PG_CONNECT
+        arguments: dict[str, Any] = (
+            {"timeout": busy_seconds} if self.is_sqlite else _connect_arguments(is_worker=is_worker)
+        )
         self._url, self._path = url, parsed.database or ""
         path = self._path
         self._files = sqlite_files.files_of(path)  # on PostgreSQL never opened, so never checked
@@ -256,6 +258,11 @@ class Database:
 def is_sqlite(session: Session) -> bool:
     """Whether a session uses SQLite; otherwise it uses PostgreSQL."""
     return session.get_bind().dialect.name == "sqlite"
+
+
+def _connect_arguments(*, is_worker: bool) -> dict[str, Any]:
+    """How to connect to PostgreSQL. The server lists the connections by their names."""
+    return _PG_CONNECT | {"application_name": "receiptsvc worker"} if is_worker else _PG_CONNECT
 
 
 def plain_url(url: str) -> str:

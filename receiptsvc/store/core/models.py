@@ -690,6 +690,16 @@ class ProblemRow(Base):
     reason: Mapped[str | None]
 
 
+class KeyUse(Base):
+    """When a key of the API, or of callback URLs, was last used. See `store.access.key_uses`."""
+
+    __tablename__ = "key_uses"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)  # of a callback key: its kid
+    used_at: Mapped[datetime]  # to the minute
+
+
 class SchemaCompatibility(Base):
     """One row: a release whose newest migration is this one or a later one may use these tables."""
 

@@ -12,13 +12,14 @@ from sqlalchemy import Connection, inspect, text
 
 from receiptsvc.domain.errors import NotMigrated, TooNew
 
-REVISION = "0007"  # the newest migration of this release; a test holds it to the files
+REVISION = "0008"  # the newest migration of this release; a test holds it to the files
 
 MIGRATE = "python -m receiptsvc migrate"
 
 _COMPATIBILITY = "schema_compatibility"
 _READ_REVISION = text("SELECT max(version_num) FROM alembic_version")
 _READ_OLDEST = text(f"SELECT oldest_revision FROM {_COMPATIBILITY}")  # noqa: S608 - our own words
+_READ_SQLITE_VERSION, _READ_POSTGRESQL_VERSION = text("SELECT sqlite_version()"), text("SHOW server_version")
 _UPDATE = text(f"UPDATE {_COMPATIBILITY} SET oldest_revision = :oldest")  # noqa: S608 - our own words
 _INSERT = text(f"INSERT INTO {_COMPATIBILITY} (id, oldest_revision) VALUES (1, :oldest)")  # noqa: S608 - our own words
 
@@ -50,6 +51,13 @@ def read(connection: Connection) -> Found:
         return Found(None, None)
     oldest = connection.scalar(_READ_OLDEST) if tables.has_table(_COMPATIBILITY) else None
     return Found(str(revision), None if oldest is None else str(oldest))
+
+
+def read_product(connection: Connection) -> str:
+    """Which database it is, with its version."""
+    if connection.dialect.name == "sqlite":
+        return f"SQLite {connection.scalar(_READ_SQLITE_VERSION)}"
+    return f"PostgreSQL {connection.scalar(_READ_POSTGRESQL_VERSION)}"
 
 
 def is_current(connection: Connection) -> bool:

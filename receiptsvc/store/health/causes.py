@@ -190,7 +190,7 @@ def _of_unknown(session: Session, before: datetime) -> Iterator[Seen]:
 
 
 def _find_overdue(session: Session, _: ServiceState, now: datetime) -> _Found:
-    senders, is_all = overdue.count_by_originator(session, now - OVERDUE_AFTER)
+    late = overdue.count_by_originator(session, now - OVERDUE_AFTER, overdue.WITH_THE_GATEWAY)
     seen = [
         Seen(
             kind=Kind.OVERDUE,
@@ -198,12 +198,12 @@ def _find_overdue(session: Session, _: ServiceState, now: datetime) -> _Found:
             first_at=sender.first_since + OVERDUE_AFTER,
             last_at=sender.last_since + OVERDUE_AFTER,
             count=sender.messages,
-            is_all=is_all,
+            is_all=late.is_all,
             newest_id=sender.newest_id,
         )
-        for sender in senders
+        for sender in late.items
     ]
-    return _keep_largest(seen, is_all=is_all)
+    return _keep_largest(seen, is_all=late.is_all)
 
 
 def _find_unmapped(session: Session, state: ServiceState, _: datetime) -> _Found:

@@ -3,6 +3,7 @@
 A set has one worker at least, so the workers that are alive tell how many sets there are.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -22,6 +23,15 @@ _LIMIT = text("""
         (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database())
     )
 """)  # reserved_connections: from PostgreSQL 16 on
+
+_IN_USE = text("""
+    SELECT application_name, count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name LIKE 'receiptsvc%'
+    GROUP BY application_name ORDER BY application_name
+""")
+# By these names connections are listed.
+WEB, WORKER = "receiptsvc", "receiptsvc worker"  # the web processes', and commands'; the worker's
+INBOX_WRITER, NOTIFIER, LISTENER = "receiptsvc inbox writer", "receiptsvc notifier", "receiptsvc listener"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,13 @@ def measure(session: Session, connections: int, now: datetime) -> Total | None:
     limit: int = session.execute(_LIMIT).scalar_one()
     sets = max(1, len(heartbeats.find_alive(session, "worker", now)))
     return Total(sets, sets * connections, limit)
+
+
+def count_in_use(session: Session) -> Mapping[str, int]:
+    """How many connections of ours are open to this database, by the name under which they are; none on SQLite."""
+    if is_sqlite(session):
+        return {}
+    return {row[0]: row[1] for row in session.execute(_IN_USE)}
 
 
 def find_fault(session: Session, connections: int, now: datetime) -> str | None:

@@ -1,6 +1,6 @@
 """A sample of the callbacks that were refused, most for a wrong key: the newest few, so that operators see them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -69,3 +69,10 @@ def count_by_kid(session: Session, since: datetime | None = None) -> Sequence[Re
         RejectedByKey(kid=row[0], callbacks=row[1], first_at=row[2], last_at=row[3])
         for row in session.execute(query.order_by(count.desc(), RejectedCallbackRow.kid))
     ]
+
+
+def explain(kid: str | None, listed: Collection[str]) -> str:
+    """Why callbacks that claim a kid are refused. `listed`: the kids of CALLBACK_KEYS."""
+    if kid is None:
+        return "not of our form"
+    return "its secret is another, or the request was not HTTP" if kid in listed else "not listed"

@@ -41,6 +41,16 @@ class Claim:
     begun_at: datetime
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submission:
+    """A request that was done. `message_ids`: public ids in the order of its answer."""
+
+    api_key: str  # the name of the API key
+    key: str
+    begun_at: datetime
+    message_ids: Sequence[str]
+
+
 def begin(session: Session, claim: Claim) -> list[str] | None:
     """Claim a key. None: the request is to be done now; else it was, and these are its messages, as public ids.
 
@@ -79,11 +89,16 @@ def finish(session: Session, claim: Claim, message_ids: Sequence[UUID]) -> None:
         raise StillRunning
 
 
-def find_batches(session: Session, api_keys: Collection[str], key: str) -> Sequence[list[str]]:
-    """The messages of the requests with this key, of each of these API keys, as public ids."""
-    query = select(IdempotencyKey.message_ids).where(IdempotencyKey.api_key.in_(api_keys), IdempotencyKey.key == key)
-    found = session.scalars(query.order_by(IdempotencyKey.api_key)).all()
-    return [message_ids for message_ids in found if message_ids]
+def find_submissions(session: Session, api_keys: Collection[str], keys: Collection[str]) -> Sequence[Submission]:
+    """The requests with these keys, of each of these API keys, that were done; each key's in their order."""
+    query = select(IdempotencyKey.api_key, IdempotencyKey.key, IdempotencyKey.begun_at, IdempotencyKey.message_ids)
+    ours = bulk.among(session, IdempotencyKey.api_key, api_keys) & bulk.among(session, IdempotencyKey.key, keys)
+    found = session.execute(query.where(ours).order_by(IdempotencyKey.api_key, IdempotencyKey.begun_at)).all()
+    return [
+        Submission(api_key=api_key, key=key, begun_at=begun_at, message_ids=message_ids)
+        for api_key, key, begun_at, message_ids in found
+        if message_ids
+    ]
 
 
 def free(session: Session, claim: Claim) -> None:

@@ -95,8 +95,24 @@ def read_messages(
         rows = [Line(*row) for row in _fetch(session, _newest_first(query, after).limit(limit + 1))]
         return cut(rows, limit, lambda line: _cursor(line.message_id))
     page = listing.find_ids(session, where, limit=limit, after=after)
-    lines = {row[0]: Line(*row) for row in _fetch_of_messages(session, query, Message.id, page.items)}
-    return Page(items=[lines[message_id] for message_id in page.items], next=page.next)
+    return Page(items=_read_lines(session, query, page.items), next=page.next)
+
+
+def read_chosen(
+    session: Session, message_ids: Sequence[UUID], form: Form, *, limit: int, after: int | None = None
+) -> Page[Line, int]:
+    """Messages in the order of these ids. `after`: how many of them were read before."""
+    query = select(Message.id, _line_expression(tuple(MESSAGE.items()), form, on_sqlite=is_sqlite(session)), null())
+    begin = after or 0
+    end = begin + limit
+    lines = _read_lines(session, query, message_ids[begin:end])
+    return Page(items=lines, next=end if end < len(message_ids) else None)
+
+
+def _read_lines(session: Session, query: _Query, message_ids: Sequence[UUID]) -> list[Line]:
+    """The lines of messages in the order of these ids; ids without a message are left out."""
+    lines = {row[0]: Line(*row) for row in _fetch_of_messages(session, query, Message.id, message_ids)}
+    return [lines[message_id] for message_id in message_ids if message_id in lines]
 
 
 class TransitionPlace(NamedTuple):

@@ -197,12 +197,14 @@ def _find_by_name(session: Session, term: str, rare: Rarities, api_keys: Collect
 
 def _find_batches(session: Session, key: str, api_keys: Collection[str]) -> Iterator[Hit]:
     """The messages of each request with this Idempotency-Key: they were all accepted at one moment."""
-    for message_ids in idempotency.find_batches(session, api_keys, key):
-        messages = idempotency.read_messages(session, message_ids[:_SAMPLE_SIZE])
+    for submission in idempotency.find_submissions(session, api_keys, [key]):
+        messages = idempotency.read_messages(session, submission.message_ids[:_SAMPLE_SIZE])
         if messages:
             accepted_at = messages[0].created_at
             where = MessageFilter(since=accepted_at, until=accepted_at + timedelta(microseconds=1))
-            yield Hit(kind=Kind.BATCH, where=where, messages=messages, count=min(len(message_ids), MAX_COUNTED))
+            yield Hit(
+                kind=Kind.BATCH, where=where, messages=messages, count=min(len(submission.message_ids), MAX_COUNTED)
+            )
 
 
 def _find_parked(session: Session, named: ReferenceFilter, kind: Kind = Kind.PARKED_RECEIPTS) -> Iterator[Hit]:

@@ -31,7 +31,7 @@ MAX_COUNTED = 1_000  # messages of one status and age
 MAX_OF_SENDERS = 2_500  # messages of one status, scheduled or not, that are counted by originator
 EXAMPLES = 5
 
-_WITH_THE_GATEWAY = (Status.SUBMITTED, Status.SENT)
+WITH_THE_GATEWAY = (Status.SUBMITTED, Status.SENT)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +63,7 @@ class Overdue:
 
 
 class OverdueSender(NamedTuple):
-    """Messages of one originator that the gateway has, and that wait for their final report.
+    """Messages of one originator that wait for their final report.
 
     `originator`: None for the account's own. `first_since`, `last_since`: since when the first and the last of them do.
     """
@@ -73,6 +73,19 @@ class OverdueSender(NamedTuple):
     first_since: datetime
     last_since: datetime
     newest_id: UUID
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OverdueSenders:
+    """Overdue messages by originator, the most first. `is_all`: whether all were counted."""
+
+    items: Sequence[OverdueSender]
+    is_all: bool
+
+    @property
+    def count(self) -> int:
+        """Of all originators."""
+        return sum(each.messages for each in self.items)
 
 
 def find(session: Session, limits: Sequence[datetime]) -> Overdue:
@@ -100,12 +113,14 @@ def find(session: Session, limits: Sequence[datetime]) -> Overdue:
     )
 
 
-def count_by_originator(session: Session, before: datetime) -> tuple[Sequence[OverdueSender], bool]:
-    """Messages that the gateway has, and that have waited since before that time, by originator; whether these are all.
+def count_by_originator(
+    session: Session, before: datetime, statuses: Sequence[Status] = tuple(PROGRESS)
+) -> OverdueSenders:
+    """Messages of these statuses that have waited for their final report since before that time, by originator.
 
     Of each status, scheduled or not, those MAX_OF_SENDERS are counted that have waited for the shortest time.
     """
-    ranges = [each for status in _WITH_THE_GATEWAY for each in _waiting(status, before, Message.id, Message.originator)]
+    ranges = [each for status in statuses for each in _waiting(status, before, Message.id, Message.originator)]
     parts = [
         query.add_columns(literal_column(str(number)).label("part")).order_by(since.desc()).limit(MAX_OF_SENDERS + 1)
         for number, (query, since) in enumerate(ranges)
@@ -121,7 +136,10 @@ def count_by_originator(session: Session, before: datetime) -> tuple[Sequence[Ov
         counted[part] += count
         sender = OverdueSender(originator, count, first, last, UUID(newest_id))
         found[originator] = _merge(found[originator], sender) if originator in found else sender
-    return list(found.values()), max(counted.values(), default=0) <= MAX_OF_SENDERS
+    return OverdueSenders(
+        items=sorted(found.values(), key=lambda each: (-each.messages, each.originator or "")),
+        is_all=max(counted.values(), default=0) <= MAX_OF_SENDERS,
+    )
 
 
 def _merge(one: OverdueSender, other: OverdueSender) -> OverdueSender:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from receiptsvc.domain import explanation, gateway_clock
+from receiptsvc.domain import explanation, gateway_clock, waiting
 from receiptsvc.domain.accounts import OWN
 from receiptsvc.domain.explanation import Delays, Holds, RecordedReport
 from receiptsvc.domain.statuses import Effect, Status
@@ -55,9 +55,11 @@ def read(session: Session, message_id: UUID) -> ExplainedMessage | None:
     reports = [_recorded(each) for each in evidence.history.transitions]
     explained = explanation.explain(reports, is_waiting=bool(row.suspicion), gap=evidence.history.gap)
     holds = _read_holds(session, evidence)
+    scheduled_at = waiting.find_scheduled_at(Status(row.status), deliver_after=row.deliver_after, now=now)
     gateway = gateway_clock.describe(context.readiness().votes.read(session, now), now)
     because = [
         *(explained.because, explanation.explain_holds(holds, now) if holds is not None else None),
+        explanation.explain_schedule(Status(row.status), scheduled_at) if scheduled_at is not None else None,
         _HINT.format(gateway=gateway) if gateway is not None else None,
     ]
     return ExplainedMessage(

@@ -8,9 +8,9 @@ from flask import Response
 
 from receiptsvc.store.queries.exports import Form
 from receiptsvc.store.queries.listing import MessageFilter
-from receiptsvc.web.api import export_stream
-from receiptsvc.web.api.export_stream import Style
-from receiptsvc.web.http import context
+from receiptsvc.web.answers import export_stream
+from receiptsvc.web.answers.export_stream import Style
+from receiptsvc.web.http import auth, context
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.schemas.base import example_of, in_body
@@ -131,4 +131,5 @@ def export_transitions_jsonl(query: dict[str, Any]) -> Response:
 
 def _export(table: export_stream.Table, query: dict[str, Any], form: Form) -> Response:
     style = Style(form=form, has_bom=query.pop("bom", False), zone=query.pop("timezone", None))
-    return export_stream.respond(context.database(), table, MessageFilter(**query), style)
+    where = MessageFilter(**query)
+    return export_stream.respond(context.database(), table, where, style, holder=auth.key_name())

@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 
 from flask import Flask, current_app, g, request
 
+from receiptsvc.key_uses import KeyUses
 from receiptsvc.keys import SCOPES, ApiKey
+from receiptsvc.store.access.key_uses import Kind
 from receiptsvc.web.http.errors import Problem
 
 BY_POST = "_by_post"  # how the name of a view ends that is a GET's twin
@@ -18,7 +20,7 @@ PUBLIC = "public"
 SESSION = "session"  # of the ops page, which sees to it itself: an API key is of no use there
 
 _ATTRIBUTE = "_receiptsvc_auth"  # of a view: its declared scope
-_EXTENSION = "receiptsvc.known_keys"
+_EXTENSION, _USES = "receiptsvc.known_keys", "receiptsvc.key_uses"
 _REALM = 'Bearer realm="receiptsvc"'
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -74,8 +76,11 @@ class KnownKeys:
         return key.name if key else None
 
 
-def guard(app: Flask, keys: KnownKeys) -> None:
-    """Check each request to `app` against the scope that its view declares, before the view runs."""
+def guard(app: Flask, keys: KnownKeys, uses: KeyUses) -> None:
+    """Check each request to `app` against the scope that its view declares, before the view runs.
+
+    `uses`: where it is noted which keys are used.
+    """
 
     def check() -> None:
         if request.endpoint is None:  # no route: 404 or 405, with any key or none
@@ -85,8 +90,10 @@ def guard(app: Flask, keys: KnownKeys) -> None:
             raise RuntimeError(f"{request.endpoint} does not declare who may call it")
         if scope not in {PUBLIC, SESSION}:
             g.key_name = _authenticate(keys, scope).name
+            uses.note(Kind.API, g.key_name)
 
     app.extensions[_EXTENSION] = keys
+    app.extensions[_USES] = uses
     app.before_request(check)
 
 
@@ -94,6 +101,12 @@ def known_keys() -> KnownKeys:
     """The keys of the current application."""
     keys: KnownKeys = current_app.extensions[_EXTENSION]
     return keys
+
+
+def note_use(key: ApiKey) -> None:
+    """Note that somebody comes in by a key in another way than by its header."""
+    uses: KeyUses = current_app.extensions[_USES]
+    uses.note(Kind.API, key.name)
 
 
 def shows_scope(scope: str) -> bool:

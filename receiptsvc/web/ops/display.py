@@ -9,10 +9,11 @@ from flask import Blueprint
 from markupsafe import Markup
 
 from receiptsvc import ids
-from receiptsvc.domain import meanings, numbers, sentences
+from receiptsvc.domain import meanings, numbers, sentences, waiting
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.statuses import Status
 from receiptsvc.domain.times import describe_delay, describe_duration
+from receiptsvc.store.core.models import Message
 from receiptsvc.web.http import context
 
 # A shape for each status, so that nobody needs the colours.
@@ -41,7 +42,7 @@ OUTCOME_SHAPES = {
     ReceiptOutcome.DEAD: ("✗", "failed"),
     ReceiptOutcome.DISMISSED: ("⊖", "cancelled"),
 }
-_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)")  # as `domain.explanation` writes them
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)")  # as `domain.times.write_time` has them
 
 
 def register(blueprint: Blueprint, *, is_revealed: Callable[[], bool]) -> None:
@@ -78,7 +79,8 @@ def register(blueprint: Blueprint, *, is_revealed: Callable[[], bool]) -> None:
     }
     for name, write in filters.items():
         blueprint.add_app_template_filter(write, name)
-    blueprint.add_app_template_global(ids.public, "public_id")
+    for use, word in ((ids.public, "public_id"), (scheduled_at, "scheduled_at"), (is_coming, "is_coming")):
+        blueprint.add_app_template_global(use, word)
 
 
 def when(time: datetime | None) -> Markup:
@@ -113,6 +115,16 @@ def sentence(text: str) -> str:
 def age(time: datetime | None) -> str:
     """How long ago a time was, such as `4 min`."""
     return "" if time is None else describe_duration((context.now() - time).total_seconds())
+
+
+def scheduled_at(message: Message) -> datetime | None:
+    """When a message is to go out later, here or at the gateway; None: it is not scheduled any more."""
+    return waiting.find_scheduled_at(Status(message.status), deliver_after=message.deliver_after, now=context.now())
+
+
+def is_coming(time: datetime | None) -> bool:
+    """Whether a time is still to come."""
+    return time is not None and time > context.now()
 
 
 def _badge(word: str, shape: str, colour: str, means: str) -> Markup:

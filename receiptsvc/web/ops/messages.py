@@ -24,7 +24,7 @@ from receiptsvc.web.answers import explanations
 from receiptsvc.web.answers.explanations import ExplainedMessage
 from receiptsvc.web.http import caching, context
 from receiptsvc.web.http.errors import by_path
-from receiptsvc.web.ops import callback_reader, pages, raw_callbacks, steps
+from receiptsvc.web.ops import callback_reader, display, pages, raw_callbacks, steps
 from receiptsvc.web.ops.pages import blueprint, signed_in
 from receiptsvc.web.schemas import sending as schemas
 
@@ -62,7 +62,7 @@ def _respond(identifier: UUID, status: int = 200, **refusal: Any) -> Response:
     if explained is None:
         return _missing()
     row = explained.row
-    can_cancel, can_resolve = _find_actions(row)
+    cannot_cancel, can_resolve = _find_actions(row)
     return pages.render(
         "message.html",
         status,
@@ -76,7 +76,7 @@ def _respond(identifier: UUID, status: int = 200, **refusal: Any) -> Response:
             if each in callbacks
         },
         audits=notes,
-        can_cancel=can_cancel,
+        cannot_cancel=cannot_cancel,
         resolutions=RESOLUTIONS if can_resolve else (),
         **refusal,
     )
@@ -160,13 +160,15 @@ def _is_guid(text: str) -> bool:
         return False
 
 
-def _find_actions(row: Message) -> tuple[bool, bool]:
-    """Whether a message can be cancelled, and whether it can be resolved."""
-    refusals = (
-        refuse_cancelling(row.status, calling_since=row.calling_since, unclear_since=row.unclear_since),
-        refuse_resolving(row.status, unclear_since=row.unclear_since),
+def _find_actions(row: Message) -> tuple[str | None, bool]:
+    """Why a message can't be cancelled, if it can't, and whether it can be resolved."""
+    refusal = refuse_cancelling(
+        row.status,
+        calling_since=row.calling_since,
+        unclear_since=row.unclear_since,
+        scheduled_at=display.scheduled_at(row),
     )
-    return refusals[0] is None, refusals[1] is None
+    return refusal, refuse_resolving(row.status, unclear_since=row.unclear_since) is None
 
 
 def _cancel(identifier: UUID) -> Response:

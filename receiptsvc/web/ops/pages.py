@@ -43,6 +43,8 @@ NAVIGATION = (  # on every page, in this order: an address below /ops/, and its 
     ("messages", "Messages"),
     ("replies", "Replies"),
     ("receipts", "Parking lot"),
+    ("sending", "Sending"),
+    ("settings", "Settings"),
     ("audit", "Audit"),
 )
 
@@ -77,11 +79,19 @@ class Viewer:
 
 def signed_in(view: View) -> View:
     """Have a view need a session: without one a GET leads to the sign-in, and anything else is refused in words."""
+    return _guard(view, None)
 
+
+def signed_in_for(seconds: float) -> Callable[[View], View]:
+    """The same, for a view that works through many rows and may take so long."""
+    return partial(_guard, seconds=seconds)
+
+
+def _guard(view: View, seconds: float | None) -> View:
     @wraps(view)
     def serve(**arguments: Any) -> Any:
         try:
-            return deadlines.within(deadlines.SECONDS, partial(_serve, view, arguments))
+            return deadlines.within(seconds or deadlines.SECONDS, partial(_serve, view, arguments))
         except StorageUnavailable as error:
             return _show_incident(error)
         except PanelLate as error:

@@ -1,20 +1,28 @@
 """Saved searches, as addresses hold them: `srch_` and an id. Whoever opens one looks for the same."""
 
+from collections.abc import Mapping
+
 from receiptsvc import ids
 from receiptsvc.store.access import searches
 from receiptsvc.web.http import context
 from receiptsvc.web.ops import pages, terms
-from receiptsvc.web.ops.terms import Asked, Person, Saved
+from receiptsvc.web.ops.terms import Asked, Batch, Cancellation, Person, Saved
 
 PREFIX = "srch"
+
+_FOLDERS: Mapping[type[Asked], str] = {Person: "people", Cancellation: "cancel", Batch: "batches"}
 
 
 def save(asked: Asked, after: str | None = None) -> str:
     """Save what is asked for; where it is shown, below /ops/."""
     with context.database().transaction() as session:
         search_id = searches.save(session, terms.write(asked, after), context.now())
-    folder = "people" if isinstance(asked, Person) else "search"
-    return f"{folder}/{ids.public(PREFIX, search_id)}"
+    return f"{folder_of(asked)}/{ids.public(PREFIX, search_id)}"
+
+
+def folder_of(asked: Asked) -> str:
+    """Below which address of /ops/ it is shown."""
+    return _FOLDERS.get(type(asked), "search")
 
 
 def load(public_id: str) -> Saved | None:

@@ -25,7 +25,7 @@ from receiptsvc.web.http.errors import by_path
 from receiptsvc.web.ops import lists, pages, saved
 from receiptsvc.web.ops.audit import show_audits
 from receiptsvc.web.ops.pages import PanelLate, blueprint, signed_in
-from receiptsvc.web.ops.terms import Asked, Person, Term
+from receiptsvc.web.ops.terms import Asked, Batch, Cancellation, Person, Term
 from receiptsvc.web.schemas.search import SearchQuery
 
 _FOLDERS = {  # of what has a page of its own
@@ -49,7 +49,7 @@ _HEADINGS = {  # what a term is taken for, and the words that lead to all of it
     Kind.MESSAGE_GUID: ("messageGuid", "Open the message"),
     Kind.CLIENT_REF: ("clientRef", "Open the conversation"),
     Kind.CLIENT_REF_PREFIX: ("clientRefs that begin so", "All their messages"),
-    Kind.BATCH: ("Request with this Idempotency-Key", "All its messages"),
+    Kind.BATCH: ("Request with this Idempotency-Key", "How far it is"),
     Kind.PARKED_RECEIPTS: ("Receipts that name it and fit no message", "All these receipts"),
     Kind.PARKED_RECEIPTS_PREFIX: ("Receipts whose clientRef begins so, and that fit no message", "All these receipts"),
 }
@@ -91,7 +91,7 @@ def search() -> Response:
     try:
         with pages.reading() as session:
             found = _find(session, term)
-            only = _find_only(session, found) if found else _find_suppressed(session, term)
+            only = _find_only(session, found, term) if found else _find_suppressed(session, term)
     except PanelLate:
         only = None
     if isinstance(only, str):
@@ -107,8 +107,8 @@ def read_search(search_id: str) -> Response:
     if found is None:
         return show_unknown()
     asked = found.asked
-    if isinstance(asked, Person):
-        return pages.redirect(f"people/{search_id}")
+    if isinstance(asked, Person | Cancellation | Batch):
+        return pages.redirect(f"{saved.folder_of(asked)}/{search_id}")
     if not isinstance(asked, Term):
         return _show_list(asked, search_id, found.after)
     with pages.reading() as session:
@@ -150,7 +150,7 @@ def open_hit(search_id: str) -> Response:
         of_kind = [hit for hit in _find(session, term) if hit.kind == request.form.get("kind")]
     position = request.form.get("position", "0")
     at = int(position) if position.isdecimal() and len(position) < 3 else 0
-    asked = _list_of(of_kind[at]) if at < len(of_kind) else None
+    asked = _list_of(of_kind[at], term) if at < len(of_kind) else None
     return pages.redirect(f"search/{search_id}" if asked is None else saved.save(asked))
 
 
@@ -183,7 +183,7 @@ def _is_within(hit: Hit, numbers_found: set[str | None]) -> bool:
     return isinstance(hit.where, ReferenceFilter) and hit.where.recipient in numbers_found
 
 
-def _find_only(session: Session, found: Sequence[Hit]) -> str | Asked | None:
+def _find_only(session: Session, found: Sequence[Hit], term: str) -> str | Asked | None:
     """The page, or what to save, of a term that means one thing; None if it means several, or nothing."""
     if len(found) != 1:
         return None
@@ -195,7 +195,7 @@ def _find_only(session: Session, found: Sequence[Hit]) -> str | Asked | None:
         people = _find_people(session, hit)
         is_all = hit.looked_to is None and (hit.kind is Kind.NATIONAL_NUMBER or hit.count < MAX_COUNTED)
         return Person(number=people[0].recipient) if len(people) == 1 and is_all else None
-    return _list_of(hit)
+    return _list_of(hit, term)
 
 
 def _find_suppressed(session: Session, term: str) -> Person | None:
@@ -234,10 +234,12 @@ def _page_of(hit: Hit) -> str | None:
     return None
 
 
-def _list_of(hit: Hit) -> Asked | None:
+def _list_of(hit: Hit, term: str) -> Asked | None:
     """What to save, so that a hit has an address; None if it has one."""
     if hit.kind is Kind.RECIPIENT:
         return Person(number=hit.subject or "")
     if hit.kind is Kind.TRANSACTION:
         return MessageFilter(transaction_id=hit.subject)
+    if hit.kind is Kind.BATCH:
+        return Batch(key=term.strip())
     return hit.where

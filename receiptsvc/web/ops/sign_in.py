@@ -109,7 +109,10 @@ def _recognise_key(secret: str) -> Who | None:
     operator gets in whoever tries passwords meanwhile.
     """
     key = auth.known_keys().find_secret(secret.encode())
-    return Who(name=key.name, key_secret=key.secret) if key is not None and SCOPE in key.scopes else None
+    if key is None or SCOPE not in key.scopes:
+        return None
+    auth.note_use(key)
+    return Who(name=key.name, key_secret=key.secret)
 
 
 def _recognise_user(name: str, password: str) -> Who | None:

@@ -1,8 +1,38 @@
 """All of the ops page: each module of views puts its own on the blueprint when it is imported."""
 
-from receiptsvc.web.ops import audit, conversations, lists, messages, now, people, problems, receipts, search, sign_in
+from receiptsvc.web.ops import (
+    audit,
+    batches,
+    cancellations,
+    conversations,
+    lists,
+    messages,
+    now,
+    people,
+    problems,
+    receipts,
+    search,
+    sending,
+    settings,
+    sign_in,
+)
 from receiptsvc.web.ops.pages import blueprint
 
-VIEWS = (sign_in, now, problems, search, lists, audit, people, messages, conversations, receipts)
+VIEWS = (
+    sign_in,
+    now,
+    problems,
+    search,
+    lists,
+    messages,
+    conversations,
+    people,
+    receipts,
+    sending,
+    cancellations,
+    batches,
+    settings,
+    audit,
+)
 
 __all__ = ["VIEWS", "blueprint"]

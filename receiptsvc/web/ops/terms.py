@@ -1,12 +1,14 @@
-"""What a saved search asks for, and how that is stored: a term, a person, or a list of what a filter lets through."""
+"""What a saved search asks for, and how it is stored: a term, a person, a list, a batch, or what is to be cancelled."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias
+from uuid import UUID
 
 from receiptsvc.store.core.audits import AuditFilter
 from receiptsvc.store.inbox.receipt_references import ReferenceFilter
+from receiptsvc.store.messages.operator_actions import CancelSelection
 from receiptsvc.store.queries.contacts import ReplyFilter
 from receiptsvc.store.queries.listing import MessageFilter, Order
 
@@ -25,7 +27,33 @@ class Person:
     number: str
 
 
-Asked: TypeAlias = Term | Person | MessageFilter | ReferenceFilter | ReplyFilter | AuditFilter
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cancellation(CancelSelection):
+    """Messages that somebody means to cancel, as they were found. `is_all`: whether no others fitted."""
+
+    message_hex: str  # their ids, one after the other: of ten thousand as a list it would take twice as long
+    is_all: bool
+
+    @property
+    def message_ids(self) -> Sequence[UUID]:
+        """The messages."""
+        return [UUID(self.message_hex[at : at + _HEX]) for at in range(0, len(self.message_hex), _HEX)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Messages that belong together: by one Idempotency-Key, of one file's requests, of one request, or by clientRef.
+
+    One of these is given.
+    """
+
+    key: str | None = None
+    job: str | None = None  # of a file: its requests have keys of `domain.references.file_key`
+    message: str | None = None  # the public id of one of a request's messages
+    client_ref_prefix: str | None = None
+
+
+Asked: TypeAlias = Term | Person | MessageFilter | ReferenceFilter | ReplyFilter | AuditFilter | Cancellation | Batch
 
 
 class Saved(NamedTuple):
@@ -42,9 +70,12 @@ _KINDS: Mapping[str, type[Asked]] = {
     "receipts": ReferenceFilter,
     "replies": ReplyFilter,
     "audits": AuditFilter,
+    "cancellation": Cancellation,
+    "batch": Batch,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 _TIMES = ("since", "until", "changed_since")
+_HEX = 32  # digits of an id
 
 
 def write(asked: Asked, after: str | None = None) -> dict[str, Any]:

@@ -190,13 +190,16 @@ class Cancellation(Request):
     created_by = kinds.text(max_length=100, metadata=about("The name of the API key that sent them.", "shop"))
     since = kinds.query_moment(metadata=about("Accepted at this time or later.", _EXAMPLE_TIME))
     until = kinds.query_moment(metadata=about("Accepted before this time.", _EXAMPLE_TIME))
+    scheduled = kinds.Flag(
+        load_default=False, metadata=about("Only those that wait here until their deliverAfter.", True)
+    )
     reason = kinds.reason(metadata=about("Why, for the record.", "wrong texts"))
     dry_run = kinds.Flag(load_default=False, metadata=about("Only count them.", True))
 
     @validates_schema
     def _require_filter(self, data: Mapping[str, Any], **_: object) -> None:
         """Without a filter the request would cancel every message, so it is refused."""
-        if not data.keys() - {"reason", "dry_run"}:
+        if not data.keys() - {"reason", "dry_run", "scheduled"}:
             raise ValidationError(f"Must name at least one of {', '.join(_FILTERS)}.")
 
 

@@ -11,7 +11,7 @@ from receiptsvc.cli.send_file.decoding import ENCODINGS
 from receiptsvc.cli.send_file.parser import InvalidFile, Options
 from receiptsvc.cli.send_file.template import BadTemplate, Template
 from receiptsvc.domain import spreadsheets
-from receiptsvc.web.api import export_stream
+from receiptsvc.web.answers import export_stream
 
 NUMBER, OTHER = "447700900001", "447700900002"
 TEXT = "caf\u00e9, M\u00fcller \u2019s \u00a35 \u20ac5"

@@ -111,3 +111,29 @@ def test_what_is_found_to_cancel_is_what_may_be_cancelled(database: Database, ou
         ]
     assert sorted(found) == allowed
     assert untouched in found
+
+
+def test_it_is_said_how_chosen_messages_stand(database: Database) -> None:
+    cancelled, taken, failed, in_call, left = (message(f"44770090000{n}") for n in range(5))
+    accept(database, cancelled, taken, in_call)
+    with database.transaction() as session:
+        operator_actions.cancel(session, cancelled.id, ANNA, seconds(1))
+    assert set(offer(database, 2)) == {taken.id, in_call.id}
+    answer(database, taken.id)
+    send(database, failed, SendOutcome.REFUSED, at=3)
+    accept(database, left)
+    chosen = [one.id for one in (cancelled, taken, failed, in_call, left)]
+    with database.reading() as session:
+        found = operator_actions.describe_chosen(session, chosen)
+        none = operator_actions.describe_chosen(session, [])
+    assert (found.cancelled, found.left, found.gone_count) == (1, 1, 3)
+    assert list(found.gone) == sorted(one.id for one in (taken, failed, in_call))
+    assert (none.cancelled, none.left, none.gone_count, none.gone) == (0, 0, 0, ())
+
+
+def test_a_refusal_says_what_the_gateway_keeps_until_later(database: Database) -> None:
+    message_id = send(database, message(deliver_after=seconds(900)))
+    with database.transaction() as session, pytest.raises(Refused, match="keeps it until 2026-01-05T12:15:00Z"):
+        operator_actions.cancel(session, message_id, ANNA, seconds(2))
+    with database.transaction() as session, pytest.raises(Refused, match="It is submitted"):
+        operator_actions.cancel(session, message_id, ANNA, seconds(900))

@@ -75,7 +75,7 @@ def test_each_message_tells_its_status_its_steps_and_what_is_overdue(browser: Fl
     assert "stale: sent came 4.0 s after delivered." in steps
     assert "5.0 s later" in steps
     assert "overdue since 05 Jan 2026 13:03:00 UTC" in page
-    assert "next try due 05 Jan 2026 12:03:00 UTC" in page
+    assert "waits to be sent" in page
     assert "✕ opted out" in page
     assert "Last active 05 Jan 2026 12:03:00 UTC : we wrote" in page
 

@@ -140,15 +140,12 @@ def words(tab: Tab, selector: str = "main") -> str:
 
 def test_no_page_has_a_fault_in_any_light_and_at_any_width(tab: Tab, stack: Stack, talk: Talk) -> None:
     faults: dict[str, list[str]] = {}
+    listed = ("search", "messages", "replies", "audit", "problems", "sending", "cancel", "batches", "settings")
     for path in (
         *talk,
         "/ops",
-        "/ops/search",
-        "/ops/messages",
-        "/ops/replies",
-        "/ops/audit",
+        *(f"/ops/{each}" for each in listed),
         "/ops/messages/msg_x",
-        "/ops/problems",
         stage_problem(stack),
         "/ops/problems?state=resolved",
     ):
@@ -173,6 +170,56 @@ def test_nothing_scrolls_sideways_on_a_phone_or_at_four_times_the_size(tab: Tab,
                 tab.resize(width, 900)
                 tab.run("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
                 assert tab.run("document.documentElement.scrollWidth") <= width, (path, width, is_revealed)
+
+
+def assert_fits(tab: Tab) -> None:
+    """The page has no fault in any light, and nothing scrolls sideways, at any width."""
+    for width in (320, *WIDTHS):
+        tab.resize(width, 900)
+        assert tab.run("document.documentElement.scrollWidth") <= width, width
+        for scheme in ("light", "dark"):
+            tab.prefer(scheme)
+            assert accessibility.find_faults(tab) == [], (width, scheme)
+    tab.resize(1440, 900)
+
+
+def press(tab: Tab, words_of_it: str) -> None:
+    """Press a button, which leads to another page, and wait for that."""
+    tab.follow(
+        f"[...document.querySelectorAll('main button')].find((each) => each.innerText === {json.dumps(words_of_it)}).click()"
+    )
+    until(tab, "!document.querySelector('.late')")
+
+
+def test_sending_is_paused_many_are_cancelled_and_their_batch_is_looked_at(tab: Tab, stack: Stack) -> None:
+    visit(tab, f"{stack.url}/ops/sending")
+    tab.fill("#pause-why", "wrong price")
+    press(tab, "Pause sending")
+    try:
+        assert "paused" in words(tab, ".verdict")
+        assert_fits(tab)
+        sent = [send(stack, f"44770090013{number}", "Wrong price") for number in range(2)]
+        visit(tab, f"{stack.url}/ops/cancel")
+        tab.fill("#f-clientRef", REF)
+        press(tab, "Find them")
+        assert "2 messages would be cancelled" in words(tab)
+        assert_fits(tab)
+        tab.fill("#cancel-why", "wrong price")
+        press(tab, "Cancel 2 messages")
+        assert "2 of 2 cancelled" in words(tab)
+        assert_fits(tab)
+    finally:
+        visit(tab, f"{stack.url}/ops/sending")
+        tab.fill("#resume-why", "it is mended")
+        press(tab, "Resume sending")
+    assert "paused" not in words(tab, ".verdict")
+    visit(tab, f"{stack.url}/ops/batches")
+    tab.fill("#batch", sent[0])
+    press(tab, "Look at it")
+    assert "1 of 1 have their final status" in words(tab)
+    assert_fits(tab)
+    visit(tab, f"{stack.url}/ops/settings")
+    assert_fits(tab)
 
 
 def test_a_change_is_seen_and_said_while_the_page_is_open(tab: Tab, stack: Stack) -> None:

@@ -12,8 +12,9 @@ from sqlalchemy import select, update
 from receiptsvc import ids
 from receiptsvc.domain.messages import SendOutcome, SendResult
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import Audit, OpsSession
-from receiptsvc.store.outbound import call_results
+from receiptsvc.store.core.models import Audit, Message, OpsSession
+from receiptsvc.store.messages import transitions
+from receiptsvc.store.outbound import call_results, send_gate
 from receiptsvc.store.outbound.call_results import AttemptResult
 from tests.support import rows, work
 from tests.support.rows import seconds
@@ -88,15 +89,56 @@ def test_a_try_shows_what_the_gateway_answered(browser: FlaskClient, database: D
     assert "2.0 s" in page
 
 
-def test_a_message_that_waits_says_when_the_next_try_is_and_since_when_it_is_overdue(
-    browser: FlaskClient, database: Database
-) -> None:
+def test_a_message_that_waits_says_why_and_since_when_it_is_overdue(browser: FlaskClient, database: Database) -> None:
     [message_id] = rows.accept(database)
     page = read(browser, message_id)
     assert "Overdue since 05 Jan 2026 13:00:00 UTC" in page
-    assert "Next: the next try is due at 05 Jan 2026 12:00:00 UTC" in page
+    assert "Next:" not in page, "its turn has come: what holds it is no time"
     assert "It waits: no worker is at work." in page
     assert "None has come yet." in page
+
+
+def test_a_next_try_is_told_while_it_is_to_come(browser: FlaskClient, database: Database) -> None:
+    message_id = work.send(database, rows.message(), SendOutcome.NOT_SENT)
+    later = database.clock.now() + timedelta(hours=1)
+    with database.transaction() as session:
+        session.execute(update(Message).where(Message.id == message_id).values(due_at=later))
+    assert f"Next: the next try is due at {later:%d %b %Y %H:%M:%S} UTC" in read(browser, message_id)
+
+
+def test_a_message_that_is_scheduled_here_says_until_when_and_can_be_cancelled(
+    browser: FlaskClient, database: Database
+) -> None:
+    later = database.clock.now() + timedelta(days=1)
+    made = rows.message(deliver_after=later)
+    with database.transaction() as session:
+        transitions.accept(session, [made], seconds(0), schedules_messages=True)
+        send_gate.pause(session, "anna", "wrong price", seconds(1))
+    page, at = read(browser, made.id), f"{later:%d %b %Y %H:%M:%S} UTC"
+    assert "may be refused" not in page
+    assert f"It waits: it is kept here until its deliverAfter, {at} ; sending is paused since" in page
+    assert f"Next: it is due to go out at {at}" in page
+    assert "Cancel the message" in page
+    assert f"scheduled for {at}" in words(browser.get("/ops/messages").text)
+    conversation = ids.public("cnv", made.conversation_id)
+    assert f"scheduled for {at}" in words(browser.get(f"/ops/conversations/{conversation}").text)
+
+
+def test_a_message_that_the_gateway_keeps_until_later_says_why_it_cant_be_cancelled(
+    browser: FlaskClient, database: Database
+) -> None:
+    later = database.clock.now() + timedelta(days=1)
+    message_id = work.send(database, rows.message(deliver_after=later))
+    page, at = read(browser, message_id), f"{later:%d %b %Y %H:%M:%S} UTC"
+    assert f"The gateway keeps it until its deliverAfter, {at} , and can't give it back." in page
+    assert f"Next: the gateway is to send it at {at}" in page
+    refusal = f"The gateway has it and keeps it until {at} , its deliverAfter: it can't be taken back."
+    assert refusal in page
+    assert "Cancel the message" not in page
+    assert f"scheduled for {at}" in words(browser.get("/ops/messages").text)
+    answer = browser.post(page_of(message_id), data={"action": "cancel", "reason": "too late"})
+    assert answer.status_code == 409
+    assert f"Nothing was done. {refusal}" in words(answer.text)
 
 
 def test_numbers_and_texts_are_hidden_until_they_are_revealed(browser: FlaskClient, database: Database) -> None:

@@ -7,10 +7,11 @@ breaks off: the server resets the connection, so that no client or proxy takes a
 import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from flask import Response
@@ -24,7 +25,6 @@ from receiptsvc.store.core.paging import Page
 from receiptsvc.store.queries import exports
 from receiptsvc.store.queries.exports import Form, Line
 from receiptsvc.store.queries.listing import MessageFilter
-from receiptsvc.web.http import auth
 from receiptsvc.web.http.errors import Problem
 
 MEDIA = {Form.CSV: "text/csv; charset=utf-8; header=present", Form.JSON: "application/jsonl"}
@@ -76,6 +76,19 @@ MESSAGES = Table(
         Form.JSON: lambda line: f'{{"id":"msg_{ids.to_text(line.message_id)}",{line.text[1:]}\n',
     },
 )
+
+
+def chosen(message_ids: Sequence[UUID]) -> Table:
+    """The table of these messages, in this order, whatever filter is asked for."""
+
+    def read(
+        session: Session, _where: MessageFilter, form: Form, *, limit: int, after: int | None = None
+    ) -> Page[Line, int]:
+        return exports.read_chosen(session, message_ids, form, limit=limit, after=after)
+
+    return replace(MESSAGES, read=read)
+
+
 TRANSITIONS = Table(
     name="transitions",
     columns=("messageId", *exports.TRANSITION, "receiptId"),
@@ -84,10 +97,13 @@ TRANSITIONS = Table(
 )
 
 
-def respond(database: Database, table: Table, where: MessageFilter, style: Style) -> Response:
-    """Stream all rows that fit. Raises Problem 503; StorageUnavailable if the first slice can't be read."""
+def respond(database: Database, table: Table, where: MessageFilter, style: Style, *, holder: str) -> Response:
+    """Stream all rows that fit. `holder`: for whom, since few exports of one run at a time.
+
+    Raises Problem 503; StorageUnavailable if the first slice can't be read.
+    """
     name = f"{table.name}{_describe_range(where, style.zone, database.clock.now())}.{style.form}"
-    pages = _hold(_read_pages(database, table, where, style.form), auth.key_name())
+    pages = _hold(_read_pages(database, table, where, style.form), holder)
     first = next(pages)
     return Response(
         _write_chunks(table, style, chain([first], pages)),
