@@ -31,6 +31,7 @@ from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
 from receiptsvc.demo.processes import Stack, answers, local_session
 from receiptsvc.store.core.db import plain_url
+from receiptsvc.web.ops.failure_rows import Part
 from tests.support import browser, databases
 
 _CONVERSATIONS = seed.Conversations(messages=1000, has_one_number=True)
@@ -40,6 +41,7 @@ _FROZEN_ROUNDS = 3
 _TIMEOUT_SECONDS = 30
 _FURTHER = re.compile(r'href="(\?(?:after|before)=[^"]+)"')
 _PROBLEM = re.compile(r"prb_[0-9a-z]{26}")
+_CODE = re.compile(r"(?<=ops/codes/)rcp_\w+")
 _NAME = "receiptsvc_bench"  # of the database that is kept
 _MARK = "messages"  # beside its data: how many it has
 
@@ -227,6 +229,8 @@ def _ask_all(visitor: Visitor, about: tuple[Sample, Sample], parked: str) -> Tim
     yield from _look_at_batches(visitor, pair)
     yield from _search(visitor, long, pair, parked)
     yield from _read_lists(visitor, pair)
+    yield from _read_failures(visitor)
+    yield from _read_codes(visitor)
     for name, sample in (("long", long), ("short", pair)):
         yield from _show(visitor, f"message, {name} conversation", f"/ops/messages/{sample.id}")
         opened = visitor.post("/ops/people", of=sample.id)
@@ -307,6 +311,35 @@ def _read_lists(visitor: Visitor, sample: Sample) -> Timed:
         listed = visitor.get(asked.location)
         yield f"messages by {name}", listed
         yield from _go_further(visitor, f"messages by {name}, further", listed)
+
+
+def _read_failures(visitor: Visitor) -> Timed:
+    """Failures by each part, over a day and over a month, and the messages of some parts."""
+    for period in ("yesterday", "30d"):
+        for part in Part:
+            yield f"failures by {part}, {period}", visitor.get(f"/ops/failures?range={period}&by={part}")
+        yield f"failures as CSV, {period}", visitor.get(f"/ops/failures.csv?range={period}&by=prefix")
+    now = datetime.now(UTC)
+    month = {"since": f"{now - timedelta(days=30):%Y-%m-%dT%H:%M}", "until": f"{now:%Y-%m-%dT%H:%M}"}
+    keys = {
+        "a country": {"calling_code": "44"},
+        "an absent country": {"calling_code": "33"},
+        "a code": {"status_id": "3"},
+    }
+    for name, key in keys.items():
+        asked = visitor.post("/ops/failures/messages", **month, **key)
+        yield "open failed messages", asked
+        listed = visitor.get(asked.location)
+        yield f"failed messages by {name}", listed
+        yield from _go_further(visitor, f"failed messages by {name}, further", listed)
+
+
+def _read_codes(visitor: Visitor) -> Timed:
+    """All codes, and what if one of them meant something else."""
+    yield "codes", visitor.get("/ops/codes")
+    found = _CODE.search(visitor.get("/ops/codes").text)
+    if found is not None:
+        yield "what if a code meant another status", visitor.get(f"/ops/codes/{found[0]}?status=expired")
 
 
 def _show(visitor: Visitor, kind: str, path: str) -> Timed:

@@ -25,7 +25,13 @@ from receiptsvc.domain.statuses import Status
 from receiptsvc.domain.waiting import OVERDUE_AFTER
 
 _PERIODS = ("hour", "day")
-_GROUPS = {"country": "country", "prefix": "prefix", "code": "providerStatusId", "reason": "reason"}
+_GROUPS = {
+    "sender": "originator",
+    "country": "country",
+    "prefix": "prefix",
+    "code": "providerStatusId",
+    "reason": "reason",
+}
 _BY = (*_PERIODS, "recipient", *_GROUPS)
 
 
@@ -108,8 +114,8 @@ def stats(*, by: str, as_json: bool, **filter_options: object) -> None:
     """How many, and how fast? Messages by status, delivery rate and times, by hour or day.
 
     Without --since the last day, or by day the last 30 days. Hours and days are UTC and whole. By recipient: which
-    numbers failed most. By country: final messages; by prefix: failed ones; by code: receipts with each code of the
-    gateway; by reason: why messages failed.
+    numbers failed most. By sender and country: final messages; by prefix: failed ones; by code: receipts with each
+    code of the gateway; by reason: why messages failed.
 
     \b
       python -m receiptsvc stats --by day --since 30d

@@ -218,7 +218,7 @@ class Client(Wire):
         return self.call("GET", "/v1/stats/failures", filters)
 
     def breakdown(self, by: str, **filters: str) -> Json:
-        """Messages by `country` or `prefix`, receipts by `providerStatusId`, or failures by class of `reason`."""
+        """Messages by `originator`, `country`, `prefix`, receipts by `providerStatusId`, or failures by `reason`."""
         return self.call("GET", "/v1/stats/breakdown", {"by": by, **filters})
 
     def overdue(self, older_than_seconds: int = 3600) -> Json:

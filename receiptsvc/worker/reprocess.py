@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session
 from receiptsvc import ids
 from receiptsvc.domain import correlation
 from receiptsvc.domain.callback_reader import report_of
-from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.messages import Receipt
 from receiptsvc.domain.statuses import Effect, Report
 from receiptsvc.store.core import slices
@@ -75,7 +74,8 @@ def reprocess(
         return superseding.find_current(session, limit=size, after=after)
 
     for page in slices.walk(database.reading, step):
-        read = [(receipt, said) for receipt in page.items if (said := _read(receipt, rules)) is not None]
+        said_by = ((receipt, superseding.read_again(receipt, rules.reader.read_receipts)) for receipt in page.items)
+        read = [(receipt, said) for receipt, said in said_by if said is not None]
         with database.reading() as session:
             adopted = adoption_repair.find(session, read)
         moved_ids = {each.recorded.receipt_id for each in adopted}
@@ -92,15 +92,6 @@ def reprocess(
         yield from (_difference(receipt, report) for receipt, _, report in changed)
         yield from map(_move, adopted)
         on_progress(len(page.items))
-
-
-def _read(recorded: RecordedReceipt, rules: ReceiptRules) -> Receipt | None:
-    """What a receipt says; None if it can't be read any more, which changes nothing."""
-    receipts = rules.reader.read_receipts(recorded.callback, recorded.report.received_at)
-    if recorded.part >= len(receipts):
-        return None
-    receipt = receipts[recorded.part]
-    return None if isinstance(receipt, Unreadable) else receipt
 
 
 def _references(named: Sequence[tuple[RecordedReceipt, Receipt]]) -> list[dict[str, object]]:

@@ -138,6 +138,7 @@ def test_statistics_say_which_numbers_failed_most_and_why(service: Service, run:
     assert tied.startswith("Several numbers failed most, 3 failures each, from 2026-01-05T00:00:00Z")
     assert run("stats", "--by", "recipient").stdout.startswith("No number failed from ")
     for by, column in {
+        "sender": "sender",
         "country": "country",
         "prefix": "prefix",
         "code": "providerStatusId",
@@ -150,7 +151,7 @@ def test_statistics_say_which_numbers_failed_most_and_why(service: Service, run:
     for wrong, fault in (
         (("--by", "country", "--from", "SHOP"), "--from does not go with --by country; it goes with --by hour, day, "),
         (("--by", "reason", "--status", "failed"), "--status does not go with --by reason; it goes with --by hour, "),
-        (("--limit", "5"), "--limit does not go with --by hour; it goes with --by recipient, country, "),
+        (("--limit", "5"), "--limit does not go with --by hour; it goes with --by recipient, sender, "),
     ):
         refused = run("stats", *wrong)
         assert (refused.exit_code, fault in refused.stderr) == (2, True), wrong

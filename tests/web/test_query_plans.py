@@ -20,12 +20,15 @@ from sqlalchemy.engine import Connection
 
 from receiptsvc import ids
 from receiptsvc.domain import conversations
-from receiptsvc.store.core import slices
+from receiptsvc.store.core import slices, time_limits
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import InboxRow, OutcomeRow, PendingRow, Transition
-from receiptsvc.store.queries import batches, failures, outlook, overdue
+from receiptsvc.store.core.models import InboxRow, OutcomeRow, PendingRow, ReceiptReferences, Transition
+from receiptsvc.store.core.time_limits import TimeLimits
+from receiptsvc.store.queries import batches, codes, failed_messages, failures, outlook, overdue, rereading
 from receiptsvc.web.app import create_app
 from receiptsvc.web.http.readiness import ReadinessProbe
+from receiptsvc.web.ops import deadlines
+from receiptsvc.web.ops.failure_rows import Part
 from tests.support import databases
 from tests.support.callers import SECRETS, client_of, make_settings
 
@@ -366,6 +369,17 @@ def test_every_other_read_reads_at_most_twenty_pages(seeded: Database, reader: F
         assert further.rows <= MOST, further.plans
 
 
+def sign_in(database: Database, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
+    """A browser at the ops page."""
+    monkeypatch.setattr(ReadinessProbe, "look_soon", lambda *_: None)  # beside the page, on a thread of its own
+    monkeypatch.setattr(deadlines, "SECONDS", 60.0)  # each statement runs twice here
+    monkeypatch.setattr(time_limits, "PANEL", TimeLimits(lock=30, statement=30, idle=30))
+    browser = create_app(make_settings(), database).test_client()
+    browser.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
+    assert browser.post("/ops/sign-in", data={"secret": SECRETS["ops"]}).status_code == 303
+    return browser
+
+
 @pytest.mark.parametrize(
     "term",
     ["447700900000", "07700900000", "447700015838", "0000", "9990000", "campaign", "order/1", "190001", "nothing"],
@@ -373,14 +387,49 @@ def test_every_other_read_reads_at_most_twenty_pages(seeded: Database, reader: F
 def test_every_search_of_the_ops_page_reads_at_most_twenty_pages(
     seeded: Database, term: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ReadinessProbe, "look_soon", lambda *_: None)  # beside the page, on a thread of its own
-    reader = create_app(make_settings(), seeded).test_client()
-    reader.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
-    assert reader.post("/ops/sign-in", data={"secret": SECRETS["ops"]}).status_code == 303
+    reader = sign_in(seeded, monkeypatch)
     found = reader.post("/ops/search", data={"q": term}).headers["Location"].removeprefix("..")
     if "/srch_" in found:
         counted, _ = count(seeded, reader, found)
         assert counted.rows <= MOST, counted.plans
+
+
+FAILED_SINCE = f"since={T0:%Y-%m-%dT%H:%M}&until=2026-01-05T00:00"
+
+
+@pytest.mark.parametrize("part", list(Part))
+def test_failures_by_any_part_read_a_bounded_number_of_rows(
+    seeded: Database, part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted, _ = count(seeded, sign_in(seeded, monkeypatch), f"/ops/failures?by={part}&{FAILED_SINCE}")
+    assert counted.rows <= (
+        1.1 * failures.MAX_READ if part is Part.NUMBER else MOST + 6 * failed_messages.LOOKED_THROUGH
+    )
+
+
+@pytest.mark.parametrize(
+    "key",
+    [{"calling_code": "33"}, {"calling_code": "44", "prefix": "7700"}, {"originator": ""}, {"status_id": "x"}],
+    ids=str,
+)
+def test_the_failed_messages_of_a_part_are_looked_for_among_a_bounded_number(
+    seeded: Database, key: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = sign_in(seeded, monkeypatch)
+    form = {"since": f"{T0:%Y-%m-%dT%H:%M}", "until": "2026-01-05T00:00"} | key
+    listed = browser.post("/ops/failures/messages", data=form).headers["Location"].removeprefix("..")
+    counted, _ = count(seeded, browser, f"/ops/{listed.partition('/ops/')[2]}")
+    assert counted.rows <= MOST + 6 * failed_messages.LOOKED_THROUGH, counted.plans
+
+
+def test_codes_and_what_if_read_a_bounded_number_of_rows(seeded: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser = sign_in(seeded, monkeypatch)
+    counted, _ = count(seeded, browser, "/ops/codes")
+    assert counted.rows <= MOST + 2 * codes.LOOKED_THROUGH, counted.plans
+    with seeded.reading() as session:
+        receipt_id = session.scalars(select(ReceiptReferences.receipt_id).limit(1)).one()
+    counted, _ = count(seeded, browser, f"/ops/codes/{ids.public('rcp', receipt_id)}?status=expired")
+    assert counted.rows <= MOST + 5 * rereading.LOOKED_THROUGH, counted.plans
 
 
 def test_the_numbers_that_failed_most_are_read_from_a_bounded_range(seeded: Database, reader: FlaskClient) -> None:

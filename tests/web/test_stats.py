@@ -395,6 +395,31 @@ def failing(database: Database) -> None:
         stories.report(database, message_id, word, T0 + timedelta(hours=2))
 
 
+def listed(client: FlaskClient, message_id: str) -> str:
+    """The recipient of a message."""
+    return str(get(client, f"/v1/messages/{message_id}")["recipient"])
+
+
+def test_senders_are_told_apart_with_the_hours_in_which_they_were_counted(
+    client: FlaskClient, database: Database
+) -> None:
+    failing(database)
+    later = rows.message("447700900009", originator="ACME")
+    rows.accept(database, later, rows.message("447700900008", originator="WAITS"), now=T0 + timedelta(hours=5))
+    stories.report(database, later.id, Status.DELIVERED, T0 + timedelta(hours=6))
+    read = get(client, f"/v1/stats/breakdown?by=originator&{DAY}")
+    assert [(item["originator"], item["count"], item["statuses"], item["deliveryRate"]) for item in read["items"]] == [
+        ("ACME", 4, {"undelivered": 1, "expired": 1, "rejected": 1, "delivered": 1}, 0.25),
+        ("", 2, {"undelivered": 1, "delivered": 1}, 0.5),
+    ]
+    assert [(item["firstHour"][11:13], item["lastHour"][11:13]) for item in read["items"]] == [
+        ("12", "17"),
+        ("13", "13"),
+    ]
+    assert read["statuses"] == {"undelivered": 2, "expired": 1, "rejected": 1, "delivered": 2}
+    assert (read["items"][0]["callingCode"], read["items"][0]["reason"], read["countedSince"]) == (None, None, None)
+
+
 def test_the_numbers_that_failed_most_are_one_call(
     client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -405,6 +430,7 @@ def test_the_numbers_that_failed_most_are_one_call(
     ]  # fmt: skip
     assert (read["messages"], read["isBounded"], read["countedSince"]) == (4, False, None)
     assert read["items"][2]["lastAt"] == "2026-01-05T13:00:00.000000Z"
+    assert listed(client, read["items"][2]["lastMessageId"]) == "447700900002"
 
     def found(query: str) -> list[tuple[str, int]]:
         return [
@@ -420,6 +446,30 @@ def test_the_numbers_that_failed_most_are_one_call(
     assert (bounded["messages"], bounded["isBounded"]) == (2, True)
     assert bounded["countedSince"] == "2026-01-05T12:00:00.000000Z"
     assert bounded["items"][0]["recipient"][-1] in {"0", "1", "2"}
+
+
+def test_the_failed_messages_of_a_group_are_listed(client: FlaskClient, database: Database) -> None:
+    failing(database)
+
+    def found(query: str) -> list[tuple[str, str]]:
+        read = get(client, f"/v1/stats/failures/messages?{DAY}{query}")
+        return [(item["recipient"][-1], item["status"]) for item in read["items"]]
+
+    assert found("") == [("2", "undelivered"), ("1", "rejected"), ("0", "expired"), ("0", "undelivered")]
+    assert found("&originator=") == [("2", "undelivered")]
+    assert found("&originator=ACME&reason=expired&providerStatusId=1") == [("0", "expired")]
+    assert found("&callingCode=44&prefix=7700&limit=1") == [("2", "undelivered")]
+    assert found("&callingCode=1") == []
+    [newest] = get(client, f"/v1/stats/failures/messages?{DAY}&limit=1")["items"]
+    asked = {"since": "2026-01-05T00:00:00Z", "until": "2026-01-06T00:00:00Z", "limit": 1}
+    told: list[str] = []
+    cursor: dict[str, Any] = {}
+    while not told or cursor:
+        answer: Any = client.post("/v1/stats/failures/messages", json=asked | cursor).json
+        told += [item["id"] for item in answer["items"]]
+        cursor = {"cursor": answer["nextCursor"]} if answer["nextCursor"] else {}
+    assert (told[0], len(told), len(set(told))) == (newest["id"], 4, 4)
+    assert get(client, "/v1/stats/failures/messages")["items"] == [], "the last day"
 
 
 def test_statistics_are_broken_down(client: FlaskClient, database: Database) -> None:
@@ -442,6 +492,9 @@ def test_statistics_are_broken_down(client: FlaskClient, database: Database) -> 
         assert (read["by"], read["countedSince"], read["isBounded"]) == (by, None, False)
         return [tuple(item[name] for name in (*names, "count", "statuses", "deliveryRate")) for item in read["items"]]
 
+    assert groups("originator", "originator", "callingCode") == [
+        ("", None, 4, {"delivered": 2, "undelivered": 2}, 0.5),
+    ]  # fmt: skip
     assert groups("country", "callingCode", "prefix") == [
         ("44", None, 3, {"delivered": 1, "undelivered": 2}, 0.3333), ("1", None, 1, {"delivered": 1}, 1.0),
     ]  # fmt: skip
@@ -456,7 +509,9 @@ def test_statistics_are_broken_down(client: FlaskClient, database: Database) -> 
     ]  # fmt: skip
     [first, second] = get(client, f"/v1/stats/breakdown?by=country&{DAY}")["items"]
     assert (first["countries"][0], second["countries"][0]) == ("GB", "US")
+    assert (first["firstHour"], first["lastHour"]) == ("2026-01-05T12:00:00.000000Z",) * 2
     bounded = get(client, f"/v1/stats/breakdown?by=country&limit=1&{DAY}")
+    assert bounded["statuses"] == {"delivered": 2, "undelivered": 2}, "of all groups"
     assert (len(bounded["items"]), bounded["isBounded"]) == (1, True)
     assert get(client, "/v1/stats/breakdown?by=country")["items"] == []
     assert list(verify(database)) == []
@@ -475,6 +530,9 @@ def test_statistics_are_broken_down(client: FlaskClient, database: Database) -> 
         ("failures?status=lost", "status"),
         ("failures?since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", "since"),
         ("failures?limit=501", "limit"),
+        ("failures/messages?reason=lost", "reason"),
+        ("failures/messages?since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", "since"),
+        ("failures/messages?prefix=77001", "prefix"),
         ("breakdown", "by"),
         ("breakdown?by=hour", "by"),
         ("breakdown?by=country&since=2026-01-01T00:00:00Z&until=2026-03-01T00:00:00Z", "since"),

@@ -78,7 +78,7 @@ def _describe_first(items: Sequence[Json], words: str) -> str:
 
 
 def print_breakdown(out: Console, breakdown: Json) -> None:
-    """Counts by country, prefix, the gateway's code or class of reason, the most first."""
+    """Counts by sender, country, prefix, the gateway's code or class of reason, the most first."""
     items: Sequence[Json] = breakdown.get("items") or ()
     span = _describe_span(breakdown)
     tables.say(out, f"{count(len(items), 'line')} by {plain(breakdown.get('by'))} {span}.")
@@ -87,12 +87,14 @@ def print_breakdown(out: Console, breakdown: Json) -> None:
     if breakdown.get("isBounded"):
         tables.say(out, "There are more; --limit shows them.")
     columns = (
+        Column("sender"),
         *(Column("country"), Column("callingCode"), Column("prefix"), Column("providerStatusId")),
         Column("reason", is_text=True),
         *(Column("count", is_count=True), Column("rate", is_count=True), Column("statuses", is_text=True)),
     )
     rows = [
         (
+            cell("(own)" if item.get("originator") == "" else item.get("originator")),
             cell(_describe_countries(item.get("countries") or ())),
             cell(item.get("callingCode")),
             cell(item.get("prefix")),

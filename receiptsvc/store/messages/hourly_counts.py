@@ -42,7 +42,7 @@ UNMAPPED = "unmapped"  # in place of the status of a report without one
 _STEP = 1.1  # each class of delays ends a tenth above the one before it
 _MAX_CLASS = 200  # about six years
 
-_MAX_STATUS_ID = 20  # characters
+MAX_STATUS_ID = 20  # characters
 
 KEYS = ("hour", "kind", "originator", "label")
 _FETCH_ROWS = 1000
@@ -108,8 +108,13 @@ def of_report(report: Report, rule: str, effect: Effect) -> CountKey | None:
     if effect is Effect.DUPLICATE or (report.source is Source.OURSELVES and not is_failure):
         return None
     reason = reason_of(report, rule) if is_failure else ""
-    label = "/".join((report.status or UNMAPPED, reason, (report.provider_status_id or "")[:_MAX_STATUS_ID]))
+    label = "/".join((report.status or UNMAPPED, reason, cut_status_id(report.provider_status_id)))
     return CountKey(hour_of(report.received_at), CODES, "", label)
+
+
+def cut_status_id(status_id: str | None) -> str:
+    """The gateway's status id as it is counted; empty: there is none."""
+    return (status_id or "")[:MAX_STATUS_ID]
 
 
 def place_of(label: str) -> Place:

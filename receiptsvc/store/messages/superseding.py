@@ -4,23 +4,26 @@ It gives recorded receipts with the bytes that they were read from, and replaces
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from receiptsvc import ids
+from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.inbox import ReceiptOutcome
-from receiptsvc.domain.messages import Callback
+from receiptsvc.domain.messages import Callback, Receipt
 from receiptsvc.domain.statuses import Effect, Report
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.models import Audit, InboxRow, OutcomeRow, Transition
 from receiptsvc.store.core.paging import Page, cut
 from receiptsvc.store.inbox import counters, pending
 from receiptsvc.store.messages import hourly_counts, transitions
+
+ReadReceipts: TypeAlias = Callable[[Callback, datetime], Sequence[Receipt | Unreadable]]  # of a `CallbackReader`
 
 
 class RecordedReceipt(NamedTuple):
@@ -42,19 +45,39 @@ def find_current(session: Session, *, limit: int, after: int | None = None) -> P
     return cut(_read(session, query), limit, lambda receipt: receipt.transition_id)
 
 
+def find_among(session: Session, receipt_ids: Collection[UUID], *, max_bytes: int) -> list[RecordedReceipt]:
+    """The same of these receipts, the newest first; without those whose callback has more than `max_bytes`."""
+    if not receipt_ids:
+        return []
+    query = _select_current(max_bytes).where(bulk.among(session, Transition.receipt_id, receipt_ids))
+    return _read(session, query.order_by(Transition.receipt_id.desc()))
+
+
+def read_again(recorded: RecordedReceipt, read_receipts: ReadReceipts) -> Receipt | None:
+    """What a receipt says; None if it can't be read any more, which changes nothing. `read_receipts`: of a reader."""
+    receipts = read_receipts(recorded.callback, recorded.report.received_at)
+    if recorded.part >= len(receipts):
+        return None
+    receipt = receipts[recorded.part]
+    return None if isinstance(receipt, Unreadable) else receipt
+
+
 def find_of(session: Session, receipt_id: UUID) -> RecordedReceipt | None:
     """The same of one receipt; None if it has none, or is dismissed."""
     return next(iter(_read(session, _select_current().where(Transition.receipt_id == receipt_id))), None)
 
 
-def _select_current() -> Select[*tuple[Any, ...]]:
+def _select_current(max_bytes: int | None = None) -> Select[*tuple[Any, ...]]:
     carrier = aliased(InboxRow)  # the row that holds the bytes
-    return (
+    query = (
         select(Transition, InboxRow.part, *pending.callback_columns(carrier))
         .join(InboxRow, InboxRow.id == Transition.receipt_id)
         .join(carrier, carrier.id == func.coalesce(InboxRow.callback_id, InboxRow.id))
         .where(Transition.superseded_at.is_(None), ~_is_dismissed(Transition.receipt_id))
     )
+    if max_bytes is None:
+        return query
+    return query.where(func.length(carrier.query) + func.length(carrier.body) <= max_bytes)
 
 
 def _read(session: Session, query: Select[*tuple[Any, ...]]) -> list[RecordedReceipt]:

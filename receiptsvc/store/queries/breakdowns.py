@@ -1,16 +1,17 @@
-"""Statistics by country, prefix, status id or class of reason, from the hourly counts; no message is read."""
+"""Statistics by sender, country, prefix, status id or class of reason, from the hourly counts; no message is read."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain.failures import FAILURES
+from receiptsvc.domain.statuses import FINAL
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.models import HourlyCount
 from receiptsvc.store.messages import hourly_counts
@@ -24,6 +25,7 @@ _HOUR = timedelta(hours=1)
 class By(StrEnum):
     """What the counts are broken down by."""
 
+    ORIGINATOR = "originator"
     COUNTRY = "country"
     PREFIX = "prefix"
     STATUS_ID = "providerStatusId"
@@ -37,79 +39,119 @@ class Key(NamedTuple):
     prefix: str | None = None
     status_id: str | None = None
     reason: str | None = None
+    originator: str | None = None  # empty: the account's own
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """A group and its counts by status; of reports also `hourly_counts.UNMAPPED`."""
+    """A group and its counts by status; of reports also `hourly_counts.UNMAPPED`.
+
+    `first_hour`, `last_hour`: the hours of the period in which the first and the last of it were counted.
+    """
 
     key: Key
     count: int
     statuses: Mapping[str, int]
+    first_hour: datetime
+    last_hour: datetime
+
+    @property
+    def failures(self) -> int:
+        """How many of them failed."""
+        return sum(self.statuses.get(status, 0) for status in FAILURES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Breakdown:
-    """Groups, the largest first. `is_bounded`: there are more; `counted_since`: None from the beginning on."""
+    """Groups, the largest first. `is_bounded`: there are more; `counted_since`: None from the beginning on.
+
+    `statuses`: the counts of all groups together.
+    """
 
     items: Sequence[Group]
     is_bounded: bool
     counted_since: datetime | None
+    statuses: Mapping[str, int]
 
 
-def read(session: Session, since: datetime, until: datetime, by: By, *, limit: int) -> Breakdown:
-    """The groups of [since, until), both at the start of an hour. Raises TooManyCounts."""
+_Part: TypeAlias = tuple[Key, str]  # a group, and the status of what is counted
+
+
+def read(
+    session: Session, since: datetime, until: datetime, by: By, *, limit: int, max_counts: int | None = None
+) -> Breakdown:
+    """The groups of [since, until), both at the start of an hour. Raises TooManyCounts, by default for MAX_COUNTS."""
+    most = max_counts or MAX_COUNTS
     kind, split = _SPLITS[by]
     hours = [since + _HOUR * number for number in range((until - since) // _HOUR)]
     counts = (
-        select(HourlyCount.label, HourlyCount.value)
+        select(HourlyCount.hour, HourlyCount.originator, HourlyCount.label, HourlyCount.value)
         .where(bulk.among(session, HourlyCount.hour, hours), HourlyCount.kind == kind)
-        .limit(MAX_COUNTS + 1)
+        .limit(most + 1)
         .subquery()
     )
-    total = func.sum(counts.c.value)
-    query = select(counts.c.label, total.label("total"), func.sum(func.count()).over().label("rows"))
-    query = query.group_by(counts.c.label).order_by(total.desc(), counts.c.label).limit(MAX_LABELS + 1)
+    total, labels = func.sum(counts.c.value), (counts.c.originator, counts.c.label)
+    is_there = counts.c.value > 0  # no more where every message has moved to another status
+    query = select(
+        *labels,
+        total.label("total"),
+        func.min(counts.c.hour).filter(is_there).label("first_hour"),
+        func.max(counts.c.hour).filter(is_there).label("last_hour"),
+        func.sum(func.count()).over().label("rows"),
+    )
+    query = query.group_by(*labels).order_by(total.desc(), *labels).limit(MAX_LABELS + 1)
     rows = session.execute(query).all()
-    if rows and rows[0].rows > MAX_COUNTS:
+    if rows and rows[0].rows > most:
         raise TooManyCounts
     groups: defaultdict[Key, Counter[str]] = defaultdict(Counter)
+    spans: defaultdict[Key, list[datetime]] = defaultdict(list)
     for row in rows[:MAX_LABELS]:
-        part = split(row.label)
+        part = split(row.originator, row.label)
         if part is not None and row.total > 0:
             key, status = part
             groups[key][status] += int(row.total)
+            spans[key] += (row.first_hour, row.last_hour)
     ordered = sorted(groups.items(), key=lambda each: (-each[1].total(), [part or "" for part in each[0]]))
+    items = [
+        Group(key=key, count=counted.total(), statuses=counted, first_hour=min(spans[key]), last_hour=max(spans[key]))
+        for key, counted in ordered[:limit]
+    ]
     return Breakdown(
-        items=[Group(key=key, count=counts.total(), statuses=counts) for key, counts in ordered[:limit]],
+        items=items,
         is_bounded=len(ordered) > limit or len(rows) > MAX_LABELS,
-        counted_since=hourly_counts.counted_since(session),
+        counted_since=hourly_counts.counted_since(session) if by is not By.ORIGINATOR else None,
+        statuses=sum(groups.values(), Counter[str]()),
     )
 
 
-def _by_country(label: str) -> tuple[Key, str] | None:
+def _by_originator(originator: str, label: str) -> _Part | None:
+    return (Key(originator=originator), label) if label in FINAL else None
+
+
+def _by_country(_: str, label: str) -> _Part | None:
     place = hourly_counts.place_of(label)
     return Key(calling_code=place.calling_code), place.status.value
 
 
-def _by_prefix(label: str) -> tuple[Key, str] | None:
+def _by_prefix(_: str, label: str) -> _Part | None:
     place = hourly_counts.place_of(label)
     if place.status not in FAILURES:
         return None
     return Key(calling_code=place.calling_code, prefix=place.prefix), place.status.value
 
 
-def _by_status_id(label: str) -> tuple[Key, str] | None:
+def _by_status_id(_: str, label: str) -> _Part | None:
     code = hourly_counts.code_of(label)
     return (Key(status_id=code.status_id), code.status) if code.status_id else None
 
 
-def _by_reason(label: str) -> tuple[Key, str] | None:
+def _by_reason(_: str, label: str) -> _Part | None:
     code = hourly_counts.code_of(label)
     return (Key(reason=code.reason), code.status) if code.reason else None
 
 
-_SPLITS: Mapping[By, tuple[str, Callable[[str], tuple[Key, str] | None]]] = {
+_SPLITS: Mapping[By, tuple[str, Callable[[str, str], _Part | None]]] = {
+    By.ORIGINATOR: (hourly_counts.MESSAGES, _by_originator),
     By.COUNTRY: (hourly_counts.PLACES, _by_country),
     By.PREFIX: (hourly_counts.PLACES, _by_prefix),
     By.STATUS_ID: (hourly_counts.CODES, _by_status_id),

@@ -52,11 +52,15 @@ class Form(StrEnum):
 
 
 class Line(NamedTuple):
-    """A line: the message's id, the other columns as text, and for a transition the receipt that it comes from."""
+    """A line: the message's id, the other columns as text, and for a transition the receipt that it comes from.
+
+    `recipient`: only where it is not in the text, since SQL can't mask it.
+    """
 
     message_id: UUID
     text: str
     receipt_id: UUID | None
+    recipient: str = ""
 
 
 MESSAGE: Mapping[str, Column] = {
@@ -72,6 +76,7 @@ MESSAGE: Mapping[str, Column] = {
     "segments": Message.segments,
     "text": Message.text,
 }
+MASKED: Mapping[str, Column] = {name: column for name, column in MESSAGE.items() if name not in {"recipient", "text"}}
 TRANSITION: Mapping[str, Column] = {
     "status": Transition.status,
     "effect": Transition.effect,
@@ -91,6 +96,20 @@ def read_messages(
 ) -> Page[Line, ListCursor]:
     """Messages in the order of the list. A short or empty slice need not be the last one: see `keyset`."""
     query = select(Message.id, _line_expression(tuple(MESSAGE.items()), form, on_sqlite=is_sqlite(session)), null())
+    return _read_in_order(session, query, where, limit, after)
+
+
+def read_masked(
+    session: Session, where: MessageFilter, form: Form, *, limit: int, after: ListCursor | None = None
+) -> Page[Line, ListCursor]:
+    """The same without texts, and with the recipients apart, for who may not see them."""
+    line = _line_expression(tuple(MASKED.items()), form, on_sqlite=is_sqlite(session))
+    return _read_in_order(session, select(Message.id, line, null(), Message.recipient), where, limit, after)
+
+
+def _read_in_order(
+    session: Session, query: _Query, where: MessageFilter, limit: int, after: ListCursor | None
+) -> Page[Line, ListCursor]:
     if where == MessageFilter():
         rows = [Line(*row) for row in _fetch(session, _newest_first(query, after).limit(limit + 1))]
         return cut(rows, limit, lambda line: _cursor(line.message_id))

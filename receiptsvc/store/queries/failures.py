@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
-from sqlalchemy import func, select, union_all
+from sqlalchemy import Text, cast, func, select, union_all
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain.statuses import Status
@@ -16,12 +17,13 @@ MAX_READ = 10_000  # messages
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailingNumber:
-    """A recipient with failed messages. `last_at`: when the newest of them was accepted."""
+    """A recipient with failed messages. `last_at`: when the newest of them was accepted; `last_message_id`: its id."""
 
     recipient: str
     failures: int
     statuses: Mapping[Status, int]  # that occur
     last_at: datetime
+    last_message_id: UUID
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +52,7 @@ def find(
     force_index_order(session)  # each status is a range of an index, read from its newest end
     of_sender = [Message.originator == originator] if originator is not None else []
     parts = [
-        select(Message.recipient, Message.status, Message.created_at)
+        select(Message.recipient, Message.status, Message.created_at, Message.id)
         .where(Message.status == status, *of_sender, Message.created_at >= since, Message.created_at < until)
         .order_by(Message.created_at.desc(), Message.id.desc())
         .limit(MAX_READ + 1)
@@ -65,6 +67,7 @@ def find(
             newest.c.recipient,
             failures.label("failures"),
             func.max(newest.c.created_at).label("last_at"),
+            func.max(cast(newest.c.id, Text)).label("last_id"),  # ids rise with time
             func.sum(failures).over().label("messages"),
             func.min(func.min(newest.c.created_at)).over().label("counted_since"),
             *(func.count().filter(newest.c.status == status) for status in statuses),
@@ -75,9 +78,17 @@ def find(
     )
     rows = session.execute(query).all()
     items = []
-    for recipient, count, last_at, _, _, *by_status in rows:
+    for recipient, count, last_at, last_id, _, _, *by_status in rows:
         counts = {status: number for status, number in zip(statuses, by_status, strict=True) if number}
-        items.append(FailingNumber(recipient=recipient, failures=count, statuses=counts, last_at=last_at))
+        items.append(
+            FailingNumber(
+                recipient=recipient,
+                failures=count,
+                statuses=counts,
+                last_at=last_at,
+                last_message_id=UUID(last_id),
+            )
+        )
     messages = int(rows[0].messages) if rows else 0
     return Failures(
         items=items,

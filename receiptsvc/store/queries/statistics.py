@@ -47,6 +47,9 @@ class By(StrEnum):
         return _HOUR if self is By.HOUR else 24 * _HOUR
 
 
+DAYS_BY = {By.HOUR: 31, By.DAY: 366}  # at most, in one answer
+
+
 class TooManyCounts(Exception):
     """There are more than MAX_COUNTS counts in the requested time."""
 

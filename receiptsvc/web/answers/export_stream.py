@@ -18,6 +18,7 @@ from flask import Response
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
+from receiptsvc.domain import numbers, spreadsheets
 from receiptsvc.server.admission import Shares
 from receiptsvc.store.core import slices, time_limits
 from receiptsvc.store.core.db import Database
@@ -67,6 +68,11 @@ def _write_transition_json(line: Line) -> str:
     return f'{{"messageId":"msg_{ids.to_text(line.message_id)}",{line.text[1:-1]},"receiptId":{receipt}}}\n'
 
 
+def _write_masked_csv(line: Line) -> str:
+    recipient = spreadsheets.write_cell(numbers.mask(line.recipient))
+    return f"msg_{ids.to_text(line.message_id)},{recipient},{line.text}\r\n"
+
+
 MESSAGES = Table(
     name="messages",
     columns=("id", *exports.MESSAGE),
@@ -89,6 +95,12 @@ def chosen(message_ids: Sequence[UUID]) -> Table:
     return replace(MESSAGES, read=read)
 
 
+MASKED_MESSAGES = Table(
+    name="messages-masked",
+    columns=("id", "recipient", *exports.MASKED),
+    read=exports.read_masked,
+    write={Form.CSV: _write_masked_csv},
+)
 TRANSITIONS = Table(
     name="transitions",
     columns=("messageId", *exports.TRANSITION, "receiptId"),
@@ -128,9 +140,9 @@ def _write_for_name(time: datetime, zone: ZoneInfo | None) -> str:
     return f"{local:%Y-%m-%dT%H%M%S}" + (f"{local:%z}" if zone else "Z")
 
 
-def _hold(pages: Iterator[Sequence[Line]], key: str) -> Iterator[Sequence[Line]]:
+def _hold(pages: Iterator[Sequence[Line]], holder: str) -> Iterator[Sequence[Line]]:
     """The pages; while they are read, the export counts against what may run at once."""
-    with _SHARES.hold(key) as has_room:
+    with _SHARES.hold(holder) as has_room:
         if not has_room:
             headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
             raise Problem(503, "There are as many exports under way as there may be.", headers=headers)

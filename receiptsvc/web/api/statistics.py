@@ -15,22 +15,25 @@ from flask import Response, current_app
 from receiptsvc.domain import numbers
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.statuses import FINAL, Status
+from receiptsvc.store.core.models import Message
+from receiptsvc.store.core.paging import Page
 from receiptsvc.store.inbox import receipts
-from receiptsvc.store.messages import hourly_counts
-from receiptsvc.store.queries import breakdowns, failures, overdue, statistics
+from receiptsvc.store.queries import breakdowns, failed_messages, failures, overdue, statistics
 from receiptsvc.store.queries.breakdowns import Group
+from receiptsvc.store.queries.contacts import TimeCursor
+from receiptsvc.store.queries.failed_messages import FailedFilter
 from receiptsvc.store.queries.overdue import MAX_COUNTED, Age
 from receiptsvc.store.queries.statistics import By, Line, StatisticsCache, TooManyCounts
+from receiptsvc.web.answers import periods
 from receiptsvc.web.http import context
 from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
-from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas import statistics as schemas
+from receiptsvc.web.schemas.base import in_body
 
 blueprint = new_blueprint("stats", "How many, how fast, and what is overdue.")
 
 _CACHE = "receiptsvc.statistics"
-_DEFAULT_LENGTH = {By.HOUR: timedelta(days=1), By.DAY: timedelta(days=30)}
 _AGE_BOUNDS = [int(timedelta(hours=hours).total_seconds()) for hours in (6, 24, 72, 168)]  # seconds
 
 
@@ -43,14 +46,14 @@ def read_statistics(query: dict[str, Any]) -> Response:
     are updated as messages change, not from the messages, so the answer is quick however many there are.
     """
     at, by = context.now(), By(query["by"])
-    since, until = _round(query.get("since"), query.get("until"), by)
+    since, until = periods.round_out(query.get("since"), query.get("until"), by, at)
     only = frozenset(Status(status) for status in query.get("statuses", ()))
     cache: StatisticsCache = current_app.extensions.setdefault(_CACHE, StatisticsCache())
     with context.database().reading() as session:
         try:
             counts = statistics.read(session, since, until, by, originator=query.get("originator"), cache=cache)
         except TooManyCounts:
-            raise _too_many("Too much was counted since then: give a later time, or an originator.") from None
+            raise periods.too_many("Too much was counted since then: give a later time, or an originator.") from None
         has_receipts = "originator" not in query
         unmatched, is_bounded = (
             receipts.count_unmatched(session, since, until) if has_receipts else (Counter[datetime](), False)
@@ -88,11 +91,38 @@ def read_failures(query: dict[str, Any]) -> dict[str, Any]:
     until = query.get("until") or at
     since = query.get("since") or until - timedelta(days=1)
     if since >= until:
-        raise _bad_since("Must be earlier than until.")
+        raise periods.bad_since("Must be earlier than until.")
     statuses = [Status(status) for status in query["statuses"]]
     with context.database().reading() as session:
         found = failures.find(session, since, until, statuses, originator=query.get("originator"), limit=query["limit"])
     return {"row": found, "at": at, "since": since, "until": until}
+
+
+@endpoint(
+    blueprint,
+    "GET",
+    "/stats/failures/messages",
+    query=schemas.FailedQuery,
+    response=schemas.FailedPage,
+    errors=(422, 503),
+    by_post=("/stats/failures/messages", in_body(schemas.FailedQuery)),
+)
+@requires("read")
+def list_failed_messages(query: dict[str, Any]) -> Page[Message, TimeCursor]:
+    """List the failed messages of a group
+
+    Those of a line of a breakdown: by sender, country, prefix, code or reason, or by several of them, the newest first.
+    No index has most of it, so they are looked for among the failed messages of the period, some thousand for each
+    page: continue with `nextCursor` until it is null. They are found by the time of their acceptance, while codes and
+    reasons are counted by that of the report.
+    """
+    limit, cursor, until = query.pop("limit"), query.pop("cursor", None), query.pop("until", None) or context.now()
+    since = query.pop("since", None) or until - timedelta(days=1)
+    if since >= until:
+        raise periods.bad_since("Must be earlier than until.")
+    where = FailedFilter(since=since, until=until, **query)
+    with context.database().reading() as session:
+        return failed_messages.list_failed(session, where, limit=limit, after=cursor)
 
 
 @endpoint(
@@ -102,28 +132,28 @@ def read_failures(query: dict[str, Any]) -> dict[str, Any]:
 def read_breakdown(query: dict[str, Any]) -> dict[str, Any]:
     """Break statistics down
 
-    Final messages by country, failed ones by the first digits of their numbers, receipts by the gateway's code, or
-    reports of failure by class of reason. They come from hourly counts, so the answer is quick however many there are;
-    duplicate receipts are left out. Only failed messages are counted by prefix.
+    Final messages by sender or country, failed ones by the first digits of their numbers, receipts by the gateway's
+    code, or reports of failure by class of reason. They come from hourly counts, so the answer is quick however many
+    there are; duplicate receipts are left out. Only failed messages are counted by prefix.
 
     By code and by reason it is reports that are counted, not messages: one that was reported as failed, and delivered
     after all, is among the failures, and one with two reports of failure is there twice. There is no filter by sender,
     and no country with reason. For both at once export the transitions and the messages, and join them by `messageId`.
     """
     at, by = context.now(), breakdowns.By(query["by"])
-    since, until = _round(query.get("since"), query.get("until"), By.HOUR)
+    since, until = periods.round_out(query.get("since"), query.get("until"), By.HOUR, at)
     with context.database().reading() as session:
         try:
             found = breakdowns.read(session, since, until, by, limit=query["limit"])
         except TooManyCounts:
-            raise _too_many("Too much was counted since then: give a later time.") from None
+            raise periods.too_many("Too much was counted since then: give a later time.") from None
     items = [_describe_group(group, by) for group in found.items]
     return {"row": found, "at": at, "since": since, "until": until, "by": by.value, "items": items}
 
 
 def _describe_group(group: Group, by: breakdowns.By) -> dict[str, Any]:
     key = group.key
-    has_rate = by is breakdowns.By.COUNTRY
+    has_rate = by in {breakdowns.By.COUNTRY, breakdowns.By.ORIGINATOR}
     return {
         "row": group,
         **key._asdict(),
@@ -174,38 +204,11 @@ def read_overdue(query: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _round(since: datetime | None, until: datetime | None, by: By) -> tuple[datetime, datetime]:
-    """Extend a range to whole hours or UTC days; fill in its defaults. Raises Problem 422."""
-    end = _start_of(until or context.now(), by)
-    if until is None or end < until:
-        end += by.length
-    begin = _start_of(since or end - _DEFAULT_LENGTH[by], by)
-    if begin >= end:
-        raise _bad_since("Must be earlier than until.")
-    if end - begin > timedelta(days=schemas.DAYS_BY[by]):
-        longer = f", or {schemas.DAYS_BY[By.DAY]} by day" if by is By.HOUR else ""
-        raise _bad_since(f"Must be at most {schemas.DAYS_BY[by]} days before until{longer}.")
-    return begin, end
-
-
-def _bad_since(fault: str) -> Problem:
-    return Problem(422, "The query can't be understood.", errors={"since": [fault]})
-
-
-def _too_many(fault: str) -> Problem:
-    return Problem(422, "The query can't be answered at once.", errors={"since": [fault]})
-
-
-def _start_of(time: datetime, by: By) -> datetime:
-    hour = hourly_counts.hour_of(time)
-    return hour if by is By.HOUR else hour.replace(hour=0)
-
-
 def _sum_by_start(hours: Counter[datetime], by: By) -> Counter[datetime]:
     """Counts by hour, added up by the beginning of their hour or UTC day."""
     sums: Counter[datetime] = Counter()
     for hour, count in hours.items():
-        sums[_start_of(hour, by)] += count
+        sums[periods.start_of(hour, by)] += count
     return sums
 
 

@@ -121,6 +121,7 @@ def _by_id(name: str) -> Cursor[UUID]:
 
 MESSAGES = Cursor(name="messages", parts=(_ORDER, _CLIENT_REF, _TIME, _ID), make=_make_list, split=_split_list)
 CONVERSATIONS, RECIPIENT, REPLIES = _by_time("conversations"), _by_time("recipient"), _by_time("replies")
+FAILED = _by_time("failed")
 CONVERSATION = _by_time("conversation")  # one, from its newest entry on
 RECEIPTS, REPLAY = _by_id("receipts"), _by_id("replay")
 TRANSITIONS = Cursor(name="transitions", parts=(_SERIAL,), make=int, split=lambda position: (position,))

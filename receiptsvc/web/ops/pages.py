@@ -43,7 +43,9 @@ NAVIGATION = (  # on every page, in this order: an address below /ops/, and its 
     ("messages", "Messages"),
     ("replies", "Replies"),
     ("receipts", "Parking lot"),
+    ("failures", "Failures"),
     ("sending", "Sending"),
+    ("codes", "Codes"),
     ("settings", "Settings"),
     ("audit", "Audit"),
 )
@@ -107,7 +109,7 @@ def viewer() -> Viewer:
 
 
 def reveals() -> bool:
-    """Whether the current request asks for its page with numbers and texts shown. `render` notes that it was."""
+    """Whether the current request asks for numbers and texts to be shown. `render` and `send` note that it did."""
     return request.method == "POST" and request.form.get("action") == REVEAL
 
 
@@ -157,6 +159,14 @@ def render(template: str, status: int = 200, *, about: str | None = None, **valu
     response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     response.headers["Referrer-Policy"] = "same-origin"  # with no-referrer a browser would send `Origin: null`
     return response
+
+
+def send(file: Response, *, about: str) -> Response:
+    """A file instead of a page. `about`: as in `render`; whole, if the request asks for it, which is noted."""
+    if reveals():
+        _note_reveal(about)
+    file.headers["Cache-Control"] = "no-store"
+    return file
 
 
 def redirect(target: str) -> Response:

@@ -18,12 +18,14 @@ from receiptsvc.store.inbox.receipt_references import ReferenceFilter
 from receiptsvc.store.outbound import suppressions
 from receiptsvc.store.queries import hits, listing, persons
 from receiptsvc.store.queries.contacts import ReplyFilter
+from receiptsvc.store.queries.failed_messages import FailedFilter
 from receiptsvc.store.queries.hits import MAX_COUNTED, Hit, Kind
 from receiptsvc.store.queries.listing import MessageFilter
 from receiptsvc.web.http import context
 from receiptsvc.web.http.errors import by_path
 from receiptsvc.web.ops import lists, pages, saved
 from receiptsvc.web.ops.audit import show_audits
+from receiptsvc.web.ops.failures import show_failed
 from receiptsvc.web.ops.pages import PanelLate, blueprint, signed_in
 from receiptsvc.web.ops.terms import Asked, Batch, Cancellation, Person, Term
 from receiptsvc.web.schemas.search import SearchQuery
@@ -126,8 +128,10 @@ def read_search(search_id: str) -> Response:
 
 
 def _show_list(
-    asked: MessageFilter | ReferenceFilter | ReplyFilter | AuditFilter, search_id: str, after: str | None
+    asked: MessageFilter | FailedFilter | ReferenceFilter | ReplyFilter | AuditFilter, search_id: str, after: str | None
 ) -> Response:
+    if isinstance(asked, FailedFilter):
+        return show_failed(asked, search_id)
     if isinstance(asked, MessageFilter):
         return lists.show_messages(asked, search_id, after)
     if isinstance(asked, ReferenceFilter):

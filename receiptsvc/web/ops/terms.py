@@ -10,6 +10,7 @@ from receiptsvc.store.core.audits import AuditFilter
 from receiptsvc.store.inbox.receipt_references import ReferenceFilter
 from receiptsvc.store.messages.operator_actions import CancelSelection
 from receiptsvc.store.queries.contacts import ReplyFilter
+from receiptsvc.store.queries.failed_messages import FailedFilter
 from receiptsvc.store.queries.listing import MessageFilter, Order
 
 
@@ -53,7 +54,9 @@ class Batch:
     client_ref_prefix: str | None = None
 
 
-Asked: TypeAlias = Term | Person | MessageFilter | ReferenceFilter | ReplyFilter | AuditFilter | Cancellation | Batch
+Asked: TypeAlias = (
+    Term | Person | MessageFilter | FailedFilter | ReferenceFilter | ReplyFilter | AuditFilter | Cancellation | Batch
+)
 
 
 class Saved(NamedTuple):
@@ -67,6 +70,7 @@ _KINDS: Mapping[str, type[Asked]] = {
     "term": Term,
     "person": Person,
     "messages": MessageFilter,
+    "failed": FailedFilter,
     "receipts": ReferenceFilter,
     "replies": ReplyFilter,
     "audits": AuditFilter,

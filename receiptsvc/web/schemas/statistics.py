@@ -8,15 +8,15 @@ from receiptsvc.domain.numbers import MAX_PREFIX
 from receiptsvc.domain.statuses import PROGRESS, Effect, Status
 from receiptsvc.domain.waiting import OVERDUE_AFTER
 from receiptsvc.store.inbox.receipts import MAX_UNMATCHED
+from receiptsvc.store.messages.hourly_counts import MAX_STATUS_ID
 from receiptsvc.store.queries.breakdowns import By as BreakBy
 from receiptsvc.store.queries.failures import MAX_READ
 from receiptsvc.store.queries.overdue import EXAMPLES, MAX_COUNTED
-from receiptsvc.store.queries.statistics import By
+from receiptsvc.store.queries.statistics import DAYS_BY, By
+from receiptsvc.web.http import cursors
 from receiptsvc.web.http import fields as kinds
 from receiptsvc.web.schemas.base import Request, Schema, about, example_of
-from receiptsvc.web.schemas.messages import STATUSES
-
-DAYS_BY = {By.HOUR: 31, By.DAY: 366}  # at most, in one answer
+from receiptsvc.web.schemas.messages import STATUSES, Message
 
 _DAY_SECONDS = 86_400
 _FAILED = tuple(status.value for status in Status if status in FAILURES)
@@ -157,6 +157,7 @@ class FailingNumber(Schema):
         keys=fields.String(), values=fields.Integer(), metadata=about("How many have which status.", {"undelivered": 3})
     )
     last_at = kinds.moment(metadata=about("When the newest of them was accepted.", "2026-01-30T17:20:00.000000Z"))
+    last_message_id = kinds.public_id("msg", metadata=about("Its id.", "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"))
 
 
 class Failures(Schema):
@@ -176,6 +177,44 @@ class Failures(Schema):
     items = fields.List(fields.Nested(FailingNumber), metadata=about("The numbers, most failures first."))
 
 
+class FailedQuery(Request):
+    """Which failed messages to list: those that have all that is given in common, as the breakdowns have it."""
+
+    since = kinds.query_moment(
+        metadata=about("Accepted at this time or later; without it a day before until.", "2026-01-30T00:00:00Z")
+    )
+    until = kinds.query_moment(metadata=about("Accepted before this time; without it now.", "2026-01-31T00:00:00Z"))
+    originator = kinds.text(
+        min_length=0,
+        max_length=16,
+        metadata=about("From this sender, exactly as it was given; empty: from none.", "ACME"),
+    )
+    calling_code = kinds.text(min_length=0, max_length=3, metadata=about("To numbers with this calling code.", "44"))
+    prefix = kinds.text(
+        min_length=0,
+        max_length=MAX_PREFIX,
+        metadata=about("With these digits after it, as the breakdown by prefix has them.", "7700"),
+    )
+    provider_status_id = kinds.text(
+        attribute="status_id",
+        max_length=MAX_STATUS_ID,
+        metadata=about("That were reported as failed with this code, as the breakdown by code has it.", "3"),
+    )
+    reason = kinds.choice(
+        [reason.value for reason in FailureReason],
+        metadata=about("That were reported as failed for a reason of this class.", FailureReason.UNREACHABLE.value),
+    )
+    limit = kinds.limit()
+    cursor = kinds.cursor(cursors.FAILED)
+
+
+class FailedPage(Schema):
+    """Some failed messages. A page may have fewer than asked for, or none, and still not be the last."""
+
+    items = fields.List(fields.Nested(Message), metadata=about("The messages, the newest first."))
+    next_cursor = kinds.next_cursor(cursors.FAILED, attribute="next")
+
+
 class BreakdownQuery(Request):
     """The period, and what to break it down by."""
 
@@ -183,9 +222,10 @@ class BreakdownQuery(Request):
         [word.value for word in BreakBy],
         required=True,
         metadata=about(
-            "country: final messages by calling code. prefix: failed messages by the first digits after it, up to "
-            f"{MAX_PREFIX}. providerStatusId: receipts by the gateway's code. reason: reports of failure by class of "
-            "reason, so that a message that was delivered after all may be among them.",
+            "originator: final messages by their sender. country: final messages by calling code. prefix: failed "
+            f"messages by the first digits after it, up to {MAX_PREFIX}. providerStatusId: receipts by the gateway's "
+            "code. reason: reports of failure by class of reason, so that a message that was delivered after all may "
+            "be among them.",
             "country",
         ),
     )
@@ -201,6 +241,9 @@ class BreakdownQuery(Request):
 class Group(Schema):
     """A part of the messages or receipts. What it is not grouped by is null."""
 
+    originator = fields.String(
+        allow_none=True, metadata=about("The sender of the messages; empty: they have none of their own.", "ACME")
+    )
     calling_code = fields.String(
         allow_none=True, metadata=about("The calling code of the numbers; empty: they have none.", "44")
     )
@@ -226,7 +269,7 @@ class Group(Schema):
         ),
     )
     count = fields.Integer(
-        metadata=about("How many there are: messages by country and by prefix, else receipts and own steps.", 120)
+        metadata=about("How many there are: messages by sender, country and prefix, else receipts and own steps.", 120)
     )
     statuses = fields.Dict(
         keys=fields.String(),
@@ -238,8 +281,14 @@ class Group(Schema):
     )
     delivery_rate = fields.Float(
         allow_none=True,
-        metadata=about("By country: the share of delivered among these final messages, 0 to 1. Else null.", 0.983),
+        metadata=about(
+            "By sender and by country: the share of delivered among these final messages, 0 to 1. Else null.", 0.983
+        ),
     )
+    first_hour = kinds.moment(
+        metadata=about("The first hour of the period in which there were any.", "2026-01-30T09:00:00.000000Z")
+    )
+    last_hour = kinds.moment(metadata=about("The last one.", "2026-01-30T23:00:00.000000Z"))
 
 
 class Breakdown(Schema):
@@ -253,11 +302,17 @@ class Breakdown(Schema):
         allow_none=True,
         metadata=about("An earlier release did not count this: since when it is. Null: from the beginning on.", None),
     )
+    statuses = fields.Dict(
+        keys=fields.String(),
+        values=fields.Integer(),
+        metadata=about("All groups together, those too that are not given.", {"delivered": 118, "undelivered": 2}),
+    )
     is_bounded = fields.Boolean(metadata=about("Whether there are more groups than are given.", False))
     items = fields.List(
         fields.Nested(Group),
         metadata=about(
-            "The groups, the largest first.", [example_of(Group, prefix=None, providerStatusId=None, reason=None)]
+            "The groups, the largest first.",
+            [example_of(Group, originator=None, prefix=None, providerStatusId=None, reason=None)],
         ),
     )
 

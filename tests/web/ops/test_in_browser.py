@@ -4,7 +4,7 @@ One stack and one browser serve all of it. Where there is no browser, pytest's s
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from receiptsvc.domain.problems import Kind, Seen
 from receiptsvc.store.core.db import Database, plain_url
 from receiptsvc.store.health import problems
 from receiptsvc.store.health.causes import Look
+from receiptsvc.web.ops.failure_rows import Part
 from tests.support import accessibility, browser, databases
 from tests.support.browser import Tab
 
@@ -31,6 +32,8 @@ pytestmark = [
 NUMBER, REF, TEXT = "447700900123", "order/7 \u202e<i>", "Your parcel waits <script>alert(1)</script>"
 LATE = "447700900912"  # the sandbox reports about this number later
 LOST = "447700900941"  # the answer about this one is lost, and no receipt comes
+FAILS = "447700900901"  # the sandbox reports this one as undelivered
+UNREAD = "447700900904"  # and this one with a code that nobody knows
 WIDTHS = (375, 1440)
 LATE_SECONDS = 3
 
@@ -78,6 +81,22 @@ def talk(stack: Stack) -> Talk:
         f"/ops/conversations/{message['conversationId']}",
         f"/ops/receipts/{receipt_id}",
     )
+
+
+@pytest.fixture(scope="module")
+def failing(stack: Stack) -> Sequence[str]:
+    """The pages of failures and codes, once a message has failed and another has a code that nobody knows."""
+    await_status(stack, send(stack, FAILS, "It fails"), "undelivered")
+    unread = send(stack, UNREAD, "Nobody knows")
+    client = stack.client()
+
+    def find_receipt() -> str | None:
+        told = client.message(unread)["transitions"]
+        return next((each["receiptId"] for each in told if each["effect"] == "unmapped"), None)
+
+    stack.wait_until("its code is read", lambda: find_receipt() is not None)
+    tables = (f"/ops/failures?range=today&by={part}" for part in Part)
+    return [*tables, "/ops/failures?range=30d", "/ops/codes", f"/ops/codes/{find_receipt()}?status=expired"]
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +157,9 @@ def words(tab: Tab, selector: str = "main") -> str:
     return " ".join(str(found).split())
 
 
-def test_no_page_has_a_fault_in_any_light_and_at_any_width(tab: Tab, stack: Stack, talk: Talk) -> None:
+def test_no_page_has_a_fault_in_any_light_and_at_any_width(
+    tab: Tab, stack: Stack, talk: Talk, failing: Sequence[str]
+) -> None:
     faults: dict[str, list[str]] = {}
     listed = ("search", "messages", "replies", "audit", "problems", "sending", "cancel", "batches", "settings")
     for path in (
@@ -146,6 +167,7 @@ def test_no_page_has_a_fault_in_any_light_and_at_any_width(tab: Tab, stack: Stac
         "/ops",
         *(f"/ops/{each}" for each in listed),
         "/ops/messages/msg_x",
+        *failing,
         stage_problem(stack),
         "/ops/problems?state=resolved",
     ):
@@ -220,6 +242,31 @@ def test_sending_is_paused_many_are_cancelled_and_their_batch_is_looked_at(tab: 
     assert_fits(tab)
     visit(tab, f"{stack.url}/ops/settings")
     assert_fits(tab)
+
+
+def test_tables_of_failures_and_codes_fit_a_phone(tab: Tab, stack: Stack, failing: Sequence[str]) -> None:
+    for path in failing:
+        visit(tab, stack.url + path)
+        for width in (320, *WIDTHS):
+            tab.resize(width, 900)
+            tab.run("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+            assert tab.run("document.documentElement.scrollWidth") <= width, (path, width)
+
+
+def test_from_what_failed_today_to_the_message_by_clicks(tab: Tab, stack: Stack, failing: Sequence[str]) -> None:
+    visit(tab, stack.url + failing[0])
+    tab.follow(
+        "[...document.querySelectorAll('tbody button')].find((each) => each.innerText.includes('unsaid')).click()"
+    )
+    assert tab.run("location.pathname").startswith("/ops/search/srch_")
+    assert tab.run("document.querySelectorAll('.row').length") == 1
+    visit(tab, f"{stack.url}/ops/codes")
+    assert "unmapped" in words(tab, "tbody tr")
+    tab.follow("document.querySelector('tbody a').click()")
+    tab.run("document.querySelector('#status').value = 'rejected'")
+    tab.follow("document.querySelector('form.card button').click()")
+    assert 'STATUS_MAP={"9": "rejected"}' in words(tab)
+    assert "1 message: " in words(tab)
 
 
 def test_a_change_is_seen_and_said_while_the_page_is_open(tab: Tab, stack: Stack) -> None:
