@@ -231,6 +231,7 @@ def _ask_all(visitor: Visitor, about: tuple[Sample, Sample], parked: str) -> Tim
     yield from _read_lists(visitor, pair)
     yield from _read_failures(visitor)
     yield from _read_codes(visitor)
+    yield from _read_parking_lot(visitor, pair)
     for name, sample in (("long", long), ("short", pair)):
         yield from _show(visitor, f"message, {name} conversation", f"/ops/messages/{sample.id}")
         opened = visitor.post("/ops/people", of=sample.id)
@@ -340,6 +341,30 @@ def _read_codes(visitor: Visitor) -> Timed:
     found = _CODE.search(visitor.get("/ops/codes").text)
     if found is not None:
         yield "what if a code meant another status", visitor.get(f"/ops/codes/{found[0]}?status=expired")
+
+
+def _read_parking_lot(visitor: Visitor, sample: Sample) -> Timed:
+    """The parking lot, by each filter, and the preview of what would be done to all that one finds."""
+    filters: dict[str, dict[str, str]] = {
+        "an outcome": {"outcome": "unmatched"},
+        "an absent outcome": {"outcome": "dead"},
+        "a code": {"providerStatusId": "1"},
+        "a description": {"providerDescription": "Delivered"},
+        "an address": {"channel": "message"},
+        "a number": {"number": f"+{sample.recipient}"},
+        "a clientRef": {"clientRef": sample.client_ref},
+    }
+    newest = visitor.get("/ops/receipts")
+    yield "parking lot", newest
+    yield from _go_further(visitor, "parking lot, further", newest)
+    yield "refused callbacks", visitor.get("/ops/receipts/refused")
+    for name, form in filters.items():
+        asked = visitor.post("/ops/receipts", **form)
+        yield "narrow receipts down", asked
+        yield f"receipts by {name}", visitor.get(asked.location)
+    chosen = visitor.post("/ops/receipts", action="preview", which="all", do="retry")
+    yield "choose all receipts", chosen
+    yield "preview of all receipts", visitor.get(chosen.location)
 
 
 def _show(visitor: Visitor, kind: str, path: str) -> Timed:

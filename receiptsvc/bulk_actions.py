@@ -1,6 +1,7 @@
-"""What operators do to many rows at once: replay receipts, cancel messages. Each slice is a commit of its own.
+"""What operators do to many rows at once: work on receipts again or dismiss them, cancel messages.
 
-If a call ends early, what it has done stays done. What is done to a slice belongs in the store.
+Each slice is a commit of its own. If a call ends early, what it has done stays done. What is done to a slice belongs in
+the store.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +17,9 @@ from receiptsvc.store.core import slices
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import MAX_SECONDS, Database
 from receiptsvc.store.core.paging import Page
-from receiptsvc.store.inbox import receipts
+from receiptsvc.store.inbox import bulk_receipts, receipt_groups, receipts
+from receiptsvc.store.inbox.receipt_groups import Group, GroupAction, Progress
+from receiptsvc.store.inbox.receipts import ReceiptFilter
 from receiptsvc.store.messages import operator_actions
 
 MAX_CHANGED = 100_000  # rows in one call
@@ -29,7 +32,7 @@ Key = TypeVar("Key")
 
 def replay(
     database: Database,
-    selection: receipts.ReplaySelection,
+    where: ReceiptFilter,
     by: Actor,
     clock: Callable[[], datetime],
     *,
@@ -42,10 +45,50 @@ def replay(
     """
 
     def change(session: Session, receipt_ids: Sequence[UUID]) -> int:
-        return receipts.replay(session, receipt_ids, selection, by, clock())
+        now = clock()
+        changed = bulk_receipts.retry(session, receipt_ids, where.outcomes, now)
+        bulk_receipts.note(session, bulk_receipts.REPLAYED, changed, where=where, by=by, now=now)
+        return len(changed.receipt_ids)
 
-    find = partial(receipts.find_replayable, selection=selection)
+    find = partial(receipts.find_ids, where=where)
     return _change_all(database, find, None if is_dry_run else change, size=_RECEIPTS, after=after)
+
+
+def dismiss(
+    database: Database,
+    where: ReceiptFilter,
+    by: Actor,
+    clock: Callable[[], datetime],
+    *,
+    after: UUID | None = None,
+    is_dry_run: bool = False,
+) -> tuple[int, UUID | None]:
+    """Dismiss receipts; the same as `replay` in all else."""
+
+    def change(session: Session, receipt_ids: Sequence[UUID]) -> int:
+        now = clock()
+        changed = bulk_receipts.dismiss(session, receipt_ids, where.outcomes, by, now)
+        bulk_receipts.note(session, bulk_receipts.DISMISSED, changed, where=where, by=by, now=now)
+        return len(changed.receipt_ids)
+
+    find = partial(receipts.find_ids, where=where)
+    return _change_all(database, find, None if is_dry_run else change, size=_RECEIPTS, after=after)
+
+
+def act_on_group(
+    database: Database, group: Group, action: GroupAction, by: Actor, clock: Callable[[], datetime], *, seconds: float
+) -> Progress:
+    """Go on with an action on a group for so many seconds, or to the end of a round; how far it has come then.
+
+    What is worked on meanwhile has its next turn in the next call, so that it has a moment for that.
+    """
+    ends_at = monotonic() + seconds
+    while True:
+        with database.transaction() as session:
+            progress = receipt_groups.step(session, group, action, by=by, now=clock(), limit=_RECEIPTS)
+        if progress.has_round_ended or monotonic() >= ends_at:
+            return progress
+        database.let_others_write()
 
 
 def cancel(

@@ -294,6 +294,11 @@ CALLS: list[tuple[Callable[[Client], object], tuple[str, str, object]]] = [
     (lambda client: client.match("r1", "m1"), ("POST", "/v1/receipts/r1/match", {"message": "m1"})),
     (lambda client: client.retry("r1"), ("POST", "/v1/receipts/r1/retry", {})),
     (lambda client: client.dismiss("r1", "why"), ("POST", "/v1/receipts/r1/dismiss", {"reason": "why"})),
+    (lambda client: client.restore("r1", "why"), ("POST", "/v1/receipts/r1/restore", {"reason": "why"})),
+    (
+        lambda client: client.dismiss_all(outcomes=["dead"], reason="why"),
+        ("POST", "/v1/receipts/dismiss", {"outcomes": ["dead"], "reason": "why"}),
+    ),
     (
         lambda client: client.replay(outcomes=["dead"], dryRun=True),
         ("POST", "/v1/receipts/replay", {"outcomes": ["dead"], "dryRun": True}),

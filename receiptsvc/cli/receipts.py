@@ -35,7 +35,7 @@ _receipt_argument = click.argument("receipt_id", metavar="RECEIPT")
 
 @click.group(short_help="Which receipts fit no message? What to do about them?")
 def receipts() -> None:
-    """What became of the receipts that came? List and show them; match, retry or dismiss one.
+    """What became of the receipts that came? List and show them; match, retry, dismiss or restore one.
 
     \b
       python -m receiptsvc receipts list --outcome unmatched
@@ -146,6 +146,16 @@ def dismiss(*, receipt_id: str, reason: str, as_json: bool) -> None:
     """Set a receipt aside: it is kept, and not processed any more. Exit code 1 if it is recorded already."""
     with api_errors_shown(is_conflict_wrong_use=False):
         _print_change(Client.from_env().dismiss(receipt_id, reason), as_json=as_json)
+
+
+@receipts.command()
+@_receipt_argument
+@reason_option
+@json_option
+def restore(*, receipt_id: str, reason: str | None, as_json: bool) -> None:
+    """Take a dismissal back: the receipt is processed again. Exit code 1 if it is not dismissed."""
+    with api_errors_shown(is_conflict_wrong_use=False):
+        _print_change(Client.from_env().restore(receipt_id, reason), as_json=as_json)
 
 
 @click.command(short_help="Was every receipt kept?")

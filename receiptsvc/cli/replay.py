@@ -46,17 +46,14 @@ def replay(
     """
     if not (outcomes or since or until or is_all or is_dry_run):
         raise click.UsageError("say which are meant: --outcome, --since or --until; or --all")
-    selection = receipts.ReplaySelection(
-        outcomes=sorted({ReceiptOutcome(outcome) for outcome in outcomes}) or receipts.RETRIABLE,
-        since=since,
-        until=until,
-    )
+    meant = sorted({ReceiptOutcome(outcome) for outcome in outcomes}) or receipts.RETRIABLE
+    where = receipts.ReceiptFilter(outcomes=meant, since=since, until=until)
     actor = Actor(actor="command line", reason=reason)
     settings = Settings.from_env()
     with databases.opened(settings, is_written=True) as database:
-        count, rest = bulk_actions.replay(database, selection, actor, _now, is_dry_run=is_dry_run)
+        count, rest = bulk_actions.replay(database, where, actor, _now, is_dry_run=is_dry_run)
         while rest is not None:
-            more, rest = bulk_actions.replay(database, selection, actor, _now, after=rest, is_dry_run=is_dry_run)
+            more, rest = bulk_actions.replay(database, where, actor, _now, after=rest, is_dry_run=is_dry_run)
             count += more
     if as_json:
         click.echo(json.dumps({"count": count, "dryRun": is_dry_run, "isComplete": True}))

@@ -180,6 +180,14 @@ class Client(Wire):
         """Dismiss a receipt. It is kept, but not processed any more."""
         return self.call("POST", f"/v1/receipts/{_quote(receipt_id)}/dismiss", body={"reason": reason})
 
+    def restore(self, receipt_id: str, reason: str | None = None) -> Json:
+        """Take the dismissal of a receipt back."""
+        return self.call("POST", f"/v1/receipts/{_quote(receipt_id)}/restore", body=_without_none(reason=reason))
+
+    def dismiss_all(self, **selection: object) -> Json:
+        """Dismiss many receipts: a bounded number in one call, with `nextCursor` to continue."""
+        return self.call("POST", "/v1/receipts/dismiss", body=selection)
+
     def replay(self, **selection: object) -> Json:
         """Process many receipts again: a bounded number in one call, with `nextCursor` to continue."""
         return self.call("POST", "/v1/receipts/replay", body=selection)

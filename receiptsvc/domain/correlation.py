@@ -14,6 +14,7 @@ from uuid import UUID
 from receiptsvc.domain import gateway_clock, numbers
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Origin, Receipt, Reply
+from receiptsvc.domain.references import trim_client_ref
 from receiptsvc.domain.statuses import Status
 
 BY_HAND = "matched by hand"
@@ -59,6 +60,17 @@ class Named(Protocol):
 
     @property
     def recipient(self) -> str | None: ...
+    @property
+    def transaction_id(self) -> str | None: ...
+    @property
+    def client_ref(self) -> str | None: ...
+
+
+class NamedMessage(Protocol):
+    """What a message has of what receipts name."""
+
+    @property
+    def recipient(self) -> str: ...
     @property
     def transaction_id(self) -> str | None: ...
     @property
@@ -224,6 +236,20 @@ def names_other_number(named: str | None, recipient: str) -> bool:
     return numbers.describe_rewriting(named, recipient) is None
 
 
+def describe_likeness(receipt: Named, message: NamedMessage) -> str:
+    """What a message has of what a receipt names, and what speaks against it, such as "same number; no clientRef"."""
+    is_other = names_other_number(receipt.recipient, message.recipient)
+    client_ref = trim_client_ref(receipt.client_ref)
+    named = {"number": receipt.recipient, "clientRef": client_ref, "transactionID": receipt.transaction_id}
+    has = {"number": message.recipient, "clientRef": message.client_ref, "transactionID": message.transaction_id}
+    words: dict[str, list[str]] = {"same": [], "other": [], "no": []}
+    for name in (name for name, value in named.items() if value is not None):
+        is_same = not is_other if name == "number" else named[name] == has[name]
+        words["same" if is_same else "other" if has[name] is not None else "no"].append(name)
+    said = [f"{word} {_enumerate(names)}" for word, names in words.items() if names]
+    return "; ".join(said) or "nothing to compare"
+
+
 def adopt_at(row: Arrived, receipt: Named, after: timedelta | None) -> datetime | None:
     """When an unmatched receipt may be adopted, as one of another system's message; None: never."""
     is_of_another_system = row.channel == Channel.ACCOUNT and not row.is_unauthenticated
@@ -245,6 +271,10 @@ def find_answered(reply: Reply, sent: Iterable[SentMessage], since: datetime) ->
         if each.created_at > since and is_of_originator:
             return each, LINK_BY_LAST_MESSAGE
     return None, LINK_ALONE
+
+
+def _enumerate(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _match_by_token(message: KnownMessage, receipt: Receipt, links: TransactionLinks) -> Match | NoMatch:

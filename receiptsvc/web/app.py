@@ -56,7 +56,7 @@ class RestOfPath(BaseConverter):
 class Id(BaseConverter):
     """Any path segment as an id, except those that are routes of their own with other methods."""
 
-    regex = r"(?!(?:cancel|lookup|query|replay)\Z)[^/]+"
+    regex = r"(?!(?:cancel|dismiss|lookup|query|replay)\Z)[^/]+"
 
 
 def create_app(

@@ -16,7 +16,7 @@ def keep_dead(service: Service) -> None:
         counters.move(session, {(ReceiptOutcome.PENDING, ReceiptOutcome.DEAD): 1})
 
 
-def test_receipts_are_listed_shown_matched_retried_and_dismissed(service: Service, run: Run) -> None:
+def test_receipts_are_listed_shown_matched_retried_dismissed_and_restored(service: Service, run: Run) -> None:
     message = service.accept("Hello")
     service.report(message, statusid="2", statusdescription="delivered")
     keep_dead(service)
@@ -58,6 +58,9 @@ def test_receipts_are_listed_shown_matched_retried_and_dismissed(service: Servic
     assert run("receipts", "dismiss", third["id"]).exit_code == 2, "it must say why"
     dismissed = run("receipts", "dismiss", third["id"], "--reason", "a test")
     assert dismissed.stdout.startswith(f"{third['id']} is dismissed: an operator set it aside")
+    restored = run("receipts", "restore", third["id"], "--reason", "it was none")
+    assert restored.stdout.startswith(f"{third['id']} is pending: kept; not yet worked on")
+    assert run("receipts", "restore", third["id"]).exit_code == 1, "it is not dismissed"
     missing = run("receipts", "show", "rcp_01h45ytscbebyvny4gc8cr8ma2")
     assert (missing.exit_code, "There is no receipt with this id." in missing.stderr) == (1, True)
 

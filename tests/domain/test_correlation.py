@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import pytest
@@ -30,6 +30,7 @@ from receiptsvc.domain.correlation import (
     TransactionLinks,
     adopt_at,
     correlate,
+    describe_likeness,
     find_answered,
 )
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
@@ -559,3 +560,28 @@ def test_a_receipt_is_compared_with_few_of_a_transactions_recipients(monkeypatch
     assert [[link.recipient for link in links.to(f"+{one}")] for one in people] == [[one] for one in people]
     assert compared == len(people)
     assert len(links.to(None)) == len(links) == len(people)
+
+
+class Has(NamedTuple):
+    """What a receipt names, or a message has."""
+
+    recipient: Any = None
+    client_ref: str | None = None
+    transaction_id: str | None = None
+
+
+@pytest.mark.parametrize(
+    ("named", "has", "likeness"),
+    [
+        (Has("447700900001", "a", "1"), Has("447700900001", "a", "1"), "same number, clientRef and transactionID"),
+        (Has("07700 900001", "a "), Has("447700900001", "a"), "same number and clientRef"),
+        (Has("447700900001", "a"), Has("447700900002", "b"), "other number and clientRef"),
+        (Has("447700900001", "a", "1"), Has("447700900001"), "same number; no clientRef and transactionID"),
+        (Has(transaction_id="1"), Has("447700900001", "a", "2"), "other transactionID"),
+        (Has(), Has("447700900001", "a", "2"), "nothing to compare"),
+    ],
+)
+def test_a_likeness_names_what_is_the_same_what_is_other_and_what_is_not_there(
+    named: Has, has: Has, likeness: str
+) -> None:
+    assert describe_likeness(named, has) == likeness

@@ -45,7 +45,10 @@ REPEATED: list[tuple[str, str, str | None]] = [
 ]
 
 # what can be asked for without a body; the first argument is a message's id, the second a receipt's
-WITHOUT_A_BODY = ("/v1/messages/{0}/cancel", "/v1/receipts/{1}/retry", "/v1/sending/resume")
+WITHOUT_A_BODY = (
+    *("/v1/messages/{0}/cancel", "/v1/receipts/{1}/retry", "/v1/receipts/{1}/restore"),
+    "/v1/sending/resume",
+)
 
 # kind, body, headers
 NO_BODY: list[tuple[str, bytes | None, dict[str, str]]] = [
@@ -66,6 +69,7 @@ WITH_A_BODY = (
     "/v1/receipts/{1}/match",
     "/v1/receipts/{1}/dismiss",
     "/v1/receipts/replay",
+    "/v1/receipts/dismiss",
     "/v1/sending/pause",
     "/v1/suppressions",
 )
@@ -146,6 +150,7 @@ def test_the_document_says_which_bodies_may_be_left_out(desk: FlaskClient) -> No
     }
     assert optional == {
         "/v1/messages/{message_id}/cancel",
+        "/v1/receipts/{receipt_id}/restore",
         "/v1/receipts/{receipt_id}/retry",
         "/v1/sending/resume",
     }

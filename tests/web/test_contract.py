@@ -39,7 +39,7 @@ BEYOND_SCHEMAS = re.compile(
 )
 
 # What can be done once with each message or receipt: chance decides which of these finds one to do it with.
-ONCE = re.compile(r"/(match|retry|dismiss|resolve|acknowledge|reopen|cancel|remove)$|^DELETE ")
+ONCE = re.compile(r"/(match|retry|dismiss|restore|resolve|acknowledge|reopen|cancel|remove)$|^DELETE ")
 
 # Addresses that are also those of a clientRef or a number: what is allowed there is more than the one operation.
 ALSO_READ = {"POST /v1/conversations/query", "POST /v1/recipients/query"}

@@ -23,9 +23,10 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Audit, InboxRow, Message, OutcomeRow, Parked, Transition
 from receiptsvc.store.health.verification import verify
 from receiptsvc.store.inbox import counters, receipts
-from receiptsvc.store.inbox.receipts import ReceiptFilter, ReplaySelection
+from receiptsvc.store.inbox.receipts import ReceiptFilter
 from receiptsvc.store.messages import hourly_counts, transitions
 from receiptsvc.web.app import create_app
+from receiptsvc.web.http import cursors
 from receiptsvc.worker.receipt_batch import ReceiptRules
 from receiptsvc.worker.receipt_processor import process
 from receiptsvc.worker.reprocess import reprocess
@@ -37,6 +38,7 @@ from tests.support.work import ALICE, BOB, READER, RULES, assert_sound, moves, r
 NOBODY = "rcp_00000000000000000000000000"
 BY = Actor(actor="test", reason="why not")
 RETRIABLE = ["unmatched", "quarantined", "dead"]
+WAITING = ReceiptFilter(outcomes=receipts.RETRIABLE)
 
 
 def rcp(receipt_id: UUID) -> str:
@@ -607,6 +609,7 @@ def test_an_unknown_receipt_is_404(desk: FlaskClient, receipt: str) -> None:
     post(desk, f"/v1/receipts/{receipt}/match", {"message": "msg_00000000000000000000000000"}, 404)
     post(desk, f"/v1/receipts/{receipt}/retry", {}, 404)
     post(desk, f"/v1/receipts/{receipt}/dismiss", {"reason": "x"}, 404)
+    post(desk, f"/v1/receipts/{receipt}/restore", {}, 404)
 
 
 @pytest.mark.parametrize(
@@ -631,6 +634,13 @@ def test_an_unknown_receipt_is_404(desk: FlaskClient, receipt: str) -> None:
         ("replay", {"reason": "mended", "since": None, "until": None, "cursor": None}, ["all"]),
         ("replay", {"all": False}, ["all"]),
         ("replay", {"all": 1}, ["all"]),
+        ("replay", {"channel": "post", "providerStatusId": ""}, ["channel", "providerStatusId"]),
+        ("replay", {"outcomes": ["unmapped"]}, ["outcomes[0]"]),
+        ("dismiss", {"all": True}, ["reason"]),
+        ("dismiss", {"reason": "a test"}, ["all"]),
+        ("dismiss", {"reason": "a test", "outcomes": ["dismissed"]}, ["outcomes[0]"]),
+        ("dismiss", {"reason": "a test", "all": True, "cursor": cursors.REPLAY.encode(UUID(int=1))}, ["cursor"]),
+        (f"{NOBODY}/restore", {"reason": 7}, ["reason"]),
     ],
 )
 def test_a_wrong_body_is_refused_by_its_field(
@@ -644,7 +654,7 @@ def test_every_receipt_endpoint_needs_the_scope_ops(desk: FlaskClient, scope: st
     caller = client_of(desk.application, SECRETS[scope])
     get(caller, "/v1/receipts", 403)
     get(caller, f"/v1/receipts/{NOBODY}", 403)
-    for path in (f"{NOBODY}/match", f"{NOBODY}/retry", f"{NOBODY}/dismiss", "replay"):
+    for path in (*(f"{NOBODY}/{action}" for action in ("match", "retry", "dismiss", "restore")), "replay", "dismiss"):
         post(caller, f"/v1/receipts/{path}", {}, 403)
 
 
@@ -713,7 +723,7 @@ def test_a_replay_takes_only_what_its_filter_names(client: FlaskClient, database
 def test_a_replay_of_everything_has_to_be_meant(client: FlaskClient, database: Database) -> None:
     dead = settled(database, "dead")
     problem = post(client, "/v1/receipts/replay", {}, 422)
-    assert problem["errors"] == {"all": ["Must be true, unless outcomes, since or until says which are meant."]}
+    assert problem["errors"] == {"all": ["Must be true, unless another field says which are meant."]}
     assert rows.read_inbox(database, dead).outcome == "dead"
     assert post(client, "/v1/receipts/replay", {"all": True}, 200)["count"] == 1
     assert rows.read_inbox(database, dead).outcome == "pending"
@@ -729,7 +739,7 @@ def test_a_replay_goes_by_slices_and_stops_at_its_bound(
     monkeypatch.setattr(bulk_actions, "MAX_CHANGED", 5)
 
     def step(after: UUID | None) -> tuple[int, UUID | None]:
-        return bulk_actions.replay(database, ReplaySelection(), BY, lambda: T0, after=after, is_dry_run=is_dry_run)
+        return bulk_actions.replay(database, WAITING, BY, lambda: T0, after=after, is_dry_run=is_dry_run)
 
     assert step(None) == (5, made[4])
     assert step(made[4]) == (2, None)
@@ -743,7 +753,7 @@ def test_a_replay_that_takes_long_says_where_to_continue(database: Database, mon
     made = [settled(database, "dead") for _ in range(3)]
     monkeypatch.setattr(bulk_actions, "MAX_SECONDS", 0)
     monkeypatch.setattr(bulk_actions, "_RECEIPTS", 2)
-    assert bulk_actions.replay(database, ReplaySelection(), BY, lambda: T0) == (2, made[1])
+    assert bulk_actions.replay(database, WAITING, BY, lambda: T0) == (2, made[1])
 
 
 def test_a_replay_that_ends_exactly_at_its_bound_is_complete(
@@ -753,11 +763,11 @@ def test_a_replay_that_ends_exactly_at_its_bound_is_complete(
     monkeypatch.setattr(bulk_actions, "MAX_CHANGED", 4)
     for _ in range(4):
         settled(database, "dead")
-    assert bulk_actions.replay(database, ReplaySelection(), BY, lambda: T0) == (4, None)
+    assert bulk_actions.replay(database, WAITING, BY, lambda: T0) == (4, None)
 
 
 def test_a_replay_that_moves_nothing_leaves_no_audit(database: Database) -> None:
-    assert bulk_actions.replay(database, ReplaySelection(), BY, lambda: T0) == (0, None)
+    assert bulk_actions.replay(database, WAITING, BY, lambda: T0) == (0, None)
     with database.reading() as session:
         assert session.scalars(select(Audit)).all() == []
 
@@ -766,7 +776,7 @@ def test_a_replay_skips_rows_that_are_locked(postgresql_database: Database) -> N
     held, free = settled(postgresql_database, "dead"), settled(postgresql_database, "dead")
     with postgresql_database.transaction() as session:
         session.execute(select(OutcomeRow).where(OutcomeRow.receipt_id == held).with_for_update())
-        done = bulk_actions.replay(postgresql_database, ReplaySelection(), BY, lambda: T0)
+        done = bulk_actions.replay(postgresql_database, WAITING, BY, lambda: T0)
     assert done == (1, None)
     assert rows.read_inbox(postgresql_database, held).outcome == "dead"
     assert rows.read_inbox(postgresql_database, free).outcome == "pending"
@@ -778,3 +788,98 @@ def test_the_list_can_filter_by_every_outcome(database: Database) -> None:
         for outcome, receipt_id in made.items():
             page = receipts.list_receipts(session, ReceiptFilter(outcomes=[outcome]), limit=10)
             assert [entry.row.id for entry in page.items] == [receipt_id]
+
+
+def test_many_are_meant_by_what_the_gateway_said_or_by_their_address(client: FlaskClient, database: Database) -> None:
+    [mine] = rows.accept(database)
+    unknown = rows.keep(database, "statusid=77&statusdescription=Who+knows&transactionid=1")
+    own = rows.keep(database, said(tx="2", to=BOB), message_id=mine)  # whose recipient is another
+    other = rows.keep(database, said(tx="3"))
+    work(database)
+    for question, expected in (
+        ({"providerStatusId": "77"}, unknown),
+        ({"providerDescription": " who  KNOWS"}, unknown),
+        ({"channel": "message"}, own),
+        ({"channel": "account", "providerStatusId": "1"}, other),
+    ):
+        for path, moved in (("replay", "pending"), ("dismiss", "dismissed")):
+            body = {**question, "reason": "a test"}
+            assert post(client, f"/v1/receipts/{path}", body | {"dryRun": True}, 200)["count"] == 1
+            assert post(client, f"/v1/receipts/{path}", body, 200)["count"] == 1
+            assert rows.read_inbox(database, expected).outcome == moved
+            work(database)
+        post(client, f"/v1/receipts/{rcp(expected)}/restore", {}, 200)
+        work(database)
+    assert in_order(database)
+    slices = get(client, "/v1/audit?subject=receipts&action=dismissed")["items"]
+    assert [audit["details"].get("providerStatusId") for audit in slices] == ["1", None, None, "77"]
+
+
+def test_many_are_dismissed_by_a_filter_each_with_an_audit(client: FlaskClient, database: Database) -> None:
+    made = [settled(database, outcome) for outcome in RETRIABLE]
+    unknown, _ = unmapped(database)
+    waits = settled(database, "pending")
+    body = {"all": True, "reason": "a test"}
+    assert post(client, "/v1/receipts/dismiss", body | {"dryRun": True}, 200)["count"] == 4
+    assert rows.read_inbox(database, made[0]).outcome == "unmatched"
+    done = post(client, "/v1/receipts/dismiss", body, 200)
+    assert done == {"count": 4, "dryRun": False, "isComplete": True, "nextCursor": None}
+    for receipt_id, before in zip((*made, unknown), (*RETRIABLE, "unmapped"), strict=True):
+        story = get(client, f"/v1/receipts/{rcp(receipt_id)}")
+        assert (story["outcome"], story["reason"]) == ("dismissed", "a test")
+        [audit] = story["audits"]
+        assert (audit["actor"], audit["action"], audit["reason"]) == ("desk", "dismissed", "a test")
+        assert (audit["details"]["from"], audit["details"]["to"]) == (before, "dismissed")
+    assert parked(database, made[0]) is None
+    assert rows.read_inbox(database, waits).outcome == "pending"
+    [of_slice] = get(client, "/v1/audit?subject=receipts")["items"]
+    assert of_slice["details"]["from"] == {"dead": 1, "quarantined": 1, "unmapped": 1, "unmatched": 1}
+    assert post(client, "/v1/receipts/dismiss", body, 200)["count"] == 0
+    assert in_order(database)
+
+
+def test_a_dismissal_of_many_stops_at_its_bound_and_goes_on(
+    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_actions, "_RECEIPTS", 2)
+    monkeypatch.setattr(bulk_actions, "MAX_CHANGED", 3)
+    for _ in range(5):
+        settled(database, "dead")
+    body = {"outcomes": ["dead"], "reason": "a test"}
+    first = post(client, "/v1/receipts/dismiss", body, 200)
+    assert (first["count"], first["isComplete"]) == (3, False)
+    rest = post(client, "/v1/receipts/dismiss", body | {"cursor": first["nextCursor"]}, 200)
+    assert (rest["count"], rest["isComplete"]) == (2, True)
+
+
+@pytest.mark.parametrize("outcome", RETRIABLE)
+def test_a_dismissal_is_taken_back(client: FlaskClient, database: Database, outcome: str) -> None:
+    receipt_id = settled(database, outcome, "garbage=1")
+    post(client, f"/v1/receipts/{rcp(receipt_id)}/dismiss", {"reason": "a test"}, 200)
+    item = post(client, f"/v1/receipts/{rcp(receipt_id)}/restore", {"reason": "it was none"}, 200)
+    assert item["outcome"] == "pending"
+    assert in_order(database)
+    audit = get(client, f"/v1/receipts/{rcp(receipt_id)}")["audits"][-1]
+    assert (audit["action"], audit["reason"]) == ("restored", "it was none")
+    assert (audit["details"]["from"], audit["details"]["to"]) == ("dismissed", "pending")
+    work(database)
+    assert rows.read_inbox(database, receipt_id).outcome in {"unmatched", "quarantined"}
+    assert in_order(database)
+
+
+def test_an_unmapped_receipt_is_unmapped_again_once_its_dismissal_is_taken_back(
+    client: FlaskClient, database: Database
+) -> None:
+    receipt_id, message_id = unmapped(database)
+    post(client, f"/v1/receipts/{rcp(receipt_id)}/dismiss", {"reason": "a test"}, 200)
+    item = post(client, f"/v1/receipts/{rcp(receipt_id)}/restore", {}, 200)
+    assert (item["outcome"], item["messageId"]) == ("unmapped", msg(message_id))
+    assert in_order(database)
+
+
+@pytest.mark.on_postgresql
+@pytest.mark.parametrize("outcome", ["pending", "unmatched", "dead", "applied"])
+def test_only_a_dismissal_can_be_taken_back(client: FlaskClient, database: Database, outcome: str) -> None:
+    receipt_id = settled(database, outcome)
+    problem = post(client, f"/v1/receipts/{rcp(receipt_id)}/restore", {}, 409)
+    assert problem["detail"] == f"It is {outcome}; only what is dismissed can be restored."

@@ -27,7 +27,7 @@ from tests.support.rows import seconds
 from tests.support.serving import served
 
 # What can be done once, or not with these examples; 404 and 409 say so of a request that was understood.
-ONCE = re.compile(r"/(match|retry|dismiss|resolve|acknowledge|reopen|cancel|remove)$|^DELETE ")
+ONCE = re.compile(r"/(match|retry|dismiss|restore|resolve|acknowledge|reopen|cancel|remove)$|^DELETE ")
 
 CONFLICT = re.compile(r'"status": (404|409)\b')
 

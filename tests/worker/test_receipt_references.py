@@ -14,7 +14,6 @@ from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import ReceiptReferences
 from receiptsvc.store.inbox import receipts
-from receiptsvc.store.inbox.receipts import ReplaySelection
 from receiptsvc.worker.receipt_processor import process
 from receiptsvc.worker.reprocess import reprocess
 from tests.support.rows import accept, arrival, insert_arrivals, keep, message, seconds
@@ -101,13 +100,13 @@ def test_it_is_forgotten_once_the_receipt_found_its_message_and_stays_if_a_perso
     assert_sound(database, applied=1, duplicate=1, dismissed=1)
 
 
-def test_replay_and_rebuild_write_down_what_an_earlier_release_did_not(database: Database) -> None:
+def test_retry_and_rebuild_write_down_what_an_earlier_release_did_not(database: Database) -> None:
     [mine] = accept(database)
     unmatched, unmapped = keep(database, said(tx="1", to=BOB)), keep(database, UNKNOWN, message_id=mine)
     work(database)
     forget_all(database)
     with database.transaction() as session:
-        receipts.replay(session, [unmatched], ReplaySelection(), BY, seconds(200))
+        receipts.retry(session, unmatched, BY, seconds(200))
     work(database, 300)
     assert named(database) == {unmatched: BOB}
     assert list(reprocess(database, RULES, seconds(400))) == []

@@ -61,6 +61,12 @@ def read(session: Session, *subjects: str) -> Sequence[Audit]:
     return session.scalars(newest).all()[::-1]
 
 
+def find_all(session: Session, subject: str, action: str) -> Sequence[Audit]:
+    """All audits of an action on a subject, the oldest first. For a subject that has a bounded number of them."""
+    query = select(Audit).where(Audit.subject == subject, Audit.action == action)
+    return session.scalars(query.order_by(Audit.at, Audit.id)).all()
+
+
 def list_audits(
     session: Session, where: AuditFilter, *, limit: int, after: AuditKey | None = None
 ) -> Page[Audit, AuditKey]:

@@ -33,6 +33,7 @@ class Lock(IntEnum):
     EVENT_NUMBERS = 20_160_113  # while the change feed is numbered
     TIME_SLICES = 20_160_114  # while a step is taken to make a time slice of the inbox
     SUPPRESSED = 20_160_115  # numbers, while it is decided whether they are suppressed
+    RECEIPT_GROUPS = 20_160_116  # groups of receipts, while something is done to a slice of one
 
 
 def take(session: Session, lock: Lock, names: Collection[str], *, is_shared: bool = False) -> None:

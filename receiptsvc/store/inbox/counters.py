@@ -114,6 +114,11 @@ def answers_in(totals: Mapping[str, int]) -> dict[float, int]:
     return {float(name.removeprefix(_ANSWERED)): count for name, count in totals.items() if name.startswith(_ANSWERED)}
 
 
+def read_one(session: Session, name: str) -> int:
+    """The sum of one counter."""
+    return int(session.scalar(select(func.sum(Counter.value)).where(Counter.name == name)) or 0)
+
+
 def count_rows(session: Session) -> dict[ReceiptOutcome, int]:
     """The receipts of each outcome, counted row by row: what the counters should hold."""
     is_current = (Transition.receipt_id.is_not(None), Transition.superseded_at.is_(None))

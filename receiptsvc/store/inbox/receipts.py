@@ -6,12 +6,12 @@ Receipts are not read or matched here: what is to be processed again becomes `pe
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Uuid, bindparam, delete, literal_column, or_, select, text, update
+from sqlalchemy import ColumnElement, Uuid, bindparam, delete, literal, literal_column, or_, select, text, update
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, defer
 
 from receiptsvc import ids
@@ -34,15 +34,13 @@ from receiptsvc.store.core.models import (
     ReceiptReferences,
     Transition,
 )
-from receiptsvc.store.core.paging import Page, cut
+from receiptsvc.store.core.paging import Page
 from receiptsvc.store.inbox import counters, pending, receipt_references
 from receiptsvc.store.inbox.receipt_references import FORGETTING, ReferenceFilter
 
 RETRIABLE = (ReceiptOutcome.UNMATCHED, ReceiptOutcome.QUARANTINED, ReceiptOutcome.DEAD)
 MATCHABLE = (*RETRIABLE, ReceiptOutcome.DISMISSED)
 DISMISSIBLE = (ReceiptOutcome.UNMAPPED, *RETRIABLE)
-
-REPLAYED = "receipts"  # the subject of the audits of a replay
 
 WAITING = (*RETRIABLE, ReceiptOutcome.PENDING)  # those of a receipt that fits no message
 
@@ -102,6 +100,13 @@ class ReceiptFilter:
         return f"Can't be {' or '.join(recorded)} with what a receipt names: look for its message, which names it."
 
 
+class Standing(NamedTuple):
+    """Where a receipt stands, and why."""
+
+    outcome: ReceiptOutcome
+    reason: str | None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReceiptEntry:
     """A receipt without its bytes. `message_id`: of its transition, else the one assigned by hand, else its URL's.
@@ -154,20 +159,11 @@ class ReceiptDetail(ReceiptEntry):
         return Callback(self.row.method, self.query, self.content_type, self.body, self.content_encoding)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReplaySelection:
-    """Which receipts to replay. `since` ≤ time of receipt < `until`."""
-
-    outcomes: Collection[ReceiptOutcome] = RETRIABLE
-    since: datetime | None = None
-    until: datetime | None = None
-
-
 def list_receipts(
     session: Session, where: ReceiptFilter, *, limit: int, after: UUID | None = None
 ) -> Page[ReceiptEntry, UUID]:
     """Receipts, the newest first, without their bytes. A short page need not be the last one: see `keyset`."""
-    page = _find_page(session, where, limit, after)
+    page = _find_page(session, where, limit, after, is_newest_first=True)
     query = select(InboxRow).options(*_WITHOUT_BYTES).where(bulk.among(session, InboxRow.id, page.items))
     rows = session.scalars(query.order_by(InboxRow.id.desc())).all() if page.items else []
     return Page(items=_load_entries(session, rows), next=page.next)
@@ -185,10 +181,44 @@ def count_unmatched(session: Session, since: datetime, until: datetime) -> tuple
     return Counter(by_hour), len(found) > MAX_UNMATCHED
 
 
+def find_ids(session: Session, where: ReceiptFilter, *, limit: int, after: UUID | None = None) -> Page[UUID, UUID]:
+    """The ids of the next receipts that fit, the oldest first. A short page need not be the last one: see `keyset`."""
+    return _find_page(session, where, limit, after, is_newest_first=False)
+
+
 def find_entry(session: Session, receipt_id: UUID) -> ReceiptEntry | None:
     """A receipt without its bytes; None if it does not exist."""
-    row = session.scalars(select(InboxRow).options(*_WITHOUT_BYTES).where(InboxRow.id == receipt_id)).one_or_none()
-    return None if row is None else _load_entries(session, [row])[0]
+    return next(iter(find_entries(session, [receipt_id])), None)
+
+
+def find_entries(session: Session, receipt_ids: Collection[UUID]) -> Sequence[ReceiptEntry]:
+    """These receipts without their bytes, the oldest first; none that does not exist."""
+    if not receipt_ids:
+        return []
+    query = select(InboxRow).options(*_WITHOUT_BYTES).where(bulk.among(session, InboxRow.id, receipt_ids))
+    return _load_entries(session, session.scalars(query.order_by(InboxRow.id)).all())
+
+
+def find_outcomes(session: Session, receipt_ids: Collection[UUID]) -> Mapping[UUID, Standing]:
+    """Where these receipts stand, of those that exist: what `find_entries` says of it, for many."""
+    if not receipt_ids:
+        return {}
+
+    def find(key: Any, *columns: Any) -> dict[UUID, Any]:
+        is_current = [Transition.superseded_at.is_(None)] if key.class_ is Transition else []
+        rows = session.execute(select(key, *columns).where(bulk.among(session, key, receipt_ids), *is_current))
+        return {row[0]: row for row in rows}
+
+    told = find(Transition.receipt_id, Transition.effect, Transition.reason)
+    written = find(OutcomeRow.receipt_id, OutcomeRow.outcome, OutcomeRow.reason)
+    waiting = find(PendingRow.receipt_id, literal(ReceiptOutcome.PENDING.value), PendingRow.reason)
+    nowhere = dict.fromkeys(find(InboxRow.id), (None, ReceiptOutcome.PENDING.value, None))
+    stands = {
+        receipt_id: row for receipt_id, row in (nowhere | told | written | waiting).items() if receipt_id in nowhere
+    }
+    return {
+        receipt_id: Standing(ReceiptOutcome(outcome), reason) for receipt_id, (_, outcome, reason) in stands.items()
+    }
 
 
 def find_receipt(session: Session, receipt_id: UUID) -> ReceiptDetail | None:
@@ -287,72 +317,57 @@ def dismiss(session: Session, receipt_id: UUID, by: Actor, now: datetime) -> Rec
     return _load_entries(session, [entry.row])[0]
 
 
-def find_replayable(
-    session: Session, selection: ReplaySelection, *, limit: int, after: UUID | None = None
-) -> Page[UUID, UUID]:
-    """The next receipts to replay, by id. One query for each outcome, so that an index gives them in order."""
-    receipt_ids: set[UUID] = set()
-    for outcome in selection.outcomes:
-        query = select(OutcomeRow.receipt_id).where(OutcomeRow.outcome == outcome)
-        if after is not None:
-            query = query.where(OutcomeRow.receipt_id > after)
-        if selection.since is not None or selection.until is not None:
-            query = query.join(InboxRow, InboxRow.id == OutcomeRow.receipt_id)
-        if selection.since is not None:
-            query = query.where(InboxRow.received_at >= selection.since)
-        if selection.until is not None:
-            query = query.where(InboxRow.received_at < selection.until)
-        receipt_ids.update(session.scalars(query.order_by(OutcomeRow.receipt_id).limit(limit + 1)))
-    return cut(sorted(receipt_ids), limit, lambda receipt_id: receipt_id)
+def restore(session: Session, receipt_id: UUID, by: Actor, now: datetime) -> ReceiptEntry | None:
+    """Take the dismissal of a receipt back; None if there is no such receipt. Raises Refused.
+
+    It becomes pending. One that was recorded, with a code of no known meaning, is unmapped again.
+    """
+    entry = _lock(session, receipt_id, "restored", (ReceiptOutcome.DISMISSED,))
+    if entry is None:
+        return None
+    effect = find_recorded(session, [receipt_id]).get(receipt_id)
+    if effect is None:
+        return _reopen(session, entry, "restored", by, now)
+    _audit(session, entry, "restored", by, now, to=effect)
+    forget_outcomes(session, {receipt_id: effect})
+    return _load_entries(session, [entry.row])[0]
 
 
-def replay(session: Session, receipt_ids: Sequence[UUID], selection: ReplaySelection, by: Actor, now: datetime) -> int:
-    """Make these receipts pending again, but those that others have locked or changed; how many."""
+def find_recorded(session: Session, receipt_ids: Collection[UUID]) -> Mapping[UUID, ReceiptOutcome]:
+    """What these receipts did when they were recorded, of those that were, and still count."""
     if not receipt_ids:
-        return 0
-    query = (
-        select(OutcomeRow.receipt_id)
-        .where(bulk.among(session, OutcomeRow.receipt_id, receipt_ids), OutcomeRow.outcome.in_(selection.outcomes))
-        .order_by(OutcomeRow.receipt_id)
-        .with_for_update(skip_locked=True)
-    )
-    locked = session.scalars(query).all()
-    if not locked:
-        return 0
-    clear_look = update(Parked).where(bulk.among(session, Parked.receipt_id, locked)).values(look_at=None)
-    session.execute(clear_look.execution_options(synchronize_session=False))
-    moved = pending.reopen(session, locked, now)
-    audits.write(
-        session,
-        at=now,
-        actor=by.actor,
-        action="replayed",
-        subject=REPLAYED,
-        reason=by.reason,
-        details={
-            "count": len(locked),
-            "from": {outcome.value: moved[outcome] for outcome in sorted(moved)},
-            "first": ids.public("rcp", locked[0]),
-            "last": ids.public("rcp", locked[-1]),
-            "outcomes": sorted(outcome.value for outcome in selection.outcomes),
-            "since": selection.since.isoformat() if selection.since else None,
-            "until": selection.until.isoformat() if selection.until else None,
-        },
-    )
-    return len(locked)
+        return {}
+    is_told = (bulk.among(session, Transition.receipt_id, receipt_ids), Transition.superseded_at.is_(None))
+    rows = session.execute(select(Transition.receipt_id, Transition.effect).where(*is_told))
+    return {receipt_id: ReceiptOutcome(effect) for receipt_id, effect in rows if receipt_id is not None}
 
 
-def _find_page(session: Session, where: ReceiptFilter, limit: int, after: UUID | None) -> Page[UUID, UUID]:
+def forget_outcomes(session: Session, recorded: Mapping[UUID, ReceiptOutcome]) -> None:
+    """Let the transitions of dismissed receipts tell again where they stand. `recorded`: as `find_recorded` has it."""
+    if not recorded:
+        return
+    is_meant = bulk.among(session, OutcomeRow.receipt_id, list(recorded))
+    session.execute(delete(OutcomeRow).where(is_meant).execution_options(synchronize_session=False))
+    moves = Counter((ReceiptOutcome.DISMISSED, effect) for effect in recorded.values())
+    counters.move(session, moves)
+
+
+def _find_page(
+    session: Session, where: ReceiptFilter, limit: int, after: UUID | None, *, is_newest_first: bool
+) -> Page[UUID, UUID]:
     """The ids of a page. The first given filter that an index serves picks the rows, the others are checked by row."""
     key = (after,) if after is not None else None
-    found = [scan(session, plan, limit=limit, after=key) for plan in _plan_scans(where)]
+    plans = [replace(plan, is_descending=is_newest_first) for plan in _plan_scans(where)]
+    found = [scan(session, plan, limit=limit, after=key) for plan in plans]
     # Of several, each may have stopped at another place: what lies behind the first stop is found again next time.
-    stop = max((page.next[0] for page in found if page.next is not None), default=None)
-    receipt_ids = sorted({key[0] for page in found for key in page.keys}, reverse=True)
-    read = [receipt_id for receipt_id in receipt_ids if stop is None or receipt_id >= stop]
-    if len(read) > limit:
-        return Page(items=read[:limit], next=read[limit - 1])
-    return Page(items=read, next=stop)
+    stops = sorted((page.next[0] for page in found if page.next is not None), reverse=is_newest_first)
+    stop = stops[0] if stops else None
+    receipt_ids = sorted({key[0] for page in found for key in page.keys}, reverse=is_newest_first)
+    if stop is not None:
+        receipt_ids = [each for each in receipt_ids if (each >= stop if is_newest_first else each <= stop)]
+    if len(receipt_ids) > limit:
+        return Page(items=receipt_ids[:limit], next=receipt_ids[limit - 1])
+    return Page(items=receipt_ids, next=stop)
 
 
 def _plan_scans(where: ReceiptFilter) -> list[Scan]:
@@ -555,7 +570,8 @@ def _lock(session: Session, receipt_id: UUID, action: str, outcomes: Sequence[Re
     [entry] = _load_entries(session, [row])
     if entry.outcome not in outcomes:
         *others, last = outcomes
-        raise Refused(f"It is {entry.outcome}; only what is {', '.join(others)} or {last} can be {action}.")
+        which = " or ".join(filter(None, (", ".join(others), last)))
+        raise Refused(f"It is {entry.outcome}; only what is {which} can be {action}.")
     return entry
 
 

@@ -76,3 +76,14 @@ def explain(kid: str | None, listed: Collection[str]) -> str:
     if kid is None:
         return "not of our form"
     return "its secret is another, or the request was not HTTP" if kid in listed else "not listed"
+
+
+def find_newest(session: Session, limit: int) -> Sequence[RejectedCallback]:
+    """The newest callbacks of the sample."""
+    newest = select(RejectedCallbackRow).order_by(RejectedCallbackRow.id.desc()).limit(limit)
+    return [
+        RejectedCallback(
+            received_at=row.received_at, method=row.method, address=row.address, kid=row.kid, query=row.query
+        )
+        for row in session.scalars(newest)
+    ]

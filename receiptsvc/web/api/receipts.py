@@ -1,6 +1,6 @@
-"""Receipts: the ledger's rows, and what operators do with them: match, retry, dismiss, replay."""
+"""Receipts: the ledger's rows, and what operators do with one or many: match, retry, dismiss, restore."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,7 +13,7 @@ from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.paging import Page
 from receiptsvc.store.inbox import receipts
-from receiptsvc.store.inbox.receipts import NoSuchMessage, OtherRecipient, ReceiptDetail, ReceiptEntry, ReplaySelection
+from receiptsvc.store.inbox.receipts import NoSuchMessage, OtherRecipient, ReceiptDetail, ReceiptEntry
 from receiptsvc.store.messages import adoptions
 from receiptsvc.web.http import auth, context
 from receiptsvc.web.http.auth import requires
@@ -128,6 +128,25 @@ def dismiss_receipt(body: dict[str, Any], receipt_id: str) -> ReceiptEntry:
     return _change(receipts.dismiss, receipt_id, body["reason"])
 
 
+@endpoint(
+    blueprint,
+    "POST",
+    "/receipts/<id:receipt_id>/restore",
+    path=_PATH,
+    body=schemas.Restoration,
+    response=schemas.Receipt,
+    errors=(404, 409, 503),
+)
+@requires("ops")
+def restore_receipt(body: dict[str, Any], receipt_id: str) -> ReceiptEntry:
+    """Take a dismissal back
+
+    For one that is dismissed, else 409. It becomes pending, and the worker processes it like any other; one that was
+    unmapped is so again.
+    """
+    return _change(receipts.restore, receipt_id, body.get("reason"))
+
+
 @endpoint(blueprint, "POST", "/receipts/replay", body=schemas.Replay, response=schemas.Replayed, errors=(503,))
 @requires("ops")
 def replay_receipts(body: dict[str, Any]) -> dict[str, Any]:
@@ -137,17 +156,28 @@ def replay_receipts(body: dict[str, Any]) -> dict[str, Any]:
     Without a filter it wants `"all": true`.
     A call moves a bounded number; `isComplete` says whether that was all, `nextCursor` where to continue.
     """
-    count, rest = bulk_actions.replay(
-        context.database(),
-        ReplaySelection(
-            outcomes=sorted({ReceiptOutcome(outcome) for outcome in body.get("outcomes", receipts.RETRIABLE)}),
-            since=body.get("since"),
-            until=body.get("until"),
-        ),
-        Actor(actor=auth.key_name(), reason=body.get("reason")),
-        context.now,
-        after=body.get("cursor"),
-        is_dry_run=body["dry_run"],
+    return _change_many(bulk_actions.replay, body, receipts.RETRIABLE)
+
+
+@endpoint(blueprint, "POST", "/receipts/dismiss", body=schemas.Dismissals, response=schemas.Dismissed, errors=(503,))
+@requires("ops")
+def dismiss_receipts(body: dict[str, Any]) -> dict[str, Any]:
+    """Dismiss many receipts
+
+    All that fit are kept, but not processed any more. Each can be restored. Filters, dry runs, `isComplete` and
+    `nextCursor` are as in a replay.
+    """
+    return _change_many(bulk_actions.dismiss, body, receipts.DISMISSIBLE)
+
+
+def _change_many(
+    change: Callable[..., tuple[int, UUID | None]], body: dict[str, Any], possible: Sequence[ReceiptOutcome]
+) -> dict[str, Any]:
+    """Change all receipts that a body means, or count them. `possible`: with which outcomes that can be done."""
+    where = schemas.filter_of({"outcomes": sorted(possible)} | body)
+    by = Actor(actor=auth.key_name(), reason=body.get("reason"))
+    count, rest = change(
+        context.database(), where, by, context.now, after=body.get("cursor"), is_dry_run=body["dry_run"]
     )
     return {"count": count, "next": rest, "dry_run": body["dry_run"], "is_complete": rest is None}
 

@@ -123,7 +123,7 @@ MESSAGES = Cursor(name="messages", parts=(_ORDER, _CLIENT_REF, _TIME, _ID), make
 CONVERSATIONS, RECIPIENT, REPLIES = _by_time("conversations"), _by_time("recipient"), _by_time("replies")
 FAILED = _by_time("failed")
 CONVERSATION = _by_time("conversation")  # one, from its newest entry on
-RECEIPTS, REPLAY = _by_id("receipts"), _by_id("replay")
+RECEIPTS, REPLAY, DISMISS = (_by_id(name) for name in ("receipts", "replay", "dismiss"))
 TRANSITIONS = Cursor(name="transitions", parts=(_SERIAL,), make=int, split=lambda position: (position,))
 TIMELINE = Cursor(name="timeline", parts=(_TIME, _KIND, _ID, _SERIAL), make=TimelineCursor)
 SUPPRESSIONS = Cursor(name="suppressions", parts=(_RECIPIENT, _ORIGINATOR), make=Pair)

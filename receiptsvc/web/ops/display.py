@@ -42,6 +42,7 @@ OUTCOME_SHAPES = {
     ReceiptOutcome.DEAD: ("✗", "failed"),
     ReceiptOutcome.DISMISSED: ("⊖", "cancelled"),
 }
+_SHOWN = "%d %b %Y %H:%M:%S UTC"
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)")  # as `domain.times.write_time` has them
 
 
@@ -73,6 +74,7 @@ def register(blueprint: Blueprint, *, is_revealed: Callable[[], bool]) -> None:
         "status": status,
         "outcome": outcome,
         "age": age,
+        "utc": utc,
         "agree": sentences.agree,
         "delay": describe_delay,
         "sentence": sentence,
@@ -89,7 +91,7 @@ def when(time: datetime | None) -> Markup:
         return Markup("")
     utc = time.astimezone(UTC)
     exact = utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    shown = utc.strftime("%d %b %Y %H:%M:%S UTC")
+    shown = utc.strftime(_SHOWN)
     title = f"{exact[:10]} {exact[11:-1]} UTC"
     return Markup(f'<time datetime="{exact}" title="{title}">{shown}</time>')  # noqa: S704 - nothing of others is in it
 
@@ -110,6 +112,11 @@ def sentence(text: str) -> str:
     """Words of ours as a sentence on a page, where no code is marked."""
     plain = text.replace("`", "")
     return sentences.end(f"{plain[:1].upper()}{plain[1:]}")
+
+
+def utc(time: datetime) -> str:
+    """A time as plain text, for where no element can stand."""
+    return time.astimezone(UTC).strftime(_SHOWN)
 
 
 def age(time: datetime | None) -> str:

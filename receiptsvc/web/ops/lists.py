@@ -1,4 +1,7 @@
-"""Lists of messages, of receipts that fit no message, and of replies. Each says how far it has looked."""
+"""Lists of messages and of replies, and what every list has: pages, positions, fields for times and numbers.
+
+Each says how far it has looked.
+"""
 
 from datetime import datetime
 from typing import Any, TypeVar
@@ -7,12 +10,8 @@ import marshmallow as ma
 from flask import Response, request
 from werkzeug.datastructures import MultiDict
 
-from receiptsvc import ids
 from receiptsvc.domain import numbers
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store.inbox import receipts
-from receiptsvc.store.inbox.receipt_references import ReferenceFilter
-from receiptsvc.store.inbox.receipts import WAITING, ReceiptFilter
 from receiptsvc.store.queries import contacts, listing
 from receiptsvc.store.queries.contacts import ReplyFilter
 from receiptsvc.store.queries.listing import MessageFilter, Order
@@ -95,27 +94,6 @@ def show_messages(where: MessageFilter, of: str | None = None, after: str | None
     )
 
 
-def show_receipts(where: ReferenceFilter, of: str) -> Response:
-    """A page of the receipts that name this and fit no message. `of`: the search's id, or `receipts`.
-
-    Raises ValidationError and PanelLate.
-    """
-    position = read_position(cursors.RECEIPTS)
-    with pages.reading() as session:
-        named = ReceiptFilter(outcomes=WAITING, names=where)
-        page = receipts.list_receipts(session, named, limit=PAGE_SIZE, after=position)
-    return _render(
-        "receipts.html",
-        about=of,
-        is_of_all=where == ReferenceFilter(),
-        where=where,
-        items=page.items,
-        looked_to=page.next and ids.made_at(page.next),
-        next_cursor=page.next and cursors.RECEIPTS.encode(page.next),
-        is_first=position is None,
-    )
-
-
 def show_replies(where: ReplyFilter, of: str) -> Response:
     """A page of replies. `of`: the search's id, or `replies`. Raises ValidationError and PanelLate."""
     position = read_position(cursors.REPLIES)
@@ -130,13 +108,6 @@ def show_replies(where: ReplyFilter, of: str) -> Response:
         next_cursor=page.next and cursors.REPLIES.encode(page.next),
         is_first=position is None,
     )
-
-
-@blueprint.route("/receipts", methods=["GET", "POST"])
-@signed_in
-def read_newest_receipts() -> Response:
-    """The newest receipts of all that fit no message."""
-    return show_receipts(ReferenceFilter(), "receipts")
 
 
 @blueprint.route("/replies", methods=["GET", "POST"])
@@ -175,7 +146,7 @@ def _read_form(form: MultiDict[str, str], before: MessageFilter) -> MessageFilte
         if name in KEPT and (number is None or not name.startswith("recipient")):
             data[KEPT[name]] = getattr(before, name)
     if number is not None:
-        data |= _name_number(number)
+        data |= name_number(number)
     exact = {
         name: getattr(before, name)
         for name in TIMES
@@ -191,7 +162,7 @@ def _read_form(form: MultiDict[str, str], before: MessageFilter) -> MessageFilte
     return MessageFilter(**{name: value for name, value in asked.items() if name != "limit"} | exact)
 
 
-def _name_number(text: str) -> dict[str, str]:
+def name_number(text: str) -> dict[str, str]:
     """A number, or its last digits, as the list's filters take it."""
     digits = numbers.national_ending(text) or numbers.digits(text)
     is_whole = numbers.normalise(text) is not None or text.startswith(("+", "00"))

@@ -14,9 +14,6 @@ from receiptsvc.domain.problems import State
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.models import ProblemRow
 from receiptsvc.store.health import problems
-from receiptsvc.store.inbox.receipt_references import ReferenceFilter
-from receiptsvc.store.inbox.receipts import ReceiptFilter
-from receiptsvc.store.queries.listing import MessageFilter
 from receiptsvc.web.answers import problems as answers
 from receiptsvc.web.answers.problems import ProblemStory
 from receiptsvc.web.http import context
@@ -87,12 +84,7 @@ def _act(identifier: UUID, action: _Action) -> Response:
 
 def _open_rows(problem: ProblemStory) -> str:
     """Where a problem's rows are listed, below /ops/: by a saved search, since its cause may be personal."""
-    rows = problem.rows
-    if isinstance(rows, MessageFilter):
-        return saved.save(rows)
-    if isinstance(rows, ReceiptFilter) and rows.names != ReferenceFilter():
-        return saved.save(rows.names)
-    return "receipts"
+    return saved.save(problem.rows) if problem.rows is not None else "receipts"
 
 
 def _respond(identifier: UUID, status: int, **values: object) -> Response:

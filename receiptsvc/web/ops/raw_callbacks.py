@@ -55,7 +55,7 @@ def show(row: InboxRow, callback: Callback, reader: CallbackReader, *, is_reveal
     harmless = _harmless_values(receipt)
     query, body = (
         text if is_revealed else hide(text, harmless)
-        for text in (_decode(callback.query[:_MAX_BYTES]), _decode(callback.body[:_MAX_BYTES]))
+        for text in (decode(callback.query[:_MAX_BYTES]), decode(callback.body[:_MAX_BYTES]))
     )
     return ShownCallback(
         method=callback.method,
@@ -136,5 +136,6 @@ def _is_harmless(value: str, harmless: Collection[str]) -> bool:
     return value in harmless or _TIME.fullmatch(value) is not None
 
 
-def _decode(data: bytes) -> str:
+def decode(data: bytes) -> str:
+    """Bytes of a callback as text; what is no UTF-8 as \\xNN."""
     return data.decode("utf-8", "backslashreplace")

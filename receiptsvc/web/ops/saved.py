@@ -1,4 +1,7 @@
-"""Saved searches, as addresses hold them: `srch_` and an id. Whoever opens one looks for the same."""
+"""Saved searches, as addresses hold them: `srch_` and an id. Whoever opens one looks for the same.
+
+So are receipts that were chosen for an action: whoever opens them sees how far that has come.
+"""
 
 from collections.abc import Mapping
 
@@ -6,11 +9,16 @@ from receiptsvc import ids
 from receiptsvc.store.access import searches
 from receiptsvc.web.http import context
 from receiptsvc.web.ops import pages, terms
-from receiptsvc.web.ops.terms import Asked, Batch, Cancellation, Person, Saved
+from receiptsvc.web.ops.terms import Asked, Batch, Cancellation, Chosen, Person, Saved
 
 PREFIX = "srch"
 
-_FOLDERS: Mapping[type[Asked], str] = {Person: "people", Cancellation: "cancel", Batch: "batches"}
+_FOLDERS: Mapping[type[Asked], str] = {  # of what is no list
+    Person: "people",
+    Cancellation: "cancel",
+    Batch: "batches",
+    Chosen: "receipts/chosen",
+}
 
 
 def save(asked: Asked, after: str | None = None) -> str:

@@ -15,6 +15,7 @@ from receiptsvc.domain import numbers
 from receiptsvc.store.core.audits import AuditFilter
 from receiptsvc.store.core.models import Message
 from receiptsvc.store.inbox.receipt_references import ReferenceFilter
+from receiptsvc.store.inbox.receipts import WAITING, ReceiptFilter
 from receiptsvc.store.outbound import suppressions
 from receiptsvc.store.queries import hits, listing, persons
 from receiptsvc.store.queries.contacts import ReplyFilter
@@ -23,11 +24,11 @@ from receiptsvc.store.queries.hits import MAX_COUNTED, Hit, Kind
 from receiptsvc.store.queries.listing import MessageFilter
 from receiptsvc.web.http import context
 from receiptsvc.web.http.errors import by_path
-from receiptsvc.web.ops import lists, pages, saved
+from receiptsvc.web.ops import lists, pages, receipts, saved
 from receiptsvc.web.ops.audit import show_audits
 from receiptsvc.web.ops.failures import show_failed
 from receiptsvc.web.ops.pages import PanelLate, blueprint, signed_in
-from receiptsvc.web.ops.terms import Asked, Batch, Cancellation, Person, Term
+from receiptsvc.web.ops.terms import Asked, Batch, Cancellation, Chosen, Person, Term
 from receiptsvc.web.schemas.search import SearchQuery
 
 _FOLDERS = {  # of what has a page of its own
@@ -109,7 +110,7 @@ def read_search(search_id: str) -> Response:
     if found is None:
         return show_unknown()
     asked = found.asked
-    if isinstance(asked, Person | Cancellation | Batch):
+    if isinstance(asked, Person | Cancellation | Batch | Chosen):
         return pages.redirect(f"{saved.folder_of(asked)}/{search_id}")
     if not isinstance(asked, Term):
         return _show_list(asked, search_id, found.after)
@@ -128,14 +129,14 @@ def read_search(search_id: str) -> Response:
 
 
 def _show_list(
-    asked: MessageFilter | FailedFilter | ReferenceFilter | ReplyFilter | AuditFilter, search_id: str, after: str | None
+    asked: MessageFilter | FailedFilter | ReceiptFilter | ReplyFilter | AuditFilter, search_id: str, after: str | None
 ) -> Response:
     if isinstance(asked, FailedFilter):
         return show_failed(asked, search_id)
     if isinstance(asked, MessageFilter):
         return lists.show_messages(asked, search_id, after)
-    if isinstance(asked, ReferenceFilter):
-        return lists.show_receipts(asked, search_id)
+    if isinstance(asked, ReceiptFilter):
+        return receipts.answer(asked, search_id)
     return lists.show_replies(asked, search_id) if isinstance(asked, ReplyFilter) else show_audits(asked, search_id)
 
 
@@ -246,4 +247,4 @@ def _list_of(hit: Hit, term: str) -> Asked | None:
         return MessageFilter(transaction_id=hit.subject)
     if hit.kind is Kind.BATCH:
         return Batch(key=term.strip())
-    return hit.where
+    return ReceiptFilter(outcomes=WAITING, names=hit.where) if isinstance(hit.where, ReferenceFilter) else hit.where

@@ -40,6 +40,7 @@ _WAITS = (
 HARM = (*_BREAKS, *_WAITS)
 
 _PARKED = frozenset({"receipts_for_a_person", "receipts_unmapped"})
+_SETTINGS = frozenset({"sending_not_configured", "settings_unknown"})
 _REMEDY = ": see "  # before what a text says to be done, or read
 
 
@@ -80,7 +81,9 @@ def find_page(name: str) -> tuple[str, str]:
     """The page about a finding, by its name: its address below the service's, and the words of a link to it."""
     if name in _PARKED:
         return "ops/receipts", "Look at them"
-    return "docs/guides/operations#what-is-said", "What to do"
+    if name in _SETTINGS:
+        return "ops/settings", "Look at the settings"
+    return "ops/problems", "What to do"
 
 
 def _write_line(ranked: Sequence[Finding]) -> str:

@@ -35,7 +35,7 @@ class SubjectAudit(Audit):
 
     subject = fields.String(
         metadata=about(
-            "What was changed: a public id, or sending, cancelled, replayed (many at once, listed in the details), or "
+            "What was changed: a public id, or sending, cancelled, receipts (many at once, counted in the details), or "
             "suppression: with the number and the sender.",
             _A_SUBJECT,
         )

@@ -1,8 +1,9 @@
 """Receipts as operators see them, what can be done with them, and the explanation of a message's status."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
+from uuid import UUID
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
@@ -14,9 +15,10 @@ from receiptsvc.domain.statuses import Effect
 from receiptsvc.dynmark.transports import TRANSPORTS
 from receiptsvc.store.core.paging import MAX_ROWS
 from receiptsvc.store.inbox.receipt_references import ReferenceFilter
-from receiptsvc.store.inbox.receipts import RETRIABLE, ReceiptEntry, ReceiptFilter
+from receiptsvc.store.inbox.receipts import DISMISSIBLE, RETRIABLE, ReceiptEntry, ReceiptFilter
 from receiptsvc.web.http import cursors
 from receiptsvc.web.http import fields as kinds
+from receiptsvc.web.http.cursors import Cursor
 from receiptsvc.web.schemas import waiting
 from receiptsvc.web.schemas.audits import Audit
 from receiptsvc.web.schemas.base import Request, Schema, SchemaContext, about
@@ -25,7 +27,7 @@ from receiptsvc.web.schemas.messages import STATUSES, Transition
 _OUTCOMES = [outcome.value for outcome in ReceiptOutcome]
 _CHANNELS = [channel.value for channel in Channel]
 _NAMES = tuple(field.name for field in dataclasses.fields(ReferenceFilter))
-_REPLAYED = [outcome.value for outcome in RETRIABLE]
+_CODES = ("channel", "providerStatusId", "providerDescription")
 
 _A_MESSAGE = "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"
 _A_RECEIPT = "rcp_01k8z4a0b1c2d3e4f5g6h7j8k8"
@@ -259,8 +261,31 @@ class _Reason(Request):
     reason = kinds.reason(allow_none=True, metadata=about("Why; it is kept.", "the parser was mended"))
 
 
+def _outcomes(possible: Sequence[ReceiptOutcome]) -> fields.List[str]:
+    """One or several of these outcomes."""
+    return fields.List(
+        kinds.choice([outcome.value for outcome in possible]),
+        validate=validate.Length(min=1),
+        metadata=about("Receipts with one of these outcomes; without it, with any of them.", ["unmatched"]),
+    )
+
+
+def _rest(cursor: Cursor[UUID]) -> Any:
+    return kinds.cursor(
+        cursor,
+        allow_none=True,
+        metadata=about("The nextCursor of a call that was not complete, to continue from there."),
+    )
+
+
 class Retry(_Reason):
     """Why to process a receipt again. The whole body may be left out."""
+
+    IS_OPTIONAL = True
+
+
+class Restoration(_Reason):
+    """Why to take a dismissal back. The whole body may be left out."""
 
     IS_OPTIONAL = True
 
@@ -281,41 +306,65 @@ class Dismissal(Request):
     reason = kinds.reason(required=True, metadata=about("Why; it is kept.", "it is another system's test"))
 
 
-class Replay(_Reason):
-    """Which receipts to process again, and why."""
+class _Many(Request):
+    """Which receipts are meant: those that fit every field sent."""
 
     RULES: ClassVar[Mapping[str, object]] = {
         "anyOf": [
-            {"required": ["outcomes"]},
+            *({"required": [name]} for name in ("outcomes", *_CODES)),
             *({"required": [name], "properties": {name: {"type": "string"}}} for name in ("since", "until")),
             *({"required": [name], "properties": {name: {"const": True}}} for name in ("all", "dryRun")),
         ],
-        "examples": [{"outcomes": ["unmatched"], "dryRun": True}],
     }
 
-    outcomes = fields.List(
-        kinds.choice(_REPLAYED),
-        validate=validate.Length(min=1),
-        metadata=about("Receipts with one of these outcomes; without it, with any of them.", ["unmatched"]),
+    channel = kinds.choice(_CHANNELS, metadata=about("The address they came to.", "account"))
+    provider_status_id = kinds.text(max_length=500, metadata=about("The gateway's code, as it came.", "77"))
+    provider_description = kinds.text(
+        max_length=500, metadata=about("The gateway's whole description, in any case.", "Who knows")
     )
-    since = kinds.moment(allow_none=True, metadata=about("Received at this time or later.", "2026-01-31T00:00:00Z"))
-    until = kinds.moment(allow_none=True, metadata=about("Received before this time.", "2026-02-01T00:00:00Z"))
-    is_all = kinds.Flag(
-        data_key="all", metadata=about("Must be true without outcomes, since and until: every one is meant.", False)
-    )
-    dry_run = kinds.Flag(load_default=False, metadata=about("Only count them.", False))
-    cursor = kinds.cursor(
-        cursors.REPLAY,
+    since = kinds.moment(
         allow_none=True,
-        metadata=about("The nextCursor of a call that was not complete, to continue from there."),
+        metadata=about("Received at this time or later, to the millisecond.", "2026-01-31T00:00:00Z"),
     )
+    until = kinds.moment(
+        allow_none=True, metadata=about("Received before this time, to the millisecond.", "2026-02-01T00:00:00Z")
+    )
+    is_all = kinds.Flag(data_key="all", metadata=about("Must be true without any of these: every one is meant.", False))
+    dry_run = kinds.Flag(load_default=False, metadata=about("Only count them.", False))
 
     @validates_schema
     def _require_filter(self, data: Mapping[str, Any], **_: object) -> None:
         """An empty body would move every receipt: whoever means that has to say so."""
-        is_filtered = any(data.get(name) is not None for name in ("outcomes", "since", "until"))
+        given = filter_of(data)
+        is_filtered = data.get("outcomes") or given != ReceiptFilter(outcomes=given.outcomes)
         if not (is_filtered or data["dry_run"] or data.get("is_all")):
-            raise ValidationError("Must be true, unless outcomes, since or until says which are meant.", "all")
+            raise ValidationError("Must be true, unless another field says which are meant.", "all")
+
+
+class Replay(_Many):
+    """Which receipts to process again, and why."""
+
+    RULES: ClassVar[Mapping[str, object]] = {
+        **_Many.RULES,
+        "examples": [{"outcomes": ["unmatched"], "dryRun": True}],
+    }
+
+    outcomes = _outcomes(RETRIABLE)
+    reason = kinds.reason(allow_none=True, metadata=about("Why; it is kept.", "the parser was mended"))
+    cursor = _rest(cursors.REPLAY)
+
+
+class Dismissals(_Many):
+    """Which receipts to dismiss, and why."""
+
+    RULES: ClassVar[Mapping[str, object]] = {
+        **_Many.RULES,
+        "examples": [{"outcomes": ["unmatched"], "channel": "account", "reason": "a test", "dryRun": True}],
+    }
+
+    outcomes = _outcomes(DISMISSIBLE)
+    reason = kinds.reason(required=True, metadata=about("Why; it is kept.", "it is another system's test"))
+    cursor = _rest(cursors.DISMISS)
 
 
 class Replayed(Schema):
@@ -330,6 +379,17 @@ class Replayed(Schema):
     )
     next_cursor = kinds.next_cursor(
         cursors.REPLAY, attribute="next", metadata=about("Ask with it for the rest; null: there is none.")
+    )
+
+
+class Dismissed(Replayed):
+    """How many receipts were dismissed."""
+
+    count = fields.Integer(
+        metadata=about(f"How many receipts were dismissed, or would be; at most {MAX_CHANGED:,} a call.", 12)
+    )
+    next_cursor = kinds.next_cursor(
+        cursors.DISMISS, attribute="next", metadata=about("Ask with it for the rest; null: there is none.")
     )
 
 

@@ -10,7 +10,7 @@ from receiptsvc.domain.messages import SendOutcome, SendResult
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.topics import Topic
-from receiptsvc.store.inbox import parking, receipts
+from receiptsvc.store.inbox import bulk_receipts, parking, receipts
 from receiptsvc.store.messages import transitions
 from receiptsvc.store.outbound import call_results, send_gate
 from receiptsvc.store.outbound.call_results import AttemptResult
@@ -19,7 +19,6 @@ from tests.support.rows import accept, keep, message, seconds
 from tests.support.work import LEASE, REPEATS, said, work
 
 BY = Actor(actor="test", reason="because")
-ALL = receipts.ReplaySelection(outcomes=[ReceiptOutcome.UNMATCHED])
 
 
 @contextmanager
@@ -79,7 +78,7 @@ def test_receipts_that_are_pending_again_are_receipts_to_process(database: Datab
             case "retry":
                 receipts.retry(session, receipt_id, BY, seconds(200))
             case "replay":
-                assert receipts.replay(session, [receipt_id], ALL, BY, seconds(200)) == 1
+                assert bulk_receipts.retry(session, [receipt_id], [ReceiptOutcome.UNMATCHED], seconds(200)).receipt_ids
             case "answer":
                 taken = AttemptResult(number=1, result=SendResult(outcome=SendOutcome.TAKEN, transaction_id="815"))
                 call_results.record_results(session, dict.fromkeys(claimed, taken), seconds(200), REPEATS)

@@ -13,7 +13,8 @@ import psycopg
 import pytest
 import requests
 
-from receiptsvc import ids
+from receiptsvc import ids, tokens
+from receiptsvc.config import Settings
 from receiptsvc.demo.processes import Stack
 from receiptsvc.demo.story import let_replies_through
 from receiptsvc.domain.problems import Kind, Seen
@@ -30,6 +31,7 @@ pytestmark = [
 ]
 
 NUMBER, REF, TEXT = "447700900123", "order/7 \u202e<i>", "Your parcel waits <script>alert(1)</script>"
+PARKED = "447700900556"  # receipts name it that fit no message
 LATE = "447700900912"  # the sandbox reports about this number later
 LOST = "447700900941"  # the answer about this one is lost, and no receipt comes
 FAILS = "447700900901"  # the sandbox reports this one as undelivered
@@ -109,6 +111,24 @@ def signed_in(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield tab
 
 
+@pytest.fixture(scope="module")
+def parking(stack: Stack, signed_in: Tab) -> Sequence[str]:
+    """The parking lot with some receipts that fit no message, one of them, and the preview of what is done to all."""
+    address = tokens.static_urls(Settings.from_env(stack.environ)).receipts
+    alike = {"recipients": [PARKED], "text": TEXT, "originator": "ACME", "clientRef": "order/9"}
+    [item] = stack.client().send([alike])
+    await_status(stack, str(item["id"]), "delivered")
+    said = {"recipient": PARKED, "clientref": "order/9", "statusid": "1", "statusdescription": "Delivered"}
+    for number in range(3):
+        requests.get(address, params={**said, "transactionid": f"99{number}"}, timeout=10).raise_for_status()
+    client = stack.client()
+    stack.wait_until("they are parked", lambda: len(list(client.receipts(outcome="unmatched"))) == 3)
+    visit(signed_in, f"{stack.url}/ops/receipts")
+    choose(signed_in, "all", "dismiss")
+    chosen = signed_in.run("location.pathname")
+    return "/ops/receipts", f"/ops/receipts/{next(client.receipts(outcome='unmatched'))['id']}", chosen
+
+
 @pytest.fixture
 def tab(signed_in: Tab) -> Tab:
     signed_in.resize(1440, 900)
@@ -152,18 +172,28 @@ def until(tab: Tab, condition: str) -> None:
     assert tab.run(UNTIL.format(condition))
 
 
+def choose(tab: Tab, which: str, do: str) -> None:
+    """Ask for the preview of what is done to many receipts."""
+    for name, value in (("which", which), ("do", do)):
+        tab.run(f"document.querySelector('input[name={name}][value={value}]').click()")
+    tab.fill("#choice-reason", "a test")
+    tab.follow("document.querySelector('button[value=preview]').click()")
+
+
 def words(tab: Tab, selector: str = "main") -> str:
     found = tab.run(f"document.querySelector({json.dumps(selector)}).innerText")
     return " ".join(str(found).split())
 
 
 def test_no_page_has_a_fault_in_any_light_and_at_any_width(
-    tab: Tab, stack: Stack, talk: Talk, failing: Sequence[str]
+    tab: Tab, stack: Stack, talk: Talk, failing: Sequence[str], parking: Sequence[str]
 ) -> None:
     faults: dict[str, list[str]] = {}
     listed = ("search", "messages", "replies", "audit", "problems", "sending", "cancel", "batches", "settings")
     for path in (
         *talk,
+        *parking,
+        "/ops/receipts/refused",
         "/ops",
         *(f"/ops/{each}" for each in listed),
         "/ops/messages/msg_x",
@@ -182,9 +212,11 @@ def test_no_page_has_a_fault_in_any_light_and_at_any_width(
     assert faults == {}
 
 
-def test_nothing_scrolls_sideways_on_a_phone_or_at_four_times_the_size(tab: Tab, stack: Stack, talk: Talk) -> None:
-    for path in (*talk, "/ops"):
-        for is_revealed in (False, True) if path in talk else (False,):
+def test_nothing_scrolls_sideways_on_a_phone_or_at_four_times_the_size(
+    tab: Tab, stack: Stack, talk: Talk, parking: Sequence[str]
+) -> None:
+    for path in (*talk, *parking, "/ops"):
+        for is_revealed in (False, True) if path != "/ops" else (False,):
             visit(tab, stack.url + path)
             if is_revealed:
                 tab.follow("document.querySelector('button[value=reveal]').click()")
@@ -382,6 +414,34 @@ def test_it_works_without_script(tab: Tab, stack: Stack, talk: Talk) -> None:
         assert "We wrote" in tab.run("document.querySelector('.talk').textContent")
     finally:
         tab.call("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+@pytest.mark.parametrize("has_script", [False, True])
+def test_receipts_are_ticked_looked_at_and_dismissed_together(
+    tab: Tab, stack: Stack, parking: Sequence[str], has_script: bool
+) -> None:
+    tab.call("Emulation.setScriptExecutionDisabled", {"value": not has_script})
+    try:
+        visit(tab, stack.url + parking[0])
+        tab.run("document.querySelector('input[name=receipt]').click()")
+        choose(tab, "ticked", "dismiss")
+        assert "Preview: 1 receipt." in words(tab)
+        tab.follow("document.querySelector('button[value=go]').click()")
+        assert "1 of 1 receipt dismissed. By key demo" in words(tab)
+        tab.follow("document.querySelector('button[value=undo]').click()")
+        assert "1 of 1 receipt restored. By key demo" in words(tab)
+    finally:
+        tab.call("Emulation.setScriptExecutionDisabled", {"value": False})
+    client = stack.client()
+    stack.wait_until("it is back", lambda: len(list(client.receipts(outcome="unmatched"))) == 3)
+
+
+def test_what_takes_several_steps_goes_on_by_itself(tab: Tab, stack: Stack, parking: Sequence[str]) -> None:
+    visit(tab, stack.url + parking[0])
+    form = '<form action="/ops/audit" data-go-on="0.1"></form>'
+    with tab.leaving():
+        tab.run(f"document.querySelector('main').insertAdjacentHTML('beforeend', {json.dumps(form)}); goOn(); 0")
+    assert tab.run("location.pathname") == "/ops/audit"
 
 
 def test_a_page_that_is_late_asks_less_and_less_often_and_fills_in(tab: Tab, stack: Stack, talk: Talk) -> None:

@@ -1,133 +1,189 @@
-"""A receipt's page: what became of it, what it says as it came and as it is read, and what it might belong to."""
+"""The parking lot: what waits, by each filter, and what it may belong to."""
 
+import re
+from typing import Any
 from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import select
 
 from receiptsvc import ids
-from receiptsvc.domain.inbox import ReceiptOutcome
+from receiptsvc.domain.inbox import Channel, ReceiptOutcome
+from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import InboxRow
-from receiptsvc.web.ops.display import OUTCOME_SHAPES
-from tests.support import rows, stories, work
+from receiptsvc.store.inbox import receipts
+from receiptsvc.store.inbox.receipt_references import ReferenceFilter
+from receiptsvc.store.inbox.receipts import ReceiptFilter
+from receiptsvc.web.ops import lists, terms
+from tests.support import rows, work
+from tests.support.reader import Reader
 from tests.support.rows import seconds
-from tests.web.ops.test_messages import RECIPIENT, audits, deliver, words
+from tests.support.work import BOB, said
+from tests.worker.test_reprocess import UNKNOWN
+
+NUMBER = "447700900123"
 
 
-def page_of(receipt_id: UUID) -> str:
-    return f"/ops/receipts/{ids.public('rcp', receipt_id)}"
+@pytest.fixture
+def reader(browser: FlaskClient) -> Reader:
+    return Reader(browser)
 
 
-def read(browser: FlaskClient, receipt_id: UUID) -> str:
-    answer = browser.get(page_of(receipt_id))
-    assert answer.status_code == 200
-    return words(answer.text)
+def narrow(reader: Reader, expected: int = 200, **values: Any) -> Reader:
+    return reader.open("/ops/receipts").submit("Show these", expected, **({"outcome": None} | values))
 
 
-def receipts_of(database: Database, message_id: UUID) -> list[UUID]:
-    return [each.receipt_id for each in rows.read_transitions(database, message_id) if each.receipt_id is not None]
+def found(reader: Reader) -> list[str]:
+    return re.findall('<a href="[^"]+/receipts/(rcp_[^"#]+)">(?:For|Names)', reader.source)
 
 
-def park(database: Database) -> UUID:
-    receipt_id = rows.keep(database, work.said(to=RECIPIENT, ref="nowhere", tx="99"))
-    work.work_off(database)
-    return receipt_id
+def rcp(receipt_id: UUID) -> str:
+    return ids.public("rcp", receipt_id)
 
 
-def test_one_that_was_recorded_leads_to_its_message(browser: FlaskClient, database: Database) -> None:
-    message_id = deliver(database)
-    applied, stale = receipts_of(database, message_id)
-    page = read(browser, applied)
-    assert "✓ applied : it changed the status since 05 Jan 2026 12:00:09 UTC It changed the status." in page
-    assert "Found by token What it did applied" in page
-    assert f'href="../../ops/messages/{ids.public("msg", message_id)}"' in browser.get(page_of(applied)).text
-    assert "↓ stale : it left the status as it was" in read(browser, stale)
+def park(database: Database) -> dict[str, UUID]:
+    """One of each kind that waits, by its outcome."""
+    [mine] = rows.accept(database)
+    made = {
+        "unmatched": rows.keep(database, said("Who knows", tx="99", ref="order/1", to=NUMBER), now=seconds(61)),
+        "quarantined": rows.keep(database, said(to=BOB, tx="4"), message_id=mine, now=seconds(120)),
+        "unmapped": rows.keep(database, UNKNOWN, message_id=mine, now=seconds(180)),
+        "dismissed": rows.keep(database, said(tx="5", to=BOB), now=seconds(240)),
+    }
+    work.work_off(database, 300)
+    with database.transaction() as session:
+        receipts.dismiss(session, made["dismissed"], Actor(actor="ben", reason="a test"), seconds(301))
+    return made
 
 
-def test_one_that_is_parked_says_why_and_what_is_next(browser: FlaskClient, database: Database) -> None:
-    page = read(browser, park(database))
-    assert "◌ unmatched : it fits no message, or several; it waits in the parking lot" in page
-    assert "Why: No message has its transactionID or its clientRef." in page
-    assert "Next: the worker tries to match it again at" in page
-    assert "Message none yet" in page
-    assert "to the address of the account" in page
-
-
-def test_it_names_the_messages_that_it_might_belong_to(browser: FlaskClient, database: Database) -> None:
-    made = [rows.message(RECIPIENT, client_ref="order/7") for _ in range(2)]
-    for at, each in enumerate(made):
-        work.send(database, each, at=at * 10)
-    receipt_id = rows.keep(database, work.said(to=RECIPIENT, ref="order/7", at=30), now=seconds(31))
-    work.work_off(database)
-    page = browser.get(page_of(receipt_id)).text
-    for each in made:
-        assert f'<li><a href="../../ops/messages/{ids.public("msg", each.id)}"' in page
-
-
-def test_it_is_shown_as_it_came_and_as_it_is_read_hidden_alike(browser: FlaskClient, database: Database) -> None:
-    receipt_id = park(database)
-    hidden = browser.get(page_of(receipt_id)).text
-    assert "recipient=•••&amp;clientref=nowhere&amp;transactionid=99&amp;statusid=1" in hidden
-    assert "Number +44 ••• •••123" in words(hidden)
-    assert RECIPIENT not in hidden
-    shown = browser.post(page_of(receipt_id), data={"action": "reveal"}).text
-    assert f"recipient={RECIPIENT}&amp;" in shown
-    assert f"Number {RECIPIENT}" in words(shown)
-    assert audits(database, ids.public("rcp", receipt_id)) == [("key opser", "reveal", None)]
-
-
-def test_a_number_where_something_harmless_belongs_is_hidden_on_both_sides(
-    browser: FlaskClient, database: Database
-) -> None:
-    query = f"recipient={RECIPIENT}&transactionid={RECIPIENT}&clientref={RECIPIENT}&statusid=4&statusdescription={RECIPIENT}"
-    receipt_id = rows.keep(database, query)
-    work.work_off(database)
-    assert RECIPIENT not in browser.get(page_of(receipt_id)).text
-
-
-def test_one_of_several_in_a_callback_is_read_by_its_place(browser: FlaskClient, database: Database) -> None:
-    one, other = (
-        "transactionid=1&statusid=1&statusdescription=Delivered",
-        "transactionid=2&statusid=2&statusdescription=x",
+def test_without_a_filter_it_lists_what_waits_for_a_person(reader: Reader, database: Database) -> None:
+    made = park(database)
+    reader.open("/ops").follow("Parking lot")
+    assert found(reader) == [rcp(made["quarantined"]), rcp(made["unmatched"])]
+    [_, row] = reader.rows()
+    assert re.search(
+        r"For \+44 ••• •••123 transactionID 99 clientRef order/1 came .+ ago The gateway says: Who knows code 1", row
     )
-    first = rows.keep(database, f"{one}&{other}")
+    assert "no message has its transactionID or its clientRef" in row
+    assert NUMBER not in reader.source
+    assert NUMBER in reader.submit("Show numbers and texts").text
+
+
+def test_it_is_narrowed_down_by_each_filter_and_all_together(reader: Reader, database: Database) -> None:
+    made = park(database)
+    wanted = rcp(made["unmatched"])
+    filters: dict[str, Any] = {
+        "providerDescription": "who KNOWS",
+        "number": "+44 7700 900123",
+        "clientRef": "order/1",
+        "transactionID": "099",
+        "outcome": ["unmatched", "dead"],
+        "until": "2026-01-05T12:02",
+    }
+    for values in ({name: value} for name, value in filters.items()):
+        assert found(narrow(reader, **values)) == [wanted], values
+    assert found(narrow(reader, **filters, providerStatusId="1", channel="account", since="2026-01-05T12:01")) == [
+        wanted
+    ]
+    assert found(narrow(reader, number="0123")) == [wanted]
+    assert found(narrow(reader, providerStatusId="1")) == [rcp(made["quarantined"]), wanted]
+    assert found(narrow(reader, channel="message")) == [rcp(made["quarantined"])]
+    assert found(narrow(reader, since="2026-01-05T12:02")) == [rcp(made["quarantined"])]
+    for outcome in ("unmapped", "dismissed"):
+        assert found(narrow(reader, outcome=outcome)) == [rcp(made[outcome])]
+    assert found(narrow(reader, outcome="pending")) == []
+    assert not [address for address in reader.seen if "7700" in address or "order" in address]
+
+
+def test_a_shortcut_leads_to_each_kind(reader: Reader, database: Database) -> None:
+    made = park(database)
+    for words, outcome in (("Fit no message", "unmatched"), ("Unknown code", "unmapped"), ("Set aside", "dismissed")):
+        assert found(reader.open("/ops/receipts").submit(words)) == [rcp(made[outcome])]
+
+
+def test_a_narrowed_list_is_narrowed_further_without_its_number_being_shown(reader: Reader, database: Database) -> None:
+    made = park(database)
+    other = rows.keep(database, said(tx="77", to=NUMBER))
+    work.work_off(database, 400)
+    narrow(reader, number=NUMBER)
+    assert (found(reader), NUMBER in reader.source) == ([rcp(made["unmatched"]), rcp(other)], False)
+    assert "number +44 ••• •••123" in reader.text
+    reader.submit("Show these", transactionID="77")
+    assert (found(reader), NUMBER in reader.source) == ([rcp(other)], False)
+    reader.submit("Show these", keep=None, transactionID="")
+    assert len(found(reader)) == 3
+
+
+def test_a_filter_that_can_not_be_understood_is_said_beside_its_field(reader: Reader) -> None:
+    for values, words in (
+        ({"number": "12"}, "Must be at least the last 4 digits"),
+        ({"transactionID": "x"}, "Must be 1 to 40 digits"),
+        ({"since": "yesterday"}, "Must be a time"),
+        ({"channel": "post"}, "Must be one of"),
+        ({"outcome": "lost"}, "Must be one or several of"),
+        ({"providerStatusId": "x" * 501}, "Length must be between 1 and 500"),
+    ):
+        narrow(reader, 422, **values)
+        assert words in reader.text, values
+
+
+def test_one_that_fits_several_messages_shows_them_beside_it_and_why(reader: Reader, database: Database) -> None:
+    made = [rows.message(NUMBER, client_ref="order/7") for _ in range(2)]
+    for at, each in enumerate(made):
+        work.send(database, each, at=at * 10, tx=str(at + 1))
+    receipt_id = rows.keep(database, said(to=NUMBER, ref="order/7", at=30), now=seconds(31))
     work.work_off(database)
-    with database.reading() as session:
-        second = session.scalars(select(InboxRow.id).where(InboxRow.callback_id == first)).one()
-    page = read(browser, second)
-    assert f"one of several receipts of {ids.public('rcp', first)}" in page
-    assert "transactionID 2" in page
-    assert "transactionID 1" in read(browser, first)
+    [row] = reader.open("/ops/receipts").rows()
+    assert "its clientRef and recipient fit 2 messages" in row
+    assert row.count("To +44 ••• •••123 clientRef order/7 05 Jan 2026 12:00:") == 2
+    assert row.count("same number and clientRef") == 2
+    assert row.count("submitted") == 2
+    reader.follow("Compare and match")
+    assert reader.path.endswith(f"{rcp(receipt_id)}#match")
 
 
-def test_one_that_can_not_be_read_says_so(browser: FlaskClient, database: Database) -> None:
-    receipt_id = rows.keep(database, b"\xff\xfe<script>\x00")
+def test_a_row_shows_a_few_messages_and_says_how_many_more(reader: Reader, database: Database) -> None:
+    for at in range(5):
+        work.send(database, rows.message(NUMBER, client_ref="order/7"), at=at)
+    rows.keep(database, said(to=NUMBER, ref="order/7", at=30), now=seconds(31))
     work.work_off(database)
-    answer = browser.get(page_of(receipt_id))
-    assert "! quarantined" in words(answer.text)
-    assert "It can’t be read:" in answer.text
-    answer = browser.post(page_of(receipt_id), data={"action": "reveal"})
-    assert "<script>\\x00" not in answer.text
-    assert "&lt;script&gt;" in answer.text
+    [row] = reader.open("/ops/receipts").rows()
+    assert row.count("same number and clientRef") == 3
+    assert "And 2 more." in row
 
 
-def test_a_reply_is_shown_with_its_text_once_it_is_revealed(browser: FlaskClient, database: Database) -> None:
-    stories.reply(database, "order/7", seconds(1), sender=RECIPIENT)
-    with database.reading() as session:
-        receipt_id = session.scalars(select(InboxRow.id)).one()
-    assert "thanks" not in browser.get(page_of(receipt_id)).text
-    assert "content=thanks" in browser.post(page_of(receipt_id), data={"action": "reveal"}).text
+def test_a_list_goes_on_page_by_page(reader: Reader, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "PAGE_SIZE", 3)
+    for number in range(4):
+        rows.keep(database, said(tx=str(number)))
+    work.work_off(database)
+    first = found(reader.open("/ops/receipts"))
+    rest = found(reader.follow("Look further back"))
+    assert (len(first), len(rest)) == (3, 1)
+    assert "cut or changed" in reader.open("/ops/receipts?after=x", 422).text
 
 
-def test_each_outcome_has_a_shape_of_its_own() -> None:
-    assert OUTCOME_SHAPES.keys() == set(ReceiptOutcome)
-    assert len({shape for shape, _ in OUTCOME_SHAPES.values()}) == len(ReceiptOutcome)
+@pytest.mark.parametrize(
+    "where",
+    [
+        ReceiptFilter(),
+        ReceiptFilter(
+            outcomes=(ReceiptOutcome.DEAD, ReceiptOutcome.CONFLICTING),
+            channel=Channel.ACCOUNT,
+            message_id=UUID(int=7),
+            names=ReferenceFilter(recipient=NUMBER, provider_status_id="4"),
+            since=seconds(1),
+            until=seconds(2),
+        ),
+    ],
+)
+def test_a_filter_is_the_same_once_it_was_saved(where: ReceiptFilter) -> None:
+    saved = terms.read(terms.write(where))
+    assert saved is not None
+    assert saved.asked == where
 
 
-@pytest.mark.parametrize("receipt_id", ["rcp_x", ids.public("rcp", UUID(int=1))])
-def test_what_is_not_there_is_said_so(browser: FlaskClient, receipt_id: str) -> None:
-    answer = browser.get(f"/ops/receipts/{receipt_id}")
-    assert answer.status_code == 404
-    assert "There is no receipt with this id." in answer.text
+def test_a_saved_choice_has_the_same_receipts() -> None:
+    made = [ids.new() for _ in range(5)]
+    packed = terms.PackedIds(terms.pack_ids(made))
+    assert (len(packed), list(packed), packed[-1], packed[1:3]) == (5, made, made[-1], made[1:3])

@@ -99,6 +99,13 @@ if (feed) {
   document.addEventListener("visibilitychange", listen);
 }
 
+// What takes several steps goes on by itself, each step a page of its own.
+function goOn() {
+  const form = document.querySelector("form[data-go-on]");
+  if (form) setTimeout(() => form.requestSubmit(), 1000 * form.dataset.goOn);
+}
+
+goOn();
 localise(document);
 setTimeout(watch, document.querySelector(".late[hx-get]") ? 3000 : 5000);
 document.addEventListener("htmx:after:request", (event) => tell(event.detail.ctx.response.status >= 500));
