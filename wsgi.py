@@ -118,10 +118,10 @@ def _keep_looking(flask: Flask, settings: Settings, database: Database, stop: th
     with flask.app_context():
         look_for_problems = context.problems().keep_looking
     threading.Thread(target=look_for_problems, args=(stop,), name="problems", daemon=True).start()
+    _show_presence(database, stop)
     if settings.has_ops_page:
         threading.Thread(target=incident.keep_looking, args=(flask, stop), name="look", daemon=True).start()
         threading.Thread(target=now.prepare, args=(flask,), name="templates", daemon=True).start()
-        _show_presence(database, stop)
 
 
 def _open_for_page(settings: Settings) -> Database | None:

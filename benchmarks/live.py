@@ -18,7 +18,7 @@ _PAGES = 100
 _SECONDS = 30.0
 _SETTLE_SECONDS = 5.0  # until every page has had its parts
 _TIMEOUT_SECONDS = 20
-_TRANSACTIONS = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+_TRANSACTIONS = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
 
 
 def measure(stack: Stack, url: str, headers: Mapping[str, str], facts: dict[str, str]) -> dict[str, float]:

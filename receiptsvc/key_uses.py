@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 from time import monotonic
 
+from receiptsvc import logs
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.store.access import key_uses
 from receiptsvc.store.access.key_uses import Kind, Use
@@ -51,3 +52,5 @@ def keep_writing(uses: KeyUses, database: Database, stop: threading.Event) -> No
             uses.write(database)
         except StorageUnavailable:
             continue
+        except Exception as error:  # noqa: BLE001 - a key that seems unused may be removed, so this must go on
+            logs.error("key_uses.not_written", error)

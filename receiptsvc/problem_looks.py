@@ -28,7 +28,7 @@ class ProblemLooks:
         self._database = database
         self._terms = _terms_of(settings)
         self._host = socket.gethostname()
-        self._has_own = False  # as of the last look
+        self._has_own = True  # as of the last look; at first, what a process before this one may have left
 
     @property
     def host(self) -> str:

@@ -40,6 +40,7 @@ _FILTER_OPTIONS = (
     click.option("--created-by", "createdBy", metavar="NAME", help="Those that the API key of this name sent."),
     since_option("Those accepted"),
     until_option("Those accepted"),
+    click.option("--scheduled", is_flag=True, default=None, help="Only those that wait here until their deliverAfter."),
 )
 
 

@@ -191,7 +191,7 @@ KINDS: Mapping[Kind, About] = {
         name="It is not known whether messages were sent",
         harm=Harm.WAITS,
         basis=Basis.ROWS,
-        titles={"": "Of {count} it is not known whether the gateway has them"},
+        titles={"": "{count} may have been sent or not"},
         counted=("message", "messages"),
         remedy="Look each up in the gateway's portal and settle it. They are not offered again; a "
         "receipt settles one, too.",
@@ -332,6 +332,13 @@ class Seen:
         return id_of(self.kind, self.cause)
 
 
+class _Named(dict[str, str]):
+    """What a title names. Another release may have kept a cause without it."""
+
+    def __missing__(self, name: str) -> str:
+        return "?"
+
+
 def id_of(kind: Kind, cause: Cause) -> UUID:
     """The id of the problem of this kind and cause. It tells neither."""
     text = json.dumps([kind.value, dict(cause)], sort_keys=True)
@@ -347,9 +354,10 @@ def title(kind: Kind, cause: Cause, count: int | None, *, is_all: bool) -> str:
     """The problem in words. They may quote others, as a cause does."""
     about = KINDS[kind]
     words = next((text for name, text in about.titles.items() if not name or name in cause), about.name)
-    named = {name: _shown(value) for name, value in cause.items()}
-    channel = _CHANNELS.get(cause.get("channel", ""), "")
-    text = words.format_map(named | {"channel": channel, "count": _count(about, count, is_all=is_all)})
+    named = _Named({name: _shown(value) for name, value in cause.items()})
+    named["channel"] = _CHANNELS.get(cause.get("channel", ""), "?")
+    named["count"] = _count(about, count, is_all=is_all)
+    text = words.format_map(named)
     return f"{text[:1].upper()}{text[1:]}"
 
 

@@ -70,11 +70,13 @@ class PageFeed:
     def open(self, session_id: UUID, tags: Collection[str], max_streams: int | None = None) -> "PageStream | None":
         """A stream to a page of a session; None if there are too many.
 
-        `tags`: of the parts that the page has. `max_streams`: how many the server has connections for.
+        `tags`: of the parts that the page has. `max_streams`: how many the server has connections for. A tenth of them
+        is out of the reach of a single session.
         """
         limit = MAX_PAGES if max_streams is None else min(max_streams, MAX_PAGES)
         with self._opening:  # threads count and open: two of them could both take the last place
-            if len(self._opened) >= limit:
+            of_session = sum(stream.session_id == session_id for stream in self._opened)
+            if len(self._opened) >= limit or of_session >= max(1, limit - limit // 10):
                 return None
             stream = PageStream(self, session_id, frozenset(tags))
             self._opened.add(stream)
@@ -124,9 +126,9 @@ class PageFeed:
                 made = self._thread.run(self._make, sessions)
                 self._publish(made.parts, ended=sessions.difference(made.open_sessions))
             except Exception as error:  # noqa: BLE001 - without its feed every page would stand still
-                logs.fault("pages.not_fed", error, level=logging.ERROR)
+                logs.fault("ops.pages_not_fed", error, level=logging.ERROR)
             else:
-                logs.over("pages.not_fed")
+                logs.over("ops.pages_not_fed")
             gevent.sleep(INTERVAL_SECONDS)
         self.is_feeding = False
 

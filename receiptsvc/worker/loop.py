@@ -49,6 +49,7 @@ STOP_SECONDS = 20.0  # a dyno gives 30 s between SIGTERM and SIGKILL
 _BATCH = 1000  # callbacks in a step
 _SQLITE_BATCH = 100  # about 50 ms at most
 _HEARTBEAT_SECONDS = 5.0
+_HEALTH_DELAY_SECONDS = 1.0  # the first time slices need a lock that whoever reads the inbox is in the way of
 _REUSED_AFTER = timedelta(days=1)  # without a heartbeat a process of this host with a worker's id is not that worker
 _TIDY_SECONDS = 5.0
 _PRUNE_SECONDS = 60.0
@@ -61,11 +62,15 @@ _PAUSES = Backoff.doubling(timedelta(seconds=0.5), timedelta(seconds=30))  # aft
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Duty:
-    """A step that a thread repeats. `step` returns how much it did; after 0 the thread rests."""
+    """A step that a thread repeats. `step` returns how much it did; after 0 the thread rests.
+
+    `delay_seconds`: before the first step.
+    """
 
     name: str
     step: Callable[[], int]
     rest: Callable[[], object]
+    delay_seconds: float = 0.0
 
 
 def run(
@@ -172,7 +177,12 @@ def _duties(
         Duty(name="heartbeat", step=beat, rest=lambda: stop.wait(_HEARTBEAT_SECONDS)),
         Duty(name="watch", step=watch.look, rest=watch.rest),
         Duty(name="process", step=process_receipts, rest=lambda: watch.rest_until(Topic.RECEIPTS)),
-        Duty(name="health", step=look_at_health, rest=lambda: stop.wait(problem_looks.SECONDS)),
+        Duty(
+            name="health",
+            step=look_at_health,
+            rest=lambda: stop.wait(problem_looks.SECONDS),
+            delay_seconds=_HEALTH_DELAY_SECONDS,
+        ),
         Duty(name="tidy", step=tidy, rest=lambda: stop.wait(_TIDY_SECONDS)),
         Duty(name="prune", step=lambda: _prune(settings, database), rest=lambda: stop.wait(_PRUNE_SECONDS)),
     ]
@@ -335,6 +345,7 @@ def _start(duty: Duty, stop: threading.Event) -> threading.Thread:
 
 def _repeat(duty: Duty, stop: threading.Event) -> None:
     failures = 0
+    stop.wait(duty.delay_seconds)
     while not stop.is_set():
         pause_seconds = _PAUSES.gap(failures).total_seconds()
         try:

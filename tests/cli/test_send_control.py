@@ -11,6 +11,7 @@ from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.domain.statuses import RESOLUTIONS
 from receiptsvc.store.core.models import Audit, Message, SendingAccount
 from receiptsvc.store.health import heartbeats
+from receiptsvc.store.messages import transitions
 from receiptsvc.store.outbound import send_gate
 from tests.cli.conftest import READER, Run, Service
 from tests.support import rows, work
@@ -313,3 +314,16 @@ def test_no_sentence_ends_in_two_marks(service: Service, run: Run) -> None:
     for shown in (run("sending"), run("explain", message)):
         assert "DYNMARK_SOAP_URL right?" in shown.stdout
         assert not re.search(r"[.?!]\.", shown.stdout)
+
+
+def test_what_waits_for_its_deliver_after_is_cancelled_by_itself(service: Service, run: Run) -> None:
+    service.accept("Hello", client_ref="spring")
+    later = rows.message("447700900002", client_ref="spring", deliver_after=rows.seconds(9000))
+    with service.database.transaction() as session:
+        transitions.accept(session, [later], rows.T0, schedules_messages=True)
+    assert run("cancel", "--client-ref", "spring", "--dry-run").stdout == "2 messages would be cancelled\n"
+    done = run("cancel", "--client-ref", "spring", "--scheduled", "--yes", "--reason", "wrong price")
+    assert (done.exit_code, done.stdout) == (0, "1 message was cancelled\n")
+    assert statuses(service) == ["accepted", "cancelled"]
+    alone = run("cancel", "--scheduled", "--dry-run")
+    assert (alone.exit_code, "Must name at least one of" in alone.stderr) == (2, True)

@@ -48,6 +48,8 @@ TITLES = [
         "5 callbacks refused for key k1, whose secret is another one",
     ),
     (Kind.SPOOL_WAITING, {"host": "a"}, 1, True, "1 callback waits in the spool of a"),
+    (Kind.SPOOL_WAITING, {}, 2, True, "2 callbacks wait in the spool of ?"),
+    (Kind.UNMATCHED, {}, 2, True, "2 receipts on ? unmatched"),
     (Kind.ACCOUNT_SUSPECTED, {}, None, True, "The gateway may refuse our credentials"),
     (Kind.OVERDUE, {"originator": "{count}"}, 1, True, "1 message from {count} overdue"),
 ]

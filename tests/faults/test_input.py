@@ -80,6 +80,9 @@ def stack(one_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
     )
     stories.give_transaction(database, first, "1234567")
     stories.report(database, first, Status.DELIVERED, seconds(3), occurred_at=seconds(2))
+    now = database.clock.now()  # what failed is listed of the last days
+    for failed in rows.accept(database, *(rows.message(client_ref=f"failed/{number}") for number in range(3)), now=now):
+        stories.report(database, failed, Status.UNDELIVERED, now)
     for number in range(3):
         stories.reply(database, "order/1234", seconds(9 + number), sender="447700900000")
     arrivals = [rows.arrival(f"statusid=4&transactionid={number}") for number in range(3)]

@@ -6,11 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
 
+import psycopg
 import pytest
 import requests
 
 from receiptsvc.config import Settings
 from receiptsvc.demo.processes import Stack, local_session
+from receiptsvc.store.core.db import plain_url
 from tests.faults.conftest import Form, StartWeb
 from tests.support import browser as chromium
 from tests.support.postgres import Server
@@ -165,3 +167,14 @@ def test_two_web_processes_tell_the_same(start_web: StartWeb, postgresql_url: st
         assert sign_in(stack, session).status_code == 200
         cookies = session.cookies.get_dict()
         until("both tell the same", lambda: tell() == {"3; 2"})
+    assert count_shown(postgresql_url) == 2
+    assert stack.stop("web") == 0
+    assert count_shown(postgresql_url) == 0, "they have left"
+
+
+def count_shown(url: str) -> int:
+    """How many web processes the database knows."""
+    with psycopg.connect(plain_url(url)) as connection:
+        row = connection.execute("SELECT count(*) FROM heartbeats WHERE process LIKE 'web:%'").fetchone()
+    assert row is not None
+    return int(row[0])

@@ -127,7 +127,7 @@ def test_a_maker_that_fails_is_logged_once_and_asked_again(
         gevent.sleep(0.01)
     maker.error = None
     assert b"Nothing is wrong" in waiting.get()
-    assert [record.getMessage() for record in caplog.records].count("pages.not_fed") == 1
+    assert [record.getMessage() for record in caplog.records].count("ops.pages_not_fed") == 1
     assert "447700900123" not in caplog.text
 
 
@@ -137,6 +137,12 @@ def test_no_more_pages_are_fed_than_there_is_room_for(feed: PageFeed) -> None:
     assert streams[0] is not None
     streams[0].close()
     assert feed.open(ANNA, (), 2) is not None
+
+
+def test_one_session_leaves_room_for_others(feed: PageFeed) -> None:
+    streams = [feed.open(ANNA, (), 10) for _ in range(10)]
+    assert [stream is None for stream in streams] == [False] * 9 + [True]
+    assert feed.open(BEN, (), 10) is not None
 
 
 def test_told_to_stop_every_page_ends(feed: PageFeed) -> None:

@@ -150,6 +150,9 @@ def test_the_document_says_which_bodies_may_be_left_out(desk: FlaskClient) -> No
     }
     assert optional == {
         "/v1/messages/{message_id}/cancel",
+        "/v1/problems/{problem_id}/acknowledge",
+        "/v1/problems/{problem_id}/reopen",
+        "/v1/problems/{problem_id}/resolve",
         "/v1/receipts/{receipt_id}/restore",
         "/v1/receipts/{receipt_id}/retry",
         "/v1/sending/resume",

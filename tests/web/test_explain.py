@@ -16,7 +16,7 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Attempt, Message, MessageTransaction, SendingAccount, Transition
 from receiptsvc.store.health import heartbeats
 from receiptsvc.store.outbound import send_gate
-from tests.support import rows, stories
+from tests.support import rows, stories, work
 from tests.support.callers import SECRETS, client_of
 from tests.support.rows import T0, seconds
 
@@ -247,3 +247,15 @@ def test_it_and_the_timeline_say_how_long_a_message_waits_and_whether_that_is_ov
                 assert told["waitingSeconds"] is None
             else:
                 assert seconds_waited <= told["waitingSeconds"] < seconds_waited + 60
+
+
+def test_of_what_is_kept_until_later_it_says_where_and_until_when(client: FlaskClient, database: Database) -> None:
+    later = database.clock.now() + timedelta(days=1)
+    at = f"{later:%Y-%m-%dT%H:%M:%SZ}"
+    there = work.send(database, rows.message(deliver_after=later))
+    unknown = work.send(database, rows.message("447700900002", deliver_after=later), SendOutcome.UNCLEAR, at=1)
+    told = {each: explain(client, ids.public("msg", each))["because"] for each in (there, unknown)}
+    assert told[there].endswith(f"The gateway keeps it until its deliverAfter, {at}, and can't give it back.")
+    assert told[unknown].endswith(f"If the gateway has it, it goes out at its deliverAfter, {at}.")
+    refused = client.post(f"/v1/messages/{ids.public('msg', there)}/cancel", json={})
+    assert (refused.status_code, f"keeps it until {at}" in refused.text) == (409, True)

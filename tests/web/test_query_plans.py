@@ -26,8 +26,9 @@ from receiptsvc.store.core.models import InboxRow, OutcomeRow, PendingRow, Recei
 from receiptsvc.store.core.time_limits import TimeLimits
 from receiptsvc.store.queries import batches, codes, failed_messages, failures, outlook, overdue, rereading
 from receiptsvc.web.app import create_app
+from receiptsvc.web.http import deadlines
 from receiptsvc.web.http.readiness import ReadinessProbe
-from receiptsvc.web.ops import deadlines
+from receiptsvc.web.ops import failure_rows
 from receiptsvc.web.ops.failure_rows import Part
 from tests.support import databases
 from tests.support.callers import SECRETS, client_of, make_settings
@@ -403,7 +404,7 @@ def test_failures_by_any_part_read_a_bounded_number_of_rows(
 ) -> None:
     counted, _ = count(seeded, sign_in(seeded, monkeypatch), f"/ops/failures?by={part}&{FAILED_SINCE}")
     assert counted.rows <= (
-        1.1 * failures.MAX_READ if part is Part.NUMBER else MOST + 6 * failed_messages.LOOKED_THROUGH
+        1.1 * failure_rows.MAX_READ if part is Part.NUMBER else MOST + 6 * failed_messages.LOOKED_THROUGH
     )
 
 

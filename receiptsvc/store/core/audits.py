@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from receiptsvc.store.core import bulk
 from receiptsvc.store.core.keyset import Scan, scan
 from receiptsvc.store.core.models import Audit
 from receiptsvc.store.core.paging import MAX_ROWS, Page
@@ -55,10 +56,13 @@ def write(
     )
 
 
-def read(session: Session, *subjects: str) -> Sequence[Audit]:
-    """The newest MAX_ROWS audits of these subjects, the oldest of them first."""
-    newest = select(Audit).where(Audit.subject.in_(subjects)).order_by(Audit.at.desc(), Audit.id.desc()).limit(MAX_ROWS)
-    return session.scalars(newest).all()[::-1]
+def read(session: Session, *subjects: str, limit: int = MAX_ROWS) -> Sequence[Audit]:
+    """The newest audits of these subjects, `limit` of each, the oldest first. Each has a range of an index."""
+    found: list[Audit] = []
+    for subject in subjects:
+        newest = select(Audit).where(Audit.subject == subject).order_by(Audit.at.desc(), Audit.id.desc())
+        found += session.scalars(newest.limit(limit))
+    return sorted(found, key=lambda audit: (audit.at, audit.id))
 
 
 def find_all(session: Session, subject: str, action: str) -> Sequence[Audit]:
@@ -93,7 +97,7 @@ def list_audits(
 
 
 def find_newest(session: Session, subjects: Collection[str], action: str) -> Mapping[str, Audit]:
-    """The newest audit of an action for each of these subjects that has one. For few subjects."""
-    newest = select(func.max(Audit.id)).where(Audit.subject.in_(subjects), Audit.action == action)
+    """The newest audit of an action for each of these subjects that has one."""
+    newest = select(func.max(Audit.id)).where(bulk.among(session, Audit.subject, subjects), Audit.action == action)
     found = session.scalars(select(Audit).where(Audit.id.in_(newest.group_by(Audit.subject))))
     return {audit.subject: audit for audit in found}

@@ -291,7 +291,7 @@ def _cause_of_quarantine(row: Any) -> Cause | None:
 
 def _cause_of_death(row: Any) -> Cause:
     reason, *_ = row
-    return {"error": (reason or "").partition(":")[0]}
+    return {"error": (reason or "for a reason that was not kept").partition(":")[0]}
 
 
 def _find_grouped(kind: Kind, groups: Sequence[_Group], *, is_all: bool) -> _Found:

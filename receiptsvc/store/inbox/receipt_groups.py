@@ -136,7 +136,7 @@ def step(session: Session, group: Group, action: GroupAction, *, by: Actor, now:
         return progress
     if progress.has_round_ended:
         progress = replace(progress, round=progress.round + 1, passed=0, total=progress.waiting, waiting=0)
-    slice_ids = _ids_of_round(session, group, action, progress.round)[progress.passed :][:limit]
+    slice_ids = _ids_of_round(session, group, action, progress.round)[progress.passed : progress.passed + limit]
     changed = _change(session, slice_ids, group, action, by=by, now=now)
     waiting, left = _find_rest(session, set(slice_ids) - set(changed.receipt_ids), group, action)
     progress = replace(
@@ -182,7 +182,7 @@ def _find_rest(
     """Of receipts that were not changed, those that wait for another turn, and where the others stand; by public id."""
     stands = receipts.find_outcomes(session, receipt_ids)
     # What still stands where it stood is locked by somebody who is about to move it.
-    again: set[ReceiptOutcome] = set()
+    again = {ReceiptOutcome.DISMISSED}
     if action is not GroupAction.RESTORE:
         again = {ReceiptOutcome.PENDING, *group.outcomes}
     waiting = [each for each in sorted(receipt_ids) if each in stands and stands[each].outcome in again]

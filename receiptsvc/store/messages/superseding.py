@@ -101,17 +101,15 @@ def lock_current(session: Session, receipts: Sequence[RecordedReceipt]) -> set[i
     """Lock receipts; the ids of those transitions that are still current. A dismissed receipt is left alone."""
     if not receipts:
         return set()
-    query = (
-        select(InboxRow.id)
-        .where(bulk.among(session, InboxRow.id, [each.receipt_id for each in receipts]), ~_is_dismissed(InboxRow.id))
-        .order_by(InboxRow.id)
-        .with_for_update()
-    )
-    locked = session.scalars(query).all()
+    is_meant = bulk.among(session, InboxRow.id, [each.receipt_id for each in receipts])
+    locked = session.scalars(select(InboxRow.id).where(is_meant).order_by(InboxRow.id).with_for_update()).all()
     if not locked:
         return set()
+    # Asked once they are locked: whoever dismisses one locks its row too, and may have been waited for just now.
     current = select(Transition.id).where(
-        bulk.among(session, Transition.receipt_id, locked), Transition.superseded_at.is_(None)
+        bulk.among(session, Transition.receipt_id, locked),
+        Transition.superseded_at.is_(None),
+        ~_is_dismissed(Transition.receipt_id),
     )
     return set(session.scalars(current))
 

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
-from sqlalchemy import func, select
+from sqlalchemy import ARRAY, ColumnElement, any_, cast, func, select
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain.failures import FAILURES
 from receiptsvc.domain.statuses import FINAL
-from receiptsvc.store.core import bulk
+from receiptsvc.store.core.db import is_sqlite
 from receiptsvc.store.core.models import HourlyCount
 from receiptsvc.store.messages import hourly_counts
 from receiptsvc.store.queries.statistics import MAX_COUNTS, TooManyCounts
@@ -83,10 +83,9 @@ def read(
     """The groups of [since, until), both at the start of an hour. Raises TooManyCounts, by default for MAX_COUNTS."""
     most = max_counts or MAX_COUNTS
     kind, split = _SPLITS[by]
-    hours = [since + _HOUR * number for number in range((until - since) // _HOUR)]
     counts = (
         select(HourlyCount.hour, HourlyCount.originator, HourlyCount.label, HourlyCount.value)
-        .where(bulk.among(session, HourlyCount.hour, hours), HourlyCount.kind == kind)
+        .where(_is_within(session, since, until), HourlyCount.kind == kind)
         .limit(most + 1)
         .subquery()
     )
@@ -122,6 +121,18 @@ def read(
         counted_since=hourly_counts.counted_since(session) if by is not By.ORIGINATOR else None,
         statuses=sum(groups.values(), Counter[str]()),
     )
+
+
+def _is_within(session: Session, since: datetime, until: datetime) -> ColumnElement[bool]:
+    """Whether a count is of one of these hours: each is a range of the primary key, where a span of time is not.
+
+    PostgreSQL lists them itself: as a parameter some hundred hours take longer than the rest of the query.
+    """
+    if is_sqlite(session):
+        return HourlyCount.hour.in_([since + _HOUR * number for number in range((until - since) // _HOUR)])
+    series = func.generate_series(since, until - _HOUR, _HOUR, type_=HourlyCount.hour.type).column_valued("hour")
+    hours = select(func.array_agg(series)).scalar_subquery()
+    return HourlyCount.hour == any_(cast(hours, ARRAY(HourlyCount.hour.type)))
 
 
 def _by_originator(originator: str, label: str) -> _Part | None:

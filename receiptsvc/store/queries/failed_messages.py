@@ -28,8 +28,9 @@ from receiptsvc.store.queries.contacts import TimeCursor
 from receiptsvc.store.queries.listing import ListCursor, MessageFilter, Order
 
 FAILED = tuple(status.value for status in Status if status in FAILURES)
-LOOKED_THROUGH = 1_000  # messages, for one page
+LOOKED_THROUGH = 500  # messages, for one page
 
+_READ_FOR_WORDS = 300  # messages
 _MAX_TRANSITIONS = 10_000  # of the messages of one page
 
 
@@ -91,9 +92,9 @@ def list_failed(
 
 
 def find_words(session: Session, since: datetime, until: datetime) -> dict[str, Counter[str]]:
-    """What the gateway wrote with each status id, and how often, in reports about the newest LOOKED_THROUGH of them."""
+    """What the gateway wrote with each status id, and how often, in reports about some of the newest of them."""
     failed = MessageFilter(statuses=FAILED, since=since, until=until)
-    looked = _take(_read(session, listing.find_ids(session, failed, limit=LOOKED_THROUGH).items))
+    looked = _take(_read(session, listing.find_ids(session, failed, limit=_READ_FOR_WORDS).items))
     words: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for told in _read_reports(session, looked) if looked else ():
         if told.description:

@@ -47,20 +47,25 @@ def find(
     *,
     originator: str | None = None,
     limit: int,
+    max_read: int | None = None,
 ) -> Failures:
-    """The numbers with the most messages accepted in [since, until) that have one of these statuses now."""
+    """The numbers with the most messages accepted in [since, until) that have one of these statuses now.
+
+    `max_read`: how many messages are read; without it MAX_READ.
+    """
+    most = max_read or MAX_READ
     force_index_order(session)  # each status is a range of an index, read from its newest end
     of_sender = [Message.originator == originator] if originator is not None else []
     parts = [
         select(Message.recipient, Message.status, Message.created_at, Message.id)
         .where(Message.status == status, *of_sender, Message.created_at >= since, Message.created_at < until)
         .order_by(Message.created_at.desc(), Message.id.desc())
-        .limit(MAX_READ + 1)
+        .limit(most + 1)
         .subquery()
         for status in statuses
     ]
     merged = union_all(*(select(part) for part in parts)).subquery()
-    newest = select(merged).order_by(merged.c.created_at.desc()).limit(MAX_READ + 1).subquery()
+    newest = select(merged).order_by(merged.c.created_at.desc()).limit(most + 1).subquery()
     failures = func.count()
     query = (
         select(
@@ -93,6 +98,6 @@ def find(
     return Failures(
         items=items,
         messages=messages,
-        is_bounded=messages > MAX_READ,
-        counted_since=rows[0].counted_since if messages > MAX_READ else None,
+        is_bounded=messages > most,
+        counted_since=rows[0].counted_since if messages > most else None,
     )

@@ -112,7 +112,7 @@ def list_failed_messages(query: dict[str, Any]) -> Page[Message, TimeCursor]:
     """List the failed messages of a group
 
     Those of a line of a breakdown: by sender, country, prefix, code or reason, or by several of them, the newest first.
-    No index has most of it, so they are looked for among the failed messages of the period, some thousand for each
+    No index has most of it, so they are looked for among the failed messages of the period, some hundred for each
     page: continue with `nextCursor` until it is null. They are found by the time of their acceptance, while codes and
     reasons are counted by that of the report.
     """

@@ -22,7 +22,6 @@ from receiptsvc import logs
 from receiptsvc.domain.errors import ReceiptsvcError, StorageUnavailable
 from receiptsvc.server.page_feed import Made, PageFeed, Part
 from receiptsvc.spool.backlog import SpoolState
-from receiptsvc.store.core import database_faults
 from receiptsvc.store.health.service_state import Finding
 from receiptsvc.store.outbound import next_due
 from receiptsvc.store.queries import statistics
@@ -32,6 +31,7 @@ from receiptsvc.web.ops import charts, cookies, numbers, pages, verdict
 from receiptsvc.web.ops.numbers import History, Numbers
 
 FRESH_SECONDS = 2.0  # a snapshot is not made again sooner
+RECENT_SECONDS = 10.0  # a page that opens waits for no newer one
 PATIENCE_SECONDS = 0.3  # of who waits for a new one; else the last one is shown
 THREAD = "board"
 NOT_LIVE_AFTER = timedelta(seconds=10)  # without a new one
@@ -82,38 +82,69 @@ class Board:
         self._is_reading = False
         self._read: Future[None] = Future()  # the reading that is under way, or the last one
         self._snapshot = Snapshot()
+        self._parts: Mapping[str, Part] = {}  # of the snapshot
+        self._charts: tuple[History | None, Part | None] = (None, None)  # as they were drawn last
         # By `monotonic`: the last try to read, and its last step; the last look, and the last charts, that succeeded.
         self._tried_at = self._stepped_at = self._read_at = self._history_at = float("-inf")
         self._cache = StatisticsCache()
         self._asked: frozenset[UUID] = frozenset()  # sessions with pages
-        self._drawn: tuple[Snapshot | None, Mapping[str, Part]] = (None, {})
-        self._charts: tuple[History | None, Part | None] = (None, None)
         self.feed = PageFeed(self.make)
 
     def make(self, session_ids: Collection[UUID]) -> Made:
         """What the feed sends to the pages of these sessions."""
         self._asked = frozenset(session_ids)
         with self._app.app_context():
-            snapshot = self.look()
-            parts = {**self._draw(snapshot), "tick": Part("", _tell_time(snapshot, context.now()))}
-        return Made(parts, self._find_open(snapshot, self._asked))
+            snapshot, parts = self._look()
+            tick = Part("", _tell_time(snapshot, context.now()))
+        return Made({**parts, "tick": tick}, self._find_open(snapshot, self._asked))
 
-    def parts(self) -> Mapping[str, Part]:
-        """The parts of the page by their names."""
-        return self._draw(self.look())
-
-    @property
-    def read_at(self) -> datetime | None:
-        """When the numbers were read."""
-        return self._snapshot.at
+    def show(self) -> tuple[Snapshot, Mapping[str, Part]]:
+        """The snapshot, some seconds old at most, and the parts of the page. Its stream brings what is newer."""
+        snapshot, parts = self._shown()
+        if snapshot.fault is None and monotonic() - self._read_at < RECENT_SECONDS:
+            self._begin()
+            return snapshot, parts
+        return self._look()
 
     def look(self) -> Snapshot:
         """The snapshot, made again if it is not fresh; the last one, if that takes too long."""
+        return self._look()[0]
+
+    def _look(self) -> tuple[Snapshot, Mapping[str, Part]]:
         wait([self._begin()], PATIENCE_SECONDS)
+        snapshot, parts = self._shown()
+        if self._is_reading and monotonic() - self._stepped_at > _LATE_SECONDS and snapshot.fault is None:
+            self._publish(replace(snapshot, fault=_LATE), instead_of=snapshot)
+        elif not parts:  # nothing was read yet
+            self._publish(snapshot, instead_of=snapshot)
+        return self._shown()
+
+    def _shown(self) -> tuple[Snapshot, Mapping[str, Part]]:
         with self._lock:
-            if self._is_reading and monotonic() - self._stepped_at > _LATE_SECONDS and self._snapshot.fault is None:
-                self._snapshot = replace(self._snapshot, fault=_LATE)
-            return self._snapshot
+            return self._snapshot, self._parts
+
+    def _publish(self, snapshot: Snapshot, instead_of: Snapshot | None = None) -> None:
+        """Show a snapshot, unless another one than `instead_of` is shown by now. It is drawn here, for all pages."""
+        with self._app.app_context():
+            parts = {
+                "verdict": _render("verdict", verdict=self._judge(snapshot), snapshot=snapshot),
+                "numbers": _render("numbers", **_describe(snapshot)),
+                "charts": self._draw_charts(snapshot.history),
+            }
+        with self._lock:
+            if instead_of is None or self._snapshot is instead_of:
+                self._snapshot, self._parts = snapshot, parts
+
+    @staticmethod
+    def _judge(snapshot: Snapshot) -> verdict.Verdict:
+        return verdict.judge(snapshot.findings, is_read=snapshot.at is not None)
+
+    def _draw_charts(self, history: History | None) -> Part:
+        drawn, part = self._charts
+        if part is None or drawn is not history:
+            part = _render("charts", history=history, width=charts.WIDTH, height=charts.HEIGHT)
+            self._charts = history, part
+        return part
 
     def _begin(self) -> "Future[None]":
         with self._lock:
@@ -124,24 +155,26 @@ class Board:
             return self._read
 
     def _run(self, read: "Future[None]") -> None:
-        try:
-            with self._app.app_context():
+        with self._app.app_context():
+            try:
                 snapshot = self._look_again()
                 self._publish(snapshot)
                 if snapshot.history is not None:
                     read.set_result(None)  # nobody has to wait for newer charts
                 if snapshot.fault is None and monotonic() - self._history_at >= _HISTORY_SECONDS:
                     self._publish(replace(snapshot, history=self._read_history() or snapshot.history))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the pages must say that they stand still
-            logs.error("pages.not_read", error)
-            self._publish(replace(self._snapshot, fault=_BROKEN))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the pages must say that they stand still
+                logs.error("ops.page_not_read", error)
+                self._break()
         self._is_reading = False
         if not read.done():
             read.set_result(None)
 
-    def _publish(self, snapshot: Snapshot) -> None:
+    def _break(self) -> None:
+        """Say that the page is broken, without anything that may be."""
         with self._lock:
-            self._snapshot = snapshot
+            self._snapshot = replace(self._snapshot, fault=_BROKEN)
+            self._parts = {**self._parts, "verdict": Part("broken", f"<h1>Wrong: {_BROKEN}</h1>")}
 
     def _look_again(self) -> Snapshot:
         """Read how things stand. If that fails, what was read before stays, with why."""
@@ -155,9 +188,10 @@ class Board:
                 read = numbers.read_numbers(session, context.now(), readiness, self._asked)
             found = readiness.judge(read.facts).findings
         except ReceiptsvcError as error:
-            logs.fault("pages.not_read", error)
-            return replace(old, fault=str(error))
-        logs.over("pages.not_read")
+            logs.fault("ops.page_not_read", error)
+            is_only_late = isinstance(error, pages.PanelLate) and old.is_live(context.now())
+            return old if is_only_late else replace(old, fault=str(error))
+        logs.over("ops.page_not_read")
         self._read_at = monotonic()
         return replace(old, numbers=read, found=found)
 
@@ -177,9 +211,9 @@ class Board:
                 with self._step() as session:
                     month += statistics.read(session, since, until, By.DAY, cache=self._cache).lines
         except (ReceiptsvcError, TooManyCounts) as error:
-            logs.fault("pages.not_read", error, source="charts")
+            logs.fault("ops.page_not_read", error, source="charts")
             return None
-        logs.over("pages.not_read", source="charts")
+        logs.over("ops.page_not_read", source="charts")
         self._history_at = monotonic()
         return numbers.make_history(now, kept, day, month)
 
@@ -188,25 +222,6 @@ class Board:
         self._stepped_at = monotonic()
         with pages.reading() as session:
             yield session
-
-    def _draw(self, snapshot: Snapshot) -> Mapping[str, Part]:
-        """The parts, drawn once for all pages. They are the same for everybody: nothing in them is revealed."""
-        drawn, parts = self._drawn
-        if drawn is not snapshot:
-            parts = {
-                "verdict": _render("verdict", verdict=verdict.judge(snapshot.findings), snapshot=snapshot),
-                "numbers": _render("numbers", **_describe(snapshot)),
-                "charts": self._draw_charts(snapshot.history),
-            }
-            self._drawn = snapshot, parts
-        return parts
-
-    def _draw_charts(self, history: History | None) -> Part:
-        drawn, part = self._charts
-        if part is None or drawn is not history:
-            part = _render("charts", history=history, width=charts.WIDTH, height=charts.HEIGHT)
-            self._charts = history, part
-        return part
 
     def _find_open(self, snapshot: Snapshot, session_ids: frozenset[UUID]) -> Collection[UUID]:
         """Those of the sessions that may go on. While the database is away nobody knows, and they may for a while."""
@@ -237,7 +252,7 @@ def _describe(snapshot: Snapshot) -> dict[str, Any]:
         "max_waiting": next_due.MAX_WAITING,
         "read_within": numbers.describe_reading(found.seconds) if found is not None else None,
         "has_account": context.settings().account is not None,
-        "database": database_faults.describe(context.settings().database_url),
+        "database": "SQLite" if context.database().is_sqlite else "PostgreSQL",
     }
 
 

@@ -12,6 +12,7 @@ import marshmallow as ma
 from flask import Response, request
 
 from receiptsvc import bulk_actions, ids
+from receiptsvc.domain.errors import StatementTimeout
 from receiptsvc.store.access import searches
 from receiptsvc.store.core import audits
 from receiptsvc.store.core.audits import Actor
@@ -36,6 +37,7 @@ _CONFIRM = "confirm"  # the action of the audit that says who cancelled what a p
 _SHOWN = 5  # messages as an example
 _TEXTS = ("clientRef", "clientRefPrefix", "recipient", "originator", "createdBy", *lists.TIMES)
 _LONG_SECONDS = MAX_SECONDS + 5
+_TOO_MUCH = "there is too much to look through. Name more of what is meant, such as a clientRef or a number."
 
 
 @blueprint.get("/cancel")
@@ -56,8 +58,11 @@ def find_what_to_cancel() -> Response:
     except ma.ValidationError as error:
         return _ask(422, faults=by_path(error.messages))
     selection = CancelSelection(**{name: value for name, value in asked.items() if name != "dry_run"})
-    with context.database().reading() as session:
-        found = operator_actions.find_cancellable(session, selection, limit=MAX_CHOSEN)
+    try:
+        with context.database().reading() as session:
+            found = operator_actions.find_cancellable(session, selection, limit=MAX_CHOSEN)
+    except StatementTimeout:
+        return _ask(503, faults={"body": [_TOO_MUCH]})
     if not found.items:
         return _ask(is_nothing=True)
     chosen = "".join([message_id.hex for message_id in found.items])

@@ -18,8 +18,8 @@ from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.inbox import receipt_groups, receipts
 from receiptsvc.store.inbox.receipt_groups import POSSIBLE, Group, GroupAction, Progress
 from receiptsvc.store.inbox.receipts import ReceiptFilter
-from receiptsvc.web.http import context
-from receiptsvc.web.ops import deadlines, pages, saved
+from receiptsvc.web.http import context, deadlines
+from receiptsvc.web.ops import pages, saved
 from receiptsvc.web.ops.pages import blueprint, signed_in
 from receiptsvc.web.ops.terms import Chosen, PackedIds, pack_ids
 from receiptsvc.web.schemas import receipts as schemas
@@ -32,7 +32,7 @@ POSSIBLE_BY_WORD = {word: POSSIBLE[action] for word, action in _ACTIONS.items()}
 _SCHEMAS = {"retry": schemas.Retry, "dismiss": schemas.Dismissal}  # of the reason
 _MAX_TICKED = 500
 _EXAMPLES = 10
-_SHARE = 0.5  # of a page's time that is spent on slices
+_SHARE = 0.4  # of a page's time that is spent on slices: one more may be under way by then
 _GAPS = 0.2, 2.0  # seconds before the page goes on by itself: in a round, and before the next one
 
 

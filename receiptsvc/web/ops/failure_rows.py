@@ -18,6 +18,7 @@ from receiptsvc.store.queries.failures import Failures
 from receiptsvc.web.http.fields import write_moment
 
 MAX_COUNTS = 200_000  # rows of hourly counts that a page adds up at once
+MAX_READ = 5_000  # failed messages, for their numbers
 
 _COMPARED = timedelta(days=8)  # of a longer period the one before would take too long
 _MAX_WORDS = 3  # of the gateway, that are shown with a code
@@ -110,7 +111,7 @@ def read(session: Session, since: datetime, until: datetime, part: Part) -> Told
     total = _sum_up(senders, senders_before)
     if part is Part.NUMBER:
         statuses = [Status(word) for word in FAILED]
-        found = failures.find(session, since, until, statuses, limit=_MAX_NUMBERS)
+        found = failures.find(session, since, until, statuses, limit=_MAX_NUMBERS, max_read=MAX_READ)
         return Told(total=total, is_compared=is_compared, numbers=found)
     by = _BY[part]
     now, then = senders, senders_before

@@ -22,8 +22,10 @@ _MAX_TAGS = 10
 @signed_in
 def read_now() -> Response:
     """The page."""
-    parts, at = _board().parts(), _board().read_at
-    return pages.render("now.html", parts=parts, at=at, statuses=charts.ORDER, width=charts.WIDTH, height=charts.HEIGHT)
+    snapshot, parts = _board().show()
+    return pages.render(
+        "now.html", parts=parts, at=snapshot.at, statuses=charts.ORDER, width=charts.WIDTH, height=charts.HEIGHT
+    )
 
 
 @blueprint.get("/now")

@@ -115,7 +115,7 @@ def _show(search_id: str, number: str, status: int = 200, **values: Any) -> Resp
         conversations = persons.find_conversations(session, number) if position is None else ()
         conversing = (numbers.fold_originator(each.sender) for each in conversations)
         senders = {numbers.fold_originator(None), *conversing, *(each.originator for each in held)}
-        acts = audits.read(session, *(suppressions.subject(Pair(number, each)) for each in senders))
+        acts = audits.read(session, *(suppressions.subject(Pair(number, each)) for each in senders), limit=_MAX_ACTS)
     history = person.history
     outs, ins = [word for word in words if word.is_opt_out], [word for word in words if word.is_opt_in]
     has_opted_out = opt_outs.is_refused((word.occurred_at for word in outs), (word.occurred_at for word in ins))

@@ -62,11 +62,11 @@ def keep_shown(database: Database, stop: Event) -> None:
         try:
             presence.show()
         except StorageUnavailable as error:
-            logs.fault("presence.not_shown", error)
+            logs.fault("ops.presence_not_shown", error)
         except Exception as error:  # noqa: BLE001 - without this thread the process would seem to be gone
-            logs.error("presence.not_shown", error)
+            logs.error("ops.presence_not_shown", error)
         else:
-            logs.over("presence.not_shown")
+            logs.over("ops.presence_not_shown")
         if stop.wait(_SECONDS - (database.clock.now().timestamp() - offset) % _SECONDS):
             break
     with suppress(StorageUnavailable):

@@ -1,6 +1,5 @@
 """A receipt's page: what became of it and why, what it says, what it may belong to, and what can be done about it."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -11,7 +10,7 @@ from flask import Response, request
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.domain import meanings, numbers
+from receiptsvc.domain import meanings
 from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.inbox import RECORDED, Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Origin
@@ -37,7 +36,6 @@ from receiptsvc.web.ops.receipts import CHANNELS
 from receiptsvc.web.schemas import receipts as schemas
 
 _MAX_CANDIDATES = 20
-_MAX_CODE = 40  # characters of a code that is shown where it can be copied
 
 _SCHEMAS: Mapping[str, type[ma.Schema]] = {
     "match": schemas.Match,
@@ -82,7 +80,7 @@ def _respond(identifier: UUID, status: int = 200, **refusal: Any) -> Response:
         meaning=meanings.OUTCOMES[receipt.outcome],
         sets_since=receipt.outcome in _SETS_SINCE,
         adopt_at=receipt.adopt_at(context.settings().adopt_after),
-        setting=_write_setting(receipt),
+        is_unmapped=receipt.outcome is ReceiptOutcome.UNMAPPED,
         channel=CHANNELS[Channel(receipt.row.channel)],
         candidates=found,
         shown=shown,
@@ -142,15 +140,6 @@ def _find_actions(receipt: ReceiptDetail) -> set[str]:
         "restore": receipt.outcome is ReceiptOutcome.DISMISSED,
     }
     return {action for action, is_possible in possible.items() if is_possible}
-
-
-def _write_setting(receipt: ReceiptEntry) -> str | None:
-    """What would name its code, as it is pasted into the settings; None: it is mapped, or its code can't be shown."""
-    code = (receipt.provider_status_id or "").strip()
-    if receipt.outcome is not ReceiptOutcome.UNMAPPED or not code or len(code) > _MAX_CODE:
-        return None
-    is_harmless = code.isprintable() and numbers.hide_all(code) == code
-    return f"STATUS_MAP={json.dumps({code: 'undelivered'})}" if is_harmless else None
 
 
 def _missing() -> Response:

@@ -1,44 +1,43 @@
 """The line above the first page: whether something is wrong, and what, with what does most harm first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from receiptsvc.domain.problems import KINDS, Harm, Kind, rank
 from receiptsvc.store.health.service_state import Finding
 
 NOTHING = "Nothing is wrong."
+NOT_KNOWN = "Not known yet."
 
-# The names of findings, what does most harm first: receipts that may be lost, then receipts and messages that wait.
-_BREAKS = (
-    "database_away",
-    "database_fault",
-    "database_unreadable",
-    "database_misfit",
-    "spool_unreadable",
-    "worker_unseen",
-    "no_receipts",
-    "callbacks_refused",
-    "receipts_late",
-    "gateway_amiss",
-    "sending_held",
-    "messages_late",
-    "receipts_crowd",
-)
-# What goes by, what a person has to settle some time, and what may become a trouble.
-_WAITS = (
-    "spool_in_use",
-    "spool_aside",
-    "send_unknown_overdue",
-    "receipts_for_a_person",
-    "receipts_unmapped",
-    "connections_exceed",
-    "gateway_clock",
-    "clock_differs",
-    "time_slice_missing",
-    "sending_not_configured",
-    "settings_unknown",
-)
-HARM = (*_BREAKS, *_WAITS)
+# What problem a finding is of, by its name: that says what does harm, and what comes first. None: of a setting.
+KINDS_OF: Mapping[str, Kind | None] = {
+    "database_away": Kind.DATABASE_AWAY,
+    "database_fault": Kind.DATABASE_AWAY,
+    "database_unreadable": Kind.DATABASE_AWAY,
+    "database_misfit": Kind.DATABASE_AWAY,
+    "worker_unseen": Kind.WORKER_UNSEEN,
+    "spool_in_use": Kind.SPOOL_WAITING,
+    "spool_unreadable": Kind.SPOOL_UNREADABLE,
+    "spool_aside": Kind.SPOOL_ASIDE,
+    "sending_held": Kind.CREDENTIALS_REFUSED,  # or by a pause: either way nothing goes out
+    "gateway_amiss": Kind.GATEWAY_AMISS,
+    "callbacks_refused": Kind.CALLBACKS_REFUSED,
+    "no_receipts": Kind.NO_RECEIPTS,
+    "receipts_late": Kind.RECEIPTS_LATE,
+    "messages_late": Kind.MESSAGES_LATE,
+    "gateway_clock": Kind.TIMEZONE_WRONG,
+    "send_unknown_overdue": Kind.SEND_UNKNOWN,
+    "receipts_unmapped": Kind.UNMAPPED,
+    "receipts_for_a_person": Kind.UNMATCHED,
+    "receipts_crowd": Kind.RECEIPTS_CROWD,
+    "time_slice_missing": Kind.TIME_SLICE_MISSING,
+    "connections_exceed": Kind.CONNECTIONS_EXCEED,
+    "clock_differs": Kind.WORKER_CLOCK,
+    "sending_not_configured": None,
+    "settings_unknown": None,
+}
 
+_SENDING = frozenset({"sending_held", "messages_late"})
 _PARKED = frozenset({"receipts_for_a_person", "receipts_unmapped"})
 _SETTINGS = frozenset({"sending_not_configured", "settings_unknown"})
 _REMEDY = ": see "  # before what a text says to be done, or read
@@ -66,21 +65,24 @@ class Verdict:
     items: Sequence[Item]
 
 
-def judge(findings: Sequence[Finding]) -> Verdict:
-    """The verdict on what was found."""
+def judge(findings: Sequence[Finding], *, is_read: bool = True) -> Verdict:
+    """The verdict on what was found. `is_read`: whether the service was looked at."""
     ranked = sorted(findings, key=lambda finding: _rank(finding.name))
     items = []
     for finding in ranked:
         address, words = find_page(finding.name)
-        is_harm = finding.name in _BREAKS
+        kind = KINDS_OF.get(finding.name)
+        is_harm = kind is not None and KINDS[kind].harm is Harm.NOW
         items.append(Item(name=finding.name, text=finding.text, is_harm=is_harm, address=address, words=words))
-    return Verdict(line=_write_line(ranked), items=items)
+    return Verdict(line=_write_line(ranked) if ranked or is_read else NOT_KNOWN, items=items)
 
 
 def find_page(name: str) -> tuple[str, str]:
     """The page about a finding, by its name: its address below the service's, and the words of a link to it."""
     if name in _PARKED:
         return "ops/receipts", "Look at them"
+    if name in _SENDING:
+        return "ops/sending", "What holds it"
     if name in _SETTINGS:
         return "ops/settings", "Look at the settings"
     return "ops/problems", "What to do"
@@ -93,5 +95,7 @@ def _write_line(ranked: Sequence[Finding]) -> str:
     return f"Wrong: {worst}" if len(ranked) == 1 else f"Wrong: {worst} (and {len(ranked) - 1} more)"
 
 
-def _rank(name: str) -> int:
-    return HARM.index(name) if name in HARM else len(HARM)
+def _rank(name: str) -> tuple[bool, bool, int]:
+    """By which findings are ordered: those of problems first, as these are, then those of settings."""
+    kind = KINDS_OF.get(name)
+    return (True, name not in KINDS_OF, 0) if kind is None else (False, *rank(kind))

@@ -2,14 +2,15 @@
 
 from marshmallow import fields, validate
 
-from receiptsvc.domain.failures import FAILURES, FailureReason
+from receiptsvc.domain.failures import FailureReason
 from receiptsvc.domain.meanings import FAILURE_REASONS
 from receiptsvc.domain.numbers import MAX_PREFIX
-from receiptsvc.domain.statuses import PROGRESS, Effect, Status
+from receiptsvc.domain.statuses import PROGRESS, Effect
 from receiptsvc.domain.waiting import OVERDUE_AFTER
 from receiptsvc.store.inbox.receipts import MAX_UNMATCHED
 from receiptsvc.store.messages.hourly_counts import MAX_STATUS_ID
 from receiptsvc.store.queries.breakdowns import By as BreakBy
+from receiptsvc.store.queries.failed_messages import FAILED
 from receiptsvc.store.queries.failures import MAX_READ
 from receiptsvc.store.queries.overdue import EXAMPLES, MAX_COUNTED
 from receiptsvc.store.queries.statistics import DAYS_BY, By
@@ -19,7 +20,6 @@ from receiptsvc.web.schemas.base import Request, Schema, about, example_of
 from receiptsvc.web.schemas.messages import STATUSES, Message
 
 _DAY_SECONDS = 86_400
-_FAILED = tuple(status.value for status in Status if status in FAILURES)
 
 
 class StatisticsQuery(Request):
@@ -137,9 +137,9 @@ class FailuresQuery(Request):
     statuses = kinds.Choices(
         STATUSES,
         data_key="status",
-        load_default=_FAILED,
+        load_default=FAILED,
         metadata=about(
-            f"Their statuses now, repeated or separated by commas; without it {', '.join(_FAILED)}.", ["undelivered"]
+            f"Their statuses now, repeated or separated by commas; without it {', '.join(FAILED)}.", ["undelivered"]
         ),
     )
     originator = kinds.text(

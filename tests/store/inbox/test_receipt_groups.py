@@ -215,10 +215,15 @@ def test_a_walk_finds_what_the_list_finds_the_oldest_first(database: Database) -
         rows.keep(database, UNKNOWN if number % 3 else said(tx=str(number)), message_id=mine if number % 3 else None)
     work(database)
     park(database, 3, ReceiptOutcome.DEAD)
+    rows.keep(database, said(tx="999"))
     for outcomes_ in (RETRIABLE, DISMISSIBLE, [ReceiptOutcome.UNMAPPED], list(ReceiptOutcome), []):
         where = ReceiptFilter(outcomes=outcomes_)
         with database.reading() as session:
-            listed = [entry.row.id for entry in receipts.list_receipts(session, where, limit=50).items]
+            entries = receipts.list_receipts(session, where, limit=50).items
+            listed = [entry.row.id for entry in entries]
+            assert receipts.find_outcomes(session, listed) == {
+                entry.row.id: (entry.outcome, entry.reason) for entry in entries
+            }
             walked: list[UUID] = []
             page = receipts.find_ids(session, where, limit=2)
             walked += page.items

@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
 from receiptsvc import bulk_actions, ids
+from receiptsvc.domain.errors import StatementTimeout
 from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Audit, Message, OpsSearch
@@ -107,6 +108,15 @@ def test_a_filter_is_needed_and_what_cant_be_understood_is_said_beside_its_field
     find(reader, 422, recipient="nobody", since="2026-99-01T00:00")
     assert "There is no such time" in reader.text
     assert 'value="nobody"' in reader.source
+
+
+def test_a_filter_that_takes_too_long_is_to_be_narrowed(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    def give_up(*_: object, **__: object) -> None:
+        raise StatementTimeout("a statement took too long")
+
+    monkeypatch.setattr(operator_actions, "find_cancellable", give_up)
+    assert "Nothing was looked for: there is too much" in find(reader, 503, originator="ACME").text
+    assert 'value="ACME"' in reader.source
 
 
 def test_who_has_an_older_page_is_told_and_cancels_nothing(

@@ -17,16 +17,18 @@ from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Audit, InboxRow, OutcomeRow, PendingRow
 from receiptsvc.store.inbox import receipts
-from receiptsvc.web.ops import chosen, deadlines
+from receiptsvc.web.http import deadlines
+from receiptsvc.web.ops import chosen
 from tests.support import rows
 from tests.support.parked import park
 from tests.support.processes import until
 from tests.support.reader import Reader
 from tests.support.rows import seconds
-from tests.support.work import assert_sound, outcomes, said, sweep, work_off
+from tests.support.work import assert_sound, outcomes, said, sweep, work, work_off
 from tests.worker.test_reprocess import UNKNOWN
 
 GROUP = 10_000
+NUMBER = "447700900123"
 
 
 @pytest.fixture
@@ -222,8 +224,11 @@ def arriving(database: Database) -> Iterator[None]:
             try:
                 number += 1
                 rows.keep(database, said(tx=f"88{number}"), now=seconds(300 + number))
-                sweep(database, 400, limit=200)
-                work_off(database, 10_000)
+                database.let_others_write()
+                sweep(database, 400, limit=99)
+                database.let_others_write()
+                work(database, 10_000)
+                database.let_others_write()
             except Exception as fault:  # noqa: BLE001 - the test says it
                 faults.append(fault)
                 return
@@ -286,3 +291,17 @@ def test_of_an_unknown_code_only_the_dismissal_is_offered(reader: Reader, databa
     reader.submit("Undo")
     assert outcomes(database, [unknown]) == ["unmapped"]
     assert_sound(database, unmapped=1)
+
+
+def test_the_audit_leads_to_what_was_chosen_and_its_numbers_are_hidden_until_asked_for(
+    reader: Reader, database: Database
+) -> None:
+    rows.keep(database, said(tx="99", to=NUMBER))
+    work_off(database)
+    preview(reader).submit("Dismiss 1 receipt")
+    page = reader.path
+    assert NUMBER not in reader.source
+    assert NUMBER in reader.submit("Show numbers and texts").text
+    reader.open("/ops/audit").follow(page.rpartition("/")[2])
+    assert reader.path == page
+    assert not [address for address in reader.seen if NUMBER in address]

@@ -18,7 +18,7 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Audit
 from receiptsvc.store.messages import hourly_counts
 from receiptsvc.store.messages.hourly_counts import CountKey
-from receiptsvc.store.queries import failed_messages, failures
+from receiptsvc.store.queries import failed_messages
 from receiptsvc.web.ops import failure_rows
 from receiptsvc.web.ops.failure_rows import Part
 from tests.support import rows, stories
@@ -152,7 +152,7 @@ def test_numbers_are_masked_until_somebody_asks_which_is_noted(reader: Reader, d
 def test_numbers_are_counted_among_the_newest_failures_and_that_is_said(
     reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failures, "MAX_READ", 1)
+    monkeypatch.setattr(failure_rows, "MAX_READ", 1)
     text = reader.open(f"/ops/failures?by=number&{DAY}").text
     assert "Among the newest 2 failed messages: looked back to 05 Jan 2026 12:00:02 UTC." in text
 

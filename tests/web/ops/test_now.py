@@ -33,6 +33,7 @@ from receiptsvc.web.ops import board, numbers, pages
 from receiptsvc.web.ops.board import Board
 from tests.support import rows
 from tests.support.callers import SECRETS, make_settings
+from tests.support.processes import until
 from tests.support.reader import Reader
 from tests.web.ops.conftest import OWN
 
@@ -45,6 +46,7 @@ MINUTE = timedelta(minutes=1)
 def read_always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read anew for each page."""
     monkeypatch.setattr(board, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(board, "RECENT_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -237,7 +239,7 @@ def test_processes_are_told_with_their_releases(reader: Reader, database: Databa
     told = open_now(reader)["Processes"]
     assert told["Workers"] == "1 of release unknown"
     assert told["Web"] == "2 of release 0.2.0, 1 of release 0.1.0"
-    assert told["Database"].startswith("answers: this was read within ")
+    assert told["Database"].partition(": ")[0] == f"{'SQLite' if database.is_sqlite else 'PostgreSQL'} answers"
 
 
 def test_the_last_verification_is_told(reader: Reader, database: Database) -> None:
@@ -294,6 +296,17 @@ def test_a_page_that_is_opened_again_asks_only_who_looks(browser: FlaskClient, m
         assert browser.get("/ops").status_code == 200
     assert len(heard) == 1
     assert "FROM ops_sessions" in heard[0]
+
+
+def test_a_page_that_opens_waits_for_nothing_newer_than_some_seconds(
+    browser: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(board, "RECENT_SECONDS", 3600.0)
+    browser.get("/ops")
+    count(database, unmatched=1_234)
+    browser.get("/ops")  # it has a new one read
+    until("a page has the new one", lambda: "1,234 fit no message" in browser.get("/ops").text)
 
 
 def test_a_hundred_pages_ask_no_more_than_one(browser: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,7 +377,7 @@ def test_while_the_database_is_away_the_last_numbers_stay_and_say_so(
         assert list(made.open_sessions) == who, "nobody knows"
         own_board._read_at -= 16 * 60  # noqa: SLF001 - there is no other way to let time go by
         assert list(own_board.make(who).open_sessions) == []
-    assert [record.getMessage() for record in caplog.records].count("pages.not_read") == 1
+    assert [record.getMessage() for record in caplog.records].count("ops.page_not_read") == 1
     assert tick_of(own_board.make(who))["isLive"] is True
 
 

@@ -87,5 +87,5 @@ def test_an_outage_is_logged_once_and_the_process_shows_itself_afterwards(
     monkeypatch.setattr(Presence, "show", fail_twice)
     monkeypatch.setattr(presence, "_SECONDS", 0.01)
     presence.keep_shown(database, stop)
-    assert [record.getMessage() for record in caplog.records].count("presence.not_shown") == 1
+    assert [record.getMessage() for record in caplog.records].count("ops.presence_not_shown") == 1
     assert seen(database) == []

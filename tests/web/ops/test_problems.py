@@ -44,8 +44,8 @@ def test_what_harms_now_is_listed_first_with_its_way_on(reader: Reader, database
     park(database)
     note(database, seconds(60), with_worker=False)
     titles = [row for row in reader.open("/ops/problems").rows() if "time slice" not in row]
-    assert "harms now No worker is at work since" in titles[0]
-    assert "waits 1 receipt on the static URL unmatched since" in titles[1]
+    assert "harms now No worker is at work first" in titles[0]
+    assert "waits 1 receipt on the static URL unmatched first" in titles[1]
     reader.follow("1 receipt on the static URL unmatched")
     for words in ("What to do", "Those of messages that another system sent", "Its newest rows", "unmatched"):
         assert words in reader.text, words
@@ -119,7 +119,8 @@ def test_all_on_one_address_are_opened_in_the_parking_lot(reader: Reader, databa
     park(database)
     note(database, seconds(60))
     reader.open(UNMATCHED).submit("Open all in the parking lot")
-    assert (reader.path, len(reader.rows())) == ("/ops/receipts", 1)
+    assert reader.path.startswith("/ops/search/srch_")
+    assert len(reader.rows()) == 1
 
 
 @pytest.mark.parametrize("path", ["prb_x", "prb_01k8z3r5t6e8vbyq0h4n2m7c9d", "msg_01k8z3r5t6e8vbyq0h4n2m7c9d"])

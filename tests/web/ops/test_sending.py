@@ -107,12 +107,12 @@ def test_what_is_to_go_out_is_counted_and_leads_to_its_messages(reader: Reader, 
 
 def test_counts_end_at_a_bound_and_say_so(reader: Reader, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outlook, "MAX_COUNTED", 2)
-    monkeypatch.setattr(overdue, "MAX_COUNTED", 2)
+    monkeypatch.setattr(overdue, "MAX_OF_SENDERS", 2)
     rows.accept(database, *(rows.message(f"44770090000{n}") for n in range(3)))
     reader.open("/ops/sending")
     assert "Due now 2 or more, the first for" in reader.spaced
-    assert "Overdue 2 or more without a final report" in reader.spaced
-    assert "Of each status the oldest" in reader.spaced
+    assert "Overdue 3 or more without a final report" in reader.spaced
+    assert "Of each status the newest" in reader.spaced
 
 
 def test_a_number_in_a_reason_is_hidden_until_it_is_asked_for(reader: Reader, database: Database) -> None:

@@ -14,6 +14,7 @@ FOUND = re.compile(r"Finding\(\s*\"(\w+)\"")
 def test_nothing_is_wrong_is_said_in_one_line() -> None:
     found = verdict.judge([])
     assert (found.line, list(found.items)) == ("Nothing is wrong.", [])
+    assert verdict.judge([], is_read=False).line == "Not known yet."
 
 
 def test_what_is_wrong_is_named_and_what_to_do_stands_below() -> None:
@@ -37,10 +38,10 @@ def test_what_does_most_harm_comes_first_whatever_was_found_first() -> None:
 
 def test_every_finding_has_its_place() -> None:
     code = "".join(path.read_text() for path in (PROJECT / "receiptsvc").rglob("*.py"))
-    assert {*FOUND.findall(code), GATEWAY_AMISS} == set(verdict.HARM)
+    assert {*FOUND.findall(code), GATEWAY_AMISS} == set(verdict.KINDS_OF)
 
 
-@pytest.mark.parametrize("name", verdict.HARM)
+@pytest.mark.parametrize("name", verdict.KINDS_OF)
 def test_everything_leads_to_a_page(name: str) -> None:
     address, words = verdict.find_page(name)
     assert not address.startswith("/")

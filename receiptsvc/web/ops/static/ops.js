@@ -36,7 +36,7 @@ function tell(isAway) {
 const SILENT_MS = 10000, AGAIN_MS = 15000, SAY_MS = 5000;
 const feed = document.querySelector("[data-stream]");
 const line = () => document.querySelector("#verdict h1")?.textContent ?? "";
-let source, opened = 0, heard = 0, at, isLive = true, sayAt = 0, saying;
+let source, listening, opened = 0, heard = 0, at, isLive = true, sayAt = 0, saying;
 
 function listen() {
   source?.close();
@@ -87,15 +87,24 @@ function say(text) {
   }, Math.max(0, sayAt - performance.now()));
 }
 
+// An answer that is no stream is read here, since a stream of the browser's does not tell it.
+async function comeBack() {
+  opened = performance.now();
+  const answer = await fetch(location.href, { method: "HEAD", headers: { "HX-Request": "true" } }).catch(() => 0);
+  if (answer.status !== 204) return listen();
+  clearInterval(listening);
+  document.querySelector("#verdict h1").textContent = "You are signed out: this is no longer kept up to date.";
+}
+
 function keepListening() {
   const now = performance.now();
   if (source && now - heard > SILENT_MS) tellLive(false);
-  if (source?.readyState === EventSource.CLOSED && now - opened > AGAIN_MS) listen();
+  if (source?.readyState === EventSource.CLOSED && now - opened > AGAIN_MS) comeBack();
 }
 
 if (feed) {
   listen();
-  setInterval(keepListening, 1000);
+  listening = setInterval(keepListening, 1000);
   document.addEventListener("visibilitychange", listen);
 }
 
