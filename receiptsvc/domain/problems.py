@@ -145,13 +145,14 @@ KINDS: Mapping[Kind, About] = {
         harm=Harm.NOW,
         basis=Basis.EVENTS,
         titles={
-            "listed": "{count} refused for key {kid}, whose secret is another one",
+            "listed": "{count} refused for key {kid}, which is listed now",
             "kid": "{count} refused for key {kid}, which is not listed",
             "": "{count} refused for other keys that are not listed",
         },
         counted=("callback", "callbacks"),
         remedy="List the key in `CALLBACK_KEYS` again, with the secret that it had, and restart web: `python -m "
-        "receiptsvc callback-keys` shows which are listed. Its receipts are lost unless the gateway repeats them.",
+        "receiptsvc callback-keys` shows which are listed. If it is, and more are refused, its secret is another one; "
+        "else it is mended, and this ends within the hour. What was refused is lost unless the gateway repeats it.",
     ),
     Kind.NO_RECEIPTS: About(
         name="No receipt comes, although messages wait for theirs",

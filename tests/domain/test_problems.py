@@ -45,7 +45,7 @@ TITLES = [
         {"kid": "k1", "listed": "yes"},
         5,
         True,
-        "5 callbacks refused for key k1, whose secret is another one",
+        "5 callbacks refused for key k1, which is listed now",
     ),
     (Kind.SPOOL_WAITING, {"host": "a"}, 1, True, "1 callback waits in the spool of a"),
     (Kind.SPOOL_WAITING, {}, 2, True, "2 callbacks wait in the spool of ?"),

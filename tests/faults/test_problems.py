@@ -112,7 +112,7 @@ def test_an_unknown_code_a_key_that_was_rotated_wrongly_and_a_wrong_zone_are_nam
     assert unmapped["title"] == "1 receipt with the unknown code 17"
     assert "2 hours behind" in named(stack, "timezone_wrong")["detail"]
     named(stack, "callbacks_refused", lambda item: "refused for key old, which is not listed" in item["title"])
-    named(stack, "callbacks_refused", lambda item: f"for key {kid}, whose secret is another one" in item["title"])
+    named(stack, "callbacks_refused", lambda item: f"for key {kid}, which is listed now" in item["title"])
     client.resolve_problem(unmapped["id"])
     assert not [item for item in problems(stack) if item["kind"] == "unmapped"]
     assert call_back(stack, message_id, UNKNOWN) == 200
