@@ -38,7 +38,7 @@ KINDS_OF: Mapping[str, Kind | None] = {
 }
 
 _SENDING = frozenset({"sending_held", "messages_late"})
-_PARKED = frozenset({"receipts_for_a_person", "receipts_unmapped"})
+_PARKED = "receipts_for_a_person"
 _SETTINGS = frozenset({"sending_not_configured", "settings_unknown"})
 _REMEDY = ": see "  # before what a text says to be done, or read
 
@@ -79,7 +79,7 @@ def judge(findings: Sequence[Finding], *, is_read: bool = True) -> Verdict:
 
 def find_page(name: str) -> tuple[str, str]:
     """The page about a finding, by its name: its address below the service's, and the words of a link to it."""
-    if name in _PARKED:
+    if name == _PARKED:
         return "ops/receipts", "Look at them"
     if name in _SENDING:
         return "ops/sending", "What holds it"

@@ -46,3 +46,8 @@ def test_everything_leads_to_a_page(name: str) -> None:
     address, words = verdict.find_page(name)
     assert not address.startswith("/")
     assert words
+
+
+def test_unknown_codes_lead_to_what_to_do() -> None:
+    """The receipts' page opens without them."""
+    assert verdict.find_page("receipts_unmapped") == verdict.find_page("worker_unseen")
