@@ -38,7 +38,7 @@ def test_callback_keys_tells_when_each_was_last_seen_and_what_was_refused(servic
     assert sorted(lines[1:]) == [
         "-         refused 1 callback, last 2026-01-05 12:00:02Z: not of our form",
         "k0        refused 1 callback, last 2026-01-05 12:00:01Z: not listed",
-        "k1        refused 1 callback, last 2026-01-05 12:00:00Z: its secret is another, or the request was not HTTP",
+        "k1        refused 1 callback, last 2026-01-05 12:00:00Z: its secret is another, it was listed later, or the request was not HTTP",
     ]
     told = json.loads(run("callback-keys", "--json").stdout)
     assert (told["listed"], told["lastSeenAt"]) == (["k1"], {"k1": "2026-01-05T12:01:00+00:00"})

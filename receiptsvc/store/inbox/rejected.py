@@ -75,7 +75,7 @@ def explain(kid: str | None, listed: Collection[str]) -> str:
     """Why callbacks that claim a kid are refused. `listed`: the kids of CALLBACK_KEYS."""
     if kid is None:
         return "not of our form"
-    return "its secret is another, or the request was not HTTP" if kid in listed else "not listed"
+    return "its secret is another, it was listed later, or the request was not HTTP" if kid in listed else "not listed"
 
 
 def find_newest(session: Session, limit: int) -> Sequence[RejectedCallback]:
