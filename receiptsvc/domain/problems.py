@@ -175,7 +175,7 @@ KINDS: Mapping[Kind, About] = {
         harm=Harm.NOW,
         basis=Basis.EVENTS,
         remedy="Put `DYNMARK_TIMEZONE` right and restart; then run `python -m receiptsvc rebuild --apply` and `python "
-        "-m receiptsvc replay`.",
+        "-m receiptsvc replay --outcome unmatched`.",
     ),
     Kind.ACCOUNT_SUSPECTED: About(
         name="The gateway may refuse an account",
