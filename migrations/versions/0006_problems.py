@@ -1,4 +1,4 @@
-"""What wants a person is kept by its cause, so that what was done about it stays."""
+"""What needs attention is kept by its cause, so that what was done about it stays."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -23,9 +23,11 @@ def upgrade() -> None:
         sa.Column("count", sa.Integer(), nullable=True),
         sa.Column("is_all", sa.Boolean(), nullable=False),
         sa.Column("newest_id", sa.Uuid(), nullable=True),
+        sa.Column("missed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("changed_by", sa.Text(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("has_ended", sa.Boolean(), nullable=False),
         sa.CheckConstraint("state IN ('open', 'acknowledged', 'resolved')", name=op.f("ck_problems_state")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_problems")),
     )

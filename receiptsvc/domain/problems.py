@@ -1,4 +1,4 @@
-"""Problems: what wants a person, by cause. What each kind is called, what harm it does, and what to do about it. Pure.
+"""Problems: what needs attention, by cause. What each kind is called, what harm it does, and what to do about it. Pure.
 
 What is seen now is `store.health.causes`' to say, and `store.health.problems` keeps it. Which states follow each other,
 and when a problem that was resolved comes back, is decided here.
@@ -18,6 +18,7 @@ from receiptsvc.domain.sentences import agree
 MAX_COUNTED = 10_000  # rows of one problem
 
 _STANDS = timedelta(seconds=30)  # for so long a condition that was resolved may still hold: what mends it takes effect
+_MISSED_FOR = timedelta(seconds=40)  # three looks: a parked receipt is away for a moment when it is worked on again
 _MAX_SHOWN = 60  # characters of a word of others, in a title
 
 Cause = Mapping[str, str]
@@ -30,7 +31,7 @@ class State(StrEnum):
     """Where a problem stands."""
 
     OPEN = "open"
-    ACKNOWLEDGED = "acknowledged"  # somebody sees to it
+    ACKNOWLEDGED = "acknowledged"  # somebody works on it
     RESOLVED = "resolved"  # somebody says so, or it has ended
 
 
@@ -45,8 +46,8 @@ class Basis(Enum):
     """What shows that a problem that was resolved is there again."""
 
     CONDITION = auto()  # it still holds after a while
-    EVENTS = auto()  # one happened after that
-    ROWS = auto()  # one is newer than those that were there
+    EVENTS = auto()  # one happened after that, or there are more
+    ROWS = auto()  # one is newer than those that were there, or there are more
 
 
 class Kind(StrEnum):
@@ -87,9 +88,10 @@ OF_A_HOST = frozenset(  # which only its web processes see
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class About:
-    """What is said of a kind. `name`: without anything of its cause.
+    """What is said of a kind. `name`: without anything of its cause. `remedies`: of causes that have their own.
 
-    `titles`: by the first member of the cause that has one; empty: of every other cause. `counted`: one row, several.
+    `titles`, `remedies`: by the first member of the cause that has one; title "": of every other cause. `counted`: one
+    row, several.
     """
 
     name: str
@@ -97,6 +99,7 @@ class About:
     remedy: str
     basis: Basis = Basis.CONDITION
     titles: Mapping[str, str] = field(default_factory=dict)
+    remedies: Mapping[str, str] = field(default_factory=dict)
     counted: tuple[str, str] = ("receipt", "receipts")
 
 
@@ -151,8 +154,13 @@ KINDS: Mapping[Kind, About] = {
         },
         counted=("callback", "callbacks"),
         remedy="List the key in `CALLBACK_KEYS` again, with the secret that it had, and restart web: `python -m "
-        "receiptsvc callback-keys` shows which are listed. If it is, and more are refused, its secret is another one; "
-        "else it is mended, and this ends within the hour. What was refused is lost unless the gateway repeats it.",
+        "receiptsvc callback-keys` shows which are listed. Once it is mended, this ends within the hour. What was "
+        "refused is lost unless the gateway repeats it.",
+        remedies={
+            "listed": "If more are refused, its secret was changed: put the old one back in `CALLBACK_KEYS`, list the "
+            "new one under another id, and restart web. Else it is mended, and this ends within the hour. What was "
+            "refused is lost unless the gateway repeats it."
+        },
     ),
     Kind.NO_RECEIPTS: About(
         name="No receipt comes, although messages wait for theirs",
@@ -191,7 +199,7 @@ KINDS: Mapping[Kind, About] = {
     Kind.SEND_UNKNOWN: About(
         name="It is not known whether messages were sent",
         harm=Harm.WAITS,
-        basis=Basis.ROWS,
+        basis=Basis.EVENTS,
         titles={"": "{count} may have been sent or not"},
         counted=("message", "messages"),
         remedy="Look each up in the gateway's portal and settle it. They are not offered again; a "
@@ -206,7 +214,7 @@ KINDS: Mapping[Kind, About] = {
     Kind.OVERDUE: About(
         name="Messages of a sender are overdue",
         harm=Harm.WAITS,
-        basis=Basis.ROWS,
+        basis=Basis.EVENTS,
         titles={
             "others": "{count} of other senders overdue",
             "originator": "{count} from {originator} overdue",
@@ -333,6 +341,20 @@ class Seen:
         return id_of(self.kind, self.cause)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resolved:
+    """What is known of a problem that was resolved `at` a time: what was there then, of its rows.
+
+    `has_ended`: it was seen no more since, or ended by itself.
+    """
+
+    at: datetime
+    has_ended: bool
+    count: int | None = None
+    is_all: bool = True
+    newest_id: UUID | None = None
+
+
 class _Named(dict[str, str]):
     """What a title names. Another release may have kept a cause without it."""
 
@@ -362,21 +384,32 @@ def title(kind: Kind, cause: Cause, count: int | None, *, is_all: bool) -> str:
     return f"{text[:1].upper()}{text[1:]}"
 
 
-def comes_back(
-    seen: Seen, *, looked_at: datetime, resolved_at: datetime, has_ended: bool, newest_id: UUID | None
-) -> bool:
+def remedy(kind: Kind, cause: Cause) -> str:
+    """What to do about a problem of this kind and cause."""
+    about = KINDS[kind]
+    return next((text for name, text in about.remedies.items() if name in cause), about.remedy)
+
+
+def comes_back(seen: Seen, known: Resolved, looked_at: datetime) -> bool:
     """Whether a problem that was resolved is open again, as it is seen.
 
-    `has_ended`: by itself, not by somebody's word. `newest_id`: of its newest row that was there.
+    More rows than there were show it too, whatever their age: an old message becomes overdue, an old receipt fails.
     """
-    if has_ended:
+    if known.has_ended:
         return True
     basis = KINDS[seen.kind].basis
+    if basis is Basis.CONDITION:
+        return looked_at > known.at + _STANDS
+    if _has_grown(seen, known):
+        return True
     if basis is Basis.ROWS:
-        return seen.newest_id is not None and (newest_id is None or seen.newest_id > newest_id)
-    if basis is Basis.EVENTS:
-        return seen.last_at > resolved_at
-    return looked_at > resolved_at + _STANDS
+        return seen.newest_id is not None and (known.newest_id is None or seen.newest_id > known.newest_id)
+    return seen.last_at > known.at
+
+
+def is_over(missed_at: datetime, looked_at: datetime) -> bool:
+    """Whether what was missed first at `missed_at`, and in each look since, is gone: some are away for a moment."""
+    return looked_at - missed_at >= _MISSED_FOR
 
 
 def refuse(state: State, to: State, by: str | None) -> str | None:
@@ -386,6 +419,12 @@ def refuse(state: State, to: State, by: str | None) -> str | None:
     if state is State.RESOLVED and to is State.ACKNOWLEDGED:
         return f"It is resolved{f' by {by}' if by is not None else ''}: reopen it first."
     return None
+
+
+def _has_grown(seen: Seen, known: Resolved) -> bool:
+    """Whether there are more rows. Of some only, it is not known."""
+    is_known = seen.is_all and known.is_all and seen.count is not None and known.count is not None
+    return is_known and (seen.count or 0) > (known.count or 0)
 
 
 def _count(about: About, count: int | None, *, is_all: bool) -> str:

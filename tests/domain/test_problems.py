@@ -11,12 +11,15 @@ from receiptsvc.domain.problems import (
     OTHERS,
     Basis,
     Kind,
+    Resolved,
     Seen,
     State,
     comes_back,
     id_of,
+    is_over,
     rank,
     refuse,
+    remedy,
     title,
 )
 from tests.support.rows import T0, seconds
@@ -113,30 +116,68 @@ def kind_by(basis: Basis) -> Kind:
     return next(kind for kind in Kind if KINDS[kind].basis is basis)
 
 
-def is_back(basis: Basis, *, at: float, last: float = 0, newest: int | None = None, has_ended: bool = False) -> bool:
-    """Whether it is, as it is seen so many seconds after it was resolved; then row 5 was its newest."""
-    newest_id = UUID(int=newest) if newest is not None else None
-    seen = Seen(kind=kind_by(basis), first_at=T0 - timedelta(days=1), last_at=seconds(last), newest_id=newest_id)
-    return comes_back(seen, looked_at=seconds(at), resolved_at=T0, has_ended=has_ended, newest_id=UUID(int=5))
+def is_back(
+    basis: Basis,
+    *,
+    at: float = 1,
+    last: float = -1,
+    newest: int | None = None,
+    count: int = 2,
+    is_all: bool = True,
+    has_ended: bool = False,
+) -> bool:
+    """Whether it is, as it is seen so many seconds after it was resolved; then it had two rows, its newest was row 5."""
+    seen = Seen(
+        kind=kind_by(basis),
+        first_at=T0 - timedelta(days=1),
+        last_at=seconds(last),
+        count=count,
+        is_all=is_all,
+        newest_id=UUID(int=newest) if newest is not None else None,
+    )
+    known = Resolved(at=T0, has_ended=has_ended, count=2, newest_id=UUID(int=5))
+    return comes_back(seen, known, seconds(at))
 
 
 def test_a_condition_that_was_resolved_is_there_again_if_it_still_holds_after_a_while() -> None:
-    assert not is_back(Basis.CONDITION, at=29)
+    assert not is_back(Basis.CONDITION, at=29, count=3)
     assert is_back(Basis.CONDITION, at=31)
 
 
 def test_of_events_a_later_one_shows_it() -> None:
-    assert not is_back(Basis.EVENTS, at=600, last=-1)
-    assert is_back(Basis.EVENTS, at=1, last=1)
+    assert not is_back(Basis.EVENTS, at=600, last=-1, newest=6)
+    assert is_back(Basis.EVENTS, last=1)
 
 
 def test_of_rows_a_newer_one_shows_it() -> None:
     assert not is_back(Basis.ROWS, at=600, last=600, newest=5)
     assert not is_back(Basis.ROWS, at=600, newest=4)
     assert not is_back(Basis.ROWS, at=600)
-    assert is_back(Basis.ROWS, at=1, newest=6)
+    assert is_back(Basis.ROWS, newest=6)
+
+
+@pytest.mark.parametrize("basis", [Basis.ROWS, Basis.EVENTS])
+def test_more_than_there_were_show_it_though_none_is_newer_if_all_are_counted(basis: Basis) -> None:
+    assert is_back(basis, newest=4, count=3)
+    assert not is_back(basis, newest=4, count=2)
+    assert not is_back(basis, newest=4, count=3, is_all=False)
+
+
+@pytest.mark.parametrize("kind", [Kind.SEND_UNKNOWN, Kind.OVERDUE])
+def test_messages_come_back_by_when_they_became_so_and_not_by_when_they_were_accepted(kind: Kind) -> None:
+    old = Seen(kind=kind, first_at=T0, last_at=seconds(1), count=1, newest_id=UUID(int=1))
+    assert comes_back(old, Resolved(at=T0, has_ended=False, count=1, newest_id=UUID(int=5)), seconds(2))
 
 
 @pytest.mark.parametrize("basis", Basis)
-def test_what_has_ended_by_itself_is_there_again_as_soon_as_it_is_seen(basis: Basis) -> None:
-    assert is_back(basis, at=1, last=-1, newest=1, has_ended=True)
+def test_what_has_ended_is_there_again_as_soon_as_it_is_seen(basis: Basis) -> None:
+    assert is_back(basis, newest=1, count=1, has_ended=True)
+
+
+def test_what_is_missed_by_three_looks_is_gone() -> None:
+    assert [is_over(T0, seconds(at)) for at in (0, 20, 40)] == [False, False, True]
+
+
+def test_a_listed_key_whose_secret_was_changed_has_a_remedy_of_its_own() -> None:
+    assert "List the key in `CALLBACK_KEYS` again" in remedy(Kind.CALLBACKS_REFUSED, {"kid": "k1"})
+    assert "put the old one back" in remedy(Kind.CALLBACKS_REFUSED, {"kid": "k1", "listed": "yes"})

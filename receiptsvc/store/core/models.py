@@ -666,7 +666,7 @@ class OpsSearch(Base):
 
 
 class ProblemRow(Base):
-    """What wants a person, by its cause. `store.health.problems` writes it; what is never seen again goes in the end.
+    """What needs attention, by its cause. `store.health.problems` writes it; what is never seen again goes in the end.
 
     Its id is made of kind and cause. The times are those of its rows or events; of a condition, since when it holds,
     and when it was last seen.
@@ -685,9 +685,11 @@ class ProblemRow(Base):
     count: Mapped[int | None]  # of its rows, or events; none: it has none
     is_all: Mapped[bool]  # whether these are all
     newest_id: Mapped[UUID | None]  # of its newest row: what is newer shows that it is there again
+    missed_at: Mapped[datetime | None]  # since when no look that would have seen it has
     changed_at: Mapped[datetime]  # when it came into its state
     changed_by: Mapped[str | None]  # none: the service, for it was seen, or seen no more
     reason: Mapped[str | None]
+    has_ended: Mapped[bool]  # it is seen no more: it ended by itself, or after it was resolved
 
 
 class KeyUse(Base):

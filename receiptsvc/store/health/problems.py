@@ -3,7 +3,7 @@
 Which states follow each other is `domain.problems`' to say. Rows of a kind that only a newer release knows are left
 alone.
 
-Whoever looked calls `note`: each worker, and a web process for what only it can see, or while no worker is at work.
+Whoever looked calls `note`: one worker, and a web process for what only it can see, or while no worker is at work.
 """
 
 from collections.abc import Collection, Sequence
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain.errors import Refused
-from receiptsvc.domain.problems import OF_A_HOST, Kind, Seen, State, comes_back, rank, refuse
+from receiptsvc.domain.problems import OF_A_HOST, Kind, Resolved, Seen, State, comes_back, is_over, rank, refuse
 from receiptsvc.store.core import audits, bulk
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.models import ProblemRow
@@ -29,33 +29,44 @@ WANTING = (State.OPEN, State.ACKNOWLEDGED)
 
 _UNSEEN_FOR = timedelta(minutes=5)  # a problem of a host: its web processes look three times a minute
 _KEPT_FOR = timedelta(days=30)  # after it was resolved
-_MAX_RESOLVED = 1_000  # that are kept
+_MAX_ENDED = 1_000  # that are kept
 
 _is_known: ColumnElement[bool] = ProblemRow.kind.in_(list(Kind))
+_may_end: ColumnElement[bool] = ProblemRow.has_ended.is_(False)
 _ACTIONS = {State.ACKNOWLEDGED: "acknowledged", State.RESOLVED: "resolved", State.OPEN: "reopened"}
 
 
 def note(session: Session, look: Look) -> None:
-    """Keep what a look has seen. What it has seen no more has ended."""
+    """Keep what a look has seen. What it has seen no more, and looks before it neither, has ended."""
     seen = {one.id: one for one in look.seen}
-    concerned = or_(ProblemRow.state.in_(WANTING), ProblemRow.id.in_(list(seen)))
+    concerned = or_(_may_end, ProblemRow.id.in_(list(seen)))
     query = select(ProblemRow).where(_is_known, concerned).order_by(ProblemRow.id).with_for_update()
     rows = session.scalars(query).all()
     for row in rows:
         if row.id in seen:
             _see(session, row, seen[row.id], look.at)
-        elif _is_over(row, look):
-            _end(session, row, look.at)
-    known = {row.id for row in rows}
-    new = [values_of(one, look.at) for one in look.seen if one.id not in known]
+        elif _is_missed(row, look):
+            _miss(session, row, look.at)
+    # In one order, so that two processes wait for each other and not each for the other.
+    new = [values_of(seen[each], look.at) for each in sorted(seen.keys() - {row.id for row in rows})]
     if new:  # another process may be as fast
         session.execute(bulk.upsert(session, ProblemRow).on_conflict_do_nothing(index_elements=["id"]), new)
-    _prune(session, look, seen)
 
 
-def is_any_wanting(session: Session) -> bool:
-    """Whether anything is open or acknowledged."""
-    return bool(session.scalar(select(exists().where(ProblemRow.state.in_(WANTING)))))
+def may_any_end(session: Session) -> bool:
+    """Whether a look that sees nothing has anything to note."""
+    return bool(session.scalar(select(exists().where(_may_end))))
+
+
+def prune(session: Session, now: datetime, limit: int) -> int:
+    """Forget up to `limit` problems that ended long ago, or are of very many; how many. What is still seen stays."""
+    ended = select(ProblemRow.id).where(ProblemRow.has_ended)
+    newest = ended.order_by(ProblemRow.changed_at.desc(), ProblemRow.id).limit(_MAX_ENDED)
+    is_old = or_(ProblemRow.changed_at < now - _KEPT_FOR, ProblemRow.id.not_in(newest))
+    old = session.scalars(ended.where(is_old).order_by(ProblemRow.id).limit(limit).with_for_update()).all()
+    if old:
+        session.execute(delete(ProblemRow).where(bulk.among(session, ProblemRow.id, old)))
+    return len(old)
 
 
 def list_problems(session: Session, states: Collection[State] = WANTING) -> Sequence[ProblemRow]:
@@ -72,7 +83,7 @@ def find(session: Session, problem_id: UUID) -> ProblemRow | None:
 
 
 def acknowledge(session: Session, problem_id: UUID, by: Actor, now: datetime) -> ProblemRow | None:
-    """Note that somebody sees to a problem: so it stays until it ends. None if there is none. Raises Refused."""
+    """Note that somebody works on a problem: so it stays until it ends. None if there is none. Raises Refused."""
     return _change(session, problem_id, State.ACKNOWLEDGED, by, now)
 
 
@@ -106,39 +117,55 @@ def _set(session: Session, row: ProblemRow, to: State, by: Actor | None, now: da
     audits.write(session, at=now, actor=actor, action=_ACTIONS[to], subject=subject, reason=reason, details=details)
     row.state, row.changed_at, row.reason = to, now, reason
     row.changed_by = by.actor if by is not None else None
+    row.missed_at, row.has_ended = None, False
 
 
 def _see(session: Session, row: ProblemRow, seen: Seen, at: datetime) -> None:
     """Note that a problem is there."""
-    is_new = False
-    if row.state == State.RESOLVED:
-        has_ended = row.changed_by is None
-        if not comes_back(seen, looked_at=at, resolved_at=row.changed_at, has_ended=has_ended, newest_id=row.newest_id):
+    row.missed_at = None
+    is_new = row.state == State.RESOLVED
+    if is_new:
+        if not comes_back(seen, _what_was_resolved(row), at):
             return
-        is_new = True
-        if has_ended:  # nobody said anything about it
-            row.state, row.changed_at, row.reason = State.OPEN, at, None
-        else:
-            _set(session, row, State.OPEN, None, at)
+        _reopen(session, row, at)
     row.first_at = seen.first_at if is_new else min(row.first_at, seen.first_at)
     row.last_at = max(row.last_at, seen.last_at)
     row.detail, row.count, row.is_all = seen.detail, seen.count, seen.is_all
     row.newest_id = seen.newest_id
 
 
-def _is_over(row: ProblemRow, look: Look) -> bool:
+def _what_was_resolved(row: ProblemRow) -> Resolved:
+    return Resolved(
+        at=row.changed_at, has_ended=row.has_ended, count=row.count, is_all=row.is_all, newest_id=row.newest_id
+    )
+
+
+def _reopen(session: Session, row: ProblemRow, at: datetime) -> None:
+    """Note that a problem is there again. Where somebody had said that it is resolved, that is worth an audit."""
+    if row.changed_by is not None:
+        _set(session, row, State.OPEN, None, at)
+    else:
+        row.state, row.changed_at, row.reason, row.has_ended = State.OPEN, at, None, False
+
+
+def _is_missed(row: ProblemRow, look: Look) -> bool:
+    """Whether a look would have seen a problem that it has not."""
     kind = Kind(row.kind)
     if kind in OF_A_HOST:
         return row.cause.get("host") == look.host or row.last_at < look.at - _UNSEEN_FOR
     return kind in look.complete
 
 
-def _end(session: Session, row: ProblemRow, at: datetime) -> None:
-    """Note that a problem is there no more. Of what somebody had acknowledged that is worth an audit."""
-    if row.state == State.ACKNOWLEDGED:
+def _miss(session: Session, row: ProblemRow, at: datetime) -> None:
+    """Note that a problem was not seen; and that it is there no more, if others have not seen it either."""
+    row.missed_at = row.missed_at or at
+    if not is_over(row.missed_at, at):
+        return
+    if row.state == State.ACKNOWLEDGED:  # worth an audit
         _set(session, row, State.RESOLVED, None, at)
-    else:
+    elif row.state == State.OPEN:
         row.state, row.changed_at, row.changed_by, row.reason = State.RESOLVED, at, None, None
+    row.has_ended = True
 
 
 def values_of(seen: Seen, at: datetime) -> dict[str, object]:
@@ -157,13 +184,6 @@ def values_of(seen: Seen, at: datetime) -> dict[str, object]:
         "changed_at": at,
         "changed_by": None,
         "reason": None,
+        "missed_at": None,
+        "has_ended": False,
     }
-
-
-def _prune(session: Session, look: Look, seen: Collection[UUID]) -> None:
-    """Forget what was resolved long ago, or is one of very many. What is still seen stays: it would be open again."""
-    resolved = ProblemRow.state == State.RESOLVED
-    newest = select(ProblemRow.id).where(resolved).order_by(ProblemRow.changed_at.desc()).limit(_MAX_RESOLVED)
-    is_old = or_(ProblemRow.changed_at < look.at - _KEPT_FOR, ProblemRow.id.not_in(newest))
-    old = delete(ProblemRow).where(resolved, is_old, ProblemRow.id.not_in(list(seen)))
-    session.execute(old.execution_options(synchronize_session=False))

@@ -8,16 +8,17 @@ from sqlalchemy import select, update
 
 from receiptsvc import ids
 from receiptsvc.domain.errors import Refused
+from receiptsvc.domain.messages import SendOutcome
 from receiptsvc.domain.problems import Kind, Seen, State
 from receiptsvc.store.core import audits
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import ProblemRow
+from receiptsvc.store.core.models import Message, ProblemRow
 from receiptsvc.store.health import problems
 from receiptsvc.store.health.causes import Look
 from tests.support.looks import note, rows_of
-from tests.support.rows import T0, keep, seconds
-from tests.support.work import said, wait_until_blocked, work_off
+from tests.support.rows import T0, keep, message, seconds
+from tests.support.work import said, send, wait_until_blocked, work_off
 
 ANNA = Actor(actor="user anna", reason="I look")
 BEN = Actor(actor="user ben")
@@ -54,15 +55,22 @@ def keep_seen(database: Database, *seen: Seen, at: float = 0, host: str | None =
         problems.note(session, Look(at=seconds(at), seen=seen, complete=complete, host=host))
 
 
-def one(kind: Kind = Kind.DEAD, cause: str = "A", at: float = 0, newest: int = 1) -> Seen:
+def one(kind: Kind = Kind.DEAD, cause: str = "A", at: float = 0, newest: int = 1, count: int = 1) -> Seen:
     return Seen(
         kind=kind,
         cause={"error": cause},
         first_at=seconds(at),
         last_at=seconds(at),
-        count=1,
+        count=count,
         newest_id=UUID(int=newest) if kind is Kind.DEAD else None,
     )
+
+
+def end(database: Database, *at: float, state: str = "open") -> None:
+    """Looks that see all is well; the last one closes what they miss."""
+    for each in at:
+        assert rows_of(database, Kind.WORKER_UNSEEN)[0].state == state
+        note(database, seconds(each))
 
 
 def test_rows_of_one_cause_are_one_problem_that_grows(database: Database) -> None:
@@ -106,13 +114,65 @@ def test_a_condition_that_ends_is_closed_and_opens_when_it_holds_again(database:
     note(database, T0, with_worker=False)
     [row] = rows_of(database, Kind.WORKER_UNSEEN)
     assert (row.state, row.first_at, row.last_at) == ("open", T0, T0)
-    note(database, seconds(20))
+    end(database, 20, 40, 60)
     [row] = rows_of(database, Kind.WORKER_UNSEEN)
-    assert (row.state, row.last_at, row.changed_at, row.changed_by) == ("resolved", T0, seconds(20), None)
-    note(database, seconds(40), with_worker=False)
+    assert (row.state, row.last_at, row.changed_at, row.changed_by) == ("resolved", T0, seconds(60), None)
+    note(database, seconds(80), with_worker=False)
     [row] = rows_of(database, Kind.WORKER_UNSEEN)
-    assert (row.state, row.first_at) == ("open", seconds(20)), "it is another time"
+    assert (row.state, row.first_at) == ("open", seconds(60)), "it is another time"
     assert history(database, row) == [], "nobody has said anything"
+
+
+def test_what_is_away_for_a_moment_again_and_again_stays_as_it_is(database: Database) -> None:
+    keep_seen(database, one())
+    [row] = rows_of(database, Kind.DEAD)
+    change(database, row, State.ACKNOWLEDGED, at=5)
+    for at in range(20, 200, 60):
+        keep_seen(database, at=at, is_all=True)
+        keep_seen(database, at=at + 20, is_all=True)
+        keep_seen(database, one(), at=at + 40, is_all=True)
+    [row] = rows_of(database, Kind.DEAD)
+    assert (row.state, row.changed_by) == ("acknowledged", "user anna")
+
+
+def test_what_is_resolved_opens_when_an_older_row_is_one_more(database: Database) -> None:
+    keep_seen(database, one(newest=5, count=2))
+    [row] = rows_of(database, Kind.DEAD)
+    change(database, row, State.RESOLVED)
+    for at, count, state in ((80, 2, "resolved"), (100, 1, "resolved"), (120, 3, "open")):
+        keep_seen(database, one(newest=5, count=count), at=at)
+        assert rows_of(database, Kind.DEAD)[0].state == state
+
+
+def test_what_is_resolved_and_then_gone_opens_with_any_row(database: Database) -> None:
+    keep_seen(database, one(newest=5, count=2))
+    [row] = rows_of(database, Kind.DEAD)
+    change(database, row, State.RESOLVED)
+    for at in (80, 100, 120):
+        with database.reading() as session:
+            assert problems.may_any_end(session)
+        keep_seen(database, at=at, is_all=True)
+    with database.reading() as session:
+        assert not problems.may_any_end(session), "it is known, and need not be written again"
+    [row] = rows_of(database, Kind.DEAD)
+    assert (row.state, row.changed_by, row.changed_at) == ("resolved", "user anna", seconds(60))
+    keep_seen(database, one(newest=4), at=140, is_all=True)
+    [row] = rows_of(database, Kind.DEAD)
+    assert (row.state, row.count) == ("open", 1)
+    assert history(database, row) == [("user anna", "resolved", "I look"), ("service", "reopened", None)]
+
+
+def test_a_message_accepted_before_others_whose_fate_is_unknown_later_opens_it(database: Database) -> None:
+    older, newer = (send(database, message(f"44770090000{each}"), SendOutcome.UNCLEAR) for each in (1, 2))
+    for message_id, lost_at, looked_at in ((newer, 0, 3700), (older, 600, 4300)):
+        with database.transaction() as session:
+            values = {"status": "send_unknown", "unclear_since": seconds(lost_at)}
+            session.execute(update(Message).where(Message.id == message_id).values(values))
+        note(database, seconds(looked_at))
+        [row] = rows_of(database, Kind.SEND_UNKNOWN)
+        assert row.state == "open"
+        if message_id == newer:
+            change(database, row, State.RESOLVED, at=3710)
 
 
 def test_a_condition_that_was_resolved_and_still_holds_opens_by_itself(database: Database) -> None:
@@ -128,7 +188,7 @@ def test_the_end_of_what_was_acknowledged_is_on_record(database: Database) -> No
     note(database, T0, with_worker=False)
     [row] = rows_of(database, Kind.WORKER_UNSEEN)
     change(database, row, State.ACKNOWLEDGED, at=5)
-    note(database, seconds(20))
+    end(database, 20, 40, 60, state="acknowledged")
     assert rows_of(database, Kind.WORKER_UNSEEN)[0].state == "resolved"
     assert history(database, row) == [("user anna", "acknowledged", "I look"), ("service", "resolved", None)]
 
@@ -155,9 +215,11 @@ def test_a_problem_that_is_not_there_is_not_changed(database: Database) -> None:
 
 def test_a_look_that_has_not_seen_all_ends_nothing(database: Database) -> None:
     keep_seen(database, one())
-    keep_seen(database, at=20)
+    for at in (20, 40, 60):
+        keep_seen(database, at=at)
     assert [row.state for row in rows_of(database, Kind.DEAD)] == ["open"]
-    keep_seen(database, at=40, is_all=True)
+    for at in (80, 100, 120):
+        keep_seen(database, at=at, is_all=True)
     assert [row.state for row in rows_of(database, Kind.DEAD)] == ["resolved"]
 
 
@@ -168,10 +230,12 @@ def test_what_is_of_one_host_is_ended_by_that_host_or_after_minutes(database: Da
     keep_seen(database, *waiting)
     note(database, seconds(20))
     assert [row.state for row in rows_of(database, Kind.SPOOL_WAITING)] == ["open", "open"]
-    keep_seen(database, at=40, host="a")
+    for at in (40, 60, 80):
+        keep_seen(database, at=at, host="a")
     states = {row.cause["host"]: row.state for row in rows_of(database, Kind.SPOOL_WAITING)}
     assert states == {"a": "resolved", "b": "open"}
-    note(database, seconds(301))
+    for at in (301, 341):
+        note(database, seconds(at))
     assert {row.state for row in rows_of(database, Kind.SPOOL_WAITING)} == {"resolved"}, "its processes are gone"
 
 
@@ -184,20 +248,30 @@ def test_what_harms_now_is_listed_first_and_what_is_acknowledged_last(database: 
     assert listed == [("worker_unseen", "A"), ("dead", "B"), ("connections_exceed", "A"), ("dead", "A")]
 
 
+def prune(database: Database, at: float, limit: int = 10) -> int:
+    with database.transaction() as session:
+        return problems.prune(session, seconds(at), limit)
+
+
 def test_what_was_resolved_long_ago_is_forgotten_unless_it_is_still_seen(database: Database) -> None:
     keep_seen(database, one(), one(cause="B"))
     for row in rows_of(database, Kind.DEAD):
         change(database, row, State.RESOLVED)
-    keep_seen(database, one(), at=31 * 86_400)
+    for at in (80, 120):
+        keep_seen(database, one(), at=at, is_all=True)
+    assert prune(database, 29 * 86_400) == 0
+    assert prune(database, 31 * 86_400) == 1
     assert [(row.cause["error"], row.state) for row in rows_of(database, Kind.DEAD)] == [("A", "resolved")]
 
 
 def test_of_very_many_the_newest_resolved_are_kept(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(problems, "_MAX_RESOLVED", 2)
+    monkeypatch.setattr(problems, "_MAX_ENDED", 2)
     keep_seen(database, *(one(cause=str(number)) for number in range(4)))
     for at, row in enumerate(sorted(rows_of(database, Kind.DEAD), key=lambda row: str(row.cause))):
         change(database, row, State.RESOLVED, at=at)
-    keep_seen(database, at=60)
+    for at in (60, 100):
+        keep_seen(database, at=at, is_all=True)
+    assert [prune(database, 120, limit=1) for _ in range(3)] == [1, 1, 0], "in steps"
     assert sorted(row.cause["error"] for row in rows_of(database, Kind.DEAD)) == ["2", "3"]
 
 
@@ -234,9 +308,23 @@ def test_of_two_people_who_resolve_at_once_one_is_told_so(postgresql_database: D
             second.result(30)
 
 
-def test_whether_anything_wants_a_person_is_one_short_question(database: Database) -> None:
+def test_two_processes_that_see_the_same_new_ones_in_another_order_do_not_block_each_other(
+    postgresql_database: Database,
+) -> None:
+    low, high = sorted((one(cause="A"), one(cause="B")), key=lambda seen: seen.id)
+    with ThreadPoolExecutor(1) as pool:
+        with postgresql_database.transaction() as session:
+            problems.note(session, Look(at=T0, seen=[low]))
+            second = pool.submit(keep_seen, postgresql_database, high, low)
+            wait_until_blocked(postgresql_database, "transactionid")
+            problems.note(session, Look(at=T0, seen=[high]))
+        second.result(30)
+    assert len(rows_of(postgresql_database, Kind.DEAD)) == 2
+
+
+def test_whether_a_look_that_sees_nothing_has_anything_to_note_is_one_short_question(database: Database) -> None:
     with database.reading() as session:
-        assert not problems.is_any_wanting(session)
+        assert not problems.may_any_end(session)
     keep_seen(database, one())
     with database.reading() as session:
-        assert problems.is_any_wanting(session)
+        assert problems.may_any_end(session)
