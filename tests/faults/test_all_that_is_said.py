@@ -41,6 +41,7 @@ ELSEWHERE = {
     "files.open_to_others": "tests/faults/test_private_files.py",
     "health.look_failed": "tests/web/test_problem_watch.py",
     "health.not_read": "tests/store/health/test_service_state.py",
+    "health.part_failed": "tests/store/health/test_causes.py",
     "intake.group_failed": "tests/intake/test_group_commit.py",
     "intake.not_kept": "tests/faults/test_database_names.py",
     "intake.not_spooled": "tests/intake/test_group_commit.py",

@@ -23,8 +23,7 @@ def look(database: Database, now: datetime, *, with_worker: bool = True) -> Look
             heartbeats.beat(session, "worker:here:1", now)
     with database.reading() as session:
         state = service_state.read(session, now, listed_kids=TERMS.listed_kids)
-        votes = clock_votes.read(session, now - gateway_clock.WINDOW)
-        return causes.look(session, state, now, TERMS, votes)
+        return causes.look(session, state, now, TERMS, lambda of: clock_votes.read(of, now - gateway_clock.WINDOW))
 
 
 def see(database: Database, now: datetime, **options: Any) -> dict[Kind, list[Seen]]:

@@ -1,33 +1,37 @@
-"""What wants a person, seen now, by cause. What is counted are the newest rows, and no more than so many of them.
+"""What needs attention, seen now, by cause. What is counted are the newest rows, and no more than so many of them.
 
 Each rule stands with what it is about: `service_state`, `send_gate`, `accounts`, `gateway_clock` and others. Here they
 become problems; what is kept of those is `problems`' business.
 """
 
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import Select, Text, cast, func, literal_column, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from receiptsvc import ids
+from receiptsvc import ids, logs
 from receiptsvc.domain import gateway_clock
+from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.gateway_clock import Vote
 from receiptsvc.domain.inbox import ReceiptOutcome
-from receiptsvc.domain.problems import MAX_COUNTED, OF_A_HOST, OTHERS, Cause, Kind, Seen
+from receiptsvc.domain.problems import MAX_COUNTED, OTHERS, Cause, Kind, Seen
 from receiptsvc.domain.sentences import agree
 from receiptsvc.domain.statuses import Effect
 from receiptsvc.domain.waiting import OVERDUE_AFTER
 from receiptsvc.store.core.clock import describe_skew
-from receiptsvc.store.core.models import RARE_EFFECTS, InboxRow, Message, OutcomeRow, SendGate, Transition
+from receiptsvc.store.core.models import RARE_EFFECTS, InboxRow, Message, OutcomeRow, Transition
 from receiptsvc.store.health import connection_limits, heartbeats
 from receiptsvc.store.health.service_state import ServiceState
 from receiptsvc.store.inbox import pending, receipt_references, time_slices
 from receiptsvc.store.outbound import accounts, call_results, send_gate
-from receiptsvc.store.outbound.accounts import ImpairedAccount
 from receiptsvc.store.queries import overdue
 
 PAUSED_LONG_AFTER = timedelta(hours=1)
@@ -37,7 +41,19 @@ _MAX_KIDS = 5  # anybody may claim a key
 _SETTLES = timedelta(seconds=15)  # a receipt may overtake the answer of its own message's call
 _MAX_DETAIL = 100  # characters of a description
 
+_OF_WORKERS = (
+    Kind.WORKER_UNSEEN,
+    Kind.GATEWAY_AMISS,
+    Kind.RECEIPTS_LATE,
+    Kind.MESSAGES_LATE,
+    Kind.NO_RECEIPTS,
+    Kind.WORKER_CLOCK,
+)
+_OF_SENDING = (Kind.CREDENTIALS_REFUSED, Kind.ACCOUNT_REFUSED, Kind.ACCOUNT_SUSPECTED, Kind.SENDING_PAUSED)
+
+ReadVotes: TypeAlias = Callable[[Session], Sequence[Vote]]
 _Found: TypeAlias = tuple[list[Seen], bool]  # of one kind; whether it is all of it
+_Part: TypeAlias = tuple[Sequence[Kind], Callable[[], _Found]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,23 +89,58 @@ class _Group(NamedTuple):
     detail: str | None = None
 
 
-def look(session: Session, state: ServiceState, now: datetime, terms: Terms, votes: Sequence[Vote]) -> Look:
-    """All that is to be seen in the database. `state`: as it was read a moment ago."""
-    gate, impaired = send_gate.read(session), accounts.read_impaired(session, terms.ignore_repeats)
-    seen = [
-        *_of_workers(session, state, now),
-        *_of_sending(gate, impaired, now),
-        *_of_callbacks(state),
-        *_of_times(votes, now),
-        *_of_tables(session, terms, now),
-        *_of_unknown(session, now - timedelta(seconds=terms.resend_for_seconds)),
-    ]
-    complete = set(Kind) - OF_A_HOST - {Kind.DATABASE_AWAY}
-    for kind, find in _GROUPED.items():
-        found, is_all = find(session, state, now)
-        seen += found
-        complete -= set() if is_all else {kind}
+def look(session: Session, state: ServiceState, now: datetime, terms: Terms, read_votes: ReadVotes) -> Look:
+    """All that is to be seen in the database. `state`: as it was read a moment ago.
+
+    A part that fails is logged, and leaves its kinds as they are.
+    """
+    seen: list[Seen] = []
+    complete: set[Kind] = set()
+    for kinds, find in _parts(session, state, now, terms, read_votes):
+        try:
+            found, is_all = find()
+        except Exception as error:
+            if _is_away(error):
+                raise
+            session.rollback()  # PostgreSQL takes no more statements in a transaction of which one has failed
+            logs.fault("health.part_failed", error, source=kinds[0], level=logging.ERROR, kinds=kinds)
+        else:
+            logs.over("health.part_failed", source=kinds[0])
+            seen += found
+            complete.update(kinds if is_all else ())
     return Look(at=now, seen=seen, complete=complete)
+
+
+def _parts(
+    session: Session, state: ServiceState, now: datetime, terms: Terms, read_votes: ReadVotes
+) -> Sequence[_Part]:
+    """What finds problems, each of these kinds."""
+    before = now - timedelta(seconds=terms.resend_for_seconds)
+    whole: list[tuple[Sequence[Kind], Callable[[], Iterator[Seen]]]] = [
+        (_OF_WORKERS, lambda: _of_workers(session, state, now)),
+        (_OF_SENDING, lambda: _of_sending(session, terms, now)),
+        ([Kind.CALLBACKS_REFUSED], lambda: _of_callbacks(state)),
+        ([Kind.TIMEZONE_WRONG], lambda: _of_times(read_votes(session), now)),
+        ([Kind.RECEIPTS_CROWD], lambda: _of_crowd(session, now)),
+        ([Kind.CONNECTIONS_EXCEED], lambda: _of_limits(session, terms, now)),
+        ([Kind.TIME_SLICE_MISSING], lambda: _of_slices(session, now)),
+        ([Kind.SEND_UNKNOWN], lambda: _of_unknown(session, before, now - before)),
+    ]
+    return [
+        *((kinds, partial(_find_whole, find)) for kinds, find in whole),
+        *(([kind], partial(find, session, state, now)) for kind, find in _GROUPED.items()),
+    ]
+
+
+def _find_whole(find: Callable[[], Iterator[Seen]]) -> _Found:
+    return list(find()), True
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether nothing else can be asked either."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated
+    return isinstance(error, StorageUnavailable | PoolTimeout)
 
 
 def _of_workers(session: Session, state: ServiceState, now: datetime) -> Iterator[Seen]:
@@ -117,7 +168,8 @@ def _of_workers(session: Session, state: ServiceState, now: datetime) -> Iterato
         yield Seen(kind=Kind.WORKER_CLOCK, cause={"host": host}, first_at=now, last_at=now, detail=skew)
 
 
-def _of_sending(gate: SendGate, impaired: Sequence[ImpairedAccount], now: datetime) -> Iterator[Seen]:
+def _of_sending(session: Session, terms: Terms, now: datetime) -> Iterator[Seen]:
+    gate, impaired = send_gate.read(session), accounts.read_impaired(session, terms.ignore_repeats)
     own = next((account for account in impaired if account.name is None), None)
     refused = [at for at in (gate.refused_at, own.refused_at if own is not None else None) if at is not None]
     if refused:
@@ -164,28 +216,39 @@ def _of_times(votes: Sequence[Vote], now: datetime) -> Iterator[Seen]:
         yield Seen(kind=Kind.TIMEZONE_WRONG, first_at=min(times), last_at=max(times), detail=detail)
 
 
-def _of_tables(session: Session, terms: Terms, now: datetime) -> Iterator[Seen]:
+def _of_crowd(session: Session, now: datetime) -> Iterator[Seen]:
     crowd = pending.find_crowd(session)
-    of_crowd = [crowd.describe()] if crowd is not None else []
-    too_many = connection_limits.find_fault(session, terms.connections, now)
-    of_limits = [too_many] if too_many else []
-    for kind, details in ((Kind.RECEIPTS_CROWD, of_crowd), (Kind.CONNECTIONS_EXCEED, of_limits)):
-        yield from (Seen(kind=kind, first_at=now, last_at=now, detail=detail) for detail in details)
+    if crowd is not None:
+        yield Seen(kind=Kind.RECEIPTS_CROWD, first_at=now, last_at=now, detail=crowd.describe())
+
+
+def _of_limits(session: Session, terms: Terms, now: datetime) -> Iterator[Seen]:
+    fault = connection_limits.find_fault(session, terms.connections, now)
+    if fault:
+        yield Seen(kind=Kind.CONNECTIONS_EXCEED, first_at=now, last_at=now, detail=fault)
+
+
+def _of_slices(session: Session, now: datetime) -> Iterator[Seen]:
     if not time_slices.is_ready(session, now):
         yield Seen(kind=Kind.TIME_SLICE_MISSING, first_at=now, last_at=now)
 
 
-def _of_unknown(session: Session, before: datetime) -> Iterator[Seen]:
+def _of_unknown(session: Session, before: datetime, offered_for: timedelta) -> Iterator[Seen]:
+    """Messages whose answer was lost before that time. Each is one since it is not offered again."""
     unknown = select(Message.id, Message.unclear_since).where(call_results.is_overdue(before))
     newest = unknown.order_by(Message.unclear_since.desc()).limit(MAX_COUNTED + 1).subquery()
     since = newest.c.unclear_since
     query = select(func.count(), func.min(since), func.max(since), func.max(cast(newest.c.id, Text)))
-    count, first_at, last_at, newest_id = session.execute(query).one()
+    count, first, last, newest_id = session.execute(query).one()
     if count:
         shown, is_all = _limit(count)
-        newest_id = UUID(newest_id)
         yield Seen(
-            kind=Kind.SEND_UNKNOWN, first_at=first_at, last_at=last_at, count=shown, is_all=is_all, newest_id=newest_id
+            kind=Kind.SEND_UNKNOWN,
+            first_at=first + offered_for,
+            last_at=last + offered_for,
+            count=shown,
+            is_all=is_all,
+            newest_id=UUID(newest_id),
         )
 
 

@@ -1,4 +1,4 @@
-"""Each cause that wants a person is seen: one problem for all of its rows, counted up to a number of them."""
+"""Each cause that needs attention is seen: one problem for all of its rows, counted up to a number of them."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,12 +6,14 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import delete, text, update
+from sqlalchemy.orm import Session
 
 from receiptsvc import ids
+from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.domain.messages import SendOutcome, SendResult
-from receiptsvc.domain.problems import OTHERS, Kind
+from receiptsvc.domain.problems import OF_A_HOST, OTHERS, Kind
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database, plain_url
 from receiptsvc.store.core.models import Message, OutcomeRow, PendingRow
@@ -217,7 +219,7 @@ def test_messages_whose_fate_is_unknown_are_seen_once_they_are_not_offered_again
         session.execute(update(Message).values(status="send_unknown"))
     assert Kind.SEND_UNKNOWN not in see(database, T0 + HOUR - MINUTE)
     [unknown] = see(database, T0 + HOUR + MINUTE)[Kind.SEND_UNKNOWN]
-    assert (unknown.count, unknown.first_at, unknown.last_at) == (2, seconds(1), seconds(2))
+    assert (unknown.count, unknown.first_at, unknown.last_at) == (2, HOUR + seconds(1), HOUR + seconds(2))
     assert unknown.newest_id == max(sent)
 
 
@@ -294,7 +296,36 @@ def test_a_look_reads_no_more_rows_than_it_counts(
     with fresh.reading() as session:
         session.connection().exec_driver_sql("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
         state = service_state.read(session, T0 + 2 * HOUR, listed_kids={"k1"})
-        causes.look(session, state, T0 + 2 * HOUR, TERMS, [])
+        causes.look(session, state, T0 + 2 * HOUR, TERMS, lambda _: [])
         rows = {str(name): int(count) for name, count in session.connection().exec_driver_sql(read)}
     fresh.close()
     assert sum(rows.values()) < 2_000, rows
+
+
+def test_of_all_kinds_in_the_database_all_is_seen(database: Database) -> None:
+    assert set(look(database, T0).complete) == set(Kind) - OF_A_HOST - {Kind.DATABASE_AWAY}
+
+
+def test_a_part_that_fails_is_logged_and_the_others_are_seen(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(session: Session) -> None:
+        session.execute(text("SELECT nothing FROM nowhere"))
+
+    keep(database, said(ref="nobody"))
+    work_off(database)
+    monkeypatch.setattr(send_gate, "read", fail)
+    made = look(database, seconds(30))
+    assert [seen.kind for seen in made.seen if seen.kind is not Kind.TIME_SLICE_MISSING] == [Kind.UNMATCHED]
+    failed = {Kind.CREDENTIALS_REFUSED, Kind.ACCOUNT_REFUSED, Kind.ACCOUNT_SUSPECTED, Kind.SENDING_PAUSED}
+    assert set(made.complete) == set(Kind) - OF_A_HOST - {Kind.DATABASE_AWAY} - failed
+    assert [record.message for record in caplog.records] == ["health.part_failed"]
+
+
+def test_a_database_that_is_away_ends_a_look(postgresql_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(session: Session) -> None:
+        session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    monkeypatch.setattr(send_gate, "read", cut)
+    with pytest.raises(StorageUnavailable):
+        look(postgresql_database, T0)
