@@ -1,15 +1,14 @@
-"""Looks for problems, and keeps what was seen: in each worker, and in each web process.
+"""Looks for problems, and keeps what was seen: in one worker, and in each web process.
 
-A worker looks at all that stands in the database; a web process at what only it can see, and at all while no worker is
+One worker looks at all that is in the database; a web process at what only it can see, and at all while no worker is
 at work. What is looked for is `store.health.causes`', what becomes of it `store.health.problems`'.
 """
 
 import socket
 from collections.abc import Sequence
-from datetime import datetime
 
 from receiptsvc.config import Settings
-from receiptsvc.domain import gateway_clock
+from receiptsvc.domain.gateway_clock import WINDOW
 from receiptsvc.domain.problems import Seen
 from receiptsvc.dynmark.transports import IGNORE_REPEATS
 from receiptsvc.store.core.db import Database
@@ -20,6 +19,8 @@ from receiptsvc.store.messages import clock_votes
 
 SECONDS = 20.0  # between two looks
 
+_NOTED_AFTER = 4  # looks of a web process that sees nothing of its own: then that has ended
+
 
 class ProblemLooks:
     """The looks of one process. For one thread."""
@@ -28,44 +29,47 @@ class ProblemLooks:
         self._database = database
         self._terms = _terms_of(settings)
         self._host = socket.gethostname()
-        self._has_own = True  # as of the last look; at first, what a process before this one may have left
+        self._to_note = _NOTED_AFTER  # a process before this one may have left something
 
     @property
     def host(self) -> str:
         """The name of the machine, which is the cause of its own problems."""
         return self._host
 
-    def look(self) -> ServiceState:
-        """Look at all that stands in the database. How the service does, for whoever wants to know that, too."""
-        now = self._database.clock.now()
-        state, seen = self._look(now)
-        self._note(seen)
-        return state
+    def read_state(self) -> ServiceState:
+        """How the service does."""
+        with self._database.reading() as session:
+            return service_state.read(session, self._database.clock.now(), listed_kids=self._terms.listed_kids)
+
+    def look(self, state: ServiceState) -> None:
+        """Look at all that stands in the database. `state`: as it was read a moment ago."""
+        self._note(self._look(state))
 
     def look_beside_workers(self, own: Sequence[Seen]) -> None:
         """Note what only this host's web processes see; and look at all, if no worker is at work."""
         now = self._database.clock.now()
         with self._database.glance() as connection:
             is_any_worker = heartbeats.is_any_alive(connection, "worker", now)
+        if own:
+            self._to_note = _NOTED_AFTER
         if not is_any_worker:
-            _, seen = self._look(now)
-            self._note(Look(at=now, seen=[*seen.seen, *own], complete=seen.complete, host=self._host))
-        elif own or self._has_own:
+            seen = self._look(self.read_state())
+            self._note(Look(at=seen.at, seen=[*seen.seen, *own], complete=seen.complete, host=self._host))
+        elif own or self._to_note:
             self._note(Look(at=now, seen=own, host=self._host))
-        self._has_own = bool(own)
+        if not own:
+            self._to_note = max(0, self._to_note - 1)
 
-    def _look(self, now: datetime) -> tuple[ServiceState, Look]:
-        # Each in a transaction of its own: what makes a time slice waits but a moment for the locks of one that reads.
+    def _look(self, state: ServiceState) -> Look:
+        # In a transaction of its own: what makes a time slice waits but a moment for the locks of one that reads.
+        now = self._database.clock.now()
         with self._database.reading() as session:
-            state = service_state.read(session, now, listed_kids=self._terms.listed_kids)
-        with self._database.reading() as session:
-            votes = clock_votes.read(session, now - gateway_clock.WINDOW)
-            return state, causes.look(session, state, now, self._terms, votes)
+            return causes.look(session, state, now, self._terms, lambda of: clock_votes.read(of, now - WINDOW))
 
     def _note(self, look: Look) -> None:
         if not look.seen:
             with self._database.reading() as session:
-                if not problems.is_any_wanting(session):
+                if not problems.may_any_end(session):
                     return
         with self._database.transaction() as session:
             problems.note(session, look)

@@ -29,7 +29,7 @@ from receiptsvc.store.core.clock import describe_skew
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Heartbeat
 from receiptsvc.store.core.topics import Topic
-from receiptsvc.store.health import connection_limits, heartbeats, service_state
+from receiptsvc.store.health import connection_limits, heartbeats, problems, service_state
 from receiptsvc.store.health.health_log import HealthLog
 from receiptsvc.store.health.service_state import Finding, ServiceState
 from receiptsvc.store.inbox import parking
@@ -49,6 +49,7 @@ STOP_SECONDS = 20.0  # a dyno gives 30 s between SIGTERM and SIGKILL
 _BATCH = 1000  # callbacks in a step
 _SQLITE_BATCH = 100  # about 50 ms at most
 _HEARTBEAT_SECONDS = 5.0
+_HEALTH_SECONDS = 55.0  # between two looks of a worker that is not the first: each third step
 _HEALTH_DELAY_SECONDS = 1.0  # the first time slices need a lock that whoever reads the inbox is in the way of
 _REUSED_AFTER = timedelta(days=1)  # without a heartbeat a process of this host with a worker's id is not that worker
 _TIDY_SECONDS = 5.0
@@ -157,14 +158,10 @@ def _duties(
 
     gateway_watch = GatewayWatch()
 
+    health = _Health(settings, database)
+
     def beat() -> int:
-        _beat(database, queue, gateway_watch.fault())
-        return 0
-
-    health_log, looks = HealthLog(), ProblemLooks(settings, database)
-
-    def look_at_health() -> int:
-        health_log.update(_find_degraded(looks.look()))
+        health.is_first = _beat(database, queue, gateway_watch.fault())
         return 0
 
     def tidy() -> int:
@@ -179,7 +176,7 @@ def _duties(
         Duty(name="process", step=process_receipts, rest=lambda: watch.rest_until(Topic.RECEIPTS)),
         Duty(
             name="health",
-            step=look_at_health,
+            step=health.step,
             rest=lambda: stop.wait(problem_looks.SECONDS),
             delay_seconds=_HEALTH_DELAY_SECONDS,
         ),
@@ -200,6 +197,29 @@ def _duties(
 
     rest = partial(watch.rest_until, Topic.MESSAGES)
     return duties + [Duty(name=f"send-{number}", step=send, rest=rest) for number in range(settings.send_concurrency)]
+
+
+class _Health:
+    """What a worker looks at of the whole service, and logs. For one thread.
+
+    `is_first`: whether it looks for problems: of all workers only the first does, lest all ask the same.
+    """
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self.is_first = False
+        self._log, self._looks = HealthLog(), ProblemLooks(settings, database)
+        self._read_at: float | None = None
+
+    def step(self) -> int:
+        """Look once, if it is time to."""
+        if not self.is_first and self._read_at is not None and monotonic() - self._read_at < _HEALTH_SECONDS:
+            return 0
+        state = self._looks.read_state()
+        self._read_at = monotonic()
+        self._log.update(_find_degraded(state))
+        if self.is_first:
+            self._looks.look(state)
+        return 0
 
 
 def _process_name() -> str:
@@ -233,10 +253,11 @@ def _warn_of_limits(settings: Settings, database: Database) -> int:
     return 0
 
 
-def _beat(database: Database, queue: PendingQueue, fault: GatewayFault | None, *, is_starting: bool = False) -> None:
-    """Send a heartbeat, remove those of killed workers, and look for others. `fault`: of the gateway.
+def _beat(database: Database, queue: PendingQueue, fault: GatewayFault | None, *, is_starting: bool = False) -> bool:
+    """Send a heartbeat, remove those of killed workers, and look for others: whether this is the first of its release.
 
-    The queue learns how many rows must be marked before they are processed, as one of them may have killed a worker.
+    `fault`: of the gateway. The queue learns how many rows must be marked before they are processed, as one of them may
+    have killed a worker.
     """
     now = database.clock.now()
 
@@ -259,10 +280,12 @@ def _beat(database: Database, queue: PendingQueue, fault: GatewayFault | None, *
             gateway_fault_at=fault.since if fault is not None else None,
             version=__version__,
         )
-        queue.has_company = len(heartbeats.find_alive(session, "worker", now)) > 1
+        alive = heartbeats.find_alive(session, "worker", now)
+    queue.has_company = len(alive) > 1
     queue.mark_next(killed * _BATCH)
     if killed:
         logs.warning("worker.others_were_killed", workers=killed)
+    return all(each.process >= _process_name() for each in alive if each.version == __version__)
 
 
 def _find_degraded(state: ServiceState) -> Sequence[Finding]:
@@ -307,11 +330,12 @@ def _tidy(settings: Settings, database: Database) -> int:
 
 
 def _prune(settings: Settings, database: Database) -> int:
-    """Delete some events and saved searches that are older than they need to be kept; how many."""
+    """Delete some events, saved searches and problems that are older than they need to be kept; how many."""
     limit, now = _SQLITE_MAX_PRUNED if database.is_sqlite else _MAX_PRUNED, database.clock.now()
     with database.transaction() as session:
         pruned = change_feed.prune(session, now - settings.keep_events, limit)
         pruned += searches.prune(session, now, limit)
+        pruned += problems.prune(session, now, limit)
     database.let_others_write()
     return pruned
 

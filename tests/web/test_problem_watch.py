@@ -1,6 +1,7 @@
 """What a web process sees of problems by itself: its spool, its clock, no worker, and a database that is away."""
 
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from flask import Flask
 
 from receiptsvc import problem_looks
+from receiptsvc.domain import problems
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.spool.backlog import Backlog
 from receiptsvc.spool.writer import Spool
@@ -58,13 +60,16 @@ def test_while_no_worker_is_at_work_it_looks_at_all(app: Flask, database: Databa
     assert set(listed(app)) == {"worker_unseen", "receipts_late"}, "it is the worker's to say now"
 
 
-def test_files_of_its_spool_are_told_by_its_host_and_end_there(app: Flask, database: Database, spool: Path) -> None:
+def test_files_of_its_spool_are_told_by_its_host_and_end_there(
+    app: Flask, database: Database, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     beat(database)
     (spool / "1.torn").write_bytes(b"x")
     look(app)
     [aside] = listed(app).values()
     assert (aside["kind"], aside["count"], set(aside["cause"])) == ("spool_aside", 1, {"host"})
     (spool / "1.torn").unlink()
+    monkeypatch.setattr(problems, "_MISSED_FOR", timedelta(0))
     look(app)
     assert listed(app) == {}
 

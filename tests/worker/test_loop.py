@@ -15,12 +15,16 @@ import pytest
 from sqlalchemy import Select, select
 from sqlalchemy.engine import make_url
 
-from receiptsvc import ids
+from receiptsvc import __version__, ids, problem_looks
 from receiptsvc.config import Settings
+from receiptsvc.domain.problems import Kind, Seen, State
+from receiptsvc.problem_looks import ProblemLooks
 from receiptsvc.store.access import searches
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import EventRow, Heartbeat, OpsSearch
-from receiptsvc.store.health import heartbeats
+from receiptsvc.store.core.models import EventRow, Heartbeat, OpsSearch, ProblemRow
+from receiptsvc.store.health import heartbeats, problems
+from receiptsvc.store.health.health_log import HealthLog
+from receiptsvc.store.health.service_state import Finding, ServiceState
 from receiptsvc.store.inbox import pending, time_slices
 from receiptsvc.store.messages import change_feed
 from receiptsvc.worker import loop
@@ -197,3 +201,75 @@ def test_a_duty_that_fails_is_logged_and_goes_on(caplog: pytest.LogCaptureFixtur
     loop._repeat(loop.Duty(name="tidy", step=fail, rest=stop.wait), stop)  # noqa: SLF001 - one thread of a worker
     assert len(calls) == 2
     assert {record.message for record in caplog.records} == {"worker.duty_failed"}
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> list[ServiceState]:
+    """A worker that beats and looks all the time; what its looks for problems were given."""
+    looked: list[ServiceState] = []
+    monkeypatch.setattr(loop, "_HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(loop, "_HEALTH_DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "_HEALTH_SECONDS", 0.0)
+    monkeypatch.setattr(problem_looks, "SECONDS", 0.05)
+    monkeypatch.setattr(ProblemLooks, "look", lambda _, state: looked.append(state))
+    return looked
+
+
+def test_of_several_workers_only_the_first_looks_for_problems(
+    settings: Settings, database: Database, hurried: list[ServiceState], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[object] = []
+    monkeypatch.setattr(HealthLog, "update", lambda _, findings: logged.append(findings))
+    first = "worker:!:1"  # of all names
+    with database.transaction() as session:
+        heartbeats.beat(session, first, datetime.now(UTC) + timedelta(minutes=1), version=__version__)
+    with running_worker(settings, database):
+        until("it has looked for the health log", lambda: len(logged) > 3)
+        assert hurried == []
+        with database.transaction() as session:
+            heartbeats.deregister(session, first)
+        until("it is the first now", lambda: bool(hurried))
+
+
+def test_a_worker_of_another_release_is_left_out_as_it_may_not_look(
+    settings: Settings, database: Database, hurried: list[ServiceState]
+) -> None:
+    with database.transaction() as session:
+        heartbeats.beat(session, "worker:!:1", datetime.now(UTC) + timedelta(minutes=1), version="0.0")
+    with running_worker(settings, database):
+        until("it looks", lambda: bool(hurried))
+
+
+@pytest.mark.usefixtures("hurried")
+def test_the_health_log_does_not_wait_for_a_look_that_fails(
+    settings: Settings,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failed: list[bool] = []
+
+    def fail(*_: object) -> None:
+        failed.append(True)
+        raise ValueError
+
+    monkeypatch.setattr(ProblemLooks, "look", fail)
+    monkeypatch.setattr(loop, "_find_degraded", lambda _: [Finding("receipts_late", "they wait")])
+    with running_worker(settings, database):
+        until("a look has failed", lambda: bool(failed))
+    assert "health.degraded" in [record.message for record in caplog.records]
+
+
+def test_problems_that_ended_long_ago_are_pruned(settings: Settings, database: Database) -> None:
+    long_ago = datetime.now(UTC) - timedelta(days=31)
+    seen = Seen(kind=Kind.WORKER_UNSEEN, first_at=long_ago, last_at=long_ago)
+    ended = {"state": State.RESOLVED, "has_ended": True}
+    with database.transaction() as session:
+        session.add(ProblemRow(**{**problems.values_of(seen, long_ago), **ended}))
+
+    def are_gone() -> bool:
+        with database.reading() as session:
+            return session.scalars(select(ProblemRow).where(ProblemRow.id == seen.id)).first() is None
+
+    with running_worker(settings, database):
+        until("it is gone", are_gone)
