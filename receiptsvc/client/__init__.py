@@ -134,7 +134,7 @@ class Client(Wire):
         yield from self.listed("/v1/audit/query", filters, method="POST")
 
     def problems(self, **filters: str) -> list[Json]:
-        """What wants a person, by cause: what is open or acknowledged, unless `state` says otherwise.
+        """What needs attention, by cause: what is open or acknowledged, unless `state` says otherwise.
 
         For a key with the scope `ops`, as the next four.
         """
@@ -145,7 +145,7 @@ class Client(Wire):
         return self.call("GET", f"/v1/problems/{_quote(problem_id)}")
 
     def acknowledge_problem(self, problem_id: str, reason: str | None = None) -> Json:
-        """Say that somebody sees to a problem. ApiError 409: it is not open."""
+        """Say that somebody works on a problem. ApiError 409: it is not open."""
         return self._change_problem(problem_id, "acknowledge", reason)
 
     def resolve_problem(self, problem_id: str, reason: str | None = None) -> Json:

@@ -1,4 +1,4 @@
-"""`/v1/problems`: what wants a person, by cause, with its rows and remedy; and what people say about it."""
+"""`/v1/problems`: what needs attention, by cause, with its rows and remedy; and what people say about it."""
 
 from typing import Any
 
@@ -67,7 +67,7 @@ def test_a_problem_says_what_it_is_since_when_how_much_and_what_to_do(client: Fl
     }
     story: Any = client.get(f"/v1/problems/{UNMATCHED}").json
     assert story["receiptIds"] == receipt_ids[:1:-1]
-    assert (story["messages"], story["messageIds"], story["audits"]) == (None, [], [])
+    assert (story["messages"], story["messageIds"], story["isExact"], story["audits"]) == (None, [], True, [])
     found: Any = client.post("/v1/receipts/query", json=story["receipts"]).json
     assert [item["id"] for item in found["items"]] == receipt_ids[::-1], "what lists its rows does"
 
@@ -89,14 +89,14 @@ def test_the_messages_of_a_sender_are_listed_by_what_is_given(client: FlaskClien
 
 
 @pytest.mark.parametrize(
-    ("query", "kind"),
+    ("query", "kind", "is_exact"),
     [
-        ("statusid=17&statusdescription=Foo", {"providerStatusId": "17"}),
-        ("statusdescription=Foo+Bar", {"providerDescription": "foo bar"}),
+        ("statusid=17&statusdescription=Foo", {"providerStatusId": "17"}, True),
+        ("statusdescription=Foo+Bar", {"providerDescription": "foo bar"}, False),  # others may have it beside a code
     ],
 )
 def test_unmapped_receipts_are_listed_by_their_code_or_description(
-    client: FlaskClient, database: Database, query: str, kind: dict[str, str]
+    client: FlaskClient, database: Database, query: str, kind: dict[str, str], is_exact: bool
 ) -> None:
     [message_id] = accept(database)
     receipt_id = keep(database, query, message_id=message_id)
@@ -105,7 +105,15 @@ def test_unmapped_receipts_are_listed_by_their_code_or_description(
     [problem] = listed(client)
     story: Any = client.get(f"/v1/problems/{problem['id']}").json
     assert story["receipts"] == {"outcome": ["unmapped"], **kind}
-    assert story["receiptIds"] == [ids.public("rcp", receipt_id)]
+    assert story["isExact"] is is_exact
+    assert story["receiptIds"] == ([ids.public("rcp", receipt_id)] if is_exact else [])
+
+
+def test_a_problem_without_rows_lists_none(client: FlaskClient, database: Database) -> None:
+    note(database, T0, with_worker=False)
+    problem = next(item for item in listed(client) if item["kind"] == "worker_unseen")
+    story: Any = client.get(f"/v1/problems/{problem['id']}").json
+    assert [story[name] for name in ("receipts", "messages", "isExact", "receiptIds")] == [None, None, None, []]
 
 
 def test_it_is_acknowledged_resolved_and_reopened_on_record(client: FlaskClient, database: Database) -> None:

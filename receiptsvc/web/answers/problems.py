@@ -8,11 +8,11 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.domain.problems import KINDS, Harm, Kind, title
+from receiptsvc.domain.problems import KINDS, Harm, Kind, remedy, title
 from receiptsvc.store.core import audits
 from receiptsvc.store.core.models import Audit, ProblemRow
 from receiptsvc.store.health import problem_rows, problems
-from receiptsvc.store.health.problem_rows import Examples, Rows
+from receiptsvc.store.health.problem_rows import Examples, RowFilter
 from receiptsvc.store.inbox.receipts import ReceiptFilter
 from receiptsvc.store.queries.listing import MessageFilter
 from receiptsvc.web.http import context
@@ -34,14 +34,14 @@ class DescribedProblem:
 class ProblemStory(DescribedProblem):
     """A problem and all about it. `rows`: what lists its rows; None: it has none."""
 
-    rows: Rows | None
+    rows: RowFilter | None
     examples: Examples
     audits: Sequence[Audit]
 
     @property
     def receipt_query(self) -> dict[str, Any] | None:
         """What lists its receipts, as the API takes it."""
-        where = self.rows
+        where = self.rows.where if self.rows is not None else None
         if not isinstance(where, ReceiptFilter):
             return None
         return _given(
@@ -55,11 +55,16 @@ class ProblemStory(DescribedProblem):
     @property
     def message_query(self) -> dict[str, Any] | None:
         """What lists its messages, as the API takes it."""
-        where = self.rows
+        where = self.rows.where if self.rows is not None else None
         if not isinstance(where, MessageFilter):
             return None
         until = write_moment(where.until) if where.until is not None else None
         return _given(status=list(where.statuses), originator=where.originator, until=until)
+
+    @property
+    def is_exact(self) -> bool | None:
+        """Whether that lists no rows of other causes; None: it has no rows."""
+        return self.rows.is_exact if self.rows is not None else None
 
     @property
     def receipt_ids(self) -> Sequence[UUID]:
@@ -77,7 +82,8 @@ def describe(row: ProblemRow) -> DescribedProblem:
     kind = Kind(row.kind)
     about = KINDS[kind]
     words = title(kind, row.cause, row.count, is_all=row.is_all)
-    return DescribedProblem(row=row, title=words, name=about.name, harm=about.harm, remedy=about.remedy)
+    advice = remedy(kind, row.cause)
+    return DescribedProblem(row=row, title=words, name=about.name, harm=about.harm, remedy=advice)
 
 
 def read(session: Session, problem_id: UUID) -> ProblemStory | None:
@@ -93,7 +99,7 @@ def read(session: Session, problem_id: UUID) -> ProblemStory | None:
         harm=words.harm,
         remedy=words.remedy,
         rows=rows,
-        examples=problem_rows.find_examples(session, rows),
+        examples=problem_rows.find_examples(session, row, rows),
         audits=audits.read(session, ids.public(problems.PREFIX, problem_id)),
     )
 

@@ -1,4 +1,4 @@
-"""Problems: what wants a person, grouped by cause, and what people say about it."""
+"""Problems: what needs attention, grouped by cause, and what people say about it."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -22,7 +22,7 @@ from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas.problems import ProblemDetail, ProblemPage, ProblemQuery
 from receiptsvc.web.schemas.sending import OptionalReason
 
-blueprint = new_blueprint("problems", "What wants a person, grouped by cause and not by row.")
+blueprint = new_blueprint("problems", "What needs attention, grouped by cause and not by row.")
 
 _PATH = {"problem_id": "The problem's id."}
 
@@ -35,8 +35,8 @@ def list_problems(query: dict[str, Any]) -> dict[str, Any]:
     """List problems
 
     Open and acknowledged ones, unless states are asked for. A cause is seen within a minute, and its problem ends by
-    itself when it is seen no more. While the database is away, that is the problem; the others are told when it is
-    back.
+    itself about a minute after it is gone. While the database is away, that is the problem; the others are told when
+    it is back.
     """
     states = [State(state) for state in query["states"]]
 
@@ -76,7 +76,7 @@ def read_problem(problem_id: str) -> ProblemStory:
 def acknowledge_problem(body: dict[str, Any], problem_id: str) -> ProblemStory:
     """Acknowledge a problem
 
-    Somebody sees to it. It stays acknowledged until it ends, or is resolved or reopened. 409 if it is not open.
+    Somebody works on it. It stays acknowledged until it ends, or is resolved or reopened. 409 if it is not open.
     """
     return _change(problems.acknowledge, problem_id, body.get("reason"))
 
@@ -94,8 +94,9 @@ def acknowledge_problem(body: dict[str, Any], problem_id: str) -> ProblemStory:
 def resolve_problem(body: dict[str, Any], problem_id: str) -> ProblemStory:
     """Resolve a problem
 
-    It is settled. It reopens by itself: with the first row or event that is newer, or if it still holds half a minute
-    later. Nothing is done to its rows. 409 if it is resolved already.
+    It reopens by itself: with the first row or event that is newer, if it has more rows than it had, if it was gone
+    meanwhile, or, without rows, if it still holds half a minute later. Nothing is done to its rows. 409 if it is
+    resolved already.
     """
     return _change(problems.resolve, problem_id, body.get("reason"))
 

@@ -1,4 +1,4 @@
-"""Problems: what wants a person, by cause; what to do about each, its rows, and what people say about it."""
+"""Problems: what needs attention, by cause; what to do about each, its rows, and what people say about it."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain.errors import Refused
-from receiptsvc.domain.problems import State
+from receiptsvc.domain.problems import Kind, State
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.models import ProblemRow
 from receiptsvc.store.health import problems
@@ -29,7 +29,14 @@ _ACTIONS: Mapping[str, _Action] = {
     "resolve": problems.resolve,
     "reopen": problems.reopen,
 }
-_WORDS = {"acknowledge": "I see to it", "resolve": "It is settled", "reopen": "Open it again"}
+_WORDS = {"acknowledge": "I am working on it", "resolve": "Mark as resolved", "reopen": "Open it again"}
+_OF_KIND = {
+    Kind.UNMAPPED: "unmapped receipts",
+    Kind.QUARANTINED: "quarantined receipts",
+    Kind.DEAD: "receipts on which work failed",
+    Kind.UNMATCHED: "unmatched receipts",
+    Kind.OVERDUE: "messages without a final report",
+}
 _POSSIBLE = {
     State.OPEN: ("acknowledge", "resolve"),
     State.ACKNOWLEDGED: ("resolve", "reopen"),
@@ -40,7 +47,7 @@ _POSSIBLE = {
 @blueprint.route("/problems", methods=["GET", "POST"])
 @signed_in
 def read_problems() -> Response:
-    """All that wants a person; or what was resolved."""
+    """All that needs attention; or what was resolved."""
     is_over = request.args.get("state") == State.RESOLVED
     with pages.reading() as session:
         rows = problems.list_problems(session, (State.RESOLVED,) if is_over else problems.WANTING)
@@ -84,7 +91,14 @@ def _act(identifier: UUID, action: _Action) -> Response:
 
 def _open_rows(problem: ProblemStory) -> str:
     """Where a problem's rows are listed, below /ops/: by a saved search, since its cause may be personal."""
-    return saved.save(problem.rows) if problem.rows is not None else "receipts"
+    return saved.save(problem.rows.where) if problem.rows is not None else "receipts"
+
+
+def _open_words(problem: ProblemStory) -> str:
+    """What the button says that leads to a problem's rows: also that those of other causes are among them."""
+    if not problem.is_exact:
+        return f"Open all {_OF_KIND[Kind(problem.row.kind)]}, also of other causes" if problem.rows is not None else ""
+    return "Open all messages" if problem.message_query is not None else "Open all in the parking lot"
 
 
 def _respond(identifier: UUID, status: int, **values: object) -> Response:
@@ -96,7 +110,7 @@ def _respond(identifier: UUID, status: int, **values: object) -> Response:
 def _render(story: ProblemStory, status: int = 200, **values: object) -> Response:
     subject = ids.public(problems.PREFIX, story.row.id)
     possible = {name: _WORDS[name] for name in _POSSIBLE[State(story.row.state)]}
-    values = {"faults": {}, "reason": "", "refused": None} | values
+    values = {"faults": {}, "reason": "", "refused": None, "open_all": _open_words(story)} | values
     return pages.render(
         "problem.html", status, about=subject, id=subject, problem=story, row=story.row, possible=possible, **values
     )

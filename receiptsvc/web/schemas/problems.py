@@ -1,4 +1,4 @@
-"""Schemas of problems: what wants a person, by cause."""
+"""Schemas of problems: what needs attention, by cause."""
 
 from marshmallow import fields
 
@@ -20,7 +20,7 @@ _STATES = [state.value for state in State]
 
 
 class ServiceProblem(Schema):
-    """What wants a person, by its cause."""
+    """What needs attention, by its cause."""
 
     id = kinds.public_id(
         PREFIX, metadata=about("The problem's id: always the same for this kind and cause.", _A_PROBLEM)
@@ -49,7 +49,7 @@ class ServiceProblem(Schema):
     )
     state = fields.String(
         metadata=about(
-            "open; acknowledged: somebody sees to it, until it ends; resolved: somebody said so, until it is seen "
+            "open; acknowledged: somebody works on it, until it ends; resolved: somebody said so, until it is seen "
             "again, or it has ended by itself.",
             "open",
             enum=_STATES,
@@ -87,8 +87,8 @@ class ProblemDetail(ServiceProblem):
         attribute="receipt_query",
         allow_none=True,
         metadata=about(
-            "What lists its receipts as the body of `POST /v1/receipts/query`. It may list others too, where no filter "
-            "tells its cause. Null: it has none.",
+            "What lists its receipts as the body of `POST /v1/receipts/query`: where `isExact` is false, others too. "
+            "Null: it has none.",
             {"outcome": ["unmatched"], "channel": "account"},
         ),
     )
@@ -98,8 +98,17 @@ class ProblemDetail(ServiceProblem):
         allow_none=True,
         metadata=about("The same of its messages, for `POST /v1/messages/query`.", None),
     )
+    is_exact = fields.Boolean(
+        allow_none=True,
+        metadata=about(
+            "Whether `receipts` or `messages` lists its rows alone. False: rows of other causes too, which no filter "
+            "tells apart, so do not act on all that it lists. Null: it has no rows.",
+            True,
+        ),
+    )
     receipt_ids = fields.List(
-        kinds.public_id("rcp"), metadata=about(f"Its newest receipts, at most {MAX_EXAMPLES}.", [_A_RECEIPT])
+        kinds.public_id("rcp"),
+        metadata=about(f"Its newest receipts, at most {MAX_EXAMPLES}; none if not `isExact`.", [_A_RECEIPT]),
     )
     message_ids = fields.List(
         kinds.public_id("msg"), metadata=about(f"Its newest messages, at most {MAX_EXAMPLES}.", [])

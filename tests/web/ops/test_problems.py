@@ -1,15 +1,17 @@
-"""The page of problems: what wants a person, by cause; its rows are a step away, and what people say is on record."""
+"""The page of problems: what needs attention, by cause; its rows are a step away, and what people say is on record."""
 
 import pytest
 from flask.testing import FlaskClient
 
 from receiptsvc import ids
-from receiptsvc.domain.problems import Kind, id_of
+from receiptsvc.domain.problems import Kind, Seen, id_of
 from receiptsvc.store.core.db import Database
+from receiptsvc.store.health import problems
+from receiptsvc.store.health.causes import Look
 from tests.support import rows
 from tests.support.looks import note
 from tests.support.reader import Reader
-from tests.support.rows import T0, accept, keep, seconds
+from tests.support.rows import T0, accept, arrival, insert_arrivals, keep, seconds
 from tests.support.work import said, work_off
 
 NUMBER = "447700900123"
@@ -35,8 +37,8 @@ def late(database: Database, originator: str) -> None:
     work_off(database)
 
 
-def test_where_all_is_well_nothing_wants_a_person(reader: Reader) -> None:
-    assert "Nothing wants a person." in reader.open("/ops").follow("Problems").text
+def test_where_all_is_well_nothing_needs_attention(reader: Reader) -> None:
+    assert "Nothing needs attention." in reader.open("/ops").follow("Problems").text
     assert "Nothing was resolved" in reader.follow("What was resolved").text
 
 
@@ -53,13 +55,13 @@ def test_what_harms_now_is_listed_first_with_its_way_on(reader: Reader, database
     assert reader.title.startswith("Receipts fit no message")
 
 
-def test_somebody_sees_to_it_settles_it_and_opens_it_again_on_record(reader: Reader, database: Database) -> None:
+def test_somebody_works_on_it_resolves_it_and_opens_it_again_on_record(reader: Reader, database: Database) -> None:
     note(database, T0, with_worker=False)
-    reader.open(WORKER).submit("I see to it", reason="I restart it")
+    reader.open(WORKER).submit("I am working on it", reason="I restart it")
     assert "Acknowledged" in reader.text
     assert "key opser: I restart it" in reader.text
-    assert "key opser sees to it" in reader.open("/ops/problems").text
-    reader.open(WORKER).submit("It is settled")
+    assert "key opser is working on it" in reader.open("/ops/problems").text
+    reader.open(WORKER).submit("Mark as resolved")
     assert [row for row in reader.open("/ops/problems").rows() if "No worker" in row] == []
     reader.follow("What was resolved").follow("No worker is at work").submit("Open it again", reason="not yet")
     assert "key opser acknowledged: open to acknowledged I restart it" in reader.text
@@ -73,8 +75,8 @@ def test_the_second_tab_is_told_that_the_first_was_faster(
 ) -> None:
     note(database, T0, with_worker=False)
     reader.open(WORKER)
-    Reader(browser).open(WORKER).submit("It is settled")
-    reader.submit("It is settled", 409, reason="mine")
+    Reader(browser).open(WORKER).submit("Mark as resolved")
+    reader.submit("Mark as resolved", 409, reason="mine")
     assert "Nothing was done. It is resolved already, by key opser." in reader.text
     assert 'value="mine"' in reader.source, "what was typed is not lost"
     assert "Open it again" in reader.text
@@ -82,7 +84,7 @@ def test_the_second_tab_is_told_that_the_first_was_faster(
 
 def test_a_reason_that_cant_be_taken_is_said_beside_its_field(reader: Reader, database: Database) -> None:
     note(database, T0, with_worker=False)
-    reader.open(WORKER).submit("I see to it", 422, reason="x" * 1001)
+    reader.open(WORKER).submit("I am working on it", 422, reason="x" * 1001)
     assert "Length must be between 1 and 1000." in reader.text
 
 
@@ -96,13 +98,21 @@ def test_a_sender_stands_in_no_address_or_title_and_its_messages_are_a_step_away
     reader.follow("1 message from [number] overdue")
     reader.submit("Show numbers and texts")
     assert f"1 message from {NUMBER[2:]} overdue" in reader.text
-    reader.submit("Open all messages")
+    reader.submit("Open all messages without a final report, also of other causes")
     assert len(reader.rows()) == 1
     assert not [each for each in reader.seen if NUMBER[2:] in each]
 
 
-@pytest.mark.parametrize("query", ["statusid=17&statusdescription=Foo", "statusdescription=Foo"])
-def test_receipts_are_opened_by_what_they_have_in_common(reader: Reader, database: Database, query: str) -> None:
+@pytest.mark.parametrize(
+    ("query", "button"),
+    [
+        ("statusid=17&statusdescription=Foo", "Open all in the parking lot"),
+        ("statusdescription=Foo", "Open all unmapped receipts, also of other causes"),
+    ],
+)
+def test_receipts_are_opened_by_what_they_have_in_common(
+    reader: Reader, database: Database, query: str, button: str
+) -> None:
     [message_id] = accept(database)
     keep(database, query, message_id=message_id)
     work_off(database)
@@ -111,8 +121,24 @@ def test_receipts_are_opened_by_what_they_have_in_common(reader: Reader, databas
     title = next(words for words in reader.links() if "unknown" in words)
     reader.follow(title)
     assert ("the unknown code 17" in row) is ("17" in query)
-    reader.submit("Open all in the parking lot")
+    reader.submit(button)
     assert "/ops/search/srch_" in reader.path
+
+
+def test_where_the_list_has_others_too_the_button_says_so_and_none_is_shown_as_its_own(
+    reader: Reader, database: Database
+) -> None:
+    with database.transaction() as session:
+        insert_arrivals(session, [arrival(said(), now=T0)._replace(claimed_kid="old")])
+    work_off(database)
+    unreadable = Seen(kind=Kind.QUARANTINED, cause={"channel": "account"}, first_at=T0, last_at=T0, count=1)
+    with database.transaction() as session:
+        problems.note(session, Look(at=T0, seen=[unreadable]))
+    reader.open(f"/ops/problems/{ids.public('prb', unreadable.id)}")
+    assert reader.rows() == [], "the one that is there has a wrong key"
+    assert "can't be told from those of other causes" in reader.text
+    reader.submit("Open all quarantined receipts, also of other causes")
+    assert len(reader.rows()) == 1
 
 
 def test_all_on_one_address_are_opened_in_the_parking_lot(reader: Reader, database: Database) -> None:
