@@ -6,7 +6,7 @@ alone.
 Whoever looked calls `note`: one worker, and a web process for what only it can see, or while no worker is at work.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -30,6 +30,7 @@ WANTING = (State.OPEN, State.ACKNOWLEDGED)
 _UNSEEN_FOR = timedelta(minutes=5)  # a problem of a host: its web processes look three times a minute
 _KEPT_FOR = timedelta(days=30)  # after it was resolved
 _MAX_ENDED = 1_000  # that are kept
+_MAX_UNSEEN = 50  # open problems of one kind that a look has not seen, and can't say that they have ended
 
 _is_known: ColumnElement[bool] = ProblemRow.kind.in_(list(Kind))
 _may_end: ColumnElement[bool] = ProblemRow.has_ended.is_(False)
@@ -47,6 +48,8 @@ def note(session: Session, look: Look) -> None:
             _see(session, row, seen[row.id], look.at)
         elif _is_missed(row, look):
             _miss(session, row, look.at)
+    for row in _find_crowded_out(rows, look, seen):
+        _end(session, row, look.at)
     # In one order, so that two processes wait for each other and not each for the other.
     new = [values_of(seen[each], look.at) for each in sorted(seen.keys() - {row.id for row in rows})]
     if new:  # another process may be as fast
@@ -159,9 +162,25 @@ def _is_missed(row: ProblemRow, look: Look) -> bool:
 def _miss(session: Session, row: ProblemRow, at: datetime) -> None:
     """Note that a problem was not seen; and that it is there no more, if others have not seen it either."""
     row.missed_at = row.missed_at or at
-    if not is_over(row.missed_at, at):
-        return
-    if row.state == State.ACKNOWLEDGED:  # worth an audit
+    if is_over(row.missed_at, at):
+        _end(session, row, at)
+
+
+def _find_crowded_out(rows: Sequence[ProblemRow], look: Look, seen: Collection[UUID]) -> Iterator[ProblemRow]:
+    """Of each kind with more causes than a look names, the open problems that are too many, the longest past first.
+
+    Whoever sends may make up ever new causes. What is still there counts as one of the others, and opens when it is
+    among the largest again. What somebody sees to stays.
+    """
+    unseen = [row for row in rows if row.state == State.OPEN and row.id not in seen]
+    for kind in {one.kind for one in look.seen} - OF_A_HOST - set(look.complete):
+        of_kind = [row for row in unseen if row.kind == kind]
+        yield from sorted(of_kind, key=lambda row: row.last_at, reverse=True)[_MAX_UNSEEN:]
+
+
+def _end(session: Session, row: ProblemRow, at: datetime) -> None:
+    """Note that a problem is there no more. Of what somebody had acknowledged that is worth an audit."""
+    if row.state == State.ACKNOWLEDGED:
         _set(session, row, State.RESOLVED, None, at)
     elif row.state == State.OPEN:
         row.state, row.changed_at, row.changed_by, row.reason = State.RESOLVED, at, None, None

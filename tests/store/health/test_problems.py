@@ -223,6 +223,20 @@ def test_a_look_that_has_not_seen_all_ends_nothing(database: Database) -> None:
     assert [row.state for row in rows_of(database, Kind.DEAD)] == ["resolved"]
 
 
+def test_ever_new_causes_leave_a_bounded_number_open(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(problems, "_MAX_UNSEEN", 3)
+    keep_seen(database, one(cause="seen to"))
+    [row] = rows_of(database, Kind.DEAD)
+    change(database, row, State.ACKNOWLEDGED)
+    for at in range(20):
+        keep_seen(database, one(cause="largest", at=at, newest=at), one(cause=str(at), at=at), at=at)
+    keep_seen(database, Seen(kind=Kind.SPOOL_WAITING, cause={"host": "a"}, first_at=T0, last_at=T0), at=20, host="a")
+    wanting = [row for row in rows_of(database, Kind.DEAD) if row.state != "resolved"]
+    assert {row.cause["error"] for row in wanting} == {"seen to", "largest", "16", "17", "18", "19"}
+    keep_seen(database, one(cause="3", at=30, newest=30), at=30)
+    assert "3" in {row.cause["error"] for row in rows_of(database, Kind.DEAD) if row.state == "open"}, "it is large now"
+
+
 def test_what_is_of_one_host_is_ended_by_that_host_or_after_minutes(database: Database) -> None:
     waiting = [
         Seen(kind=Kind.SPOOL_WAITING, cause={"host": host}, first_at=T0, last_at=T0, count=1) for host in ("a", "b")
