@@ -176,7 +176,9 @@ def redirect(target: str) -> Response:
 
 @blueprint.before_request
 def _refuse_other_sites() -> WerkzeugResponse | None:
-    if request.method in {"GET", "HEAD"} or cross_site.is_own(context.settings().public_url):
+    if request.method in {"GET", "HEAD"} and not request.form:  # with a form any method does what it asks for
+        return None
+    if cross_site.is_own(context.settings().public_url):
         return None
     return render("refused.html", 403, why="This was sent by another site's page, or by no browser. Nothing was done.")
 

@@ -66,5 +66,12 @@ def test_every_address_refuses_the_posts_of_others(browser: FlaskClient) -> None
     assert browser.get("/ops").status_code == 200, "not even signed out"
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_form_is_one_whatever_its_method(browser: FlaskClient, method: str) -> None:
+    form = {"data": {"action": "go"}, "content_type": "application/x-www-form-urlencoded"}
+    answer = browser.open("/ops/search", method=method, headers={"Sec-Fetch-Site": "cross-site"}, **form)
+    assert answer.status_code == 403
+
+
 def test_a_link_of_another_site_opens_its_page(browser: FlaskClient) -> None:
     assert browser.get("/ops", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
