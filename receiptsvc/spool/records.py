@@ -88,7 +88,7 @@ def decode(content: bytes) -> Arrival:
                 content_encoding=fields.get("content_encoding"),  # records of earlier releases have none
             ),
         )
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError) as error:
         raise ValueError(f"a field is missing or of a wrong type ({type(error).__name__})") from None
 
 

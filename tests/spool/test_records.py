@@ -98,7 +98,11 @@ def test_a_file_of_another_version_is_not_read() -> None:
         b'{"id":"x","channel":"message","message_id":null,"received_at":"","method":"GET","content_type":null,"query_bytes":0,"body_bytes":0}\n',
         b'{"id":1,"channel":"message","message_id":null,"received_at":"","method":"GET","content_type":null,"query_bytes":0,"body_bytes":0}\n',
         b'{"query_bytes":3,"body_bytes":0}\nab',
+        b'{"id":"0123456789abcdef0123456789abcdef","channel":"message","message_id":null,"claimed_kid":null,'
+        b'"received_at":"0001-01-01T00:00:00+14:00","method":"GET","content_type":null,"query_bytes":0,"body_bytes":0}\n',
+        b"[" * 200_000 + b"\n",
     ],
+    ids=range(9),
 )
 def test_content_that_encode_never_wrote_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - its text differs, its type is the promise
