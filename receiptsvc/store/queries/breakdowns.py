@@ -78,10 +78,20 @@ _Part: TypeAlias = tuple[Key, str]  # a group, and the status of what is counted
 
 
 def read(
-    session: Session, since: datetime, until: datetime, by: By, *, limit: int, max_counts: int | None = None
+    session: Session,
+    since: datetime,
+    until: datetime,
+    by: By,
+    *,
+    limit: int,
+    max_counts: int | None = None,
+    max_labels: int | None = None,
 ) -> Breakdown:
-    """The groups of [since, until), both at the start of an hour. Raises TooManyCounts, by default for MAX_COUNTS."""
-    most = max_counts or MAX_COUNTS
+    """The groups of [since, until), both at the start of an hour. Raises TooManyCounts, by default for MAX_COUNTS.
+
+    `max_labels`: the most frequent ones that are looked at, by default MAX_LABELS. A group has a label for each status.
+    """
+    most, most_labels = max_counts or MAX_COUNTS, max_labels or MAX_LABELS
     kind, split = _SPLITS[by]
     counts = (
         select(HourlyCount.hour, HourlyCount.originator, HourlyCount.label, HourlyCount.value)
@@ -98,13 +108,13 @@ def read(
         func.max(counts.c.hour).filter(is_there).label("last_hour"),
         func.sum(func.count()).over().label("rows"),
     )
-    query = query.group_by(*labels).order_by(total.desc(), *labels).limit(MAX_LABELS + 1)
+    query = query.group_by(*labels).order_by(total.desc(), *labels).limit(most_labels + 1)
     rows = session.execute(query).all()
     if rows and rows[0].rows > most:
         raise TooManyCounts
     groups: defaultdict[Key, Counter[str]] = defaultdict(Counter)
     spans: defaultdict[Key, list[datetime]] = defaultdict(list)
-    for row in rows[:MAX_LABELS]:
+    for row in rows[:most_labels]:
         part = split(row.originator, row.label)
         if part is not None and row.total > 0:
             key, status = part
@@ -117,7 +127,7 @@ def read(
     ]
     return Breakdown(
         items=items,
-        is_bounded=len(ordered) > limit or len(rows) > MAX_LABELS,
+        is_bounded=len(ordered) > limit or len(rows) > most_labels,
         counted_since=hourly_counts.counted_since(session) if by is not By.ORIGINATOR else None,
         statuses=sum(groups.values(), Counter[str]()),
     )

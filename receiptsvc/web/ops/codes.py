@@ -27,6 +27,7 @@ from receiptsvc.web.ops.pages import blueprint, signed_in
 
 _DAYS = 30  # that are counted
 _MAX_SHOWN = 200  # codes
+_MAX_LABELS = 1_000  # codes with a status, that are counted: a sender may make up ever new ones
 _MAX_EXAMPLES = 10  # messages
 _WORDS = tuple(status for status in Status if status in GATEWAY_STATUSES)  # that STATUS_MAP may give
 
@@ -79,6 +80,7 @@ def read_codes() -> Response:
         about="codes",
         codes=found[:_MAX_SHOWN],
         left_out=max(0, len(found) - _MAX_SHOWN),
+        are_more=counted is not None and counted.is_bounded,
         late=sum(seen.receipts for seen in unmapped.items if _read(seen).status is not None),
         days=_DAYS,
         is_counted=counted is not None,
@@ -133,7 +135,9 @@ def _count(session: Session, since: datetime, until: datetime) -> Breakdown | No
     """How often each code came; None if that is too much to be added up."""
     by = breakdowns.By.STATUS_ID
     try:
-        return breakdowns.read(session, since, until, by, limit=breakdowns.MAX_LABELS, max_counts=MAX_COUNTS)
+        return breakdowns.read(
+            session, since, until, by, limit=_MAX_LABELS, max_counts=MAX_COUNTS, max_labels=_MAX_LABELS
+        )
     except TooManyCounts:
         return None
 

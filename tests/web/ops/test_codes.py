@@ -120,6 +120,17 @@ def test_of_very_many_codes_with_long_words_the_most_frequent_are_shown(reader: 
     assert "x" * 200 not in reader.source
 
 
+def test_of_ever_new_codes_only_the_most_frequent_are_counted(
+    reader: Reader, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = database.clock.now() - timedelta(minutes=30)
+    receive(database, [(f"c{number}", "Delivered") for number in range(9)] + [("1", "Delivered")] * 2, now)
+    monkeypatch.setattr(codes_store, "LOOKED_THROUGH", 1)
+    monkeypatch.setattr(codes, "_MAX_LABELS", 3)
+    assert [line.split()[0].rstrip(":") for line in table(reader.open("/ops/codes"))] == ["1", "c0", "c1"]
+    assert "More codes are left out, which were seen least." in reader.text
+
+
 def test_what_it_would_change_is_told_with_examples_and_nothing_is_written(reader: Reader, database: Database) -> None:
     kept = receive(database, [("77", "Foo")] * 12 + [("1", "Message sent")])
     reader.open("/ops/codes").follow("77: what if it meant …")
