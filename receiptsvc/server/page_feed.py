@@ -9,7 +9,7 @@ fed for somebody who is signed in. Whether they still are is asked for all pages
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from functools import cached_property
 from random import randrange
 from typing import Any, NamedTuple
@@ -67,18 +67,21 @@ class PageFeed:
         self._frames: dict[str, _Frame] = {}
         self._number = 0
 
-    def open(self, session_id: UUID, tags: Collection[str], max_streams: int | None = None) -> "PageStream | None":
+    def open(
+        self, session_id: UUID, tags: Collection[str], max_streams: int | None = None, *, who: str | None = None
+    ) -> "PageStream | None":
         """A stream to a page of a session; None if there are too many.
 
-        `tags`: of the parts that the page has. `max_streams`: how many the server has connections for. A tenth of them
-        is out of the reach of a single session.
+        `tags`: of the parts that the page has. `max_streams`: how many the server has connections for. `who`: whose
+        session it is; None: nobody else's. A tenth of the streams is out of the reach of one person with many sessions.
         """
         limit = MAX_PAGES if max_streams is None else min(max_streams, MAX_PAGES)
         with self._opening:  # threads count and open: two of them could both take the last place
-            of_session = sum(stream.session_id == session_id for stream in self._opened)
-            if len(self._opened) >= limit or of_session >= max(1, limit - limit // 10):
+            holder = who or session_id
+            of_person = sum(stream.holder == holder for stream in self._opened)
+            if len(self._opened) >= limit or of_person >= max(1, limit - limit // 10):
                 return None
-            stream = PageStream(self, session_id, frozenset(tags))
+            stream = PageStream(self, session_id, frozenset(tags), holder)
             self._opened.add(stream)
             return stream
 
@@ -148,8 +151,8 @@ class PageFeed:
 class PageStream(LoopStream):
     """The stream to one page. `tags`: of the parts that the page has."""
 
-    def __init__(self, feed: PageFeed, session_id: UUID, tags: frozenset[str]) -> None:
-        self.session_id, self._feed, self._tags = session_id, feed, tags
+    def __init__(self, feed: PageFeed, session_id: UUID, tags: frozenset[str], holder: Hashable) -> None:
+        self.session_id, self.holder, self._feed, self._tags = session_id, holder, feed, tags
         self.wake_up = GeventEvent()
         self._is_ending = False
         self._sent = 0  # everything up to this number

@@ -145,6 +145,12 @@ def test_one_session_leaves_room_for_others(feed: PageFeed) -> None:
     assert feed.open(BEN, (), 10) is not None
 
 
+def test_one_person_in_many_sessions_leaves_room_for_others(feed: PageFeed) -> None:
+    streams = [feed.open(uuid4(), (), 10, who="user anna") for _ in range(10)]
+    assert [stream is None for stream in streams] == [False] * 9 + [True]
+    assert feed.open(uuid4(), (), 10, who="user ben") is not None
+
+
 def test_told_to_stop_every_page_ends(feed: PageFeed) -> None:
     stopping = gevent.event.Event()
     stream = feed.open(ANNA, ())

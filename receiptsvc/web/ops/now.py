@@ -34,7 +34,8 @@ def follow_now() -> Response:
     """The stream that keeps the page as it is now. `have`: the tags of its parts."""
     tags = request.args.get("have", "").split(",")[:_MAX_TAGS]
     most = request.environ.get(MAX_STREAMS)
-    stream = _board().feed.open(pages.viewer().session_id, tags, None if most is None else max(1, most // _SHARE))
+    viewer, limit = pages.viewer(), None if most is None else max(1, most // _SHARE)
+    stream = _board().feed.open(viewer.session_id, tags, limit, who=viewer.actor)
     if stream is None:
         raise Problem(503, "As many pages are open as can be kept up to date at once.")
     # Passed through untouched, so that the server recognises it; not buffered by nginx.

@@ -482,3 +482,12 @@ def test_there_are_only_so_many_streams(browser: FlaskClient, monkeypatch: pytes
     monkeypatch.setattr(page_feed, "MAX_PAGES", 0)
     answer = browser.get("/ops/now", headers=STREAM)
     assert (answer.status_code, "As many pages are open" in answer.text) == (503, True)
+
+
+def test_streams_are_counted_by_person(browser: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_feed, "MAX_PAGES", 10)
+    answers = []
+    for _ in range(10):
+        assert browser.post("/ops/sign-in", data={"secret": SECRETS["ops"]}).status_code == 303
+        answers.append(browser.get("/ops/now", headers=STREAM))
+    assert [answer.status_code for answer in answers] == [200] * 9 + [503]
