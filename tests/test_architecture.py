@@ -60,7 +60,7 @@ WINGS: dict[str, tuple[set[str], set[str]]] = {
         {"sqlalchemy"},
     ),
     "store/access": ({"domain", "ids", "store/core"}, {"sqlalchemy"}),
-    "key_uses": ({"domain", "store/access", "store/core"}, set()),
+    "key_uses": ({"domain", "logs", "store/access", "store/core"}, set()),
     "upgrade": ({"domain", "locations", "store/core"}, {"alembic", "sqlalchemy"}),
     "problem_looks": (
         {"config", "domain", "dynmark", "store/core", "store/health", "store/messages"},

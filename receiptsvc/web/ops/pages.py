@@ -151,6 +151,7 @@ def render(template: str, status: int = 200, *, about: str | None = None, **valu
         is_read=request.method in {"GET", "HEAD"},
         viewer=g.get("ops_viewer"),
         navigation=NAVIGATION,
+        section=request.path.removeprefix(f"{PREFIX}/").partition("/")[0],
         is_revealed=g.ops_is_revealed,
         **values,
     )

@@ -158,3 +158,11 @@ def test_the_web_process_loads_nothing_that_sends() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "receiptsvc.web.ops.site" in loaded
     assert not {"zeep", "lxml", "requests"} & set(loaded)
+
+
+def test_the_navigation_says_on_which_page_one_is(browser: FlaskClient) -> None:
+    for path, words in pages.NAVIGATION:
+        page = browser.get(f"/ops/{path}").text
+        assert page.count('aria-current="page"') == 1
+        assert f'aria-current="page">{words}</a>' in page
+    assert "aria-current" not in browser.get("/ops").text
