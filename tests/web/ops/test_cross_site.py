@@ -68,7 +68,7 @@ def test_every_address_refuses_the_posts_of_others(browser: FlaskClient) -> None
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_form_is_one_whatever_its_method(browser: FlaskClient, method: str) -> None:
-    headers = {"Sec-Fetch-Site": "cross-site"}
+    headers = {"Sec-Fetch-Site": "cross-site", "Content-Type": "application/x-www-form-urlencoded"}
     answer = browser.open("/ops/search", method=method, headers=headers, data={"action": "go"})
     assert answer.status_code == 403
 
