@@ -17,7 +17,7 @@ from receiptsvc.store.health.causes import Look, Terms
 from receiptsvc.store.health.service_state import ServiceState
 from receiptsvc.store.messages import clock_votes
 
-SECONDS = 20.0  # between two looks
+SECONDS = 25.0  # between two looks
 
 _NOTED_AFTER = 4  # looks of a web process that sees nothing of its own: then that has ended
 
@@ -68,8 +68,8 @@ class ProblemLooks:
 
     def _note(self, look: Look) -> None:
         if not look.seen:
-            with self._database.reading() as session:
-                if not problems.may_any_end(session):
+            with self._database.glance() as connection:
+                if not problems.may_any_end(connection):
                     return
         with self._database.transaction() as session:
             problems.note(session, look)

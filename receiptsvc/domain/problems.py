@@ -18,7 +18,7 @@ from receiptsvc.domain.sentences import agree
 MAX_COUNTED = 10_000  # rows of one problem
 
 _STANDS = timedelta(seconds=30)  # for so long a condition that was resolved may still hold: what mends it takes effect
-_MISSED_FOR = timedelta(seconds=40)  # three looks: a parked receipt is away for a moment when it is worked on again
+_MISSED_FOR = timedelta(seconds=45)  # three looks: a parked receipt is away for a moment when it is worked on again
 _MAX_SHOWN = 60  # characters of a word of others, in a title
 
 Cause = Mapping[str, str]

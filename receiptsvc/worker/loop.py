@@ -49,7 +49,7 @@ STOP_SECONDS = 20.0  # a dyno gives 30 s between SIGTERM and SIGKILL
 _BATCH = 1000  # callbacks in a step
 _SQLITE_BATCH = 100  # about 50 ms at most
 _HEARTBEAT_SECONDS = 5.0
-_HEALTH_SECONDS = 55.0  # between two looks of a worker that is not the first: each third step
+_HEALTH_SECONDS = 45.0  # between two looks of a worker that is not the first: each second step
 _HEALTH_DELAY_SECONDS = 1.0  # the first time slices need a lock that whoever reads the inbox is in the way of
 _REUSED_AFTER = timedelta(days=1)  # without a heartbeat a process of this host with a worker's id is not that worker
 _TIDY_SECONDS = 5.0
@@ -270,7 +270,11 @@ def _beat(database: Database, queue: PendingQueue, fault: GatewayFault | None, *
         return heartbeat.seen_at < now - heartbeats.UNSEEN_AFTER
 
     with database.transaction() as session:
-        killed = heartbeats.reap(session, "worker", is_killed)
+        known = heartbeats.find_all(session, "worker")
+        others = [each for each in known if each.process != _process_name() and not is_killed(each)]
+        alive = [each for each in others if each.seen_at > now - heartbeats.UNSEEN_AFTER]
+        # Asked for once more, with its lock, only where there is one: this is done all the time.
+        killed = heartbeats.reap(session, "worker", is_killed) if any(map(is_killed, known)) else 0
         heartbeats.beat(
             session,
             _process_name(),
@@ -280,12 +284,11 @@ def _beat(database: Database, queue: PendingQueue, fault: GatewayFault | None, *
             gateway_fault_at=fault.since if fault is not None else None,
             version=__version__,
         )
-        alive = heartbeats.find_alive(session, "worker", now)
-    queue.has_company = len(alive) > 1
+    queue.has_company = bool(alive)
     queue.mark_next(killed * _BATCH)
     if killed:
         logs.warning("worker.others_were_killed", workers=killed)
-    return all(each.process >= _process_name() for each in alive if each.version == __version__)
+    return all(each.process > _process_name() for each in alive if each.version == __version__)
 
 
 def _find_degraded(state: ServiceState) -> Sequence[Finding]:

@@ -175,7 +175,7 @@ def test_what_has_ended_is_there_again_as_soon_as_it_is_seen(basis: Basis) -> No
 
 
 def test_what_is_missed_by_three_looks_is_gone() -> None:
-    assert [is_over(T0, seconds(at)) for at in (0, 20, 40)] == [False, False, True]
+    assert [is_over(T0, seconds(at)) for at in (0, 25, 50)] == [False, False, True]
 
 
 def test_a_listed_key_whose_secret_was_changed_has_a_remedy_of_its_own() -> None:

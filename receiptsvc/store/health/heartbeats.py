@@ -75,6 +75,12 @@ def find_last_seen(session: Session, kind: str) -> datetime | None:
     return session.scalar(select(func.max(Heartbeat.seen_at)).where(of_kind))
 
 
+def find_all(session: Session, kind: str) -> Sequence[Heartbeat]:
+    """The heartbeats of all processes of a kind, such as `worker`, also of those that are gone."""
+    of_kind = Heartbeat.process.startswith(f"{kind}:", autoescape=True)
+    return session.scalars(select(Heartbeat).where(of_kind).order_by(Heartbeat.process)).all()
+
+
 def find_alive(
     session: Session, kind: str, now: datetime, unseen_after: timedelta = UNSEEN_AFTER
 ) -> Sequence[Heartbeat]:

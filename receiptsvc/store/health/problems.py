@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, delete, exists, or_, select
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
@@ -27,7 +27,7 @@ SERVICE = "service"  # the actor of an audit of what no person did
 
 WANTING = (State.OPEN, State.ACKNOWLEDGED)
 
-_UNSEEN_FOR = timedelta(minutes=5)  # a problem of a host: its web processes look three times a minute
+_UNSEEN_FOR = timedelta(minutes=5)  # a problem of a host: its web processes look more than twice a minute
 _KEPT_FOR = timedelta(days=30)  # after it was resolved
 _MAX_ENDED = 1_000  # that are kept
 _MAX_UNSEEN = 50  # open problems of one kind that a look has not seen, and can't say that they have ended
@@ -56,9 +56,9 @@ def note(session: Session, look: Look) -> None:
         session.execute(bulk.upsert(session, ProblemRow).on_conflict_do_nothing(index_elements=["id"]), new)
 
 
-def may_any_end(session: Session) -> bool:
-    """Whether a look that sees nothing has anything to note."""
-    return bool(session.scalar(select(exists().where(_may_end))))
+def may_any_end(connection: Connection) -> bool:
+    """Whether a look that sees nothing has anything to note. It is asked all the time."""
+    return bool(connection.scalar(select(exists().where(_may_end))))
 
 
 def prune(session: Session, now: datetime, limit: int) -> int:

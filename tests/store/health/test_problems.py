@@ -114,12 +114,12 @@ def test_a_condition_that_ends_is_closed_and_opens_when_it_holds_again(database:
     note(database, T0, with_worker=False)
     [row] = rows_of(database, Kind.WORKER_UNSEEN)
     assert (row.state, row.first_at, row.last_at) == ("open", T0, T0)
-    end(database, 20, 40, 60)
+    end(database, 20, 45, 70)
     [row] = rows_of(database, Kind.WORKER_UNSEEN)
-    assert (row.state, row.last_at, row.changed_at, row.changed_by) == ("resolved", T0, seconds(60), None)
-    note(database, seconds(80), with_worker=False)
+    assert (row.state, row.last_at, row.changed_at, row.changed_by) == ("resolved", T0, seconds(70), None)
+    note(database, seconds(90), with_worker=False)
     [row] = rows_of(database, Kind.WORKER_UNSEEN)
-    assert (row.state, row.first_at) == ("open", seconds(60)), "it is another time"
+    assert (row.state, row.first_at) == ("open", seconds(70)), "it is another time"
     assert history(database, row) == [], "nobody has said anything"
 
 
@@ -148,12 +148,12 @@ def test_what_is_resolved_and_then_gone_opens_with_any_row(database: Database) -
     keep_seen(database, one(newest=5, count=2))
     [row] = rows_of(database, Kind.DEAD)
     change(database, row, State.RESOLVED)
-    for at in (80, 100, 120):
-        with database.reading() as session:
-            assert problems.may_any_end(session)
+    for at in (80, 100, 125):
+        with database.glance() as connection:
+            assert problems.may_any_end(connection)
         keep_seen(database, at=at, is_all=True)
-    with database.reading() as session:
-        assert not problems.may_any_end(session), "it is known, and need not be written again"
+    with database.glance() as connection:
+        assert not problems.may_any_end(connection), "it is known, and need not be written again"
     [row] = rows_of(database, Kind.DEAD)
     assert (row.state, row.changed_by, row.changed_at) == ("resolved", "user anna", seconds(60))
     keep_seen(database, one(newest=4), at=140, is_all=True)
@@ -188,7 +188,7 @@ def test_the_end_of_what_was_acknowledged_is_on_record(database: Database) -> No
     note(database, T0, with_worker=False)
     [row] = rows_of(database, Kind.WORKER_UNSEEN)
     change(database, row, State.ACKNOWLEDGED, at=5)
-    end(database, 20, 40, 60, state="acknowledged")
+    end(database, 20, 45, 70, state="acknowledged")
     assert rows_of(database, Kind.WORKER_UNSEEN)[0].state == "resolved"
     assert history(database, row) == [("user anna", "acknowledged", "I look"), ("service", "resolved", None)]
 
@@ -215,10 +215,10 @@ def test_a_problem_that_is_not_there_is_not_changed(database: Database) -> None:
 
 def test_a_look_that_has_not_seen_all_ends_nothing(database: Database) -> None:
     keep_seen(database, one())
-    for at in (20, 40, 60):
+    for at in (20, 40, 70):
         keep_seen(database, at=at)
     assert [row.state for row in rows_of(database, Kind.DEAD)] == ["open"]
-    for at in (80, 100, 120):
+    for at in (80, 100, 125):
         keep_seen(database, at=at, is_all=True)
     assert [row.state for row in rows_of(database, Kind.DEAD)] == ["resolved"]
 
@@ -244,11 +244,11 @@ def test_what_is_of_one_host_is_ended_by_that_host_or_after_minutes(database: Da
     keep_seen(database, *waiting)
     note(database, seconds(20))
     assert [row.state for row in rows_of(database, Kind.SPOOL_WAITING)] == ["open", "open"]
-    for at in (40, 60, 80):
+    for at in (40, 60, 85):
         keep_seen(database, at=at, host="a")
     states = {row.cause["host"]: row.state for row in rows_of(database, Kind.SPOOL_WAITING)}
     assert states == {"a": "resolved", "b": "open"}
-    for at in (301, 341):
+    for at in (301, 346):
         note(database, seconds(at))
     assert {row.state for row in rows_of(database, Kind.SPOOL_WAITING)} == {"resolved"}, "its processes are gone"
 
@@ -271,7 +271,7 @@ def test_what_was_resolved_long_ago_is_forgotten_unless_it_is_still_seen(databas
     keep_seen(database, one(), one(cause="B"))
     for row in rows_of(database, Kind.DEAD):
         change(database, row, State.RESOLVED)
-    for at in (80, 120):
+    for at in (80, 125):
         keep_seen(database, one(), at=at, is_all=True)
     assert prune(database, 29 * 86_400) == 0
     assert prune(database, 31 * 86_400) == 1
@@ -283,7 +283,7 @@ def test_of_very_many_the_newest_resolved_are_kept(database: Database, monkeypat
     keep_seen(database, *(one(cause=str(number)) for number in range(4)))
     for at, row in enumerate(sorted(rows_of(database, Kind.DEAD), key=lambda row: str(row.cause))):
         change(database, row, State.RESOLVED, at=at)
-    for at in (60, 100):
+    for at in (60, 105):
         keep_seen(database, at=at, is_all=True)
     assert [prune(database, 120, limit=1) for _ in range(3)] == [1, 1, 0], "in steps"
     assert sorted(row.cause["error"] for row in rows_of(database, Kind.DEAD)) == ["2", "3"]
@@ -337,8 +337,8 @@ def test_two_processes_that_see_the_same_new_ones_in_another_order_do_not_block_
 
 
 def test_whether_a_look_that_sees_nothing_has_anything_to_note_is_one_short_question(database: Database) -> None:
-    with database.reading() as session:
-        assert not problems.may_any_end(session)
+    with database.glance() as connection:
+        assert not problems.may_any_end(connection)
     keep_seen(database, one())
-    with database.reading() as session:
-        assert problems.may_any_end(session)
+    with database.glance() as connection:
+        assert problems.may_any_end(connection)
