@@ -1,5 +1,7 @@
 """Uses of keys are noted in memory and written now and then, at most once a minute for each key."""
 
+from threading import Event
+
 import pytest
 
 from receiptsvc import key_uses
@@ -48,3 +50,20 @@ def test_what_could_not_be_written_is_written_the_next_time(
         with pytest.raises(StorageUnavailable):
             uses.write(database)
     assert uses.write(database) == [(Kind.API, "shop")]
+
+
+def test_a_fault_of_ours_is_logged_and_the_uses_are_written_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, postgresql_database: Database
+) -> None:
+    stop, tries = Event(), []
+
+    def fail_once(*_: object) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise RuntimeError("a bug")
+        stop.set()
+
+    monkeypatch.setattr(KeyUses, "write", fail_once)
+    monkeypatch.setattr(key_uses, "_LOOK_SECONDS", 0.01)
+    key_uses.keep_writing(KeyUses(), postgresql_database, stop)
+    assert [record.getMessage() for record in caplog.records].count("key_uses.not_written") == 1
