@@ -56,7 +56,10 @@ def named(stack: Stack, kind: str, is_it: Callable[[dict[str, Any]], bool] = lam
 
 
 def ended(stack: Stack, kind: str) -> None:
-    stack.wait_until(f"{kind} is over", lambda: kind not in {item["kind"] for item in problems(stack)})
+    def is_over() -> bool:
+        return kind not in {item["kind"] for item in problems(stack)}
+
+    stack.wait_until(f"{kind} is over", is_over, seconds=1.5 * SECONDS)  # looks must have missed it for 45 s
 
 
 def send(client: Client) -> str:
