@@ -8,6 +8,7 @@ in the ledger. The old one stays visible. What unmapped receipts name is written
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -28,6 +29,7 @@ from receiptsvc.worker import adoption_repair
 from receiptsvc.worker.adoption_repair import Misadopted
 from receiptsvc.worker.receipt_batch import ReceiptRules
 
+_KEPT_CALLBACKS = 2  # as read: one may hold thousands of receipts, each of which is asked for
 _SLICE = 500
 _SQLITE_SLICE = 100  # at most about 50 ms
 
@@ -73,8 +75,9 @@ def reprocess(
     def step(session: Session, after: int | None) -> Page[RecordedReceipt, int]:
         return superseding.find_current(session, limit=size, after=after)
 
+    read_receipts = lru_cache(maxsize=_KEPT_CALLBACKS)(rules.reader.read_receipts)
     for page in slices.walk(database.reading, step):
-        said_by = ((receipt, superseding.read_again(receipt, rules.reader.read_receipts)) for receipt in page.items)
+        said_by = ((receipt, superseding.read_again(receipt, read_receipts)) for receipt in page.items)
         read = [(receipt, said) for receipt, said in said_by if said is not None]
         with database.reading() as session:
             adopted = adoption_repair.find(session, read)

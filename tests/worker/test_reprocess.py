@@ -3,13 +3,17 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Barrier
+from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
 from sqlalchemy import func, select
 
 from receiptsvc.domain.inbox import ReceiptOutcome
+from receiptsvc.domain.messages import Callback
 from receiptsvc.domain.statuses import Status
 from receiptsvc.dynmark import status_map
+from receiptsvc.dynmark.inbound import parser
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Audit
 from receiptsvc.store.health.verification import verify
@@ -53,6 +57,25 @@ def test_a_difference_is_only_applied_on_request(database: Database) -> None:
         assert audit.details == {"from": "unmapped", "to": "conflicting"}
         assert counters.read(session).is_balanced
     assert list(reprocess(database, NEW, seconds(30), is_applied=True)) == []
+
+
+def test_a_callback_is_read_once_however_many_receipts_it_holds(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (message_id,) = accept(database)
+    keep(database, UNKNOWN + "&" + "&".join(f"{UNKNOWN[:-3]}{number:03}" for number in range(9)), message_id=message_id)
+    for _ in range(3):
+        process(database, OLD, seconds(10), 100)
+    read: list[Callback] = []
+    real = parser.read_receipts
+
+    def count(callback: Callback, *rest: Any) -> Any:
+        read.append(callback)
+        return real(callback, *rest)
+
+    monkeypatch.setattr(parser, "read_receipts", count)
+    assert len(list(reprocess(database, NEW, seconds(20)))) == 10
+    assert len(read) == 1
 
 
 def test_it_can_be_stopped_and_started_again_anywhere(database: Database) -> None:
