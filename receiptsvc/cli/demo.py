@@ -3,6 +3,7 @@
 import math
 import secrets
 import signal
+import threading
 from functools import partial
 
 import click
@@ -70,8 +71,9 @@ def _stay(stack: Stack, console: Console) -> None:
     if not stack.database_url.startswith("sqlite"):
         console.print(f"{command} verify and others that use the database need its keys, beside DATABASE_URL:")
         console.print(f"  {_EXPORT_KEYS.format(DATA)}", soft_wrap=True)  # to be copied as it is
+    is_over = threading.Event()  # as a KeyboardInterrupt is lost if Python collects garbage when it comes
+    usual = signal.signal(signal.SIGINT, lambda *_: is_over.set())
     console.print("Ctrl-C ends it; the data stays.")
-    try:
-        stack.wait_until("the end", lambda: False, seconds=math.inf)
-    except KeyboardInterrupt:
-        console.print("Stopping …")
+    stack.wait_until("the end", is_over.is_set, seconds=math.inf)
+    signal.signal(signal.SIGINT, usual)
+    console.print("Stopping …")
