@@ -58,11 +58,19 @@ def is_setting_right(votes: Iterable[Vote], status: Status | None, received_at: 
 def find_agreeing(votes: Iterable[Vote], now: datetime) -> Sequence[Vote]:
     """The recent votes for the shift that the most agree on; empty as long as those are not enough, or it is 0.
 
-    A gateway may have a clock for each status: of a status for which the setting is right, none counts.
+    A gateway may have a clock for each status. Of one for which the setting was right, those count that came since:
+    the setting may have been changed.
     """
     recent = [vote for vote in votes if _is_recent(vote, now)]
-    right = {vote.status for vote in recent if vote.shift == 0 and vote.is_sure}
-    wrong = [vote for vote in recent if vote.shift != 0 and vote.status not in right]
+    right_at: dict[Status | None, datetime] = {}
+    for vote in recent:
+        if vote.shift == 0 and vote.is_sure:
+            right_at[vote.status] = max(vote.received_at, right_at.get(vote.status, vote.received_at))
+    wrong = [
+        vote
+        for vote in recent
+        if vote.shift != 0 and (vote.status not in right_at or vote.received_at > right_at[vote.status])
+    ]
     counts = Counter(vote.shift for vote in wrong)
     if not counts:
         return []

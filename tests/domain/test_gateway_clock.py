@@ -83,3 +83,12 @@ def test_a_status_for_which_the_setting_is_right_does_not_count() -> None:
     delivered = votes(-4, -4, -4, -4, -4)
     for made in ([*sent, *delivered], [*delivered, *sent]):
         assert describe(made, T0) == "the gateway's clock seems to be an hour ahead"
+
+
+def test_a_setting_that_was_right_before_it_was_changed_hides_nothing() -> None:
+    before, after = votes(0, 0, at=-HOUR), votes(-4, -4, -4, -4, -4)
+    assert describe([*before, *after], T0) == "the gateway's clock seems to be an hour ahead"
+    assert describe([*before, *after[1:]], T0) is None
+    assert describe([*votes(-4, -4, -4, -4, -4, at=-HOUR), *votes(0)], T0) is None, "it was put right since"
+    unsure = [*after, *votes(0, is_sure=False)]
+    assert describe(unsure, T0) == "the gateway's clock seems to be an hour ahead"
