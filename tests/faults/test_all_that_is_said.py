@@ -47,7 +47,7 @@ ELSEWHERE = {
     "intake.not_spooled": "tests/intake/test_group_commit.py",
     "intake.spool_trial_failed": "tests/intake/test_group_commit.py",
     "intake.trial_failed": "tests/intake/test_group_commit.py",
-    "key_uses.not_written": "tests/test_key_uses.py",
+    "keys.uses_not_written": "tests/test_key_uses.py",
     "ops.database_away": "tests/web/ops/test_incident.py",
     "ops.page_not_read": "tests/web/ops/test_now.py",
     "ops.pages_not_fed": "tests/server/test_page_feed.py",

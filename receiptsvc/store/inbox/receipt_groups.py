@@ -182,7 +182,7 @@ def _find_rest(
     """Of receipts that were not changed, those that wait for another turn, and where the others stand; by public id."""
     stands = receipts.find_outcomes(session, receipt_ids)
     # What still stands where it stood is locked by somebody who is about to move it.
-    again = {ReceiptOutcome.DISMISSED}
+    again: set[ReceiptOutcome] = set()
     if action is not GroupAction.RESTORE:
         again = {ReceiptOutcome.PENDING, *group.outcomes}
     waiting = [each for each in sorted(receipt_ids) if each in stands and stands[each].outcome in again]

@@ -192,7 +192,7 @@ def test_a_code_that_is_a_number_is_in_no_address_and_masked(reader: Reader, dat
     reader.open("/ops/codes").follow("[number]: what if it meant …")
     reader.open(f"{reader.path}?status=expired")
     assert NUMBER not in reader.source
-    assert 'STATUS_MAP={"[number]": "expired"}' in reader.text
+    assert "STATUS_MAP=" not in reader.text, "a masked one would name another code"
     assert not [text for text in reader.seen if NUMBER in text]
     assert f'STATUS_MAP={{"{NUMBER}": "expired"}}' in reader.submit("Show numbers and texts").text
     assert NUMBER in reader.open("/ops/codes").submit("Show numbers and texts").text
