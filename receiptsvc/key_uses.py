@@ -53,4 +53,4 @@ def keep_writing(uses: KeyUses, database: Database, stop: threading.Event) -> No
         except StorageUnavailable:
             continue
         except Exception as error:  # noqa: BLE001 - a key that seems unused may be removed, so this must go on
-            logs.error("keys.uses_not_written", error)
+            logs.error("web.key_uses_not_written", error)

@@ -66,4 +66,4 @@ def test_a_fault_of_ours_is_logged_and_the_uses_are_written_on(
     monkeypatch.setattr(KeyUses, "write", fail_once)
     monkeypatch.setattr(key_uses, "_LOOK_SECONDS", 0.01)
     key_uses.keep_writing(KeyUses(), postgresql_database, stop)
-    assert [record.getMessage() for record in caplog.records].count("keys.uses_not_written") == 1
+    assert [record.getMessage() for record in caplog.records].count("web.key_uses_not_written") == 1
