@@ -126,7 +126,7 @@ def measure(scale: Scales, rounds: int, choice: Choice) -> Outcome:
             runs.say(f"round {number + 1} of {rounds}")
             names = order.sample(sorted(sides), len(sides))
             turns.append({name: turn.take(sides[name], program, scale.of(sides[name])).values for name in names})
-        faults = [fault for side in sides.values() for fault in _find_lost(side, facts)]
+        faults = [fault for side in sides.values() if rounds for fault in _find_lost(side, facts)]
         values = results.values(turns)
         if choice.has_chaos:
             rate = max(_MIN_CHAOS_RATE, round(values.get("e2e_rate", _USUAL_RATE) / 2))
