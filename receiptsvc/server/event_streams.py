@@ -12,21 +12,20 @@ of any other block. So all between the events is comments and `retry`, each a li
 only with data, too; so where a stream stands is told in a comment, or by an event of its own to whoever asks for it.
 """
 
-import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from random import randrange
 from time import monotonic
 from typing import Any, NamedTuple
-from weakref import WeakSet
 
 import gevent
 from gevent.event import Event as GeventEvent
 
 from receiptsvc import logs
 from receiptsvc.domain.errors import StorageUnavailable
-from receiptsvc.server.loop_stream import LoopStream
+from receiptsvc.server.loop_stream import LoopFeed, LoopStream
+from receiptsvc.server.stream_places import StreamPlaces
 from receiptsvc.server.threads import NativeThreads
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.messages import change_feed
@@ -73,7 +72,7 @@ class Page(NamedTuple):
     is_all: bool
 
 
-class Feed:
+class Feed(LoopFeed):
     """Feeds all streams of a process. Only `open` may be called from another thread than the loop's.
 
     `write` returns an event's name and its data as one line of JSON; it is called on a thread of the feed.
@@ -84,11 +83,8 @@ class Feed:
         self.position = change_feed.BEGINNING  # the live streams have been given everything up to here
         self._database, self._write = database, write
         self.streams: set[Stream] = set()
-        # Every one that was opened and not closed, whether it has begun or not; one that never begins drops out.
-        self._opened: WeakSet[Stream] = WeakSet()
-        self._opening = threading.Lock()
+        self._places: StreamPlaces[Stream] = StreamPlaces()
         self._live: defaultdict[Label | None, set[Stream]] = defaultdict(set)  # by the finest label of each
-        self._ends_on_stop = False
 
     def open(
         self,
@@ -104,23 +100,12 @@ class Feed:
         """A stream of the events after a position that have all these labels; None if there are too many streams.
 
         `any_of`: they must also have one of these, if there are any. `last`: the position of the last event now.
-        `max_streams`: how many the server has connections for. `key`: the name of the API key; a tenth of the streams
-        is out of the reach of a single one. `has_position_events`: see `Stream`.
+        `max_streams`: how many the server has connections for. `key`: the name of the API key, which can't have all.
+        `has_position_events`: see `Stream`.
         """
         limit = MAX_OPEN_STREAMS if max_streams is None else min(max_streams, MAX_OPEN_STREAMS)
-        with self._opening:  # threads count and open: two of them could both take the last place
-            of_key = sum(stream.key == key for stream in self._opened)
-            if len(self._opened) >= limit or of_key >= limit - limit // 10:
-                return None
-            stream = Stream(self, after, last, labels, any_of=any_of, key=key, has_position_events=has_position_events)
-            self._opened.add(stream)
-            return stream
-
-    def end_on(self, stopping: Any) -> None:
-        """End every stream when this gevent event is set; None if there is no server that could stop."""
-        if stopping is not None and not self._ends_on_stop:
-            self._ends_on_stop = True
-            stopping.rawlink(lambda _: self.end())
+        make = partial(Stream, self, after, last, labels, any_of=any_of, has_position_events=has_position_events)
+        return self._places.take(make, key, limit)
 
     def end(self) -> None:
         """End every stream, and each that begins later at once."""
@@ -136,8 +121,7 @@ class Feed:
 
     def remove(self, stream: "Stream") -> None:
         """Remove a stream that has ended."""
-        with self._opening:
-            self._opened.discard(stream)
+        self._places.leave(stream)
         self.streams.discard(stream)
         self.leave(stream)
 
@@ -238,10 +222,9 @@ class Stream(LoopStream):
         labels: frozenset[Label],
         *,
         any_of: frozenset[Label] = frozenset(),
-        key: str = "",
         has_position_events: bool = False,
     ) -> None:
-        self.labels, self._any_of, self.key = labels, any_of, key
+        self.labels, self._any_of = labels, any_of
         self.finest = min(labels, key=lambda label: _FINEST_FIRST.index(label[0])) if labels else None
         self.wake_up = GeventEvent()
         self._feed, self._last = feed, last

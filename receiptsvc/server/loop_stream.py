@@ -19,3 +19,19 @@ class LoopStream(ABC):
     @abstractmethod
     def close(self) -> None:
         """End it: its client has left, or it can't go on."""
+
+
+class LoopFeed(ABC):
+    """What feeds such answers."""
+
+    _ends_on_stop = False
+
+    def end_on(self, stopping: Any) -> None:
+        """End every stream when this gevent event is set; None if there is no server that could stop."""
+        if stopping is not None and not self._ends_on_stop:
+            self._ends_on_stop = True
+            stopping.rawlink(lambda _: self.end())
+
+    @abstractmethod
+    def end(self) -> None:
+        """End every stream, and each that begins later at once."""

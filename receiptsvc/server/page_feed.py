@@ -8,19 +8,18 @@ fed for somebody who is signed in. Whether they still are is asked for all pages
 """
 
 import logging
-import threading
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cached_property, partial
 from random import randrange
 from typing import Any, NamedTuple
 from uuid import UUID
-from weakref import WeakSet
 
 import gevent
 from gevent.event import Event as GeventEvent
 
 from receiptsvc import logs
-from receiptsvc.server.loop_stream import LoopStream
+from receiptsvc.server.loop_stream import LoopFeed, LoopStream
+from receiptsvc.server.stream_places import StreamPlaces
 from receiptsvc.server.threads import NativeThreads
 
 MAX_PAGES = 500  # of one process, however many connections it has
@@ -52,7 +51,7 @@ class _Frame(NamedTuple):
     data: bytes
 
 
-class PageFeed:
+class PageFeed(LoopFeed):
     """Feeds all open pages of a process. Only `open` may be called from another thread than the loop's.
 
     `make` is given the sessions that have pages, and called on a thread of the feed.
@@ -61,9 +60,8 @@ class PageFeed:
     def __init__(self, make: Callable[[Collection[UUID]], Made]) -> None:
         self._make = make
         self.streams: set[PageStream] = set()
-        self.is_feeding = self._is_ending = self._ends_on_stop = False
-        self._opened: WeakSet[PageStream] = WeakSet()  # whether they have begun or not; one that never does drops out
-        self._opening = threading.Lock()
+        self.is_feeding = self._is_ending = False
+        self._places: StreamPlaces[PageStream] = StreamPlaces()
         self._frames: dict[str, _Frame] = {}
         self._number = 0
 
@@ -73,23 +71,10 @@ class PageFeed:
         """A stream to a page of a session; None if there are too many.
 
         `tags`: of the parts that the page has. `max_streams`: how many the server has connections for. `who`: whose
-        session it is; None: nobody else's. A tenth of the streams is out of the reach of one person with many sessions.
+        session it is, who can't have all streams by many; None: nobody else's.
         """
         limit = MAX_PAGES if max_streams is None else min(max_streams, MAX_PAGES)
-        with self._opening:  # threads count and open: two of them could both take the last place
-            holder = who or session_id
-            of_person = sum(stream.holder == holder for stream in self._opened)
-            if len(self._opened) >= limit or of_person >= max(1, limit - limit // 10):
-                return None
-            stream = PageStream(self, session_id, frozenset(tags), holder)
-            self._opened.add(stream)
-            return stream
-
-    def end_on(self, stopping: Any) -> None:
-        """End every stream when this gevent event is set; None if there is no server that could stop."""
-        if stopping is not None and not self._ends_on_stop:
-            self._ends_on_stop = True
-            stopping.rawlink(lambda _: self.end())
+        return self._places.take(partial(PageStream, self, session_id, frozenset(tags)), who or session_id, limit)
 
     def end(self) -> None:
         """End every stream, and each that begins later at once."""
@@ -109,8 +94,7 @@ class PageFeed:
 
     def remove(self, stream: "PageStream") -> None:
         """Remove a stream that has ended."""
-        with self._opening:
-            self._opened.discard(stream)
+        self._places.leave(stream)
         self.streams.discard(stream)
 
     def frames_after(self, number: int) -> tuple[int, list[_Frame]]:
@@ -151,8 +135,8 @@ class PageFeed:
 class PageStream(LoopStream):
     """The stream to one page. `tags`: of the parts that the page has."""
 
-    def __init__(self, feed: PageFeed, session_id: UUID, tags: frozenset[str], holder: Hashable) -> None:
-        self.session_id, self.holder, self._feed, self._tags = session_id, holder, feed, tags
+    def __init__(self, feed: PageFeed, session_id: UUID, tags: frozenset[str]) -> None:
+        self.session_id, self._feed, self._tags = session_id, feed, tags
         self.wake_up = GeventEvent()
         self._is_ending = False
         self._sent = 0  # everything up to this number
