@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from time import monotonic
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -18,6 +18,7 @@ from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import MAX_SECONDS, Database
 from receiptsvc.store.core.paging import Page
 from receiptsvc.store.inbox import bulk_receipts, receipt_groups, receipts
+from receiptsvc.store.inbox.bulk_receipts import Changed
 from receiptsvc.store.inbox.receipt_groups import Group, GroupAction, Progress
 from receiptsvc.store.inbox.receipts import ReceiptFilter
 from receiptsvc.store.messages import operator_actions
@@ -28,6 +29,13 @@ _RECEIPTS = 500  # in one transaction
 _MESSAGES, _SQLITE_MESSAGES = 250, 100
 
 Key = TypeVar("Key")
+
+
+class _Act(NamedTuple):
+    """What is done to the receipts of a slice. `name`: of its audits."""
+
+    change: Callable[[Session, Sequence[UUID], datetime], Changed]
+    name: str
 
 
 def replay(
@@ -44,14 +52,11 @@ def replay(
     Those that others have locked are skipped. `is_dry_run`: only count. It stops at MAX_CHANGED or after MAX_SECONDS.
     """
 
-    def change(session: Session, receipt_ids: Sequence[UUID]) -> int:
-        now = clock()
-        changed = bulk_receipts.retry(session, receipt_ids, where.outcomes, now)
-        bulk_receipts.note(session, bulk_receipts.REPLAYED, changed, where=where, by=by, now=now)
-        return len(changed.receipt_ids)
+    def retry(session: Session, receipt_ids: Sequence[UUID], now: datetime) -> Changed:
+        return bulk_receipts.retry(session, receipt_ids, where.outcomes, now)
 
-    find = partial(receipts.find_ids, where=where)
-    return _change_all(database, find, None if is_dry_run else change, size=_RECEIPTS, after=after)
+    act = _Act(retry, bulk_receipts.REPLAYED)
+    return _act_on_found(database, where, act, by, clock, after=after, is_dry_run=is_dry_run)
 
 
 def dismiss(
@@ -65,14 +70,11 @@ def dismiss(
 ) -> tuple[int, UUID | None]:
     """Dismiss receipts; the same as `replay` in all else."""
 
-    def change(session: Session, receipt_ids: Sequence[UUID]) -> int:
-        now = clock()
-        changed = bulk_receipts.dismiss(session, receipt_ids, where.outcomes, by, now)
-        bulk_receipts.note(session, bulk_receipts.DISMISSED, changed, where=where, by=by, now=now)
-        return len(changed.receipt_ids)
+    def give_up(session: Session, receipt_ids: Sequence[UUID], now: datetime) -> Changed:
+        return bulk_receipts.dismiss(session, receipt_ids, where.outcomes, by, now)
 
-    find = partial(receipts.find_ids, where=where)
-    return _change_all(database, find, None if is_dry_run else change, size=_RECEIPTS, after=after)
+    act = _Act(give_up, bulk_receipts.DISMISSED)
+    return _act_on_found(database, where, act, by, clock, after=after, is_dry_run=is_dry_run)
 
 
 def act_on_group(
@@ -126,6 +128,28 @@ def cancel_chosen(
     size = _SQLITE_MESSAGES if database.is_sqlite else _MESSAGES
     progress = _change_all(database, find, change, size=size)
     return progress[0], progress[1] is None
+
+
+def _act_on_found(
+    database: Database,
+    where: ReceiptFilter,
+    act: _Act,
+    by: Actor,
+    clock: Callable[[], datetime],
+    *,
+    after: UUID | None,
+    is_dry_run: bool,
+) -> tuple[int, UUID | None]:
+    """Do something to all receipts that a filter finds, each slice with its audit."""
+
+    def change(session: Session, receipt_ids: Sequence[UUID]) -> int:
+        now = clock()
+        changed = act.change(session, receipt_ids, now)
+        bulk_receipts.note(session, act.name, changed, where=where, by=by, now=now)
+        return len(changed.receipt_ids)
+
+    find = partial(receipts.find_ids, where=where)
+    return _change_all(database, find, None if is_dry_run else change, size=_RECEIPTS, after=after)
 
 
 def _change_all(

@@ -75,7 +75,7 @@ def open_batch() -> Response:
 @signed_in
 def read_batch(search_id: str) -> Response:
     """How far a batch is."""
-    asked = _load(search_id)
+    asked = saved.load_as(Batch, search_id)
     if asked is None:
         return show_unknown()
     with pages.reading() as session:
@@ -102,7 +102,7 @@ def read_batch(search_id: str) -> Response:
 @signed_in
 def list_batch(search_id: str) -> Response:
     """The list of a batch's messages of one status, or of all."""
-    asked = _load(search_id)
+    asked = saved.load_as(Batch, search_id)
     if asked is None:
         return show_unknown()
     with pages.reading() as session:
@@ -118,7 +118,7 @@ def list_batch(search_id: str) -> Response:
 @signed_in_for(_EXPORT_SECONDS)
 def export_batch(search_id: str) -> Response:
     """All messages of a batch as CSV, with their numbers and texts; that is on record."""
-    asked = _load(search_id)
+    asked = saved.load_as(Batch, search_id)
     if asked is None:
         return show_unknown()
     actor = pages.viewer().actor
@@ -180,11 +180,6 @@ def _find_list(contents: Contents, rolled_up: RollUp) -> MessageFilter | None:
     if rolled_up.first_at is None or rolled_up.first_at != rolled_up.last_at:
         return None
     return MessageFilter(since=rolled_up.first_at, until=rolled_up.first_at + _MOMENT)
-
-
-def _load(search_id: str) -> Batch | None:
-    found = saved.load(search_id)
-    return found.asked if found is not None and isinstance(found.asked, Batch) else None
 
 
 def _ask(status: int = 200, *, fault: str | None = None) -> Response:

@@ -5,7 +5,7 @@ how many were given to the gateway meanwhile.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict
 from typing import Any
 
 import marshmallow as ma
@@ -28,7 +28,7 @@ from receiptsvc.web.ops import lists, pages, saved
 from receiptsvc.web.ops.pages import blueprint, signed_in, signed_in_for
 from receiptsvc.web.ops.search import show_unknown
 from receiptsvc.web.ops.sending import read_reason
-from receiptsvc.web.ops.terms import Cancellation
+from receiptsvc.web.ops.terms import Cancellation, pack_ids
 from receiptsvc.web.schemas import sending as schemas
 
 MAX_CHOSEN = 10_000  # messages of one preview: so many are cancelled within one request
@@ -65,9 +65,7 @@ def find_what_to_cancel() -> Response:
         return _ask(503, faults={"body": [_TOO_MUCH]})
     if not found.items:
         return _ask(is_nothing=True)
-    chosen = "".join([message_id.hex for message_id in found.items])
-    given_fields = {each.name: getattr(selection, each.name) for each in fields(selection)}
-    kept = Cancellation(**given_fields, message_hex=chosen, is_all=found.next is None)
+    kept = Cancellation(**asdict(selection), packed_ids=pack_ids(found.items), is_all=found.next is None)
     return pages.redirect(saved.save(kept))
 
 
@@ -75,7 +73,7 @@ def find_what_to_cancel() -> Response:
 @signed_in
 def read_cancellation(search_id: str) -> Response:
     """What would be cancelled, or what has become of it; by POST with numbers and texts."""
-    asked = _load(search_id)
+    asked = saved.load_as(Cancellation, search_id)
     return show_unknown() if asked is None else _show(search_id, asked)
 
 
@@ -83,7 +81,7 @@ def read_cancellation(search_id: str) -> Response:
 @signed_in_for(_LONG_SECONDS)
 def confirm_cancellation(search_id: str) -> Response:
     """Cancel what the preview has shown, for a reason. Who has an older look at it is told what was done meanwhile."""
-    asked = _load(search_id)
+    asked = saved.load_as(Cancellation, search_id)
     if asked is None:
         return show_unknown()
     try:
@@ -123,11 +121,6 @@ def _begin(search_id: str, asked: Cancellation, by: Actor) -> str | None:
 
 def _find_confirmations(notes: Sequence[Audit]) -> Sequence[Audit]:
     return [each for each in notes if each.action == _CONFIRM]
-
-
-def _load(search_id: str) -> Cancellation | None:
-    found = saved.load(search_id)
-    return found.asked if found is not None and isinstance(found.asked, Cancellation) else None
 
 
 def _show(search_id: str, asked: Cancellation, status: int = 200, **values: Any) -> Response:

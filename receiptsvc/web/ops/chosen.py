@@ -26,14 +26,25 @@ from receiptsvc.web.schemas import receipts as schemas
 
 PREVIEW = "preview"  # the action of the form that chooses
 
-_ACTIONS = {"retry": GroupAction.RETRY, "dismiss": GroupAction.DISMISS}
-POSSIBLE_BY_WORD = {word: POSSIBLE[action] for word, action in _ACTIONS.items()}
-
-_SCHEMAS = {"retry": schemas.Retry, "dismiss": schemas.Dismissal}  # of the reason
 _MAX_TICKED = 500
 _EXAMPLES = 10
 _SHARE = 0.4  # of a page's time that is spent on slices: one more may be under way by then
 _GAPS = 0.2, 2.0  # seconds before the page goes on by itself: in a round, and before the next one
+
+
+class _Verb(NamedTuple):
+    """What can be done. `schema`: of its reason."""
+
+    action: GroupAction
+    schema: type[ma.Schema]
+    participle: str
+
+
+_VERBS = {  # by their words in the form
+    "retry": _Verb(GroupAction.RETRY, schemas.Retry, "retried"),
+    "dismiss": _Verb(GroupAction.DISMISS, schemas.Dismissal, "dismissed"),
+}
+POSSIBLE_BY_WORD = {word: POSSIBLE[verb.action] for word, verb in _VERBS.items()}
 
 
 class Choice(NamedTuple):
@@ -46,21 +57,21 @@ class Choice(NamedTuple):
 
 def choose(where: ReceiptFilter) -> str:
     """Fix what the form chooses among what a filter finds; the address of its preview. Raises ValidationError."""
-    word = request.form.get("do", "")
-    if word not in _ACTIONS:
+    verb = _VERBS.get(request.form.get("do", ""))
+    if verb is None:
         raise ma.ValidationError({"do": ["Choose what is to be done."]})
     reason = request.form.get("reason", "").strip()
-    if not reason and word == "dismiss":
-        raise ma.ValidationError({"reason": ["Say why: it is kept with your name."]})
-    body = _SCHEMAS[word]().load({"reason": reason} if reason else {})
-    possible = POSSIBLE[_ACTIONS[word]]
+    if not reason and verb.action is GroupAction.DISMISS:
+        raise ma.ValidationError({"reason": [pages.NO_REASON]})
+    body = verb.schema().load({"reason": reason} if reason else {})
+    possible = POSSIBLE[verb.action]
     if request.form.get("which") == "all":
         possible = tuple(each for each in possible if each in where.outcomes or not where.outcomes)
-        choice = _choose_all(replace(where, outcomes=possible), word)
+        choice = _choose_all(replace(where, outcomes=possible), verb)
     else:
-        choice = _choose_ticked(possible, word)
+        choice = _choose_ticked(possible, verb)
     chosen = Chosen(
-        action=_ACTIONS[word].value,
+        action=verb.action.value,
         reason=body.get("reason"),
         outcomes=tuple(possible),
         packed_ids=pack_ids(choice.receipt_ids),
@@ -74,13 +85,13 @@ def choose(where: ReceiptFilter) -> str:
 @signed_in
 def act_on_chosen(search_id: str) -> Response:
     """What is going to be done, how far that is, or what was done; by POST some more of it is done first."""
-    found = saved.load(search_id)
-    if found is None or not isinstance(found.asked, Chosen):
+    asked = saved.load_as(Chosen, search_id)
+    if asked is None:
         why = "This choice is no longer kept: it is for 30 days. What was done then stands in the audit."
         return pages.render("refused.html", 404, why=why)
     if request.form.get("action") not in {"go", "undo"}:
-        return _show(search_id, found.asked)
-    asked, is_undo = found.asked, request.form["action"] == "undo"
+        return _show(search_id, asked)
+    is_undo = request.form["action"] == "undo"
     try:
         bulk_actions.act_on_group(
             context.database(),
@@ -95,17 +106,17 @@ def act_on_chosen(search_id: str) -> Response:
     return pages.redirect(f"receipts/chosen/{search_id}")
 
 
-def _choose_all(where: ReceiptFilter, word: str) -> Choice:
+def _choose_all(where: ReceiptFilter, verb: _Verb) -> Choice:
     if not where.outcomes:
-        raise ma.ValidationError({"which": [f"What this filter finds can't be {_participle(word)}."]})
+        raise ma.ValidationError({"which": [f"What this filter finds can't be {verb.participle}."]})
     with context.database().reading() as session:
         receipt_ids, is_all = receipt_groups.choose(session, where, seconds=deadlines.SECONDS * _SHARE)
     if not receipt_ids:
-        raise ma.ValidationError({"which": [f"Nothing that this filter finds can be {_participle(word)}."]})
+        raise ma.ValidationError({"which": [f"Nothing that this filter finds can be {verb.participle}."]})
     return Choice(receipt_ids, is_all)
 
 
-def _choose_ticked(possible: Sequence[str], word: str) -> Choice:
+def _choose_ticked(possible: Sequence[str], verb: _Verb) -> Choice:
     named = request.form.getlist("receipt")
     ticked = {identifier for identifier in (ids.parse("rcp", each) for each in named) if identifier is not None}
     if not ticked:
@@ -116,7 +127,7 @@ def _choose_ticked(possible: Sequence[str], word: str) -> Choice:
         entries = receipts.find_entries(session, ticked)
     fit = [entry.row.id for entry in entries if entry.outcome in possible]
     if not fit:
-        raise ma.ValidationError({"which": [f"None of those that were ticked can be {_participle(word)} any more."]})
+        raise ma.ValidationError({"which": [f"None of those that were ticked can be {verb.participle} any more."]})
     return Choice(fit, unfit=len(ticked) - len(fit))
 
 
@@ -151,7 +162,3 @@ def _find_gap(progress: Progress) -> float | None:
 
 def _group_of(search_id: str, asked: Chosen) -> Group:
     return Group(id=search_id, receipt_ids=PackedIds(asked.packed_ids), outcomes=asked.outcomes)
-
-
-def _participle(word: str) -> str:
-    return {"retry": "retried", "dismiss": "dismissed"}[word]

@@ -51,8 +51,7 @@ def narrow_messages() -> Response:
     if pages.reveals():
         return show_messages(MessageFilter())
     of = request.form.get("of", "")
-    found = saved.load(of)
-    before = found.asked if found is not None and isinstance(found.asked, MessageFilter) else MessageFilter()
+    before = saved.load_as(MessageFilter, of) or MessageFilter()
     try:
         where = _read_form(request.form, before)
     except ma.ValidationError as error:

@@ -37,6 +37,7 @@ from receiptsvc.web.ops import cookies, cross_site, display, incident, static_fi
 PREFIX = "/ops"
 SCOPE = "ops"  # of the API keys that open the page
 REVEAL = "reveal"
+NO_REASON = "Say why: it is kept with your name."
 
 NAVIGATION = (  # on every page, in this order: an address below /ops/, and its name
     ("problems", "Problems"),

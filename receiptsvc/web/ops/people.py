@@ -94,15 +94,15 @@ def _read_form(number: str) -> tuple[Pair, Actor]:
     """Whom to suppress or allow for which sender, and who says so, and why. Raises ValidationError."""
     given = {name: request.form.get(name, "").strip() or None for name in ("originator", "reason")}
     if given["reason"] is None:
-        raise ma.ValidationError({"reason": ["Say why: it is kept with your name."]})
+        raise ma.ValidationError({"reason": [pages.NO_REASON]})
     asked = Stop().load({"recipient": number, **given})
     pair = Pair(asked["recipient"], numbers.fold_originator(asked["originator"]))
     return pair, Actor(actor=viewer().actor, reason=asked["reason"])
 
 
 def _load(search_id: str) -> str | None:
-    found = saved.load(search_id)
-    return found.asked.number if found is not None and isinstance(found.asked, Person) else None
+    asked = saved.load_as(Person, search_id)
+    return asked.number if asked is not None else None
 
 
 def _show(search_id: str, number: str, status: int = 200, **values: Any) -> Response:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import marshmallow as ma
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain.errors import Refused
-from receiptsvc.domain.problems import Kind, State
+from receiptsvc.domain.problems import Kind, State, refuse
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.models import ProblemRow
 from receiptsvc.store.health import problems
@@ -22,25 +23,26 @@ from receiptsvc.web.ops import pages, saved
 from receiptsvc.web.ops.pages import blueprint, signed_in
 from receiptsvc.web.schemas.sending import OptionalReason
 
-_Action = Callable[[Session, UUID, Actor, datetime], ProblemRow | None]
+
+class _Action(NamedTuple):
+    """What can be said of a problem. `words`: of its button; `to`: the state that the problem comes into."""
+
+    words: str
+    to: State
+    do: Callable[[Session, UUID, Actor, datetime], ProblemRow | None]
+
 
 _ACTIONS: Mapping[str, _Action] = {
-    "acknowledge": problems.acknowledge,
-    "resolve": problems.resolve,
-    "reopen": problems.reopen,
+    "acknowledge": _Action("I am working on it", State.ACKNOWLEDGED, problems.acknowledge),
+    "resolve": _Action("Mark as resolved", State.RESOLVED, problems.resolve),
+    "reopen": _Action("Open it again", State.OPEN, problems.reopen),
 }
-_WORDS = {"acknowledge": "I am working on it", "resolve": "Mark as resolved", "reopen": "Open it again"}
 _OF_KIND = {
     Kind.UNMAPPED: "unmapped receipts",
     Kind.QUARANTINED: "quarantined receipts",
     Kind.DEAD: "receipts on which work failed",
     Kind.UNMATCHED: "unmatched receipts",
     Kind.OVERDUE: "messages without a final report",
-}
-_POSSIBLE = {
-    State.OPEN: ("acknowledge", "resolve"),
-    State.ACKNOWLEDGED: ("resolve", "reopen"),
-    State.RESOLVED: ("reopen",),
 }
 
 
@@ -81,7 +83,7 @@ def _act(identifier: UUID, action: _Action) -> Response:
         body = OptionalReason().load({"reason": reason} if reason else {})
         with context.database().transaction() as session:
             by = Actor(actor=pages.viewer().actor, reason=body.get("reason"))
-            row = action(session, identifier, by, context.now())
+            row = action.do(session, identifier, by, context.now())
     except ma.ValidationError as error:
         return _respond(identifier, 422, faults=by_path(error.messages), reason=reason)
     except Refused as refused:
@@ -109,7 +111,8 @@ def _respond(identifier: UUID, status: int, **values: object) -> Response:
 
 def _render(story: ProblemStory, status: int = 200, **values: object) -> Response:
     subject = ids.public(problems.PREFIX, story.row.id)
-    possible = {name: _WORDS[name] for name in _POSSIBLE[State(story.row.state)]}
+    state = State(story.row.state)
+    possible = {name: action.words for name, action in _ACTIONS.items() if refuse(state, action.to, None) is None}
     values = {"faults": {}, "reason": "", "refused": None, "open_all": _open_words(story)} | values
     return pages.render(
         "problem.html", status, about=subject, id=subject, problem=story, row=story.row, possible=possible, **values

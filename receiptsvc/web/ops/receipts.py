@@ -60,8 +60,7 @@ def narrow_receipts() -> Response:
     if request.form.get("action"):
         return answer(PARKED)
     of = request.form.get("of", "")
-    found = saved.load(of)
-    before = found.asked if found is not None and isinstance(found.asked, ReceiptFilter) else PARKED
+    before = saved.load_as(ReceiptFilter, of) or PARKED
     try:
         where = _read_form(request.form, before)
     except ma.ValidationError as error:

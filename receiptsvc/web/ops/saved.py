@@ -4,6 +4,7 @@ So are receipts that were chosen for an action: whoever opens them sees how far 
 """
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from receiptsvc import ids
 from receiptsvc.store.access import searches
@@ -12,6 +13,8 @@ from receiptsvc.web.ops import pages, terms
 from receiptsvc.web.ops.terms import Asked, Batch, Cancellation, Chosen, Person, Saved
 
 PREFIX = "srch"
+
+Kind = TypeVar("Kind", bound=Asked)
 
 _FOLDERS: Mapping[type[Asked], str] = {  # of what is no list
     Person: "people",
@@ -41,3 +44,9 @@ def load(public_id: str) -> Saved | None:
     with pages.reading() as session:
         found = searches.find(session, search_id, context.now())
     return terms.read(found) if found is not None else None
+
+
+def load_as(kind: type[Kind], public_id: str) -> Kind | None:
+    """The same, if what it asks for is of this kind; else None."""
+    found = load(public_id)
+    return found.asked if found is not None and isinstance(found.asked, kind) else None

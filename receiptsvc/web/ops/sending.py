@@ -19,8 +19,6 @@ from receiptsvc.web.ops import lists, pages
 from receiptsvc.web.ops.pages import blueprint, signed_in
 from receiptsvc.web.schemas import sending as schemas
 
-NO_REASON = "Say why: it is kept with your name."
-
 _PAUSED_ALREADY = "Nothing was done: somebody else had paused sending already. Who did it, and the reason, stay."
 _NOT_PAUSED = "Nothing was done: sending was not paused any more."
 
@@ -50,7 +48,7 @@ def read_reason() -> str:
     """The reason that a form gives, by the API's rules. Raises ValidationError; also without one."""
     typed = request.form.get("reason", "").strip()
     if not typed:
-        raise ma.ValidationError({"reason": [NO_REASON]})
+        raise ma.ValidationError({"reason": [pages.NO_REASON]})
     reason: str = schemas.Pause().load({"reason": typed})["reason"]
     return reason
 

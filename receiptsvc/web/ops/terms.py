@@ -36,15 +36,18 @@ class Person:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cancellation(CancelSelection):
-    """Messages that somebody means to cancel, as they were found. `is_all`: whether no others fitted."""
+    """Messages that somebody means to cancel, as they were found. `is_all`: whether no others fitted.
 
-    message_hex: str  # their ids, one after the other: of ten thousand as a list it would take twice as long
+    `packed_ids`: as `pack_ids` has them.
+    """
+
+    packed_ids: str
     is_all: bool
 
     @property
     def message_ids(self) -> Sequence[UUID]:
         """The messages."""
-        return [UUID(self.message_hex[at : at + _HEX]) for at in range(0, len(self.message_hex), _HEX)]
+        return PackedIds(self.packed_ids)[:]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,7 +115,6 @@ _KINDS: Mapping[str, type[Asked]] = {
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 _ID_BYTES = 16
 _TIMES = ("since", "until", "changed_since")
-_HEX = 32  # digits of an id
 _READERS: Mapping[str, Callable[[Any], Any]] = {  # of values that are no texts, numbers or lists of texts
     **dict.fromkeys(_TIMES, datetime.fromisoformat),
     "order": Order,
@@ -137,9 +139,9 @@ def read(terms: Mapping[str, Any]) -> Saved | None:
         return None
 
 
-def pack_ids(receipt_ids: Sequence[UUID]) -> str:
+def pack_ids(identifiers: Sequence[UUID]) -> str:
     """Many ids as one text: as a list of texts they would be twice as long."""
-    return b64encode(b"".join(each.bytes for each in receipt_ids)).decode()
+    return b64encode(b"".join(each.bytes for each in identifiers)).decode()
 
 
 class PackedIds(Sequence[UUID]):

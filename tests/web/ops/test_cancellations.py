@@ -16,7 +16,7 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Audit, Message, OpsSearch
 from receiptsvc.store.messages import operator_actions, transitions
 from receiptsvc.store.outbound import claims
-from receiptsvc.web.ops import cancellations
+from receiptsvc.web.ops import cancellations, terms
 from tests.support import rows, work
 from tests.support.reader import Reader
 from tests.support.rows import seconds
@@ -226,8 +226,8 @@ def test_under_load_the_previews_count_is_what_then_happens(
     confirmed = audits(database, "confirm")[0].details["count"]
     named = [one for audit in audits(database, "cancel") for one in audit.details["messages"]]
     with database.reading() as session:
-        kept = session.scalars(select(OpsSearch)).one().terms["asked"]["message_hex"]
-    previewed = {ids.public("msg", UUID(kept[at : at + 32])) for at in range(0, len(kept), 32)}
+        kept = session.scalars(select(OpsSearch)).one().terms["asked"]["packed_ids"]
+    previewed = {ids.public("msg", each) for each in terms.PackedIds(kept)}
     assert len(previewed) == int(found)
     assert set(named) <= previewed
     now = statuses(database)
