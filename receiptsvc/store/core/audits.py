@@ -5,13 +5,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, Text, cast, func, select
 from sqlalchemy.orm import Session
 
 from receiptsvc.store.core import bulk
-from receiptsvc.store.core.keyset import Scan, scan
+from receiptsvc.store.core.keyset import MAX_PAGES_SCANNED, Scan, scan
 from receiptsvc.store.core.models import Audit
 from receiptsvc.store.core.paging import MAX_ROWS, Page
+
+PROCESSES = ("worker", "rebuild", "service")  # our own, as audits name them
+
+_MAX_PAGES = 100  # of rows, among which those of people are looked for: our processes write many more
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,13 +35,17 @@ class AuditKey(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditFilter:
-    """Which audits to list: those that fit every given field, whole. `since` ≤ their time < `until`."""
+    """Which audits to list: those that fit every given field, whole. `since` ≤ their time < `until`.
+
+    `is_by_people`: without those of our own processes.
+    """
 
     subject: str | None = None
     actor: str | None = None
     action: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    is_by_people: bool = False
 
 
 def write(
@@ -65,6 +73,27 @@ def read(session: Session, *subjects: str, limit: int = MAX_ROWS) -> Sequence[Au
     return sorted(found, key=lambda audit: (audit.at, audit.id))
 
 
+def find_since(
+    session: Session, subjects: Collection[str], action: str, since: datetime, *, limit: int
+) -> Sequence[Audit]:
+    """The audits of an action on these subjects since a time, `limit` of each at most, the newest first."""
+    if not subjects:
+        return []
+    given = bulk.listed(session, subjects)  # each has a range of an index, which one condition for all need not use
+    its_audits = (
+        select(Audit.id)
+        .where(Audit.subject == given.c.value, Audit.action == action, Audit.at >= since)
+        .order_by(Audit.at.desc(), Audit.id.desc())
+        .limit(limit)
+        .correlate(given)
+        .subquery()
+    )
+    ids = select(func.aggregate_strings(cast(its_audits.c.id, Text), ",")).scalar_subquery()
+    found = {int(each) for text in session.scalars(select(ids).select_from(given)) if text for each in text.split(",")}
+    audits = session.scalars(select(Audit).where(Audit.id.in_(found))) if found else ()
+    return sorted(audits, key=lambda audit: (audit.at, audit.id), reverse=True)
+
+
 def find_all(session: Session, subject: str, action: str) -> Sequence[Audit]:
     """All audits of an action on a subject, the oldest first. For a subject that has a bounded number of them."""
     query = select(Audit).where(Audit.subject == subject, Audit.action == action)
@@ -75,17 +104,21 @@ def list_audits(
     session: Session, where: AuditFilter, *, limit: int, after: AuditKey | None = None
 ) -> Page[Audit, AuditKey]:
     """Audits, the newest first. A short or empty page need not be the last one: see `keyset`."""
+    filters: list[ColumnElement[bool]] = [
+        column == value
+        for column, value in ((Audit.actor, where.actor), (Audit.action, where.action))
+        if value is not None
+    ]
+    if where.is_by_people:
+        filters.append(Audit.actor.not_in(PROCESSES))
     plan = Scan(
         order=(Audit.at, Audit.id),
         branches=[[]],
         equals=[[(Audit.subject, where.subject)]] if where.subject is not None else (),
         since=where.since,
         until=where.until,
-        filters=[
-            column == value
-            for column, value in ((Audit.actor, where.actor), (Audit.action, where.action))
-            if value is not None
-        ],
+        filters=filters,
+        max_pages=_MAX_PAGES if where.is_by_people else MAX_PAGES_SCANNED,
     )
     page = scan(session, plan, limit=limit, after=after)
     found = session.scalars(select(Audit).where(Audit.id.in_([serial for _, serial in page.keys])))

@@ -123,6 +123,14 @@ def among(session: Session, column: InstrumentedAttribute[Any], values: Collecti
     return column == any_(literal(list(values), ARRAY(column.type)))
 
 
+def listed(session: Session, values: Collection[str]) -> TableValuedAlias:
+    """Texts as a table with the column `value`: one parameter, however many."""
+    if is_sqlite(session):
+        return func.json_each(json.dumps(list(values))).table_valued(column("value", Text))
+    array = cast(literal(json.dumps(list(values)), Text), JSON)
+    return func.json_array_elements_text(array).table_valued(column("value", Text))
+
+
 def _group_by_columns(rows: Iterable[_Row]) -> Iterable[Sequence[_Row]]:
     """The rows in groups that have the same columns."""
     groups: dict[tuple[str, ...], list[_Row]] = defaultdict(list)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import BoundedSemaphore
-from time import sleep, time
+from time import monotonic, sleep
 from typing import Any
 
 import psycopg
@@ -51,6 +51,7 @@ class Database:
         pool_size: int = 5,
         busy_seconds: float = 5.0,
         is_worker: bool = False,
+        keeps_callbacks: bool = False,
         may_create: bool = False,
         limits: TimeLimits | None = time_limits.REQUEST,
         max_writers: int | None = None,
@@ -59,8 +60,9 @@ class Database:
 
         Raises OSError if `may_create` and the folder or the file can't be made.
 
-        `is_worker`: its transactions are long, so it never shares a slot of the counters with a process that keeps
-        callbacks. `may_create`: for the migrations: make SQLite's file if there is none. Otherwise that is an outage.
+        `is_worker`: its connections are named so. `keeps_callbacks`: it never shares a slot of the counters with a
+        worker or a command, whose transactions are long, or may be suspended.
+        `may_create`: for the migrations: make SQLite's file if there is none. Otherwise that is an outage.
         `limits`: of its transactions on PostgreSQL, unless one has its own; None: none.
         `max_writers`: how many transactions that write may be open at once, so that reading finds a connection.
         """
@@ -68,7 +70,7 @@ class Database:
         # The slot that this process adds to in the counters: a shared slot costs time, not correctness.
         self._busy_seconds = busy_seconds
         self._writers = None if max_writers is None else BoundedSemaphore(max_writers)
-        self.slot = secrets.randbelow(64) + 64 * is_worker
+        self.slot = secrets.randbelow(64) + 64 * (not keeps_callbacks)
         self.clock = Clock()
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         # Called after a commit that has made work for the workers, with its topics.
@@ -109,6 +111,7 @@ class Database:
             if self.is_sqlite
             else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         )
+        self.limits = limits
         self._engine = self._engine.execution_options(**{_LIMITS: limits})
         self._reading = self._engine.execution_options(**options)
         self._single = self._reading if self.is_sqlite else self._engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -163,8 +166,10 @@ class Database:
         much as the statement.
         """
         self._files.check()
+        began = monotonic()
         with self._translated_errors(), self._single.connect() as connection:
             yield connection
+        self.clock.waited(monotonic() - began)
 
     def sqlite_version(self) -> int:
         """A number that changes when another connection has committed, on SQLite only. It costs some microseconds.
@@ -200,11 +205,17 @@ class Database:
         try:
             yield
         except (PoolTimeout, psycopg.Error) as error:  # psycopg's own: of a command that SQLAlchemy did not send
-            raise database_faults.unavailable(error, self._url) from error
+            raise self._unavailable(error) from error
         except DBAPIError as error:
             if error.connection_invalidated or outages.is_outage(error.orig):
-                raise database_faults.unavailable(error, self._url) from error
+                raise self._unavailable(error) from error
             raise
+
+    def _unavailable(self, error: Exception) -> StorageUnavailable:
+        fault = database_faults.unavailable(error, self._url)
+        if fault.kind is not None:  # what has no name passes, and others can use the database meanwhile
+            self.clock.was_away()
+        return fault
 
     def _begin_postgresql(self, connection: Connection) -> None:
         options = connection.get_execution_options()
@@ -212,7 +223,7 @@ class Database:
         if limits is not None and options.get("isolation_level") != "AUTOCOMMIT":
             reads = "ISOLATION LEVEL REPEATABLE READ READ ONLY" if options.get("postgresql_readonly") else ""
             driver: Any = connection.connection.driver_connection
-            sent_at = time()
+            sent_at = monotonic()
             self.clock.measured(sent_at, time_limits.begin(driver, limits.begin_command(reads)))
 
     def let_others_write(self) -> None:

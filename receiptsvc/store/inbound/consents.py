@@ -8,6 +8,7 @@ what was recorded before a person allowed messages again is settled.
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -60,6 +61,11 @@ def follow(session: Session, receipt_ids: Collection[UUID], actor: str, now: dat
         suppressions.lock(session, {pair.recipient for pair in new})
         being_recorded = {pair: [word._replace(recorded_at=None) for word in words] for pair, words in new.items()}
         apply(session, weigh(session, being_recorded), actor, now)
+
+
+def find_refused(session: Session, number: str) -> Mapping[Pair, UUID]:
+    """Which senders a person's words refuse, each with the reply that is the reason."""
+    return weigh(session, _read(session, Reply.sender == number)).refused
 
 
 def weigh(session: Session, given: Words) -> Verdict:
@@ -138,9 +144,9 @@ def _read(session: Session, condition: ColumnElement[bool]) -> dict[Pair, list[W
         )
         .outerjoin(Message, Message.id == Reply.message_id)
         .where(condition, text(f"({WORDS})"))
-        .order_by(Reply.id)
     )
-    return _words_of(session.execute(query))
+    # Sorted here: where a page reads along indexes in their order, the database would read all replies for it.
+    return _words_of(sorted(session.execute(query), key=attrgetter("id")))
 
 
 def _words_of(replies: Iterable[RecordedReply | Row[Any]]) -> dict[Pair, list[Word]]:

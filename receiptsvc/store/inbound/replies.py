@@ -19,8 +19,8 @@ from receiptsvc.domain.messages import Reply as InboundReply
 from receiptsvc.store.core import audits, bulk, locks
 from receiptsvc.store.core.locks import Lock
 from receiptsvc.store.core.models import RECIPIENT_END, InboxRow, Message, Reply
-from receiptsvc.store.core.paging import Page, cut
-from receiptsvc.store.inbox import pending
+from receiptsvc.store.core.paging import Page
+from receiptsvc.store.inbox import callbacks
 from receiptsvc.store.inbox.pending import ClaimedReceipt
 from receiptsvc.store.messages import activity, change_feed
 
@@ -130,11 +130,13 @@ class RecordedReply(NamedTuple):
 def find_recorded(
     session: Session, *, limit: int, after: UUID | None = None, is_locked: bool = False
 ) -> Page[RecordedReply, UUID]:
-    """The next replies in the order of ids. `is_locked`: till the commit, so that they can be corrected."""
+    """The next replies in the order of ids, fewer than `limit` where their callbacks are long.
+
+    `is_locked`: till the commit, so that they can be corrected.
+    """
     own = [getattr(Reply, name) for name in RecordedReply._fields[:-2]]
-    kept = pending.callback_columns(InboxRow)
     query = (
-        select(*own, Message.originator, *kept)
+        select(*own, Message.originator, InboxRow.id, callbacks.size_of(InboxRow))
         .join(InboxRow, InboxRow.id == Reply.receipt_id)
         .outerjoin(Message, Message.id == Reply.message_id)
     )
@@ -143,8 +145,14 @@ def find_recorded(
     if is_locked:
         query = query.with_for_update(of=Reply)
     rows = session.execute(query.order_by(Reply.id).limit(limit + 1)).all()
-    recorded = [RecordedReply._make([*row[: -len(kept)], Callback._make(row[-len(kept) :])]) for row in rows]
-    return cut(recorded, limit, lambda reply: reply.id)
+    page = callbacks.cut_to_size(rows, limit, lambda row: row[0])
+    kept = callbacks.load(session, {carrier_id for *_, carrier_id, _ in page.items})
+    recorded = [
+        RecordedReply._make([*columns, kept[carrier_id]])
+        for *columns, carrier_id, _ in page.items
+        if carrier_id in kept
+    ]
+    return Page(items=recorded, next=page.next)
 
 
 def read_again(session: Session, recorded: RecordedReply, reply: InboundReply, rules: ReplyRules) -> RecordedReply:

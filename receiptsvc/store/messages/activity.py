@@ -1,12 +1,13 @@
-"""Conversation activity: when each conversation was first and last active, in one small row.
+"""Conversation activity: when each conversation was first and last active, and by how much, in one small row.
 
 Only accepted messages and replies are activity. Receipts are not: a campaign has millions of them for one conversation.
 So its row is written once for each sending request, late in the transaction, and requests that share a clientRef wait
 for each other's last step only.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -18,11 +19,20 @@ from receiptsvc.store.core.models import ConversationActivity, Message, Reply
 
 
 class Activity(NamedTuple):
-    """When a conversation was active. `last_from_recipient`: None if a message and a reply share the last time."""
+    """When a conversation was active, and by how much.
+
+    `last_from_recipient`: None if a message and a reply share the last time.
+    """
 
     first_at: datetime
     last_at: datetime
+    messages: int
+    replies: int
     last_from_recipient: bool | None
+
+
+_NEVER = datetime.fromtimestamp(0, UTC)  # until a row that is made to be locked has its own
+_NOTHING: tuple[datetime | None, datetime | None, int] = (None, None, 0)
 
 
 class Difference(NamedTuple):
@@ -34,10 +44,13 @@ class Difference(NamedTuple):
 
 
 def touch(session: Session, conversation_ids: Iterable[UUID], at: datetime, *, is_reply: bool) -> None:
-    """Record that these conversations were active at this time; a later time that is stored already stays."""
+    """Record a message, or reply, of each of these conversations; a later time that is stored already stays."""
     values = {"first_at": at, "last_at": at, "last_from_recipient": is_reply}
     # In the order of ids, so that two transactions can't deadlock.
-    rows = [{"id": conversation_id, **values} for conversation_id in sorted(set(conversation_ids))]
+    rows = [
+        {"id": conversation_id, **values, "messages": 0 if is_reply else count, "replies": count if is_reply else 0}
+        for conversation_id, count in sorted(Counter(conversation_ids).items())
+    ]
     bulk.execute_all(session, _merge_statement(session), ConversationActivity, rows)
 
 
@@ -59,6 +72,8 @@ def find_differences(session: Session, conversation_ids: Collection[UUID]) -> li
         ConversationActivity.id,
         ConversationActivity.first_at,
         ConversationActivity.last_at,
+        ConversationActivity.messages,
+        ConversationActivity.replies,
         ConversationActivity.last_from_recipient,
     )
     rows = session.execute(query.where(bulk.among(session, ConversationActivity.id, conversation_ids)))
@@ -78,29 +93,29 @@ def repair(session: Session, conversation_ids: Collection[UUID]) -> None:
     """
     if not conversation_ids:
         return
+    # A missing row is made first: one that others make meanwhile would count what is counted here as well.
+    none = {"first_at": _NEVER, "last_at": _NEVER, "last_from_recipient": False, "messages": 0, "replies": 0}
+    bulk.execute_all(
+        session,
+        bulk.upsert(session, ConversationActivity).on_conflict_do_nothing(index_elements=["id"]),
+        ConversationActivity,
+        [{"id": conversation_id, **none} for conversation_id in sorted(conversation_ids)],
+    )
     query = (
         select(ConversationActivity.id)
         .where(bulk.among(session, ConversationActivity.id, conversation_ids))
         .order_by(ConversationActivity.id)
     )
-    locked = set(session.scalars(query.with_for_update()))
+    session.execute(query.with_for_update()).all()
     actual = _derive(session, conversation_ids)  # read after the lock, so that it sees all that was written before it
-    rows = [
-        {
-            "id": conversation_id,
-            "first_at": activity.first_at,
-            "last_at": activity.last_at,
-            "last_from_recipient": bool(activity.last_from_recipient),
-        }
-        for conversation_id, activity in sorted(actual.items())
-    ]
-    empty = locked - actual.keys()
+    empty = set(conversation_ids) - actual.keys()
     if empty:
         session.execute(delete(ConversationActivity).where(bulk.among(session, ConversationActivity.id, empty)))
-    bulk.update_all(session, ConversationActivity, "id", [row for row in rows if row["id"] in locked])
-    bulk.execute_all(
-        session, _merge_statement(session), ConversationActivity, [row for row in rows if row["id"] not in locked]
-    )
+    rows = [
+        {"id": conversation_id, **activity._asdict(), "last_from_recipient": bool(activity.last_from_recipient)}
+        for conversation_id, activity in sorted(actual.items())
+    ]
+    bulk.update_all(session, ConversationActivity, "id", rows)
 
 
 def _merge_statement(session: Session) -> bulk.Upsert:
@@ -119,17 +134,19 @@ def _merge_statement(session: Session) -> bulk.Upsert:
                 (new.last_at >= ConversationActivity.last_at, new.last_from_recipient),
                 else_=ConversationActivity.last_from_recipient,
             ),
+            "messages": ConversationActivity.messages + new.messages,
+            "replies": ConversationActivity.replies + new.replies,
         },
     )
 
 
 def _derive(session: Session, conversation_ids: Collection[UUID]) -> dict[UUID, Activity]:
     """The activity by messages and replies, read from indexes that begin with the conversation."""
-    message_times, reply_times = (
+    messages, replies = (
         {
             row[0]: row[1:]
             for row in session.execute(
-                select(model.conversation_id, func.min(at), func.max(at))
+                select(model.conversation_id, func.min(at), func.max(at), func.count())
                 .where(bulk.among(session, model.conversation_id, conversation_ids))
                 .group_by(model.conversation_id)
             )
@@ -137,18 +154,24 @@ def _derive(session: Session, conversation_ids: Collection[UUID]) -> dict[UUID, 
         for model, at in ((Message, Message.created_at), (Reply, Reply.received_at))
     )
     activities: dict[UUID, Activity] = {}
-    for each in message_times.keys() | reply_times.keys():
-        times = [*message_times.get(each, ()), *reply_times.get(each, ())]
-        sent_at, replied_at = message_times.get(each, (None, None))[1], reply_times.get(each, (None, None))[1]
-        if sent_at == replied_at:
-            last_from_recipient = None
-        else:
-            last_from_recipient = sent_at is None or (replied_at is not None and replied_at > sent_at)
-        activities[each] = Activity(min(times), max(times), last_from_recipient)
+    for each in messages.keys() | replies.keys():
+        first_sent_at, sent_at, sent = messages.get(each, _NOTHING)
+        first_replied_at, replied_at, replied = replies.get(each, _NOTHING)
+        activities[each] = Activity(
+            first_at=min(at for at in (first_sent_at, first_replied_at) if at is not None),
+            last_at=max(at for at in (sent_at, replied_at) if at is not None),
+            messages=sent,
+            replies=replied,
+            last_from_recipient=None if sent_at == replied_at else _is_after(replied_at, sent_at),
+        )
     return activities
+
+
+def _is_after(replied_at: datetime | None, sent_at: datetime | None) -> bool:
+    return sent_at is None or (replied_at is not None and replied_at > sent_at)
 
 
 def _is_same(stored: Activity | None, actual: Activity | None) -> bool:
     if stored is not None and actual is not None and actual.last_from_recipient is None:
-        return stored[:2] == actual[:2]
+        return stored[:-1] == actual[:-1]
     return stored == actual

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, exists, func, select
+from sqlalchemy import ColumnElement, Row, Select, exists, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from receiptsvc import ids
@@ -19,8 +19,8 @@ from receiptsvc.domain.messages import Callback, Receipt
 from receiptsvc.domain.statuses import Effect, Report
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.models import Audit, InboxRow, OutcomeRow, Transition
-from receiptsvc.store.core.paging import Page, cut
-from receiptsvc.store.inbox import counters, pending
+from receiptsvc.store.core.paging import Page
+from receiptsvc.store.inbox import callbacks, counters
 from receiptsvc.store.messages import hourly_counts, transitions
 
 ReadReceipts: TypeAlias = Callable[[Callback, datetime], Sequence[Receipt | Unreadable]]  # of a `CallbackReader`
@@ -40,9 +40,13 @@ class RecordedReceipt(NamedTuple):
 
 
 def find_current(session: Session, *, limit: int, after: int | None = None) -> Page[RecordedReceipt, int]:
-    """Receipts with a transition that is not superseded, in the order of transition ids; no dismissed receipts."""
+    """Receipts with a transition that is not superseded, in the order of transition ids; no dismissed receipts.
+
+    They are fewer than `limit` where their callbacks are long.
+    """
     query = _select_current().where(Transition.id > (after or 0)).order_by(Transition.id).limit(limit + 1)
-    return cut(_read(session, query), limit, lambda receipt: receipt.transition_id)
+    page = callbacks.cut_to_size(session.execute(query).all(), limit, lambda row: row[0].id)
+    return Page(items=_read(session, page.items), next=page.next)
 
 
 def find_among(session: Session, receipt_ids: Collection[UUID], *, max_bytes: int) -> list[RecordedReceipt]:
@@ -50,7 +54,7 @@ def find_among(session: Session, receipt_ids: Collection[UUID], *, max_bytes: in
     if not receipt_ids:
         return []
     query = _select_current(max_bytes).where(bulk.among(session, Transition.receipt_id, receipt_ids))
-    return _read(session, query.order_by(Transition.receipt_id.desc()))
+    return _read(session, session.execute(query.order_by(Transition.receipt_id.desc())).all())
 
 
 def read_again(recorded: RecordedReceipt, read_receipts: ReadReceipts) -> Receipt | None:
@@ -64,23 +68,24 @@ def read_again(recorded: RecordedReceipt, read_receipts: ReadReceipts) -> Receip
 
 def find_of(session: Session, receipt_id: UUID) -> RecordedReceipt | None:
     """The same of one receipt; None if it has none, or is dismissed."""
-    return next(iter(_read(session, _select_current().where(Transition.receipt_id == receipt_id))), None)
+    found = session.execute(_select_current().where(Transition.receipt_id == receipt_id)).all()
+    return next(iter(_read(session, found)), None)
 
 
 def _select_current(max_bytes: int | None = None) -> Select[*tuple[Any, ...]]:
     carrier = aliased(InboxRow)  # the row that holds the bytes
+    size = callbacks.size_of(carrier)
     query = (
-        select(Transition, InboxRow.part, *pending.callback_columns(carrier))
+        select(Transition, InboxRow.part, carrier.id, size)
         .join(InboxRow, InboxRow.id == Transition.receipt_id)
         .join(carrier, carrier.id == func.coalesce(InboxRow.callback_id, InboxRow.id))
         .where(Transition.superseded_at.is_(None), ~_is_dismissed(Transition.receipt_id))
     )
-    if max_bytes is None:
-        return query
-    return query.where(func.length(carrier.query) + func.length(carrier.body) <= max_bytes)
+    return query if max_bytes is None else query.where(size <= max_bytes)
 
 
-def _read(session: Session, query: Select[*tuple[Any, ...]]) -> list[RecordedReceipt]:
+def _read(session: Session, rows: Sequence[Row[*tuple[Any, ...]]]) -> list[RecordedReceipt]:
+    kept = callbacks.load(session, {carrier_id for *_, carrier_id, _ in rows})
     return [
         RecordedReceipt(
             transition_id=transition.id,
@@ -89,11 +94,11 @@ def _read(session: Session, query: Select[*tuple[Any, ...]]) -> list[RecordedRec
             rule=transition.rule,
             effect=Effect(transition.effect),
             report=transitions.report_of(transition),
-            callback=Callback._make(callback),
+            callback=kept[carrier_id],
             part=part,
         )
-        for transition, part, *callback in session.execute(query)
-        if transition.receipt_id is not None
+        for transition, part, carrier_id, _ in rows
+        if transition.receipt_id is not None and carrier_id in kept
     ]
 
 

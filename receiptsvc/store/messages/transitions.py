@@ -14,15 +14,16 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, tuple_
+from sqlalchemy import ARRAY, ColumnElement, Row, Select, Text, delete, func, literal, select, true, tuple_
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain import standing
-from receiptsvc.domain.correlation import MAX_CANDIDATES, TransactionLink
+from receiptsvc.domain.correlation import MAX_CANDIDATES, Naming, TransactionLink
 from receiptsvc.domain.messages import NewMessage, Origin
 from receiptsvc.domain.standing import Standing, join, state_of
 from receiptsvc.domain.statuses import UNSETTLED, Effect, Report, Source, Status, digest_of
 from receiptsvc.store.core import bulk, topics
+from receiptsvc.store.core.db import is_sqlite
 from receiptsvc.store.core.models import Message, MessageTransaction, Transition
 from receiptsvc.store.core.topics import Topic
 from receiptsvc.store.messages import activity, change_feed, hourly_counts
@@ -38,13 +39,6 @@ class NewTransition:
     reason: str | None = None
     receipt_id: UUID | None = None
     map_version: str | None = None
-
-
-class Candidate(NamedTuple):
-    """A message that a receipt may be about."""
-
-    id: UUID
-    client_ref: str
 
 
 @dataclass(slots=True)
@@ -101,6 +95,7 @@ class RecordedReport(NamedTuple):
 _Recorded: TypeAlias = tuple[UUID, NewTransition, Effect, bytes | None]  # message, what, and the digest to keep
 
 _MAX_SCANNED = 10_000  # messages of one clientRef
+_FEW_ENDINGS = 8  # of numbers, for each of which the messages of one clientRef may be read again
 
 _LOCKED = tuple(field.name for field in fields(LockedMessage) if not field.name.startswith("saved_"))
 _NEW = tuple(field.name for field in fields(NewMessage))
@@ -294,41 +289,65 @@ def find_transaction_links(session: Session, transaction_ids: Collection[str]) -
     return [TransactionLink._make(row) for row in session.execute(query)]
 
 
-def find_candidates(session: Session, pairs: Collection[tuple[str, str]]) -> Sequence[Candidate]:
-    """Messages with this clientRef whose recipient ends with these digits, for pairs of (clientRef, last digits).
+def find_candidates(session: Session, pairs: Collection[Naming]) -> dict[Naming, list[UUID]]:
+    """The messages with a clientRef whose recipient ends with some digits, for pairs of both.
 
-    Among the newest ten thousand messages of a clientRef, and at most MAX_CANDIDATES for a pair.
+    Among the newest ten thousand messages of a clientRef, and at most MAX_CANDIDATES for a pair; none without digits.
     """
+    pairs = {pair for pair in pairs if pair[1]}
     endings: defaultdict[str, set[str]] = defaultdict(set)
     for client_ref, digits in pairs:
         endings[client_ref].add(digits)
-    candidates: list[Candidate] = []
-    for client_ref in sorted(endings):
-        newest = (  # a campaign's million messages may share one clientRef
-            select(Message.id, Message.recipient)
-            .where(Message.client_ref == client_ref)
-            .order_by(Message.created_at.desc(), Message.id.desc())
-            .limit(_MAX_SCANNED)
-            .subquery()
-        )
+    # Receipts of another system name ever new clientRefs: a query for each took a batch seconds. One that comes with
+    # many endings is read once for all of them.
+    most = 0 if is_sqlite(session) else _FEW_ENDINGS
+    few = [(client_ref, digits) for client_ref, digits in pairs if len(endings[client_ref]) <= most]
+    found = _find_by_pairs(session, few)
+    for client_ref in sorted(each for each in endings if len(endings[each]) > most):
+        newest = _newest_of(literal(client_ref)).subquery()
         query = select(newest.c.id, newest.c.recipient).order_by(newest.c.id.desc())
-        if len(endings[client_ref]) == 1:  # of many, each would read all of these messages again
+        if len(endings[client_ref]) == 1:  # on SQLite; of many, each would read all of these messages again
             [digits] = endings[client_ref]
             query = query.where(newest.c.recipient.endswith(digits, autoescape=True)).limit(MAX_CANDIDATES)
         rows = [(message_id, recipient) for message_id, recipient in session.execute(query)]
-        candidates += [Candidate(found, client_ref) for found in _choose(rows, endings[client_ref])]
-    return candidates
+        for digits, message_id in _choose(rows, endings[client_ref]):
+            found[client_ref, digits].append(message_id)
+    return found
 
 
-def _choose(rows: Sequence[tuple[UUID, str]], endings: Collection[str]) -> Iterator[UUID]:
-    """The ids of messages whose recipient has one of these endings, at most MAX_CANDIDATES for each."""
+def _find_by_pairs(session: Session, pairs: Sequence[Naming]) -> defaultdict[Naming, list[UUID]]:
+    """The same for all pairs by one query, on PostgreSQL."""
+    found: defaultdict[Naming, list[UUID]] = defaultdict(list)
+    if not pairs:
+        return found
+    client_refs, endings = ([pair[place] for pair in pairs] for place in (0, 1))
+    given = func.unnest(literal(client_refs, ARRAY(Text)), literal(endings, ARRAY(Text)))
+    named = given.table_valued("client_ref", "ending").render_derived(name="named")
+    newest = _newest_of(named.c.client_ref).correlate(named).lateral()
+    ends_so = func.right(newest.c.recipient, func.length(named.c.ending)) == named.c.ending
+    best = select(newest.c.id).where(ends_so).order_by(newest.c.id.desc()).limit(MAX_CANDIDATES)
+    fitting = best.correlate(named).lateral()
+    query = select(named.c.client_ref, named.c.ending, fitting.c.id).select_from(named.join(fitting, true()))
+    for client_ref, digits, message_id in session.execute(query.order_by(fitting.c.id.desc())):
+        found[client_ref, digits].append(message_id)
+    return found
+
+
+def _newest_of(client_ref: ColumnElement[str]) -> Select[UUID, str]:
+    """The newest messages with a clientRef: a campaign's million messages may share one."""
+    query = select(Message.id, Message.recipient).where(Message.client_ref == client_ref)
+    return query.order_by(Message.created_at.desc(), Message.id.desc()).limit(_MAX_SCANNED)
+
+
+def _choose(rows: Sequence[tuple[UUID, str]], endings: Collection[str]) -> Iterator[tuple[str, UUID]]:
+    """Each ending with the ids of messages whose recipient has it, at most MAX_CANDIDATES for each."""
     lengths = sorted({len(digits) for digits in endings})
     counts: Counter[str] = Counter()
     for message_id, recipient in rows:
         for digits in (recipient[-length:] for length in lengths):
             if digits in endings and counts[digits] < MAX_CANDIDATES:
                 counts[digits] += 1
-                yield message_id
+                yield digits, message_id
 
 
 def link_transactions(session: Session, links: Sequence[tuple[LockedMessage, str]], source: str, now: datetime) -> None:
@@ -432,8 +451,8 @@ def stand(reports: Iterable[RecordedReport]) -> Standing:
     return after
 
 
-def report_of(transition: Transition) -> Report:
-    """The report that a transition recorded."""
+def report_of(transition: Transition | Row[Any]) -> Report:
+    """The report that a transition recorded, or one whose columns were read."""
     return Report(
         source=Source(transition.source),
         status=Status(transition.status) if transition.status else None,

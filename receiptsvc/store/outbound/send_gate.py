@@ -6,7 +6,7 @@ It stands in one row. Whoever claims messages asks it first, in the same transac
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import update
@@ -19,11 +19,14 @@ from receiptsvc.store.core import audits, topics
 from receiptsvc.store.core.models import Audit, SendGate
 from receiptsvc.store.core.topics import Topic
 
+PAUSED_LONG_AFTER = timedelta(hours=1)
+
 REFUSED = "the gateway refuses our credentials"
 SUBJECT = "sending"  # what audits of a pause are about
 
 PROBES = Backoff.doubling(timedelta(seconds=30), timedelta(minutes=5))
 _BURST = timedelta(seconds=1)  # of unused rate that may be made up for
+_MAX_AHEAD = timedelta(seconds=5)  # of a rate that is used up: only by a clock that was wrong can it be longer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,8 +78,18 @@ def hold(session: Session) -> SendGate:
 
 def describe(held: SendGate) -> list[str]:
     """Why nothing is sent now, for ops; empty: nothing is in the way."""
-    said = [REFUSED] if held.refused_at else []
-    return said + [f"sending is paused by {held.paused_by}"] * (held.paused_at is not None)
+    pause = describe_pause(held)
+    return [REFUSED] * (held.refused_at is not None) + ([pause] if pause is not None else [])
+
+
+def describe_pause(held: SendGate) -> str | None:
+    """Who has paused sending, for ops; None: it is not paused."""
+    return f"sending is paused by {held.paused_by}" if held.paused_at is not None else None
+
+
+def is_paused_long(held: SendGate, now: datetime) -> bool:
+    """Whether sending has been paused for so long that it is a problem. Before that it is somebody's wish."""
+    return held.paused_at is not None and now - held.paused_at >= PAUSED_LONG_AFTER
 
 
 def request(session: Session, now: datetime, most: int, per_second: float | None) -> Allowance:
@@ -164,4 +177,6 @@ def _takes_probe(session: Session, held: SendGate, now: datetime) -> bool:
 
 def _used_up_to(next_free_at: datetime | None, now: datetime, per_second: float) -> datetime:
     burst = max(_BURST, timedelta(seconds=1 / per_second))
-    return max(next_free_at or datetime.min.replace(tzinfo=UTC), now - burst)
+    if next_free_at is None or next_free_at > now + _MAX_AHEAD:
+        return now - burst
+    return max(next_free_at, now - burst)
