@@ -22,7 +22,7 @@ class AckStats:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._counts = {counters.REFUSED: 0, counters.SLOW_ANSWERS: 0}
+        self._counts = {counters.REFUSED: 0, counters.MISROUTED: 0, counters.SLOW_ANSWERS: 0}
         self._refused: list[RejectedCallback] = []
         self._slowest_milliseconds = self._written_milliseconds = 0
         self._thread = NativeThreads(1)
@@ -34,6 +34,10 @@ class AckStats:
         self._counts[counters.REFUSED] += 1
         if refused is not None and len(self._refused) < _MAX_SAMPLES_PER_WRITE:
             self._refused.append(refused)
+
+    def count_misrouted(self) -> None:
+        """Count a callback that was kept though none is expected here."""
+        self._counts[counters.MISROUTED] += 1
 
     def count_answer(self, seconds: float) -> None:
         """Count how long an answer took."""

@@ -78,6 +78,7 @@ class Intake:
     ) -> None:
         self._keys = settings.callback_keys
         self._keeps_unauthenticated = settings.quarantines_unauthenticated
+        self._expects_callbacks = settings.web_role.expects_callbacks
         self._uses = uses or KeyUses()
         self._addresses = _Addresses(settings.public_path)
         self.is_callback = self._addresses.is_callback  # asked for each request
@@ -176,6 +177,8 @@ class Intake:
             )
         except StorageUnavailable:
             return BodyFault.FULL.value, _RETRY_LATER
+        if not self._expects_callbacks and address.claimed_kid is None:  # anybody can send one with a wrong key
+            self._stats.count_misrouted()
         return "200 OK", []
 
     def _authenticate(self, environ: WSGIEnvironment, path: str, query: bytes) -> _Address | None:

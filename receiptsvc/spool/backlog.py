@@ -1,6 +1,7 @@
 """Counts what waits in the spool, of all processes on this host: callbacks, bytes and age. It only reads."""
 
 import os
+import stat
 import threading
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,7 +18,7 @@ class SpoolState:
     records: int  # callbacks that wait for the database
     bytes: int  # of their files
     oldest_at: datetime | None  # the earliest arrival among the first records of the files
-    aside_files: int  # files that an operator must look at: torn, or refused by the database
+    aside_files: int  # that an operator must look at: torn, refused by the database, or no files
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,10 @@ class Backlog:
             counts: dict[str, _FileCount] = {}
             waiting_bytes = aside_files = 0
             for name, size in _sizes(self._folder):
-                if name.endswith(writer.SUFFIX):
+                if name.endswith(writer.SUFFIX) and size is not None:
                     counts[name] = self._count(name, size)
                     waiting_bytes += size
-                elif name.endswith((writer.TORN_SUFFIX, writer.REFUSED_SUFFIX)):
+                elif name.endswith((writer.SUFFIX, writer.TORN_SUFFIX, writer.REFUSED_SUFFIX)):
                     aside_files += 1
             self._counts = counts
         return SpoolState(
@@ -80,7 +81,7 @@ class Backlog:
 
 def _continue_count(path: Path, count: _FileCount) -> _FileCount:
     offset, number, first_at = count.offset, count.records, count.first_at
-    with path.open("rb") as file:
+    with os.fdopen(writer.open_file(path, os.O_RDONLY), "rb") as file:
         for piece in records.read_pieces(file, count.size, offset):
             if piece.content is None:
                 continue  # at the end it may be a record that is being written; the next look begins there again
@@ -96,15 +97,20 @@ def _received_at(content: bytes) -> datetime | None:
         return None
 
 
-def _sizes(folder: Path) -> list[tuple[str, int]]:
-    sizes = []
+def _sizes(folder: Path) -> list[tuple[str, int | None]]:
+    """The names in a folder with their sizes in bytes; None of what is no file."""
+    sizes: list[tuple[str, int | None]] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 try:
-                    sizes.append((entry.name, entry.stat().st_size))
+                    found = entry.stat()
                 except FileNotFoundError:  # drained since the folder was listed
                     continue
+                except OSError:  # such as a link to itself
+                    sizes.append((entry.name, None))
+                else:
+                    sizes.append((entry.name, found.st_size if stat.S_ISREG(found.st_mode) else None))
     except FileNotFoundError:
         return []
     return sizes

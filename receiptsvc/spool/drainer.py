@@ -5,9 +5,10 @@ operator in a file of its own. The same record may be written twice, after any c
 `drain` is blocking and knows no event loop; `Drainer` runs it on a native thread.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -40,6 +41,8 @@ class Drainer:
         self._folder, self._spool, self._inbox_writer, self._on_commit = folder, spool, inbox_writer, on_commit
         self._thread = NativeThreads(1)
         self._closing = Event()
+        with suppress(OSError):  # made now: when there is something to drain, the disk may take no more files
+            os.close(writer.open_file(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT))
         gevent.spawn(self._run)
 
     def close(self) -> None:
@@ -98,9 +101,16 @@ def drain(folder: Path, write: Write, *, group_size: int = 500, stop: Callable[[
             except StorageUnavailable as error:
                 logs.fault("spool.drain_stopped", error, file=path.name)
                 break
-            except (OSError, records.OtherVersion) as error:
-                logs.error("spool.not_drained", error, file=path.name)
+            except OSError as error:
+                _log_not_drained(path, f"{error.strerror}: see its rights and its disk")
+            except records.OtherVersion as error:
+                _log_not_drained(path, str(error))
     return written
+
+
+def _log_not_drained(path: Path, cause: str) -> None:
+    """Name a file that stays: at each pass it is tried again."""
+    logs.fault("spool.not_drained", cause, kind=f"{path.name}: {cause}", level=logging.ERROR, file=path.name)
 
 
 def _drain_file(path: Path, write: Write, group_size: int, stop: Callable[[], bool]) -> bool:
@@ -170,7 +180,7 @@ def _write_group(arrivals: Sequence[Arrival], write: Write, refused: "_SetAsideF
 def _locked(path: Path, flags: int) -> Iterator[BinaryIO | None]:
     """The file, open and locked; None if another process has locked it or it is gone."""
     try:
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = writer.open_file(path, flags)
     except FileNotFoundError:
         yield None
         return
@@ -199,7 +209,7 @@ class _SetAsideFile:
     def add(self, data: bytes) -> None:
         """Set bytes aside as they are. Raises OSError."""
         if self._file is None:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            descriptor = writer.open_file(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW)
             self._file = os.fdopen(descriptor, "wb")
         self._file.write(data)
 

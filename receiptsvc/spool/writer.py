@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import secrets
+import stat
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -168,6 +169,15 @@ def _unwritable(error: OSError) -> StorageUnavailable:
     remedy = "make room on its disk" if is_full else "see its rights and its disk"
     kind = "SPOOL_DIR full" if is_full else "SPOOL_DIR not writable"
     return StorageUnavailable(f"SPOOL_DIR: the spool could not be written ({error.strerror}): {remedy}", kind)
+
+
+def open_file(path: Path, flags: int) -> int:
+    """A descriptor of a file in the folder. Raises OSError, also for what is no file: a folder, a pipe. Never waits."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o600)  # a pipe's other end may never come
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "Not a regular file")
+    return descriptor
 
 
 def try_lock(descriptor: int) -> bool:

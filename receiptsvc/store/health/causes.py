@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Select, Text, cast, func, literal_column, select
 from sqlalchemy.exc import DBAPIError
@@ -18,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from receiptsvc import ids, logs
+from receiptsvc.connection_shares import Bounds
 from receiptsvc.domain import gateway_clock
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.gateway_clock import Vote
@@ -28,13 +30,11 @@ from receiptsvc.domain.statuses import Effect
 from receiptsvc.domain.waiting import OVERDUE_AFTER
 from receiptsvc.store.core.clock import describe_skew
 from receiptsvc.store.core.models import RARE_EFFECTS, InboxRow, Message, OutcomeRow, Transition
-from receiptsvc.store.health import connection_limits, heartbeats
+from receiptsvc.store.health import connection_limits
 from receiptsvc.store.health.service_state import ServiceState
 from receiptsvc.store.inbox import pending, receipt_references, time_slices
 from receiptsvc.store.outbound import accounts, call_results, send_gate
 from receiptsvc.store.queries import overdue
-
-PAUSED_LONG_AFTER = timedelta(hours=1)
 
 _MAX_GROUPS = 20  # problems of one kind; what is rarer is one more
 _MAX_KIDS = 5  # anybody may claim a key
@@ -58,12 +58,13 @@ _Part: TypeAlias = tuple[Sequence[Kind], Callable[[], _Found]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Terms:
-    """What decides, of the settings. `ignore_repeats`: as for `accounts.may_be_tried`."""
+    """What decides, of the settings. `ignore_repeats`: as for `accounts.may_be_tried`; `zone`: of the gateway."""
 
     listed_kids: Collection[str]
     resend_for_seconds: float
-    connections: int
+    connections: Bounds
     ignore_repeats: Collection[str]
+    zone: ZoneInfo
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,10 +118,10 @@ def _parts(
     """What finds problems, each of these kinds."""
     before = now - timedelta(seconds=terms.resend_for_seconds)
     whole: list[tuple[Sequence[Kind], Callable[[], Iterator[Seen]]]] = [
-        (_OF_WORKERS, lambda: _of_workers(session, state, now)),
+        (_OF_WORKERS, lambda: _of_workers(state, now)),
         (_OF_SENDING, lambda: _of_sending(session, terms, now)),
-        ([Kind.CALLBACKS_REFUSED], lambda: _of_callbacks(state)),
-        ([Kind.TIMEZONE_WRONG], lambda: _of_times(read_votes(session), now)),
+        ([Kind.CALLBACKS_REFUSED, Kind.CALLBACKS_MISROUTED], lambda: _of_callbacks(state)),
+        ([Kind.TIMEZONE_WRONG], lambda: _of_times(read_votes(session), now, terms.zone)),
         ([Kind.RECEIPTS_CROWD], lambda: _of_crowd(session, now)),
         ([Kind.CONNECTIONS_EXCEED], lambda: _of_limits(session, terms, now)),
         ([Kind.TIME_SLICE_MISSING], lambda: _of_slices(session, now)),
@@ -143,13 +144,12 @@ def _is_away(error: Exception) -> bool:
     return isinstance(error, StorageUnavailable | PoolTimeout)
 
 
-def _of_workers(session: Session, state: ServiceState, now: datetime) -> Iterator[Seen]:
-    if not state.workers:
-        last_seen_at = heartbeats.find_last_seen(session, "worker")
-        yield Seen(kind=Kind.WORKER_UNSEEN, first_at=last_seen_at or now, last_at=now)
-    if state.gateway_faults:
-        detail = "; ".join(fault for fault, _ in state.gateway_faults)
-        first_at = min(since for _, since in state.gateway_faults)
+def _of_workers(state: ServiceState, now: datetime) -> Iterator[Seen]:
+    if state.workers.is_missing:
+        yield Seen(kind=Kind.WORKER_UNSEEN, first_at=state.workers.seen_at or now, last_at=now)
+    if state.workers.gateway_faults:
+        detail = "; ".join(fault for fault, _ in state.workers.gateway_faults)
+        first_at = min(since for _, since in state.workers.gateway_faults)
         yield Seen(kind=Kind.GATEWAY_AMISS, first_at=first_at, last_at=now, detail=detail)
     if state.are_receipts_late:
         first_at = now - timedelta(seconds=state.receipts_late_seconds)
@@ -160,7 +160,7 @@ def _of_workers(session: Session, state: ServiceState, now: datetime) -> Iterato
     if state.is_silent:
         yield Seen(kind=Kind.NO_RECEIPTS, first_at=state.no_receipt_since or now, last_at=now)
     clocks: dict[str, str] = {}
-    for worker in state.workers:
+    for worker in state.workers.alive:
         skew = describe_skew("its", worker.clock_ahead_seconds)
         if skew is not None:
             clocks[worker.process.rsplit(":", 2)[1]] = skew
@@ -183,7 +183,7 @@ def _of_sending(session: Session, terms: Terms, now: datetime) -> Iterator[Seen]
         elif account.refused_at is None and account.suspected_at is not None:
             at = account.suspected_at
             yield Seen(kind=Kind.ACCOUNT_SUSPECTED, cause=cause, first_at=at, last_at=now, detail=waiting)
-    if gate.paused_at is not None and now - gate.paused_at >= PAUSED_LONG_AFTER:
+    if gate.paused_at is not None and send_gate.is_paused_long(gate, now):
         detail = f"by {gate.paused_by}: {gate.pause_reason}"
         yield Seen(kind=Kind.SENDING_PAUSED, first_at=gate.paused_at, last_at=now, detail=detail)
 
@@ -206,13 +206,19 @@ def _of_callbacks(state: ServiceState) -> Iterator[Seen]:
         )
         merged[seen.id] = _add(merged[seen.id], seen) if seen.id in merged else seen
     yield from merged.values()
+    stray = state.misrouted
+    if stray is not None:
+        kind = Kind.CALLBACKS_MISROUTED
+        yield Seen(
+            kind=kind, first_at=stray.first_at, last_at=stray.last_at, count=stray.count, detail="in the last hour"
+        )
 
 
-def _of_times(votes: Sequence[Vote], now: datetime) -> Iterator[Seen]:
+def _of_times(votes: Sequence[Vote], now: datetime, zone: ZoneInfo) -> Iterator[Seen]:
     agreeing = gateway_clock.find_agreeing(votes, now)
     if agreeing:
         times = [vote.received_at for vote in agreeing]
-        detail = gateway_clock.describe(votes, now)
+        detail = f"{gateway_clock.write_difference(agreeing)}; {gateway_clock.explain_setting(agreeing, zone)}"
         yield Seen(kind=Kind.TIMEZONE_WRONG, first_at=min(times), last_at=max(times), detail=detail)
 
 

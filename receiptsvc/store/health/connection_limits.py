@@ -1,6 +1,7 @@
 """Holds the connections that all sets of processes may open against what the PostgreSQL server allows.
 
-A set has one worker at least, so the workers that are alive tell how many sets there are.
+A set has one worker at least, so the workers that are alive tell how many sets there are. Web processes for callbacks
+alone stand beside the sets, and each shows its role.
 """
 
 from collections.abc import Mapping
@@ -10,8 +11,10 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from receiptsvc.connection_shares import Bounds
 from receiptsvc.store.core.db import is_sqlite
 from receiptsvc.store.health import heartbeats
+from receiptsvc.web_role import WebRole
 
 # The least of what the server, the role and the database allow; -1 stands for no limit of its own.
 _LIMIT = text("""
@@ -36,9 +39,10 @@ INBOX_WRITER, NOTIFIER, LISTENER = "receiptsvc inbox writer", "receiptsvc notifi
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """How many sets of processes are alive, what they may open together, and what the database allows."""
+    """How many sets of processes are alive, what all processes may open together, and what the database allows."""
 
     sets: int
+    for_callbacks: int  # web processes for callbacks alone
     connections: int
     limit: int
 
@@ -48,17 +52,20 @@ class Total:
         if self.connections <= self.limit:
             return None
         who = "the processes" if self.sets == 1 else f"{self.sets} sets of processes"
+        who += f" and {self.for_callbacks} for callbacks alone" if self.for_callbacks else ""
         opened = f"{who} may open {self.connections} connections"
         return f"{opened}, and the database allows {self.limit}: lower DATABASE_CONNECTIONS"
 
 
-def measure(session: Session, connections: int, now: datetime) -> Total | None:
-    """What all sets sum to; None on SQLite, where it does not matter. `connections`: of one set."""
+def measure(session: Session, bounds: Bounds, now: datetime) -> Total | None:
+    """What all processes sum to; None on SQLite, where it does not matter."""
     if is_sqlite(session):
         return None
     limit: int = session.execute(_LIMIT).scalar_one()
     sets = max(1, len(heartbeats.find_alive(session, "worker", now)))
-    return Total(sets, sets * connections, limit)
+    for_callbacks = len(heartbeats.find_alive(session, heartbeats.web_kind(WebRole.CALLBACKS), now))
+    connections = sets * bounds.of_set + for_callbacks * bounds.of_callbacks_process
+    return Total(sets, for_callbacks, connections, limit)
 
 
 def count_in_use(session: Session) -> Mapping[str, int]:
@@ -68,7 +75,7 @@ def count_in_use(session: Session) -> Mapping[str, int]:
     return {row[0]: row[1] for row in session.execute(_IN_USE)}
 
 
-def find_fault(session: Session, connections: int, now: datetime) -> str | None:
-    """What is wrong if more connections may be opened than the server allows. `connections`: of one set."""
-    total = measure(session, connections, now)
+def find_fault(session: Session, bounds: Bounds, now: datetime) -> str | None:
+    """What is wrong if more connections may be opened than the server allows."""
+    total = measure(session, bounds, now)
     return None if total is None else total.fault

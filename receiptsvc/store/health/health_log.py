@@ -14,7 +14,7 @@ from receiptsvc.store.health.service_state import Finding
 
 _SECONDS = 15.0  # between two looks for a worker
 
-_NO_WORKER = Finding("worker_unseen", "no worker is at work: receipts are kept and wait, and nothing is sent")
+NO_WORKER = Finding("worker_unseen", "no worker is at work: receipts are kept and wait, and nothing is sent")
 
 
 class HealthLog:
@@ -40,9 +40,10 @@ def watch_for_workers(database: Database, stop: threading.Event) -> None:
     while not stop.wait(_SECONDS):
         try:
             with database.glance() as connection:
-                is_any = heartbeats.is_any_alive(connection, "worker", database.clock.now())
+                seen_at = heartbeats.find_last_seen(connection, "worker")
         except StorageUnavailable as error:
             logs.fault("health.not_read", error)
         else:
             logs.over("health.not_read")
-            log.update([] if is_any else [_NO_WORKER])
+            is_missing = heartbeats.is_missing(seen_at, database.clock.now(), database.clock.answers_since)
+            log.update([NO_WORKER] if is_missing else [])

@@ -1,16 +1,31 @@
-"""Heartbeats: each process reports again and again that it is running. A killed one leaves its heartbeat behind."""
+"""Heartbeats: each process reports again and again that it is running. A killed one leaves its heartbeat behind.
+
+A kind is how the names of processes begin: `worker`, `web`, or `web:api`, the web processes of a role.
+
+Of processes that ended well one row a kind says when the last of them did.
+"""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from receiptsvc.store.core import bulk
 from receiptsvc.store.core.models import Heartbeat
+from receiptsvc.web_role import WebRole
 
+WEB = "web"
 UNSEEN_AFTER = timedelta(seconds=15)  # a worker that has not reported for so long counts as gone
-WEB_UNSEEN_AFTER = timedelta(seconds=75)  # a web process, which reports twice a minute
+MISSING_AFTER = timedelta(seconds=30)  # without any worker something is wrong: one that is restarted is back sooner
+
+_WEB_UNSEEN_AFTER = timedelta(seconds=75)  # a web process, which reports twice a minute
+_ENDED = "ended:"  # and the kind: no process has such a name
+
+
+def web_kind(role: WebRole) -> str:
+    """The kind of the web processes that have this role."""
+    return f"{WEB}:{role}"
 
 
 def beat(
@@ -41,9 +56,10 @@ def beat(
     )
 
 
-def deregister(session: Session, process: str) -> None:
+def deregister(session: Session, process: str, now: datetime) -> None:
     """Delete the heartbeat of a process that ends well: it has finished all it began."""
     session.execute(delete(Heartbeat).where(Heartbeat.process == process))
+    beat(session, f"{_ENDED}{process.partition(':')[0]}", now)
 
 
 def reap(session: Session, kind: str, is_gone: Callable[[Heartbeat], bool]) -> int:
@@ -69,10 +85,21 @@ def is_any_alive(connection: Connection, kind: str, now: datetime) -> bool:
     return connection.scalar(query.where(Heartbeat.seen_at > now - UNSEEN_AFTER).limit(1)) is not None
 
 
-def find_last_seen(session: Session, kind: str) -> datetime | None:
-    """When the last process of a kind reported that did not end well; None: there is none."""
+def find_last_seen(session: Session | Connection, kind: str) -> datetime | None:
+    """When a process of a kind last reported, or ended well; None: there was none."""
     of_kind = Heartbeat.process.startswith(f"{kind}:", autoescape=True)
-    return session.scalar(select(func.max(Heartbeat.seen_at)).where(of_kind))
+    return session.scalar(
+        select(func.max(Heartbeat.seen_at)).where(or_(of_kind, Heartbeat.process == f"{_ENDED}{kind}"))
+    )
+
+
+def is_missing(seen_at: datetime | None, now: datetime, answers_since: datetime | None = None) -> bool:
+    """Whether no worker is at work, and none is just being restarted.
+
+    `seen_at`: when the last one was; None: never. `answers_since`: when the database went on after it stood still, in
+    which no worker can report; None: it has not stood still.
+    """
+    return seen_at is None or now - max(seen_at, answers_since or seen_at) >= MISSING_AFTER
 
 
 def find_all(session: Session, kind: str) -> Sequence[Heartbeat]:
@@ -81,10 +108,9 @@ def find_all(session: Session, kind: str) -> Sequence[Heartbeat]:
     return session.scalars(select(Heartbeat).where(of_kind).order_by(Heartbeat.process)).all()
 
 
-def find_alive(
-    session: Session, kind: str, now: datetime, unseen_after: timedelta = UNSEEN_AFTER
-) -> Sequence[Heartbeat]:
+def find_alive(session: Session, kind: str, now: datetime) -> Sequence[Heartbeat]:
     """The heartbeats of the processes of a kind, such as `worker`, that reported lately."""
+    unseen_after = _WEB_UNSEEN_AFTER if kind.partition(":")[0] == WEB else UNSEEN_AFTER
     query = select(Heartbeat).where(
         Heartbeat.process.startswith(f"{kind}:", autoescape=True), Heartbeat.seen_at > now - unseen_after
     )

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from itertools import accumulate
 from math import ceil
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain.statuses import Status
@@ -46,6 +46,15 @@ class Answers:
     p99: float | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Growth:
+    """By how much a counter has grown. `first_at`: a time shortly before that; `last_at`: one shortly after it."""
+
+    count: int
+    first_at: datetime
+    last_at: datetime
+
+
 def measure(session: Session, now: datetime) -> Sums:
     """What has been counted by now. Call it in a transaction that reads one snapshot."""
     hours = [hourly_counts.hour_of(now - timedelta(hours=back)) for back in range(_HOURS)]
@@ -76,6 +85,22 @@ def read(session: Session, since: datetime) -> Sequence[Sums]:
     query = select(Minute.read_at, Minute.totals, Minute.reports).where(Minute.minute >= minute_of(since))
     rows = session.execute(query.order_by(Minute.minute))
     return [Sums(at=at, totals=totals, reports=reports) for at, totals, reports in rows]
+
+
+def find_growth(session: Session, name: str, total: int, now: datetime, within: timedelta) -> Growth | None:
+    """How a counter of the ledger that is at `total` has grown within a time before now; None: not at all."""
+    if not total:
+        return None  # as a rule, and then the minutes need not be read
+    value = func.coalesce(Minute.totals[name].as_integer(), 0)
+    query = select(Minute.read_at, value).where(Minute.minute >= minute_of(now - within)).order_by(Minute.minute)
+    kept = [(at, int(sofar)) for at, sofar in session.execute(query)]
+    if not kept or kept[0][1] >= total:
+        return None
+    return Growth(
+        count=total - kept[0][1],
+        first_at=max(at for at, sofar in kept if sofar == kept[0][1]),
+        last_at=min((at for at, sofar in kept if sofar == total), default=now),
+    )
 
 
 def count_per_minute(before: Sums, after: Sums, name: str) -> float:

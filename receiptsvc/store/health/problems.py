@@ -6,7 +6,8 @@ alone.
 Whoever looked calls `note`: one worker, and a web process for what only it can see, or while no worker is at work.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -15,7 +16,18 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain.errors import Refused
-from receiptsvc.domain.problems import OF_A_HOST, Kind, Resolved, Seen, State, comes_back, is_over, rank, refuse
+from receiptsvc.domain.problems import (
+    OF_A_HOST,
+    Kind,
+    Resolved,
+    Seen,
+    State,
+    comes_back,
+    harm_of,
+    is_over,
+    rank,
+    refuse,
+)
 from receiptsvc.store.core import audits, bulk
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.models import ProblemRow
@@ -72,12 +84,31 @@ def prune(session: Session, now: datetime, limit: int) -> int:
     return len(old)
 
 
-def list_problems(session: Session, states: Collection[State] = WANTING) -> Sequence[ProblemRow]:
+def list_problems(session: Session, now: datetime, states: Collection[State] = WANTING) -> Sequence[ProblemRow]:
     """Problems of these states, at most MAX_ROWS: open ones first, of those what harms now, then the newest."""
     query = select(ProblemRow).where(_is_known, ProblemRow.state.in_(states))
     rows = session.scalars(query.order_by(ProblemRow.last_at.desc(), ProblemRow.id).limit(MAX_ROWS)).all()
     order = list(State)
-    return sorted(rows, key=lambda row: (order.index(State(row.state)), rank(Kind(row.kind))))
+
+    def place(row: ProblemRow) -> tuple[int, tuple[bool, int]]:
+        kind = Kind(row.kind)
+        return order.index(State(row.state)), rank(kind, harm_of(kind, row.last_at, now))
+
+    return sorted(rows, key=place)
+
+
+def find_seen(session: Session) -> Collection[Kind]:
+    """The kinds of which something is seen, also if somebody has said that it is resolved."""
+    return {Kind(kind) for kind in session.scalars(select(ProblemRow.kind).where(_is_known, _may_end).distinct())}
+
+
+def find_single(session: Session) -> Mapping[Kind, UUID]:
+    """The problem that needs attention of each kind that has a single one."""
+    query = select(ProblemRow.kind, ProblemRow.id).where(_is_known, ProblemRow.state.in_(WANTING)).limit(MAX_ROWS)
+    of_kind: defaultdict[Kind, list[UUID]] = defaultdict(list)
+    for kind, problem_id in session.execute(query):
+        of_kind[Kind(kind)].append(problem_id)
+    return {kind: found[0] for kind, found in of_kind.items() if len(found) == 1}
 
 
 def find(session: Session, problem_id: UUID) -> ProblemRow | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Row, Select, select
 from sqlalchemy.orm import Session
@@ -158,6 +159,11 @@ class _SliceChecker:
             yield from page.items
 
 
+def _fault_of(kind: str, row_id: UUID, what: str, *, expected: str = "kept", found: str = "missing") -> Fault:
+    """A fault of a row. Its id is written here, since nearly every row has none."""
+    return Fault(what=what, where=ids.public(kind, row_id), expected=expected, found=found)
+
+
 def _check_messages(hours: "_HourSums", session: Session, rows: _Rows) -> list[Fault]:
     """A message's status, statusAt and conflict are the fold of its transitions."""
     faults = _check_activity_exists(session, rows)
@@ -165,15 +171,16 @@ def _check_messages(hours: "_HourSums", session: Session, rows: _Rows) -> list[F
     folded = {message_id: _fold(reports) for message_id, reports in transitions.stream_reports(session, message_ids)}
     counted = transitions.count(session, message_ids)
     for message_id, _, status, status_at, conflict, kept, count, created_at, originator, offered_at, recipient in rows:
-        where = ids.public("msg", message_id)
         counted_by = (created_at, originator, offered_at, status, status_at, recipient)
         hours.add(hourly_counts.of_message(hourly_counts.CountedMessage._make(counted_by)))
         state, reports_standing = folded.get(message_id, (None, None))
         if state is None:
-            faults.append(Fault(what="message's transitions", where=where, expected="one with a word", found="none"))
+            faults.append(
+                _fault_of("msg", message_id, "message's transitions", expected="one with a word", found="none")
+            )
             continue
         faults += [
-            Fault(what=f"message's {name}", where=where, expected=expected, found=found)
+            _fault_of("msg", message_id, f"message's {name}", expected=expected, found=found)
             for name, expected, found in (
                 ("status", state.status.value, status),
                 ("statusAt", state.status_at.isoformat(), status_at.isoformat()),
@@ -202,12 +209,7 @@ def _compare(expected: Standing | None, found: Standing | None) -> tuple[str, st
 def _check_waiting(_session: Session, rows: _Rows) -> list[Fault]:
     """The account of a message that waits for what is found of it is remembered: else it would wait for ever."""
     return [
-        Fault(
-            what="account that a message waits for",
-            where=ids.public("msg", message_id),
-            expected="kept",
-            found="missing",
-        )
+        _fault_of("msg", message_id, "account that a message waits for")
         for message_id, account in rows
         if account is None
     ]
@@ -217,7 +219,6 @@ def _check_receipts(_session: Session, rows: _Rows) -> list[Fault]:
     """A receipt stands at one place, where its transition and its reply say; a recorded reply exists once."""
     faults: list[Fault] = []
     for receipt_id, channel, waiting, written, effect, is_conflicting, parked in rows:
-        where = ids.public("rcp", receipt_id)
         is_reply = channel == Channel.INBOUND
         stands = [ReceiptOutcome.PENDING] * (waiting is not None)
         if written is not None:
@@ -227,33 +228,29 @@ def _check_receipts(_session: Session, rows: _Rows) -> list[Fault]:
             stands.append(ReceiptOutcome(effect))
         if len(stands) != 1:
             found = " and ".join(stands) or "none"
-            faults.append(Fault(what="outcome of a receipt", where=where, expected="one", found=found))
+            faults.append(_fault_of("rcp", receipt_id, "outcome of a receipt", expected="one", found=found))
             continue
         [outcome] = stands
         if effect is None and not is_reply and outcome in RECORDED:
             what = f"transition of a receipt that is {outcome}"
-            faults.append(Fault(what=what, where=where, expected=outcome.value, found="none"))
+            faults.append(_fault_of("rcp", receipt_id, what, expected=outcome.value, found="none"))
         is_parked, may_be_parked = parked is not None, outcome in {ReceiptOutcome.UNMATCHED, ReceiptOutcome.PENDING}
         if is_parked > may_be_parked or (outcome is ReceiptOutcome.UNMATCHED and not is_parked):
             what = f"parking of a receipt that is {outcome}"
             faults.append(
-                Fault(what=what, where=where, expected=_yes_or_no(may_be_parked), found=_yes_or_no(is_parked))
+                _fault_of("rcp", receipt_id, what, expected=_yes_or_no(may_be_parked), found=_yes_or_no(is_parked))
             )
         reply = _expected_reply(outcome) if is_reply else None
         left = None if is_conflicting is None else _describe_reply(is_conflicting=is_conflicting)
         if left != reply:
             what = f"reply of a callback that is {outcome}"
-            faults.append(Fault(what=what, where=where, expected=reply or "none", found=left or "none"))
+            faults.append(_fault_of("rcp", receipt_id, what, expected=reply or "none", found=left or "none"))
     return faults
 
 
 def _check_kept(kind: str, _session: Session, rows: _Rows) -> list[Fault]:
     """What is said of a receipt is said of one that is kept."""
-    return [
-        Fault(what=f"receipt of {kind}", where=ids.public("rcp", receipt_id), expected="kept", found="missing")
-        for receipt_id, kept in rows
-        if kept is None
-    ]
+    return [_fault_of("rcp", receipt_id, f"receipt of {kind}") for receipt_id, kept in rows if kept is None]
 
 
 def _expected_reply(outcome: ReceiptOutcome) -> str | None:
@@ -273,14 +270,13 @@ def _check_transitions(hours: "_HourSums", _session: Session, rows: _Rows) -> li
     """The message of a transition exists, and its receipt."""
     faults: list[Fault] = []
     for _, message_id, receipt_id, message, receipt, effect, superseded_at, *reported in rows:
-        where = ids.public("msg", message_id)
         if superseded_at is None:
             hours.add(_counts_of(effect, *reported, is_receipt=receipt_id is not None))
         if message is None:
-            faults.append(Fault(what="message of a transition", where=where, expected="kept", found="missing"))
+            faults.append(_fault_of("msg", message_id, "message of a transition"))
         if receipt_id is not None and receipt is None:
             expected = f"{ids.public('rcp', receipt_id)} kept"
-            faults.append(Fault(what="receipt of a transition", where=where, expected=expected, found="missing"))
+            faults.append(_fault_of("msg", message_id, "receipt of a transition", expected=expected))
     return faults
 
 
@@ -298,12 +294,7 @@ def _counts_of(
 def _check_replies(session: Session, rows: _Rows) -> list[Fault]:
     """The callback that brought a reply exists."""
     return _check_activity_exists(session, rows) + [
-        Fault(
-            what="receipt of a reply",
-            where=ids.public("rpl", reply_id),
-            expected=f"{ids.public('rcp', receipt_id)} kept",
-            found="missing",
-        )
+        _fault_of("rpl", reply_id, "receipt of a reply", expected=f"{ids.public('rcp', receipt_id)} kept")
         for reply_id, _, receipt_id, receipt in rows
         if receipt is None
     ]
@@ -312,7 +303,7 @@ def _check_replies(session: Session, rows: _Rows) -> list[Fault]:
 def _check_activity_exists(session: Session, rows: _Rows) -> list[Fault]:
     """The conversation of each row, which is its second column, has an activity row."""
     return [
-        Fault(what="conversation's activity", where=ids.public("cnv", each), expected="noted", found="missing")
+        _fault_of("cnv", each, "conversation's activity", expected="noted")
         for each in sorted(activity.find_missing(session, [row[1] for row in rows]))
     ]
 
@@ -320,9 +311,10 @@ def _check_activity_exists(session: Session, rows: _Rows) -> list[Fault]:
 def _check_conversations(session: Session, rows: _Rows) -> list[Fault]:
     """A conversation's activity row is what its messages and replies add up to."""
     return [
-        Fault(
-            what="conversation's activity",
-            where=ids.public("cnv", each.id),
+        _fault_of(
+            "cnv",
+            each.id,
+            "conversation's activity",
             expected=_describe_activity(each.actual),
             found=_describe_activity(each.stored),
         )
@@ -334,7 +326,8 @@ def _describe_activity(activity: Activity | None) -> str:
     if activity is None:
         return "none"
     last = {True: "theirs", False: "ours", None: "either"}[activity.last_from_recipient]
-    return f"{activity.first_at.isoformat()} to {activity.last_at.isoformat()}, the last word {last}"
+    times = f"{activity.first_at.isoformat()} to {activity.last_at.isoformat()}"
+    return f"{activity.messages} messages, {activity.replies} replies, {times}, the last word {last}"
 
 
 def _check_counters(

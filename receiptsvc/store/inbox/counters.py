@@ -20,6 +20,7 @@ from receiptsvc.store.core.models import Counter, InboxRow, OutcomeRow, PendingR
 RECEIVED = "received"
 CALLBACKS = "callbacks"
 REFUSED = "refused"  # callbacks answered 403, and those that the server refused by itself
+MISROUTED = "misrouted"  # callbacks that were kept by a process whose role does not expect them
 SLOW_ANSWERS = "answers_over_1s"
 SLOWEST_ANSWER = "slowest_answer_milliseconds"  # a maximum, not a sum
 TAKEN = "taken"  # messages that the gateway has taken, when its answer was recorded
@@ -35,6 +36,7 @@ class Ledger:
     received: int
     outcomes: Mapping[ReceiptOutcome, int]
     refused: int
+    misrouted: int
     slowest_answer_seconds: float
     answers_over_1s: int
     oldest_pending_at: datetime | None
@@ -87,6 +89,7 @@ def read(session: Session) -> Ledger:
         received=total(RECEIVED),
         outcomes={outcome: total(outcome) for outcome in ReceiptOutcome},
         refused=total(REFUSED),
+        misrouted=total(MISROUTED),
         slowest_answer_seconds=totals.get(SLOWEST_ANSWER, (0, 0))[1] / 1000,
         answers_over_1s=total(SLOW_ANSWERS),
         oldest_pending_at=session.scalar(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, any_, delete, func, literal, literal_column, or_, select, union_all
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain.inbox import RECORDED, Channel, ReceiptOutcome
@@ -21,7 +21,7 @@ from receiptsvc.store.core import bulk, topics
 from receiptsvc.store.core.db import is_sqlite
 from receiptsvc.store.core.models import InboxRow, Message, OutcomeRow, PendingRow
 from receiptsvc.store.core.topics import Topic
-from receiptsvc.store.inbox import counters
+from receiptsvc.store.inbox import callbacks, counters
 from receiptsvc.store.inbox.columns import ARRIVED, QUEUED
 
 
@@ -58,6 +58,7 @@ Postponed: TypeAlias = tuple[ClaimedReceipt, datetime | None, str | None]  # unt
 
 _KEPT = tuple(name for name in ClaimedReceipt._fields if name in InboxRow.__table__.c)
 _QUEUED = tuple(name for name in ClaimedReceipt._fields if name not in _KEPT)
+REPLIES = UUID(int=1)  # the group of replies that are held back
 _CROWD = 1_000
 _LOOKED_AT = 5_000  # of the next receipts
 
@@ -143,9 +144,12 @@ class Crowd(NamedTuple):
     size: int
     message_id: UUID | None
     first_receipt_id: UUID
+    is_of_replies: bool = False
 
     def describe(self) -> str:
         """What is wrong, by the id of what they are of."""
+        if self.is_of_replies:
+            return f"replies crowd the queue: {self.size} or more of them wait"
         of = ids.public("msg", self.message_id) if self.message_id else ids.public("rcp", self.first_receipt_id)
         return f"the receipts of {of} crowd the queue: {self.size} or more of one sender wait"
 
@@ -164,7 +168,7 @@ def find_crowd(session: Session) -> Crowd | None:
         head.with_only_columns(PendingRow.receipt_id).where(in_group).order_by(PendingRow.receipt_id).limit(1)
     )
     message_id = session.scalar(select(Message.id).where(Message.id == found.group_id))
-    return None if first is None else Crowd(found.size, message_id, first)
+    return None if first is None else Crowd(found.size, message_id, first, found.group_id == REPLIES)
 
 
 def take(session: Session, *picks: Select[UUID]) -> list[ClaimedReceipt]:
@@ -244,13 +248,7 @@ def callback_of(session: Session, row: ClaimedReceipt) -> Callback:
     """The callback that brought a receipt, and perhaps others with it."""
     if row.callback_id is None:
         return Callback(row.method, row.query, row.content_type, row.body, row.content_encoding)
-    query = select(*callback_columns(InboxRow)).where(InboxRow.id == row.callback_id)
-    return Callback._make(session.execute(query).one())
-
-
-def callback_columns(row: type[InboxRow]) -> Sequence[InstrumentedAttribute[Any]]:
-    """The columns of a row, or of an alias of it, from which a `Callback` is made."""
-    return [getattr(row, name) for name in Callback._fields]
+    return callbacks.load(session, [row.callback_id])[row.callback_id]
 
 
 def settle(

@@ -227,7 +227,6 @@ def find_receipt(session: Session, receipt_id: UUID) -> ReceiptDetail | None:
     if row is None:
         return None
     callback = (session.get(InboxRow, row.callback_id) if row.callback_id else None) or row
-    of_receipt = select(Transition).where(Transition.receipt_id == receipt_id)
     [entry] = _load_entries(session, [row])
     return ReceiptDetail(
         **{each.name: getattr(entry, each.name) for each in fields(entry)},
@@ -235,12 +234,18 @@ def find_receipt(session: Session, receipt_id: UUID) -> ReceiptDetail | None:
         body=callback.body,
         content_type=callback.content_type,
         content_encoding=callback.content_encoding,
-        transition=session.scalars(
-            of_receipt.order_by(Transition.superseded_at.is_not(None), Transition.id.desc()).limit(1)
-        ).first(),
+        transition=_find_transition(session, receipt_id),
         message=session.get(Message, entry.message_id) if entry.message_id else None,
         audits=audits.read(session, ids.public("rcp", receipt_id)),
     )
+
+
+def _find_transition(session: Session, receipt_id: UUID) -> Transition | None:
+    """What it did, or else the last that it did before that was superseded."""
+    of_receipt = select(Transition).where(Transition.receipt_id == receipt_id).order_by(Transition.id.desc()).limit(1)
+    current = session.scalars(of_receipt.where(Transition.superseded_at.is_(None))).first()
+    # Each by an index of its own: without a word on `superseded_at` all transitions are read.
+    return current or session.scalars(of_receipt.where(Transition.superseded_at.is_not(None))).first()
 
 
 def find_callbacks(session: Session, receipt_ids: Collection[UUID]) -> Mapping[UUID, tuple[InboxRow, Callback]]:

@@ -4,7 +4,7 @@ Only our public ids are left to Python, as SQL can't spell them. For the rest Py
 and block other threads meanwhile.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 from itertools import accumulate
@@ -30,11 +30,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from receiptsvc.domain.spreadsheets import GUARD, RISKY
+from receiptsvc.domain import numbers
+from receiptsvc.domain.spreadsheets import GUARD, RISKY, write_cell
 from receiptsvc.store.core.db import is_sqlite
 from receiptsvc.store.core.models import Message, Transition, UtcDateTime
 from receiptsvc.store.core.paging import Page, cut
-from receiptsvc.store.queries import listing
+from receiptsvc.store.queries import failed_messages, listing
+from receiptsvc.store.queries.failed_messages import Failure
 from receiptsvc.store.queries.listing import ListCursor, MessageFilter, Order
 
 _FETCH_ROWS = 100  # that the driver converts while it blocks other threads
@@ -77,6 +79,7 @@ MESSAGE: Mapping[str, Column] = {
     "text": Message.text,
 }
 MASKED: Mapping[str, Column] = {name: column for name, column in MESSAGE.items() if name not in {"recipient", "text"}}
+FAILURE = ("reason", "providerStatusId", "providerDescription")  # as `failed_messages.Failure` has them
 TRANSITION: Mapping[str, Column] = {
     "status": Transition.status,
     "effect": Transition.effect,
@@ -126,6 +129,23 @@ def read_chosen(
     end = begin + limit
     lines = _read_lines(session, query, message_ids[begin:end])
     return Page(items=lines, next=end if end < len(message_ids) else None)
+
+
+def read_failed(session: Session, found: Page[UUID, Any], *, is_masked: bool) -> Page[Line, Any]:
+    """Failed messages as CSV, in the order of these ids, with the columns of FAILURE behind all others."""
+    columns = MASKED if is_masked else MESSAGE
+    query = select(Message.id, _line_expression(tuple(columns.items()), Form.CSV, on_sqlite=is_sqlite(session)), null())
+    if is_masked:
+        query = query.add_columns(Message.recipient)
+    failures = failed_messages.find_failures(session, found.items)
+    hide = numbers.hide_all if is_masked else str
+    lines = _read_lines(session, query, found.items)
+    return Page(items=[_add_failure(line, failures.get(line.message_id), hide) for line in lines], next=found.next)
+
+
+def _add_failure(line: Line, failure: Failure | None, hide: Callable[[str], str]) -> Line:
+    texts = [None if text is None else hide(text) for text in failure or (None,) * len(FAILURE)]
+    return line._replace(text=",".join([line.text, *map(write_cell, texts)]))
 
 
 def _read_lines(session: Session, query: _Query, message_ids: Sequence[UUID]) -> list[Line]:

@@ -65,6 +65,11 @@ class Hit:
     count: int = 0
     looked_to: datetime | None = None
 
+    @property
+    def has_any(self) -> bool:
+        """Whether anything was found, so far; a conversation is something by itself."""
+        return self.looked_to is None or bool(self.messages)
+
 
 def find(session: Session, term: str, api_keys: Collection[str]) -> Iterator[Hit]:
     """Everything that a term may mean and that exists, the surest first. `api_keys`: whose Idempotency-Keys count."""

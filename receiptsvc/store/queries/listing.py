@@ -3,7 +3,6 @@
 A new filter needs a place in `_scan_created`, or it is checked row by row.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,15 +11,12 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
-    JSON,
     ColumnElement,
     Select,
     Text,
     cast,
-    column,
     false,
     func,
-    literal,
     literal_column,
     or_,
     select,
@@ -194,11 +190,7 @@ def _find_some(
     """
     if not wanted:
         return {}
-    if is_sqlite(session):
-        terms = func.json_each(json.dumps(list(wanted))).table_valued(column("value", Text))
-    else:
-        array = cast(literal(json.dumps(list(wanted)), Text), JSON)
-        terms = func.json_array_elements_text(array).table_valued(column("value", Text))
+    terms = bulk.listed(session, wanted)
     few = found.where(by == terms.c.value).limit(MAX_PER_TERM + 1).correlate(terms).subquery()
     id_list = select(func.aggregate_strings(cast(few.c.id, Text), ",")).scalar_subquery()
     rows = session.execute(select(terms.c.value, id_list))

@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, exists, func, select, union_all
+from sqlalchemy import ColumnElement, Subquery, case, exists, func, select, union_all
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain import references
@@ -33,8 +34,6 @@ _COUNTED_COLUMNS = select(
     Message.status, Message.conflict, Message.recipient, Message.client_ref, Message.transition_count
 )
 _MAX_LISTED = 10  # messages that are counted for a conversation in a list
-
-Row = TypeVar("Row", Message, Reply)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +68,7 @@ class MessageEvidence:
 class Summary:
     """Counts of messages by status. `statuses` holds those that occur; only a conversation has `replies`.
 
-    `is_bounded`: not all were counted, but at most 50 messages of each status, and 300 replies.
+    `is_bounded`: `statuses` and `conflicts` are only of at most 50 messages of each status.
     """
 
     messages: int
@@ -114,14 +113,21 @@ class Conversation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConversationOverview:
-    """A conversation in a list. `sample`: one of its messages, or else one of its replies.
+    """A conversation in a list, by one of its messages, or else by one of its replies.
 
-    `statuses`: its messages by status; None: it has more than ten.
+    `party`: the number of a person in it. `statuses`: its messages by status; None: it has more than ten.
     """
 
-    row: ConversationActivity
-    sample: Message | Reply | None
+    id: UUID
+    client_ref: str | None
+    party: str | None
+    originator: str | None
+    messages: int
+    replies: int
     statuses: Mapping[str, int] | None
+    first_at: datetime
+    last_at: datetime
+    last_from_recipient: bool
 
 
 def find_message(session: Session, message_id: UUID) -> MessageDetail | None:
@@ -186,18 +192,19 @@ def find_conversation(session: Session, conversation_id: UUID) -> Conversation |
     statuses = Counter(row.status for row in messages)
     sent, received = Counter(row.recipient for row in messages), Counter(row.sender for row in replies[:LARGE])
     numbers = sorted(sent.keys() | received.keys())[:MAX_ROWS]
+    activity = session.get(ConversationActivity, conversation_id)
     return Conversation(
         id=conversation_id,
         client_ref=(messages or replies)[0].client_ref,
         parties=[Party(number=number, messages=sent[number], replies=received[number]) for number in numbers],
         summary=Summary(
-            messages=len(messages),
+            messages=activity.messages if activity and is_bounded else len(messages),
             statuses={status.value: statuses[status] for status in Status if statuses[status]},
             conflicts=sum(row.conflict for row in messages),
-            replies=sum(received.values()),
+            replies=activity.replies if activity and is_bounded else len(replies),
             is_bounded=is_bounded,
         ),
-        activity=session.get(ConversationActivity, conversation_id),
+        activity=activity,
         is_large=is_large,
     )
 
@@ -211,35 +218,55 @@ def list_conversations(
     ids = [conversation_id for _, conversation_id in page.keys]
     if not ids:
         return Page(items=[], next=None)
+    listed = _read_overviews(session, ids)
+    query = select(
+        listed,
+        func.coalesce(Message.client_ref, listed.c.their_client_ref).label("client_ref"),
+        func.coalesce(Message.recipient, listed.c.sender).label("party"),
+        Message.originator,
+    )
+    rows = session.execute(query.outerjoin(Message, Message.id == listed.c.message_id)).all()
+    overviews = {row.id: _describe(row) for row in rows}
+    return Page(items=[overviews[conversation_id] for conversation_id in ids], next=page.next)
+
+
+def _read_overviews(session: Session, ids: Sequence[UUID]) -> Subquery:
+    """Conversations with their statuses, if they are few, and the id of a message, or else what a reply says."""
     # Each in the order of an index that has the conversation first, so that no plan uses another one.
     its_messages = (
         select(Message.status).where(Message.conversation_id == ConversationActivity.id).order_by(Message.status)
     )
-    counted = its_messages.limit(_MAX_LISTED + 1).correlate(ConversationActivity).subquery()
     its_replies = (
-        select(Reply.id).where(Reply.conversation_id == ConversationActivity.id).order_by(Reply.received_at, Reply.id)
+        select(Reply.sender).where(Reply.conversation_id == ConversationActivity.id).order_by(Reply.received_at)
     )
+    some = its_messages.limit(_MAX_LISTED).correlate(ConversationActivity).subquery()
+    is_short, has_none = ConversationActivity.messages <= _MAX_LISTED, ConversationActivity.messages == 0
     query = select(
-        ConversationActivity,
-        select(func.aggregate_strings(counted.c.status, ",")).scalar_subquery().label("statuses"),
+        ConversationActivity.__table__,
+        case((is_short, select(func.aggregate_strings(some.c.status, ",")).scalar_subquery())).label("statuses"),
         its_messages.with_only_columns(Message.id).limit(1).scalar_subquery().label("message_id"),
-        its_replies.limit(1).scalar_subquery().label("reply_id"),
-    ).where(bulk.among(session, ConversationActivity.id, ids))
-    rows = {row.ConversationActivity.id: row for row in session.execute(query)}
-    messages = _load_by_id(session, Message, [row.message_id for row in rows.values() if row.message_id])
-    reply_ids = [row.reply_id for row in rows.values() if row.reply_id and not row.message_id]
-    replies = _load_by_id(session, Reply, reply_ids)
-    overviews = []
-    for row in (rows[conversation_id] for conversation_id in ids):
-        statuses = row.statuses.split(",") if row.statuses else []
-        overviews.append(
-            ConversationOverview(
-                row=row.ConversationActivity,
-                sample=messages.get(row.message_id) or replies.get(row.reply_id),
-                statuses=Counter(statuses) if len(statuses) <= _MAX_LISTED else None,
-            )
-        )
-    return Page(items=overviews, next=page.next)
+        case((has_none, its_replies.limit(1).scalar_subquery())).label("sender"),
+        case((has_none, its_replies.with_only_columns(Reply.client_ref).limit(1).scalar_subquery())).label(
+            "their_client_ref"
+        ),
+    )
+    # The limit keeps the planner from working each of these out again in the query around it.
+    return query.where(bulk.among(session, ConversationActivity.id, ids)).limit(len(ids)).subquery()
+
+
+def _describe(row: Any) -> ConversationOverview:
+    return ConversationOverview(
+        id=row.id,
+        client_ref=row.client_ref,
+        party=row.party,
+        originator=row.originator,
+        messages=row.messages,
+        replies=row.replies,
+        statuses=Counter(row.statuses.split(",") if row.statuses else ()) if row.messages <= _MAX_LISTED else None,
+        first_at=row.first_at,
+        last_at=row.last_at,
+        last_from_recipient=row.last_from_recipient,
+    )
 
 
 def has_conversation(session: Session, conversation_id: UUID) -> bool:
@@ -287,9 +314,3 @@ def _read_counted_by_status(session: Session, conversation_id: UUID) -> Sequence
         query = with_equals(_COUNTED_COLUMNS, equals, Message.created_at, Message.id)
         parts.append(query.limit(_MAX_PER_STATUS).subquery())
     return session.execute(union_all(*(select(part) for part in parts))).all()
-
-
-def _load_by_id(session: Session, model: type[Row], row_ids: Sequence[UUID]) -> dict[UUID, Row]:
-    if not row_ids:
-        return {}
-    return {row.id: row for row in session.scalars(select(model).where(bulk.among(session, model.id, row_ids)))}

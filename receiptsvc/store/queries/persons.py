@@ -46,6 +46,17 @@ class PersonsConversation(NamedTuple):
     sender: str | None
 
 
+def subject(number: str) -> str:
+    """What audits of a person's page are about."""
+    return f"person:{number}"
+
+
+def number_of(text: str) -> str | None:
+    """The number whose `subject` this is; None: it is another one's."""
+    kind, colon, number = text.partition(":")
+    return number if kind == "person" and colon else None
+
+
 def read(session: Session, number: str, *, limit: int, after: TimeCursor | None = None) -> Person:
     """A person's history, and what else is known of the number."""
     history = contacts.read_contact(session, number, limit=limit, after=after)
@@ -88,7 +99,8 @@ def find_conversations(session: Session, number: str) -> Sequence[PersonsConvers
     return list(found.values())
 
 
-def find_words(session: Session, number: str) -> Sequence[Reply]:
-    """The replies from a number that were nothing but an opt-out or an opt-in, the newest first."""
+def find_newest_opt_out(session: Session, number: str) -> Reply | None:
+    """The newest reply from a number that was nothing but an opt-out."""
     words = session.scalars(select(Reply).where(Reply.sender == number, text(f"({WORDS})")))  # there are few
-    return sorted(words, key=lambda reply: (reply.received_at, reply.id), reverse=True)
+    outs = [reply for reply in words if reply.is_opt_out]
+    return max(outs, key=lambda reply: (reply.received_at, reply.id), default=None)

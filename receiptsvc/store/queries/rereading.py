@@ -25,7 +25,7 @@ from receiptsvc.store.core.models import Message, ReceiptReferences, Transition
 from receiptsvc.store.messages import superseding, transitions
 from receiptsvc.store.messages.superseding import RecordedReceipt
 
-MAX_RECEIPTS = 200  # of the code, that are read again
+MAX_RECEIPTS = 150  # of the code, that are read again
 LOOKED_THROUGH = 3_000  # receipts of either kind, for those of the code
 
 _MAX_BYTES = 64 * 1024  # of a callback: reading a larger one takes long
