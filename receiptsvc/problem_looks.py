@@ -6,6 +6,7 @@ at work. What is looked for is `store.health.causes`', what becomes of it `store
 
 import socket
 from collections.abc import Sequence
+from functools import partial
 
 from receiptsvc.config import Settings
 from receiptsvc.domain.gateway_clock import WINDOW
@@ -18,6 +19,7 @@ from receiptsvc.store.health.service_state import ServiceState
 from receiptsvc.store.messages import clock_votes
 
 SECONDS = 25.0  # between two looks
+SOON_SECONDS = 10.0  # while no worker is at work: that is said once none has been for a while
 
 _NOTED_AFTER = 4  # looks of a web process that sees nothing of its own: then that has ended
 
@@ -39,14 +41,17 @@ class ProblemLooks:
     def read_state(self) -> ServiceState:
         """How the service does."""
         with self._database.reading() as session:
-            return service_state.read(session, self._database.clock.now(), listed_kids=self._terms.listed_kids)
+            clock = self._database.clock
+            return service_state.read(
+                session, clock.now(), listed_kids=self._terms.listed_kids, answers_since=clock.answers_since
+            )
 
     def look(self, state: ServiceState) -> None:
         """Look at all that stands in the database. `state`: as it was read a moment ago."""
         self._note(self._look(state))
 
-    def look_beside_workers(self, own: Sequence[Seen]) -> None:
-        """Note what only this host's web processes see; and look at all, if no worker is at work."""
+    def look_beside_workers(self, own: Sequence[Seen]) -> bool:
+        """Note what only this host's web processes see; and look at all, if no worker is at work: whether one is."""
         now = self._database.clock.now()
         with self._database.glance() as connection:
             is_any_worker = heartbeats.is_any_alive(connection, "worker", now)
@@ -59,12 +64,14 @@ class ProblemLooks:
             self._note(Look(at=now, seen=own, host=self._host))
         if not own:
             self._to_note = max(0, self._to_note - 1)
+        return is_any_worker
 
     def _look(self, state: ServiceState) -> Look:
         # In a transaction of its own: what makes a time slice waits but a moment for the locks of one that reads.
         now = self._database.clock.now()
         with self._database.reading() as session:
-            return causes.look(session, state, now, self._terms, lambda of: clock_votes.read(of, now - WINDOW))
+            votes = partial(clock_votes.read_with_hints, since=now - WINDOW)
+            return causes.look(session, state, now, self._terms, votes)
 
     def _note(self, look: Look) -> None:
         if not look.seen:
@@ -79,6 +86,7 @@ def _terms_of(settings: Settings) -> Terms:
     return Terms(
         listed_kids=frozenset(key.kid for key in settings.callback_keys),
         resend_for_seconds=settings.resend_for_seconds,
-        connections=settings.database_connections,
+        connections=settings.connection_bounds,
         ignore_repeats=IGNORE_REPEATS,
+        zone=settings.gateway_timezone,
     )

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 from receiptsvc.domain import gateway_clock, numbers
@@ -23,10 +23,14 @@ BY_TRANSACTION = "transactionID and recipient"
 BY_LONE_TRANSACTION = "transactionID"
 BY_CLIENT_REF = "clientRef and recipient"
 BY_SHIFTED_CLOCK = "clientRef and recipient, by a clock of another zone"
+BY_ADOPTED_TRANSACTION = "adopted by transactionID and recipient"
+BY_ADOPTED_CLIENT_REF = "adopted by clientRef and recipient"
 
 LINK_BY_CLIENT_REF = "clientRef"
 LINK_BY_LAST_MESSAGE = "the last message sent to this person from this originator"
 LINK_ALONE = "nothing was sent to this person from this originator within the reply window"
+
+UNFITTING = "its time or its transactionID fits no message with its clientRef and recipient"
 
 MAX_CANDIDATES = 50  # that are loaded for one clientRef and recipient, and told of any; there may be more
 
@@ -90,6 +94,7 @@ class KnownMessage(Protocol):
 
 
 Known = TypeVar("Known", bound=KnownMessage)
+Naming: TypeAlias = tuple[str, str]  # a clientRef, and the `numbers.ending` of a recipient
 
 
 class TransactionLink(NamedTuple):
@@ -157,11 +162,15 @@ _NO_LINKS = TransactionLinks()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Match:
-    """The message that a receipt is about, and the rule that found it. `note`: what is odd about it, as a sentence."""
+    """The message that a receipt is about, and the rule that found it. `note`: what is odd about it, as a sentence.
+
+    `shift`: by which alone its time fits, in quarters of an hour.
+    """
 
     message_id: UUID
     rule: str
     note: str | None = None
+    shift: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,12 +190,12 @@ class NoMatch:
 class MatchContext(Generic[Known]):
     """What is known about a batch of receipts. `messages`: every message that they may be about.
 
-    `by_client_ref`: the messages with each clientRef whose numbers end as that of a receipt does.
+    `by_client_ref`: the messages with a clientRef whose numbers end as that of a receipt does, MAX_CANDIDATES at most.
     """
 
     messages: Mapping[UUID, Known]
     by_transaction: dict[str, TransactionLinks]
-    by_client_ref: Mapping[str, Collection[UUID]]
+    by_client_ref: Mapping[Naming, Collection[UUID]]
 
     def learn(self, receipt: Receipt, match: Match) -> None:
         """Add what the next batch would load about this receipt: how receipts are batched must make no difference."""
@@ -299,10 +308,8 @@ def _match_by_client_ref(
     latest = receipt.occurred_at + _MAX_CLOCK_SKEW if receipt.occurred_at else row.received_at
     number = receipt.recipient or ""
     client_ref = receipt.client_ref if number and row.message_id is None else None
-    candidates = context.by_client_ref.get(client_ref, ()) if client_ref else ()
-    messages = [message for message in map(context.messages.get, candidates) if message is not None]
-    ending = numbers.ending(number)
-    similar = [message for message in messages if message.recipient.endswith(ending)]
+    candidates = context.by_client_ref.get((client_ref, numbers.ending(number)), ()) if client_ref else ()
+    similar = [message for message in map(context.messages.get, candidates) if message is not None]
     fitting = [
         message
         for message in similar
@@ -315,10 +322,12 @@ def _match_by_client_ref(
         reason = f"its clientRef and recipient fit {count} messages"
         return NoMatch(outcome=ReceiptOutcome.UNMATCHED, reason=reason, candidates=[message.id for message in fitting])
     if not fitting:
+        shifted = None if links else _match_by_shifted_clock(row, receipt, similar)
+        has_message = any(_has(number, each) for each in similar)
         return NoMatch(
             outcome=ReceiptOutcome.UNMATCHED,
-            reason=_explain_no_match(row, receipt, links, has_message=any(_has(number, each) for each in similar)),
-            if_shifted=None if links else _match_by_shifted_clock(row, receipt, similar),
+            reason=_explain_no_match(row, receipt, links, has_message=has_message, shifted=shifted),
+            if_shifted=shifted,
         )
     if receipt.transaction_id is not None and fitting[0].calling_since is not None:
         return NoMatch(outcome=ReceiptOutcome.UNMATCHED, reason=_UNANSWERED, candidates=[fitting[0].id])
@@ -336,24 +345,27 @@ def _match_by_shifted_clock(
     if occurred_at is None or not receipt.is_local_time:
         return None
     having = [message for message in similar if _has(number, message)]
-    fitting = [
-        message
+    fitting = {
+        message.id: shifts
         for message in having
         if (receipt.transaction_id is None or message.transaction_id is None)
         and message.offered_at is not None
         and not _is_unsent(message)
-        and gateway_clock.find_shifts(occurred_at, message.offered_at, row.received_at)
-    ]
+        and (shifts := gateway_clock.find_shifts(occurred_at, message.offered_at, row.received_at))
+    }
     if not fitting:
         return None
-    candidates = [message.id for message in fitting]
+    candidates = list(fitting)
     if len(having) > 1 or len(similar) >= MAX_CANDIDATES:
         count = f"{len(similar)} or more" if len(similar) >= MAX_CANDIDATES else len(having)
         reason = f"{count} messages have its clientRef and recipient, and its time fits none but by another zone"
         return NoMatch(outcome=ReceiptOutcome.UNMATCHED, reason=reason, candidates=candidates)
-    if receipt.transaction_id is not None and fitting[0].calling_since is not None:
+    [message] = having
+    if receipt.transaction_id is not None and message.calling_since is not None:
         return NoMatch(outcome=ReceiptOutcome.UNMATCHED, reason=_UNANSWERED, candidates=candidates)
-    return Match(message_id=fitting[0].id, rule=BY_SHIFTED_CLOCK, note=_IS_SHIFTED)
+    shifts = fitting[message.id]
+    shift = shifts[0] if len(shifts) == 1 else None
+    return Match(message_id=message.id, rule=BY_SHIFTED_CLOCK, note=_IS_SHIFTED, shift=shift)
 
 
 def _has(number: str, message: KnownMessage) -> bool:
@@ -372,14 +384,26 @@ def _is_unsent(message: KnownMessage) -> bool:
     return message.status == Status.ACCEPTED and message.calling_since is None
 
 
-def _explain_no_match(row: KeptReceipt, receipt: Receipt, links: TransactionLinks, *, has_message: bool) -> str:
-    """`has_message`: a message has its clientRef and recipient, and something else speaks against it."""
+def _explain_no_match(
+    row: KeptReceipt,
+    receipt: Receipt,
+    links: TransactionLinks,
+    *,
+    has_message: bool,
+    shifted: Match | NoMatch | None,
+) -> str:
+    """`has_message`: a message has its clientRef and recipient, and something else speaks against it.
+
+    `shifted`: what holds unless the gateway's clock is known to be in the zone of the setting; this is for where it is.
+    """
     if links:
         return "its transactionID was given for other recipients"
     if row.message_id:
         return "it came for a message that is not here"
+    if isinstance(shifted, Match) and shifted.shift:
+        return gateway_clock.write_hint(shifted.shift)
     if has_message:
-        return "its time or its transactionID fits no message with its clientRef and recipient"
-    if receipt.transaction_id:
-        return "no message has its transactionID" + (" or its clientRef" if receipt.client_ref else "")
-    return "it has no transactionID" + (", and no message has its clientRef" if receipt.client_ref else "")
+        return UNFITTING
+    by_transaction = "no message has its transactionID" if receipt.transaction_id else "it has no transactionID"
+    beside = "no message has its clientRef and recipient" if receipt.recipient else "it names no recipient"
+    return f"{by_transaction}, and {beside}" if receipt.client_ref else by_transaction

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from receiptsvc.domain import sentences
 from receiptsvc.domain.correlation import BY_HAND
+from receiptsvc.domain.failures import FailureReason, reason_of
 from receiptsvc.domain.operator_actions import RESOLVED_BY_HAND
 from receiptsvc.domain.statuses import FINAL, Effect, Report, Source, Status, fold
 from receiptsvc.domain.times import write_time
@@ -103,7 +104,7 @@ def explain(history: Sequence[RecordedReport], *, is_waiting: bool = False, gap:
 class Holds:
     """What may hold a message that is due to be given to the gateway.
 
-    `is_scheduled`: it waits for its deliverAfter. `worker_seen_at`: when the last worker was seen; None: it ended well.
+    `is_scheduled`: it waits for its deliverAfter. `worker_seen_at`: when the last worker was seen; None: never.
     `suspected_until`: while another message is to show whether its account is refused, when one of those that wait is
     tried by itself. `gateway_faults`: what calls find wrong with the gateway, and since when. `per_second`: how many
     may go out.
@@ -205,6 +206,7 @@ _WAITS = (
     "It was offered, and the gateway's answer was in the words of a refused logon, or a 403: it waits until another "
     "message shows whether its account is refused, or this one."
 )
+_MAX_QUOTED = 160  # characters of what the gateway said
 _UNTIL_THE_GATEWAY_SPEAKS = "that is final as long as the gateway says nothing else"
 _DELIVERED_WINS = "delivered counts more than any other final word"
 _OUR_PROGRESS = {
@@ -287,17 +289,35 @@ def _describe(recorded: RecordedReport) -> str:
     if report.source is Source.GATEWAY:
         who = (recorded.reason or "").partition(BY_HAND)[2]  # behind what else is odd about the receipt
         by_hand = f" ({BY_HAND}{who})" if recorded.rule == BY_HAND else ""
+        said = _quote(report)
+        what = f"The gateway said: {said}," if said else f"The gateway reported {report.status}"
+        means = f", which means {report.status}" if said else ""
         if report.occurred_at is not None:
-            return f"The gateway reported {report.status} at {write_time(report.occurred_at)} by its own clock{by_hand}"
+            return f"{what} at {write_time(report.occurred_at)} by its own clock{means}{by_hand}"
         reached_us = f"it reached us at {write_time(report.received_at)}"
-        return f"The gateway reported {report.status} without a time; {reached_us}{by_hand}"
+        return f"{what} without a time{means}; {reached_us}{by_hand}"
     if recorded.rule == RESOLVED_BY_HAND:
         return f"A person settled it as {report.status} at {write_time(report.at)} ({recorded.reason})"
     sentence = _OUR_PROGRESS.get(report.status) if report.status is not None else None
     if sentence is not None:
         return sentence.format(at=write_time(report.at))
+    if reason_of(report, recorded.rule or "") is FailureReason.REFUSED:
+        return f"It was refused at {write_time(report.at)}" + (f": {recorded.reason}" if recorded.reason else "")
     reason = f" ({recorded.reason})" if recorded.reason else ""
     return f"We recorded {report.status} at {write_time(report.at)}{reason}"
+
+
+def _quote(report: Report) -> str | None:
+    """The gateway's code and words; None: there are none, or no more than the status."""
+    code, words = map(_quote_text, (report.provider_status_id, report.provider_description))
+    if not code and words.casefold() in {"", report.status}:
+        return None
+    return " · ".join(filter(None, (code, words)))
+
+
+def _quote_text(said: str | None) -> str:
+    text = " ".join((said or "").split())
+    return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…"
 
 
 def _explain_each(history: Sequence[RecordedReport], winner_index: int | None, gap: int | None = None) -> Iterator[str]:

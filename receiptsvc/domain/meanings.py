@@ -7,6 +7,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from receiptsvc.domain import correlation, gateway_clock
 from receiptsvc.domain.failures import FailureReason
 from receiptsvc.domain.inbox import ReceiptOutcome
 from receiptsvc.domain.operator_actions import CANCELLED_BY_HAND, RESOLVED_BY_HAND
@@ -101,6 +102,18 @@ OUTCOMES: Mapping[ReceiptOutcome, OutcomeMeaning] = {
     ReceiptOutcome.DEAD: OutcomeMeaning("working on it failed eight times", "look at its reason, then retry it"),
     ReceiptOutcome.DISMISSED: OutcomeMeaning("an operator set it aside, with a reason"),
 }
+
+_COMPARE = (
+    "compare it with the message that has its clientRef and number: is `DYNMARK_TIMEZONE` right? Once it is, retry it; "
+    "or match it by hand, or dismiss it"
+)
+
+
+def action_for(outcome: ReceiptOutcome, reason: str | None) -> str:
+    """What an operator does about a receipt that has an outcome for this reason."""
+    is_time = reason == correlation.UNFITTING or gateway_clock.read_hint(reason) is not None
+    return _COMPARE if outcome is ReceiptOutcome.UNMATCHED and is_time else OUTCOMES[outcome].action
+
 
 # Why a message failed, as classes for statistics. In the order in which the gateway's words are tried, then our own.
 FAILURE_REASONS: Mapping[FailureReason, Meaning] = {

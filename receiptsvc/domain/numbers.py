@@ -48,9 +48,23 @@ _DECIMAL = re.compile(
     )\s*""",
     re.VERBOSE,
 )
-# What may be a person's number, in a text of others.
-_IN_TEXT = re.compile(
-    rf"[+\uff0b]?\d(?:[{_SEPARATING}\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff]{{0,4}}\d){{6,}}"
+# What may be a person's number, in a text of others: they part digits by more than can stand in a number.
+_UNSEEN = "\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff"
+_PARTING = r"_*|\\^'\u2019\u00b7\u2022\u2027\u2219\u22c5\u30fb\uff0a\uff3f\uff5c\uff65"
+_PUNCTUATION = ",:;\u060c\u066b\u066c\u3001\uff0c\uff1a\uff1b"  # no blank after it: else it parts words, or counts
+_IN_TEXT = re.compile(rf"[+\uff0b]?\d(?:(?:[{_SEPARATING}{_PARTING}{_UNSEEN}]{{0,4}}|[{_PUNCTUATION}])\d){{6,}}")
+_OCTET = "(?:[1-9]?[0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])"
+_MOMENT = r"""(?:
+    (?:19|20)[0-9]{2}(?:-(?:0[1-9]|1[0-2])-|/(?:0[1-9]|1[0-2])/)(?:0[1-9]|[12][0-9]|3[01])  # 2026-11-30
+    | (?:0[1-9]|[12][0-9]|3[01])/(?:0[1-9]|1[0-2])/(?:19|20)[0-9]{2}
+    | (?:[01]?[0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:[.,][0-9]{1,9})?)?  # 14:50:29.123
+)"""
+_NO_NUMBER = re.compile(  # of what `_IN_TEXT` finds: nobody writes one so
+    rf"""{_MOMENT}(?:[-\s/\u2013]{{1,3}}{_MOMENT})*
+    | [0-9]{{1,3}}(?:[,'\u2019][0-9]{{3}}){{1,2}}  # 1,234,567
+    | (?:{_OCTET}\.){{3}}{_OCTET}:[0-9]{{2,5}}  # an address and its port
+    """,
+    re.VERBOSE,
 )
 _NO_COUNTRY_CODE = re.compile(r"(?:\+|00)0")
 _EXAMPLE, _LOCAL_EXAMPLE = "+447123123456", "07123123456"  # the gateway's documentation has it; nobody's
@@ -262,8 +276,8 @@ def mask_ending(digits: str) -> str:
 
 
 def hide_all(text: str) -> str:
-    """A text of others, without what may be a person's number."""
-    return _IN_TEXT.sub("[number]", text)
+    """A text of others, without what may be a person's number. Times, dates and counts stay."""
+    return _IN_TEXT.sub(lambda found: found[0] if _NO_NUMBER.fullmatch(found[0]) else "[number]", text)
 
 
 def _explain_beginning(compact: str, region: str | None) -> str | None:

@@ -19,6 +19,7 @@ MAX_COUNTED = 10_000  # rows of one problem
 
 _STANDS = timedelta(seconds=30)  # for so long a condition that was resolved may still hold: what mends it takes effect
 _MISSED_FOR = timedelta(seconds=45)  # three looks: a parked receipt is away for a moment when it is worked on again
+_STOPPED_AFTER = timedelta(seconds=90)  # without another one; looks are 25 s apart
 _MAX_SHOWN = 60  # characters of a word of others, in a title
 
 Cause = Mapping[str, str]
@@ -73,6 +74,7 @@ class Kind(StrEnum):
     QUARANTINED = "quarantined"
     DEAD = "dead"
     RECEIPTS_CROWD = "receipts_crowd"
+    CALLBACKS_MISROUTED = "callbacks_misrouted"
     SPOOL_UNREADABLE = "spool_unreadable"
     SPOOL_ASIDE = "spool_aside"
     TIME_SLICE_MISSING = "time_slice_missing"
@@ -102,6 +104,11 @@ class About:
     remedies: Mapping[str, str] = field(default_factory=dict)
     counted: tuple[str, str] = ("receipt", "receipts")
 
+
+_QUARANTINE = (
+    " Until then `UNAUTHENTICATED_CALLBACKS=quarantine`, and a restart of web, keeps what comes, answered 200, for a "
+    "person to match; switch it back afterwards, since meanwhile anybody can fill the database."
+)
 
 KINDS: Mapping[Kind, About] = {
     Kind.DATABASE_AWAY: About(
@@ -154,12 +161,13 @@ KINDS: Mapping[Kind, About] = {
         },
         counted=("callback", "callbacks"),
         remedy="List the key in `CALLBACK_KEYS` again, with the secret that it had, and restart web: `python -m "
-        "receiptsvc callback-keys` shows which are listed. Once it is mended, this ends within the hour. What was "
-        "refused is lost unless the gateway repeats it.",
+        "receiptsvc callback-keys` shows which are listed. Once it is mended, it harms no more, and leaves the list "
+        f"within the hour. What was refused is lost unless the gateway repeats it.{_QUARANTINE}",
         remedies={
-            "listed": "If more are refused, its secret was changed: put the old one back in `CALLBACK_KEYS`, list the "
-            "new one under another id, and restart web. Else it is mended, and this ends within the hour. What was "
-            "refused is lost unless the gateway repeats it."
+            "listed": "If more are refused, web was started with other `CALLBACK_KEYS` than the worker, or its secret "
+            "was changed: put the old one back, list the new one under another id, and restart both. Else it is "
+            f"mended, and leaves the list within the hour. What was refused is lost unless the gateway repeats it."
+            f"{_QUARANTINE}"
         },
     ),
     Kind.NO_RECEIPTS: About(
@@ -182,8 +190,9 @@ KINDS: Mapping[Kind, About] = {
         name="The gateway's times are in another zone than DYNMARK_TIMEZONE says",
         harm=Harm.NOW,
         basis=Basis.EVENTS,
-        remedy="Put `DYNMARK_TIMEZONE` right and restart; then run `python -m receiptsvc rebuild --apply` and `python "
-        "-m receiptsvc replay --outcome unmatched`.",
+        remedy="Put `DYNMARK_TIMEZONE` right for web and worker, and restart both. Then have read again what came "
+        "meanwhile: what was recorded or adopted by `python -m receiptsvc rebuild --apply`, what is parked by `python "
+        "-m receiptsvc replay --outcome unmatched`, or by Retry in the parking lot.",
     ),
     Kind.ACCOUNT_SUSPECTED: About(
         name="The gateway may refuse an account",
@@ -266,10 +275,20 @@ KINDS: Mapping[Kind, About] = {
         remedy="Mend what the worker's log says of `process.row_failed`, then retry them.",
     ),
     Kind.RECEIPTS_CROWD: About(
-        name="The receipts of one sender crowd the queue",
+        name="The receipts of one sender, or replies, crowd the queue",
         harm=Harm.WAITS,
-        remedy="A gateway in a loop, or a callback URL in wrong hands. They have a turn of their own, so "
-        "the others get on.",
+        remedy="A gateway in a loop, a callback URL in wrong hands, or an answer to many messages. They have a turn of "
+        "their own, so the others get on.",
+    ),
+    Kind.CALLBACKS_MISROUTED: About(
+        name="Callbacks come to processes that are for the API",
+        harm=Harm.WAITS,
+        basis=Basis.EVENTS,
+        titles={"": "{count} kept by processes with WEB_ROLE=api"},
+        counted=("callback", "callbacks"),
+        remedy="Lead them to the processes with `WEB_ROLE=callbacks`: the proxy's rule for `/callbacks/`, `PUBLIC_URL` "
+        "of the worker, the addresses in the gateway's portal. They are kept all the same. An hour after the last "
+        "one this ends.",
     ),
     Kind.SPOOL_UNREADABLE: About(
         name="The spool can't be looked at",
@@ -310,6 +329,7 @@ KINDS: Mapping[Kind, About] = {
     ),
 }
 
+_STOPS = frozenset({Kind.CALLBACKS_REFUSED})  # of those that harm now: each harms once, as it happens
 _CHANNELS = {
     Channel.MESSAGE.value: "signed URLs",
     Channel.ACCOUNT.value: "the static URL",
@@ -368,9 +388,19 @@ def id_of(kind: Kind, cause: Cause) -> UUID:
     return UUID(bytes=blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest())
 
 
-def rank(kind: Kind) -> tuple[bool, int]:
+def rank(kind: Kind, harm: Harm) -> tuple[bool, int]:
     """By which problems are listed: what harms now first."""
-    return KINDS[kind].harm is not Harm.NOW, _RANKS[kind]
+    return harm is not Harm.NOW, _RANKS[kind]
+
+
+def has_stopped(kind: Kind, last_at: datetime, now: datetime) -> bool:
+    """Whether what a problem is about has happened no more for a while. It is kept in mind for longer than that."""
+    return kind in _STOPS and now - last_at >= _STOPPED_AFTER
+
+
+def harm_of(kind: Kind, last_at: datetime, now: datetime) -> Harm:
+    """What a problem does meanwhile, of which the last was seen at a time."""
+    return Harm.WAITS if has_stopped(kind, last_at, now) else KINDS[kind].harm
 
 
 def title(kind: Kind, cause: Cause, count: int | None, *, is_all: bool) -> str:

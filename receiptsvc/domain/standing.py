@@ -140,10 +140,15 @@ def state_of(standing: Standing) -> State:
     return State(status=deciding.status, status_at=from_micros(micros), conflict=len(standing.words) > 1)
 
 
+def deciding_receipt(standing: Standing) -> UUID | None:
+    """The receipt of the report that the status comes from; None: it is a step of our own."""
+    deciding = _deciding(standing)
+    return deciding.receipt_id if deciding is not None else None
+
+
 def shown_receipts(standing: Standing) -> set[UUID]:
     """The receipts of the deciding report and of one for each final word of the gateway."""
-    deciding = _deciding(standing)
-    found = {deciding.receipt_id if deciding is not None else None, *(receipt_id for _, receipt_id in standing.words)}
+    found = {deciding_receipt(standing), *(receipt_id for _, receipt_id in standing.words)}
     return {receipt_id for receipt_id in found if receipt_id is not None}
 
 

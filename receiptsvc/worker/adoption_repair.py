@@ -101,18 +101,15 @@ def _load_ours(session: Session, receipts: Collection[Receipt]) -> MatchContext[
         for receipt in receipts
         if receipt.client_ref and receipt.recipient
     }
-    candidates = transitions.find_candidates(session, {pair for pair in pairs if pair[1]})
-    known = {link.message_id for link in links} | {candidate.id for candidate in candidates}
+    candidates = transitions.find_candidates(session, pairs)
+    known = {link.message_id for link in links}.union(*candidates.values())
     messages = transitions.lock_messages(session, known, takes_lock=False)
     ours = {message_id: message for message_id, message in messages.items() if message.origin != Origin.EXTERNAL}
     by_transaction: defaultdict[str, TransactionLinks] = defaultdict(TransactionLinks)
     for link in links:
         if link.message_id in ours:
             by_transaction[link.transaction_id].add(link)
-    by_client_ref: defaultdict[str, dict[UUID, None]] = defaultdict(dict)  # each once: endings may overlap
-    for candidate in candidates:
-        if candidate.id in ours:
-            by_client_ref[candidate.client_ref][candidate.id] = None
+    by_client_ref = {pair: [each for each in found if each in ours] for pair, found in candidates.items()}
     return MatchContext(messages=ours, by_transaction=dict(by_transaction), by_client_ref=by_client_ref)
 
 

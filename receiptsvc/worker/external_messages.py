@@ -13,13 +13,10 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain import conversations, numbers
-from receiptsvc.domain.correlation import Match
+from receiptsvc.domain.correlation import BY_ADOPTED_CLIENT_REF, BY_ADOPTED_TRANSACTION, Match
 from receiptsvc.domain.messages import NewMessage, Receipt
 from receiptsvc.store.inbox.pending import ClaimedReceipt
 from receiptsvc.store.messages import transitions
-
-BY_TRANSACTION = "adopted by transactionID and recipient"
-BY_CLIENT_REF = "adopted by clientRef and recipient"
 
 
 def adopt(
@@ -48,7 +45,7 @@ def adopt(
                 continue
             messages[key] = _make_message(receipt, number)
         used |= references
-        rule = BY_TRANSACTION if receipt.transaction_id else BY_CLIENT_REF
+        rule = BY_ADOPTED_TRANSACTION if receipt.transaction_id else BY_ADOPTED_CLIENT_REF
         adopted.append((row, receipt, Match(message_id=messages[key].id, rule=rule)))
     transitions.accept_external(session, list(messages.values()), now)
     return adopted, ambiguous

@@ -59,6 +59,7 @@ _MAX_RELEASED = 100  # parked receipts in a step
 _MAX_PRUNED = 1000  # rows of events, and as many searches, in a step
 _SQLITE_MAX_PRUNED = 100
 _PAUSES = Backoff.doubling(timedelta(seconds=0.5), timedelta(seconds=30))  # after failures of a duty
+_OUTAGE_PAUSES = Backoff.doubling(timedelta(seconds=0.5), timedelta(seconds=4))  # receipts wait for its end, and longer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +103,7 @@ def run(
         unfinished = _work(settings, database, gateways, reader, queue=queue, stop=stop)
     if not unfinished:
         with suppress(StorageUnavailable), database.transaction() as session:
-            heartbeats.deregister(session, _process_name())
+            heartbeats.deregister(session, _process_name(), database.clock.now())
     logs.info("worker.stopped", unfinished=unfinished)
     if lock is not None and not unfinished:
         lock.close()
@@ -245,7 +246,7 @@ def _register(database: Database, queue: PendingQueue) -> int:
 
 def _warn_of_limits(settings: Settings, database: Database) -> int:
     with database.reading() as session:
-        total = connection_limits.measure(session, settings.database_connections, database.clock.now())
+        total = connection_limits.measure(session, settings.connection_bounds, database.clock.now())
     if total is not None and total.fault:
         logs.warning("worker.too_many_connections", fault=total.fault)
     elif total is not None and total.sets > 1:
@@ -259,7 +260,6 @@ def _beat(database: Database, queue: PendingQueue, fault: GatewayFault | None, *
     `fault`: of the gateway. The queue learns how many rows must be marked before they are processed, as one of them may
     have killed a worker.
     """
-    now = database.clock.now()
 
     def is_killed(heartbeat: Heartbeat) -> bool:
         if heartbeat.process == _process_name():
@@ -271,6 +271,7 @@ def _beat(database: Database, queue: PendingQueue, fault: GatewayFault | None, *
 
     with database.transaction() as session:
         known = heartbeats.find_all(session, "worker")
+        now = database.clock.now()  # not of before: a database that stood still answers late
         others = [each for each in known if each.process != _process_name() and not is_killed(each)]
         alive = [each for each in others if each.seen_at > now - heartbeats.UNSEEN_AFTER]
         # Asked for once more, with its lock, only where there is one: this is done all the time.
@@ -380,7 +381,7 @@ def _repeat(duty: Duty, stop: threading.Event) -> None:
                 duty.rest()
         except StorageUnavailable as error:
             logs.fault("worker.storage_unavailable", error, source=duty.name, duty=duty.name)
-            stop.wait(pause_seconds)
+            stop.wait(_OUTAGE_PAUSES.gap(failures).total_seconds())
             failures += 1
         except ReceiptsvcError as error:
             logs.error("worker.duty_failed", error, duty=duty.name)

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from uuid import UUID
 
 from sqlalchemy.orm import Session
 
@@ -39,10 +38,8 @@ def load(
         and receipt.recipient
         and not fitting.get((receipt.transaction_id or "", receipt.recipient))
     }
-    by_client_ref: defaultdict[str, dict[UUID, None]] = defaultdict(dict)  # each once: endings may overlap
-    for candidate in transitions.find_candidates(session, {pair for pair in references if pair[1]}):
-        by_client_ref[candidate.client_ref][candidate.id] = None
-        message_ids.add(candidate.id)
+    by_client_ref = transitions.find_candidates(session, references)
+    message_ids.update(*by_client_ref.values())
     return MatchContext(
         messages=transitions.lock_messages(
             session, {message_id for message_id in message_ids if message_id is not None}, takes_lock=locks_messages

@@ -3,14 +3,15 @@
 The usual turn takes what waits in the order of arrival. A group (the receipts of one message, or of one callback) that
 fills more than a tenth of a full batch is held back: from then on it has a turn of its own, which is short, since
 others may come, and ends when nothing of the group is left. A large callback has its own turn too, since it can hold
-thousands of receipts; so has one that is found to hold many. So one sender holds up nobody else, and nobody waits for
-ever.
+thousands of receipts; so has one that is found to hold many; and so have replies, if many come. So one sender holds up
+nobody else, and nobody waits for ever.
 
 All of this is kept in memory: a worker that starts anew finds it out from its first full batch.
 """
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import blake2b
@@ -25,6 +26,8 @@ from receiptsvc import ids
 from receiptsvc.domain.errors import Unreadable
 from receiptsvc.domain.messages import Receipt
 from receiptsvc.store.core import locks
+from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.time_limits import TimeLimits
 from receiptsvc.store.inbox import pending
 from receiptsvc.store.inbox.pending import ClaimedReceipt, Postponed
 
@@ -34,19 +37,26 @@ _HELP_AFTER = timedelta(seconds=0.5)
 _HELD_BACK_SHARE = 10  # of a batch: the part above which a group is held back
 _BUSY_SHARE = 4  # of a batch: the part that those held back have, as others may come meanwhile
 _LATELY_SECONDS = 60.0
+_HURRY_SECONDS = 15.0  # after a lock that was waited for in vain: as long as who holds it may stand still
+_HURRIED_LOCK = 0.02
 _LARGE = 10  # callbacks in a turn, most of which are put back if one of them holds thousands of receipts
 _MANY_PARTS = 100  # of a callback, from which it is held back before any of them is taken
-_MAX_READ_CALLBACKS = 2
+_MAX_READ_RECEIPTS = 20_000  # as many as two of the largest callbacks hold
+_MAX_REPLIES = 25  # in a turn
 
 
 Turn: TypeAlias = Callable[[Session], list[ClaimedReceipt]]
 
 
 class ReadCallbacks:
-    """The receipts of callbacks with several, read once for many batches; the last few callbacks."""
+    """The receipts of callbacks with several, read once for many batches; those of the callbacks used last.
+
+    How many callbacks that are depends on how long they are: of those that came at once a batch takes from each.
+    """
 
     def __init__(self) -> None:
         self._receipts: OrderedDict[UUID, Sequence[Receipt | Unreadable]] = OrderedDict()
+        self._count = 0
 
     def get(self, callback_id: UUID) -> Sequence[Receipt | Unreadable] | None:
         """The receipts of a callback, if they are kept."""
@@ -54,10 +64,13 @@ class ReadCallbacks:
 
     def keep(self, callback_id: UUID, receipts: Sequence[Receipt | Unreadable]) -> None:
         """Keep the receipts of a callback."""
-        self._receipts[callback_id] = receipts
+        if callback_id not in self._receipts:
+            self._receipts[callback_id] = receipts
+            self._count += len(receipts)
         self._receipts.move_to_end(callback_id)
-        while len(self._receipts) > _MAX_READ_CALLBACKS:
-            self._receipts.popitem(last=False)
+        while self._count > _MAX_READ_RECEIPTS and len(self._receipts) > 1:
+            _, dropped = self._receipts.popitem(last=False)
+            self._count -= len(dropped)
 
 
 class _Place:
@@ -99,7 +112,7 @@ class PendingQueue:
         self.has_company = False  # whether other workers run as well
         self._lock = Lock()
         self._usual, self._groups = _Place(), _Place()
-        self._succeeded_at = float("-inf")
+        self._succeeded_at = self._locked_at = float("-inf")
         self._crowd_size = 0  # above which a group is held back; 0: the last usual turn left nothing
         self._has_large = False
 
@@ -115,6 +128,22 @@ class PendingQueue:
     def has_succeeded_lately(self) -> bool:
         """Whether receipts were processed in the last minute."""
         return monotonic() - self._succeeded_at < _LATELY_SECONDS
+
+    def note_lock(self) -> None:
+        """Note that a lock was waited for in vain."""
+        if not self._hurries():
+            self._locked_at = monotonic()
+
+    def limits(self, database: Database) -> TimeLimits | None:
+        """Those of a transaction that works on receipts; None: the database's own.
+
+        Whoever holds a lock for so long may hold it for longer, and others want to be worked on meanwhile.
+        """
+        usual = database.limits
+        return replace(usual, lock=min(usual.lock, _HURRIED_LOCK)) if usual is not None and self._hurries() else None
+
+    def _hurries(self) -> bool:
+        return monotonic() - self._locked_at < _HURRY_SECONDS
 
     def rewind(self) -> None:
         """Start again at the head of the queue: there is something that was passed before. Thread-safe.
@@ -205,6 +234,16 @@ class PendingQueue:
                     continue
             kept.append((row, receipt))
         return kept, later
+
+    def part_replies(self, replies: Sequence[ClaimedReceipt]) -> tuple[Sequence[ClaimedReceipt], list[Postponed]]:
+        """The replies to work on now; and those to put back, for turns of their own: each takes many queries."""
+        if len(replies) <= _MAX_REPLIES:
+            return replies, []
+        self.held_back.add(pending.REPLIES)
+        later: list[Postponed] = [
+            (row._replace(group_id=pending.REPLIES), row.next_at, None) for row in replies[_MAX_REPLIES:]
+        ]
+        return replies[:_MAX_REPLIES], later
 
     def _take_held_back(self, session: Session, now: datetime, limit: int) -> list[ClaimedReceipt]:
         """The next receipts of the groups that are held back. One worker at a time: they have the same message."""

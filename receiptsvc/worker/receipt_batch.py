@@ -86,6 +86,7 @@ def work_on(
     done = dropped.find_outcomes(session, [row.id for row in rows if row.id < surely_kept])
     verdicts: list[Verdict] = [(row, done[row.id], None) for row in rows if row.id in done]
     receipts: list[ParsedReceipt] = []
+    answering: list[ClaimedReceipt] = []
     inbound: list[tuple[ClaimedReceipt, Reply]] = []
     reported: list[ClaimedReceipt] = []
     unreadable: dict[UUID, None] = {}
@@ -95,13 +96,16 @@ def work_on(
         if row.is_unauthenticated and row.assigned_to is None:
             verdicts.append((row, ReceiptOutcome.QUARANTINED, "its key was wrong"))
         elif row.channel == Channel.INBOUND:
-            try:
-                inbound.append((row, rules.reader.read_reply(pending.callback_of(session, row), row.received_at)))
-            except Unreadable as error:
-                unreadable[row.id] = None
-                verdicts.append((row, ReceiptOutcome.QUARANTINED, str(error)))
+            answering.append(row)
         else:
             reported.append(row)
+    answered, too_many = queue.part_replies(answering)
+    for row in answered:
+        try:
+            inbound.append((row, rules.reader.read_reply(pending.callback_of(session, row), row.received_at)))
+        except Unreadable as error:
+            unreadable[row.id] = None
+            verdicts.append((row, ReceiptOutcome.QUARANTINED, str(error)))
     said, new_parts = _read_and_split(session, reported, rules.reader, queue)
     large = [(row._replace(is_large=True), row.next_at, None) for row in reported if row.id not in said]
     for row, receipt in ((row, said[row.id]) for row in reported if row.id in said):
@@ -119,7 +123,7 @@ def work_on(
     if odd:
         read = {row.id: receipt for row, receipt in receipts}
         write_references(session, odd, {**unreadable, **read}, rules.reader)
-    settle(session, rows, verdicts, now, later=[*large, *held_back, *retried], new_parts=new_parts)
+    settle(session, rows, verdicts, now, later=[*too_many, *large, *held_back, *retried], new_parts=new_parts)
 
 
 def write_references(
@@ -283,6 +287,7 @@ def _adopt_or_park(
         return [], []
     context = match_context.load(session, unmatched, locks_messages=False)
     adoptable: list[ParsedReceipt] = []
+    hints: dict[UUID, str] = {}  # of those, what stays known of the gateway's clock
     parked: list[tuple[ClaimedReceipt, Receipt, NoMatch, datetime | None]] = []
     retried: list[ClaimedReceipt] = []
     shifted: list[MatchedReceipt] = []
@@ -302,6 +307,8 @@ def _adopt_or_park(
         adopt_at = None if match.candidates else correlation.adopt_at(row, receipt, rules.adopt_after)
         if adopt_at is not None and adopt_at <= now:
             adoptable.append((row, receipt))
+            if gateway_clock.read_hint(match.reason) is not None:
+                hints[row.id] = match.reason
         else:
             parked.append((row, receipt, match, adopt_at))
     parking.park(
@@ -330,6 +337,7 @@ def _adopt_or_park(
     later: list[Postponed] = [
         (row._replace(tries=0), now, "its message has come meanwhile") for row in [*retried, *ambiguous]
     ]
+    adopted = [(row, receipt, replace(match, note=hints.get(row.id))) for row, receipt, match in adopted]
     made = transitions.lock_messages(session, {match.message_id for _, _, match in adopted})
     recorded += _record_matches(session, adopted, made, rules.reader, now)
     verdicts: list[Verdict] = [(row, ReceiptOutcome.UNMATCHED, no_match.reason) for row, _, no_match, _ in parked]
