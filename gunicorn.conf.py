@@ -37,6 +37,8 @@ worker_connections = 4096  # at most, of each process: they take 15 KiB each, 60
 http_parser = "python"  # the default, auto, takes any C parser that can be imported: not the one that is tested
 limit_request_line = 8190  # gunicorn's maximum: a receipt with its message's text is long
 timeout = 60
+# A worker shows that it lives by a file of no bytes: a disk that hangs would stop its loop, a full one the master.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - gunicorn makes the file itself
 graceful_timeout = 20  # a dyno gives 30 s between SIGTERM and SIGKILL
 # Whose X-Forwarded-* and SCRIPT_NAME count. gunicorn's own default trusts this machine, or FORWARDED_ALLOW_IPS.
 forwarded_allow_ips = ",".join(_settings.trusted_proxies)
@@ -47,7 +49,7 @@ logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"json": {"()": logs.JsonFormatter, "process": "web"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "handlers": {"stderr": {"class": "receiptsvc.log_handler.StderrHandler", "formatter": "json"}},
     "root": {"level": "INFO", "handlers": ["stderr"]},
     "loggers": {"gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False}},
 }
@@ -69,7 +71,7 @@ def on_starting(server: Any) -> None:
             sys.stderr.write(f"{fault}\n")
             sys.exit(1)
     gc.disable()  # imports leave no garbage: to look for it took a tenth of the processor's time
-    for module in ("receiptsvc.web.app", "receiptsvc.intake.callbacks", "receiptsvc.spool.drainer"):
+    for module in (_settings.web_role.module, "receiptsvc.intake.callbacks", "receiptsvc.spool.drainer"):
         import_module(module)
     gc.enable()
     gc.collect()
@@ -77,9 +79,10 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(_server: Any) -> None:
-    """Log where the server listens, and which database it uses."""
-    database = database_faults.describe(_settings.database_url)
-    logs.info("web.listening", addresses=_listening.addresses, families=_listening.families, database=database)
+    """Log where the server listens, what it serves, and which database it uses."""
+    database, role = database_faults.describe(_settings.database_url), _settings.web_role
+    addresses, families = _listening.addresses, _listening.families
+    logs.info("web.listening", addresses=addresses, families=families, role=role, database=database)
 
 
 def on_exit(_server: Any) -> None:

@@ -1,10 +1,12 @@
-"""Builds the web process: the intake answers callbacks on the event loop, Flask everything else on threads."""
+"""Builds the web process: the intake answers callbacks on the event loop, Flask everything else on threads.
+
+What there is beside callbacks is of its role (`receiptsvc/web_role.py`), and only that is imported.
+"""
 
 import atexit
 import sys
 import threading
-
-from flask import Flask
+from importlib import import_module
 
 from receiptsvc import logs, private_files
 from receiptsvc.config import Settings
@@ -13,11 +15,10 @@ from receiptsvc.intake.ack_stats import AckStats
 from receiptsvc.intake.callbacks import Intake
 from receiptsvc.intake.group_commit import GroupCommit
 from receiptsvc.key_uses import KeyUses, keep_writing
+from receiptsvc.log_handler import StderrHandler
 from receiptsvc.server import schema_check
 from receiptsvc.server.application import Application
-from receiptsvc.server.public_path import UnderPublicPath
 from receiptsvc.server.threads import EventLoop
-from receiptsvc.server.wsgi_bridge import WsgiBridge
 from receiptsvc.spool.drainer import Drainer
 from receiptsvc.spool.writer import Spool
 from receiptsvc.store.core.db import Database
@@ -25,20 +26,15 @@ from receiptsvc.store.core.notify import Notifier
 from receiptsvc.store.core.topics import Topic
 from receiptsvc.store.health.health_log import watch_for_workers
 from receiptsvc.store.inbox.writer import open_writer
-from receiptsvc.web.app import create_app
-from receiptsvc.web.http import auth, context
-from receiptsvc.web.ops import cookies, incident, now, presence
-from receiptsvc.web.ops.pages import PREFIX
-
-MONITORING_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})  # answered while all threads wait for the database
-THREADS = 16  # for Flask
+from receiptsvc.web.ops import presence
+from receiptsvc.web_role import WebRole
 
 _MAX_LEAVE_SECONDS = 1.0  # the database may be away
 
 
 def make() -> Application:
     """The application of one web process, from the environment. Raises SettingsError and TooNew."""
-    logs.set_up("web")
+    logs.set_up("web", StderrHandler())
     settings = Settings.from_env()
     private_files.warn_of_open(settings.private_paths)
     if settings.unknown_names:
@@ -46,7 +42,9 @@ def make() -> Application:
     if settings.api_key_file is not None:
         logs.info("web.api_key_made_here", file=str(settings.api_key_file))
     connections = settings.connection_shares.api
-    database = Database(settings.database_url, pool_size=connections, max_writers=max(1, connections - 1))
+    database = Database(
+        settings.database_url, pool_size=connections, max_writers=max(1, connections - 1), keeps_callbacks=True
+    )
     writer = open_writer(settings.database_url, database.slot, patience_seconds=settings.callback_budget_seconds)
     try:
         database.check_schema()
@@ -82,57 +80,22 @@ def make() -> Application:
     atexit.register(ack_stats.close)
     atexit.register(group_commit.close)
     loop, uses = EventLoop(), KeyUses()
-    flask = create_app(
+    api = import_module(settings.web_role.module).serve(
         settings,
         database,
         probe_storage=lambda seconds: loop.run(seconds, group_commit.probe),
-        page_database=_open_for_page(settings),
         uses=uses,
+        stop=stop,
     )
-    _keep_looking(flask, settings, database, stop)
+    _show_presence(database, settings.web_role, stop)
     threading.Thread(target=keep_writing, args=(uses, database, stop), name="key uses", daemon=True).start()
-    api = WsgiBridge(
-        flask,
-        threads=THREADS,
-        connections=connections,
-        max_bytes=settings.max_body_bytes,
-        find_key=auth.KnownKeys(settings.api_keys).find_name,
-        reserved_paths=MONITORING_PATHS,
-        reading_posts=auth.find_reading_posts(flask),
-        page_path=PREFIX if settings.has_ops_page else None,
-        has_signed_in=lambda cookie: cookies.has_signed_in(settings, cookie, database.clock.now()),
-    )
     intake = Intake(settings, group_commit, ack_stats, uses)
-    roots = {rule.rule.partition("<")[0].lstrip("/").partition("/")[0] for rule in flask.url_map.iter_rules()} - {""}
-    return Application(
-        UnderPublicPath(api, settings.public_path, roots),
-        intake,
-        intake.is_callback,
-        intake.count_unparsed,
-        settings.public_path,
-    )
+    return Application(api, intake, intake.is_callback, intake.count_unparsed, settings.public_path)
 
 
-def _keep_looking(flask: Flask, settings: Settings, database: Database, stop: threading.Event) -> None:
-    """Look at the service from time to time, in threads of their own: for problems, and for the ops page."""
-    with flask.app_context():
-        look_for_problems = context.problems().keep_looking
-    threading.Thread(target=look_for_problems, args=(stop,), name="problems", daemon=True).start()
-    _show_presence(database, stop)
-    if settings.has_ops_page:
-        threading.Thread(target=incident.keep_looking, args=(flask, stop), name="look", daemon=True).start()
-        threading.Thread(target=now.prepare, args=(flask,), name="templates", daemon=True).start()
-
-
-def _open_for_page(settings: Settings) -> Database | None:
-    """The database by a connection of the ops page's own; None where there is none left for it."""
-    connections = settings.connection_shares.page * settings.has_ops_page
-    return Database(settings.database_url, pool_size=connections, busy_seconds=0.5) if connections else None
-
-
-def _show_presence(database: Database, stop: threading.Event) -> None:
+def _show_presence(database: Database, role: WebRole, stop: threading.Event) -> None:
     """Have the database show that this process runs, until it ends."""
-    thread = threading.Thread(target=presence.keep_shown, args=(database, stop), name="presence", daemon=True)
+    thread = threading.Thread(target=presence.keep_shown, args=(database, role, stop), name="presence", daemon=True)
     thread.start()
 
     def leave() -> None:

@@ -21,12 +21,13 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from receiptsvc import connection_shares, keys, locations
-from receiptsvc.connection_shares import ConnectionShares
+from receiptsvc.connection_shares import Bounds, ConnectionShares
 from receiptsvc.domain import numbers, opt_outs
 from receiptsvc.domain.errors import SettingsError
 from receiptsvc.domain.statuses import GATEWAY_STATUSES, Status
 from receiptsvc.dynmark.transports import TRANSPORTS
 from receiptsvc.keys import SCOPES, ApiKey, CallbackKey
+from receiptsvc.web_role import WebRole
 
 _CALLBACK_KEYS_FILE = "callback_keys"
 
@@ -61,12 +62,14 @@ _NO_DATABASE = (
     "folder for a SQLite file. Without it only the commands that ask a running service work, such as send and status"
 )
 
+_NOT_UTF_8 = "holds bytes that are not UTF-8"
+
 # Every setting. A test holds .env.example to this list.
 # fmt: off
 NAMES = frozenset({
     "DATABASE_URL", "DATABASE_LISTEN_URL", "DATABASE_CONNECTIONS", "PUBLIC_URL", "PORT", "LISTEN_ADDRESS",
-    "TRUSTED_PROXIES", "WEB_CONCURRENCY", "CALLBACK_KEYS", "CALLBACK_BUDGET_SECONDS", "UNAUTHENTICATED_CALLBACKS",
-    "API_KEYS", "DYNMARK_USERNAME", "DYNMARK_PASSWORD", "DYNMARK_TRANSPORT",
+    "TRUSTED_PROXIES", "WEB_ROLE", "WEB_CONCURRENCY", "CALLBACK_KEYS", "CALLBACK_BUDGET_SECONDS",
+    "UNAUTHENTICATED_CALLBACKS", "API_KEYS", "DYNMARK_USERNAME", "DYNMARK_PASSWORD", "DYNMARK_TRANSPORT",
     *(transport.url_setting for transport in TRANSPORTS.values()),
     "DYNMARK_WSDL", "DYNMARK_CALLBACK_ELEMENT", "DYNMARK_TIMEOUT_SECONDS",
     "RESEND_AFTER_SECONDS", "RESEND_FOR_SECONDS", "RETURN_CODES", "DYNMARK_TIMEZONE", "STATUS_MAP", "SPOOL_DIR",
@@ -104,6 +107,7 @@ class Settings:
     port: int
     listen_address: str | None  # of the web process; None: every address, IPv6 and IPv4
     trusted_proxies: tuple[str, ...]  # addresses and networks of peers whose X-Forwarded-* and SCRIPT_NAME count
+    web_role: WebRole
     web_concurrency: int
     callback_keys: tuple[CallbackKey, ...] = field(repr=False)  # the first signs, all verify
     callback_budget_seconds: float
@@ -155,13 +159,20 @@ class Settings:
         """How many connections each process may have in its pool. On SQLite a connection costs next to nothing."""
         if self.is_sqlite:
             return connection_shares.one_each(send_concurrency=self.send_concurrency)
-        return connection_shares.share(
+        shares = connection_shares.share(
             self.database_connections,
             web_processes=self.web_concurrency,
             has_spool=self.spool_dir is not None,
             send_concurrency=self.send_concurrency,
             has_page=self.has_ops_page,
         )
+        return shares if self.web_role.serves_api else shares.without_api()
+
+    @property
+    def connection_bounds(self) -> Bounds:
+        """How many connections to PostgreSQL the processes that run may open, as far as this one knows."""
+        least = connection_shares.count_least_of_web(has_spool=self.spool_dir is not None)
+        return Bounds(of_set=self.database_connections, of_callbacks_process=least)
 
     @property
     def private_paths(self) -> Sequence[Path]:
@@ -182,7 +193,7 @@ class Settings:
         """Read the environment. Raises SettingsError with every fault at once."""
         env = _EnvReader(os.environ if environ is None else environ)
         if not locations.IS_CHECKED_OUT and env.text("DATABASE_URL") is None:
-            raise SettingsError([_NO_DATABASE])
+            raise SettingsError(env.faults or [_NO_DATABASE])
         settings = cls._read(env)
         env.refuse_former_names()
         env.refuse_misspelled_names()
@@ -209,6 +220,7 @@ class Settings:
             port=port,
             listen_address=env.ip_address("LISTEN_ADDRESS"),
             trusted_proxies=env.networks("TRUSTED_PROXIES"),
+            web_role=WebRole(env.choice("WEB_ROLE", tuple(WebRole))),
             web_concurrency=web_concurrency,
             callback_keys=env.callback_keys(may_create=is_sqlite),
             callback_budget_seconds=env.number("CALLBACK_BUDGET_SECONDS", 2 if spool else 7, maximum=9),
@@ -263,11 +275,13 @@ class _EnvReader:
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        self.faults: list[str] = []
+        self._not_utf_8 = {name for name in NAMES & environ.keys() if not _is_utf_8(environ[name])}
+        self._environ = {name: value for name, value in environ.items() if name not in self._not_utf_8}
+        self.faults = [f"{name}: {_NOT_UTF_8}" for name in sorted(self._not_utf_8)]
 
     def fault(self, name: str, problem: str) -> None:
-        self.faults.append(f"{name}: {problem}")
+        if name not in self._not_utf_8:  # which is said already
+            self.faults.append(f"{name}: {problem}")
 
     def refuse_former_names(self) -> None:
         for name, new_name in RENAMED.items():
@@ -525,7 +539,18 @@ class _EnvReader:
                 return keys.read_or_make(locations.DATA / file_name)
             except OSError as error:
                 self.fault(name, f"could not be made in the data folder ({error.strerror}); set it: {syntax}")
+            except UnicodeDecodeError:
+                self.fault(name, f"its file {file_name} in the data folder {_NOT_UTF_8}; set it: {syntax}")
         return value
+
+
+def _is_utf_8(text: str) -> bool:
+    """Whether a text of the environment came as UTF-8: Python keeps other bytes as halves of surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_one_edit(written: str, name: str) -> bool:

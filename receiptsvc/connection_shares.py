@@ -1,13 +1,15 @@
 """How the connections to PostgreSQL that DATABASE_CONNECTIONS allows are shared out among one set of processes.
 
-A set is the web processes and the worker of one deployment. The README shows the same formula.
+A set is the web processes and the worker of one deployment. A web process for callbacks alone stands beside the set,
+and opens the same few whatever the set may open. The README shows the same formula.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 DEFAULT = 18
 FOR_COMMANDS = 2  # left free for `migrate`, `verify` and the others
 _OF_LISTENER = 1  # the worker's, which hears of new work
+_MIN_OF_WEB = 1  # in the pool of each web process; without an API all it has, for health and counts
 _MIN_OF_WORKER = 2
 _MAX_OF_API = 18  # one for each thread that may ask the database
 _MAX_OF_PAGE = 8
@@ -22,15 +24,32 @@ class ConnectionShares:
     worker: int
     page: int = 0  # of each web process, for the ops page; 0: it shares the API's
 
+    def without_api(self) -> "ConnectionShares":
+        """The same for processes of a deployment whose web processes serve callbacks alone."""
+        return replace(self, api=_MIN_OF_WEB, page=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bounds:
+    """How many connections are open at most: of a set, commands included, and of each process for callbacks alone."""
+
+    of_set: int
+    of_callbacks_process: int
+
 
 def count_single_purpose(*, has_spool: bool) -> int:
     """The connections of a web process that are in no pool: of the inbox writer, the notifier and the spool's drain."""
     return 3 if has_spool else 2
 
 
+def count_least_of_web(*, has_spool: bool) -> int:
+    """The fewest connections that a web process works with: all that one for callbacks alone has."""
+    return count_single_purpose(has_spool=has_spool) + _MIN_OF_WEB
+
+
 def minimum(*, web_processes: int, has_spool: bool) -> int:
     """The smallest number of connections that a set can work with."""
-    of_each = count_single_purpose(has_spool=has_spool) + 1
+    of_each = count_least_of_web(has_spool=has_spool)
     return FOR_COMMANDS + _OF_LISTENER + _MIN_OF_WORKER + web_processes * of_each
 
 

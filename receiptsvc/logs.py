@@ -10,7 +10,6 @@ over (`fault`, `over`).
 import json
 import logging
 import re
-import sys
 import threading
 import traceback
 from collections.abc import Mapping
@@ -58,9 +57,8 @@ _BOUND_IN_VAIN = re.compile(r"connection to (?:\('[\w.:%]*'(?:, \d+)+\)|\S+) fai
 _log = logging.getLogger("receiptsvc")
 
 
-def set_up(process: str, level: int = logging.INFO) -> None:
-    """Send every logger's records to stderr as JSON lines that name this `process`."""
-    handler = logging.StreamHandler(sys.stderr)
+def set_up(process: str, handler: logging.Handler, level: int = logging.INFO) -> None:
+    """Send every logger's records to a handler as JSON lines that name this `process`."""
     handler.setFormatter(JsonFormatter(process))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in ("zeep", "urllib3", "alembic.runtime.plugins"):
@@ -106,6 +104,12 @@ def fault(
 def over(action: str, *, source: str = "") -> None:
     """Say that the faults of an action are over for a source. Costs next to nothing while there are none."""
     _faults.end(action, source)
+
+
+def record_of_dropped(lines: int) -> logging.LogRecord:
+    """The record that says how many lines found no room."""
+    extra = {"fields": {"lines": lines}}
+    return _log.makeRecord(_log.name, logging.WARNING, __file__, 0, "logs.dropped", (), None, extra=extra)
 
 
 def forget_faults() -> None:

@@ -1,14 +1,18 @@
 """The Prometheus metrics of a web process. Numbers and results only: no label names a person or an address.
 
 With PROMETHEUS_MULTIPROC_DIR set, as gunicorn.conf.py does, every process of a server counts into files of that folder,
-and any process can report all counts. The file of a process that has ended stays, so that counts never decrease. A
-gauge that is stored here would need `multiprocess.mark_process_dead` when a process ends; there is none.
+and any process can report all counts. The file of a process that has ended stays, so that counts never decrease. If the
+disk has no room for its files, a process counts in memory alone, and is missing in the report.
+
+A gauge that is stored here would need `multiprocess.mark_process_dead` when a process ends; there is none.
 """
 
 import os
 from collections import Counter as Counts
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -21,8 +25,11 @@ from prometheus_client import (
     values,
 )
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+
+from receiptsvc import logs
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -31,6 +38,43 @@ _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 if os.environ.get(_FOLDER) and values.ValueClass is values.MutexValue:
     # It chose its storage at its import, without the folder: each process would count alone and report only its own.
     raise RuntimeError(f"prometheus_client was imported before {_FOLDER} was set")
+
+_FILE_BYTES = 64 * 1024  # how large prometheus_client makes a file
+
+
+class _ReservedCounts(MmapedDict):
+    """The counts of a process in a file that has its room on the disk before they are written.
+
+    They are written to memory that stands for the file: where the disk has no room for a page, the system kills the
+    process (SIGBUS).
+    """
+
+    def __init__(self, filename: str, read_mode: bool = False) -> None:
+        if read_mode or _reserve(Path(filename)):
+            super().__init__(filename, read_mode)
+            return
+        descriptor = os.memfd_create("counts")
+        try:
+            super().__init__(f"/proc/self/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
+
+
+def _reserve(path: Path) -> bool:
+    if not hasattr(os, "posix_fallocate"):
+        return True
+    try:
+        with path.open("ab") as file:
+            os.posix_fallocate(file.fileno(), 0, _FILE_BYTES)
+    except OSError as error:
+        with suppress(OSError):
+            path.unlink()  # an empty one can't be reported
+        logs.warning("web.counts_not_shared", error=error.strerror)
+        return False
+    return True
+
+
+values.MmapedDict = _ReservedCounts  # type: ignore[attr-defined]
 
 _ANSWERS = Histogram(
     "receiptsvc_callback_answer_seconds",

@@ -102,7 +102,10 @@ def _read_password(*, is_generated: bool, is_piped: bool) -> str:
     if is_generated:
         return passwords.generate()
     if is_piped:
-        text = sys.stdin.readline().rstrip("\r\n")
+        try:
+            text = sys.stdin.buffer.readline().decode().rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise Refused("a password is UTF-8") from None
     elif sys.stdin.isatty():
         text = str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
     else:

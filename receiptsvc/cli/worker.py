@@ -13,19 +13,20 @@ from receiptsvc.config import Settings
 from receiptsvc.domain.errors import NotMigrated, StorageUnavailable
 from receiptsvc.dynmark.gateways import open_gateways
 from receiptsvc.dynmark.readers import open_reader
+from receiptsvc.log_handler import StderrHandler
 from receiptsvc.store.core import time_limits
 from receiptsvc.store.core.db import Database
 from receiptsvc.worker import loop
 
 _NICENESS = 10  # web processes may share the processors, and callers wait for their answers
 _LOOK_SECONDS = 0.5  # between two looks whether the database is there
-_GC_THRESHOLDS = (50_000, 10, 10)  # a batch's many objects live together and are then freed by reference counts
+GC_THRESHOLDS = (50_000, 10, 10)  # a batch's many objects live together and are then freed by reference counts
 
 
 @click.command()
 def worker() -> None:
     """Process receipts and send messages, until SIGTERM."""
-    logs.set_up("worker")
+    logs.set_up("worker", StderrHandler())
     stop = threading.Event()
     set_at_signals(stop)
     settings = Settings.from_env()
@@ -40,7 +41,7 @@ def worker() -> None:
         return
     gateways, reader = open_gateways(settings), open_reader(settings)
     os.nice(_NICENESS)
-    gc.set_threshold(*_GC_THRESHOLDS)
+    gc.set_threshold(*GC_THRESHOLDS)
     loop.run(settings, database, gateways, reader, stop)
 
 

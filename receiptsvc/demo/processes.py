@@ -28,6 +28,7 @@ from receiptsvc.locations import PROJECT, WEB_COMMAND
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 25.0
 _POLL_SECONDS = 0.05, 0.2  # soon, and after some seconds: what is asked costs those who are waited for their time
+_PORTS = range(20_000, 32_000)  # below those that machines give to whoever connects
 _TAIL_CHARACTERS = 2000  # of a log, and the beginning of the line that they begin in
 # No settings of ours or of gunicorn, no proxies, no certificates, nothing of a hosting.
 _INHERITED = re.compile(
@@ -242,11 +243,12 @@ def answers(url: str) -> bool:
 
 
 def free_port() -> int:
-    """A free TCP port of this machine."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A free TCP port of this machine: none that it gives to others by itself while nothing listens there yet."""
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def is_free(port: int) -> bool:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from enum import Enum
-from threading import Lock
+from threading import Condition
 from time import monotonic
 from wsgiref.types import InputStream, WSGIEnvironment
 
@@ -51,32 +51,38 @@ class Shares:
     def __init__(self, most: int, *, of_one: int) -> None:
         self._most, self._most_of_one = most, of_one
         self._held: Counter[Hashable] = Counter()
-        self._lock = Lock()
+        self._changed = Condition()
 
     @contextmanager
-    def hold(self, holder: Hashable) -> Iterator[bool]:
-        """Whether there is room for one more of this holder's. It is held while the block lasts."""
-        has_room = self.take(holder)
+    def hold(self, holder: Hashable, *, patience_seconds: float = 0.0) -> Iterator[bool]:
+        """Whether there is room for one more of this holder's, by then. It is held while the block lasts."""
+        has_room = self.take(holder, patience_seconds=patience_seconds)
         try:
             yield has_room
         finally:
             if has_room:
                 self.release(holder)
 
-    def take(self, holder: Hashable) -> bool:
-        """Take room for one; False if there is none. Who has taken it calls `release` once."""
-        with self._lock:
-            if self._held.total() >= self._most or self._held[holder] >= self._most_of_one:
-                return False
-            self._held[holder] += 1
-            return True
+    def take(self, holder: Hashable, *, patience_seconds: float = 0.0) -> bool:
+        """Take room for one; False if there is none by then. Who has taken it calls `release` once."""
+        with self._changed:
+            has_room = self._has_room(holder) or (
+                patience_seconds > 0 and self._changed.wait_for(lambda: self._has_room(holder), patience_seconds)
+            )
+            if has_room:
+                self._held[holder] += 1
+            return has_room
 
     def release(self, holder: Hashable) -> None:
         """Give room back."""
-        with self._lock:
+        with self._changed:
             self._held[holder] -= 1
             if not self._held[holder]:
                 del self._held[holder]
+            self._changed.notify_all()
+
+    def _has_room(self, holder: Hashable) -> bool:
+        return self._held.total() < self._most and self._held[holder] < self._most_of_one
 
 
 class ByteBudget:

@@ -25,8 +25,8 @@ MAX_TAKE_SECONDS = 10.0  # for a client to read an answer
 MAX_KEPT_HEAD_BYTES = 2048  # of a request that is still being read
 
 _STUCK_SECONDS = 2.0  # after which a client that does not read its answer may be evicted
-_LINGER_SECONDS = 1.0  # to read and drop what a client still sends after its answer
-_DISCARD_SECONDS = 10.0  # for the rest of a body after its answer
+_DISCARD_SECONDS = 10.0  # to read and drop what a client still sends after its answer
+_SILENT_SECONDS = 2.0  # after which a client whose connection is to be closed sends no more
 _MAX_DISCARDED_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 64 * 1024
 # For SO_LINGER. With 0 seconds a close sends a reset and drops what is not sent yet, also if the process is killed.
@@ -69,7 +69,6 @@ class Client:
         self.is_resetting = False  # an answer is under way whose end the client would not see: see `whole_or_reset`
         self._is_hung_up = False  # we have shut it down ourselves
         self._is_unread = False  # its last request was answered before all of it was read
-        self._linger_seconds = _LINGER_SECONDS
         self._is_fresh = True  # everything that came on it has been answered
         self._has_received = False
         self._read_until: float | None = None  # of the monotonic clock: the deadline for the headers
@@ -111,11 +110,12 @@ class Client:
         self._inner.close()
 
     def _linger(self) -> None:
-        deadline = monotonic() + self._linger_seconds
+        self.is_working = False
+        deadline = monotonic() + _DISCARD_SECONDS
         with suppress(OSError):
             self._inner.shutdown(socket.SHUT_WR)
             while (seconds_left := deadline - monotonic()) > 0:
-                self._inner.settimeout(seconds_left)
+                self._inner.settimeout(min(seconds_left, _SILENT_SECONDS))
                 if not self._inner.recv(_READ_BYTES):
                     break
                 gevent.sleep(0)
@@ -223,12 +223,10 @@ class Client:
         The client would lose the answer if the connection were closed while it still sends.
         """
         self.is_working, self._take_seconds = False, MAX_TAKE_SECONDS
-        if self.is_cut or self.awaits_continue or request.body.failed:
+        # To find the end of chunks, each would have to be parsed: tiny ones take far longer than it takes to send them.
+        is_chunked = isinstance(request.body.reader, ChunkedReader) and request.body.reader.parser is not None
+        if self.is_cut or self.awaits_continue or request.body.failed or is_chunked:
             self._is_unread = True
-            return False
-        if isinstance(request.body.reader, ChunkedReader) and request.body.reader.parser is not None:
-            # To find its end, each chunk would have to be parsed: tiny ones take far longer than it takes to send them.
-            self._is_unread, self._linger_seconds = True, _DISCARD_SECONDS
             return False
         try:
             with self.reading(_Discarded()):

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import gevent
 from gevent.event import Event as GeventEvent
+from gevent.lock import Semaphore
 
 from receiptsvc import logs
 from receiptsvc.domain.errors import StorageUnavailable
@@ -85,6 +86,7 @@ class Feed(LoopFeed):
         self.streams: set[Stream] = set()
         self._places: StreamPlaces[Stream] = StreamPlaces()
         self._live: defaultdict[Label | None, set[Stream]] = defaultdict(set)  # by the finest label of each
+        self._turns: defaultdict[str, Semaphore] = defaultdict(Semaphore)  # by key, to catch up
 
     def open(
         self,
@@ -104,7 +106,9 @@ class Feed(LoopFeed):
         `has_position_events`: see `Stream`.
         """
         limit = MAX_OPEN_STREAMS if max_streams is None else min(max_streams, MAX_OPEN_STREAMS)
-        make = partial(Stream, self, after, last, labels, any_of=any_of, has_position_events=has_position_events)
+        make = partial(
+            Stream, self, after, last, labels, any_of=any_of, key=key, has_position_events=has_position_events
+        )
         return self._places.take(make, key, limit)
 
     def end(self) -> None:
@@ -136,9 +140,13 @@ class Feed(LoopFeed):
         if not live:
             del self._live[stream.finest]
 
-    def read(self, after: FeedPosition) -> Page:
-        """The events after a position. Raises NotKept and StorageUnavailable."""
-        return self._catch_up_thread.run(self._read, after)
+    def read(self, after: FeedPosition, key: str) -> Page:
+        """The events after a position, for a stream of a key. Raises NotKept and StorageUnavailable.
+
+        However many streams of a key catch up, that of another one waits for one page of them.
+        """
+        with self._turns[key]:
+            return self._catch_up_thread.run(self._read, after)
 
     @cached_property
     def _poller_thread(self) -> NativeThreads:
@@ -222,9 +230,10 @@ class Stream(LoopStream):
         labels: frozenset[Label],
         *,
         any_of: frozenset[Label] = frozenset(),
+        key: str = "",
         has_position_events: bool = False,
     ) -> None:
-        self.labels, self._any_of = labels, any_of
+        self.labels, self._any_of, self._key = labels, any_of, key
         self.finest = min(labels, key=lambda label: _FINEST_FIRST.index(label[0])) if labels else None
         self.wake_up = GeventEvent()
         self._feed, self._last = feed, last
@@ -295,7 +304,7 @@ class Stream(LoopStream):
 
     def _catch_up(self) -> bytes | None:
         try:
-            page = self._feed.read(self._position)
+            page = self._feed.read(self._position, self._key)
         except (NotKept, StorageUnavailable):
             return None
         if page.end == self._position:

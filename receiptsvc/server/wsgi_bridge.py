@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from http import HTTPStatus
@@ -36,10 +36,10 @@ Run: TypeAlias = "Callable[..., Any]"
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _RESERVED_THREADS = 2
-_PAGE_THREADS = 10  # all but the free ones: no browser has a key
-_FORM = "form"  # holds the bodies of all forms of those who are not known
-_PERSON = "person"  # of those who have signed in
+_PAGE_THREADS = 10
+_PAGE_THREADS_OF_ONE = 2  # of one person for pages, and as many for forms
 _STRANGERS_PAGE_THREADS = 4
+_FORM = "form"  # holds the bodies of all forms of those who are not known
 _FREE_THREADS = 2  # of a pool, that no single key gets
 _MAX_LARGE = 8  # requests with a large body: one that is served, and those that wait for it
 _MAX_LARGE_OF_ONE = 4  # of one key
@@ -48,9 +48,9 @@ _MIN_BUDGET_BYTES = 64 * 1024 * 1024  # of all bodies; a quarter of it has to ho
 
 
 class _Lane:
-    """A thread pool for some requests, of which no key has all threads.
+    """A thread pool for some requests, of which no key and no person has all threads.
 
-    `of_one_key`: how many one key has at most; `of_strangers`: how many those have together that show none.
+    `of_one`: how many one of them has at most; `of_strangers`: how many those have together that show none.
     `unauthenticated`: how many requests without a key wait for it or are served by it.
     """
 
@@ -58,22 +58,22 @@ class _Lane:
         self,
         threads: int,
         *,
-        of_one_key: int | None = None,
+        of_one: int | None = None,
         of_strangers: int | None = None,
         is_low_priority: bool = True,
     ) -> None:
         self._threads = NativeThreads(threads, is_low_priority=is_low_priority)
-        # Of each key, and of what has none: `find_key` knows all names, so there are few.
-        self._turns: defaultdict[str | None, Semaphore] = defaultdict(
-            partial(Semaphore, max(1, min(threads - _FREE_THREADS, of_one_key or threads)))
+        # Of each key or person, and of what has none: the server has made all of these names, so there are few.
+        self._turns: defaultdict[Hashable, Semaphore] = defaultdict(
+            partial(Semaphore, max(1, min(threads - _FREE_THREADS, of_one or threads)))
         )
         if of_strangers is not None:
             self._turns[None] = Semaphore(of_strangers)
         self.unauthenticated = 0
 
-    def run(self, key: str | None, task: Callable[..., Result], *arguments: object) -> Result:
-        """Run a task of a key's request, as `NativeThreads.run` does, once it is the key's turn."""
-        with self._turns[key]:
+    def run(self, holder: Hashable, task: Callable[..., Result], *arguments: object) -> Result:
+        """Run a task of somebody's request, as `NativeThreads.run` does, once it is their turn; None: of a stranger."""
+        with self._turns[holder]:
             return self._threads.run(task, *arguments)
 
 
@@ -86,7 +86,8 @@ class WsgiBridge:
 
     Below `page_path` a browser shows a session in place of a key, which only the application can check. There bodies
     are forms: short, and read without a key, of a stranger only as much as a sign-in needs. These pages have threads of
-    their own, so that they open while all others wait for the database; strangers get less than half of them.
+    their own, so that they open while all others wait for the database; strangers get less than half of them, and so
+    does one person, in however many browsers: what takes long must not keep the pages of others waiting.
     """
 
     def __init__(
@@ -100,26 +101,26 @@ class WsgiBridge:
         reserved_paths: frozenset[str] = frozenset(),
         reading_posts: frozenset[str] = frozenset(),
         page_path: str | None = None,
-        has_signed_in: Callable[[str], bool] = lambda _: False,
+        find_person: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         """`find_key`: the name of the key in a header Authorization, None without a right one.
 
         `connections`: to the database, that the threads share: what reads for one key leaves one of them to others, and
-        what writes for it two. `has_signed_in`: whether a header Cookie is of somebody who has signed in at the page.
+        what writes for it two. `find_person`: whose header Cookie it is, of who has signed in at the page; else None.
         `reserved_paths`: paths with threads of their own, so that they are answered while all other threads are busy.
         `reading_posts`: paths at which a POST only reads.
         """
         self._inner, self._reserved_paths, self._find_key = inner, reserved_paths, find_key
         self._reading_posts = reading_posts
-        self._page_path, self._has_signed_in = page_path, has_signed_in
+        self._page_path, self._find_person = page_path, find_person
         self._max_bytes = max_bytes
         # What writes may wait for another transaction, and what reads must not wait behind it.
         of_one_key = None if connections is None else max(1, connections - 1)
-        self._reading_lane = _Lane(threads - threads // 2, of_one_key=of_one_key)
+        self._reading_lane = _Lane(threads - threads // 2, of_one=of_one_key)
         # One less than may write at once: the others' requests, and the page, would wait for all that it does.
-        self._writing_lane = _Lane(threads // 2, of_one_key=of_one_key and max(1, of_one_key - 1))
+        self._writing_lane = _Lane(threads // 2, of_one=of_one_key and max(1, of_one_key - 1))
         self._reserved_lane = _Lane(_RESERVED_THREADS, is_low_priority=False)
-        self._page_lane = _Lane(_PAGE_THREADS, of_strangers=_STRANGERS_PAGE_THREADS)
+        self._page_lane = _Lane(_PAGE_THREADS, of_one=_PAGE_THREADS_OF_ONE, of_strangers=_STRANGERS_PAGE_THREADS)
         self._large_bodies = Shares(_MAX_LARGE, of_one=_MAX_LARGE_OF_ONE)
         self._large_thread = NativeThreads(1, is_low_priority=True)
         self._budget = ByteBudget(max(_MIN_BUDGET_BYTES, 4 * max_bytes))
@@ -164,23 +165,24 @@ class WsgiBridge:
         return self._page_path is not None and (path == self._page_path or path.startswith(f"{self._page_path}/"))
 
     def _answer_page(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        is_stranger = not self._has_signed_in(environ.get("HTTP_COOKIE", ""))
+        person = self._find_person(environ.get("HTTP_COOKIE", ""))
         if not has_body(environ):
-            return self._answer_on_page(environ, start_response, b"", is_stranger=is_stranger)
-        with self._budget.incoming(_FORM if is_stranger else _PERSON) as incoming:
+            return self._answer_on_page(environ, start_response, b"", person)
+        with self._budget.incoming(_FORM if person is None else ("person", person)) as incoming:
             try:
-                body = read_body(environ, incoming, MAX_STRANGERS_FORM_BYTES if is_stranger else MAX_FORM_BYTES)
+                body = read_body(environ, incoming, MAX_STRANGERS_FORM_BYTES if person is None else MAX_FORM_BYTES)
             except BodyRefused as refused:
                 return _refuse(refused.fault, environ, start_response)
             environ["CONTENT_LENGTH"] = str(len(body))
-            return self._answer_on_page(environ, start_response, body, is_stranger=is_stranger)
+            return self._answer_on_page(environ, start_response, body, person)
 
     def _answer_on_page(
-        self, environ: WSGIEnvironment, start_response: StartResponse, body: bytes, *, is_stranger: bool
+        self, environ: WSGIEnvironment, start_response: StartResponse, body: bytes, person: str | None
     ) -> Iterable[bytes]:
-        if is_stranger:
+        if person is None:
             return self._answer_unauthenticated(self._page_lane, environ, start_response, body)
-        return self._answer(partial(self._page_lane.run, _PERSON), environ, start_response, body)
+        holder = person, environ["REQUEST_METHOD"] in _READING
+        return self._answer(partial(self._page_lane.run, holder), environ, start_response, body)
 
     def _answer_with_body(
         self,

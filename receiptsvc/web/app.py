@@ -1,19 +1,14 @@
 """The Flask application: the API, its documentation, health and metrics. Callbacks don't pass through Flask."""
 
-from collections.abc import Callable, Iterable
-from datetime import datetime
-from functools import partial
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+import threading
+from wsgiref.types import WSGIApplication
 
-from flask import Flask, Response, request
-from flask.json.provider import DefaultJSONProvider
-from werkzeug.routing import BaseConverter
+from flask import Flask
 
 from receiptsvc.config import Settings
 from receiptsvc.key_uses import KeyUses
-from receiptsvc.server.application import ROUTE
-from receiptsvc.server.event_streams import Feed
 from receiptsvc.store.core.db import Database
+from receiptsvc.web import base
 from receiptsvc.web.api import (
     audit,
     conversations,
@@ -34,29 +29,31 @@ from receiptsvc.web.api import (
     transactions,
 )
 from receiptsvc.web.docs import pages
-from receiptsvc.web.http import auth, caching, context, errors
+from receiptsvc.web.http import auth
 from receiptsvc.web.http.readiness import ProbeStorage
-from receiptsvc.web.ops import site
-from receiptsvc.web.schemas.base import Installation, SchemaContext
-from receiptsvc.web.schemas.events import write as write_event
+from receiptsvc.web.ops import cookies, incident, now, site
+from receiptsvc.web.ops.pages import PREFIX
 
-_CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_MODULES = (
+    messages,
+    sending,
+    transactions,
+    conversations,
+    recipients,
+    replies,
+    search,
+    events,
+    statistics,
+    exports,
+    suppressions,
+    ledger,
+    audit,
+    problems,
+    receipts,
+    health,
+    metrics,
+    pages,
 )
-
-
-class RestOfPath(BaseConverter):
-    """The rest of a URL's path, with any characters: slashes, empty segments, dots, line ends."""
-
-    regex = r"[\s\S]+"
-    part_isolating = False
-
-
-class Id(BaseConverter):
-    """Any path segment as an id, except those that are routes of their own with other methods."""
-
-    regex = r"(?!(?:cancel|dismiss|lookup|query|replay)\Z)[^/]+"
 
 
 def create_app(
@@ -71,72 +68,39 @@ def create_app(
 
     `page_database`: the same by other connections, for the ops page. `uses`: where it is noted which keys are used.
     """
-    app = Flask("receiptsvc.web", static_folder=None, template_folder="docs/templates")
-    app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, PROVIDE_AUTOMATIC_OPTIONS=False)
-    json = DefaultJSONProvider(app)
-    json.sort_keys = False
-    app.json = json
-    app.url_map.converters |= {"anything": RestOfPath, "id": Id}
-    app.url_map.merge_slashes = False  # a clientRef may hold several in a row
-    feed = Feed(database, write_event)
-    page_database = page_database or database
-    context.attach(app, settings, database, feed, probe_storage=probe_storage, page_database=page_database)
-    auth.guard(app, auth.KnownKeys(settings.api_keys), uses or KeyUses())
-    for module in (
-        messages,
-        sending,
-        transactions,
-        conversations,
-        recipients,
-        replies,
-        search,
-        events,
-        statistics,
-        exports,
-        suppressions,
-        ledger,
-        audit,
-        problems,
-        receipts,
-        health,
-        metrics,
-        pages,
-    ):
-        app.register_blueprint(module.blueprint)
-    if settings.has_ops_page:
-        app.register_blueprint(site.blueprint)
-    errors.register(app, is_operator=partial(auth.shows_scope, "ops"))
-    caching.register(app)
-    app.after_request(_harden)
-    app.wsgi_app = _with_context(app.wsgi_app, installation_of(settings, database.clock.now))  # type: ignore[assignment, method-assign]
+    app = base.new_app(
+        settings,
+        database,
+        (*_MODULES, site) if settings.has_ops_page else _MODULES,
+        probe_storage=probe_storage,
+        page_database=page_database,
+        uses=uses,
+    )
+    events.open_feed(app, database)
     return app
 
 
-def installation_of(settings: Settings, now: Callable[[], datetime]) -> Installation:
-    """What the schemas know of these settings."""
-    return Installation(
-        public_url=settings.public_url,
-        transport=settings.transport,
-        has_own_wsdl=settings.wsdl is not None,
-        send_only_to=settings.send_only_to,
-        max_recipients=settings.max_recipients,
-        adopt_after=settings.adopt_after,
-        now=now,
+def serve(
+    settings: Settings, database: Database, *, probe_storage: ProbeStorage, uses: KeyUses, stop: threading.Event
+) -> WSGIApplication:
+    """The application as the server calls it, with its threads until `stop`."""
+    page_database = _open_for_page(settings)
+    app = create_app(settings, database, probe_storage=probe_storage, page_database=page_database, uses=uses)
+    if settings.has_ops_page:
+        threading.Thread(target=incident.keep_looking, args=(app, stop), name="look", daemon=True).start()
+        threading.Thread(target=now.prepare, args=(app,), name="first page", daemon=True).start()
+    return base.bridge(
+        app,
+        settings,
+        stop,
+        max_bytes=settings.max_body_bytes,
+        reading_posts=auth.find_reading_posts(app),
+        page_path=PREFIX if settings.has_ops_page else None,
+        find_person=lambda cookie: cookies.find_person(settings, cookie, database.clock.now()),
     )
 
 
-def _with_context(serve: WSGIApplication, installation: Installation) -> WSGIApplication:
-    def serve_in_context(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        with SchemaContext(installation):
-            return serve(environ, start_response)
-
-    return serve_in_context
-
-
-def _harden(response: Response) -> Response:
-    request.environ[ROUTE] = request.url_rule.rule if request.url_rule else None  # for the access log
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers.setdefault("Referrer-Policy", "no-referrer")
-    if response.mimetype == "text/html":
-        response.headers.setdefault("Content-Security-Policy", _CONTENT_SECURITY_POLICY)
-    return response
+def _open_for_page(settings: Settings) -> Database | None:
+    """The database by a connection of the ops page's own; None where there is none left for it."""
+    connections = settings.connection_shares.page * settings.has_ops_page
+    return Database(settings.database_url, pool_size=connections, busy_seconds=0.5) if connections else None

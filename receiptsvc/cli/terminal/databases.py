@@ -16,9 +16,10 @@ from receiptsvc.store.core.notify import Notifier
 def opened(settings: Settings, *, is_written: bool = False) -> Iterator[Database]:
     """The settings' database. Raises ClickException if it is unreachable or lacks migrations, and TooNew.
 
-    `is_written`: whether the command writes, so that the message says what became of that.
+    `is_written`: whether the command writes: then the message says what became of that, and a transaction that stands
+    still is ended.
     """
-    database = Database(settings.database_url, limits=time_limits.COMMAND)
+    database = Database(settings.database_url, limits=time_limits.CHANGE if is_written else time_limits.COMMAND)
     notifier = None
     if is_written and not database.is_sqlite:
         notifier = Notifier(settings.database_url)

@@ -102,8 +102,9 @@ def describe_receipt(receipt: Json) -> Text:
     if receipt.get("reason"):
         text.append(f" Reason: {sentences.end(plain(receipt['reason']))}")
     text.append(_describe_adoption(receipt))
-    if meaning is not None and meaning.action != "nothing":
-        text.append(f" To do: {meaning.action}.")
+    action = meanings.action_for(outcome, receipt.get("reason")) if outcome is not None else "nothing"
+    if action != "nothing":
+        text.append(f" To do: {action}.")
     return text
 
 

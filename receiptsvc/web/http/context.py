@@ -1,4 +1,4 @@
-"""The current application's settings, database, readiness probe, spool state and event feed, for its views."""
+"""The current application's settings, database, readiness probe and spool state, for its views."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,13 +6,14 @@ from datetime import datetime
 from flask import Flask, current_app
 
 from receiptsvc.config import Settings
-from receiptsvc.server.event_streams import Feed
+from receiptsvc.server.admission import Shares
 from receiptsvc.spool.backlog import Backlog, SpoolState
 from receiptsvc.store.core.db import Database
 from receiptsvc.web.http.problem_watch import ProblemWatch
 from receiptsvc.web.http.readiness import ProbeStorage, ReadinessProbe
 
 _EXTENSION = "receiptsvc"
+_MAX_LONG_READS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +22,15 @@ class _Context:
     database: Database
     readiness: ReadinessProbe
     backlog: Backlog | None
-    feed: Feed
     page_database: Database
     problems: ProblemWatch
+    long_reads: Shares
 
 
 def attach(
     app: Flask,
     settings: Settings,
     database: Database,
-    feed: Feed,
     *,
     probe_storage: ProbeStorage | None,
     page_database: Database,
@@ -39,7 +39,8 @@ def attach(
     backlog = Backlog(settings.spool_dir) if settings.spool_dir else None
     probe = ReadinessProbe(settings, database, backlog, probe_storage)
     watch = ProblemWatch(settings, database, backlog)
-    app.extensions[_EXTENSION] = _Context(settings, database, probe, backlog, feed, page_database, watch)
+    long_reads = Shares(max(1, min(_MAX_LONG_READS, settings.connection_shares.api - 1)), of_one=1)
+    app.extensions[_EXTENSION] = _Context(settings, database, probe, backlog, page_database, watch, long_reads)
 
 
 def settings() -> Settings:
@@ -57,6 +58,11 @@ def page_database() -> Database:
     return _current().page_database
 
 
+def long_reads() -> Shares:
+    """Who has one of the API's connections for what the ops page reads for long: one a person, and one stays free."""
+    return _current().long_reads
+
+
 def readiness() -> ReadinessProbe:
     """The current application's readiness probe."""
     return _current().readiness
@@ -65,11 +71,6 @@ def readiness() -> ReadinessProbe:
 def problems() -> ProblemWatch:
     """What the current application's process sees of problems by itself."""
     return _current().problems
-
-
-def feed() -> Feed:
-    """The feed of the current application's event streams."""
-    return _current().feed
 
 
 def spooled() -> SpoolState | None:

@@ -30,35 +30,46 @@ class ProblemWatch:
         self._looks = ProblemLooks(settings, database)
         self._away_since: datetime | None = None
 
+    def note_away(self) -> datetime:
+        """Note that somebody could not use the database; returns since when nobody could, as far as is known."""
+        self._away_since = self._away_since or self._database.clock.now()
+        return self._away_since
+
+    def note_back(self) -> None:
+        """Note that the database was used."""
+        self._away_since = None
+
     def keep_looking(self, stop: Event) -> None:
         """Look from time to time until `stop`. For a thread of its own."""
-        while not stop.wait(problem_looks.SECONDS):
-            self.look()
+        seconds = problem_looks.SECONDS
+        while not stop.wait(seconds):
+            seconds = problem_looks.SECONDS if self.look() else problem_looks.SOON_SECONDS
 
-    def look(self) -> None:
-        """Look once, and keep what is seen, if the database can be used."""
+    def look(self) -> bool:
+        """Look once, and keep what is seen, if the database can be used. Returns whether a worker is at work."""
+        is_any_worker = False
         try:
-            self._looks.look_beside_workers(list(self._see_own()))
+            is_any_worker = self._looks.look_beside_workers(list(self._see_own()))
         except StorageUnavailable:
-            self._away_since = self._away_since or self._database.clock.now()
+            self.note_away()
         except Exception as error:  # noqa: BLE001 - a thread that dies unnoticed is worse than one that logs errors
             logs.error("health.look_failed", error)
         else:
-            self._away_since = None
+            self.note_back()
+        return is_any_worker
 
     def read(self, task: Callable[[], Rows]) -> tuple[Rows, bool]:
         """What a task reads in the database, and whether it did: else what this process sees by itself."""
         try:
-            rows = deadlines.within(_SECONDS, task)
+            rows = deadlines.within(_SECONDS, task, self)
         except StorageUnavailable as error:
             return self._see_without_database(error), False
-        self._away_since = None
+        self.note_back()
         return rows, True
 
     def _see_without_database(self, error: StorageUnavailable) -> Rows:
-        now = self._database.clock.now()
-        self._away_since = self._away_since or now
-        away = Seen(kind=Kind.DATABASE_AWAY, first_at=self._away_since, last_at=now, detail=str(error))
+        first_at, now = self.note_away(), self._database.clock.now()
+        away = Seen(kind=Kind.DATABASE_AWAY, first_at=first_at, last_at=now, detail=str(error))
         return [ProblemRow(**problems.values_of(seen, now)) for seen in (away, *self._see_own())]
 
     def _see_own(self) -> Iterator[Seen]:

@@ -29,7 +29,7 @@ from receiptsvc.store.core.clock import describe_skew
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import SendGate
 from receiptsvc.store.health import connection_limits, service_state
-from receiptsvc.store.health.service_state import Finding, ServiceState
+from receiptsvc.store.health.service_state import Finding, ServiceState, Workers
 from receiptsvc.store.inbox import pending, time_slices
 from receiptsvc.store.inbox.pending import Crowd
 from receiptsvc.store.messages.clock_votes import VoteCache
@@ -65,6 +65,7 @@ GAUGES = {
     "no_receipts": "Whether messages wait for receipts, and none has come for half an hour",
     "callbacks_refused": "Callbacks that were refused, ever: for a wrong key, or because they are not HTTP",
     "callbacks_refused_for_unlisted_keys": "Callbacks of the last hour's sample that claim a key which is not listed",
+    "callbacks_misrouted": "Callbacks of the last hour that came to a process with WEB_ROLE=api; they are kept",
     **{f"receipts_{outcome.value}": f"Receipts that are {outcome.value} now" for outcome in COUNTED},
     "database_readable": "Whether the last look at the database succeeded; if not, the rest is older",
     "settings_unknown": "Names in the environment that begin as ours do and are no settings",
@@ -150,7 +151,12 @@ class ReadinessProbe:
 
     def read_state(self, session: Session, now: datetime) -> ServiceState:
         """How the service does, for who has a session already."""
-        return service_state.read(session, now, listed_kids=self._kids)
+        answers_since = self._database.clock.answers_since
+        return service_state.read(session, now, listed_kids=self._kids, answers_since=answers_since)
+
+    def read_workers(self, session: Session, now: datetime) -> Workers:
+        """Which workers are at work, for who asks nothing else."""
+        return service_state.read_workers(session, now, self._database.clock.answers_since)
 
     def describe_process(self) -> list[Finding]:
         """What is amiss beside the database: with the spool of this host, and with this process's settings."""
@@ -168,28 +174,34 @@ class ReadinessProbe:
             overdue=call_results.count_overdue(session, now - timedelta(seconds=self._settings.resend_for_seconds)),
             crowd=pending.find_crowd(session),
             votes=self.votes.read(session, now),
-            too_many_connections=connection_limits.find_fault(session, self._settings.database_connections, now),
+            too_many_connections=connection_limits.find_fault(session, self._settings.connection_bounds, now),
         )
 
     def judge(self, facts: Facts) -> Look:
         """What of it is not as it should be. It is the last look from now on. The session that read it has ended."""
         state, impaired = facts.state, facts.impaired
-        found = [] if state.workers else [Finding("worker_unseen", WORKER_UNSEEN)]
+        found = [Finding("worker_unseen", WORKER_UNSEEN)] if state.workers.is_missing else []
         misfit = None if facts.is_current else self._find_misfit()
         found += [misfit] if misfit else []
         found += [] if facts.is_slice_ready else [Finding("time_slice_missing", TIME_SLICE_MISSING)]
-        of_gate = send_gate.describe(facts.gate)
+        of_gate, pause = send_gate.describe(facts.gate), send_gate.describe_pause(facts.gate)
         of_accounts = [reason for reason in accounts.describe(impaired) if reason not in of_gate]
-        found += [Finding("sending_held", f"{each}{_REMEDIES.get(each, '')}", each) for each in of_accounts + of_gate]
+        held = [each for each in of_accounts + of_gate if each != pause]
+        found += [Finding("sending_held", f"{each}{_REMEDIES.get(each, '')}", each) for each in held]
+        is_meant = not send_gate.is_paused_long(facts.gate, facts.at)
+        found += [Finding("sending_paused", pause, is_meant=is_meant)] if pause is not None else []
         found += [Finding("receipts_crowd", facts.crowd.describe())] if facts.crowd is not None else []
         unknown = agree(facts.overdue, "message stays send_unknown", "messages stay send_unknown")
         found += [Finding("send_unknown_overdue", unknown)] if facts.overdue else []
         too_many = facts.too_many_connections
         found += [Finding("connections_exceed", too_many)] if too_many else []
         found += service_state.describe(state)
-        gateway = gateway_clock.describe(facts.votes, facts.at)
-        found += [Finding("gateway_clock", f"{gateway}: DYNMARK_TIMEZONE?")] if gateway else []
-        clocks = [("a worker's", worker.clock_ahead_seconds) for worker in state.workers]
+        if agreeing := gateway_clock.find_agreeing(facts.votes, facts.at):
+            gateway = gateway_clock.write_difference(agreeing)
+            setting = gateway_clock.explain_setting(agreeing, self._settings.gateway_timezone)
+            text, public = f"{gateway}: see its setting: {setting}", f"{gateway}: DYNMARK_TIMEZONE?"
+            found.append(Finding("gateway_clock", text, public))
+        clocks = [("a worker's", worker.clock_ahead_seconds) for worker in state.workers.alive]
         clocks.append(("the web process's", self._database.clock.ahead_seconds))
         skews = filter(None, (describe_skew(*clock) for clock in clocks))
         found += [Finding("clock_differs", skew) for skew in skews]
@@ -263,7 +275,7 @@ class ReadinessProbe:
 def _gauges(facts: Facts) -> Mapping[str, float]:
     """The values of GAUGES, but for those that need no database."""
     state, gate, impaired, crowd, now = facts.state, facts.gate, facts.impaired, facts.crowd, facts.at
-    ledger, faults = state.ledger, state.gateway_faults
+    ledger, faults = state.ledger, state.workers.gateway_faults
     return {
         "receipts_of_one_sender": crowd.size if crowd is not None else 0,
         "sending_account_refused": (gate.refused_at is not None)
@@ -271,13 +283,14 @@ def _gauges(facts: Facts) -> Mapping[str, float]:
         "sending_account_suspected": sum(account.suspected_at is not None for account in impaired),
         "sending_paused": int(gate.paused_at is not None),
         "send_unknown_overdue": facts.overdue,
-        "workers": len(state.workers),
+        "workers": len(state.workers.alive),
         "gateway_amiss_seconds": max(((now - since).total_seconds() for _, since in faults), default=0),
         "receipts_late_seconds": state.receipts_late_seconds,
         "messages_late_seconds": state.messages_late_seconds,
         "no_receipts": int(state.is_silent),
         "callbacks_refused": ledger.refused,
         "callbacks_refused_for_unlisted_keys": sum(entry.callbacks for entry in state.refused),
+        "callbacks_misrouted": state.misrouted.count if state.misrouted is not None else 0,
         **{f"receipts_{outcome.value}": ledger.outcomes[outcome] for outcome in COUNTED},
     }
 
