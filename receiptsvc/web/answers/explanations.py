@@ -11,7 +11,6 @@ from receiptsvc.domain.accounts import OWN
 from receiptsvc.domain.explanation import Delays, Holds, RecordedReport
 from receiptsvc.domain.statuses import Effect, Status
 from receiptsvc.store.core.models import Attempt, Message, MessageTransaction, Transition
-from receiptsvc.store.health import heartbeats
 from receiptsvc.store.messages import transitions
 from receiptsvc.store.outbound import accounts, send_gate
 from receiptsvc.store.queries import lookup
@@ -104,7 +103,7 @@ def _read_holds(session: Session, evidence: MessageEvidence) -> Holds | None:
     row, settings = evidence.row, context.settings()
     if row.status not in _OFFERED or row.due_at is None:
         return None
-    gate, state = send_gate.read(session), context.readiness().read_state(session, context.now())
+    gate, workers = send_gate.read(session), context.readiness().read_workers(session, context.now())
     account = accounts.find(session, row.impersonate_user_name or OWN)
     return Holds(
         due_at=row.due_at,
@@ -116,10 +115,10 @@ def _read_holds(session: Session, evidence: MessageEvidence) -> Holds | None:
         pause_reason=gate.pause_reason,
         refused_at=gate.refused_at,
         account_refused_at=account.refused_at if account is not None else None,
-        is_any_worker_alive=bool(state.workers),
-        worker_seen_at=heartbeats.find_last_seen(session, "worker"),
+        is_any_worker_alive=bool(workers.alive),
+        worker_seen_at=workers.seen_at,
         can_send=settings.account is not None,
         suspected_until=account.try_at if account is not None and row.suspicion else None,
-        gateway_faults=state.gateway_faults,
+        gateway_faults=workers.gateway_faults,
         per_second=settings.sends_per_second,
     )

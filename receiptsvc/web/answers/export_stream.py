@@ -101,6 +101,18 @@ MASKED_MESSAGES = Table(
     read=exports.read_masked,
     write={Form.CSV: _write_masked_csv},
 )
+
+
+def failed(find: Callable[..., Page[UUID, Any]], *, is_masked: bool) -> Table:
+    """The table of failed messages, for CSV, with why each failed. `find`: gives their ids, a slice at a time."""
+
+    def read(session: Session, _where: MessageFilter, _form: Form, *, limit: int, after: Any = None) -> Page[Line, Any]:
+        return exports.read_failed(session, find(session, limit=limit, after=after), is_masked=is_masked)
+
+    table = MASKED_MESSAGES if is_masked else MESSAGES
+    return replace(table, columns=(*table.columns, *exports.FAILURE), read=read)
+
+
 TRANSITIONS = Table(
     name="transitions",
     columns=("messageId", *exports.TRANSITION, "receiptId"),

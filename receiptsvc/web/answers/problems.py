@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.domain.problems import KINDS, Harm, Kind, remedy, title
+from receiptsvc.domain.problems import KINDS, Harm, Kind, harm_of, has_stopped, remedy, title
 from receiptsvc.store.core import audits
 from receiptsvc.store.core.models import Audit, ProblemRow
 from receiptsvc.store.health import problem_rows, problems
@@ -21,12 +21,13 @@ from receiptsvc.web.http.fields import write_moment
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DescribedProblem:
-    """A problem. `name`: of its kind, without anything of its cause."""
+    """A problem. `name`: of its kind, without anything of its cause. `has_stopped`: it is only kept in mind."""
 
     row: ProblemRow
     title: str
     name: str
     harm: Harm
+    has_stopped: bool
     remedy: str
 
 
@@ -80,10 +81,15 @@ class ProblemStory(DescribedProblem):
 def describe(row: ProblemRow) -> DescribedProblem:
     """A problem in words."""
     kind = Kind(row.kind)
-    about = KINDS[kind]
-    words = title(kind, row.cause, row.count, is_all=row.is_all)
-    advice = remedy(kind, row.cause)
-    return DescribedProblem(row=row, title=words, name=about.name, harm=about.harm, remedy=advice)
+    now = context.now()
+    return DescribedProblem(
+        row=row,
+        title=title(kind, row.cause, row.count, is_all=row.is_all),
+        name=KINDS[kind].name,
+        harm=harm_of(kind, row.last_at, now),
+        has_stopped=has_stopped(kind, row.last_at, now),
+        remedy=remedy(kind, row.cause),
+    )
 
 
 def read(session: Session, problem_id: UUID) -> ProblemStory | None:
@@ -97,6 +103,7 @@ def read(session: Session, problem_id: UUID) -> ProblemStory | None:
         title=words.title,
         name=words.name,
         harm=words.harm,
+        has_stopped=words.has_stopped,
         remedy=words.remedy,
         rows=rows,
         examples=problem_rows.find_examples(session, row, rows),

@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain import conversations
-from receiptsvc.store.core.models import Message
 from receiptsvc.store.queries import lookup, timeline
 from receiptsvc.store.queries.lookup import ConversationOverview
 from receiptsvc.web.http import context
@@ -90,16 +89,17 @@ def _read_page(term: str, limit: int, cursor: timeline.TimelineCursor | None = N
 
 
 def _describe(overview: ConversationOverview) -> dict[str, Any]:
-    sample = overview.sample
     return {
-        "row": overview.row,
-        "client_ref": sample.client_ref if sample else None,
-        "party": sample.recipient if isinstance(sample, Message) else sample.sender if sample else None,
-        "originator": sample.originator if isinstance(sample, Message) else None,
+        "id": overview.id,
+        "client_ref": overview.client_ref,
+        "party": overview.party,
+        "originator": overview.originator,
+        "messages": overview.messages,
+        "replies": overview.replies,
         "statuses": overview.statuses,
-        "first_activity_at": overview.row.first_at,
-        "last_activity_at": overview.row.last_at,
-        "is_waiting_for_reply": not overview.row.last_from_recipient,
+        "first_activity_at": overview.first_at,
+        "last_activity_at": overview.last_at,
+        "is_waiting_for_reply": not overview.last_from_recipient,
     }
 
 

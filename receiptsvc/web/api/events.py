@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from flask import Response, request
+from flask import Flask, Response, current_app, request
 from sqlalchemy.orm import Session
 
 from receiptsvc.domain import references
 from receiptsvc.server.application import MAX_STREAMS
+from receiptsvc.server.event_streams import Feed
+from receiptsvc.store.core.db import Database
 from receiptsvc.store.messages import change_feed
 from receiptsvc.store.messages.change_feed import FeedPosition, NotKept
 from receiptsvc.web.http import auth, context
@@ -14,10 +16,11 @@ from receiptsvc.web.http.auth import requires
 from receiptsvc.web.http.endpoints import endpoint, new_blueprint
 from receiptsvc.web.http.errors import Problem
 from receiptsvc.web.schemas.base import in_body
-from receiptsvc.web.schemas.events import SAMPLE, EventHeaders, EventQuery
+from receiptsvc.web.schemas.events import SAMPLE, EventHeaders, EventQuery, write
 
 blueprint = new_blueprint("events", "Changes of statuses and new replies, as they happen.")
 
+_EXTENSION = "receiptsvc.feed"
 _LABELS = {
     "recipient": change_feed.RECIPIENT,
     "transaction_id": change_feed.TRANSACTION_ID,
@@ -29,6 +32,11 @@ _GONE = (
     "Not every event after this id is kept (KEEP_EVENTS_DAYS), or the id is not from here. Open the stream without an "
     "id, and then read the present state from the lists: GET /v1/messages with changedSince, and GET /v1/inbound."
 )
+
+
+def open_feed(app: Flask, database: Database) -> None:
+    """Give `app` the feed of its event streams."""
+    app.extensions[_EXTENSION] = Feed(database, write)
 
 
 @endpoint(
@@ -80,7 +88,8 @@ def stream_events(headers: dict[str, Any], query: dict[str, Any]) -> Response:
         if after is not None:
             _require_kept(session, after)
     most = request.environ.get(MAX_STREAMS)
-    stream = context.feed().open(
+    feed: Feed = current_app.extensions[_EXTENSION]
+    stream = feed.open(
         last if after is None else after,
         last,
         labels | statuses if len(statuses) == 1 else labels,

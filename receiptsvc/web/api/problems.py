@@ -42,7 +42,7 @@ def list_problems(query: dict[str, Any]) -> dict[str, Any]:
 
     def read() -> Sequence[ProblemRow]:
         with context.database().reading() as session:
-            return problems.list_problems(session, states)
+            return problems.list_problems(session, context.now(), states)
 
     rows, is_complete = context.problems().read(read)
     return {"items": [answers.describe(row) for row in rows], "is_complete": is_complete}

@@ -13,7 +13,7 @@ from receiptsvc.domain.statuses import Status
 from receiptsvc.dynmark.transports import IGNORE_REPEATS
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.models import Audit, SendGate
-from receiptsvc.store.health import heartbeats, service_state
+from receiptsvc.store.health import service_state
 from receiptsvc.store.health.service_state import Finding
 from receiptsvc.store.messages import operator_actions
 from receiptsvc.store.messages.operator_actions import CancelSelection
@@ -167,7 +167,7 @@ def _describe_state(session: Session, gate: SendGate) -> dict[str, Any]:
         refused_at, next_probe_at = own.refused_at, own.next_try_at
     state = context.readiness().read_state(session, context.now())
     findings = [
-        *([] if state.workers else [Finding("worker_unseen", schemas.NO_WORKER)]),
+        *([Finding("worker_unseen", schemas.NO_WORKER)] if state.workers.is_missing else []),
         *service_state.describe(state),
     ]
     waiting = next_due.count_waiting(session, context.now())
@@ -178,9 +178,9 @@ def _describe_state(session: Session, gate: SendGate) -> dict[str, Any]:
         "last_pause": _describe_last_pause(send_gate.read_last_pause(session)),
         "waiting": waiting.messages,
         "waiting_since": waiting.since,
-        "workers": len(state.workers),
-        "worker_seen_at": heartbeats.find_last_seen(session, "worker"),
-        "gateway_faults": [{"fault": fault, "since": since} for fault, since in state.gateway_faults],
+        "workers": len(state.workers.alive),
+        "worker_seen_at": state.workers.seen_at,
+        "gateway_faults": [{"fault": fault, "since": since} for fault, since in state.workers.gateway_faults],
         "messages_late_seconds": state.messages_late_seconds,
         "receipts_late_seconds": state.receipts_late_seconds,
         "no_receipts": state.is_silent,

@@ -22,7 +22,7 @@ from receiptsvc.web.answers import export_stream
 from receiptsvc.web.answers.export_stream import Style
 from receiptsvc.web.http import context
 from receiptsvc.web.ops import pages, saved
-from receiptsvc.web.ops.pages import blueprint, signed_in, signed_in_for
+from receiptsvc.web.ops.pages import blueprint, only_looks, signed_in, signed_in_for
 from receiptsvc.web.ops.search import show_unknown
 from receiptsvc.web.ops.terms import Batch
 
@@ -56,6 +56,7 @@ def ask_for_batch() -> Response:
 
 @blueprint.post("/batches")
 @signed_in
+@only_looks
 def open_batch() -> Response:
     """Open the batch that a term names: a message's request, an Idempotency-Key, a file's job, or a clientRef."""
     term = request.form.get("q", "").strip()
@@ -78,7 +79,7 @@ def read_batch(search_id: str) -> Response:
     asked = saved.load_as(Batch, search_id)
     if asked is None:
         return show_unknown()
-    with pages.reading() as session:
+    with pages.reading_much() as session:
         contents = _read(session, asked)
         rolled_up = _roll_up(session, contents)
         notes = audits.read(session, search_id)
@@ -100,12 +101,13 @@ def read_batch(search_id: str) -> Response:
 
 @blueprint.post("/batches/<search_id>/list")
 @signed_in
+@only_looks
 def list_batch(search_id: str) -> Response:
     """The list of a batch's messages of one status, or of all."""
     asked = saved.load_as(Batch, search_id)
     if asked is None:
         return show_unknown()
-    with pages.reading() as session:
+    with pages.reading_much() as session:
         contents = _read(session, asked)
         where = _find_list(contents, _roll_up(session, contents))
     if where is None:
@@ -121,14 +123,28 @@ def export_batch(search_id: str) -> Response:
     asked = saved.load_as(Batch, search_id)
     if asked is None:
         return show_unknown()
-    actor = pages.viewer().actor
     with context.database().reading() as session:
         contents = _read(session, asked)
-    with context.database().transaction() as session:
-        audits.write(session, at=context.now(), actor=actor, action=_EXPORT, subject=search_id)
     chosen = contents.message_ids
     table = export_stream.MESSAGES if chosen is None else export_stream.chosen(chosen)
-    where = MessageFilter(client_ref_prefix=contents.prefix)
+    return _export(search_id, table, MessageFilter(client_ref_prefix=contents.prefix))
+
+
+@blueprint.post("/search/<search_id>/export")
+@signed_in_for(_EXPORT_SECONDS)
+def export_list(search_id: str) -> Response:
+    """All messages of a list by how clientRefs begin, in the same way."""
+    found = saved.load(search_id)
+    if found is None or not isinstance(found.asked, MessageFilter) or not found.asked.client_ref_prefix:
+        return show_unknown()
+    return _export(search_id, export_stream.MESSAGES, found.asked)
+
+
+def _export(search_id: str, table: export_stream.Table, where: MessageFilter) -> Response:
+    """The file, and the audit of it."""
+    actor = pages.viewer().actor
+    with context.database().transaction() as session:
+        audits.write(session, at=context.now(), actor=actor, action=_EXPORT, subject=search_id)
     answer = export_stream.respond(context.database(), table, where, Style(form=Form.CSV, has_bom=True), holder=actor)
     answer.headers["Cache-Control"] = "no-store"
     return answer

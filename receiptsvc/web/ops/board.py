@@ -27,7 +27,8 @@ from receiptsvc.store.outbound import next_due
 from receiptsvc.store.queries import statistics
 from receiptsvc.store.queries.statistics import By, Line, StatisticsCache, TooManyCounts
 from receiptsvc.web.http import caching, context
-from receiptsvc.web.ops import charts, cookies, numbers, pages, verdict
+from receiptsvc.web.http.readiness import Look
+from receiptsvc.web.ops import charts, cookies, incident, numbers, pages, verdict
 from receiptsvc.web.ops.numbers import History, Numbers
 
 FRESH_SECONDS = 2.0  # a snapshot is not made again sooner
@@ -44,18 +45,23 @@ _BROKEN = "this page has a fault of its own, which has been noted"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
-    """What is known of the service. `fault`: why the last try to read it failed; None: it did not.
+    """What is known of the service. `fault`: why the last try to read it failed; None: it did not, or is under way.
 
-    `found`: what was amiss at the last look at the database; `beside`: with the spool and this process's settings.
+    `is_slow`: it only took too long. `is_history_late`: whether that of `history` did. `found`: what was amiss at the
+    last look at the database; `beside`: with the spool and this process's settings. `look`: the last look that another
+    part of this process made; None: it has made none, or there are numbers.
     """
 
     numbers: Numbers | None = None
+    look: Look | None = None
     history: History | None = None
+    is_history_late: bool = False
     found: Sequence[Finding] = ()
     beside: Sequence[Finding] = ()
     spool: SpoolState | None = None
     spool_fault: str | None = None
     fault: str | None = None
+    is_slow: bool = False
 
     @property
     def at(self) -> datetime | None:
@@ -66,7 +72,12 @@ class Snapshot:
     def findings(self) -> Sequence[Finding]:
         """All that is amiss."""
         away = [] if self.fault is None else [Finding("database_away", self.fault)]
-        return [*away, *self.found, *self.beside]
+        return [*away, *(self.found if self.look is None else self.look.findings), *self.beside]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything is known of the service, of now or of before."""
+        return self.numbers is not None or self.look is not None
 
     def is_live(self, now: datetime) -> bool:
         """Whether the numbers are of now."""
@@ -83,7 +94,7 @@ class Board:
         self._read: Future[None] = Future()  # the reading that is under way, or the last one
         self._snapshot = Snapshot()
         self._parts: Mapping[str, Part] = {}  # of the snapshot
-        self._charts: tuple[History | None, Part | None] = (None, None)  # as they were drawn last
+        self._charts: tuple[History | None, bool, Part | None] = (None, False, None)  # as they were drawn last
         # By `monotonic`: the last try to read, and its last step; the last look, and the last charts, that succeeded.
         self._tried_at = self._stepped_at = self._read_at = self._history_at = float("-inf")
         self._cache = StatisticsCache()
@@ -101,7 +112,7 @@ class Board:
     def show(self) -> tuple[Snapshot, Mapping[str, Part]]:
         """The snapshot, some seconds old at most, and the parts of the page. Its stream brings what is newer."""
         snapshot, parts = self._shown()
-        if snapshot.fault is None and monotonic() - self._read_at < RECENT_SECONDS:
+        if parts and snapshot.fault is None and monotonic() - self._read_at < RECENT_SECONDS:
             self._begin()
             return snapshot, parts
         return self._look()
@@ -114,7 +125,9 @@ class Board:
         wait([self._begin()], PATIENCE_SECONDS)
         snapshot, parts = self._shown()
         if self._is_reading and monotonic() - self._stepped_at > _LATE_SECONDS and snapshot.fault is None:
-            self._publish(replace(snapshot, fault=_LATE), instead_of=snapshot)
+            with self._app.app_context():
+                is_slow = context.database().clock.has_answered_since(monotonic() - _LATE_SECONDS)
+            self._publish(replace(snapshot, fault=pages.SLOW if is_slow else _LATE, is_slow=is_slow), snapshot)
         elif not parts:  # nothing was read yet
             self._publish(snapshot, instead_of=snapshot)
         return self._shown()
@@ -126,24 +139,22 @@ class Board:
     def _publish(self, snapshot: Snapshot, instead_of: Snapshot | None = None) -> None:
         """Show a snapshot, unless another one than `instead_of` is shown by now. It is drawn here, for all pages."""
         with self._app.app_context():
+            look = context.readiness().last_look if snapshot.numbers is None else None
+            snapshot = replace(snapshot, look=look)
             parts = {
-                "verdict": _render("verdict", verdict=self._judge(snapshot), snapshot=snapshot),
+                "verdict": _render("verdict", verdict=judge(snapshot), known_at=look.at if look is not None else None),
                 "numbers": _render("numbers", **_describe(snapshot)),
-                "charts": self._draw_charts(snapshot.history),
+                "charts": self._draw_charts(snapshot.history, is_late=snapshot.is_history_late),
             }
         with self._lock:
             if instead_of is None or self._snapshot is instead_of:
                 self._snapshot, self._parts = snapshot, parts
 
-    @staticmethod
-    def _judge(snapshot: Snapshot) -> verdict.Verdict:
-        return verdict.judge(snapshot.findings, is_read=snapshot.at is not None)
-
-    def _draw_charts(self, history: History | None) -> Part:
-        drawn, part = self._charts
-        if part is None or drawn is not history:
-            part = _render("charts", history=history, width=charts.WIDTH, height=charts.HEIGHT)
-            self._charts = history, part
+    def _draw_charts(self, history: History | None, *, is_late: bool) -> Part:
+        drawn, was_late, part = self._charts
+        if part is None or drawn is not history or was_late is not is_late:
+            part = _render("charts", history=history, is_late=is_late, width=charts.WIDTH, height=charts.HEIGHT)
+            self._charts = history, is_late, part
         return part
 
     def _begin(self) -> "Future[None]":
@@ -162,7 +173,9 @@ class Board:
                 if snapshot.history is not None:
                     read.set_result(None)  # nobody has to wait for newer charts
                 if snapshot.fault is None and monotonic() - self._history_at >= _HISTORY_SECONDS:
-                    self._publish(replace(snapshot, history=self._read_history() or snapshot.history))
+                    history = self._read_history()
+                    is_late = history is None
+                    self._publish(replace(snapshot, history=history or snapshot.history, is_history_late=is_late))
             except Exception as error:  # noqa: BLE001 - whatever it is, the pages must say that they stand still
                 logs.error("ops.page_not_read", error)
                 self._break()
@@ -181,7 +194,12 @@ class Board:
         readiness = context.readiness()
         spool, spool_fault = _look_at_spool()
         old = replace(
-            self._snapshot, beside=readiness.describe_process(), spool=spool, spool_fault=spool_fault, fault=None
+            self._snapshot,
+            beside=readiness.describe_process(),
+            spool=spool,
+            spool_fault=spool_fault,
+            fault=None,
+            is_slow=False,
         )
         try:
             with self._step() as session:
@@ -190,7 +208,8 @@ class Board:
         except ReceiptsvcError as error:
             logs.fault("ops.page_not_read", error)
             is_only_late = isinstance(error, pages.PanelLate) and old.is_live(context.now())
-            return old if is_only_late else replace(old, fault=str(error))
+            is_slow = pages.is_only_slow(error, self._stepped_at)
+            return old if is_only_late else replace(old, fault=str(error), is_slow=is_slow)
         logs.over("ops.page_not_read")
         self._read_at = monotonic()
         return replace(old, numbers=read, found=found)
@@ -231,6 +250,15 @@ class Board:
         return session_ids if monotonic() - self._read_at < cookies.TRUSTED_FOR.total_seconds() else ()
 
 
+def judge(snapshot: Snapshot) -> verdict.Verdict:
+    """What is wrong, as it is said on the first page."""
+    found = snapshot.numbers
+    problems = found.problems if found is not None else {}
+    judged = verdict.judge(snapshot.findings, is_read=snapshot.is_known, problems=problems)
+    is_nothing = not judged.items and not judged.meant
+    return replace(judged, line=verdict.NOTHING_THEN) if snapshot.look is not None and is_nothing else judged
+
+
 def _look_at_spool() -> tuple[SpoolState | None, str | None]:
     try:
         return context.spooled(), None
@@ -244,6 +272,8 @@ def _describe(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "snapshot": snapshot,
         "found": found,
+        "look": snapshot.look,
+        "gauges": incident.describe_gauges(snapshot.look),
         "day": history.day if history is not None else None,
         "rates": numbers.measure_rates(found, history.kept if history else ()) if found is not None else None,
         "p99": numbers.describe_p99,

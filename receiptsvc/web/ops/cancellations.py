@@ -4,6 +4,7 @@ What was found is kept by its ids. So what comes after the preview, or comes to 
 how many were given to the gateway meanwhile.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,9 +13,8 @@ import marshmallow as ma
 from flask import Response, request
 
 from receiptsvc import bulk_actions, ids
-from receiptsvc.domain.errors import StatementTimeout
 from receiptsvc.store.access import searches
-from receiptsvc.store.core import audits
+from receiptsvc.store.core import audits, time_limits
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import MAX_SECONDS
 from receiptsvc.store.core.models import Audit
@@ -25,7 +25,7 @@ from receiptsvc.store.queries import listing
 from receiptsvc.web.http import context
 from receiptsvc.web.http.errors import by_path
 from receiptsvc.web.ops import lists, pages, saved
-from receiptsvc.web.ops.pages import blueprint, signed_in, signed_in_for
+from receiptsvc.web.ops.pages import blueprint, only_looks, signed_in, signed_in_for
 from receiptsvc.web.ops.search import show_unknown
 from receiptsvc.web.ops.sending import read_reason
 from receiptsvc.web.ops.terms import Cancellation, pack_ids
@@ -35,9 +35,18 @@ MAX_CHOSEN = 10_000  # messages of one preview: so many are cancelled within one
 
 _CONFIRM = "confirm"  # the action of the audit that says who cancelled what a preview shows
 _SHOWN = 5  # messages as an example
-_TEXTS = ("clientRef", "clientRefPrefix", "recipient", "originator", "createdBy", *lists.TIMES)
+_LABELS = {  # of the form's fields, by the names that the API has for them
+    "clientRef": "clientRef",
+    "clientRefPrefix": "clientRef begins with",
+    "recipient": "Number",
+    "originator": "Sender",
+    "createdBy": "API key",
+    "since": "Accepted since",
+    "until": "Accepted until",
+}
+_NAMES = re.compile(rf"\b({'|'.join(_LABELS)})\b")
 _LONG_SECONDS = MAX_SECONDS + 5
-_TOO_MUCH = "there is too much to look through. Name more of what is meant, such as a clientRef or a number."
+_TOO_MUCH = "that takes too long now. Name more of what is meant, such as a clientRef, or try again in a moment."
 
 
 @blueprint.get("/cancel")
@@ -49,19 +58,20 @@ def ask_what_to_cancel() -> Response:
 
 @blueprint.post("/cancel")
 @signed_in_for(_LONG_SECONDS)
+@only_looks
 def find_what_to_cancel() -> Response:
     """Find it, keep what was found, and go there. Nothing is cancelled yet."""
-    given: dict[str, Any] = {name: text for name in _TEXTS if (text := request.form.get(name, "").strip())}
+    given: dict[str, Any] = {name: text for name in _LABELS if (text := request.form.get(name, "").strip())}
     given |= {name: lists.as_moment(given[name]) for name in lists.TIMES if name in given}
     try:
         asked = schemas.Cancellation().load({**given, "scheduled": "scheduled" in request.form})
     except ma.ValidationError as error:
-        return _ask(422, faults=by_path(error.messages))
+        return _ask(422, faults=_in_labels(by_path(error.messages)))
     selection = CancelSelection(**{name: value for name, value in asked.items() if name != "dry_run"})
     try:
-        with context.database().reading() as session:
+        with pages.reading_much(time_limits.REQUEST) as session:
             found = operator_actions.find_cancellable(session, selection, limit=MAX_CHOSEN)
-    except StatementTimeout:
+    except pages.PanelLate:
         return _ask(503, faults={"body": [_TOO_MUCH]})
     if not found.items:
         return _ask(is_nothing=True)
@@ -98,7 +108,7 @@ def confirm_cancellation(search_id: str) -> Response:
 def _begin(search_id: str, asked: Cancellation, by: Actor) -> str | None:
     """Note who confirms a preview; or why nothing is done: somebody did so since it was shown, or nothing is left."""
     with context.database().transaction() as session:
-        identifier = ids.parse(saved.PREFIX, search_id)
+        identifier = ids.parse(searches.PREFIX, search_id)
         if identifier is not None:
             searches.hold(session, identifier)
         before = _find_confirmations(audits.read(session, search_id))
@@ -126,8 +136,9 @@ def _find_confirmations(notes: Sequence[Audit]) -> Sequence[Audit]:
 def _show(search_id: str, asked: Cancellation, status: int = 200, **values: Any) -> Response:
     """The page of a preview. Raises PanelLate."""
     message_ids = asked.message_ids
-    with pages.reading() as session:
+    with pages.reading_much() as session:
         chosen = operator_actions.describe_chosen(session, message_ids)
+    with pages.reading() as session:
         notes = audits.read(session, search_id)
         gate = send_gate.read(session)
         examples = listing.read_messages(session, [*message_ids[:_SHOWN], *message_ids[_SHOWN:][-1:]])
@@ -152,5 +163,14 @@ def _show(search_id: str, asked: Cancellation, status: int = 200, **values: Any)
 
 def _ask(status: int = 200, *, faults: Mapping[str, Any] | None = None, is_nothing: bool = False) -> Response:
     """The form, with what was typed."""
-    form = {name: request.form.get(name, "") for name in (*_TEXTS, "scheduled")}
-    return pages.render("cancel.html", status, form=form, faults=faults or {}, is_nothing=is_nothing, most=MAX_CHOSEN)
+    form = {name: request.form.get(name, "") for name in (*_LABELS, "scheduled")}
+    found: dict[str, Any] = {"faults": faults or {}, "is_nothing": is_nothing}
+    return pages.render("cancel.html", status, form=form, labels=_LABELS, most=MAX_CHOSEN, **found)
+
+
+def _in_labels(faults: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:
+    """What the API finds wrong, in the words that stand beside the form's fields."""
+    return {
+        path: [_NAMES.sub(lambda name: f"“{_LABELS[name[0]]}”", fault) for fault in of_field]
+        for path, of_field in faults.items()
+    }

@@ -56,7 +56,10 @@ class Choice(NamedTuple):
 
 
 def choose(where: ReceiptFilter) -> str:
-    """Fix what the form chooses among what a filter finds; the address of its preview. Raises ValidationError."""
+    """Fix what the form chooses among what a filter finds; the address of its preview.
+
+    Raises ValidationError and PanelLate.
+    """
     verb = _VERBS.get(request.form.get("do", ""))
     if verb is None:
         raise ma.ValidationError({"do": ["Choose what is to be done."]})
@@ -87,8 +90,11 @@ def act_on_chosen(search_id: str) -> Response:
     """What is going to be done, how far that is, or what was done; by POST some more of it is done first."""
     asked = saved.load_as(Chosen, search_id)
     if asked is None:
-        why = "This choice is no longer kept: it is for 30 days. What was done then stands in the audit."
-        return pages.render("refused.html", 404, why=why)
+        why = (
+            "This choice is no longer kept: it is for a day, and for 30 days if something was done. What was done then "
+            "stands in the audit."
+        )
+        return pages.render("refused.html", 404, heading="No longer kept", why=why)
     if request.form.get("action") not in {"go", "undo"}:
         return _show(search_id, asked)
     is_undo = request.form["action"] == "undo"
@@ -109,7 +115,7 @@ def act_on_chosen(search_id: str) -> Response:
 def _choose_all(where: ReceiptFilter, verb: _Verb) -> Choice:
     if not where.outcomes:
         raise ma.ValidationError({"which": [f"What this filter finds can't be {verb.participle}."]})
-    with context.database().reading() as session:
+    with pages.reading_much() as session:
         receipt_ids, is_all = receipt_groups.choose(session, where, seconds=deadlines.SECONDS * _SHARE)
     if not receipt_ids:
         raise ma.ValidationError({"which": [f"Nothing that this filter finds can be {verb.participle}."]})

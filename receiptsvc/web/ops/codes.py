@@ -71,7 +71,7 @@ class Code:
 def read_codes() -> Response:
     """Every code that was seen, those first that nobody has named."""
     since, until = periods.round_out(context.now() - timedelta(days=_DAYS), None, By.HOUR, context.now())
-    with pages.reading() as session:
+    with pages.reading_much() as session:
         newest, unmapped = codes.find_newest(session), codes.find_unmapped(session)
         counted = _count(session, since, until)
     found = _order(_gather(newest, unmapped, counted.items if counted is not None else ()))
@@ -106,10 +106,12 @@ def read_code(receipt_id: str) -> Response:
         words = codes.find_words(session, identifier)
         if words is None:
             return _missing()
-        named = (words.status_id or "").strip()  # as STATUS_MAP names it
-        altered = {**context.settings().status_map, named: status} if named and status is not None else None
-        reader = _reader_of(altered) if altered is not None else None
-        found = rereading.preview(session, words.status_id or "", reader) if reader is not None else None
+    named = (words.status_id or "").strip()  # as STATUS_MAP names it
+    altered = {**context.settings().status_map, named: status} if named and status is not None else None
+    found = None
+    if altered is not None:
+        with pages.reading_much() as session:
+            found = rereading.preview(session, words.status_id or "", _reader_of(altered))
     reader_now = callback_reader.current()
     return pages.render(
         "code.html",

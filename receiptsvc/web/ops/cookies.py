@@ -46,15 +46,17 @@ def was_seen_lately(settings: Settings, now: datetime) -> bool:
     return _is_proved(settings, _read(settings), now, TRUSTED_FOR)
 
 
-def has_signed_in(settings: Settings, header: str, now: datetime) -> bool:
-    """Whether a header Cookie shows that its sender has signed in, at any time at which a session can still be open.
+def find_person(settings: Settings, header: str, now: datetime) -> str | None:
+    """Who has signed in and sends a header Cookie, at any time at which a session can still be open; None: a stranger.
 
-    For the server, which gives strangers less room; the session may have ended. Looks only at the first such cookie:
-    who sends thousands must not make it look at each.
+    As `sessions.tag_of` has it. For the server, which gives strangers less room, and no one all of it; the session may
+    have ended. Looks only at the first such cookie: who sends thousands must not make it look at each.
     """
     key = name(settings)
     found = None if key is None else re.search(rf"(?:^|; ?){key}=([^;]*)", header)
-    return found is not None and _is_proved(settings, found[1], now, sessions.LASTS)
+    if found is None or not _is_proved(settings, found[1], now, sessions.LASTS):
+        return None
+    return sessions.tag_of(found[1].partition(_SEPARATOR)[0])
 
 
 def write(response: Response, settings: Settings, secret: str, now: datetime) -> None:

@@ -43,7 +43,7 @@ OUTCOME_SHAPES = {
     ReceiptOutcome.DISMISSED: ("⊖", "cancelled"),
 }
 _SHOWN = "%d %b %Y %H:%M:%S UTC"
-_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)")  # as `domain.times.write_time` has them
+_TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)")  # as `domain.times.write_time` has them
 
 
 def register(blueprint: Blueprint, *, is_revealed: Callable[[], bool]) -> None:
@@ -60,21 +60,18 @@ def register(blueprint: Blueprint, *, is_revealed: Callable[[], bool]) -> None:
 
     def told(sentence: str) -> Markup:
         """A sentence of our own that may quote others: its times as `when` has them, the rest as `free` has it."""
-        parts = _TIME.split(sentence)
-        return Markup("").join(
-            when(datetime.fromisoformat(part)) if index % 2 else free(part) for index, part in enumerate(parts)
-        )
+        return timed(sentence, free)
 
     filters: dict[str, Callable[..., str]] = {
         "number": number,
         "ending": ending,
         "free": free,
         "told": told,
+        "timed": timed,
         "when": when,
         "status": status,
         "outcome": outcome,
         "age": age,
-        "utc": utc,
         "agree": sentences.agree,
         "delay": describe_delay,
         "sentence": sentence,
@@ -85,15 +82,28 @@ def register(blueprint: Blueprint, *, is_revealed: Callable[[], bool]) -> None:
         blueprint.add_app_template_global(use, word)
 
 
+def timed(sentence: str, write_rest: Callable[[str], str] = str) -> Markup:
+    """A sentence of our own: its times as `when` has them. What it quotes of others may only look like a time."""
+
+    def write_time(text: str) -> str:
+        try:
+            return when(datetime.fromisoformat(text))
+        except ValueError:
+            return write_rest(text)
+
+    parts = _TIME.split(sentence)
+    return Markup("").join(write_time(part) if index % 2 else write_rest(part) for index, part in enumerate(parts))
+
+
 def when(time: datetime | None) -> Markup:
-    """A time: in the reader's zone where there is script, else UTC; the exact one stands in it."""
+    """A time as all pages have it: in the reader's zone where there is script, else UTC. The exact one stands in it."""
     if time is None:
         return Markup("")
     utc = time.astimezone(UTC)
     exact = utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     shown = utc.strftime(_SHOWN)
     title = f"{exact[:10]} {exact[11:-1]} UTC"
-    return Markup(f'<time datetime="{exact}" title="{title}">{shown}</time>')  # noqa: S704 - nothing of others is in it
+    return Markup(f'<time datetime="{exact}" title="{title}">{shown}</time>')  # noqa: S704 - all is ours
 
 
 @cache
@@ -112,11 +122,6 @@ def sentence(text: str) -> str:
     """Words of ours as a sentence on a page, where no code is marked."""
     plain = text.replace("`", "")
     return sentences.end(f"{plain[:1].upper()}{plain[1:]}")
-
-
-def utc(time: datetime) -> str:
-    """A time as plain text, for where no element can stand."""
-    return time.astimezone(UTC).strftime(_SHOWN)
 
 
 def age(time: datetime | None) -> str:

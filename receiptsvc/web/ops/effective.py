@@ -96,6 +96,7 @@ _BEFORE: Sequence[_Setting] = (
     ("PORT", lambda each: str(each.port), "the port at which the web process listens"),
     ("LISTEN_ADDRESS", lambda each: each.listen_address or "all", "the address at which it listens"),
     ("TRUSTED_PROXIES", lambda each: _join(each.trusted_proxies, "none"), "peers whose X-Forwarded-* count"),
+    ("WEB_ROLE", lambda each: each.web_role, "what this web process serves"),
     ("WEB_CONCURRENCY", lambda each: str(each.web_concurrency), "web processes"),
     ("CALLBACK_KEYS", lambda each: _is_set(each.callback_keys), "sign callback URLs; their kids are above"),
     (

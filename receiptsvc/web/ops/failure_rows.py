@@ -18,12 +18,12 @@ from receiptsvc.store.queries.failures import Failures
 from receiptsvc.web.http.fields import write_moment
 
 MAX_COUNTS = 200_000  # rows of hourly counts that a page adds up at once
-MAX_READ = 5_000  # failed messages, for their numbers
+MAX_READ = 3_000  # failed messages, for their numbers
 
 _COMPARED = timedelta(days=8)  # of a longer period the one before would take too long
 _MAX_WORDS = 3  # of the gateway, that are shown with a code
 _MAX_GROUPS = breakdowns.MAX_LABELS
-_MAX_NUMBERS = 100
+_MAX_NUMBERS = 50
 
 
 class Part(StrEnum):
@@ -126,6 +126,11 @@ def read(session: Session, since: datetime, until: datetime, part: Part) -> Told
         counted_since=now.counted_since,
         is_compared=is_compared,
     )
+
+
+def count(session: Session, since: datetime, until: datetime) -> int:
+    """How many messages failed of those accepted in [since, until). Raises TooManyCounts."""
+    return _failed(breakdowns.read(session, since, until, _BY[Part.SENDER], limit=1, max_counts=MAX_COUNTS).statuses)
 
 
 def write_csv(told: Told, part: Part, *, is_revealed: bool) -> Iterator[str]:

@@ -25,11 +25,10 @@ class Known:
     spool_fault: str | None
     answers: Mapping[str, int]  # of this process to callbacks, by status
 
-    @property
-    def gauges(self) -> Mapping[str, str]:
-        """What the last look found, in words."""
-        found = self.look.gauges if self.look is not None else {}
-        return {GAUGES[name]: f"{value:g}" for name, value in found.items()}
+
+def describe_gauges(look: Look | None) -> Mapping[str, str]:
+    """The numbers of a look, in words."""
+    return {GAUGES[name]: f"{value:g}" for name, value in look.gauges.items()} if look is not None else {}
 
 
 def read() -> Known:

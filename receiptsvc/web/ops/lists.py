@@ -12,14 +12,15 @@ from werkzeug.datastructures import MultiDict
 
 from receiptsvc.domain import numbers
 from receiptsvc.domain.statuses import Status
-from receiptsvc.store.queries import contacts, listing
+from receiptsvc.store.queries import contacts, failed_messages, listing
 from receiptsvc.store.queries.contacts import ReplyFilter
+from receiptsvc.store.queries.failed_messages import FAILED
 from receiptsvc.store.queries.listing import MessageFilter, Order
 from receiptsvc.web.http import context, cursors
 from receiptsvc.web.http.cursors import Cursor
 from receiptsvc.web.http.errors import by_path
-from receiptsvc.web.ops import pages, saved
-from receiptsvc.web.ops.pages import blueprint, signed_in
+from receiptsvc.web.ops import pages, saved, terms
+from receiptsvc.web.ops.pages import blueprint, only_looks, signed_in
 from receiptsvc.web.schemas.messages import MessageQuery
 
 PAGE_SIZE = 50  # rows
@@ -46,6 +47,7 @@ def read_newest() -> Response:
 
 @blueprint.post("/messages")
 @signed_in
+@only_looks
 def narrow_messages() -> Response:
     """Save what the form asks for, and go there. What can't be understood is said beside its field."""
     if pages.reveals():
@@ -71,6 +73,7 @@ def show_messages(where: MessageFilter, of: str | None = None, after: str | None
         raise ma.ValidationError("of another order")
     with pages.reading() as session:
         page = listing.list_messages(session, where, limit=PAGE_SIZE, after=position)
+        failures = failed_messages.find_failures(session, [row.id for row in page.items if row.status in FAILED])
     looked_to = page.next.key[0] if page.next is not None else None  # a time, or a clientRef
     form = {
         "clientRef": where.client_ref,
@@ -86,6 +89,8 @@ def show_messages(where: MessageFilter, of: str | None = None, after: str | None
         form=form,
         of=of,
         items=page.items,
+        failures=failures,
+        can_be_sent=of is not None and terms.is_of_failed(where),
         looked_to=looked_to,
         next_cursor=page.next and cursors.MESSAGES.encode(page.next),
         is_by_time=where.sorting is Order.CREATED,

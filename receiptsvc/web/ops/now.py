@@ -22,7 +22,7 @@ _MAX_TAGS = 10
 @signed_in
 def read_now() -> Response:
     """The page."""
-    snapshot, parts = _board().show()
+    snapshot, parts = board_of(current_app).show()
     return pages.render(
         "now.html", parts=parts, at=snapshot.at, statuses=charts.ORDER, width=charts.WIDTH, height=charts.HEIGHT
     )
@@ -35,7 +35,7 @@ def follow_now() -> Response:
     tags = request.args.get("have", "").split(",")[:_MAX_TAGS]
     most = request.environ.get(MAX_STREAMS)
     viewer, limit = pages.viewer(), None if most is None else max(1, most // _SHARE)
-    stream = _board().feed.open(viewer.session_id, tags, limit, who=viewer.actor)
+    stream = board_of(current_app).feed.open(viewer.session_id, tags, limit, who=viewer.actor)
     if stream is None:
         raise Problem(503, "As many pages are open as can be kept up to date at once.")
     # Passed through untouched, so that the server recognises it; not buffered by nginx.
@@ -45,16 +45,17 @@ def follow_now() -> Response:
     return response
 
 
-def _board() -> Board:
+def board_of(app: Flask) -> Board:
     """The board of this process."""
-    board: Board = current_app.extensions[_EXTENSION]
+    board: Board = app.extensions[_EXTENSION]
     return board
 
 
 def prepare(app: Flask) -> None:
-    """Compile the page's templates, so that who opens it first does not wait for that. For a thread of its own."""
+    """Make the page once, so that who opens it first does not wait for that. For a thread of its own."""
     for name in _TEMPLATES:
         app.jinja_env.get_template(f"ops/{name}.html")
+    board_of(app).look()
 
 
 def _make_board(state: BlueprintSetupState) -> None:

@@ -5,7 +5,7 @@ same.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import isinf
@@ -14,11 +14,12 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from receiptsvc.domain.problems import Kind
 from receiptsvc.domain.statuses import FINAL, Status
 from receiptsvc.domain.times import describe_delay, describe_duration
 from receiptsvc.store.access import sessions
 from receiptsvc.store.core.models import Heartbeat, LastVerification
-from receiptsvc.store.health import heartbeats, last_verification, minutes
+from receiptsvc.store.health import heartbeats, last_verification, minutes, problems
 from receiptsvc.store.health.minutes import MINUTE, Answers, Sums
 from receiptsvc.store.inbox import counters
 from receiptsvc.store.messages import hourly_counts
@@ -47,7 +48,7 @@ _BY_DAY = Scale(row="%d %b", tick="%d %b", has_tick=lambda at: at.weekday() == 0
 class Numbers:
     """How things stand. `open_sessions`: those that have not ended, of those that were asked about.
 
-    `seconds`: how long it took to read.
+    `problems`: as `problems.find_single` has them. `seconds`: how long it took to read.
     """
 
     facts: Facts
@@ -57,6 +58,7 @@ class Numbers:
     verified: LastVerification | None
     asked_sessions: frozenset[UUID]
     open_sessions: frozenset[UUID]
+    problems: Mapping[Kind, UUID]
     seconds: float
 
 
@@ -94,10 +96,11 @@ def read_numbers(session: Session, now: datetime, readiness: ReadinessProbe, ses
         facts=facts,
         sums=minutes.measure(session, now),
         waiting=next_due.count_waiting(session, now),
-        web=heartbeats.find_alive(session, "web", now, heartbeats.WEB_UNSEEN_AFTER),
+        web=heartbeats.find_alive(session, heartbeats.WEB, now),
         verified=last_verification.read(session),
         asked_sessions=frozenset(session_ids),
         open_sessions=frozenset(sessions.find_open(session, session_ids, now)),
+        problems=problems.find_single(session),
         seconds=monotonic() - began,
     )
 

@@ -7,11 +7,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial, wraps
+from time import monotonic
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
-from flask import Blueprint, Response, g, make_response, render_template, request
+from flask import Blueprint, Response, current_app, g, make_response, render_template, request
 from marshmallow import ValidationError
 from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
@@ -29,7 +30,9 @@ from receiptsvc.domain.errors import (
 )
 from receiptsvc.store.access import sessions
 from receiptsvc.store.core import audits, time_limits
+from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import OpsSession
+from receiptsvc.store.core.time_limits import TimeLimits
 from receiptsvc.web.http import auth, context, deadlines
 from receiptsvc.web.http.errors import RETRY_AFTER_SECONDS, Problem, by_path
 from receiptsvc.web.ops import cookies, cross_site, display, incident, static_files
@@ -37,9 +40,11 @@ from receiptsvc.web.ops import cookies, cross_site, display, incident, static_fi
 PREFIX = "/ops"
 SCOPE = "ops"  # of the API keys that open the page
 REVEAL = "reveal"
+SLOW = "the database answers, but took longer than a page waits: see its load, and what it is busy with"
 NO_REASON = "Say why: it is kept with your name."
 
-NAVIGATION = (  # on every page, in this order: an address below /ops/, and its name
+NAVIGATION = (  # on every page, in this order: an address below /ops/, and its name; empty: /ops itself
+    ("", "Now"),
     ("problems", "Problems"),
     ("messages", "Messages"),
     ("replies", "Replies"),
@@ -57,6 +62,11 @@ CONTENT_SECURITY_POLICY = (
 )
 
 View = Callable[..., Any]
+
+_PATIENCE_SECONDS = 0.2  # that somebody waits for their turn to read much
+
+_ONLY_LOOKS = "only_looks"  # an attribute of views
+_LOOKING = frozenset({REVEAL, "rows", "preview"})  # actions of forms that change nothing
 
 _WORDS = {404: "There is nothing at this address.", 405: "This address does not know this method."}
 
@@ -90,17 +100,42 @@ def signed_in_for(seconds: float) -> Callable[[View], View]:
     return partial(_guard, seconds=seconds)
 
 
+def only_looks(view: View) -> View:
+    """Mark a view that is a POST so that its address holds no search, and changes nothing. It goes below the others."""
+    setattr(view, _ONLY_LOOKS, True)
+    return view
+
+
 def _guard(view: View, seconds: float | None) -> View:
     @wraps(view)
     def serve(**arguments: Any) -> Any:
+        began = monotonic()
         try:
-            return deadlines.within(seconds or deadlines.SECONDS, partial(_serve, view, arguments))
+            person = cookies.find_person(context.settings(), request.headers.get("Cookie", ""), context.now())
+            task = partial(_serve, view, arguments, is_stranger=person is None)
+            return deadlines.within(seconds or deadlines.SECONDS, task, person)
         except StorageUnavailable as error:
-            return _show_incident(error)
+            return _show_incident(error, is_slow=is_only_slow(error, began))
         except PanelLate as error:
-            return render("late.html", 503) if "ops_viewer" in g else _show_incident(error)
+            if "ops_viewer" in g:
+                return render("late.html", 503, why=str(error))
+            return _show_incident(error, is_slow=is_only_slow(error, began))
 
     return auth.in_session(serve)
+
+
+def is_only_slow(error: ReceiptsvcError, since: float) -> bool:
+    """Whether an error is of a database that is there, and only took too long: it has answered somebody since then.
+
+    A statement that took too long was ended by the database itself. `since`: by `monotonic`.
+    """
+    if isinstance(error, PanelLate) and not isinstance(error.__cause__, NoneFree):
+        return True
+    database = context.database()
+    if isinstance(error, deadlines.TooMuchWaits):
+        since -= deadlines.SECONDS  # it was asked nothing
+    has_answered = database.is_sqlite or database.clock.has_answered_since(since)
+    return isinstance(error, PanelLate | deadlines.TooLate) and has_answered
 
 
 def viewer() -> Viewer:
@@ -114,6 +149,13 @@ def reveals() -> bool:
     return request.method == "POST" and request.form.get("action") == REVEAL
 
 
+def is_change() -> bool:
+    """Whether the current request asks for something to be done: if no answer came, it may have been."""
+    if request.method in {"GET", "HEAD"} or request.form.get("action") in _LOOKING:
+        return False
+    return not getattr(current_app.view_functions.get(request.endpoint or ""), _ONLY_LOOKS, False)
+
+
 def is_of_a_part() -> bool:
     """Whether a script of the page asks, for a part of it, and no person."""
     return "HX-Request" in request.headers or request.headers.get("Accept") == "text/event-stream"
@@ -122,16 +164,21 @@ def is_of_a_part() -> bool:
 @contextmanager
 def reading() -> Iterator[Session]:
     """A session that only reads, for a part of a page. Raises PanelLate when it takes longer than it may."""
-    database = context.page_database()
-    try:
-        with database.reading(time_limits.PANEL) as session:
-            if not database.is_sqlite:
-                yield session
-                return
-            with time_limits.interrupting(session, time_limits.PANEL.statement):
-                yield session
-    except (StatementTimeout, LockTimeout, NoneFree) as error:
-        raise PanelLate("the database takes too long") from error
+    with _reading(context.page_database(), time_limits.PANEL) as session:
+        yield session
+
+
+@contextmanager
+def reading_much(limits: TimeLimits | None = None) -> Iterator[Session]:
+    """The same for what reads many rows: by the API's connections, as the page may have a single one of its own.
+
+    A person does one of these at a time, and waits a moment for their turn. `limits`: if not those of a page's part.
+    """
+    with context.long_reads().hold(viewer().actor, patience_seconds=_PATIENCE_SECONDS) as is_mine:
+        if not is_mine:
+            raise PanelLate("something else that takes long is under way")
+        with _reading(context.database(), limits or time_limits.PANEL) as session:
+            yield session
 
 
 def render(template: str, status: int = 200, *, about: str | None = None, **values: Any) -> Response:
@@ -150,6 +197,7 @@ def render(template: str, status: int = 200, *, about: str | None = None, **valu
         asset=lambda name: f"{prefix}ops/static/{name}?v={static_files.read(name).digest}",
         here=f"{prefix}{request.full_path.lstrip('/').rstrip('?')}",
         is_read=request.method in {"GET", "HEAD"},
+        is_change=is_change(),
         viewer=g.get("ops_viewer"),
         navigation=NAVIGATION,
         section=request.path.removeprefix(f"{PREFIX}/").partition("/")[0],
@@ -188,7 +236,8 @@ def _refuse_other_sites() -> WerkzeugResponse | None:
 @blueprint.errorhandler(Problem)
 def _show_problem(problem: Problem) -> Response:
     """What the API's functions refuse, in their words."""
-    return render("refused.html", problem.status, why=problem.detail, errors=problem.errors)
+    heading = "Not here" if problem.status == 404 else None
+    return render("refused.html", problem.status, heading=heading, why=problem.detail, errors=problem.errors)
 
 
 @blueprint.errorhandler(HTTPException)
@@ -196,7 +245,8 @@ def _show_http_error(error: HTTPException) -> WerkzeugResponse:
     status = error.code or 500
     if status < 400:
         return error.get_response()
-    return render("refused.html", status, why=_WORDS.get(status) or error.description)
+    heading = "No such page" if status == 404 else None
+    return render("refused.html", status, heading=heading, why=_WORDS.get(status) or error.description)
 
 
 @blueprint.errorhandler(ValidationError)
@@ -222,12 +272,24 @@ def _show_bug(error: Exception) -> Response:
     return render("refused.html", 500, why="Something went wrong on our side; it has been noted.")
 
 
-def _serve(view: View, arguments: Mapping[str, Any]) -> WerkzeugResponse:
+@contextmanager
+def _reading(database: Database, limits: TimeLimits) -> Iterator[Session]:
+    try:
+        with database.reading(limits) as session:
+            if not database.is_sqlite:
+                yield session
+                return
+            with time_limits.interrupting(session, limits.statement):
+                yield session
+    except (StatementTimeout, LockTimeout, NoneFree) as error:
+        raise PanelLate("the database takes too long") from error
+
+
+def _serve(view: View, arguments: Mapping[str, Any], *, is_stranger: bool) -> WerkzeugResponse:
     """A view's answer to somebody who is signed in, or what the others get."""
     settings, now = context.settings(), context.now()
     # A stranger's cookie is not looked up: the page may have a single connection to the database.
-    is_known = cookies.has_signed_in(settings, request.headers.get("Cookie", ""), now)
-    secret = cookies.read_secret(settings) if is_known else None
+    secret = None if is_stranger else cookies.read_secret(settings)
     found = _find_session(secret, now) if secret is not None else None
     if secret is None or found is None:
         return _send_to_sign_in()
@@ -239,6 +301,7 @@ def _serve(view: View, arguments: Mapping[str, Any]) -> WerkzeugResponse:
             sessions.touch(session, found.id, now)
         cookies.write(response, settings, secret, now)
     logs.over("ops.database_away")
+    context.problems().note_back()
     context.readiness().look_soon(now)
     return response
 
@@ -269,24 +332,47 @@ def _has_its_key(found: OpsSession, secret: str) -> bool:
     return hmac.compare_digest(sessions.key_digest_of(secret, key.secret), found.key_digest)
 
 
-def _show_incident(error: ReceiptsvcError) -> Response:
-    """What there is without the database: for those who were signed in a short time ago. The others have to wait."""
+def _show_incident(error: ReceiptsvcError, *, is_slow: bool) -> Response:
+    """What there is without the database: for those who were signed in a short time ago. The others have to wait.
+
+    `is_slow`: it is there, and only took too long.
+    """
     logs.fault("ops.database_away", error, level=logging.ERROR)
-    is_change = request.method not in {"GET", "HEAD"}
+    since = None if is_slow else context.problems().note_away()
     if not cookies.was_seen_lately(context.settings(), context.now()):
-        return render_wait(error)
-    page = render("incident.html", 503, known=incident.read(), why=str(error), is_change=is_change)
-    page.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    return page
+        return render_wait(error, is_slow=is_slow)
+    why = SLOW if is_slow else str(error)
+    known = incident.read()
+    page = render(
+        "incident.html",
+        503,
+        known=known,
+        look=known.look,
+        gauges=incident.describe_gauges(known.look),
+        why=why,
+        is_slow=is_slow,
+        since=since,
+    )
+    return _have_it_again(page)
 
 
-def render_wait(error: ReceiptsvcError) -> Response:
+def render_wait(error: ReceiptsvcError, *, is_slow: bool = False) -> Response:
     """Why nobody can sign in now. What is wrong is told by its name alone: who asks is not known."""
-    kind = getattr(error, "kind", None)
-    what = f"can't be used now ({kind})" if kind else "does not answer"
+    kind = None if is_slow else getattr(error, "kind", None)
+    what = f"can't be used now ({kind})" if kind else "is too slow now"
     why = f"Signing in has to wait: the database {what}. Try again in a moment."
-    page = render("sign_in.html", 503, why=why, to="")
+    # What is typed must not be lost when the page asks again by itself.
+    can_sign_in = request.method not in {"GET", "HEAD"}
+    return _have_it_again(
+        render("sign_in.html", 503, why=why, to="", can_sign_in=can_sign_in, is_waiting=not can_sign_in)
+    )
+
+
+def _have_it_again(page: Response) -> Response:
+    """The same, and have a browser ask again by itself, unless it would do something again."""
     page.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if request.method in {"GET", "HEAD"}:
+        page.headers["Refresh"] = str(RETRY_AFTER_SECONDS)
     return page
 
 

@@ -17,18 +17,18 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Heartbeat
 from receiptsvc.store.health import heartbeats, minutes
 from receiptsvc.store.inbox import counters
+from receiptsvc.web_role import WebRole
 
 _SECONDS = 30.0
 _FORGOTTEN_AFTER = timedelta(minutes=10)
-_KIND = "web"
 
 
 class Presence:
     """One web process, as the database knows it. For one thread."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, role: WebRole = WebRole.ALL) -> None:
         self._database = database
-        self._name = f"{_KIND}:{socket.gethostname()}:{os.getpid()}"
+        self._name = f"{heartbeats.web_kind(role)}:{socket.gethostname()}:{os.getpid()}"
         self._counted: dict[float, int] = {}  # of the answers, those that the database has
 
     def show(self) -> None:
@@ -45,18 +45,18 @@ class Presence:
             heartbeats.beat(session, self._name, now, clock_ahead_seconds=ahead_seconds, version=__version__)
             counters.add_answers(session, {longest: count for longest, count in new.items() if count})
             if minutes.keep(session, now):
-                heartbeats.reap(session, _KIND, is_gone)
+                heartbeats.reap(session, heartbeats.WEB, is_gone)
         self._counted = counted
 
     def leave(self) -> None:
         """Report that it runs no more. Raises StorageUnavailable."""
         with self._database.transaction() as session:
-            heartbeats.deregister(session, self._name)
+            heartbeats.deregister(session, self._name, self._database.clock.now())
 
 
-def keep_shown(database: Database, stop: Event) -> None:
+def keep_shown(database: Database, role: WebRole, stop: Event) -> None:
     """Show this process until `stop`. For a thread of its own."""
-    presence = Presence(database)
+    presence = Presence(database, role)
     offset = random.random()  # noqa: S311 - so that not all processes of a host come at once
     while True:
         try:

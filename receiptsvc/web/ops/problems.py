@@ -1,27 +1,36 @@
 """Problems: what needs attention, by cause; what to do about each, its rows, and what people say about it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 import marshmallow as ma
-from flask import Response, request
+from flask import Response, current_app, request
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
 from receiptsvc.domain.errors import Refused
-from receiptsvc.domain.problems import Kind, State, refuse
+from receiptsvc.domain.problems import KINDS, Kind, State, refuse
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.models import ProblemRow
 from receiptsvc.store.health import problems
+from receiptsvc.store.health.service_state import Finding
 from receiptsvc.web.answers import problems as answers
 from receiptsvc.web.answers.problems import ProblemStory
 from receiptsvc.web.http import context
 from receiptsvc.web.http.errors import by_path
-from receiptsvc.web.ops import pages, saved
+from receiptsvc.web.ops import now, pages, saved, verdict
 from receiptsvc.web.ops.pages import blueprint, signed_in
 from receiptsvc.web.schemas.sending import OptionalReason
+
+
+class _Fresh(NamedTuple):
+    """What the first page says to be wrong, and no look has kept yet."""
+
+    text: str
+    remedy: str
+    is_harm: bool
 
 
 class _Action(NamedTuple):
@@ -51,10 +60,13 @@ _OF_KIND = {
 def read_problems() -> Response:
     """All that needs attention; or what was resolved."""
     is_over = request.args.get("state") == State.RESOLVED
+    states = (State.RESOLVED,) if is_over else problems.WANTING
+    snapshot = now.board_of(current_app).look()
     with pages.reading() as session:
-        rows = problems.list_problems(session, (State.RESOLVED,) if is_over else problems.WANTING)
+        rows, seen = problems.list_problems(session, context.now(), states), problems.find_seen(session)
     items = [answers.describe(row) for row in rows]
-    return pages.render("problems.html", about="problems", items=items, is_over=is_over)
+    fresh = [] if is_over else list(_find_fresh(snapshot.findings, seen))
+    return pages.render("problems.html", about="problems", items=items, fresh=fresh, is_over=is_over)
 
 
 @blueprint.route("/problems/<problem_id>", methods=["GET", "POST"])
@@ -74,6 +86,15 @@ def read_problem(problem_id: str) -> Response:
     if action == "rows":
         return pages.redirect(_open_rows(story))
     return _render(story)
+
+
+def _find_fresh(findings: Sequence[Finding], seen: Collection[Kind]) -> Iterator[_Fresh]:
+    """What was found of kinds of which no look has seen anything, and has its place among problems."""
+    for finding in findings:
+        kind = verdict.KINDS_OF.get(finding.name)
+        if kind is not None and kind not in seen and verdict.find_page(finding.name)[0] == verdict.PROBLEMS:
+            item = verdict.describe(finding)
+            yield _Fresh(item.text, KINDS[kind].remedy, item.is_harm)
 
 
 def _act(identifier: UUID, action: _Action) -> Response:

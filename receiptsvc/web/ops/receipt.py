@@ -10,7 +10,7 @@ from flask import Response, request
 from sqlalchemy.orm import Session
 
 from receiptsvc import ids
-from receiptsvc.domain import meanings
+from receiptsvc.domain import gateway_clock, meanings
 from receiptsvc.domain.errors import Refused
 from receiptsvc.domain.inbox import RECORDED, Channel, ReceiptOutcome
 from receiptsvc.domain.messages import Origin
@@ -78,6 +78,8 @@ def _respond(identifier: UUID, status: int = 200, **refusal: Any) -> Response:
         receipt=receipt,
         message_id=ids.public("msg", receipt.message_id) if receipt.message_id else None,
         meaning=meanings.OUTCOMES[receipt.outcome],
+        action=meanings.action_for(receipt.outcome, receipt.reason),
+        zone=_suggest_zone(receipt),
         sets_since=receipt.outcome in _SETS_SINCE,
         adopt_at=receipt.adopt_at(context.settings().adopt_after),
         is_unmapped=receipt.outcome is ReceiptOutcome.UNMAPPED,
@@ -118,6 +120,14 @@ def _change(session: Session, identifier: UUID, action: str, body: Mapping[str, 
     if action in _CHANGES:
         return _CHANGES[action](session, identifier, by, now)
     return adoptions.match(session, identifier, body["message_id"], by, now, to_any_recipient=body["any_recipient"])
+
+
+def _suggest_zone(receipt: ReceiptDetail) -> str | None:
+    """What DYNMARK_TIMEZONE would have to be for a receipt to fit the one message that it names; None: no other."""
+    shift = gateway_clock.read_hint(receipt.reason) if receipt.outcome is ReceiptOutcome.UNMATCHED else None
+    if shift is None:
+        return None
+    return gateway_clock.suggest(shift, receipt.row.received_at, context.settings().gateway_timezone)
 
 
 def _find_candidates(session: Session, receipt: ReceiptDetail) -> Sequence[Candidate]:

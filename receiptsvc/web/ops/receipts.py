@@ -16,7 +16,7 @@ from receiptsvc.store.queries import candidates
 from receiptsvc.web.http import cursors
 from receiptsvc.web.http.errors import by_path
 from receiptsvc.web.ops import chosen, lists, pages, saved
-from receiptsvc.web.ops.pages import blueprint, signed_in
+from receiptsvc.web.ops.pages import blueprint, only_looks, signed_in
 from receiptsvc.web.schemas import receipts as schemas
 
 PARKED = ReceiptFilter(outcomes=RETRIABLE)  # what the page shows of itself: what waits for a person
@@ -39,6 +39,7 @@ _TEXTS = (
     *lists.TIMES,
 )
 _MAX_CANDIDATES = 3  # that a row shows
+_TOO_MUCH = "This takes too long now: narrow the filter down, or try again in a moment."
 
 
 def open_rows(where: ReceiptFilter) -> Response:
@@ -55,6 +56,7 @@ def read_newest_receipts() -> Response:
 
 @blueprint.post("/receipts")
 @signed_in
+@only_looks
 def narrow_receipts() -> Response:
     """Save what the form asks for, and go there. What can't be understood is said beside its field."""
     if request.form.get("action"):
@@ -81,6 +83,8 @@ def answer(where: ReceiptFilter, of: str | None = None) -> Response:
         return pages.redirect(chosen.choose(where))
     except ma.ValidationError as error:
         return _show(where, of, 422, choice=request.form, choice_faults=by_path(error.messages))
+    except pages.PanelLate:
+        return _show(where, of, 503, choice=request.form, choice_faults={"which": [_TOO_MUCH]})
 
 
 def _show(where: ReceiptFilter, of: str | None, status: int = 200, **values: Any) -> Response:

@@ -12,8 +12,6 @@ from receiptsvc.web.http import context
 from receiptsvc.web.ops import pages, terms
 from receiptsvc.web.ops.terms import Asked, Batch, Cancellation, Chosen, Person, Saved
 
-PREFIX = "srch"
-
 Kind = TypeVar("Kind", bound=Asked)
 
 _FOLDERS: Mapping[type[Asked], str] = {  # of what is no list
@@ -28,7 +26,7 @@ def save(asked: Asked, after: str | None = None) -> str:
     """Save what is asked for; where it is shown, below /ops/."""
     with context.database().transaction() as session:
         search_id = searches.save(session, terms.write(asked, after), context.now())
-    return f"{folder_of(asked)}/{ids.public(PREFIX, search_id)}"
+    return f"{folder_of(asked)}/{ids.public(searches.PREFIX, search_id)}"
 
 
 def folder_of(asked: Asked) -> str:
@@ -38,7 +36,7 @@ def folder_of(asked: Asked) -> str:
 
 def load(public_id: str) -> Saved | None:
     """What a search asks for; None if there is none, or it has expired. Raises PanelLate."""
-    search_id = ids.parse(PREFIX, public_id)
+    search_id = ids.parse(searches.PREFIX, public_id)
     if search_id is None:
         return None
     with pages.reading() as session:

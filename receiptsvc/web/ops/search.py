@@ -5,6 +5,7 @@ A search is a POST that leads to an opaque id, so that no address, title or log 
 
 from collections.abc import Sequence
 from typing import NamedTuple
+from uuid import UUID
 
 import marshmallow as ma
 from flask import Response, request
@@ -27,7 +28,7 @@ from receiptsvc.web.http.errors import by_path
 from receiptsvc.web.ops import lists, pages, receipts, saved
 from receiptsvc.web.ops.audit import show_audits
 from receiptsvc.web.ops.failures import show_failed
-from receiptsvc.web.ops.pages import PanelLate, blueprint, signed_in
+from receiptsvc.web.ops.pages import PanelLate, blueprint, only_looks, signed_in
 from receiptsvc.web.ops.terms import Asked, Batch, Cancellation, Chosen, Person, Term
 from receiptsvc.web.schemas.search import SearchQuery
 
@@ -62,7 +63,8 @@ class Found(NamedTuple):
     """A hit as it is shown. `people`: the newest message to each, where several numbers may be meant.
 
     `page`: its own, below /ops/; None: it is a list, or a person, which a POST makes an address for. `position`: among
-    the hits of its kind.
+    the hits of its kind. `above`: which of its rows an earlier hit lists; `same`: further hits that are no more than
+    what this one lists.
     """
 
     hit: Hit
@@ -71,6 +73,8 @@ class Found(NamedTuple):
     page: str | None
     people: Sequence[Message]
     position: int
+    above: frozenset[UUID] = frozenset()
+    same: Sequence["Found"] = ()
 
 
 @blueprint.get("/search")
@@ -82,6 +86,7 @@ def ask() -> Response:
 
 @blueprint.post("/search")
 @signed_in
+@only_looks
 def search() -> Response:
     """Open the one thing that a term means, or else the page that lists what it may mean."""
     term = request.form.get("q", "").strip()
@@ -124,6 +129,7 @@ def read_search(search_id: str) -> Response:
         is_number=len(numbers.digits(asked.text) or "") >= numbers.MIN_DIGITS,
         may_be_person=numbers.normalise(asked.text) is not None,
         found=shown,
+        has_any=any(each.hit.has_any for each in shown),
         max_counted=MAX_COUNTED,
     )
 
@@ -142,6 +148,7 @@ def _show_list(
 
 @blueprint.post("/search/<search_id>/open")
 @signed_in
+@only_looks
 def open_hit(search_id: str) -> Response:
     """Look further into one of the hits: the list of all of it, or the person."""
     found = saved.load(search_id)
@@ -161,6 +168,7 @@ def open_hit(search_id: str) -> Response:
 
 @blueprint.post("/search/<search_id>/further")
 @signed_in
+@only_looks
 def look_further(search_id: str) -> Response:
     """The next page of a list by clientRef, whose position no address may hold."""
     found = saved.load(search_id)
@@ -171,8 +179,8 @@ def look_further(search_id: str) -> Response:
 
 def show_unknown() -> Response:
     """What is said of a search that has expired, or never was."""
-    why = "This search is no longer kept: searches are kept for 30 days. Search again."
-    return pages.render("refused.html", 404, why=why)
+    why = "This is no longer kept: searches are for 30 days, previews that nobody confirms for one. Search again."
+    return pages.render("refused.html", 404, heading="No longer kept", why=why)
 
 
 def _find(session: Session, term: str) -> list[Hit]:
@@ -217,7 +225,30 @@ def _show(session: Session, found: Sequence[Hit]) -> list[Found]:
         people = _find_people(session, hit) if hit.kind in _ENDINGS else ()
         position = sum(each.hit.kind is hit.kind for each in shown)
         shown.append(Found(hit, *_HEADINGS[hit.kind], _page_of(hit), people, position))
-    return shown
+    return _list_once(shown)
+
+
+def _list_once(found: Sequence[Found]) -> list[Found]:
+    """The hits without what an earlier one lists: what was found by two keys is listed once, and both are named."""
+    sections: list[Found] = []
+    listed: dict[UUID, int] = {}  # what is listed, and in which section
+    for each in found:
+        hit = each.hit
+        rows = [] if each.people else _ids_of(hit)
+        above = frozenset(row for row in rows if row in listed)
+        if rows and len(above) == len(set(rows)) and hit.count <= len(hit.messages) and hit.looked_to is None:
+            at = listed[rows[0]]
+            sections[at] = sections[at]._replace(same=(*sections[at].same, each))
+            continue
+        listed |= dict.fromkeys(set(rows) - above, len(sections))
+        sections.append(each._replace(above=above))
+    return sections
+
+
+def _ids_of(hit: Hit) -> list[UUID]:
+    """Of all rows that it lists."""
+    entries = [entry.row.id for entry in hit.receipts]
+    return [*(message.id for message in hit.messages), *(reply.id for reply in hit.replies), *entries]
 
 
 def _find_people(session: Session, hit: Hit) -> Sequence[Message]:

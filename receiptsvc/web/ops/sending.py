@@ -1,7 +1,7 @@
 """Sending: what holds it, what is to go out, and the buttons that stop it and let it go on."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import marshmallow as ma
@@ -71,27 +71,28 @@ def _show(status: int = 200, **values: Any) -> Response:
     now, settings = context.now(), context.settings()
     with pages.reading() as session:
         gate = send_gate.read(session)
-        state = context.readiness().read_state(session, now)
+        workers = context.readiness().read_workers(session, now)
         impaired = accounts.read_impaired(session, IGNORE_REPEATS)
         last_pause = send_gate.read_last_pause(session)
         late = overdue.count_by_originator(session, now - waiting.OVERDUE_AFTER)
         ahead = outlook.read(session, now)
-    has_hold = gate.paused_at or gate.refused_at or impaired or not state.workers or settings.account is None
+    has_hold = gate.paused_at or gate.refused_at or impaired or workers.is_missing or settings.account is None
     return pages.render(
         "sending.html",
         status,
         about="sending",
         gate=gate,
         impaired=impaired,
-        workers=state.workers,
-        gateway_faults=state.gateway_faults,
+        is_worker_missing=workers.is_missing,
+        gateway_faults=workers.gateway_faults,
         can_send=settings.account is not None,
-        is_held=bool(has_hold or state.gateway_faults),
+        is_held=bool(has_hold or workers.gateway_faults),
         last_pause=last_pause,
         per_second=settings.sends_per_second,
         is_kept_here=settings.is_scheduled_by_service,
         ahead=ahead,
         overdue=late,
+        until_now=lists.write_time(now + timedelta(minutes=1)),  # a field holds no seconds
         overdue_until=lists.write_time(now - waiting.OVERDUE_AFTER),
         most=outlook.MAX_COUNTED,
         typed=request.form.get("reason", ""),

@@ -44,8 +44,8 @@ def read_settings() -> Response:
         refused = rejected.count_by_kid(session)
         database = schema.read(session.connection())
         product = schema.read_product(session.connection())
-        total = connection_limits.measure(session, settings.database_connections, now)
-        shares = _share(session, settings) if total is not None else ()
+        total = connection_limits.measure(session, settings.connection_bounds, now)
+        shares = _share(session, settings, total.for_callbacks) if total is not None else ()
     return pages.render(
         "settings.html",
         addresses=_cut_addresses(settings),
@@ -76,11 +76,15 @@ def _list_versions(product: str) -> Mapping[str, str]:
     return {"receiptsvc": __version__, "Python": platform.python_version(), "Database": product}
 
 
-def _share(session: Session, settings: Settings) -> Sequence[Share]:
-    """How DATABASE_CONNECTIONS is shared out among the processes of one set, and what is open of all sets."""
+def _share(session: Session, settings: Settings, for_callbacks: int) -> Sequence[Share]:
+    """How DATABASE_CONNECTIONS is shared out among the processes of one set, and what is open of all sets.
+
+    `for_callbacks`: how many web processes serve callbacks alone, beside the sets.
+    """
     shares, in_use = settings.connection_shares, connection_limits.count_in_use(session)
     web, has_spool = settings.web_concurrency, settings.spool_dir is not None
     own = connection_shares.count_single_purpose(has_spool=has_spool)
+    alone = settings.connection_bounds.of_callbacks_process
     of_web = in_use.get(connection_limits.WEB, 0)
     writing = in_use.get(connection_limits.INBOX_WRITER, 0) + in_use.get(connection_limits.NOTIFIER, 0)
     return [
@@ -89,4 +93,5 @@ def _share(session: Session, settings: Settings) -> Sequence[Share]:
         *([Share("web: the ops page", web, shares.page, None)] if shares.page else []),
         Share("worker: its work", 1, shares.worker, in_use.get(connection_limits.WORKER, 0)),
         Share("worker: hearing of new work", 1, 1, in_use.get(connection_limits.LISTENER, 0)),
+        *([Share("web: for callbacks alone", for_callbacks, alone, None)] if for_callbacks else []),
     ]

@@ -7,7 +7,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, TypeAlias, overload
+from typing import Any, NamedTuple, TypeAlias, TypeGuard, overload
 from uuid import UUID
 
 from receiptsvc.domain.inbox import Channel, ReceiptOutcome
@@ -16,7 +16,7 @@ from receiptsvc.store.inbox.receipt_references import ReferenceFilter
 from receiptsvc.store.inbox.receipts import ReceiptFilter
 from receiptsvc.store.messages.operator_actions import CancelSelection
 from receiptsvc.store.queries.contacts import ReplyFilter
-from receiptsvc.store.queries.failed_messages import FailedFilter
+from receiptsvc.store.queries.failed_messages import FAILED, FailedFilter
 from receiptsvc.store.queries.listing import MessageFilter, Order
 
 
@@ -114,7 +114,7 @@ _KINDS: Mapping[str, type[Asked]] = {
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 _ID_BYTES = 16
-_TIMES = ("since", "until", "changed_since")
+_TIMES = ("since", "until", "changed_since", "reported_since", "reported_until")
 _READERS: Mapping[str, Callable[[Any], Any]] = {  # of values that are no texts, numbers or lists of texts
     **dict.fromkeys(_TIMES, datetime.fromisoformat),
     "order": Order,
@@ -137,6 +137,13 @@ def read(terms: Mapping[str, Any]) -> Saved | None:
         return Saved(kind(**given), terms["after"])
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def is_of_failed(asked: Asked) -> TypeGuard[MessageFilter | FailedFilter]:
+    """Whether it lists failed messages, and can be had as a file."""
+    if isinstance(asked, FailedFilter):
+        return True
+    return isinstance(asked, MessageFilter) and bool(asked.statuses) and set(asked.statuses) <= set(FAILED)
 
 
 def pack_ids(identifiers: Sequence[UUID]) -> str:

@@ -1,13 +1,21 @@
 """The line above the first page: whether something is wrong, and what, with what does most harm first."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from uuid import UUID
 
+from receiptsvc import ids
 from receiptsvc.domain.problems import KINDS, Harm, Kind, rank
+from receiptsvc.store.health.health_log import NO_WORKER
+from receiptsvc.store.health.problems import PREFIX
 from receiptsvc.store.health.service_state import Finding
 
 NOTHING = "Nothing is wrong."
+NOTHING_THEN = "Nothing was wrong at the last look."
 NOT_KNOWN = "Not known yet."
+PROBLEMS = "ops/problems"  # the page of what has none of its own
 
 # What problem a finding is of, by its name: that says what does harm, and what comes first. None: of a setting.
 KINDS_OF: Mapping[str, Kind | None] = {
@@ -19,9 +27,11 @@ KINDS_OF: Mapping[str, Kind | None] = {
     "spool_in_use": Kind.SPOOL_WAITING,
     "spool_unreadable": Kind.SPOOL_UNREADABLE,
     "spool_aside": Kind.SPOOL_ASIDE,
-    "sending_held": Kind.CREDENTIALS_REFUSED,  # or by a pause: either way nothing goes out
+    "sending_held": Kind.CREDENTIALS_REFUSED,  # or those of an account
+    "sending_paused": Kind.SENDING_PAUSED,
     "gateway_amiss": Kind.GATEWAY_AMISS,
     "callbacks_refused": Kind.CALLBACKS_REFUSED,
+    "callbacks_misrouted": Kind.CALLBACKS_MISROUTED,
     "no_receipts": Kind.NO_RECEIPTS,
     "receipts_late": Kind.RECEIPTS_LATE,
     "messages_late": Kind.MESSAGES_LATE,
@@ -37,17 +47,18 @@ KINDS_OF: Mapping[str, Kind | None] = {
     "settings_unknown": None,
 }
 
-_SENDING = frozenset({"sending_held", "messages_late"})
+_SENDING = frozenset({"sending_held", "sending_paused", "messages_late"})
 _PARKED = "receipts_for_a_person"
 _SETTINGS = frozenset({"sending_not_configured", "settings_unknown"})
-_REMEDY = ": see "  # before what a text says to be done, or read
+_REMEDY = re.compile(": (?=(?:see|mend|name) )")  # before what a text says to be done, or read
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-    """Something that is wrong. `is_harm`: whether it does harm as long as it lasts.
+    """Something that is wrong. `text`: of the first, only what the line above does not say; it may be empty.
 
-    `address`: of the page about it, below the service's; `words`: of the link to it.
+    `is_harm`: whether it does harm as long as it lasts. `address`: of the page about it, below the service's; `words`:
+    of the link to it.
     """
 
     name: str
@@ -59,22 +70,33 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """All that is wrong, and the line that says so."""
+    """All that is wrong, and the line that says so. `meant`: what is as somebody wants it, and no problem."""
 
     line: str
     items: Sequence[Item]
+    meant: Sequence[Item] = ()
 
 
-def judge(findings: Sequence[Finding], *, is_read: bool = True) -> Verdict:
-    """The verdict on what was found. `is_read`: whether the service was looked at."""
-    ranked = sorted(findings, key=lambda finding: _rank(finding.name))
-    items = []
-    for finding in ranked:
-        address, words = find_page(finding.name)
-        kind = KINDS_OF.get(finding.name)
-        is_harm = kind is not None and KINDS[kind].harm is Harm.NOW
-        items.append(Item(name=finding.name, text=finding.text, is_harm=is_harm, address=address, words=words))
-    return Verdict(line=_write_line(ranked) if ranked or is_read else NOT_KNOWN, items=items)
+def judge(
+    findings: Sequence[Finding], *, is_read: bool = True, problems: Mapping[Kind, UUID] = MappingProxyType({})
+) -> Verdict:
+    """The verdict on what was found. `is_read`: whether the service was looked at.
+
+    `problems`: of each kind that has a single one, the problem; to that a finding leads.
+    """
+    meant = [describe(finding) for finding in findings if finding.is_meant]
+    wrong = sorted((finding for finding in findings if not finding.is_meant), key=_rank)
+    items = [_lead(describe(finding), problems) for finding in wrong]
+    if not items and meant and is_read:  # it is in the line so that it is said aloud
+        line = f"{NOTHING.removesuffix('.')}, but {' and '.join(item.text for item in meant)}."
+        return Verdict(line=line, items=(), meant=[replace(item, text="") for item in meant])
+    if not items:
+        return Verdict(line=NOTHING if is_read else NOT_KNOWN, items=(), meant=meant)
+    worst, *remedy = _REMEDY.split(items[0].text, maxsplit=1)
+    items[0] = replace(items[0], text="".join(remedy))
+    return Verdict(
+        line=f"Wrong: {worst}{f' (and {len(items) - 1} more)' if items[1:] else ''}", items=items, meant=meant
+    )
 
 
 def find_page(name: str) -> tuple[str, str]:
@@ -82,20 +104,34 @@ def find_page(name: str) -> tuple[str, str]:
     if name == _PARKED:
         return "ops/receipts", "Look at them"
     if name in _SENDING:
-        return "ops/sending", "What holds it"
+        return "ops/sending", "What holds it up"
     if name in _SETTINGS:
         return "ops/settings", "Look at the settings"
-    return "ops/problems", "What to do"
+    return PROBLEMS, "What to do"
 
 
-def _write_line(ranked: Sequence[Finding]) -> str:
-    if not ranked:
-        return NOTHING
-    worst = (ranked[0].public or ranked[0].text).partition(_REMEDY)[0]
-    return f"Wrong: {worst}" if len(ranked) == 1 else f"Wrong: {worst} (and {len(ranked) - 1} more)"
+def describe(finding: Finding) -> Item:
+    """A finding as it is said by itself, with all its text."""
+    address, words = find_page(finding.name)
+    text = NO_WORKER.text if finding.name == NO_WORKER.name else finding.text
+    is_harm = _find_harm(finding) is Harm.NOW
+    return Item(name=finding.name, text=text, is_harm=is_harm, address=address, words=words)
 
 
-def _rank(name: str) -> tuple[bool, bool, int]:
+def _lead(item: Item, problems: Mapping[Kind, UUID]) -> Item:
+    """The same, leading to the problem itself."""
+    kind = KINDS_OF.get(item.name)
+    if item.address != PROBLEMS or kind is None or kind not in problems:
+        return item
+    return replace(item, address=f"{PROBLEMS}/{ids.public(PREFIX, problems[kind])}")
+
+
+def _find_harm(finding: Finding) -> Harm:
+    kind = KINDS_OF.get(finding.name)
+    return Harm.WAITS if kind is None or finding.has_stopped else KINDS[kind].harm
+
+
+def _rank(finding: Finding) -> tuple[bool, bool, int]:
     """By which findings are ordered: those of problems first, as these are, then those of settings."""
-    kind = KINDS_OF.get(name)
-    return (True, name not in KINDS_OF, 0) if kind is None else (False, *rank(kind))
+    kind = KINDS_OF.get(finding.name)
+    return (True, finding.name not in KINDS_OF, 0) if kind is None else (False, *rank(kind, _find_harm(finding)))

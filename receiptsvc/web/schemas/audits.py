@@ -35,8 +35,8 @@ class SubjectAudit(Audit):
 
     subject = fields.String(
         metadata=about(
-            "What was changed: a public id, or sending, cancelled, receipts (many at once, counted in the details), or "
-            "suppression: with the number and the sender.",
+            "What was changed: a public id, or sending, cancelled, receipts (many at once, counted in the details), "
+            "suppression: with the number and the sender, or person: with the number whose page was shown.",
             _A_SUBJECT,
         )
     )

@@ -81,8 +81,8 @@ class ConversationSummary(Summary):
     replies = fields.Integer(metadata=about("How many replies there are.", 1))
     is_bounded = fields.Boolean(
         metadata=about(
-            f"Whether it has more than {LARGE} messages or replies, and not all are counted here: "
-            "then at most 50 messages of each status are. The list of messages has them all.",
+            f"Whether it has more than {LARGE} messages or replies: then statuses and conflicts count "
+            "at most 50 messages of each status. The list of messages has them all.",
             False,
         )
     )
@@ -216,6 +216,8 @@ class ConversationItem(Schema):
     )
     party = fields.String(allow_none=True, metadata=about("The number of a person in it.", "447700900000"))
     originator = fields.String(allow_none=True, metadata=about("The sender shown to them; null: not known.", "ACME"))
+    messages = fields.Integer(metadata=about("How many messages it has.", 3))
+    replies = fields.Integer(metadata=about("How many replies.", 1))
     statuses = fields.Dict(
         keys=fields.String(),
         values=fields.Integer(),

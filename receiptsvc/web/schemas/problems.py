@@ -28,7 +28,8 @@ class ServiceProblem(Schema):
     kind = fields.String(metadata=about("Its kind.", "unmatched", enum=_KINDS))
     harm = fields.String(
         metadata=about(
-            "now: messages or receipts do not get on, or are misread, as long as it is there; waits: the rest goes on.",
+            "now: messages or receipts do not get on, or are misread, as long as it is there; waits: the rest goes on, "
+            "or what did harm has happened no more since `lastAt`.",
             "waits",
             enum=_HARMS,
         )

@@ -473,8 +473,8 @@ class Explanation(Schema):
     because = fields.String(
         metadata=about(
             "Which report the status comes from, and why that one counts.",
-            "The gateway reported delivered at 2026-01-31T09:30:04Z by its own clock; that is a final word, and it has "
-            "given no other.",
+            "The gateway said: 1 · Delivered, at 2026-01-31T09:30:04Z by its own clock, which means delivered; that is "
+            "a final word, and it has given no other.",
         )
     )
     reports = fields.List(

@@ -125,7 +125,7 @@ class SendingState(Schema):
     workers = fields.Integer(metadata=about("How many workers have shown themselves lately; 0: nothing is sent.", 1))
     worker_seen_at = kinds.moment(
         allow_none=True,
-        metadata=about("When a worker last showed itself; null: none has, or the last one was ended.", _EXAMPLE_TIME),
+        metadata=about("When a worker last showed itself, or ended; null: there was none.", _EXAMPLE_TIME),
     )
     gateway_faults = fields.List(
         fields.Nested(GatewayFault),

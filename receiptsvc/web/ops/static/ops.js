@@ -6,7 +6,34 @@ function localise(root) {
     time.textContent = written.format(new Date(time.dateTime));
     time.dataset.local = "";
   }
+  const zone = `your time (${written.resolvedOptions().timeZone})`;
+  for (const place of root.querySelectorAll("[data-zone]")) place.textContent = zone;
+  for (const field of root.querySelectorAll("[type=datetime-local]:not([data-local])")) {
+    const at = new Date(`${field.defaultValue}Z`);
+    if (field.defaultValue) field.value = asField(at, -at.getTimezoneOffset());
+    field.dataset.local = "";
+  }
 }
+
+// A time as all pages have it.
+function asTime(at) {
+  const time = Object.assign(document.createElement("time"), { dateTime: at.toISOString() });
+  time.title = time.dateTime.replace("T", " ").replace("Z", " UTC");
+  time.textContent = written.format(at);
+  time.dataset.local = "";
+  return time;
+}
+
+// What a field for a time holds: the reader's time, of which UTC is sent.
+function asField(at, minutes = 0) {
+  return new Date(at.getTime() + 60000 * minutes).toISOString().slice(0, 16);
+}
+
+document.addEventListener("formdata", (event) => {
+  for (const field of event.target.querySelectorAll("[data-local][type=datetime-local]")) {
+    if (field.value) event.formData.set(field.name, asField(new Date(field.value)));
+  }
+});
 
 // What is live is asked for again: not while nobody looks, and far less often than it takes to answer.
 // A page that is late is asked for less and less often.
@@ -70,12 +97,12 @@ function show(event) {
 }
 
 function tellLive(isNow) {
-  const time = at ? written.format(new Date(at)) : "this page was opened";
-  if (isNow !== isLive) say(isNow ? "Live again." : `Not live since ${time}.`);
+  const time = at ? asTime(new Date(at)) : "this page was opened";
+  if (isNow !== isLive) say(isNow ? "Live again." : `Not live since ${time.textContent ?? time}.`);
   isLive = isNow;
   const live = document.getElementById("live");
   live.className = isNow ? "hint" : "notice warn";
-  live.firstChild.data = isNow ? `Live: read at ${time}. ` : `Not live since ${time}. `;
+  live.firstElementChild.replaceChildren(isNow ? "Live: read at " : "Not live since ", time, ".");
 }
 
 // Aloud at most once in 5 s, and then what is newest.
