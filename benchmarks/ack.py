@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -105,7 +106,8 @@ def measure(scale: Scale) -> Outcome:
         outcome.ablated = ablation.measure(program, folder, server_url, rounds=scale.rounds, plan=scale.plan())
         runs.say("callbacks while the API is busy")
         plan = scale.plan(_FIXED_RATE, scale.seconds + 1)
-        outcome.while_busy = busy.measure(program, folder, server_url, rounds=scale.busy_rounds, plan=plan)
+        asked = partial(busy.measure, program, folder, server_url, rounds=scale.busy_rounds, plan=plan)
+        outcome.while_busy, outcome.while_split = asked(), asked(is_split=True)
         runs.say("from 200 to visible")
         outcome.until_visible = visible.measure(
             program, folder, server_url, scale.plan(_FIXED_RATE, scale.visible_seconds)
@@ -115,7 +117,8 @@ def measure(scale: Scale) -> Outcome:
     outcome.facts["processors busy with other things"] = f"{busy_before:.0%} before, {busy_after:.0%} after{disturbed}"
     if not outcome.until_visible.is_balanced:
         outcome.faults.append("the ledger does not balance")
-    for report in (*outcome.while_busy.idle, *outcome.while_busy.busy, outcome.until_visible.report):
+    beside = (outcome.while_busy, outcome.while_split)
+    for report in (*(report for each in beside for report in each.reports), outcome.until_visible.report):
         if not report.is_clean:
             outcome.faults.append(f"not every callback was answered 200 in time: {report}")
     return outcome
@@ -175,6 +178,10 @@ def _measure_with_wrk(outcome: Outcome, scale: Scale, candidates: Lineup) -> Non
     for name, site in candidates.sites.items():
         result = wrk.load(site, scale.wrk_seconds)
         outcome.by_wrk[name] = result.per_second
+        if result.fault and name in OURS:
+            outcome.faults.append(f"{NAMES[name]}: {result.fault}")
+        elif result.fault:  # a rival's own affair, to be seen beside its numbers
+            outcome.facts[f"{NAMES[name]}, by wrk"] = result.fault
         if name in outcome.proofs:
             rows = sum(1 for _ in kept.numbers(candidates.urls[name])) - outcome.proofs[name].rows
             if not result.ok <= rows <= result.ok + generator.CONNECTIONS:

@@ -38,6 +38,11 @@ class Outcome:
     calls: Sequence[str]
     post_seconds: Sequence[float]
 
+    @property
+    def reports(self) -> Sequence[Report]:
+        """All of them."""
+        return [*self.idle, *self.busy]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Api:
@@ -56,29 +61,40 @@ class _Api:
             return response.status_code == 200
 
 
-def measure(generator: Path, folder: Path, server_url: str, *, rounds: int, plan: Plan) -> Outcome:
-    """Measure idle and busy in turns, on two web processes and a new database, without a worker. Raises BenchError."""
-    api_key = secrets.token_urlsafe(24)
+def measure(
+    generator: Path, folder: Path, server_url: str, *, rounds: int, plan: Plan, is_split: bool = False
+) -> Outcome:
+    """Measure idle and busy in turns, on two web processes and a new database, without a worker. Raises BenchError.
+
+    `is_split`: one of the two serves the callbacks alone, the other one the API (`WEB_ROLE`).
+    """
+    name = "split" if is_split else "busy"
     idle, busy, post_seconds = [], [], list[float]()
-    with databases.scratch_postgresql(server_url) as url:
-        stack = Stack(folder / "busy", url, api_key=api_key, settings={"WEB_CONCURRENCY": "2"})
-        with stack:
-            stack.migrate()
-            settings = Settings.from_env(stack.environ)
-            targets = receipts.write_targets(
-                folder / "busy.targets", settings, receipts.accept_messages(url, _RECEIVERS)
-            )
-            stack.start("web")
-            stack.wait_until("the web process", lambda: answers(f"{stack.url}/readyz"))
-            site = Site(name="busy", port=settings.port, targets=targets)
-            api = _Api(url=stack.url, key=api_key)
-            has_export, has_events = api.has(_EXPORT), api.has(_EVENTS)
-            calls = [partial(_post, api, post_seconds), partial(_list, api), *[partial(_export, api)] * has_export]
-            with _open_streams(api, STREAMS if has_events else 0):
-                for _ in range(rounds):
-                    idle.append(site.load(generator, plan))
-                    with _repeating(calls):
-                        busy.append(site.load(generator, plan))
+    with databases.scratch_postgresql(server_url) as url, ExitStack() as stacks:
+        roles = ("callbacks", "api") if is_split else ("all",)
+        shared = {"WEB_CONCURRENCY": str(2 // len(roles)), "CALLBACK_KEYS": secrets.token_urlsafe(24)}
+        made = [
+            stacks.enter_context(Stack(folder / f"{name}-{role}", url, settings={"WEB_ROLE": role, **shared}))
+            for role in roles
+        ]
+        receiving, asked = made[0], made[-1]
+        receiving.migrate()
+        settings = Settings.from_env(receiving.environ)
+        targets = receipts.write_targets(
+            folder / f"{name}.targets", settings, receipts.accept_messages(url, _RECEIVERS)
+        )
+        for each in made:
+            each.start("web")
+            each.wait_until("the web process", partial(answers, f"{each.url}/readyz"))
+        site = Site(name=name, port=settings.port, targets=targets)
+        api = _Api(url=asked.url, key=asked.api_key)
+        has_export, has_events = api.has(_EXPORT), api.has(_EVENTS)
+        calls = [partial(_post, api, post_seconds), partial(_list, api), *[partial(_export, api)] * has_export]
+        with _open_streams(api, STREAMS if has_events else 0):
+            for _ in range(rounds):
+                idle.append(site.load(generator, plan))
+                with _repeating(calls):
+                    busy.append(site.load(generator, plan))
     names = [f"POST of {MESSAGES:,} messages", "list walk", *["export"] * has_export]
     names += [f"{STREAMS} idle streams"] * has_events
     return Outcome(idle=idle, busy=busy, calls=names, post_seconds=post_seconds)

@@ -29,6 +29,7 @@ class Outcome:
     by_wrk: dict[str, float] = field(default_factory=dict)  # answers a second, as wrk counts them
     ablated: Sequence[dict[str, ablation.Turn]] = ()  # form → turn, by round
     while_busy: busy.Outcome | None = None
+    while_split: busy.Outcome | None = None
     until_visible: visible.Outcome | None = None
     faults: list[str] = field(default_factory=list)
 
@@ -52,6 +53,8 @@ class Outcome:
         values |= {name: ratio.median for name, ratio in self._ablation_ratios()}
         if self.while_busy:
             values["ack_busy_p99_vs_idle"] = self._busy_ratio(self.while_busy).median
+        if self.while_split:
+            values["ack_split_p99_vs_idle"] = self._busy_ratio(self.while_split).median
         if self.until_visible:
             values["visible_p99_ms"] = measures.percentile(self.until_visible.delays, 0.99) * 1000
         values["answers_checked"] = sum(proof.acknowledged for proof in self.proofs.values())
@@ -119,16 +122,16 @@ class Outcome:
             used = measures.spread([turns[name].processor_seconds * 1e6 for turns in self.ablated]).text()
             ratio = ratios.get(f"{name}_vs_{next(iter(ablation.FORMS))}")
             yield f"Processor time a callback, {text}: {used} µs" + (f", ratio {ratio.text(2)}." if ratio else ".")
-        if self.while_busy:
+        for beside, where in ((self.while_busy, ""), (self.while_split, " on a process of its own")):
+            if beside is None:
+                continue
             idle, loaded = (
-                measures.spread([report.p99 * 1000 for report in reports])
-                for reports in (self.while_busy.idle, self.while_busy.busy)
+                measures.spread([report.p99 * 1000 for report in reports]) for reports in (beside.idle, beside.busy)
             )
-            posts = measures.spread(self.while_busy.post_seconds).text(1)
             yield (
-                f"Callback p99 idle {idle.text(1)} ms, busy {loaded.text(1)} ms, ratio "
-                f"{self._busy_ratio(self.while_busy).text(1)}. Busy with: {', '.join(self.while_busy.calls)}; "
-                f"a POST took {posts} s."
+                f"Callback p99{where} idle {idle.text(1)} ms, busy {loaded.text(1)} ms, ratio "
+                f"{self._busy_ratio(beside).text(1)}. Busy with: {', '.join(beside.calls)}; "
+                f"a POST took {measures.spread(beside.post_seconds).text(1)} s."
             )
         if self.until_visible:
             delays = self.until_visible.delays

@@ -7,13 +7,12 @@ Then a browser loads the page as somebody does who has just signed in, and at la
 
 import random
 import re
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from pathlib import Path
+from secrets import randbelow
 from statistics import median
 from time import perf_counter
 from typing import NamedTuple
@@ -21,9 +20,8 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import click
 import psycopg
-from sqlalchemy.engine import make_url
 
-from benchmarks import frozen, live, machine, measures, runs, samples, seed
+from benchmarks import frozen, live, machine, measures, runs, samples, seeded
 from benchmarks.looks import Looks
 from benchmarks.samples import Sample
 from benchmarks.tools import BenchError, need
@@ -32,18 +30,16 @@ from receiptsvc.config import Settings
 from receiptsvc.demo.processes import Stack, answers, local_session
 from receiptsvc.store.core.db import plain_url
 from receiptsvc.web.ops.failure_rows import Part
-from tests.support import browser, databases
+from tests.support import browser
 
-_CONVERSATIONS = seed.Conversations(messages=1000, has_one_number=True)
 _PARKED = 500  # receipts that fit no message
+_TRANSACTION = f"99{randbelow(10**6):06}"  # of them: those of a kept database's last run were adopted since
 _WARM_ROUNDS = 10
 _FROZEN_ROUNDS = 3
 _TIMEOUT_SECONDS = 30
 _FURTHER = re.compile(r'href="(\?(?:after|before)=[^"]+)"')
 _PROBLEM = re.compile(r"prb_[0-9a-z]{26}")
 _CODE = re.compile(r"(?<=ops/codes/)rcp_\w+")
-_NAME = "receiptsvc_bench"  # of the database that is kept
-_MARK = "messages"  # beside its data: how many it has
 
 
 class Page(NamedTuple):
@@ -115,7 +111,7 @@ def measure(scale: int, requests: int, keep: Path | None) -> tuple[dict[str, flo
     """Make all measurements, one after the other; returns values and facts by name. Raises ReceiptsvcError."""
     if browser.find() is None:
         need("chromium", "chromium")
-    with tempfile.TemporaryDirectory(prefix="receiptsvc-bench-") as scratch, _seeded(scale, keep) as url:
+    with tempfile.TemporaryDirectory(prefix="receiptsvc-bench-") as scratch, seeded.database(scale, keep) as url:
         folder = Path(scratch)
         facts = runs.facts(folder) | machine.postgresql(plain_url(url))
         facts["processors busy with other things"] = f"{machine.busy_share():.0%}"
@@ -134,41 +130,6 @@ def measure(scale: int, requests: int, keep: Path | None) -> tuple[dict[str, flo
     return values, facts
 
 
-@contextmanager
-def _seeded(scale: int, keep: Path | None) -> Iterator[str]:
-    """The URL of a database with so many messages: a new one, or the one that the folder keeps."""
-    if keep is None:
-        with databases.embedded_postgresql() as server, databases.scratch_postgresql(server) as url:
-            _fill(url, scale)
-            yield url
-        return
-    keep.mkdir(parents=True, exist_ok=True)
-    with databases.kept_postgresql(keep.resolve()) as server:
-        yield _open_kept(server, keep / _MARK, scale)
-
-
-def _open_kept(server: str, mark: Path, scale: int) -> str:
-    """The URL of the database that is kept in a server; it is made if no run has filled it to the end."""
-    address = make_url(server).set(drivername="postgresql+psycopg", database=_NAME)
-    url = address.render_as_string(hide_password=False)
-    if not mark.exists():
-        with psycopg.connect(plain_url(server), autocommit=True) as admin:
-            admin.execute(f"DROP DATABASE IF EXISTS {_NAME} WITH (FORCE)")
-            admin.execute(f"CREATE DATABASE {_NAME}")
-        _fill(url, scale)
-        mark.write_text(str(scale))
-    if mark.read_text() != str(scale):
-        raise BenchError(f"{mark.parent} keeps {int(mark.read_text()):,} messages: give another folder for {scale:,}")
-    databases.migrate(url)
-    return url
-
-
-def _fill(url: str, scale: int) -> None:
-    databases.migrate(url)
-    with click.progressbar(length=scale, label=f"{scale:,} messages", file=sys.stderr) as bar:
-        seed.seed(url, scale, bar.update, _CONVERSATIONS)
-
-
 def _park(stack: Stack, url: str, chosen: Sequence[Sample]) -> list[str]:
     """Have receipts come that fit no message but name somebody, and a worker park them. Returns some of their ids."""
     runs.say("parking receipts")
@@ -177,7 +138,7 @@ def _park(stack: Stack, url: str, chosen: Sequence[Sample]) -> list[str]:
         for number in range(_PARKED):
             recipient = chosen[number % len(chosen)].recipient
             report = {"recipient": recipient, "statusid": "1", "statusdescription": "Delivered"}
-            at = {"datetime": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}", "transactionid": f"99{number:08}"}
+            at = {"datetime": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}", "transactionid": f"{_TRANSACTION}{number:04}"}
             session.get(address, params=report | at, timeout=_TIMEOUT_SECONDS).raise_for_status()
     stack.start("worker")
     with psycopg.connect(plain_url(url), autocommit=True) as connection:
@@ -267,7 +228,7 @@ def _search(visitor: Visitor, long: Sample, pair: Sample, parked: str) -> Timed:
         "clientRef of 1,000": long.client_ref,
         "beginning of a clientRef": long.client_ref[:-1],
         "transactionID": pair.transaction_id,
-        "parked transactionID": "9900000007",
+        "parked transactionID": f"{_TRANSACTION}0007",
         "messageGuid": pair.message_guid,
         "message id": pair.id,
         "conversation id": long.conversation_id,

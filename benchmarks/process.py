@@ -1,9 +1,10 @@
 """`make bench-process`: the cost of processing receipts, compared with processing them one by one through the ORM.
 
-First the two in turns on the same database, in this process. Then the worker as a process: one against two, its memory
-and speed over a long backlog, the same while another connection holds an old snapshot, and a receipt's bytes on disk.
+First the two in turns on the same database, in this process. Then the worker as a process: one against two, its memory,
+speed and bytes on disk over a long backlog, and the same while another connection holds an old snapshot.
 """
 
+import gc
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +21,10 @@ from sqlalchemy.engine import make_url
 
 from benchmarks import machine, measures, receipts, runs
 from benchmarks.candidates import one_by_one
+from benchmarks.e2e import usage
 from benchmarks.tools import BenchError
 from receiptsvc import ids
+from receiptsvc.cli.worker import GC_THRESHOLDS
 from receiptsvc.demo.processes import Stack
 from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
@@ -39,7 +42,6 @@ _OURS, _ONE_BY_ONE = "set-wise", "receipt by receipt"
 _BATCH_SIZES = {"postgresql": 1000, "sqlite": 100}  # as in the worker
 _KEEP_BATCH = 500
 _POLL_SECONDS = 0.05
-_TABLES = ("inbox", "pending", "outcomes", "transitions", "counters", "hourly_counts", "events")
 
 
 class Receipts:
@@ -118,6 +120,8 @@ def _compare(url: str, rounds: int, count: int, facts: dict[str, str]) -> dict[s
         _OURS: (count, lambda due: partial(process, database, _RULES, due, _BATCH_SIZES[kind], PendingQueue())),
         _ONE_BY_ONE: (count // 20, lambda due: partial(one_by_one.process, database, _RULES, due)),
     }
+    usual = gc.get_threshold()
+    gc.set_threshold(*GC_THRESHOLDS)  # as in the worker
     speeds: list[dict[str, float]] = []  # receipts a second by way, for each round
     for _ in range(rounds):
         round_speeds = {}
@@ -131,6 +135,7 @@ def _compare(url: str, rounds: int, count: int, facts: dict[str, str]) -> dict[s
                 raise BenchError(f"{processed} receipts were processed, not {receipts_in_turn}")
         speeds.append(round_speeds)
     database.close()
+    gc.set_threshold(*usual)
     for name in ways:
         facts[f"{kind}, {name}"] = f"{measures.of_each(speeds, name).text()} receipts/s"
     ratio = measures.ratio(speeds, _OURS, _ONE_BY_ONE)
@@ -150,30 +155,27 @@ def _measure_workers(folder: Path, url: str, count: int, facts: dict[str, str]) 
             started, pending_before = perf_counter(), _count_pending(connection)
             while (pending := _count_pending(connection)) > count // 40:  # not the slower end of the queue
                 samples += 1
-                waiting += int(_query_int(connection, _LOCK_WAITS) > 0)
+                waiting += int(usage.read_int(connection, _LOCK_WAITS) > 0)
                 sleep(_POLL_SECONDS)
             speeds[workers].append((pending_before - pending) / (perf_counter() - started))
             _wait_until_empty(connection)
-    with _connected(url) as connection:
-        connection.execute("VACUUM")
-        size = sum(_query_int(connection, f"SELECT pg_total_relation_size('{table}')") for table in _TABLES)
-        rows = _query_int(connection, "SELECT count(*) FROM inbox")
     facts["one worker; two"] = "; ".join(measures.spread(speeds[workers]).text() for workers in (1, 2)) + " receipts/s"
     return {
         "two_workers_vs_one": measures.spread(speeds[2]).median / measures.spread(speeds[1]).median,
         "lock_wait_percent": 100 * waiting / max(samples, 1),
-        "bytes_per_receipt": round(size / rows),
     }
 
 
 def _measure_backlog(
     folder: Path, url: str, backlog: int, facts: dict[str, str], *, holds_snapshot: bool
 ) -> dict[str, float]:
-    """One worker on a long backlog: its memory, and its speed in the first and the last tenth.
+    """One worker on a long backlog: its memory, its speed in the first and the last tenth, a receipt's bytes on disk.
 
     `holds_snapshot`: while another connection reads from a snapshot that was taken before the worker started.
     """
     source = Receipts(url, receipts.accept_messages(url, backlog // 2))
+    with _connected(url) as connection:
+        bytes_before = usage.table_bytes(connection)
     runs.say(f"keeping {backlog:,} receipts")
     source.keep(backlog)
     runs.say("processing them, beside an old snapshot" if holds_snapshot else "processing them")
@@ -190,13 +192,18 @@ def _measure_backlog(
                 memory = max(memory, machine.resident_bytes(pids[0]))
                 sleep(0.5)
         reader.rollback()
+        grown = usage.table_bytes(connection) - bytes_before
     first = _speed([sample for sample in samples if sample[1] > backlog - tenth])
     last = _speed([sample for sample in samples if sample[1] < tenth])
     name = "backlog beside an old snapshot" if holds_snapshot else "backlog"
     facts[name] = f"{backlog:,} receipts; first tenth {first:,.0f}/s, last tenth {last:,.0f}/s"
     if holds_snapshot:
         return {"backlog_last_vs_first_by_snapshot": last / first}
-    return {"backlog_last_vs_first": last / first, "worker_mb": memory / 1e6}
+    return {
+        "backlog_last_vs_first": last / first,
+        "worker_mb": memory / 1e6,
+        "bytes_per_receipt": round(grown / backlog),
+    }
 
 
 _LOCK_WAITS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
@@ -230,17 +237,12 @@ def _connected(url: str) -> Iterator[psycopg.Connection]:
 
 
 def _count_pending(connection: psycopg.Connection) -> int:
-    return _query_int(connection, "SELECT sum(value) FROM counters WHERE name = 'pending'")
+    return usage.read_int(connection, "SELECT sum(value) FROM counters WHERE name = 'pending'")
 
 
 def _wait_until_empty(connection: psycopg.Connection) -> None:
     while _count_pending(connection):
         sleep(_POLL_SECONDS)
-
-
-def _query_int(connection: psycopg.Connection, query: str) -> int:
-    row = connection.execute(query.encode()).fetchone()
-    return int(row[0]) if row else 0
 
 
 if __name__ == "__main__":

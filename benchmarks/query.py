@@ -7,7 +7,6 @@ At last 500 event streams are held open on one process. Then the same on SQLite.
 
 import random
 import sqlite3
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -29,7 +28,7 @@ from sqlalchemy.engine import make_url
 from benchmarks import generator, machine, measures, receipts, runs, samples, streams
 from benchmarks.generator import Plan, Site
 from benchmarks.samples import Sample
-from benchmarks.seed import DAYS, seed
+from benchmarks.seed import DAYS, fill
 from benchmarks.tools import BenchError
 from receiptsvc import ids
 from receiptsvc.config import Settings
@@ -145,9 +144,7 @@ def _measure(
     kind: str, folder: Path, urls: tuple[str, str], *, scale: int, rounds: int, facts: dict[str, str]
 ) -> dict[str, float]:
     for url, count in zip(urls, (_SMALL, scale), strict=True):
-        databases.migrate(url)
-        with click.progressbar(length=count, label=f"{kind}: {count:,} messages", file=sys.stderr) as bar:
-            seed(url, count, bar.update)
+        fill(url, count, label=f"{kind}: ")
     with ExitStack() as contexts:
         small, large = (
             contexts.enter_context(_serving(folder / f"{kind}-{name}", url))

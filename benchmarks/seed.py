@@ -79,7 +79,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         "id", "receipt_id", "conversation_id", "message_id", "link", "msgid", "sender", "recipient", "content",
         "client_ref", "received_at", "recorded_at", "fingerprint", "is_conflicting",
     ),
-    "conversation_activity": ("id", "first_at", "last_at", "last_from_recipient"),
+    "conversation_activity": ("id", "first_at", "last_at", "last_from_recipient", "messages", "replies"),
     "hourly_counts": ("hour", "kind", "originator", "label", "slot", "value"),
     "counters": ("name", "slot", "value"),
 }  # fmt: skip
@@ -121,8 +121,10 @@ class Story:
                 self._add_message(batch, activity, number)
             for conversation, times in activity.items():
                 (first, _), (last, last_from_recipient) = min(times), max(times)
+                replies = sum(from_recipient for _, from_recipient in times)
+                counts = (len(times) - replies, replies)
                 batch["conversation_activity"].append(
-                    (conversation, _format_time(first), _format_time(last), last_from_recipient)
+                    (conversation, _format_time(first), _format_time(last), last_from_recipient, *counts)
                 )
             self.received += len(batch["inbox"])
             yield batch
@@ -253,7 +255,7 @@ def _fill_postgresql(
         _copy(connection, "counters", _ledger_rows(received))
         connection.execute("SET maintenance_work_mem = '1GB'")
         for _, definition in indexes:
-            connection.execute(definition)
+            connection.execute(definition.replace(" ON ONLY ", " ON "))  # of each time slice too
         connection.execute("VACUUM ANALYZE")
         connection.execute("CHECKPOINT")
 
@@ -323,14 +325,19 @@ def _make_id(at: datetime, number: int) -> str:
     return f"{(milliseconds << 80) | (7 << 76) | (2 << 62) | number:032x}"
 
 
+def fill(url: str, scale: int, conversations: Conversations = _USUAL, *, label: str = "") -> None:
+    """Migrate and fill an empty database, with a bar that tells how far that is. `label`: what stands before it."""
+    databases.migrate(url)
+    with click.progressbar(length=scale, label=f"{label}{scale:,} messages", file=sys.stderr) as bar:
+        seed(url, scale, bar.update, conversations)
+
+
 @click.command()
 @click.argument("url")
 @click.option("--scale", type=click.IntRange(100), default=1_000_000, help="How many messages (1,000,000).")
 def main(url: str, scale: int) -> None:
     """Migrate and fill the empty scratch database at URL."""
-    databases.migrate(url)
-    with click.progressbar(length=scale, label=f"{scale:,} messages", file=sys.stderr) as bar:
-        seed(url, scale, bar.update)
+    fill(url, scale)
 
 
 if __name__ == "__main__":
