@@ -5,6 +5,8 @@ On which of the two a test runs:
   the worker, keeping callbacks, and whatever of the API has SQL of its own for each.
 - The same, marked `on_postgresql` (a test, or its file by `pytestmark`), on PostgreSQL alone. That is for what stands
   above the store and can't differ: HTTP, keys, forms, schemas. The long form runs it on each all the same.
+- The same in the folder `web`, on one of the two by turns: each page and each call is asked for by several tests, so on
+  each; what they read by has its own tests on both. The long form runs these too on each.
 - With `postgresql_database` or `postgresql_url`, or with `sqlite_url`: what only one of them can do at all.
 
 Each test finds its database as if it were new. On PostgreSQL every process of pytest-xdist has one, emptied after each
@@ -23,13 +25,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
 from receiptsvc import logs
 from receiptsvc.store.core import db
 from receiptsvc.store.core.db import Database
-from tests.support import databases
+from tests.support import databases, routes
 from tests.support.databases import CompiledStatements, ReusedDatabase
 from tests.support.forms import IS_LONG
 
@@ -43,9 +46,10 @@ _template = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have temporary folders in memory, where there is room, and statements compiled once."""
+    """Have temporary folders in memory, where there is room, and statements and routes compiled once."""
     config.stash[_shared] = ExitStack()
     db.create_engine = CompiledStatements.shared()  # type: ignore[attr-defined]  # it only imports it
+    routes.share()
     memory = databases.memory_folder()
     if memory:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", memory)
@@ -69,8 +73,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test on each engine, unless it is marked as one that can't differ, or names its engines itself."""
     named = [name for mark in metafunc.definition.iter_markers("parametrize") for name in _names(mark.args[0])]
     if "database_url" in metafunc.fixturenames and "database_url" not in named:
-        is_one = metafunc.definition.get_closest_marker("on_postgresql") is not None and not IS_LONG
-        metafunc.parametrize("database_url", ["postgresql"] if is_one else ENGINES, indirect=True)
+        metafunc.parametrize("database_url", _engines(metafunc.definition), indirect=True)
+
+
+def _engines(test: pytest.Item) -> Sequence[str]:
+    if IS_LONG:
+        return ENGINES
+    if test.get_closest_marker("on_postgresql") is not None:
+        return ["postgresql"]
+    return [ENGINES[crc32(test.name.encode()) % 2]] if "web" in test.path.parts else ENGINES
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

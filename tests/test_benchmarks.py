@@ -15,6 +15,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from uuid import uuid4
 
+import psycopg
 import pytest
 from sqlalchemy import func, select
 
@@ -30,7 +31,7 @@ from benchmarks.lineup import NAMES
 from benchmarks.outcome import Outcome
 from benchmarks.seed import Conversations, seed
 from benchmarks.tools import BenchError
-from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.db import Database, plain_url
 from receiptsvc.store.core.models import Message, Transition
 from receiptsvc.store.health.verification import verify
 
@@ -341,6 +342,17 @@ def test_seeded_rows_are_those_that_the_service_would_write(database_url: str, d
         assert session.scalar(select(func.count()).select_from(Message)) == 300
         assert session.scalar(select(func.count()).select_from(Transition)) == 300 + 150 + 297
     assert list(verify(database)) == []
+
+
+def test_a_seeded_database_has_every_index(postgresql_url: str) -> None:
+    def read() -> set[tuple[str, str]]:
+        with psycopg.connect(plain_url(postgresql_url)) as connection:
+            found = connection.execute("SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public'")
+            return {(table, definition.partition(" USING ")[2]) for table, definition in found}
+
+    before = read()
+    seed(postgresql_url, 100, lambda _: None)
+    assert read() == before
 
 
 def test_seeded_conversations_are_as_long_as_asked_for_and_with_one_number(

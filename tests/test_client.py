@@ -441,6 +441,8 @@ def test_the_url_is_the_first_setting_that_is_set(environ: dict[str, str], url: 
         ({"PORT": "http"}, "PORT"),
         ({"PORT": "70000"}, "PORT"),
         ({"RECEIPTSVC_API_KEY": "schlüssel\r\nX: y"}, "RECEIPTSVC_API_KEY"),
+        ({"RECEIPTSVC_API_KEY": "key \udcff"}, "RECEIPTSVC_API_KEY"),
+        ({"RECEIPTSVC_URL": "https://a.example/\udcff"}, "RECEIPTSVC_URL"),
     ],
 )
 def test_a_bad_setting_is_named_and_not_quoted(environ: dict[str, str], name: str) -> None:

@@ -8,9 +8,11 @@ import pytest
 
 from receiptsvc import locations
 from receiptsvc.config import NAMES, Settings
+from receiptsvc.connection_shares import Bounds, ConnectionShares
 from receiptsvc.domain.errors import SettingsError
 from receiptsvc.domain.statuses import Status
 from receiptsvc.locations import PROJECT
+from receiptsvc.web_role import WebRole
 
 SECRET = "correct-horse-battery-staple"
 POSTGRESQL = {
@@ -49,6 +51,22 @@ def test_a_heroku_database_url_names_the_psycopg_driver() -> None:
     settings = Settings.from_env(POSTGRESQL)
     assert settings.database_url == "postgresql+psycopg://user:hunter2hunter2@db/name"
     assert settings.web_concurrency == 2
+
+
+def test_a_web_process_serves_all_unless_told_otherwise() -> None:
+    assert Settings.from_env({}).web_role is WebRole.ALL
+    assert Settings.from_env({"WEB_ROLE": "callbacks"}).web_role is WebRole.CALLBACKS
+    assert faults({"WEB_ROLE": "web"}) == ["WEB_ROLE: must be one of all, callbacks, api"]
+
+
+def test_for_callbacks_alone_a_web_process_has_no_connections_of_an_api() -> None:
+    each = {role: Settings.from_env({**POSTGRESQL, "WEB_ROLE": role}) for role in WebRole}
+    shares = {role: settings.connection_shares for role, settings in each.items()}
+    assert shares[WebRole.ALL] == shares[WebRole.API] == ConnectionShares(api=3, worker=3, page=1)
+    assert shares[WebRole.CALLBACKS] == ConnectionShares(api=1, worker=3), "a worker's share is that of its set"
+    assert {settings.connection_bounds for settings in each.values()} == {Bounds(of_set=18, of_callbacks_process=3)}
+    with_spool = Settings.from_env({**POSTGRESQL, "SPOOL_DIR": "/var/spool/x"})
+    assert with_spool.connection_bounds == Bounds(of_set=18, of_callbacks_process=4)
 
 
 def test_a_relative_sqlite_path_is_under_the_project_whatever_the_working_directory(
@@ -102,6 +120,8 @@ BAD = [
     ("TRUSTED_PROXIES", "proxy.example.org"),
     ("TRUSTED_PROXIES", "10.0.0.1/8"),
     ("TRUSTED_PROXIES", "10.0.0.1,"),
+    ("WEB_ROLE", "worker"),
+    ("WEB_ROLE", "ALL"),
     ("PORT", "0"),
     ("PORT", "٣"),
     ("DYNMARK_TIMEOUT_SECONDS", "nan"),
@@ -116,6 +136,25 @@ def test_a_bad_value_is_named_and_never_repeated(name: str, value: str) -> None:
     (fault,) = faults({name: value})
     assert fault.startswith(f"{name}: ")
     assert SECRET not in fault
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+@pytest.mark.parametrize("environ", [{}, POSTGRESQL], ids=["SQLite", "PostgreSQL"])
+def test_bytes_that_are_not_utf_8_are_one_fault(name: str, environ: dict[str, str]) -> None:
+    value = f"{POSTGRESQL.get(name, SECRET)}\udcff"  # as Python reads such a byte
+    found = faults(environ | {name: value})
+    assert found[0] == f"{name}: holds bytes that are not UTF-8"
+    assert SECRET not in "".join(found)
+    assert len(found) == 1 or name == "DATABASE_URL"  # of PostgreSQL: what is set for it is not for SQLite
+
+
+def test_a_file_of_a_key_that_is_not_utf_8_is_named(data_folder: Path) -> None:
+    Settings.from_env({})
+    for name, file in (("CALLBACK_KEYS", "callback_keys"), ("API_KEYS", "api_key")):
+        (data_folder / file).write_bytes(SECRET.encode() + b"\xff")
+        (fault,) = faults({})
+        assert fault.startswith(f"{name}: its file {file} in the data folder holds bytes that are not UTF-8")
+        (data_folder / file).write_text(SECRET)
 
 
 MISSPELLED = [

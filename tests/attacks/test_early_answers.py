@@ -1,6 +1,7 @@
 """An answer that is given before the request was read to its end reaches a client that goes on sending."""
 
 from concurrent.futures import ThreadPoolExecutor
+from time import sleep
 from urllib.parse import urlsplit
 
 import pytest
@@ -59,3 +60,14 @@ def test_what_is_not_http_is_answered(stack: Stack, head: bytes) -> None:
         answer = read_answer(connection)
         assert answer is not None
         assert answer.status in {400, 414}
+
+
+def test_a_client_that_sends_on_for_seconds_is_answered(stack: Stack) -> None:
+    with connect(stack.url) as connection:
+        connection.sendall(b"no HTTP\r\n\r\n")
+        for _ in range(12):
+            sleep(0.25)
+            connection.sendall(bytes(100_000))
+        answer = read_answer(connection)
+        assert answer is not None
+        assert answer.status == 400

@@ -287,7 +287,7 @@ def test_explain_says_why_in_sentences_and_shows_reports_and_tries(delivered: st
     lines = result.stdout.splitlines()
     assert lines[0] == f"{delivered} to 447700900001 is delivered (since 2026-01-05T12:00:09Z): on the handset."
     assert re.fullmatch(r"It was accepted [0-9]+ d ago \(2026-01-05T12:00:00Z\)\.", lines[1])
-    assert lines[2].startswith("The gateway reported delivered at 2026-01-05T12:00:09Z")
+    assert lines[2].startswith("The gateway said: 2 · Delivered to handset, at 2026-01-05T12:00:09Z by its own clock")
     heading, *reports = lines[4:8]
     assert heading.split() == ["at", "status", "effect", "decides", "report", "why", "receiptId"]
     assert [line.split()[1:4] for line in reports] == [

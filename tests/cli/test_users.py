@@ -51,6 +51,7 @@ def test_a_new_password_replaces_the_old_one(service: Service, run: Run) -> None
     ("arguments", "stdin", "code", "why"),
     [
         (("add", "anna", "--password-stdin"), b"short\n", 1, "12 to 1024"),
+        (("add", "anna", "--password-stdin"), b"\xff long enough to be one\n", 1, "a password is UTF-8"),
         (("add", "anna smith", "--generate"), b"", 1, "a name has"),
         (("add", "anna"), b"", 2, "--password-stdin"),
         (("add", "anna", "--generate", "--password-stdin"), PASSWORD, 2, "not both"),

@@ -22,6 +22,7 @@ from receiptsvc.domain.correlation import (
     LINK_BY_CLIENT_REF,
     LINK_BY_LAST_MESSAGE,
     MAX_CANDIDATES,
+    UNFITTING,
     Match,
     MatchContext,
     NoMatch,
@@ -90,13 +91,14 @@ def receipt(tx: str | None = None, ref: str | None = None, to: str | None = ALIC
 def context(*messages: Message) -> MatchContext[Message]:
     """What the store would load about these messages."""
     by_transaction: defaultdict[str, TransactionLinks] = defaultdict(TransactionLinks)
-    by_client_ref: defaultdict[str, list[UUID]] = defaultdict(list)
+    by_client_ref: defaultdict[tuple[str, str], list[UUID]] = defaultdict(list)
     for message in messages:
         for transaction_id, source in message.links:
             link = TransactionLink(transaction_id, message.id, message.recipient, source)
             by_transaction[transaction_id].add(link)
         if message.client_ref:
-            by_client_ref[message.client_ref].append(message.id)
+            for length in range(1, 7):
+                by_client_ref[message.client_ref, message.recipient[-length:]].append(message.id)
     return MatchContext(
         messages={message.id: message for message in messages},
         by_transaction=by_transaction,
@@ -408,6 +410,19 @@ def test_a_message_in_a_call_takes_a_transaction_by_a_shift_only_after_the_answe
     assert rule(found, calling) == BY_SHIFTED_CLOCK
 
 
+def test_the_reason_of_a_receipt_whose_time_another_zone_explains_says_so() -> None:
+    only = sent("1", client_ref="x")
+    found = correlate(Row(received_at=seconds(60)), local(ref="x", at=-HOUR), context(only))
+    assert isinstance(found, NoMatch)
+    reason = (
+        "its time fits the one message with its clientRef and recipient only if the gateway's clock is an hour behind"
+    )
+    assert found.reason == reason
+    late = correlate(Row(received_at=seconds(1000)), local(ref="x", at=-HOUR), context(only))
+    assert isinstance(late, NoMatch)
+    assert late.reason == UNFITTING, "several shifts fit"
+
+
 def test_the_reason_of_a_receipt_that_misses_its_message_by_its_time_is_true() -> None:
     found = correlate(Row(), receipt(ref="x", at=-HOUR), context(sent(client_ref="x")))
     assert found == unmatched("its time or its transactionID fits no message with its clientRef and recipient")
@@ -473,9 +488,11 @@ def test_a_rewritten_recipient_does_not_hide_that_a_transaction_contradicts_the_
     ("said", "reason"),
     [
         (receipt(), "it has no transactionID"),
-        (receipt(ref="b"), "it has no transactionID, and no message has its clientRef"),
+        (receipt(ref="b"), "it has no transactionID, and no message has its clientRef and recipient"),
         (receipt("2"), "no message has its transactionID"),
-        (receipt("2", "b"), "no message has its transactionID or its clientRef"),
+        (receipt("2", "b"), "no message has its transactionID, and no message has its clientRef and recipient"),
+        (receipt(ref="a", to=BOB), "it has no transactionID, and no message has its clientRef and recipient"),
+        (receipt(ref="a", to=None), "it has no transactionID, and it names no recipient"),
         (receipt("1", to=BOB), "its transactionID was given for other recipients"),
     ],
 )

@@ -123,6 +123,43 @@ BECAUSE = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("code", "words", "expected"),
+    [
+        (
+            "5",
+            "Absent \n subscriber",
+            "The gateway said: 5 · Absent subscriber, at 2026-01-05T12:01:00Z by its own clock",
+        ),
+        (None, "Absent", "The gateway said: Absent, at 2026-01-05T12:01:00Z by its own clock, which means undelivered"),
+        ("5", None, "The gateway said: 5, at 2026-01-05T12:01:00Z by its own clock, which means undelivered; that is"),
+        ("5", "a" * 999, f"The gateway said: 5 · {'a' * 160}…, at 2026-01-05T12:01:00Z"),
+        (None, "UNDELIVERED", "The gateway reported undelivered at 2026-01-05T12:01:00Z by its own clock; that is"),
+        (None, None, "The gateway reported undelivered at 2026-01-05T12:01:00Z by its own clock; that is"),
+    ],
+)
+def test_what_decides_is_told_in_the_gateways_own_words(code: str | None, words: str | None, expected: str) -> None:
+    report = said(Status.UNDELIVERED, 1, code=code)._replace(provider_description=words)
+    assert explain(recorded(ACCEPTED, report)).because.startswith(expected)
+
+
+def test_a_refusal_is_told_with_the_gateways_answer() -> None:
+    refused = RecordedReport(
+        report=own(Status.FAILED, 1), effect=Effect.APPLIED, rule="the gateway refused it", reason="12: bad number"
+    )
+    assert explain([*recorded(ACCEPTED), refused]).because.startswith(
+        "It was refused at 2026-01-05T12:01:00Z: 12: bad number; that is final as long as"
+    )
+
+
+def test_words_without_a_time_are_quoted_too() -> None:
+    report = said(Status.UNDELIVERED, code="5")._replace(provider_description="Absent")
+    assert explain(recorded(ACCEPTED, report)).because == (
+        "The gateway said: 5 · Absent, without a time, which means undelivered; it reached us at 2026-01-05T13:00:00Z; "
+        "that is a final word, and it has given no other."
+    )
+
+
 @pytest.mark.parametrize(("reports", "place", "because"), BECAUSE)
 def test_it_says_which_report_counts_and_why(reports: list[Report], place: int | None, because: str) -> None:
     explanation = explain(recorded(*reports))

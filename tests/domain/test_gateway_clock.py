@@ -1,10 +1,20 @@
 """What the times of receipts show of the gateway's clock."""
 
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from receiptsvc.domain.gateway_clock import Vote, describe, find_shifts, is_setting_right, vote_of
+from receiptsvc.domain.gateway_clock import (
+    Vote,
+    describe,
+    find_shifts,
+    is_setting_right,
+    read_hint,
+    suggest,
+    vote_of,
+    write_hint,
+)
 from receiptsvc.domain.statuses import Status
 
 T0 = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -92,3 +102,39 @@ def test_a_setting_that_was_right_before_it_was_changed_hides_nothing() -> None:
     assert describe([*votes(-4, -4, -4, -4, -4, at=-HOUR), *votes(0)], T0) is None, "it was put right since"
     unsure = [*after, *votes(0, is_sure=False)]
     assert describe(unsure, T0) == "the gateway's clock seems to be an hour ahead"
+
+
+def hints(*shifts: int, at: float = 0) -> list[Vote]:
+    return [Vote(None, shift, seconds(at), is_sure=False, is_hint=True) for shift in shifts]
+
+
+def test_hints_tell_what_is_wrong_since_the_setting_was_right_for_any_status() -> None:
+    told = hints(-4, -4, -4, -4, -4)
+    assert describe(told, T0) == "the gateway's clock seems to be an hour ahead"
+    assert describe(told[1:], T0) is None
+    assert describe([*votes(0, at=-HOUR), *told], T0) == "the gateway's clock seems to be an hour ahead"
+    assert describe([*votes(0, status=Status.SENT), *told], T0) is None
+    assert describe([*told[:3], *votes(-4, -4)], T0) == "the gateway's clock seems to be an hour ahead"
+
+
+def test_a_hint_is_read_as_it_was_written_also_behind_other_notes() -> None:
+    for shift in (*range(-56, 0), *range(1, 57)):
+        assert read_hint(write_hint(shift)) == read_hint(f"its time is odd; {write_hint(shift)}") == shift
+    assert [read_hint(each) for each in (None, "", "it has no transactionID", f"{write_hint(4)}; so")] == [None] * 4
+
+
+SETTINGS = [  # the setting, the shift of times in winter, what is said behind "DYNMARK_TIMEZONE is "
+    ("UTC", -4, "UTC, at UTC+00:00: a zone that was at UTC+01:00 fits, such as Europe/Paris"),
+    ("Europe/Paris", 4, "Europe/Paris, at UTC+01:00: a zone that was at UTC+00:00 fits, such as UTC or Europe/London"),
+    (
+        "America/New_York",
+        -42,
+        "America/New_York, at UTC-05:00: a zone that was at UTC+05:30 fits, such as Asia/Kolkata",
+    ),
+    ("UTC", 5, "UTC, at UTC+00:00: a zone that was at UTC-01:15 fits"),
+]
+
+
+@pytest.mark.parametrize(("setting", "shift", "words"), SETTINGS)
+def test_what_the_setting_is_and_what_fits_is_said(setting: str, shift: int, words: str) -> None:
+    assert suggest(shift, T0, ZoneInfo(setting)) == f"DYNMARK_TIMEZONE is {words}"

@@ -81,6 +81,42 @@ def test_every_writing_is_hidden_in_the_texts_of_others() -> None:
         assert sum(map(str.isdigit, hidden)) <= 4, case
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("44_7700_900123", "+44:7700:900123", "44,7700,900,123", "447700*900123", "44\u00b77700\u00b7900123"),
+        *("4_4_7_7_0_0_9_0_0_1_2_3", "4:4:7:7:0:0:9:0:0:1:2:3", "4*4*7*7*0*0*9*0*0*1*2*3", "4 * 4 * 7 * 7 * 0 * 0 * 9"),
+        *("447,700,900,123", "447'700'900'123", "44;7700;900123", "44|7700|900123", "44\u20227700\u2022900123"),
+        *(
+            "44\uff3f7700\uff3f900123",
+            "44\uff1a7700\uff1a900123",
+            "44\uff0c7700\uff0c900123",
+            "44\uff0a7700\uff0a900123",
+        ),
+        *("44\u066c7700\u066c900123", "44\u30017700\u3001900123", "44\\7700\\900123", "44^7700^900123"),
+        *("\u0664\u0664_\u0667\u0667\u0660\u0660_\u0669\u0660\u0660\u0661\u0662\u0663", "12:30:45:00123"),
+        *("2026-11-30-07700", "2026-1130", "07700:900123", "10.0.0.1:900123", "256.0.0.1:80807", "44,770/900,123"),
+    ],
+)
+def test_a_number_whose_digits_are_parted_is_hidden(written: str) -> None:
+    assert numbers.hide_all(f"To {written}, no route") == "To [number], no route"
+    assert numbers.hide_all(f"at 12:30, to={written}") == "at 12:30, to=[number]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2026-11-30", "2026-11-30 14:50:29", "2026-11-30 14:50:29.123456", "2026-11-30T14:50:29.123Z", "30/11/2026"),
+        *("at 12:30, 12:45, 13:00 and 13:15", "12:30:45.123", "12:30-14:45", "12:30 \u2013 14:45", "12:30:45,123"),
+        *("1,234,567", "1,234,567 of 9,876,543", "1'234'567 receipts", "999,999,999 rows"),
+        *("codes 1, 2, 3, 4, 5, 6, 7, 8", "1: 20; 2: 30; 3: 40", "0.5, 1.25", "error 123456", "at 10.0.0.1:8080"),
+        *("msg_01k8z3r5t6e8vbyq0h4n2m7c9d", "rcp_01k8z4a0b1c2d3e4f5g6h7j8k8", "order_12_b_3456", "v1.2.3", "100%"),
+    ],
+)
+def test_times_dates_counts_and_ids_are_not_hidden(text: str) -> None:
+    assert numbers.hide_all(text) == text
+
+
 @given(st.text() | st.text("0123456789+() -.\u0664\uff14\uff0btel:", max_size=60))
 @settings(max_examples=examples(300), deadline=None, derandomize=True, database=None)
 def test_no_text_raises(text: str) -> None:

@@ -10,11 +10,14 @@ from receiptsvc.domain.problems import (
     KINDS,
     OTHERS,
     Basis,
+    Harm,
     Kind,
     Resolved,
     Seen,
     State,
     comes_back,
+    harm_of,
+    has_stopped,
     id_of,
     is_over,
     rank,
@@ -50,6 +53,7 @@ TITLES = [
         True,
         "5 callbacks refused for key k1, which is listed now",
     ),
+    (Kind.CALLBACKS_MISROUTED, {}, 2, True, "2 callbacks kept by processes with WEB_ROLE=api"),
     (Kind.SPOOL_WAITING, {"host": "a"}, 1, True, "1 callback waits in the spool of a"),
     (Kind.SPOOL_WAITING, {}, 2, True, "2 callbacks wait in the spool of ?"),
     (Kind.UNMATCHED, {}, 2, True, "2 receipts on ? unmatched"),
@@ -84,7 +88,7 @@ def test_an_id_is_the_same_for_one_kind_and_cause_and_tells_neither() -> None:
 
 
 def test_what_harms_now_is_listed_first() -> None:
-    ordered = sorted(Kind, key=rank)
+    ordered = sorted(Kind, key=lambda kind: rank(kind, KINDS[kind].harm))
     harms = [KINDS[kind].harm.value for kind in ordered]
     assert harms == sorted(harms)
     assert (ordered[0], len(set(harms))) == (Kind.DATABASE_AWAY, 2)
@@ -178,6 +182,18 @@ def test_what_is_missed_by_three_looks_is_gone() -> None:
     assert [is_over(T0, seconds(at)) for at in (0, 25, 50)] == [False, False, True]
 
 
+def test_refused_callbacks_harm_no_more_once_none_has_come_for_a_while() -> None:
+    for at, harm in ((89, Harm.NOW), (90, Harm.WAITS)):
+        assert harm_of(Kind.CALLBACKS_REFUSED, T0, seconds(at)) is harm
+        assert has_stopped(Kind.CALLBACKS_REFUSED, T0, seconds(at)) is (harm is Harm.WAITS)
+    assert harm_of(Kind.NO_RECEIPTS, T0, seconds(9000)) is Harm.NOW, "it is there until it is over"
+
+
 def test_a_listed_key_whose_secret_was_changed_has_a_remedy_of_its_own() -> None:
     assert "List the key in `CALLBACK_KEYS` again" in remedy(Kind.CALLBACKS_REFUSED, {"kid": "k1"})
     assert "put the old one back" in remedy(Kind.CALLBACKS_REFUSED, {"kid": "k1", "listed": "yes"})
+
+
+@pytest.mark.parametrize("cause", [{"kid": "k1"}, {"kid": "k1", "listed": "yes"}, OTHERS])
+def test_refused_callbacks_say_how_to_keep_what_comes_meanwhile(cause: dict[str, str]) -> None:
+    assert "`UNAUTHENTICATED_CALLBACKS=quarantine`" in remedy(Kind.CALLBACKS_REFUSED, cause)

@@ -57,6 +57,7 @@ ELSEWHERE = {
     "process.row_failed": "tests/worker/test_poison.py",
     "request.failed": "tests/web/test_errors.py",
     "request.value_refused": "tests/faults/test_input.py",
+    "logs.dropped": "tests/attacks/test_log_readers.py",
     "send.account_suspected": "tests/whole/test_suspected_account.py",
     "send.result_not_recorded_yet": "tests/worker/test_sender.py",
     "spool.drain_failed": "tests/spool/test_drainer.py",
@@ -66,6 +67,7 @@ ELSEWHERE = {
     "spool.refused": "tests/spool/test_drainer.py",
     "time_slices.left_to_default": "tests/worker/test_loop.py",
     "web.connections_closed": "tests/faults/test_connections.py",
+    "web.counts_not_shared": "tests/faults/test_disk.py",
     "web.database_fits": "tests/upgrade/test_start.py",
     "web.not_migrated": "tests/faults/test_database_names.py",
     "web.storage_unavailable": "tests/faults/test_database_names.py",
@@ -77,11 +79,13 @@ ELSEWHERE = {
     "worker.waits_for_another": "tests/whole/test_way_through.py",
     "worker.waits_for_migrations": "tests/faults/test_database_names.py",
     # words of /readyz
+    "callbacks_misrouted": "tests/whole/test_roles.py",
     "clock_differs": "tests/attacks/test_clocks.py",
     "database_misfit": "tests/web/test_health.py",
     "database_unreadable": "tests/faults/test_database.py",
     "gateway_clock": "tests/worker/test_shifted_clock.py",
     "receipts_unmapped": "tests/store/health/test_service_state.py",
+    "sending_held": "tests/web/test_health.py",
     "sending_not_configured": "tests/web/test_health.py",
     "spool_unreadable": "tests/spool/test_backlog.py",
     "time_slice_missing": "tests/web/test_health.py",
@@ -107,14 +111,14 @@ FINDINGS = {
     "receipts_for_a_person": "receipts need a person: 1 unmatched",
     "receipts_late": "receipts wait to be worked on",
     "send_unknown_overdue": "message stays send_unknown",
-    "sending_held": "sending is paused by",
+    "sending_paused": "sending is paused by",
     "settings_unknown": "unknown settings: DYNMARK_COLOUR",
     "spool_aside": "file needs a person",
     "spool_in_use": "spool in use",
     "worker_unseen": "worker unseen",
 }
 _NAME = re.compile(
-    r"(?:events|fault|files|health|idempotency|intake|ops|process|readiness|request|send|settings|spool|storage"
+    r"(?:events|fault|files|health|idempotency|intake|logs|ops|process|readiness|request|send|settings|spool|storage"
     r"|time_slices|web|worker)\.[a-z_]+"
 )
 _HOUR = timedelta(hours=1)

@@ -64,8 +64,9 @@ def read_counts(stack: Stack) -> set[tuple[float, float]]:
     """How many callbacks were answered 200 and 403, as each of the web processes reports it."""
     read = set()
     for pid in children(stack.pid("web")):
-        with alone(pid, stack):
-            text = requests.get(f"{stack.url}/metrics", timeout=10).text
+        with alone(pid, stack):  # one that has just started may say at first that it is busy
+            until("it answers", lambda: requests.get(f"{stack.url}/metrics", timeout=30).ok)
+            text = requests.get(f"{stack.url}/metrics", timeout=30).text
         counts = dict(
             re.findall(r'^receiptsvc_callback_answer_seconds_count\{status="(\d+)"\} (\S+)$', text, re.MULTILINE)
         )

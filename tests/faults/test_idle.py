@@ -20,6 +20,7 @@ from tests.support.processes import until
 from tests.support.rows import read_attempts, read_message
 
 IDLE_SECONDS = 50.0  # two looks at the whole service, which one worker makes every 25 s
+PART_OF_LOOK = 10  # statements of a third one, if two end and one begins in that time
 SECONDS = 20.0
 NOWHERE = "postgresql+psycopg://nobody@127.0.0.1:1/nothing"
 CUT_LISTENERS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'receiptsvc listener'"
@@ -47,6 +48,13 @@ def start_stack(tmp_path: Path, postgresql_url: str) -> Iterator[StartStack]:
         yield start
 
 
+def draws_charts(server: Server) -> bool:
+    """Whether a web process adds up hours for its first page, as each does once after its start."""
+    with server.logged_statements() as statements:
+        time.sleep(3)
+    return any("hourly_counts.hour" in statement for statement in statements)
+
+
 def send(stack: Stack) -> UUID:
     """Have a message accepted; its id."""
     answer = stack.client().submit([{"recipients": ["447700900001"], "text": "Hello"}])
@@ -69,10 +77,11 @@ def test_an_idle_service_asks_little(
     server: Server, start_stack: StartStack, settings: dict[str, str], per_second: int
 ) -> None:
     start_stack("worker", **settings)
+    until("the first page is made", lambda: not draws_charts(server))
     with server.logged_statements() as statements:
         time.sleep(IDLE_SECONDS)  # this is what is looked at, not a wait
     assert statements
-    assert len(statements) <= per_second * IDLE_SECONDS, statements
+    assert len(statements) <= per_second * IDLE_SECONDS + PART_OF_LOOK, statements
 
 
 def test_the_web_processes_tell_of_callbacks_and_of_messages(start_stack: StartStack, postgresql_url: str) -> None:

@@ -61,7 +61,7 @@ def test_while_the_database_is_frozen_the_page_answers_within_a_second(
         for path in ("/ops", "/ops/sessions", "/ops/messages/msg_1"):
             seconds, page = ask(browser, f"{stack.url}{path}")
             assert seconds < MAX_SECONDS + form.slack_seconds
-            assert "The database does not answer" in page
+            assert "No database" in page
             assert re.search(r"\d+ s ago, at", page), "the last look has its age"
         with ThreadPoolExecutor(PEOPLE) as pool:
             asked = list(pool.map(lambda _: ask(browser, f"{stack.url}/ops"), range(3 * PEOPLE)))
@@ -81,7 +81,7 @@ def test_while_the_database_is_gone_the_page_says_so(
     server.kill()
     seconds, page = ask(browser, f"{stack.url}/ops")
     assert seconds < MAX_SECONDS + form.slack_seconds
-    assert "The database does not answer" in page
+    assert "No database" in page
     server.start()
     until("the page is back", lambda: is_back(stack, browser))
 
@@ -95,8 +95,12 @@ def test_a_page_that_is_open_says_that_it_has_no_answer_and_goes_on_with_the_dat
         tab.open(f"{stack.url}/ops/sign-in")
         tab.fill("#secret", stack.api_key)
         tab.follow("document.querySelector('form.fields').requestSubmit()")
-        tab.open(f"{stack.url}/ops/messages/{sent['id']}")
-        until("the page is not late", lambda: tab.run("document.querySelector('.verdict') !== null"))
+
+        def looks_well() -> bool:
+            tab.open(f"{stack.url}/ops/messages/{sent['id']}")
+            return bool(tab.run("document.querySelector('.verdict') !== null"))
+
+        until("the page is not late", looks_well)
         assert tab.run(IS_AWAY) is False
         with server.frozen():
             until("the page says so", lambda: tab.run(IS_AWAY))
@@ -106,12 +110,7 @@ def test_a_page_that_is_open_says_that_it_has_no_answer_and_goes_on_with_the_dat
             began = monotonic()
             tab.follow("document.querySelector('.brand').click()")
             assert monotonic() - began < MAX_SECONDS + form.slack_seconds
-            assert tab.run("document.querySelector('h1').textContent") == "The database does not answer"
-
-        def looks_well() -> bool:
-            tab.open(f"{stack.url}/ops/messages/{sent['id']}")
-            return bool(tab.run("document.querySelector('.verdict') !== null"))
-
+            assert tab.run("document.querySelector('h1').textContent") == "No database"
         until("the page is back", looks_well)
 
 

@@ -49,6 +49,7 @@ MESSAGE_ID = ids.new()
 PATH = urlsplit(tokens.receipt_url(SETTINGS, MESSAGE_ID)).path
 TOKEN = PATH.rpartition("/")[2]
 INBOUND = urlsplit(URLS.inbound).path
+ACCOUNT = urlsplit(URLS.receipts).path
 KEY = URLS.receipts.rpartition("/")[2]
 
 Call = Callable[..., tuple[int, dict[str, str], bytes]]
@@ -259,6 +260,20 @@ def test_every_wrong_key_gets_the_same_403_and_is_counted(
     with database.reading() as session:
         assert counters.read(session).refused == 1
     assert rows(database) == []
+
+
+@pytest.mark.parametrize(("role", "misrouted"), [("all", 0), ("callbacks", 0), ("api", 3)])
+def test_a_process_that_expects_no_callbacks_keeps_them_and_counts_them(
+    parts: Parts, database: Database, role: str, misrouted: int
+) -> None:
+    call = make_call(parts, Settings.from_env({**ENVIRON, "WEB_ROLE": role, "UNAUTHENTICATED_CALLBACKS": "quarantine"}))
+    kept = [call("GET", PATH, "statusid=1"), call("POST", INBOUND, body=b"a=1"), call("GET", ACCOUNT, "b=2")]
+    by_anybody = [call("GET", "/callbacks/receipts/x", "a=1"), call("GET", PATH), call("DELETE", PATH)]
+    assert [status for status, *_ in kept + by_anybody] == [200, 200, 200, 200, 200, 405]
+    parts.stats.close()
+    with database.reading() as session:
+        ledger = counters.read(session)
+    assert (ledger.callbacks, ledger.misrouted) == (4, misrouted)
 
 
 def test_a_sample_of_refused_callbacks_holds_the_kid_and_never_the_key(

@@ -317,6 +317,26 @@ def test_a_tenth_of_the_streams_is_out_of_the_reach_of_one_key(feed: Feed, monke
     assert [stream is not None for stream in others] == [True, False]
 
 
+def test_however_many_streams_of_a_key_catch_up_another_one_waits_for_one_page(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, may_go_on = list[FeedPosition](), threading.Event()
+
+    def slowly(after: FeedPosition) -> event_streams.Page:
+        may_go_on.wait(PATIENCE_SECONDS)
+        read.append(after)
+        return event_streams.Page([], after, is_all=True)
+
+    monkeypatch.setattr(feed, "_read", slowly)
+    other = FeedPosition(2, 0)
+    readers = [gevent.spawn(feed.read, BEGINNING, "greedy") for _ in range(20)]
+    readers.append(gevent.spawn(feed.read, other, "other"))
+    gevent.sleep(0.05)
+    may_go_on.set()
+    gevent.joinall(readers, raise_error=True)
+    assert read.index(other) <= 1
+
+
 def test_threads_that_open_at_once_do_not_pass_the_bound(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_streams, "MAX_OPEN_STREAMS", 5)
     together = threading.Barrier(8)

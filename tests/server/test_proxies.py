@@ -3,6 +3,9 @@
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from urllib.parse import quote, urljoin, urlsplit
 
 import pytest
@@ -11,7 +14,7 @@ import requests
 from receiptsvc import tokens
 from receiptsvc.client import Client, Json
 from receiptsvc.config import Settings
-from receiptsvc.demo.processes import Stack, free_port
+from receiptsvc.demo.processes import Stack, answers, free_port
 from receiptsvc.locations import PROJECT
 from tests.support import nginx
 from tests.support.page_links import assert_whole, crawl
@@ -20,15 +23,13 @@ from tests.support.processes import until
 pytestmark = pytest.mark.slow
 
 PATH = "/sms"
+API_KEY = "all-0123456789abcdef="
 BROWSER = {"Accept": "text/html"}
 # The examples of the docs, in their order.
-WAYS = dict(
-    zip(
-        ("the path is left", "the path is taken off"),
-        re.findall(r"```nginx\n(.*?)```", (PROJECT / "docs" / "operations.md").read_text(), re.DOTALL),
-        strict=True,
-    )
+LEFT, TAKEN_OFF, TWO_PORTS = re.findall(
+    r"```nginx\n(.*?)```", (PROJECT / "docs" / "operations.md").read_text(), re.DOTALL
 )
+WAYS = {"the path is left": LEFT, "the path is taken off": TAKEN_OFF}
 
 
 class Deployed:
@@ -169,3 +170,25 @@ def test_probes_and_metrics_are_found(deployed: Deployed) -> None:
         f"{deployed.url}/metrics", headers={"Authorization": f"Bearer {deployed.stack.api_key}"}, timeout=20
     )
     assert answer.status_code == 200
+
+
+def test_callbacks_and_the_api_on_two_ports(sqlite_url: str, tmp_path: Path) -> None:
+    ports, sandbox = {"api": free_port(), "callbacks": free_port()}, free_port()
+    locations = TWO_PORTS.replace("127.0.0.1:8001", f"127.0.0.1:{ports['callbacks']}")
+    with nginx.running(tmp_path / "nginx", ports["api"], locations) as port, ExitStack() as running:
+        root = f"http://127.0.0.1:{port}"
+        shared = {"PUBLIC_URL": root, "CALLBACK_KEYS": "0123456789abcdef", "WEB_CONCURRENCY": "1"}
+        for role, own in ports.items():
+            settings = {**shared, "WEB_ROLE": role}
+            stack = Stack(tmp_path / role, sqlite_url, ports=(own, sandbox), api_key=API_KEY, settings=settings)
+            running.enter_context(stack)
+            stack.start("web")
+            stack.wait_until(f"{role} is served", partial(answers, f"{stack.url}/readyz"))
+        stack.start("sandbox", "worker")
+        client = Client(root, API_KEY)
+        [item] = client.submit([{"recipients": ["447700900001"], "text": "Hello"}])["messages"]
+        until("it is delivered", lambda: client.message(item["id"])["status"] == "delivered")
+        receipts = tokens.static_urls(Settings.from_env(stack.environ)).receipts
+        assert requests.get(receipts, timeout=20).text == "OK\n"
+        assert [line for line in client.call("GET", "/readyz")["degraded"] if line.startswith("misrouted")] == []
+        assert requests.get(f"{root}/metrics", timeout=20).status_code == 200

@@ -1,5 +1,7 @@
 """Shares: so many at once, and so many for one."""
 
+import threading
+
 from receiptsvc.server.admission import Shares
 
 
@@ -20,3 +22,14 @@ def test_room_is_given_back_at_the_end_of_the_block_and_only_if_it_was_taken() -
         assert not shares.take("b")
     with shares.hold("b") as has_room:
         assert has_room
+
+
+def test_whoever_has_patience_gets_the_room_that_is_given_back() -> None:
+    shares = Shares(2, of_one=1)
+    assert shares.take("a")
+    assert not shares.take("a", patience_seconds=0.01)
+    giving = threading.Timer(0.05, shares.release, ["a"])
+    giving.start()
+    with shares.hold("a", patience_seconds=20) as has_room:
+        assert has_room
+    giving.join()

@@ -16,7 +16,7 @@ from receiptsvc.server.wsgi_bridge import WsgiBridge
 
 MAX_BYTES = 100
 RESERVED = "/reserved"
-SIGNED_IN = "session=seen"
+SIGNED_IN, OTHER = "session=seen", "session=other"
 PAGE = "/page"
 
 
@@ -59,7 +59,7 @@ def call(inner: Inner) -> Call:
         find_key=find_key,
         reserved_paths=frozenset({RESERVED}),
         page_path=PAGE,
-        has_signed_in=lambda cookie: cookie == SIGNED_IN,
+        find_person=lambda cookie: cookie if cookie in {SIGNED_IN, OTHER} else None,
     )
 
     def call(body: bytes = b"", *, key: str = "a", path: str = "/", **more: object) -> tuple[int, bytes]:
@@ -183,6 +183,34 @@ def test_a_page_opens_for_who_has_signed_in_while_strangers_ask_for_it_without_e
     inner.may_answer.set()
     gevent.joinall([*strangers, person], timeout=10)
     assert person.value[0] == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_page_opens_while_somebody_else_asks_for_many(call: Call, inner: Inner, method: str) -> None:
+    inner.may_answer.clear()
+    greedy = [
+        gevent.spawn(call, b"q=1", key="", path=PAGE, REQUEST_METHOD=each, HTTP_COOKIE=SIGNED_IN)
+        for each in ("GET", "POST")
+        for _ in range(30)
+    ]
+    gevent.sleep(0.1)
+    other = gevent.spawn(call, b"", key="", path=f"{PAGE}/search", REQUEST_METHOD=method, HTTP_COOKIE=OTHER)
+    gevent.sleep(0.1)
+    assert inner.waiting == {PAGE: 4, f"{PAGE}/search": 1}
+    inner.may_answer.set()
+    gevent.joinall([*greedy, other], timeout=10)
+    assert other.value[0] == 200
+
+
+def test_a_page_opens_while_the_same_person_s_forms_take_long(call: Call, inner: Inner) -> None:
+    inner.may_answer.clear()
+    forms = [gevent.spawn(call, b"q=1", key="", path=PAGE, HTTP_COOKIE=SIGNED_IN) for _ in range(10)]
+    gevent.sleep(0.1)
+    page = gevent.spawn(call, b"", key="", path=f"{PAGE}/search", REQUEST_METHOD="GET", HTTP_COOKIE=SIGNED_IN)
+    gevent.sleep(0.1)
+    assert inner.waiting == {PAGE: 2, f"{PAGE}/search": 1}
+    inner.may_answer.set()
+    gevent.joinall([*forms, page], timeout=10)
 
 
 def test_the_form_of_a_stranger_is_short(call: Call) -> None:

@@ -4,10 +4,12 @@
 `… drain FOLDER` prints `writing` before each group, waits for a line of input, and then prints the ids of the group.
 """
 
+import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -47,6 +49,15 @@ def drain_all(folder: Path) -> list[Arrival]:
     written: list[Arrival] = []
     assert drain(folder, written.extend, stop=lambda: False) == len(written)
     return written
+
+
+def make_strange_files(folder: Path, suffix: str) -> None:
+    """What is no file, of names that come before all others."""
+    (folder / f"0-folder{suffix}").mkdir()
+    (folder / f"0-link{suffix}").symlink_to(folder / f"0-link{suffix}")
+    os.mkfifo(folder / f"0-pipe{suffix}")
+    with socket.socket(socket.AF_UNIX) as made, chdir(folder):  # a socket's name may not be long
+        made.bind(f"0-socket{suffix}")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.spool.backlog import Backlog, SpoolState
 from receiptsvc.spool.drainer import drain
 from receiptsvc.spool.writer import Spool
+from tests.spool import spooling
 from tests.spool.spooling import arrivals, drain_all, line, only_file, process
 
 EMPTY = SpoolState(records=0, bytes=0, oldest_at=None, aside_files=0)
@@ -133,6 +134,16 @@ def test_only_the_bytes_of_a_file_of_another_version_are_counted(folder: Path, b
     path.write_bytes(data)
     state = backlog.look()
     assert (state.records, state.bytes) == (0, len(data))
+
+
+def test_what_is_no_file_needs_a_person_and_the_others_are_counted(folder: Path, backlog: Backlog) -> None:
+    spool = Spool(folder)
+    spool.append(arrivals(3))
+    size = only_file(folder).stat().st_size
+    spooling.make_strange_files(folder, ".spool")
+    state = backlog.look()
+    assert (state.records, state.bytes, state.aside_files) == (3, size, 4)
+    spool.close()
 
 
 def test_a_folder_that_can_not_be_read_is_named(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Draining the spool: nothing leaves it before it is in the database or set aside, however damaged the files are."""
 
+import errno
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from receiptsvc.spool.drainer import drain
 from receiptsvc.spool.writer import Spool
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.health.verification import verify
-from tests.spool import disks
+from tests.spool import disks, spooling
 from tests.spool.spooling import arrival, arrivals, drain_all, line, only_file, process, uuids
 from tests.support.rows import insert_arrivals
 
@@ -316,6 +317,63 @@ def test_a_file_is_drained_only_after_its_owner_sealed_it_or_died(folder: Path) 
     living.seal()
     assert drain_all(folder) == group + group
     living.close()
+
+
+def test_what_is_no_file_is_named_and_holds_up_nothing(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    group = arrivals(3)
+    write_file(folder, group)
+    spooling.make_strange_files(folder, ".spool")
+    assert drain_all(folder) == group
+    assert error_actions(caplog) == 4 * ["spool.not_drained"]
+    said = {each["file"]: each["error"] for each in (record.__dict__["fields"] for record in caplog.records[:4])}
+    rest = ": see its rights and its disk"
+    assert said == {
+        "0-folder.spool": f"Is a directory{rest}",
+        "0-link.spool": f"Too many levels of symbolic links{rest}",
+        "0-pipe.spool": f"Not a regular file{rest}",
+        "0-socket.spool": f"No such device or address{rest}",
+    }
+    assert drain_all(folder) == []
+    assert len(error_actions(caplog)) == 4  # once each
+
+
+@pytest.mark.parametrize("is_link", [True, False], ids=["a link", "a pipe"])
+def test_nothing_is_set_aside_into_what_is_no_file(folder: Path, tmp_path: Path, *, is_link: bool) -> None:
+    path = write_file(folder, arrivals(2))
+    with path.open("ab") as file:
+        file.write(b"torn")
+    whole, other, torn = path.read_bytes(), tmp_path / "other", path.with_suffix(".torn")
+    other.write_text("somebody's")
+    if is_link:
+        torn.symlink_to(other)
+    else:
+        os.mkfifo(torn)
+    drain_all(folder)
+    assert path.read_bytes() == whole
+    assert other.read_text() == "somebody's"
+    torn.unlink()
+    drain_all(folder)
+    assert torn.read_bytes() == b"torn"
+
+
+def test_a_file_that_may_not_be_read_is_named_and_holds_up_nothing(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = arrivals(1), arrivals(2)
+    path = write_file(folder, first)
+    write_file(folder, second)
+    plain_open = os.open
+
+    def refuse(name: Path, *rest: int) -> int:  # whoever runs the tests may be root
+        if name == path:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return plain_open(name, *rest)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert drain_all(folder) == second
+    assert error_actions(caplog) == ["spool.not_drained"]
+    monkeypatch.undo()
+    assert drain_all(folder) == first
 
 
 def test_only_one_of_two_drainers_drains(folder: Path) -> None:

@@ -1,8 +1,11 @@
 """Looks for problems at times that are made up."""
 
 from datetime import datetime
+from functools import partial
 from typing import Any
+from zoneinfo import ZoneInfo
 
+from receiptsvc.connection_shares import Bounds
 from receiptsvc.domain import gateway_clock
 from receiptsvc.domain.problems import Kind, Seen, State
 from receiptsvc.store.core.db import Database
@@ -12,7 +15,11 @@ from receiptsvc.store.health.causes import Look, Terms
 from receiptsvc.store.messages import clock_votes
 
 TERMS = Terms(
-    listed_kids=frozenset({"k1"}), resend_for_seconds=3600, connections=18, ignore_repeats=frozenset({"soap"})
+    listed_kids=frozenset({"k1"}),
+    resend_for_seconds=3600,
+    connections=Bounds(of_set=18, of_callbacks_process=3),
+    ignore_repeats=frozenset({"soap"}),
+    zone=ZoneInfo("UTC"),
 )
 
 
@@ -23,7 +30,8 @@ def look(database: Database, now: datetime, *, with_worker: bool = True) -> Look
             heartbeats.beat(session, "worker:here:1", now)
     with database.reading() as session:
         state = service_state.read(session, now, listed_kids=TERMS.listed_kids)
-        return causes.look(session, state, now, TERMS, lambda of: clock_votes.read(of, now - gateway_clock.WINDOW))
+        votes = partial(clock_votes.read_with_hints, since=now - gateway_clock.WINDOW)
+        return causes.look(session, state, now, TERMS, votes)
 
 
 def see(database: Database, now: datetime, **options: Any) -> dict[Kind, list[Seen]]:
@@ -45,4 +53,4 @@ def note(database: Database, now: datetime, **options: Any) -> None:
 def rows_of(database: Database, kind: Kind) -> list[ProblemRow]:
     """What is kept of a kind, in any state."""
     with database.reading() as session:
-        return [row for row in problems.list_problems(session, list(State)) if row.kind == kind]
+        return [row for row in problems.list_problems(session, database.clock.now(), list(State)) if row.kind == kind]

@@ -18,6 +18,7 @@ from tests.support.processes import children, is_alive, until
 
 MAX_CONNECTIONS = 40
 
+_START_SECONDS = 120.0  # after a kill it first repairs what the tests before left, on a disk that others use
 _TEMPLATE = "migrated"
 _STANDBYS = "synchronous_standby_names"
 _STATEMENT = re.compile(r"LOG:  (?:statement|execute [^:]*): (.*)")
@@ -36,6 +37,8 @@ class Server:
             str(installed.bin_path / "postgres"),
             *("-D", str(installed.pgdata), "-h", "127.0.0.1,::1", "-p", str(self._port)),
             *("-c", "unix_socket_directories=", "-c", f"max_connections={MAX_CONNECTIONS}"),
+            # After a kill it would else wait for the disk once for each of the thousands of files of all the databases.
+            *("-c", "recovery_init_sync_method=syncfs"),
         ]
         self._has_template = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -47,7 +50,7 @@ class Server:
                 self._process = subprocess.Popen(
                     self._command, cwd=self._folder, user=self._user, stdout=log, stderr=log, start_new_session=True
                 )
-        until("PostgreSQL answers", self._answers)
+        until("PostgreSQL answers", self._answers, seconds=_START_SECONDS)
 
     def stop(self) -> None:
         """End it as an operator does, cutting off who is connected."""

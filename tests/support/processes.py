@@ -8,7 +8,7 @@ _POLL_SECONDS = 0.02, 0.1  # soon, and after some seconds: what is asked costs t
 _PROC = Path("/proc")
 
 
-def until(what: str, is_so: Callable[[], bool], *, seconds: float = 30.0) -> None:
+def until(what: str, is_so: Callable[[], bool], *, seconds: float = 60.0) -> None:
     """Poll until it is so; an AssertionError says what was waited for in vain."""
     began = time.monotonic()
     while not is_so():

@@ -27,9 +27,11 @@ class Reader:
 
     def submit(self, words: str, expected: int = 200, /, **values: Any) -> "Reader":
         """Press the button with these words, having put `values` into its form; None leaves a field out."""
-        for button in self._page().iter("button"):
-            if _text(button) == words:
-                form = next(button.iterancestors("form"))
+        page = self._page()
+        for button in page.iter("button"):
+            if words in {_text(button), button.get("aria-label")}:
+                named = button.get("form")
+                form = next(button.iterancestors("form")) if named is None else page.get_element_by_id(named)
                 filled = {**dict(_fields(form)), **values}
                 if name := button.get("name"):
                     filled[name] = button.get("value")

@@ -20,17 +20,20 @@ def report(
     received_at: datetime,
     occurred_at: datetime | None = None,
     source: Source = Source.GATEWAY,
+    *,
+    description: str | None = None,
+    receipt_id: UUID | None = None,
 ) -> None:
-    """Record a report."""
+    """Record a report. `description`: if it is not the status."""
     told = Report(
         source=source,
         status=word,
         received_at=received_at,
         occurred_at=occurred_at,
         provider_status_id="1",
-        provider_description=word.value,
+        provider_description=description or word.value,
     )
-    entry = transitions.NewTransition(report=told, rule="its address")
+    entry = transitions.NewTransition(report=told, rule="its address", receipt_id=receipt_id)
     with database.transaction() as session:
         transitions.record(
             session, transitions.lock_messages(session, [message_id]), [(message_id, entry)], received_at

@@ -2,7 +2,8 @@
 
 import json
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
+from receiptsvc.connection_shares import Bounds
 from receiptsvc.demo.processes import Stack, StackError, answers
 from receiptsvc.store.core.db import Database, plain_url
 from receiptsvc.store.health import connection_limits, heartbeats
@@ -120,16 +122,30 @@ def test_two_sets_of_processes_say_at_their_start_what_they_sum_to(postgresql_ur
 
 
 def test_sets_that_fit_say_what_they_sum_to_as_well(postgresql_database: Database) -> None:
-    now = datetime.now(UTC)
+    now, bounds = datetime.now(UTC), Bounds(of_set=18, of_callbacks_process=3)
     with postgresql_database.transaction() as session:
         heartbeats.beat(session, "worker:one:1", now)
-        one = connection_limits.measure(session, 18, now)
+        one = connection_limits.measure(session, bounds, now)
         heartbeats.beat(session, "worker:two:1", now)
-        two = connection_limits.measure(session, 18, now)
+        two = connection_limits.measure(session, bounds, now)
     assert one is not None
     assert two is not None
     assert (one.sets, one.connections, two.sets, two.connections) == (1, 18, 2, 36)
     assert (one.fault, two.fault) == (None, None)
+
+
+def test_processes_for_callbacks_alone_are_summed_up_beside_the_sets(postgresql_database: Database) -> None:
+    now, bounds = datetime.now(UTC), Bounds(of_set=90, of_callbacks_process=4)
+    names = ("worker:a:1", "web:callbacks:a:2", "web:callbacks:b:2", "web:api:a:3", "web:all:a:4")
+    with postgresql_database.transaction() as session:
+        for name in names:
+            heartbeats.beat(session, name, now)
+        heartbeats.beat(session, "web:callbacks:gone:6", now - timedelta(minutes=2))
+        total = connection_limits.measure(session, bounds, now)
+    assert total is not None
+    assert (total.sets, total.for_callbacks, total.connections) == (1, 2, 98)
+    said = "the processes and 2 for callbacks alone may open 98 connections, and the database allows 97: lower"
+    assert replace(total, limit=97).fault == f"{said} DATABASE_CONNECTIONS"
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])

@@ -7,6 +7,7 @@ from time import monotonic
 
 import pytest
 
+from receiptsvc.server.admission import Shares
 from receiptsvc.web.http import deadlines
 from receiptsvc.web.http.deadlines import TooLate, within
 from tests.support.processes import until
@@ -61,10 +62,41 @@ def test_while_one_hangs_the_others_wait_less(frozen: threading.Event, monkeypat
     assert within(20, lambda: 7) == 7
 
 
+def test_what_hangs_of_one_person_hurries_nobody_else(frozen: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadlines, "_SECONDS_BESIDE", 0.05)
+
+    def is_hurried(holder: str) -> bool:
+        try:
+            within(20, lambda: threading.Event().wait(0.2), holder)
+        except TooLate:
+            return True
+        return False
+
+    with pytest.raises(TooLate):
+        within(0.05, lambda: blocked(frozen), "a")
+    assert [is_hurried(holder) for holder in ("a", "b")] == [True, False]
+    with pytest.raises(TooLate):
+        within(0.05, lambda: blocked(frozen), "b")
+    assert is_hurried("c")
+
+
 def test_only_so_many_hang(frozen: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadlines, "_running", threading.BoundedSemaphore(2))
+    monkeypatch.setattr(deadlines, "_running", Shares(2, of_one=2))
     for _ in range(2):
         with pytest.raises(TooLate, match="in time"):
             within(0.05, lambda: blocked(frozen))
     with pytest.raises(TooLate, match="too much waits"):
         within(3600, lambda: blocked(frozen))
+
+
+def test_what_hangs_of_one_person_leaves_room_to_others(
+    frozen: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadlines, "_running", Shares(4, of_one=2))
+    monkeypatch.setattr(deadlines, "_SECONDS_BESIDE", 20)
+    for _ in range(2):
+        with pytest.raises(TooLate, match="in time"):
+            within(0.05, lambda: blocked(frozen), "greedy")
+    with pytest.raises(TooLate, match="too much waits"):
+        within(3600, lambda: blocked(frozen), "greedy")
+    assert within(20, lambda: 7, "other") == within(20, lambda: 7) == 7

@@ -32,7 +32,7 @@ def read(client: FlaskClient, count: int, query: str = "", **headers: str) -> li
         while text.count("data: ") < count:
             text += next(pieces).decode()
         answer.close()
-        feed = client.application.extensions["receiptsvc"].feed
+        feed = client.application.extensions["receiptsvc.feed"]
         while feed.is_polling:
             gevent.sleep(0.01)
     found = []

@@ -92,8 +92,8 @@ def test_it_explains_a_status_with_every_report_and_attempt(client: FlaskClient,
         "status": "delivered",
         "statusAt": "2026-01-05T12:00:05.000000Z",
         "conflict": False,
-        "because": "The gateway reported delivered at 2026-01-05T12:00:05Z by its own clock; that is a final word, and "
-        "it has given no other.",
+        "because": "The gateway said: 1 · delivered, at 2026-01-05T12:00:05Z by its own clock, which means delivered; "
+        "that is a final word, and it has given no other.",
         "transitionCount": 3,  # one of the four is written behind the store
         "transitionsCursor": None,
         "attempts": [

@@ -47,7 +47,7 @@ def test_the_probe_stores_no_callback(database: Database) -> None:
 
 def test_what_does_not_hinder_callbacks_is_degraded_and_200(database: Database) -> None:
     settings = make_settings(DYNMARK_USERNAME="", DYNMARK_PASSWORD="")
-    beat(database, ago=1.5)
+    beat(database, ago=2.5)
     beat(database, "web:1")
     degraded = {"status": "degraded", "degraded": ["worker unseen", "sending not configured"]}
     assert ready(database, settings) == (200, degraded)

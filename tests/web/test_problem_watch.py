@@ -3,6 +3,7 @@
 import threading
 from datetime import timedelta
 from pathlib import Path
+from time import monotonic, time
 from typing import Any
 
 import pytest
@@ -36,9 +37,9 @@ def app(database: Database, spool: Path) -> Flask:
     return create_app(make_settings(SPOOL_DIR=str(spool)), database)
 
 
-def look(app: Flask) -> None:
+def look(app: Flask) -> bool:
     with app.app_context():
-        context.problems().look()
+        return context.problems().look()
 
 
 def beat(database: Database) -> None:
@@ -53,10 +54,10 @@ def listed(app: Flask) -> dict[str, Any]:
 
 def test_while_no_worker_is_at_work_it_looks_at_all(app: Flask, database: Database) -> None:
     rows.keep(database, "statusid=1")
-    look(app)
+    assert not look(app)
     assert set(listed(app)) == {"worker_unseen", "receipts_late"}
     beat(database)
-    look(app)
+    assert look(app)
     assert set(listed(app)) == {"worker_unseen", "receipts_late"}, "it is the worker's to say now"
 
 
@@ -76,7 +77,7 @@ def test_files_of_its_spool_are_told_by_its_host_and_end_there(
 
 def test_a_clock_that_is_wrong_is_told(app: Flask, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     beat(database)
-    monkeypatch.setattr(database.clock, "_ahead_seconds", 5.0)
+    database.clock.measured(monotonic(), time() - 5)
     monkeypatch.setattr(database.clock, "measured", lambda *_: None)
     beat(database)
     look(app)
@@ -138,6 +139,7 @@ def test_a_look_that_fails_is_logged_and_the_next_one_is_made(
 
     monkeypatch.setattr(problem_looks.ProblemLooks, "look_beside_workers", fail)
     monkeypatch.setattr(problem_looks, "SECONDS", 0.01)
+    monkeypatch.setattr(problem_looks, "SOON_SECONDS", 0.01)
     stop = threading.Event()
     with app.app_context():
         thread = threading.Thread(target=context.problems().keep_looking, args=(stop,))

@@ -24,11 +24,12 @@ from receiptsvc.store.core import slices, time_limits
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import InboxRow, OutcomeRow, PendingRow, ReceiptReferences, Transition
 from receiptsvc.store.core.time_limits import TimeLimits
+from receiptsvc.store.messages import clock_votes
 from receiptsvc.store.queries import batches, codes, failed_messages, failures, outlook, overdue, rereading
 from receiptsvc.web.app import create_app
 from receiptsvc.web.http import deadlines
 from receiptsvc.web.http.readiness import ReadinessProbe
-from receiptsvc.web.ops import failure_rows
+from receiptsvc.web.ops import failure_rows, lists
 from receiptsvc.web.ops.failure_rows import Part
 from tests.support import databases
 from tests.support.callers import SECRETS, client_of, make_settings
@@ -38,6 +39,7 @@ pytestmark = pytest.mark.slow
 MESSAGES = 200_000
 PAGE = 100
 MOST = 20 * PAGE
+FEW = 500 + 2 * clock_votes.MAX_LOOKED_AT  # for one object; the votes are looked at every ten seconds
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)  # the first message; one a second follows
 LONG_AGO, MIDST, END = T0, T0 + timedelta(seconds=MESSAGES // 2), T0 + timedelta(seconds=MESSAGES)
@@ -99,8 +101,8 @@ SELECT s.id, s.id, m.conversation_id, 'clientRef', s.recipient, CASE WHEN n % 4 
     at, at, s.id, false, n % 4000 = 7
 FROM seeded AS s JOIN messages AS m ON m.id = s.id WHERE n % 50 = 7;
 
-INSERT INTO conversation_activity (id, first_at, last_at, last_from_recipient)
-SELECT conversation_id, min(created_at), max(created_at), false FROM messages GROUP BY conversation_id;
+INSERT INTO conversation_activity (id, first_at, last_at, last_from_recipient, messages)
+SELECT conversation_id, min(created_at), max(created_at), false, count(*) FROM messages GROUP BY conversation_id;
 
 INSERT INTO suppressions (recipient, originator, created_at, created_by)
 SELECT recipient, 'acme', min(at), 'test' FROM seeded WHERE n <= 50000 GROUP BY recipient;
@@ -370,6 +372,45 @@ def test_every_other_read_reads_at_most_twenty_pages(seeded: Database, reader: F
         assert further.rows <= MOST, further.plans
 
 
+OBJECTS = {
+    "a message": "SELECT message_id FROM message_transactions WHERE transaction_id = '77777'",
+    "a message of a campaign": "SELECT id FROM messages WHERE client_ref = 'campaign' ORDER BY id DESC LIMIT 1",
+    "a receipt that was recorded": "SELECT receipt_id FROM transitions WHERE effect = 'applied' ORDER BY id DESC LIMIT 1",
+    "a receipt that was stale": "SELECT receipt_id FROM transitions WHERE effect = 'stale' ORDER BY id LIMIT 1",
+    "a parked receipt": "SELECT receipt_id FROM outcomes WHERE outcome = 'unmatched' ORDER BY receipt_id LIMIT 1",
+    "a dead receipt": "SELECT receipt_id FROM outcomes WHERE outcome = 'dead' ORDER BY receipt_id LIMIT 1",
+    "a reply's receipt": "SELECT receipt_id FROM replies ORDER BY id LIMIT 1",
+    "a pending receipt": "SELECT receipt_id FROM pending ORDER BY receipt_id LIMIT 1",
+}
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_one_of_anything_reads_few_rows(
+    seeded: Database, reader: FlaskClient, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with seeded.reading() as session:
+        identifier = UUID(str(session.execute(text(OBJECTS[kind])).scalar_one()))
+    noun, prefix = ("messages", "msg") if kind.startswith("a message") else ("receipts", "rcp")
+    paths = [f"/v1/{noun}/{ids.public(prefix, identifier)}"]
+    if noun == "messages":
+        paths += [f"{paths[0]}/transitions", f"{paths[0]}/explain"]
+    browser = sign_in(seeded, monkeypatch)
+    for client, path in [*((reader, each) for each in paths), (browser, paths[0].replace("/v1/", "/ops/"))]:
+        counted, _ = count(seeded, client, path)
+        assert counted.rows <= FEW, (path, counted.plans)
+
+
+def test_a_persons_page_reads_few_rows(seeded: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    with seeded.reading() as session:
+        identifier = UUID(
+            str(session.execute(text("SELECT id FROM replies LIMIT 1")).scalar_one())
+        )  # its message's too
+    browser = sign_in(seeded, monkeypatch)
+    opened = browser.post("/ops/people", data={"of": ids.public("msg", identifier)})
+    counted, _ = count(seeded, browser, f"/ops/people/{opened.headers['Location'].rpartition('/')[2]}")
+    assert counted.rows <= MOST, counted.plans
+
+
 def sign_in(database: Database, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
     """A browser at the ops page."""
     monkeypatch.setattr(ReadinessProbe, "look_soon", lambda *_: None)  # beside the page, on a thread of its own
@@ -410,7 +451,13 @@ def test_failures_by_any_part_read_a_bounded_number_of_rows(
 
 @pytest.mark.parametrize(
     "key",
-    [{"calling_code": "33"}, {"calling_code": "44", "prefix": "7700"}, {"originator": ""}, {"status_id": "x"}],
+    [
+        {"calling_code": "33"},
+        {"calling_code": "44", "prefix": "7700"},
+        {"originator": ""},
+        {"status_id": "x"},
+        {"reason": "unsaid"},
+    ],
     ids=str,
 )
 def test_the_failed_messages_of_a_part_are_looked_for_among_a_bounded_number(
@@ -423,6 +470,13 @@ def test_the_failed_messages_of_a_part_are_looked_for_among_a_bounded_number(
     assert counted.rows <= MOST + 6 * failed_messages.LOOKED_THROUGH, counted.plans
 
 
+def test_what_people_did_is_looked_for_among_a_bounded_number(
+    seeded: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted, _ = count(seeded, sign_in(seeded, monkeypatch), "/ops/audit")
+    assert counted.rows <= MOST + 100 * lists.PAGE_SIZE, counted.plans
+
+
 def test_codes_and_what_if_read_a_bounded_number_of_rows(seeded: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     browser = sign_in(seeded, monkeypatch)
     counted, _ = count(seeded, browser, "/ops/codes")
@@ -431,6 +485,12 @@ def test_codes_and_what_if_read_a_bounded_number_of_rows(seeded: Database, monke
         receipt_id = session.scalars(select(ReceiptReferences.receipt_id).limit(1)).one()
     counted, _ = count(seeded, browser, f"/ops/codes/{ids.public('rcp', receipt_id)}?status=expired")
     assert counted.rows <= MOST + 5 * rereading.LOOKED_THROUGH, counted.plans
+
+
+def test_what_shows_the_gateways_clock_is_a_bounded_number_of_rows(seeded: Database) -> None:
+    with counting(seeded) as counted, seeded.reading() as session:
+        clock_votes.read_with_hints(session, T0)
+    assert counted.rows <= 5 * clock_votes.MAX_LOOKED_AT, counted.plans
 
 
 def test_the_numbers_that_failed_most_are_read_from_a_bounded_range(seeded: Database, reader: FlaskClient) -> None:

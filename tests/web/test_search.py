@@ -246,6 +246,8 @@ def test_conversations_are_listed_by_latest_activity_page_by_page(client: FlaskC
         "clientRef": "a",
         "party": "447700900001",
         "originator": "ACME",
+        "messages": 1,
+        "replies": 1,
         "statuses": {"accepted": 1},
         "firstActivityAt": "2026-01-05T12:00:00.000000Z",
         "lastActivityAt": "2026-01-05T12:00:20.000000Z",

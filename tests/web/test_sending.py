@@ -19,7 +19,8 @@ from receiptsvc import ids
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message, Transition
 from receiptsvc.store.messages import transitions
-from receiptsvc.web.app import create_app, installation_of
+from receiptsvc.web.app import create_app
+from receiptsvc.web.base import installation_of
 from receiptsvc.web.schemas.base import SchemaContext
 from receiptsvc.web.schemas.messages import Accepted, UnicodeCharacter
 from receiptsvc.web.schemas.submissions import NewMessage

@@ -244,9 +244,10 @@ ELSEWHERE = {
     **dict.fromkeys(("DATABASE_LISTEN_URL", "READ_DATABASE_URL", "WITNESS_DATABASE_URL"), "postgresql://127.0.0.1:9/x"),
     **dict.fromkeys(("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGPASSFILE", "PGOPTIONS"), "real"),
     **dict.fromkeys(("SPOOL_DIR", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "NETRC"), "/nowhere"),
-    **dict.fromkeys(("WEBHOOKS", "WEBHOOK_URL", "ENCRYPTION_KEYS", "SEND_ONLY_TO", "WEB_ROLE"), "real"),
+    **dict.fromkeys(("WEBHOOKS", "WEBHOOK_URL", "ENCRYPTION_KEYS", "SEND_ONLY_TO"), "real"),
     **dict.fromkeys(("RECEIPTSVC_URL", "PUBLIC_URL", "BROKER_URL", "SENTRY_DSN"), "https://real.example.org"),
     **dict.fromkeys(("GUNICORN_CMD_ARGS", "FORWARDED_ALLOW_IPS", "SCRIPT_NAME", "DYNO", "PORT"), "real"),
+    "WEB_ROLE": "callbacks",
     "PROMETHEUS_MULTIPROC_DIR": "/nowhere",
     "A_SETTING_OF_TOMORROW": "real",
 }

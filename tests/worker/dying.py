@@ -38,7 +38,7 @@ def start(url: str, at: float) -> None:
     while process(database, RULES, seconds(at), 100, queue):
         pass
     with database.transaction() as session:
-        heartbeats.deregister(session, name)
+        heartbeats.deregister(session, name, seconds(at))
     database.close()
 
 

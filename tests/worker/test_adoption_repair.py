@@ -2,11 +2,10 @@
 
 from sqlalchemy import select
 
-from receiptsvc.domain.correlation import BY_CLIENT_REF, BY_TRANSACTION
+from receiptsvc.domain.correlation import BY_ADOPTED_TRANSACTION, BY_CLIENT_REF, BY_TRANSACTION
 from receiptsvc.domain.messages import Origin
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message
-from receiptsvc.worker import external_messages
 from receiptsvc.worker.reprocess import Move, reprocess
 from tests.support.rows import accept, keep, message, read_message, read_transitions, seconds
 from tests.support.work import (
@@ -59,7 +58,7 @@ def test_a_transaction_that_becomes_known_to_be_ours_brings_its_receipts_back(da
     assert (row.status, row.status_at) == ("delivered", seconds(6))
     assert (left.status, left.transaction_id) == ("cancelled", None)
     steps = [(step.rule, step.superseded_at is not None) for step in read_transitions(database, theirs.id)]
-    by_transaction = (external_messages.BY_TRANSACTION, True)
+    by_transaction = (BY_ADOPTED_TRANSACTION, True)
     assert steps == [("adopted", False), by_transaction, by_transaction, ("adoption taken back", False)]
     assert outcomes(database, kept) == ["applied"] * 2
     assert moves(database, kept[0])[-1] == ("rebuild", "applied", "applied")

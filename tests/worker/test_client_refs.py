@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 import pytest
 from sqlalchemy import event, select
 
-from receiptsvc.domain.correlation import BY_CLIENT_REF, LINK_BY_CLIENT_REF
+from receiptsvc.domain.correlation import BY_CLIENT_REF, LINK_BY_CLIENT_REF, MAX_CANDIDATES
 from receiptsvc.domain.inbox import Channel
 from receiptsvc.domain.messages import Origin, SendOutcome
 from receiptsvc.store.core.db import Database
@@ -85,5 +85,33 @@ def test_a_campaigns_messages_are_read_once_for_all_receipts_that_name_it(databa
         engine = session.get_bind()
         event.listen(engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
         found = transitions.find_candidates(session, pairs)
-    assert {candidate.id for candidate in found} == set(made)
+    assert {message_id for each in found.values() for message_id in each} == set(made)
     assert sum("FROM messages" in statement for statement in statements) == 1
+
+
+def test_however_many_client_refs_are_named_few_queries_find_their_messages(database: Database) -> None:
+    names = [f"order-{n}" for n in range(40)]
+    made = [accept(database, message(f"4477009{n:05}", client_ref=name))[0] for n, name in enumerate(names)]
+    statements: list[str] = []
+    pairs = {(name, f"{n:05}") for n, name in enumerate(names)} | {(f"unknown-{n}", "00001") for n in range(40)}
+    with database.reading() as session:
+        event.listen(session.get_bind(), "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+        found = transitions.find_candidates(session, pairs)
+    assert found == {(name, f"{n:05}"): [made[n]] for n, name in enumerate(names)}
+    if not database.is_sqlite:  # whose batches are short, and whose queries are no journeys
+        assert len(statements) <= 2
+
+
+def test_a_client_ref_with_many_messages_is_told_apart_by_the_ends_of_numbers(database: Database) -> None:
+    recipients = [f"4477009{n:05}" for n in range(70)] + ["447700955501"] * (MAX_CANDIDATES + 3)
+    made = accept(database, *(message(number, client_ref="campaign") for number in recipients))
+    endings = ["00007", "7", "955501", "nobody"]
+    with database.reading() as session:
+        alone = {each: transitions.find_candidates(session, [("campaign", each)]) for each in endings}
+        few = transitions.find_candidates(session, [("campaign", each) for each in endings])
+        many = transitions.find_candidates(session, [("campaign", f"{n:05}") for n in range(70)])
+    assert few == {pair: ids for found in alone.values() for pair, ids in found.items()}
+    assert few["campaign", "00007"] == [made[7]]
+    assert len(few["campaign", "7"]) == 7
+    assert len(few["campaign", "955501"]) == MAX_CANDIDATES
+    assert many == {("campaign", f"{n:05}"): [made[n]] for n in range(70)}

@@ -269,7 +269,7 @@ def test_a_shorter_number_in_the_batch_makes_no_candidate_count_twice(database: 
 def test_an_unmatched_receipt_says_why_and_changes_nothing(database: Database) -> None:
     only = send(database, message(ALICE, client_ref="a"), tx="1")
     reasons = {
-        said(tx="2", ref="b"): "no message has its transactionID or its clientRef",
+        said(tx="2", ref="b"): "no message has its transactionID, and no message has its clientRef and recipient",
         said(tx="1", to=BOB): "its transactionID was given for other recipients",
     }
     kept = {keep(database, query): reason for query, reason in reasons.items()}

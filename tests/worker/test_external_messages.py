@@ -8,6 +8,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select
 
+from receiptsvc.domain.correlation import BY_ADOPTED_CLIENT_REF as BY_CLIENT_REF
+from receiptsvc.domain.correlation import BY_ADOPTED_TRANSACTION as BY_TRANSACTION
 from receiptsvc.domain.correlation import BY_CLIENT_REF as LATER_BY_CLIENT_REF
 from receiptsvc.domain.correlation import BY_LONE_TRANSACTION
 from receiptsvc.domain.correlation import BY_TRANSACTION as LATER_BY_TRANSACTION
@@ -17,7 +19,6 @@ from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message
 from receiptsvc.store.outbound import call_results
 from receiptsvc.worker import external_messages
-from receiptsvc.worker.external_messages import BY_CLIENT_REF, BY_TRANSACTION
 from tests.support.rows import accept, keep, message, read_message, read_transitions, seconds
 from tests.support.work import (
     ALICE,

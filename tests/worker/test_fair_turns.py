@@ -3,18 +3,20 @@
 import gzip
 import json
 from datetime import datetime
+from urllib.parse import urlencode
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from receiptsvc import ids
 from receiptsvc.domain.inbox import Arrival, Channel
 from receiptsvc.domain.messages import Callback
 from receiptsvc.dynmark.inbound import parser
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.core.models import InboxRow
+from receiptsvc.store.core.models import InboxRow, PendingRow, Reply
+from receiptsvc.store.inbox import pending
 from receiptsvc.worker.pending_queue import PendingQueue
 from receiptsvc.worker.receipt_processor import process
 from tests.support import rows
@@ -224,5 +226,34 @@ def test_callbacks_whose_receipts_lie_among_each_other_are_read_once_in_a_batch(
     while process(database, RULES, seconds(1000), 400, queue):
         pass
     assert count_recorded(database, message_id) == 100
-    assert len(read) <= 10, "five callbacks, in two batches"
+    assert len(read) == 5, "once each, in two batches"
     assert_sound(database)
+
+
+def test_many_replies_hold_up_no_receipt(database: Database) -> None:
+    made = accept(database, rows.message("447700900001"))[0]
+    for number in range(130):
+        reply = {"msgid": str(number), "sender": "447700900009", "recipient": "60030", "content": "Hi"}
+        keep(database, urlencode(reply), channel=Channel.INBOUND)
+    receipt = keep(database, said(), message_id=made)
+    queue = PendingQueue()
+    process(database, RULES, seconds(1000), 100, queue)
+    process(database, RULES, seconds(1000), 100, queue)
+    assert outcome(database, receipt) == "applied"
+    with database.reading() as session:
+        crowd = session.scalar(select(func.count()).where(PendingRow.group_id == pending.REPLIES))
+    assert crowd, "else nothing was held back"
+    finish(database, queue)
+    with database.reading() as session:
+        assert session.scalar(select(func.count()).select_from(Reply)) == 130
+    assert_sound(database)
+
+
+def test_replies_that_crowd_are_named(database: Database) -> None:
+    with database.transaction() as session:
+        insert_arrivals(session, [rows.arrival("content=Hi", channel=Channel.INBOUND) for _ in range(1000)])
+        session.execute(update(PendingRow).values(group_id=pending.REPLIES))
+    with database.reading() as session:
+        crowd = pending.find_crowd(session)
+    assert crowd is not None
+    assert crowd.describe() == "replies crowd the queue: 1000 or more of them wait"

@@ -17,6 +17,7 @@ from sqlalchemy.engine import make_url
 
 from receiptsvc import __version__, ids, problem_looks
 from receiptsvc.config import Settings
+from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.problems import Kind, Seen, State
 from receiptsvc.problem_looks import ProblemLooks
 from receiptsvc.store.access import searches
@@ -37,6 +38,7 @@ from tests.support.work import READER, outcome, said
 
 HERE = socket.gethostname()
 OWN = f"worker:{HERE}:{os.getpid()}"
+ENDED = "ended:worker"  # when the last one did
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ def test_a_worker_that_stops_properly_leaves_no_heartbeat(
     with running_worker(settings, database):
         until("the receipt is applied", lambda: outcome(database, receipt_id) == "applied")
         assert names(database) == {OWN}
-    assert names(database) == set()
+    assert names(database) == {ENDED}
     assert processed_alone == [], "no worker was killed"
 
 
@@ -136,7 +138,7 @@ def test_killed_workers_are_told_from_live_ones_and_make_a_new_one_mark_rows_fir
     with running_worker(settings, database):
         until("the receipt is applied", lambda: outcome(database, receipt_id) == "applied")
         assert names(database) == {OWN, *alive}
-    assert names(database) == alive
+    assert names(database) == {ENDED, *alive}
     assert marked
 
 
@@ -203,6 +205,25 @@ def test_a_duty_that_fails_is_logged_and_goes_on(caplog: pytest.LogCaptureFixtur
     assert {record.message for record in caplog.records} == {"worker.duty_failed"}
 
 
+def test_however_long_the_database_was_away_a_duty_goes_on_within_seconds() -> None:
+    pauses: list[float] = []
+
+    class Stop(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            pauses.append(timeout or 0.0)
+            return super().wait(0)
+
+    stop = Stop()
+
+    def fail() -> int:
+        if len(pauses) > 12:
+            stop.set()
+        raise StorageUnavailable("it is away")
+
+    loop._repeat(loop.Duty(name="process", step=fail, rest=stop.wait), stop)  # noqa: SLF001 - one thread of a worker
+    assert max(pauses) <= 5
+
+
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> list[ServiceState]:
     """A worker that beats and looks all the time; what its looks for problems were given."""
@@ -227,7 +248,7 @@ def test_of_several_workers_only_the_first_looks_for_problems(
         until("it has looked for the health log", lambda: len(logged) > 3)
         assert hurried == []
         with database.transaction() as session:
-            heartbeats.deregister(session, first)
+            heartbeats.deregister(session, first, datetime.now(UTC))
         until("it is the first now", lambda: bool(hurried))
 
 

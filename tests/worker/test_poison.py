@@ -170,7 +170,7 @@ def test_a_receipt_that_kills_its_worker_ends_dead(database: Database, database_
     assert (done.stdout.split(), done.stderr) == (["killed"] * 9 + ["well"], "")
     assert outcomes(database, kept) == ["applied", "applied", "dead", "applied", "applied"]
     assert read_inbox(database, kept[2]).reason == "the process that worked on it ended"
-    assert names(database) == [], "who ends well leaves no heartbeat, and who was killed is buried"
+    assert names(database) == ["ended:worker"], "who ends well leaves no heartbeat, and who was killed is buried"
     assert_sound(database, applied=4, dead=1)
 
 
@@ -210,5 +210,8 @@ def test_a_heartbeat_is_one_row_and_is_deleted_with_its_worker(database: Databas
         heartbeats.beat(session, "worker:b:2", seconds(5))
     assert names(database) == ["worker:a:1", "worker:b:2"]
     with database.transaction() as session:
-        heartbeats.deregister(session, "worker:a:1")
-    assert names(database) == ["worker:b:2"]
+        heartbeats.deregister(session, "worker:a:1", seconds(7))
+    assert names(database) == ["ended:worker", "worker:b:2"]
+    with database.reading() as session:
+        assert heartbeats.find_last_seen(session, "worker") == seconds(7)
+        assert [each.process for each in heartbeats.find_alive(session, "worker", seconds(7))] == ["worker:b:2"]

@@ -17,7 +17,8 @@ from receiptsvc.dynmark.inbound import parser
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Audit
 from receiptsvc.store.health.verification import verify
-from receiptsvc.store.inbox import counters
+from receiptsvc.store.inbox import callbacks, counters
+from receiptsvc.store.messages import superseding
 from receiptsvc.worker.receipt_processor import process
 from receiptsvc.worker.reprocess import Difference, reprocess
 from tests.support.rows import accept, keep, read_inbox, read_message, read_transitions, seconds, set_outcome
@@ -76,6 +77,30 @@ def test_a_callback_is_read_once_however_many_receipts_it_holds(
     monkeypatch.setattr(parser, "read_receipts", count)
     assert len(list(reprocess(database, NEW, seconds(20)))) == 10
     assert len(read) == 1
+
+
+def test_the_bytes_of_a_callback_are_loaded_once_and_not_too_many_at_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [message_id] = accept(database)
+    for second in range(3):
+        keep(
+            database,
+            UNKNOWN.replace(":03", f":0{second}") + "".join(f"&{UNKNOWN[:-3]}{second}{part:02}" for part in range(4)),
+            message_id=message_id,
+        )
+    for _ in range(3):
+        process(database, OLD, seconds(10), 100)
+    with database.reading() as session:
+        found = superseding.find_current(session, limit=100).items
+    assert len(found) == 15
+    assert len({id(each.callback) for each in found}) == 3
+    monkeypatch.setattr(callbacks, "_MAX_BYTES", len(found[0].callback.query) + 10)
+    with database.reading() as session:
+        page = superseding.find_current(session, limit=100)
+    assert 1 <= len({id(each.callback) for each in page.items}) < 3
+    assert len(list(reprocess(database, NEW, seconds(20), is_applied=True))) == 15
+    assert list(verify(database)) == []
 
 
 def test_it_can_be_stopped_and_started_again_anywhere(database: Database) -> None:

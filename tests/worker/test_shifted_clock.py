@@ -7,12 +7,16 @@ from uuid import UUID
 import pytest
 
 from receiptsvc import ids
-from receiptsvc.domain.correlation import BY_SHIFTED_CLOCK, BY_TOKEN, BY_TRANSACTION
+from receiptsvc.domain.correlation import BY_CLIENT_REF, BY_SHIFTED_CLOCK, BY_TOKEN, BY_TRANSACTION
+from receiptsvc.domain.problems import Kind
+from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.health import heartbeats
+from receiptsvc.store.inbox import receipts
 from receiptsvc.store.messages import clock_votes
 from receiptsvc.web.app import create_app
 from tests.support.callers import client_of, make_settings
+from tests.support.looks import see
 from tests.support.rows import keep, message, read_inbox, read_message, seconds
 from tests.support.work import (
     ALICE,
@@ -96,7 +100,9 @@ def test_receipts_that_show_the_setting_to_be_right_end_it(database: Database, b
     assert outcomes(database, receipt_ids) == ["applied", "unmatched"]
     assert candidates(database, receipt_ids[1]) == set()
     assert rules(database, mine) == []
-    reason = "its time or its transactionID fits no message with its clientRef and recipient"
+    reason = (
+        "its time fits the one message with its clientRef and recipient only if the gateway's clock is an hour behind"
+    )
     assert read_inbox(database, receipt_ids[1]).reason == reason
     assert_sound(database)
 
@@ -141,6 +147,67 @@ def test_the_order_of_arrival_makes_no_difference(database: Database, order: tup
     assert_sound(database)
 
 
+def detail(database: Database, at: float) -> str | None:
+    """What is told of the zone at so many seconds after T0."""
+    found = see(database, seconds(at)).get(Kind.TIMEZONE_WRONG, ())
+    return next((seen.detail for seen in found), None)
+
+
+IS_BEHIND = "the gateway's clock seems to be an hour behind; DYNMARK_TIMEZONE is UTC, at UTC+00:00: a zone that was at UTC-01:00 fits"
+
+
+def park_five(database: Database) -> tuple[list[UUID], list[UUID]]:
+    """Five messages, and what came of each at the static URL under a wrong zone, though it was right before."""
+    other = send(database, message(BOB, client_ref="y"), tx="9")
+    signed(database, other)
+    made = [send(database, message(ALICE, client_ref=str(number))) for number in range(5)]
+    receipt_ids = [wrong(database, str(number), came=20 + number) for number in range(5)]
+    work_off(database, 30)
+    return made, receipt_ids
+
+
+def test_a_setting_that_was_right_before_is_told_by_receipts_that_fit_no_message_and_match_none(
+    database: Database,
+) -> None:
+    made, receipt_ids = park_five(database)
+    assert set(outcomes(database, receipt_ids)) == {"unmatched"}
+    assert detail(database, 60) == IS_BEHIND
+    sweep(database, LATE)
+    work_off(database, LATE, adopt_after=600)
+    assert set(outcomes(database, receipt_ids)) == {"applied"}, "they are adopted like any other"
+    assert [rules(database, one) for one in made] == [[]] * 5
+    assert detail(database, LATE) == IS_BEHIND, "and tell what they told"
+    assert detail(database, 30 * HOUR) is None
+    assert_sound(database)
+
+
+def test_four_receipts_that_fit_no_message_tell_nothing(database: Database) -> None:
+    *_, last = park_five(database)[1]
+    with database.transaction() as session:
+        receipts.dismiss(session, last, Actor(actor="desk"), seconds(40))
+    assert detail(database, 60) is None
+
+
+def test_a_receipt_that_fits_since_shows_the_setting_to_be_right_again(database: Database) -> None:
+    park_five(database)
+    mine = send(database, message(ALICE, client_ref="x"), at=100)
+    keep(database, said(ref="x", at=110), now=seconds(120))
+    work_off(database, 130)
+    assert rules(database, mine) == [BY_CLIENT_REF]
+    assert detail(database, 150) is None
+
+
+def test_a_clock_that_is_ahead_is_told_by_receipts_that_find_their_message(database: Database) -> None:
+    for number in range(5):
+        send(database, message(ALICE, client_ref=str(number)))
+        keep(database, said(ref=str(number), at=10 + HOUR), now=seconds(20 + number))
+    work_off(database, 30)
+    found = detail(database, 60)
+    assert found is not None
+    assert found.startswith("the gateway's clock seems to be an hour ahead; DYNMARK_TIMEZONE is UTC, at UTC+00:00: ")
+    assert found.endswith("a zone that was at UTC+01:00 fits, such as Europe/Paris")
+
+
 def test_readiness_and_explain_tell_once_enough_receipts_agree(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,11 +218,16 @@ def test_readiness_and_explain_tell_once_enough_receipts_agree(
     with database.transaction() as session:
         heartbeats.beat(session, "worker:1", now)
     app = create_app(make_settings(), database)
-    said_so = "the gateway's clock seems to be an hour ahead: DYNMARK_TIMEZONE?"
+    said_so = "the gateway's clock seems to be an hour ahead"
     for key, one in enumerate(made, start=1):
         keep(database, said(at=start + 10 + HOUR), message_id=one, now=seconds(start + 20))
         work_off(database, start + 30)
         ready: Any = client_of(app).get("/readyz").json
-        assert (said_so in ready["degraded"]) is (key == len(made))
+        told = [
+            each for each in ready["degraded"] if each.startswith(f"{said_so}: see its setting: DYNMARK_TIMEZONE is")
+        ]
+        assert len(told) == (key == len(made))
+        ready = app.test_client().get("/readyz").json
+        assert (f"{said_so}: DYNMARK_TIMEZONE?" in ready["degraded"]) is (key == len(made))
     explained: Any = client_of(app).get(f"/v1/messages/{ids.public('msg', made[0])}/explain").json
-    assert explained["because"].endswith(f"Of its times: {said_so}")
+    assert explained["because"].endswith(f"Of its times: {said_so}: DYNMARK_TIMEZONE?")

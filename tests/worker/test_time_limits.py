@@ -9,14 +9,18 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from receiptsvc.cli.terminal.databases import opened
 from receiptsvc.domain.errors import LockTimeout, StatementTimeout, StorageUnavailable
+from receiptsvc.domain.inbox import Channel
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Message
 from receiptsvc.store.core.time_limits import TimeLimits
+from receiptsvc.store.inbox import parking
 from receiptsvc.worker import match_context, receipt_processor
 from receiptsvc.worker.pending_queue import PendingQueue
+from tests.support.callers import make_settings
 from tests.support.rows import accept, keep, message, read_inbox
-from tests.support.work import assert_sound, outcomes, said, work
+from tests.support.work import assert_sound, outcome, outcomes, said, work
 
 SHORT = TimeLimits(lock=0.1, statement=1.5, idle=20)
 
@@ -45,6 +49,15 @@ def test_the_limits_hold_for_one_transaction_and_leave_nothing_behind(impatient:
         assert session.scalar(text("SHOW transaction_read_only")) == "on"
     with impatient.glance() as connection:
         assert connection.execute(shown).one() == ("0", "0"), "as a pooler would give it to the next client"
+
+
+def test_a_command_that_writes_does_not_stand_still_for_long_with_what_it_holds(postgresql_url: str) -> None:
+    settings = make_settings(DATABASE_URL=postgresql_url)
+    shown = text("SHOW idle_in_transaction_session_timeout")
+    with opened(settings, is_written=True) as database, database.transaction() as session:
+        assert session.scalar(shown) == "15s"
+    with opened(settings) as database, database.reading() as session:
+        assert session.scalar(shown) == "10min", "it may be looked at"
 
 
 def test_each_limit_ends_what_it_is_for(impatient: Database, postgresql_database: Database) -> None:
@@ -85,6 +98,34 @@ def test_a_locked_message_holds_up_only_its_own_receipt(impatient: Database, pos
     work(impatient, 15)
     assert outcomes(impatient, kept) == ["applied"] * 3
     assert_sound(impatient, applied=3)
+
+
+def test_locks_hold_up_only_the_receipts_that_want_them_however_many(
+    impatient: Database, postgresql_database: Database
+) -> None:
+    made, kept = received(postgresql_database, 60)
+    crowd = [keep(postgresql_database, said(str(n), to=None), message_id=made[7]) for n in range(40)]
+    unknown = keep(postgresql_database, said() + "&transactionid=4711", channel=Channel.ACCOUNT)
+    locked = {kept[7], kept[31]}
+    began = time.monotonic()
+    with postgresql_database.transaction() as other:
+        other.execute(select(Message.id).where(Message.id.in_([made[7], made[31]])).with_for_update())
+        parking.lock(other, {"4711"}, set())
+        queue = PendingQueue()
+        for _ in range(3):
+            work(impatient, 10, queue=queue)
+        took = time.monotonic() - began
+        assert [
+            one for one, said_of_it in zip(kept, outcomes(impatient, kept), strict=True) if said_of_it == "pending"
+        ] == [one for one in kept if one in locked]
+        assert set(outcomes(impatient, [*crowd, unknown])) == {"pending"}
+    assert took < 10, "it waited for each"
+    for _ in range(3):
+        work(impatient, 15, queue=queue)
+    assert outcomes(impatient, [*kept, *crowd]).count("pending") == 0
+    assert outcome(impatient, unknown) == "unmatched"
+    assert {read_inbox(impatient, one).tries for one in [*kept, *crowd, unknown]} == {0}
+    assert_sound(impatient)
 
 
 def test_what_holds_up_everything_is_waited_for(impatient: Database, postgresql_url: str) -> None:

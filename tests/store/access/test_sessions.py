@@ -36,6 +36,21 @@ def test_only_its_secret_opens_a_session(database: Database) -> None:
     assert row.who == "key ops"
 
 
+def test_a_secret_tells_whose_it_is_and_nobody_s_name(database: Database) -> None:
+    with database.transaction() as session:
+        secrets = [sessions.begin(session, who, T0)[0] for who in (Who(name="anna"), Who(name="anna"), Who(name="ben"))]
+        by_key, _ = sessions.begin(session, Who(name="anna", key_secret="x" * 16), T0)
+    first, second, other = secrets
+    assert sessions.tag_of(first) == sessions.tag_of(second)
+    assert len({sessions.tag_of(each) for each in (first, other, by_key)}) == 3
+    assert not [each for each in secrets if "anna" in each or "ben" in each]
+
+
+def test_a_secret_of_an_earlier_release_tells_which_session_it_opens() -> None:
+    assert sessions.tag_of("a" * 43) == sessions.tag_of("a" * 43) != sessions.tag_of("b" * 43)
+    assert "aaa" not in sessions.tag_of("a" * 43)
+
+
 def test_a_session_ends_after_an_hour_without_use(database: Database) -> None:
     secret = begin(database)
     assert is_open(database, secret, T0 + timedelta(minutes=59))

@@ -43,3 +43,10 @@ def test_sqlite_says_when_another_connection_has_committed(sqlite_url: str) -> N
     assert database.sqlite_version() != second, "by another connection of its own, too"
     for each in (database, other):
         each.close()
+
+
+def test_no_command_can_hold_up_the_counters_of_a_process_that_keeps_callbacks(sqlite_url: str) -> None:
+    web, commands = ([Database(sqlite_url, keeps_callbacks=keeps) for _ in range(50)] for keeps in (True, False))
+    assert {each.slot for each in web}.isdisjoint(each.slot for each in commands)
+    for each in (*web, *commands):
+        each.close()

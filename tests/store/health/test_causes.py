@@ -17,7 +17,7 @@ from receiptsvc.domain.problems import OF_A_HOST, OTHERS, Kind
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database, plain_url
 from receiptsvc.store.core.models import Message, OutcomeRow, PendingRow
-from receiptsvc.store.health import causes, heartbeats, service_state
+from receiptsvc.store.health import causes, heartbeats, minutes, service_state
 from receiptsvc.store.inbox import counters, receipts, rejected
 from receiptsvc.store.inbox.rejected import RejectedCallback
 from receiptsvc.store.outbound import call_results, send_gate
@@ -64,9 +64,9 @@ def test_no_worker_is_seen_since_the_last_one_was(database: Database) -> None:
     assert unseen.first_at == T0
     with database.transaction() as session:
         heartbeats.beat(session, "worker:here:1", T0)
-    assert see(database, seconds(14), with_worker=False) == {}
-    [unseen] = see(database, seconds(16), with_worker=False)[Kind.WORKER_UNSEEN]
-    assert (unseen.first_at, unseen.last_at) == (T0, seconds(16))
+    assert see(database, seconds(29), with_worker=False) == {}
+    [unseen] = see(database, seconds(31), with_worker=False)[Kind.WORKER_UNSEEN]
+    assert (unseen.first_at, unseen.last_at) == (T0, seconds(31))
 
 
 def test_a_gateway_that_cant_be_reached_is_one_problem_whatever_the_workers_say(database: Database) -> None:
@@ -154,6 +154,16 @@ def test_refused_callbacks_are_seen_by_the_key_that_they_claim(database: Databas
     assert see(database, seconds(3700)) == {}
 
 
+def test_misrouted_callbacks_are_seen_until_an_hour_after_the_last(database: Database) -> None:
+    for at, more in ((0, 0), (60, 2), (120, 0)):
+        with database.transaction() as session:
+            counters.add(session, {counters.MISROUTED: more})
+            minutes.keep(session, seconds(at))
+    [stray] = see(database, seconds(130))[Kind.CALLBACKS_MISROUTED]
+    assert (stray.count, stray.first_at, stray.last_at) == (2, seconds(0), seconds(60))
+    assert see(database, seconds(3660)) == {}
+
+
 def test_unmapped_receipts_are_seen_by_code_else_by_description(database: Database) -> None:
     [message_id] = accept(database)
     for at, code in enumerate(("17", "17", "4", "")):
@@ -229,7 +239,10 @@ def test_a_wrong_zone_is_seen_by_the_times_of_receipts(database: Database) -> No
         keep(database, said(to=None, at=10 - 3600), message_id=sent, now=seconds(15 + number))
     work_off(database)
     [wrong] = see(database, seconds(60))[Kind.TIMEZONE_WRONG]
-    assert wrong.detail == "the gateway's clock seems to be an hour behind"
+    assert wrong.detail is not None
+    assert wrong.detail.startswith(
+        "the gateway's clock seems to be an hour behind; DYNMARK_TIMEZONE is UTC, at UTC+00:00"
+    )
     assert (wrong.first_at, wrong.last_at) == (seconds(15), seconds(19))
 
 

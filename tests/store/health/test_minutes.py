@@ -9,7 +9,7 @@ from receiptsvc.domain.statuses import Status
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Minute
 from receiptsvc.store.health import minutes
-from receiptsvc.store.health.minutes import MINUTE, Answers, Sums
+from receiptsvc.store.health.minutes import MINUTE, Answers, Growth, Sums
 from receiptsvc.store.inbox import counters
 from tests.support import rows, stories
 from tests.support.rows import T0, seconds
@@ -55,6 +55,22 @@ def test_a_counter_grows_so_much_a_minute(database: Database) -> None:
     assert minutes.count_per_minute(before, after, counters.RECEIVED) == 3
     assert minutes.count_per_minute(before, after, counters.TAKEN) == 0
     assert minutes.count_per_minute(before, after, "never counted") == 0
+
+
+def test_the_growth_of_a_counter_is_told_with_its_time_and_fades(database: Database) -> None:
+    def growth(total: int, at: float) -> Growth | None:
+        with database.reading() as session:
+            return minutes.find_growth(session, "stray", total, seconds(at), timedelta(minutes=5))
+
+    assert growth(4, 0) is None, "since when they came, nobody knows"
+    for at, more in ((0, 0), (60, 0), (120, 3), (180, 1), (240, 0)):
+        count(database, stray=more, received=1)
+        keep(database, at)
+    assert growth(0, 250) is None
+    assert growth(4, 250) == Growth(count=4, first_at=seconds(60), last_at=seconds(180))
+    assert growth(6, 250) == Growth(count=6, first_at=seconds(60), last_at=seconds(250)), "the last minute is not over"
+    assert growth(4, 420) == Growth(count=1, first_at=seconds(120), last_at=seconds(180))
+    assert growth(4, 480) is None
 
 
 def test_messages_that_came_to_a_status_are_counted_in_the_minute_whatever_hour_their_receipt_is_of(

@@ -117,7 +117,7 @@ def test_a_condition_that_ends_is_closed_and_opens_when_it_holds_again(database:
     end(database, 20, 45, 70)
     [row] = rows_of(database, Kind.WORKER_UNSEEN)
     assert (row.state, row.last_at, row.changed_at, row.changed_by) == ("resolved", T0, seconds(70), None)
-    note(database, seconds(90), with_worker=False)
+    note(database, seconds(100), with_worker=False)
     [row] = rows_of(database, Kind.WORKER_UNSEEN)
     assert (row.state, row.first_at) == ("open", seconds(70)), "it is another time"
     assert history(database, row) == [], "nobody has said anything"
@@ -258,8 +258,30 @@ def test_what_harms_now_is_listed_first_and_what_is_acknowledged_last(database: 
     [dead] = [row for row in rows_of(database, Kind.DEAD) if row.cause == {"error": "A"}]
     change(database, dead, State.ACKNOWLEDGED)
     with database.reading() as session:
-        listed = [(row.kind, row.cause["error"]) for row in problems.list_problems(session)]
+        listed = [(row.kind, row.cause["error"]) for row in problems.list_problems(session, seconds(5))]
     assert listed == [("worker_unseen", "A"), ("dead", "B"), ("connections_exceed", "A"), ("dead", "A")]
+
+
+def test_what_has_harmed_and_does_no_more_is_listed_with_what_waits(database: Database) -> None:
+    keep_seen(database, one(Kind.CALLBACKS_REFUSED), one(Kind.NO_RECEIPTS), one(Kind.SEND_UNKNOWN))
+    with database.reading() as session:
+        listed = [[row.kind for row in problems.list_problems(session, seconds(at))] for at in (89, 90)]
+    assert listed == [
+        ["callbacks_refused", "no_receipts", "send_unknown"],
+        ["no_receipts", "callbacks_refused", "send_unknown"],
+    ]
+
+
+def test_kinds_are_seen_until_they_have_ended_whatever_people_say(database: Database) -> None:
+    keep_seen(database, one())
+    [row] = rows_of(database, Kind.DEAD)
+    change(database, row, State.RESOLVED)
+    with database.reading() as session:
+        assert problems.find_seen(session) == {Kind.DEAD}
+    for at in (60, 105):
+        keep_seen(database, at=at, is_all=True)
+    with database.reading() as session:
+        assert problems.find_seen(session) == set()
 
 
 def prune(database: Database, at: float, limit: int = 10) -> int:
@@ -295,7 +317,7 @@ def test_a_kind_that_only_a_newer_release_knows_is_left_alone(database: Database
         session.execute(update(ProblemRow).values(kind="of_tomorrow"))
     keep_seen(database, at=20, is_all=True)
     with database.reading() as session:
-        assert problems.list_problems(session) == []
+        assert problems.list_problems(session, T0) == []
         assert session.scalars(select(ProblemRow.state)).all() == ["open"]
 
 

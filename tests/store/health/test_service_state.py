@@ -15,19 +15,20 @@ from receiptsvc.domain.inbox import Channel, ReceiptOutcome
 from receiptsvc.store.core.audits import Actor
 from receiptsvc.store.core.db import Database, plain_url
 from receiptsvc.store.core.models import Message
-from receiptsvc.store.health import health_log, heartbeats, service_state
+from receiptsvc.store.health import health_log, heartbeats, minutes, service_state
 from receiptsvc.store.health.health_log import HealthLog
 from receiptsvc.store.health.service_state import Finding
 from receiptsvc.store.inbox import counters, receipts, rejected
 from receiptsvc.store.inbox.rejected import RejectedCallback
 from receiptsvc.store.outbound import send_gate
 from tests.support.processes import until
-from tests.support.rows import T0, accept, arrival, insert_arrivals, keep, message
+from tests.support.rows import T0, accept, arrival, insert_arrivals, keep, message, seconds
 from tests.support.work import work
 
 _AS_WITH_MORE_ROWS = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"
 MINUTE = timedelta(minutes=1)
 KEYS = ": see `python -m receiptsvc callback-keys`"
+ROUTES = ': see "Callbacks apart from the API" in docs/operations.md'
 
 
 def findings(database: Database, now: datetime = T0) -> dict[str, str]:
@@ -45,6 +46,18 @@ def submit(database: Database, **values: Any) -> None:
 
 def test_of_an_empty_service_nothing_is_said(database: Database) -> None:
     assert findings(database) == {}
+
+
+def test_misrouted_callbacks_are_told_for_an_hour(database: Database) -> None:
+    with database.transaction() as session:
+        minutes.keep(session, T0)
+        counters.add(session, {counters.MISROUTED: 2})
+    said = f"misrouted: 2 callbacks since {T0:%Y-%m-%dT%H:%M:%S}Z, kept by processes with WEB_ROLE=api{ROUTES}"
+    assert findings(database, T0 + MINUTE) == {"callbacks_misrouted": said}
+    with database.transaction() as session:
+        minutes.keep(session, T0 + MINUTE)
+    assert findings(database, T0 + 60 * MINUTE) == {"callbacks_misrouted": said}
+    assert findings(database, T0 + 61 * MINUTE) == {}
 
 
 def test_a_receipt_that_is_not_worked_on_is_late_after_a_minute(database: Database) -> None:
@@ -78,7 +91,7 @@ def test_no_receipt_for_half_an_hour_is_told_while_messages_wait_for_theirs(data
         insert_arrivals(session, [arrival("content=Hi", channel=Channel.INBOUND, now=T0 - MINUTE)])
         insert_arrivals(session, [arrival("statusid=1", now=at), arrival("statusid=1", now=at)])
     assert "no_receipts" not in findings(database, T0 + 80 * MINUTE), "one came after the message"
-    since = f"since {at:%Y-%m-%d %H:%M:%S}Z"
+    since = f"since {at:%Y-%m-%dT%H:%M:%S}Z"
     assert since in findings(database, T0 + 91 * MINUTE)["no_receipts"], "the scheduled one waits too"
 
 
@@ -96,6 +109,9 @@ def test_callbacks_with_a_key_that_is_not_listed_are_told_for_an_hour(database: 
     with database.transaction() as session:
         rejected.add(session, [refused("k1", T0), refused(None, T0), refused("old", T0), refused("old", T0)])
     text = f"callbacks are refused for a key that is not listed: old (2) in the last hour{KEYS}"
+    assert findings(database, T0 + MINUTE) == {"callbacks_refused": text}
+    stopped = "the last one at 2026-01-05T12:00:00Z, none since"
+    text = f"callbacks were refused for a key that is not listed: old (2) in the last hour, {stopped}{KEYS}"
     assert findings(database, T0 + 59 * MINUTE) == {"callbacks_refused": text}
     assert findings(database, T0 + 60 * MINUTE) == {}
 
@@ -126,7 +142,7 @@ def test_what_workers_find_of_the_gateway_is_told_once_since_the_first_of_them(d
             heartbeats.beat(session, f"worker:{number}", T0, gateway_fault="no connection", gateway_fault_at=at)
         heartbeats.beat(session, "worker:3", T0)
         heartbeats.beat(session, "worker:gone", T0 - MINUTE, gateway_fault="a page", gateway_fault_at=T0)
-    text = f"calls to the gateway fail since {T0 - MINUTE:%Y-%m-%d %H:%M:%S}Z: no connection"
+    text = f"calls to the gateway fail since {T0 - MINUTE:%Y-%m-%dT%H:%M:%S}Z: no connection"
     assert findings(database) == {"gateway_amiss": text}
     with database.transaction() as session:
         for number in range(2):
@@ -135,6 +151,22 @@ def test_what_workers_find_of_the_gateway_is_told_once_since_the_first_of_them(d
     with database.glance() as connection:
         assert heartbeats.is_any_alive(connection, "worker", T0)
         assert not heartbeats.is_any_alive(connection, "worker", T0 + MINUTE)
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_a_worker_that_is_restarted_is_not_missing(database: Database, has_ended: bool) -> None:
+    def is_missing(at: float, **options: Any) -> bool:
+        with database.reading() as session:
+            return service_state.read(session, seconds(at), listed_kids=(), **options).workers.is_missing
+
+    assert is_missing(0), "there never was one"
+    with database.transaction() as session:
+        heartbeats.beat(session, "worker:here:1", T0)
+        if has_ended:
+            heartbeats.deregister(session, "worker:here:1", T0)
+    assert [is_missing(at) for at in (0, 29, 30)] == [False, False, True]
+    assert not is_missing(60, answers_since=seconds(31)), "the database stood still: no worker could report"
+    assert is_missing(61, answers_since=seconds(31))
 
 
 def test_each_look_reads_a_few_rows_however_many_there_are(postgresql_url: str, postgresql_database: Database) -> None:
@@ -202,4 +234,7 @@ def test_a_web_process_says_that_no_worker_is_at_work_and_why_it_can_not_look(
         with database.transaction() as session:
             heartbeats.beat(session, "worker:1", database.clock.now())
         until("it is over", lambda: said()[3:] == ["health.recovered"])
+        with database.transaction() as session:
+            heartbeats.deregister(session, "worker:1", database.clock.now() - heartbeats.MISSING_AFTER)
+        until("it has been away for longer than a restart takes", lambda: said()[4:] == ["health.degraded"])
     away.close()

@@ -196,6 +196,8 @@ def test_a_message_that_is_not_the_fold_of_its_reports_is_a_fault(
         ("last_from_recipient", True, True, "12:00:00+00:00, the last word theirs"),
         ("last_at", seconds(3600), False, "to 2026-01-05T13:00:00+00:00"),
         ("first_at", seconds(-3600), True, "2026-01-05T11:00:00+00:00 to"),
+        ("messages", 2, True, "2 messages, 0 replies"),
+        ("replies", 0, False, "1 messages, 0 replies"),
     ],
 )
 def test_a_wrong_activity_row_is_a_fault_and_is_repaired(
@@ -233,9 +235,13 @@ def test_a_missing_activity_row_is_a_fault_and_is_repaired(store: Store) -> None
         assert (row.first_at, row.last_at, row.last_from_recipient) == (T0, seconds(60), False)
 
 
-def test_activity_during_a_repair_is_not_lost(postgresql_database: Database) -> None:
+@pytest.mark.parametrize("is_missing", [False, True])
+def test_activity_during_a_repair_is_not_lost(postgresql_database: Database, *, is_missing: bool) -> None:
     rows.accept(postgresql_database, rows.message())
     conversation = rows.message().conversation_id
+    if is_missing:
+        with postgresql_database.transaction() as session:
+            session.execute(delete(ConversationActivity))
     with postgresql_database.transaction() as session:
         activity.repair(session, [conversation])
         made = rows.message()

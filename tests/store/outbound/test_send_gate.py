@@ -89,3 +89,9 @@ def test_a_rate_holds_whoever_sends(database: Database, per_second: float, first
         sent += most
         at += 0.125
     assert min(60 * per_second, 480 * 250) - 1 <= sent <= first + 60 * per_second
+
+
+def test_a_rate_that_a_wrong_clock_has_used_up_holds_nothing(database: Database) -> None:
+    with database.transaction() as session:
+        send_gate.spend(session, seconds(3600), 1, 10.0)
+    assert allow(database, 0, per_second=10.0).most == 10

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import event
 
 from receiptsvc.domain.statuses import Report, Source, Status
 from receiptsvc.store.core.db import Database
@@ -109,6 +110,48 @@ def test_a_page_ends_after_so_much_and_the_next_one_skips_and_repeats_nothing(
         after, pages = page.next, pages + 1
     assert found == wanted[::-1]
     assert pages >= len(wanted)
+
+
+def test_why_each_failed_is_told_by_the_report_that_decides(database: Database, failed: dict[str, UUID]) -> None:
+    told, refused = rows.message(ALICE), rows.message(BOB)
+    rows.accept(database, told, refused)
+    for word, seconds_later in ((Status.EXPIRED, 20), (Status.UNDELIVERED, 30), (Status.UNDELIVERED, 40)):
+        receipt_id = rows.keep(database, "statusid=1", message_id=told.id, now=seconds(seconds_later))
+        stories.report(
+            database,
+            told.id,
+            word,
+            seconds(seconds_later),
+            seconds(10 + seconds_later if seconds_later < 40 else 11),
+            description=f"Absent {seconds_later}",
+            receipt_id=receipt_id,
+        )
+    step = transitions.NewTransition(
+        report=transitions.own_report(Status.FAILED, seconds(5)), rule="the gateway refused it", reason="12: bad number"
+    )
+    with database.transaction() as session:
+        transitions.record(session, transitions.lock_messages(session, [refused.id]), [(refused.id, step)], seconds(5))
+    with database.reading() as session:
+        found = failed_messages.find_failures(session, [*failed.values(), told.id, refused.id])
+        assert failed_messages.find_failures(session, []) == {}
+    assert found == {
+        failed["absent"]: ("unreachable", "6", "Absent subscriber"),
+        failed["barred"]: ("blocked", "9", "Call barred"),
+        failed["silent"]: ("unsaid", None, None),
+        told.id: ("unreachable", "1", "Absent 30"),
+        refused.id: ("refused", None, "12: bad number"),
+    }
+
+
+def test_why_many_failed_takes_as_many_statements_as_why_one_did(database: Database, failed: dict[str, UUID]) -> None:
+    def count(message_ids: list[UUID]) -> int:
+        ran: list[str] = []
+        with database.reading() as session:
+            event.listen(session.connection(), "before_cursor_execute", lambda *given: ran.append(given[2]))
+            assert len(failed_messages.find_failures(session, message_ids)) == len(message_ids)
+        return len(ran)
+
+    assert count([failed["absent"], failed["barred"], failed["silent"]]) == count([failed["absent"]]) == 2
 
 
 def test_what_the_gateway_wrote_with_each_code_is_told(database: Database, failed: dict[str, UUID]) -> None:

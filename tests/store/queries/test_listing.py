@@ -179,8 +179,8 @@ def list_conversations(database: Database, limit: int = 2) -> list[tuple[str | N
         if after is None:
             return [
                 (
-                    glimpse.sample.client_ref if glimpse.sample else None,
-                    glimpse.row.last_from_recipient,
+                    glimpse.client_ref,
+                    glimpse.last_from_recipient,
                     dict(glimpse.statuses) if glimpse.statuses is not None else None,
                 )
                 for glimpse in found
@@ -205,6 +205,11 @@ def test_conversations_are_listed_by_last_activity(database: Database) -> None:
     ]  # fmt: skip
     rows.accept(database, rows.message(client_ref="theirs"), now=seconds(50))
     assert list_conversations(database)[0] == ("theirs", False, {"accepted": 1})
+    with database.reading() as session:
+        counted = lookup.list_conversations(session, limit=9).items
+    assert {each.client_ref: (each.messages, each.replies) for each in counted} == {
+        "theirs": (1, 1), "a": (2, 1), "c": (11, 1), "b": (1, 0),
+    }  # fmt: skip
 
 
 def test_a_conversation_has_its_activity(database: Database) -> None:
@@ -235,7 +240,7 @@ def test_a_large_conversation_goes_message_by_message_and_is_counted_in_part(dat
     assert found is not None
     assert found.is_large
     assert found.summary == lookup.Summary(
-        messages=51, statuses={"accepted": 50, "delivered": 1}, conflicts=0, replies=1, is_bounded=True
+        messages=count, statuses={"accepted": 50, "delivered": 1}, conflicts=0, replies=1, is_bounded=True
     )
     entries: list[timeline.TimelineRow] = []
     after: timeline.TimelineCursor | None = None

@@ -145,6 +145,25 @@ def test_the_export_has_all_its_messages_and_is_on_record(
     assert "key opser export" in reader.open(reader.path).text
 
 
+def test_a_list_by_how_clientrefs_begin_is_exported_at_once(
+    browser: FlaskClient, reader: Reader, caller: FlaskClient, database: Database
+) -> None:
+    sent = send(caller, NUMBERS, "monday-news", clientRef="spring/1")
+    send(caller, NUMBERS, "tuesday-news", clientRef="autumn/1")
+    assert "As CSV, with numbers and texts" not in reader.open("/ops/messages").text
+    reader.post("/ops/messages", clientRef="spring/", status="accepted")
+    other = reader.path
+    reader.open("/ops").submit("Search", q="spring/")
+    assert "As CSV, with numbers and texts" in reader.text
+    answer = browser.post(f"{reader.path}/export")
+    lines = list(csv.DictReader(StringIO(answer.get_data(as_text=True).removeprefix("\ufeff"))))
+    assert sorted(line["id"] for line in lines) == sorted(sent)
+    with database.reading() as session:
+        [audit] = session.scalars(select(Audit).where(Audit.action == "export"))
+    assert (audit.actor, audit.subject) == ("key opser", reader.path.rpartition("/")[2])
+    assert browser.post(f"{other}/export").status_code == 404
+
+
 def test_it_says_when_it_was_accepted_and_last_changed(reader: Reader, database: Database) -> None:
     first, last = rows.message(client_ref="spring/1"), rows.message(client_ref="spring/2")
     rows.accept(database, first, now=seconds(1))

@@ -85,6 +85,13 @@ def test_codes_that_nobody_named_come_first_and_each_says_what_it_means_and_why(
     assert "recorded as unmapped and would be read today" not in reader.text
 
 
+def test_times_are_as_on_all_pages_and_the_exact_ones_stand_in_them(reader: Reader, database: Database) -> None:
+    receive(database, [("77", "Foo")])
+    line = html.document_fromstring(reader.open("/ops/codes").source).xpath("//tbody/tr")[0]
+    for time in line.iter("time"):
+        assert (time.text, time.get("title")) == ("05 Jan 2026 12:00:00 UTC", "2026-01-05 12:00:00.000 UTC")
+
+
 def test_a_code_that_the_setting_names_says_so_and_that_rebuild_is_due(database: Database) -> None:
     receive(database, [("77", "Foo"), ("77", "Bar"), ("1", "Delivered")])
     reader = with_setting(database, '{"77": "rejected"}').open("/ops/codes")

@@ -100,8 +100,9 @@ def test_the_server_tells_who_has_signed_in_by_the_first_cookie_of_its_name_alon
         cookies.write(response, settings, "secret", T0)
     cookie = response.headers["Set-Cookie"].partition(";")[0]
     name = cookies.name(settings)
-    assert cookies.has_signed_in(settings, f"other=1; {cookie}; more=2", T0 + sessions.LASTS)
-    assert not cookies.has_signed_in(settings, cookie, T0 + sessions.LASTS + timedelta(seconds=1))
-    assert not cookies.has_signed_in(settings, f"{name}=a.1.b; {cookie}", T0)
-    assert not cookies.has_signed_in(settings, cookie[:-1], T0)
-    assert not cookies.has_signed_in(settings, f"{name}=secret.999999999999.\xff", T0)
+    whose = sessions.tag_of("secret")
+    assert cookies.find_person(settings, f"other=1; {cookie}; more=2", T0 + sessions.LASTS) == whose
+    assert cookies.find_person(settings, cookie, T0 + sessions.LASTS + timedelta(seconds=1)) is None
+    assert cookies.find_person(settings, f"{name}=a.1.b; {cookie}", T0) is None
+    assert cookies.find_person(settings, cookie[:-1], T0) is None
+    assert cookies.find_person(settings, f"{name}=secret.999999999999.\xff", T0) is None

@@ -1,19 +1,25 @@
 """While the database is away, whoever was signed in a short time ago sees what the process knows. Nothing else opens."""
 
+import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic, time
 
 import pytest
 from flask.testing import FlaskClient
 
+from receiptsvc.store.access import searches, sessions
 from receiptsvc.store.core.db import Database
 from receiptsvc.web.app import create_app
-from receiptsvc.web.http import context
+from receiptsvc.web.http import context, deadlines
+from receiptsvc.web.ops.pages import PanelLate
 from tests.support.callers import SECRETS, make_settings
+from tests.support.processes import until
 from tests.web.ops.conftest import OWN
 
 AWAY = "postgresql+psycopg://user:hunter2hunter2@127.0.0.1:1/name"
-HEADING = "The database does not answer"
+HEADING = "No database"
 
 
 @pytest.fixture
@@ -41,7 +47,7 @@ def stranded(browser: FlaskClient, database: Database, away: Database, tmp_path:
 def later(client: FlaskClient, seconds: float) -> None:
     """Let time go by for a process, by its database's clock."""
     with client.application.app_context():
-        context.database().clock._ahead_seconds = -seconds  # noqa: SLF001 - there is no other way to set it
+        context.database().clock.measured(monotonic(), time() + seconds)
 
 
 @pytest.mark.parametrize("path", ["/ops", "/ops/sessions", "/ops/messages/msg_1", "/ops/search/srch_1"])
@@ -60,6 +66,9 @@ def test_it_holds_for_a_quarter_of_an_hour(stranded: FlaskClient) -> None:
     later(stranded, 16 * 60)
     page = stranded.get("/ops")
     assert (page.status_code, "Signing in has to wait" in page.text) == (503, True)
+    assert page.headers["Refresh"] == "5"
+    assert "Try again</a>" in page.text
+    assert "<input" not in page.text, "what is typed would be lost"
     assert "Spool" not in page.text
     assert "127.0.0.1" not in page.text, "who asks is not known"
 
@@ -78,10 +87,80 @@ def test_nothing_can_be_done_and_nothing_is_said_to_be(stranded: FlaskClient, br
     assert browser.get("/ops").status_code == 200, "the session is open"
 
 
+def test_it_asks_again_by_itself_and_says_since_when(stranded: FlaskClient) -> None:
+    page = stranded.get("/ops/sessions")
+    assert page.headers["Refresh"] == "5"
+    assert "This process has had no answer since" in page.text
+    assert '<a href="../ops/sessions">try again</a>' in page.text
+    since = re.findall(r'no answer since <time datetime="([^"]+)"', page.text)
+    later(stranded, 60)
+    again = stranded.get("/ops").text
+    assert re.findall(r'no answer since <time datetime="([^"]+)"', again) == since
+    assert "60 s ago" in again or "1 min ago" in again
+
+
+def test_what_was_to_be_done_is_not_asked_for_again(stranded: FlaskClient) -> None:
+    page = stranded.post("/ops/sending/pause", data={"reason": "wrong texts"})
+    assert page.status_code == 503
+    assert "Refresh" not in page.headers
+    assert "What you asked for may have been done or not." in page.text
+    assert '<a href="../../ops">start page</a>' in page.text
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("/ops/search", {"q": "order/7"}),
+        ("/ops/messages", {"clientRef": "order/7"}),
+        ("/ops/receipts", {"outcome": "dead"}),
+        ("/ops/receipts", {"action": "preview"}),
+        ("/ops/audit", {"actor": "user anna"}),
+        ("/ops/people", {"of": "msg_1"}),
+        ("/ops/cancel", {"clientRef": "order/7"}),
+        ("/ops/failures/messages", {}),
+        ("/ops/messages/msg_1", {"action": "reveal"}),
+        ("/ops/problems/prb_1", {"action": "rows"}),
+    ],
+)
+def test_what_only_looks_can_not_have_been_done(stranded: FlaskClient, path: str, form: dict[str, str]) -> None:
+    page = stranded.post(path, data=form)
+    assert (page.status_code, "may have been done" in page.text) == (503, False)
+    assert "Nothing was changed." in page.text
+    assert "Refresh" not in page.headers
+
+
+def test_what_only_looks_and_is_late_can_not_have_been_done(
+    browser: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(*_: object) -> None:
+        raise PanelLate("the database takes too long")
+
+    monkeypatch.setattr(searches, "save", late)
+    page = browser.post("/ops/search", data={"q": "order/7"})
+    assert (page.status_code, "may have been done" in page.text) == (503, False)
+    assert "The database takes too long. Nothing was changed: go back, and try again." in page.text
+
+
+def test_a_database_that_answers_others_is_slow_and_not_gone(
+    browser: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(deadlines, "SECONDS", 1.0)
+    monkeypatch.setattr(sessions, "list_open", lambda *_: over.wait(20))
+    page = browser.get("/ops/sessions")
+    over.set()
+    assert page.status_code == 503
+    assert "<h1>The database is slow</h1>" in page.text
+    assert "The database answers, but took longer than a page waits" in page.text
+    assert "no answer since" not in page.text
+    until("nothing is overdue", lambda: not deadlines._overdue)  # noqa: SLF001 - it is seen nowhere else
+
+
 def test_signing_in_says_why_it_has_to_wait(away: Database) -> None:
     client = create_app(make_settings(), away).test_client()
     page = client.post("/ops/sign-in", data={"secret": SECRETS["ops"]}, headers=OWN)
     assert (page.status_code, page.headers["Retry-After"]) == (503, "5")
+    assert "Refresh" not in page.headers
     assert "the database can&#39;t be used now (unreachable)" in page.text
     assert "Set-Cookie" not in page.headers
 

@@ -61,7 +61,8 @@ def test_the_status_comes_first_with_what_it_means_and_why(browser: FlaskClient,
     page = read(browser, deliver(database))
     assert "✓ delivered : on the handset since 05 Jan 2026 12:00:05 UTC · Reload On the handset." in page
     assert (
-        "Why: The gateway reported delivered at 05 Jan 2026 12:00:05 UTC by its own clock; that is a final word" in page
+        "Why: The gateway said: 1 · Delivered, at 05 Jan 2026 12:00:05 UTC by its own clock, which means delivered; "
+        "that is a final word" in page
     )
     assert page.index("Why:") < page.index("The way there") < page.index("Tries") < page.index("What it says")
 

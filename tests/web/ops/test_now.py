@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
@@ -16,22 +17,27 @@ from lxml import html
 from sqlalchemy import event, update
 from sqlalchemy.engine import Engine
 
+from receiptsvc import ids
 from receiptsvc.domain.errors import StorageUnavailable
 from receiptsvc.domain.messages import SendOutcome
+from receiptsvc.domain.problems import Kind, Seen, id_of
 from receiptsvc.domain.statuses import Status
 from receiptsvc.server import page_feed
 from receiptsvc.store.access import sessions
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import OpsSession
-from receiptsvc.store.health import heartbeats, last_verification, minutes
+from receiptsvc.store.health import heartbeats, last_verification, minutes, problems
+from receiptsvc.store.health.causes import Look
 from receiptsvc.store.inbox import counters
 from receiptsvc.store.messages import hourly_counts
 from receiptsvc.store.messages.hourly_counts import CountKey
 from receiptsvc.store.outbound import send_gate
 from receiptsvc.web.app import create_app
+from receiptsvc.web.http import context
 from receiptsvc.web.ops import board, numbers, pages
 from receiptsvc.web.ops.board import Board
-from tests.support import rows
+from receiptsvc.web.ops.now import prepare
+from tests.support import looks, rows
 from tests.support.callers import SECRETS, make_settings
 from tests.support.processes import until
 from tests.support.reader import Reader
@@ -119,29 +125,52 @@ def statements() -> Iterator[list[str]]:
 def test_a_new_service_tells_what_it_does_and_what_is_missing(reader: Reader) -> None:
     told = open_now(reader)
     assert reader.title == "Now · receiptsvc"
-    assert "What became of a text?" in reader.text
-    assert "This service gives texts to the gateway, and takes its receipts" in reader.text
+    said = reader.text.index("This service sends text messages (SMS) through a gateway")
+    assert said < reader.text.index("What became of a text?"), "for somebody who has never seen it"
     assert told["Receipts"] == {
         "A minute": "known in a minute",
         "Answered": "known in a minute",
         "Slowest ever": "0.0 s; 0 answers over 1 s",
         "Pending": "0 wait to be worked on",
         "Unmatched": "0 fit no message",
-        "Dead": "0 could not be worked on; 0 quarantined, 0 unmapped",
+        "Unreadable": "0 are quarantined: can’t be read, or came with a wrong key",
+        "Failed here": "0 are dead: work on it failed eight times, a person has to look",
+        "Unknown code": "0 are unmapped: nobody has said what the gateway’s code means",
         "Refused": "0 ever",
         "Spool": "none (SPOOL_DIR)",
     }
     assert told["Sending"] == {
         "A minute": "known in a minute",
         "Waiting": "0 to go out",
-        "Held by": "no worker is at work",
+        "Held up by": "no worker is at work",
         "Gateway": "not known: no worker calls it",
         "Delivered": "nothing has ended in 24 h",
         "Time to delivery": "nothing was delivered in 24 h",
     }
     assert told["Processes"]["Workers"] == told["Processes"]["Web"] == "none seen"
-    assert told["Processes"]["Last verify"] == "never ran to its end"
-    assert verdict_of(reader).startswith("Wrong: worker unseen Worker unseen. What to do")
+    assert told["Processes"]["Last verify"] == "not run yet: verify checks that no receipt was lost"
+    assert verdict_of(reader) == (
+        "Wrong: no worker is at work: receipts are kept and wait, and nothing is sent What to do about worker unseen"
+    ), "once"
+
+
+def test_the_page_is_named_in_the_navigation_and_is_where_one_is(reader: Reader) -> None:
+    for path, current in (("/ops", "Now"), ("/ops/problems", "Problems")):
+        reader.open(path)
+        nav = html.document_fromstring(reader.source).xpath("//nav[@aria-label='Pages']/a")
+        assert [each.text_content() for each in nav if each.get("aria-current") == "page"] == [current]
+    reader.follow("Now")
+    assert reader.path == "/ops"
+
+
+def test_while_a_worker_is_restarted_nothing_is_wrong(reader: Reader, database: Database) -> None:
+    beat(database, "worker:a:1")
+    with database.transaction() as session:
+        heartbeats.deregister(session, "worker:a:1", database.clock.now() - timedelta(seconds=6))
+    told = open_now(reader)
+    assert verdict_of(reader) == "Nothing is wrong."
+    assert told["Sending"]["Held up by"] == "nothing: what is due goes out"
+    assert told["Processes"]["Workers"].startswith("none just now: one was seen ")
 
 
 def test_counts_of_receipts_are_the_ledgers(reader: Reader, database: Database) -> None:
@@ -155,7 +184,9 @@ def test_counts_of_receipts_are_the_ledgers(reader: Reader, database: Database) 
     told = open_now(reader)["Receipts"]
     assert told["Pending"] in {f"2 wait to be worked on, the oldest for {seconds} s" for seconds in range(95, 120)}
     assert told["Unmatched"] == "1,234 fit no message"
-    assert told["Dead"] == "3 could not be worked on; 4 quarantined, 5 unmapped"
+    assert told["Failed here"].startswith("3 are dead: ")
+    assert told["Unreadable"].startswith("4 are quarantined: ")
+    assert told["Unknown code"].startswith("5 are unmapped: ")
     assert told["Refused"] == "60 ever"
     assert told["Slowest ever"] == "2.3 s; 1 answer over 1 s"
 
@@ -199,15 +230,15 @@ def test_delivery_is_that_of_the_last_24_hours(reader: Reader, database: Databas
 def test_what_holds_sending_is_told_with_who_did_it(reader: Reader, database: Database) -> None:
     beat(database, "worker:a:1")
     rows.accept(database, now=database.clock.now() - timedelta(minutes=4))
-    assert open_now(reader)["Sending"]["Held by"] == "nothing"
+    assert open_now(reader)["Sending"]["Held up by"] == "nothing: what is due goes out"
     with database.transaction() as session:
         at = database.clock.now()
         send_gate.record_outcome(session, {SendOutcome.ACCOUNT_REFUSED}, at, was_probe=False)
         send_gate.pause(session, "user anna", "wrong text to 447700900123", at)
     told = open_now(reader)["Sending"]
-    assert told["Held by"].startswith("a pause of user anna since ")
-    assert "wrong text to" in told["Held by"]
-    assert "refuses our credentials since" in told["Held by"]
+    assert told["Held up by"].startswith("a pause of user anna since ")
+    assert "wrong text to" in told["Held up by"]
+    assert "refuses our credentials since" in told["Held up by"]
     assert "447700900123" not in reader.source
     assert told["Waiting"] == "1 to go out, the first for 4 min"
 
@@ -216,7 +247,7 @@ def test_a_service_without_an_account_says_so(database: Database) -> None:
     client = create_app(make_settings(DYNMARK_USERNAME="", DYNMARK_PASSWORD=""), database).test_client()
     client.environ_base["HTTP_SEC_FETCH_SITE"] = OWN["Sec-Fetch-Site"]
     client.post("/ops/sign-in", data={"secret": SECRETS["ops"]})
-    assert "no account of the gateway is set" in open_now(Reader(client))["Sending"]["Held by"]
+    assert "no account of the gateway is set" in open_now(Reader(client))["Sending"]["Held up by"]
 
 
 def test_faults_of_the_gateway_are_told_as_the_workers_found_them(reader: Reader, database: Database) -> None:
@@ -262,6 +293,49 @@ def test_one_line_says_whether_something_is_wrong_with_a_way_to_it(reader: Reade
     assert reader.path == "/ops/receipts"
 
 
+def test_a_pause_is_told_at_once_and_is_wrong_once_it_is_a_problem(reader: Reader, database: Database) -> None:
+    beat(database, "worker:a:1")
+    for ago, line in (
+        (59, "Nothing is wrong, but sending is paused by user anna."),
+        (60, "Wrong: sending is paused by user anna"),
+    ):
+        at = database.clock.now() - ago * MINUTE
+        with database.transaction() as session:
+            send_gate.resume(session, "user anna", None, at)
+            send_gate.pause(session, "user anna", "wrong texts", at)
+        reader.open("/ops")
+        assert verdict_of(reader).startswith(line)
+        assert "notice bad" not in reader.source.partition('id="live"')[0].partition('id="verdict"')[2]
+        looks.note(database, database.clock.now())
+        listed = [row for row in reader.open("/ops/problems").rows() if "paused" in row]
+        assert bool(listed) is line.startswith("Wrong")
+    reader.open("/ops").follow("What holds it up about sending paused")
+    assert reader.path == "/ops/sending"
+
+
+def test_what_is_wrong_leads_to_its_own_problem_once_a_look_has_kept_it(reader: Reader, database: Database) -> None:
+    way = "What to do about worker unseen"
+    reader.open("/ops")
+    assert reader.links()[way].endswith("ops/problems")
+    looks.note(database, database.clock.now(), with_worker=False)
+    reader.open("/ops").follow(way)
+    assert reader.path == f"/ops/problems/{ids.public('prb', id_of(Kind.WORKER_UNSEEN, {}))}"
+    assert "No worker is at work" in reader.text
+
+
+def test_what_is_wrong_in_several_ways_leads_to_all_of_them(reader: Reader, database: Database) -> None:
+    beat(database, "worker:a:1")
+    count(database, unmapped=2)
+    both = [
+        Seen(kind=Kind.UNMAPPED, cause={"code": code}, first_at=rows.T0, last_at=rows.T0, count=1)
+        for code in ("1", "2")
+    ]
+    with database.transaction() as session:
+        problems.note(session, Look(at=rows.T0, seen=both))
+    reader.open("/ops").follow("What to do about receipts unmapped")
+    assert reader.path == "/ops/problems"
+
+
 def test_the_charts_have_what_was_counted_and_the_last_minutes_changes(reader: Reader, database: Database) -> None:
     at = database.clock.now()
     minute = minutes.minute_of(at)
@@ -287,6 +361,8 @@ def test_the_charts_have_what_was_counted_and_the_last_minutes_changes(reader: R
     drawn = {each.get("fill") for each in page.get_element_by_id("charts").iter("path")} - {None}
     assert drawn == {"url(#fill-delivered)", "url(#fill-undelivered)", "url(#fill-failed)", "url(#fill-submitted)"}
     assert {each.get("id") for each in page.iter("pattern")} == {f"fill-{status}" for status in Status}
+    textures = [[path.get("d") for path in each.iter("path")] for each in page.iter("pattern")]
+    assert all(textures.count(each) == 1 for each in textures), "each can be told without its colour"
 
 
 def test_a_page_that_is_opened_again_asks_only_who_looks(browser: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,6 +428,51 @@ def test_one_reading_at_a_time_whoever_asks(own_board: Board, monkeypatch: pytes
     assert own_board.look().numbers is not None
 
 
+def test_a_page_that_opens_before_the_first_reading_says_that_it_is_under_way(
+    own_board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end, may_add_up = threading.Event(), threading.Event()
+    real, real_day = numbers.read_numbers, numbers.read_day
+
+    def read(*arguments: Any) -> Any:
+        may_end.wait(20)
+        return real(*arguments)
+
+    def read_day(*arguments: Any) -> Any:
+        may_add_up.wait(20)
+        return real_day(*arguments)
+
+    monkeypatch.setattr(numbers, "read_numbers", read)
+    monkeypatch.setattr(numbers, "read_day", read_day)
+    monkeypatch.setattr(board, "PATIENCE_SECONDS", 0.01)
+    _, parts = own_board.show()
+    assert "The numbers are being read" in parts["numbers"].text
+    may_end.set()
+    until("the numbers are there", lambda: "to be worked on" in own_board.show()[1]["numbers"].text)
+    parts = own_board.show()[1]
+    assert "Time to delivery</dt><dd>not added up yet" in parts["numbers"].text
+    assert "The charts are being added up" in parts["charts"].text
+    may_add_up.set()
+    until("the charts are there", lambda: "The last hour, by minute" in own_board.show()[1]["charts"].text)
+
+
+def test_a_page_is_ready_before_somebody_opens_it(browser: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board, "PATIENCE_SECONDS", 20.0)
+    prepare(browser.application)
+    monkeypatch.setattr(board, "FRESH_SECONDS", 3600.0)
+    assert "to be worked on" in browser.get("/ops").text
+
+
+def test_a_page_that_opens_between_the_reading_and_its_drawing_has_all_its_parts(
+    browser: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board, "PATIENCE_SECONDS", 0.0)
+    new = Board(browser.application)
+    new._read_at = monotonic()  # noqa: SLF001 - as it is in between
+    _, parts = new.show()
+    assert {"verdict", "numbers", "charts"} <= set(parts)
+
+
 def tick_of(made: page_feed.Made) -> Any:
     return json.loads(made.parts["tick"].text)
 
@@ -379,6 +500,45 @@ def test_while_the_database_is_away_the_last_numbers_stay_and_say_so(
         assert list(own_board.make(who).open_sessions) == []
     assert [record.getMessage() for record in caplog.records].count("ops.page_not_read") == 1
     assert tick_of(own_board.make(who))["isLive"] is True
+
+
+def test_what_the_process_knew_before_its_first_reading_is_shown_with_its_age(
+    own_board: Board, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> None:
+        raise StorageUnavailable("nothing listens there", "unreachable")
+
+    with own_board._app.app_context():  # noqa: SLF001 - it is the application that is tested
+        own_board._snapshot = board.Snapshot()  # noqa: SLF001 - as in a process whose page nobody has opened
+        context.readiness().last_look = None
+        with monkeypatch.context() as gone:
+            gone.setattr(pages, "reading", away)
+            parts = own_board.make(()).parts
+            assert "Not read now" not in parts["verdict"].text, "nothing is known"
+            count(database, unmatched=1_234)
+            with database.reading() as session:
+                readiness = context.readiness()
+                readiness.judge(readiness.read(session, database.clock.now() - 2 * MINUTE))
+            made = own_board.make(())
+    assert "Wrong: nothing listens there (and" in made.parts["verdict"].text
+    assert "Receipts need a person: 1234 unmatched" in made.parts["verdict"].text
+    assert "Not read now: this is what was known at" in made.parts["verdict"].text
+    assert "2 min ago" in made.parts["verdict"].text
+    assert "Receipts that are unmatched now</dt><dd>1234" in made.parts["numbers"].text
+    assert tick_of(made)["isLive"] is False
+
+
+def test_a_reading_that_is_only_late_is_slow_and_not_without_an_answer(
+    own_board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_board.make(())
+    with monkeypatch.context() as slow:
+        slow.setattr(board, "NOT_LIVE_AFTER", timedelta())
+        slow.setattr(numbers, "read_numbers", late)
+        made = own_board.make(())
+    assert "the database takes too long" in made.parts["verdict"].text
+    assert "answers too slowly" in made.parts["numbers"].text
+    assert "does not answer" not in made.parts["numbers"].text
 
 
 def test_a_database_that_says_nothing_is_told_from_one_that_is_quick(

@@ -1,24 +1,31 @@
 """What holds for every page of /ops."""
 
+import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from flask import render_template_string
 from flask.testing import FlaskClient
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from receiptsvc.domain.errors import Refused, StatementTimeout
 from receiptsvc.store.access import sessions
 from receiptsvc.store.core import time_limits
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.time_limits import TimeLimits
+from receiptsvc.store.health import heartbeats
+from receiptsvc.store.queries.statistics import TooManyCounts
 from receiptsvc.web.app import create_app
+from receiptsvc.web.http import context
 from receiptsvc.web.http.errors import Problem
-from receiptsvc.web.ops import pages, static_files
+from receiptsvc.web.ops import display, failure_rows, pages, static_files
 from receiptsvc.web.ops.pages import PanelLate
-from tests.support.callers import ALL, bearer, make_settings
+from tests.support import rows
+from tests.support.callers import ALL, SECRETS, bearer, make_settings
 
 POLICY = {
     "default-src 'none'",
@@ -27,10 +34,54 @@ POLICY = {
     "base-uri 'none'",
     "frame-ancestors 'none'",
 }
+TEMPLATES = Path(pages.__file__).parent / "templates" / "ops"
 MAX_FIRST_LOAD = 60 * 1024
 
 ONE = text("SELECT 1")
 ENDLESS = text("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n WHERE i < 0")
+
+
+def test_the_rows_of_each_table_stack_on_a_narrow_screen() -> None:
+    for template in sorted(TEMPLATES.glob("*.html")):
+        if template.name != "chart.html":  # numbers by many statuses, which are compared along lines
+            tables = re.findall("<table[^>]*>", template.read_text())
+            assert set(tables) <= {'<table class="stacked">'}, template.name
+
+
+def test_an_address_without_a_page_says_so(browser: FlaskClient) -> None:
+    answer = browser.get("/ops/no/such/page")
+    assert answer.status_code == 404
+    assert "<title>No such page · receiptsvc</title>" in answer.text
+    assert "<h1>No such page</h1>" in answer.text
+    assert "was not done" not in answer.text
+
+
+def test_what_only_looks_like_a_time_is_text() -> None:
+    said = display.timed(
+        "at 2026-01-05T12:00:00Z: <b> 0000-00-00T00:00:00Z, ٢٠٢٦-٠١-٠٥T12:00:00Z, 2026-11-31T00:00:00Z"
+    )
+    assert said.count("<time ") == 1
+    assert said.endswith("&lt;b&gt; 0000-00-00T00:00:00Z, ٢٠٢٦-٠١-٠٥T12:00:00Z, 2026-11-31T00:00:00Z")
+
+
+def test_all_times_are_written_in_one_way() -> None:
+    for template in sorted(TEMPLATES.glob("*.html")):
+        source = template.read_text()
+        assert "strftime" not in source, template.name
+        assert "<time" not in source, template.name
+    time = (
+        '<time datetime="2026-01-05T12:00:05.000Z" title="2026-01-05 12:00:05.000 UTC">05 Jan 2026 12:00:05 UTC</time>'
+    )
+    assert display.when(rows.seconds(5)) == time
+    assert display.timed("<b> since 2026-01-05T12:00:05Z: &") == f"&lt;b&gt; since {time}: &amp;"
+
+
+def test_what_is_wrong_tells_its_times_as_all_pages_do(browser: FlaskClient, database: Database) -> None:
+    now = database.clock.now()
+    with database.transaction() as session:
+        heartbeats.beat(session, "worker:1", now, gateway_fault="no connection", gateway_fault_at=rows.seconds(5))
+    text = browser.get("/ops").text
+    assert "calls to the gateway fail since <time" in text.partition('id="numbers"')[0]
 
 
 def test_a_page_leads_to_the_sign_in_and_back(visitor: FlaskClient) -> None:
@@ -145,6 +196,50 @@ def test_a_part_that_is_late_for_want_of_a_connection_is_late(database_url: str,
     few.close()
 
 
+def test_who_has_something_long_under_way_is_told_so_and_others_are_not(browser: FlaskClient) -> None:
+    with browser.application.app_context():
+        under_way = context.long_reads()
+    choice = {"action": "preview", "which": "all", "do": "retry"}
+    for mine, status in (("key opser", 503), ("key other", 200)):
+        assert under_way.take(mine)
+        for path in ("/ops/failures", "/ops/failures.csv", "/ops/codes"):
+            assert browser.get(path).status_code == status, path
+        late = browser.post("/ops/receipts", data=choice)
+        assert late.status_code == (503 if status == 503 else 422)  # nothing is there to be chosen
+        assert ("takes too long now" in late.text) == (status == 503)
+        assert browser.post("/ops/cancel", data={"clientRef": "none"}).status_code == status
+        assert browser.get("/ops/messages").status_code == 200
+        under_way.release(mine)
+
+
+def test_a_page_opens_while_another_one_reads_much(
+    database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    single = Database(database_url, pool_size=1, busy_seconds=0.1)
+    browser = create_app(make_settings(), database, page_database=single).test_client()
+    browser.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
+    assert browser.post("/ops/sign-in", data={"secret": SECRETS["ops"]}).status_code == 303
+    reading, over = threading.Event(), threading.Event()
+
+    def read(session: Session, *_: object) -> None:
+        session.scalar(ONE)
+        reading.set()
+        over.wait(20)
+        raise TooManyCounts
+
+    monkeypatch.setattr(failure_rows, "read", read)
+    other = browser.application.test_client()
+    other.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
+    other.post("/ops/sign-in", data={"secret": SECRETS["ops"]})
+    reader = threading.Thread(target=browser.get, args=["/ops/failures"])
+    reader.start()
+    assert reading.wait(20)
+    assert other.get("/ops/messages").status_code == 200
+    over.set()
+    reader.join()
+    single.close()
+
+
 def test_a_page_that_says_nothing_for_the_audit_reveals_nothing(browser: FlaskClient) -> None:
     asked = browser.application.test_request_context("/ops/messages", method="POST", data={"action": "reveal"})
     with asked:
@@ -162,7 +257,6 @@ def test_the_web_process_loads_nothing_that_sends() -> None:
 
 def test_the_navigation_says_on_which_page_one_is(browser: FlaskClient) -> None:
     for path, words in pages.NAVIGATION:
-        page = browser.get(f"/ops/{path}").text
+        page = browser.get(f"/ops/{path}".rstrip("/")).text
         assert page.count('aria-current="page"') == 1
         assert f'aria-current="page">{words}</a>' in page
-    assert "aria-current" not in browser.get("/ops").text

@@ -7,10 +7,13 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 
 from receiptsvc import ids
+from receiptsvc.domain.statuses import Status
+from receiptsvc.store.core import audits
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.models import Audit, Reply
 from receiptsvc.store.outbound import suppressions
 from receiptsvc.store.outbound.suppressions import Pair
+from receiptsvc.store.queries import persons
 from receiptsvc.web.ops import lists
 from receiptsvc.worker.receipt_processor import process
 from tests.support import rows, stories
@@ -98,28 +101,44 @@ def test_a_national_writing_lists_the_numbers_that_may_be_meant(reader: Reader, 
 def test_a_person_is_suppressed_and_allowed_again_for_a_reason(reader: Reader, database: Database) -> None:
     open_person(reader)
     reader.submit("Suppress", originator="ACME", reason="asked by phone")
-    assert "1 sender may not write to this person" in reader.text
+    assert "acme may not write to this person." in reader.text
     assert "asked by phone" in reader.text
     with database.reading() as session:
         held = suppressions.get(session, Pair(NUMBER, "acme"))
         assert held is not None
         assert (held.created_by, held.reason) == ("key opser", "asked by phone")
     reader.submit("Lift", reason="asked for it again")
-    assert "Nothing keeps messages from this number" in reader.text
+    assert "may be written to" in reader.text
     with database.reading() as session:
-        audits = [(audit.actor, audit.action, audit.reason) for audit in session.scalars(select(Audit))]
-    assert audits[1:] == [  # after the sign-in
+        acts = [(audit.actor, audit.action, audit.reason) for audit in session.scalars(select(Audit))]
+    assert acts[1:] == [  # after the sign-in
         ("key opser", "suppressed", "asked by phone"),
         ("key opser", "allowed again", "asked for it again"),
     ]
 
 
-def test_a_suppression_of_the_accounts_own_number_needs_no_sender(reader: Reader) -> None:
-    open_person(reader).submit("Suppress", reason="asked by phone")
+def test_a_suppression_of_the_accounts_own_number_is_chosen_like_any_other(reader: Reader, database: Database) -> None:
+    open_person(reader).submit("Suppress", 422, reason="asked by phone")
+    assert "Choose for whom" in reader.text
+    with database.reading() as session:
+        assert not suppressions.read(session, recipient=NUMBER, limit=1).items
+    reader.submit("Suppress", sender="", reason="asked by phone")
     assert "for the account's own number" in reader.text
     reader.submit("Lift", reason="a slip")
-    assert "Nothing keeps messages from this number" in reader.text
+    assert "may be written to" in reader.text
     assert "key opser allowed again for the account's own number: a slip" in reader.text
+
+
+def test_those_who_wrote_to_a_person_can_be_chosen_and_are_named(reader: Reader, database: Database) -> None:
+    for number, sender in enumerate(["ACME", "Bookings", "Mayflower"]):
+        rows.accept(database, rows.message(NUMBER, originator=sender, client_ref=f"order-{number}"))
+    open_person(reader)
+    reader.submit("Suppress", sender=["acme", "mayflower"], reason="asked by phone")
+    assert "acme, mayflower may not write to this person; " in reader.text
+    assert "bookings" in reader.text.partition("this person; ")[2].partition(" may.")[0]
+    with database.reading() as session:
+        held = {each.originator for each in suppressions.read(session, recipient=NUMBER, limit=9).items}
+    assert held == {"acme", "mayflower"}
 
 
 def test_nothing_is_suppressed_or_lifted_without_a_reason(reader: Reader, database: Database) -> None:
@@ -139,13 +158,63 @@ def test_nothing_is_suppressed_or_lifted_without_a_reason(reader: Reader, databa
 def test_what_somebody_else_has_lifted_is_said(reader: Reader) -> None:
     open_person(reader).submit("Suppress", originator="ACME", reason="asked")
     page = reader.path
-    reader.post(f"{page}/allow", originator="acme", reason="again")
-    assert "Somebody else has lifted it" in reader.post(f"{page}/allow", 404, originator="acme", reason="again").text
+    reader.post(f"{page}/allow", sender="acme", reason="again")
+    assert "Somebody else has lifted it" in reader.post(f"{page}/allow", 404, sender="acme", reason="again").text
 
 
 def test_an_opt_out_that_is_only_marked_is_said(reader: Reader, database: Database) -> None:
     stories.reply(database, "b", seconds(5), sender=NUMBER, content="stop")
     assert "opted out" in open_person(reader).text
+
+
+def test_an_opt_out_that_somebody_has_lifted_counts_no_more(reader: Reader, database: Database) -> None:
+    stories.reply(database, "b", seconds(5), sender=NUMBER, content="stop")
+    open_person(reader).submit("Suppress", originator="447700900999", reason="said stop")
+    assert "may not write to this person" in reader.text
+    reader.submit("Lift", reason="asked by phone")
+    assert "may be written to" in reader.text
+    assert "opted out" not in reader.text
+    stories.reply(database, "b", seconds(10**9), sender=NUMBER, content="stop")
+    assert "opted out" in open_person(reader).text
+
+
+def test_a_list_says_when_a_message_came_to_its_status(reader: Reader, database: Database) -> None:
+    message = rows.message(NUMBER)
+    rows.accept(database, message)
+    [row] = [row for row in open_person(reader).rows() if f"To {MASKED}" in row]
+    assert row.count("2026") == 1
+    stories.report(database, message.id, Status.DELIVERED, seconds(3600))
+    [row] = [row for row in open_person(reader).rows() if f"To {MASKED}" in row]
+    assert "delivered 05 Jan 2026 13:00:00 UTC" in row
+    assert row.endswith("05 Jan 2026 12:00:00 UTC"), "when it was accepted"
+
+
+def test_it_tells_who_had_the_number_shown(reader: Reader, database: Database) -> None:
+    message = rows.message(NUMBER, client_ref="order/7")
+    rows.accept(database, message, rows.message("447700900456"))
+    stories.reply(database, "order/7", seconds(5), sender=NUMBER)
+    assert "Nobody in the last 7 days." in open_person(reader).text
+    reader.submit("Show numbers and texts")
+    assert "key opser here" in open_person(reader).text
+    name = ids.public("msg", message.id)
+    reader.open(f"/ops/messages/{name}").submit("Show numbers and texts")
+    open_person(reader).follow("clientRef order/7").submit("Show numbers and texts")
+    told = open_person(reader).text
+    assert f"key opser on {name}" in told
+    assert "key opser on cnv_" in told
+    assert "Nobody in the last 7 days." in open_person(reader, "447700900456").text
+
+
+def test_what_is_long_ago_is_left_to_the_audit(reader: Reader, database: Database) -> None:
+    with database.transaction() as session:
+        for at in (seconds(0), database.clock.now()):
+            actor = f"user {at:%Y}-{at:%m}"
+            audits.write(session, at=at, actor=actor, action="reveal", subject=persons.subject(NUMBER))
+    told = open_person(reader).text
+    assert f"user {at:%Y}-{at:%m} here" in told
+    assert "user 2026-01 here" not in told
+    assert f"the page of {MASKED}" in reader.open("/ops/audit").text
+    assert NUMBER not in reader.source
 
 
 def test_a_short_code_can_not_be_suppressed(reader: Reader, database: Database) -> None:

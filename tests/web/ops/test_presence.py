@@ -17,11 +17,12 @@ from receiptsvc.store.health import heartbeats
 from receiptsvc.store.inbox import counters
 from receiptsvc.web.ops import presence
 from receiptsvc.web.ops.presence import Presence
+from receiptsvc.web_role import WebRole
 
 
 def seen(database: Database) -> Sequence[Heartbeat]:
     with database.reading() as session:
-        return heartbeats.find_alive(session, "web", database.clock.now(), heartbeats.WEB_UNSEEN_AFTER)
+        return heartbeats.find_alive(session, heartbeats.WEB, database.clock.now())
 
 
 def answered(database: Database) -> Mapping[float, int]:
@@ -30,11 +31,11 @@ def answered(database: Database) -> Mapping[float, int]:
 
 
 def test_a_process_shows_its_release_and_is_gone_when_it_ends(database: Database) -> None:
-    process = Presence(database)
+    process = Presence(database, WebRole.API)
     process.show()
     process.show()
     [shown] = seen(database)
-    assert (shown.version, shown.process.split(":")[0]) == (__version__, "web")
+    assert (shown.version, shown.process.split(":")[:2]) == (__version__, ["web", "api"])
     process.leave()
     assert seen(database) == []
 
@@ -86,6 +87,6 @@ def test_an_outage_is_logged_once_and_the_process_shows_itself_afterwards(
 
     monkeypatch.setattr(Presence, "show", fail_twice)
     monkeypatch.setattr(presence, "_SECONDS", 0.01)
-    presence.keep_shown(database, stop)
+    presence.keep_shown(database, WebRole.ALL, stop)
     assert [record.getMessage() for record in caplog.records].count("ops.presence_not_shown") == 1
     assert seen(database) == []

@@ -1,13 +1,18 @@
 """The page of problems: what needs attention, by cause; its rows are a step away, and what people say is on record."""
 
+from datetime import timedelta
+
 import pytest
 from flask.testing import FlaskClient
 
 from receiptsvc import ids
 from receiptsvc.domain.problems import Kind, Seen, id_of
 from receiptsvc.store.core.db import Database
-from receiptsvc.store.health import problems
+from receiptsvc.store.health import heartbeats, problems
 from receiptsvc.store.health.causes import Look
+from receiptsvc.store.inbox import rejected, time_slices
+from receiptsvc.store.inbox.rejected import RejectedCallback
+from receiptsvc.web.ops import board
 from tests.support import rows
 from tests.support.looks import note
 from tests.support.reader import Reader
@@ -37,7 +42,23 @@ def late(database: Database, originator: str) -> None:
     work_off(database)
 
 
-def test_where_all_is_well_nothing_needs_attention(reader: Reader) -> None:
+def beat(database: Database) -> None:
+    with database.transaction() as session:
+        heartbeats.beat(session, "worker:here:1", database.clock.now())
+
+
+def refuse_callback(database: Database, kid: str, ago: float) -> None:
+    at = database.clock.now() - timedelta(seconds=ago)
+    refused = RejectedCallback(received_at=at, method="GET", address="/callbacks", kid=kid, query=b"")
+    with database.transaction() as session:
+        rejected.add(session, [refused])
+
+
+def test_where_all_is_well_nothing_needs_attention(
+    reader: Reader, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time_slices, "is_ready", lambda *_: True)
+    beat(database)
     assert "Nothing needs attention." in reader.open("/ops").follow("Problems").text
     assert "Nothing was resolved" in reader.follow("What was resolved").text
 
@@ -45,6 +66,7 @@ def test_where_all_is_well_nothing_needs_attention(reader: Reader) -> None:
 def test_what_harms_now_is_listed_first_with_its_way_on(reader: Reader, database: Database) -> None:
     park(database)
     note(database, seconds(60), with_worker=False)
+    beat(database)
     titles = [row for row in reader.open("/ops/problems").rows() if "time slice" not in row]
     assert "harms now No worker is at work first" in titles[0]
     assert "waits 1 receipt on the static URL unmatched first" in titles[1]
@@ -53,6 +75,34 @@ def test_what_harms_now_is_listed_first_with_its_way_on(reader: Reader, database
         assert words in reader.text, words
     assert NUMBER not in reader.source
     assert reader.title.startswith("Receipts fit no message")
+
+
+def test_what_the_first_page_says_and_no_look_has_kept_yet_is_listed_with_what_to_do(
+    reader: Reader, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board, "FRESH_SECONDS", 0.0)
+    beat(database)
+    refuse_callback(database, "old", ago=0)
+    [row] = [row for row in reader.open("/ops/problems").rows() if "time slice" not in row]
+    assert row.startswith("! harms now Callbacks are refused for a key that is not listed: old (1) in the last hour")
+    assert "seen just now: its own page follows within half a minute" in row
+    assert "What to do: List the key in CALLBACK_KEYS again" in row
+    note(database, database.clock.now())
+    [row] = [row for row in reader.open("/ops/problems").rows() if "time slice" not in row]
+    assert row.startswith("! harms now 1 callback refused for key old"), "a look has kept it"
+    reader.follow("1 callback refused for key old, which is not listed").submit("Mark as resolved")
+    assert [row for row in reader.open("/ops/problems").rows() if "efused" in row] == [], "somebody has seen to it"
+
+
+def test_what_has_stopped_says_so_and_since_when(reader: Reader, database: Database) -> None:
+    beat(database)
+    refuse_callback(database, "k1", ago=100)
+    note(database, database.clock.now())
+    title = "1 callback refused for key k1, which is listed now"
+    [row] = [row for row in reader.open("/ops/problems").rows() if title in row]
+    assert row.startswith("○ waits ")
+    assert "UTC, none since" in row
+    assert "UTC, none since" in reader.follow(title).text
 
 
 def test_somebody_works_on_it_resolves_it_and_opens_it_again_on_record(reader: Reader, database: Database) -> None:
@@ -123,6 +173,24 @@ def test_receipts_are_opened_by_what_they_have_in_common(
     assert ("the unknown code 17" in row) is ("17" in query)
     reader.submit(button)
     assert "/ops/search/srch_" in reader.path
+
+
+@pytest.mark.parametrize(
+    ("query", "has_way"), [("statusid=17&statusdescription=Foo", True), ("statusdescription=Foo", False)]
+)
+def test_an_unknown_code_leads_to_what_it_might_mean(
+    reader: Reader, database: Database, query: str, *, has_way: bool
+) -> None:
+    [message_id] = accept(database)
+    keep(database, query, message_id=message_id)
+    work_off(database)
+    note(database, seconds(30))
+    reader.open("/ops/problems")
+    reader.follow(next(words for words in reader.links() if "unknown" in words))
+    assert ("What if it meant …" in reader.links()) is has_way
+    if has_way:
+        assert "Code17" in reader.follow("What if it meant …").text
+        assert reader.path.startswith("/ops/codes/rcp_")
 
 
 def test_where_the_list_has_others_too_the_button_says_so_and_none_is_shown_as_its_own(

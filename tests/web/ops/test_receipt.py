@@ -54,7 +54,7 @@ def test_one_that_was_recorded_leads_to_its_message(browser: FlaskClient, databa
 def test_one_that_is_parked_says_why_and_what_is_next(browser: FlaskClient, database: Database) -> None:
     page = read(browser, park(database))
     assert "◌ unmatched : it fits no message, or several; it waits in the parking lot" in page
-    assert "Why: No message has its transactionID or its clientRef." in page
+    assert "Why: No message has its transactionID, and no message has its clientRef and recipient." in page
     assert "It came 05 Jan 2026 12:00:00 UTC ," in page
     assert "ago; the worker last tried it 05 Jan 2026 12:01:40 UTC ." in page
     assert "Next: the worker tries to match it again at" in page
@@ -74,6 +74,40 @@ def test_it_names_the_messages_that_it_might_belong_to(browser: FlaskClient, dat
         assert f'<a href="../../ops/messages/{message_id}"' in page
         assert f'aria-label="Match with this message: {message_id}"' in page
     assert words(page).count("Its clientRef and recipient fit 2 messages. same number and clientRef") == 2
+
+
+def test_its_own_time_stands_beside_those_of_its_candidates(browser: FlaskClient, database: Database) -> None:
+    alike = rows.message(RECIPIENT, client_ref="order/7")
+    work.send(database, alike, at=5)
+    receipt_id = rows.keep(database, work.said(to=RECIPIENT, ref="other", at=9), now=seconds(31))
+    untimed = rows.keep(database, work.said(to=RECIPIENT, ref="other"), now=seconds(31))
+    work.work_off(database)
+    page = read(browser, receipt_id)
+    assert "its own time 05 Jan 2026 12:00:09 UTC ; came 05 Jan 2026 12:00:31 UTC" in page
+    assert "accepted 05 Jan 2026 12:00:05 UTC ; offered 05 Jan 2026 12:00:05 UTC" in page
+    assert "its own time is not known; came" in read(browser, untimed)
+
+
+def test_one_whose_time_only_another_zone_explains_says_what_to_do(browser: FlaskClient, database: Database) -> None:
+    work.send(database, rows.message("447700900456", client_ref="right"), tx="1")
+    rows.keep(database, work.said(to="447700900456", tx="1", at=5), now=seconds(6))
+    work.send(database, rows.message(RECIPIENT, client_ref="order/7"))
+    receipt_id = rows.keep(database, work.said(to=RECIPIENT, ref="order/7", at=10 - 3600), now=seconds(20))
+    work.work_off(database)
+    page = read(browser, receipt_id)
+    assert "recipient only if the gateway's clock is an hour behind." in page.replace("&#39;", "'")
+    assert "To do: Compare it with the message that has its clientRef and number: is DYNMARK_TIMEZONE right?" in page
+    assert "DYNMARK_TIMEZONE is UTC, at UTC+00:00: a zone that was at UTC-01:00 fits." in page
+    assert "Nothing: it is matched" not in page
+
+
+def test_a_reason_that_is_older_than_a_candidate_says_so(browser: FlaskClient, database: Database) -> None:
+    receipt_id = rows.keep(database, work.said(to=RECIPIENT, ref="order/7", at=9), now=seconds(10))
+    work.work_off(database, 20)
+    assert "at the last try" not in read(browser, receipt_id)
+    rows.accept(database, rows.message(RECIPIENT, client_ref="order/7"), now=seconds(30))
+    page = read(browser, receipt_id)
+    assert "no message has its clientRef and recipient. That was so at the last try: a message below is newer." in page
 
 
 def test_it_is_shown_as_it_came_and_as_it_is_read_hidden_alike(browser: FlaskClient, database: Database) -> None:

@@ -99,6 +99,28 @@ def test_a_term_that_means_several_things_lists_them_by_kind(reader: Reader, dat
     assert len(reader.rows()) == 26
 
 
+def test_a_message_that_two_keys_find_is_listed_once_and_both_are_named(reader: Reader, database: Database) -> None:
+    guid = "3f2c1a52-7a0e-4a54-9a0b-3f9ad5d0c1de"
+    [message] = rows.accept(database, rows.message(client_ref=guid, message_guid=guid))
+    ask(reader, guid)
+    assert len(reader.rows()) == 1
+    assert "messageGuid and clientRef 1 message" in reader.text
+    assert reader.links()["Open the message"].endswith(f"/messages/{ids.public('msg', message)}")
+    assert "Open the conversation" in reader.links()
+
+
+def test_of_several_that_two_keys_find_each_is_listed_once(reader: Reader, database: Database) -> None:
+    both, other = rows.message(client_ref="7001"), rows.message(client_ref="7001")
+    rows.accept(database, both, other)
+    stories.give_transaction(database, both.id, "7001")
+    ask(reader, "7001")
+    listed = [row for row in reader.rows() if "To +44" in row]
+    assert len(listed) == 2
+    assert "transactionID 1 message" in reader.text
+    assert "clientRef 2 messages" in reader.text
+    assert "1 of these stands above, found by another name too." in reader.text
+
+
 def test_a_parked_receipt_is_found_by_all_that_it_names(
     reader: Reader, browser: FlaskClient, database: Database
 ) -> None:
@@ -117,6 +139,8 @@ def test_a_parked_receipt_is_found_by_all_that_it_names(
 
 def test_a_search_without_a_hit_says_that_all_was_looked_through(reader: Reader) -> None:
     ask(reader, "nobody")
+    assert reader.title == "Nothing found · receiptsvc"
+    assert reader.text.startswith("Nothing found for nobody")
     assert "All of it was looked through" in reader.text
     assert "Open this person" not in reader.text
     ask(reader, NUMBER)
@@ -148,6 +172,8 @@ def test_a_search_that_has_not_looked_everywhere_does_not_say_nothing(
     rows.accept(database, *(rows.message(f"44770{number:03}0123") for number in range(70)), now=seconds(60))
     ask(reader, "9990123")
     assert "Nothing yet: looked back to 05 Jan 2026 12:01:00 UTC." in reader.text
+    assert reader.text.startswith("Nothing found yet for ••• •••123")
+    assert reader.title == "Search · receiptsvc"
     reader.submit("Look further back")
     assert ids.public("msg", wanted) in reader.source
 
@@ -203,6 +229,7 @@ def test_an_expired_or_unknown_search_says_so(reader: Reader, database: Database
     with database.transaction() as session:
         session.execute(update(OpsSearch).values(made_at=datetime.now(UTC) - timedelta(days=30, seconds=1)))
     assert "no longer kept" in reader.open(address, 404).text
+    assert reader.title == "No longer kept · receiptsvc"
     for path in ("search", "people"):
         assert "no longer kept" in reader.open(f"/ops/{path}/srch_{'0' * 26}", 404).text
         assert "no longer kept" in reader.open(f"/ops/{path}/x", 404).text

@@ -49,6 +49,12 @@ def test_sending_is_paused_and_resumed_by_whoever_is_signed_in_and_for_a_reason(
     assert audits(database) == [("key opser", "pause", "wrong price"), ("key opser", "resume", "it is mended")]
 
 
+def test_it_says_what_a_pause_does_how_long_and_who_ends_it(reader: Reader) -> None:
+    reader.open("/ops/sending")
+    for words in ("Nothing is sent from then on", "does not end by itself", "who is signed in here can resume it"):
+        assert words in reader.text
+
+
 def test_who_has_an_older_page_is_told_and_changes_nothing(
     reader: Reader, browser: FlaskClient, database: Database
 ) -> None:
@@ -69,7 +75,7 @@ def test_all_that_holds_sending_is_told_with_its_time(reader: Reader, database: 
     now = database.clock.now()
     with database.transaction() as session:
         heartbeats.beat(session, "worker:1", now)
-    assert "Nothing holds it." in reader.open("/ops/sending").text
+    assert "goes on" in reader.open("/ops/sending").text
     with database.transaction() as session:
         heartbeats.beat(session, "worker:1", now, gateway_fault="no connection", gateway_fault_at=seconds(0))
         send_gate.record_outcome(session, {SendOutcome.ACCOUNT_REFUSED}, seconds(5), was_probe=False)
@@ -96,7 +102,10 @@ def test_what_is_to_go_out_is_counted_and_leads_to_its_messages(reader: Reader, 
     assert [row.startswith(("○ accepted", "◔ submitted")) for row in reader.rows()] == [True, True]
     assert all("scheduled for" in row for row in reader.rows())
     assert "SCHEDULED_BY=service keeps them here" in reader.spaced
-    reader.submit("Settle them")
+    reader.submit("Find them, to cancel them")
+    assert "1 message would be cancelled" in reader.text
+    assert "those that waited here until their deliverAfter" in reader.text
+    reader.open("/ops/sending").submit("Settle them")
     assert [row.split(" ")[1] for row in reader.rows()] == ["send"]
     reader.open("/ops/sending").submit("Show them")
     assert len(reader.rows()) == 1

@@ -11,6 +11,7 @@ from receiptsvc.key_uses import KeyUses
 from receiptsvc.store.access.key_uses import Kind
 from receiptsvc.store.core import schema
 from receiptsvc.store.core.db import Database
+from receiptsvc.store.health import heartbeats
 from receiptsvc.store.inbox import rejected
 from receiptsvc.store.inbox.rejected import RejectedCallback
 from receiptsvc.web.app import create_app
@@ -131,6 +132,12 @@ def test_versions_and_connections_are_told(reader: Reader, database: Database) -
     else:
         assert "1 set of processes is alive and may open 18" in reader.spaced
         assert "the API and commands" in reader.spaced
+        assert "for callbacks alone" not in reader.spaced
+        with database.transaction() as session:
+            heartbeats.beat(session, "web:callbacks:here:1", database.clock.now())
+        reader.open("/ops/settings")
+        assert "1 set of processes is alive and may open 22" in reader.spaced
+        assert "web: for callbacks alone 1 4 " in reader.spaced
 
 
 def test_it_is_for_who_is_signed_in_alone(visitor: FlaskClient) -> None:
