@@ -1,12 +1,17 @@
 // Times in the reader's zone, and "/" for the search. Without script all else works as well.
-const written = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
+// They are written as the server wrote them, so that no line grows and moves what is read.
+const clock = new Intl.DateTimeFormat("en-GB", {
+  day: "2-digit", month: "short", year: "numeric",
+  hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short",
+});
+const written = (at) => clock.format(at).replace(",", "");
 
 function localise(root) {
   for (const time of root.querySelectorAll("time[datetime]:not([data-local])")) {
-    time.textContent = written.format(new Date(time.dateTime));
+    time.textContent = written(new Date(time.dateTime));
     time.dataset.local = "";
   }
-  const zone = `your time (${written.resolvedOptions().timeZone})`;
+  const zone = `your time (${clock.resolvedOptions().timeZone})`;
   for (const place of root.querySelectorAll("[data-zone]")) place.textContent = zone;
   for (const field of root.querySelectorAll("[type=datetime-local]:not([data-local])")) {
     const at = new Date(`${field.defaultValue}Z`);
@@ -19,7 +24,7 @@ function localise(root) {
 function asTime(at) {
   const time = Object.assign(document.createElement("time"), { dateTime: at.toISOString() });
   time.title = time.dateTime.replace("T", " ").replace("Z", " UTC");
-  time.textContent = written.format(at);
+  time.textContent = written(at);
   time.dataset.local = "";
   return time;
 }
