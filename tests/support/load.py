@@ -48,6 +48,7 @@ class Load:
 
     def __init__(self, url: str, *, connections: int = 16, pause_seconds: float = 0.005) -> None:
         self.calls: list[Call] = []
+        self.refused_connections = 0
         self._url, self._pause_seconds = url, pause_seconds
         self._serials = count(1)
         self._stop = threading.Event()
@@ -80,6 +81,10 @@ class Load:
         """How long the slowest call waited for its end."""
         return max(call.seconds for call in self.calls)
 
+    def move_to(self, url: str) -> None:
+        """Call another URL from now on, as behind a router that was told of another process."""
+        self._url = url
+
     def wait_for(self, status: int, times: int, *, seconds: float = 30.0) -> None:
         """Wait until a status was answered so many times to calls that are made from now on."""
         from_now, since = len(self.calls), time.monotonic()
@@ -92,16 +97,19 @@ class Load:
 
     def _call(self) -> None:
         connection: socket.socket | None = None
+        url = self._url
         while not self._stop.wait(self._pause_seconds):
-            if connection is not None and _has_ended(connection):
+            if connection is not None and (url != self._url or _has_ended(connection)):
                 connection.close()
                 connection = None
             if connection is None:
+                url = self._url
                 try:
-                    connection = connect(self._url)
+                    connection = connect(url)
                 except OSError:
+                    self.refused_connections += 1
                     continue  # nobody listens at the moment
-            call = self._call_once(connection)
+            call = self._call_once(connection, url)
             self.calls.append(call)
             if call.answer is None or call.answer.says_close:
                 connection.close()
@@ -109,11 +117,11 @@ class Load:
         if connection is not None:
             connection.close()
 
-    def _call_once(self, connection: socket.socket) -> Call:
+    def _call_once(self, connection: socket.socket, url: str) -> Call:
         serial, sent_at = next(self._serials), time.monotonic()
         answer, was_read = None, True
         try:
-            connection.sendall(request(self._url, serial))
+            connection.sendall(request(url, serial))
             answer = read_answer(connection)
         except TimeoutError:
             pass

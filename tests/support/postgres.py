@@ -21,7 +21,7 @@ MAX_CONNECTIONS = 40
 _START_SECONDS = 120.0  # after a kill it first repairs what the tests before left, on a disk that others use
 _TEMPLATE = "migrated"
 _STANDBYS = "synchronous_standby_names"
-_STATEMENT = re.compile(r"LOG:  (?:statement|execute [^:]*): (.*)")
+_STATEMENT = re.compile(r"LOG:  (?:statement|execute [^:]*): (.*(?:\n\t.*)*)")
 
 
 class Server:
@@ -106,7 +106,7 @@ class Server:
         self._configure("SET log_statement = 'all'", "log_statement", "all")
         size = log.stat().st_size
         yield statements
-        statements += _STATEMENT.findall(log.read_bytes()[size:].decode())
+        statements += [text.replace("\n\t", "\n") for text in _STATEMENT.findall(log.read_bytes()[size:].decode())]
         self._configure("RESET log_statement", "log_statement", "none")
 
     def connect(self, name: str = "postgres") -> psycopg.Connection:
