@@ -41,7 +41,7 @@ _CHECK = text(f"SELECT 1 FROM {TABLE} WHERE holder = :holder FOR UPDATE")  # noq
 _RELEASE = text(f"UPDATE {TABLE} SET holder = NULL WHERE holder = :holder")  # noqa: S608 - our own words
 
 # What two processes may get that make the table, or write the row, in the same moment: ask again.
-_RACES = frozenset({"23505", "40001", "40P01", "42P07"})  # SQLSTATEs
+_RACES = frozenset({"23505", "40001", "40P01", "42P07", "55P03"})  # SQLSTATEs
 
 
 class LeaseLost(ReceiptsvcError):

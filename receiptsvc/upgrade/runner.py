@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from receiptsvc.domain.errors import ReceiptsvcError
 from receiptsvc.locations import MIGRATIONS
-from receiptsvc.store.core import schema
+from receiptsvc.store.core import schema, time_limits
 from receiptsvc.store.core.db import Database
 from receiptsvc.store.core.schema import Fit
 from receiptsvc.upgrade.lease import SECONDS, Lease, LeaseLost
@@ -115,15 +115,17 @@ class Upgrade:
 
     def _migrate_until_locked(self) -> None:
         """Run the migrations; one that does not get its locks leaves nothing and is begun again."""
-        deadline = monotonic() + _LOCKS_SECONDS
+        deadline, limits = monotonic() + _LOCKS_SECONDS, time_limits.MIGRATION
         while True:
             try:
-                with self._database.connection() as connection:
+                with self._database.connection(limits=limits) as connection:
                     self._migrate(connection, self._lease.check)
             except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) not in _NOT_LOCKED or monotonic() > deadline:
+                if getattr(error.orig, "sqlstate", None) not in _NOT_LOCKED or limits is time_limits.LAST_MIGRATION:
                     raise
                 self._wait("other transactions hold a table that a migration needs")
+                if monotonic() > deadline:
+                    limits = time_limits.LAST_MIGRATION
             else:
                 return
 

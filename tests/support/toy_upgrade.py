@@ -19,16 +19,15 @@ NEXT, AFTER = (f"{int(schema.REVISION) + more:04}" for more in (1, 2))  # the mi
 
 # What a migration may do to the busiest tables while the release before works, in two steps. What is committed before the
 # end of a step, as the index is, must be able to be begun again.
-COLUMNS = """
-for table in ("inbox", "messages"):
-    op.add_column(table, sa.Column("toy", sa.Integer()))
-op.execute("ALTER TABLE messages ADD CONSTRAINT ck_messages_toy CHECK (toy >= 0) NOT VALID")
+COLUMN = """
+op.add_column("inbox", sa.Column("toy", sa.Integer()))
+op.execute("ALTER TABLE inbox ADD CONSTRAINT ck_inbox_toy CHECK (toy >= 0) NOT VALID")
 """
 INDEX = """
 with op.get_context().autocommit_block():
     op.execute("DROP INDEX CONCURRENTLY IF EXISTS ix_transitions_toy")
     op.execute("CREATE INDEX CONCURRENTLY IF NOT EXISTS ix_transitions_toy ON transitions (status)")
-op.execute("ALTER TABLE messages VALIDATE CONSTRAINT ck_messages_toy")
+op.execute("ALTER TABLE inbox VALIDATE CONSTRAINT ck_inbox_toy")
 """
 
 _FORM = """
@@ -60,7 +59,7 @@ def write(folder: Path, revision: str, body: str, *, oldest: str = "0001") -> No
 
 def write_both(folder: Path, *, oldest: str = "0001") -> None:
     """Write a migration of each step: `NEXT` and `AFTER`."""
-    write(folder, NEXT, COLUMNS, oldest=oldest)
+    write(folder, NEXT, COLUMN, oldest=oldest)
     write(folder, AFTER, INDEX, oldest=oldest)
 
 

@@ -1,6 +1,7 @@
 """What one upgrade does by itself: it leaves no trace in a session, waits for locks, and gives way when it must."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -137,7 +138,7 @@ def test_a_migration_waits_for_a_lock_only_for_a_while_and_is_then_begun_again(
 ) -> None:
     assert Upgrade(empty, str).run() is Outcome.UPGRADED
     body = """
-assert op.get_bind().scalar(sa.text("SHOW lock_timeout")) == "5s"
+assert op.get_bind().scalar(sa.text("SHOW lock_timeout")) == "500ms"
 op.execute("SET LOCAL lock_timeout = '50ms'")
 op.execute("ALTER TABLE audits ADD COLUMN toy integer")
 """
@@ -152,6 +153,25 @@ op.execute("ALTER TABLE audits ADD COLUMN toy integer")
 
         assert toy(empty, tmp_path, NEXT, say).run() is Outcome.UPGRADED
     assert said == ["waiting: other transactions hold a table that a migration needs", f"migration {NEXT}"]
+
+
+def test_the_last_try_waits_longer_and_then_it_is_given_up(
+    empty: Database, empty_postgresql: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Upgrade(empty, str).run() is Outcome.UPGRADED
+    monkeypatch.setattr("receiptsvc.upgrade.runner._LOCKS_SECONDS", 0)
+    toy_upgrade.write(tmp_path, NEXT, 'op.execute("ALTER TABLE audits ADD COLUMN toy integer")')
+    said: list[str] = []
+    with psycopg.connect(plain_url(empty_postgresql)) as other:
+        other.execute("SELECT count(*) FROM audits")
+        began = time.monotonic()
+        with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
+            toy(empty, tmp_path, NEXT, said.append).run()
+        waited = time.monotonic() - began
+    assert waited >= time_limits.MIGRATION.lock + time_limits.LAST_MIGRATION.lock
+    assert said == ["waiting: other transactions hold a table that a migration needs"]
+    assert found(empty).revision == schema.REVISION
+    assert scalars(empty, LEASE) == [None]
 
 
 def test_who_lost_the_lease_undoes_the_migration_and_waits(empty: Database, tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 import shutil
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -13,12 +15,13 @@ from receiptsvc import ids, tokens
 from receiptsvc.config import Settings
 from receiptsvc.demo.processes import answers
 from receiptsvc.store.core import schema
-from receiptsvc.store.core.db import Database
+from receiptsvc.store.core.db import Database, plain_url
 from receiptsvc.store.core.schema import Found
 from tests.faults.proof import assert_nothing_lost
 from tests.support import releases
 from tests.support.forked import Stack
 from tests.support.load import Load
+from tests.support.processes import until
 from tests.support.toy_upgrade import AFTER
 
 MAX_SECONDS = 1.0  # that a callback may wait
@@ -42,6 +45,18 @@ def send(stack: Stack) -> Callable[[Stack], str]:
     return lambda at: tokens.receipt_url(Settings.from_env(at.environ), message_id)
 
 
+def migrate_beside_a_reader(stack: Stack) -> None:
+    """Migrate while somebody else reads the callbacks for long, as pg_dump does: the first try gets no lock."""
+    said = stack.folder / "migrations.log"
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(plain_url(stack.database_url)) as reader:
+        reader.execute("SELECT count(*) FROM inbox")
+        migrated = pool.submit(stack.migrate)
+        until("it waits", lambda: migrated.done() or (said.exists() and "other transactions hold" in said.read_text()))
+        reader.rollback()
+        migrated.result()
+    assert "waiting: other transactions hold a table that a migration needs" in said.read_text()
+
+
 @pytest.mark.slow
 def test_the_release_before_answers_while_a_migration_runs_and_after_a_way_back(
     empty_postgresql: str, tmp_path: Path, record_property: Callable[[str, object], None]
@@ -57,7 +72,7 @@ def test_the_release_before_answers_while_a_migration_runs_and_after_a_way_back(
         url = send(before)
         with Load(url(before), connections=CONNECTIONS, pause_seconds=PAUSE_SECONDS) as load:
             load.wait_for(200, times=PART)
-            after.migrate()
+            migrate_beside_a_reader(after)
             load.wait_for(200, times=PART)
             start(after)
             load.move_to(url(after))

@@ -189,9 +189,12 @@ class Database:
         return version
 
     @contextmanager
-    def connection(self, *, is_read_only: bool = False) -> Iterator[Connection]:
-        """A bare connection, for the migrations. It raises SQLAlchemy's own errors."""
-        with (self._reading if is_read_only else self._engine).connect() as connection:
+    def connection(self, *, is_read_only: bool = False, limits: TimeLimits | None = None) -> Iterator[Connection]:
+        """A bare connection, for the migrations. `limits`: if it has its own. It raises SQLAlchemy's own errors."""
+        engine = self._reading if is_read_only else self._engine
+        if limits is not None:
+            engine = engine.execution_options(**{_LIMITS: limits})
+        with engine.connect() as connection:
             yield connection
 
     def read_clock(self) -> None:

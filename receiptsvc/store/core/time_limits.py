@@ -46,9 +46,11 @@ PANEL = TimeLimits(lock=0.25, statement=0.25, idle=5)  # a part of the ops page:
 EXPORT = TimeLimits(lock=1.5, statement=60, idle=10)  # one slice
 WORK = TimeLimits(lock=2, statement=60, idle=15)  # the worker's: a batch, or an answer of the gateway
 TIME_SLICE = TimeLimits(lock=0.05, statement=600, idle=2)  # of a step to make one: callbacks may wait for its locks
-# A migration that waited long behind a transaction would make everybody else wait behind it; it may take its time. What
-# runs outside of a transaction (CREATE INDEX CONCURRENTLY) has no limit: nobody waits behind it.
-MIGRATION = TimeLimits(lock=5, statement=0, idle=30)
+# A migration that waits behind a long transaction makes callbacks wait behind it: it is soon begun again. It may take
+# its time. What runs outside of a transaction (CREATE INDEX CONCURRENTLY) has no limit: nobody waits behind it.
+MIGRATION = TimeLimits(lock=0.5, statement=0, idle=30)
+# Its last try: PostgreSQL ends an autovacuum that is in the way once that was waited for for `deadlock_timeout`, 1 s.
+LAST_MIGRATION = TimeLimits(lock=1.5, statement=0, idle=30)
 COMMAND = TimeLimits(lock=10, statement=3600, idle=600)  # an operator's that reads, who can interrupt it
 CHANGE = TimeLimits(lock=10, statement=3600, idle=15)  # an operator's that writes: who stops it may hold a lock
 
