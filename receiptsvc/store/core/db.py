@@ -36,6 +36,7 @@ _BEGIN = "sqlite_begin"  # an execution option: the BEGIN of a reading transacti
 _PG_CONNECT: dict[str, Any] = {
     "application_name": "receiptsvc",
     "connect_timeout": 5,
+    "client_encoding": "UTF8",  # what the role, the database or PGCLIENTENCODING asks for might not hold every text
     "prepare_threshold": None,  # a pooler in transaction mode would lose prepared statements
     **outages.TCP_KEEPALIVE,
 }
@@ -103,7 +104,7 @@ class Database:
             event.listen(self._engine, "close", lambda *_: self._files.closed())
             event.listen(self._engine, "begin", _begin_sqlite)
         else:
-            event.listen(self._engine, "connect", _set_utc)
+            event.listen(self._engine, "connect", _prepare_postgresql)
             event.listen(self._engine, "checkout", _require_alive)
             event.listen(self._engine, "begin", self._begin_postgresql)
         options: dict[str, Any] = (
@@ -291,9 +292,10 @@ def _raise_data_error(context: ExceptionContext) -> None:
         raise DataError(context.statement, None, error, hide_parameters=True) from error
 
 
-def _set_utc(connection: Any, _record: object) -> None:
-    # In the server's own zone the first and last possible times would be shifted out of Python's range.
-    connection.execute("SET TIME ZONE 'UTC'")
+def _prepare_postgresql(connection: Any, _record: object) -> None:
+    # In the server's own zone the first and last possible times would be shifted out of Python's range. The driver
+    # reads times in no style but ISO, and the server, the database or the role may have another.
+    connection.execute("SET TIME ZONE 'UTC'; SET DateStyle = 'ISO'")
     connection.commit()
 
 

@@ -43,6 +43,8 @@ def watch_for_workers(database: Database, stop: threading.Event) -> None:
                 seen_at = heartbeats.find_last_seen(connection, "worker")
         except StorageUnavailable as error:
             logs.fault("health.not_read", error)
+        except Exception as error:  # noqa: BLE001 - a thread that dies unnoticed is worse than one that logs errors
+            logs.error("health.not_read", error)
         else:
             logs.over("health.not_read")
             is_missing = heartbeats.is_missing(seen_at, database.clock.now(), database.clock.answers_since)

@@ -244,6 +244,7 @@ class PostgresqlWriter:
             autocommit=True,
             connect_timeout=self._connect_seconds,
             application_name="receiptsvc inbox writer",
+            client_encoding="UTF8",  # as its texts are encoded
             **outages.TCP_KEEPALIVE,
         )
         connection.add_notice_handler(self._collect_warning)
