@@ -265,6 +265,8 @@ class PostgresqlWriter:
         # Without this a backend whose client has gone waits for its locks forever, and holds one of the few
         # connections. Not every system supports it, so its result is not checked.
         connection.pgconn.exec_(b"SET client_connection_check_interval = '1s'")
+        # A database or role may have it off: then what is absent would be kept as the word "NULL".
+        outages.check(connection.pgconn.exec_(b"SET array_nulls = on"))
         if self._is_preparing:
             try:
                 outages.check(connection.pgconn.prepare(_STATEMENT, _POSTGRESQL))

@@ -77,6 +77,31 @@ def test_the_inbox_writer_stores_what_sqlalchemy_stores(writer: InboxWriter, dat
     assert (counted.callbacks, counted.received, counted.is_balanced) == (12, 12, True)
 
 
+@pytest.mark.parametrize(
+    "setting",
+    ["array_nulls=off", "DateStyle=SQL,DMY", "DateStyle=German", "TimeZone=Asia/Kathmandu", "bytea_output=escape"],
+)
+def test_what_a_database_or_role_sets_for_its_sessions_changes_nothing(
+    postgresql_url: str, postgresql_database: Database, setting: str
+) -> None:
+    with postgresql_database.transaction() as session:
+        name, _, value = setting.partition("=")
+        session.execute(sa.text(f"ALTER DATABASE \"{make_url(postgresql_url).database}\" SET {name} = '{value}'"))
+    kept = arrivals()
+    writer = open_writer(postgresql_url, 0, patience_seconds=2)
+    writer.keep(kept)
+    writer.close()
+    opened = Database(postgresql_url)
+    with opened.reading() as session:
+        rows = [session.get_one(InboxRow, each.id) for each in kept]
+        found = [(row.message_id, row.content_type, row.claimed_kid, row.body, row.received_at) for row in rows]
+    opened.close()
+    assert found == [
+        (each.message_id, each.callback.content_type, each.claimed_kid, each.callback.body, each.received_at)
+        for each in kept
+    ]
+
+
 def test_keeping_a_callback_twice_stores_and_counts_it_once(writer: InboxWriter, database: Database) -> None:
     group = arrivals()
     writer.keep(group[:2])
