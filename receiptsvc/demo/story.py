@@ -52,7 +52,7 @@ def play(
     *,
     reference: str,
     show: Callable[[Json, Json], object],
-    interlude: Callable[[Step], object] = lambda _: None,
+    interlude: Callable[[Step], object] | None = None,
 ) -> None:
     """Send the story as the conversation `reference` and wait until it is over. Raises DemoFailed.
 
@@ -67,7 +67,8 @@ def play(
     for step in STORY:
         message = {"recipients": [step.recipient], "text": step.text, "originator": SHOP, "clientRef": reference}
         (item,) = client.send([message])
-        interlude(step)
+        if interlude is not None:
+            interlude(step)
         was_offered = partial(_was_offered, client, str(item["id"]))
         stack.wait_until("the gateway has it", was_offered, seconds=_MAX_WAIT_SECONDS)
     is_over = partial(_is_over, stack, client, reference)
@@ -77,7 +78,10 @@ def play(
     stack.wait_until("the reply is processed", is_over, seconds=_MAX_WAIT_SECONDS)
     ledger = client.ledger()
     show(client.conversation(reference), ledger)
-    faults = _find_faults(client, reference, _read_report(stack)) + _find_ledger_faults(ledger_before, ledger)
+    seen = _read_report(stack)
+    faults = _find_faults(client, reference, seen) + _find_ledger_faults(ledger_before, ledger)
+    if interlude is None and not seen["duplicates"]:  # after one a receipt may come before it is sent again
+        faults.append("the message whose answer was lost was not sent again")
     if faults:
         raise DemoFailed("the demo did not end as it should:\n" + "\n".join(f"  - {fault}" for fault in faults))
 
@@ -105,8 +109,6 @@ def _find_faults(client: Client, reference: str, report: Json) -> list[str]:
     replies = [event for event in client.conversation(reference)["timeline"] if event["type"] == "reply"]
     if len(replies) != 1:
         faults.append(f"{len(replies)} replies in the conversation, not 1")
-    if not report["duplicates"]:
-        faults.append("the message whose answer was lost was not sent again")
     if report["doubles"]:
         faults.append(f"{report['doubles']} messages were sent twice")
     return faults
