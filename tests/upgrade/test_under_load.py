@@ -56,6 +56,16 @@ def migrate_beside_a_reader(stack: Stack) -> None:
     assert "waiting: other transactions hold a table that a migration needs" in said.read_text()
 
 
+def hand_over(load: Load, url: Callable[[Stack], str], leaving: Stack, coming: Stack) -> None:
+    """Start a release beside the one that works, lead the callbacks to it, and stop the other."""
+    start(coming)
+    load.move_to(url(coming))
+    load.wait_for(200, times=PART)
+    for name in ("web", "worker"):
+        leaving.stop(name)
+    load.wait_for(200, times=PART)
+
+
 @pytest.mark.slow
 def test_the_release_before_answers_while_a_migration_runs_and_after_a_way_back(
     empty_postgresql: str, tmp_path: Path, record_property: Callable[[str, object], None]
@@ -73,19 +83,9 @@ def test_the_release_before_answers_while_a_migration_runs_and_after_a_way_back(
             load.wait_for(200, times=PART)
             migrate_beside_a_reader(after)
             load.wait_for(200, times=PART)
-            start(after)
-            load.move_to(url(after))
-            load.wait_for(200, times=PART)
-            for name in ("web", "worker"):
-                before.stop(name)
-            load.wait_for(200, times=PART)
+            hand_over(load, url, before, after)
             before.migrate()
-            start(before)
-            load.move_to(url(before))
-            load.wait_for(200, times=PART)
-            for name in ("web", "worker"):
-                after.stop(name)
-            load.wait_for(200, times=PART)
+            hand_over(load, url, after, before)
         before.wait_until("the worker has worked on all", lambda: before.client().ledger()["pending"] == 0)
     said = f"{len(load.calls)} callbacks, the slowest after {load.slowest_seconds:.2f} s; the release before: {whose}"
     record_property("said", f"upgrade under load: {said}")
